@@ -1,0 +1,1 @@
+//! What is alive: one file an actor.

@@ -1,0 +1,1 @@
+//! The supervisor kit: restart strategies, intensity, backoff, ordered shutdown, heartbeats.

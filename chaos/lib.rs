@@ -1,0 +1,1 @@
+//! Faults: hostile peers, killed servers, crashed actors.

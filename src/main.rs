@@ -1,0 +1,3 @@
+//! pgherd: arguments, configuration, the root actor, a signal, a drain.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sockets, TLS and framed connections: the one seam to the operating system.

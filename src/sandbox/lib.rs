@@ -1,0 +1,1 @@
+//! Throw-away Postgres servers for the demo, the tests and the benchmark.

@@ -1,0 +1,1 @@
+//! Where a client stands: transaction, parameters, prepared statements, replies owed, pins.

@@ -1,0 +1,1 @@
+//! What a statement is: its effect on the session and the transaction.

@@ -1,0 +1,1 @@
+//! The benchmark: direct, PgBouncer and pgherd in turn, as ratios.
