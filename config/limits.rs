@@ -1,0 +1,56 @@
+use std::num::NonZeroUsize;
+
+section! {
+    /// The most there may be of anything; `None` is without a limit.
+    pub struct Limits {
+        /// Client connections.
+        [Now] max_clients: NonZeroUsize,
+        /// Client connections that have not logged in yet.
+        [Now] max_logins: NonZeroUsize,
+        /// Client connections of one database.
+        [Now] max_database_clients: Option<NonZeroUsize>,
+        /// Client connections of one user.
+        [Now] max_user_clients: Option<NonZeroUsize>,
+        /// Server connections.
+        [Now] max_connections: Option<NonZeroUsize>,
+        /// Server connections of one database.
+        [Now] max_database_connections: Option<NonZeroUsize>,
+        /// Server connections of one user.
+        [Now] max_user_connections: Option<NonZeroUsize>,
+        /// Server connections to one host.
+        [Now] max_host_connections: Option<NonZeroUsize>,
+        /// Server connections being opened to one host at a time.
+        [Now] max_host_logins: NonZeroUsize,
+        /// Cancel requests under way at a time.
+        [Now] max_cancels: NonZeroUsize,
+        /// The largest message kept whole, in bytes: a query text that must be understood.
+        /// Larger messages are streamed where they can be, and refused where not.
+        [Now] max_held_message: NonZeroUsize,
+        /// Prepared statements of one client.
+        [Now] max_prepared_statements: NonZeroUsize,
+        /// Texts of the prepared statements of one client, in bytes.
+        [Now] max_prepared_bytes: NonZeroUsize,
+        /// Statement texts known to the whole process, in bytes.
+        [Now] max_statement_cache: NonZeroUsize,
+    }
+}
+
+/// The most there may be for one database or one user, in place of the general limit.
+///
+/// The outer `None` leaves the limit as the layer below has it; the inner is without a limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitOverrides {
+    /// Client connections.
+    pub max_clients: Option<Option<NonZeroUsize>>,
+    /// Server connections.
+    pub max_connections: Option<Option<NonZeroUsize>>,
+}
+
+/// What holds for one database, or for one user, after overrides; `None` is without a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Client connections.
+    pub max_clients: Option<NonZeroUsize>,
+    /// Server connections.
+    pub max_connections: Option<NonZeroUsize>,
+}

@@ -1,0 +1,85 @@
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+section! {
+    /// How a pool, one per user and database, behaves unless set anew there.
+    pub struct PoolDefaults {
+        /// When a server connection goes back.
+        [NextConnection] mode: PoolMode,
+        /// The most server connections, without the reserve.
+        [Now] size: NonZeroUsize,
+        /// Server connections kept open even without clients.
+        [Now] min: usize,
+        /// Server connections beyond the size, for clients who have waited `reserve_after`.
+        [Now] reserve: usize,
+        /// How long a client waits before the reserve is used.
+        [Now] reserve_after: Duration,
+        /// The most clients in the queue; a further one is refused.
+        [Now] max_waiters: NonZeroUsize,
+        /// Which idle connection is taken first.
+        [Now] order: Order,
+        /// The query that makes a server connection as new after session mode; `None` closes
+        /// the connection instead.
+        [Now] reset_query: Option<String>,
+        /// The most prepared statements kept on a server connection; `None` turns the sharing
+        /// of prepared statements off.
+        [NextConnection] max_prepared_statements: Option<NonZeroUsize>,
+        /// What happens to a client whose transaction idles too long.
+        [Now] idle_transaction: IdleTransaction,
+    }
+}
+
+overrides! {
+    /// Settings of a pool, for a database or a user.
+    pub struct PoolOverrides over PoolDefaults {
+        /// When a server connection goes back.
+        mode: PoolMode,
+        /// The most server connections, without the reserve.
+        size: NonZeroUsize,
+        /// Server connections kept open even without clients.
+        min: usize,
+        /// Server connections beyond the size.
+        reserve: usize,
+        /// How long a client waits before the reserve is used.
+        reserve_after: Duration,
+        /// The most clients in the queue.
+        max_waiters: NonZeroUsize,
+        /// Which idle connection is taken first.
+        order: Order,
+        /// The query that makes a server connection as new.
+        reset_query: Option<String>,
+        /// The most prepared statements kept on a server connection.
+        max_prepared_statements: Option<NonZeroUsize>,
+        /// What happens to a client whose transaction idles too long.
+        idle_transaction: IdleTransaction,
+    }
+}
+
+/// When a server connection goes back to the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// When the transaction is over.
+    Transaction,
+    /// When the client leaves.
+    Session,
+    /// After each statement; transactions over several statements are refused.
+    Statement,
+}
+
+/// Which idle server connection is taken first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The one last used: few connections stay warm, the others may end.
+    Lifo,
+    /// The one longest unused: load is spread evenly.
+    Fifo,
+}
+
+/// What happens to a client whose transaction idles too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleTransaction {
+    /// The client is disconnected with 25P03, as Postgres does.
+    Disconnect,
+    /// The transaction is rolled back; the client stays, and is told at its next statement.
+    Rollback,
+}

@@ -1,0 +1,29 @@
+use std::num::NonZeroUsize;
+
+section! {
+    /// The threads that carry the traffic.
+    pub struct Workers {
+        /// How many.
+        [Restart] count: WorkerCount,
+    }
+}
+
+/// How many threads carry the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerCount {
+    /// Half the cores, at least one: the other half is Postgres' if it lives beside us, and the
+    /// kernel's work for our sockets if it does not.
+    Auto,
+    /// As many as said.
+    Exactly(NonZeroUsize),
+}
+
+impl WorkerCount {
+    /// Gives the number of threads on a machine with so many cores.
+    pub fn threads(self, cores: usize) -> NonZeroUsize {
+        match self {
+            Self::Auto => NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN),
+            Self::Exactly(count) => count,
+        }
+    }
+}
