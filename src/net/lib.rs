@@ -1,1 +1,34 @@
-//! Sockets, TLS and framed connections: the one seam to the operating system.
+//! Sockets and TLS: the one seam to the operating system.
+//!
+//! Everything above this crate sees a [`Stream`], whatever carries it. TLS is driven by rustls directly, so that a
+//! connection keeps its TLS state when it moves from one runtime to another ([`Stream::rehome`]).
+
+mod accept;
+mod buffer;
+mod cancel;
+mod connect;
+mod killer;
+mod listener;
+mod negotiate;
+mod options;
+mod peer;
+mod socket;
+mod stream;
+mod target;
+mod tls;
+
+pub use accept::{accept_tls, accept_tls_direct};
+pub use buffer::{poll_read_into, poll_write_from};
+pub use cancel::send_cancel;
+pub use connect::{ConnectError, connect};
+pub use killer::Killer;
+pub use listener::{Accepted, ListenError, Listener};
+pub use negotiate::connect_tls;
+pub use options::{Keepalive, SocketOptions};
+pub use peer::Peer;
+pub use stream::Stream;
+pub use target::Target;
+pub use tls::{
+    ClientTls, Identity, PeerCertificate, Roots, ServerTls, ServerTlsOptions, SslMode, TlsError,
+    TlsInfo, TlsSetupError,
+};

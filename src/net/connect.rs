@@ -1,0 +1,117 @@
+//! Opening a connection, without TLS.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::SockRef;
+use tokio::net::{TcpSocket, UnixStream, lookup_host};
+
+use crate::options::SocketOptions;
+use crate::socket::Socket;
+use crate::stream::Stream;
+use crate::target::Target;
+use crate::tls::TlsError;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The host's name has no address.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// The name asked for.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Nobody listens there: the port is closed, or the socket file is missing or stale.
+    #[error("{target} refused the connection: {source}")]
+    Refused {
+        /// The address asked for.
+        target: Target,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There was no answer in time.
+    #[error("{target} did not answer in time")]
+    TimedOut {
+        /// The address asked for.
+        target: Target,
+    },
+    /// The connection stands, but TLS does not.
+    #[error("no TLS with {target}: {source}")]
+    Tls {
+        /// The address asked for.
+        target: Target,
+        /// What went wrong.
+        source: TlsError,
+    },
+    /// Anything else: no route, no permission, no descriptor left, a reset.
+    #[error("cannot connect to {target}: {source}")]
+    Other {
+        /// The address asked for.
+        target: Target,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl ConnectError {
+    pub(crate) fn from_io(target: &Target, source: io::Error) -> Self {
+        let target = target.clone();
+        match (source.kind(), &target) {
+            (io::ErrorKind::ConnectionRefused, _)
+            | (io::ErrorKind::NotFound, Target::Unix { .. }) => Self::Refused { target, source },
+            (io::ErrorKind::TimedOut, _) => Self::TimedOut { target },
+            _ => Self::Other { target, source },
+        }
+    }
+}
+
+/// Connects without TLS: resolves the name and tries each of its addresses in turn.
+///
+/// It sets no deadline of its own; drop the future to give up.
+///
+/// # Errors
+/// [`ConnectError`], of the address tried last.
+pub async fn connect(target: &Target, options: &SocketOptions) -> Result<Stream, ConnectError> {
+    match target {
+        Target::Tcp { host, port } => connect_tcp(target, host, *port, options).await,
+        Target::Unix { path } => match UnixStream::connect(path).await {
+            Ok(stream) => Ok(Stream::plain(Socket::Unix(stream))),
+            Err(error) => Err(ConnectError::from_io(target, error)),
+        },
+    }
+}
+
+async fn connect_tcp(
+    target: &Target,
+    host: &str,
+    port: u16,
+    options: &SocketOptions,
+) -> Result<Stream, ConnectError> {
+    let resolve = |source| ConnectError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let mut last = resolve(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the name has no address",
+    ));
+    for address in lookup_host((host, port)).await.map_err(resolve)? {
+        match connect_address(address, options).await {
+            Ok(socket) => return Ok(Stream::plain(socket)),
+            Err(error) => last = ConnectError::from_io(target, error),
+        }
+    }
+    Err(last)
+}
+
+/// The options are set before the connection is opened: the user timeout then bounds the SYN, too.
+async fn connect_address(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    options.apply(&SockRef::from(&socket))?;
+    Ok(Socket::Tcp(socket.connect(address).await?))
+}

@@ -1,0 +1,251 @@
+//! Waiting for clients.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::options::SocketOptions;
+use crate::socket::Socket;
+use crate::stream::Stream;
+
+/// Why nobody can be waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is not to be had.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The TCP address or the path of the socket.
+        address: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Somebody listens on this unix socket, or the file is not a socket at all.
+    #[error("{path} is in use")]
+    InUse {
+        /// The path of the socket.
+        path: String,
+    },
+}
+
+/// A listening socket. A unix socket's file is removed when the listener is dropped.
+///
+/// Accepting registers nothing: the connection joins the runtime in which [`Accepted::into_stream`] is called.
+#[derive(Debug)]
+pub struct Listener {
+    socket: AsyncFd<RawSocket>,
+    file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// Listens on a TCP address; port 0 takes a free one. With `reuse_port` several listeners, also of several
+    /// processes, share the address. Call it in a runtime.
+    ///
+    /// # Errors
+    /// [`ListenError::Bind`].
+    pub fn bind(address: SocketAddr, backlog: u32, reuse_port: bool) -> Result<Self, ListenError> {
+        let open = || {
+            let socket = RawSocket::new(
+                Domain::for_address(address),
+                Type::STREAM,
+                Some(Protocol::TCP),
+            )?;
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(reuse_port)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            socket.bind(&address.into())?;
+            listen(socket, backlog)
+        };
+        let socket = open().map_err(|source| ListenError::Bind {
+            address: address.to_string(),
+            source,
+        })?;
+        Ok(Self { socket, file: None })
+    }
+
+    /// Listens on `directory/.s.PGSQL.port`, as PostgreSQL does, with the given permissions (such as `0o777`). A
+    /// socket file left behind is removed if nobody answers there. Call it in a runtime.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn bind_unix(
+        directory: &Path,
+        port: u16,
+        backlog: u32,
+        mode: u32,
+    ) -> Result<Self, ListenError> {
+        let path = directory.join(format!(".s.PGSQL.{port}"));
+        let failed = |source| ListenError::Bind {
+            address: path.display().to_string(),
+            source,
+        };
+        if is_taken(&path).map_err(failed)? {
+            return Err(ListenError::InUse {
+                path: path.display().to_string(),
+            });
+        }
+        let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+        let address = SockAddr::unix(&path).map_err(failed)?;
+        socket.bind(&address).map_err(failed)?;
+        let file = SocketFile::of(&path).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+        let socket = listen(socket, backlog).map_err(failed)?;
+        Ok(Self {
+            socket,
+            file: Some(file),
+        })
+    }
+
+    /// The address listened on, with the port the kernel chose; `None` for a unix socket.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.socket.get_ref().local_addr().ok()?.as_socket()
+    }
+
+    /// The path of the socket file; `None` for TCP.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
+    /// Waits for the next client. Dropping the future loses nobody.
+    ///
+    /// # Errors
+    /// What the kernel says; with no descriptor left (`EMFILE`, `ENFILE`) the client stays in the queue, so wait a
+    /// moment before the next try. A client that left meanwhile is passed over in silence.
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        loop {
+            let mut guard = self.socket.readable().await?;
+            let Ok(outcome) = guard.try_io(|socket| socket.get_ref().accept()) else {
+                continue;
+            };
+            match outcome {
+                Ok((socket, address)) => return Accepted::new(socket, address.as_socket()),
+                Err(error) if passes(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
+    }
+}
+
+fn listen(socket: RawSocket, backlog: u32) -> io::Result<AsyncFd<RawSocket>> {
+    socket.set_nonblocking(true)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    AsyncFd::new(socket)
+}
+
+/// Linux reports the network errors of a connection that is being accepted as errors of `accept` (accept(2)).
+fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | HostUnreachable
+    )
+}
+
+/// Whether the path belongs to somebody; a socket nobody listens on is removed.
+fn is_taken(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Ok(true),
+        Ok(_) => {}
+    }
+    let probe = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A full queue must not block us: it would say EAGAIN, and that somebody is there.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path)?;
+            Ok(false)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        _ => Ok(true),
+    }
+}
+
+/// The file of a unix socket, known by device and inode: a successor may have put its own in the same place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| metadata.dev() == self.device && metadata.ino() == self.inode);
+        if ours {
+            // Nobody is left to be told; the next listener removes a stale file.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A client that is connected and not yet registered with any runtime.
+#[derive(Debug)]
+pub struct Accepted {
+    socket: RawSocket,
+    address: Option<SocketAddr>,
+}
+
+impl Accepted {
+    fn new(socket: RawSocket, address: Option<SocketAddr>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The client's TCP address; `None` if it came by a unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Sets the options and registers the connection with the current runtime.
+    ///
+    /// # Errors
+    /// What the system says; the client may be gone already.
+    pub fn into_stream(self, options: &SocketOptions) -> io::Result<Stream> {
+        let socket = if self.address.is_some() {
+            options.apply(&SockRef::from(&self.socket))?;
+            Socket::Tcp(TcpStream::from_std(self.socket.into())?)
+        } else {
+            Socket::Unix(UnixStream::from_std(self.socket.into())?)
+        };
+        Ok(Stream::plain(socket))
+    }
+}
+
+#[cfg(test)]
+mod tests {}
