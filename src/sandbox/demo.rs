@@ -1,0 +1,140 @@
+use crate::binaries::Binaries;
+use crate::error::Error;
+use crate::pgbench::pgbench_init;
+use crate::server::Server;
+
+/// Real servers to try a proxy with: a primary and a streaming replica, with data.
+///
+/// The database holds pgbench's tables and a small farm: `farms`, `animals`, `weighings`.
+/// Dropped, both servers and their data are gone.
+#[derive(Debug)]
+pub struct Demo {
+    // The replica goes first, so that it does not complain about its primary's end.
+    /// The replica.
+    pub replica: Server,
+    /// The primary.
+    pub primary: Server,
+}
+
+/// The farm: enough rows to count, group and join by eye.
+const FARM: &str = "
+    create table farms (id int primary key, name text not null);
+    create table animals (
+        id int generated always as identity primary key,
+        farm_id int not null references farms,
+        name text not null,
+        kind text not null,
+        born date not null
+    );
+    create table weighings (
+        animal_id int not null references animals,
+        day date not null,
+        kilograms numeric(6, 1) not null,
+        primary key (animal_id, day)
+    );
+    insert into farms values (1, 'Long Meadow'), (2, 'Stony Brook'), (3, 'Windy Hill');
+    insert into animals (farm_id, name, kind, born)
+        select 1 + n % 3,
+               (array['Ada', 'Bela', 'Cleo', 'Dora', 'Emil', 'Fritz', 'Greta'])[1 + n % 7]
+                   || ' ' || (1 + n / 7),
+               (array['sheep', 'goat', 'cow', 'dog'])[1 + n % 4],
+               date '2020-01-01' + n * 11 % 1500
+        from generate_series(0, 199) n;
+    insert into weighings
+        select animals.id, date '2026-01-01' + 7 * week, 20 + (animals.id * 13 + week) % 60
+        from animals, generate_series(0, 51) week;
+    grant select, insert, update, delete on all tables in schema public to demo;
+    grant usage on all sequences in schema public to demo;
+    analyze;
+";
+
+impl Demo {
+    /// The user to log in as, by password.
+    pub const USER: &'static str = "demo";
+    /// The user's password.
+    pub const PASSWORD: &'static str = "demo";
+    /// The database.
+    pub const DATABASE: &'static str = "demo";
+
+    /// Starts both servers and loads the data; pgbench's have 100,000 accounts for each unit of
+    /// scale.
+    ///
+    /// # Errors
+    /// As [`crate::Builder::start`] and [`Server::sql`].
+    pub async fn start(scale: u32) -> Result<Self, Error> {
+        let primary = Server::builder(&Binaries::find()?)
+            .auth(&["host all all 127.0.0.1/32 scram-sha-256"])
+            .start()
+            .await?;
+        primary.create_user(Self::USER, Self::PASSWORD).await?;
+        primary.sql("create database demo owner demo").await?;
+        pgbench_init(&primary, Self::DATABASE, scale).await?;
+        primary.sql_in(Self::DATABASE, FARM).await?;
+        let replica = primary.replica().await?;
+        replica.caught_up(&primary).await?;
+        Ok(Self { replica, primary })
+    }
+
+    /// Gives the URLs of the primary and of the replica, with user and password.
+    pub fn urls(&self) -> [String; 2] {
+        [&self.primary, &self.replica]
+            .map(|server| server.url_with_password(Self::USER, Self::PASSWORD, Self::DATABASE))
+    }
+}
+
+/// Gives a text with three things to try at a proxy with this URL.
+pub fn things_to_try(url: &str) -> String {
+    format!(
+        "Three things to try, each in another terminal:\n\
+         \n\
+         1. Look at the data:\n\
+         \x20  psql '{url}' -c 'select kind, count(*), min(born) from animals group by kind'\n\
+         \n\
+         2. Let 200 clients share a few server connections for ten seconds:\n\
+         \x20  pgbench -n -S -c 200 -j 2 -T 10 -M prepared '{url}'\n\
+         \n\
+         3. See that your settings follow you from server connection to server connection:\n\
+         \x20  psql '{url}' -c \"set timezone = 'Asia/Tokyo'\" -c 'select now(), pg_backend_pid()'\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_servers_hold_the_farm() -> Result<(), Error> {
+        let demo = Demo::start(1).await?;
+        let question = "select count(*) from weighings; \
+                        select count(*) from pgbench_accounts; \
+                        select pg_is_in_recovery()";
+        let on_primary = demo.primary.sql_in(Demo::DATABASE, question).await?;
+        assert_eq!(on_primary, "10400\n100000\nf");
+        let on_replica = demo.replica.sql_in(Demo::DATABASE, question).await?;
+        assert_eq!(on_replica, "10400\n100000\nt");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_demo_user_logs_in_by_password_and_writes() -> Result<(), Error> {
+        let demo = Demo::start(1).await?;
+        let [primary, _] = demo.urls();
+        let mut psql = demo.primary.client("psql")?;
+        psql.args(["-XAtq", "-c"])
+            .arg("update animals set name = 'Ada' where id = 1 returning name")
+            .arg(&primary);
+        assert_eq!(crate::tool::run(psql).await?.trim(), "Ada");
+        let mut without = demo.primary.client("psql")?;
+        without
+            .args(["-XAtq", "-w", "-c", "select 1"])
+            .arg(demo.primary.url(Demo::USER, Demo::DATABASE));
+        assert!(crate::tool::run(without).await.is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn things_to_try_name_the_url() {
+        let text = things_to_try("postgres://demo@x/demo");
+        assert_eq!(text.matches("postgres://demo@x/demo").count(), 3);
+    }
+}
