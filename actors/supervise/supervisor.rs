@@ -1,0 +1,217 @@
+//! Owns: its children, as a list in start order. Hears: their ends; requests to start, stop and list children.
+//! Tells: its own supervisor, by failing, when restarts do not help. If it dies, ractor kills its children, and they
+//! are started anew with it.
+//!
+//! It never waits: starting and stopping run in tasks it owns, which report by message. Every attempt to start, stop
+//! or wait has a ticket of its own, and ends are matched by actor id, so whatever comes late matches nothing.
+
+mod child;
+mod fault;
+mod state;
+mod survey;
+
+use ractor::{
+    Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent,
+};
+use tokio::sync::oneshot;
+
+use crate::root::RootExit;
+use crate::spec::{Exhaustion, SupervisorSpec};
+use crate::stop::KillOnDrop;
+use crate::tree::TreeNode;
+use child::{Exit, Ticket};
+use state::State;
+
+/// What a [`Supervisor`] hears.
+pub enum SupervisorMessage {
+    /// Starts one more child, as the last. Answered when it runs. If its first start fails it is not kept.
+    StartChild(
+        crate::ChildSpec,
+        RpcReplyPort<Result<ActorCell, ChildError>>,
+    ),
+    /// Stops a child for good and forgets it. Answered when it is gone.
+    StopChild(String, RpcReplyPort<Result<(), ChildError>>),
+    /// Lists the tree from here down. Supervisors below are asked with three quarters of the caller's timeout.
+    Tree(RpcReplyPort<TreeNode>),
+    /// Answered when nothing is being started or stopped, though a child may be waiting for its restart.
+    Settled(RpcReplyPort<()>),
+    /// What a supervisor tells itself.
+    Inner(Inner),
+}
+
+/// A message from a supervisor to itself; nobody else can make one.
+pub struct Inner(Event);
+
+enum Event {
+    Started(Ticket, Result<ActorCell, String>),
+    Respawn(Ticket),
+    Beat(Ticket),
+    Gone(Ticket),
+    Swept,
+    Retry(Ticket),
+}
+
+impl From<Event> for SupervisorMessage {
+    fn from(event: Event) -> Self {
+        Self::Inner(Inner(event))
+    }
+}
+
+/// Why a child was not started or stopped on request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChildError {
+    /// There is a child of this id already.
+    #[error("there is a child {0} already")]
+    Duplicate(String),
+    /// There is no child of this id.
+    #[error("there is no child {0}")]
+    Unknown(String),
+    /// It did not start.
+    #[error("the child did not start: {0}")]
+    Failed(String),
+    /// The supervisor is stopping its children, or isolated.
+    #[error("the supervisor is not taking children now")]
+    Unavailable,
+}
+
+/// Keeps its children alive. See [`SupervisorSpec`]; started by [`ChildSpec::supervisor`](crate::ChildSpec::supervisor)
+/// or [`run_root`](crate::run_root).
+#[derive(Debug, Clone, Copy)]
+pub struct Supervisor;
+
+/// What a [`Supervisor`] starts from; made from a [`SupervisorSpec`].
+pub struct SupervisorArguments {
+    spec: SupervisorSpec,
+    verdict: Option<oneshot::Sender<RootExit>>,
+}
+
+impl From<SupervisorSpec> for SupervisorArguments {
+    fn from(spec: SupervisorSpec) -> Self {
+        Self {
+            spec,
+            verdict: None,
+        }
+    }
+}
+
+impl SupervisorArguments {
+    pub(crate) fn root(spec: SupervisorSpec, verdict: oneshot::Sender<RootExit>) -> Self {
+        Self {
+            spec,
+            verdict: Some(verdict),
+        }
+    }
+}
+
+/// Starts a supervisor below `parent`, and waits until each of its children was started once.
+pub(crate) async fn start(spec: SupervisorSpec, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
+    let (actor, _) = Actor::spawn_linked(None, Supervisor, spec.into(), parent).await?;
+    // It is linked from here on but nobody's child yet, if this future is dropped while it waits.
+    let guard = KillOnDrop::new(actor.get_cell());
+    settled(&actor).await?;
+    guard.release();
+    Ok(actor.get_cell())
+}
+
+/// Waits until the supervisor has started each of its children once.
+pub(crate) async fn settled(actor: &ActorRef<SupervisorMessage>) -> Result<(), SpawnErr> {
+    match actor.call(SupervisorMessage::Settled, None).await {
+        Ok(answer) if answer.is_success() => Ok(()),
+        _ => Err(SpawnErr::StartupFailed(
+            "it failed while it started its children".into(),
+        )),
+    }
+}
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMessage;
+    type State = State;
+    type Arguments = SupervisorArguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        Ok(State::new(arguments.spec, arguments.verdict)?)
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.advance(&myself);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::StartChild(spec, reply) => state.add(spec, reply),
+            SupervisorMessage::StopChild(id, reply) => state.remove(&myself, &id, reply),
+            SupervisorMessage::Tree(reply) => survey::answer(state, reply),
+            SupervisorMessage::Settled(reply) => state.await_settled(reply),
+            SupervisorMessage::Inner(Inner(event)) => hear(&myself, event, state),
+        }
+        Ok(state.settle(&myself)?)
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (id, exit) = match event {
+            SupervisionEvent::ActorTerminated(cell, last, reason) => {
+                // The child's state holds its sockets and tasks: it goes before anything else happens.
+                drop(last);
+                (cell.get_id(), Exit::terminated(reason))
+            }
+            SupervisionEvent::ActorFailed(cell, error) => {
+                (cell.get_id(), Exit::failed(error.to_string()))
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
+                return Ok(());
+            }
+        };
+        state.ended(&myself, id, exit);
+        Ok(state.settle(&myself)?)
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.dismiss(&myself).await;
+        state.pronounce(RootExit::Stopped);
+        Ok(())
+    }
+}
+
+fn hear(myself: &ActorRef<SupervisorMessage>, event: Event, state: &mut State) {
+    match event {
+        Event::Started(ticket, Ok(cell)) => state.started(myself, ticket, cell),
+        Event::Started(ticket, Err(reason)) => state.start_failed(myself, ticket, reason),
+        Event::Respawn(ticket) => state.respawn(ticket),
+        Event::Beat(ticket) => state.look(myself, ticket),
+        Event::Gone(ticket) => state.gone(ticket),
+        Event::Swept => state.swept(),
+        Event::Retry(ticket) => state.retry(ticket),
+    }
+}
+
+impl From<&Exhaustion> for RootExit {
+    fn from(exhaustion: &Exhaustion) -> Self {
+        Self::Exhausted {
+            child: exhaustion.child.clone(),
+            reason: exhaustion.reason.clone(),
+        }
+    }
+}
