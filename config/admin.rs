@@ -1,3 +1,6 @@
+use crate::reader::Reader;
+use crate::section::Check;
+
 section! {
     /// The console: virtual databases that speak SHOW tables and administrative verbs.
     pub struct Admin {
@@ -20,4 +23,19 @@ pub enum Role {
     Reader,
     /// May read and command.
     Admin,
+}
+
+words! { Role { None = "none", Reader = "reader", Admin = "admin", } }
+
+impl Check for Admin {
+    fn check(&self, reader: &mut Reader<'_>) {
+        for name in self
+            .readers
+            .iter()
+            .filter(|name| self.admins.contains(name))
+        {
+            let problem = format!("{name:?} is an admin too");
+            reader.contradiction("readers", problem, "each user in one list");
+        }
+    }
 }

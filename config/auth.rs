@@ -1,3 +1,7 @@
+use crate::fault::Problem;
+use crate::reader::Reader;
+use crate::section::Check;
+
 section! {
     /// How clients prove who they are.
     pub struct Auth {
@@ -34,4 +38,55 @@ pub enum Method {
     Peer,
     /// What the server demands is asked of the client and proved against the server.
     Passthrough,
+}
+
+words! {
+    Method {
+        Trust = "trust",
+        Password = "password",
+        Md5 = "md5",
+        ScramSha256 = "scram-sha-256",
+        Cert = "cert",
+        Peer = "peer",
+        Passthrough = "passthrough",
+    }
+}
+
+impl Check for Auth {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if self.query.is_some() && self.query_user.is_none() {
+            reader.contradiction(
+                "query",
+                "nobody is named to run it",
+                "with `query_user` only",
+            );
+        }
+        if let Some(query) = &self.query
+            && !query.contains("$1")
+        {
+            reader.contradiction("query", "it does not ask for the user", "a query with `$1`");
+        }
+        if !(4096..=10_000_000).contains(&self.scram_iterations) {
+            let problem = Problem::Value(self.scram_iterations.to_string());
+            reader.fault(
+                "scram_iterations",
+                problem,
+                "a number from 4096 to 10000000",
+            );
+        }
+        if self.method == Method::Peer {
+            let allowed = "as `unix_method` only";
+            reader.contradiction("method", "a TCP connection has no peer user", allowed);
+        }
+        if self.unix_method == Some(Method::Cert) {
+            let allowed = "as `method` only";
+            reader.contradiction("unix_method", "a unix socket has no certificate", allowed);
+        }
+        if self.method == Method::Trust {
+            reader.warn(
+                "method",
+                "everyone who can connect is believed to be whoever they say",
+            );
+        }
+    }
 }

@@ -1,9 +1,16 @@
 use std::collections::BTreeMap;
 
+use crate::draft::{Value, dotted};
+use crate::fault::Problem;
+use crate::files;
 use crate::host::Host;
 use crate::limits::LimitOverrides;
 use crate::pool::PoolOverrides;
+use crate::reader::Reader;
+use crate::row::{Effect, Row};
 use crate::secret::Secret;
+use crate::section::Section;
+use crate::setting::Setting;
 use crate::timeouts::TimeoutOverrides;
 use crate::tls::ServerTls;
 
@@ -47,4 +54,137 @@ impl Database {
     pub fn dbname<'a>(&'a self, asked: &'a str) -> &'a str {
         self.dbname.as_deref().unwrap_or(asked)
     }
+}
+
+impl Database {
+    /// Reads a database of a name.
+    pub(crate) fn read(name: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        let hosts: Option<Vec<Host>> = reader.required("hosts");
+        let dbname = reader.optional("dbname");
+        let user: Option<String> = reader.optional("user");
+        let password = files::secret("password", "password_file", reader);
+        let auth_query: Option<String> = reader.optional("auth_query");
+        let tls = reader.section("tls");
+        let pool = reader.section("pool");
+        let timeouts = reader.section("timeouts");
+        let limits = reader.section("limits");
+        let parameters = parameters(reader);
+        check_hosts(hosts.as_deref(), reader);
+        if password.is_some() && user.is_none() {
+            let allowed = "with `user` only; clients' own passwords stand under [users]";
+            reader.contradiction("password", "nobody is named whose it is", allowed);
+        }
+        let has_cert = tls
+            .as_ref()
+            .is_some_and(|tls: &ServerTls| tls.cert.is_some());
+        let said = reader.has("password") || reader.has("password_file");
+        if user.is_some() && !said && !has_cert {
+            let allowed = "with `password`, `password_file`, or `tls.cert`";
+            reader.contradiction("user", "no password is known for it", allowed);
+        }
+        Some(Self {
+            name: name.to_owned(),
+            hosts: hosts?,
+            dbname,
+            user,
+            password,
+            tls: tls?,
+            pool: pool?,
+            timeouts: timeouts?,
+            limits: limits?,
+            auth_query,
+            parameters: parameters?,
+        })
+    }
+
+    /// Gives what is set, to be shown and compared.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let path = dotted("databases", &self.name);
+        let at = |key: &str| format!("{path}.{key}");
+        let plain = |key: &str, value: String| Row::plain(at(key), value, Effect::NextConnection);
+        let mut rows = vec![plain("hosts", self.hosts.show())];
+        rows.extend(self.dbname.clone().map(|it| plain("dbname", it)));
+        rows.extend(self.user.clone().map(|it| plain("user", it)));
+        rows.extend(
+            self.password
+                .as_ref()
+                .map(|it| Row::secret(at("password"), it, Effect::NextConnection)),
+        );
+        rows.extend(self.auth_query.clone().map(|it| plain("auth_query", it)));
+        rows.extend(self.tls.rows(&at("tls")));
+        rows.extend(self.pool.rows(&at("pool")));
+        rows.extend(self.timeouts.rows(&at("timeouts")));
+        rows.extend(self.limits.rows(&at("limits")));
+        let parameters = at("parameters");
+        rows.extend(self.parameters.iter().map(|(name, value)| {
+            Row::plain(
+                dotted(&parameters, name),
+                value.clone(),
+                Effect::NextConnection,
+            )
+        }));
+        rows
+    }
+}
+
+fn check_hosts(hosts: Option<&[Host]>, reader: &mut Reader<'_>) {
+    let Some(hosts) = hosts else { return };
+    if hosts.is_empty() {
+        reader.contradiction("hosts", "there is no host", "at least one host");
+    }
+    for (at, host) in hosts.iter().enumerate() {
+        if hosts[..at].contains(host) {
+            reader.fault("hosts", Problem::Repeated(host.to_string()), "");
+        }
+    }
+}
+
+/// Reads the parameters, whose names are Postgres' and so not known here.
+fn parameters(reader: &mut Reader<'_>) -> Option<BTreeMap<String, String>> {
+    let Some(node) = reader.free("parameters") else {
+        return Some(BTreeMap::new());
+    };
+    let path = reader.path("parameters");
+    let Value::Table(table) = &node.value else {
+        let problem = Problem::Value(node.written());
+        reader.fault("parameters", problem, "a table of texts");
+        return None;
+    };
+    let mut parameters = BTreeMap::new();
+    for (name, node) in table {
+        let path = dotted(&path, name);
+        let findings = reader.findings();
+        // These are pgherd's to say, by other settings.
+        if matches!(
+            name.as_str(),
+            "user" | "database" | "replication" | "options"
+        ) {
+            let problem = Problem::Unknown { near: None };
+            findings.fault(
+                &node.origin,
+                path,
+                problem,
+                "parameters of a Postgres session",
+            );
+            continue;
+        }
+        let written = match &node.value {
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Boolean(value) => Some(if *value { "on" } else { "off" }.to_owned()),
+            Value::Text(text) if !text.contains('\0') => Some(text.clone()),
+            _ => None,
+        };
+        match written {
+            Some(value) => {
+                parameters.insert(name.clone(), value);
+            }
+            None => findings.fault(
+                &node.origin,
+                path,
+                Problem::Value(node.written()),
+                "a text, a number, true, false",
+            ),
+        }
+    }
+    Some(parameters)
 }

@@ -1,4 +1,9 @@
+use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
+
+use crate::draft::Node;
+use crate::setting::Setting;
 
 /// A server of a database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,4 +29,111 @@ pub enum Address {
         /// The port in the socket's name.
         port: u16,
     },
+}
+
+/// The port of a Postgres server that says nothing else.
+pub(crate) const SERVER_PORT: u16 = 5432;
+
+impl Host {
+    /// Takes a host by name, address, or absolute directory of a unix socket, as libpq does.
+    pub(crate) fn new(host: &str, port: u16) -> Self {
+        let address = if host.starts_with('/') {
+            Address::Unix {
+                dir: PathBuf::from(host),
+                port,
+            }
+        } else {
+            Address::Tcp {
+                host: host.to_owned(),
+                port,
+            }
+        };
+        Self { address }
+    }
+}
+
+impl Setting for Host {
+    fn allowed() -> String {
+        "\"host\", \"host:5432\", \"[::1]:5432\", \"/directory:5432\"".to_owned()
+    }
+
+    fn parse(node: &Node) -> Option<Self> {
+        let (host, port) = split_port(node.text()?)?;
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "@?,".contains(c);
+        if host.contains(odd) || (host.contains('/') && !host.starts_with('/')) {
+            return None;
+        }
+        let port = port.unwrap_or(SERVER_PORT);
+        (port > 0).then(|| Self::new(host, port))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { dir, port } => write!(f, "{}:{port}", dir.display()),
+        }
+    }
+}
+
+/// Parts a host from its port; IPv6 stands in brackets if there is a port, and may if not.
+pub(crate) fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = if let Some(inner) = text.strip_prefix('[') {
+        let (host, rest) = inner.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        match rest.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None if rest.is_empty() => (host, None),
+            None => return None,
+        }
+    } else if text.parse::<Ipv6Addr>().is_ok() {
+        (text, None)
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = match port {
+        Some(port) if digits(port) => Some(port.parse().ok()?),
+        Some(_) => return None,
+        None => None,
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_port;
+
+    #[test]
+    fn parts_hosts_from_ports() {
+        assert_eq!(split_port("db"), Some(("db", None)));
+        assert_eq!(split_port("db:1"), Some(("db", Some(1))));
+        assert_eq!(split_port("[::1]:7"), Some(("::1", Some(7))));
+        assert_eq!(split_port("::1"), Some(("::1", None)));
+        assert_eq!(split_port("/tmp:9"), Some(("/tmp", Some(9))));
+        for wrong in [
+            "", ":1", "db:", "db:x", "db:+1", "db:70000", "[db]:1", "[::1]x", "a:b:c",
+        ] {
+            assert_eq!(
+                split_port(wrong).filter(|(_, port)| port.is_some()),
+                None,
+                "{wrong}"
+            );
+        }
+    }
 }

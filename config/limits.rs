@@ -1,5 +1,11 @@
 use std::num::NonZeroUsize;
 
+use crate::fault::Problem;
+use crate::reader::Reader;
+use crate::row::{Effect, Row};
+use crate::section::{Check, Section};
+use crate::setting::Setting;
+
 section! {
     /// The most there may be of anything; `None` is without a limit.
     pub struct Limits {
@@ -54,3 +60,46 @@ pub struct Share {
     /// Server connections.
     pub max_connections: Option<NonZeroUsize>,
 }
+
+impl Check for Limits {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if self.max_logins > self.max_clients {
+            let problem = format!("{} is more than `max_clients`", self.max_logins);
+            reader.contradiction("max_logins", problem, "1 to `max_clients`");
+        }
+        // A query of libpq's size must fit, or nothing would work.
+        if self.max_held_message.get() < 8192 {
+            let problem = Problem::Value(self.max_held_message.to_string());
+            reader.fault("max_held_message", problem, "a number from 8192");
+        }
+    }
+}
+
+impl Section for LimitOverrides {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let max_clients = reader.optional("max_clients");
+        let max_connections = reader.optional("max_connections");
+        Some(Self {
+            max_clients,
+            max_connections,
+        })
+    }
+
+    fn rows(&self, path: &str) -> Vec<Row> {
+        let row = |key: &str, limit: &Option<Option<NonZeroUsize>>| {
+            let limit = limit.as_ref()?;
+            Some(Row::plain(
+                format!("{path}.{key}"),
+                limit.show(),
+                Effect::Now,
+            ))
+        };
+        let rows = [
+            row("max_clients", &self.max_clients),
+            row("max_connections", &self.max_connections),
+        ];
+        rows.into_iter().flatten().collect()
+    }
+}
+
+impl Check for LimitOverrides {}

@@ -2,7 +2,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::fault::Problem;
 use crate::mode::FileMode;
+use crate::reader::Reader;
+use crate::section::Check;
 
 section! {
     /// Where clients connect.
@@ -25,5 +28,43 @@ section! {
         [NextConnection] keepalive_count: u32,
         /// How long sent bytes may stay unacknowledged; `None` leaves it to the kernel.
         [NextConnection] user_timeout: Option<Duration>,
+    }
+}
+
+impl Check for Listen {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if self.addresses.is_empty() && self.unix_dir.is_none() {
+            reader.contradiction(
+                "addresses",
+                "nobody could connect",
+                "at least one address, or a `unix_dir`",
+            );
+        }
+        // Port 0 asks the kernel for any free port, so two of those are not the same.
+        for (at, address) in self.addresses.iter().enumerate() {
+            if address.port() != 0 && self.addresses[..at].contains(address) {
+                reader.fault("addresses", Problem::Repeated(address.to_string()), "");
+            }
+        }
+        if let Some(dir) = &self.unix_dir
+            && !dir.is_dir()
+        {
+            let why = "no such directory".to_owned();
+            reader.fault(
+                "unix_dir",
+                Problem::File {
+                    file: dir.clone(),
+                    why,
+                },
+                "",
+            );
+        }
+        if self.keepalive_interval < Duration::from_secs(1) {
+            reader.contradiction(
+                "keepalive_interval",
+                "the kernel counts in seconds",
+                "from 1s",
+            );
+        }
     }
 }

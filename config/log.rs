@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use crate::fault::Problem;
+use crate::reader::Reader;
+use crate::section::Check;
+
 section! {
     /// What is written to standard error.
     pub struct Log {
@@ -39,3 +43,24 @@ pub enum LogSql {
     /// Nothing.
     Never,
 }
+
+words! { LogFormat { Text = "text", Json = "json", } }
+words! { LogSql { Redacted = "redacted", Full = "full", Never = "never", } }
+
+impl Check for Log {
+    fn check(&self, reader: &mut Reader<'_>) {
+        for directive in self.level.split(',') {
+            let level = directive.rsplit('=').next().unwrap_or_default().trim();
+            if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+                let problem = Problem::Value(format!("{directive:?}"));
+                reader.fault(
+                    "level",
+                    problem,
+                    format!("{}; target=level", LEVELS.join(", ")),
+                );
+            }
+        }
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

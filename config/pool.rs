@@ -1,6 +1,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::reader::Reader;
+use crate::section::Check;
+
 section! {
     /// How a pool, one per user and database, behaves unless set anew there.
     pub struct PoolDefaults {
@@ -82,4 +85,32 @@ pub enum IdleTransaction {
     Disconnect,
     /// The transaction is rolled back; the client stays, and is told at its next statement.
     Rollback,
+}
+
+words! { PoolMode { Transaction = "transaction", Session = "session", Statement = "statement", } }
+words! { Order { Lifo = "lifo", Fifo = "fifo", } }
+words! { IdleTransaction { Disconnect = "disconnect", Rollback = "rollback", } }
+
+impl Check for PoolDefaults {
+    fn check(&self, reader: &mut Reader<'_>) {
+        check_min(self.min, self.size, reader);
+    }
+}
+
+impl Check for PoolOverrides {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if let (Some(min), Some(size)) = (self.min, self.size) {
+            check_min(min, size, reader);
+        }
+    }
+}
+
+fn check_min(min: usize, size: NonZeroUsize, reader: &mut Reader<'_>) {
+    if min > size.get() {
+        reader.contradiction(
+            "min",
+            format!("{min} is more than the size, {size}"),
+            "0 to `size`",
+        );
+    }
 }

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use crate::reader::Reader;
+use crate::section::Check;
+use crate::setting::Setting;
+
 section! {
     /// How long things may take; `None` is without end.
     pub struct Timeouts {
@@ -63,5 +67,67 @@ overrides! {
         server_check: Option<Duration>,
         /// For the rollback of a transaction whose client left.
         rollback: Duration,
+    }
+}
+
+impl Check for Timeouts {
+    fn check(&self, reader: &mut Reader<'_>) {
+        below("query", self.query, "transaction", self.transaction, reader);
+        let (within, around) = (self.idle_in_transaction, self.transaction);
+        below("idle_in_transaction", within, "transaction", around, reader);
+        below(
+            "checkout_notice",
+            self.checkout_notice,
+            "checkout",
+            self.checkout,
+            reader,
+        );
+        below(
+            "server_check",
+            self.server_check,
+            "server_idle",
+            self.server_idle,
+            reader,
+        );
+        let jitter = Some(self.server_lifetime_jitter);
+        below(
+            "server_lifetime_jitter",
+            jitter,
+            "server_lifetime",
+            self.server_lifetime,
+            reader,
+        );
+    }
+}
+
+impl Check for TimeoutOverrides {
+    fn check(&self, reader: &mut Reader<'_>) {
+        let (query, transaction) = (self.query.flatten(), self.transaction.flatten());
+        below("query", query, "transaction", transaction, reader);
+        let idle = self.idle_in_transaction.flatten();
+        below(
+            "idle_in_transaction",
+            idle,
+            "transaction",
+            transaction,
+            reader,
+        );
+    }
+}
+
+/// Finds a timeout that never strikes, as one that is around it strikes first.
+fn below(
+    key: &'static str,
+    inner: Option<Duration>,
+    outer_key: &'static str,
+    outer: Option<Duration>,
+    reader: &mut Reader<'_>,
+) {
+    if let (Some(inner), Some(outer)) = (inner, outer)
+        && inner > outer
+    {
+        let (inner, outer) = (inner.show(), outer.show());
+        let problem = format!("{inner} is longer than `{outer_key}`, {outer}");
+        reader.contradiction(key, problem, &format!("0, or up to `{outer_key}`"));
     }
 }

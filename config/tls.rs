@@ -1,4 +1,11 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::draft::Node;
+use crate::files::{check_key, check_pem};
+use crate::reader::Reader;
+use crate::row::{Effect, Row};
+use crate::section::{Check, Section};
+use crate::setting::Setting;
 
 section! {
     /// TLS towards clients.
@@ -79,5 +86,133 @@ impl Default for ServerTls {
             key: None,
             server_name: None,
         }
+    }
+}
+
+words! {
+    TlsMode {
+        Disable = "disable",
+        Allow = "allow",
+        Prefer = "prefer",
+        Require = "require",
+        VerifyCa = "verify-ca",
+        VerifyFull = "verify-full",
+    }
+}
+words! { TlsVersion { V1_2 = "1.2", V1_3 = "1.3", } }
+
+impl Setting for Roots {
+    fn allowed() -> String {
+        "\"system\", or the path of a PEM file".to_owned()
+    }
+
+    fn parse(node: &Node) -> Option<Self> {
+        match node.text()? {
+            "system" => Some(Self::System),
+            _ => PathBuf::parse(node).map(Self::File),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::System => "system".to_owned(),
+            Self::File(file) => file.show(),
+        }
+    }
+}
+
+impl Check for ClientTls {
+    fn check(&self, reader: &mut Reader<'_>) {
+        check_pair(self.cert.as_deref(), self.key.as_deref(), reader);
+        if let Some(ca) = &self.ca {
+            check_pem("ca", ca, reader);
+        }
+        let mode = self.mode.word();
+        if self.mode == TlsMode::Disable {
+            if self.cert.is_some() && self.key.is_some() {
+                reader.warn("cert", "it is not used, as the mode is disable");
+            }
+        } else if self.cert.is_none() && self.key.is_none() {
+            let problem = format!("{mode} needs a certificate");
+            reader.contradiction("mode", problem, "disable, or with `cert` and `key`");
+        }
+        if self.mode >= TlsMode::VerifyCa && self.ca.is_none() {
+            let problem = format!("{mode} needs to know whom to believe");
+            reader.contradiction("mode", problem, "up to require, or with `ca`");
+        }
+    }
+}
+
+impl Section for ServerTls {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let mode: Option<TlsMode> = reader.optional("mode");
+        let ca: Option<Roots> = reader.optional("ca");
+        let cert = reader.optional("cert");
+        let key = reader.optional("key");
+        let server_name = reader.optional("server_name");
+        let unsaid = if ca.is_some() {
+            TlsMode::VerifyFull
+        } else {
+            TlsMode::Prefer
+        };
+        Some(Self {
+            mode: mode.unwrap_or(unsaid),
+            ca,
+            cert,
+            key,
+            server_name,
+        })
+    }
+
+    fn rows(&self, path: &str) -> Vec<Row> {
+        let row = |key: &str, value: String| {
+            Row::plain(format!("{path}.{key}"), value, Effect::NextConnection)
+        };
+        let mut rows = vec![row("mode", self.mode.show())];
+        rows.extend(self.ca.as_ref().map(|ca| row("ca", ca.show())));
+        rows.extend(self.cert.as_ref().map(|cert| row("cert", cert.show())));
+        rows.extend(self.key.as_ref().map(|key| row("key", key.show())));
+        rows.extend(
+            self.server_name
+                .as_ref()
+                .map(|name| row("server_name", name.clone())),
+        );
+        rows
+    }
+}
+
+impl Check for ServerTls {
+    fn check(&self, reader: &mut Reader<'_>) {
+        check_pair(self.cert.as_deref(), self.key.as_deref(), reader);
+        let mode = self.mode.word();
+        match &self.ca {
+            Some(Roots::File(file)) => check_pem("ca", file, reader),
+            // As in libpq: anyone may have a certificate of a public authority, so it says
+            // nothing without the name.
+            Some(Roots::System) if self.mode != TlsMode::VerifyFull => {
+                let problem = format!("{mode} is too weak for the system's authorities");
+                reader.contradiction("mode", problem, "verify-full");
+            }
+            None if self.mode >= TlsMode::VerifyCa => {
+                let problem = format!("{mode} needs to know whom to believe");
+                let allowed = "with `ca`, \"system\" or a file; or up to require";
+                reader.contradiction("mode", problem, allowed);
+            }
+            Some(Roots::System) | None => {}
+        }
+    }
+}
+
+fn check_pair(cert: Option<&Path>, key: Option<&Path>, reader: &mut Reader<'_>) {
+    match (cert, key) {
+        (Some(_), None) => reader.contradiction("cert", "it has no key", "with `key` only"),
+        (None, Some(_)) => reader.contradiction("key", "it has no certificate", "with `cert` only"),
+        _ => {}
+    }
+    if let Some(cert) = cert {
+        check_pem("cert", cert, reader);
+    }
+    if let Some(key) = key {
+        check_key("key", key, reader);
     }
 }

@@ -1,5 +1,9 @@
 use std::num::NonZeroUsize;
 
+use crate::draft::Node;
+use crate::section::Check;
+use crate::setting::Setting;
+
 section! {
     /// The threads that carry the traffic.
     pub struct Workers {
@@ -24,6 +28,29 @@ impl WorkerCount {
         match self {
             Self::Auto => NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN),
             Self::Exactly(count) => count,
+        }
+    }
+}
+
+impl Check for Workers {}
+
+impl Setting for WorkerCount {
+    fn allowed() -> String {
+        "\"auto\", or a number from 1 to 1024".to_owned()
+    }
+
+    fn parse(node: &Node) -> Option<Self> {
+        if node.text() == Some("auto") {
+            return Some(Self::Auto);
+        }
+        let count = NonZeroUsize::parse(node).filter(|count| count.get() <= 1024)?;
+        Some(Self::Exactly(count))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Exactly(count) => count.to_string(),
         }
     }
 }

@@ -1,0 +1,181 @@
+use std::sync::Arc;
+
+use crate::auth::Method;
+use crate::config::Config;
+use crate::database::{Database, WILDCARD};
+use crate::draft::{Node, Table, Value, dotted};
+use crate::fault::{Findings, Origin, Problem};
+use crate::reader::Reader;
+use crate::row::Row;
+use crate::section::Section;
+use crate::tls::TlsMode;
+use crate::user::User;
+
+impl Config {
+    /// Makes a configuration of a draft; `None` if a section cannot be had for its faults.
+    pub(crate) fn read(draft: &Table, findings: &mut Findings) -> Option<Self> {
+        let mut reader = Reader::new(draft, findings);
+        let listen = reader.section("listen");
+        let admin = reader.section("admin");
+        let tls = reader.section("tls");
+        let auth = reader.section("auth");
+        let pool = reader.section("pool");
+        let timeouts = reader.section("timeouts");
+        let limits = reader.section("limits");
+        let workers = reader.section("workers");
+        let log = reader.section("log");
+        let metrics = reader.section("metrics");
+        let databases = reader.each("databases", Database::read);
+        let users = reader.each("users", User::read);
+        reader.finish();
+        let config = Self {
+            listen: listen?,
+            admin: admin?,
+            tls: tls?,
+            auth: auth?,
+            pool: pool?,
+            timeouts: timeouts?,
+            limits: limits?,
+            workers: workers?,
+            log: log?,
+            metrics: metrics?,
+            databases: databases
+                .into_iter()
+                .map(|it| (it.name.clone(), Arc::new(it)))
+                .collect(),
+            users: users
+                .into_iter()
+                .map(|it| (it.name.clone(), Arc::new(it)))
+                .collect(),
+        };
+        config.check(draft, findings);
+        Some(config)
+    }
+
+    /// Gives the settings of all sections, without databases and users.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let mut rows = self.listen.rows("listen");
+        rows.extend(self.admin.rows("admin"));
+        rows.extend(self.tls.rows("tls"));
+        rows.extend(self.auth.rows("auth"));
+        rows.extend(self.pool.rows("pool"));
+        rows.extend(self.timeouts.rows("timeouts"));
+        rows.extend(self.limits.rows("limits"));
+        rows.extend(self.workers.rows("workers"));
+        rows.extend(self.log.rows("log"));
+        rows.extend(self.metrics.rows("metrics"));
+        rows
+    }
+
+    /// Finds contradictions between sections.
+    fn check(&self, draft: &Table, findings: &mut Findings) {
+        self.check_auth(draft, findings);
+        self.check_pools(draft, findings);
+        for name in self.databases.keys().filter(|name| self.is_console(name)) {
+            let origin = origin(draft, &["databases", name]);
+            findings.warn(&origin, dotted("databases", name), "the console hides it");
+        }
+        let at = origin(draft, &["metrics", "listen"]);
+        if let Some(address) = self.metrics.listen.filter(|address| address.port() != 0)
+            && self.listen.addresses.contains(&address)
+        {
+            let problem = Problem::Contradiction(format!("clients are accepted on {address}"));
+            findings.fault(&at, "metrics.listen", problem, "an address of its own");
+        }
+    }
+
+    fn check_auth(&self, draft: &Table, findings: &mut Findings) {
+        let auth = &self.auth;
+        if let Some(name) = &auth.query_user {
+            let known = self.users.get(name);
+            let at = origin(draft, &["auth", "query_user"]);
+            if known.and_then(|user| user.server_secret()).is_none() {
+                let problem = format!("no password is known for {name:?}");
+                let problem = Problem::Contradiction(problem);
+                let allowed = "a user of [users] with a plain password";
+                findings.fault(&at, "auth.query_user", problem, allowed);
+            }
+        }
+        for database in self
+            .databases
+            .values()
+            .filter(|database| database.auth_query.is_some())
+        {
+            if auth.query_user.is_none() {
+                let at = origin(draft, &["databases", &database.name, "auth_query"]);
+                let path = dotted(&dotted("databases", &database.name), "auth_query");
+                let problem = Problem::Contradiction("nobody is named to run it".to_owned());
+                findings.fault(&at, path, problem, "with `auth.query_user` only");
+            }
+        }
+        if auth.method == Method::Cert && self.tls.mode < TlsMode::VerifyCa {
+            let problem = "clients are not asked for certificates".to_owned();
+            let at = origin(draft, &["auth", "method"]);
+            let allowed = "with `tls.mode` verify-ca or verify-full";
+            findings.fault(&at, "auth.method", Problem::Contradiction(problem), allowed);
+        }
+        let asks_secret = matches!(
+            auth.method,
+            Method::Password | Method::Md5 | Method::ScramSha256
+        );
+        let has_query = auth.query.is_some()
+            || self
+                .databases
+                .values()
+                .any(|database| database.auth_query.is_some());
+        let has_secret = self.users.values().any(|user| user.password.is_some());
+        if asks_secret && !has_query && !has_secret && !self.databases.is_empty() {
+            let at = origin(draft, &["auth", "method"]);
+            findings.warn(&at, "users", "nobody has a password, so nobody can log in");
+        }
+    }
+
+    /// Finds minimums that no pool can have, where one of the two comes from the general part.
+    fn check_pools(&self, draft: &Table, findings: &mut Findings) {
+        let databases = self
+            .databases
+            .values()
+            .map(|it| ("databases", &it.name, &it.pool));
+        let users = self.users.values().map(|it| ("users", &it.name, &it.pool));
+        for (kind, name, pool) in databases.chain(users) {
+            let min = pool.min.unwrap_or(self.pool.min);
+            let size = pool.size.unwrap_or(self.pool.size);
+            let half = pool.min.is_some() != pool.size.is_some();
+            if half && min > size.get() {
+                let key = if pool.min.is_some() { "min" } else { "size" };
+                let at = origin(draft, &[kind, name, "pool", key]);
+                let path = format!("{}.pool.{key}", dotted(kind, name));
+                let problem = format!("the minimum is {min}, and the size {size}");
+                findings.fault(&at, path, Problem::Contradiction(problem), "min up to size");
+            }
+        }
+        if self.databases.contains_key(WILDCARD) && self.pool.min > 0 {
+            let at = origin(draft, &["pool", "min"]);
+            findings.warn(
+                &at,
+                "pool.min",
+                "it is kept for each database anyone ever asks for",
+            );
+        }
+    }
+}
+
+/// Gives where a path was written, or else the nearest thing around it.
+fn origin(draft: &Table, path: &[&str]) -> Origin {
+    let mut found = Origin::Nowhere;
+    let mut table = Some(draft);
+    for key in path {
+        let Some(node) = table.and_then(|table| table.get(*key)) else {
+            break;
+        };
+        found = node.origin.clone();
+        table = match node {
+            Node {
+                value: Value::Table(inner),
+                ..
+            } => Some(inner),
+            _ => None,
+        };
+    }
+    found
+}

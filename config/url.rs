@@ -1,0 +1,321 @@
+//! Connection strings, as libpq reads them.
+//! <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>
+
+mod conninfo;
+mod options;
+mod pgpass;
+mod uri;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::host::{Host, SERVER_PORT};
+use crate::secret::Secret;
+use crate::time;
+use crate::tls::{Roots, TlsMode};
+
+/// What a connection string says, with the surroundings' answers where it is silent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// The servers, at least one.
+    pub hosts: Vec<Host>,
+    /// The database; the user's name if only that is known.
+    pub dbname: Option<String>,
+    /// The user.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// How far TLS goes, if it is said.
+    pub tls_mode: Option<TlsMode>,
+    /// Whom to believe about the servers' certificates.
+    pub ca: Option<Roots>,
+    /// The certificate chain shown to the servers, PEM.
+    pub cert: Option<PathBuf>,
+    /// The private key of the certificate, PEM.
+    pub key: Option<PathBuf>,
+    /// The name in the server's certificate, where `hostaddr` says where it is.
+    pub server_name: Option<String>,
+    /// For a connection to be opened; `Some(None)` is without end.
+    pub connect_timeout: Option<Option<Duration>>,
+    /// Parameters of the session, by name.
+    pub parameters: BTreeMap<String, String>,
+    /// Parameters that are libpq's own business, and have no effect here.
+    pub ignored: Vec<String>,
+}
+
+/// What is known beside the string: variables, and the user's files.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Environment variables.
+    pub variables: &'a BTreeMap<String, String>,
+    /// What stands in `~/.pgpass`.
+    pub pgpass: &'a str,
+    /// `~/.postgresql/root.crt`, if there is one.
+    pub root_cert: Option<&'a PathBuf>,
+}
+
+/// What is wrong with a connection string; none shows a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlFault {
+    /// It begins like nothing that is known.
+    #[error("neither a postgres:// URL nor keyword=value pairs")]
+    Form,
+    /// A `%` without two hexadecimal digits, or bytes that are no text.
+    #[error("the {0} has a `%` escape that is none")]
+    Escape(&'static str),
+    /// A host or its port cannot be understood.
+    #[error("host {0:?} cannot be understood")]
+    Host(String),
+    /// There are neither one port nor as many as hosts.
+    #[error("there are {ports} ports for {hosts} hosts")]
+    Ports {
+        /// How many hosts there are.
+        hosts: usize,
+        /// How many ports there are.
+        ports: usize,
+    },
+    /// A pair without an equals sign, or an open quote.
+    #[error("keyword=value pairs end in the middle, after `{0}`")]
+    Pair(String),
+    /// There is no such parameter.
+    #[error("no such parameter: {0:?}")]
+    Unknown(String),
+    /// A parameter has a value that is not allowed.
+    #[error("{value:?} is not a value for `{name}`, but {allowed} is")]
+    Value {
+        /// The parameter.
+        name: &'static str,
+        /// What was written.
+        value: String,
+        /// What may be.
+        allowed: String,
+    },
+    /// The options have something else than settings.
+    #[error("`options` has {0:?}, which is not `-c name=value`")]
+    Options(String),
+}
+
+/// Parameters that mean something to libpq's own socket, or that roles found out make needless.
+const IGNORED: [&str; 14] = [
+    "fallback_application_name",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "load_balance_hosts",
+    "passfile",
+    "sslcompression",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "channel_binding",
+    "gssencmode",
+    "sslnegotiation",
+];
+
+/// The parameters that libpq takes from variables; the file of passwords is asked last.
+const VARIABLES: [(&str, &str); 11] = [
+    ("host", "PGHOST"),
+    ("hostaddr", "PGHOSTADDR"),
+    ("port", "PGPORT"),
+    ("user", "PGUSER"),
+    ("password", "PGPASSWORD"),
+    ("dbname", "PGDATABASE"),
+    ("sslmode", "PGSSLMODE"),
+    ("sslrootcert", "PGSSLROOTCERT"),
+    ("sslcert", "PGSSLCERT"),
+    ("sslkey", "PGSSLKEY"),
+    ("connect_timeout", "PGCONNECT_TIMEOUT"),
+];
+
+impl Url {
+    /// Understands a URL or keyword=value pairs.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; parameters that libpq does not know are wrong too.
+    pub fn parse(text: &str, around: &Surroundings<'_>) -> Result<Self, UrlFault> {
+        let text = text.trim();
+        let mut said = if let Some(rest) = uri::after_scheme(text) {
+            uri::parse(rest)?
+        } else if text.contains("://") || !text.contains('=') {
+            return Err(UrlFault::Form);
+        } else {
+            conninfo::parse(text)?
+        };
+        // An empty value is as good as none, in libpq too.
+        said.retain(|_, value| !value.is_empty());
+        for (name, variable) in VARIABLES {
+            // A host from the string must not meet an address from the variables.
+            if name == "hostaddr" && said.contains_key("host") {
+                continue;
+            }
+            if let Some(value) = around
+                .variables
+                .get(variable)
+                .filter(|value| !value.is_empty())
+            {
+                said.entry(name.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+        Self::of(said, around)
+    }
+
+    fn of(mut said: BTreeMap<String, String>, around: &Surroundings<'_>) -> Result<Self, UrlFault> {
+        let mut take = |name: &str| said.remove(name);
+        let (hosts, server_name) = hosts(take("host"), take("hostaddr"), take("port"))?;
+        let user = take("user");
+        let dbname = take("dbname").or_else(|| user.clone());
+        let password = take("password")
+            .or_else(|| pgpass::find(around.pgpass, &hosts, dbname.as_deref()?, user.as_deref()?));
+        let tls_mode = tls_mode(take("sslmode"), take("ssl"))?;
+        let ca = take("sslrootcert").map(|file| match file.as_str() {
+            "system" => Roots::System,
+            _ => Roots::File(PathBuf::from(file)),
+        });
+        let needs_ca = tls_mode.is_some_and(|mode| mode >= TlsMode::VerifyCa);
+        let own = || {
+            around
+                .root_cert
+                .filter(|_| needs_ca)
+                .cloned()
+                .map(Roots::File)
+        };
+        let (cert, key) = (
+            take("sslcert").map(PathBuf::from),
+            take("sslkey").map(PathBuf::from),
+        );
+        let connect_timeout = take("connect_timeout").map(timeout).transpose()?;
+        let mut parameters = take("options").map_or_else(|| Ok(BTreeMap::new()), options::parse)?;
+        for name in ["application_name", "client_encoding"] {
+            parameters.extend(take(name).map(|value| (name.to_owned(), value)));
+        }
+        let ignored = leftovers(said)?;
+        Ok(Self {
+            hosts,
+            dbname,
+            user,
+            password: password.map(Secret::new),
+            tls_mode,
+            ca: ca.or_else(own),
+            cert,
+            key,
+            server_name,
+            connect_timeout,
+            parameters,
+            ignored,
+        })
+    }
+}
+
+fn hosts(
+    host: Option<String>,
+    address: Option<String>,
+    port: Option<String>,
+) -> Result<(Vec<Host>, Option<String>), UrlFault> {
+    let names = host.clone().unwrap_or_default();
+    let places = address.clone().or(host).unwrap_or_default();
+    let places: Vec<&str> = places.split(',').collect();
+    let ports = port.unwrap_or_default();
+    let ports: Vec<&str> = ports.split(',').collect();
+    if ports.len() != 1 && ports.len() != places.len() {
+        return Err(UrlFault::Ports {
+            hosts: places.len(),
+            ports: ports.len(),
+        });
+    }
+    let hosts = places.iter().enumerate().map(|(at, place)| {
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or_default();
+        let port = if port.is_empty() {
+            SERVER_PORT
+        } else {
+            let number = port.parse().ok().filter(|port: &u16| *port > 0);
+            number.ok_or_else(|| UrlFault::Host(format!("{place}:{port}")))?
+        };
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "@[]?".contains(c);
+        if place.contains(odd) {
+            return Err(UrlFault::Host((*place).to_owned()));
+        }
+        Ok(Host::new(
+            if place.is_empty() { "localhost" } else { place },
+            port,
+        ))
+    });
+    let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+    let named = address.is_some() && hosts.len() == 1 && !names.is_empty();
+    Ok((hosts, named.then_some(names)))
+}
+
+fn tls_mode(mode: Option<String>, ssl: Option<String>) -> Result<Option<TlsMode>, UrlFault> {
+    let fault = |name, value, allowed: String| {
+        Err(UrlFault::Value {
+            name,
+            value,
+            allowed,
+        })
+    };
+    match (mode, ssl) {
+        (Some(word), _) => match TlsMode::from_word(&word) {
+            Some(mode) => Ok(Some(mode)),
+            None => fault("sslmode", word, TlsMode::WORDS.join(", ")),
+        },
+        // libpq takes this word of JDBC's, and only when it is true.
+        (None, Some(word)) if word == "true" => Ok(Some(TlsMode::Require)),
+        (None, Some(word)) => fault("ssl", word, "true".to_owned()),
+        (None, None) => Ok(None),
+    }
+}
+
+fn timeout(text: String) -> Result<Option<Duration>, UrlFault> {
+    let seconds: Option<i64> = text.trim().parse().ok();
+    match seconds {
+        // As in libpq: zero and less is without end.
+        Some(seconds) if seconds <= 0 => Ok(None),
+        Some(seconds) if time::seconds(seconds.unsigned_abs()).is_some() => {
+            Ok(Some(Duration::from_secs(seconds.unsigned_abs())))
+        }
+        _ => {
+            let allowed = "a number of seconds".to_owned();
+            Err(UrlFault::Value {
+                name: "connect_timeout",
+                value: text,
+                allowed,
+            })
+        }
+    }
+}
+
+/// Finds what is unknown, or known and not to be had, among what nobody took.
+fn leftovers(said: BTreeMap<String, String>) -> Result<Vec<String>, UrlFault> {
+    let mut ignored = Vec::new();
+    for (name, value) in said {
+        match (name.as_str(), value.as_str()) {
+            ("gssencmode", "require") => {
+                let allowed = "disable".to_owned();
+                return Err(UrlFault::Value {
+                    name: "gssencmode",
+                    value,
+                    allowed,
+                });
+            }
+            ("sslnegotiation", "direct") => {
+                let allowed = "postgres".to_owned();
+                return Err(UrlFault::Value {
+                    name: "sslnegotiation",
+                    value,
+                    allowed,
+                });
+            }
+            (name, _) if !IGNORED.contains(&name) => {
+                return Err(UrlFault::Unknown(name.to_owned()));
+            }
+            // What we do anyway needs no word.
+            ("gssencmode" | "sslnegotiation" | "channel_binding", word) if word != "require" => {}
+            _ => ignored.push(name),
+        }
+    }
+    Ok(ignored)
+}
