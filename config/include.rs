@@ -56,7 +56,7 @@ fn matching(file: &Path, node: &Node, findings: &mut Findings) -> Vec<PathBuf> {
         findings.fault(&node.origin, "include", problem, allowed);
         return Vec::new();
     };
-    let path = file.parent().unwrap_or(Path::new("")).join(pattern);
+    let path = file.parent().unwrap_or_else(|| Path::new("")).join(pattern);
     if !pattern.contains('*') {
         return vec![path];
     }

@@ -125,8 +125,11 @@ impl Config {
                 .any(|database| database.auth_query.is_some());
         let has_secret = self.users.values().any(|user| user.password.is_some());
         if asks_secret && !has_query && !has_secret && !self.databases.is_empty() {
-            let at = origin(draft, &["auth", "method"]);
-            findings.warn(&at, "users", "nobody has a password, so nobody can log in");
+            findings.warn(
+                &Origin::Nowhere,
+                "users",
+                "nobody has a password, so nobody can log in",
+            );
         }
     }
 

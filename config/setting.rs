@@ -267,7 +267,9 @@ impl Setting for PathBuf {
     fn parse(node: &Node) -> Option<Self> {
         let path = Self::from(String::parse(node)?);
         Some(match &node.origin {
-            Origin::File { file, .. } => file.parent().map_or(path.clone(), |dir| dir.join(&path)),
+            Origin::File { file, .. } => file
+                .parent()
+                .map_or_else(|| path.clone(), |dir| dir.join(&path)),
             _ => path,
         })
     }

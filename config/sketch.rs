@@ -137,6 +137,8 @@ fn user(origin: &Origin, url: &Url, draft: &mut Table, findings: &mut Findings) 
     let user = table_in(users, name, origin);
     let given = Node::text_at(origin, password.expose());
     user.remove("password_file");
+    user.entry("console".to_owned())
+        .or_insert_with(|| Node::text_at(origin, "reader"));
     let before = user.insert("password".to_owned(), given);
     if let Some(Node {
         origin: first @ Origin::Argument(_),

@@ -67,8 +67,9 @@ pub enum UrlFault {
     /// A `%` without two hexadecimal digits, or bytes that are no text.
     #[error("the {0} has a `%` escape that is none")]
     Escape(&'static str),
-    /// A host or its port cannot be understood.
-    #[error("host {0:?} cannot be understood")]
+    /// A host, or the port after it, cannot be understood; the port may be a part of a password
+    /// with an unescaped slash, and is not shown.
+    #[error("host {0:?}, or its port, cannot be understood; in a password, `/` is written %2F")]
     Host(String),
     /// There are neither one port nor as many as hosts.
     #[error("there are {ports} ports for {hosts} hosts")]
@@ -78,8 +79,8 @@ pub enum UrlFault {
         /// How many ports there are.
         ports: usize,
     },
-    /// A pair without an equals sign, or an open quote.
-    #[error("keyword=value pairs end in the middle, after `{0}`")]
+    /// A pair without an equals sign, or an open quote; what stood before it.
+    #[error("a name=value pair is not whole{}", if .0.is_empty() { String::new() } else { format!(", after `{}`", .0) })]
     Pair(String),
     /// There is no such parameter.
     #[error("no such parameter: {0:?}")]
@@ -228,12 +229,16 @@ fn hosts(
         });
     }
     let hosts = places.iter().enumerate().map(|(at, place)| {
-        let port = ports.get(at).or(ports.first()).copied().unwrap_or_default();
+        let port = ports
+            .get(at)
+            .or_else(|| ports.first())
+            .copied()
+            .unwrap_or_default();
         let port = if port.is_empty() {
             SERVER_PORT
         } else {
             let number = port.parse().ok().filter(|port: &u16| *port > 0);
-            number.ok_or_else(|| UrlFault::Host(format!("{place}:{port}")))?
+            number.ok_or_else(|| UrlFault::Host((*place).to_owned()))?
         };
         let odd = |c: char| c.is_whitespace() || c.is_control() || "@[]?".contains(c);
         if place.contains(odd) {

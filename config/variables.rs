@@ -44,10 +44,13 @@ fn set(table: &mut Table, path: &[&str], node: Node) -> bool {
     let key = known.unwrap_or_else(|| first.to_ascii_lowercase());
     if rest.is_empty() {
         // A secret takes the place of a file of lower layers that has it, and the other way.
-        match key.strip_suffix("_file") {
-            Some(inline) => table.remove(inline),
-            None => table.remove(&format!("{key}_file")),
+        let other = match key.strip_suffix("_file") {
+            Some(inline) => inline.to_owned(),
+            None => format!("{key}_file"),
         };
+        if table.get(&other).is_some_and(|below| !below.is_untyped()) {
+            table.remove(&other);
+        }
         table.insert(key, node);
         return true;
     }

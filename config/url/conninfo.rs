@@ -8,6 +8,7 @@ use super::UrlFault;
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, UrlFault> {
     let mut said = BTreeMap::new();
     let mut rest = text.chars().peekable();
+    let mut before = String::new();
     loop {
         skip_space(&mut rest);
         if rest.peek().is_none() {
@@ -19,10 +20,11 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, UrlFault> {
         }
         skip_space(&mut rest);
         if name.is_empty() || rest.next() != Some('=') {
-            return Err(UrlFault::Pair(name));
+            return Err(UrlFault::Pair(before));
         }
         skip_space(&mut rest);
         let value = value(&mut rest).ok_or_else(|| UrlFault::Pair(name.clone()))?;
+        before.clone_from(&name);
         said.insert(name, value);
     }
 }

@@ -23,10 +23,12 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, UrlFault> {
     let (hosts, ports) = places_of(places)?;
     said.insert("host".to_owned(), hosts);
     said.insert("port".to_owned(), ports);
+    let mut before = String::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair
             .split_once('=')
-            .ok_or_else(|| UrlFault::Pair(pair.to_owned()))?;
+            .ok_or_else(|| UrlFault::Pair(before.clone()))?;
+        name.clone_into(&mut before);
         said.insert(decode(name, "parameter")?, decode(value, "parameter")?);
     }
     Ok(said)
@@ -38,15 +40,11 @@ fn places_of(text: &str) -> Result<(String, String), UrlFault> {
     let mut ports = Vec::new();
     for place in text.split(',') {
         // A host may be absent and its port given.
+        let fault = || UrlFault::Host(place.split(':').next().unwrap_or_default().to_owned());
         let (host, port) = match place.strip_prefix(':') {
-            Some(port) => (
-                "",
-                port.parse()
-                    .map(Some)
-                    .map_err(|_| UrlFault::Host(place.into()))?,
-            ),
+            Some(port) => ("", Some(port.parse().map_err(|_| fault())?)),
             None if place.is_empty() => ("", None),
-            None => split_port(place).ok_or_else(|| UrlFault::Host(place.to_owned()))?,
+            None => split_port(place).ok_or_else(fault)?,
         };
         let host = decode(host, "host")?;
         if host.contains(',') {
