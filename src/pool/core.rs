@@ -1,0 +1,424 @@
+//! The pool itself.
+
+use std::sync::Arc;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::effects::Effects;
+use crate::error::{Failure, LeaseError, Refused};
+use crate::lease::Lease;
+use crate::limits::Limits;
+use crate::lost::LostReason;
+use crate::meta::{Meta, Place, Seen};
+use crate::opening::OpenSlot;
+use crate::quota::{Quota, Sibling};
+use crate::snapshot::Snapshot;
+use crate::state::{Holding, State};
+use crate::sweep::{Age, SweepRules};
+use crate::sync::{Flag, Mutex};
+use crate::waiter::Waiter;
+
+/// The accounting of one pool of connections `C`, each with a record `I` that can be shown while it is on loan.
+///
+/// Nothing here opens a connection. When one is wanted or was lost the `hint` is fired, once until the manager says
+/// [`Self::heard`]; the manager then looks at [`Self::wanted`]. Giving a connection back to the idle ones fires no
+/// hint, so that ordinary traffic sends no message: what is idle for too long is found by a regular [`Self::sweep`].
+pub struct PoolCore<C: Send + 'static, I: Send + Sync + 'static = ()> {
+    state: Mutex<State<C, I>>,
+    quotas: Vec<Arc<Quota>>,
+    dirty: Flag,
+    hint: Box<dyn Fn() + Send + Sync>,
+    quiet: Notify,
+}
+
+/// The answer to a request for a connection.
+#[must_use]
+pub enum Ask<C: Send + 'static, I: Send + Sync + 'static = ()> {
+    /// There was an idle one.
+    Ready(Lease<C, I>),
+    /// A place in the queue.
+    Wait(Waiter<C, I>),
+}
+
+impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
+    /// An empty pool. `hint` may be called from any thread, never under a lock of the pool; it must not block.
+    #[must_use]
+    pub fn new(
+        limits: Limits,
+        quotas: Vec<Arc<Quota>>,
+        hint: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let core = Arc::new(Self {
+            state: Mutex::new(State::new(limits)),
+            quotas,
+            dirty: Flag::new(),
+            hint: Box::new(hint),
+            quiet: Notify::new(),
+        });
+        let me = core.sibling();
+        for quota in &core.quotas {
+            quota.join(Weak::clone(&me));
+        }
+        core
+    }
+
+    /// Takes an idle connection, the one used last, or one used nearly as late by the same worker. `None` if there is
+    /// none, or the pool is paused or closed. Costs no allocation. The time is not needed yet for anything but order.
+    #[must_use]
+    pub fn try_lease(self: &Arc<Self>, worker: u16, _now: Instant) -> Option<Lease<C, I>> {
+        let grant = self.with(|state, _| state.take(worker))?;
+        Some(Lease::new(Arc::clone(self), grant))
+    }
+
+    /// Takes an idle connection, or a place in the queue.
+    ///
+    /// # Errors
+    /// [`LeaseError::QueueFull`] if too many wait, [`LeaseError::Closed`] if the pool was closed.
+    pub fn lease(self: &Arc<Self>, worker: u16, now: Instant) -> Result<Ask<C, I>, LeaseError> {
+        enum Got<G> {
+            Grant(G),
+            Ticket(u64),
+        }
+        let got = self.with(|state, fx| {
+            if let Some(reason) = &state.closed {
+                return Err(LeaseError::Closed(Arc::clone(reason)));
+            }
+            if let Some(grant) = state.take(worker) {
+                return Ok(Got::Grant(grant));
+            }
+            let limit = state.limits.max_waiters;
+            if state.queue.len() >= limit {
+                return Err(LeaseError::QueueFull { limit });
+            }
+            let ticket = state.enqueue(worker, now);
+            // The first waiter is always told of: the manager must know when the reserve may be opened.
+            let first = state.queue.len() == 1 && state.total() < state.limits.ceiling();
+            fx.hint |= first || state.wants_more();
+            Ok(Got::Ticket(ticket))
+        })?;
+        let core = Arc::clone(self);
+        Ok(match got {
+            Got::Grant(grant) => Ask::Ready(Lease::new(core, grant)),
+            Got::Ticket(ticket) => Ask::Wait(Waiter::new(core, ticket, now)),
+        })
+    }
+
+    /// Adds to the sum of waiting times that [`Self::snapshot`] shows; told by whoever waited, since the pool has no
+    /// clock.
+    pub fn record_wait(&self, wait: Duration) {
+        self.with(|state, _| {
+            state.totals.wait_time = state.totals.wait_time.saturating_add(wait);
+        });
+    }
+
+    /// The manager has heard the hint and is about to look; to be called before looking, or a hint may be missed.
+    pub fn heard(&self) {
+        self.dirty.lower();
+    }
+
+    /// How many connections the manager should begin to open now, for waiters, the minimum and successors of ageing
+    /// ones, within all limits. Where a quota is used up it is still one, since [`Self::begin_open`] may relieve it.
+    #[must_use]
+    pub fn wanted(&self, now: Instant) -> usize {
+        let wanted = self.with(|state, _| {
+            let room = state.allowed(now).saturating_sub(state.total());
+            let logins = state.limits.max_opening.saturating_sub(state.opening);
+            state.missing().min(room).min(logins)
+        });
+        let left = self.quotas.iter().filter_map(|quota| quota.left()).min();
+        wanted.min(left.unwrap_or(usize::MAX).max(1))
+    }
+
+    /// Takes a place, and a permit of each quota, for a connection to be opened. A quota that is used up is relieved,
+    /// if possible, by closing the longest idle connection of a sibling pool above its minimum. A pool refused by a
+    /// quota gets a hint when a permit is freed.
+    ///
+    /// # Errors
+    /// The limit that forbids it.
+    pub fn begin_open(self: &Arc<Self>, now: Instant) -> Result<OpenSlot<C, I>, Refused> {
+        let (epoch, generation) = self.with(|state, _| {
+            if let Some(reason) = &state.closed {
+                return Err(Refused::Closed(Arc::clone(reason)));
+            }
+            let limit = state.allowed(now);
+            if state.total() >= limit {
+                return Err(Refused::Size { limit });
+            }
+            let limit = state.limits.max_opening;
+            if state.opening >= limit {
+                return Err(Refused::Opening { limit });
+            }
+            state.opening += 1;
+            Ok((state.epoch, state.generation))
+        })?;
+        if let Err(refused) = self.take_permits() {
+            self.with(|state, _| state.opening -= 1);
+            return Err(refused);
+        }
+        Ok(OpenSlot::new(Arc::clone(self), epoch, generation))
+    }
+
+    fn take_permits(self: &Arc<Self>) -> Result<(), Refused> {
+        let me = self.sibling();
+        for (taken, quota) in self.quotas.iter().enumerate() {
+            if let Err(max) = quota.take(&me) {
+                self.quotas[..taken]
+                    .iter()
+                    .for_each(|quota| quota.release(1));
+                return Err(Refused::Quota {
+                    name: Arc::clone(quota.name()),
+                    max,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out what is too old, too idle or too many, to be closed by the caller. Idleness never brings the pool
+    /// below its minimum. Leased connections at their end are closed when they come back.
+    #[must_use]
+    pub fn sweep(&self, now: Instant, rules: &SweepRules<impl Fn(&Meta) -> Age>) -> Vec<C> {
+        self.with(|state, fx| {
+            state.sweep(now, rules, fx);
+            std::mem::take(&mut fx.closed)
+        })
+    }
+
+    /// Answers all waiters with an error; says how many there were.
+    pub fn fail_waiters(&self, error: Failure) -> usize {
+        let error = LeaseError::Failed(error);
+        self.with(|state, fx| state.fail(&error, fx))
+    }
+
+    /// Raises the epoch: idle connections are given out for closing, those on loan or being opened are closed when
+    /// they come. A connection that a waiter was given and has not seen is taken back, and the waiter keeps its place.
+    /// Does nothing if the epoch is not above the current one.
+    #[must_use]
+    pub fn fence(&self, epoch: u64) -> Vec<C> {
+        self.with(|state, fx| {
+            if epoch <= state.epoch {
+                return Vec::new();
+            }
+            state.epoch = epoch;
+            state.generation += 1;
+            state.clear(LostReason::Fenced, fx);
+            std::mem::take(&mut fx.closed)
+        })
+    }
+
+    /// Replaces all connections: idle ones are given out for closing, the others are closed when they come back.
+    #[must_use]
+    pub fn retire_all(&self) -> Vec<C> {
+        self.with(|state, fx| {
+            state.generation += 1;
+            state.clear(LostReason::Retired, fx);
+            for record in state.records.iter_mut().flatten() {
+                record.meta.retire = true;
+            }
+            std::mem::take(&mut fx.closed)
+        })
+    }
+
+    /// Gives no leases until [`Self::resume`]; who asks, waits.
+    pub fn pause(&self) {
+        self.with(|state, _| state.paused = true);
+    }
+
+    /// Ends a pause and serves the waiters.
+    pub fn resume(&self) {
+        self.with(|state, fx| {
+            state.paused = false;
+            state.serve(fx);
+            fx.hint |= state.missing() > 0;
+        });
+    }
+
+    /// Is the pool paused?
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.with(|state, _| state.paused)
+    }
+
+    /// Is nothing leased at this moment?
+    #[must_use]
+    pub fn quiesced(&self) -> bool {
+        self.with(|state, _| state.leased() == 0)
+    }
+
+    /// Waits until nothing is leased. Unless the pool is paused or closed this may already be over when it returns.
+    pub async fn quiet(&self) {
+        let _watch = Watch::new(self);
+        loop {
+            let mut notified = std::pin::pin!(self.quiet.notified());
+            // Registered before looking, so that a lease that ends in between is not missed.
+            notified.as_mut().enable();
+            if self.quiesced() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Closes the pool for good: waiters and later requests are told the reason, idle connections are given out for
+    /// closing, those on loan are closed when they come back. Only the first reason counts.
+    #[must_use]
+    pub fn close(&self, reason: impl Into<Arc<str>>) -> Vec<C> {
+        let reason = reason.into();
+        self.with(|state, fx| {
+            if state.closed.is_none() {
+                state.closed = Some(Arc::clone(&reason));
+                state.clear(LostReason::Closed, fx);
+                state.fail(&LeaseError::Closed(reason), fx);
+            }
+            std::mem::take(&mut fx.closed)
+        })
+    }
+
+    /// Changes the limits. What is too many is closed when it comes back or at the next sweep.
+    pub fn resize(&self, limits: Limits) {
+        self.with(|state, fx| {
+            state.limits = limits;
+            fx.hint = true;
+        });
+    }
+
+    /// Gives up to `count` idle connections for closing, the longest idle first, so that another pool may have their
+    /// permits: none while somebody waits here, and none of the minimum.
+    #[must_use]
+    pub fn reclaim(&self, count: usize) -> Vec<C> {
+        self.with(|state, fx| {
+            for _ in 0..count {
+                let Some(slot) = spare_slot(state) else { break };
+                state.evict(slot, LostReason::Reclaimed, fx);
+            }
+            std::mem::take(&mut fx.closed)
+        })
+    }
+
+    /// The figures of this moment.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        self.with(|state, _| Snapshot {
+            limits: state.limits,
+            idle: state.idle.len(),
+            leased: state.leased(),
+            opening: state.opening,
+            waiting: state.queue.len(),
+            oldest_wait: state.oldest_wait(now),
+            epoch: state.epoch,
+            paused: state.paused,
+            closed: state.closed.is_some(),
+            lost: state.totals.lost,
+            opened: state.totals.opened,
+            leases: state.totals.leases,
+            waits: state.totals.waits,
+            wait_time: state.totals.wait_time,
+        })
+    }
+
+    /// Shows every connection. `show` runs under the lock: it must be short, and must not touch the pool.
+    pub fn each(&self, mut show: impl FnMut(Seen<'_, C, I>)) {
+        self.with(|state, _| {
+            for record in state.records.iter().flatten() {
+                let (place, conn) = match &record.holding {
+                    Holding::Idle { conn, .. } => (Place::Idle, Some(conn)),
+                    Holding::Leased => (Place::Leased, None),
+                };
+                show(Seen {
+                    meta: &record.meta,
+                    place,
+                    info: &record.info,
+                    conn,
+                });
+            }
+        });
+    }
+
+    /// Acts under the lock, then carries out the consequences without it.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State<C, I>, &mut Effects<C>) -> R) -> R {
+        let mut fx = Effects::new();
+        let result = {
+            let mut state = self.state.lock();
+            let result = act(&mut state, &mut fx);
+            state.check();
+            fx.quiet = state.watched > 0 && state.leased() == 0;
+            result
+        };
+        self.carry_out(fx);
+        result
+    }
+
+    fn carry_out(&self, fx: Effects<C>) {
+        fx.wake.into_iter().for_each(std::task::Waker::wake);
+        drop(fx.spent);
+        drop(fx.closed);
+        if fx.freed > 0 {
+            self.quotas.iter().for_each(|quota| quota.release(fx.freed));
+        }
+        if fx.quiet {
+            self.quiet.notify_waiters();
+        }
+        if fx.hint {
+            self.nudge();
+        }
+    }
+
+    fn sibling(self: &Arc<Self>) -> Weak<dyn Sibling> {
+        let me: Weak<Self> = Arc::downgrade(self);
+        me
+    }
+}
+
+/// The longest idle connection, if the pool can do without it.
+fn spare_slot<C, I>(state: &State<C, I>) -> Option<usize> {
+    let spare = state.queue.is_empty() && state.live > state.limits.floor();
+    state.idle.front().copied().filter(|_| spare)
+}
+
+impl<C: Send + 'static, I: Send + Sync + 'static> Sibling for PoolCore<C, I> {
+    fn spare(&self) -> Option<Instant> {
+        self.with(|state, _| {
+            let record = state.records[spare_slot(state)?].as_ref()?;
+            match record.holding {
+                Holding::Idle { since, .. } => Some(since.unwrap_or(record.meta.opened)),
+                Holding::Leased => None,
+            }
+        })
+    }
+
+    fn yield_one(&self) -> bool {
+        !self.reclaim(1).is_empty()
+    }
+
+    fn nudge(&self) {
+        if self.dirty.raise() {
+            (self.hint)();
+        }
+    }
+}
+
+impl<C: Send + 'static, I: Send + Sync + 'static> Drop for PoolCore<C, I> {
+    fn drop(&mut self) {
+        // Leases, waiters and slots keep the pool alive, so only idle connections are left.
+        let idle = self.close("the pool is gone");
+        drop(idle);
+    }
+}
+
+/// Counts one who waits for quiet, for as long as it waits.
+struct Watch<'a, C: Send + 'static, I: Send + Sync + 'static>(&'a PoolCore<C, I>);
+
+impl<'a, C: Send + 'static, I: Send + Sync + 'static> Watch<'a, C, I> {
+    fn new(core: &'a PoolCore<C, I>) -> Self {
+        core.with(|state, _| state.watched += 1);
+        Self(core)
+    }
+}
+
+impl<C: Send + 'static, I: Send + Sync + 'static> Drop for Watch<'_, C, I> {
+    fn drop(&mut self) {
+        self.0.with(|state, _| state.watched -= 1);
+    }
+}

@@ -1,0 +1,90 @@
+//! A place held while a connection is being opened.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::core::PoolCore;
+use crate::lost::LostReason;
+
+/// A place in the pool, and a permit of each quota, held while a connection is being opened. Dropped unfilled, the
+/// attempt is given up and the place is free.
+#[must_use = "a slot that is dropped gives up its place"]
+pub struct OpenSlot<C: Send + 'static, I: Send + Sync + 'static = ()> {
+    core: Arc<PoolCore<C, I>>,
+    epoch: u64,
+    generation: u64,
+    filled: bool,
+}
+
+impl<C: Send + 'static, I: Send + Sync + 'static> OpenSlot<C, I> {
+    pub(crate) const fn new(core: Arc<PoolCore<C, I>>, epoch: u64, generation: u64) -> Self {
+        Self {
+            core,
+            epoch,
+            generation,
+            filled: false,
+        }
+    }
+
+    /// The epoch in which the opening began, and to which the connection will belong.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Puts an opened connection into the pool, with the record to be shown for it: it goes to the oldest waiter, or
+    /// to the idle ones. Gives its number.
+    ///
+    /// # Errors
+    /// If the pool was closed, fenced or retired since the opening began, the connection is dropped and the reason
+    /// is given.
+    pub fn fill_with(mut self, conn: C, info: Arc<I>, now: Instant) -> Result<u64, LostReason> {
+        self.filled = true;
+        self.core.with(|state, fx| {
+            state.opening -= 1;
+            let objection = if state.closed.is_some() {
+                Some(LostReason::Closed)
+            } else if self.epoch < state.epoch {
+                Some(LostReason::Fenced)
+            } else if self.generation < state.generation {
+                Some(LostReason::Retired)
+            } else {
+                None
+            };
+            if let Some(reason) = objection {
+                fx.closed.push(conn);
+                fx.freed += 1;
+                fx.hint = true;
+                state.totals.lost.add(reason);
+                return Err(reason);
+            }
+            let id = state.admit(conn, info, self.epoch, now, fx);
+            fx.hint |= state.wants_more();
+            Ok(id)
+        })
+    }
+}
+
+impl<C: Send + 'static> OpenSlot<C> {
+    /// As [`Self::fill_with`], where there is no record to show.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fill(self, conn: C, now: Instant) -> Result<u64, LostReason> {
+        self.fill_with(conn, Arc::new(()), now)
+    }
+}
+
+impl<C: Send + 'static, I: Send + Sync + 'static> Drop for OpenSlot<C, I> {
+    fn drop(&mut self) {
+        if self.filled {
+            return;
+        }
+        self.core.with(|state, fx| {
+            state.opening -= 1;
+            state.totals.lost.add(LostReason::GivenUp);
+            fx.freed += 1;
+            fx.hint = true;
+        });
+    }
+}

@@ -1,0 +1,172 @@
+//! Bounds shared by several pools.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crate::sync::Mutex;
+
+/// A pool as its siblings see it. None of these is called while any lock is held.
+pub(crate) trait Sibling: Send + Sync {
+    /// When the connection it could best do without was laid down; the oldest first, `None` if it can spare none.
+    /// An idle connection that no sweep has seen yet counts from its opening.
+    fn spare(&self) -> Option<Instant>;
+    /// Closes one connection it can do without; false if there is none any more.
+    fn yield_one(&self) -> bool;
+    /// A permit was freed: its manager should look.
+    fn nudge(&self);
+}
+
+/// A bound on the connections of several pools together: of a database, a user, a host, or all of them. Every
+/// connection, and every attempt to open one, holds a permit of each quota of its pool until it leaves the pool.
+pub struct Quota {
+    name: Arc<str>,
+    state: Mutex<State>,
+}
+
+struct State {
+    max: Option<usize>,
+    used: usize,
+    members: Vec<Weak<dyn Sibling>>,
+    /// Pools that were refused, each once, in order.
+    refused: VecDeque<Weak<dyn Sibling>>,
+}
+
+/// How a quota stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pressure {
+    /// Connections allowed; none if there is no bound.
+    pub max: Option<usize>,
+    /// Permits in use.
+    pub used: usize,
+    /// Pools that were refused and have not been told of a free permit since.
+    pub refused: usize,
+}
+
+impl Quota {
+    /// A quota with a name to be shown in errors. Without a maximum it only counts.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, max: Option<usize>) -> Arc<Self> {
+        let state = State {
+            max,
+            used: 0,
+            members: Vec::new(),
+            refused: VecDeque::new(),
+        };
+        Arc::new(Self {
+            name: name.into(),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        let state = self.state.lock();
+        Pressure {
+            max: state.max,
+            used: state.used,
+            refused: state.refused.len(),
+        }
+    }
+
+    /// Changes the maximum. Permits given out stay; if it grew, the pools that were refused are told.
+    pub fn resize(&self, max: Option<usize>) {
+        let told = {
+            let mut state = self.state.lock();
+            state.max = max;
+            if state.full() {
+                VecDeque::new()
+            } else {
+                std::mem::take(&mut state.refused)
+            }
+        };
+        nudge(told);
+    }
+
+    /// Permits left; none if there is no bound.
+    pub(crate) fn left(&self) -> Option<usize> {
+        let state = self.state.lock();
+        state.max.map(|max| max.saturating_sub(state.used))
+    }
+
+    pub(crate) fn join(&self, member: Weak<dyn Sibling>) {
+        let mut state = self.state.lock();
+        state.members.retain(|known| known.strong_count() > 0);
+        state.members.push(member);
+    }
+
+    /// Takes a permit; closes the longest idle connection of a sibling if there is none. If that does not help, `me`
+    /// is remembered, in the same step as the last look, and nudged when a permit is freed. Gives the maximum then.
+    pub(crate) fn take(&self, me: &Weak<dyn Sibling>) -> Result<(), usize> {
+        if self.state.lock().try_take() {
+            return Ok(());
+        }
+        self.relieve(me);
+        let mut state = self.state.lock();
+        if state.try_take() {
+            return Ok(());
+        }
+        state.refused.retain(|known| known.strong_count() > 0);
+        if !state.refused.iter().any(|known| same(known, me)) {
+            state.refused.push_back(Weak::clone(me));
+        }
+        Err(state.max.unwrap_or(usize::MAX))
+    }
+
+    /// Gives permits back and tells all that were refused, in order; so none waits for one that lost interest.
+    pub(crate) fn release(&self, count: usize) {
+        let told = {
+            let mut state = self.state.lock();
+            state.used = state.used.saturating_sub(count);
+            if state.full() {
+                VecDeque::new()
+            } else {
+                std::mem::take(&mut state.refused)
+            }
+        };
+        nudge(told);
+    }
+
+    fn relieve(&self, me: &Weak<dyn Sibling>) {
+        let members = self.state.lock().members.clone();
+        let siblings = members
+            .iter()
+            .filter(|other| !same(other, me))
+            .filter_map(Weak::upgrade);
+        let mut sparing: Vec<_> = siblings
+            .filter_map(|pool| pool.spare().map(|since| (since, pool)))
+            .collect();
+        sparing.sort_by_key(|(since, _)| *since);
+        // The first may have leased its connection meanwhile; then the next is asked.
+        let _ = sparing.iter().any(|(_, pool)| pool.yield_one());
+    }
+}
+
+impl State {
+    fn full(&self) -> bool {
+        self.max.is_some_and(|max| self.used >= max)
+    }
+
+    fn try_take(&mut self) -> bool {
+        let free = !self.full();
+        self.used += usize::from(free);
+        free
+    }
+}
+
+fn nudge(told: VecDeque<Weak<dyn Sibling>>) {
+    for pool in told.iter().filter_map(Weak::upgrade) {
+        pool.nudge();
+    }
+}
+
+fn same(a: &Weak<dyn Sibling>, b: &Weak<dyn Sibling>) -> bool {
+    std::ptr::addr_eq(a.as_ptr(), b.as_ptr())
+}

@@ -1,0 +1,427 @@
+//! What the lock guards: where every connection is, and who waits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::effects::Effects;
+use crate::error::LeaseError;
+use crate::limits::Limits;
+use crate::lost::{LostCounts, LostReason};
+use crate::meta::Meta;
+
+/// How many of the latest idle connections are looked at for one last used by the asking worker.
+const AFFINITY_DEPTH: usize = 8;
+
+/// Where a connection's value is.
+pub(crate) enum Holding<C> {
+    Idle { conn: C, since: Option<Instant> },
+    Leased,
+}
+
+pub(crate) struct Record<C, I> {
+    pub(crate) meta: Meta,
+    pub(crate) info: Arc<I>,
+    pub(crate) holding: Holding<C>,
+}
+
+/// A connection on its way out of the pool.
+pub(crate) struct Grant<C> {
+    pub(crate) slot: usize,
+    pub(crate) meta: Meta,
+    pub(crate) conn: C,
+}
+
+pub(crate) struct Wait {
+    pub(crate) since: Instant,
+    pub(crate) worker: u16,
+    pub(crate) waker: Option<Waker>,
+}
+
+/// A waiter that was answered and has not yet looked.
+struct Answered<C> {
+    wait: Wait,
+    answer: Result<Grant<C>, LeaseError>,
+}
+
+#[derive(Default)]
+pub(crate) struct Totals {
+    pub(crate) lost: LostCounts,
+    pub(crate) opened: u64,
+    pub(crate) leases: u64,
+    pub(crate) waits: u64,
+    pub(crate) wait_time: Duration,
+}
+
+pub(crate) struct State<C, I> {
+    pub(crate) limits: Limits,
+    pub(crate) records: Vec<Option<Record<C, I>>>,
+    free: Vec<usize>,
+    /// Slots of the idle connections, the one used last at the back.
+    pub(crate) idle: VecDeque<usize>,
+    /// Connections that exist: idle and leased.
+    pub(crate) live: usize,
+    pub(crate) opening: usize,
+    /// Waiters by ticket, and so in the order of their coming.
+    pub(crate) queue: BTreeMap<u64, Wait>,
+    answered: BTreeMap<u64, Answered<C>>,
+    next_ticket: u64,
+    next_id: u64,
+    pub(crate) epoch: u64,
+    /// Raised by every fence and retirement: what began to open before is not taken in afterwards.
+    pub(crate) generation: u64,
+    pub(crate) paused: bool,
+    pub(crate) closed: Option<Arc<str>>,
+    /// How many wait for the pool to be quiet.
+    pub(crate) watched: usize,
+    pub(crate) totals: Totals,
+}
+
+impl<C, I> State<C, I> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            records: Vec::new(),
+            free: Vec::new(),
+            idle: VecDeque::new(),
+            live: 0,
+            opening: 0,
+            queue: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            next_ticket: 0,
+            next_id: 1,
+            epoch: 0,
+            generation: 0,
+            paused: false,
+            closed: None,
+            watched: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    pub(crate) fn leased(&self) -> usize {
+        self.live - self.idle.len()
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.live + self.opening
+    }
+
+    pub(crate) fn oldest_wait(&self, now: Instant) -> Option<Duration> {
+        let (_, wait) = self.queue.first_key_value()?;
+        Some(now.saturating_duration_since(wait.since))
+    }
+
+    /// How many connections may exist at this moment, the reserve included if it is open.
+    pub(crate) fn allowed(&self, now: Instant) -> usize {
+        let patient = self
+            .oldest_wait(now)
+            .is_none_or(|wait| wait < self.limits.reserve_after);
+        if patient {
+            self.limits.size
+        } else {
+            self.limits.ceiling()
+        }
+    }
+
+    /// Connections missing for the waiters, the minimum and the successors, whatever the limits say.
+    pub(crate) fn missing(&self) -> usize {
+        if self.paused || self.closed.is_some() {
+            return 0;
+        }
+        let ageing = self
+            .records
+            .iter()
+            .flatten()
+            .filter(|r| r.meta.ageing || r.meta.retire)
+            .count();
+        let lasting = self.total() - ageing;
+        let for_waiters = self.queue.len().saturating_sub(self.opening);
+        for_waiters.max(self.limits.floor().saturating_sub(lasting))
+    }
+
+    /// Is a connection missing that could be opened without the reserve?
+    pub(crate) fn wants_more(&self) -> bool {
+        self.total() < self.limits.size
+            && self.opening < self.limits.max_opening
+            && self.missing() > 0
+    }
+
+    /// Takes an idle connection: the latest, or a nearly as late one that this worker used.
+    pub(crate) fn take(&mut self, worker: u16) -> Option<Grant<C>> {
+        if self.paused || self.closed.is_some() {
+            return None;
+        }
+        let last = self.idle.len().checked_sub(1)?;
+        let lowest = self.idle.len().saturating_sub(AFFINITY_DEPTH);
+        let index = (lowest..=last)
+            .rev()
+            .find(|&index| self.used_by(index, worker))
+            .unwrap_or(last);
+        let slot = self.idle.remove(index)?;
+        let (meta, conn) = self.check_out(slot, worker)?;
+        Some(Grant { slot, meta, conn })
+    }
+
+    fn used_by(&self, index: usize, worker: u16) -> bool {
+        self.records[self.idle[index]]
+            .as_ref()
+            .is_some_and(|record| record.meta.worker == worker)
+    }
+
+    fn check_out(&mut self, slot: usize, worker: u16) -> Option<(Meta, C)> {
+        let record = self.records[slot].as_mut()?;
+        let Holding::Idle { conn, .. } = std::mem::replace(&mut record.holding, Holding::Leased)
+        else {
+            return None;
+        };
+        record.meta.worker = worker;
+        record.meta.uses += 1;
+        self.totals.leases += 1;
+        Some((record.meta, conn))
+    }
+
+    pub(crate) fn enqueue(&mut self, worker: u16, now: Instant) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.queue.insert(
+            ticket,
+            Wait {
+                since: now,
+                worker,
+                waker: None,
+            },
+        );
+        self.totals.waits += 1;
+        ticket
+    }
+
+    /// Takes in a connection that was opened; it goes to the oldest waiter or to the idle ones.
+    pub(crate) fn admit(
+        &mut self,
+        conn: C,
+        info: Arc<I>,
+        epoch: u64,
+        now: Instant,
+        fx: &mut Effects<C>,
+    ) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let meta = Meta {
+            id,
+            opened: now,
+            epoch,
+            worker: 0,
+            uses: 0,
+            retire: false,
+            ageing: false,
+        };
+        let record = Record {
+            meta,
+            info,
+            holding: Holding::Leased,
+        };
+        let slot = self.free.pop().unwrap_or(self.records.len());
+        if slot == self.records.len() {
+            self.records.push(Some(record));
+        } else {
+            self.records[slot] = Some(record);
+        }
+        self.live += 1;
+        self.totals.opened += 1;
+        self.settle(slot, conn, fx);
+        id
+    }
+
+    /// Ends a lease: the connection goes on if nothing speaks against it, and is closed otherwise.
+    pub(crate) fn give_back(
+        &mut self,
+        slot: usize,
+        conn: C,
+        fault: Option<LostReason>,
+        fx: &mut Effects<C>,
+    ) {
+        match fault.or_else(|| self.objection(slot)) {
+            Some(reason) => {
+                fx.closed.push(conn);
+                self.forget(slot, reason, fx);
+            }
+            None => self.settle(slot, conn, fx),
+        }
+    }
+
+    fn objection(&self, slot: usize) -> Option<LostReason> {
+        let meta = self.records[slot].as_ref()?.meta;
+        if self.closed.is_some() {
+            Some(LostReason::Closed)
+        } else if meta.epoch < self.epoch {
+            Some(LostReason::Fenced)
+        } else if meta.retire {
+            Some(LostReason::Retired)
+        } else if self.live > self.limits.ceiling() {
+            Some(LostReason::Surplus)
+        } else {
+            None
+        }
+    }
+
+    /// Hands a good connection to the oldest waiter, or lays it with the idle ones.
+    fn settle(&mut self, slot: usize, conn: C, fx: &mut Effects<C>) {
+        let Some(record) = self.records[slot].as_mut() else {
+            return;
+        };
+        record.holding = Holding::Idle { conn, since: None };
+        let next = if self.paused {
+            None
+        } else {
+            self.queue.pop_first()
+        };
+        match next {
+            Some((ticket, wait)) => self.answer(ticket, wait, slot, fx),
+            None => self.idle.push_back(slot),
+        }
+    }
+
+    fn answer(&mut self, ticket: u64, mut wait: Wait, slot: usize, fx: &mut Effects<C>) {
+        let Some((meta, conn)) = self.check_out(slot, wait.worker) else {
+            return;
+        };
+        fx.wake.extend(wait.waker.take());
+        let answer = Ok(Grant { slot, meta, conn });
+        self.answered.insert(ticket, Answered { wait, answer });
+    }
+
+    /// Serves waiters from the idle connections, after a pause.
+    pub(crate) fn serve(&mut self, fx: &mut Effects<C>) {
+        while !self.queue.is_empty() && !self.paused {
+            let Some(slot) = self.idle.pop_back() else {
+                break;
+            };
+            let Some((ticket, wait)) = self.queue.pop_first() else {
+                break;
+            };
+            self.answer(ticket, wait, slot, fx);
+        }
+    }
+
+    /// Removes a connection that is neither idle nor to be found here again.
+    pub(crate) fn forget(&mut self, slot: usize, reason: LostReason, fx: &mut Effects<C>) {
+        if self.records[slot].take().is_none() {
+            return;
+        }
+        self.free.push(slot);
+        self.live -= 1;
+        self.totals.lost.add(reason);
+        fx.freed += 1;
+        fx.hint = true;
+    }
+
+    /// Closes an idle connection.
+    pub(crate) fn evict(&mut self, slot: usize, reason: LostReason, fx: &mut Effects<C>) {
+        self.idle.retain(|&other| other != slot);
+        if let Some(record) = self.records[slot].as_mut()
+            && let Holding::Idle { conn, .. } =
+                std::mem::replace(&mut record.holding, Holding::Leased)
+        {
+            fx.closed.push(conn);
+        }
+        self.forget(slot, reason, fx);
+    }
+
+    /// Closes all idle connections, and takes back those handed to waiters who have not looked yet: these keep their
+    /// tickets, and so their places in the order.
+    pub(crate) fn clear(&mut self, reason: LostReason, fx: &mut Effects<C>) {
+        for slot in std::mem::take(&mut self.idle) {
+            self.evict(slot, reason, fx);
+        }
+        let (given, told): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.answered)
+            .into_iter()
+            .partition(|(_, a)| a.answer.is_ok());
+        self.answered = told;
+        for (ticket, Answered { wait, answer }) in given {
+            let Ok(grant) = answer else { continue };
+            fx.closed.push(grant.conn);
+            self.forget(grant.slot, reason, fx);
+            self.totals.leases -= 1;
+            self.queue.insert(ticket, wait);
+        }
+    }
+
+    /// Answers every waiter with the same error; says how many there were.
+    pub(crate) fn fail(&mut self, error: &LeaseError, fx: &mut Effects<C>) -> usize {
+        let queue = std::mem::take(&mut self.queue);
+        let count = queue.len();
+        for (ticket, mut wait) in queue {
+            fx.wake.extend(wait.waker.take());
+            self.answered.insert(
+                ticket,
+                Answered {
+                    wait,
+                    answer: Err(error.clone()),
+                },
+            );
+        }
+        count
+    }
+
+    pub(crate) fn poll(
+        &mut self,
+        ticket: u64,
+        waker: &Waker,
+        fx: &mut Effects<C>,
+    ) -> Poll<Result<Grant<C>, LeaseError>> {
+        if let Some(Answered { wait, answer }) = self.answered.remove(&ticket) {
+            fx.spent.extend(wait.waker);
+            return Poll::Ready(answer);
+        }
+        if let Some(wait) = self.queue.get_mut(&ticket)
+            && !wait
+                .waker
+                .as_ref()
+                .is_some_and(|known| known.will_wake(waker))
+        {
+            fx.spent.extend(wait.waker.replace(waker.clone()));
+        }
+        Poll::Pending
+    }
+
+    /// A waiter goes away; what it was given at that very moment goes to the next.
+    pub(crate) fn leave(&mut self, ticket: u64, fx: &mut Effects<C>) {
+        if let Some(wait) = self.queue.remove(&ticket) {
+            fx.spent.extend(wait.waker);
+        }
+        if let Some(Answered { wait, answer }) = self.answered.remove(&ticket) {
+            fx.spent.extend(wait.waker);
+            if let Ok(grant) = answer {
+                self.give_back(grant.slot, grant.conn, None, fx);
+            }
+        }
+    }
+
+    /// What must hold after every operation.
+    pub(crate) fn check(&self) {
+        debug_assert!(
+            self.idle.len() <= self.live,
+            "an idle connection is not counted"
+        );
+        debug_assert_eq!(
+            self.live + self.free.len(),
+            self.records.len(),
+            "a slot is lost or used twice"
+        );
+        debug_assert!(
+            self.paused || self.queue.is_empty() || self.idle.is_empty(),
+            "somebody waits while a connection is idle"
+        );
+        debug_assert_eq!(
+            self.idle.len(),
+            self.records
+                .iter()
+                .flatten()
+                .filter(|r| matches!(r.holding, Holding::Idle { .. }))
+                .count(),
+            "a connection is not where the list of idle ones says"
+        );
+    }
+}
