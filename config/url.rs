@@ -142,7 +142,7 @@ impl Url {
         let text = text.trim();
         let mut said = if let Some(rest) = uri::after_scheme(text) {
             uri::parse(rest)?
-        } else if text.contains("://") || !text.contains('=') {
+        } else if is_of_another_scheme(text) || !text.contains('=') {
             return Err(UrlFault::Form);
         } else {
             conninfo::parse(text)?
@@ -210,6 +210,12 @@ impl Url {
             ignored,
         })
     }
+}
+
+/// Tells a URL of something else from pairs, whose values may have anything in them.
+fn is_of_another_scheme(text: &str) -> bool {
+    text.split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.contains('='))
 }
 
 fn hosts(

@@ -67,6 +67,7 @@ fn reads_pairs() {
     assert_eq!(all.user.as_deref(), Some("it's"));
     assert_eq!(all.password, None);
     assert_eq!(all.dbname.as_deref(), Some("x y"));
+    assert_eq!(url("host=h user='://'").user.as_deref(), Some("://"));
     let one = url("host=db.example hostaddr=10.0.0.1 sslmode=require");
     assert_eq!(hosts(&one), ["10.0.0.1:5432"]);
     assert_eq!(one.server_name.as_deref(), Some("db.example"));
@@ -125,6 +126,10 @@ fn finds_passwords() {
 #[test]
 fn refuses_what_it_does_not_know() {
     for (text, message) in [
+        (
+            "mysql://h/d?a=b",
+            "neither a postgres:// URL nor keyword=value pairs",
+        ),
         (
             "mysql://h/d",
             "neither a postgres:// URL nor keyword=value pairs",
@@ -190,6 +195,8 @@ fn quote(text: &str) -> String {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn both_forms_carry_any_text(user in "[^\0]{1,9}", word in "[^\0]{1,9}", db in "[^\0]{1,9}") {
         let written = [
