@@ -1,1 +1,36 @@
 //! What is alive: one file an actor.
+//!
+//! ```text
+//! root                     one_for_one; stops in the reverse order
+//! ├ config                 the only writer of the configuration snapshot
+//! ├ aux                    the endpoint for metrics and health
+//! ├ router                 the only writer of the routing table
+//! ├ cluster (a database)   isolates its failures
+//! │  └ pools               pool (per user and database) → server connection (temporary)
+//! └ front                  rest_for_one
+//!    ├ sessions (a worker) client sessions, never restarted
+//!    └ listener (an address)
+//! ```
+//! Actors own lifecycles; values own sockets: no byte of a query and no checkout crosses a mailbox.
+
+pub mod config;
+pub mod connection;
+pub mod console;
+pub mod control;
+pub mod dialogue;
+pub mod drain;
+pub mod facts;
+pub mod gate;
+pub mod http;
+pub mod judgement;
+pub mod listener;
+pub mod pool;
+pub mod root;
+pub mod router;
+pub mod server;
+pub mod session;
+pub mod upstream;
+pub mod workers;
+
+pub use drain::{Curtain, Ending};
+pub use root::{Outcome, Proxy, StartError};

@@ -438,3 +438,6 @@ async fn gather(
 async fn within(deadline: Instant, future: impl Future<Output = ()>) -> bool {
     tokio::time::timeout_at(deadline, future).await.is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,3 +215,6 @@ impl From<&Exhaustion> for RootExit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

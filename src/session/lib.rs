@@ -1,1 +1,14 @@
-//! Where a client stands: transaction, parameters, prepared statements, replies owed, pins.
+//! Where a client stands: parameters, prepared statements, and the replies a server still owes.
+//!
+//! Pure bookkeeping: no sockets, no clock. The relay in `actors/session` moves the bytes and asks
+//! this crate what each message means.
+
+mod exchange;
+mod flow;
+mod parameters;
+mod prepared;
+
+pub use exchange::{CopyFlow, Exchange, Owed, Undo, Verdict};
+pub use flow::Flow;
+pub use parameters::{Parameters, Proven};
+pub use prepared::{ClientStatements, Evicted, Registry, ServerStatements, Statement, Unnamed};

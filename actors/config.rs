@@ -1,0 +1,146 @@
+//! The configuration in force.
+//!
+//! Owns: the snapshot of the configuration, of which it is the only writer.
+//! Hears: that it is to be read anew.
+//! Tells: Router, once a new configuration holds.
+//! If it dies: the last good configuration stays in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_config::{Change, Config as Settings, Faults, LoadInput};
+use pgherd_net::{ClientTls, Identity, Keepalive, Roots, SocketOptions, TlsSetupError};
+use pgherd_supervise::Slot;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+
+use crate::facts::Facts;
+use crate::router::{self, RouterMessage};
+
+/// How long pools may take to follow a new configuration.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The actor.
+#[derive(Debug)]
+pub struct Config;
+
+/// What it is born with.
+#[derive(Debug, Clone)]
+pub struct ConfigArguments {
+    /// The facts.
+    pub facts: Arc<Facts>,
+    /// Where the configuration comes from.
+    pub source: Arc<LoadInput>,
+    /// Where it is reached.
+    pub slot: Slot<ConfigMessage>,
+}
+
+/// Why a configuration is not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It has faults.
+    #[error("{0}")]
+    Faults(#[from] Faults),
+    /// Its certificates cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsSetupError),
+}
+
+/// What it hears.
+#[derive(Debug)]
+pub enum ConfigMessage {
+    /// Read it anew and put it in force, if all of it is right. Answered with what has changed.
+    Reload(RpcReplyPort<Result<Vec<Change>, ReloadError>>),
+}
+
+impl Actor for Config {
+    type Msg = ConfigMessage;
+    type State = ConfigArguments;
+    type Arguments = ConfigArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        arguments.slot.fill(myself);
+        Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ConfigMessage::Reload(reply) => {
+                let outcome = state.reload().await;
+                match &outcome {
+                    Ok(changes) => tracing::info!(changes = changes.len(), "configuration reloaded"),
+                    Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+                }
+                // An asker that is gone needs no answer.
+                let _ = reply.send(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl ConfigArguments {
+    async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+        let source = Arc::clone(&self.source);
+        let loaded = tokio::task::spawn_blocking(move || Settings::load(&source)).await;
+        let loaded = match loaded {
+            Ok(loaded) => loaded?,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        let tls = client_tls(&loaded.config)?;
+        for database in loaded.config.databases.values() {
+            router::server_tls(&database.tls)?;
+        }
+        let changes = Settings::diff(&self.facts.config.load(), &loaded.config);
+        self.facts.client_socket.store(Arc::new(client_socket(&loaded.config)));
+        self.facts.client_tls.store(Arc::new(tls));
+        self.facts.config.store(Arc::new(loaded.config));
+        if let Err(error) = self.facts.router.call(RouterMessage::Reconfigure, PATIENCE).await {
+            tracing::error!(%error, "pools could not be told of the new configuration");
+        }
+        Ok(changes)
+    }
+}
+
+/// TLS towards clients, made ready.
+///
+/// # Errors
+/// A certificate, key or authority that cannot be read or used.
+pub fn client_tls(config: &Settings) -> Result<ClientTls, TlsSetupError> {
+    let tls = &config.tls;
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else { return Ok(ClientTls::disabled()) };
+    let identity = Identity::from_files(cert, key)?;
+    let roots = tls.ca.as_deref().map(Roots::from_file).transpose()?;
+    ClientTls::new(router::mode(tls.mode), identity, roots)
+}
+
+/// TCP options as the configuration says.
+pub fn client_socket(config: &Settings) -> SocketOptions {
+    let listen = &config.listen;
+    SocketOptions {
+        keepalive: listen.keepalive_idle.map(|idle| Keepalive {
+            idle,
+            interval: listen.keepalive_interval,
+            count: listen.keepalive_count,
+        }),
+        user_timeout: listen.user_timeout,
+        nodelay: true,
+    }
+}

@@ -1,0 +1,110 @@
+//! The life of one server connection.
+//!
+//! Owns: the task that connects and logs in. The connection itself is a value that moves through
+//!   the pool's core.
+//! Hears: that its task has ended.
+//! Tells: the pool, when there is no connection; else the core gets it without a message.
+//! If it dies: while connecting, the place in the pool is released by `Drop` and another is opened;
+//!   later nothing happens to the connection, which is in other hands.
+
+use std::sync::Arc;
+
+use pgherd_pool::OpenSlot;
+use pgherd_supervise::{OwnedTask, Panicked, owned_task};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::pool::{Pool, PoolMessage};
+use crate::server::{Life, ServerConn};
+use crate::upstream;
+
+/// The actor.
+#[derive(Debug)]
+pub struct ServerConnection;
+
+/// What it is born with.
+pub struct ConnectionArguments {
+    /// Its pool.
+    pub pool: Arc<Pool>,
+    /// The pool's actor.
+    pub manager: ActorRef<PoolMessage>,
+    /// Its place in the pool.
+    pub place: OpenSlot<ServerConn>,
+    /// Its number.
+    pub id: u64,
+}
+
+/// What it hears.
+#[derive(Debug)]
+pub enum ConnectionMessage {
+    /// Its task has ended.
+    Ended(Result<(), Panicked>),
+}
+
+impl Actor for ServerConnection {
+    type Msg = ConnectionMessage;
+    type State = OwnedTask;
+    type Arguments = ConnectionArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(owned_task(&myself, live(arguments), ConnectionMessage::Ended))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ConnectionMessage::Ended(Ok(())) => {
+                myself.stop(None);
+                Ok(())
+            }
+            ConnectionMessage::Ended(Err(panicked)) => Err(panicked.into()),
+        }
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: ractor::SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+async fn live(arguments: ConnectionArguments) {
+    let ConnectionArguments { pool, manager, place, id } = arguments;
+    let upstream = pool.upstream.load_full();
+    let Some(permit) = upstream.gate.0.enter().await else { return };
+    let (life, ended) = Life::new();
+    let opened = upstream::open(&upstream, id, life).await;
+    drop(permit);
+    match opened {
+        Ok((conn, welcome)) => {
+            upstream.gate.0.succeeded();
+            pool.trouble.store(None);
+            pool.welcome.store(Some(Arc::new(welcome)));
+            place.fill(conn, std::time::Instant::now());
+            ended.cancelled().await;
+        }
+        Err(error) => {
+            upstream.gate.0.failed(std::time::Instant::now());
+            tracing::warn!(
+                database = pool.key.database,
+                user = pool.key.user,
+                host = upstream.name,
+                %error,
+                "no server connection"
+            );
+            drop(place);
+            // A manager that is gone has a successor, which looks at the core by itself.
+            let _ = manager.cast(PoolMessage::Failed(Arc::new(error)));
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! How the outside speaks to a session: orders, cancels and what the console shows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use pgherd_net::Killer;
+use pgherd_wire::cancel::CancelKey;
+use pgherd_wire::error::ErrorReport;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{CancelGuard, Cancels, ServerAbout};
+
+/// What a session has been told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Order {
+    /// Nothing.
+    Serve = 0,
+    /// Leave when no transaction is open.
+    Drain = 1,
+    /// Leave now.
+    Terminate = 2,
+}
+
+/// Where a session stands, for the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Standing {
+    /// Not yet logged in.
+    Login = 0,
+    /// Between transactions.
+    Idle = 1,
+    /// In the queue for a server.
+    Waiting = 2,
+    /// On a server.
+    Active = 3,
+}
+
+/// The outside's handle on a session. The session looks at it between transactions and is woken
+/// by the token while it is idle; nothing of it is touched per byte.
+#[derive(Debug)]
+pub struct Control {
+    /// The session's number: the process id that the client is told.
+    pub id: i32,
+    /// The rest of the client's cancel key.
+    pub key: CancelKey,
+    /// Fires once the session is ordered to go.
+    pub token: CancellationToken,
+    /// When the client connected.
+    pub since: SystemTime,
+    order: AtomicU8,
+    standing: AtomicU8,
+    leases: AtomicU32,
+    running: Mutex<Option<Arc<ServerAbout>>>,
+    identity: Mutex<Option<Arc<Identity>>>,
+    farewell: Mutex<Option<Box<ErrorReport>>>,
+    killer: Killer,
+}
+
+/// Who a session is, once it is known.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// The user that logged in.
+    pub user: String,
+    /// The database that was asked for.
+    pub database: String,
+    /// The client's address.
+    pub peer: String,
+    /// Port of the client, 0 on unix sockets.
+    pub port: u16,
+    /// TLS version and cipher, empty when plain.
+    pub tls: String,
+    /// The application's name at login.
+    pub application: String,
+}
+
+impl Control {
+    /// A session that serves.
+    pub fn new(id: i32, key: CancelKey, killer: Killer) -> Self {
+        Self {
+            id,
+            key,
+            token: CancellationToken::new(),
+            since: SystemTime::now(),
+            order: AtomicU8::new(Order::Serve as u8),
+            standing: AtomicU8::new(Standing::Login as u8),
+            leases: AtomicU32::new(0),
+            running: Mutex::new(None),
+            identity: Mutex::new(None),
+            farewell: Mutex::new(None),
+            killer,
+        }
+    }
+
+    /// Tells the session to go; `why` is what the client hears. Orders only grow stricter.
+    pub fn order(&self, order: Order, why: ErrorReport) {
+        if self.order.fetch_max(order as u8, Ordering::AcqRel) >= order as u8 {
+            return;
+        }
+        *self.farewell.lock() = Some(Box::new(why));
+        self.token.cancel();
+        if order == Order::Terminate && self.standing() == Standing::Active {
+            self.killer.kill();
+        }
+    }
+
+    /// The strictest order given.
+    pub fn ordered(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::Serve,
+            1 => Order::Drain,
+            _ => Order::Terminate,
+        }
+    }
+
+    /// What the client is to be told when it is sent away.
+    pub fn farewell(&self) -> Option<Box<ErrorReport>> {
+        self.farewell.lock().take()
+    }
+
+    /// Where the session stands.
+    pub fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::Relaxed) {
+            0 => Standing::Login,
+            1 => Standing::Idle,
+            2 => Standing::Waiting,
+            _ => Standing::Active,
+        }
+    }
+
+    /// Says where the session stands.
+    pub fn stand(&self, standing: Standing) {
+        self.standing.store(standing as u8, Ordering::Relaxed);
+    }
+
+    /// Says who the session is.
+    pub fn identify(&self, identity: Arc<Identity>) {
+        *self.identity.lock() = Some(identity);
+    }
+
+    /// Who the session is.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.lock().clone()
+    }
+
+    /// The server connection that the session holds.
+    pub fn running(&self) -> Option<Arc<ServerAbout>> {
+        self.running.lock().clone()
+    }
+
+    /// Names the server connection whose query a cancel would hit.
+    pub fn runs_on(&self, about: &Arc<ServerAbout>) {
+        self.leases.fetch_add(1, Ordering::Relaxed);
+        *self.running.lock() = Some(Arc::clone(about));
+    }
+
+    /// The session lets its server go; true when no cancel request is on its way there.
+    ///
+    /// From here on no cancel of this client finds the server, so an answer of true is final.
+    pub fn runs_nowhere(&self) -> bool {
+        let about = self.running.lock().take();
+        about.is_none_or(|about| about.cancels.quiet())
+    }
+
+    /// Begins to cancel what the session runs, if it runs anything.
+    pub fn cancel(&self) -> Option<CancelGuard> {
+        let running = self.running.lock();
+        running.as_ref().map(Cancels::begin)
+    }
+}
+
+/// All sessions of the process, by number.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_id: Mutex<HashMap<i32, Arc<Control>>>,
+    next: AtomicI32,
+    logging_in: AtomicUsize,
+}
+
+impl Sessions {
+    /// A number that no living session has.
+    pub fn number(&self) -> i32 {
+        loop {
+            let id = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
+            if id != 0 && !self.by_id.lock().contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Lists a session until the entry is dropped.
+    pub fn enter(self: &Arc<Self>, control: &Arc<Control>) -> Entry {
+        self.by_id.lock().insert(control.id, Arc::clone(control));
+        Entry { sessions: Arc::clone(self), id: control.id }
+    }
+
+    /// The session that a cancel key names; the key is compared in constant time.
+    pub fn by_key(&self, key: &CancelKey) -> Option<Arc<Control>> {
+        let control = self.by_id.lock().get(&key.pid).cloned()?;
+        (control.key == *key).then_some(control)
+    }
+
+    /// The session with this number.
+    pub fn get(&self, id: i32) -> Option<Arc<Control>> {
+        self.by_id.lock().get(&id).cloned()
+    }
+
+    /// All sessions at this moment.
+    pub fn all(&self) -> Vec<Arc<Control>> {
+        self.by_id.lock().values().cloned().collect()
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.by_id.lock().len()
+    }
+
+    /// How many of them have not proved who they are.
+    pub fn unauthenticated(&self) -> usize {
+        self.logging_in.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session as unauthenticated until the guard is dropped.
+    pub fn logging_in(self: &Arc<Self>) -> LoggingIn {
+        self.logging_in.fetch_add(1, Ordering::Relaxed);
+        LoggingIn(Arc::clone(self))
+    }
+}
+
+/// A session's place in the list.
+#[derive(Debug)]
+pub struct Entry {
+    sessions: Arc<Sessions>,
+    id: i32,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut by_id = self.sessions.by_id.lock();
+        by_id.remove(&self.id);
+        // A table that has outlived a crowd gives its memory back.
+        if by_id.capacity() > 1024 && by_id.len() < by_id.capacity() / 4 {
+            by_id.shrink_to_fit();
+        }
+    }
+}
+
+/// Counts one unauthenticated client.
+#[derive(Debug)]
+pub struct LoggingIn(Arc<Sessions>);
+
+impl Drop for LoggingIn {
+    fn drop(&mut self) {
+        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,122 @@
+//! What everybody may read at any time: snapshots, each with one writer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pgherd_config::{Config, Secret};
+use pgherd_net::{ClientTls, SocketOptions};
+use pgherd_supervise::{Slot, SupervisorMessage};
+use pgherd_wire::scram::Verifier;
+use tokio::sync::Semaphore;
+
+use crate::config::ConfigMessage;
+use crate::control::Sessions;
+use crate::drain::Curtain;
+use crate::pool::{Pool, PoolKey};
+use crate::router::RouterMessage;
+
+/// How many users' verifiers are remembered.
+const VERIFIERS_MAX: usize = 4096;
+
+/// The pools, by database and user.
+pub type Routes = HashMap<PoolKey, Arc<Pool>>;
+
+/// The facts of one proxy.
+#[derive(Debug)]
+pub struct Facts {
+    /// The configuration in force; written by Config.
+    pub config: ArcSwap<Config>,
+    /// The routing table; written by Router.
+    pub routes: ArcSwap<Routes>,
+    /// TLS towards clients; written by Config.
+    pub client_tls: ArcSwap<ClientTls>,
+    /// TCP options of clients' sockets; written by Config.
+    pub client_socket: ArcSwap<SocketOptions>,
+    /// All sessions.
+    pub sessions: Arc<Sessions>,
+    /// Where to ask for a pool that does not exist yet.
+    pub router: Slot<RouterMessage>,
+    /// Where to ask for a reload.
+    pub configuration: Slot<ConfigMessage>,
+    /// The root of the supervision tree.
+    pub root: Slot<SupervisorMessage>,
+    /// Where to ask for the end.
+    pub curtain: Curtain,
+    /// Cancel requests that may be under way at once.
+    pub cancels: Semaphore,
+    /// The secret behind the verifiers of users that do not exist.
+    pub mock_secret: [u8; 32],
+    /// When the proxy was started.
+    pub started: SystemTime,
+    ready: AtomicBool,
+    next: AtomicU64,
+    verifiers: Mutex<HashMap<String, (Secret, Arc<Verifier>)>>,
+}
+
+impl Facts {
+    /// The first facts of a proxy.
+    pub fn new(
+        config: Arc<Config>,
+        tls: Arc<ClientTls>,
+        mock_secret: [u8; 32],
+        curtain: Curtain,
+    ) -> Arc<Self> {
+        let cancels = Semaphore::new(config.limits.max_cancels.get());
+        let socket = crate::config::client_socket(&config);
+        Arc::new(Self {
+            config: ArcSwap::new(config),
+            routes: ArcSwap::default(),
+            client_tls: ArcSwap::new(tls),
+            client_socket: ArcSwap::from_pointee(socket),
+            sessions: Arc::default(),
+            router: Slot::default(),
+            configuration: Slot::default(),
+            root: Slot::default(),
+            curtain,
+            cancels,
+            mock_secret,
+            started: SystemTime::now(),
+            ready: AtomicBool::new(false),
+            next: AtomicU64::new(1),
+            verifiers: Mutex::default(),
+        })
+    }
+
+    /// A number that was never given before.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether clients are wanted: false before the listeners are up and while draining.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Says whether clients are wanted.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// The verifier of a user's plain password. Deriving one costs milliseconds, so each is derived
+    /// once.
+    pub fn verifier(&self, user: &str, password: &Secret, iterations: u32) -> Arc<Verifier> {
+        if let Some((known, verifier)) = self.verifiers.lock().get(user) {
+            if known == password {
+                return Arc::clone(verifier);
+            }
+        }
+        let salt: [u8; 16] = rand::random();
+        let verifier =
+            Arc::new(Verifier::from_password(password.expose().as_bytes(), &salt, iterations));
+        let mut verifiers = self.verifiers.lock();
+        if verifiers.len() >= VERIFIERS_MAX {
+            verifiers.clear();
+        }
+        verifiers.insert(user.to_owned(), (password.clone(), Arc::clone(&verifier)));
+        verifier
+    }
+}

@@ -1,0 +1,80 @@
+//! How hard a host may be knocked at. It belongs to the host, so a restarted pool does not forget.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The door of one host.
+#[derive(Debug)]
+pub struct Gate {
+    logins: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Gate {
+    /// A host at which so many logins may be under way at once.
+    pub fn new(logins: usize) -> Self {
+        Self { logins: Arc::new(Semaphore::new(logins)), state: Mutex::default() }
+    }
+
+    /// Waits for a place among the logins under way.
+    pub async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.logins).acquire_owned().await.ok()
+    }
+
+    /// How long nobody should knock, after failures.
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        self.state.lock().until.and_then(|until| until.checked_duration_since(now))
+    }
+
+    /// A login failed: the pause doubles, with jitter so that pools do not knock in step.
+    pub fn failed(&self, now: Instant) {
+        let mut state = self.state.lock();
+        // Failures of logins that were under way together count once.
+        if state.until.is_some_and(|until| until > now) {
+            return;
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(10)).min(LONGEST_PAUSE);
+        state.failures += 1;
+        state.until = Some(now + pause.mul_f64(0.75 + rand::random::<f64>() / 4.0));
+    }
+
+    /// A login succeeded.
+    pub fn succeeded(&self) {
+        *self.state.lock() = State::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Gate;
+
+    #[test]
+    fn pauses_grow_and_end_with_success() {
+        let gate = Gate::new(1);
+        let start = Instant::now();
+        assert_eq!(gate.pause(start), None);
+        gate.failed(start);
+        let first = gate.pause(start).expect("pausing");
+        gate.failed(start);
+        assert_eq!(gate.pause(start), Some(first), "failures together count once");
+        let later = start + Duration::from_secs(1);
+        gate.failed(later);
+        assert!(gate.pause(later).expect("pausing") > first);
+        gate.succeeded();
+        assert_eq!(gate.pause(later), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! One address on which clients connect.
+//!
+//! Owns: the accepting task. The socket itself belongs to whoever started the proxy, so a restarted
+//!   listener finds the clients that queued meanwhile.
+//! Hears: that its task has ended; that it is to close.
+//! Tells: the worker of each client, by starting a session there.
+//! If it dies: sessions go on; the next one accepts from the same socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pgherd_net::Listener as Socket;
+use pgherd_supervise::{Dynamic, OwnedTask, Panicked, owned_task};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio_util::sync::CancellationToken;
+
+use crate::facts::Facts;
+use crate::session::{Session, SessionArguments};
+use crate::workers::Workers;
+
+/// How long to wait when the process is out of descriptors, or over its limit of clients.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many clients over the limit are let in, only to be told so.
+const TOLD: usize = 64;
+
+/// The actor.
+#[derive(Debug)]
+pub struct Listener;
+
+/// What it is born with.
+#[derive(Debug, Clone)]
+pub struct ListenerArguments {
+    /// The socket.
+    pub socket: Arc<Socket>,
+    /// The facts.
+    pub facts: Arc<Facts>,
+    /// Where sessions live.
+    pub workers: Arc<Workers>,
+    /// Who supervises the sessions of each worker.
+    pub sessions: Arc<[Dynamic]>,
+    /// The next worker in turn.
+    pub turn: Arc<AtomicUsize>,
+    /// Fires when no more clients are wanted.
+    pub closing: CancellationToken,
+}
+
+/// What it hears.
+#[derive(Debug)]
+pub enum ListenerMessage {
+    /// Its task has ended.
+    Ended(Result<(), Panicked>),
+}
+
+impl Actor for Listener {
+    type Msg = ListenerMessage;
+    type State = OwnedTask;
+    type Arguments = ListenerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(owned_task(&myself, accept(arguments), ListenerMessage::Ended))
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            // It closed; the actor stays, so that nobody restarts it.
+            ListenerMessage::Ended(Ok(())) => Ok(()),
+            ListenerMessage::Ended(Err(panicked)) => Err(panicked.into()),
+        }
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+async fn accept(arguments: ListenerArguments) {
+    let ListenerArguments { socket, facts, workers, sessions, turn, closing } = arguments;
+    loop {
+        while facts.sessions.count() > facts.config.load().limits.max_clients.get() + TOLD {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = closing.cancelled() => return,
+        };
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a client");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let worker = turn.fetch_add(1, Ordering::Relaxed) % workers.count();
+        let supervisor = sessions[worker].clone();
+        let arguments = SessionArguments {
+            accepted,
+            facts: Arc::clone(&facts),
+            worker: u16::try_from(worker).unwrap_or(0),
+        };
+        // On the worker's own runtime, so that the session and its task live there.
+        workers.spawn(worker, async move {
+            if let Err(error) = supervisor.spawn(Session, arguments).await {
+                tracing::warn!(%error, "cannot start a session");
+            }
+        });
+    }
+}

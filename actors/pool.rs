@@ -1,0 +1,395 @@
+//! A pool: the server connections of one user to one database.
+//!
+//! Owns: nothing that traffic needs. The connections, the queue and the accounting are in the
+//!   [`PoolCore`], which outlives this actor.
+//! Hears: that the core has changed (at most one such message is queued), that a connection was
+//!   opened or could not be, and its own clock.
+//! Tells: a [`ServerConnection`](crate::connection) to open; waiters that the server refuses them.
+//! If it dies: traffic goes on over the core; the next one looks at the core and continues.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use pgherd_config::{PoolMode, PoolSettings};
+use pgherd_pool::{Lease, Limits, PoolCore, SweepRules};
+use pgherd_session::{Proven, Registry};
+use pgherd_sql::PinSet;
+use pgherd_supervise::Slot;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::connection::{ConnectionArguments, ServerConnection};
+use crate::facts::Facts;
+use crate::judgement::Judgement;
+use crate::server::ServerConn;
+use crate::upstream::{OpenError, Upstream, Welcome};
+
+/// A server connection in the hands of a session.
+pub type ServerLease = Lease<ServerConn>;
+
+/// What names a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolKey {
+    /// The database that clients ask for.
+    pub database: String,
+    /// The user that clients log in as.
+    pub user: String,
+}
+
+/// Everything that sessions of one user and database share.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its name.
+    pub key: PoolKey,
+    /// The connections and the queue.
+    pub core: Arc<PoolCore<ServerConn>>,
+    /// Where its connections lead.
+    pub upstream: ArcSwap<Upstream>,
+    /// Prepared statements that its clients share.
+    pub registry: Registry<Judgement>,
+    /// Parameter values that its server has accepted.
+    pub proven: Proven,
+    /// What the server says at login; known once one connection was made.
+    pub welcome: ArcSwapOption<Welcome>,
+    /// Why the last attempt to connect failed, until one succeeds.
+    pub trouble: ArcSwapOption<OpenError>,
+    /// Counters.
+    pub stats: Stats,
+    /// The actor that manages it.
+    pub manager: Slot<PoolMessage>,
+    settings: ArcSwap<PoolSettings>,
+}
+
+impl Pool {
+    /// A pool without connections.
+    pub fn new(
+        key: PoolKey,
+        upstream: Arc<Upstream>,
+        settings: Arc<PoolSettings>,
+        core: Arc<PoolCore<ServerConn>>,
+        manager: Slot<PoolMessage>,
+    ) -> Self {
+        Self {
+            key,
+            manager,
+            core,
+            upstream: ArcSwap::new(upstream),
+            registry: Registry::default(),
+            proven: Proven::default(),
+            welcome: ArcSwapOption::empty(),
+            trouble: ArcSwapOption::empty(),
+            stats: Stats::default(),
+            settings: ArcSwap::new(settings),
+        }
+    }
+
+    /// What holds in this pool at the moment.
+    pub fn settings(&self) -> arc_swap::Guard<Arc<PoolSettings>> {
+        self.settings.load()
+    }
+
+    /// Takes new settings over.
+    pub fn reconfigure(&self, settings: Arc<PoolSettings>, upstream: Arc<Upstream>) {
+        self.core.resize(limits(&settings));
+        self.settings.store(settings);
+        if **self.upstream.load() != *upstream {
+            self.upstream.store(upstream);
+            self.core.retire_all();
+        }
+    }
+
+    /// Whether a session with these pins keeps its server after the transaction.
+    pub fn pins(&self, pins: PinSet, mode: PoolMode) -> bool {
+        mode == PoolMode::Session || !pins.is_empty()
+    }
+}
+
+/// The sizes of a pool as its core takes them.
+pub fn limits(settings: &PoolSettings) -> Limits {
+    Limits {
+        size: settings.pool.size.get(),
+        min: settings.pool.min,
+        reserve: settings.pool.reserve,
+        reserve_after: settings.pool.reserve_after,
+        max_waiters: settings.pool.max_waiters.get(),
+        max_opening: 8,
+    }
+}
+
+/// Counters of a pool; they only grow.
+#[derive(Debug, Default)]
+pub struct Stats {
+    transactions: AtomicU64,
+    queries: AtomicU64,
+    transaction_ns: AtomicU64,
+    wait_ns: AtomicU64,
+    from_clients: AtomicU64,
+    from_servers: AtomicU64,
+    assignments: AtomicU64,
+    client_parses: AtomicU64,
+    server_parses: AtomicU64,
+    binds: AtomicU64,
+    logins: AtomicU64,
+    pinned: AtomicU64,
+}
+
+/// The counters of a pool at one moment, in PgBouncer's terms.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Totals {
+    /// Times a client was given a server.
+    pub server_assignment_count: u64,
+    /// Transactions.
+    pub xact_count: u64,
+    /// Queries.
+    pub query_count: u64,
+    /// Bytes from clients.
+    pub bytes_received: u64,
+    /// Bytes from servers, which go to clients.
+    pub bytes_sent: u64,
+    /// Time in transactions.
+    pub xact_time: Duration,
+    /// Time that clients waited for a server.
+    pub wait_time: Duration,
+    /// Named statements that clients prepared.
+    pub client_parse_count: u64,
+    /// Named statements that servers had to prepare.
+    pub server_parse_count: u64,
+    /// Executions of named statements.
+    pub bind_count: u64,
+    /// Logins of clients.
+    pub client_login_count: u64,
+    /// Transactions after which a session stayed pinned.
+    pub pinned_count: u64,
+}
+
+impl Stats {
+    /// A lease has ended after this long.
+    pub fn transaction(&self, took: Duration) {
+        self.transactions.fetch_add(1, Ordering::Relaxed);
+        self.transaction_ns.fetch_add(nanos(took), Ordering::Relaxed);
+    }
+
+    /// So many queries were answered.
+    pub fn queries(&self, count: u64) {
+        self.queries.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// A client was given a server after it had waited this long.
+    pub fn assigned(&self, waited: Duration) {
+        self.assignments.fetch_add(1, Ordering::Relaxed);
+        if !waited.is_zero() {
+            self.wait_ns.fetch_add(nanos(waited), Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes came from a client.
+    pub fn received_from_client(&self, bytes: usize) {
+        self.from_clients.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes came from a server.
+    pub fn received_from_server(&self, bytes: usize) {
+        self.from_servers.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A client prepared a named statement.
+    pub fn client_parse(&self) {
+        self.client_parses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A server had to prepare a named statement.
+    pub fn server_parse(&self) {
+        self.server_parses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A named statement was bound.
+    pub fn bind(&self) {
+        self.binds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client logged in.
+    pub fn login(&self) {
+        self.logins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session stayed on its server after a transaction.
+    pub fn pinned(&self) {
+        self.pinned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counters as they are.
+    pub fn totals(&self) -> Totals {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            server_assignment_count: get(&self.assignments),
+            xact_count: get(&self.transactions),
+            query_count: get(&self.queries),
+            bytes_received: get(&self.from_clients),
+            bytes_sent: get(&self.from_servers),
+            xact_time: Duration::from_nanos(get(&self.transaction_ns)),
+            wait_time: Duration::from_nanos(get(&self.wait_ns)),
+            client_parse_count: get(&self.client_parses),
+            server_parse_count: get(&self.server_parses),
+            bind_count: get(&self.binds),
+            client_login_count: get(&self.logins),
+            pinned_count: get(&self.pinned),
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct PoolManager;
+
+/// What it is born with.
+#[derive(Debug, Clone)]
+pub struct PoolArguments {
+    /// Its pool.
+    pub pool: Arc<Pool>,
+    /// The facts, for numbers.
+    pub facts: Arc<Facts>,
+}
+
+/// What it hears.
+#[derive(Debug)]
+pub enum PoolMessage {
+    /// The core has changed.
+    Look,
+    /// No connection could be opened.
+    Failed(Arc<OpenError>),
+    /// A second has passed.
+    Tick,
+    /// A test wants to see it crash.
+    #[cfg(feature = "chaos")]
+    Crash,
+}
+
+/// What it keeps.
+#[derive(Debug)]
+pub struct PoolState {
+    pool: Arc<Pool>,
+    facts: Arc<Facts>,
+    looking_later: bool,
+}
+
+impl Actor for PoolManager {
+    type Msg = PoolMessage;
+    type State = PoolState;
+    type Arguments = PoolArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        arguments.pool.manager.fill(myself.clone());
+        myself.cast(PoolMessage::Look)?;
+        myself.send_after(TICK, || PoolMessage::Tick);
+        Ok(PoolState { pool: arguments.pool, facts: arguments.facts, looking_later: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PoolMessage::Look => {
+                state.looking_later = false;
+                state.look(&myself).await;
+            }
+            PoolMessage::Failed(error) => state.failed(error, &myself),
+            PoolMessage::Tick => {
+                state.tick();
+                state.look(&myself).await;
+                myself.send_after(TICK, || PoolMessage::Tick);
+            }
+            #[cfg(feature = "chaos")]
+            PoolMessage::Crash => panic!("a test wanted this"),
+        }
+        Ok(())
+    }
+
+    /// Connections come and go; the core has the account.
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, error) = event {
+            tracing::error!(%error, "a server connection's actor failed");
+        }
+        Ok(())
+    }
+}
+
+/// How often idle connections are looked over.
+const TICK: Duration = Duration::from_secs(1);
+
+impl PoolState {
+    /// Opens what the core wants, unless the host is to be left alone for a while.
+    async fn look(&mut self, myself: &ActorRef<PoolMessage>) {
+        self.pool.core.heard();
+        let now = Instant::now();
+        let mut wanted = self.pool.core.wanted(now);
+        if wanted == 0 {
+            return;
+        }
+        if let Some(pause) = self.pool.upstream.load().gate.0.pause(now) {
+            self.look_later(pause, myself);
+            return;
+        }
+        while wanted > 0 {
+            let Ok(place) = self.pool.core.begin_open() else { return };
+            wanted -= 1;
+            let arguments = ConnectionArguments {
+                pool: Arc::clone(&self.pool),
+                manager: myself.clone(),
+                place,
+                id: self.facts.number(),
+            };
+            let spawned =
+                Actor::spawn_linked(None, ServerConnection, arguments, myself.get_cell()).await;
+            if let Err(error) = spawned {
+                tracing::error!(%error, "cannot start a server connection's actor");
+                return;
+            }
+        }
+    }
+
+    fn look_later(&mut self, pause: Duration, myself: &ActorRef<PoolMessage>) {
+        if !std::mem::replace(&mut self.looking_later, true) {
+            myself.send_after(pause, || PoolMessage::Look);
+        }
+    }
+
+    /// What will not pass by itself is told to everybody who waits; the rest they may sit out.
+    fn failed(&mut self, error: Arc<OpenError>, myself: &ActorRef<PoolMessage>) {
+        if !error.is_passing() {
+            self.pool.core.fail_waiters(Arc::clone(&error) as Arc<_>);
+        }
+        self.pool.trouble.store(Some(error));
+        let pause = self.pool.upstream.load().gate.0.pause(Instant::now());
+        self.look_later(pause.unwrap_or(TICK), myself);
+    }
+
+    /// Ends connections that are too old or too long unused.
+    fn tick(&self) {
+        let settings = self.pool.settings().clone();
+        let timeouts = &settings.timeouts;
+        let now = Instant::now();
+        let rules = SweepRules {
+            idle_timeout: timeouts.server_idle,
+            lifetime: timeouts.server_lifetime,
+            jitter: timeouts.server_lifetime_jitter,
+        };
+        drop(self.pool.core.sweep(now, rules));
+    }
+}

@@ -1,0 +1,279 @@
+//! The whole: what is started in which order, and how it ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use pgherd_config::{Config as Settings, LoadInput};
+use pgherd_net::{ListenError, Listener as Socket, TlsSetupError};
+use pgherd_supervise::{
+    ChildSpec, Dynamic, Exhausted, Intensity, RootExit, Strategy, SupervisorSpec, linked, run_root,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config, ConfigArguments};
+use crate::drain::{self, Curtain};
+use crate::facts::Facts;
+use crate::http::{Http, HttpArguments};
+use crate::listener::{Listener, ListenerArguments};
+use crate::pool::{PoolArguments, PoolManager};
+use crate::router::{Router, RouterArguments, RouterMemory};
+use crate::workers::Workers;
+
+/// A proxy that is about to run: its sockets are bound, so a fault shows before anything is started.
+#[derive(Debug)]
+pub struct Proxy {
+    facts: Arc<Facts>,
+    source: Arc<LoadInput>,
+    sockets: Vec<Arc<Socket>>,
+    http: Option<Arc<std::net::TcpListener>>,
+    workers: Arc<Workers>,
+    curtain: Curtain,
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// A certificate cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsSetupError),
+    /// The address for metrics cannot be listened on.
+    #[error("cannot listen on {address} for metrics: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No threads.
+    #[error("cannot start the worker threads: {0}")]
+    Workers(io::Error),
+}
+
+/// How a proxy has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it was asked to.
+    Ended,
+    /// A part that it cannot do without is beyond repair.
+    BeyondRepair(String),
+}
+
+impl Proxy {
+    /// Binds everything that the configuration names.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left behind.
+    pub fn bind(settings: Settings, source: LoadInput, curtain: Curtain) -> Result<Self, StartError> {
+        let tls = Arc::new(config::client_tls(&settings)?);
+        for database in settings.databases.values() {
+            crate::router::server_tls(&database.tls)?;
+        }
+        let listen = &settings.listen;
+        let mut sockets = Vec::new();
+        for address in &listen.addresses {
+            sockets.push(Arc::new(Socket::bind(*address, listen.backlog, false)?));
+        }
+        if let Some(dir) = &listen.unix_dir {
+            let mode = listen.unix_mode.bits();
+            let socket = Socket::bind_unix(dir, listen.unix_port, listen.backlog, mode)?;
+            sockets.push(Arc::new(socket));
+        }
+        let http = match settings.metrics.listen {
+            Some(address) => {
+                let failed = |source| StartError::Metrics { address, source };
+                let socket = std::net::TcpListener::bind(address).map_err(failed)?;
+                socket.set_nonblocking(true).map_err(failed)?;
+                Some(Arc::new(socket))
+            }
+            None => None,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = Workers::start(settings.workers.count.threads(cores).get());
+        let workers = Arc::new(workers.map_err(StartError::Workers)?);
+        let facts = Facts::new(Arc::new(settings), tls, rand::random(), curtain.clone());
+        Ok(Self { facts, source: Arc::new(source), sockets, http, workers, curtain })
+    }
+
+    /// The addresses on which clients may connect.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|socket| socket.local()).collect()
+    }
+
+    /// The unix sockets on which clients may connect.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.sockets.iter().filter_map(|socket| socket.path().map(PathBuf::from)).collect()
+    }
+
+    /// Everything that anybody may read.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
+    /// Runs until the end is asked for, or a part is beyond repair.
+    pub async fn run(self) -> Outcome {
+        let closing = CancellationToken::new();
+        let handle = run_root(self.tree(&closing)).await;
+        let handle = match handle {
+            Ok(handle) => handle,
+            Err(error) => return Outcome::BeyondRepair(error.to_string()),
+        };
+        self.facts.root.fill(handle.actor.clone());
+        self.facts.set_ready(true);
+        let mut exit = handle.join;
+        let exited = tokio::select! {
+            exited = &mut exit => Some(exited),
+            () = drain::drain(&self.facts, &self.curtain, &closing) => None,
+        };
+        let exited = match exited {
+            Some(exited) => exited,
+            None => {
+                handle.actor.stop(None);
+                exit.await
+            }
+        };
+        match exited {
+            Ok(RootExit::Stopped) => Outcome::Ended,
+            Ok(RootExit::Exhausted { child, reason }) => {
+                Outcome::BeyondRepair(format!("{child}: {reason}"))
+            }
+            Err(error) => Outcome::BeyondRepair(error.to_string()),
+        }
+    }
+
+    /// The supervision tree, in the order in which it is started; it stops in the reverse.
+    fn tree(&self, closing: &CancellationToken) -> SupervisorSpec {
+        let memory = Arc::new(RouterMemory::default());
+        let facts = &self.facts;
+        let configuration = ConfigArguments {
+            facts: Arc::clone(facts),
+            source: Arc::clone(&self.source),
+            slot: facts.configuration.clone(),
+        };
+        let router = RouterArguments { facts: Arc::clone(facts), memory: Arc::clone(&memory) };
+        let mut root = SupervisorSpec::new("root")
+            .intensity(Intensity { restarts: 3, within: Duration::from_secs(60) })
+            .child(ChildSpec::permanent("config", move |parent| {
+                linked(parent, Config, configuration.clone())
+            }))
+            .child(self.aux())
+            .child(ChildSpec::permanent("router", move |parent| {
+                linked(parent, Router, router.clone())
+            }));
+        for name in facts.config.load().databases.keys() {
+            root = root.child(cluster(name.clone(), Arc::clone(facts), Arc::clone(&memory)));
+        }
+        root.child(self.front(closing))
+    }
+
+    fn aux(&self) -> ChildSpec {
+        let (facts, http) = (Arc::clone(&self.facts), self.http.clone());
+        ChildSpec::supervisor(move || {
+            let mut spec = SupervisorSpec::new("aux")
+                .when_exhausted(Exhausted::isolate(|why| tracing::error!(%why, "aux gave up")));
+            if let Some(socket) = http.clone() {
+                let arguments = HttpArguments { socket, facts: Arc::clone(&facts) };
+                spec = spec.child(ChildSpec::permanent("http", move |parent| {
+                    linked(parent, Http, arguments.clone())
+                }));
+            }
+            spec
+        })
+    }
+
+    /// Sessions first, listeners after them: a listener without sessions has nowhere to lead.
+    fn front(&self, closing: &CancellationToken) -> ChildSpec {
+        let sessions: Arc<[Dynamic]> = (0..self.workers.count())
+            .map(|worker| Dynamic::new(format!("sessions {worker}")))
+            .collect();
+        let turn = Arc::new(AtomicUsize::new(0));
+        let listeners: Vec<(String, ListenerArguments)> = self
+            .sockets
+            .iter()
+            .map(|socket| {
+                let name = match (socket.local(), socket.path()) {
+                    (Some(address), _) => format!("listener {address}"),
+                    (None, Some(path)) => format!("listener {}", path.display()),
+                    (None, None) => "listener".to_owned(),
+                };
+                let arguments = ListenerArguments {
+                    socket: Arc::clone(socket),
+                    facts: Arc::clone(&self.facts),
+                    workers: Arc::clone(&self.workers),
+                    sessions: Arc::clone(&sessions),
+                    turn: Arc::clone(&turn),
+                    closing: closing.clone(),
+                };
+                (name, arguments)
+            })
+            .collect();
+        ChildSpec::supervisor(move || {
+            let mut spec = SupervisorSpec::new("front").strategy(Strategy::RestForOne);
+            for sessions in sessions.iter() {
+                spec = spec.child(sessions.child(Duration::from_secs(1)));
+            }
+            for (name, arguments) in &listeners {
+                let arguments = arguments.clone();
+                spec = spec.child(ChildSpec::permanent(name.clone(), move |parent| {
+                    linked(parent, Listener, arguments.clone())
+                }));
+            }
+            spec
+        })
+    }
+}
+
+/// A database: its host, and that host's pools. Its failures never touch its siblings.
+fn cluster(name: String, facts: Arc<Facts>, memory: Arc<RouterMemory>) -> ChildSpec {
+    ChildSpec::supervisor(move || {
+        let title = format!("cluster {name}");
+        let isolated = title.clone();
+        SupervisorSpec::new(title)
+            .intensity(Intensity { restarts: 10, within: Duration::from_secs(60) })
+            .when_exhausted(Exhausted::isolate(move |why| {
+                tracing::error!(cluster = isolated, %why, "a cluster is down");
+            }))
+            .child(host(name.clone(), Arc::clone(&facts), Arc::clone(&memory)))
+    })
+}
+
+fn host(name: String, facts: Arc<Facts>, memory: Arc<RouterMemory>) -> ChildSpec {
+    let slot = memory.clusters.lock().entry(name.clone()).or_default().clone();
+    let child = ChildSpec::supervisor(move || {
+        let mut spec = SupervisorSpec::new("pools");
+        // A supervisor that was restarted takes up again the pools that exist.
+        for (key, pool) in facts.routes.load().iter() {
+            let own = facts.config.load().database(&key.database).is_some_and(|d| d.name == name);
+            if own {
+                spec = spec.child(pool_child(pool, &facts));
+            }
+        }
+        spec
+    });
+    // Whoever starts a pool must find the supervisor of the moment.
+    let start = child.start;
+    ChildSpec {
+        start: Box::new(move |parent| {
+            let (started, slot) = (start(parent), slot.clone());
+            Box::pin(async move {
+                let cell = started.await?;
+                slot.fill(cell.clone().into());
+                Ok(cell)
+            })
+        }),
+        ..child
+    }
+}
+
+/// The actor of a pool as a child.
+pub(crate) fn pool_child(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> ChildSpec {
+    let arguments = PoolArguments { pool: Arc::clone(pool), facts: Arc::clone(facts) };
+    let name = format!("pool {}/{}", pool.key.database, pool.key.user);
+    ChildSpec::permanent(name, move |parent| linked(parent, PoolManager, arguments.clone()))
+}

@@ -1,0 +1,411 @@
+//! Where sessions find their pool.
+//!
+//! Owns: the routing table, of which it is the only writer; the quotas that pools share.
+//! Hears: requests for a pool that does not exist yet, a new configuration.
+//! Tells: the supervisor of a host's pools to start one.
+//! If it dies: the table stays in force; the next one reads it and goes on. Pools that exist are
+//!   found without it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_config::{Address, Config, Database, PoolSettings, TlsMode};
+use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
+use pgherd_pool::{Ask, PoolCore, Quota};
+use pgherd_supervise::{Slot, SupervisorMessage};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+use crate::facts::{Facts, Routes};
+use crate::gate::Gate;
+use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
+use crate::root::pool_child;
+use crate::server;
+use crate::session::prove::Proof;
+use crate::upstream::{Door, Secret, TlsChoice, Upstream};
+
+/// How long the router may take to make a pool.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The actor.
+#[derive(Debug)]
+pub struct Router;
+
+/// What it is born with.
+#[derive(Debug, Clone)]
+pub struct RouterArguments {
+    /// The facts; it writes the routing table.
+    pub facts: Arc<Facts>,
+    /// What must outlive it.
+    pub memory: Arc<RouterMemory>,
+}
+
+/// What a router leaves to its successor.
+#[derive(Debug, Default)]
+pub struct RouterMemory {
+    /// The supervisors of pools, by the name of the database's section.
+    pub clusters: parking_lot::Mutex<HashMap<String, Slot<SupervisorMessage>>>,
+    shared: parking_lot::Mutex<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    quotas: HashMap<QuotaKey, Arc<Quota>>,
+    gates: HashMap<String, Arc<Gate>>,
+    tls: HashMap<String, (pgherd_config::ServerTls, Arc<ServerTls>)>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum QuotaKey {
+    All,
+    Database(String),
+    User(String),
+    Host(String),
+}
+
+/// What it hears.
+#[derive(Debug)]
+pub enum RouterMessage {
+    /// A session looks for a pool that is not in the table.
+    Pool {
+        /// The pool.
+        key: PoolKey,
+        /// What its user has shown.
+        proof: Proof,
+        /// The pool, or why there is none.
+        reply: RpcReplyPort<Result<Arc<Pool>, ErrorReport>>,
+    },
+    /// The configuration has changed.
+    Reconfigure(RpcReplyPort<()>),
+    /// A test wants to see it crash.
+    #[cfg(feature = "chaos")]
+    Crash,
+}
+
+impl Actor for Router {
+    type Msg = RouterMessage;
+    type State = RouterArguments;
+    type Arguments = RouterArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        arguments.facts.router.fill(myself);
+        Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RouterMessage::Pool { key, proof, reply } => {
+                let made = state.pool(key, &proof);
+                // An asker that is gone needs no answer.
+                let _ = reply.send(made);
+            }
+            RouterMessage::Reconfigure(reply) => {
+                state.reconfigure();
+                let _ = reply.send(());
+            }
+            #[cfg(feature = "chaos")]
+            RouterMessage::Crash => panic!("a test wanted this"),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: ractor::SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl RouterArguments {
+    fn pool(&self, key: PoolKey, proof: &Proof) -> Result<Arc<Pool>, ErrorReport> {
+        if let Some(pool) = self.facts.routes.load().get(&key) {
+            renew(pool, proof);
+            return Ok(Arc::clone(pool));
+        }
+        let config = self.facts.config.load_full();
+        let Some(database) = config.database(&key.database) else {
+            return Err(ErrorReport::fatal(
+                sqlstate::INVALID_CATALOG_NAME,
+                format!("database \"{}\" does not exist", key.database),
+            ));
+        };
+        let supervisor = self.memory.clusters.lock().get(&database.name).cloned();
+        let Some(supervisor) = supervisor else {
+            return Err(ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the pools are starting"));
+        };
+        let settings = Arc::new(config.effective_pool(&database, config.user(&key.user).as_deref()));
+        let upstream = self.memory.upstream(&config, &database, &settings, &key, proof)?;
+        let quotas = self.memory.quotas(&config, &settings, &key, &upstream.name);
+        let slot = Slot::new();
+        let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
+        let pool = Arc::new(Pool::new(key.clone(), upstream, settings, core, slot));
+        self.start(&supervisor, &pool);
+        let mut routes: Routes = (**self.facts.routes.load()).clone();
+        routes.insert(key, Arc::clone(&pool));
+        self.facts.routes.store(Arc::new(routes));
+        Ok(pool)
+    }
+
+    fn start(&self, supervisor: &Slot<SupervisorMessage>, pool: &Arc<Pool>) {
+        let child = pool_child(pool, &self.facts);
+        // Nobody waits for the answer: a pool whose actor did not start shows in the tree, and its
+        // clients run into their checkout timeout.
+        let (reply, _answer) = tokio::sync::oneshot::channel();
+        if !supervisor.cast(SupervisorMessage::StartChild(child, reply.into())) {
+            tracing::error!("the supervisor of pools is not there");
+        }
+    }
+
+    /// Brings every pool to the configuration in force; pools of databases that are gone close.
+    fn reconfigure(&self) {
+        let config = self.facts.config.load_full();
+        let mut routes: Routes = (**self.facts.routes.load()).clone();
+        routes.retain(|key, pool| {
+            let Some(database) = config.database(&key.database) else {
+                pool.core.close("the database was removed from the configuration");
+                return false;
+            };
+            let user = config.user(&key.user);
+            let settings = Arc::new(config.effective_pool(&database, user.as_deref()));
+            let proof = Proof { secret: pool.upstream.load().secret.clone() };
+            match self.memory.upstream(&config, &database, &settings, key, &proof) {
+                Ok(upstream) => pool.reconfigure(settings, upstream),
+                Err(report) => tracing::error!(error = report.message, "a pool keeps its settings"),
+            }
+            true
+        });
+        self.facts.routes.store(Arc::new(routes));
+    }
+}
+
+/// A hint to a pool's actor: at most one is queued, and one that nobody heard is not lost.
+fn hinting(slot: Slot<PoolMessage>) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        // A manager that is being restarted looks at the core when it starts.
+        let _ = slot.cast(PoolMessage::Look);
+    }
+}
+
+/// A client that logged in with a password newer than the pool's brings it along.
+fn renew(pool: &Pool, proof: &Proof) {
+    let upstream = pool.upstream.load();
+    let stale = pool.trouble.load().is_some() || matches!(upstream.secret, Secret::None);
+    if stale && !matches!(proof.secret, Secret::None) && upstream.secret != proof.secret {
+        let renewed = Upstream { secret: proof.secret.clone(), ..(**upstream).clone() };
+        pool.upstream.store(Arc::new(renewed));
+    }
+}
+
+impl RouterMemory {
+    fn upstream(
+        &self,
+        config: &Config,
+        database: &Database,
+        settings: &PoolSettings,
+        key: &PoolKey,
+        proof: &Proof,
+    ) -> Result<Arc<Upstream>, ErrorReport> {
+        let Some(host) = database.hosts.first() else {
+            return Err(ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the database has no host"));
+        };
+        let target = target(&host.address);
+        let name = target.to_string();
+        let user = config.user(&key.user);
+        let forced = user.as_deref().and_then(|user| user.server_user.clone());
+        let as_user = database.user.clone().or(forced).unwrap_or_else(|| key.user.clone());
+        let secret = match (&database.user, &database.password) {
+            (Some(_), Some(password)) => Secret::Password(password.expose().to_owned()),
+            _ => match user.as_deref().and_then(pgherd_config::User::server_secret) {
+                Some(secret) => Secret::Password(secret.expose().to_owned()),
+                None => proof.secret.clone(),
+            },
+        };
+        let mut shared = self.shared.lock();
+        let logins = config.limits.max_host_logins.get();
+        let gate = shared.gates.entry(name.clone()).or_insert_with(|| Arc::new(Gate::new(logins)));
+        let gate = Door(Arc::clone(gate));
+        let tls = shared.tls(&database.name, &database.tls)?;
+        Ok(Arc::new(Upstream {
+            name,
+            target,
+            socket: crate::config::client_socket(config),
+            tls: TlsChoice(tls),
+            gate,
+            database: database.dbname(&key.database).to_owned(),
+            user: as_user,
+            secret,
+            parameters: database.parameters.clone(),
+            patience: settings.timeouts.connect,
+            cancel_patience: settings.timeouts.cancel,
+            statements: settings.pool.max_prepared_statements.map_or(0, std::num::NonZero::get),
+        }))
+    }
+
+    fn quotas(
+        &self,
+        config: &Config,
+        settings: &PoolSettings,
+        key: &PoolKey,
+        host: &str,
+    ) -> Vec<Arc<Quota>> {
+        let limits = &config.limits;
+        let wanted = [
+            (QuotaKey::All, "max_connections", limits.max_connections),
+            (
+                QuotaKey::Database(key.database.clone()),
+                "max_database_connections",
+                settings.database.max_connections,
+            ),
+            (
+                QuotaKey::User(key.user.clone()),
+                "max_user_connections",
+                settings.user.max_connections,
+            ),
+            (QuotaKey::Host(host.to_owned()), "max_host_connections", limits.max_host_connections),
+        ];
+        let mut shared = self.shared.lock();
+        wanted
+            .into_iter()
+            .map(|(key, name, max)| {
+                let max = max.map(std::num::NonZero::get);
+                let quota = shared.quotas.entry(key).or_insert_with(|| Quota::new(name, max));
+                Arc::clone(quota)
+            })
+            .collect()
+    }
+}
+
+impl Shared {
+    fn tls(
+        &mut self,
+        name: &str,
+        wanted: &pgherd_config::ServerTls,
+    ) -> Result<Arc<ServerTls>, ErrorReport> {
+        if let Some((known, tls)) = self.tls.get(name) {
+            if known == wanted {
+                return Ok(Arc::clone(tls));
+            }
+        }
+        let tls = Arc::new(server_tls(wanted).map_err(|error| {
+            ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, "TLS towards the server is not usable")
+                .detail(error.to_string())
+        })?);
+        self.tls.insert(name.to_owned(), (wanted.clone(), Arc::clone(&tls)));
+        Ok(tls)
+    }
+}
+
+/// The pool for a user and a database, made if need be.
+///
+/// # Errors
+/// What the client is told when there is none.
+pub async fn pool(
+    facts: &Arc<Facts>,
+    database: &str,
+    user: &str,
+    proof: Proof,
+) -> Result<Arc<Pool>, ErrorReport> {
+    let key = PoolKey { database: database.to_owned(), user: user.to_owned() };
+    if let Some(pool) = facts.routes.load().get(&key) {
+        renew(pool, &proof);
+        return Ok(Arc::clone(pool));
+    }
+    let ask = |reply| RouterMessage::Pool { key, proof, reply };
+    facts.router.call(ask, PATIENCE).await.unwrap_or_else(|error| {
+        Err(ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the router does not answer")
+            .detail(error.to_string()))
+    })
+}
+
+/// A server for a purpose of our own, waited for as a client would.
+///
+/// # Errors
+/// Why there is none.
+pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
+    loop {
+        let lease = match pool.core.lease(u16::MAX, Instant::now()) {
+            Ok(Ask::Ready(lease)) => lease,
+            Ok(Ask::Wait(waiter)) => {
+                waiter.await.map_err(|error| crate::session::checkout::denial(&error, pool))?
+            }
+            Err(error) => return Err(crate::session::checkout::denial(&error, pool)),
+        };
+        if let Some(lease) = server::vet(lease) {
+            return Ok(lease);
+        }
+    }
+}
+
+/// No server could be reached in time.
+pub fn unreachable(pool: &Pool) -> ErrorReport {
+    let report = ErrorReport::fatal(
+        sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+        format!("server {} cannot be reached", pool.upstream.load().name),
+    );
+    match pool.trouble.load_full() {
+        Some(trouble) => report.detail(trouble.report().message),
+        None => report,
+    }
+}
+
+fn target(address: &Address) -> Target {
+    match address {
+        Address::Tcp { host, port } => Target::Tcp { host: host.clone(), port: *port },
+        Address::Unix { dir, port } => {
+            Target::Unix { path: dir.join(format!(".s.PGSQL.{port}")) }
+        }
+    }
+}
+
+/// TLS towards a server, made ready.
+///
+/// # Errors
+/// A certificate, key or authority that cannot be read or used.
+pub fn server_tls(wanted: &pgherd_config::ServerTls) -> Result<ServerTls, pgherd_net::TlsSetupError> {
+    let roots = match &wanted.ca {
+        None => None,
+        Some(pgherd_config::Roots::File(path)) => Some(Roots::from_file(path)?),
+        Some(pgherd_config::Roots::System) => Some(Roots::from_file(Path::new(SYSTEM_ROOTS))?),
+    };
+    let identity = match (&wanted.cert, &wanted.key) {
+        (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
+        _ => None,
+    };
+    ServerTls::new(ServerTlsOptions {
+        mode: mode(wanted.mode),
+        roots,
+        identity,
+        server_name: wanted.server_name.clone(),
+        direct: false,
+    })
+}
+
+/// Where Debian and most others keep the authorities of the operating system.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The mode in the words of the crate that speaks TLS.
+pub fn mode(mode: TlsMode) -> SslMode {
+    match mode {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Allow => SslMode::Allow,
+        TlsMode::Prefer => SslMode::Prefer,
+        TlsMode::Require => SslMode::Require,
+        TlsMode::VerifyCa => SslMode::VerifyCa,
+        TlsMode::VerifyFull => SslMode::VerifyFull,
+    }
+}

@@ -1,0 +1,173 @@
+//! A connection to a server: a value that is moved, never shared.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use pgherd_net::Stream;
+use pgherd_session::{Exchange, Flow, Parameters, ServerStatements};
+use pgherd_wire::cancel::CancelKey;
+
+use crate::judgement::Judgement;
+use crate::pool::ServerLease;
+use crate::upstream::Upstream;
+
+/// A logged-in connection to a server, with everything that is known about its state.
+#[derive(Debug)]
+pub struct ServerConn {
+    /// The socket.
+    pub stream: Stream,
+    /// The thread whose runtime the socket is registered with; each runtime has one thread.
+    pub home: std::thread::ThreadId,
+    /// Bytes from the server to the client that leases it.
+    pub flow: Flow,
+    /// What the server owes.
+    pub exchange: Exchange<Judgement>,
+    /// The parameters that the server is set to.
+    pub applied: Arc<Parameters>,
+    /// The shared prepared statements that it has.
+    pub statements: ServerStatements,
+    /// State was changed that only a reset takes back.
+    pub touched: bool,
+    /// When it was last known to answer.
+    pub heard: Instant,
+    /// What the console shows of it and a cancel needs.
+    pub about: Arc<ServerAbout>,
+    /// Ends the connection's actor when the connection ends.
+    pub life: Life,
+}
+
+/// What others may know of a server connection while a session holds it.
+#[derive(Debug)]
+pub struct ServerAbout {
+    /// Grows with each connection; never used twice by a process.
+    pub id: u64,
+    /// Where it leads.
+    pub upstream: Arc<Upstream>,
+    /// The key that cancels its query.
+    pub key: Option<CancelKey>,
+    /// The server's process.
+    pub backend: i32,
+    /// TLS version and cipher, empty when plain.
+    pub tls: String,
+    /// Its own end, as `address:port`.
+    pub local: String,
+    /// When it was connected.
+    pub since: std::time::SystemTime,
+    /// Cancel requests under way, and the session that it serves.
+    pub cancels: Cancels,
+}
+
+/// Keeps a server connection from being handed on while a cancel request may still hit it.
+#[derive(Debug, Default)]
+pub struct Cancels {
+    state: Mutex<CancelState>,
+    landed: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct CancelState {
+    under_way: usize,
+    doubtful: bool,
+}
+
+impl Cancels {
+    /// Announces a cancel request; it is over when the guard is dropped.
+    pub fn begin(about: &Arc<ServerAbout>) -> CancelGuard {
+        about.cancels.state.lock().under_way += 1;
+        CancelGuard { about: Arc::clone(about), landed: false }
+    }
+
+    /// Whether no cancel request is under way and none has got lost.
+    pub fn quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.under_way == 0 && !state.doubtful
+    }
+
+    /// Waits until no cancel request is under way; false when one got lost, so that it may still
+    /// arrive at any time.
+    pub async fn settled(&self) -> bool {
+        loop {
+            let landed = self.landed.notified();
+            {
+                let state = self.state.lock();
+                if state.under_way == 0 {
+                    return !state.doubtful;
+                }
+            }
+            landed.await;
+        }
+    }
+}
+
+/// One cancel request on its way to a server.
+#[derive(Debug)]
+pub struct CancelGuard {
+    about: Arc<ServerAbout>,
+    landed: bool,
+}
+
+impl CancelGuard {
+    /// The server has closed the request's connection, hence has signalled its process.
+    ///
+    /// A backend that is idle drops the signal before it reads its next message, so from here on
+    /// the request cannot hit a later query.
+    pub fn landed(mut self) {
+        self.landed = true;
+    }
+
+    /// The connection whose query is to be cancelled.
+    pub fn about(&self) -> &ServerAbout {
+        &self.about
+    }
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        let cancels = &self.about.cancels;
+        let mut state = cancels.state.lock();
+        state.under_way -= 1;
+        state.doubtful |= !self.landed;
+        drop(state);
+        cancels.landed.notify_waiters();
+    }
+}
+
+/// Tells the connection's actor that the connection is gone, when it is dropped.
+#[derive(Debug)]
+pub struct Life(tokio_util::sync::CancellationToken);
+
+impl Life {
+    /// A life and the token that is cancelled at its end.
+    pub fn new() -> (Self, tokio_util::sync::CancellationToken) {
+        let token = tokio_util::sync::CancellationToken::new();
+        (Self(token.clone()), token)
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Looks at a connection that has lain idle: one on which anything was said, or that was closed,
+/// is let go. It costs no system call while nothing has happened. A connection that was last used
+/// on another thread joins this one's runtime.
+pub fn vet(mut lease: ServerLease) -> Option<ServerLease> {
+    let here = std::thread::current().id();
+    if lease.home != here {
+        lease.stream.move_here().ok()?;
+        lease.home = here;
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    if lease.stream.poll_readable(&mut cx).is_ready() {
+        let mut byte = [0];
+        match lease.stream.try_read(&mut byte) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => return None,
+        }
+    }
+    Some(lease)
+}

@@ -1,0 +1,210 @@
+//! One client.
+//!
+//! Owns: the task that carries the client's bytes; dropping it ends it.
+//! Hears: that its task has ended. Orders and cancels reach the task through
+//!   [`Control`](crate::control::Control), without a message.
+//! Tells: nobody.
+//! If it dies: the task ends with it, and what the task held is released by `Drop`: a server in
+//!   the middle of something is closed, never handed on.
+
+pub mod abandon;
+pub mod checkout;
+pub mod limit;
+pub mod login;
+pub mod prove;
+pub mod query;
+pub mod relay;
+pub mod replies;
+pub mod requests;
+pub mod setup;
+pub mod turn;
+pub mod welcome;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_net::{Accepted, Stream};
+use pgherd_session::Flow;
+use pgherd_supervise::{OwnedTask, Panicked, owned_task};
+use pgherd_wire::cancel::CancelKey;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::console;
+use crate::control::Control;
+use crate::facts::Facts;
+use crate::session::login::{Guest, Place};
+use crate::session::relay::Relay;
+
+/// The actor.
+#[derive(Debug)]
+pub struct Session;
+
+/// What it is born with.
+#[derive(Debug)]
+pub struct SessionArguments {
+    /// The client's socket.
+    pub accepted: Accepted,
+    /// The facts.
+    pub facts: Arc<Facts>,
+    /// The worker that it lives on.
+    pub worker: u16,
+}
+
+/// What it hears.
+#[derive(Debug)]
+pub enum SessionMessage {
+    /// Its task has ended.
+    Ended(Result<(), Panicked>),
+}
+
+/// How a session ends.
+#[derive(Debug)]
+pub enum Bye {
+    /// The client said goodbye.
+    Left,
+    /// The client's connection broke.
+    Gone,
+    /// The client was never let in.
+    Refused(Box<ErrorReport>),
+    /// The client is sent away with this.
+    Sent(Box<ErrorReport>),
+}
+
+impl Actor for Session {
+    type Msg = SessionMessage;
+    type State = OwnedTask;
+    type Arguments = SessionArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(owned_task(&myself, live(arguments), SessionMessage::Ended))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SessionMessage::Ended(Ok(())) => {
+                myself.stop(None);
+                Ok(())
+            }
+            SessionMessage::Ended(Err(panicked)) => Err(panicked.into()),
+        }
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+async fn live(arguments: SessionArguments) {
+    let SessionArguments { accepted, facts, worker } = arguments;
+    let Ok(stream) = accepted.into_stream(&facts.client_socket.load()) else { return };
+    let id = facts.sessions.number();
+    let key = CancelKey::random(id);
+    let control = Arc::new(Control::new(id, key, stream.killer()));
+    let entry = facts.sessions.enter(&control);
+    // Login is over soon and large; its memory must not stay with the session.
+    match Box::pin(admit(stream, &facts, &control)).await {
+        Some(guest) => {
+            let name = Arc::clone(&guest.identity);
+            if facts.config.load().log.connections {
+                tracing::info!(client = id, user = name.user, database = name.database, "login");
+            }
+            let bye = serve(guest, &facts, &control, worker).await;
+            if facts.config.load().log.disconnections {
+                tracing::info!(client = id, user = name.user, database = name.database, ?bye, "end");
+            }
+        }
+        None => {}
+    }
+    drop(entry);
+}
+
+/// Lets a client in, within the limits on clients and on time.
+async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -> Option<Guest> {
+    let config = facts.config.load_full();
+    let limits = &config.limits;
+    let crowded = facts.sessions.count() > limits.max_clients.get();
+    if crowded || facts.sessions.unauthenticated() >= limits.max_logins.get() {
+        let report = ErrorReport::fatal(
+            sqlstate::TOO_MANY_CONNECTIONS,
+            if crowded {
+                "no more connections allowed (max_clients)"
+            } else {
+                "too many clients are logging in (max_logins)"
+            },
+        );
+        let mut out = bytes::BytesMut::new();
+        report.encode_error(&mut out);
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+        return None;
+    }
+    let counted = facts.sessions.logging_in();
+    let login = login::login(stream, facts, control);
+    let outcome = match config.timeouts.login {
+        Some(limit) => tokio::select! {
+            outcome = tokio::time::timeout(limit, login) => outcome.unwrap_or(Err(Bye::Gone)),
+            () = control.token.cancelled() => Err(Bye::Gone),
+        },
+        None => login.await,
+    };
+    drop(counted);
+    match outcome {
+        Ok(guest) => Some(guest),
+        Err(Bye::Refused(report)) => {
+            let peer = control.identity();
+            tracing::info!(client = control.id, ?peer, error = report.message, "login refused");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn serve(guest: Guest, facts: &Arc<Facts>, control: &Arc<Control>, worker: u16) -> Bye {
+    let Guest { stream, input, parameters, place, .. } = guest;
+    match place {
+        Place::Console(role) => {
+            Box::pin(console::serve(stream, input, role, Arc::clone(facts), Arc::clone(control))).await
+        }
+        Place::Pool(pool) => {
+            pool.stats.login();
+            let startup = Arc::new(welcome::canonical(&pool, &parameters));
+            let mut up = Flow::default();
+            if !input.is_empty() {
+                up.buffer = input;
+            }
+            let mode = pool.settings().pool.mode;
+            let relay = Relay {
+                client: stream,
+                up,
+                down: Flow::default(),
+                control: Arc::clone(control),
+                pool,
+                worker,
+                mode,
+                parameters: Arc::clone(&startup),
+                startup,
+                statements: None,
+                kept: None,
+                pins: pgherd_sql::PinSet::default(),
+                refusing: false,
+            };
+            relay.run().await
+        }
+    }
+}

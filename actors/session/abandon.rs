@@ -1,0 +1,129 @@
+//! What becomes of a server whose client has left it in the middle.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use pgherd_config::PoolMode;
+use pgherd_net::poll_read_into;
+use pgherd_session::{CopyFlow, Flow, Owed};
+use pgherd_wire::backend::{self, TransactionStatus, tag};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frame, frontend};
+
+use crate::pool::ServerLease;
+use crate::server::{Cancels, ServerConn};
+use crate::session::relay::{Relay, poll_drain};
+use crate::session::setup;
+use crate::upstream;
+
+/// Ends what the client left under way and gives the server back clean; a server that does not
+/// get there within the rollback timeout is closed.
+pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease) {
+    let about = Arc::clone(&lease.about);
+    let settings = relay.pool.settings().clone();
+    // From here on the client's own cancel requests find nothing.
+    relay.control.runs_nowhere();
+    let cut = relay.up.is_mid_message();
+    let pending = std::mem::take(&mut relay.up);
+    let clean = async {
+        finish(&mut lease, pending, cut).await?;
+        if lease.exchange.status() != TransactionStatus::Idle {
+            quiet(setup::run(&mut lease, b"ROLLBACK").await)?;
+        }
+        let pinned = !relay.pins.is_empty();
+        if lease.touched && (relay.mode == PoolMode::Session || pinned) {
+            let reset = settings.pool.reset_query.as_deref()?;
+            quiet(setup::run(&mut lease, reset.as_bytes()).await)?;
+            lease.statements.clear();
+            lease.applied = Arc::default();
+        }
+        about.cancels.settled().await.then_some(())
+    };
+    let ended = tokio::time::timeout(settings.timeouts.rollback, clean).await;
+    if ended == Ok(Some(())) && lease.exchange.is_over() {
+        lease.touched = false;
+        lease.mark_clean();
+    }
+}
+
+fn quiet(answer: Result<setup::Answer, ErrorReport>) -> Option<()> {
+    answer.ok()?.error.is_none().then_some(())
+}
+
+/// Brings the exchange to a point where nothing is owed.
+async fn finish(server: &mut ServerConn, mut pending: Flow, cut: bool) -> Option<()> {
+    if cut {
+        // The rest of a message will never come, so the server can only be left.
+        return None;
+    }
+    if server.exchange.copy() == CopyFlow::In {
+        frontend::copy_fail(pending.made(), b"the client left").ok()?;
+        server.exchange.sent(Owed::CopyEnd);
+    }
+    if server.exchange.unsynced() || server.exchange.skipping() {
+        pending.insert(&frontend::SYNC);
+        server.exchange.sent(Owed::Sync);
+    }
+    if server.exchange.owes() {
+        let cancel = Cancels::begin(&server.about);
+        tokio::spawn(upstream::cancel(cancel));
+    }
+    server.flow.discard();
+    while server.exchange.owes() || pending.backlog() > 0 {
+        poll_fn(|cx| {
+            if pending.backlog() > 0 && matches!(poll_drain(&mut pending, &mut server.stream, cx), Poll::Ready(Err(_))) {
+                return Poll::Ready(None);
+            }
+            match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, 16 * 1024) {
+                Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(ignore(server, &mut pending)),
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending if !server.exchange.owes() && pending.backlog() == 0 => {
+                    Poll::Ready(Some(()))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await?;
+    }
+    (!server.exchange.doubtful()).then_some(())
+}
+
+/// Reads on without a reader. A COPY that begins only now is ended at once.
+fn ignore(server: &mut ServerConn, pending: &mut Flow) -> Option<()> {
+    while server.flow.resume() {
+        let Some(header) = frame::header(server.flow.unjudged()).ok()? else { break };
+        let total = header.total();
+        match header.tag {
+            tag::READY_FOR_QUERY => {
+                let Some(message) = server.flow.unjudged().get(..total) else { break };
+                let ready = backend::ReadyForQuery::parse(&message[frame::HEADER_LEN..]).ok()?;
+                server.exchange.ready(ready.status);
+            }
+            other => {
+                let here = server.flow.unjudged();
+                if other == tag::ERROR_RESPONSE
+                    && ErrorReport::parse(&here[frame::HEADER_LEN..total.min(here.len())]).is_fatal()
+                {
+                    return None;
+                }
+                // What an error takes back may belong to the client, who is gone, or to the
+                // server's list of statements, which is then no longer exact.
+                let mut exact = true;
+                server.exchange.received(other, |undo| {
+                    exact &= matches!(undo, pgherd_session::Undo::Nothing);
+                });
+                if !exact {
+                    return None;
+                }
+                if server.exchange.copy() == CopyFlow::In {
+                    frontend::copy_fail(pending.made(), b"the client left").ok()?;
+                    server.exchange.sent(Owed::CopyEnd);
+                }
+            }
+        }
+        server.flow.hide(total);
+        while server.exchange.local().is_some() {}
+    }
+    Some(())
+}

@@ -1,0 +1,219 @@
+//! How a session gets a server, and gives it back.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use pgherd_net::poll_read_into;
+use pgherd_pool::{Ask, LeaseError, Waiter};
+use pgherd_session::Owed;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frontend, sqlstate};
+
+use crate::control::{Control, Standing};
+use crate::pool::ServerLease;
+use crate::server::ServerConn;
+use crate::session::relay::Relay;
+use crate::session::setup;
+
+/// Why a session got no server.
+#[derive(Debug)]
+pub enum Denied {
+    /// The client left.
+    Gone,
+    /// The session was told to go.
+    Ordered,
+    /// The request is answered with this error; the session stays.
+    Refused(Box<ErrorReport>),
+    /// The session ends with this error.
+    Fatal(Box<ErrorReport>),
+}
+
+/// A server for the session's next transaction, brought to the session's parameters.
+pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
+    let asked = Instant::now();
+    loop {
+        let lease = match relay.pool.core.try_lease(relay.worker, asked) {
+            Some(lease) => lease,
+            None => queue(relay, asked).await?,
+        };
+        let Some(mut lease) = crate::server::vet(lease) else { continue };
+        relay.pool.stats.assigned(asked.elapsed());
+        relay.control.runs_on(&lease.about);
+        if !Arc::ptr_eq(&lease.applied, &relay.parameters) {
+            bring(relay, &mut lease).await?;
+        }
+        return Ok(lease);
+    }
+}
+
+/// Gives a server back whose transaction is over. Whether it may serve another is decided here.
+pub(super) fn checkin(control: &Control, mut lease: ServerLease) {
+    let quiet = control.runs_nowhere();
+    lease.heard = Instant::now();
+    if quiet {
+        lease.mark_clean();
+        return;
+    }
+    // A cancel request is under way: nobody gets this server before it is known where it hit.
+    tokio::spawn(async move {
+        let about = Arc::clone(&lease.about);
+        let limit = Duration::from_secs(30);
+        if tokio::time::timeout(limit, about.cancels.settled()).await == Ok(true) {
+            lease.mark_clean();
+        }
+    });
+}
+
+/// Waits in the queue, while the client may still leave or be sent away.
+async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied> {
+    let pool = Arc::clone(&relay.pool);
+    let waiter = match pool.core.lease(relay.worker, asked) {
+        Ok(Ask::Ready(lease)) => return Ok(lease),
+        Ok(Ask::Wait(waiter)) => waiter,
+        Err(error) => return Err(Denied::Refused(Box::new(denial(&error, relay)))),
+    };
+    relay.control.stand(Standing::Waiting);
+    let settings = pool.settings().clone();
+    let notice = settings.timeouts.checkout_notice;
+    let deadline = settings.timeouts.checkout;
+    Box::pin(wait(relay, waiter, notice, deadline)).await
+}
+
+async fn wait(
+    relay: &mut Relay,
+    waiter: Waiter<ServerConn>,
+    notice: Option<Duration>,
+    deadline: Option<Duration>,
+) -> Result<ServerLease, Denied> {
+    let control = Arc::clone(&relay.control);
+    let mut ordered = pin!(control.token.cancelled());
+    let mut waiter = pin!(waiter);
+    let began = tokio::time::Instant::now();
+    let mut noticed = notice.is_none();
+    loop {
+        let next = if noticed { deadline } else { notice.min(deadline.or(notice)) };
+        let mut timer = next.map(|after| Box::pin(tokio::time::sleep_until(began + after)));
+        let event = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = waiter.as_mut().poll(cx) {
+                return Poll::Ready(Event::Served(outcome));
+            }
+            if poll_presence(relay, cx).is_ready() {
+                return Poll::Ready(Event::Gone);
+            }
+            if ordered.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Ordered);
+            }
+            match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(Event::Time),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+        match event {
+            Event::Served(Ok(lease)) => return Ok(lease),
+            Event::Served(Err(error)) => {
+                return Err(Denied::Refused(Box::new(denial(&error, relay))));
+            }
+            Event::Gone => return Err(Denied::Gone),
+            Event::Ordered => return Err(Denied::Ordered),
+            Event::Time if !noticed && deadline.is_none_or(|limit| began.elapsed() < limit) => {
+                noticed = true;
+                send_notice(relay).await.map_err(|_| Denied::Gone)?;
+            }
+            Event::Time => {
+                return Err(Denied::Refused(Box::new(timed_out(relay, began.elapsed()))));
+            }
+        }
+    }
+}
+
+enum Event {
+    Served(Result<ServerLease, LeaseError>),
+    Gone,
+    Ordered,
+    Time,
+}
+
+/// Ready when the client has left. What it sends meanwhile is kept, up to a bound.
+fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
+    const KEPT_MAX: usize = 64 * 1024;
+    while relay.up.buffer.len() < KEPT_MAX {
+        match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, 4096) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Poll::Pending
+}
+
+async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
+    let text = match relay.pool.trouble.load_full() {
+        Some(trouble) => format!("still waiting for a server connection: {trouble}"),
+        None => "still waiting for a server connection of the pool".to_owned(),
+    };
+    ErrorReport::notice(sqlstate::SUCCESSFUL_COMPLETION, text)
+        .encode_notice(relay.down.made());
+    relay.flush().await
+}
+
+fn timed_out(relay: &Relay, waited: Duration) -> ErrorReport {
+    let key = &relay.pool.key;
+    let report = ErrorReport::error(
+        sqlstate::QUERY_CANCELED,
+        format!(
+            "no server connection of pool {}/{} became free within {:.1} s (checkout timeout)",
+            key.database,
+            key.user,
+            waited.as_secs_f64()
+        ),
+    );
+    match relay.pool.trouble.load_full() {
+        Some(trouble) => report.detail(trouble.to_string()),
+        None => report,
+    }
+}
+
+fn denial(error: &LeaseError, relay: &Relay) -> ErrorReport {
+    let key = &relay.pool.key;
+    match error {
+        LeaseError::QueueFull { limit } => ErrorReport::error(
+            sqlstate::TOO_MANY_CONNECTIONS,
+            format!("{limit} clients wait for pool {}/{} already", key.database, key.user),
+        )
+        .hint("The limit is max_waiters of the pool."),
+        LeaseError::Failed(reason) => {
+            match reason.downcast_ref::<crate::upstream::OpenError>() {
+                Some(error) => error.report(),
+                None => ErrorReport::error(sqlstate::CONNECTION_FAILURE, reason.to_string()),
+            }
+        }
+        LeaseError::Closed(reason) => {
+            ErrorReport::error(sqlstate::ADMIN_SHUTDOWN, format!("the pool is closed: {reason}"))
+        }
+    }
+}
+
+/// Brings a server to the session's parameters. Values that were never tried are tried first.
+async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+    let Some(sql) = lease.applied.transition(&relay.parameters) else {
+        relay.parameters = Arc::clone(&lease.applied);
+        return Ok(());
+    };
+    if relay.pool.proven.covers(&lease.applied, &relay.parameters) {
+        // In the same write as the client's first message.
+        if frontend::query(relay.up.made(), sql.as_bytes()).is_err() {
+            return Err(Denied::Gone);
+        }
+        lease.exchange.sent(Owed::Setup);
+        lease.applied = Arc::clone(&relay.parameters);
+        return Ok(());
+    }
+    match setup::apply(&relay.pool, lease, &relay.parameters).await {
+        Ok(()) => Ok(()),
+        Err(report) => Err(Denied::Fatal(Box::new(report.into_fatal()))),
+    }
+}

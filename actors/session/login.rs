@@ -1,0 +1,317 @@
+//! From an accepted socket to a client that has proved who it is.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use pgherd_config::{Config, Role};
+use pgherd_net::{Stream, accept_tls, accept_tls_direct};
+use pgherd_wire::cancel::CancelKey;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::startup::{self, Opening, Startup, Version};
+use pgherd_wire::{backend, options, sqlstate};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::control::{Control, Identity};
+use crate::dialogue::{Dialogue, DialogueError};
+use crate::facts::Facts;
+use crate::pool::Pool;
+use crate::router;
+use crate::session::prove::{self, Proof};
+use crate::session::{Bye, welcome};
+use crate::upstream;
+
+/// A client's message during login may have up to this size, as with Postgres.
+const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
+
+/// A client that has logged in.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its socket.
+    pub stream: Stream,
+    /// What it has sent since.
+    pub input: BytesMut,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Where it wants to go.
+    pub place: Place,
+    /// The parameters of its start-up packet.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// Where a client wants to go.
+#[derive(Debug)]
+pub enum Place {
+    /// To the servers of this pool.
+    Pool(Arc<Pool>),
+    /// To the console, to do this.
+    Console(Role),
+}
+
+/// What a client said about itself, identity first: it never changes after this.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) parameters: Vec<(String, String)>,
+    pub(super) version: Version,
+}
+
+/// Takes a client through start-up and authentication.
+pub async fn login(
+    mut stream: Stream,
+    facts: &Arc<Facts>,
+    control: &Arc<Control>,
+) -> Result<Guest, Bye> {
+    let mut input = BytesMut::new();
+    let (opened, startup) = open(stream, &mut input, facts).await?;
+    stream = opened;
+    let mut dialogue = Dialogue::new(&mut stream, &mut input, LOGIN_MESSAGE_MAX);
+    let result = admit(&mut dialogue, startup, facts, control).await;
+    match result {
+        Ok((identity, place, parameters)) => Ok(Guest { stream, input, identity, place, parameters }),
+        Err(Refusal::Told(report)) => {
+            report.encode_error(dialogue.out());
+            let _ = dialogue.send().await;
+            Err(Bye::Refused(report))
+        }
+        Err(Refusal::Broken(DialogueError::Violation(why))) => {
+            let report = Box::new(ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, why));
+            report.encode_error(dialogue.out());
+            let _ = dialogue.send().await;
+            Err(Bye::Refused(report))
+        }
+        Err(Refusal::Broken(_)) => Err(Bye::Gone),
+    }
+}
+
+/// Why a login fails.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The client is told.
+    Told(Box<ErrorReport>),
+    /// The client cannot be told.
+    Broken(DialogueError),
+}
+
+impl From<DialogueError> for Refusal {
+    fn from(error: DialogueError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<ErrorReport> for Refusal {
+    fn from(report: ErrorReport) -> Self {
+        Self::Told(Box::new(report))
+    }
+}
+
+/// Negotiates encryption until the start-up packet is there.
+async fn open(
+    mut stream: Stream,
+    input: &mut BytesMut,
+    facts: &Arc<Facts>,
+) -> Result<(Stream, Startup), Bye> {
+    let tls = facts.client_tls.load_full();
+    let gone = |_| Bye::Gone;
+    if stream.peek_first().await.map_err(gone)? == Some(TLS_HANDSHAKE) {
+        if !tls.offers_tls() {
+            return Err(Bye::Gone);
+        }
+        stream = accept_tls_direct(stream, &tls).await.map_err(|_| Bye::Gone)?;
+    }
+    let mut asked_gss = false;
+    loop {
+        let (opening, used) = match startup::opening(input) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let mut dialogue = Dialogue::new(&mut stream, input, LOGIN_MESSAGE_MAX);
+                dialogue.read().await.map_err(|_| Bye::Gone)?;
+                continue;
+            }
+            Err(error) => {
+                return refuse(stream, ErrorReport::fatal(error.code(), error.to_string())).await;
+            }
+        };
+        let _ = input.split_to(used);
+        match opening {
+            Opening::Cancel(key) => {
+                cancel(facts, &key).await;
+                return Err(Bye::Left);
+            }
+            Opening::Startup(startup) => {
+                if tls.requires_tls() && !stream.is_tls() && stream.local().is_some() {
+                    let report = ErrorReport::fatal(
+                        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+                        "this pgherd takes only connections under TLS",
+                    );
+                    return refuse(stream, report).await;
+                }
+                return Ok((stream, startup));
+            }
+            // Plain bytes behind the request could have been smuggled in by somebody in between.
+            Opening::SslRequest | Opening::GssEncRequest if !input.is_empty() => {
+                let text = "received unencrypted data after an encryption request";
+                return refuse(stream, ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text)).await;
+            }
+            Opening::SslRequest if stream.is_tls() => {
+                let text = "received a second request for encryption";
+                return refuse(stream, ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text)).await;
+            }
+            Opening::SslRequest if tls.offers_tls() => {
+                answer(&mut stream, b"S").await?;
+                stream = accept_tls(stream, &tls).await.map_err(|_| Bye::Gone)?;
+            }
+            Opening::SslRequest => answer(&mut stream, b"N").await?,
+            Opening::GssEncRequest if asked_gss || stream.is_tls() => return Err(Bye::Gone),
+            Opening::GssEncRequest => {
+                asked_gss = true;
+                answer(&mut stream, b"N").await?;
+            }
+        }
+    }
+}
+
+/// The first byte of a TLS handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+async fn answer(stream: &mut Stream, byte: &[u8; 1]) -> Result<(), Bye> {
+    stream.write_all(byte).await.map_err(|_| Bye::Gone)
+}
+
+async fn refuse<T>(mut stream: Stream, report: ErrorReport) -> Result<T, Bye> {
+    let mut out = BytesMut::new();
+    report.encode_error(&mut out);
+    let _ = stream.write_all(&out).await;
+    let _ = stream.flush().await;
+    Err(Bye::Refused(Box::new(report)))
+}
+
+/// Carries a cancel request to the server that the named session runs on. Whatever becomes of it,
+/// the asker gets silence.
+async fn cancel(facts: &Arc<Facts>, key: &CancelKey) {
+    let Ok(_permit) = facts.cancels.try_acquire() else { return };
+    let Some(control) = facts.sessions.by_key(key) else { return };
+    if let Some(guard) = control.cancel() {
+        upstream::cancel(guard).await;
+    }
+}
+
+async fn admit(
+    dialogue: &mut Dialogue<'_>,
+    startup: Startup,
+    facts: &Arc<Facts>,
+    control: &Arc<Control>,
+) -> Result<(Arc<Identity>, Place, Vec<(String, String)>), Refusal> {
+    if let Some(negotiation) = startup::negotiate(&startup) {
+        dialogue.out().extend_from_slice(&negotiation);
+    }
+    let claim = claim(&startup)?;
+    let config = facts.config.load_full();
+    let proof = prove::prove(dialogue, &claim, facts, &config).await?;
+    let place = place(&claim, facts, &config, proof).await?;
+    let identity = Arc::new(identity(&claim, dialogue.stream()));
+    control.identify(Arc::clone(&identity));
+    backend::authentication_ok(dialogue.out());
+    match &place {
+        Place::Pool(pool) => welcome::pool(dialogue.out(), pool, &claim).await?,
+        Place::Console(_) => welcome::console(dialogue.out()),
+    }
+    backend::backend_key_data(dialogue.out(), control.key.pid, control.key.secret_for(claim.version));
+    backend::ready_for_query(dialogue.out(), backend::TransactionStatus::Idle);
+    dialogue.send().await?;
+    Ok((identity, place, claim.parameters))
+}
+
+fn claim(startup: &Startup) -> Result<Claim, Refusal> {
+    let text = |bytes: &[u8]| {
+        String::from_utf8(bytes.to_vec()).map_err(|_| {
+            ErrorReport::fatal(
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                "a parameter of the start-up packet is not valid UTF-8",
+            )
+        })
+    };
+    let (mut user, mut database) = (None, None);
+    let mut parameters = Vec::new();
+    for (name, value) in &startup.parameters {
+        let (name, value) = (text(name.as_ref())?, text(value.as_ref())?);
+        match name.as_str() {
+            "user" => user = Some(value),
+            "database" => database = Some(value),
+            "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
+                return Err(ErrorReport::fatal(
+                    sqlstate::FEATURE_NOT_SUPPORTED,
+                    "replication connections are not supported",
+                )
+                .into());
+            }
+            "replication" => {}
+            "options" => {
+                let given = options::parse(&value).map_err(|error| {
+                    ErrorReport::fatal(sqlstate::SYNTAX_ERROR, error.to_string())
+                })?;
+                parameters.extend(given);
+            }
+            name if name.starts_with("_pq_.") => {}
+            _ => parameters.push((name, value)),
+        }
+    }
+    let Some(user) = user.filter(|user| !user.is_empty()) else {
+        return Err(ErrorReport::fatal(
+            sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+            "no PostgreSQL user name specified in startup packet",
+        )
+        .into());
+    };
+    let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
+    Ok(Claim { user, database, parameters, version: startup.version })
+}
+
+async fn place(
+    claim: &Claim,
+    facts: &Arc<Facts>,
+    config: &Config,
+    proof: Proof,
+) -> Result<Place, Refusal> {
+    if config.is_console(&claim.database) {
+        let role = config.console_role(&claim.user);
+        if role == Role::None {
+            return Err(ErrorReport::fatal(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!("user \"{}\" may not use the console", claim.user),
+            )
+            .into());
+        }
+        return Ok(Place::Console(role));
+    }
+    if config.database(&claim.database).is_none() {
+        return Err(ErrorReport::fatal(
+            sqlstate::INVALID_CATALOG_NAME,
+            format!("database \"{}\" does not exist", claim.database),
+        )
+        .into());
+    }
+    match router::pool(facts, &claim.database, &claim.user, proof).await {
+        Ok(pool) => Ok(Place::Pool(pool)),
+        Err(report) => Err(Refusal::Told(Box::new(report))),
+    }
+}
+
+fn identity(claim: &Claim, stream: &Stream) -> Identity {
+    let application = claim.parameters.iter().find(|(name, _)| name == "application_name");
+    let (peer, port) = match stream.peer() {
+        pgherd_net::Peer::Tcp(address) => (address.ip().to_string(), address.port()),
+        other => (other.to_string(), 0),
+    };
+    Identity {
+        user: claim.user.clone(),
+        database: claim.database.clone(),
+        peer,
+        port,
+        tls: stream
+            .tls_info()
+            .map(|info| format!("{}/{}", info.version, info.cipher))
+            .unwrap_or_default(),
+        application: application.map(|(_, value)| value.clone()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,247 @@
+//! How a client proves who it is.
+//!
+//! Unknown users, wrong passwords and users without a password take the same way and the same
+//! time, and end in the same words.
+
+use std::sync::Arc;
+
+use pgherd_config::{Config, Method, Password, Secret as Hidden, User};
+use pgherd_net::Peer;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::scram::{Verifier, server as scram};
+use pgherd_wire::{backend, frontend, md5, sqlstate};
+use subtle::ConstantTimeEq as _;
+
+use crate::dialogue::Dialogue;
+use crate::facts::Facts;
+use crate::session::login::{Claim, Refusal};
+use crate::session::query;
+use crate::upstream::Secret;
+
+/// What a login has shown, beyond that the client may come in.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    /// What can prove the user to a server in turn.
+    pub secret: Secret,
+}
+
+/// Asks the client for its proof.
+pub(super) async fn prove(
+    dialogue: &mut Dialogue<'_>,
+    claim: &Claim,
+    facts: &Arc<Facts>,
+    config: &Config,
+) -> Result<Proof, Refusal> {
+    let unix = matches!(dialogue.stream().peer(), Peer::Unix { .. });
+    let method = match config.auth.unix_method {
+        Some(method) if unix => method,
+        _ => config.auth.method,
+    };
+    match method {
+        Method::Trust => Ok(Proof { secret: Secret::None }),
+        Method::Cert => certificate(dialogue, claim),
+        Method::Peer => peer(dialogue, claim),
+        Method::Passthrough => query::passthrough(dialogue, claim, facts, config).await,
+        Method::Password | Method::Md5 | Method::ScramSha256 => {
+            let password = known(claim, facts, config).await?;
+            match (method, &password) {
+                (Method::Password, _) => cleartext(dialogue, claim, password.as_ref()).await,
+                (Method::Md5, None | Some(Password::Plain(_) | Password::Md5(_))) => {
+                    hashed(dialogue, claim, password.as_ref()).await
+                }
+                _ => challenge(dialogue, claim, password.as_ref(), facts, config).await,
+            }
+        }
+    }
+}
+
+/// What is known of the user's password: from the configuration, else from the server's catalogue.
+async fn known(
+    claim: &Claim,
+    facts: &Arc<Facts>,
+    config: &Config,
+) -> Result<Option<Password>, Refusal> {
+    let configured = config.users.get(&claim.user).cloned();
+    if let Some(password) = configured.as_deref().and_then(|user: &User| user.password.clone()) {
+        return Ok(Some(password));
+    }
+    if configured.is_none() && config.auth.query.is_some() && !config.is_console(&claim.database) {
+        return query::catalogue(claim, facts, config).await;
+    }
+    Ok(config.user(&claim.user).and_then(|user| user.password.clone()))
+}
+
+async fn cleartext(
+    dialogue: &mut Dialogue<'_>,
+    claim: &Claim,
+    known: Option<&Password>,
+) -> Result<Proof, Refusal> {
+    let given = ask_password(dialogue).await?;
+    let right = match known {
+        Some(Password::Plain(secret)) => same(secret.expose().as_bytes(), given.as_bytes()),
+        Some(Password::Md5(secret)) => {
+            same(secret.expose().as_bytes(), md5::hash(&given, &claim.user).as_bytes())
+        }
+        Some(Password::Scram(secret)) => Verifier::parse(secret.expose())
+            .is_ok_and(|verifier| verifier.matches(given.as_bytes())),
+        None => false,
+    };
+    if right { Ok(Proof { secret: Secret::Password(given) }) } else { Err(failed(claim)) }
+}
+
+/// Asks for the password itself.
+pub(super) async fn ask_password(dialogue: &mut Dialogue<'_>) -> Result<String, Refusal> {
+    backend::authentication_cleartext(dialogue.out());
+    dialogue.send().await?;
+    let body = expect_password(dialogue).await?;
+    String::from_utf8(body).map_err(|_| violation("the password is not valid UTF-8"))
+}
+
+async fn hashed(
+    dialogue: &mut Dialogue<'_>,
+    claim: &Claim,
+    known: Option<&Password>,
+) -> Result<Proof, Refusal> {
+    let salt: [u8; 4] = rand::random();
+    backend::authentication_md5(dialogue.out(), salt);
+    dialogue.send().await?;
+    let given = expect_password(dialogue).await?;
+    let (stored, secret) = match known {
+        Some(Password::Plain(plain)) => (
+            md5::hash(plain.expose(), &claim.user),
+            Secret::Password(plain.expose().to_owned()),
+        ),
+        Some(Password::Md5(hash)) => (hash.expose().to_owned(), Secret::None),
+        _ => return Err(failed(claim)),
+    };
+    if same(md5::response(&stored, salt).as_bytes(), &given) {
+        Ok(Proof { secret })
+    } else {
+        Err(failed(claim))
+    }
+}
+
+async fn challenge(
+    dialogue: &mut Dialogue<'_>,
+    claim: &Claim,
+    known: Option<&Password>,
+    facts: &Arc<Facts>,
+    config: &Config,
+) -> Result<Proof, Refusal> {
+    let verifier = match known {
+        Some(Password::Plain(secret)) => {
+            facts.verifier(&claim.user, secret, config.auth.scram_iterations)
+        }
+        Some(Password::Scram(secret)) => match Verifier::parse(secret.expose()) {
+            Ok(verifier) => Arc::new(verifier),
+            Err(_) => Arc::new(Verifier::mock(&claim.user, &facts.mock_secret)),
+        },
+        _ => Arc::new(Verifier::mock(&claim.user, &facts.mock_secret)),
+    };
+    let binding = match dialogue.stream().is_tls() {
+        true => facts.client_tls.load().end_point().map(|hash| hash.to_vec()),
+        false => None,
+    };
+    let nonce: [u8; 18] = rand::random();
+    let server_key = verifier.server_key;
+    let mut exchange = scram::Exchange::new((*verifier).clone(), binding, &nonce);
+    backend::authentication_sasl(dialogue.out(), exchange.mechanisms());
+    dialogue.send().await?;
+    let body = expect(dialogue).await?;
+    let initial = frontend::SaslInitial::parse(&body)
+        .map_err(|error| violation(&error.to_string()))?;
+    let first = exchange
+        .first(initial.mechanism, initial.data)
+        .map_err(|error| violation(&error.to_string()))?;
+    backend::authentication_sasl_continue(dialogue.out(), &first);
+    dialogue.send().await?;
+    let body = expect(dialogue).await?;
+    let (last, client_key) = match exchange.last(&body) {
+        Ok(done) => done,
+        Err(error) if error.is_wrong_password() => return Err(failed(claim)),
+        Err(error) => return Err(violation(&error.to_string())),
+    };
+    backend::authentication_sasl_final(dialogue.out(), &last);
+    let secret = match known {
+        Some(Password::Plain(secret)) => Secret::Password(secret.expose().to_owned()),
+        Some(_) => Secret::Scram { client_key, server_key },
+        // Nobody knows the password behind a mock verifier; to be sure, a match counts for nothing.
+        None => return Err(failed(claim)),
+    };
+    Ok(Proof { secret })
+}
+
+fn certificate(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
+    let info = dialogue.stream().tls_info();
+    let name = info.and_then(|info| info.peer_certificate).and_then(|shown| shown.common_name);
+    if name.as_deref() == Some(claim.user.as_str()) {
+        return Ok(Proof { secret: Secret::None });
+    }
+    Err(ErrorReport::fatal(
+        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+        format!("certificate authentication failed for user \"{}\"", claim.user),
+    )
+    .into())
+}
+
+fn peer(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
+    if let Peer::Unix { uid, .. } = dialogue.stream().peer() {
+        if account(uid).as_deref() == Some(claim.user.as_str()) {
+            return Ok(Proof { secret: Secret::None });
+        }
+    }
+    Err(ErrorReport::fatal(
+        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+        format!("Peer authentication failed for user \"{}\"", claim.user),
+    )
+    .into())
+}
+
+/// The name of a system account.
+fn account(uid: u32) -> Option<String> {
+    let table = std::fs::read_to_string("/etc/passwd").ok()?;
+    table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+async fn expect(dialogue: &mut Dialogue<'_>) -> Result<bytes::Bytes, Refusal> {
+    let (tag, body) = dialogue.message().await?;
+    if tag == frontend::tag::PASSWORD {
+        return Ok(body);
+    }
+    Err(violation(&format!("expected a password message, got message type {tag}")))
+}
+
+/// A password message holds one string and nothing else.
+async fn expect_password(dialogue: &mut Dialogue<'_>) -> Result<Vec<u8>, Refusal> {
+    let body = expect(dialogue).await?;
+    match body.split_last() {
+        Some((0, password)) if !password.contains(&0) => Ok(password.to_vec()),
+        _ => Err(violation("invalid password packet")),
+    }
+}
+
+/// The one answer to every wrong proof.
+pub(super) fn failed(claim: &Claim) -> Refusal {
+    ErrorReport::fatal(
+        sqlstate::INVALID_PASSWORD,
+        format!("password authentication failed for user \"{}\"", claim.user),
+    )
+    .into()
+}
+
+fn violation(why: &str) -> Refusal {
+    ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, why.to_owned()).into()
+}
+
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// A secret as the configuration holds it.
+pub(super) fn hidden(text: String) -> Hidden {
+    Hidden::new(text)
+}

@@ -1,0 +1,88 @@
+//! Proof that only the server can give: its catalogue of passwords, or a login in the user's name.
+
+use std::sync::Arc;
+
+use pgherd_config::{Config, Password};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::dialogue::Dialogue;
+use crate::facts::Facts;
+use crate::router;
+use crate::server::Life;
+use crate::session::login::{Claim, Refusal};
+use crate::session::prove::{Proof, ask_password, failed, hidden};
+use crate::session::setup;
+use crate::upstream::{self, OpenError, Secret, Upstream};
+
+/// Asks the server for the user's secret, by `auth_query`.
+///
+/// Only one row in the very name that was asked for counts (a query that matches more loosely would
+/// let one user in as another).
+pub(super) async fn catalogue(
+    claim: &Claim,
+    facts: &Arc<Facts>,
+    config: &Config,
+) -> Result<Option<Password>, Refusal> {
+    let database = config.auth.query_database.as_deref().unwrap_or(&claim.database);
+    let Some(settings) = config.database(database) else { return Ok(None) };
+    let (Some(sql), Some(user)) =
+        (settings.auth_query.as_ref().or(config.auth.query.as_ref()), &config.auth.query_user)
+    else {
+        return Ok(None);
+    };
+    let secret = config.user(user).and_then(|user| user.server_secret().cloned());
+    let secret = secret.map_or(Secret::None, |secret| Secret::Password(secret.expose().to_owned()));
+    let pool = router::pool(facts, database, user, Proof { secret })
+        .await
+        .map_err(|report| Refusal::Told(Box::new(report)))?;
+    let mut lease = router::lease(&pool).await.map_err(|report| Refusal::Told(Box::new(report)))?;
+    let answer = setup::ask(&mut lease, sql.as_bytes(), claim.user.as_bytes()).await;
+    if answer.is_ok() && lease.exchange.is_over() {
+        lease.mark_clean();
+    }
+    drop(lease);
+    let answer = answer.map_err(|report| Refusal::Told(Box::new(report.into_fatal())))?;
+    if let Some(error) = answer.error {
+        let text = "the auth_query failed";
+        return Err(ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, text).detail(error.message).into());
+    }
+    let [row] = answer.rows.as_slice() else { return Ok(None) };
+    let text = |at: usize| {
+        row.get(at).and_then(Option::as_deref).and_then(|value| std::str::from_utf8(value).ok())
+    };
+    match (text(0), text(1)) {
+        (Some(name), Some(secret)) if name == claim.user && !secret.is_empty() => {
+            let secret = secret.to_owned();
+            Ok(Some(if secret.starts_with("SCRAM-SHA-256$") {
+                Password::Scram(hidden(secret))
+            } else if secret.starts_with("md5") && secret.len() == 35 {
+                Password::Md5(hidden(secret))
+            } else {
+                Password::Plain(hidden(secret))
+            }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Takes the client's password and logs in to the server with it. Only what the server accepts is
+/// believed, and only then a pool is made.
+pub(super) async fn passthrough(
+    dialogue: &mut Dialogue<'_>,
+    claim: &Claim,
+    facts: &Arc<Facts>,
+    config: &Config,
+) -> Result<Proof, Refusal> {
+    let password = ask_password(dialogue).await?;
+    let Some(settings) = config.database(&claim.database) else { return Err(failed(claim)) };
+    let proof = Proof { secret: Secret::Password(password) };
+    let upstream: Arc<Upstream> =
+        router::upstream(facts, &settings, &claim.database, &claim.user, &proof)
+            .map_err(|report| Refusal::Told(Box::new(report)))?;
+    match upstream::open(&upstream, facts.number(), Life::new().0).await {
+        Ok(_proved) => Ok(proof),
+        Err(OpenError::Refused { .. } | OpenError::Secret { .. }) => Err(failed(claim)),
+        Err(error) => Err(Refusal::Told(Box::new(error.report().into_fatal()))),
+    }
+}

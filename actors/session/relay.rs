@@ -1,0 +1,360 @@
+//! A logged-in client between its transactions.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pgherd_net::{Stream, poll_read_into, poll_write_from_slice};
+use pgherd_session::{ClientStatements, Flow, Parameters};
+use pgherd_wire::backend::{self, TransactionStatus};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frame, frontend, sqlstate};
+
+use crate::control::{Control, Order, Standing};
+use crate::judgement::Judgement;
+use crate::pool::{Pool, ServerLease};
+use crate::session::turn::{Loss, Turn};
+use crate::session::{Bye, abandon, checkout};
+
+/// Room for reading from an idle client; most requests fit.
+const FIRST_READ: usize = 4 * 1024;
+
+/// A client and everything that is its own: it owns no server between transactions.
+#[derive(Debug)]
+pub struct Relay {
+    /// The client's socket.
+    pub client: Stream,
+    /// Bytes from the client to the server that it leases.
+    pub up: Flow,
+    /// Bytes to the client that come before those of the server.
+    pub down: Flow,
+    /// The outside's handle.
+    pub control: Arc<Control>,
+    /// Where its servers come from.
+    pub pool: Arc<Pool>,
+    /// The worker that it lives on.
+    pub worker: u16,
+    /// The parameters that this client has set, and which each server is brought to.
+    pub parameters: Arc<Parameters>,
+    /// The parameters of its start-up packet, to which DISCARD ALL returns.
+    pub startup: Arc<Parameters>,
+    /// Its prepared statements; most clients have none.
+    pub statements: Option<Box<ClientStatements<Judgement>>>,
+    /// A server that the session is pinned to.
+    pub kept: Option<ServerLease>,
+    /// Why the session is pinned.
+    pub pins: pgherd_sql::PinSet,
+    /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.
+    pub refusing: bool,
+}
+
+/// What ends a client's idleness.
+enum Wake {
+    Input,
+    Server,
+    Ordered,
+    TimedOut,
+    Gone,
+}
+
+impl Relay {
+    /// Serves the client until it leaves or is sent away.
+    pub async fn run(mut self) -> Bye {
+        let bye = self.serve().await;
+        self.control.stand(Standing::Idle);
+        if let Some(lease) = self.kept.take() {
+            abandon::abandon(&mut self, lease).await;
+        }
+        if let Bye::Sent(report) = &bye {
+            let mut last = bytes::BytesMut::new();
+            report.encode_error(&mut last);
+            self.down.insert(&last);
+            // A client that does not read must not hold its own farewell up.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.flush()).await;
+        }
+        bye
+    }
+
+    async fn serve(&mut self) -> Bye {
+        loop {
+            if self.down.backlog() > 0 {
+                if let Err(_gone) = self.flush().await {
+                    return Bye::Gone;
+                }
+            }
+            match self.look() {
+                Ok(Look::More) => {}
+                Ok(Look::Begin) => {
+                    if let Some(bye) = self.turn().await {
+                        return bye;
+                    }
+                    continue;
+                }
+                Ok(Look::Again) => continue,
+                Ok(Look::Leave) => return Bye::Left,
+                Err(report) => return Bye::Sent(Box::new(report)),
+            }
+            self.up.shrink();
+            self.down.shrink();
+            self.control.stand(Standing::Idle);
+            match self.idle().await {
+                Wake::Input => {}
+                Wake::Server => {
+                    if let Some(bye) = self.turn().await {
+                        return bye;
+                    }
+                }
+                Wake::Gone => return Bye::Gone,
+                Wake::TimedOut => {
+                    return Bye::Sent(Box::new(ErrorReport::fatal(
+                        sqlstate::IDLE_SESSION_TIMEOUT,
+                        "terminating connection due to the client idle timeout of the pool",
+                    )));
+                }
+                Wake::Ordered => {
+                    return self.control.farewell().map_or(Bye::Left, Bye::Sent);
+                }
+            }
+        }
+    }
+
+    /// Judges what the client sent while it has no server under way.
+    fn look(&mut self) -> Result<Look, ErrorReport> {
+        if !self.up.resume() {
+            return Ok(Look::More);
+        }
+        let header = match frame::header(self.up.unjudged()) {
+            Ok(Some(header)) => header,
+            Ok(None) => return Ok(Look::More),
+            Err(error) => return Err(violation(error.to_string())),
+        };
+        let total = header.total();
+        match header.tag {
+            frontend::tag::TERMINATE => Ok(Look::Leave),
+            // Ends of a COPY that has already failed.
+            frontend::tag::COPY_DATA | frontend::tag::COPY_DONE | frontend::tag::COPY_FAIL => {
+                self.up.hide(total);
+                Ok(Look::Again)
+            }
+            frontend::tag::FLUSH if self.kept.is_none() => {
+                self.up.hide(total);
+                Ok(Look::Again)
+            }
+            frontend::tag::SYNC if self.refusing || self.kept.is_none() => {
+                self.refusing = false;
+                self.up.hide(total);
+                backend::ready_for_query(self.down.made(), TransactionStatus::Idle);
+                Ok(Look::Again)
+            }
+            _ if self.refusing => {
+                self.up.hide(total);
+                Ok(Look::Again)
+            }
+            frontend::tag::QUERY
+            | frontend::tag::PARSE
+            | frontend::tag::BIND
+            | frontend::tag::DESCRIBE
+            | frontend::tag::EXECUTE
+            | frontend::tag::CLOSE
+            | frontend::tag::SYNC
+            | frontend::tag::FLUSH
+            | frontend::tag::FUNCTION_CALL => Ok(Look::Begin),
+            other => Err(violation(format!("invalid frontend message type {other}"))),
+        }
+    }
+
+    /// Runs on a server until the transaction is over; answers how the session ends, if it does.
+    async fn turn(&mut self) -> Option<Bye> {
+        let mut lease = match self.kept.take() {
+            Some(lease) => lease,
+            None => match checkout::checkout(self).await {
+                Ok(lease) => lease,
+                Err(checkout::Denied::Gone) => return Some(Bye::Gone),
+                Err(checkout::Denied::Ordered) => {
+                    return Some(self.control.farewell().map_or(Bye::Left, Bye::Sent));
+                }
+                Err(checkout::Denied::Refused(report)) => {
+                    return self.refuse(&report);
+                }
+                Err(checkout::Denied::Fatal(report)) => return Some(Bye::Sent(report)),
+            },
+        };
+        let started = Instant::now();
+        self.control.stand(Standing::Active);
+        let outcome = Box::pin(Turn::new(self, &mut lease).run()).await;
+        self.pool.stats.transaction(started.elapsed());
+        match outcome {
+            Ok(()) => self.part(lease),
+            Err(loss) => self.lost(loss, lease).await,
+        }
+    }
+
+    /// The transaction is over: the server goes back, unless the session is pinned to it.
+    fn part(&mut self, mut lease: ServerLease) -> Option<Bye> {
+        if self.pool.pins(self.pins) {
+            self.kept = Some(lease);
+        } else {
+            lease.flow.hand_over(&mut self.down);
+            checkout::checkin(&self.control, lease);
+        }
+        match self.control.ordered() {
+            Order::Serve => None,
+            Order::Drain | Order::Terminate => {
+                Some(self.control.farewell().map_or(Bye::Left, Bye::Sent))
+            }
+        }
+    }
+
+    async fn lost(&mut self, loss: Loss, mut lease: ServerLease) -> Option<Bye> {
+        match loss {
+            Loss::Left => {
+                abandon::abandon(self, lease).await;
+                Some(Bye::Left)
+            }
+            Loss::Client => {
+                abandon::abandon(self, lease).await;
+                Some(if self.control.ordered() == Order::Serve {
+                    Bye::Gone
+                } else {
+                    self.control.farewell().map_or(Bye::Left, Bye::Sent)
+                })
+            }
+            Loss::Fatal(report) => {
+                lease.flow.hand_over(&mut self.down);
+                abandon::abandon(self, lease).await;
+                Some(Bye::Sent(report))
+            }
+            Loss::Server(report) => self.server_lost(&report, lease),
+        }
+    }
+
+    /// The server is gone: the client is told for each reply it waits for, and stays.
+    fn server_lost(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
+        self.control.runs_nowhere();
+        self.pins = pgherd_sql::PinSet::default();
+        let cut = lease.flow.is_mid_message();
+        let replies = lease.exchange.replies_owed();
+        let unsynced = lease.exchange.unsynced() || lease.exchange.skipping();
+        lease.flow.hand_over(&mut self.down);
+        drop(lease);
+        self.up.abandon();
+        if cut {
+            // Part of a message was sent on already: the client's framing cannot be mended.
+            return Some(Bye::Gone);
+        }
+        let out = self.down.made();
+        for _ in 0..replies {
+            report.encode_error(out);
+            backend::ready_for_query(out, TransactionStatus::Idle);
+        }
+        if unsynced {
+            report.encode_error(out);
+            self.refusing = true;
+        } else if replies == 0 {
+            // Nothing was asked: a pinned session that loses its server has lost its state.
+            return Some(Bye::Sent(Box::new(report.clone().into_fatal())));
+        }
+        None
+    }
+
+    /// Answers the client's request with an error, without a server.
+    fn refuse(&mut self, report: &ErrorReport) -> Option<Bye> {
+        let out = self.down.made();
+        report.encode_error(out);
+        if let Ok(Some(header)) = frame::header(self.up.unjudged()) {
+            if matches!(header.tag, frontend::tag::QUERY | frontend::tag::FUNCTION_CALL) {
+                backend::ready_for_query(out, TransactionStatus::Idle);
+                self.up.hide(header.total());
+            } else {
+                self.refusing = true;
+            }
+        }
+        None
+    }
+
+    /// Waits for the client, an order, or word from the server that the session is pinned to.
+    async fn idle(&mut self) -> Wake {
+        let control = Arc::clone(&self.control);
+        let mut ordered = pin!(control.token.cancelled());
+        let mut timer = self.pool.settings().client_idle.map(|idle| Box::pin(tokio::time::sleep(idle)));
+        poll_fn(|cx| {
+            if let Poll::Ready(outcome) = self.poll_input(cx) {
+                return Poll::Ready(outcome);
+            }
+            if let Some(lease) = &mut self.kept {
+                if lease.stream.poll_readable(cx).is_ready() {
+                    return Poll::Ready(Wake::Server);
+                }
+            }
+            if ordered.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Wake::Ordered);
+            }
+            match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(Wake::TimedOut),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        // No buffer is held while there is nothing to read.
+        if self.up.buffer.capacity() == 0 && self.client.poll_readable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let room = wanted(&self.up).max(FIRST_READ);
+        match poll_read_into(&mut self.client, cx, &mut self.up.buffer, room) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Wake::Gone),
+            Poll::Ready(Ok(_)) => Poll::Ready(Wake::Input),
+            Poll::Pending => {
+                self.up.shrink();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Writes everything that waits for the client.
+    pub async fn flush(&mut self) -> std::io::Result<()> {
+        poll_fn(|cx| poll_drain(&mut self.down, &mut self.client, cx)).await
+    }
+}
+
+/// How many more bytes the message at the front of the flow needs, within reason.
+pub(super) fn wanted(flow: &Flow) -> usize {
+    match frame::header(flow.unjudged()) {
+        Ok(Some(header)) => {
+            header.total().saturating_sub(flow.unjudged().len()).min(super::turn::READ_MAX)
+        }
+        _ => 0,
+    }
+}
+
+/// Writes from a flow until it is empty or the socket is full.
+pub(super) fn poll_drain(
+    flow: &mut Flow,
+    sink: &mut Stream,
+    cx: &mut Context<'_>,
+) -> Poll<std::io::Result<()>> {
+    while flow.backlog() > 0 {
+        match poll_write_from_slice(sink, cx, flow.front()) {
+            Poll::Ready(Ok(count)) => flow.written(count),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    sink.poll_drained(cx)
+}
+
+/// What a look at the client's next message says.
+enum Look {
+    More,
+    Begin,
+    Again,
+    Leave,
+}
+
+fn violation(message: String) -> ErrorReport {
+    ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, message)
+}

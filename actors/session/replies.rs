@@ -1,0 +1,215 @@
+//! What a server's messages mean for the client that holds it.
+
+use std::sync::Arc;
+
+use pgherd_session::{Undo, Verdict};
+use pgherd_wire::backend::{self, TransactionStatus, tag};
+use pgherd_wire::error::{ErrorReport, Severity};
+use pgherd_wire::{frame, sqlstate};
+
+use crate::config::PoolMode;
+use crate::judgement::Judgement;
+use crate::session::turn::{Loss, Turn};
+
+/// A message that must be looked into is kept in memory up to this size; larger ones are passed
+/// on unread.
+const LOOK_MAX: usize = 256 * 1024;
+
+/// Judges everything that has been read from the server.
+pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    while turn.server.flow.resume() {
+        let header = match frame::header(turn.server.flow.unjudged()) {
+            Ok(Some(header)) => header,
+            Ok(None) => break,
+            Err(error) => return Err(confused(turn, &error.to_string())),
+        };
+        let total = header.total();
+        // Rows are most of the traffic, and nothing in them is of interest.
+        if matches!(header.tag, tag::DATA_ROW | tag::COPY_DATA) {
+            let verdict = turn.server.exchange.received(header.tag, |_| {});
+            act(turn, verdict, header.tag, total)?;
+            continue;
+        }
+        if turn.server.flow.unjudged().len() < total && total <= LOOK_MAX {
+            break;
+        }
+        match header.tag {
+            tag::READY_FOR_QUERY => ready(turn, total)?,
+            tag::ERROR_RESPONSE => error(turn, total)?,
+            other => {
+                if total <= LOOK_MAX {
+                    learn(turn, other, total);
+                }
+                let verdict = turn.server.exchange.received(other, |_| {});
+                act(turn, verdict, other, total)?;
+            }
+        }
+        while let Some(reply) = turn.server.exchange.local() {
+            turn.server.flow.insert(reply);
+        }
+    }
+    Ok(())
+}
+
+fn act(turn: &mut Turn<'_>, verdict: Verdict, tag: u8, total: usize) -> Result<(), Loss> {
+    match verdict {
+        Verdict::Forward => turn.server.flow.pass(total),
+        Verdict::Swallow => turn.server.flow.hide(total),
+        Verdict::Replace(report) => {
+            turn.server.flow.hide(total);
+            turn.server.flow.insert(&report);
+        }
+        Verdict::Unexpected => {
+            return Err(confused(turn, &format!("unexpected message type {tag}")));
+        }
+    }
+    Ok(())
+}
+
+fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
+    let body = &turn.server.flow.unjudged()[frame::HEADER_LEN..total];
+    let status = match backend::ReadyForQuery::parse(body) {
+        Ok(ready) => ready.status,
+        Err(error) => return Err(confused(turn, &error.to_string())),
+    };
+    let hidden = turn.server.exchange.in_setup();
+    let verdict = turn.server.exchange.ready(status);
+    if !hidden {
+        turn.queries += 1;
+        turn.committing = false;
+    }
+    act(turn, verdict, tag::READY_FOR_QUERY, total)?;
+    if status != TransactionStatus::Idle && turn.relay.pool.settings().mode == PoolMode::Statement {
+        return Err(Loss::Fatal(Box::new(ErrorReport::fatal(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "transaction blocks are not allowed in statement pooling mode",
+        ))));
+    }
+    Ok(())
+}
+
+fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
+    let here = turn.server.flow.unjudged();
+    let body = &here[frame::HEADER_LEN..total.min(here.len())];
+    let peek = ErrorReport::peek(body);
+    if peek.severity_v == b"FATAL" || peek.severity_v == b"PANIC" {
+        return Err(fatal(turn, total));
+    }
+    if turn.server.exchange.in_setup() {
+        let report = ErrorReport::parse(body);
+        return Err(Loss::Fatal(Box::new(report.into_fatal())));
+    }
+    // Whatever was skipped, the unnamed statement is prepared anew before its next use.
+    turn.unnamed_here = false;
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    let statements = &mut server.statements;
+    let mut client = turn.relay.statements.as_deref_mut();
+    let verdict = server.exchange.received(tag::ERROR_RESPONSE, |undo: Undo<Judgement>| match undo {
+        Undo::Nothing => {}
+        Undo::Parsed { on_server, by_client } => {
+            if let Some(id) = on_server {
+                statements.remove(id);
+            }
+            if let (Some(name), Some(client)) = (by_client, client.as_deref_mut()) {
+                client.remove(&name);
+            }
+        }
+        Undo::Unnamed => {
+            if let Some(client) = client.as_deref_mut() {
+                client.unnamed = pgherd_session::Unnamed::None;
+            }
+        }
+        Undo::Evicted(evicted) => statements.restore(&evicted),
+        Undo::Closed { name, statement } => {
+            if let Some(client) = client.as_deref_mut() {
+                client.insert(&name, statement);
+            }
+        }
+    });
+    act(turn, verdict, tag::ERROR_RESPONSE, total)
+}
+
+/// Takes note of what changes the state of the server and of the client at once.
+fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
+    match message {
+        tag::PARAMETER_STATUS if !server.exchange.in_setup() => {
+            let Ok(status) = backend::ParameterStatus::parse(body) else { return };
+            let (Ok(name), Ok(value)) =
+                (std::str::from_utf8(status.name), std::str::from_utf8(status.value))
+            else {
+                return;
+            };
+            if is_settable(name) {
+                let mut parameters = (*turn.relay.parameters).clone();
+                parameters.set(name, value);
+                turn.relay.parameters = Arc::new(parameters);
+                server.applied = Arc::clone(&turn.relay.parameters);
+                turn.relay.pool.proven.learn(name, value, Some(value));
+            }
+        }
+        tag::COMMAND_COMPLETE if body.first() == Some(&b'D') => match body {
+            b"DISCARD ALL\0" => {
+                server.statements.clear();
+                server.applied = Arc::default();
+                turn.relay.statements = None;
+                turn.relay.parameters = Arc::clone(&turn.relay.startup);
+                turn.relay.pins = pgherd_sql::PinSet::default();
+            }
+            b"DEALLOCATE ALL\0" => {
+                server.statements.clear();
+                turn.relay.statements = None;
+            }
+            _ => {}
+        },
+        _ => {}
+    }
+}
+
+/// Whether a reported parameter can be brought to another server by setting it.
+pub(super) fn is_settable(name: &str) -> bool {
+    const FIXED: [&str; 7] = [
+        "server_version",
+        "server_encoding",
+        "is_superuser",
+        "session_authorization",
+        "integer_datetimes",
+        "in_hot_standby",
+        "scram_iterations",
+    ];
+    !FIXED.contains(&name)
+}
+
+/// The server's connection broke: words the loss as the client must understand it.
+pub(super) fn server_gone(turn: &Turn<'_>, why: &str) -> Loss {
+    loss(turn, why, None)
+}
+
+fn confused(turn: &Turn<'_>, why: &str) -> Loss {
+    loss(turn, &format!("the server broke the protocol: {why}"), None)
+}
+
+fn fatal(turn: &Turn<'_>, total: usize) -> Loss {
+    let here = turn.server.flow.unjudged();
+    let report = ErrorReport::parse(&here[frame::HEADER_LEN..total.min(here.len())]);
+    let why = report.message.clone();
+    loss(turn, &why, Some(report))
+}
+
+fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
+    let host = &turn.server.about.upstream.name;
+    let report = if turn.server.exchange.owes() && turn.relay.may_have_committed(turn) {
+        ErrorReport::error(
+            sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
+            format!("connection to server {host} was lost while a write was under way"),
+        )
+        .hint("Whether the write took effect is unknown; check before you repeat it.")
+    } else {
+        let code = said.as_ref().map_or(sqlstate::CONNECTION_FAILURE, |report| report.code);
+        ErrorReport::error(code, format!("connection to server {host} was lost"))
+            .hint("The session goes on; the transaction was rolled back.")
+    };
+    debug_assert!(report.severity != Severity::Fatal);
+    Loss::Server(Box::new(report.detail(why.to_owned())))
+}

@@ -1,0 +1,427 @@
+//! What a client's messages mean for the server that it holds.
+
+use std::sync::Arc;
+
+use pgherd_session::{CopyFlow, Owed, Statement, Undo, Unnamed};
+use pgherd_sql::{Effects, TransactionEffect};
+use pgherd_wire::backend::{TransactionStatus, tag as reply};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::{self, BindHead, Target, tag};
+use pgherd_wire::{backend, frame, sqlstate};
+
+use crate::config::PoolMode;
+use crate::judgement::{Judgement, judge};
+use crate::session::turn::{Loss, Turn};
+
+/// A query up to this size is read whole and judged; a larger one pins the session unread.
+const JUDGE_MAX: usize = 1024 * 1024;
+/// A statement to be prepared may have up to this size.
+const PARSE_MAX: usize = 16 * 1024 * 1024;
+/// Portal and statement names together may have up to this size.
+const NAMES_MAX: usize = 16 * 1024;
+/// The name of a statement that no server ever has.
+const NOWHERE: &[u8] = b"pgherd_0";
+
+/// Judges everything that the client has sent and passes it on to the server.
+pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    while turn.relay.up.resume() && !turn.server.exchange.is_crowded() {
+        let header = match frame::header(turn.relay.up.unjudged()) {
+            Ok(Some(header)) => header,
+            Ok(None) => break,
+            Err(error) => return Err(violation(error.to_string())),
+        };
+        let total = header.total();
+        let whole = turn.relay.up.unjudged().len() >= total;
+        match header.tag {
+            tag::COPY_DATA => {
+                turn.relay.up.pass(total);
+                continue;
+            }
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                turn.server.exchange.sent(Owed::CopyEnd);
+                turn.relay.up.pass(total);
+                continue;
+            }
+            tag::TERMINATE => return Err(Loss::Left),
+            tag::SYNC => {
+                turn.server.exchange.sent(Owed::Sync);
+                turn.relay.up.pass(total);
+                continue;
+            }
+            // The server would discard it as well.
+            _ if turn.server.exchange.skipping() => {
+                turn.relay.up.hide(total);
+                continue;
+            }
+            _ => {}
+        }
+        let taken = match header.tag {
+            tag::QUERY => query(turn, total, whole)?,
+            tag::PARSE => parse(turn, total, whole)?,
+            tag::BIND => bind(turn, total, whole)?,
+            tag::DESCRIBE => describe(turn, total, whole)?,
+            tag::CLOSE => close(turn, total, whole)?,
+            tag::EXECUTE => {
+                turn.server.exchange.sent(Owed::Execute);
+                turn.relay.up.pass(total);
+                true
+            }
+            tag::FLUSH => {
+                turn.relay.up.pass(total);
+                true
+            }
+            tag::FUNCTION_CALL => {
+                turn.server.exchange.sent(Owed::FunctionCall);
+                turn.relay.up.pass(total);
+                true
+            }
+            other => return Err(violation(format!("invalid frontend message type {other}"))),
+        };
+        if !taken {
+            break;
+        }
+        while let Some(reply) = turn.server.exchange.local() {
+            turn.server.flow.insert(reply);
+        }
+    }
+    Ok(())
+}
+
+fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    if total > JUDGE_MAX {
+        turn.relay.pins |= pgherd_sql::PinSet::UNKNOWN;
+    } else if whole {
+        let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+        let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
+        let effects = judge(query.text, turn.relay.lexing());
+        note(turn, &effects)?;
+    } else {
+        return Ok(false);
+    }
+    // A simple query ends the unnamed statement on the server.
+    turn.unnamed_here = false;
+    if let Some(statements) = turn.relay.statements.as_deref_mut() {
+        statements.unnamed = Unnamed::None;
+    }
+    turn.server.touched = true;
+    turn.server.exchange.sent(Owed::Query);
+    turn.relay.up.pass(total);
+    Ok(true)
+}
+
+/// Takes note of what a text does to the session.
+fn note(turn: &mut Turn<'_>, effects: &Effects) -> Result<(), Loss> {
+    turn.relay.pins.insert(effects.pins);
+    turn.committing |= matches!(
+        effects.transaction,
+        TransactionEffect::Commit | TransactionEffect::Mixed
+    );
+    Ok(())
+}
+
+fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    if total > PARSE_MAX {
+        return Err(too_large());
+    }
+    if !whole {
+        return Ok(false);
+    }
+    let session_mode = turn.relay.pool.settings().mode == PoolMode::Session;
+    let lexing = turn.relay.lexing();
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
+    let tail = &body[parse.name.len() + 1..];
+    let judgement = |text: &[u8]| {
+        let effects = judge(text, lexing);
+        Judgement {
+            pins: effects.pins,
+            commits: matches!(effects.transaction, TransactionEffect::Commit | TransactionEffect::Mixed),
+        }
+    };
+    turn.server.touched = true;
+    if session_mode {
+        turn.server.exchange.sent(Owed::Parse { hidden: false, undo: Undo::Nothing });
+        turn.relay.up.pass(total);
+        return Ok(true);
+    }
+    if parse.name.is_empty() {
+        let unnamed = Unnamed::Parsed { judgement: judgement(parse.query), tail: tail.into() };
+        turn.relay.statements.get_or_insert_default().unnamed = unnamed;
+        turn.unnamed_here = true;
+        turn.server.exchange.sent(Owed::Parse { hidden: false, undo: Undo::Unnamed });
+        turn.relay.up.pass(total);
+        return Ok(true);
+    }
+    let client = turn.relay.statements.get_or_insert_default();
+    if client.get(parse.name).is_some() {
+        let text = format!("prepared statement \"{}\" already exists", lossy(parse.name));
+        refuse(turn, ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text));
+        turn.relay.up.hide(total);
+        return Ok(true);
+    }
+    if client.bytes() + total > PARSE_MAX {
+        return Err(too_large());
+    }
+    let name: Box<[u8]> = parse.name.into();
+    let statement = turn.relay.pool.registry.intern(tail, || judgement(parse.query));
+    client.insert(&name, Arc::clone(&statement));
+    turn.relay.up.hide(total);
+    turn.relay.pool.stats.client_parse();
+    let present = turn.server.statements.touch(statement.id);
+    if present && turn.server.exchange.status() != TransactionStatus::Failed {
+        turn.server.exchange.sent(Owed::Local {
+            reply: &backend::PARSE_COMPLETE,
+            undo: Undo::Parsed { on_server: None, by_client: Some(name) },
+        });
+    } else {
+        if present {
+            // In a failed transaction the server itself must say what is allowed.
+            close_on_server(turn, &statement.name, Undo::Nothing);
+        }
+        prepare_on_server(turn, &statement, Some(name));
+    }
+    Ok(true)
+}
+
+fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let here = turn.relay.up.unjudged();
+    let body = &here[frame::HEADER_LEN..total.min(here.len())];
+    let head = match BindHead::parse(body).map_err(|error| violation(error.to_string()))? {
+        Some(head) => head,
+        None if whole => return Err(violation("invalid Bind message".into())),
+        None if body.len() > NAMES_MAX => return Err(violation("name too long".into())),
+        None => return Ok(false),
+    };
+    if turn.relay.pool.settings().mode == PoolMode::Session {
+        turn.server.exchange.sent(Owed::Bind);
+        turn.relay.up.pass(total);
+        return Ok(true);
+    }
+    if head.statement.is_empty() {
+        if bring_unnamed(turn) {
+            turn.server.exchange.sent(Owed::Bind);
+            turn.relay.up.pass(total);
+        } else {
+            turn.relay.up.hide(total);
+        }
+        return Ok(true);
+    }
+    let portal: Box<[u8]> = head.portal.into();
+    let name: Box<[u8]> = head.statement.into();
+    let head_len = frame::HEADER_LEN + head.len;
+    let Some(statement) = bring_named(turn, &name) else {
+        turn.relay.up.hide(total);
+        return Ok(true);
+    };
+    let length = total - 1 - name.len() + statement.name.len();
+    let Ok(length) = u32::try_from(length) else {
+        return Err(violation("invalid message length".into()));
+    };
+    let out = turn.relay.up.made();
+    out.extend_from_slice(&[tag::BIND]);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&portal);
+    out.extend_from_slice(&[0]);
+    out.extend_from_slice(&statement.name);
+    out.extend_from_slice(&[0]);
+    turn.relay.up.hide(head_len);
+    turn.relay.up.pass(total - head_len);
+    turn.server.exchange.sent(Owed::Bind);
+    turn.relay.pool.stats.bind();
+    Ok(true)
+}
+
+fn describe(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let Some(name) = statement_target(turn, total, whole)? else {
+        return Ok(false);
+    };
+    match name {
+        Named::Portal => {
+            turn.server.exchange.sent(Owed::DescribePortal);
+            turn.relay.up.pass(total);
+        }
+        Named::Statement(name) if name.is_empty() => {
+            if bring_unnamed(turn) {
+                turn.server.exchange.sent(Owed::DescribeStatement);
+                turn.relay.up.pass(total);
+            } else {
+                turn.relay.up.hide(total);
+            }
+        }
+        Named::Statement(name) => {
+            turn.relay.up.hide(total);
+            if let Some(statement) = bring_named(turn, &name) {
+                let built =
+                    frontend::describe(turn.relay.up.made(), Target::Statement, &statement.name);
+                debug_assert!(built.is_ok(), "the name is short");
+                turn.server.exchange.sent(Owed::DescribeStatement);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let Some(name) = statement_target(turn, total, whole)? else {
+        return Ok(false);
+    };
+    match name {
+        Named::Statement(name) if !name.is_empty() => {
+            let client = turn.relay.statements.as_deref_mut();
+            let undo = client.map_or(Undo::Nothing, |client| {
+                let known = client.get(&name).cloned();
+                client.remove(&name);
+                known.map_or(Undo::Nothing, |statement| Undo::Closed { name, statement })
+            });
+            turn.server.exchange.sent(Owed::Local { reply: &backend::CLOSE_COMPLETE, undo });
+            turn.relay.up.hide(total);
+        }
+        Named::Statement(_) => {
+            turn.unnamed_here = false;
+            if let Some(client) = turn.relay.statements.as_deref_mut() {
+                client.unnamed = Unnamed::None;
+            }
+            turn.server.exchange.sent(Owed::Close { hidden: false, undo: Undo::Nothing });
+            turn.relay.up.pass(total);
+        }
+        Named::Portal => {
+            turn.server.exchange.sent(Owed::Close { hidden: false, undo: Undo::Nothing });
+            turn.relay.up.pass(total);
+        }
+    }
+    Ok(true)
+}
+
+/// What a Describe or Close names, as far as the proxy is concerned.
+enum Named {
+    /// The server's own affair.
+    Portal,
+    /// A statement by the client's name.
+    Statement(Box<[u8]>),
+}
+
+fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option<Named>, Loss> {
+    if total > NAMES_MAX {
+        return Err(violation("name too long".into()));
+    }
+    if !whole {
+        return Ok(None);
+    }
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let described = frontend::Describe::parse(body).map_err(|error| violation(error.to_string()))?;
+    let raw = turn.relay.pool.settings().mode == PoolMode::Session;
+    Ok(Some(match described.kind {
+        Target::Statement if !raw => Named::Statement(described.name.into()),
+        Target::Statement | Target::Portal => Named::Portal,
+    }))
+}
+
+/// Sees to it that the server has the client's unnamed statement; false when there is none, and
+/// the client will be told.
+fn bring_unnamed(turn: &mut Turn<'_>) -> bool {
+    if let Some(Unnamed::Parsed { tail, judgement }) =
+        turn.relay.statements.as_deref().map(|statements| &statements.unnamed)
+    {
+        turn.relay.pins.insert(judgement.pins);
+        turn.committing |= judgement.commits;
+        if !turn.unnamed_here {
+            let out = turn.relay.up.made();
+            // The tail was cut from a Parse that fitted, so this one fits too.
+            frame::begin(out, tag::PARSE, |out| {
+                out.extend_from_slice(&[0]);
+                out.extend_from_slice(tail);
+            });
+            turn.server.exchange.sent(Owed::Parse { hidden: true, undo: Undo::Nothing });
+            turn.unnamed_here = true;
+        }
+        return true;
+    }
+    let text = "unnamed prepared statement does not exist";
+    refuse(turn, ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text));
+    false
+}
+
+/// Sees to it that the server has the statement that the client calls `name`; `None` when there
+/// is none, and the client will be told.
+fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Option<Arc<Statement<Judgement>>> {
+    let known = turn.relay.statements.as_deref().and_then(|statements| statements.get(name));
+    let Some(statement) = known.cloned() else {
+        let text = format!("prepared statement \"{}\" does not exist", lossy(name));
+        refuse(turn, ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text));
+        return None;
+    };
+    turn.relay.pins.insert(statement.judgement.pins);
+    turn.committing |= statement.judgement.commits;
+    if !turn.server.statements.touch(statement.id) {
+        turn.relay.pool.stats.server_parse();
+        prepare_hidden(turn, &statement);
+    }
+    Some(statement)
+}
+
+fn prepare_hidden(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
+    make_room(turn, statement);
+    write_parse(turn, statement);
+    let undo = Undo::Parsed { on_server: Some(statement.id), by_client: None };
+    turn.server.exchange.sent(Owed::Parse { hidden: true, undo });
+}
+
+fn prepare_on_server(
+    turn: &mut Turn<'_>,
+    statement: &Statement<Judgement>,
+    by_client: Option<Box<[u8]>>,
+) {
+    make_room(turn, statement);
+    write_parse(turn, statement);
+    turn.relay.pool.stats.server_parse();
+    let undo = Undo::Parsed { on_server: Some(statement.id), by_client };
+    turn.server.exchange.sent(Owed::Parse { hidden: false, undo });
+}
+
+fn make_room(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
+    if let Some(evicted) = turn.server.statements.insert(statement.id, &statement.name) {
+        let name = evicted.name.clone();
+        close_on_server(turn, &name, Undo::Evicted(evicted));
+    }
+}
+
+fn close_on_server(turn: &mut Turn<'_>, name: &[u8], undo: Undo<Judgement>) {
+    let built = frontend::close(turn.relay.up.made(), Target::Statement, name);
+    debug_assert!(built.is_ok(), "the name is short");
+    turn.server.exchange.sent(Owed::Close { hidden: true, undo });
+}
+
+fn write_parse(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
+    frame::begin(turn.relay.up.made(), tag::PARSE, |out| {
+        out.extend_from_slice(&statement.name);
+        out.extend_from_slice(&[0]);
+        out.extend_from_slice(&statement.tail);
+    });
+}
+
+/// Makes the server fail at this point of the pipeline, and words the failure for it: so the
+/// transaction ends and the rest of the pipeline is skipped exactly as on one Postgres.
+fn refuse(turn: &mut Turn<'_>, report: ErrorReport) {
+    let built = frontend::bind(turn.relay.up.made(), b"", NOWHERE, &[], &[], &[]);
+    debug_assert!(built.is_ok(), "the message is short");
+    let mut worded = bytes::BytesMut::new();
+    report.encode_error(&mut worded);
+    turn.server.exchange.sent(Owed::Fail(worded[..].into()));
+}
+
+fn too_large() -> Loss {
+    Loss::Fatal(Box::new(
+        ErrorReport::fatal(
+            sqlstate::PROGRAM_LIMIT_EXCEEDED,
+            format!("prepared statements of one client may not exceed {PARSE_MAX} bytes"),
+        ),
+    ))
+}
+
+fn violation(message: String) -> Loss {
+    Loss::Fatal(Box::new(ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, message)))
+}
+
+fn lossy(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(name)
+}

@@ -1,0 +1,182 @@
+//! Queries of our own on a server that a session holds, with their answers kept from the client.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pgherd_net::poll_read_into;
+use pgherd_session::{Flow, Owed, Parameters, Undo, Verdict};
+use pgherd_wire::backend::{self, tag};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frame, frontend, sqlstate};
+
+use crate::pool::Pool;
+use crate::server::ServerConn;
+use crate::session::relay::poll_drain;
+
+/// The most that an answer to a query of ours may take in one message.
+const ANSWER_MAX: usize = 256 * 1024;
+
+/// What a server said while it answered a query of ours.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Parameters that it reported anew.
+    pub(super) reported: Vec<(String, String)>,
+    /// The first rows, as many as are kept.
+    pub(super) rows: Vec<Vec<Option<Vec<u8>>>>,
+    /// The first error.
+    pub(super) error: Option<ErrorReport>,
+}
+
+/// How many rows of an answer are kept.
+const ROWS_MAX: usize = 2;
+
+/// Brings a server to `wanted`, and remembers what it accepted.
+pub(super) async fn apply(
+    pool: &Pool,
+    server: &mut ServerConn,
+    wanted: &Arc<Parameters>,
+) -> Result<(), ErrorReport> {
+    let Some(sql) = server.applied.transition(wanted) else {
+        server.applied = Arc::clone(wanted);
+        return Ok(());
+    };
+    let answer = run(server, sql.as_bytes()).await?;
+    if let Some(error) = answer.error {
+        return Err(error);
+    }
+    for (name, value) in wanted.iter() {
+        let reported =
+            answer.reported.iter().find(|(reported, _)| reported.eq_ignore_ascii_case(name));
+        // A value that is not reported anew is either no reported parameter or already in force.
+        let canonical = reported.map(|(_, value)| value.as_str());
+        if canonical.is_some() || pool.proven.reported(name, value).is_none() {
+            pool.proven.learn(name, value, canonical);
+        }
+    }
+    server.applied = Arc::clone(wanted);
+    Ok(())
+}
+
+/// Runs a simple query and waits for its end.
+pub(super) async fn run(server: &mut ServerConn, sql: &[u8]) -> Result<Answer, ErrorReport> {
+    let mut out = Flow::default();
+    frontend::query(out.made(), sql).map_err(too_long)?;
+    server.exchange.sent(Owed::Setup);
+    answer(server, out).await
+}
+
+/// Runs a query with one parameter of text, which never becomes part of the SQL.
+pub(super) async fn ask(
+    server: &mut ServerConn,
+    sql: &[u8],
+    parameter: &[u8],
+) -> Result<Answer, ErrorReport> {
+    let mut out = Flow::default();
+    frontend::parse(out.made(), b"", sql, &[]).map_err(too_long)?;
+    frontend::bind(out.made(), b"", b"", &[], &[Some(parameter)], &[]).map_err(too_long)?;
+    frontend::execute(out.made(), b"", 0).map_err(too_long)?;
+    out.insert(&frontend::SYNC);
+    server.exchange.sent(Owed::Parse { hidden: true, undo: Undo::Nothing });
+    server.exchange.sent(Owed::Bind);
+    server.exchange.sent(Owed::Execute);
+    server.exchange.sent(Owed::Sync);
+    answer(server, out).await
+}
+
+fn too_long(error: frame::TooLong) -> ErrorReport {
+    ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, error.to_string())
+}
+
+async fn answer(server: &mut ServerConn, mut out: Flow) -> Result<Answer, ErrorReport> {
+    let mut answer = Answer::default();
+    poll_fn(|cx| poll_answer(server, &mut out, &mut answer, cx)).await?;
+    Ok(answer)
+}
+
+fn poll_answer(
+    server: &mut ServerConn,
+    out: &mut Flow,
+    answer: &mut Answer,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), ErrorReport>> {
+    if out.backlog() > 0 {
+        if let Poll::Ready(Err(error)) = poll_drain(out, &mut server.stream, cx) {
+            return Poll::Ready(Err(broken(server, &error.to_string())));
+        }
+    }
+    loop {
+        match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, 8192) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => {
+                return Poll::Ready(Err(broken(server, "the server closed the connection")));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(broken(server, &error.to_string()))),
+            Poll::Ready(Ok(_)) => {
+                read_answer(server, answer)?;
+                if !server.exchange.owes() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), ErrorReport> {
+    while server.flow.resume() {
+        let header = match frame::header(server.flow.unjudged()) {
+            Ok(Some(header)) => header,
+            Ok(None) => break,
+            Err(error) => return Err(broken(server, &error.to_string())),
+        };
+        let total = header.total();
+        if total > ANSWER_MAX {
+            return Err(broken(server, "the server's answer is too large"));
+        }
+        let Some(message) = server.flow.unjudged().get(..total) else { break };
+        let body = &message[frame::HEADER_LEN..];
+        let verdict = match header.tag {
+            tag::READY_FOR_QUERY => match backend::ReadyForQuery::parse(body) {
+                Ok(ready) => server.exchange.ready(ready.status),
+                Err(error) => return Err(broken(server, &error.to_string())),
+            },
+            tag::PARAMETER_STATUS => {
+                if let Ok(status) = backend::ParameterStatus::parse(body) {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    answer.reported.push((text(status.name), text(status.value)));
+                }
+                Verdict::Swallow
+            }
+            tag::ERROR_RESPONSE => {
+                let report = ErrorReport::parse(body);
+                let fatal = report.is_fatal();
+                answer.error.get_or_insert(report);
+                if fatal {
+                    return Err(broken(server, "the server ended the session"));
+                }
+                server.exchange.received(tag::ERROR_RESPONSE, |_| {})
+            }
+            tag::DATA_ROW if answer.rows.len() < ROWS_MAX => {
+                let Ok(row) = backend::DataRow::parse(body) else {
+                    return Err(broken(server, "the server broke the protocol"));
+                };
+                answer.rows.push(row.values().map(|value| value.map(<[u8]>::to_vec)).collect());
+                server.exchange.received(tag::DATA_ROW, |_| {})
+            }
+            other => server.exchange.received(other, |_| {}),
+        };
+        if verdict == Verdict::Unexpected {
+            return Err(broken(server, "the server broke the protocol"));
+        }
+        server.flow.hide(total);
+    }
+    Ok(())
+}
+
+fn broken(server: &ServerConn, why: &str) -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::CONNECTION_FAILURE,
+        format!("connection to server {} was lost", server.about.upstream.name),
+    )
+    .detail(why)
+}

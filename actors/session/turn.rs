@@ -1,0 +1,165 @@
+//! One turn of a client on a server: from the first message of a transaction to its end.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pgherd_net::poll_read_into;
+use pgherd_wire::error::ErrorReport;
+
+use crate::pool::ServerLease;
+use crate::session::limit::Limits;
+use crate::session::relay::{Relay, poll_drain, wanted};
+use crate::session::{replies, requests};
+
+/// The most that is read at once, and the size to which a busy flow's buffer grows.
+pub(super) const READ_MAX: usize = 64 * 1024;
+/// A first read gets this much room.
+const READ_MIN: usize = 8 * 1024;
+/// A flow with more than this waiting to be written is not read into.
+const BACKLOG_MAX: usize = 64 * 1024;
+
+/// How a turn fails.
+#[derive(Debug)]
+pub enum Loss {
+    /// The client said goodbye in the middle.
+    Left,
+    /// The client's connection broke.
+    Client,
+    /// The session cannot go on.
+    Fatal(Box<ErrorReport>),
+    /// The server's connection broke, or the server broke the protocol.
+    Server(Box<ErrorReport>),
+}
+
+/// A client and the server it holds.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pub(super) relay: &'a mut Relay,
+    pub(super) server: &'a mut ServerLease,
+    /// The server has the client's unnamed statement.
+    pub(super) unnamed_here: bool,
+    /// A COMMIT is under way.
+    pub(super) committing: bool,
+    /// Statements answered so far.
+    pub(super) queries: u64,
+    read_room: usize,
+    limits: Limits,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn of `relay` on `server`, which has been brought to the client's parameters.
+    pub fn new(relay: &'a mut Relay, server: &'a mut ServerLease) -> Self {
+        let limits = Limits::new(&relay.pool.settings());
+        Self {
+            relay,
+            server,
+            unnamed_here: false,
+            committing: false,
+            queries: 0,
+            read_room: READ_MIN,
+            limits,
+        }
+    }
+
+    /// Relays until nothing is owed and no transaction is open.
+    pub async fn run(mut self) -> Result<(), Loss> {
+        let outcome = self.relay_all().await;
+        self.relay.pool.stats.queries(self.queries);
+        outcome
+    }
+
+    async fn relay_all(&mut self) -> Result<(), Loss> {
+        requests::take(self)?;
+        poll_fn(|cx| self.poll_turn(cx)).await
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
+        loop {
+            if self.relay.up.backlog() > 0 {
+                self.poll_to_server(cx)?;
+            }
+            let mut moved = self.poll_from_server(cx)?;
+            self.poll_to_client(cx)?;
+            if self.server.exchange.is_over() && self.relay.up.backlog() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            moved |= self.poll_from_client(cx)?;
+            if !moved {
+                break;
+            }
+        }
+        if !self.limits.any() {
+            return Poll::Pending;
+        }
+        let waits_for_server = self.server.exchange.owes();
+        self.limits.poll(cx, waits_for_server, self.committing, &self.server.about).map(Err)
+    }
+
+    fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
+        match poll_drain(&mut self.relay.up, &mut self.server.stream, cx) {
+            Poll::Ready(Err(error)) => {
+                // Why it hung up may still be readable.
+                while let Ok(true) = self.poll_from_server(cx) {}
+                Err(replies::server_gone(self, &error.to_string()))
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Reads from the server once; true when something came.
+    fn poll_from_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
+        if self.server.flow.backlog() + self.relay.down.backlog() >= BACKLOG_MAX {
+            return Ok(false);
+        }
+        let server: &mut crate::server::ServerConn = &mut *self.server;
+        let room = wanted(&server.flow).max(self.read_room);
+        match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, room) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(replies::server_gone(self, "the server closed the connection")),
+            Poll::Ready(Err(error)) => Err(replies::server_gone(self, &error.to_string())),
+            Poll::Ready(Ok(count)) => {
+                self.relay.pool.stats.received_from_server(count);
+                if count >= self.read_room {
+                    self.read_room = READ_MAX;
+                }
+                replies::judge(self)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
+        if self.relay.down.backlog() > 0 {
+            match poll_drain(&mut self.relay.down, &mut self.relay.client, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(Loss::Client),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if self.server.flow.backlog() > 0 {
+            let server: &mut crate::server::ServerConn = &mut *self.server;
+            if let Poll::Ready(Err(_)) = poll_drain(&mut server.flow, &mut self.relay.client, cx) {
+                return Err(Loss::Client);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the client once; true when something came.
+    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
+        if self.relay.up.backlog() >= BACKLOG_MAX || self.server.exchange.is_crowded() {
+            return Ok(false);
+        }
+        let room = wanted(&self.relay.up).max(READ_MIN);
+        match poll_read_into(&mut self.relay.client, cx, &mut self.relay.up.buffer, room) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0) | Err(_)) => Err(Loss::Client),
+            Poll::Ready(Ok(count)) => {
+                self.relay.pool.stats.received_from_client(count);
+                requests::take(self)?;
+                Ok(true)
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a client hears after its login, before it may ask anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pgherd_session::Parameters;
+use pgherd_wire::backend;
+use pgherd_wire::error::ErrorReport;
+
+use crate::pool::Pool;
+use crate::router;
+use crate::session::login::{Claim, Refusal};
+use crate::session::setup;
+use crate::upstream::Welcome;
+
+/// How long a login waits for a server whose greeting is not known yet.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The parameters as the client's own server would report them.
+pub(super) async fn pool(
+    out: &mut BytesMut,
+    pool: &Arc<Pool>,
+    claim: &Claim,
+) -> Result<(), Refusal> {
+    let asked = asked(&claim.parameters);
+    let known = pool.welcome.load_full();
+    let untried = !pool.proven.covers(&Parameters::default(), &asked);
+    let welcome = match known {
+        // A greeting that is known and values that are proven need no server: a client may log in
+        // while the primary is away.
+        Some(welcome) if !untried => welcome,
+        _ => try_out(pool, &asked).await?,
+    };
+    for (name, value) in &welcome.parameters {
+        let own = asked.get(name).map(|own| match pool.proven.reported(name, own).flatten() {
+            Some(reported) => reported.to_string(),
+            None => own.to_owned(),
+        });
+        backend::parameter_status(out, name, own.as_deref().unwrap_or(value));
+    }
+    Ok(())
+}
+
+/// The console speaks UTF-8 and poses as the Postgres that its clients expect.
+pub(super) fn console(out: &mut BytesMut) {
+    let said = [
+        ("server_version", concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")")),
+        ("client_encoding", "UTF8"),
+        ("server_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+    ];
+    for (name, value) in said {
+        backend::parameter_status(out, name, value);
+    }
+}
+
+/// The start-up parameters of a client as a set.
+pub(super) fn asked(parameters: &[(String, String)]) -> Parameters {
+    let mut asked = Parameters::default();
+    for (name, value) in parameters {
+        asked.set(name, value);
+    }
+    asked
+}
+
+/// Tries the client's parameters out on a server, which refuses here what Postgres would refuse at
+/// login.
+async fn try_out(pool: &Arc<Pool>, asked: &Parameters) -> Result<Arc<Welcome>, Refusal> {
+    let fatal = |report: ErrorReport| Refusal::Told(Box::new(report.into_fatal()));
+    let leased = tokio::time::timeout(PATIENCE, router::lease(pool)).await;
+    let mut lease = match leased {
+        Ok(lease) => lease.map_err(fatal)?,
+        Err(_) => return Err(fatal(router::unreachable(pool))),
+    };
+    let wanted = Arc::new(asked.clone());
+    let outcome = setup::apply(pool, &mut lease, &wanted).await;
+    if lease.exchange.is_over() {
+        lease.mark_clean();
+    }
+    outcome.map_err(fatal)?;
+    drop(lease);
+    pool.welcome.load_full().ok_or_else(|| fatal(router::unreachable(pool)))
+}
+
+/// The start-up parameters as the server reports them, so that what it reports later compares equal.
+pub(super) fn canonical(pool: &Pool, parameters: &[(String, String)]) -> Parameters {
+    let mut canonical = Parameters::default();
+    for (name, value) in parameters {
+        match pool.proven.reported(name, value).flatten() {
+            Some(reported) => canonical.set(name, &reported),
+            None => canonical.set(name, value),
+        }
+    }
+    canonical
+}

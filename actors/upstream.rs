@@ -1,0 +1,437 @@
+//! Where a pool's connections lead, and how one is opened.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use pgherd_net::{ServerTls, SocketOptions, Target};
+use pgherd_session::{Exchange, Flow, ServerStatements};
+use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
+use pgherd_wire::cancel::CancelKey;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::scram::client::{self as scram, ChannelBinding};
+use pgherd_wire::sqlstate::{self, SqlState};
+use pgherd_wire::{frontend, md5, startup};
+
+use crate::dialogue::{Dialogue, DialogueError};
+use crate::gate::Gate;
+use crate::server::{Cancels, CancelGuard, Life, ServerAbout, ServerConn};
+
+/// A server's message during login may have up to this size.
+const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
+
+/// A server, and as whom to log in there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// `host:port` or the socket's path, for people.
+    pub name: String,
+    /// Its address.
+    pub target: Target,
+    /// TCP options.
+    pub socket: SocketOptions,
+    /// TLS.
+    pub tls: TlsChoice,
+    /// How hard it may be knocked at.
+    pub gate: Door,
+    /// The database there.
+    pub database: String,
+    /// The user there.
+    pub user: String,
+    /// How the user proves itself.
+    pub secret: Secret,
+    /// Parameters for the start-up packet.
+    pub parameters: BTreeMap<String, String>,
+    /// How long all of connecting may take.
+    pub patience: Option<Duration>,
+    /// How long a cancel request may take.
+    pub cancel_patience: Duration,
+    /// Shared prepared statements kept on one connection.
+    pub statements: usize,
+}
+
+/// TLS settings, compared by identity.
+#[derive(Debug, Clone)]
+pub struct TlsChoice(pub Arc<ServerTls>);
+
+impl PartialEq for TlsChoice {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// The door of the host, compared by identity.
+#[derive(Debug, Clone)]
+pub struct Door(pub Arc<Gate>);
+
+impl PartialEq for Door {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What proves a user to a server.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// Nothing is known.
+    None,
+    /// The password.
+    Password(String),
+    /// The keys of SCRAM, learned when a client proved its password to us.
+    Scram {
+        /// Proves us to the server.
+        client_key: [u8; 32],
+        /// Proves the server to us.
+        server_key: [u8; 32],
+    },
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Password(_) => "Password(…)",
+            Self::Scram { .. } => "Scram(…)",
+        })
+    }
+}
+
+/// What a server says after login, as the next client will want to hear it.
+#[derive(Debug, Clone, Default)]
+pub struct Welcome {
+    /// Reported parameters in the order in which they came.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No socket.
+    #[error("{0}")]
+    Connect(#[from] pgherd_net::ConnectError),
+    /// The dialogue broke off.
+    #[error("login to {host} as {user}: {source}")]
+    Dialogue {
+        /// The server.
+        host: String,
+        /// The user.
+        user: String,
+        /// What happened.
+        source: DialogueError,
+    },
+    /// The server refused the login.
+    #[error("server {host} refused the login of {user}: {}", .report.message)]
+    Refused {
+        /// The server.
+        host: String,
+        /// The user.
+        user: String,
+        /// What the server said, from after authentication or not.
+        report: Box<ErrorReport>,
+    },
+    /// The server asks for what we do not have.
+    #[error("login to {host} as {user}: {why}")]
+    Secret {
+        /// The server.
+        host: String,
+        /// The user.
+        user: String,
+        /// What is missing.
+        why: String,
+    },
+    /// The time was up.
+    #[error("login to {host} took longer than {patience:?}")]
+    TimedOut {
+        /// The server.
+        host: String,
+        /// The limit.
+        patience: Duration,
+    },
+}
+
+impl OpenError {
+    /// Whether trying again later can help without anybody's doing.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused { report, .. } => {
+                let class = &report.code.as_bytes()[..2];
+                // Out of connections, starting up, shutting down.
+                class == b"53" || class == b"57"
+            }
+            Self::Secret { .. } => false,
+            Self::Connect(_) | Self::Dialogue { .. } | Self::TimedOut { .. } => true,
+        }
+    }
+
+    /// The error as a client is told of it. A server's text from before authentication stays here.
+    pub fn report(&self) -> ErrorReport {
+        let code: SqlState = match self {
+            Self::Refused { report, .. } => report.code,
+            Self::Secret { .. } => sqlstate::INVALID_PASSWORD,
+            _ => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+        };
+        match self {
+            Self::Refused { host, user, .. } => ErrorReport::error(
+                code,
+                format!("server {host} refused the login of user \"{user}\""),
+            ),
+            other => ErrorReport::error(code, other.to_string()),
+        }
+    }
+}
+
+/// Opens a connection and logs in; it is number `id`, and `life` ends with it.
+///
+/// # Errors
+/// [`OpenError`], within the upstream's patience.
+pub async fn open(
+    upstream: &Arc<Upstream>,
+    id: u64,
+    life: Life,
+) -> Result<(Box<ServerConn>, Welcome), OpenError> {
+    let login = Box::pin(connect(upstream, id, life));
+    match upstream.patience {
+        None => login.await,
+        Some(patience) => tokio::time::timeout(patience, login).await.unwrap_or_else(|_| {
+            Err(OpenError::TimedOut { host: upstream.name.clone(), patience })
+        }),
+    }
+}
+
+/// Sends a cancel request and waits until it has landed, or the time for it is up.
+pub async fn cancel(guard: CancelGuard) {
+    let about = guard.about();
+    let upstream = Arc::clone(&about.upstream);
+    let Some(key) = &about.key else { return };
+    let mut packet = BytesMut::new();
+    startup::cancel_request(&mut packet, key);
+    let deadline = tokio::time::Instant::now() + upstream.cancel_patience;
+    // The key must not travel in the clear where the connection itself does not.
+    let tls = (!about.tls.is_empty()).then_some(&*upstream.tls.0);
+    let sent =
+        pgherd_net::send_cancel(&upstream.target, &upstream.socket, tls, &packet, deadline).await;
+    match sent {
+        Ok(()) => guard.landed(),
+        Err(error) => tracing::warn!(host = upstream.name, %error, "a cancel request was lost"),
+    }
+}
+
+async fn connect(
+    upstream: &Arc<Upstream>,
+    id: u64,
+    life: Life,
+) -> Result<(Box<ServerConn>, Welcome), OpenError> {
+    let mut stream =
+        pgherd_net::connect_tls(&upstream.target, &upstream.socket, &upstream.tls.0).await?;
+    let mut buffer = BytesMut::new();
+    let end_point = stream.tls_info().and_then(|info| info.server_end_point);
+    let mut login = Login {
+        upstream,
+        end_point,
+        dialogue: Dialogue::new(&mut stream, &mut buffer, LOGIN_MESSAGE_MAX),
+    };
+    login.start()?;
+    login.authenticate().await?;
+    let (welcome, key) = login.welcome().await?;
+    let tls = stream.tls_info().map(|info| format!("{}/{}", info.version, info.cipher));
+    let about = Arc::new(ServerAbout {
+        id,
+        upstream: Arc::clone(upstream),
+        backend: key.as_ref().map_or(0, |key| key.pid),
+        key,
+        tls: tls.unwrap_or_default(),
+        local: stream.local().map(|local| local.to_string()).unwrap_or_default(),
+        since: SystemTime::now(),
+        cancels: Cancels::default(),
+    });
+    let mut flow = Flow::default();
+    flow.buffer = buffer;
+    let conn = Box::new(ServerConn {
+        stream,
+        home: std::thread::current().id(),
+        flow,
+        exchange: Exchange::default(),
+        applied: Arc::default(),
+        statements: ServerStatements::new(upstream.statements),
+        touched: false,
+        heard: Instant::now(),
+        about,
+        life,
+    });
+    Ok((conn, welcome))
+}
+
+/// A login under way.
+struct Login<'a> {
+    upstream: &'a Upstream,
+    end_point: Option<Vec<u8>>,
+    dialogue: Dialogue<'a>,
+}
+
+impl Login<'_> {
+    fn start(&mut self) -> Result<(), OpenError> {
+        let upstream = self.upstream;
+        let mut parameters: Vec<(&str, &str)> =
+            vec![("user", &upstream.user), ("database", &upstream.database)];
+        parameters.extend(upstream.parameters.iter().map(|(name, value)| (&**name, &**value)));
+        startup::startup(self.dialogue.out(), startup::Version::V3_0, &parameters)
+            .map_err(|error| self.lacks(error.to_string()))
+    }
+
+    async fn authenticate(&mut self) -> Result<(), OpenError> {
+        loop {
+            self.send().await?;
+            let request = self.expect_authentication().await?;
+            let request =
+                Authentication::parse(&request).map_err(|error| self.violates(error.to_string()))?;
+            match request {
+                Authentication::Ok => return Ok(()),
+                Authentication::Cleartext => {
+                    let password = self.password("a password")?.to_owned();
+                    frontend::password(self.dialogue.out(), password.as_bytes())
+                        .map_err(|error| self.lacks(error.to_string()))?;
+                }
+                Authentication::Md5 { salt } => {
+                    let password = self.password("a password, for md5")?;
+                    let hash = md5::hash(password, &self.upstream.user);
+                    let response = md5::response(&hash, salt);
+                    frontend::password(self.dialogue.out(), response.as_bytes())
+                        .map_err(|error| self.lacks(error.to_string()))?;
+                }
+                Authentication::Sasl { mechanisms } => {
+                    let mechanisms: Vec<Vec<u8>> =
+                        mechanisms.iter().map(|name| name.to_vec()).collect();
+                    self.scram(&mechanisms).await?;
+                }
+                Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
+                    return Err(self.violates("an answer to a SASL message that was not sent".into()));
+                }
+                Authentication::Unsupported(code) => {
+                    return Err(self.lacks(format!("authentication method {code} is not supported")));
+                }
+            }
+        }
+    }
+
+    async fn scram(&mut self, mechanisms: &[Vec<u8>]) -> Result<(), OpenError> {
+        let nonce: [u8; 18] = rand::random();
+        let names: Vec<&[u8]> = mechanisms.iter().map(Vec::as_slice).collect();
+        let keys = match &self.upstream.secret {
+            Secret::Password(password) => scram::Credentials::Password(password.as_bytes()),
+            Secret::Scram { client_key, server_key } => {
+                scram::Credentials::Keys { client_key: *client_key, server_key: *server_key }
+            }
+            Secret::None => return Err(self.lacks("the server asks for a password".into())),
+        };
+        let binding = ChannelBinding::prefer(self.end_point.clone());
+        let mut exchange = scram::Exchange::new(keys, binding, &names, &nonce)
+            .map_err(|error| self.lacks(error.to_string()))?;
+        let first = exchange.first();
+        frontend::sasl_initial(self.dialogue.out(), exchange.mechanism(), &first)
+            .map_err(|error| self.lacks(error.to_string()))?;
+        self.send().await?;
+        let body = self.expect_authentication().await?;
+        let Ok(Authentication::SaslContinue(challenge)) = Authentication::parse(&body) else {
+            return Err(self.violates("expected a SASL challenge".into()));
+        };
+        let last = exchange.last(challenge).map_err(|error| self.violates(error.to_string()))?;
+        frontend::sasl_response(self.dialogue.out(), &last)
+            .map_err(|error| self.lacks(error.to_string()))?;
+        self.send().await?;
+        let body = self.expect_authentication().await?;
+        let Ok(Authentication::SaslFinal(proof)) = Authentication::parse(&body) else {
+            return Err(self.violates("expected the server's SASL proof".into()));
+        };
+        exchange.verify(proof).map_err(|error| self.violates(error.to_string()))
+    }
+
+    /// Reads the greeting up to ReadyForQuery.
+    async fn welcome(&mut self) -> Result<(Welcome, Option<CancelKey>), OpenError> {
+        let mut welcome = Welcome::default();
+        let mut key = None;
+        loop {
+            let (message, body) = self.message().await?;
+            match message {
+                tag::PARAMETER_STATUS if welcome.parameters.len() < PARAMETERS_MAX => {
+                    let status = backend::ParameterStatus::parse(&body)
+                        .map_err(|error| self.violates(error.to_string()))?;
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    welcome.parameters.push((text(status.name), text(status.value)));
+                }
+                tag::BACKEND_KEY_DATA => {
+                    let data = backend::BackendKeyData::parse(&body)
+                        .map_err(|error| self.violates(error.to_string()))?;
+                    key = Some(data.to_key());
+                }
+                tag::READY_FOR_QUERY => {
+                    let ready = backend::ReadyForQuery::parse(&body)
+                        .map_err(|error| self.violates(error.to_string()))?;
+                    if ready.status != TransactionStatus::Idle || !self.dialogue.rest().is_empty() {
+                        return Err(self.violates("the server is not idle after login".into()));
+                    }
+                    return Ok((welcome, key));
+                }
+                tag::NOTICE_RESPONSE => {}
+                other => return Err(self.violates(format!("unexpected message type {other}"))),
+            }
+        }
+    }
+
+    async fn expect_authentication(&mut self) -> Result<bytes::Bytes, OpenError> {
+        loop {
+            let (message, body) = self.message().await?;
+            match message {
+                tag::AUTHENTICATION => return Ok(body),
+                tag::NEGOTIATE_PROTOCOL_VERSION | tag::NOTICE_RESPONSE => {}
+                other => return Err(self.violates(format!("unexpected message type {other}"))),
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Result<(u8, bytes::Bytes), OpenError> {
+        let (message, body) = self.dialogue.message().await.map_err(|error| self.broke(error))?;
+        if message == tag::ERROR_RESPONSE {
+            return Err(OpenError::Refused {
+                host: self.upstream.name.clone(),
+                user: self.upstream.user.clone(),
+                report: Box::new(ErrorReport::parse(&body)),
+            });
+        }
+        Ok((message, body))
+    }
+
+    async fn send(&mut self) -> Result<(), OpenError> {
+        self.dialogue.send().await.map_err(|error| self.broke(error))
+    }
+
+    fn password(&self, what: &str) -> Result<&str, OpenError> {
+        match &self.upstream.secret {
+            Secret::Password(password) => Ok(password),
+            _ => Err(self.lacks(format!("the server asks for {what}, which is not known"))),
+        }
+    }
+
+    fn broke(&self, source: DialogueError) -> OpenError {
+        OpenError::Dialogue {
+            host: self.upstream.name.clone(),
+            user: self.upstream.user.clone(),
+            source,
+        }
+    }
+
+    fn violates(&self, why: String) -> OpenError {
+        self.broke(DialogueError::Violation(why))
+    }
+
+    fn lacks(&self, why: String) -> OpenError {
+        OpenError::Secret {
+            host: self.upstream.name.clone(),
+            user: self.upstream.user.clone(),
+            why,
+        }
+    }
+}
+
+/// More reported parameters than this are no greeting of a Postgres.
+const PARAMETERS_MAX: usize = 256;

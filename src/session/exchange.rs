@@ -1,0 +1,374 @@
+//! The replies that a server owes, in order, and what each of its messages answers.
+//!
+//! The client's pipeline is sent on as it comes; our own messages (hidden ones) travel inside it.
+//! The queue says which replies are the client's and which are ours, and what must be taken back
+//! when an error makes the server skip the rest of the pipeline.
+//! Source: <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING>.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use pgherd_wire::backend::{TransactionStatus, tag};
+
+use crate::prepared::{Evicted, Statement};
+
+/// How many replies may be owed before a client's pipeline is read no further.
+const CROWD: usize = 4096;
+
+/// What one message sent to the server is answered with.
+#[derive(Debug)]
+pub enum Owed<P> {
+    /// A simple query of the client: answered up to ReadyForQuery.
+    Query,
+    /// A simple query of ours: answered up to ReadyForQuery, unseen by the client.
+    Setup,
+    /// The client's function call: answered up to ReadyForQuery.
+    FunctionCall,
+    /// Sync: ReadyForQuery.
+    Sync,
+    /// ParseComplete, unseen by the client when the Parse is ours.
+    Parse {
+        /// The Parse was put in by us.
+        hidden: bool,
+        /// What to take back if it does not happen.
+        undo: Undo<P>,
+    },
+    /// BindComplete.
+    Bind,
+    /// ParameterDescription, then RowDescription or NoData.
+    DescribeStatement,
+    /// RowDescription or NoData.
+    DescribePortal,
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
+    Execute,
+    /// CloseComplete, unseen by the client when the Close is ours.
+    Close {
+        /// The Close was put in by us.
+        hidden: bool,
+        /// What to take back if it does not happen.
+        undo: Undo<P>,
+    },
+    /// Nothing: the client has ended its COPY data here.
+    CopyEnd,
+    /// A reply that we give ourselves once its turn comes.
+    Local {
+        /// The whole message.
+        reply: &'static [u8],
+        /// What to take back if an earlier error makes the pipeline skip it.
+        undo: Undo<P>,
+    },
+    /// A message that the server is sure to refuse, whose refusal we word ourselves.
+    Fail(Box<[u8]>),
+}
+
+/// What to take back when a message of a pipeline was skipped or refused.
+#[derive(Debug)]
+pub enum Undo<P> {
+    /// Nothing.
+    Nothing,
+    /// A shared statement is not on the server, and the client's name for it not valid.
+    Parsed {
+        /// The statement that the server does not have after all.
+        on_server: Option<u64>,
+        /// The client's name that does not exist after all.
+        by_client: Option<Box<[u8]>>,
+    },
+    /// The client's unnamed statement does not exist.
+    Unnamed,
+    /// A statement was not evicted from the server.
+    Evicted(Evicted),
+    /// The client's name is still valid.
+    Closed {
+        /// The client's name.
+        name: Box<[u8]>,
+        /// What it stands for.
+        statement: Arc<Statement<P>>,
+    },
+}
+
+/// What to do with a message of the server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the client's.
+    Forward,
+    /// It answers a message of ours.
+    Swallow,
+    /// The client gets this message in its place.
+    Replace(Box<[u8]>),
+    /// Nothing was asked that it could answer.
+    Unexpected,
+}
+
+/// Whether COPY data flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFlow {
+    /// No COPY is going on.
+    None,
+    /// The server waits for data from the client.
+    In,
+    /// The server sends data.
+    Out,
+    /// Both send data, as in replication.
+    Both,
+}
+
+/// The conversation with one server during a lease.
+#[derive(Debug)]
+pub struct Exchange<P> {
+    owed: VecDeque<Owed<P>>,
+    status: TransactionStatus,
+    copy: CopyFlow,
+    /// Extended-protocol messages were sent and no Sync has followed.
+    unsynced: bool,
+    /// The server discards everything up to a Sync that has not been sent yet.
+    skipping: bool,
+    /// It cannot be known how many ReadyForQuery messages are still to come.
+    doubtful: bool,
+}
+
+impl<P> Default for Exchange<P> {
+    fn default() -> Self {
+        Self {
+            owed: VecDeque::new(),
+            status: TransactionStatus::Idle,
+            copy: CopyFlow::None,
+            unsynced: false,
+            skipping: false,
+            doubtful: false,
+        }
+    }
+}
+
+impl<P> Exchange<P> {
+    /// Records a message as sent to the server.
+    #[inline]
+    pub fn sent(&mut self, message: Owed<P>) {
+        match message {
+            // The server reads and ignores a Sync while it waits for COPY data.
+            Owed::Sync if self.copy == CopyFlow::In => return,
+            Owed::Sync => {
+                self.unsynced = false;
+                self.skipping = false;
+            }
+            Owed::CopyEnd => {
+                if self.copy == CopyFlow::In {
+                    self.copy = CopyFlow::None;
+                }
+                if self.owed.is_empty() {
+                    return;
+                }
+            }
+            Owed::Query | Owed::Setup | Owed::FunctionCall => {}
+            _ => self.unsynced = true,
+        }
+        self.owed.push_back(message);
+    }
+
+    /// Judges a message of the server other than ReadyForQuery.
+    ///
+    /// After [`Verdict::Forward`] of an error in the extended protocol, `undo` has been told of
+    /// everything that the server skips.
+    #[inline]
+    pub fn received(&mut self, message: u8, undo: impl FnMut(Undo<P>)) -> Verdict {
+        match message {
+            tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS => {
+                return if matches!(self.owed.front(), Some(Owed::Setup)) {
+                    Verdict::Swallow
+                } else {
+                    Verdict::Forward
+                };
+            }
+            tag::NOTIFICATION_RESPONSE => return Verdict::Forward,
+            tag::ERROR_RESPONSE => return self.failed(undo),
+            _ => {}
+        }
+        let Some(front) = self.owed.front() else {
+            return Verdict::Unexpected;
+        };
+        match (front, message) {
+            (Owed::Setup, _) => Verdict::Swallow,
+            (Owed::Query, tag::COPY_IN_RESPONSE) => self.copy_in(false),
+            (Owed::Execute, tag::COPY_IN_RESPONSE) => self.copy_in(true),
+            (Owed::Query | Owed::Execute, tag::COPY_OUT_RESPONSE) => self.copies(CopyFlow::Out),
+            (Owed::Query | Owed::Execute, tag::COPY_BOTH_RESPONSE) => self.copies(CopyFlow::Both),
+            (Owed::Query, tag::COMMAND_COMPLETE) => self.copies(CopyFlow::None),
+            (Owed::Query | Owed::FunctionCall, _) => Verdict::Forward,
+            (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
+            | (Owed::Close { hidden, .. }, tag::CLOSE_COMPLETE) => {
+                let verdict = if *hidden { Verdict::Swallow } else { Verdict::Forward };
+                self.done(verdict)
+            }
+            (Owed::Bind, tag::BIND_COMPLETE) => self.done(Verdict::Forward),
+            (Owed::DescribeStatement, tag::PARAMETER_DESCRIPTION) => Verdict::Forward,
+            (
+                Owed::DescribeStatement | Owed::DescribePortal,
+                tag::ROW_DESCRIPTION | tag::NO_DATA,
+            ) => self.done(Verdict::Forward),
+            (
+                Owed::Execute,
+                tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED,
+            ) => {
+                self.copy = CopyFlow::None;
+                self.done(Verdict::Forward)
+            }
+            (Owed::Execute, tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE) => Verdict::Forward,
+            _ => Verdict::Unexpected,
+        }
+    }
+
+    /// Judges a ReadyForQuery of the server.
+    #[inline]
+    pub fn ready(&mut self, status: TransactionStatus) -> Verdict {
+        self.status = status;
+        self.copy = CopyFlow::None;
+        match self.owed.front() {
+            Some(Owed::Query | Owed::FunctionCall | Owed::Sync) => self.done(Verdict::Forward),
+            Some(Owed::Setup) => self.done(Verdict::Swallow),
+            // A Sync whose fate was in doubt turns out to have been heard.
+            _ if self.doubtful => Verdict::Forward,
+            _ => Verdict::Unexpected,
+        }
+    }
+
+    /// The reply of ours whose turn has come, if any; to be sent to the client at once.
+    #[inline]
+    pub fn local(&mut self) -> Option<&'static [u8]> {
+        let Some(Owed::Local { reply, .. }) = self.owed.front() else {
+            return None;
+        };
+        let reply = *reply;
+        self.done(Verdict::Forward);
+        Some(reply)
+    }
+
+    /// Whether nothing is owed, no transaction is open, and the connection may serve another.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.owed.is_empty()
+            && self.status == TransactionStatus::Idle
+            && !self.unsynced
+            && !self.skipping
+            && !self.doubtful
+    }
+
+    /// Whether the server owes anything at all.
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// How many ReadyForQuery messages the client waits for.
+    pub fn replies_owed(&self) -> usize {
+        let awaited = |owed: &&Owed<P>| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall);
+        self.owed.iter().filter(awaited).count()
+    }
+
+    /// Whether so much is owed that no more should be sent before some of it has come.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        self.owed.len() >= CROWD
+    }
+
+    /// Whether the front of the queue is a message of ours.
+    pub fn in_setup(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Setup))
+    }
+
+    /// The transaction status of the last ReadyForQuery.
+    pub fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// Whether COPY data flows.
+    pub fn copy(&self) -> CopyFlow {
+        self.copy
+    }
+
+    /// Whether the server discards what the client sends until a Sync.
+    pub fn skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Whether extended-protocol messages were sent without a Sync behind them.
+    pub fn unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Whether the count of replies can no longer be trusted: the connection must not be reused.
+    pub fn doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    fn copies(&mut self, flow: CopyFlow) -> Verdict {
+        self.copy = flow;
+        Verdict::Forward
+    }
+
+    /// Enters COPY IN, where the server ignores each Sync until the client ends its data.
+    fn copy_in(&mut self, extended: bool) -> Verdict {
+        self.copy = CopyFlow::In;
+        let mut at = 1;
+        while let Some(owed) = self.owed.get(at) {
+            match owed {
+                Owed::CopyEnd => {
+                    self.copy = CopyFlow::None;
+                    break;
+                }
+                Owed::Sync if extended => {
+                    self.owed.remove(at);
+                    // Should the COPY fail before the server reads this Sync, it will count.
+                    self.doubtful = true;
+                }
+                _ => at += 1,
+            }
+        }
+        Verdict::Forward
+    }
+
+    fn failed(&mut self, mut undo: impl FnMut(Undo<P>)) -> Verdict {
+        let verdict = match self.owed.front_mut() {
+            None => return Verdict::Unexpected,
+            Some(Owed::Query | Owed::FunctionCall) => {
+                self.copy = CopyFlow::None;
+                return Verdict::Forward;
+            }
+            Some(Owed::Setup) => return Verdict::Swallow,
+            Some(Owed::Fail(report)) => Verdict::Replace(std::mem::take(report)),
+            Some(_) => Verdict::Forward,
+        };
+        self.copy = CopyFlow::None;
+        loop {
+            match self.owed.front() {
+                None => {
+                    self.skipping = true;
+                    break;
+                }
+                Some(Owed::Sync) => break,
+                Some(_) => {}
+            }
+            match self.owed.pop_front() {
+                Some(
+                    Owed::Parse { undo: what, .. }
+                    | Owed::Close { undo: what, .. }
+                    | Owed::Local { undo: what, .. },
+                ) => undo(what),
+                _ => continue,
+            }
+        }
+        verdict
+    }
+
+    fn done(&mut self, verdict: Verdict) -> Verdict {
+        let finished = self.owed.pop_front();
+        // A COPY that ended well has used up the Sync that was in doubt.
+        if matches!(finished, Some(Owed::Execute)) {
+            self.doubtful = false;
+        }
+        while matches!(self.owed.front(), Some(Owed::CopyEnd)) {
+            self.owed.pop_front();
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+use pgherd_wire::backend::{TransactionStatus, tag};
+
+use super::{CopyFlow, Exchange, Owed, Undo, Verdict};
+
+type Talk = Exchange<()>;
+
+fn parse(hidden: bool) -> Owed<()> {
+    Owed::Parse { hidden, undo: Undo::Parsed { on_server: Some(7), by_client: None } }
+}
+
+fn quiet(talk: &mut Talk, message: u8) -> Verdict {
+    talk.received(message, |undo| panic!("nothing is to be taken back, but {undo:?} was"))
+}
+
+#[test]
+fn a_simple_query_ends_at_ready_for_query() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Query);
+    for message in [tag::ROW_DESCRIPTION, tag::DATA_ROW, tag::COMMAND_COMPLETE] {
+        assert_eq!(quiet(&mut talk, message), Verdict::Forward);
+        assert!(!talk.is_over());
+    }
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn an_open_transaction_keeps_the_server() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Query);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    talk.ready(TransactionStatus::InTransaction);
+    assert!(!talk.is_over());
+}
+
+#[test]
+fn our_own_messages_stay_unseen() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Setup);
+    talk.sent(parse(true));
+    talk.sent(Owed::Bind);
+    talk.sent(Owed::Sync);
+    assert_eq!(quiet(&mut talk, tag::PARAMETER_STATUS), Verdict::Swallow);
+    assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Swallow);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Swallow);
+    assert_eq!(quiet(&mut talk, tag::PARSE_COMPLETE), Verdict::Swallow);
+    assert_eq!(quiet(&mut talk, tag::BIND_COMPLETE), Verdict::Forward);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn flush_without_sync_keeps_the_server() {
+    let mut talk = Talk::default();
+    talk.sent(parse(false));
+    assert_eq!(quiet(&mut talk, tag::PARSE_COMPLETE), Verdict::Forward);
+    assert!(!talk.owes());
+    assert!(!talk.is_over());
+    talk.sent(Owed::Sync);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn an_error_takes_back_what_is_skipped_up_to_the_sync() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Bind);
+    talk.sent(parse(true));
+    talk.sent(Owed::Query); // skipped too: the server discards all but Sync
+    talk.sent(Owed::Sync);
+    talk.sent(parse(false));
+    talk.sent(Owed::Sync);
+    let mut undone = 0;
+    assert_eq!(talk.received(tag::ERROR_RESPONSE, |_| undone += 1), Verdict::Forward);
+    assert_eq!(undone, 1);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert_eq!(quiet(&mut talk, tag::PARSE_COMPLETE), Verdict::Forward);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn an_error_before_the_sync_was_sent_skips_what_follows() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Bind);
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Forward);
+    assert!(talk.skipping() && !talk.is_over());
+    talk.sent(Owed::Sync);
+    assert!(!talk.skipping());
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn a_sure_failure_is_worded_by_us() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Fail((*b"ours").into()));
+    talk.sent(Owed::Sync);
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Replace((*b"ours").into()));
+    assert_eq!(talk.ready(TransactionStatus::Failed), Verdict::Forward);
+}
+
+#[test]
+fn local_replies_wait_for_their_turn() {
+    let mut talk = Talk::default();
+    talk.sent(parse(false));
+    talk.sent(Owed::Local { reply: b"x", undo: Undo::Nothing });
+    assert_eq!(talk.local(), None);
+    quiet(&mut talk, tag::PARSE_COMPLETE);
+    assert_eq!(talk.local(), Some(&b"x"[..]));
+    assert_eq!(talk.local(), None);
+}
+
+#[test]
+fn copy_in_by_simple_query() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Query);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    assert_eq!(talk.copy(), CopyFlow::In);
+    talk.sent(Owed::CopyEnd);
+    assert_eq!(talk.copy(), CopyFlow::None);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn a_sync_during_copy_in_is_not_answered() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Execute);
+    talk.sent(Owed::Sync);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    talk.sent(Owed::Sync); // ignored as well
+    talk.sent(Owed::CopyEnd);
+    talk.sent(Owed::Sync);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn a_whole_copy_in_one_pipeline() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Execute);
+    talk.sent(Owed::CopyEnd);
+    talk.sent(Owed::Sync);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    assert_eq!(talk.copy(), CopyFlow::None);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn a_failed_extended_copy_leaves_the_connection_in_doubt() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Execute);
+    talk.sent(Owed::Sync);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    quiet(&mut talk, tag::ERROR_RESPONSE);
+    talk.sent(Owed::CopyEnd);
+    talk.sent(Owed::Sync);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.doubtful() && !talk.is_over());
+}
+
+#[test]
+fn a_late_copy_end_is_forgotten() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Query);
+    quiet(&mut talk, tag::ERROR_RESPONSE);
+    talk.sent(Owed::CopyEnd);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn nobody_asked() {
+    let mut talk = Talk::default();
+    assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Unexpected);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Unexpected);
+    talk.sent(Owed::Bind);
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Unexpected);
+}

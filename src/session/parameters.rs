@@ -1,0 +1,187 @@
+//! The run-time parameters of a session, and what it takes to bring a server to them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+/// How many proven values are remembered for one pool before the memory starts anew.
+const PROVEN_MAX: usize = 4096;
+
+/// Parameters that a session has set to values of its own, by lower-case name.
+///
+/// Two sessions with the same parameters usually share one `Arc<Parameters>`, so that comparing a
+/// client with a server is a pointer comparison on the usual path.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Parameters(BTreeMap<Box<str>, Box<str>>);
+
+impl Parameters {
+    /// Sets `name` to `value`; names are case-insensitive.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(key(name), value.into());
+    }
+
+    /// The value of `name`, if this session has one of its own.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(&*key(name)).map(|value| &**value)
+    }
+
+    /// All names and values in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The statement that turns a server at `self` into one at `wanted`; `None` when they agree.
+    ///
+    /// One `SELECT` of `set_config` calls, so that all of it happens or none: a NULL value resets.
+    /// The text is pure ASCII whatever the values are, because the server may still be set to a
+    /// client encoding whose multi-byte sequences swallow a quote.
+    pub fn transition(&self, wanted: &Self) -> Option<String> {
+        let mut sql = String::new();
+        for (name, value) in &wanted.0 {
+            if self.0.get(name) != Some(value) {
+                push_call(&mut sql, name, Some(value));
+            }
+        }
+        for name in self.0.keys().filter(|name| !wanted.0.contains_key(*name)) {
+            push_call(&mut sql, name, None);
+        }
+        (!sql.is_empty()).then_some(sql)
+    }
+}
+
+fn key(name: &str) -> Box<str> {
+    name.to_ascii_lowercase().into()
+}
+
+fn push_call(sql: &mut String, name: &str, value: Option<&str>) {
+    sql.push_str(if sql.is_empty() { "SELECT " } else { ", " });
+    sql.push_str("pg_catalog.set_config(");
+    push_literal(sql, name);
+    sql.push_str(", ");
+    match value {
+        Some(value) => push_literal(sql, value),
+        None => sql.push_str("NULL"),
+    }
+    sql.push_str(", false)");
+}
+
+/// An escape-string literal: its meaning does not depend on `standard_conforming_strings`.
+fn push_literal(sql: &mut String, text: &str) {
+    sql.push_str("E'");
+    for byte in text.bytes() {
+        match byte {
+            b'\'' => sql.push_str("''"),
+            b'\\' => sql.push_str("\\\\"),
+            0x20..=0x7e => sql.push(char::from(byte)),
+            _ => sql.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    sql.push('\'');
+}
+
+/// Values that a server of this pool has accepted, with the form in which it reports them.
+///
+/// A value that was never tried must be tried before a query runs behind it: were it refused in
+/// the same write, the query would already be on its way under the wrong parameters.
+#[derive(Debug, Default)]
+pub struct Proven(RwLock<HashMap<(Box<str>, Box<str>), Option<Arc<str>>>>);
+
+impl Proven {
+    /// Remembers that `name = value` was accepted, and how the server reports it (`None` when the
+    /// parameter is not a reported one).
+    pub fn learn(&self, name: &str, value: &str, reported: Option<&str>) {
+        let mut known = self.0.write();
+        if known.len() >= PROVEN_MAX {
+            known.clear();
+        }
+        known.insert((key(name), value.into()), reported.map(Arc::from));
+    }
+
+    /// Whether every value in `wanted` that differs from `current` was accepted before.
+    pub fn covers(&self, current: &Parameters, wanted: &Parameters) -> bool {
+        let known = self.0.read();
+        wanted.iter().all(|(name, value)| {
+            current.get(name) == Some(value)
+                || harmless(name, value)
+                || known.contains_key(&(key(name), Box::from(value)))
+        })
+    }
+
+    /// How the server reports `name = value`: outer `None` when it was never tried.
+    pub fn reported(&self, name: &str, value: &str) -> Option<Option<Arc<str>>> {
+        if harmless(name, value) {
+            return Some(Some(value.into()));
+        }
+        self.0.read().get(&(key(name), Box::from(value))).cloned()
+    }
+}
+
+/// Values that every server accepts and reports unchanged.
+fn harmless(name: &str, value: &str) -> bool {
+    match name {
+        "application_name" => value.len() < 64 && value.bytes().all(|b| (0x20..0x7f).contains(&b)),
+        "client_encoding" => value == "UTF8",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Parameters, Proven};
+
+    fn parameters(pairs: &[(&str, &str)]) -> Parameters {
+        let mut set = Parameters::default();
+        for (name, value) in pairs {
+            set.set(name, value);
+        }
+        set
+    }
+
+    #[test]
+    fn equal_sets_need_no_statement() {
+        let set = parameters(&[("TimeZone", "UTC")]);
+        assert_eq!(set.transition(&parameters(&[("timezone", "UTC")])), None);
+    }
+
+    #[test]
+    fn differences_are_set_and_leftovers_reset() {
+        let now = parameters(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        let wanted = parameters(&[("a", "1"), ("b", "x")]);
+        assert_eq!(
+            now.transition(&wanted).as_deref(),
+            Some(
+                "SELECT pg_catalog.set_config(E'b', E'x', false), \
+                 pg_catalog.set_config(E'c', NULL, false)"
+            )
+        );
+    }
+
+    #[test]
+    fn values_cannot_leave_their_literal() {
+        let wanted = parameters(&[("a", "'; DROP TABLE t; \\' -- \u{e9}")]);
+        let sql = Parameters::default().transition(&wanted).expect("differs");
+        assert!(sql.is_ascii());
+        assert_eq!(
+            sql,
+            "SELECT pg_catalog.set_config(E'a', E'''; DROP TABLE t; \\\\'' -- \\xc3\\xa9', false)"
+        );
+    }
+
+    #[test]
+    fn only_tried_values_are_covered() {
+        let proven = Proven::default();
+        let none = Parameters::default();
+        let wanted = parameters(&[("datestyle", "ISO"), ("application_name", "psql")]);
+        assert!(!proven.covers(&none, &wanted));
+        proven.learn("DateStyle", "ISO", Some("ISO, MDY"));
+        assert!(proven.covers(&none, &wanted));
+        assert_eq!(proven.reported("datestyle", "ISO").flatten().as_deref(), Some("ISO, MDY"));
+        assert_eq!(proven.reported("datestyle", "SQL"), None);
+    }
+}
