@@ -8,7 +8,10 @@ pub mod cancel;
 pub mod error;
 pub mod frame;
 pub mod frontend;
+pub mod md5;
+pub mod options;
 mod read;
+pub mod scram;
 pub mod sqlstate;
 pub mod startup;
 
