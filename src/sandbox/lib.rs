@@ -31,7 +31,7 @@ mod port;
 mod process;
 mod server;
 mod template;
-mod tool;
+pub mod tool;
 
 pub use account::Account;
 pub use binaries::{Binaries, Missing};

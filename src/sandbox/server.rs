@@ -256,9 +256,12 @@ impl Server {
         }
     }
 
-    /// Gives a command for one of Postgres' client programs, to this server's unix socket as
-    /// `postgres`.
-    pub(crate) fn client(&self, name: &str) -> Result<Command, Error> {
+    /// Gives a command for one of Postgres' client programs (`psql`, `pgbench`, `pg_dump`), which
+    /// goes to this server's unix socket as `postgres` unless its arguments say otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it is not installed.
+    pub fn client(&self, name: &str) -> Result<Command, Error> {
         client(&self.binaries, name, self.account, &self.home, self.port)
     }
 }

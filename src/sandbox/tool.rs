@@ -12,12 +12,18 @@ use crate::error::Error;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs a program to its end, and gives what it wrote to its standard output.
-pub(crate) async fn run(command: Command) -> Result<String, Error> {
+///
+/// # Errors
+/// [`Error::Tool`] if it fails, [`Error::Slow`] after two minutes.
+pub async fn run(command: Command) -> Result<String, Error> {
     feed(command, "").await
 }
 
-/// Runs a program to its end with a text on its standard input.
-pub(crate) async fn feed(mut command: Command, input: &str) -> Result<String, Error> {
+/// Runs a program to its end with a text on its standard input, else as [`run`].
+///
+/// # Errors
+/// As [`run`].
+pub async fn feed(mut command: Command, input: &str) -> Result<String, Error> {
     let tool = command.get_program().to_string_lossy().into_owned();
     command
         .stdin(Stdio::piped())

@@ -1,1 +1,0 @@
-//! The benchmark: direct, PgBouncer and pgherd in turn, as ratios.

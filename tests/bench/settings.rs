@@ -1,0 +1,98 @@
+use pgherd_sandbox::Certificate;
+
+use crate::target::Door;
+
+/// Writes pgherd's configuration for the benchmark: defaults, but for what PgBouncer is given too.
+pub(crate) fn pgherd(
+    server: u16,
+    pool_size: usize,
+    door: &Door,
+    certificate: Option<&Certificate>,
+) -> String {
+    let method = match door.password {
+        Some(_) => "scram-sha-256",
+        None => "trust",
+    };
+    let mut text = format!(
+        "[listen]\n\
+         addresses = [\"127.0.0.1:{}\"]\n\
+         [auth]\n\
+         method = \"{method}\"\n\
+         [pool]\n\
+         size = {}\n\
+         [log]\n\
+         level = \"warn\"\n\
+         connections = false\n\
+         disconnections = false\n\
+         stats_every = 0\n\
+         [databases.{}]\n\
+         hosts = [\"127.0.0.1:{}\"]\n\
+         [users.{}]\n",
+        door.port, pool_size, door.database, server, door.user,
+    );
+    if let Some(password) = &door.password {
+        text += &format!("password = \"{password}\"\n");
+    }
+    let Some(certificate) = certificate else {
+        return text + &format!("[databases.{}.tls]\nmode = \"disable\"\n", door.database);
+    };
+    text + &format!(
+        "[tls]\n\
+         mode = \"require\"\n\
+         cert = \"{}\"\n\
+         key = \"{}\"\n\
+         [databases.{}.tls]\n\
+         mode = \"require\"\n",
+        certificate.cert.display(),
+        certificate.key.display(),
+        door.database,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pgherd_config::{Config, LoadInput, Method, TlsMode};
+    use pgherd_sandbox::Account;
+
+    use super::*;
+
+    fn load(text: &str, dir: &std::path::Path) -> Config {
+        let file = dir.join("pgherd.toml");
+        fs::write(&file, text).unwrap();
+        let input = LoadInput {
+            file: Some(file),
+            ..LoadInput::default()
+        };
+        let loaded = Config::load(&input).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        // That everyone is trusted is odd anywhere else.
+        let odd = loaded.warnings.iter().find(|it| it.path != "auth.method");
+        assert!(odd.is_none(), "{odd:?}");
+        loaded.config
+    }
+
+    #[test]
+    fn every_setting_is_known_to_pgherd() {
+        let home = pgherd_sandbox::Home::new(Account::Own).unwrap();
+        let mut door = Door {
+            port: 6433,
+            user: "postgres".to_owned(),
+            password: None,
+            database: "bench".to_owned(),
+            tls: "disable",
+        };
+        let plain = load(&pgherd(5432, 7, &door, None), home.path());
+        assert_eq!(plain.pool.size.get(), 7);
+        assert_eq!(plain.auth.method, Method::Trust);
+        assert_eq!(plain.databases["bench"].tls.mode, TlsMode::Disable);
+
+        door.password = Some("crook".to_owned());
+        let certificate = Certificate::make(home.path(), Account::Own).unwrap();
+        let tls = load(&pgherd(5432, 7, &door, Some(&certificate)), home.path());
+        assert_eq!(tls.auth.method, Method::ScramSha256);
+        assert_eq!(tls.tls.mode, TlsMode::Require);
+        assert_eq!(tls.databases["bench"].tls.mode, TlsMode::Require);
+        assert!(tls.users["postgres"].password.is_some());
+    }
+}
