@@ -101,6 +101,7 @@ mod tests {
         ));
         assert_eq!(of("SCRAM-SHA-256$4096:c2FsdA==$short:keys"), None);
         assert_eq!(of(&verifier.replace("4096", "0")), None);
+        assert_eq!(of("SCRAM-SHA-256$4096:c2FsdA==$AAA=:AAA="), None);
     }
 
     #[test]

@@ -123,6 +123,10 @@ fn are_found_one_by_one() {
         ),
         ("[listen]\nunix_dir = \"none\"", "no such directory"),
         (
+            "[listen]\nunix_mode = \"1777\"",
+            "unix_mode: \"1777\" is not allowed",
+        ),
+        (
             "[listen]\nunix_mode = \"999\"",
             "unix_mode: \"999\" is not allowed",
         ),
@@ -272,5 +276,16 @@ fn are_not_what_is_merely_odd() {
             "pgherd.toml:4: users.a.server_user: no password is known for it, so the servers must trust it",
             "configuration: users: nobody has a password, so nobody can log in",
         ]
+    );
+}
+
+#[test]
+fn do_not_follow_from_a_broken_file() {
+    let place = Place::with("include = [\"users.toml\"]\n[auth]\nquery_user = \"app\"\n");
+    place.write("users.toml", "[users.app\npassword = \"p\"\n");
+    let found = place.faults();
+    assert!(
+        found.lines().all(|line| line.starts_with("users.toml:")),
+        "{found}"
     );
 }

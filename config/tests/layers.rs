@@ -207,3 +207,45 @@ fn find_passwords_at_home_unless_others_could() {
     assert!(place.warnings()[0].contains("every user of this machine"));
     only_ours(&file);
 }
+
+#[test]
+fn a_url_has_the_say_over_a_file() {
+    let place = Place::with(FILE).url("postgres://app:mine@h/d");
+    let config = place.config();
+    assert_eq!(
+        config.user("app").unwrap().server_secret(),
+        Some(&Secret::new("mine"))
+    );
+    assert!(config.database("Shop").is_some_and(|it| !it.is_wildcard()));
+}
+
+#[test]
+fn included_files_come_by_name() {
+    let place = Place::with("include = [\"*.d.toml\"]\n");
+    let names: Vec<String> = (0..30)
+        .map(|at| format!("{:02}.d.toml", (at * 7) % 30))
+        .collect();
+    for (at, name) in names.iter().enumerate() {
+        place.write(name, &format!("[databases.d{at}]\nhosts = [\"a\"]\n"));
+    }
+    let files = place.load().unwrap().files;
+    assert_eq!(files.len(), 31);
+    assert!(files[1..].is_sorted());
+}
+
+#[test]
+fn the_user_is_over_the_database() {
+    let place = Place::with(
+        "[admin]\nadmins = [\"boss\"]\nreaders = [\"u\"]\n[databases.d]\nhosts = [\"a\"]\n\
+         pool = { size = 5, reserve = 2 }\n[users.u]\npassword = \"p\"\n\
+         pool = { min = 10, reserve = 1 }\n",
+    );
+    let config = place.config();
+    let (database, user) = (config.database("d").unwrap(), config.user("u").unwrap());
+    let pool = config.effective_pool(&database, Some(&user)).pool;
+    assert_eq!((pool.size.get(), pool.reserve), (5, 1));
+    // The minimum cannot be had in this pool, while it can in others of the user.
+    assert_eq!(pool.min, 5);
+    assert_eq!(config.console_role("boss"), Role::Admin);
+    assert_eq!(config.console_role("u"), Role::Reader);
+}
