@@ -49,7 +49,10 @@ impl Backoff {
         } else {
             self.jitter.clamp(0.0, 1.0)
         };
-        ceiling.mul_f64(1.0 - jitter * rand::rng().random::<f64>())
+        let share = 1.0 - jitter * rand::rng().random::<f64>();
+        // Floating point may round the longest of waits up to more than a `Duration` holds.
+        Duration::try_from_secs_f64(ceiling.as_secs_f64() * share)
+            .map_or(ceiling, |wait| wait.min(ceiling))
     }
 }
 
@@ -135,12 +138,30 @@ mod tests {
                 jitter,
                 healthy_after: Duration::ZERO,
             };
-            // The product is taken in floating point, which may round a long wait up by a little.
+            // The product is taken in floating point, which rounds a long wait a little.
             let slack = Duration::from_micros(10);
-            prop_assert!(backoff.delay(failures) <= Duration::from_nanos(max) + slack);
+            prop_assert!(backoff.delay(failures) <= Duration::from_nanos(max));
             let floor = 1.0 - if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
             prop_assert!(backoff.delay(failures) + slack >= backoff.ceiling(failures).mul_f64(floor));
         }
+    }
+
+    #[test]
+    fn the_longest_wait_is_no_panic() {
+        let backoff = Backoff {
+            min: Duration::MAX,
+            max: Duration::MAX,
+            ..Backoff::default()
+        };
+        assert!(backoff.delay(u32::MAX) >= Duration::MAX / 2);
+        assert_eq!(
+            Backoff {
+                jitter: 0.0,
+                ..backoff
+            }
+            .delay(1),
+            Duration::MAX
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! An actor for tests that does as it is told and writes down what happens to it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 
@@ -17,17 +18,23 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn note(&self, entry: impl Into<String>) {
-        self.inner.0.lock().unwrap().push(entry.into());
+        self.inner.0.lock().push(entry.into());
         self.inner.1.notify_waiters();
     }
 
     pub(crate) fn count(&self, entry: &str) -> usize {
-        self.inner.0.lock().unwrap().iter().filter(|noted| *noted == entry).count()
+        self.inner
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|noted| *noted == entry)
+            .count()
     }
 
     /// All that was noted since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.inner.0.lock().unwrap())
+        std::mem::take(&mut *self.inner.0.lock())
     }
 
     /// Waits until the entry was noted so often.
@@ -42,7 +49,9 @@ impl Journal {
             }
         };
         let limit = Duration::from_secs(100_000);
-        tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| panic!("no {times} x {entry}"));
+        tokio::time::timeout(limit, wait)
+            .await
+            .unwrap_or_else(|_| panic!("no {times} x {entry}"));
     }
 }
 
@@ -85,7 +94,9 @@ impl Probe {
 
     pub(crate) fn spec(&self) -> ChildSpec {
         let probe = self.clone();
-        ChildSpec::permanent(self.name, move |supervisor| linked(supervisor, probe.clone(), ()))
+        ChildSpec::permanent(self.name, move |supervisor| {
+            linked(supervisor, probe.clone(), ())
+        })
     }
 
     pub(crate) fn order(&self, order: Order) {
@@ -111,7 +122,9 @@ impl Drop for Remains {
 }
 
 fn spend(counter: &AtomicU32) -> bool {
-    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+    counter
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+        .is_ok()
 }
 
 impl Actor for Probe {
@@ -141,7 +154,11 @@ impl Actor for Probe {
         _myself: ActorRef<Order>,
         _state: &mut Remains,
     ) -> Result<(), ActorProcessingErr> {
-        if spend(&self.bad_births) { Err("a bad birth".into()) } else { Ok(()) }
+        if spend(&self.bad_births) {
+            Err("a bad birth".into())
+        } else {
+            Ok(())
+        }
     }
 
     async fn handle(

@@ -89,3 +89,43 @@ impl<M: Message> Slot<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Slot, SlotError};
+    use crate::probe::{Journal, Order, Probe};
+    use crate::{SupervisorMessage, SupervisorSpec, run_root};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_outlives_a_restart() {
+        let journal = Journal::default();
+        let probe = Probe::new("a", &journal);
+        assert!(!probe.slot.cast(Order::Note("too early")));
+        let _root = run_root(SupervisorSpec::new("root").child(probe.spec()))
+            .await
+            .unwrap();
+        let first = probe.actor();
+        probe.order(Order::Panic);
+        journal.until("a dropped", 1).await;
+        assert!(!probe.slot.cast(Order::Note("between")));
+        journal.until("a up", 2).await;
+        probe.order(Order::Note("heard"));
+        journal.until("a heard", 1).await;
+        assert_ne!(first, probe.actor());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_tells_why_it_has_no_answer() {
+        let second = Duration::from_secs(1);
+        let slot = Slot::<SupervisorMessage>::new();
+        let call = || slot.call(SupervisorMessage::Tree, second);
+        assert_eq!(call().await.unwrap_err(), SlotError::Absent);
+        let root = run_root(SupervisorSpec::new("root")).await.unwrap();
+        slot.fill(root.actor.clone());
+        assert_eq!(call().await.unwrap().name, "root");
+        root.actor.stop(None);
+        root.join.await.unwrap();
+        assert_eq!(call().await.unwrap_err(), SlotError::Absent);
+    }
+}

@@ -94,3 +94,90 @@ fn words(payload: &(dyn Any + Send)) -> String {
             .unwrap_or_else(|| "something other than words".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{OwnedTask, Panicked, owned_task};
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use std::sync::Arc;
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    /// Holds a task that never ends, and passes on what it hears.
+    struct Owner(UnboundedSender<Result<u32, Panicked>>, Arc<()>);
+
+    impl Actor for Owner {
+        type Msg = Result<u32, Panicked>;
+        type State = OwnedTask;
+        type Arguments = ();
+
+        async fn pre_start(
+            &self,
+            myself: ActorRef<Self::Msg>,
+            (): (),
+        ) -> Result<OwnedTask, ActorProcessingErr> {
+            let held = Arc::clone(&self.1);
+            let endless = async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                0
+            };
+            Ok(owned_task(&myself, endless, |outcome| outcome))
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Self::Msg>,
+            heard: Self::Msg,
+            _: &mut OwnedTask,
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(self.0.send(heard)?)
+        }
+    }
+
+    type Heard = UnboundedReceiver<Result<u32, Panicked>>;
+
+    async fn owner() -> (ActorRef<Result<u32, Panicked>>, Heard, Arc<()>) {
+        let (sender, receiver) = unbounded_channel();
+        let held = Arc::new(());
+        let owner = Owner(sender, Arc::clone(&held));
+        (
+            Actor::spawn(None, owner, ()).await.unwrap().0,
+            receiver,
+            held,
+        )
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_after_all_was_let_go() {
+        let (owner, mut heard, held) = owner().await;
+        let before = Arc::strong_count(&held);
+        let inner = Arc::clone(&held);
+        let _task = owned_task(
+            &owner,
+            async move {
+                let _inner = inner;
+                tokio::task::yield_now().await;
+                panic!("at {}", 7)
+            },
+            |outcome| outcome,
+        );
+        assert_eq!(heard.recv().await, Some(Err(Panicked("at 7".to_owned()))));
+        assert_eq!(Arc::strong_count(&held), before);
+        let _task = owned_task(&owner, async { 5 }, |outcome| outcome);
+        assert_eq!(heard.recv().await, Some(Ok(5)));
+    }
+
+    #[tokio::test]
+    async fn the_task_ends_with_a_killed_owner() {
+        let (owner, mut heard, held) = owner().await;
+        owner.kill();
+        while Arc::strong_count(&held) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            heard.recv().await,
+            None,
+            "the owner is gone and heard nothing"
+        );
+    }
+}

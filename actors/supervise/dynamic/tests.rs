@@ -10,7 +10,9 @@ use crate::{RootExit, RootHandle, SupervisorMessage, SupervisorSpec, run_root};
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn house(dynamic: &Dynamic) -> RootHandle {
-    run_root(SupervisorSpec::new("root").child(dynamic.child(10 * SECOND))).await.unwrap()
+    run_root(SupervisorSpec::new("root").child(dynamic.child(10 * SECOND)))
+        .await
+        .unwrap()
 }
 
 /// Waits until the count is this, which every end brings nearer.
@@ -38,9 +40,18 @@ async fn ten_thousand_come_and_go() {
     until_count(&dynamic, 9_996).await;
     assert_eq!(dynamic.failures(), 3);
     let drained = dynamic.stop_all(SECOND).await.unwrap();
-    assert_eq!(drained, Drained { children: 9_996, killed: 0 });
+    assert_eq!(
+        drained,
+        Drained {
+            children: 9_996,
+            killed: 0
+        }
+    );
     assert_eq!([dynamic.count(), journal.count("s down")], [0, 9_997]);
-    assert_eq!([journal.count("s up"), journal.count("s dropped")], [10_000, 10_000]);
+    assert_eq!(
+        [journal.count("s up"), journal.count("s dropped")],
+        [10_000, 10_000]
+    );
     let refused = dynamic.spawn(probe, ()).await;
     assert!(matches!(refused, Err(DynamicError::Draining)));
     root.actor.stop(None);
@@ -52,14 +63,26 @@ async fn those_that_stay_too_long_are_killed() {
     let (journal, dynamic) = (Journal::default(), Dynamic::new("sessions"));
     let _root = house(&dynamic).await;
     let quick = Probe::new("quick", &journal);
-    let slow = Probe { linger: 100 * SECOND, ..Probe::new("slow", &journal) };
+    let slow = Probe {
+        linger: 100 * SECOND,
+        ..Probe::new("slow", &journal)
+    };
     dynamic.spawn(quick, ()).await.unwrap();
     dynamic.spawn(slow, ()).await.unwrap();
     let begin = Instant::now();
     let drained = dynamic.stop_all(5 * SECOND).await.unwrap();
-    assert_eq!(drained, Drained { children: 2, killed: 1 });
+    assert_eq!(
+        drained,
+        Drained {
+            children: 2,
+            killed: 1
+        }
+    );
     assert_eq!(begin.elapsed().as_secs(), 5);
-    assert_eq!([journal.count("quick down"), journal.count("slow down")], [1, 0]);
+    assert_eq!(
+        [journal.count("quick down"), journal.count("slow down")],
+        [1, 0]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,8 +90,14 @@ async fn a_stopping_tree_lets_them_end_and_drops_each_state_at_once() {
     let (journal, dynamic) = (Journal::default(), Dynamic::new("sessions"));
     let root = house(&dynamic).await;
     let quick = Probe::new("quick", &journal);
-    let slow = Probe { linger: 2 * SECOND, ..Probe::new("slow", &journal) };
-    let stuck = Probe { linger: 100 * SECOND, ..Probe::new("stuck", &journal) };
+    let slow = Probe {
+        linger: 2 * SECOND,
+        ..Probe::new("slow", &journal)
+    };
+    let stuck = Probe {
+        linger: 100 * SECOND,
+        ..Probe::new("stuck", &journal)
+    };
     for probe in [slow, quick, stuck] {
         dynamic.spawn(probe, ()).await.unwrap();
     }
@@ -77,7 +106,13 @@ async fn a_stopping_tree_lets_them_end_and_drops_each_state_at_once() {
     root.actor.stop(None);
     assert_eq!(root.join.await.unwrap(), RootExit::Stopped);
     assert_eq!(begin.elapsed().as_secs(), 10, "the grace");
-    let expected = ["quick down", "quick dropped", "slow down", "slow dropped", "stuck dropped"];
+    let expected = [
+        "quick down",
+        "quick dropped",
+        "slow down",
+        "slow dropped",
+        "stuck dropped",
+    ];
     assert_eq!(journal.take(), expected);
     assert_eq!(dynamic.count(), 0);
 }
@@ -86,12 +121,22 @@ async fn a_stopping_tree_lets_them_end_and_drops_each_state_at_once() {
 async fn a_failed_start_gives_its_place_back() {
     let (journal, dynamic) = (Journal::default(), Dynamic::new("sessions"));
     let probe = Probe::new("s", &journal);
-    assert!(matches!(dynamic.spawn(probe.clone(), ()).await, Err(DynamicError::Absent)));
+    assert!(matches!(
+        dynamic.spawn(probe.clone(), ()).await,
+        Err(DynamicError::Absent)
+    ));
     let _root = house(&dynamic).await;
-    probe.bad_starts.store(1, std::sync::atomic::Ordering::SeqCst);
-    assert!(matches!(dynamic.spawn(probe.clone(), ()).await, Err(DynamicError::Spawn(_))));
+    probe
+        .bad_starts
+        .store(1, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(
+        dynamic.spawn(probe.clone(), ()).await,
+        Err(DynamicError::Spawn(_))
+    ));
     assert_eq!(dynamic.count(), 0);
-    probe.bad_births.store(1, std::sync::atomic::Ordering::SeqCst);
+    probe
+        .bad_births
+        .store(1, std::sync::atomic::Ordering::SeqCst);
     dynamic.spawn(probe, ()).await.unwrap();
     until_count(&dynamic, 0).await;
     assert_eq!(dynamic.failures(), 1);

@@ -30,7 +30,10 @@ impl State {
         let silent = child.pulse.missed >= LOOKS;
         let reason = match (&child.spec.heartbeat, silent) {
             (Some(heartbeat), true) => {
-                format!("gave no sign of life for {:?}", heartbeat.every * LOOKS)
+                format!(
+                    "gave no sign of life for {:?}",
+                    heartbeat.every.saturating_mul(LOOKS)
+                )
             }
             _ => exit.reason().to_owned(),
         };
@@ -134,6 +137,9 @@ impl State {
         tracing::error!(%exhaustion, "restarts do not help");
         self.turn(index, Condition::Waiting);
         self.last_failure = Some(exhaustion.to_string());
+        if self.since.elapsed() >= self.backoff.healthy_after {
+            self.isolations = 0;
+        }
         self.phase = Phase::Clearing(exhaustion);
         self.since = Instant::now();
         let all = (0..self.children.len()).rev().collect();

@@ -37,7 +37,7 @@ pub(super) fn answer(state: &State, reply: RpcReplyPort<TreeNode>) {
         .enumerate()
         .filter_map(parent)
         .collect();
-    let time = reply.get_timeout().map_or(ANSWER, |time| time * 3 / 4);
+    let time = reply.get_timeout().map_or(ANSWER, |time| time / 4 * 3);
     tokio::spawn(async move {
         let mut answers = JoinSet::new();
         for (index, kind, cell) in parents {
