@@ -31,6 +31,9 @@ section! {
     }
 }
 
+/// What `sun_path` of 108 bytes leaves beside `/.s.PGSQL.65535` and a final NUL: unix(7).
+const LONGEST_DIR: usize = 108 - 15 - 1;
+
 impl Check for Listen {
     fn check(&self, reader: &mut Reader<'_>) {
         if self.addresses.is_empty() && self.unix_dir.is_none() {
@@ -58,6 +61,13 @@ impl Check for Listen {
                 },
                 "",
             );
+        }
+        if let Some(dir) = &self.unix_dir
+            && dir.as_os_str().len() > LONGEST_DIR
+        {
+            let why = format!("longer than {LONGEST_DIR} bytes");
+            let file = dir.clone();
+            reader.fault("unix_dir", Problem::File { file, why }, "a shorter path");
         }
         if self.keepalive_interval < Duration::from_secs(1) {
             reader.contradiction(

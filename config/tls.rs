@@ -65,7 +65,8 @@ pub enum Roots {
 /// TLS towards the servers of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
-    /// How far TLS goes; `VerifyFull` if only an authority was given.
+    /// How far TLS goes; `VerifyFull` if only an authority was given, and `VerifyCa` instead of
+    /// `Require` if a file of authorities was.
     pub mode: TlsMode,
     /// The authorities; always present if the mode is `VerifyCa` or `VerifyFull`.
     pub ca: Option<Roots>,
@@ -150,13 +151,15 @@ impl Section for ServerTls {
         let cert = reader.optional("cert");
         let key = reader.optional("key");
         let server_name = reader.optional("server_name");
-        let unsaid = if ca.is_some() {
-            TlsMode::VerifyFull
-        } else {
-            TlsMode::Prefer
+        let mode = match (mode, &ca) {
+            (None, Some(_)) => TlsMode::VerifyFull,
+            (None, None) => TlsMode::Prefer,
+            // As in libpq: an authority that is named is asked, even by a mode that need not.
+            (Some(TlsMode::Require), Some(Roots::File(_))) => TlsMode::VerifyCa,
+            (Some(mode), _) => mode,
         };
         Some(Self {
-            mode: mode.unwrap_or(unsaid),
+            mode,
             ca,
             cert,
             key,
@@ -186,7 +189,12 @@ impl Check for ServerTls {
         check_pair(self.cert.as_deref(), self.key.as_deref(), reader);
         let mode = self.mode.word();
         match &self.ca {
-            Some(Roots::File(file)) => check_pem("ca", file, reader),
+            Some(Roots::File(file)) => {
+                check_pem("ca", file, reader);
+                if self.mode < TlsMode::Require {
+                    reader.warn("mode", "it goes on without TLS, so `ca` protects nothing");
+                }
+            }
             // As in libpq: anyone may have a certificate of a public authority, so it says
             // nothing without the name.
             Some(Roots::System) if self.mode != TlsMode::VerifyFull => {

@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::{PEM, Place};
+use crate::TlsMode;
 
 #[test]
 fn are_all_told_at_once() {
@@ -288,4 +291,57 @@ fn do_not_follow_from_a_broken_file() {
         found.lines().all(|line| line.starts_with("users.toml:")),
         "{found}"
     );
+}
+
+#[test]
+fn of_a_long_socket_path_are_told() {
+    let dir = "d".repeat(120);
+    let place = Place::with(&format!(
+        "[listen]\nunix_dir = \"{dir}\"\n[databases.d]\nhosts = [\"a\"]\n"
+    ));
+    std::fs::create_dir(place.path(&dir)).unwrap();
+    assert!(place.faults().contains("longer than 92 bytes"));
+}
+
+#[test]
+fn tls_is_never_weaker_than_it_seems() {
+    let text = |mode: &str| {
+        format!("[databases.d]\nhosts = [\"a\"]\ntls = {{ mode = \"{mode}\", ca = \"ca\" }}\n")
+    };
+    let place = Place::with(&text("require"));
+    place.write("ca", PEM);
+    assert_eq!(
+        place.config().database("d").unwrap().tls.mode,
+        TlsMode::VerifyCa
+    );
+    let place = Place::with(&text("prefer"));
+    place.write("ca", PEM);
+    assert!(
+        place
+            .warnings()
+            .iter()
+            .any(|it| it.contains("`ca` protects nothing"))
+    );
+}
+
+/// Texts that are nearly configurations.
+fn nearly() -> impl Strategy<Value = String> {
+    let key =
+        "(listen|pool|size|databases|users|a|hosts|tls|mode|timeouts|query|include|parameters)";
+    let value = "([0-9]{1,20}|-1|1e9|true|\"[a-z0-9:/*\\[\\]%,@.]{0,8}\"|\\[\"a\", 1\\]|\\{a = 1\\}|1979-05-27)";
+    let line = format!("(\\[{key}(\\.{key}){{0,3}}\\]|{key}(\\.{key})? = {value}|[ -~]{{0,9}})");
+    let line = proptest::string::string_regex(&line).expect("a regular expression");
+    proptest::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn never_are_panics(text in nearly(), name in "PGHERD_[A-Z_]{0,20}", value in "[ -~]{0,9}") {
+        let place = Place::with(&text).env(&name, &value);
+        if let Err(faults) = place.load() {
+            prop_assert!(faults.iter().count() > 0 && !faults.to_string().is_empty());
+        }
+    }
 }
