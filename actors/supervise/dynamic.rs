@@ -18,6 +18,11 @@ use crate::spec::{ChildSpec, Shutdown, linked};
 use crate::stop::KillOnDrop;
 use crate::tree::{NodeKind, NodeState, TreeNode};
 
+/// No grace is longer, so that deadlines cannot overflow.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+/// How long killed children may take to be gone; only a handler that never yields outlives it.
+const AFTER_KILL: Duration = Duration::from_secs(1);
+
 /// What a [`Dynamic`] supervisor's actor hears; callers use the methods of [`Dynamic`].
 pub enum DynamicMessage {
     /// See [`Dynamic::stop_all`].
@@ -51,6 +56,9 @@ pub enum DynamicError {
     /// It is letting its children go, and takes no more.
     #[error("the supervisor takes no more children")]
     Draining,
+    /// Some child is still there after it was killed: one of its handlers never yields.
+    #[error("a child outlived its kill")]
+    Stuck,
     /// The child did not start.
     #[error("the child did not start")]
     Spawn(#[from] SpawnErr),
@@ -172,7 +180,8 @@ impl Dynamic {
     /// No child is taken from now on, unless the actor is restarted.
     ///
     /// # Errors
-    /// [`DynamicError::Absent`] if it does not run, or does not live to see the end.
+    /// [`DynamicError::Absent`] if it does not run, or does not live to see the end; [`DynamicError::Stuck`] if not
+    /// even killing helped.
     pub async fn stop_all(&self, within: Duration) -> Result<Drained, DynamicError> {
         let present = self
             .shared
@@ -180,12 +189,11 @@ impl Dynamic {
             .load_full()
             .ok_or(DynamicError::Absent)?;
         present.draining.store(true, Ordering::Release);
-        match present
-            .actor
-            .call(|reply| DynamicMessage::StopAll { within, reply }, None)
-            .await
-        {
+        let request = |reply| DynamicMessage::StopAll { within, reply };
+        let limit = within.min(LONGEST) + 2 * AFTER_KILL;
+        match present.actor.call(request, Some(limit)).await {
             Ok(CallResult::Success(drained)) => Ok(drained),
+            Ok(CallResult::Timeout) => Err(DynamicError::Stuck),
             _ => Err(DynamicError::Absent),
         }
     }
@@ -402,14 +410,14 @@ async fn dismiss(supervisor: &ActorCell, grace: Duration) {
             KillOnDrop::new(child)
         })
         .collect();
-    let deadline = Instant::now() + grace;
+    let deadline = Instant::now() + grace.min(LONGEST);
     let children = gather(children, deadline, |_| {}).await;
     if !children.is_empty() {
         tracing::warn!(
             children = children.len(),
             "killing the children that did not stop"
         );
-        let deadline = Instant::now() + Duration::from_secs(1);
+        let deadline = Instant::now() + AFTER_KILL;
         gather(children, deadline, ActorCell::kill).await;
     }
 }

@@ -26,7 +26,6 @@ impl Journal {
         self.inner
             .0
             .lock()
-            .unwrap()
             .iter()
             .filter(|noted| *noted == entry)
             .count()

@@ -50,12 +50,7 @@ impl State {
             reason,
             "child ended"
         );
-        match child.origin {
-            Origin::Listed => {
-                self.turn(index, Condition::Stopped);
-            }
-            Origin::Asked(_) | Origin::Added => self.forget(index),
-        }
+        self.retire(index);
     }
 
     /// A child could not be started.

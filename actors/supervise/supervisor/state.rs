@@ -11,7 +11,7 @@ use super::child::{Child, Condition, Exit, Origin, StartReply, StopReply, Then, 
 use super::{ChildError, Event, SupervisorMessage};
 use crate::backoff::{Backoff, Budget};
 use crate::root::RootExit;
-use crate::spec::{ChildSpec, Exhausted, Exhaustion, Shutdown, Strategy, SupervisorSpec};
+use crate::spec::{ChildSpec, Exhausted, Exhaustion, Restart, Shutdown, Strategy, SupervisorSpec};
 use crate::stop::{part, stop};
 use crate::task::{OwnedTask, owned_task};
 
@@ -291,6 +291,16 @@ impl State {
         }
     }
 
+    /// A child has ended and is not started again.
+    pub(super) fn retire(&mut self, index: usize) {
+        match self.children[index].origin {
+            Origin::Listed => {
+                self.turn(index, Condition::Stopped);
+            }
+            Origin::Asked(_) | Origin::Added => self.forget(index),
+        }
+    }
+
     /// Drops a child from the list, and with it whatever is under way to start it.
     pub(super) fn forget(&mut self, index: usize) {
         if let Origin::Asked(reply) = self.children.remove(index).origin {
@@ -344,6 +354,8 @@ impl State {
             self.children.remove(index);
             // A caller that has gone does not mind.
             let _ = reply.send(Ok(()));
+        } else if self.children[index].spec.restart == Restart::Temporary {
+            self.retire(index);
         }
     }
 

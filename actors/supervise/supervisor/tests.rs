@@ -97,6 +97,22 @@ async fn rest_for_one_waits_for_a_slow_stop() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn temporary_children_do_not_come_back_with_the_rest() {
+    let journal = Journal::default();
+    let [a, b, c] = three(&journal);
+    let children = [a.spec(), b.spec().restart(Restart::Temporary), c.spec()];
+    let spec = children.into_iter().fold(spec(&[]), SupervisorSpec::child);
+    let root = run(spec.strategy(Strategy::RestForOne)).await;
+    a.order(Order::Panic);
+    journal.until("c up", 2).await;
+    assert_eq!([journal.count("b down"), journal.count("b up")], [1, 1]);
+    assert_eq!(
+        tree(&root).await.find("b").unwrap().state,
+        NodeState::Stopped
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_abnormal_end_is_answered() {
     let journal = Journal::default();
     let a = Probe::new("a", &journal);
