@@ -35,4 +35,4 @@ pub async fn accept_tls_direct(stream: Stream, tls: &ClientTls) -> Result<Stream
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

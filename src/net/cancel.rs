@@ -76,4 +76,4 @@ fn hung_up(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -115,3 +115,62 @@ async fn connect_address(address: SocketAddr, options: &SocketOptions) -> io::Re
     options.apply(&SockRef::from(&socket))?;
     Ok(Socket::Tcp(socket.connect(address).await?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ConnectError, connect};
+    use crate::testing::{accept, listener};
+    use crate::{SocketOptions, Target};
+    use socket2::SockRef;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_closed_port_refuses() {
+        let (listener, target) = listener();
+        drop(listener);
+        let error = connect(&target, &SocketOptions::default())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("127.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn a_name_without_address_is_named() {
+        // No resolver can have it: an empty label is no DNS name.
+        let target = Target::Tcp {
+            host: "no..such".to_owned(),
+            port: 5432,
+        };
+        let error = connect(&target, &SocketOptions::default())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, ConnectError::Resolve { host, .. } if host == "no..such"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn options_are_set_at_both_ends() {
+        let (listener, target) = listener();
+        let options = SocketOptions {
+            user_timeout: Some(Duration::from_secs(7)),
+            ..SocketOptions::default()
+        };
+        let near = connect(&target, &options).await.unwrap();
+        let far = accept(&listener).await;
+        let sockets = [near, far].map(|stream| stream.into_plain().unwrap());
+        for socket in &sockets {
+            let socket = SockRef::from(&**socket);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(
+                socket.tcp_keepalive_time().unwrap(),
+                Duration::from_secs(60)
+            );
+        }
+        let near = SockRef::from(&*sockets[0]);
+        assert_eq!(near.tcp_user_timeout().unwrap(), options.user_timeout);
+    }
+}

@@ -17,6 +17,9 @@ mod stream;
 mod target;
 mod tls;
 
+#[cfg(test)]
+mod testing;
+
 pub use accept::{accept_tls, accept_tls_direct};
 pub use buffer::{poll_read_into, poll_write_from};
 pub use cancel::send_cancel;

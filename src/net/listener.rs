@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::{
+    self,
+    fs::{FileTypeExt, MetadataExt, PermissionsExt},
+};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
-use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::options::SocketOptions;
 use crate::socket::Socket;
@@ -36,11 +38,17 @@ pub enum ListenError {
 
 /// A listening socket. A unix socket's file is removed when the listener is dropped.
 ///
-/// Accepting registers nothing: the connection joins the runtime in which [`Accepted::into_stream`] is called.
+/// What it accepts belongs to no runtime yet: the connection joins the one in which [`Accepted::into_stream`] is
+/// called.
 #[derive(Debug)]
 pub struct Listener {
-    socket: AsyncFd<RawSocket>,
-    file: Option<SocketFile>,
+    socket: ListenSocket,
+}
+
+#[derive(Debug)]
+enum ListenSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
 }
 
 impl Listener {
@@ -50,25 +58,15 @@ impl Listener {
     /// # Errors
     /// [`ListenError::Bind`].
     pub fn bind(address: SocketAddr, backlog: u32, reuse_port: bool) -> Result<Self, ListenError> {
-        let open = || {
-            let socket = RawSocket::new(
-                Domain::for_address(address),
-                Type::STREAM,
-                Some(Protocol::TCP),
-            )?;
-            socket.set_reuse_address(true)?;
-            socket.set_reuse_port(reuse_port)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            socket.bind(&address.into())?;
-            listen(socket, backlog)
-        };
-        let socket = open().map_err(|source| ListenError::Bind {
-            address: address.to_string(),
-            source,
-        })?;
-        Ok(Self { socket, file: None })
+        match bind_tcp(address, backlog, reuse_port) {
+            Ok(listener) => Ok(Self {
+                socket: ListenSocket::Tcp(listener),
+            }),
+            Err(source) => Err(ListenError::Bind {
+                address: address.to_string(),
+                source,
+            }),
+        }
     }
 
     /// Listens on `directory/.s.PGSQL.port`, as PostgreSQL does, with the given permissions (such as `0o777`). A
@@ -83,35 +81,34 @@ impl Listener {
         mode: u32,
     ) -> Result<Self, ListenError> {
         let path = directory.join(format!(".s.PGSQL.{port}"));
-        let failed = |source| ListenError::Bind {
-            address: path.display().to_string(),
-            source,
+        let bind = || match is_taken(&path)? {
+            true => Ok(None),
+            false => bind_path(&path, backlog, mode).map(Some),
         };
-        if is_taken(&path).map_err(failed)? {
-            return Err(ListenError::InUse {
-                path: path.display().to_string(),
-            });
+        let address = path.display().to_string();
+        match bind() {
+            Ok(Some((listener, file))) => Ok(Self {
+                socket: ListenSocket::Unix(listener, file),
+            }),
+            Ok(None) => Err(ListenError::InUse { path: address }),
+            Err(source) => Err(ListenError::Bind { address, source }),
         }
-        let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-        let address = SockAddr::unix(&path).map_err(failed)?;
-        socket.bind(&address).map_err(failed)?;
-        let file = SocketFile::of(&path).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failed)?;
-        let socket = listen(socket, backlog).map_err(failed)?;
-        Ok(Self {
-            socket,
-            file: Some(file),
-        })
     }
 
     /// The address listened on, with the port the kernel chose; `None` for a unix socket.
     pub fn local(&self) -> Option<SocketAddr> {
-        self.socket.get_ref().local_addr().ok()?.as_socket()
+        match &self.socket {
+            ListenSocket::Tcp(listener) => listener.local_addr().ok(),
+            ListenSocket::Unix(..) => None,
+        }
     }
 
     /// The path of the socket file; `None` for TCP.
     pub fn path(&self) -> Option<&Path> {
-        self.file.as_ref().map(|file| file.path.as_path())
+        match &self.socket {
+            ListenSocket::Tcp(_) => None,
+            ListenSocket::Unix(_, file) => Some(&file.path),
+        }
     }
 
     /// Waits for the next client. Dropping the future loses nobody.
@@ -121,29 +118,66 @@ impl Listener {
     /// moment before the next try. A client that left meanwhile is passed over in silence.
     pub async fn accept(&self) -> io::Result<Accepted> {
         loop {
-            let mut guard = self.socket.readable().await?;
-            let Ok(outcome) = guard.try_io(|socket| socket.get_ref().accept()) else {
-                continue;
-            };
-            match outcome {
-                Ok((socket, address)) => return Accepted::new(socket, address.as_socket()),
+            match self.accept_one().await {
                 Err(error) if passes(&error) => {}
-                Err(error) => return Err(error),
+                outcome => return outcome,
             }
         }
+    }
+
+    async fn accept_one(&self) -> io::Result<Accepted> {
+        let socket = match &self.socket {
+            ListenSocket::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                AcceptedSocket::Tcp(stream.into_std()?, address)
+            }
+            ListenSocket::Unix(listener, _) => {
+                AcceptedSocket::Unix(listener.accept().await?.0.into_std()?)
+            }
+        };
+        Ok(Accepted { socket })
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.get_ref().as_fd()
+        match &self.socket {
+            ListenSocket::Tcp(listener) => listener.as_fd(),
+            ListenSocket::Unix(listener, _) => listener.as_fd(),
+        }
     }
 }
 
-fn listen(socket: RawSocket, backlog: u32) -> io::Result<AsyncFd<RawSocket>> {
+fn bind_tcp(address: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() {
+        // So that 0.0.0.0 and [::] can be listened on side by side.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    TcpListener::from_std(listen(socket, backlog)?.into())
+}
+
+fn bind_path(path: &Path, backlog: u32, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::of(path)?;
+    // Before it listens: nobody comes in under other permissions than these.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    let listener = UnixListener::from_std(listen(socket, backlog)?.into())?;
+    Ok((listener, file))
+}
+
+fn listen(socket: RawSocket, backlog: u32) -> io::Result<RawSocket> {
     socket.set_nonblocking(true)?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    AsyncFd::new(socket)
+    Ok(socket)
 }
 
 /// Linux reports the network errors of a connection that is being accepted as errors of `accept` (accept(2)).
@@ -217,19 +251,22 @@ impl Drop for SocketFile {
 /// A client that is connected and not yet registered with any runtime.
 #[derive(Debug)]
 pub struct Accepted {
-    socket: RawSocket,
-    address: Option<SocketAddr>,
+    socket: AcceptedSocket,
+}
+
+#[derive(Debug)]
+enum AcceptedSocket {
+    Tcp(net::TcpStream, SocketAddr),
+    Unix(unix::net::UnixStream),
 }
 
 impl Accepted {
-    fn new(socket: RawSocket, address: Option<SocketAddr>) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket, address })
-    }
-
     /// The client's TCP address; `None` if it came by a unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        match &self.socket {
+            AcceptedSocket::Tcp(_, address) => Some(*address),
+            AcceptedSocket::Unix(_) => None,
+        }
     }
 
     /// Sets the options and registers the connection with the current runtime.
@@ -237,15 +274,15 @@ impl Accepted {
     /// # Errors
     /// What the system says; the client may be gone already.
     pub fn into_stream(self, options: &SocketOptions) -> io::Result<Stream> {
-        let socket = if self.address.is_some() {
-            options.apply(&SockRef::from(&self.socket))?;
-            Socket::Tcp(TcpStream::from_std(self.socket.into())?)
-        } else {
-            Socket::Unix(UnixStream::from_std(self.socket.into())?)
-        };
-        Ok(Stream::plain(socket))
+        Ok(Stream::plain(match self.socket {
+            AcceptedSocket::Tcp(socket, _) => {
+                options.apply(&SockRef::from(&socket))?;
+                Socket::Tcp(TcpStream::from_std(socket)?)
+            }
+            AcceptedSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+        }))
     }
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -111,4 +111,4 @@ fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

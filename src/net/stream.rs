@@ -1,5 +1,7 @@
 //! One connection, whatever carries it: TCP or a unix socket, plain or under TLS.
 
+mod home;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -312,4 +314,4 @@ impl fmt::Debug for Stream {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -46,6 +46,11 @@ impl Channel {
         &self.socket
     }
 
+    /// Goes on over the same connection, registered elsewhere.
+    pub(crate) fn carry_on(&mut self, socket: Arc<Socket>) {
+        self.socket = socket;
+    }
+
     pub(crate) fn rehome(
         mut self: Box<Self>,
         rehome: impl FnOnce(Arc<Socket>) -> io::Result<Arc<Socket>>,
