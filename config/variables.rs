@@ -8,6 +8,9 @@ use crate::fault::{Findings, Origin, Problem};
 
 const PREFIX: &str = "PGHERD_";
 
+/// No setting lies deeper; the tree is walked by recursion.
+const DEEPEST: usize = 8;
+
 /// Names the configuration file, and so is no setting of it.
 pub(crate) const FILE: &str = "PGHERD_CONFIG";
 
@@ -19,7 +22,7 @@ pub(crate) fn lay(env: &BTreeMap<String, String>, draft: &mut Table, findings: &
         };
         let origin = Origin::Variable(Arc::from(name.as_str()));
         let segments: Vec<&str> = rest.split("__").collect();
-        if segments.iter().any(|segment| segment.is_empty()) {
+        if segments.len() > DEEPEST || segments.iter().any(|segment| segment.is_empty()) {
             let problem = Problem::Unknown { near: None };
             findings.fault(&origin, "", problem, "PGHERD_SECTION__KEY");
             continue;
