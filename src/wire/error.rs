@@ -147,13 +147,13 @@ impl ErrorReport {
     /// missing severity is ERROR, bytes that are not UTF-8 are replaced.
     pub fn parse(body: &[u8]) -> Self {
         let mut report = Self::error(INTERNAL_ERROR, String::new());
-        let (mut severity, mut code, mut message) = (None, None, None);
+        let (mut severity, mut localised, mut code, mut message) = (None, None, None, None);
         for (kind, value) in fields(body) {
             let text = || String::from_utf8_lossy(cut(value)).into_owned();
             match kind {
                 // The localised severity counts only where the plain one is missing.
-                b'V' => severity = Severity::from_bytes(value).or(severity),
-                b'S' => severity = severity.or_else(|| Severity::from_bytes(value)),
+                b'V' => severity = severity.or_else(|| Severity::from_bytes(value)),
+                b'S' => localised = localised.or_else(|| Severity::from_bytes(value)),
                 b'C' => code = code.or_else(|| SqlState::from_bytes(value)),
                 b'M' => message = message.or_else(|| Some(text())),
                 b'D' => report.detail = report.detail.take().or_else(|| Some(text())),
@@ -167,7 +167,7 @@ impl ErrorReport {
                 }
             }
         }
-        report.severity = severity.unwrap_or(Severity::Error);
+        report.severity = severity.or(localised).unwrap_or(Severity::Error);
         report.code = code.unwrap_or(INTERNAL_ERROR);
         report.message = message.unwrap_or_else(|| "the server gave no message".into());
         report

@@ -100,10 +100,12 @@ impl Start {
     /// # Errors
     /// The message is longer than the protocol allows; `out` is as it was before it.
     pub fn finish(self, out: &mut BytesMut) -> Result<(), TooLong> {
+        self.finish_within(out, MAX_MESSAGE)
+    }
+
+    fn finish_within(self, out: &mut BytesMut, limit: u32) -> Result<(), TooLong> {
         let size = out.len().saturating_sub(self.length_at);
-        let length = u32::try_from(size)
-            .ok()
-            .filter(|length| *length <= MAX_MESSAGE);
+        let length = u32::try_from(size).ok().filter(|length| *length <= limit);
         let place = out.get_mut(self.length_at..self.length_at + 4);
         let (Some(length), Some(place)) = (length, place) else {
             out.truncate(self.start);

@@ -91,6 +91,10 @@ impl<'a> Parse<'a> {
     ///
     /// # Errors
     /// A string without end, or more or fewer types than counted.
+    #[expect(
+        clippy::self_named_constructors,
+        reason = "the message is called Parse"
+    )]
     pub fn parse(body: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(body);
         let name = reader.string()?;

@@ -32,11 +32,17 @@ fn frame_of(length: u32) -> Vec<u8> {
 #[test]
 fn a_message_that_is_too_long_leaves_nothing_behind() {
     let mut out = BytesMut::from(&b"before"[..]);
-    let start = begin(&mut out, b'Q');
-    // Pages of zeros that are never touched cost no memory.
-    out.resize(MAX_MESSAGE as usize + 11, 0);
-    assert!(start.finish(&mut out).is_err());
-    assert_eq!(out, b"before"[..]);
+    for (body, room) in [(7, false), (6, true)] {
+        let start = begin(&mut out, b'Q');
+        out.extend_from_slice(&[0; 9][..body]);
+        assert_eq!(start.finish_within(&mut out, 10).is_ok(), room);
+        assert_eq!(out.len(), if room { 6 + HEADER_LEN + body } else { 6 });
+    }
+    assert!(fits(MAX_MESSAGE as usize - 4).is_ok());
+    assert_eq!(
+        fits(MAX_MESSAGE as usize - 3),
+        Err(TooLong(MAX_MESSAGE as usize - 3))
+    );
 }
 
 #[test]
