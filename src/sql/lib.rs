@@ -1,1 +1,13 @@
 //! What a statement is: its effect on the session and the transaction.
+//!
+//! [`effects`] is for every statement: one pass, nothing allocated. [`parse`] asks PostgreSQL's own grammar
+//! and is for rare paths and tests. [`Cache`] keeps what was learnt about a text.
+
+mod effect;
+mod lexer;
+mod word;
+
+pub use effect::{
+    Action, CopyEffect, Effects, Pin, PinSet, Setting, TransactionEffect, UnpinSet, effects,
+};
+pub use lexer::{Encoding, LexError, LexOptions, Lexer, Statements, Token, TokenKind};

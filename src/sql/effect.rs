@@ -1,0 +1,90 @@
+//! What a text does to the session and the transaction, told before it runs.
+//!
+//! A pin too many costs speed, a pin too few gives a wrong answer, so what cannot be told pins. What no reading
+//! of the text can show does **not** pin: what a called function or procedure (`CALL`, user functions, triggers)
+//! does inside, `currval`/`lastval`, and a user's own function that is named like none of ours. Such state
+//! has to be found on the server (ParameterStatus, a check, or a reset before reuse).
+//!
+//! Errs towards a pin: names of trigger functions used as columns or in bodies that do not run now
+//! (`PREPARE x AS SELECT set_config(…)`, `BEGIN ATOMIC`); `RESET x`; `set_config` with a third argument other
+//! than the literal `true`; words of a `DO` block's text wherever they stand (`UPDATE … SET` too); `EXECUTE` in it;
+//! `pg_temp` anywhere as a name; everything in `U&"…"`.
+
+mod opaque;
+mod pin;
+mod scan;
+mod setting;
+
+pub use pin::{Pin, PinSet, UnpinSet};
+pub use setting::{Action, Setting};
+
+use crate::lexer::LexOptions;
+
+/// What the statements of a text do to the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransactionEffect {
+    /// Nothing.
+    #[default]
+    None,
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `COMMIT`, `END`.
+    Commit,
+    /// `COMMIT AND CHAIN`: the next transaction begins at once.
+    CommitChain,
+    /// `ROLLBACK`, `ABORT`.
+    Rollback,
+    /// `ROLLBACK AND CHAIN`.
+    RollbackChain,
+    /// `SAVEPOINT`.
+    Savepoint,
+    /// `RELEASE`.
+    Release,
+    /// `ROLLBACK TO`.
+    RollbackTo,
+    /// `PREPARE TRANSACTION`: ends it here, to be ended by name anywhere.
+    Prepare,
+    /// More than one of these, or a text that cannot be followed.
+    Mixed,
+}
+
+/// Whether a text starts a COPY with the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CopyEffect {
+    /// No.
+    #[default]
+    None,
+    /// `COPY … FROM STDIN`: the client sends.
+    In,
+    /// `COPY … TO STDOUT`: the server sends.
+    Out,
+    /// Several, or a text that cannot be followed.
+    Unknown,
+}
+
+/// What a whole text does, one statement or many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effects<'a> {
+    /// How many statements; 0 is an empty query. Counts up to the error in a text that cannot be followed.
+    pub statements: u32,
+    /// What it does to the transaction. One of several statements may do it (`BEGIN; SELECT 1` is `Begin`).
+    pub transaction: TransactionEffect,
+    /// Why the session belongs to its server after this text has succeeded.
+    pub pins: PinSet,
+    /// Which reasons are over after this text has succeeded. To be taken away before `pins` are added: the
+    /// order inside the text is not kept, so that `lock; unlock all` stays pinned.
+    pub unpins: UnpinSet,
+    /// Whether it copies with the client.
+    pub copy: CopyEffect,
+    /// Whether it uses a statement made by SQL `PREPARE` (`EXECUTE x`, `EXPLAIN EXECUTE x`, `CREATE TABLE … AS
+    /// EXECUTE x`). Not a pin: it leaves nothing behind, but must run where the statement is. Errs towards true.
+    pub executes: bool,
+    /// The parameter, if this is one `SET`, `RESET` or `SHOW` of one parameter and nothing else.
+    pub sets: Option<Setting<'a>>,
+}
+
+/// Reads `text` once. A text that cannot be followed (the server will refuse it, or its encoding hides it)
+/// pins with [`Pin::Unknown`].
+pub fn effects(text: &[u8], options: LexOptions) -> Effects<'_> {
+    scan::Scan::new(text, options).run()
+}

@@ -1,0 +1,365 @@
+use super::setting::change;
+use super::{CopyEffect, Effects, Pin, PinSet, TransactionEffect, opaque};
+use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token, TokenKind};
+use crate::word::{Word, word};
+
+/// How far a look ahead into the arguments of `set_config` goes, so that nested calls stay linear.
+const LOOK_AHEAD: usize = 64;
+
+/// One pass over a text.
+pub(super) struct Scan<'a> {
+    text: &'a [u8],
+    lexer: Lexer<'a>,
+    effects: Effects<'a>,
+    /// A `BEGIN ATOMIC` body was seen. Where it ends is a guess, so anything behind it pins.
+    atomic: bool,
+}
+
+/// What is remembered inside of a statement.
+struct Statement {
+    first: Word,
+    depth: Depth,
+    /// The word before, and the one before that; `Other` for what is no word.
+    before: [Word; 2],
+    temporary: bool,
+    on_commit_drop: bool,
+    copies: bool,
+    language: bool,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(text: &'a [u8], options: LexOptions) -> Self {
+        Self {
+            text,
+            lexer: Lexer::new(text, options),
+            effects: Effects::default(),
+            atomic: false,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Effects<'a> {
+        if self.all().is_err() {
+            self.pin(Pin::Unknown);
+            self.effects.transaction = TransactionEffect::Mixed;
+            self.effects.copy = CopyEffect::Unknown;
+            self.effects.sets = None;
+            self.effects.unpins = PinSet::EMPTY;
+        }
+        if self.effects.statements != 1 {
+            self.effects.sets = None;
+        }
+        self.effects
+    }
+
+    fn all(&mut self) -> Result<(), LexError> {
+        while let Some(token) = self.lexer.token()? {
+            if !token.is(b';') {
+                self.statement(token)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pin(&mut self, pin: Pin) {
+        self.effects.pins.insert(pin);
+    }
+
+    fn statement(&mut self, first: Token<'a>) -> Result<(), LexError> {
+        self.effects.statements = self.effects.statements.saturating_add(1);
+        if self.atomic {
+            self.pin(Pin::Unknown);
+        }
+        let head = match first.kind {
+            TokenKind::Word => word(first.text),
+            _ => Word::Other,
+        };
+        self.head(head)?;
+        let mut state = Statement {
+            first: head,
+            depth: Depth::default(),
+            before: [Word::Other; 2],
+            temporary: false,
+            on_commit_drop: false,
+            copies: false,
+            language: false,
+        };
+        let mut token = first;
+        loop {
+            if state.depth.step(&token) {
+                break;
+            }
+            self.visit(&mut state, &token);
+            let Some(next) = self.lexer.token()? else {
+                break;
+            };
+            token = next;
+        }
+        self.close(&state);
+        Ok(())
+    }
+
+    fn close(&mut self, state: &Statement) {
+        if state.depth.parens > 0 || state.depth.atomic > 0 {
+            self.pin(Pin::Unknown);
+        }
+        if state.temporary && !state.on_commit_drop {
+            self.pin(Pin::TempTable);
+        }
+    }
+
+    #[inline]
+    fn visit(&mut self, state: &mut Statement, token: &Token<'a>) {
+        let here = match token.kind {
+            TokenKind::Word => word(token.text),
+            TokenKind::QuotedWord => {
+                self.name(word(&token.text[1..token.text.len() - 1]));
+                Word::Other
+            }
+            TokenKind::UnicodeWord => {
+                self.pin(Pin::Unknown);
+                Word::Other
+            }
+            _ => Word::Other,
+        };
+        self.atomic |= state.depth.atomic > 0;
+        if here != Word::Other {
+            self.word(state, here);
+            self.name(here);
+        }
+        if state.first == Word::Do {
+            self.block(state, token);
+        }
+        state.before = [here, state.before[0]];
+    }
+
+    /// Words that mean something by their place.
+    fn word(&mut self, state: &mut Statement, here: Word) {
+        let outside = state.depth.parens == 0;
+        let [before, earlier] = state.before;
+        match (here, before) {
+            (Word::Temp, Word::Create | Word::Replace | Word::Global | Word::Local) => {
+                state.temporary = true;
+            }
+            // `INSERT INTO temp` is a table of that name.
+            (Word::Temp, Word::Into) if !matches!(earlier, Word::Insert | Word::Merge) => {
+                state.temporary = true;
+            }
+            (Word::Drop, Word::Commit) if outside && earlier == Word::On => {
+                state.on_commit_drop = true;
+            }
+            (Word::Hold, Word::With) if matches!(state.first, Word::Declare | Word::Explain) => {
+                self.pin(Pin::HoldCursor);
+            }
+            (Word::Stdin, Word::From | Word::To) if outside && state.first == Word::CopyWord => {
+                self.copy(state, before);
+            }
+            (Word::Execute, _) if matches!(state.first, Word::Explain | Word::Create) => {
+                self.effects.executes = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn copy(&mut self, state: &mut Statement, direction: Word) {
+        if state.copies {
+            return;
+        }
+        state.copies = true;
+        self.effects.copy = match (self.effects.copy, direction) {
+            (CopyEffect::None, Word::From) => CopyEffect::In,
+            (CopyEffect::None, _) => CopyEffect::Out,
+            _ => CopyEffect::Unknown,
+        };
+    }
+
+    /// Names that pin wherever they stand.
+    fn name(&mut self, name: Word) {
+        match name {
+            Word::SetConfig if !self.local_config() => self.pin(Pin::SetConfig),
+            Word::Setseed => self.pin(Pin::Setseed),
+            Word::AdvisoryLock => self.pin(Pin::AdvisoryLock),
+            Word::PgTemp => self.pin(Pin::TempTable),
+            Word::Bound => self.pin(Pin::Unknown),
+            _ => {}
+        }
+    }
+
+    /// Whether the call that begins here has exactly three arguments, the last the literal `true`.
+    fn local_config(&self) -> bool {
+        if self.effects.pins.contains(Pin::SetConfig) {
+            return false;
+        }
+        let mut ahead = self.lexer;
+        let (mut depth, mut commas, mut tokens, mut literal) = (0usize, 0, 0, false);
+        for _ in 0..LOOK_AHEAD {
+            let Ok(Some(token)) = ahead.token() else {
+                return false;
+            };
+            match token.kind {
+                TokenKind::Punct(b')' | b']') if depth <= 1 => {
+                    return commas == 2 && tokens == 1 && literal;
+                }
+                TokenKind::Punct(b')' | b']') => depth -= 1,
+                TokenKind::Punct(b'(' | b'[') => depth += 1,
+                TokenKind::Punct(b',') if depth == 1 => {
+                    commas += 1;
+                    tokens = 0;
+                    continue;
+                }
+                _ if depth == 0 => return false,
+                _ => {}
+            }
+            tokens += 1;
+            literal = token.is_word(b"true")
+                || token.kind == TokenKind::String && matches!(token.text, b"'true'" | b"'t'");
+        }
+        false
+    }
+
+    fn block(&mut self, state: &mut Statement, token: &Token<'a>) {
+        if token.is_string() && !state.language {
+            self.effects.pins = self.effects.pins.union(opaque::opaque(token));
+        }
+        // Other languages can say anything without naming it.
+        if state.language && !token.is_word(b"plpgsql") && token.text != b"'plpgsql'" {
+            self.pin(Pin::Unknown);
+        }
+        state.language = token.is_word(b"language");
+    }
+
+    /// What the first word of a statement says, with what follows it.
+    fn head(&mut self, first: Word) -> Result<(), LexError> {
+        match first {
+            Word::Select => self.unlock()?,
+            Word::Begin
+            | Word::Start
+            | Word::Commit
+            | Word::End
+            | Word::Rollback
+            | Word::Abort
+            | Word::Savepoint
+            | Word::Release => self.transaction(first)?,
+            Word::Set | Word::Reset | Word::Show => {
+                let change = change(first, self.text, self.lexer)?;
+                self.effects.pins = self.effects.pins.union(change.pins);
+                self.effects.unpins = self.effects.unpins.union(change.unpins);
+                self.effects.sets = change.setting;
+            }
+            Word::Prepare => self.prepare()?,
+            Word::Deallocate => self.all_or_pin(Pin::Prepare)?,
+            Word::Discard => self.discard()?,
+            Word::Close => self.close_cursor()?,
+            Word::Unlisten => {
+                if self.lexer.peek_token()?.is_some_and(|t| t.text == b"*") {
+                    self.effects.unpins.insert(Pin::Listen);
+                }
+            }
+            Word::Listen => self.pin(Pin::Listen),
+            Word::Load => self.pin(Pin::Load),
+            Word::Execute => self.effects.executes = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn transaction(&mut self, first: Word) -> Result<(), LexError> {
+        let mut rest = self.lexer;
+        let mut next = rest.token()?;
+        let is = |token: Option<Token<'_>>, word: &[u8]| token.is_some_and(|t| t.is_word(word));
+        // `COMMIT PREPARED` and `ROLLBACK PREPARED` end the transaction of somebody else.
+        if matches!(first, Word::Commit | Word::Rollback) && is(next, b"prepared") {
+            return Ok(());
+        }
+        if is(next, b"work") || is(next, b"transaction") {
+            next = rest.token()?;
+        }
+        let chain = is(next, b"and") && is(rest.token()?, b"chain");
+        let effect = match first {
+            Word::Begin | Word::Start => TransactionEffect::Begin,
+            Word::Commit | Word::End if chain => TransactionEffect::CommitChain,
+            Word::Commit | Word::End => TransactionEffect::Commit,
+            Word::Savepoint => TransactionEffect::Savepoint,
+            Word::Release => TransactionEffect::Release,
+            _ if is(next, b"to") => TransactionEffect::RollbackTo,
+            _ if chain => TransactionEffect::RollbackChain,
+            _ => TransactionEffect::Rollback,
+        };
+        self.transacts(effect);
+        Ok(())
+    }
+
+    fn transacts(&mut self, effect: TransactionEffect) {
+        self.effects.transaction = match self.effects.transaction {
+            TransactionEffect::None => effect,
+            _ => TransactionEffect::Mixed,
+        };
+    }
+
+    fn prepare(&mut self) -> Result<(), LexError> {
+        let mut rest = self.lexer;
+        let transaction = rest.token()?.is_some_and(|t| t.is_word(b"transaction"));
+        // `PREPARE transaction AS …` is a statement of that name.
+        if transaction && rest.token()?.is_some_and(|t| t.is_string()) {
+            self.transacts(TransactionEffect::Prepare);
+        } else {
+            self.pin(Pin::Prepare);
+        }
+        Ok(())
+    }
+
+    fn all_or_pin(&mut self, pin: Pin) -> Result<(), LexError> {
+        let mut rest = self.lexer;
+        let mut next = rest.token()?;
+        if next.is_some_and(|t| t.is_word(b"prepare")) {
+            // `DEALLOCATE prepare` alone is a statement of that name.
+            next = rest.token()?;
+        }
+        if next.is_some_and(|t| t.is_word(b"all")) {
+            self.effects.unpins.insert(pin);
+        } else {
+            self.pin(pin);
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self) -> Result<(), LexError> {
+        match self.lexer.peek_token()? {
+            Some(what) if what.is_word(b"all") => {
+                self.effects.unpins = self.effects.unpins.union(PinSet::DISCARD_ALL);
+            }
+            Some(what) if what.is_word(b"temp") || what.is_word(b"temporary") => {
+                self.effects.unpins.insert(Pin::TempTable);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn close_cursor(&mut self) -> Result<(), LexError> {
+        if self.lexer.peek_token()?.is_some_and(|t| t.is_word(b"all")) {
+            self.effects.unpins.insert(Pin::HoldCursor);
+        }
+        Ok(())
+    }
+
+    /// Exactly `SELECT pg_advisory_unlock_all()`: with anything more it might not be called.
+    fn unlock(&mut self) -> Result<(), LexError> {
+        let mut rest = self.lexer;
+        let mut next = rest.token()?;
+        if next.is_some_and(|t| t.is_word(b"pg_catalog")) {
+            if !rest.token()?.is_some_and(|t| t.is(b'.')) {
+                return Ok(());
+            }
+            next = rest.token()?;
+        }
+        if !next.is_some_and(|t| t.is_word(b"pg_advisory_unlock_all")) {
+            return Ok(());
+        }
+        let open = rest.token()?.is_some_and(|t| t.is(b'('));
+        let shut = rest.token()?.is_some_and(|t| t.is(b')'));
+        if open && shut && rest.token()?.is_none_or(|t| t.is(b';')) {
+            self.effects.unpins.insert(Pin::AdvisoryLock);
+        }
+        Ok(())
+    }
+}
