@@ -32,6 +32,6 @@ pub use peer::Peer;
 pub use stream::Stream;
 pub use target::Target;
 pub use tls::{
-    ClientTls, Identity, PeerCertificate, Roots, ServerTls, ServerTlsOptions, SslMode, TlsError,
-    TlsInfo, TlsSetupError,
+    ClientTls, Identity, NoSuchMode, PeerCertificate, Roots, ServerTls, ServerTlsOptions, SslMode,
+    TlsError, TlsInfo, TlsSetupError,
 };

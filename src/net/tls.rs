@@ -16,7 +16,7 @@ pub use client::ClientTls;
 pub use error::{TlsError, TlsSetupError};
 pub use identity::{Identity, Roots};
 pub use info::TlsInfo;
-pub use mode::SslMode;
+pub use mode::{NoSuchMode, SslMode};
 pub use server::{ServerTls, ServerTlsOptions};
 
 use std::sync::Arc;

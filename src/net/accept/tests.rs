@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use rustls::crypto::ring;
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{accept_tls, accept_tls_direct};
@@ -110,6 +112,31 @@ fn nameless(stream: Stream) -> Box<Channel> {
     let name = "localhost".try_into().unwrap();
     let connection = Connection::Client(ClientConnection::new(Arc::new(config), name).unwrap());
     Box::new(Channel::new(stream.into_plain().unwrap(), connection, None))
+}
+
+#[tokio::test]
+async fn a_direct_server_must_name_the_protocol_too() {
+    let own = Authority::new().issue("server", &[]);
+    let tls = ClientTls::new(SslMode::Require, own, None).unwrap();
+    let mut config = ServerConfig::clone(&tls.config().unwrap());
+    config.alpn_protocols.clear();
+    let (listener, target) = listener();
+    let direct = server_tls(SslMode::Require, |options| options.direct = true);
+    let options = SocketOptions::default();
+    let (near, far) = tokio::join!(connect_tls(&target, &options, &direct), async {
+        let socket = accept(&listener).await.into_plain().unwrap();
+        let connection = Connection::Server(ServerConnection::new(Arc::new(config)).unwrap());
+        Channel::new(socket, connection, None).handshake().await
+    });
+    far.unwrap();
+    let alpn = matches!(
+        near,
+        Err(ConnectError::Tls {
+            source: TlsError::Alpn,
+            ..
+        })
+    );
+    assert!(alpn, "{near:?}");
 }
 
 #[tokio::test]

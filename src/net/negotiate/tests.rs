@@ -73,15 +73,12 @@ async fn served(tls: &ServerTls, identity: Identity) -> Result<Stream, ConnectEr
         accept_tls(stream, &client_tls).await
     };
     let (near, far) = tokio::join!(connect_tls(&target, &options, tls), server);
-    if near.is_ok() {
-        let (mut near, mut far) = (near.unwrap(), far.unwrap());
-        near.write_all(b"ping").await.unwrap();
-        let mut got = [0; 4];
-        far.read_exact(&mut got).await.unwrap();
-        assert_eq!(&got, b"ping");
-        return Ok(near);
-    }
-    near
+    let (mut near, mut far) = (near?, far.unwrap());
+    near.write_all(b"ping").await.unwrap();
+    let mut got = [0; 4];
+    far.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"ping");
+    Ok(near)
 }
 
 #[tokio::test]
