@@ -133,7 +133,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
 
     /// Takes a place, and a permit of each quota, for a connection to be opened. A quota that is used up is relieved,
     /// if possible, by closing the longest idle connection of a sibling pool above its minimum. A pool refused by a
-    /// quota gets a hint when a permit is freed.
+    /// quota gets a hint when a permit is freed or a sibling can spare a connection.
     ///
     /// # Errors
     /// The limit that forbids it.
@@ -280,6 +280,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     pub fn resize(&self, limits: Limits) {
         self.with(|state, fx| {
             state.limits = limits;
+            fx.spare = true;
             fx.hint = true;
         });
     }
@@ -343,6 +344,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             let mut state = self.state.lock();
             let result = act(&mut state, &mut fx);
             state.check();
+            fx.spare = fx.spare && spare_slot(&state).is_some();
             fx.quiet = state.watched > 0 && state.leased() == 0;
             result
         };
@@ -356,6 +358,9 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         drop(fx.closed);
         if fx.freed > 0 {
             self.quotas.iter().for_each(|quota| quota.release(fx.freed));
+        }
+        if fx.spare {
+            self.quotas.iter().for_each(|quota| quota.offer());
         }
         if fx.quiet {
             self.quiet.notify_waiters();

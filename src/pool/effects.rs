@@ -12,6 +12,8 @@ pub(crate) struct Effects<C> {
     pub(crate) closed: Vec<C>,
     /// Permits to give back to each quota.
     pub(crate) freed: usize,
+    /// A connection may have become dispensable: siblings that lack a permit should know.
+    pub(crate) spare: bool,
     /// The manager should look.
     pub(crate) hint: bool,
     /// Nothing is leased, and somebody waits for that.
@@ -25,6 +27,7 @@ impl<C> Effects<C> {
             spent: Vec::new(),
             closed: Vec::new(),
             freed: 0,
+            spare: false,
             hint: false,
             quiet: false,
         }

@@ -1,6 +1,7 @@
 //! Bounds shared by several pools.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ pub(crate) trait Sibling: Send + Sync {
     fn spare(&self) -> Option<Instant>;
     /// Closes one connection it can do without; false if there is none any more.
     fn yield_one(&self) -> bool;
-    /// A permit was freed: its manager should look.
+    /// A permit was freed, or can be: its manager should look.
     fn nudge(&self);
 }
 
@@ -22,6 +23,8 @@ pub(crate) trait Sibling: Send + Sync {
 pub struct Quota {
     name: Arc<str>,
     state: Mutex<State>,
+    /// Was anybody refused and not told since? Written under the lock, read without it.
+    starved: AtomicBool,
 }
 
 struct State {
@@ -39,7 +42,7 @@ pub struct Pressure {
     pub max: Option<usize>,
     /// Permits in use.
     pub used: usize,
-    /// Pools that were refused and have not been told of a free permit since.
+    /// Pools that were refused and have not been told of a change since.
     pub refused: usize,
 }
 
@@ -56,6 +59,7 @@ impl Quota {
         Arc::new(Self {
             name: name.into(),
             state: Mutex::new(state),
+            starved: AtomicBool::new(false),
         })
     }
 
@@ -78,15 +82,14 @@ impl Quota {
 
     /// Changes the maximum. Permits given out stay; if it grew, the pools that were refused are told.
     pub fn resize(&self, max: Option<usize>) {
-        let told = {
-            let mut state = self.state.lock();
-            state.max = max;
-            if state.full() {
-                VecDeque::new()
-            } else {
-                std::mem::take(&mut state.refused)
-            }
+        let mut state = self.state.lock();
+        state.max = max;
+        let told = if state.full() {
+            VecDeque::new()
+        } else {
+            self.forget_refused(&mut state)
         };
+        drop(state);
         nudge(told);
     }
 
@@ -103,35 +106,61 @@ impl Quota {
     }
 
     /// Takes a permit; closes the longest idle connection of a sibling if there is none. If that does not help, `me`
-    /// is remembered, in the same step as the last look, and nudged when a permit is freed. Gives the maximum then.
+    /// stays noted as refused, and is nudged when that may change. Gives the maximum then.
+    ///
+    /// It is noted before the siblings are asked: what one of them lays down is either found by asking, or its giver
+    /// finds the note.
     pub(crate) fn take(&self, me: &Weak<dyn Sibling>) -> Result<(), usize> {
-        if self.state.lock().try_take() {
+        if self.take_or_note(me).is_ok() {
             return Ok(());
         }
         self.relieve(me);
+        self.take_or_note(me)
+    }
+
+    fn take_or_note(&self, me: &Weak<dyn Sibling>) -> Result<(), usize> {
         let mut state = self.state.lock();
+        let noted = state.refused.iter().position(|known| same(known, me));
         if state.try_take() {
+            if let Some(index) = noted {
+                state.refused.remove(index);
+            }
+            self.starved
+                .store(!state.refused.is_empty(), Ordering::Release);
             return Ok(());
         }
-        state.refused.retain(|known| known.strong_count() > 0);
-        if !state.refused.iter().any(|known| same(known, me)) {
+        if noted.is_none() {
+            state.refused.retain(|known| known.strong_count() > 0);
             state.refused.push_back(Weak::clone(me));
         }
+        self.starved.store(true, Ordering::Release);
         Err(state.max.unwrap_or(usize::MAX))
     }
 
     /// Gives permits back and tells all that were refused, in order; so none waits for one that lost interest.
     pub(crate) fn release(&self, count: usize) {
-        let told = {
-            let mut state = self.state.lock();
-            state.used = state.used.saturating_sub(count);
-            if state.full() {
-                VecDeque::new()
-            } else {
-                std::mem::take(&mut state.refused)
-            }
+        let mut state = self.state.lock();
+        state.used = state.used.saturating_sub(count);
+        let told = if state.full() {
+            VecDeque::new()
+        } else {
+            self.forget_refused(&mut state)
         };
+        drop(state);
         nudge(told);
+    }
+
+    /// A member has a connection to spare: tells all that were refused. Costs one load if there are none.
+    pub(crate) fn offer(&self) {
+        if self.starved.load(Ordering::Acquire) {
+            let told = self.forget_refused(&mut self.state.lock());
+            nudge(told);
+        }
+    }
+
+    fn forget_refused(&self, state: &mut State) -> VecDeque<Weak<dyn Sibling>> {
+        self.starved.store(false, Ordering::Release);
+        std::mem::take(&mut state.refused)
     }
 
     fn relieve(&self, me: &Weak<dyn Sibling>) {

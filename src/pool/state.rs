@@ -279,7 +279,10 @@ impl<C, I> State<C, I> {
         };
         match next {
             Some((ticket, wait)) => self.answer(ticket, wait, slot, fx),
-            None => self.idle.push_back(slot),
+            None => {
+                self.idle.push_back(slot);
+                fx.spare = true;
+            }
         }
     }
 
@@ -390,6 +393,7 @@ impl<C, I> State<C, I> {
     pub(crate) fn leave(&mut self, ticket: u64, fx: &mut Effects<C>) {
         if let Some(wait) = self.queue.remove(&ticket) {
             fx.spent.extend(wait.waker);
+            fx.spare = true;
         }
         if let Some(Answered { wait, answer }) = self.answered.remove(&ticket) {
             fx.spent.extend(wait.waker);

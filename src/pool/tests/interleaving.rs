@@ -164,7 +164,10 @@ fn hint_against_heard() {
             wanted == 2 || before > 1 || hints.load(Ordering::SeqCst) > before,
             "a want was missed"
         );
-        drop((first, second));
+        // However the flag was raced for, the next want is told.
+        let third = wait(&core, now);
+        assert!(hints.load(Ordering::SeqCst) > before, "the flag is stuck");
+        drop((first, second, third));
     });
 }
 
@@ -186,5 +189,32 @@ fn close_against_asking() {
         assert!(asker.join().unwrap());
         let _ = failed(&mut early);
         assert_eq!(core.snapshot(now).lost.get(LostReason::Closed), 0);
+    });
+}
+
+#[test]
+fn connection_laid_down_against_a_refusal() {
+    explore(ROUNDS, || {
+        let now = Instant::now();
+        let quota = Quota::new("host", Some(1));
+        let owner = shared(LIMITS, &quota);
+        open(&owner, 1, now);
+        let lease = ready(&owner, now);
+        let hints = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&hints);
+        let needy: Core = PoolCore::new(LIMITS, vec![Arc::clone(&quota)], move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        let giver = thread::spawn(move || clean(lease));
+        let opened = needy.begin_open(now).map(|slot| slot.fill(2, now)).is_ok();
+        giver.join().unwrap();
+        assert!(
+            opened || hints.load(Ordering::SeqCst) > 0,
+            "nobody told of the idle connection"
+        );
+        if !opened {
+            open(&needy, 2, now);
+        }
+        assert_eq!((owner.snapshot(now).idle, quota.pressure().used), (0, 1));
     });
 }
