@@ -128,6 +128,36 @@ fn the_last_message_is_read_strictly() {
 }
 
 #[test]
+fn each_fault_of_the_last_message_has_its_own_error() {
+    let proof = STANDARD.encode([0; 32]);
+    for (last, expected) in [
+        (
+            "c=biws,r=ourstheirs,p=?,x=y",
+            ScramError::Malformed("garbage at the end"),
+        ),
+        (
+            "c=biws,r=ourstheirs,r=ourstheirs,p=?",
+            ScramError::Malformed("attribute repeated"),
+        ),
+        ("c=biws,r=ourstheirs,m=x,p=?", ScramError::Extension),
+        ("c=biws,r=ourtheirss,p=?", ScramError::Nonce),
+        ("c=eSws,r=ourstheirs,p=?", ScramError::Binding),
+        ("c=biws,r=ourstheirs,p=?", ScramError::Proof),
+    ] {
+        let mut server = server(None);
+        server.first(b"SCRAM-SHA-256", b"n,,n=,r=ours").unwrap();
+        let last = last.replace('?', &proof);
+        assert_eq!(
+            server.last(last.as_bytes()).unwrap_err(),
+            expected,
+            "{last}"
+        );
+    }
+    let refused = server(None).first(b"SCRAM-SHA-256", b"n,,n=,r=ours,x=\0");
+    assert_eq!(refused, Err(ScramError::Malformed("message holds a NUL")));
+}
+
+#[test]
 fn another_channel_is_noticed() {
     let mut client = client(BOTH, Binding::Require, Some(b"the thief's certificate"));
     assert_eq!(
