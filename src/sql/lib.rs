@@ -3,10 +3,13 @@
 //! [`effects`] is for every statement: one pass, nothing allocated. [`parse`] asks PostgreSQL's own grammar
 //! and is for rare paths and tests. [`Cache`] keeps what was learnt about a text.
 
+mod cache;
 mod effect;
 mod lexer;
+pub mod parse;
 mod word;
 
+pub use cache::{Cache, CacheStats};
 pub use effect::{
     Action, CopyEffect, Effects, Pin, PinSet, Setting, TransactionEffect, UnpinSet, effects,
 };
