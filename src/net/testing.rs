@@ -37,10 +37,7 @@ impl Authority {
     }
 
     pub(crate) fn issue_expired(&self, common_name: &str, names: &[&str]) -> Identity {
-        let mut params = params(common_name, names);
-        params.not_before = date_time_ymd(2001, 1, 1);
-        params.not_after = date_time_ymd(2002, 1, 1);
-        self.sign(params)
+        self.sign(expired(params(common_name, names)))
     }
 
     fn sign(&self, params: CertificateParams) -> Identity {
@@ -52,8 +49,15 @@ impl Authority {
 
 /// A certificate that is its own authority, as `openssl req -x509` makes them.
 pub(crate) fn self_signed(names: &[&str]) -> (Identity, Roots) {
+    self_sign(params("self", names))
+}
+
+pub(crate) fn self_signed_expired(names: &[&str]) -> (Identity, Roots) {
+    self_sign(expired(params("self", names)))
+}
+
+fn self_sign(mut params: CertificateParams) -> (Identity, Roots) {
     let key = KeyPair::generate().unwrap();
-    let mut params = params("self", names);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = params.self_signed(&key).unwrap().pem();
     let identity = Identity::from_pem(pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
@@ -66,6 +70,12 @@ fn params(common_name: &str, names: &[&str]) -> CertificateParams {
     params
         .distinguished_name
         .push(DnType::CommonName, common_name);
+    params
+}
+
+fn expired(mut params: CertificateParams) -> CertificateParams {
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(2002, 1, 1);
     params
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{SSL_REQUEST, connect_tls};
-use crate::testing::{Authority, accept, listener, self_signed, server_tls};
+use crate::testing::{Authority, accept, listener, self_signed, self_signed_expired, server_tls};
 use crate::tls::{
     ClientTls, Identity, Roots, ServerTls, ServerTlsOptions, SslMode, TlsError, TlsSetupError,
 };
@@ -275,6 +275,12 @@ async fn a_self_signed_certificate_can_be_trusted_itself() {
         .unwrap();
     let (identity, roots) = self_signed(&["other.test"]);
     fault(served(&tls(SslMode::VerifyFull, &roots), identity).await);
+    let (identity, roots) = self_signed_expired(&["127.0.0.1"]);
+    let expired = fault(served(&tls(SslMode::VerifyCa, &roots), identity).await);
+    assert!(
+        is_certificate_error(&expired, |error| *error == CertificateError::Expired),
+        "{expired}"
+    );
     let (identity, _) = self_signed(&["127.0.0.1"]);
     fault(served(&tls(SslMode::VerifyCa, &roots), identity).await);
 }
