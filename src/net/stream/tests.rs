@@ -113,7 +113,10 @@ async fn a_killer_wakes_a_pending_read() {
 }
 
 /// The near end leaves its runtime in mid-stream, with bytes under way; its first runtime is gone when it goes on.
-fn rehomes(connect: impl AsyncFnOnce() -> (Stream, Stream)) {
+fn rehomes(
+    connect: impl AsyncFnOnce() -> (Stream, Stream),
+    mut go_over: impl FnMut(Stream) -> Stream + Send + 'static,
+) {
     let first = runtime();
     let (mut near, mut far) = first.block_on(connect());
     first.block_on(async {
@@ -127,7 +130,7 @@ fn rehomes(connect: impl AsyncFnOnce() -> (Stream, Stream)) {
     let (gone, go) = mpsc::channel::<()>();
     let thread = thread::spawn(move || {
         runtime().block_on(async {
-            let (mut near, mut far) = (near.rehome().unwrap(), far.rehome().unwrap());
+            let (mut near, mut far) = (go_over(near), go_over(far));
             assert!(!old_killer.kill());
             moved.send(()).unwrap();
             go.recv().unwrap();
@@ -149,14 +152,25 @@ fn rehomes(connect: impl AsyncFnOnce() -> (Stream, Stream)) {
     thread.join().unwrap();
 }
 
+fn by_value(stream: Stream) -> Stream {
+    stream.rehome().unwrap()
+}
+
+fn in_place(mut stream: Stream) -> Stream {
+    stream.move_here().unwrap();
+    stream
+}
+
 #[test]
 fn a_plain_stream_moves_between_runtimes() {
-    rehomes(pair);
+    rehomes(pair, by_value);
+    rehomes(pair, in_place);
 }
 
 #[test]
 fn a_tls_stream_moves_between_runtimes() {
-    rehomes(tls_pair);
+    rehomes(tls_pair, by_value);
+    rehomes(tls_pair, in_place);
 }
 
 #[tokio::test]
