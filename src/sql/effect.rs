@@ -14,6 +14,8 @@ mod opaque;
 mod pin;
 mod scan;
 mod setting;
+#[cfg(test)]
+mod tests;
 
 pub use pin::{Pin, PinSet, UnpinSet};
 pub use setting::{Action, Setting};

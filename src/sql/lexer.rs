@@ -4,6 +4,8 @@
 //! tabs) it takes the older reading, because the newer servers refuse such texts.
 
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use split::Depth;
 pub use split::Statements;

@@ -150,7 +150,7 @@ impl<'a> Scan<'a> {
             (Word::Hold, Word::With) if matches!(state.first, Word::Declare | Word::Explain) => {
                 self.pin(Pin::HoldCursor);
             }
-            (Word::Stdin, Word::From | Word::To) if outside && state.first == Word::CopyWord => {
+            (Word::Stdin, Word::From | Word::To) if outside && state.first == Word::Copying => {
                 self.copy(state, before);
             }
             (Word::Execute, _) if matches!(state.first, Word::Explain | Word::Create) => {
@@ -249,11 +249,7 @@ impl<'a> Scan<'a> {
             Word::Deallocate => self.all_or_pin(Pin::Prepare)?,
             Word::Discard => self.discard()?,
             Word::Close => self.close_cursor()?,
-            Word::Unlisten => {
-                if self.lexer.peek_token()?.is_some_and(|t| t.text == b"*") {
-                    self.effects.unpins.insert(Pin::Listen);
-                }
-            }
+            Word::Unlisten => self.unlisten()?,
             Word::Listen => self.pin(Pin::Listen),
             Word::Load => self.pin(Pin::Load),
             Word::Execute => self.effects.executes = true,
@@ -331,6 +327,13 @@ impl<'a> Scan<'a> {
                 self.effects.unpins.insert(Pin::TempTable);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn unlisten(&mut self) -> Result<(), LexError> {
+        if self.lexer.peek_token()?.is_some_and(|t| t.text == b"*") {
+            self.effects.unpins.insert(Pin::Listen);
         }
         Ok(())
     }
