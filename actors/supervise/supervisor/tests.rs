@@ -12,7 +12,7 @@ use super::{ChildError, SupervisorMessage};
 use crate::probe::{Journal, Order, Probe};
 use crate::{
     Backoff, ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, NodeKind, NodeState, Restart,
-    RootExit, RootHandle, Shutdown, Strategy, SupervisorSpec, TreeNode, run_root,
+    RootExit, RootHandle, Shutdown, Strategy, SupervisorSpec, TreeNode, linked, run_root,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,6 +66,22 @@ async fn one_for_one_restarts_the_one() {
     b.order(Order::Panic);
     journal.until("b up", 1).await;
     assert_eq!(journal.take(), ["b dropped", "b up"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_starts_wait_for_each_other() {
+    let journal = Journal::default();
+    let [a, b, _] = three(&journal);
+    let probe = a.clone();
+    let slow = ChildSpec::permanent("a", move |supervisor| {
+        let probe = probe.clone();
+        async move {
+            tokio::time::sleep(SECOND).await;
+            linked(supervisor, probe, ()).await
+        }
+    });
+    let _root = run(spec(&[]).child(slow).child(b.spec())).await;
+    assert_eq!(journal.take(), ["a up", "b up"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,7 +344,7 @@ async fn each_restart_rule_is_kept() {
     a.actor().stop(None);
     journal.until("a up", 1).await;
     b.actor().stop(None);
-    journal.until("b down", 1).await;
+    journal.until("b dropped", 2).await;
     tokio::time::sleep(100 * SECOND).await;
     assert_eq!([journal.count("b up"), journal.count("c up")], [1, 0]);
     let tree = tree(&root).await;
