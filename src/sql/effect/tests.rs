@@ -180,11 +180,12 @@ proptest! {
         let _ = of(&parts.concat());
     }
 
-    /// Reasons to pin are never lost by other statements around.
+    /// Reasons to pin are never lost by other statements around. (What is left open in one would be shut in another.)
     #[test]
     fn pins_of_the_parts_are_pins_of_the_whole(
         parts in prop::collection::vec(prop::sample::select(table::TABLE.to_vec()), 1..4)
     ) {
+        prop_assume!(!parts.iter().any(|(_, told)| told.contains("CopyUnknown") && told.starts_with("1")));
         let whole = parts.iter().map(|(text, _)| format!("{text}\n;")).collect::<String>();
         let whole = of(&whole).pins;
         for (text, _) in parts {

