@@ -127,15 +127,16 @@ pub struct Lexer<'a> {
     options: LexOptions,
 }
 
+/// The first three go on with a word, so that one comparison tells them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
-    Space,
     Letter,
     Digit,
+    Dollar,
+    Space,
     Operator,
     Quote,
     DoubleQuote,
-    Dollar,
     Zero,
     Other,
 }
@@ -163,6 +164,7 @@ const fn classes() -> [Class; 256] {
     table
 }
 
+#[inline]
 fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte)]
 }
@@ -182,6 +184,7 @@ impl<'a> Lexer<'a> {
         self.pos
     }
 
+    #[inline]
     fn peek(&self, ahead: usize) -> u8 {
         self.text.get(self.pos + ahead).copied().unwrap_or(0)
     }
@@ -245,6 +248,7 @@ impl<'a> Lexer<'a> {
         }))
     }
 
+    #[inline]
     fn skip_blank(&mut self) -> Result<(), LexError> {
         while let Some(&byte) = self.text.get(self.pos) {
             match class(byte) {
@@ -311,13 +315,15 @@ impl<'a> Lexer<'a> {
             _ => {}
         }
         let rest = &self.text[self.pos..];
-        let length = rest
-            .iter()
-            .position(|&b| !matches!(class(b), Class::Letter | Class::Digit | Class::Dollar));
-        self.pos += length.unwrap_or(rest.len());
+        let mut length = 1;
+        while length < rest.len() && class(rest[length]) as u8 <= Class::Dollar as u8 {
+            length += 1;
+        }
+        self.pos += length;
         Ok(TokenKind::Word)
     }
 
+    #[inline]
     fn digits(&mut self) {
         while self.peek(0).is_ascii_digit() {
             self.pos += 1;
@@ -340,6 +346,7 @@ impl<'a> Lexer<'a> {
         TokenKind::Number
     }
 
+    #[inline]
     fn operator(&mut self) -> TokenKind {
         self.pos += 1;
         while class(self.peek(0)) == Class::Operator {

@@ -91,6 +91,7 @@ fn temporary_schema(text: &[u8]) -> Word {
     }
 }
 
+#[inline]
 fn known(text: &[u8], first: u8) -> Word {
     for (name, word) in &WORDS[FIRST[usize::from(first - b'a')]..] {
         if name[0] != first {
