@@ -98,11 +98,13 @@ pub struct Token<'a> {
 
 impl Token<'_> {
     /// Whether this is the character `punct`.
+    #[inline]
     pub fn is(&self, punct: u8) -> bool {
         self.kind == TokenKind::Punct(punct)
     }
 
     /// Whether this is the bare word `word`, in any case.
+    #[inline]
     pub fn is_word(&self, word: &[u8]) -> bool {
         self.kind == TokenKind::Word && self.text.eq_ignore_ascii_case(word)
     }
@@ -211,7 +213,7 @@ impl<'a> Lexer<'a> {
         ahead.token()
     }
 
-    #[inline]
+    #[inline(always)]
     fn scan(&mut self) -> Result<Option<Token<'a>>, LexError> {
         if self.pos == 0
             && self.options.encoding == Encoding::AsciiTrailing
@@ -330,6 +332,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    #[inline]
     fn number(&mut self) -> TokenKind {
         self.digits();
         if self.peek(0) == b'.' && self.peek(1) != b'.' {

@@ -103,11 +103,13 @@ impl PinSet {
     }
 
     /// Whether `pin` is among them.
+    #[inline]
     pub const fn contains(self, pin: Pin) -> bool {
         self.0 & 1 << pin as u16 != 0
     }
 
     /// Adds `pin`.
+    #[inline]
     pub const fn insert(&mut self, pin: Pin) {
         self.0 |= 1 << pin as u16;
     }
