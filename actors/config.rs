@@ -144,3 +144,10 @@ pub fn client_socket(config: &Settings) -> SocketOptions {
         nodelay: true,
     }
 }
+
+/// Asks for a reload; what comes of it is in the log.
+pub async fn reload(facts: &Facts) {
+    if let Err(error) = facts.configuration.call(ConfigMessage::Reload, PATIENCE * 2).await {
+        tracing::error!(%error, "cannot reload the configuration");
+    }
+}

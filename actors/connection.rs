@@ -14,7 +14,7 @@ use pgherd_supervise::{OwnedTask, Panicked, owned_task};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::pool::{Pool, PoolMessage};
-use crate::server::{Life, ServerConn};
+use crate::server::{Life, ServerAbout, ServerConn};
 use crate::upstream;
 
 /// The actor.
@@ -28,7 +28,7 @@ pub struct ConnectionArguments {
     /// The pool's actor.
     pub manager: ActorRef<PoolMessage>,
     /// Its place in the pool.
-    pub place: OpenSlot<ServerConn>,
+    pub place: OpenSlot<Box<ServerConn>, ServerAbout>,
     /// Its number.
     pub id: u64,
 }
@@ -90,7 +90,9 @@ async fn live(arguments: ConnectionArguments) {
             upstream.gate.0.succeeded();
             pool.trouble.store(None);
             pool.welcome.store(Some(Arc::new(welcome)));
-            place.fill(conn, std::time::Instant::now());
+            let about = Arc::clone(&conn.about);
+            // A pool that no longer wants it has closed it, which ends this life as well.
+            let _ = place.fill_with(conn, about, std::time::Instant::now());
             ended.cancelled().await;
         }
         Err(error) => {

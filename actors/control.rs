@@ -1,7 +1,7 @@
 //! How the outside speaks to a session: orders, cancels and what the console shows.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -45,8 +45,8 @@ pub enum Standing {
 pub struct Control {
     /// The session's number: the process id that the client is told.
     pub id: i32,
-    /// The rest of the client's cancel key.
-    pub key: CancelKey,
+    /// The client's cancel key, once its protocol version is known.
+    pub key: OnceLock<CancelKey>,
     /// Fires once the session is ordered to go.
     pub token: CancellationToken,
     /// When the client connected.
@@ -79,10 +79,10 @@ pub struct Identity {
 
 impl Control {
     /// A session that serves.
-    pub fn new(id: i32, key: CancelKey, killer: Killer) -> Self {
+    pub fn new(id: i32, killer: Killer) -> Self {
         Self {
             id,
-            key,
+            key: OnceLock::new(),
             token: CancellationToken::new(),
             since: SystemTime::now(),
             order: AtomicU8::new(Order::Serve as u8),
@@ -200,7 +200,7 @@ impl Sessions {
     /// The session that a cancel key names; the key is compared in constant time.
     pub fn by_key(&self, key: &CancelKey) -> Option<Arc<Control>> {
         let control = self.by_id.lock().get(&key.pid).cloned()?;
-        (control.key == *key).then_some(control)
+        (control.key.get() == Some(key)).then_some(control)
     }
 
     /// The session with this number.

@@ -17,7 +17,7 @@ use crate::config::ConfigMessage;
 use crate::control::Sessions;
 use crate::drain::Curtain;
 use crate::pool::{Pool, PoolKey};
-use crate::router::RouterMessage;
+use crate::router::{RouterMemory, RouterMessage};
 
 /// How many users' verifiers are remembered.
 const VERIFIERS_MAX: usize = 4096;
@@ -26,7 +26,6 @@ const VERIFIERS_MAX: usize = 4096;
 pub type Routes = HashMap<PoolKey, Arc<Pool>>;
 
 /// The facts of one proxy.
-#[derive(Debug)]
 pub struct Facts {
     /// The configuration in force; written by Config.
     pub config: ArcSwap<Config>,
@@ -42,6 +41,8 @@ pub struct Facts {
     pub router: Slot<RouterMessage>,
     /// Where to ask for a reload.
     pub configuration: Slot<ConfigMessage>,
+    /// What the router leaves to its successor.
+    pub memory: RouterMemory,
     /// The root of the supervision tree.
     pub root: Slot<SupervisorMessage>,
     /// Where to ask for the end.
@@ -55,6 +56,12 @@ pub struct Facts {
     ready: AtomicBool,
     next: AtomicU64,
     verifiers: Mutex<HashMap<String, (Secret, Arc<Verifier>)>>,
+}
+
+impl std::fmt::Debug for Facts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Facts").finish_non_exhaustive()
+    }
 }
 
 impl Facts {
@@ -75,6 +82,7 @@ impl Facts {
             sessions: Arc::default(),
             router: Slot::default(),
             configuration: Slot::default(),
+            memory: RouterMemory::default(),
             root: Slot::default(),
             curtain,
             cancels,

@@ -1,17 +1,64 @@
 //! What a statement's text means for the session that runs it.
 
-use pgherd_sql::{Effects, LexOptions, PinSet, effects};
+use pgherd_sql::{Action, Effects, LexOptions, Pin, PinSet, TransactionEffect, effects};
 
-/// The part of a statement's effects that is kept with a prepared statement.
+use crate::upstream::Welcome;
+
+/// The part of a statement's effects that a session acts on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Judgement {
     /// Reasons to keep the session on the server that ran it.
     pub pins: PinSet,
-    /// It may write or commit: when its reply is lost, its outcome is unknown.
+    /// It may end a transaction by committing it.
     pub commits: bool,
 }
 
 /// Judges a text as a session with these lexical settings means it.
-pub fn judge(text: &[u8], options: LexOptions) -> Effects {
-    effects(text, options)
+///
+/// A single SET or RESET of a parameter that the server reports binds nobody: the report is what
+/// the next server is brought to.
+pub fn judge(text: &[u8], options: LexOptions, welcome: Option<&Welcome>) -> Judgement {
+    let effects = effects(text, options);
+    let mut pins = effects.pins;
+    if !pins.is_empty() && is_reported(&effects, welcome) {
+        pins.remove(Pin::Set);
+    }
+    Judgement {
+        pins,
+        commits: matches!(
+            effects.transaction,
+            TransactionEffect::Commit
+                | TransactionEffect::CommitChain
+                | TransactionEffect::Prepare
+                | TransactionEffect::Mixed
+        ),
+    }
+}
+
+fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
+    let (Some(setting), Some(welcome)) = (&effects.sets, welcome) else { return false };
+    matches!(setting.action, Action::Set | Action::Reset)
+        && welcome
+            .parameters
+            .iter()
+            .any(|(name, _)| name.as_bytes().eq_ignore_ascii_case(setting.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_sql::{LexOptions, Pin};
+
+    use super::judge;
+    use crate::upstream::Welcome;
+
+    #[test]
+    fn only_reported_parameters_travel_without_a_pin() {
+        let welcome = Welcome { parameters: vec![("TimeZone".into(), "UTC".into())] };
+        let pins = |sql: &str| judge(sql.as_bytes(), LexOptions::default(), Some(&welcome)).pins;
+        assert!(pins("SET timezone = 'UTC'").is_empty());
+        assert!(pins("SET TIME ZONE 'UTC'").is_empty());
+        assert!(pins("SET search_path = a").contains(Pin::Set));
+        assert!(pins("SET timezone = 'UTC'; SET timezone = 'GMT'").contains(Pin::Set));
+        assert!(judge(b"SET timezone = 'UTC'", LexOptions::default(), None).pins.contains(Pin::Set));
+    }
 }

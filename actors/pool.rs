@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgherd_config::{PoolMode, PoolSettings};
-use pgherd_pool::{Lease, Limits, PoolCore, SweepRules};
+use pgherd_pool::{Age, Lease, Limits, Meta, PoolCore, SweepRules};
 use pgherd_session::{Proven, Registry};
 use pgherd_sql::PinSet;
 use pgherd_supervise::Slot;
@@ -22,11 +22,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::judgement::Judgement;
-use crate::server::ServerConn;
+use crate::server::{ServerAbout, ServerConn};
 use crate::upstream::{OpenError, Upstream, Welcome};
 
 /// A server connection in the hands of a session.
-pub type ServerLease = Lease<ServerConn>;
+pub type ServerLease = Lease<Box<ServerConn>, ServerAbout>;
+/// The accounting of a pool.
+pub type Core = PoolCore<Box<ServerConn>, ServerAbout>;
 
 /// What names a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,12 +40,11 @@ pub struct PoolKey {
 }
 
 /// Everything that sessions of one user and database share.
-#[derive(Debug)]
 pub struct Pool {
     /// Its name.
     pub key: PoolKey,
     /// The connections and the queue.
-    pub core: Arc<PoolCore<ServerConn>>,
+    pub core: Arc<Core>,
     /// Where its connections lead.
     pub upstream: ArcSwap<Upstream>,
     /// Prepared statements that its clients share.
@@ -61,13 +62,19 @@ pub struct Pool {
     settings: ArcSwap<PoolSettings>,
 }
 
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
 impl Pool {
     /// A pool without connections.
     pub fn new(
         key: PoolKey,
         upstream: Arc<Upstream>,
         settings: Arc<PoolSettings>,
-        core: Arc<PoolCore<ServerConn>>,
+        core: Arc<Core>,
         manager: Slot<PoolMessage>,
     ) -> Self {
         Self {
@@ -95,7 +102,7 @@ impl Pool {
         self.settings.store(settings);
         if **self.upstream.load() != *upstream {
             self.upstream.store(upstream);
-            self.core.retire_all();
+            drop(self.core.retire_all());
         }
     }
 
@@ -347,7 +354,7 @@ impl PoolState {
             return;
         }
         while wanted > 0 {
-            let Ok(place) = self.pool.core.begin_open() else { return };
+            let Ok(place) = self.pool.core.begin_open(now) else { return };
             wanted -= 1;
             let arguments = ConnectionArguments {
                 pool: Arc::clone(&self.pool),
@@ -385,11 +392,28 @@ impl PoolState {
         let settings = self.pool.settings().clone();
         let timeouts = &settings.timeouts;
         let now = Instant::now();
+        let (lifetime, jitter) = (timeouts.server_lifetime, timeouts.server_lifetime_jitter);
         let rules = SweepRules {
             idle_timeout: timeouts.server_idle,
-            lifetime: timeouts.server_lifetime,
-            jitter: timeouts.server_lifetime_jitter,
+            lifetime: |meta: &Meta| age(meta, now, lifetime, jitter),
         };
-        drop(self.pool.core.sweep(now, rules));
+        drop(self.pool.core.sweep(now, &rules));
+    }
+}
+
+/// How far a connection is in its life. Each has a lifetime of its own within the jitter, so that
+/// connections made together do not end together.
+fn age(meta: &Meta, now: Instant, lifetime: Option<Duration>, jitter: Duration) -> Age {
+    let Some(lifetime) = lifetime else { return Age::Fresh };
+    // Spreads the numbers of connections evenly over the jitter.
+    let share = (meta.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
+    let lifetime = lifetime.saturating_sub(jitter.mul_f64(share));
+    let lived = now.saturating_duration_since(meta.opened);
+    if lived >= lifetime {
+        Age::Over
+    } else if lived >= lifetime.mul_f64(0.95) {
+        Age::Ageing
+    } else {
+        Age::Fresh
     }
 }

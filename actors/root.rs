@@ -20,7 +20,7 @@ use crate::facts::Facts;
 use crate::http::{Http, HttpArguments};
 use crate::listener::{Listener, ListenerArguments};
 use crate::pool::{PoolArguments, PoolManager};
-use crate::router::{Router, RouterArguments, RouterMemory};
+use crate::router::{Router, RouterArguments};
 use crate::workers::Workers;
 
 /// A proxy that is about to run: its sockets are bound, so a fault shows before anything is started.
@@ -140,6 +140,7 @@ impl Proxy {
         };
         match exited {
             Ok(RootExit::Stopped) => Outcome::Ended,
+            Ok(RootExit::Killed) => Outcome::BeyondRepair("the root was killed".to_owned()),
             Ok(RootExit::Exhausted { child, reason }) => {
                 Outcome::BeyondRepair(format!("{child}: {reason}"))
             }
@@ -149,14 +150,13 @@ impl Proxy {
 
     /// The supervision tree, in the order in which it is started; it stops in the reverse.
     fn tree(&self, closing: &CancellationToken) -> SupervisorSpec {
-        let memory = Arc::new(RouterMemory::default());
         let facts = &self.facts;
         let configuration = ConfigArguments {
             facts: Arc::clone(facts),
             source: Arc::clone(&self.source),
             slot: facts.configuration.clone(),
         };
-        let router = RouterArguments { facts: Arc::clone(facts), memory: Arc::clone(&memory) };
+        let router = RouterArguments { facts: Arc::clone(facts) };
         let mut root = SupervisorSpec::new("root")
             .intensity(Intensity { restarts: 3, within: Duration::from_secs(60) })
             .child(ChildSpec::permanent("config", move |parent| {
@@ -167,7 +167,7 @@ impl Proxy {
                 linked(parent, Router, router.clone())
             }));
         for name in facts.config.load().databases.keys() {
-            root = root.child(cluster(name.clone(), Arc::clone(facts), Arc::clone(&memory)));
+            root = root.child(cluster(name.clone(), Arc::clone(facts)));
         }
         root.child(self.front(closing))
     }
@@ -230,7 +230,7 @@ impl Proxy {
 }
 
 /// A database: its host, and that host's pools. Its failures never touch its siblings.
-fn cluster(name: String, facts: Arc<Facts>, memory: Arc<RouterMemory>) -> ChildSpec {
+fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
     ChildSpec::supervisor(move || {
         let title = format!("cluster {name}");
         let isolated = title.clone();
@@ -239,12 +239,12 @@ fn cluster(name: String, facts: Arc<Facts>, memory: Arc<RouterMemory>) -> ChildS
             .when_exhausted(Exhausted::isolate(move |why| {
                 tracing::error!(cluster = isolated, %why, "a cluster is down");
             }))
-            .child(host(name.clone(), Arc::clone(&facts), Arc::clone(&memory)))
+            .child(host(name.clone(), Arc::clone(&facts)))
     })
 }
 
-fn host(name: String, facts: Arc<Facts>, memory: Arc<RouterMemory>) -> ChildSpec {
-    let slot = memory.clusters.lock().entry(name.clone()).or_default().clone();
+fn host(name: String, facts: Arc<Facts>) -> ChildSpec {
+    let slot = facts.memory.clusters.lock().entry(name.clone()).or_default().clone();
     let child = ChildSpec::supervisor(move || {
         let mut spec = SupervisorSpec::new("pools");
         // A supervisor that was restarted takes up again the pools that exist.

@@ -35,23 +35,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Router;
 
 /// What it is born with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RouterArguments {
     /// The facts; it writes the routing table.
     pub facts: Arc<Facts>,
-    /// What must outlive it.
-    pub memory: Arc<RouterMemory>,
 }
 
 /// What a router leaves to its successor.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RouterMemory {
     /// The supervisors of pools, by the name of the database's section.
     pub clusters: parking_lot::Mutex<HashMap<String, Slot<SupervisorMessage>>>,
     shared: parking_lot::Mutex<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     quotas: HashMap<QuotaKey, Arc<Quota>>,
     gates: HashMap<String, Arc<Gate>>,
@@ -144,13 +142,13 @@ impl RouterArguments {
                 format!("database \"{}\" does not exist", key.database),
             ));
         };
-        let supervisor = self.memory.clusters.lock().get(&database.name).cloned();
+        let supervisor = self.facts.memory.clusters.lock().get(&database.name).cloned();
         let Some(supervisor) = supervisor else {
             return Err(ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the pools are starting"));
         };
         let settings = Arc::new(config.effective_pool(&database, config.user(&key.user).as_deref()));
-        let upstream = self.memory.upstream(&config, &database, &settings, &key, proof)?;
-        let quotas = self.memory.quotas(&config, &settings, &key, &upstream.name);
+        let upstream = self.facts.memory.upstream(&config, &database, &settings, &key, proof)?;
+        let quotas = self.facts.memory.quotas(&config, &settings, &key, &upstream.name);
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
         let pool = Arc::new(Pool::new(key.clone(), upstream, settings, core, slot));
@@ -177,13 +175,13 @@ impl RouterArguments {
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.retain(|key, pool| {
             let Some(database) = config.database(&key.database) else {
-                pool.core.close("the database was removed from the configuration");
+                drop(pool.core.close("the database was removed from the configuration"));
                 return false;
             };
             let user = config.user(&key.user);
             let settings = Arc::new(config.effective_pool(&database, user.as_deref()));
             let proof = Proof { secret: pool.upstream.load().secret.clone() };
-            match self.memory.upstream(&config, &database, &settings, key, &proof) {
+            match self.facts.memory.upstream(&config, &database, &settings, key, &proof) {
                 Ok(upstream) => pool.reconfigure(settings, upstream),
                 Err(report) => tracing::error!(error = report.message, "a pool keeps its settings"),
             }
@@ -354,7 +352,7 @@ pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
 /// No server could be reached in time.
 pub fn unreachable(pool: &Pool) -> ErrorReport {
     let report = ErrorReport::fatal(
-        sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+        sqlstate::CONNECTION_FAILURE,
         format!("server {} cannot be reached", pool.upstream.load().name),
     );
     match pool.trouble.load_full() {
@@ -408,4 +406,44 @@ pub fn mode(mode: TlsMode) -> SslMode {
         TlsMode::VerifyCa => SslMode::VerifyCa,
         TlsMode::VerifyFull => SslMode::VerifyFull,
     }
+}
+
+/// Opens a connection to a database's server and gives it up again; for `pgherd check`.
+///
+/// # Errors
+/// Why it cannot be reached.
+pub async fn try_out(config: &Config, database: &Database) -> Result<String, String> {
+    let user = match &database.user {
+        Some(user) => user.clone(),
+        None => match config.users.keys().find(|name| *name != pgherd_config::WILDCARD) {
+            Some(user) => user.clone(),
+            None => return Ok("not tried: no user is configured".to_owned()),
+        },
+    };
+    let asked = if database.is_wildcard() { "postgres" } else { &database.name };
+    let key = PoolKey { database: asked.to_owned(), user: user.clone() };
+    let settings = config.effective_pool(database, config.user(&user).as_deref());
+    let proof = Proof { secret: Secret::None };
+    let upstream = RouterMemory::default()
+        .upstream(config, database, &settings, &key, &proof)
+        .map_err(|report| report.message)?;
+    match crate::upstream::open(&upstream, 0, crate::server::Life::new().0).await {
+        Ok(_) => Ok(format!("{} takes user \"{}\"", upstream.name, upstream.user)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Where a login would go, without a pool.
+///
+/// # Errors
+/// What the client is told when there is nowhere to go.
+pub fn upstream(
+    memory: &RouterMemory,
+    config: &Config,
+    database: &Database,
+    key: &PoolKey,
+    proof: &Proof,
+) -> Result<Arc<Upstream>, ErrorReport> {
+    let settings = config.effective_pool(database, config.user(&key.user).as_deref());
+    memory.upstream(config, database, &settings, key, proof)
 }

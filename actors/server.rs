@@ -14,7 +14,6 @@ use crate::pool::ServerLease;
 use crate::upstream::Upstream;
 
 /// A logged-in connection to a server, with everything that is known about its state.
-#[derive(Debug)]
 pub struct ServerConn {
     /// The socket.
     pub stream: Stream,
@@ -36,6 +35,23 @@ pub struct ServerConn {
     pub about: Arc<ServerAbout>,
     /// Ends the connection's actor when the connection ends.
     pub life: Life,
+}
+
+impl std::fmt::Debug for ServerConn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConn").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ServerConn {
+    /// Says goodbye if the server can hear it at once; a server that is left silently is no worse.
+    fn drop(&mut self) {
+        if self.exchange.is_over() && self.flow.backlog() == 0 {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut goodbye = &pgherd_wire::frontend::TERMINATE[..];
+            let _ = pgherd_net::poll_write_from(&mut self.stream, &mut cx, &mut goodbye);
+        }
+    }
 }
 
 /// What others may know of a server connection while a session holds it.

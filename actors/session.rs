@@ -26,7 +26,6 @@ use std::time::Duration;
 use pgherd_net::{Accepted, Stream};
 use pgherd_session::Flow;
 use pgherd_supervise::{OwnedTask, Panicked, owned_task};
-use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -115,8 +114,7 @@ async fn live(arguments: SessionArguments) {
     let SessionArguments { accepted, facts, worker } = arguments;
     let Ok(stream) = accepted.into_stream(&facts.client_socket.load()) else { return };
     let id = facts.sessions.number();
-    let key = CancelKey::random(id);
-    let control = Arc::new(Control::new(id, key, stream.killer()));
+    let control = Arc::new(Control::new(id, stream.killer()));
     let entry = facts.sessions.enter(&control);
     // Login is over soon and large; its memory must not stay with the session.
     match Box::pin(admit(stream, &facts, &control)).await {
@@ -189,7 +187,9 @@ async fn serve(guest: Guest, facts: &Arc<Facts>, control: &Arc<Control>, worker:
                 up.buffer = input;
             }
             let mode = pool.settings().pool.mode;
+            let lexing = relay::lexing(&startup, &pool);
             let relay = Relay {
+                lexing,
                 client: stream,
                 up,
                 down: Flow::default(),

@@ -11,7 +11,8 @@ use pgherd_session::{Exchange, Flow, ServerStatements};
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::scram::client::{self as scram, ChannelBinding};
+use pgherd_wire::scram::client::{Binding, Credentials};
+use pgherd_wire::scram::{self, Keys};
 use pgherd_wire::sqlstate::{self, SqlState};
 use pgherd_wire::{frontend, md5, startup};
 
@@ -72,19 +73,25 @@ impl PartialEq for Door {
 }
 
 /// What proves a user to a server.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Secret {
     /// Nothing is known.
     None,
     /// The password.
     Password(String),
     /// The keys of SCRAM, learned when a client proved its password to us.
-    Scram {
-        /// Proves us to the server.
-        client_key: [u8; 32],
-        /// Proves the server to us.
-        server_key: [u8; 32],
-    },
+    Scram(Keys),
+}
+
+impl PartialEq for Secret {
+    /// Keys are never compared: whoever has them may as well use them anew.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, Self::None) => true,
+            (Self::Password(a), Self::Password(b)) => a == b,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -92,7 +99,7 @@ impl fmt::Debug for Secret {
         f.write_str(match self {
             Self::None => "None",
             Self::Password(_) => "Password(…)",
-            Self::Scram { .. } => "Scram(…)",
+            Self::Scram(_) => "Scram(…)",
         })
     }
 }
@@ -155,9 +162,9 @@ impl OpenError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Refused { report, .. } => {
-                let class = &report.code.as_bytes()[..2];
+                let class = report.code.class();
                 // Out of connections, starting up, shutting down.
-                class == b"53" || class == b"57"
+                class == "53" || class == "57"
             }
             Self::Secret { .. } => false,
             Self::Connect(_) | Self::Dialogue { .. } | Self::TimedOut { .. } => true,
@@ -169,7 +176,7 @@ impl OpenError {
         let code: SqlState = match self {
             Self::Refused { report, .. } => report.code,
             Self::Secret { .. } => sqlstate::INVALID_PASSWORD,
-            _ => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+            _ => sqlstate::CONNECTION_FAILURE,
         };
         match self {
             Self::Refused { host, user, .. } => ErrorReport::error(
@@ -294,12 +301,11 @@ impl Login<'_> {
                 }
                 Authentication::Md5 { salt } => {
                     let password = self.password("a password, for md5")?;
-                    let hash = md5::hash(password, &self.upstream.user);
-                    let response = md5::response(&hash, salt);
+                    let response = md5::response(&self.upstream.user, password.as_bytes(), salt);
                     frontend::password(self.dialogue.out(), response.as_bytes())
                         .map_err(|error| self.lacks(error.to_string()))?;
                 }
-                Authentication::Sasl { mechanisms } => {
+                Authentication::Sasl(mechanisms) => {
                     let mechanisms: Vec<Vec<u8>> =
                         mechanisms.iter().map(|name| name.to_vec()).collect();
                     self.scram(&mechanisms).await?;
@@ -315,20 +321,19 @@ impl Login<'_> {
     }
 
     async fn scram(&mut self, mechanisms: &[Vec<u8>]) -> Result<(), OpenError> {
-        let nonce: [u8; 18] = rand::random();
-        let names: Vec<&[u8]> = mechanisms.iter().map(Vec::as_slice).collect();
-        let keys = match &self.upstream.secret {
-            Secret::Password(password) => scram::Credentials::Password(password.as_bytes()),
-            Secret::Scram { client_key, server_key } => {
-                scram::Credentials::Keys { client_key: *client_key, server_key: *server_key }
-            }
+        let names = mechanisms.iter().map(Vec::as_slice);
+        let credentials = match &self.upstream.secret {
+            Secret::Password(password) => Credentials::Password(password.as_bytes().to_vec()),
+            Secret::Scram(keys) => Credentials::Keys(keys.clone()),
             Secret::None => return Err(self.lacks("the server asks for a password".into())),
         };
-        let binding = ChannelBinding::prefer(self.end_point.clone());
-        let mut exchange = scram::Exchange::new(keys, binding, &names, &nonce)
-            .map_err(|error| self.lacks(error.to_string()))?;
+        let nonce = scram::nonce(&mut rand::rng());
+        let end_point = self.end_point.as_deref();
+        let mut exchange =
+            scram::client::Exchange::new(credentials, names, Binding::Prefer, end_point, nonce)
+                .map_err(|error| self.lacks(error.to_string()))?;
         let first = exchange.first();
-        frontend::sasl_initial(self.dialogue.out(), exchange.mechanism(), &first)
+        frontend::sasl_initial(self.dialogue.out(), exchange.mechanism().as_bytes(), &first)
             .map_err(|error| self.lacks(error.to_string()))?;
         self.send().await?;
         let body = self.expect_authentication().await?;
@@ -343,7 +348,7 @@ impl Login<'_> {
         let Ok(Authentication::SaslFinal(proof)) = Authentication::parse(&body) else {
             return Err(self.violates("expected the server's SASL proof".into()));
         };
-        exchange.verify(proof).map_err(|error| self.violates(error.to_string()))
+        exchange.finish(proof).map_err(|error| self.violates(error.to_string()))
     }
 
     /// Reads the greeting up to ReadyForQuery.
@@ -362,7 +367,7 @@ impl Login<'_> {
                 tag::BACKEND_KEY_DATA => {
                     let data = backend::BackendKeyData::parse(&body)
                         .map_err(|error| self.violates(error.to_string()))?;
-                    key = Some(data.to_key());
+                    key = CancelKey::new(data.pid, data.secret).ok();
                 }
                 tag::READY_FOR_QUERY => {
                     let ready = backend::ReadyForQuery::parse(&body)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use pgherd_config::PoolMode;
-use pgherd_net::poll_read_into;
+use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{CopyFlow, Flow, Owed};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
@@ -13,7 +13,7 @@ use pgherd_wire::{frame, frontend};
 
 use crate::pool::ServerLease;
 use crate::server::{Cancels, ServerConn};
-use crate::session::relay::{Relay, poll_drain};
+use crate::session::relay::Relay;
 use crate::session::setup;
 use crate::upstream;
 
@@ -72,7 +72,7 @@ async fn finish(server: &mut ServerConn, mut pending: Flow, cut: bool) -> Option
     server.flow.discard();
     while server.exchange.owes() || pending.backlog() > 0 {
         poll_fn(|cx| {
-            if pending.backlog() > 0 && matches!(poll_drain(&mut pending, &mut server.stream, cx), Poll::Ready(Err(_))) {
+            if pending.backlog() > 0 && matches!(poll_write_from(&mut server.stream, cx, &mut pending), Poll::Ready(Err(_))) {
                 return Poll::Ready(None);
             }
             match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, 16 * 1024) {

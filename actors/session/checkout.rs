@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pgherd_net::poll_read_into;
@@ -13,8 +13,8 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
 
 use crate::control::{Control, Standing};
-use crate::pool::ServerLease;
-use crate::server::ServerConn;
+use crate::pool::{Pool, ServerLease};
+use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
 use crate::session::setup;
 
@@ -73,7 +73,7 @@ async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied>
     let waiter = match pool.core.lease(relay.worker, asked) {
         Ok(Ask::Ready(lease)) => return Ok(lease),
         Ok(Ask::Wait(waiter)) => waiter,
-        Err(error) => return Err(Denied::Refused(Box::new(denial(&error, relay)))),
+        Err(error) => return Err(Denied::Refused(Box::new(denial(&error, &relay.pool)))),
     };
     relay.control.stand(Standing::Waiting);
     let settings = pool.settings().clone();
@@ -84,7 +84,7 @@ async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied>
 
 async fn wait(
     relay: &mut Relay,
-    waiter: Waiter<ServerConn>,
+    waiter: Waiter<Box<ServerConn>, ServerAbout>,
     notice: Option<Duration>,
     deadline: Option<Duration>,
 ) -> Result<ServerLease, Denied> {
@@ -115,7 +115,7 @@ async fn wait(
         match event {
             Event::Served(Ok(lease)) => return Ok(lease),
             Event::Served(Err(error)) => {
-                return Err(Denied::Refused(Box::new(denial(&error, relay))));
+                return Err(Denied::Refused(Box::new(denial(&error, &relay.pool))));
             }
             Event::Gone => return Err(Denied::Gone),
             Event::Ordered => return Err(Denied::Ordered),
@@ -155,7 +155,7 @@ async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
         Some(trouble) => format!("still waiting for a server connection: {trouble}"),
         None => "still waiting for a server connection of the pool".to_owned(),
     };
-    ErrorReport::notice(sqlstate::SUCCESSFUL_COMPLETION, text)
+    ErrorReport::notice(text)
         .encode_notice(relay.down.made());
     relay.flush().await
 }
@@ -177,8 +177,9 @@ fn timed_out(relay: &Relay, waited: Duration) -> ErrorReport {
     }
 }
 
-fn denial(error: &LeaseError, relay: &Relay) -> ErrorReport {
-    let key = &relay.pool.key;
+/// Words what the queue of a pool answers in place of a server.
+pub(crate) fn denial(error: &LeaseError, pool: &Pool) -> ErrorReport {
+    let key = &pool.key;
     match error {
         LeaseError::QueueFull { limit } => ErrorReport::error(
             sqlstate::TOO_MANY_CONNECTIONS,

@@ -10,7 +10,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::time::{Instant, Sleep};
 
-use crate::pool::Settings;
+use pgherd_config::PoolSettings;
 use crate::server::{Cancels, ServerAbout};
 use crate::session::turn::Loss;
 use crate::upstream;
@@ -47,11 +47,11 @@ enum Phase {
 }
 
 impl Limits {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &PoolSettings) -> Self {
         Self {
-            query: settings.query,
-            transaction: settings.transaction,
-            idle: settings.idle_in_transaction,
+            query: settings.timeouts.query,
+            transaction: settings.timeouts.transaction,
+            idle: settings.timeouts.idle_in_transaction,
             began: Instant::now(),
             phase: Phase::New,
             armed: None,

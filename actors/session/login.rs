@@ -216,28 +216,21 @@ async fn admit(
         Place::Pool(pool) => welcome::pool(dialogue.out(), pool, &claim).await?,
         Place::Console(_) => welcome::console(dialogue.out()),
     }
-    backend::backend_key_data(dialogue.out(), control.key.pid, control.key.secret_for(claim.version));
+    let key = control.key.get_or_init(|| {
+        CancelKey::random(&mut rand::rng(), control.id, claim.version.spoken().secret_len())
+    });
+    backend::backend_key_data(dialogue.out(), key);
     backend::ready_for_query(dialogue.out(), backend::TransactionStatus::Idle);
     dialogue.send().await?;
     Ok((identity, place, claim.parameters))
 }
 
 fn claim(startup: &Startup) -> Result<Claim, Refusal> {
-    let text = |bytes: &[u8]| {
-        String::from_utf8(bytes.to_vec()).map_err(|_| {
-            ErrorReport::fatal(
-                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
-                "a parameter of the start-up packet is not valid UTF-8",
-            )
-        })
-    };
-    let (mut user, mut database) = (None, None);
     let mut parameters = Vec::new();
     for (name, value) in &startup.parameters {
-        let (name, value) = (text(name.as_ref())?, text(value.as_ref())?);
+        let (name, value) = (name.clone(), value.clone());
         match name.as_str() {
-            "user" => user = Some(value),
-            "database" => database = Some(value),
+            "user" | "database" => {}
             "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
                 return Err(ErrorReport::fatal(
                     sqlstate::FEATURE_NOT_SUPPORTED,
@@ -256,14 +249,9 @@ fn claim(startup: &Startup) -> Result<Claim, Refusal> {
             _ => parameters.push((name, value)),
         }
     }
-    let Some(user) = user.filter(|user| !user.is_empty()) else {
-        return Err(ErrorReport::fatal(
-            sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-            "no PostgreSQL user name specified in startup packet",
-        )
-        .into());
-    };
-    let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
+    let told = |error: startup::StartupError| ErrorReport::fatal(error.code(), error.to_string());
+    let user = startup.user().map_err(told)?.to_owned();
+    let database = startup.database().map_err(told)?.to_owned();
     Ok(Claim { user, database, parameters, version: startup.version })
 }
 

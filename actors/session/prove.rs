@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pgherd_config::{Config, Method, Password, Secret as Hidden, User};
 use pgherd_net::Peer;
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::scram::{Verifier, server as scram};
+use pgherd_wire::scram::{self, Keys, ScramError, Verifier};
 use pgherd_wire::{backend, frontend, md5, sqlstate};
 use subtle::ConstantTimeEq as _;
 
@@ -80,10 +80,10 @@ async fn cleartext(
     let right = match known {
         Some(Password::Plain(secret)) => same(secret.expose().as_bytes(), given.as_bytes()),
         Some(Password::Md5(secret)) => {
-            same(secret.expose().as_bytes(), md5::hash(&given, &claim.user).as_bytes())
+            md5::verify_password(secret.expose(), &claim.user, given.as_bytes())
         }
         Some(Password::Scram(secret)) => Verifier::parse(secret.expose())
-            .is_ok_and(|verifier| verifier.matches(given.as_bytes())),
+            .is_ok_and(|verifier| verifier.verify(given.as_bytes())),
         None => false,
     };
     if right { Ok(Proof { secret: Secret::Password(given) }) } else { Err(failed(claim)) }
@@ -106,19 +106,16 @@ async fn hashed(
     backend::authentication_md5(dialogue.out(), salt);
     dialogue.send().await?;
     let given = expect_password(dialogue).await?;
-    let (stored, secret) = match known {
-        Some(Password::Plain(plain)) => (
-            md5::hash(plain.expose(), &claim.user),
-            Secret::Password(plain.expose().to_owned()),
-        ),
-        Some(Password::Md5(hash)) => (hash.expose().to_owned(), Secret::None),
+    let proof = match known {
+        Some(Password::Plain(plain))
+            if md5::verify(&claim.user, plain.expose().as_bytes(), salt, &given) =>
+        {
+            Secret::Password(plain.expose().to_owned())
+        }
+        Some(Password::Md5(hash)) if md5::verify_hash(hash.expose(), salt, &given) => Secret::None,
         _ => return Err(failed(claim)),
     };
-    if same(md5::response(&stored, salt).as_bytes(), &given) {
-        Ok(Proof { secret })
-    } else {
-        Err(failed(claim))
-    }
+    Ok(Proof { secret: proof })
 }
 
 async fn challenge(
@@ -142,29 +139,33 @@ async fn challenge(
         true => facts.client_tls.load().end_point().map(|hash| hash.to_vec()),
         false => None,
     };
-    let nonce: [u8; 18] = rand::random();
-    let server_key = verifier.server_key;
-    let mut exchange = scram::Exchange::new((*verifier).clone(), binding, &nonce);
-    backend::authentication_sasl(dialogue.out(), exchange.mechanisms());
+    let server = verifier.server_key.clone();
+    let nonce = scram::nonce(&mut rand::rng());
+    let mut exchange = scram::server::Exchange::new((*verifier).clone(), binding, nonce);
+    let fits = "the message is short";
+    let built = backend::authentication_sasl(dialogue.out(), exchange.mechanisms());
+    debug_assert!(built.is_ok(), "{fits}");
     dialogue.send().await?;
     let body = expect(dialogue).await?;
     let initial = frontend::SaslInitial::parse(&body)
         .map_err(|error| violation(&error.to_string()))?;
     let first = exchange
-        .first(initial.mechanism, initial.data)
+        .first(initial.mechanism, initial.data.unwrap_or_default())
         .map_err(|error| violation(&error.to_string()))?;
-    backend::authentication_sasl_continue(dialogue.out(), &first);
+    let built = backend::authentication_sasl_continue(dialogue.out(), &first);
+    debug_assert!(built.is_ok(), "{fits}");
     dialogue.send().await?;
     let body = expect(dialogue).await?;
-    let (last, client_key) = match exchange.last(&body) {
+    let (last, client) = match exchange.last(&body) {
         Ok(done) => done,
-        Err(error) if error.is_wrong_password() => return Err(failed(claim)),
+        Err(ScramError::Proof) => return Err(failed(claim)),
         Err(error) => return Err(violation(&error.to_string())),
     };
-    backend::authentication_sasl_final(dialogue.out(), &last);
+    let built = backend::authentication_sasl_final(dialogue.out(), &last);
+    debug_assert!(built.is_ok(), "{fits}");
     let secret = match known {
         Some(Password::Plain(secret)) => Secret::Password(secret.expose().to_owned()),
-        Some(_) => Secret::Scram { client_key, server_key },
+        Some(_) => Secret::Scram(Keys { client, server }),
         // Nobody knows the password behind a mock verifier; to be sure, a match counts for nothing.
         None => return Err(failed(claim)),
     };

@@ -8,6 +8,7 @@ use pgherd_wire::sqlstate;
 
 use crate::dialogue::Dialogue;
 use crate::facts::Facts;
+use crate::pool::PoolKey;
 use crate::router;
 use crate::server::Life;
 use crate::session::login::{Claim, Refusal};
@@ -77,8 +78,9 @@ pub(super) async fn passthrough(
     let password = ask_password(dialogue).await?;
     let Some(settings) = config.database(&claim.database) else { return Err(failed(claim)) };
     let proof = Proof { secret: Secret::Password(password) };
+    let key = PoolKey { database: claim.database.clone(), user: claim.user.clone() };
     let upstream: Arc<Upstream> =
-        router::upstream(facts, &settings, &claim.database, &claim.user, &proof)
+        router::upstream(&facts.memory, config, &settings, &key, &proof)
             .map_err(|report| Refusal::Told(Box::new(report)))?;
     match upstream::open(&upstream, facts.number(), Life::new().0).await {
         Ok(_proved) => Ok(proof),

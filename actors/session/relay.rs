@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pgherd_net::{Stream, poll_read_into, poll_write_from_slice};
+use pgherd_config::PoolMode;
+use pgherd_net::{Stream, poll_read_into, poll_write_from};
 use pgherd_session::{ClientStatements, Flow, Parameters};
+use pgherd_sql::{Encoding, LexOptions};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::control::{Control, Order, Standing};
-use crate::judgement::Judgement;
+use crate::judgement::{self, Judgement};
 use crate::pool::{Pool, ServerLease};
 use crate::session::turn::{Loss, Turn};
 use crate::session::{Bye, abandon, checkout};
@@ -22,7 +24,6 @@ use crate::session::{Bye, abandon, checkout};
 const FIRST_READ: usize = 4 * 1024;
 
 /// A client and everything that is its own: it owns no server between transactions.
-#[derive(Debug)]
 pub struct Relay {
     /// The client's socket.
     pub client: Stream,
@@ -36,8 +37,12 @@ pub struct Relay {
     pub pool: Arc<Pool>,
     /// The worker that it lives on.
     pub worker: u16,
+    /// When it gives its server back.
+    pub mode: PoolMode,
     /// The parameters that this client has set, and which each server is brought to.
     pub parameters: Arc<Parameters>,
+    /// How its texts are to be read.
+    pub lexing: LexOptions,
     /// The parameters of its start-up packet, to which DISCARD ALL returns.
     pub startup: Arc<Parameters>,
     /// Its prepared statements; most clients have none.
@@ -60,6 +65,17 @@ enum Wake {
 }
 
 impl Relay {
+    /// What a text of this client means for its session.
+    pub(super) fn judge(&self, text: &[u8]) -> Judgement {
+        judgement::judge(text, self.lexing, self.pool.welcome.load().as_deref())
+    }
+
+    /// Takes new parameters over, and reads later texts as they say.
+    pub(super) fn set_parameters(&mut self, parameters: Arc<Parameters>) {
+        self.lexing = lexing(&parameters, &self.pool);
+        self.parameters = parameters;
+    }
+
     /// Serves the client until it leaves or is sent away.
     pub async fn run(mut self) -> Bye {
         let bye = self.serve().await;
@@ -193,7 +209,7 @@ impl Relay {
 
     /// The transaction is over: the server goes back, unless the session is pinned to it.
     fn part(&mut self, mut lease: ServerLease) -> Option<Bye> {
-        if self.pool.pins(self.pins) {
+        if self.pool.pins(self.pins, self.mode) {
             self.kept = Some(lease);
         } else {
             lease.flow.hand_over(&mut self.down);
@@ -239,7 +255,7 @@ impl Relay {
         let unsynced = lease.exchange.unsynced() || lease.exchange.skipping();
         lease.flow.hand_over(&mut self.down);
         drop(lease);
-        self.up.abandon();
+        self.up.discard();
         if cut {
             // Part of a message was sent on already: the client's framing cannot be mended.
             return Some(Bye::Gone);
@@ -278,7 +294,7 @@ impl Relay {
     async fn idle(&mut self) -> Wake {
         let control = Arc::clone(&self.control);
         let mut ordered = pin!(control.token.cancelled());
-        let mut timer = self.pool.settings().client_idle.map(|idle| Box::pin(tokio::time::sleep(idle)));
+        let mut timer = self.pool.settings().timeouts.client_idle.map(|idle| Box::pin(tokio::time::sleep(idle)));
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = self.poll_input(cx) {
                 return Poll::Ready(outcome);
@@ -317,7 +333,7 @@ impl Relay {
 
     /// Writes everything that waits for the client.
     pub async fn flush(&mut self) -> std::io::Result<()> {
-        poll_fn(|cx| poll_drain(&mut self.down, &mut self.client, cx)).await
+        poll_fn(|cx| poll_write_from(&mut self.client, cx, &mut self.down)).await
     }
 }
 
@@ -331,20 +347,36 @@ pub(super) fn wanted(flow: &Flow) -> usize {
     }
 }
 
-/// Writes from a flow until it is empty or the socket is full.
-pub(super) fn poll_drain(
-    flow: &mut Flow,
-    sink: &mut Stream,
-    cx: &mut Context<'_>,
-) -> Poll<std::io::Result<()>> {
-    while flow.backlog() > 0 {
-        match poll_write_from_slice(sink, cx, flow.front()) {
-            Poll::Ready(Ok(count)) => flow.written(count),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
-        }
+/// How texts are to be read by a session with these parameters.
+pub(super) fn lexing(parameters: &Parameters, pool: &Pool) -> LexOptions {
+    let welcome = pool.welcome.load();
+    let value = |name: &str| {
+        parameters.get(name).map(str::to_owned).or_else(|| {
+            let all = &welcome.as_deref()?.parameters;
+            let found = all.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.clone())
+        })
+    };
+    LexOptions {
+        standard_conforming_strings: value("standard_conforming_strings").is_none_or(|v| v == "on"),
+        encoding: value("client_encoding")
+            .map_or(Encoding::AsciiSafe, |name| encoding(&name)),
     }
-    sink.poll_drained(cx)
+}
+
+/// What kind of encoding a name means, for a reader of SQL.
+fn encoding(name: &str) -> Encoding {
+    let plain: String =
+        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase();
+    const TRAILING: [&str; 13] = [
+        "SJIS", "SHIFTJIS", "MSKANJI", "WIN932", "WINDOWS932", "SHIFTJIS2004", "SJIS2004", "BIG5",
+        "WIN950", "GBK", "UHC", "GB18030", "JOHAB",
+    ];
+    if TRAILING.contains(&plain.as_str()) || plain.starts_with("WIN9") || plain.starts_with("WINDOWS9") {
+        Encoding::AsciiTrailing
+    } else {
+        Encoding::AsciiSafe
+    }
 }
 
 /// What a look at the client's next message says.

@@ -7,7 +7,7 @@ use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, sqlstate};
 
-use crate::config::PoolMode;
+use pgherd_config::PoolMode;
 use crate::judgement::Judgement;
 use crate::session::turn::{Loss, Turn};
 
@@ -79,7 +79,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         turn.committing = false;
     }
     act(turn, verdict, tag::READY_FOR_QUERY, total)?;
-    if status != TransactionStatus::Idle && turn.relay.pool.settings().mode == PoolMode::Statement {
+    if status != TransactionStatus::Idle && turn.relay.mode == PoolMode::Statement {
         return Err(Loss::Fatal(Box::new(ErrorReport::fatal(
             sqlstate::FEATURE_NOT_SUPPORTED,
             "transaction blocks are not allowed in statement pooling mode",
@@ -144,7 +144,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
             if is_settable(name) {
                 let mut parameters = (*turn.relay.parameters).clone();
                 parameters.set(name, value);
-                turn.relay.parameters = Arc::new(parameters);
+                turn.relay.set_parameters(Arc::new(parameters));
                 server.applied = Arc::clone(&turn.relay.parameters);
                 turn.relay.pool.proven.learn(name, value, Some(value));
             }
@@ -154,8 +154,9 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 server.statements.clear();
                 server.applied = Arc::default();
                 turn.relay.statements = None;
-                turn.relay.parameters = Arc::clone(&turn.relay.startup);
-                turn.relay.pins = pgherd_sql::PinSet::default();
+                let startup = Arc::clone(&turn.relay.startup);
+                turn.relay.set_parameters(startup);
+                turn.relay.pins = turn.relay.pins.without(pgherd_sql::PinSet::DISCARD_ALL);
             }
             b"DEALLOCATE ALL\0" => {
                 server.statements.clear();
@@ -199,7 +200,7 @@ fn fatal(turn: &Turn<'_>, total: usize) -> Loss {
 
 fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
     let host = &turn.server.about.upstream.name;
-    let report = if turn.server.exchange.owes() && turn.relay.may_have_committed(turn) {
+    let report = if turn.server.exchange.owes() && may_have_committed(turn) {
         ErrorReport::error(
             sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             format!("connection to server {host} was lost while a write was under way"),
@@ -212,4 +213,9 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
     };
     debug_assert!(report.severity != Severity::Fatal);
     Loss::Server(Box::new(report.detail(why.to_owned())))
+}
+
+/// Whether what is under way may have taken effect although its answer never came.
+fn may_have_committed(turn: &Turn<'_>) -> bool {
+    turn.committing || turn.server.exchange.status() == TransactionStatus::Idle
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use pgherd_session::{CopyFlow, Owed, Statement, Undo, Unnamed};
-use pgherd_sql::{Effects, TransactionEffect};
-use pgherd_wire::backend::{TransactionStatus, tag as reply};
+use pgherd_session::{Owed, Statement, Undo, Unnamed};
+use pgherd_sql::Pin;
+use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
 use pgherd_wire::{backend, frame, sqlstate};
 
-use crate::config::PoolMode;
-use crate::judgement::{Judgement, judge};
+use pgherd_config::PoolMode;
+use crate::judgement::Judgement;
 use crate::session::turn::{Loss, Turn};
 
 /// A query up to this size is read whole and judged; a larger one pins the session unread.
@@ -89,12 +89,13 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
 
 fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     if total > JUDGE_MAX {
-        turn.relay.pins |= pgherd_sql::PinSet::UNKNOWN;
+        turn.relay.pins.insert(Pin::Unknown);
+        turn.committing = true;
     } else if whole {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
-        let effects = judge(query.text, turn.relay.lexing());
-        note(turn, &effects)?;
+        let judgement = turn.relay.judge(query.text);
+        note(turn, judgement);
     } else {
         return Ok(false);
     }
@@ -110,13 +111,9 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
 }
 
 /// Takes note of what a text does to the session.
-fn note(turn: &mut Turn<'_>, effects: &Effects) -> Result<(), Loss> {
-    turn.relay.pins.insert(effects.pins);
-    turn.committing |= matches!(
-        effects.transaction,
-        TransactionEffect::Commit | TransactionEffect::Mixed
-    );
-    Ok(())
+fn note(turn: &mut Turn<'_>, judgement: Judgement) {
+    turn.relay.pins = turn.relay.pins.union(judgement.pins);
+    turn.committing |= judgement.commits;
 }
 
 fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
@@ -126,18 +123,10 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     if !whole {
         return Ok(false);
     }
-    let session_mode = turn.relay.pool.settings().mode == PoolMode::Session;
-    let lexing = turn.relay.lexing();
+    let session_mode = turn.relay.mode == PoolMode::Session;
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
-    let judgement = |text: &[u8]| {
-        let effects = judge(text, lexing);
-        Judgement {
-            pins: effects.pins,
-            commits: matches!(effects.transaction, TransactionEffect::Commit | TransactionEffect::Mixed),
-        }
-    };
     turn.server.touched = true;
     if session_mode {
         turn.server.exchange.sent(Owed::Parse { hidden: false, undo: Undo::Nothing });
@@ -145,26 +134,26 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         return Ok(true);
     }
     if parse.name.is_empty() {
-        let unnamed = Unnamed::Parsed { judgement: judgement(parse.query), tail: tail.into() };
+        let unnamed = Unnamed::Parsed { judgement: turn.relay.judge(parse.query), tail: tail.into() };
         turn.relay.statements.get_or_insert_default().unnamed = unnamed;
         turn.unnamed_here = true;
         turn.server.exchange.sent(Owed::Parse { hidden: false, undo: Undo::Unnamed });
         turn.relay.up.pass(total);
         return Ok(true);
     }
-    let client = turn.relay.statements.get_or_insert_default();
-    if client.get(parse.name).is_some() {
+    let known = turn.relay.statements.as_deref();
+    if known.is_some_and(|client| client.get(parse.name).is_some()) {
         let text = format!("prepared statement \"{}\" already exists", lossy(parse.name));
         refuse(turn, ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text));
         turn.relay.up.hide(total);
         return Ok(true);
     }
-    if client.bytes() + total > PARSE_MAX {
+    if known.map_or(0, |client| client.bytes()) + total > PARSE_MAX {
         return Err(too_large());
     }
     let name: Box<[u8]> = parse.name.into();
-    let statement = turn.relay.pool.registry.intern(tail, || judgement(parse.query));
-    client.insert(&name, Arc::clone(&statement));
+    let statement = turn.relay.pool.registry.intern(tail, || turn.relay.judge(parse.query));
+    turn.relay.statements.get_or_insert_default().insert(&name, Arc::clone(&statement));
     turn.relay.up.hide(total);
     turn.relay.pool.stats.client_parse();
     let present = turn.server.statements.touch(statement.id);
@@ -192,7 +181,7 @@ fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         None if body.len() > NAMES_MAX => return Err(violation("name too long".into())),
         None => return Ok(false),
     };
-    if turn.relay.pool.settings().mode == PoolMode::Session {
+    if turn.relay.mode == PoolMode::Session {
         turn.server.exchange.sent(Owed::Bind);
         turn.relay.up.pass(total);
         return Ok(true);
@@ -309,7 +298,7 @@ fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option
     }
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let described = frontend::Describe::parse(body).map_err(|error| violation(error.to_string()))?;
-    let raw = turn.relay.pool.settings().mode == PoolMode::Session;
+    let raw = turn.relay.mode == PoolMode::Session;
     Ok(Some(match described.kind {
         Target::Statement if !raw => Named::Statement(described.name.into()),
         Target::Statement | Target::Portal => Named::Portal,
@@ -322,15 +311,17 @@ fn bring_unnamed(turn: &mut Turn<'_>) -> bool {
     if let Some(Unnamed::Parsed { tail, judgement }) =
         turn.relay.statements.as_deref().map(|statements| &statements.unnamed)
     {
-        turn.relay.pins.insert(judgement.pins);
+        let judgement = *judgement;
+        turn.relay.pins = turn.relay.pins.union(judgement.pins);
         turn.committing |= judgement.commits;
         if !turn.unnamed_here {
             let out = turn.relay.up.made();
             // The tail was cut from a Parse that fitted, so this one fits too.
-            frame::begin(out, tag::PARSE, |out| {
+            let built = frame::build(out, tag::PARSE, |out| {
                 out.extend_from_slice(&[0]);
                 out.extend_from_slice(tail);
             });
+            debug_assert!(built.is_ok(), "it is as long as the client's");
             turn.server.exchange.sent(Owed::Parse { hidden: true, undo: Undo::Nothing });
             turn.unnamed_here = true;
         }
@@ -350,8 +341,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Option<Arc<Statement<Judgeme
         refuse(turn, ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text));
         return None;
     };
-    turn.relay.pins.insert(statement.judgement.pins);
-    turn.committing |= statement.judgement.commits;
+    note(turn, statement.judgement);
     if !turn.server.statements.touch(statement.id) {
         turn.relay.pool.stats.server_parse();
         prepare_hidden(turn, &statement);
@@ -392,11 +382,12 @@ fn close_on_server(turn: &mut Turn<'_>, name: &[u8], undo: Undo<Judgement>) {
 }
 
 fn write_parse(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
-    frame::begin(turn.relay.up.made(), tag::PARSE, |out| {
+    let built = frame::build(turn.relay.up.made(), tag::PARSE, |out| {
         out.extend_from_slice(&statement.name);
         out.extend_from_slice(&[0]);
         out.extend_from_slice(&statement.tail);
     });
+    debug_assert!(built.is_ok(), "the text is bounded");
 }
 
 /// Makes the server fail at this point of the pipeline, and words the failure for it: so the

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pgherd_net::poll_read_into;
+use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Parameters, Undo, Verdict};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::error::ErrorReport;
@@ -12,7 +12,6 @@ use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::pool::Pool;
 use crate::server::ServerConn;
-use crate::session::relay::poll_drain;
 
 /// The most that an answer to a query of ours may take in one message.
 const ANSWER_MAX: usize = 256 * 1024;
@@ -101,7 +100,7 @@ fn poll_answer(
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), ErrorReport>> {
     if out.backlog() > 0 {
-        if let Poll::Ready(Err(error)) = poll_drain(out, &mut server.stream, cx) {
+        if let Poll::Ready(Err(error)) = poll_write_from(&mut server.stream, cx, out) {
             return Poll::Ready(Err(broken(server, &error.to_string())));
         }
     }

@@ -1,15 +1,14 @@
 //! One turn of a client on a server: from the first message of a transaction to its end.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pgherd_net::poll_read_into;
+use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_wire::error::ErrorReport;
 
 use crate::pool::ServerLease;
 use crate::session::limit::Limits;
-use crate::session::relay::{Relay, poll_drain, wanted};
+use crate::session::relay::{Relay, wanted};
 use crate::session::{replies, requests};
 
 /// The most that is read at once, and the size to which a busy flow's buffer grows.
@@ -33,7 +32,6 @@ pub enum Loss {
 }
 
 /// A client and the server it holds.
-#[derive(Debug)]
 pub struct Turn<'a> {
     pub(super) relay: &'a mut Relay,
     pub(super) server: &'a mut ServerLease,
@@ -97,7 +95,7 @@ impl<'a> Turn<'a> {
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
-        match poll_drain(&mut self.relay.up, &mut self.server.stream, cx) {
+        match poll_write_from(&mut self.server.stream, cx, &mut self.relay.up) {
             Poll::Ready(Err(error)) => {
                 // Why it hung up may still be readable.
                 while let Ok(true) = self.poll_from_server(cx) {}
@@ -131,7 +129,7 @@ impl<'a> Turn<'a> {
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
         if self.relay.down.backlog() > 0 {
-            match poll_drain(&mut self.relay.down, &mut self.relay.client, cx) {
+            match poll_write_from(&mut self.relay.client, cx, &mut self.relay.down) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Err(Loss::Client),
                 Poll::Pending => return Ok(()),
@@ -139,7 +137,7 @@ impl<'a> Turn<'a> {
         }
         if self.server.flow.backlog() > 0 {
             let server: &mut crate::server::ServerConn = &mut *self.server;
-            if let Poll::Ready(Err(_)) = poll_drain(&mut server.flow, &mut self.relay.client, cx) {
+            if let Poll::Ready(Err(_)) = poll_write_from(&mut self.relay.client, cx, &mut server.flow) {
                 return Err(Loss::Client);
             }
         }

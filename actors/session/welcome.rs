@@ -37,7 +37,9 @@ pub(super) async fn pool(
             Some(reported) => reported.to_string(),
             None => own.to_owned(),
         });
-        backend::parameter_status(out, name, own.as_deref().unwrap_or(value));
+        let value = own.as_deref().unwrap_or(value);
+        // A server's own report fits into a message.
+        let _ = backend::parameter_status(out, name.as_bytes(), value.as_bytes());
     }
     Ok(())
 }
@@ -54,7 +56,8 @@ pub(super) fn console(out: &mut BytesMut) {
         ("standard_conforming_strings", "on"),
     ];
     for (name, value) in said {
-        backend::parameter_status(out, name, value);
+        let built = backend::parameter_status(out, name.as_bytes(), value.as_bytes());
+        debug_assert!(built.is_ok(), "the values are short");
     }
 }
 

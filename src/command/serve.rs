@@ -1,0 +1,95 @@
+//! Serving, until a signal ends it.
+
+use pgherd_actors::{Curtain, Ending, Outcome, Proxy};
+use pgherd_config::{Config, LoadInput, Loaded};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Serving};
+
+/// Serves as the arguments say.
+pub(crate) fn run(serving: Serving) -> Result<(), Failure> {
+    let input = serving.input();
+    let loaded = load(&input)?;
+    let runtime = runtime()?;
+    let curtain = Curtain::default();
+    runtime.block_on(async {
+        let proxy = bind(loaded, input, curtain.clone())?;
+        watch_signals(&proxy, curtain)?;
+        serve(proxy).await
+    })
+}
+
+/// Reads a configuration and sets up the log that it asks for.
+fn load(input: &LoadInput) -> Result<Loaded, Failure> {
+    let loaded =
+        Config::load(input).map_err(|faults| Failure::Configuration(faults.to_string()))?;
+    if loaded.config.databases.is_empty() {
+        return Err(Failure::Configuration(
+            "no server is named: give a URL, set DATABASE_URL, or write a file and give it by \
+             --config (see pgherd --help)"
+                .to_owned(),
+        ));
+    }
+    let log = &loaded.config.log;
+    let _ = log;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+/// The runtime of the control plane: one thread, which a busy data plane does not delay.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Unavailable(format!("cannot start: {error}")))
+}
+
+/// Binds what the configuration names.
+pub(crate) fn bind(
+    loaded: Loaded,
+    input: LoadInput,
+    curtain: Curtain,
+) -> Result<Proxy, Failure> {
+    let proxy = Proxy::bind(loaded.config, input, curtain)
+        .map_err(|error| Failure::Unavailable(error.to_string()))?;
+    for address in proxy.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    for path in proxy.paths() {
+        tracing::info!(path = %path.display(), "listening");
+    }
+    Ok(proxy)
+}
+
+/// Runs a proxy to its end.
+pub(crate) async fn serve(proxy: Proxy) -> Result<(), Failure> {
+    match proxy.run().await {
+        Outcome::Ended => Ok(()),
+        Outcome::BeyondRepair(what) => {
+            Err(Failure::Software(format!("a part is beyond repair: {what}")))
+        }
+    }
+}
+
+/// SIGHUP reloads; SIGTERM and SIGINT drain, and a second one ends at once; SIGQUIT ends at once.
+fn watch_signals(proxy: &Proxy, curtain: Curtain) -> Result<(), Failure> {
+    let failed = |error| Failure::Unavailable(format!("cannot watch signals: {error}"));
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut quit = signal(SignalKind::quit()).map_err(failed)?;
+    let facts = std::sync::Arc::clone(proxy.facts());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => pgherd_actors::config::reload(&facts).await,
+                _ = terminate.recv() => curtain.ask_again(),
+                _ = interrupt.recv() => curtain.ask_again(),
+                _ = quit.recv() => curtain.ask(Ending::AtOnce),
+            }
+        }
+    });
+    Ok(())
+}
