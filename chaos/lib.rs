@@ -1,1 +1,3 @@
-//! Faults: hostile peers, killed servers, crashed actors.
+//! Faults: hostile peers, killed servers, crashed actors; and what must hold all the while.
+
+pub mod hostile;

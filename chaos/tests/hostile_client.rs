@@ -1,0 +1,1 @@
+//! What clients that break the protocol may not do.

@@ -1,0 +1,1 @@
+//! What servers that break the protocol may not do.
