@@ -1,0 +1,81 @@
+//! The figures of all pools at one moment, for the console's tables and for metrics.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use pgherd_config::PoolMode;
+use pgherd_pool::{Place, Snapshot};
+
+use crate::control::Standing;
+use crate::facts::Facts;
+use crate::pool::{Pool, PoolKey, Totals};
+
+/// One pool.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// Its name.
+    pub key: PoolKey,
+    /// Its connections and its queue.
+    pub servers: Snapshot,
+    /// Leased connections that a cancel request is on its way to, or may yet hit.
+    pub cancelled: usize,
+    /// Its counters.
+    pub totals: Totals,
+    /// Its clients, those that wait left out.
+    pub clients: usize,
+    /// When its server connections go back.
+    pub mode: PoolMode,
+}
+
+impl Figures {
+    /// Its server connections in any state, those being opened too.
+    pub fn connections(&self) -> usize {
+        self.servers.idle + self.servers.leased + self.servers.opening
+    }
+}
+
+/// The figures of every pool, by database and user.
+pub fn survey(facts: &Facts) -> Vec<Figures> {
+    let clients = clients(facts);
+    let now = Instant::now();
+    let routes = facts.routes.load();
+    let mut figures: Vec<_> = routes
+        .values()
+        .map(|pool| Figures {
+            key: pool.key.clone(),
+            servers: pool.core.snapshot(now),
+            cancelled: cancelled(pool),
+            totals: pool.stats.totals(),
+            clients: clients.get(&pool.key).copied().unwrap_or(0),
+            mode: pool.settings().pool.mode,
+        })
+        .collect();
+    figures.sort_by(|one, other| one.key.cmp(&other.key));
+    figures
+}
+
+/// How many clients that do not wait there are of each database and user.
+fn clients(facts: &Facts) -> HashMap<PoolKey, usize> {
+    let mut clients = HashMap::new();
+    for control in facts.sessions.all() {
+        if matches!(control.standing(), Standing::Login | Standing::Waiting) {
+            continue;
+        }
+        if let Some(who) = control.identity() {
+            let key = PoolKey {
+                database: who.database.clone(),
+                user: who.user.clone(),
+            };
+            *clients.entry(key).or_insert(0) += 1;
+        }
+    }
+    clients
+}
+
+fn cancelled(pool: &Pool) -> usize {
+    let mut count = 0;
+    pool.core.each(|seen| {
+        count += usize::from(seen.place == Place::Leased && !seen.info.cancels.quiet());
+    });
+    count
+}

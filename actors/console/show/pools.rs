@@ -1,0 +1,56 @@
+//! SHOW POOLS.
+
+use crate::console::figures::Figures;
+use crate::console::table::{Cell, Column, Row, int, text};
+
+/// The columns of PgBouncer. `cl_waiting_cancel_req`, `sv_used` and `sv_tested` are always 0, since
+/// there are no such states: a cancel request travels without a place in the pool, and idle
+/// connections are looked at without leaving it.
+pub const COLUMNS: [Column; 17] = [
+    text("database"),
+    text("user"),
+    int("cl_active"),
+    int("cl_waiting"),
+    int("cl_active_cancel_req"),
+    int("cl_waiting_cancel_req"),
+    int("sv_active"),
+    int("sv_active_cancel"),
+    int("sv_being_canceled"),
+    int("sv_idle"),
+    int("sv_used"),
+    int("sv_tested"),
+    int("sv_login"),
+    int("maxwait"),
+    int("maxwait_us"),
+    text("pool_mode"),
+    text("load_balance_hosts"),
+];
+
+/// A row for each pool.
+pub fn rows(pools: &[Figures]) -> Vec<Row> {
+    pools.iter().map(row).collect()
+}
+
+fn row(pool: &Figures) -> Row {
+    let servers = &pool.servers;
+    let wait = servers.oldest_wait.unwrap_or_default();
+    vec![
+        (&pool.key.database).into(),
+        (&pool.key.user).into(),
+        pool.clients.into(),
+        servers.waiting.into(),
+        pool.cancelled.into(),
+        Cell::Int(0),
+        servers.leased.saturating_sub(pool.cancelled).into(),
+        Cell::Int(0),
+        pool.cancelled.into(),
+        servers.idle.into(),
+        Cell::Int(0),
+        Cell::Int(0),
+        servers.opening.into(),
+        wait.as_secs().into(),
+        Cell::Int(wait.subsec_micros().into()),
+        pool.mode.word().into(),
+        Cell::Null,
+    ]
+}

@@ -1,0 +1,182 @@
+//! The deeds: what an admin may have done.
+//!
+//! PAUSE, RESUME, RECONNECT and KILL act on the pools that exist at that moment: a pool that is made
+//! later, by the first login of a user, is neither paused nor killed.
+
+use std::sync::Arc;
+
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::drain::Ending;
+use crate::facts::Facts;
+use crate::pool::Pool;
+
+pub mod kill;
+pub mod pause;
+pub mod reconnect;
+pub mod reload;
+
+/// A deed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// Give no servers until RESUME; answered when all have come back.
+    Pause(Scope),
+    /// Give servers again.
+    Resume(Scope),
+    /// Replace each server connection when it is free.
+    Reconnect(Scope),
+    /// Answered when all server connections that were to be replaced are gone.
+    WaitClose(Scope),
+    /// Send clients away, close servers, stay paused.
+    Kill(Scope),
+    /// Send one client away.
+    KillClient(i32),
+    /// Read the configuration anew.
+    Reload,
+    /// End the proxy.
+    Shutdown(Ending),
+    /// Refuse new clients of a database; not supported.
+    Disable(String),
+    /// The opposite; not supported.
+    Enable(String),
+    /// Stop all sockets; not supported.
+    Suspend,
+    /// Change a setting; not supported.
+    Set(String),
+}
+
+/// What a deed is done to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// One database, in the name that clients use.
+    Database(String),
+}
+
+/// What there is to say after a deed.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Notices, in order.
+    pub notices: Vec<ErrorReport>,
+    /// How the proxy is to end, once the answer has been sent.
+    pub ending: Option<Ending>,
+}
+
+impl Scope {
+    /// Whether a database is meant.
+    pub fn covers(&self, database: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Database(name) => name == database,
+        }
+    }
+
+    /// The pools that are meant.
+    ///
+    /// # Errors
+    /// 3D000 for a database that is neither configured nor has pools.
+    pub fn pools(&self, facts: &Facts) -> Result<Vec<Arc<Pool>>, ErrorReport> {
+        let routes = facts.routes.load();
+        let meant = routes
+            .values()
+            .filter(|pool| self.covers(&pool.key.database));
+        let pools: Vec<_> = meant.map(Arc::clone).collect();
+        match self {
+            Self::Database(name)
+                if pools.is_empty() && facts.config.load().database(name).is_none() =>
+            {
+                Err(ErrorReport::error(
+                    sqlstate::INVALID_CATALOG_NAME,
+                    format!("no such database: {name}"),
+                ))
+            }
+            _ => Ok(pools),
+        }
+    }
+}
+
+impl Verb {
+    /// What CommandComplete says.
+    pub fn tag(&self) -> &'static str {
+        match self {
+            Self::Pause(_) => "PAUSE",
+            Self::Resume(_) => "RESUME",
+            Self::Reconnect(_) => "RECONNECT",
+            Self::WaitClose(_) => "WAIT_CLOSE",
+            Self::Kill(_) => "KILL",
+            Self::KillClient(_) => "KILL_CLIENT",
+            Self::Reload => "RELOAD",
+            Self::Shutdown(_) => "SHUTDOWN",
+            Self::Disable(_) => "DISABLE",
+            Self::Enable(_) => "ENABLE",
+            Self::Suspend => "SUSPEND",
+            Self::Set(_) => "SET",
+        }
+    }
+
+    /// Does it. May wait for long; to drop it is to stop waiting, what was done stays done.
+    ///
+    /// # Errors
+    /// What the asker is told.
+    pub async fn act(&self, facts: &Arc<Facts>) -> Result<Done, ErrorReport> {
+        match self {
+            Self::Pause(scope) => pause::pause(scope, facts).await?,
+            Self::Resume(scope) => pause::resume(scope, facts)?,
+            Self::Reconnect(scope) => reconnect::reconnect(scope, facts)?,
+            Self::WaitClose(scope) => reconnect::wait_close(scope, facts).await?,
+            Self::Kill(scope) => kill::kill(scope, facts)?,
+            Self::KillClient(id) => kill::client(*id, facts)?,
+            Self::Reload => return reload::reload(facts).await,
+            Self::Shutdown(ending) => {
+                return Ok(Done {
+                    ending: Some(*ending),
+                    ..Done::default()
+                });
+            }
+            Self::Disable(_) | Self::Enable(_) => return Err(closed_doors(self.tag())),
+            Self::Suspend => return Err(suspend()),
+            Self::Set(name) => return Err(set(name)),
+        }
+        Ok(Done::default())
+    }
+}
+
+fn unsupported(message: String) -> ErrorReport {
+    ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+}
+
+fn closed_doors(tag: &str) -> ErrorReport {
+    unsupported(format!("{tag} is not supported"))
+        .hint("Remove the database from the configuration file and RELOAD, or PAUSE it.")
+}
+
+fn suspend() -> ErrorReport {
+    unsupported("SUSPEND is not supported".to_owned())
+        .hint("PAUSE holds clients back without touching their sockets.")
+}
+
+fn set(name: &str) -> ErrorReport {
+    unsupported(format!("setting {name} cannot be changed from the console"))
+        .hint("Edit the configuration file and RELOAD.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Scope, Verb};
+
+    #[test]
+    fn a_scope_covers_what_it_says() {
+        assert!(Scope::All.covers("a"));
+        let one = Scope::Database("a".to_owned());
+        assert!(one.covers("a"));
+        assert!(!one.covers("A"));
+    }
+
+    #[test]
+    fn tags_are_the_commands() {
+        assert_eq!(Verb::WaitClose(Scope::All).tag(), "WAIT_CLOSE");
+        assert_eq!(Verb::KillClient(1).tag(), "KILL_CLIENT");
+    }
+}

@@ -1,0 +1,40 @@
+//! PAUSE and RESUME.
+
+use std::sync::Arc;
+
+use pgherd_wire::error::ErrorReport;
+
+use crate::console::verb::Scope;
+use crate::facts::Facts;
+
+/// Pauses pools and waits until their servers are back: after the transaction under way, or in
+/// session mode when the client leaves. A pause that is no longer waited for stays.
+///
+/// # Errors
+/// No such database.
+pub async fn pause(scope: &Scope, facts: &Arc<Facts>) -> Result<(), ErrorReport> {
+    let pools = scope.pools(facts)?;
+    pools.iter().for_each(|pool| pool.core.pause());
+    for pool in &pools {
+        // A RESUME from elsewhere ends the pause; then there is nothing left to wait for.
+        while pool.core.is_paused() && !pool.core.quiesced() {
+            tokio::select! {
+                () = pool.core.quiet() => {}
+                () = tokio::time::sleep(super::reconnect::GLANCE) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ends the pause of pools, also of those that KILL has left.
+///
+/// # Errors
+/// No such database.
+pub fn resume(scope: &Scope, facts: &Facts) -> Result<(), ErrorReport> {
+    scope
+        .pools(facts)?
+        .iter()
+        .for_each(|pool| pool.core.resume());
+    Ok(())
+}

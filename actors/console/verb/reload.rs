@@ -1,0 +1,111 @@
+//! RELOAD.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_config::{Change, Effect};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::config::{ConfigMessage, ReloadError};
+use crate::console::verb::Done;
+use crate::facts::Facts;
+
+/// How long reading the files and telling the pools may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The most changes that are told one by one.
+const TOLD_MAX: usize = 200;
+
+/// Puts the configuration as it is now written in force; a notice tells each setting that changed.
+///
+/// # Errors
+/// F0000 with all faults, when there is any: nothing has changed then. 57P03 when nobody answers.
+pub async fn reload(facts: &Arc<Facts>) -> Result<Done, ErrorReport> {
+    let outcome = facts
+        .configuration
+        .call(ConfigMessage::Reload, PATIENCE)
+        .await;
+    let outcome = outcome.map_err(|error| {
+        ErrorReport::error(
+            sqlstate::CANNOT_CONNECT_NOW,
+            "the configuration cannot be reloaded",
+        )
+        .detail(error.to_string())
+    })?;
+    match outcome {
+        Ok(changes) => Ok(Done {
+            notices: notices(&changes),
+            ending: None,
+        }),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn refused(error: &ReloadError) -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::CONFIG_FILE_ERROR,
+        "the configuration has faults and was not loaded",
+    )
+    .detail(error.to_string())
+    .hint("Nothing has changed. Correct the file and RELOAD again.")
+}
+
+fn notices(changes: &[Change]) -> Vec<ErrorReport> {
+    if changes.is_empty() {
+        return vec![ErrorReport::notice("nothing has changed")];
+    }
+    let told = changes.iter().take(TOLD_MAX).map(notice);
+    let rest = changes.len().saturating_sub(TOLD_MAX);
+    let rest = (rest > 0).then(|| ErrorReport::notice(format!("and {rest} more")));
+    told.chain(rest).collect()
+}
+
+fn notice(change: &Change) -> ErrorReport {
+    let old = change.old.as_deref().unwrap_or("(not set)");
+    let new = change.new.as_deref().unwrap_or("(not set)");
+    let text = format!("{}: {old} -> {new}", change.path);
+    match change.effect {
+        Effect::Now => ErrorReport::notice(text),
+        Effect::NextConnection => ErrorReport::notice(text).detail("It holds for new connections."),
+        Effect::Restart => ErrorReport::warning(sqlstate::WARNING, text)
+            .detail("It takes hold when pgherd is started anew."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_config::{Change, Effect};
+    use pgherd_wire::error::Severity;
+
+    use super::{TOLD_MAX, notices};
+
+    fn change(effect: Effect) -> Change {
+        let (old, new) = (Some("20".to_owned()), None);
+        Change {
+            path: "pool.size".to_owned(),
+            old,
+            new,
+            effect,
+        }
+    }
+
+    #[test]
+    fn each_change_is_told() {
+        let told = notices(&[change(Effect::Now), change(Effect::Restart)]);
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0].message, "pool.size: 20 -> (not set)");
+        assert_eq!(
+            (told[0].severity, told[1].severity),
+            (Severity::Notice, Severity::Warning)
+        );
+    }
+
+    #[test]
+    fn none_and_too_many_are_told_in_a_word() {
+        assert_eq!(notices(&[])[0].message, "nothing has changed");
+        let told = notices(&vec![change(Effect::Now); TOLD_MAX + 3]);
+        assert_eq!(told.len(), TOLD_MAX + 1);
+        assert_eq!(told[TOLD_MAX].message, "and 3 more");
+    }
+}

@@ -1,0 +1,253 @@
+//! The Prometheus page.
+
+use std::time::Duration;
+
+use pgherd_supervise::TreeNode;
+use pgherd_telemetry::{Exposition, ExpositionError, Labels};
+
+use crate::console::figures::{Figures, survey};
+use crate::facts::Facts;
+
+/// What the page says of itself.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All that a page shows, taken at one moment.
+#[derive(Debug)]
+pub struct Sights {
+    /// The pools.
+    pub pools: Vec<Figures>,
+    /// Client connections, those that are logging in too.
+    pub sessions: usize,
+    /// Client connections that are logging in.
+    pub unauthenticated: usize,
+    /// Whether clients are wanted.
+    pub ready: bool,
+    /// How long the proxy has run.
+    pub age: Duration,
+    /// The supervision tree, if it has answered.
+    pub tree: Option<TreeNode>,
+}
+
+impl Sights {
+    /// What there is to see now.
+    pub fn of(facts: &Facts, tree: Option<TreeNode>) -> Self {
+        Self {
+            pools: survey(facts),
+            sessions: facts.sessions.count(),
+            unauthenticated: facts.sessions.unauthenticated(),
+            ready: facts.is_ready(),
+            age: facts.started.elapsed().unwrap_or_default(),
+            tree,
+        }
+    }
+}
+
+/// The page, in Prometheus' text format 0.0.4.
+///
+/// # Errors
+/// A name that Prometheus does not take, which would be a mistake in this file.
+pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
+    let mut page = Exposition::default();
+    process(&mut page, sights)?;
+    for pool in &sights.pools {
+        gauges(&mut page, pool)?;
+        counters(&mut page, pool)?;
+        losses(&mut page, pool)?;
+    }
+    if let Some(tree) = &sights.tree {
+        restarts(&mut page, tree, "")?;
+    }
+    page.text()
+}
+
+fn process(page: &mut Exposition, sights: &Sights) -> Result<(), ExpositionError> {
+    let version: Labels<'_> = &[("version", env!("CARGO_PKG_VERSION"))];
+    page.gauge(
+        "pgherd_info",
+        "Always 1; the version is a label.",
+        version,
+        1.0,
+    )?;
+    let numbers = [
+        (
+            "pgherd_ready",
+            "1 if clients are wanted.",
+            f64::from(u8::from(sights.ready)),
+        ),
+        (
+            "pgherd_uptime_seconds",
+            "How long the proxy has run.",
+            sights.age.as_secs_f64(),
+        ),
+        (
+            "pgherd_sessions",
+            "Client connections.",
+            sights.sessions as f64,
+        ),
+        (
+            "pgherd_sessions_unauthenticated",
+            "Client connections that are logging in.",
+            sights.unauthenticated as f64,
+        ),
+    ];
+    numbers
+        .into_iter()
+        .try_for_each(|(name, help, value)| page.gauge(name, help, &[], value))
+}
+
+fn gauges(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    let (database, user) = (pool.key.database.as_str(), pool.key.user.as_str());
+    let labels: Labels<'_> = &[("database", database), ("user", user)];
+    let servers = &pool.servers;
+    let wait = servers.oldest_wait.unwrap_or_default();
+    let numbers = [
+        (
+            "pgherd_pool_clients",
+            "Clients that do not wait.",
+            pool.clients as f64,
+        ),
+        (
+            "pgherd_pool_waiting",
+            "Clients that wait for a server.",
+            servers.waiting as f64,
+        ),
+        (
+            "pgherd_pool_oldest_wait_seconds",
+            "How long the first in the queue has waited.",
+            wait.as_secs_f64(),
+        ),
+        (
+            "pgherd_pool_size",
+            "Server connections allowed.",
+            servers.limits.size as f64,
+        ),
+        (
+            "pgherd_pool_paused",
+            "1 if the pool is paused.",
+            f64::from(u8::from(servers.paused)),
+        ),
+    ];
+    for (name, help, value) in numbers {
+        page.gauge(name, help, labels, value)?;
+    }
+    let states = [
+        ("idle", servers.idle),
+        ("active", servers.leased.saturating_sub(pool.cancelled)),
+        ("being_canceled", pool.cancelled),
+        ("login", servers.opening),
+    ];
+    for (state, count) in states {
+        let labels = [("database", database), ("user", user), ("state", state)];
+        page.gauge(
+            "pgherd_pool_servers",
+            "Server connections by state.",
+            &labels,
+            count as f64,
+        )?;
+    }
+    Ok(())
+}
+
+fn counters(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    let labels: Labels<'_> = &[
+        ("database", pool.key.database.as_str()),
+        ("user", pool.key.user.as_str()),
+    ];
+    let totals = &pool.totals;
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let numbers = [
+        ("transactions", "Transactions.", totals.xact_count),
+        ("queries", "Queries.", totals.query_count),
+        (
+            "received_bytes",
+            "Bytes from clients.",
+            totals.bytes_received,
+        ),
+        ("sent_bytes", "Bytes to clients.", totals.bytes_sent),
+        (
+            "transaction_microseconds",
+            "Time in transactions.",
+            micros(totals.xact_time),
+        ),
+        (
+            "wait_microseconds",
+            "Time that clients waited for a server.",
+            micros(totals.wait_time),
+        ),
+        (
+            "waits",
+            "How often a client had to wait.",
+            pool.servers.waits,
+        ),
+        (
+            "assignments",
+            "How often a client was given a server.",
+            totals.server_assignment_count,
+        ),
+        (
+            "client_parses",
+            "Named statements that clients prepared.",
+            totals.client_parse_count,
+        ),
+        (
+            "server_parses",
+            "Named statements that servers prepared.",
+            totals.server_parse_count,
+        ),
+        (
+            "binds",
+            "Executions of named statements.",
+            totals.bind_count,
+        ),
+        ("logins", "Logins of clients.", totals.client_login_count),
+        (
+            "pinned",
+            "Transactions after which a session stayed pinned.",
+            totals.pinned_count,
+        ),
+        (
+            "servers_opened",
+            "Server connections that were opened.",
+            pool.servers.opened,
+        ),
+    ];
+    for (name, help, value) in numbers {
+        page.counter(&format!("pgherd_pool_{name}_total"), help, labels, value)?;
+    }
+    Ok(())
+}
+
+fn losses(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    for (reason, count) in pool.servers.lost.iter() {
+        let labels = [
+            ("database", pool.key.database.as_str()),
+            ("user", pool.key.user.as_str()),
+            ("reason", reason.name()),
+        ];
+        page.counter(
+            "pgherd_pool_servers_lost_total",
+            "Server connections that ended, by reason.",
+            &labels,
+            count,
+        )?;
+    }
+    Ok(())
+}
+
+/// Counts restarts by actor; the label is the way from the root, since names repeat in the tree.
+fn restarts(page: &mut Exposition, node: &TreeNode, above: &str) -> Result<(), ExpositionError> {
+    let path = if above.is_empty() {
+        node.name.clone()
+    } else {
+        format!("{above}/{}", node.name)
+    };
+    page.counter(
+        "pgherd_actor_restarts_total",
+        "How often a supervisor has started an actor again.",
+        &[("actor", &path)],
+        node.restarts,
+    )?;
+    node.children
+        .iter()
+        .try_for_each(|child| restarts(page, child, &path))
+}
