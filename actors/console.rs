@@ -32,6 +32,8 @@ pub mod desk;
 pub mod extended;
 pub mod figures;
 pub mod parameter;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod select;
 pub mod show;
 pub mod table;
@@ -267,3 +269,6 @@ fn utf8(text: &[u8]) -> Result<&str, ErrorReport> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,8 @@ impl Scope {
     /// The pools that are meant.
     ///
     /// # Errors
-    /// 3D000 for a database that is neither configured nor has pools.
+    /// 3D000 for a database that is neither configured by this name nor has pools: a wrong name must
+    /// not look as if something was done, only because there is a wildcard.
     pub fn pools(&self, facts: &Facts) -> Result<Vec<Arc<Pool>>, ErrorReport> {
         let routes = facts.routes.load();
         let meant = routes
@@ -85,7 +86,7 @@ impl Scope {
         let pools: Vec<_> = meant.map(Arc::clone).collect();
         match self {
             Self::Database(name)
-                if pools.is_empty() && facts.config.load().database(name).is_none() =>
+                if pools.is_empty() && !facts.config.load().databases.contains_key(name) =>
             {
                 Err(ErrorReport::error(
                     sqlstate::INVALID_CATALOG_NAME,

@@ -54,11 +54,9 @@ pub fn statements(text: &str) -> Result<Vec<Vec<Word<'_>>>, Unterminated> {
             &rest[1..]
         } else if rest.starts_with("--") {
             rest.find('\n').map_or("", |end| &rest[end..])
-        } else if rest.starts_with("/*") {
-            rest[2..]
-                .find("*/")
-                .map(|end| &rest[end + 4..])
-                .ok_or(Unterminated("comment"))?
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            let end = comment.find("*/").ok_or(Unterminated("comment"))?;
+            &comment[end + 2..]
         } else if first == '"' || first == '\'' {
             let (word, after) = quoted(&rest[1..], first)?;
             words.push(Word::Quoted(word));

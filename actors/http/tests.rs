@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::page::{Sights, page};
 use super::{Http, HttpArguments};
-use crate::console::show::tests::{figures, node};
+use crate::console::samples::{figures, node};
 use crate::drain::Curtain;
 use crate::facts::Facts;
 

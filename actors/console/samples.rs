@@ -1,0 +1,79 @@
+//! Made-up figures for tests.
+
+use std::time::Duration;
+
+use pgherd_config::PoolMode;
+use pgherd_pool::{Limits, LostCounts, Snapshot};
+use pgherd_supervise::{NodeKind, NodeState, TreeNode};
+
+use crate::console::figures::Figures;
+use crate::pool::{PoolKey, Totals};
+
+/// A busy pool.
+pub(crate) fn figures(database: &str, user: &str) -> Figures {
+    let limits = Limits {
+        size: 20,
+        min: 1,
+        reserve: 2,
+        reserve_after: Duration::from_secs(3),
+        max_waiters: 500,
+        max_opening: 8,
+    };
+    Figures {
+        key: PoolKey {
+            database: database.to_owned(),
+            user: user.to_owned(),
+        },
+        servers: Snapshot {
+            limits,
+            idle: 3,
+            leased: 4,
+            opening: 1,
+            waiting: 5,
+            oldest_wait: Some(Duration::from_micros(2_000_007)),
+            epoch: 0,
+            paused: false,
+            closed: false,
+            lost: LostCounts::default(),
+            opened: 9,
+            leases: 100,
+            waits: 6,
+            wait_time: Duration::ZERO,
+        },
+        cancelled: 1,
+        totals: Totals {
+            server_assignment_count: 100,
+            xact_count: 50,
+            query_count: 200,
+            bytes_received: 1000,
+            bytes_sent: 2000,
+            xact_time: Duration::from_millis(500),
+            wait_time: Duration::from_micros(70),
+            client_parse_count: 7,
+            server_parse_count: 3,
+            bind_count: 11,
+            client_login_count: 2,
+            pinned_count: 1,
+        },
+        clients: 12,
+        mode: PoolMode::Transaction,
+    }
+}
+
+/// A running node of a tree.
+pub(crate) fn node(name: &str, restarts: u64, children: Vec<TreeNode>) -> TreeNode {
+    TreeNode {
+        name: name.to_owned(),
+        kind: if children.is_empty() {
+            NodeKind::Worker
+        } else {
+            NodeKind::Supervisor
+        },
+        state: NodeState::Running,
+        since: tokio::time::Instant::now(),
+        restarts,
+        last_failure: None,
+        population: None,
+        children,
+    }
+}
