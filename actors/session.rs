@@ -20,6 +20,8 @@ pub mod setup;
 pub mod turn;
 pub mod welcome;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,7 +125,7 @@ async fn live(arguments: SessionArguments) {
             if facts.config.load().log.connections {
                 tracing::info!(client = id, user = name.user, database = name.database, "login");
             }
-            let bye = serve(guest, &facts, &control, worker).await;
+            let bye = serve(guest, facts.clone(), control, worker).await;
             if facts.config.load().log.disconnections {
                 tracing::info!(client = id, user = name.user, database = name.database, ?bye, "end");
             }
@@ -173,11 +175,17 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
     }
 }
 
-async fn serve(guest: Guest, facts: &Arc<Facts>, control: &Arc<Control>, worker: u16) -> Bye {
+/// The future of what the client came for, boxed so that nothing of the login stays with it.
+fn serve(
+    guest: Guest,
+    facts: Arc<Facts>,
+    control: Arc<Control>,
+    worker: u16,
+) -> Pin<Box<dyn Future<Output = Bye> + Send>> {
     let Guest { stream, input, parameters, place, .. } = guest;
     match place {
         Place::Console(role) => {
-            Box::pin(console::serve(stream, input, role, Arc::clone(facts), Arc::clone(control))).await
+            Box::pin(console::serve(stream, input, role, facts, control))
         }
         Place::Pool(pool) => {
             pool.stats.login();
@@ -193,7 +201,7 @@ async fn serve(guest: Guest, facts: &Arc<Facts>, control: &Arc<Control>, worker:
                 client: stream,
                 up,
                 down: Flow::default(),
-                control: Arc::clone(control),
+                control,
                 pool,
                 worker,
                 mode,
@@ -202,9 +210,10 @@ async fn serve(guest: Guest, facts: &Arc<Facts>, control: &Arc<Control>, worker:
                 statements: None,
                 kept: None,
                 pins: pgherd_sql::PinSet::default(),
+                held: false,
                 refusing: false,
             };
-            relay.run().await
+            Box::pin(relay.run())
         }
     }
 }

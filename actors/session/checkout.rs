@@ -37,13 +37,17 @@ pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
     loop {
         let lease = match relay.pool.core.try_lease(relay.worker, asked) {
             Some(lease) => lease,
-            None => queue(relay, asked).await?,
+            None => Box::pin(queue(relay, asked)).await?,
         };
         let Some(mut lease) = crate::server::vet(lease) else { continue };
         relay.pool.stats.assigned(asked.elapsed());
         relay.control.runs_on(&lease.about);
         if !Arc::ptr_eq(&lease.applied, &relay.parameters) {
-            bring(relay, &mut lease).await?;
+            match tune(relay, &mut lease) {
+                Tuned::Ready => {}
+                Tuned::Untried => Box::pin(try_out(relay, &mut lease)).await?,
+                Tuned::Gone => return Err(Denied::Gone),
+            }
         }
         return Ok(lease);
     }
@@ -79,7 +83,7 @@ async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied>
     let settings = pool.settings().clone();
     let notice = settings.timeouts.checkout_notice;
     let deadline = settings.timeouts.checkout;
-    Box::pin(wait(relay, waiter, notice, deadline)).await
+    wait(relay, waiter, notice, deadline).await
 }
 
 async fn wait(
@@ -198,21 +202,36 @@ pub(crate) fn denial(error: &LeaseError, pool: &Pool) -> ErrorReport {
     }
 }
 
-/// Brings a server to the session's parameters. Values that were never tried are tried first.
-async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+/// How far a server is on its way to the session's parameters.
+enum Tuned {
+    /// It is there, or will be by a statement that goes before the client's own.
+    Ready,
+    /// Some of the values were never tried: were they refused in the same write, the client's
+    /// statement would already run under the wrong ones.
+    Untried,
+    /// The statement cannot be made.
+    Gone,
+}
+
+/// Brings a server to the session's parameters in the same write as the client's first message.
+fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
     let Some(sql) = lease.applied.transition(&relay.parameters) else {
         relay.parameters = Arc::clone(&lease.applied);
-        return Ok(());
+        return Tuned::Ready;
     };
-    if relay.pool.proven.covers(&lease.applied, &relay.parameters) {
-        // In the same write as the client's first message.
-        if frontend::query(relay.up.made(), sql.as_bytes()).is_err() {
-            return Err(Denied::Gone);
-        }
-        lease.exchange.sent(Owed::Setup);
-        lease.applied = Arc::clone(&relay.parameters);
-        return Ok(());
+    if !relay.pool.proven.covers(&lease.applied, &relay.parameters) {
+        return Tuned::Untried;
     }
+    if frontend::query(relay.up.made(), sql.as_bytes()).is_err() {
+        return Tuned::Gone;
+    }
+    lease.exchange.sent(Owed::Setup);
+    lease.applied = Arc::clone(&relay.parameters);
+    Tuned::Ready
+}
+
+/// Tries values out that no server of this pool has seen.
+async fn try_out(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
     match setup::apply(&relay.pool, lease, &relay.parameters).await {
         Ok(()) => Ok(()),
         Err(report) => Err(Denied::Fatal(Box::new(report.into_fatal()))),

@@ -51,6 +51,8 @@ pub struct Relay {
     pub kept: Option<ServerLease>,
     /// Why the session is pinned.
     pub pins: pgherd_sql::PinSet,
+    /// TLS holds bytes for the client that its socket has not taken yet.
+    pub held: bool,
     /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.
     pub refusing: bool,
 }
@@ -77,25 +79,25 @@ impl Relay {
     }
 
     /// Serves the client until it leaves or is sent away.
+    ///
+    /// This future is what an idle client costs, so whatever is rare and large is boxed in it.
     pub async fn run(mut self) -> Bye {
         let bye = self.serve().await;
         self.control.stand(Standing::Idle);
         if let Some(lease) = self.kept.take() {
-            abandon::abandon(&mut self, lease).await;
+            Box::pin(abandon::abandon(&mut self, lease)).await;
         }
         if let Bye::Sent(report) = &bye {
-            let mut last = bytes::BytesMut::new();
-            report.encode_error(&mut last);
-            self.down.insert(&last);
+            report.encode_error(self.down.made());
             // A client that does not read must not hold its own farewell up.
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.flush()).await;
+            let _ = Box::pin(tokio::time::timeout(Duration::from_secs(1), self.flush())).await;
         }
         bye
     }
 
     async fn serve(&mut self) -> Bye {
         loop {
-            if self.down.backlog() > 0 {
+            if self.down.backlog() > 0 || self.held {
                 if let Err(_gone) = self.flush().await {
                     return Bye::Gone;
                 }
@@ -203,7 +205,7 @@ impl Relay {
         self.pool.stats.transaction(started.elapsed());
         match outcome {
             Ok(()) => self.part(lease),
-            Err(loss) => self.lost(loss, lease).await,
+            Err(loss) => Box::pin(self.lost(loss, lease)).await,
         }
     }
 
@@ -333,6 +335,7 @@ impl Relay {
 
     /// Writes everything that waits for the client.
     pub async fn flush(&mut self) -> std::io::Result<()> {
+        self.held = false;
         poll_fn(|cx| poll_write_from(&mut self.client, cx, &mut self.down)).await
     }
 }

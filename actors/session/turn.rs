@@ -15,6 +15,8 @@ use crate::session::{replies, requests};
 pub(super) const READ_MAX: usize = 64 * 1024;
 /// A first read gets this much room.
 const READ_MIN: usize = 8 * 1024;
+/// How often a turn reads before it lets others run.
+const ROUNDS_MAX: u32 = 64;
 /// A flow with more than this waiting to be written is not read into.
 const BACKLOG_MAX: usize = 64 * 1024;
 
@@ -43,6 +45,8 @@ pub struct Turn<'a> {
     pub(super) queries: u64,
     read_room: usize,
     limits: Limits,
+    /// TLS holds bytes for the server that its socket has not taken yet.
+    held: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -57,6 +61,7 @@ impl<'a> Turn<'a> {
             queries: 0,
             read_room: READ_MIN,
             limits,
+            held: false,
         }
     }
 
@@ -73,13 +78,18 @@ impl<'a> Turn<'a> {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
-        loop {
-            if self.relay.up.backlog() > 0 {
+        for round in 0.. {
+            if round == ROUNDS_MAX {
+                // Others on this thread want to move, too.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.relay.up.backlog() > 0 || self.held {
                 self.poll_to_server(cx)?;
             }
             let mut moved = self.poll_from_server(cx)?;
             self.poll_to_client(cx)?;
-            if self.server.exchange.is_over() && self.relay.up.backlog() == 0 {
+            if self.server.exchange.is_over() && self.relay.up.backlog() == 0 && !self.held {
                 return Poll::Ready(Ok(()));
             }
             moved |= self.poll_from_client(cx)?;
@@ -101,7 +111,14 @@ impl<'a> Turn<'a> {
                 while let Ok(true) = self.poll_from_server(cx) {}
                 Err(replies::server_gone(self, &error.to_string()))
             }
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.held = false;
+                Ok(())
+            }
+            Poll::Pending => {
+                self.held = true;
+                Ok(())
+            }
         }
     }
 
@@ -128,17 +145,22 @@ impl<'a> Turn<'a> {
     }
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
-        if self.relay.down.backlog() > 0 {
+        if self.relay.down.backlog() > 0 || self.relay.held {
             match poll_write_from(&mut self.relay.client, cx, &mut self.relay.down) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.relay.held = false,
                 Poll::Ready(Err(_)) => return Err(Loss::Client),
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    self.relay.held = true;
+                    return Ok(());
+                }
             }
         }
         if self.server.flow.backlog() > 0 {
-            let server: &mut crate::server::ServerConn = &mut *self.server;
-            if let Poll::Ready(Err(_)) = poll_write_from(&mut self.relay.client, cx, &mut server.flow) {
-                return Err(Loss::Client);
+            let server: &mut crate::server::ServerConn = &mut self.server;
+            match poll_write_from(&mut self.relay.client, cx, &mut server.flow) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(Loss::Client),
+                Poll::Pending => self.relay.held = true,
             }
         }
         Ok(())

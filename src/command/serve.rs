@@ -2,6 +2,7 @@
 
 use pgherd_actors::{Curtain, Ending, Outcome, Proxy};
 use pgherd_config::{Config, LoadInput, Loaded};
+use pgherd_telemetry::log::Format;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Serving};
@@ -31,7 +32,12 @@ fn load(input: &LoadInput) -> Result<Loaded, Failure> {
         ));
     }
     let log = &loaded.config.log;
-    let _ = log;
+    let format = match log.format {
+        pgherd_config::LogFormat::Text => Format::Text,
+        pgherd_config::LogFormat::Json => Format::Json,
+    };
+    pgherd_telemetry::log::init(format, &log.level)
+        .map_err(|error| Failure::Configuration(format!("log: {error}")))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
