@@ -1,0 +1,3 @@
+//! The real executable before a real Postgres.
+
+mod sharing;
