@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_config::{Change, Config as Settings, Faults, LoadInput};
-use pgherd_net::{ClientTls, Identity, Keepalive, Roots, SocketOptions, TlsSetupError};
+use pgherd_net::{ClientTls, Identity, Keepalive, Roots, SocketOptions, TlsSetupError, TlsVersion};
 use pgherd_supervise::Slot;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
@@ -128,7 +128,11 @@ pub fn client_tls(config: &Settings) -> Result<ClientTls, TlsSetupError> {
     let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else { return Ok(ClientTls::disabled()) };
     let identity = Identity::from_files(cert, key)?;
     let roots = tls.ca.as_deref().map(Roots::from_file).transpose()?;
-    ClientTls::new(router::mode(tls.mode), identity, roots)
+    let oldest = match tls.min_version {
+        pgherd_config::TlsVersion::V1_2 => TlsVersion::V1_2,
+        pgherd_config::TlsVersion::V1_3 => TlsVersion::V1_3,
+    };
+    ClientTls::at_least(oldest, router::mode(tls.mode), identity, roots)
 }
 
 /// TCP options as the configuration says.

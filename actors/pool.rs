@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgherd_config::{PoolMode, PoolSettings};
-use pgherd_pool::{Age, Lease, Limits, Meta, PoolCore, SweepRules};
+use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
 use pgherd_session::{Proven, Registry};
 use pgherd_sql::PinSet;
 use pgherd_supervise::Slot;
@@ -121,6 +121,10 @@ pub fn limits(settings: &PoolSettings) -> Limits {
         reserve_after: settings.pool.reserve_after,
         max_waiters: settings.pool.max_waiters.get(),
         max_opening: 8,
+        order: match settings.pool.order {
+            pgherd_config::Order::Lifo => Order::Lifo,
+            pgherd_config::Order::Fifo => Order::Fifo,
+        },
     }
 }
 

@@ -250,7 +250,7 @@ impl RouterMemory {
             parameters: database.parameters.clone(),
             patience: settings.timeouts.connect,
             cancel_patience: settings.timeouts.cancel,
-            statements: settings.pool.max_prepared_statements.map_or(0, std::num::NonZero::get),
+            statements: settings.pool.max_prepared_statements.get(),
         }))
     }
 

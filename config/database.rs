@@ -22,7 +22,7 @@ pub const WILDCARD: &str = "*";
 pub struct Database {
     /// The name clients ask for, or [`WILDCARD`].
     pub name: String,
-    /// The servers, at least one; which is primary is found out.
+    /// The servers, at least one. Only the first is used so far.
     pub hosts: Vec<Host>,
     /// The name on the servers; `None` is the name the client asked for.
     pub dbname: Option<String>,
@@ -70,6 +70,13 @@ impl Database {
         let limits = reader.section("limits");
         let parameters = parameters(reader);
         check_hosts(hosts.as_deref(), reader);
+        if auth_query
+            .as_ref()
+            .is_some_and(|query| !query.contains("$1"))
+        {
+            let allowed = "a query with `$1`";
+            reader.contradiction("auth_query", "it does not ask for the user", allowed);
+        }
         if password.is_some() && user.is_none() {
             let allowed = "with `user` only; clients' own passwords stand under [users]";
             reader.contradiction("password", "nobody is named whose it is", allowed);
@@ -129,6 +136,9 @@ impl Database {
 
 fn check_hosts(hosts: Option<&[Host]>, reader: &mut Reader<'_>) {
     let Some(hosts) = hosts else { return };
+    if hosts.len() > 1 {
+        reader.warn("hosts", "only the first is used so far");
+    }
     if hosts.is_empty() {
         reader.contradiction("hosts", "there is no host", "at least one host");
     }

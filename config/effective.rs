@@ -1,6 +1,6 @@
 use crate::config::Config;
 use crate::database::Database;
-use crate::limits::{LimitOverrides, Share};
+use crate::limits::{LimitOverrides, Limits, Share};
 use crate::pool::PoolDefaults;
 use crate::timeouts::Timeouts;
 use crate::user::User;
@@ -16,6 +16,10 @@ pub struct PoolSettings {
     pub database: Share,
     /// The limit over all pools of the user.
     pub user: Share,
+    /// The limits that know neither database nor user.
+    pub limits: Limits,
+    /// Whether errors that pgherd itself gives its clients are written to the log.
+    pub log_errors: bool,
 }
 
 impl Config {
@@ -49,6 +53,8 @@ impl Config {
             timeouts,
             database,
             user,
+            limits: limits.clone(),
+            log_errors: self.log.errors,
         }
     }
 }

@@ -27,17 +27,15 @@ section! {
         [Now] max_host_connections: Option<NonZeroUsize>,
         /// Server connections being opened to one host at a time.
         [Now] max_host_logins: NonZeroUsize,
-        /// Cancel requests under way at a time.
+        /// Cancel requests of clients under way at a time; further ones are dropped.
         [Now] max_cancels: NonZeroUsize,
-        /// The largest message kept whole, in bytes: a query text that must be understood.
-        /// Larger messages are streamed where they can be, and refused where not.
+        /// The largest message kept whole, in bytes: a query text that must be understood. A
+        /// larger query is streamed unread and pins its session; a larger Parse is refused.
         [Now] max_held_message: NonZeroUsize,
         /// Prepared statements of one client.
         [Now] max_prepared_statements: NonZeroUsize,
-        /// Texts of the prepared statements of one client, in bytes.
+        /// Names and texts of the prepared statements of one client, in bytes.
         [Now] max_prepared_bytes: NonZeroUsize,
-        /// Statement texts known to the whole process, in bytes.
-        [Now] max_statement_cache: NonZeroUsize,
     }
 }
 

@@ -10,15 +10,13 @@ section! {
         /// For people or for machines.
         [Restart] format: LogFormat,
         /// The least level written, or `tracing` directives such as `info,pgherd_pool=debug`.
-        [Now] level: String,
+        [Restart] level: String,
         /// Whether each login is written.
         [Now] connections: bool,
         /// Whether each end of a client connection is written.
         [Now] disconnections: bool,
         /// Whether each error that pgherd gives a client is written.
         [Now] errors: bool,
-        /// How much of statement texts is written.
-        [Now] sql: LogSql,
         /// How often totals are written; `None` is never.
         [Now] stats_every: Option<Duration>,
     }
@@ -33,19 +31,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How much of statement texts reaches the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogSql {
-    /// The shape of the statement, its constants replaced.
-    Redacted,
-    /// The text as the client sent it.
-    Full,
-    /// Nothing.
-    Never,
-}
-
 words! { LogFormat { Text = "text", Json = "json", } }
-words! { LogSql { Redacted = "redacted", Full = "full", Never = "never", } }
 
 impl Check for Log {
     fn check(&self, reader: &mut Reader<'_>) {

@@ -24,11 +24,9 @@ section! {
         /// The query that makes a server connection as new after session mode; `None` closes
         /// the connection instead.
         [Now] reset_query: Option<String>,
-        /// The most prepared statements kept on a server connection; `None` turns the sharing
-        /// of prepared statements off.
-        [NextConnection] max_prepared_statements: Option<NonZeroUsize>,
-        /// What happens to a client whose transaction idles too long.
-        [Now] idle_transaction: IdleTransaction,
+        /// The most prepared statements kept on a server connection; the least recently used
+        /// makes room.
+        [NextConnection] max_prepared_statements: NonZeroUsize,
     }
 }
 
@@ -52,9 +50,7 @@ overrides! {
         /// The query that makes a server connection as new.
         reset_query: Option<String>,
         /// The most prepared statements kept on a server connection.
-        max_prepared_statements: Option<NonZeroUsize>,
-        /// What happens to a client whose transaction idles too long.
-        idle_transaction: IdleTransaction,
+        max_prepared_statements: NonZeroUsize,
     }
 }
 
@@ -78,18 +74,8 @@ pub enum Order {
     Fifo,
 }
 
-/// What happens to a client whose transaction idles too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdleTransaction {
-    /// The client is disconnected with 25P03, as Postgres does.
-    Disconnect,
-    /// The transaction is rolled back; the client stays, and is told at its next statement.
-    Rollback,
-}
-
 words! { PoolMode { Transaction = "transaction", Session = "session", Statement = "statement", } }
 words! { Order { Lifo = "lifo", Fifo = "fifo", } }
-words! { IdleTransaction { Disconnect = "disconnect", Rollback = "rollback", } }
 
 impl Check for PoolDefaults {
     fn check(&self, reader: &mut Reader<'_>) {

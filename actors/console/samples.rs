@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgherd_config::PoolMode;
-use pgherd_pool::{Limits, LostCounts, Snapshot};
+use pgherd_pool::{Limits, LostCounts, Order, Snapshot};
 use pgherd_supervise::{NodeKind, NodeState, TreeNode};
 
 use crate::console::figures::Figures;
@@ -18,6 +18,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         reserve_after: Duration::from_secs(3),
         max_waiters: 500,
         max_opening: 8,
+        order: Order::Lifo,
     };
     Figures {
         key: PoolKey {

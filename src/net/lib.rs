@@ -33,5 +33,5 @@ pub use stream::Stream;
 pub use target::Target;
 pub use tls::{
     ClientTls, Identity, NoSuchMode, PeerCertificate, Roots, ServerTls, ServerTlsOptions, SslMode,
-    TlsError, TlsInfo, TlsSetupError,
+    TlsError, TlsInfo, TlsSetupError, TlsVersion,
 };

@@ -9,6 +9,7 @@ mod info;
 mod mode;
 mod server;
 mod verify;
+mod version;
 
 pub use certificate::PeerCertificate;
 pub(crate) use channel::Channel;
@@ -18,6 +19,7 @@ pub use identity::{Identity, Roots};
 pub use info::TlsInfo;
 pub use mode::{NoSuchMode, SslMode};
 pub use server::{ServerTls, ServerTlsOptions};
+pub use version::TlsVersion;
 
 use std::sync::Arc;
 

@@ -64,8 +64,8 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         core
     }
 
-    /// Takes an idle connection, the one used last, or one used nearly as late by the same worker. `None` if there is
-    /// none, or the pool is paused or closed. Costs no allocation. The time is not needed yet for anything but order.
+    /// Takes an idle connection, the next in the order of the limits, or one nearly as near that the same worker used.
+    /// `None` if there is none, or the pool is paused or closed. Costs no allocation. The time is not needed yet for anything but order.
     #[must_use]
     pub fn try_lease(self: &Arc<Self>, worker: u16, _now: Instant) -> Option<Lease<C, I>> {
         let grant = self.with(|state, _| state.take(worker))?;

@@ -23,7 +23,7 @@ mod waiter;
 pub use crate::core::{Ask, PoolCore};
 pub use crate::error::{Failure, LeaseError, Refused};
 pub use crate::lease::Lease;
-pub use crate::limits::Limits;
+pub use crate::limits::{Limits, Order};
 pub use crate::lost::{LostCounts, LostReason};
 pub use crate::meta::{Meta, Place, Seen};
 pub use crate::opening::OpenSlot;

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+/// Which idle connection is taken first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The one last used: few connections stay warm, the others may end.
+    #[default]
+    Lifo,
+    /// The one longest unused: load is spread evenly.
+    Fifo,
+}
+
 /// The bounds of one pool. They may be changed while it runs, see [`PoolCore::resize`](crate::PoolCore::resize).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -17,6 +27,8 @@ pub struct Limits {
     pub max_waiters: usize,
     /// How many connections may be opening at once.
     pub max_opening: usize,
+    /// Which idle connection is taken first.
+    pub order: Order,
 }
 
 impl Limits {

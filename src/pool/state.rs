@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::effects::Effects;
 use crate::error::LeaseError;
-use crate::limits::Limits;
+use crate::limits::{Limits, Order};
 use crate::lost::{LostCounts, LostReason};
 use crate::meta::Meta;
 
-/// How many of the latest idle connections are looked at for one last used by the asking worker.
+/// How many of the idle connections next in order are looked at for one last used by the asking worker.
 const AFFINITY_DEPTH: usize = 8;
 
 /// Where a connection's value is.
@@ -148,17 +148,21 @@ impl<C, I> State<C, I> {
             && self.missing() > 0
     }
 
-    /// Takes an idle connection: the latest, or a nearly as late one that this worker used.
+    /// Takes an idle connection: the next in order, or one nearly as near that this worker used.
     pub(crate) fn take(&mut self, worker: u16) -> Option<Grant<C>> {
         if self.paused || self.closed.is_some() {
             return None;
         }
         let last = self.idle.len().checked_sub(1)?;
-        let lowest = self.idle.len().saturating_sub(AFFINITY_DEPTH);
-        let index = (lowest..=last)
-            .rev()
-            .find(|&index| self.used_by(index, worker))
-            .unwrap_or(last);
+        let index = match self.limits.order {
+            Order::Lifo => (self.idle.len().saturating_sub(AFFINITY_DEPTH)..=last)
+                .rev()
+                .find(|&index| self.used_by(index, worker))
+                .unwrap_or(last),
+            Order::Fifo => (0..self.idle.len().min(AFFINITY_DEPTH))
+                .find(|&index| self.used_by(index, worker))
+                .unwrap_or(0),
+        };
         let slot = self.idle.remove(index)?;
         let (meta, conn) = self.check_out(slot, worker)?;
         Some(Grant { slot, meta, conn })
@@ -298,7 +302,11 @@ impl<C, I> State<C, I> {
     /// Serves waiters from the idle connections, after a pause.
     pub(crate) fn serve(&mut self, fx: &mut Effects<C>) {
         while !self.queue.is_empty() && !self.paused {
-            let Some(slot) = self.idle.pop_back() else {
+            let next = match self.limits.order {
+                Order::Lifo => self.idle.pop_back(),
+                Order::Fifo => self.idle.pop_front(),
+            };
+            let Some(slot) = next else {
                 break;
             };
             let Some((ticket, wait)) = self.queue.pop_first() else {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::{Ask, Lease, LeaseError, Limits, Meta, PoolCore, Quota, Waiter};
+use crate::{Ask, Lease, LeaseError, Limits, Meta, Order, PoolCore, Quota, Waiter};
 
 type Core = Arc<PoolCore<u64>>;
 
@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     reserve_after: Duration::from_secs(5),
     max_waiters: 4,
     max_opening: 2,
+    order: Order::Lifo,
 };
 
 fn pool(limits: Limits) -> Core {

@@ -9,6 +9,7 @@ use super::certificate::end_point;
 use super::error::TlsSetupError;
 use super::identity::{Identity, Roots};
 use super::mode::SslMode;
+use super::version::TlsVersion;
 use super::{ALPN, provider};
 
 /// TLS towards clients, ready for use; cheap to clone.
@@ -42,6 +43,19 @@ impl ClientTls {
         identity: Identity,
         roots: Option<Roots>,
     ) -> Result<Self, TlsSetupError> {
+        Self::at_least(TlsVersion::default(), mode, identity, roots)
+    }
+
+    /// As [`ClientTls::new`], and refuses clients that speak no version from `oldest` on.
+    ///
+    /// # Errors
+    /// [`TlsSetupError`].
+    pub fn at_least(
+        oldest: TlsVersion,
+        mode: SslMode,
+        identity: Identity,
+        roots: Option<Roots>,
+    ) -> Result<Self, TlsSetupError> {
         if mode == SslMode::Disable {
             return Ok(Self::disabled());
         }
@@ -50,7 +64,7 @@ impl ClientTls {
             .first()
             .and_then(|own| end_point(own))
             .map(Arc::from);
-        let config = Some(Arc::new(configure(mode, identity, roots)?));
+        let config = Some(Arc::new(configure(oldest, mode, identity, roots)?));
         Ok(Self {
             mode,
             config,
@@ -84,6 +98,7 @@ impl ClientTls {
 }
 
 fn configure(
+    oldest: TlsVersion,
     mode: SslMode,
     identity: Identity,
     roots: Option<Roots>,
@@ -91,7 +106,7 @@ fn configure(
     let provider = provider();
     let demands = mode >= SslMode::VerifyCa;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
+        .with_protocol_versions(oldest.and_later())?;
     let builder = match roots {
         None if demands => return Err(TlsSetupError::NoRoots),
         None => builder.with_no_client_auth(),

@@ -6,7 +6,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::{Core, LIMITS, clean, failed, fresh, given, open, peek, pool, ready, wait};
-use crate::{Age, LeaseError, Limits, LostReason, Place, PoolCore, Refused, SweepRules};
+use crate::{Age, LeaseError, Limits, LostReason, Order, Place, PoolCore, Refused, SweepRules};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -33,6 +33,33 @@ fn latest_idle_is_leased_first_unless_the_worker_used_another() {
     clean(lease);
     let lease = core.try_lease(9, now).unwrap();
     assert_eq!(*lease, 2, "used last");
+}
+
+#[test]
+fn longest_idle_is_leased_first_where_the_order_says_so() {
+    let now = Instant::now();
+    let core = pool(Limits {
+        order: Order::Fifo,
+        ..LIMITS
+    });
+    for conn in [1, 2, 3] {
+        open(&core, conn, now);
+    }
+    let one = core.try_lease(7, now).unwrap();
+    let two = core.try_lease(8, now).unwrap();
+    assert_eq!((*one, *two), (1, 2));
+    clean(one);
+    clean(two);
+    let lease = core.try_lease(7, now).unwrap();
+    assert_eq!(*lease, 1, "used by this worker, though not longest idle");
+    clean(lease);
+    let lease = core.try_lease(9, now).unwrap();
+    assert_eq!(*lease, 3, "longest idle");
+    clean(lease);
+    core.pause();
+    let mut waiter = wait(&core, now);
+    core.resume();
+    assert_eq!(*given(&mut waiter), 2, "longest idle after a pause, too");
 }
 
 #[test]
