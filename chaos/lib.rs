@@ -1,3 +1,6 @@
 //! Faults: hostile peers, killed servers, crashed actors; and what must hold all the while.
 
+pub mod checks;
 pub mod hostile;
+pub mod proxy;
+pub mod workloads;

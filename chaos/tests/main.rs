@@ -1,4 +1,8 @@
 //! Chaos: the real executable before servers and clients that fail, lie and vanish.
 
+mod canary;
 mod hostile_client;
 mod hostile_server;
+
+/// The executable under test.
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_pgherd");

@@ -1,0 +1,3 @@
+//! What must hold, whatever happens.
+
+pub mod identity;

@@ -1,0 +1,112 @@
+//! No answer reaches anybody but the one who asked.
+
+use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+/// More faults than this tell nothing new.
+const KEPT: usize = 50;
+
+/// Whether a client may see its statements cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancels {
+    /// It never asks for it.
+    Never,
+    /// It does now and then.
+    Sometimes,
+}
+
+/// Compares what clients got with what they had asked for.
+#[derive(Debug, Default)]
+pub struct Identity {
+    right: AtomicU64,
+    cancelled: AtomicU64,
+    faults: Mutex<Vec<String>>,
+}
+
+impl Identity {
+    /// An answer must be what was asked for.
+    pub fn answer(&self, who: &str, asked: &str, got: Option<&str>) {
+        if got == Some(asked) {
+            self.right.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let got = got.map(|text| text.chars().take(200).collect::<String>());
+        self.fault(format!("{who} asked for {asked:.200} and got {got:?}"));
+    }
+
+    /// A notice must be the client's own.
+    pub fn notice(&self, who: &str, text: &str) {
+        if !text.starts_with(&format!("{who}-")) {
+            self.fault(format!("{who} was noticed: {text}"));
+        }
+    }
+
+    /// A statement failed that was not to fail. Only who cancels may be cancelled.
+    pub fn failure(&self, who: &str, cancels: Cancels, error: &Error) {
+        if cancels == Cancels::Sometimes && is_cancel(error) {
+            self.cancelled.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let text = error.as_db_error().map_or_else(
+            || error.to_string(),
+            |error| format!("{} {}", error.code().code(), error.message()),
+        );
+        self.fault(format!("{who} ({cancels:?} cancels) failed: {text}"));
+    }
+
+    /// Something else went wrong.
+    pub fn fault(&self, what: String) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if faults.len() < KEPT {
+            faults.push(what);
+        }
+    }
+
+    /// How many answers were right.
+    pub fn right(&self) -> u64 {
+        self.right.load(Ordering::Relaxed)
+    }
+
+    /// How many statements were cancelled by the client that ran them.
+    pub fn cancelled(&self) -> u64 {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// What was wrong.
+    pub fn faults(&self) -> Vec<String> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whether a statement was cancelled.
+pub fn is_cancel(error: &Error) -> bool {
+    error.code() == Some(&SqlState::QUERY_CANCELED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Identity;
+
+    #[test]
+    fn an_answer_for_somebody_else_is_a_fault() {
+        let identity = Identity::default();
+        identity.answer("who1", "who1-1", Some("who1-1"));
+        assert!(identity.faults().is_empty());
+        identity.answer("who1", "who1-2", Some("who2-2"));
+        identity.answer("who1", "who1-3", None);
+        assert_eq!(identity.faults().len(), 2);
+        assert_eq!(identity.right(), 1);
+    }
+
+    #[test]
+    fn a_notice_for_somebody_else_is_a_fault() {
+        let identity = Identity::default();
+        identity.notice("who1", "who1-7");
+        assert!(identity.faults().is_empty());
+        identity.notice("who1", "who11-7");
+        assert_eq!(identity.faults().len(), 1);
+    }
+}

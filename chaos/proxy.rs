@@ -1,0 +1,150 @@
+//! The executable under test, and what can be seen of it from outside.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pgherd_sandbox::free_port;
+use tempfile::TempDir;
+
+/// How long the executable may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it is looked at meanwhile.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A running pgherd; dropped, it is killed, and the test fails if anything in it has panicked.
+#[derive(Debug)]
+pub struct Proxy {
+    child: Child,
+    port: u16,
+    log: Arc<Mutex<Vec<String>>>,
+    _home: TempDir,
+}
+
+impl Proxy {
+    /// Starts the executable with a configuration file of this content, on a port of its own, and
+    /// waits until it takes connections. No variable of the environment reaches it.
+    ///
+    /// # Panics
+    /// If it does not start, with its log.
+    pub fn start(executable: &str, configuration: &str) -> Self {
+        let home = tempfile::tempdir().expect("a directory can be made");
+        let file = home.path().join("pgherd.toml");
+        fs::write(&file, configuration).expect("the file can be written");
+        let port = free_port();
+        let mut child = Command::new(executable)
+            .env_clear()
+            .arg("--config")
+            .arg(&file)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the executable can be run");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            });
+        }
+        let mut proxy = Self { child, port, log, _home: home };
+        proxy.await_listening();
+        proxy
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Settings for a client of it.
+    pub fn client(&self, user: &str, password: &str, database: &str) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.port)
+            .user(user)
+            .password(password)
+            .dbname(database)
+            .connect_timeout(Duration::from_secs(30));
+        config
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process lives.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        count(&format!("/proc/{}/fd", self.pid()))
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        count(&format!("/proc/{}/task", self.pid()))
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kilobytes.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or_default() * 1024
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn await_listening(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.address()).is_err() {
+            if !self.is_alive() || Instant::now() > deadline {
+                panic!("pgherd did not start:\n{}", self.log().join("\n"));
+            }
+            thread::sleep(TICK);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let died = !self.is_alive();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = self.log();
+        if thread::panicking() {
+            let from = log.len().saturating_sub(40);
+            eprintln!("the end of pgherd's log:\n{}", log[from..].join("\n"));
+            return;
+        }
+        let panicked = log.iter().find(|line| line.contains("panicked"));
+        assert!(panicked.is_none(), "pgherd panicked: {panicked:?}");
+        assert!(!died, "pgherd has ended by itself:\n{}", log.join("\n"));
+    }
+}
+
+fn count(directory: &str) -> usize {
+    fs::read_dir(directory).map_or(0, Iterator::count)
+}

@@ -1,0 +1,3 @@
+//! What clients do while things break.
+
+pub mod canary;
