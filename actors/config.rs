@@ -12,6 +12,7 @@ use pgherd_config::{Change, Config as Settings, Faults, LoadInput};
 use pgherd_net::{ClientTls, Identity, Keepalive, Roots, SocketOptions, TlsSetupError, TlsVersion};
 use pgherd_supervise::Slot;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::sync::Semaphore;
 
 use crate::facts::Facts;
 use crate::router::{self, RouterMessage};
@@ -111,6 +112,10 @@ impl ConfigArguments {
         let changes = Settings::diff(&self.facts.config.load(), &loaded.config);
         self.facts.client_socket.store(Arc::new(client_socket(&loaded.config)));
         self.facts.client_tls.store(Arc::new(tls));
+        let max_cancels = loaded.config.limits.max_cancels;
+        if max_cancels != self.facts.config.load().limits.max_cancels {
+            self.facts.cancels.store(Arc::new(Semaphore::new(max_cancels.get())));
+        }
         self.facts.config.store(Arc::new(loaded.config));
         if let Err(error) = self.facts.router.call(RouterMessage::Reconfigure, PATIENCE).await {
             tracing::error!(%error, "pools could not be told of the new configuration");

@@ -13,6 +13,7 @@ use pgherd_supervise::{Slot, SupervisorMessage};
 use pgherd_wire::scram::Verifier;
 use tokio::sync::Semaphore;
 
+use crate::caps::Caps;
 use crate::config::ConfigMessage;
 use crate::control::Sessions;
 use crate::drain::Curtain;
@@ -47,8 +48,10 @@ pub struct Facts {
     pub root: Slot<SupervisorMessage>,
     /// Where to ask for the end.
     pub curtain: Curtain,
-    /// Cancel requests that may be under way at once.
-    pub cancels: Semaphore,
+    /// Cancel requests of clients that may be under way at once; written by Config.
+    pub cancels: ArcSwap<Semaphore>,
+    /// How many clients each database and each user has.
+    pub caps: Arc<Caps>,
     /// The secret behind the verifiers of users that do not exist.
     pub mock_secret: [u8; 32],
     /// When the proxy was started.
@@ -72,7 +75,7 @@ impl Facts {
         mock_secret: [u8; 32],
         curtain: Curtain,
     ) -> Arc<Self> {
-        let cancels = Semaphore::new(config.limits.max_cancels.get());
+        let cancels = ArcSwap::from_pointee(Semaphore::new(config.limits.max_cancels.get()));
         let socket = crate::config::client_socket(&config);
         Arc::new(Self {
             config: ArcSwap::new(config),
@@ -86,6 +89,7 @@ impl Facts {
             root: Slot::default(),
             curtain,
             cancels,
+            caps: Arc::default(),
             mock_secret,
             started: SystemTime::now(),
             ready: AtomicBool::new(false),
@@ -110,21 +114,34 @@ impl Facts {
     }
 
     /// The verifier of a user's plain password. Deriving one costs milliseconds, so each is derived
-    /// once.
-    pub fn verifier(&self, user: &str, password: &Secret, iterations: u32) -> Arc<Verifier> {
+    /// once, and on a thread where nobody's traffic waits for it.
+    pub async fn verifier(&self, user: &str, password: &Secret, iterations: u32) -> Arc<Verifier> {
         if let Some((known, verifier)) = self.verifiers.lock().get(user) {
-            if known == password {
+            if known == password && verifier.iterations == iterations {
                 return Arc::clone(verifier);
             }
         }
         let salt: [u8; 16] = rand::random();
-        let verifier =
-            Arc::new(Verifier::from_password(password.expose().as_bytes(), &salt, iterations));
+        let text = password.clone();
+        let derive = move || Verifier::from_password(text.expose().as_bytes(), &salt, iterations);
+        let verifier = Arc::new(aside(derive).await);
         let mut verifiers = self.verifiers.lock();
         if verifiers.len() >= VERIFIERS_MAX {
             verifiers.clear();
         }
         verifiers.insert(user.to_owned(), (password.clone(), Arc::clone(&verifier)));
         verifier
+    }
+}
+
+/// Runs what would hold up a worker on a thread of its own.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and whoever waits here with it.
+            Err(_cancelled) => std::future::pending().await,
+        },
     }
 }

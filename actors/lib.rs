@@ -13,6 +13,7 @@
 //! ```
 //! Actors own lifecycles; values own sockets: no byte of a query and no checkout crosses a mailbox.
 
+pub mod caps;
 pub mod config;
 pub mod connection;
 pub mod console;

@@ -120,7 +120,9 @@ async fn live(arguments: SessionArguments) {
     let entry = facts.sessions.enter(&control);
     // Login is over soon and large; its memory must not stay with the session.
     match Box::pin(admit(stream, &facts, &control)).await {
-        Some(guest) => {
+        Some(mut guest) => {
+            // Given back when the session ends, however it does.
+            let _seat = guest.seat.take();
             let name = Arc::clone(&guest.identity);
             if facts.config.load().log.connections {
                 tracing::info!(client = id, user = name.user, database = name.database, "login");
@@ -149,6 +151,9 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
                 "too many clients are logging in (max_logins)"
             },
         );
+        if config.log.errors {
+            tracing::info!(client = control.id, error = report.message, "login refused");
+        }
         let mut out = bytes::BytesMut::new();
         report.encode_error(&mut out);
         let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
@@ -156,19 +161,27 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
     }
     let counted = facts.sessions.logging_in();
     let login = login::login(stream, facts, control);
-    let outcome = match config.timeouts.login {
-        Some(limit) => tokio::select! {
-            outcome = tokio::time::timeout(limit, login) => outcome.unwrap_or(Err(Bye::Gone)),
-            () = control.token.cancelled() => Err(Bye::Gone),
-        },
-        None => login.await,
+    let login = async {
+        match config.timeouts.login {
+            Some(limit) => {
+                tokio::time::timeout(limit, login).await.unwrap_or(Err(Bye::Gone))
+            }
+            None => login.await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = login => outcome,
+        () = control.token.cancelled() => Err(Bye::Gone),
     };
     drop(counted);
     match outcome {
         Ok(guest) => Some(guest),
         Err(Bye::Refused(report)) => {
             let peer = control.identity();
-            tracing::info!(client = control.id, ?peer, error = report.message, "login refused");
+            if config.log.errors {
+                let error = &report.message;
+                tracing::info!(client = control.id, ?peer, error, "login refused");
+            }
             None
         }
         Err(_) => None,

@@ -11,6 +11,7 @@ use pgherd_wire::startup::{self, Opening, Startup, Version};
 use pgherd_wire::{backend, options, sqlstate};
 use tokio::io::AsyncWriteExt as _;
 
+use crate::caps::Seat;
 use crate::control::{Control, Identity};
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::Facts;
@@ -34,6 +35,8 @@ pub struct Guest {
     pub identity: Arc<Identity>,
     /// Where it wants to go.
     pub place: Place,
+    /// Its seat among the clients of its database and its user; the console has no such limits.
+    pub seat: Option<Seat>,
     /// The parameters of its start-up packet.
     pub parameters: Vec<(String, String)>,
 }
@@ -68,7 +71,9 @@ pub async fn login(
     let mut dialogue = Dialogue::new(&mut stream, &mut input, LOGIN_MESSAGE_MAX);
     let result = admit(&mut dialogue, startup, facts, control).await;
     match result {
-        Ok((identity, place, parameters)) => Ok(Guest { stream, input, identity, place, parameters }),
+        Ok(Admitted { identity, place, seat, parameters }) => {
+            Ok(Guest { stream, input, identity, place, seat, parameters })
+        }
         Err(Refusal::Told(report)) => {
             report.encode_error(dialogue.out());
             let _ = dialogue.send().await;
@@ -189,11 +194,20 @@ async fn refuse<T>(mut stream: Stream, report: ErrorReport) -> Result<T, Bye> {
 /// Carries a cancel request to the server that the named session runs on. Whatever becomes of it,
 /// the asker gets silence.
 async fn cancel(facts: &Arc<Facts>, key: &CancelKey) {
-    let Ok(_permit) = facts.cancels.try_acquire() else { return };
+    let cancels = facts.cancels.load_full();
+    let Ok(_permit) = cancels.try_acquire() else { return };
     let Some(control) = facts.sessions.by_key(key) else { return };
     if let Some(guard) = control.cancel() {
         upstream::cancel(guard).await;
     }
+}
+
+/// What is known of a client once it is let in.
+struct Admitted {
+    identity: Arc<Identity>,
+    place: Place,
+    seat: Option<Seat>,
+    parameters: Vec<(String, String)>,
 }
 
 async fn admit(
@@ -201,7 +215,7 @@ async fn admit(
     startup: Startup,
     facts: &Arc<Facts>,
     control: &Arc<Control>,
-) -> Result<(Arc<Identity>, Place, Vec<(String, String)>), Refusal> {
+) -> Result<Admitted, Refusal> {
     if let Some(negotiation) = startup::negotiate(&startup) {
         dialogue.out().extend_from_slice(&negotiation);
     }
@@ -210,6 +224,13 @@ async fn admit(
     let proof = prove::prove(dialogue, &claim, facts, &config).await?;
     let place = place(&claim, facts, &config, proof).await?;
     let identity = Arc::new(identity(&claim, dialogue.stream()));
+    let seat = match &place {
+        Place::Pool(pool) => {
+            let settings = pool.settings();
+            Some(facts.caps.enter(&identity, settings.database, settings.user)?)
+        }
+        Place::Console(_) => None,
+    };
     control.identify(Arc::clone(&identity));
     backend::authentication_ok(dialogue.out());
     match &place {
@@ -222,7 +243,7 @@ async fn admit(
     backend::backend_key_data(dialogue.out(), key);
     backend::ready_for_query(dialogue.out(), backend::TransactionStatus::Idle);
     dialogue.send().await?;
-    Ok((identity, place, claim.parameters))
+    Ok(Admitted { identity, place, seat, parameters: claim.parameters })
 }
 
 fn claim(startup: &Startup) -> Result<Claim, Refusal> {

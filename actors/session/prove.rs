@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use pgherd_config::{Config, Method, Password, Secret as Hidden, User};
-use pgherd_net::Peer;
+use pgherd_net::{Peer, SslMode};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::{self, Keys, ScramError, Verifier};
 use pgherd_wire::{backend, frontend, md5, sqlstate};
 use subtle::ConstantTimeEq as _;
 
 use crate::dialogue::Dialogue;
-use crate::facts::Facts;
+use crate::facts::{Facts, aside};
 use crate::session::login::{Claim, Refusal};
 use crate::session::query;
 use crate::upstream::Secret;
@@ -33,6 +33,10 @@ pub(super) async fn prove(
     config: &Config,
 ) -> Result<Proof, Refusal> {
     let unix = matches!(dialogue.stream().peer(), Peer::Unix { .. });
+    // A unix socket is never encrypted and shows no certificate, whatever the mode.
+    if !unix && facts.client_tls.load().mode() == SslMode::VerifyFull {
+        certificate(dialogue, claim)?;
+    }
     let method = match config.auth.unix_method {
         Some(method) if unix => method,
         _ => config.auth.method,
@@ -65,7 +69,9 @@ async fn known(
     if let Some(password) = configured.as_deref().and_then(|user: &User| user.password.clone()) {
         return Ok(Some(password));
     }
-    if configured.is_none() && config.auth.query.is_some() && !config.is_console(&claim.database) {
+    let asks = config.database(&claim.database).is_some_and(|it| it.auth_query.is_some())
+        || config.auth.query.is_some();
+    if configured.is_none() && asks && !config.is_console(&claim.database) {
         return query::catalogue(claim, facts, config).await;
     }
     Ok(config.user(&claim.user).and_then(|user| user.password.clone()))
@@ -82,8 +88,13 @@ async fn cleartext(
         Some(Password::Md5(secret)) => {
             md5::verify_password(secret.expose(), &claim.user, given.as_bytes())
         }
-        Some(Password::Scram(secret)) => Verifier::parse(secret.expose())
-            .is_ok_and(|verifier| verifier.verify(given.as_bytes())),
+        Some(Password::Scram(secret)) => match Verifier::parse(secret.expose()) {
+            Ok(verifier) => {
+                let given = given.clone();
+                aside(move || verifier.verify(given.as_bytes())).await
+            }
+            Err(_) => false,
+        },
         None => false,
     };
     if right { Ok(Proof { secret: Secret::Password(given) }) } else { Err(failed(claim)) }
@@ -127,13 +138,12 @@ async fn challenge(
 ) -> Result<Proof, Refusal> {
     let verifier = match known {
         Some(Password::Plain(secret)) => {
-            facts.verifier(&claim.user, secret, config.auth.scram_iterations)
+            facts.verifier(&claim.user, secret, config.auth.scram_iterations).await
         }
-        Some(Password::Scram(secret)) => match Verifier::parse(secret.expose()) {
-            Ok(verifier) => Arc::new(verifier),
-            Err(_) => Arc::new(Verifier::mock(&claim.user, &facts.mock_secret)),
-        },
-        _ => Arc::new(Verifier::mock(&claim.user, &facts.mock_secret)),
+        Some(Password::Scram(secret)) => {
+            Arc::new(Verifier::parse(secret.expose()).unwrap_or_else(|_| mock(claim, facts, config)))
+        }
+        _ => Arc::new(mock(claim, facts, config)),
     };
     let binding = match dialogue.stream().is_tls() {
         true => facts.client_tls.load().end_point().map(|hash| hash.to_vec()),
@@ -170,6 +180,12 @@ async fn challenge(
         None => return Err(failed(claim)),
     };
     Ok(Proof { secret })
+}
+
+/// A verifier that no password fits, with the iterations that a user who exists would have.
+fn mock(claim: &Claim, facts: &Facts, config: &Config) -> Verifier {
+    let iterations = config.auth.scram_iterations;
+    Verifier { iterations, ..Verifier::mock(&claim.user, &facts.mock_secret) }
 }
 
 fn certificate(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
