@@ -19,7 +19,7 @@ use guest::Guest;
 pub const TABLE: &str = "create unlogged table canary (token text); create index on canary (token);";
 
 /// How long one act may take before it counts as hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The clients, and for how long they ask.
 #[derive(Clone, Copy, Debug)]

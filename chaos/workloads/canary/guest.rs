@@ -73,17 +73,21 @@ impl Guest {
         })
     }
 
-    /// Drops the connection in the middle of something.
+    /// Drops the connection in the middle of something: while it waits for a server, or while it
+    /// has one.
     pub(super) async fn vanish(&mut self, rng: &mut StdRng) {
         let token = self.token();
         let sql = match rng.random_range(0..5) {
             0 => format!("select pg_sleep(0.05), '{token}'"),
-            1 => format!("begin; select '{token}', pg_sleep(0.01)"),
+            1 => format!("select '{token}'; select '{token}' from pg_sleep(0.05)"),
             2 => format!("copy (select '{token}' from generate_series(1, 100000)) to stdout"),
             3 => "copy canary from stdin".to_owned(),
             _ => format!("select repeat('{token}', 10000) from generate_series(1, 100)"),
         };
-        let delay = Duration::from_micros(rng.random_range(0..30_000));
+        if rng.random() {
+            let _ = self.client.batch_execute("begin").await;
+        }
+        let delay = Duration::from_micros(rng.random_range(0..20_000));
         tokio::select! {
             _ = self.client.simple_query(&sql) => {}
             () = sleep(delay) => {}
