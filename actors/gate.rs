@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -12,7 +13,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The door of one host.
 #[derive(Debug)]
 pub struct Gate {
-    logins: Arc<Semaphore>,
+    logins: ArcSwap<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -25,12 +26,18 @@ struct State {
 impl Gate {
     /// A host at which so many logins may be under way at once.
     pub fn new(logins: usize) -> Self {
-        Self { logins: Arc::new(Semaphore::new(logins)), state: Mutex::default() }
+        Self { logins: ArcSwap::from_pointee(Semaphore::new(logins)), state: Mutex::default() }
+    }
+
+    /// Changes how many logins may be under way. Those that are under way or wait already do not
+    /// count towards the new number.
+    pub fn resize(&self, logins: usize) {
+        self.logins.store(Arc::new(Semaphore::new(logins)));
     }
 
     /// Waits for a place among the logins under way.
     pub async fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.logins).acquire_owned().await.ok()
+        self.logins.load_full().acquire_owned().await.ok()
     }
 
     /// How long nobody should knock, after failures.
@@ -58,6 +65,8 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
     use std::time::{Duration, Instant};
 
     use super::Gate;
@@ -76,5 +85,24 @@ mod tests {
         assert!(gate.pause(later).expect("pausing") > first);
         gate.succeeded();
         assert_eq!(gate.pause(later), None);
+    }
+
+    /// What a future gives at its first look.
+    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn logins_are_limited_anew() {
+        let gate = Gate::new(1);
+        let _first = gate.enter().await.expect("a place");
+        assert!(now(gate.enter()).is_none());
+        gate.resize(2);
+        let places = [now(gate.enter()), now(gate.enter())];
+        assert!(places.iter().all(Option::is_some));
+        assert!(now(gate.enter()).is_none());
     }
 }

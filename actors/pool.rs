@@ -100,8 +100,8 @@ impl Pool {
     pub fn reconfigure(&self, settings: Arc<PoolSettings>, upstream: Arc<Upstream>) {
         self.core.resize(limits(&settings));
         self.settings.store(settings);
-        if **self.upstream.load() != *upstream {
-            self.upstream.store(upstream);
+        let before = self.upstream.swap(Arc::clone(&upstream));
+        if !upstream.is_as_good_as(&before) {
             drop(self.core.retire_all());
         }
     }

@@ -19,7 +19,7 @@ use crate::drain::{self, Curtain};
 use crate::facts::Facts;
 use crate::http::{Http, HttpArguments};
 use crate::listener::{Listener, ListenerArguments};
-use crate::pool::{PoolArguments, PoolManager};
+use crate::pool::{PoolArguments, PoolKey, PoolManager};
 use crate::router::{Router, RouterArguments};
 use crate::workers::Workers;
 
@@ -230,7 +230,7 @@ impl Proxy {
 }
 
 /// A database: its host, and that host's pools. Its failures never touch its siblings.
-fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
+pub(crate) fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
     ChildSpec::supervisor(move || {
         let title = format!("cluster {name}");
         let isolated = title.clone();
@@ -271,9 +271,13 @@ fn host(name: String, facts: Arc<Facts>) -> ChildSpec {
     }
 }
 
+/// What the actor of a pool is called among its siblings.
+pub(crate) fn child_name(key: &PoolKey) -> String {
+    format!("pool {}/{}", key.database, key.user)
+}
+
 /// The actor of a pool as a child.
 pub(crate) fn pool_child(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> ChildSpec {
     let arguments = PoolArguments { pool: Arc::clone(pool), facts: Arc::clone(facts) };
-    let name = format!("pool {}/{}", pool.key.database, pool.key.user);
-    ChildSpec::permanent(name, move |parent| linked(parent, PoolManager, arguments.clone()))
+    ChildSpec::permanent(child_name(&pool.key), move |parent| linked(parent, PoolManager, arguments.clone()))
 }

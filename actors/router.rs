@@ -22,10 +22,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use crate::facts::{Facts, Routes};
 use crate::gate::Gate;
 use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
-use crate::root::pool_child;
-use crate::server;
+use crate::root::{child_name, cluster, pool_child};
+use crate::session::checkout::{check, denial};
 use crate::session::prove::Proof;
-use crate::upstream::{Door, Secret, TlsChoice, Upstream};
+use crate::upstream::{Door, Secret, ServerTlsPair, TlsChoice, Upstream};
 
 /// How long the router may take to make a pool.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,6 +46,8 @@ pub struct RouterArguments {
 pub struct RouterMemory {
     /// The supervisors of pools, by the name of the database's section.
     pub clusters: parking_lot::Mutex<HashMap<String, Slot<SupervisorMessage>>>,
+    /// Under which database's section each pool was made.
+    homes: parking_lot::Mutex<HashMap<PoolKey, String>>,
     shared: parking_lot::Mutex<Shared>,
 }
 
@@ -53,7 +55,9 @@ pub struct RouterMemory {
 struct Shared {
     quotas: HashMap<QuotaKey, Arc<Quota>>,
     gates: HashMap<String, Arc<Gate>>,
-    tls: HashMap<String, (pgherd_config::ServerTls, Arc<ServerTls>)>,
+    /// The size of the gates, once it was set.
+    logins: Option<usize>,
+    tls: HashMap<String, (pgherd_config::ServerTls, Arc<ServerTlsPair>)>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -110,7 +114,7 @@ impl Actor for Router {
                 let _ = reply.send(made);
             }
             RouterMessage::Reconfigure(reply) => {
-                state.reconfigure();
+                state.reconfigure().await;
                 let _ = reply.send(());
             }
             #[cfg(feature = "chaos")]
@@ -152,6 +156,7 @@ impl RouterArguments {
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
         let pool = Arc::new(Pool::new(key.clone(), upstream, settings, core, slot));
+        self.facts.memory.homes.lock().insert(key.clone(), database.name.clone());
         self.start(&supervisor, &pool);
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.insert(key, Arc::clone(&pool));
@@ -169,25 +174,92 @@ impl RouterArguments {
         }
     }
 
-    /// Brings every pool to the configuration in force; pools of databases that are gone close.
-    fn reconfigure(&self) {
+    /// Brings everything to the configuration in force; pools of databases that are gone close.
+    async fn reconfigure(&self) {
         let config = self.facts.config.load_full();
+        self.facts.memory.knock(config.limits.max_host_logins.get());
+        self.found(&config).await;
+        self.reconfigure_pools(&config);
+        self.dissolve(&config);
+    }
+
+    /// Starts the supervisors of databases that are new.
+    async fn found(&self, config: &Config) {
+        for name in config.databases.keys() {
+            if self.facts.memory.clusters.lock().contains_key(name) {
+                continue;
+            }
+            let child = cluster(name.clone(), Arc::clone(&self.facts));
+            let ask = |reply| SupervisorMessage::StartChild(child, reply);
+            let error = match self.facts.root.call(ask, PATIENCE).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            // The next reload tries again.
+            self.facts.memory.clusters.lock().remove(name);
+            tracing::error!(database = name, error, "a new database has no supervisor");
+        }
+    }
+
+    /// Stops the supervisors of databases that are gone.
+    fn dissolve(&self, config: &Config) {
+        self.facts.memory.clusters.lock().retain(|name, _| {
+            let stays = config.databases.contains_key(name);
+            if !stays {
+                stop(&self.facts.root, format!("cluster {name}"));
+            }
+            stays
+        });
+    }
+
+    /// Sees to it that a pool's actor stands under the section that its database has now.
+    fn rehome(&self, pool: &Arc<Pool>, section: &str) {
+        let mut homes = self.facts.memory.homes.lock();
+        let before = homes.insert(pool.key.clone(), section.to_owned());
+        let Some(before) = before.filter(|before| before != section) else { return };
+        let clusters = self.facts.memory.clusters.lock();
+        // Two managers of one pool do no harm: what counts is in its core.
+        if let Some(supervisor) = clusters.get(section) {
+            self.start(supervisor, pool);
+        }
+        if let Some(supervisor) = clusters.get(&before) {
+            stop(supervisor, child_name(&pool.key));
+        }
+    }
+
+    fn reconfigure_pools(&self, config: &Config) {
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.retain(|key, pool| {
             let Some(database) = config.database(&key.database) else {
                 drop(pool.core.close("the database was removed from the configuration"));
+                self.facts.memory.homes.lock().remove(key);
                 return false;
             };
+            self.rehome(pool, &database.name);
             let user = config.user(&key.user);
             let settings = Arc::new(config.effective_pool(&database, user.as_deref()));
             let proof = Proof { secret: pool.upstream.load().secret.clone() };
-            match self.facts.memory.upstream(&config, &database, &settings, key, &proof) {
-                Ok(upstream) => pool.reconfigure(settings, upstream),
+            match self.facts.memory.upstream(config, &database, &settings, key, &proof) {
+                Ok(upstream) => {
+                    // Asking for its quotas brings them to their new sizes.
+                    self.facts.memory.quotas(config, &settings, key, &upstream.name);
+                    pool.reconfigure(settings, upstream);
+                }
                 Err(report) => tracing::error!(error = report.message, "a pool keeps its settings"),
             }
             true
         });
         self.facts.routes.store(Arc::new(routes));
+    }
+}
+
+/// Has a supervisor stop a child for good.
+fn stop(supervisor: &Slot<SupervisorMessage>, child: String) {
+    // Nobody waits for the answer: a child that is not there need not be stopped.
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    if !supervisor.cast(SupervisorMessage::StopChild(child, reply.into())) {
+        tracing::error!("a supervisor that should stop a child is not there");
     }
 }
 
@@ -210,6 +282,14 @@ fn renew(pool: &Pool, proof: &Proof) {
 }
 
 impl RouterMemory {
+    /// Changes how many logins may be under way at each host.
+    fn knock(&self, logins: usize) {
+        let mut shared = self.shared.lock();
+        if shared.logins.replace(logins) != Some(logins) {
+            shared.gates.values().for_each(|gate| gate.resize(logins));
+        }
+    }
+
     fn upstream(
         &self,
         config: &Config,
@@ -226,12 +306,15 @@ impl RouterMemory {
         let user = config.user(&key.user);
         let forced = user.as_deref().and_then(|user| user.server_user.clone());
         let as_user = database.user.clone().or(forced).unwrap_or_else(|| key.user.clone());
-        let secret = match (&database.user, &database.password) {
-            (Some(_), Some(password)) => Secret::Password(password.expose().to_owned()),
-            _ => match user.as_deref().and_then(pgherd_config::User::server_secret) {
-                Some(secret) => Secret::Password(secret.expose().to_owned()),
-                None => proof.secret.clone(),
-            },
+        let configured = match &database.user {
+            Some(_) => database.password.as_ref(),
+            None => user.as_deref().and_then(pgherd_config::User::server_secret),
+        };
+        let secret = match configured {
+            Some(secret) => Secret::Password(secret.expose().to_owned()),
+            // What the client has shown proves its own name and nobody else's.
+            None if as_user == key.user => proof.secret.clone(),
+            None => Secret::None,
         };
         let mut shared = self.shared.lock();
         let logins = config.limits.max_host_logins.get();
@@ -282,6 +365,9 @@ impl RouterMemory {
             .map(|(key, name, max)| {
                 let max = max.map(std::num::NonZero::get);
                 let quota = shared.quotas.entry(key).or_insert_with(|| Quota::new(name, max));
+                if quota.pressure().max != max {
+                    quota.resize(max);
+                }
                 Arc::clone(quota)
             })
             .collect()
@@ -293,7 +379,7 @@ impl Shared {
         &mut self,
         name: &str,
         wanted: &pgherd_config::ServerTls,
-    ) -> Result<Arc<ServerTls>, ErrorReport> {
+    ) -> Result<Arc<ServerTlsPair>, ErrorReport> {
         if let Some((known, tls)) = self.tls.get(name) {
             if known == wanted {
                 return Ok(Arc::clone(tls));
@@ -335,17 +421,24 @@ pub async fn pool(
 /// # Errors
 /// Why there is none.
 pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
-    loop {
-        let lease = match pool.core.lease(u16::MAX, Instant::now()) {
-            Ok(Ask::Ready(lease)) => lease,
-            Ok(Ask::Wait(waiter)) => {
-                waiter.await.map_err(|error| crate::session::checkout::denial(&error, pool))?
+    let asked = async {
+        loop {
+            let lease = match pool.core.lease(u16::MAX, Instant::now()) {
+                Ok(Ask::Ready(lease)) => lease,
+                Ok(Ask::Wait(waiter)) => waiter.await.map_err(|error| denial(&error, pool))?,
+                Err(error) => return Err(denial(&error, pool)),
+            };
+            if let Some(lease) = check(pool, lease, Instant::now()).await {
+                return Ok(lease);
             }
-            Err(error) => return Err(crate::session::checkout::denial(&error, pool)),
-        };
-        if let Some(lease) = server::vet(lease) {
-            return Ok(lease);
         }
+    };
+    let limit = pool.settings().timeouts.checkout;
+    match limit {
+        Some(limit) => {
+            tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(unreachable(pool)))
+        }
+        None => asked.await,
     }
 }
 
@@ -374,7 +467,9 @@ fn target(address: &Address) -> Target {
 ///
 /// # Errors
 /// A certificate, key or authority that cannot be read or used.
-pub fn server_tls(wanted: &pgherd_config::ServerTls) -> Result<ServerTls, pgherd_net::TlsSetupError> {
+pub fn server_tls(
+    wanted: &pgherd_config::ServerTls,
+) -> Result<ServerTlsPair, pgherd_net::TlsSetupError> {
     let roots = match &wanted.ca {
         None => None,
         Some(pgherd_config::Roots::File(path)) => Some(Roots::from_file(path)?),
@@ -384,13 +479,21 @@ pub fn server_tls(wanted: &pgherd_config::ServerTls) -> Result<ServerTls, pgherd
         (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
         _ => None,
     };
-    ServerTls::new(ServerTlsOptions {
+    let usual = ServerTlsOptions {
         mode: mode(wanted.mode),
         roots,
         identity,
         server_name: wanted.server_name.clone(),
         direct: false,
-    })
+    };
+    let strict = match usual.mode {
+        SslMode::Allow | SslMode::Prefer => {
+            let options = ServerTlsOptions { mode: SslMode::Require, ..usual.clone() };
+            Some(ServerTls::new(options)?)
+        }
+        _ => None,
+    };
+    Ok(ServerTlsPair { usual: ServerTls::new(usual)?, strict })
 }
 
 /// Where Debian and most others keep the authorities of the operating system.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
-use pgherd_net::{ServerTls, SocketOptions, Target};
+use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
 use pgherd_session::{Exchange, Flow, ServerStatements};
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
@@ -17,6 +17,7 @@ use pgherd_wire::sqlstate::{self, SqlState};
 use pgherd_wire::{frontend, md5, startup};
 
 use crate::dialogue::{Dialogue, DialogueError};
+use crate::facts::aside;
 use crate::gate::Gate;
 use crate::server::{Cancels, CancelGuard, Life, ServerAbout, ServerConn};
 
@@ -52,9 +53,30 @@ pub struct Upstream {
     pub statements: usize,
 }
 
+impl Upstream {
+    /// Whether connections made for the other are as good as new ones. How long opening may take
+    /// says nothing about those that are open, and whose keys they were opened with neither.
+    pub fn is_as_good_as(&self, other: &Self) -> bool {
+        let keys = |upstream: &Self| matches!(upstream.secret, Secret::Scram(_));
+        let rest = |upstream: &Self| Self { patience: None, secret: Secret::None, ..upstream.clone() };
+        let secrets = (keys(self) && keys(other)) || self.secret == other.secret;
+        secrets && rest(self) == rest(other)
+    }
+}
+
 /// TLS settings, compared by identity.
 #[derive(Debug, Clone)]
-pub struct TlsChoice(pub Arc<ServerTls>);
+pub struct TlsChoice(pub Arc<ServerTlsPair>);
+
+/// TLS towards a server: as configured, and for when nothing but TLS will do.
+#[derive(Debug)]
+pub struct ServerTlsPair {
+    /// As configured.
+    pub usual: ServerTls,
+    /// With TLS or not at all, where the usual way also goes on without: for a server that
+    /// refuses plain connections, and for a cancel key that has never travelled in the clear.
+    pub strict: Option<ServerTls>,
+}
 
 impl PartialEq for TlsChoice {
     fn eq(&self, other: &Self) -> bool {
@@ -171,6 +193,12 @@ impl OpenError {
         }
     }
 
+    /// Whether the server has no rule for a connection of this kind.
+    fn has_no_rule(&self) -> bool {
+        matches!(self, Self::Refused { report, .. }
+            if report.code == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION)
+    }
+
     /// The error as a client is told of it. A server's text from before authentication stays here.
     pub fn report(&self) -> ErrorReport {
         let code: SqlState = match self {
@@ -197,12 +225,36 @@ pub async fn open(
     id: u64,
     life: Life,
 ) -> Result<(Box<ServerConn>, Welcome), OpenError> {
-    let login = Box::pin(connect(upstream, id, life));
+    let login = Box::pin(connect_as_allowed(upstream, id, life));
     match upstream.patience {
         None => login.await,
         Some(patience) => tokio::time::timeout(patience, login).await.unwrap_or_else(|_| {
             Err(OpenError::TimedOut { host: upstream.name.clone(), patience })
         }),
+    }
+}
+
+/// Connects as configured. In the mode `allow` that is without TLS, and with it if the server has
+/// no rule for such a connection (28000), as libpq does.
+async fn connect_as_allowed(
+    upstream: &Arc<Upstream>,
+    id: u64,
+    life: Life,
+) -> Result<(Box<ServerConn>, Welcome), OpenError> {
+    let pair = &upstream.tls.0;
+    let refused = match connect(upstream, &pair.usual, id, life).await {
+        Err((error @ OpenError::Refused { .. }, life)) => (error, life),
+        Err((error, _)) => return Err(error),
+        Ok(opened) => return Ok(opened),
+    };
+    let (error, life) = refused;
+    match (&pair.strict, &upstream.target) {
+        (Some(strict), Target::Tcp { .. })
+            if pair.usual.mode() == SslMode::Allow && error.has_no_rule() =>
+        {
+            connect(upstream, strict, id, life).await.map_err(|(error, _)| error)
+        }
+        _ => Err(error),
     }
 }
 
@@ -215,7 +267,8 @@ pub async fn cancel(guard: CancelGuard) {
     startup::cancel_request(&mut packet, key);
     let deadline = tokio::time::Instant::now() + upstream.cancel_patience;
     // The key must not travel in the clear where the connection itself does not.
-    let tls = (!about.tls.is_empty()).then_some(&*upstream.tls.0);
+    let pair = &upstream.tls.0;
+    let tls = (!about.tls.is_empty()).then(|| pair.strict.as_ref().unwrap_or(&pair.usual));
     let sent =
         pgherd_net::send_cancel(&upstream.target, &upstream.socket, tls, &packet, deadline).await;
     match sent {
@@ -224,23 +277,17 @@ pub async fn cancel(guard: CancelGuard) {
     }
 }
 
+/// A life that found no connection goes back to the caller, who may try again with it.
 async fn connect(
     upstream: &Arc<Upstream>,
+    tls: &ServerTls,
     id: u64,
     life: Life,
-) -> Result<(Box<ServerConn>, Welcome), OpenError> {
-    let mut stream =
-        pgherd_net::connect_tls(&upstream.target, &upstream.socket, &upstream.tls.0).await?;
-    let mut buffer = BytesMut::new();
-    let end_point = stream.tls_info().and_then(|info| info.server_end_point);
-    let mut login = Login {
-        upstream,
-        end_point,
-        dialogue: Dialogue::new(&mut stream, &mut buffer, LOGIN_MESSAGE_MAX),
+) -> Result<(Box<ServerConn>, Welcome), (OpenError, Life)> {
+    let (stream, buffer, welcome, key) = match log_in(upstream, tls).await {
+        Ok(opened) => opened,
+        Err(error) => return Err((error, life)),
     };
-    login.start()?;
-    login.authenticate().await?;
-    let (welcome, key) = login.welcome().await?;
     let tls = stream.tls_info().map(|info| format!("{}/{}", info.version, info.cipher));
     let about = Arc::new(ServerAbout {
         id,
@@ -267,6 +314,24 @@ async fn connect(
         life,
     });
     Ok((conn, welcome))
+}
+
+/// A socket with a session on it, the bytes read ahead, the greeting, and the key for cancels.
+type Session = (Stream, BytesMut, Welcome, Option<CancelKey>);
+
+async fn log_in(upstream: &Upstream, tls: &ServerTls) -> Result<Session, OpenError> {
+    let mut stream = pgherd_net::connect_tls(&upstream.target, &upstream.socket, tls).await?;
+    let mut buffer = BytesMut::new();
+    let end_point = stream.tls_info().and_then(|info| info.server_end_point);
+    let mut login = Login {
+        upstream,
+        end_point,
+        dialogue: Dialogue::new(&mut stream, &mut buffer, LOGIN_MESSAGE_MAX),
+    };
+    login.start()?;
+    login.authenticate().await?;
+    let (welcome, key) = login.welcome().await?;
+    Ok((stream, buffer, welcome, key))
 }
 
 /// A login under way.
@@ -309,6 +374,12 @@ impl Login<'_> {
                     let mechanisms: Vec<Vec<u8>> =
                         mechanisms.iter().map(|name| name.to_vec()).collect();
                     self.scram(&mechanisms).await?;
+                    // A server that has proved itself has nothing more to ask.
+                    let verdict = self.expect_authentication().await?;
+                    return match Authentication::parse(&verdict) {
+                        Ok(Authentication::Ok) => Ok(()),
+                        _ => Err(self.violates("expected the end of authentication".into())),
+                    };
                 }
                 Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
                     return Err(self.violates("an answer to a SASL message that was not sent".into()));
@@ -329,7 +400,7 @@ impl Login<'_> {
         };
         let nonce = scram::nonce(&mut rand::rng());
         let end_point = self.end_point.as_deref();
-        let mut exchange =
+        let exchange =
             scram::client::Exchange::new(credentials, names, Binding::Prefer, end_point, nonce)
                 .map_err(|error| self.lacks(error.to_string()))?;
         let first = exchange.first();
@@ -340,7 +411,23 @@ impl Login<'_> {
         let Ok(Authentication::SaslContinue(challenge)) = Authentication::parse(&body) else {
             return Err(self.violates("expected a SASL challenge".into()));
         };
-        let last = exchange.last(challenge).map_err(|error| self.violates(error.to_string()))?;
+        let (mut exchange, last) = match &self.upstream.secret {
+            // As slow as the server's iterations say, and it may say many.
+            Secret::Password(_) => {
+                let (challenge, mut exchange) = (challenge.to_vec(), exchange);
+                aside(move || {
+                    let last = exchange.last(&challenge);
+                    (exchange, last)
+                })
+                .await
+            }
+            Secret::Scram(_) | Secret::None => {
+                let mut exchange = exchange;
+                let last = exchange.last(challenge);
+                (exchange, last)
+            }
+        };
+        let last = last.map_err(|error| self.violates(error.to_string()))?;
         frontend::sasl_response(self.dialogue.out(), &last)
             .map_err(|error| self.lacks(error.to_string()))?;
         self.send().await?;
@@ -348,7 +435,13 @@ impl Login<'_> {
         let Ok(Authentication::SaslFinal(proof)) = Authentication::parse(&body) else {
             return Err(self.violates("expected the server's SASL proof".into()));
         };
-        exchange.finish(proof).map_err(|error| self.violates(error.to_string()))
+        exchange.finish(proof).map_err(|error| self.violates(error.to_string()))?;
+        // Without it an AuthenticationOk says nothing about who the server is.
+        if exchange.is_proven() {
+            Ok(())
+        } else {
+            Err(self.violates("the server has not shown that it knows the password".into()))
+        }
     }
 
     /// Reads the greeting up to ReadyForQuery.

@@ -39,7 +39,13 @@ pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
             Some(lease) => lease,
             None => Box::pin(queue(relay, asked)).await?,
         };
-        let Some(mut lease) = crate::server::vet(lease) else { continue };
+        let Some(mut lease) = check(&relay.pool, lease, asked).await else {
+            let waited = asked.elapsed();
+            if relay.pool.settings().timeouts.checkout.is_some_and(|limit| waited >= limit) {
+                return Err(Denied::Refused(Box::new(timed_out(relay, waited))));
+            }
+            continue;
+        };
         relay.pool.stats.assigned(asked.elapsed());
         relay.control.runs_on(&lease.about);
         if !Arc::ptr_eq(&lease.applied, &relay.parameters) {
@@ -51,6 +57,31 @@ pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
         }
         return Ok(lease);
     }
+}
+
+/// Looks at a connection that lay idle: at its socket always, and with a query that does nothing
+/// if it was not heard for longer than the pool's `server_check`. `None` if it is not usable.
+pub(crate) async fn check(
+    pool: &Pool,
+    lease: ServerLease,
+    now: Instant,
+) -> Option<ServerLease> {
+    let lease = crate::server::vet(lease)?;
+    let limit = pool.settings().timeouts.server_check;
+    if limit.is_none_or(|limit| now.saturating_duration_since(lease.heard) < limit) {
+        return Some(lease);
+    }
+    Box::pin(ping(lease)).await
+}
+
+/// How long a server may take to answer a query that does nothing.
+const PING: Duration = Duration::from_secs(5);
+
+async fn ping(mut lease: ServerLease) -> Option<ServerLease> {
+    let answer = tokio::time::timeout(PING, setup::run(&mut lease, b"")).await.ok()?.ok()?;
+    let sound = answer.error.is_none() && lease.exchange.is_over();
+    lease.heard = Instant::now();
+    sound.then_some(lease)
 }
 
 /// Gives a server back whose transaction is over. Whether it may serve another is decided here.
@@ -77,7 +108,7 @@ async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied>
     let waiter = match pool.core.lease(relay.worker, asked) {
         Ok(Ask::Ready(lease)) => return Ok(lease),
         Ok(Ask::Wait(waiter)) => waiter,
-        Err(error) => return Err(Denied::Refused(Box::new(denial(&error, &relay.pool)))),
+        Err(error) => return Err(deny(&error, &relay.pool)),
     };
     relay.control.stand(Standing::Waiting);
     let settings = pool.settings().clone();
@@ -119,7 +150,7 @@ async fn wait(
         match event {
             Event::Served(Ok(lease)) => return Ok(lease),
             Event::Served(Err(error)) => {
-                return Err(Denied::Refused(Box::new(denial(&error, &relay.pool))));
+                return Err(deny(&error, &relay.pool));
             }
             Event::Gone => return Err(Denied::Gone),
             Event::Ordered => return Err(Denied::Ordered),
@@ -156,7 +187,7 @@ fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
 
 async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
     let text = match relay.pool.trouble.load_full() {
-        Some(trouble) => format!("still waiting for a server connection: {trouble}"),
+        Some(trouble) => format!("still waiting for a server connection: {}", trouble.report().message),
         None => "still waiting for a server connection of the pool".to_owned(),
     };
     ErrorReport::notice(text)
@@ -176,8 +207,17 @@ fn timed_out(relay: &Relay, waited: Duration) -> ErrorReport {
         ),
     );
     match relay.pool.trouble.load_full() {
-        Some(trouble) => report.detail(trouble.to_string()),
+        Some(trouble) => report.detail(trouble.report().message),
         None => report,
+    }
+}
+
+/// A pool that is closed stays so, and no session can go on with it.
+fn deny(error: &LeaseError, pool: &Pool) -> Denied {
+    let report = Box::new(denial(error, pool));
+    match error {
+        LeaseError::Closed(_) => Denied::Fatal(Box::new(report.into_fatal())),
+        LeaseError::QueueFull { .. } | LeaseError::Failed(_) => Denied::Refused(report),
     }
 }
 

@@ -26,9 +26,12 @@ pub(super) async fn catalogue(
     config: &Config,
 ) -> Result<Option<Password>, Refusal> {
     let database = config.auth.query_database.as_deref().unwrap_or(&claim.database);
-    let Some(settings) = config.database(database) else { return Ok(None) };
-    let (Some(sql), Some(user)) =
-        (settings.auth_query.as_ref().or(config.auth.query.as_ref()), &config.auth.query_user)
+    if config.database(database).is_none() {
+        return Ok(None);
+    }
+    let asked = config.database(&claim.database);
+    let own = asked.as_deref().and_then(|asked| asked.auth_query.as_ref());
+    let (Some(sql), Some(user)) = (own.or(config.auth.query.as_ref()), &config.auth.query_user)
     else {
         return Ok(None);
     };
