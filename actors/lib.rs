@@ -3,7 +3,7 @@
 //! ```text
 //! root                     one_for_one; stops in the reverse order
 //! ├ config                 the only writer of the configuration snapshot
-//! ├ aux                    the endpoint for metrics and health
+//! ├ aux                    totals for the log, the endpoint for metrics and health
 //! ├ router                 the only writer of the routing table
 //! ├ cluster (a database)   isolates its failures
 //! │  └ pools               pool (per user and database) → server connection (temporary)
@@ -30,6 +30,7 @@ pub mod root;
 pub mod router;
 pub mod server;
 pub mod session;
+pub mod totals;
 pub mod upstream;
 pub mod workers;
 

@@ -21,6 +21,7 @@ use crate::http::{Http, HttpArguments};
 use crate::listener::{Listener, ListenerArguments};
 use crate::pool::{PoolArguments, PoolKey, PoolManager};
 use crate::router::{Router, RouterArguments};
+use crate::totals::Totals;
 use crate::workers::Workers;
 
 /// A proxy that is about to run: its sockets are bound, so a fault shows before anything is started.
@@ -177,6 +178,10 @@ impl Proxy {
         ChildSpec::supervisor(move || {
             let mut spec = SupervisorSpec::new("aux")
                 .when_exhausted(Exhausted::isolate(|why| tracing::error!(%why, "aux gave up")));
+            let counted = Arc::clone(&facts);
+            spec = spec.child(ChildSpec::permanent("totals", move |parent| {
+                linked(parent, Totals, Arc::clone(&counted))
+            }));
             if let Some(socket) = http.clone() {
                 let arguments = HttpArguments { socket, facts: Arc::clone(&facts) };
                 spec = spec.child(ChildSpec::permanent("http", move |parent| {

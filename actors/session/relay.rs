@@ -18,7 +18,7 @@ use crate::control::{Control, Order, Standing};
 use crate::judgement::{self, Judgement};
 use crate::pool::{Pool, ServerLease};
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, abandon, checkout};
+use crate::session::{Bye, abandon, checkout, requests};
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
@@ -88,6 +88,7 @@ impl Relay {
             Box::pin(abandon::abandon(&mut self, lease)).await;
         }
         if let Bye::Sent(report) = &bye {
+            self.record(report);
             report.encode_error(self.down.made());
             // A client that does not read must not hold its own farewell up.
             let _ = Box::pin(tokio::time::timeout(Duration::from_secs(1), self.flush())).await;
@@ -178,7 +179,9 @@ impl Relay {
             | frontend::tag::CLOSE
             | frontend::tag::SYNC
             | frontend::tag::FLUSH
-            | frontend::tag::FUNCTION_CALL => Ok(Look::Begin),
+            | frontend::tag::FUNCTION_CALL => {
+                Ok(if requests::is_judgeable(self, header) { Look::Begin } else { Look::More })
+            }
             other => Err(violation(format!("invalid frontend message type {other}"))),
         }
     }
@@ -262,6 +265,9 @@ impl Relay {
             // Part of a message was sent on already: the client's framing cannot be mended.
             return Some(Bye::Gone);
         }
+        if replies > 0 || unsynced {
+            self.record(report);
+        }
         let out = self.down.made();
         for _ in 0..replies {
             report.encode_error(out);
@@ -277,8 +283,18 @@ impl Relay {
         None
     }
 
+    /// Writes an error of ours to the log, if such are wanted there.
+    pub(super) fn record(&self, report: &ErrorReport) {
+        if self.pool.settings().log_errors {
+            let (client, key, error) = (self.control.id, &self.pool.key, &report.message);
+            let code = report.code.to_string();
+            tracing::info!(client, user = key.user, database = key.database, code, error, "error");
+        }
+    }
+
     /// Answers the client's request with an error, without a server.
     fn refuse(&mut self, report: &ErrorReport) -> Option<Bye> {
+        self.record(report);
         let out = self.down.made();
         report.encode_error(out);
         if let Ok(Some(header)) = frame::header(self.up.unjudged()) {

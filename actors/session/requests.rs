@@ -11,16 +11,33 @@ use pgherd_wire::{backend, frame, sqlstate};
 
 use pgherd_config::PoolMode;
 use crate::judgement::Judgement;
+use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
 
-/// A query up to this size is read whole and judged; a larger one pins the session unread.
-const JUDGE_MAX: usize = 1024 * 1024;
-/// A statement to be prepared may have up to this size.
-const PARSE_MAX: usize = 16 * 1024 * 1024;
+/// What is not larger is always held; the configuration allows no lower `max_held_message`.
+const HELD_MIN: usize = 8192;
 /// Portal and statement names together may have up to this size.
 const NAMES_MAX: usize = 16 * 1024;
 /// The name of a statement that no server ever has.
 const NOWHERE: &[u8] = b"pgherd_0";
+
+/// Whether enough of the message in front is here for [`take`] to go on with it.
+///
+/// A session takes no server before it is: there would be nothing to send.
+pub(super) fn is_judgeable(relay: &Relay, header: frame::Header) -> bool {
+    let here = relay.up.unjudged();
+    let total = header.total();
+    here.len() >= total
+        || match header.tag {
+            tag::QUERY | tag::PARSE => !is_held(relay, total),
+            tag::DESCRIBE | tag::CLOSE => total > NAMES_MAX,
+            tag::BIND => {
+                let body = &here[frame::HEADER_LEN..];
+                body.len() > NAMES_MAX || !matches!(BindHead::parse(body), Ok(None))
+            }
+            _ => true,
+        }
+}
 
 /// Judges everything that the client has sent and passes it on to the server.
 pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
@@ -88,7 +105,7 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
 }
 
 fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
-    if total > JUDGE_MAX {
+    if !is_held(turn.relay, total) {
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
     } else if whole {
@@ -117,8 +134,11 @@ fn note(turn: &mut Turn<'_>, judgement: Judgement) {
 }
 
 fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
-    if total > PARSE_MAX {
-        return Err(too_large());
+    if !is_held(turn.relay, total) {
+        let text = "the statement is too large to be prepared (max_held_message)";
+        refuse(turn, ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text));
+        turn.relay.up.hide(total);
+        return Ok(true);
     }
     if !whole {
         return Ok(false);
@@ -148,8 +168,10 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.relay.up.hide(total);
         return Ok(true);
     }
-    if known.map_or(0, |client| client.bytes()) + total > PARSE_MAX {
-        return Err(too_large());
+    if let Some(report) = too_many(turn, parse.name.len() + tail.len()) {
+        refuse(turn, report);
+        turn.relay.up.hide(total);
+        return Ok(true);
     }
     let name: Box<[u8]> = parse.name.into();
     let statement = turn.relay.pool.registry.intern(tail, || turn.relay.judge(parse.query));
@@ -393,6 +415,7 @@ fn write_parse(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
 /// Makes the server fail at this point of the pipeline, and words the failure for it: so the
 /// transaction ends and the rest of the pipeline is skipped exactly as on one Postgres.
 fn refuse(turn: &mut Turn<'_>, report: ErrorReport) {
+    turn.relay.record(&report);
     let built = frontend::bind(turn.relay.up.made(), b"", NOWHERE, &[], &[], &[]);
     debug_assert!(built.is_ok(), "the message is short");
     let mut worded = bytes::BytesMut::new();
@@ -400,13 +423,25 @@ fn refuse(turn: &mut Turn<'_>, report: ErrorReport) {
     turn.server.exchange.sent(Owed::Fail(worded[..].into()));
 }
 
-fn too_large() -> Loss {
-    Loss::Fatal(Box::new(
-        ErrorReport::fatal(
-            sqlstate::PROGRAM_LIMIT_EXCEEDED,
-            format!("prepared statements of one client may not exceed {PARSE_MAX} bytes"),
-        ),
-    ))
+/// Whether a message of this size is read whole and judged; a larger query pins the session unread.
+fn is_held(relay: &Relay, total: usize) -> bool {
+    total <= HELD_MIN || total <= relay.pool.settings().limits.max_held_message.get()
+}
+
+/// Why the client may not prepare one more statement of so many bytes, if it may not.
+fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
+    let settings = turn.relay.pool.settings();
+    let limits = &settings.limits;
+    let known = turn.relay.statements.as_deref();
+    let (count, held) = known.map_or((0, 0), |client| (client.len(), client.bytes()));
+    let text = if count >= limits.max_prepared_statements.get() {
+        "too many prepared statements of one client (max_prepared_statements)"
+    } else if held + bytes > limits.max_prepared_bytes.get() {
+        "the prepared statements of one client are too large (max_prepared_bytes)"
+    } else {
+        return None;
+    };
+    Some(ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text))
 }
 
 fn violation(message: String) -> Loss {

@@ -1,0 +1,133 @@
+//! What the log says now and then about the traffic.
+//!
+//! Owns: the totals of the last time.
+//! Hears: its own clock.
+//! Tells: the log.
+//! If it dies: the next one begins to count anew.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::facts::Facts;
+use crate::pool::Totals as Counted;
+
+/// How often to look whether totals are wanted while they are not.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The actor.
+#[derive(Debug)]
+pub struct Totals;
+
+/// What it hears.
+#[derive(Debug)]
+pub enum TotalsMessage {
+    /// It is time.
+    Tick,
+}
+
+/// What it keeps.
+#[derive(Debug)]
+pub struct TotalsState {
+    facts: Arc<Facts>,
+    last: Counted,
+    at: Instant,
+}
+
+impl Actor for Totals {
+    type Msg = TotalsMessage;
+    type State = TotalsState;
+    type Arguments = Arc<Facts>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        facts: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let state = TotalsState { last: sum(&facts), at: Instant::now(), facts };
+        state.wind(&myself);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            TotalsMessage::Tick => {
+                state.tick(Instant::now());
+                state.wind(&myself);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl TotalsState {
+    /// Sets the clock to when totals are due, or to the next look at whether they are wanted.
+    fn wind(&self, myself: &ActorRef<TotalsMessage>) {
+        let due = self.facts.config.load().log.stats_every;
+        let left = due.map_or(LOOK, |every| every.saturating_sub(self.at.elapsed()));
+        // A reload may want them sooner.
+        myself.send_after(left.min(LOOK), || TotalsMessage::Tick);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let past = now.saturating_duration_since(self.at);
+        match self.facts.config.load().log.stats_every {
+            Some(every) if past < every => return,
+            Some(_) => self.write(past),
+            None => self.last = sum(&self.facts),
+        }
+        self.at = now;
+    }
+
+    /// Writes what has come since the last time.
+    fn write(&mut self, past: Duration) {
+        let totals = sum(&self.facts);
+        let last = std::mem::replace(&mut self.last, totals);
+        let transactions = totals.xact_count.saturating_sub(last.xact_count);
+        let busy = totals.xact_time.saturating_sub(last.xact_time);
+        let average = u32::try_from(transactions).ok().and_then(|count| busy.checked_div(count));
+        tracing::info!(
+            seconds = past.as_secs(),
+            clients = self.facts.sessions.count(),
+            logins = totals.client_login_count.saturating_sub(last.client_login_count),
+            transactions,
+            queries = totals.query_count.saturating_sub(last.query_count),
+            received = totals.bytes_received.saturating_sub(last.bytes_received),
+            sent = totals.bytes_sent.saturating_sub(last.bytes_sent),
+            average_transaction = ?average.unwrap_or_default(),
+            waited = ?totals.wait_time.saturating_sub(last.wait_time),
+            "totals"
+        );
+    }
+}
+
+/// The counters of all pools together.
+fn sum(facts: &Facts) -> Counted {
+    let mut sum = Counted::default();
+    for pool in facts.routes.load().values() {
+        let own = pool.stats.totals();
+        sum.xact_count += own.xact_count;
+        sum.query_count += own.query_count;
+        sum.bytes_received += own.bytes_received;
+        sum.bytes_sent += own.bytes_sent;
+        sum.xact_time += own.xact_time;
+        sum.wait_time += own.wait_time;
+        sum.client_login_count += own.client_login_count;
+    }
+    sum
+}
