@@ -207,10 +207,17 @@ impl OpenError {
             _ => sqlstate::CONNECTION_FAILURE,
         };
         match self {
-            Self::Refused { host, user, .. } => ErrorReport::error(
-                code,
-                format!("server {host} refused the login of user \"{user}\""),
-            ),
+            Self::Refused { host, user, .. } => {
+                // What the code says may be said in our own words.
+                let words = if code == sqlstate::TOO_MANY_CONNECTIONS {
+                    format!("server {host} has no connection left for user \"{user}\"")
+                } else if code == sqlstate::CANNOT_CONNECT_NOW {
+                    format!("server {host} is starting up or shutting down")
+                } else {
+                    format!("server {host} refused the login of user \"{user}\"")
+                };
+                ErrorReport::error(code, words)
+            }
             other => ErrorReport::error(code, other.to_string()),
         }
     }
