@@ -87,8 +87,11 @@ impl<'a> Turn<'a> {
             if self.relay.up.backlog() > 0 || self.held {
                 self.poll_to_server(cx)?;
             }
+            let stalled = self.is_client_behind();
             let mut moved = self.poll_from_server(cx)?;
             self.poll_to_client(cx)?;
+            // The server was not read from, so nobody would wake us for what it has sent.
+            moved |= stalled && !self.is_client_behind();
             if self.server.exchange.is_over() && self.relay.up.backlog() == 0 && !self.held {
                 return Poll::Ready(Ok(()));
             }
@@ -122,9 +125,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Whether so much waits for the client that no more is read for it.
+    fn is_client_behind(&self) -> bool {
+        self.server.flow.backlog() + self.relay.down.backlog() >= BACKLOG_MAX
+    }
+
     /// Reads from the server once; true when something came.
     fn poll_from_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
-        if self.server.flow.backlog() + self.relay.down.backlog() >= BACKLOG_MAX {
+        if self.is_client_behind() {
             return Ok(false);
         }
         let server: &mut crate::server::ServerConn = &mut *self.server;
