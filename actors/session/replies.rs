@@ -15,6 +15,9 @@ use crate::session::turn::{Loss, Turn};
 /// on unread.
 const LOOK_MAX: usize = 256 * 1024;
 
+/// A session keeps no more parameters than this; no Postgres reports so many.
+const PARAMETERS_MAX: usize = 256;
+
 /// Judges everything that has been read from the server.
 pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
     while turn.server.flow.resume() {
@@ -67,8 +70,11 @@ fn act(turn: &mut Turn<'_>, verdict: Verdict, tag: u8, total: usize) -> Result<(
 }
 
 fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
-    let body = &turn.server.flow.unjudged()[frame::HEADER_LEN..total];
-    let status = match backend::ReadyForQuery::parse(body) {
+    // One that is too large to be waited for is not there as a whole.
+    let Some(message) = turn.server.flow.unjudged().get(..total) else {
+        return Err(confused(turn, "a ReadyForQuery of an impossible length"));
+    };
+    let status = match backend::ReadyForQuery::parse(&message[frame::HEADER_LEN..]) {
         Ok(ready) => ready.status,
         Err(error) => return Err(confused(turn, &error.to_string())),
     };
@@ -141,7 +147,8 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
             else {
                 return;
             };
-            if is_settable(name) {
+            let few = turn.relay.parameters.iter().count() < PARAMETERS_MAX;
+            if is_settable(name) && (few || turn.relay.parameters.get(name).is_some()) {
                 let mut parameters = (*turn.relay.parameters).clone();
                 parameters.set(name, value);
                 turn.relay.set_parameters(Arc::new(parameters));

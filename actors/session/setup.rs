@@ -30,6 +30,9 @@ pub(super) struct Answer {
 /// How many rows of an answer are kept.
 const ROWS_MAX: usize = 2;
 
+/// More reported parameters than this are no answer of a Postgres.
+const REPORTED_MAX: usize = 256;
+
 /// Brings a server to `wanted`, and remembers what it accepted.
 pub(super) async fn apply(
     pool: &Pool,
@@ -139,6 +142,9 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
                 Ok(ready) => server.exchange.ready(ready.status),
                 Err(error) => return Err(broken(server, &error.to_string())),
             },
+            tag::PARAMETER_STATUS if answer.reported.len() >= REPORTED_MAX => {
+                return Err(broken(server, "the server reports parameters without end"));
+            }
             tag::PARAMETER_STATUS => {
                 if let Ok(status) = backend::ParameterStatus::parse(body) {
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
