@@ -192,7 +192,8 @@ impl<P> Exchange<P> {
             (Owed::Query | Owed::Execute, tag::COPY_OUT_RESPONSE) => self.copies(CopyFlow::Out),
             (Owed::Query | Owed::Execute, tag::COPY_BOTH_RESPONSE) => self.copies(CopyFlow::Both),
             (Owed::Query, tag::COMMAND_COMPLETE) => self.copies(CopyFlow::None),
-            (Owed::Query | Owed::FunctionCall, _) => Verdict::Forward,
+            (Owed::Query, _) if answers_query(message) => Verdict::Forward,
+            (Owed::FunctionCall, tag::FUNCTION_CALL_RESPONSE) => Verdict::Forward,
             (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
             | (Owed::Close { hidden, .. }, tag::CLOSE_COMPLETE) => {
                 let verdict = if *hidden { Verdict::Swallow } else { Verdict::Forward };
@@ -368,6 +369,21 @@ impl<P> Exchange<P> {
         }
         verdict
     }
+}
+
+/// Whether a message belongs to the answer to a simple query, beside those that may come at any
+/// time and those that change the flow of COPY data. A login's or a pipeline's do not: a client
+/// could take them for its own.
+#[inline]
+fn answers_query(message: u8) -> bool {
+    matches!(
+        message,
+        tag::DATA_ROW
+            | tag::ROW_DESCRIPTION
+            | tag::COPY_DATA
+            | tag::COPY_DONE
+            | tag::EMPTY_QUERY_RESPONSE
+    )
 }
 
 #[cfg(test)]

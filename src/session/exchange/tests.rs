@@ -182,3 +182,20 @@ fn nobody_asked() {
     talk.sent(Owed::Bind);
     assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Unexpected);
 }
+
+#[test]
+fn a_simple_query_is_not_answered_by_messages_of_a_login_or_a_pipeline() {
+    let foreign = [
+        tag::AUTHENTICATION,
+        tag::BACKEND_KEY_DATA,
+        tag::NEGOTIATE_PROTOCOL_VERSION,
+        tag::PARSE_COMPLETE,
+        tag::FUNCTION_CALL_RESPONSE,
+        b'@',
+    ];
+    for message in foreign {
+        let mut talk = Talk::default();
+        talk.sent(Owed::Query);
+        assert_eq!(quiet(&mut talk, message), Verdict::Unexpected, "{message}");
+    }
+}
