@@ -72,13 +72,15 @@ async fn finish(server: &mut ServerConn, mut pending: Flow, cut: bool) -> Option
     server.flow.discard();
     while server.exchange.owes() || pending.backlog() > 0 {
         poll_fn(|cx| {
-            if pending.backlog() > 0 && matches!(poll_write_from(&mut server.stream, cx, &mut pending), Poll::Ready(Err(_))) {
+            // Under TLS there may be something to send although nothing waits any more.
+            let sent = poll_write_from(&mut server.stream, cx, &mut pending);
+            if matches!(sent, Poll::Ready(Err(_))) {
                 return Poll::Ready(None);
             }
             match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, 16 * 1024) {
                 Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(ignore(server, &mut pending)),
                 Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending if !server.exchange.owes() && pending.backlog() == 0 => {
+                Poll::Pending if !server.exchange.owes() && sent.is_ready() => {
                     Poll::Ready(Some(()))
                 }
                 Poll::Pending => Poll::Pending,

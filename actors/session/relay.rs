@@ -215,6 +215,9 @@ impl Relay {
     /// The transaction is over: the server goes back, unless the session is pinned to it.
     fn part(&mut self, mut lease: ServerLease) -> Option<Bye> {
         if self.pool.pins(self.pins, self.mode) {
+            if !self.pins.is_empty() {
+                self.pool.stats.pinned();
+            }
             self.kept = Some(lease);
         } else {
             lease.flow.hand_over(&mut self.down);
@@ -341,7 +344,10 @@ impl Relay {
         let room = wanted(&self.up).max(FIRST_READ);
         match poll_read_into(&mut self.client, cx, &mut self.up.buffer, room) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Wake::Gone),
-            Poll::Ready(Ok(_)) => Poll::Ready(Wake::Input),
+            Poll::Ready(Ok(count)) => {
+                self.pool.stats.received_from_client(count);
+                Poll::Ready(Wake::Input)
+            }
             Poll::Pending => {
                 self.up.shrink();
                 Poll::Pending

@@ -50,14 +50,25 @@ pub(super) async fn apply(
     for (name, value) in wanted.iter() {
         let reported =
             answer.reported.iter().find(|(reported, _)| reported.eq_ignore_ascii_case(name));
-        // A value that is not reported anew is either no reported parameter or already in force.
-        let canonical = reported.map(|(_, value)| value.as_str());
-        if canonical.is_some() || pool.proven.reported(name, value).is_none() {
-            pool.proven.learn(name, value, canonical);
+        if let Some((_, canonical)) = reported {
+            pool.proven.learn(name, value, Some(canonical));
+        } else if pool.proven.reported(name, value).is_none() {
+            // No reported parameter, or only another spelling of what was in force already.
+            pool.proven.learn(name, value, in_force(pool, server, name).as_deref());
         }
     }
     server.applied = Arc::clone(wanted);
     Ok(())
+}
+
+/// What the server last reported of a parameter; `None` if it does not report it.
+fn in_force(pool: &Pool, server: &ServerConn, name: &str) -> Option<String> {
+    let welcome = pool.welcome.load_full()?;
+    let (_, usual) =
+        welcome.parameters.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    let Some(own) = server.applied.get(name) else { return Some(usual.clone()) };
+    let reported = pool.proven.reported(name, own).flatten();
+    Some(reported.map_or_else(|| own.to_owned(), |reported| reported.to_string()))
 }
 
 /// Runs a simple query and waits for its end.
@@ -102,10 +113,9 @@ fn poll_answer(
     answer: &mut Answer,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), ErrorReport>> {
-    if out.backlog() > 0 {
-        if let Poll::Ready(Err(error)) = poll_write_from(&mut server.stream, cx, out) {
-            return Poll::Ready(Err(broken(server, &error.to_string())));
-        }
+    // Under TLS there may be something to send although nothing waits in `out` any more.
+    if let Poll::Ready(Err(error)) = poll_write_from(&mut server.stream, cx, out) {
+        return Poll::Ready(Err(broken(server, &error.to_string())));
     }
     loop {
         match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, 8192) {
