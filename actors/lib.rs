@@ -24,6 +24,8 @@ pub mod facts;
 pub mod gate;
 pub mod http;
 pub mod judgement;
+#[cfg(test)]
+mod keys;
 pub mod listener;
 pub mod pool;
 pub mod root;

@@ -1,0 +1,144 @@
+//! `[limits]`, and those of databases and users.
+
+use bytes::BytesMut;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frontend, sqlstate};
+
+use super::client::error;
+use super::{Client, Fake, House, SHOP};
+
+fn refused(outcome: Result<Client, ErrorReport>) -> String {
+    let report = outcome.err().expect("refused");
+    assert_eq!(report.code, sqlstate::TOO_MANY_CONNECTIONS);
+    report.message
+}
+
+#[tokio::test]
+async fn max_database_clients_and_max_user_clients() {
+    let fake = Fake::plain().await;
+    let text = format!(
+        "{SHOP}limits = {{ max_clients = 2 }}\n[databases.other]\nhosts = [\"{{host}}\"]\n\
+         [limits]\nmax_user_clients = 1\n[users.busy]\nlimits = {{ max_clients = 2 }}\n"
+    );
+    let house = House::before(&fake, &text).await;
+    let enter = |user, database| Client::enter(house.address, user, database);
+    let _alice = house.client("alice").await;
+    assert_eq!(
+        refused(enter("alice", "other").await),
+        "no more connections allowed for user \"alice\" (max_user_clients)"
+    );
+    let busy = house.client("busy").await;
+    assert_eq!(
+        refused(enter("bob", "shop").await),
+        "no more connections allowed for database \"shop\" (max_database_clients)"
+    );
+    let _another = enter("busy", "other").await.ok().expect("it may have two");
+    drop(busy);
+    house.wait_until("the client has left", || house.facts.sessions.count() == 2).await;
+    house.client("bob").await;
+    // The console has room when databases have none.
+    let report = enter("alice", "pgherd").await.err().expect("no role");
+    assert_eq!(report.code, sqlstate::INSUFFICIENT_PRIVILEGE);
+}
+
+#[tokio::test]
+async fn max_clients_and_max_logins() {
+    let fake = Fake::plain().await;
+    let limits = "[limits]\nmax_clients = 2\nmax_logins = 1\n";
+    let house = House::before(&fake, &format!("{SHOP}{limits}")).await;
+    let silent = Client::silent(house.address).await;
+    house.wait_until("it is counted", || house.facts.sessions.unauthenticated() == 1).await;
+    let told = Client::silent(house.address).await.end().await.expect("told");
+    assert_eq!(told.message, "too many clients are logging in (max_logins)");
+    drop(silent);
+    house.wait_until("it has left", || house.facts.sessions.count() == 0).await;
+    let _clients = (house.client("a").await, house.client("b").await);
+    let told = Client::silent(house.address).await.end().await.expect("told");
+    assert_eq!(told.message, "no more connections allowed (max_clients)");
+    house.reload(&fake, &format!("{SHOP}[limits]\nmax_clients = 3\nmax_logins = 1\n")).await;
+    house.client("c").await;
+}
+
+#[tokio::test]
+async fn max_prepared_statements_and_max_prepared_bytes() {
+    let fake = Fake::plain().await;
+    let limits = "[limits]\nmax_prepared_statements = 2\nmax_prepared_bytes = 100\n";
+    let house = House::before(&fake, &format!("{SHOP}{limits}")).await;
+    let mut client = house.client("alice").await;
+    let prepare = |name: &str, text: &str| {
+        let mut out = BytesMut::new();
+        frontend::parse(&mut out, name.as_bytes(), text.as_bytes(), &[]).expect("short");
+        frontend::sync(&mut out);
+        out
+    };
+    let long = format!("SELECT {}", "1".repeat(100));
+    for (name, text, problem) in [
+        ("a", "SELECT 1", None),
+        ("b", long.as_str(), Some("(max_prepared_bytes)")),
+        ("b", "SELECT 2", None),
+        ("c", "SELECT 3", Some("(max_prepared_statements)")),
+    ] {
+        client.send(&prepare(name, text)).await;
+        let told = error(&client.answer().await);
+        match problem {
+            None => assert!(told.is_none(), "{told:?}"),
+            Some(problem) => {
+                let told = told.expect("refused");
+                assert!(told.message.contains(problem), "{}", told.message);
+                assert_eq!(told.code, sqlstate::PROGRAM_LIMIT_EXCEEDED);
+            }
+        }
+    }
+    client.query("SELECT 4").await;
+}
+
+#[tokio::test]
+async fn max_held_message() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, &format!("{SHOP}[limits]\nmax_held_message = 8192\n")).await;
+    let mut client = house.client("alice").await;
+    let long = format!("SELECT '{}'", "x".repeat(9000));
+    let mut out = BytesMut::new();
+    frontend::parse(&mut out, b"", long.as_bytes(), &[]).expect("not too long");
+    frontend::sync(&mut out);
+    client.send(&out).await;
+    let told = error(&client.answer().await).expect("refused");
+    assert!(told.message.contains("(max_held_message)"), "{}", told.message);
+    assert_eq!(fake.count(&long), 0);
+    // A query goes on unread, and keeps the server since nobody knows what it did to it.
+    client.query(&long).await;
+    assert_eq!(fake.count(&long), 1);
+    let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+    assert_eq!(pool.core.snapshot(std::time::Instant::now()).leased, 1);
+    house.reload(&fake, SHOP).await;
+    let mut other = house.client("alice").await;
+    other.send(&out).await;
+    assert!(error(&other.answer().await).is_none());
+}
+
+#[tokio::test]
+async fn server_connections_follow_a_reload() {
+    for (limit, place) in [
+        ("max_connections", ""),
+        ("max_database_connections", ""),
+        ("max_user_connections", ""),
+        ("max_host_connections", ""),
+        ("max_connections", "[databases.shop.limits]"),
+        ("max_connections", "[users.alice.limits]"),
+    ] {
+        let place = if place.is_empty() { "[limits]" } else { place };
+        let fake = Fake::plain().await;
+        let text = |max: usize| format!("{SHOP}{place}\n{limit} = {max}\n");
+        let house = House::before(&fake, &text(1)).await;
+        let (mut first, mut second) = (house.client("alice").await, house.client("alice").await);
+        first.query("BEGIN").await;
+        second.ask("BEGIN").await;
+        let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+        let waiting = || pool.core.snapshot(std::time::Instant::now()).waiting;
+        house.wait_until("the second waits", || waiting() == 1).await;
+        assert_eq!(fake.logins(), 1, "{place} {limit}");
+        house.reload(&fake, &text(2)).await;
+        assert!(error(&second.answer().await).is_none(), "{place} {limit}");
+        assert_eq!(fake.logins(), 2, "{place} {limit}");
+    }
+}

@@ -1,0 +1,98 @@
+//! `[pool]`.
+
+use std::time::Duration;
+
+use pgherd_config::{Config, LoadInput};
+use pgherd_pool::{Limits, Order};
+use pgherd_wire::sqlstate;
+
+use super::client::error;
+use super::{Fake, House, SHOP};
+use crate::pool::limits;
+
+#[test]
+fn sizes_and_order_reach_the_core() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("pgherd.toml");
+    let text = "[databases.shop]\nhosts = [\"a\"]\n[pool]\nsize = 7\nmin = 2\nreserve = 3\n\
+                reserve_after = \"4s\"\nmax_waiters = 5\norder = \"fifo\"\n";
+    std::fs::write(&file, text).expect("written");
+    let input = LoadInput { file: Some(file), ..LoadInput::default() };
+    let config = Config::load(&input).unwrap_or_else(|faults| panic!("{faults}")).config;
+    let shop = config.database("shop").expect("configured");
+    assert_eq!(
+        limits(&config.effective_pool(&shop, None)),
+        Limits {
+            size: 7,
+            min: 2,
+            reserve: 3,
+            reserve_after: Duration::from_secs(4),
+            max_waiters: 5,
+            max_opening: 8,
+            order: Order::Fifo,
+        }
+    );
+}
+
+#[tokio::test]
+async fn min() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, &format!("{SHOP}[pool]\nmin = 3\n")).await;
+    drop(house.client("alice").await);
+    house.wait_until("they are open", || fake.open() == 3).await;
+}
+
+#[tokio::test]
+async fn modes() {
+    for (mode, kept) in [("transaction", 0), ("session", 1), ("statement", 0)] {
+        let fake = Fake::plain().await;
+        let house = House::before(&fake, &format!("{SHOP}[pool]\nmode = \"{mode}\"\n")).await;
+        let mut client = house.client("alice").await;
+        client.query("SELECT 1").await;
+        let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+        let leased = || pool.core.snapshot(std::time::Instant::now()).leased;
+        house.wait_until(mode, || leased() == kept).await;
+        if mode == "statement" {
+            client.ask("BEGIN").await;
+            let told = client.end().await.expect("refused");
+            assert_eq!(told.code, sqlstate::FEATURE_NOT_SUPPORTED);
+        }
+    }
+}
+
+#[tokio::test]
+async fn reset_query() {
+    for (said, resets, logins) in [("RESET ME", 1, 1), ("", 0, 2)] {
+        let fake = Fake::plain().await;
+        let text = format!("{SHOP}[pool]\nmode = \"session\"\nsize = 1\nreset_query = \"{said}\"\n");
+        let house = House::before(&fake, &text).await;
+        for _ in 0..2 {
+            let mut client = house.client("alice").await;
+            client.query("SELECT 1").await;
+            drop(client);
+            house.wait_until("it has left", || house.facts.sessions.count() == 0).await;
+        }
+        let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+        let leased = || pool.core.snapshot(std::time::Instant::now()).leased;
+        house.wait_until("all is reset", || leased() == 0).await;
+        assert_eq!(fake.count("RESET ME"), 2 * resets);
+        assert_eq!(fake.logins(), logins);
+    }
+}
+
+#[tokio::test]
+async fn max_prepared_statements() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, &format!("{SHOP}[pool]\nmax_prepared_statements = 1\n")).await;
+    let mut client = house.client("alice").await;
+    for (name, text) in [("a", "SELECT 1"), ("b", "SELECT 2"), ("c", "SELECT 1")] {
+        let mut out = bytes::BytesMut::new();
+        let (name, text) = (name.as_bytes(), text.as_bytes());
+        pgherd_wire::frontend::parse(&mut out, name, text, &[]).expect("short");
+        pgherd_wire::frontend::sync(&mut out);
+        client.send(&out).await;
+        assert!(error(&client.answer().await).is_none());
+    }
+    // The second made the first leave, which had to be prepared again.
+    assert_eq!((fake.count("SELECT 1"), fake.count("SELECT 2")), (2, 1));
+}

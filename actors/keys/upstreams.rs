@@ -1,0 +1,105 @@
+//! `[databases]` and `[users]`: where logins lead, and how they are proved there.
+
+use pgherd_net::{ClientTls, Identity, SslMode};
+use pgherd_wire::sqlstate;
+use rcgen::{CertificateParams, KeyPair};
+
+use super::fake::Door;
+use super::{Client, Fake, House, Manners, SHOP};
+
+fn own_tls() -> ClientTls {
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("signed").pem();
+    let identity = Identity::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes());
+    ClientTls::new(SslMode::Prefer, identity.expect("an identity"), None).expect("usable")
+}
+
+async fn behind(door: Door) -> Fake {
+    Fake::new(Manners { door, ..Manners::default() }).await
+}
+
+#[tokio::test]
+async fn names_and_parameters() {
+    let fake = Fake::plain().await;
+    let text = format!(
+        "{SHOP}dbname = \"store\"\nparameters = {{ DateStyle = \"ISO\" }}\n\
+         [users.alice]\nserver_user = \"clerk\"\n\
+         [databases.fixed]\nhosts = [\"{{host}}\"]\nuser = \"keeper\"\npassword = \"x\"\n"
+    );
+    let house = House::before(&fake, &text).await;
+    let _alice = house.client("alice").await;
+    let startup = fake.startup();
+    let said = |name: &str| {
+        startup.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    };
+    assert_eq!(said("user"), Some("clerk"));
+    assert_eq!(said("database"), Some("store"));
+    assert_eq!(said("DateStyle"), Some("ISO"));
+    let _fixed = Client::enter(house.address, "alice", "fixed").await.ok().expect("let in");
+    let startup = fake.startup();
+    assert!(startup.contains(&("user".to_owned(), "keeper".to_owned())), "{startup:?}");
+    assert!(startup.contains(&("database".to_owned(), "fixed".to_owned())), "{startup:?}");
+}
+
+#[tokio::test]
+async fn passwords_prove_only_those_they_belong_to() {
+    let fake = behind(Door::Scram).await;
+    let text = format!(
+        "{SHOP}[users.alice]\npassword = \"secret\"\n\
+         [users.bob]\nserver_password = \"secret\"\n\
+         [users.carol]\nserver_password = \"wrong\"\n\
+         [databases.fixed]\nhosts = [\"{{host}}\"]\nuser = \"keeper\"\npassword = \"secret\"\n"
+    );
+    let house = House::before(&fake, &text).await;
+    for (user, database, right) in [
+        ("alice", "shop", true),
+        ("bob", "shop", true),
+        ("carol", "shop", false),
+        ("carol", "fixed", true),
+        ("dave", "shop", false),
+    ] {
+        let entered = Client::enter(house.address, user, database).await;
+        assert_eq!(entered.is_ok(), right, "{user} {database}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_the_password_is_not_believed() {
+    let fake = behind(Door::Impostor).await;
+    let text = format!("{SHOP}[users.alice]\npassword = \"secret\"\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n");
+    let house = House::before(&fake, &text).await;
+    let told = Client::enter(house.address, "alice", "shop").await.err().expect("refused");
+    let detail = told.detail.unwrap_or_default();
+    assert!(detail.contains("expected the server's SASL proof"), "{detail}");
+    assert_eq!(told.code, sqlstate::CONNECTION_FAILURE);
+}
+
+#[tokio::test]
+async fn tls_mode() {
+    for (mode, plain, encrypted) in [
+        ("disable", true, false),
+        ("allow", true, true),
+        ("prefer", true, true),
+        ("require", false, true),
+    ] {
+        let text = format!("{SHOP}tls = {{ mode = \"{mode}\" }}\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n");
+        for (door, right) in [(Door::Open, plain), (Door::Encrypted(own_tls()), encrypted)] {
+            let fake = behind(door).await;
+            let house = House::before(&fake, &text).await;
+            let entered = Client::enter(house.address, "alice", "shop").await;
+            assert_eq!(entered.is_ok(), right, "{mode}: {:?}", entered.err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_key_that_was_encrypted_stays_so() {
+    let fake = behind(Door::Encrypted(own_tls())).await;
+    let text = format!("{SHOP}tls = {{ mode = \"allow\" }}\n[timeouts]\nquery = \"20ms\"\n");
+    let house = House::before(&fake, &text).await;
+    let mut client = house.client("alice").await;
+    client.ask("SLEEP").await;
+    let told = super::client::error(&client.answer().await).expect("cancelled");
+    assert_eq!(told.code, sqlstate::QUERY_CANCELED);
+}
