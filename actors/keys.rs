@@ -6,6 +6,7 @@ mod fake;
 mod house;
 mod limits;
 mod logins;
+mod logs;
 mod pools;
 mod reloads;
 mod timeouts;

@@ -57,6 +57,7 @@ pub(super) struct Seen {
     /// Logins that went well.
     pub(super) logins: AtomicUsize,
     cancelled: Notify,
+    cancels: AtomicUsize,
 }
 
 /// A server.
@@ -93,6 +94,10 @@ impl Fake {
 
     pub(super) fn logins(&self) -> usize {
         self.seen.logins.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cancels(&self) -> usize {
+        self.seen.cancels.load(Ordering::Relaxed)
     }
 
     pub(super) fn open(&self) -> usize {
@@ -179,8 +184,15 @@ impl Peer {
 async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
     let startup = loop {
         match peer.opening().await? {
+            // Whoever reads the key on its way could use it.
+            Opening::Cancel(_)
+                if matches!(manners.door, Door::Encrypted(_)) && !peer.stream.is_tls() =>
+            {
+                return None;
+            }
             Opening::Cancel(_) => {
-                seen.cancelled.notify_waiters();
+                seen.cancels.fetch_add(1, Ordering::Relaxed);
+                seen.cancelled.notify_one();
                 return None;
             }
             Opening::Startup(startup) => break startup,

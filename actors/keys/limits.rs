@@ -117,6 +117,37 @@ async fn max_held_message() {
 }
 
 #[tokio::test]
+async fn max_cancels() {
+    let fake = Fake::plain().await;
+    let text = |max: usize| format!("{SHOP}[limits]\nmax_cancels = {max}\n");
+    let house = House::before(&fake, &text(1)).await;
+    let room = || house.facts.cancels.load().available_permits();
+    assert_eq!(room(), 1);
+    house.reload(&fake, &text(2)).await;
+    assert_eq!(room(), 2);
+    let mut client = house.client("alice").await;
+    client.ask("SLEEP").await;
+    house.wait_until("it runs", || fake.count("SLEEP") == 1).await;
+    let key = {
+        let controls = house.facts.sessions.all();
+        controls[0].key.get().cloned().expect("a key")
+    };
+    let mut request = BytesMut::new();
+    pgherd_wire::startup::cancel_request(&mut request, &key);
+    let cancels = house.facts.cancels.load_full();
+    let taken = cancels.try_acquire_many(2).expect("nobody cancels");
+    let mut dropped = Client::silent(house.address).await;
+    dropped.send(&request).await;
+    assert!(dropped.message().await.is_none());
+    drop(taken);
+    let mut heard = Client::silent(house.address).await;
+    heard.send(&request).await;
+    let told = error(&client.answer().await).expect("cancelled");
+    assert_eq!(told.code, sqlstate::QUERY_CANCELED);
+    assert_eq!(fake.cancels(), 1);
+}
+
+#[tokio::test]
 async fn server_connections_follow_a_reload() {
     for (limit, place) in [
         ("max_connections", ""),
