@@ -48,6 +48,20 @@ impl<'a> Dialogue<'a> {
         Ok(())
     }
 
+    /// The body of the next message, which must have this tag. Another one is refused by its first
+    /// byte: the length behind it may be anything, and nobody waits for what it promises.
+    pub async fn expect(&mut self, tag: u8, what: &str) -> Result<Bytes, DialogueError> {
+        while self.input.is_empty() {
+            self.read().await?;
+        }
+        match self.input.first() {
+            Some(&other) if other != tag => Err(DialogueError::Violation(format!(
+                "expected {what}, got message type {other}"
+            ))),
+            _ => Ok(self.message().await?.1),
+        }
+    }
+
     /// The next message: its tag and body.
     pub async fn message(&mut self) -> Result<(u8, Bytes), DialogueError> {
         loop {

@@ -225,11 +225,7 @@ fn account(uid: u32) -> Option<String> {
 }
 
 async fn expect(dialogue: &mut Dialogue<'_>) -> Result<bytes::Bytes, Refusal> {
-    let (tag, body) = dialogue.message().await?;
-    if tag == frontend::tag::PASSWORD {
-        return Ok(body);
-    }
-    Err(violation(&format!("expected a password message, got message type {tag}")))
+    Ok(dialogue.expect(frontend::tag::PASSWORD, "a password message").await?)
 }
 
 /// A password message holds one string and nothing else.
