@@ -124,7 +124,7 @@ async fn open(
         }
         stream = accept_tls_direct(stream, &tls).await.map_err(|_| Bye::Gone)?;
     }
-    let mut asked_gss = false;
+    let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
         let (opening, used) = match startup::opening(input) {
             Ok(Some(found)) => found,
@@ -158,7 +158,7 @@ async fn open(
                 let text = "received unencrypted data after an encryption request";
                 return refuse(stream, ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text)).await;
             }
-            Opening::SslRequest if stream.is_tls() => {
+            Opening::SslRequest if stream.is_tls() || asked_ssl => {
                 let text = "received a second request for encryption";
                 return refuse(stream, ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text)).await;
             }
@@ -166,7 +166,10 @@ async fn open(
                 answer(&mut stream, b"S").await?;
                 stream = accept_tls(stream, &tls).await.map_err(|_| Bye::Gone)?;
             }
-            Opening::SslRequest => answer(&mut stream, b"N").await?,
+            Opening::SslRequest => {
+                asked_ssl = true;
+                answer(&mut stream, b"N").await?;
+            }
             Opening::GssEncRequest if asked_gss || stream.is_tls() => return Err(Bye::Gone),
             Opening::GssEncRequest => {
                 asked_gss = true;
