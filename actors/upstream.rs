@@ -12,7 +12,7 @@ use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::client::{Binding, Credentials};
-use pgherd_wire::scram::{self, Keys};
+use pgherd_wire::scram::{self, Keys, ScramError};
 use pgherd_wire::sqlstate::{self, SqlState};
 use pgherd_wire::{frontend, md5, startup};
 
@@ -442,7 +442,15 @@ impl Login<'_> {
         let Ok(Authentication::SaslFinal(proof)) = Authentication::parse(&body) else {
             return Err(self.violates("expected the server's SASL proof".into()));
         };
-        exchange.finish(proof).map_err(|error| self.violates(error.to_string()))?;
+        exchange.finish(proof).map_err(|error| match error {
+            // Nobody has vouched for the words yet, so they must not become ours.
+            ScramError::Refused(words) => OpenError::Refused {
+                host: self.upstream.name.clone(),
+                user: self.upstream.user.clone(),
+                report: Box::new(ErrorReport::error(sqlstate::INVALID_PASSWORD, words)),
+            },
+            error => self.violates(error.to_string()),
+        })?;
         // Without it an AuthenticationOk says nothing about who the server is.
         if exchange.is_proven() {
             Ok(())

@@ -48,8 +48,10 @@ pub(super) async fn catalogue(
     drop(lease);
     let answer = answer.map_err(|report| Refusal::Told(Box::new(report.into_fatal())))?;
     if let Some(error) = answer.error {
+        // What the server says about it is nothing for somebody who has not logged in yet.
+        tracing::error!(database, user, %error, "the auth_query failed");
         let text = "the auth_query failed";
-        return Err(ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, text).detail(error.message).into());
+        return Err(ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, text).into());
     }
     let [row] = answer.rows.as_slice() else { return Ok(None) };
     let text = |at: usize| {
