@@ -37,6 +37,10 @@ pub fn parse(options: &str) -> Result<Vec<(String, String)>, OptionsError> {
     let mut settings = Vec::new();
     let mut words = words(options);
     while let Some(word) = words.next() {
+        // It ends the switches, and there are none but these.
+        if word == "--" {
+            return words.next().map_or(Ok(settings), |word| Err(OptionsError::Unknown(word)));
+        }
         let setting = if let Some(long) = word.strip_prefix("--") {
             split(long)?
         } else if word == "-c" {

@@ -24,6 +24,7 @@ fn reads_each_way_to_set_a_parameter() {
     assert_eq!(pairs("-c a=b --c=d=e"), [pair("a", "b"), pair("c", "d=e")]);
     assert_eq!(pairs("-c a="), [pair("a", "")]);
     assert_eq!(pairs(" \t "), []);
+    assert_eq!(pairs("-c a=b --"), [pair("a", "b")]);
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn refuses_what_sets_nothing() {
     assert_eq!(parse("-c ="), Err(OptionsError::NoName));
     assert_eq!(parse("-c="), Err(OptionsError::NoName));
     assert_eq!(parse("--=x"), Err(OptionsError::NoName));
-    assert_eq!(parse("--"), Err(OptionsError::NoValue(String::new())));
+    assert_eq!(parse("-- -c a=b"), Err(OptionsError::Unknown("-c".into())));
     assert_eq!(parse("-c a"), Err(OptionsError::NoValue("a".into())));
     assert_eq!(parse("-fs"), Err(OptionsError::Unknown("-fs".into())));
     assert_eq!(parse("+"), Err(OptionsError::Unknown("+".into())));
