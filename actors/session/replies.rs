@@ -80,9 +80,13 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     };
     let hidden = turn.server.exchange.in_setup();
     let verdict = turn.server.exchange.ready(status);
-    if !hidden {
+    if hidden {
+        // From here on the client's cancel may find the server.
+        turn.relay.control.runs_on(&turn.server.about);
+    } else {
         turn.queries += 1;
-        turn.committing = false;
+        // The COMMIT may stand behind what was answered now.
+        turn.committing &= turn.server.exchange.owes();
     }
     act(turn, verdict, tag::READY_FOR_QUERY, total)?;
     if status != TransactionStatus::Idle && turn.relay.mode == PoolMode::Statement {
