@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use pgherd_net::Killer;
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{CancelGuard, Cancels, ServerAbout};
@@ -58,6 +59,8 @@ pub struct Control {
     identity: Mutex<Option<Arc<Identity>>>,
     farewell: Mutex<Option<Box<ErrorReport>>>,
     killer: Killer,
+    /// Wakes the session, if it waits for a server, to give up what it waits with.
+    pub called_off: Notify,
 }
 
 /// Who a session is, once it is known.
@@ -92,6 +95,7 @@ impl Control {
             identity: Mutex::new(None),
             farewell: Mutex::new(None),
             killer,
+            called_off: Notify::new(),
         }
     }
 
@@ -165,9 +169,13 @@ impl Control {
         about.is_none_or(|about| about.cancels.quiet())
     }
 
-    /// Begins to cancel what the session runs, if it runs anything.
+    /// Begins to cancel what the session runs. A request that still waits for a server is called
+    /// off; it has reached none.
     pub fn cancel(&self) -> Option<CancelGuard> {
         let running = self.running.lock();
+        if running.is_none() {
+            self.called_off.notify_waiters();
+        }
         running.as_ref().map(Cancels::begin)
     }
 }

@@ -47,13 +47,17 @@ pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
             continue;
         };
         relay.pool.stats.assigned(asked.elapsed());
-        relay.control.runs_on(&lease.about);
         if !Arc::ptr_eq(&lease.applied, &relay.parameters) {
             match tune(relay, &mut lease) {
                 Tuned::Ready => {}
                 Tuned::Untried => Box::pin(try_out(relay, &mut lease)).await?,
                 Tuned::Gone => return Err(Denied::Gone),
             }
+        }
+        // Where a setup is still to be answered, this waits for the answer: the client's cancel
+        // must not hit the setup, behind which its query would run with other parameters.
+        if !lease.exchange.in_setup() {
+            relay.control.runs_on(&lease.about);
         }
         return Ok(lease);
     }
@@ -125,6 +129,7 @@ async fn wait(
 ) -> Result<ServerLease, Denied> {
     let control = Arc::clone(&relay.control);
     let mut ordered = pin!(control.token.cancelled());
+    let mut called_off = pin!(control.called_off.notified());
     let mut waiter = pin!(waiter);
     let began = tokio::time::Instant::now();
     let mut noticed = notice.is_none();
@@ -141,6 +146,9 @@ async fn wait(
             if ordered.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Ordered);
             }
+            if called_off.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::CalledOff);
+            }
             match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
                 Some(Poll::Ready(())) => Poll::Ready(Event::Time),
                 _ => Poll::Pending,
@@ -154,6 +162,12 @@ async fn wait(
             }
             Event::Gone => return Err(Denied::Gone),
             Event::Ordered => return Err(Denied::Ordered),
+            Event::CalledOff => {
+                return Err(Denied::Refused(Box::new(ErrorReport::error(
+                    sqlstate::QUERY_CANCELED,
+                    "canceling statement due to user request",
+                ))));
+            }
             Event::Time if !noticed && deadline.is_none_or(|limit| began.elapsed() < limit) => {
                 noticed = true;
                 send_notice(relay).await.map_err(|_| Denied::Gone)?;
@@ -169,6 +183,7 @@ enum Event {
     Served(Result<ServerLease, LeaseError>),
     Gone,
     Ordered,
+    CalledOff,
     Time,
 }
 
