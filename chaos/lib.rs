@@ -3,4 +3,5 @@
 pub mod checks;
 pub mod hostile;
 pub mod proxy;
+pub mod rig;
 pub mod workloads;

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pgherd_sandbox::free_port;
 use tempfile::TempDir;
 
@@ -52,11 +53,16 @@ impl Proxy {
             let log = Arc::clone(&log);
             thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    log.lock().push(line);
                 }
             });
         }
-        let mut proxy = Self { child, port, log, _home: home };
+        let mut proxy = Self {
+            child,
+            port,
+            log,
+            _home: home,
+        };
         proxy.await_listening();
         proxy
     }
@@ -109,12 +115,15 @@ impl Proxy {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kilobytes.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or_default() * 1024
+        kilobytes
+            .and_then(|text| text.trim().parse::<u64>().ok())
+            .unwrap_or_default()
+            * 1024
     }
 
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log.lock().clone()
     }
 
     fn await_listening(&mut self) {

@@ -1,3 +1,4 @@
 //! What clients do while things break.
 
+pub mod acked;
 pub mod canary;

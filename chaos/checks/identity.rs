@@ -1,8 +1,8 @@
 //! No answer reaches anybody but the one who asked.
 
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -59,7 +59,7 @@ impl Identity {
 
     /// Something else went wrong.
     pub fn fault(&self, what: String) {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut faults = self.faults.lock();
         if faults.len() < KEPT {
             faults.push(what);
         }
@@ -77,7 +77,7 @@ impl Identity {
 
     /// What was wrong.
     pub fn faults(&self) -> Vec<String> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.faults.lock().clone()
     }
 }
 

@@ -14,26 +14,40 @@ const SEED: &str = "PGHERD_CHAOS_SEED";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_reaches_the_wrong_client() {
-    let server = Server::builder(&Binaries::find().unwrap()).start().await.unwrap();
+    let server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
     server.sql(TABLE).await.unwrap();
-    let proxy = Proxy::start(crate::EXECUTABLE, &format!(
-        "[auth]\nmethod = \"trust\"\n\
+    let proxy = Proxy::start(
+        crate::EXECUTABLE,
+        &format!(
+            "[auth]\nmethod = \"trust\"\n\
          [pool]\nsize = 4\n\
          [timeouts]\ncheckout_notice = 0\n\
+         [workers]\ncount = 2\n\
          [log]\nlevel = \"warn\"\n\
          [databases.postgres]\nhosts = [\"127.0.0.1:{}\"]\n\
          [users.postgres]\n",
-        server.port(),
-    ));
+            server.port(),
+        ),
+    );
     let seconds = env::var(SECONDS).map_or(20, |text| text.parse().unwrap());
     let seed = env::var(SEED).map_or_else(|_| rand::random(), |text| text.parse().unwrap());
     println!("{SEED}={seed}");
-    let canary = Canary { clients: 200, time: Duration::from_secs(seconds), seed };
+    let canary = Canary {
+        clients: 200,
+        time: Duration::from_secs(seconds),
+        seed,
+    };
     let identity = canary.run(&proxy.client("postgres", "", "postgres")).await;
     let (right, cancelled) = (identity.right(), identity.cancelled());
     println!("{right} right answers, {cancelled} cancelled by their own clients");
     assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
-    assert!(right > 1000 && cancelled > 10, "too little happened: {right}, {cancelled}");
+    assert!(
+        right > 1000 && cancelled > 10,
+        "too little happened: {right}, {cancelled}"
+    );
     // What the clients left behind is in order.
     let busy = "select count(*) from pg_stat_activity \
                 where backend_type = 'client backend' and pid <> pg_backend_pid() \

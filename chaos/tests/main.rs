@@ -1,6 +1,7 @@
 //! Chaos: the real executable before servers and clients that fail, lie and vanish.
 
 mod canary;
+mod faults;
 mod hostile_client;
 mod hostile_server;
 

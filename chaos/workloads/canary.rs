@@ -16,7 +16,8 @@ use crate::checks::identity::{Cancels, Identity};
 use guest::Guest;
 
 /// The table that the clients copy into; it must exist in their database.
-pub const TABLE: &str = "create unlogged table canary (token text); create index on canary (token);";
+pub const TABLE: &str =
+    "create unlogged table canary (token text); create index on canary (token);";
 
 /// How long one act may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,8 +55,12 @@ impl Canary {
 
 async fn live(number: usize, seed: u64, proxy: Config, identity: Arc<Identity>, end: Instant) {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
-    let cancels = if number % 3 == 0 { Cancels::Sometimes } else { Cancels::Never };
-    let vanishes = number % 5 == 0;
+    let cancels = if number.is_multiple_of(3) {
+        Cancels::Sometimes
+    } else {
+        Cancels::Never
+    };
+    let vanishes = number.is_multiple_of(5);
     let mut guest = match Guest::arrive(number, cancels, &proxy).await {
         Ok(guest) => guest,
         Err(error) => return identity.fault(format!("client {number} was not let in: {error}")),

@@ -46,7 +46,11 @@ async fn simple(guest: &mut Guest, identity: &Identity) -> Result<(), Error> {
         })
         .collect();
     identity.answer(&guest.name, &token, rows.first().and_then(|row| row.get(0)));
-    identity.answer(&guest.name, &guest.name, rows.get(1).and_then(|row| row.get(0)));
+    identity.answer(
+        &guest.name,
+        &guest.name,
+        rows.get(1).and_then(|row| row.get(0)),
+    );
     Ok(())
 }
 
@@ -85,7 +89,11 @@ async fn error(guest: &mut Guest, identity: &Identity) -> Result<(), Error> {
     match guest.client.batch_execute(&sql).await {
         Ok(()) => identity.fault(format!("{token} did not fail")),
         Err(error) if error.code().is_some_and(|code| code.code() == "ZZ001") => {
-            identity.answer(&guest.name, &token, error.as_db_error().map(|error| error.message()));
+            identity.answer(
+                &guest.name,
+                &token,
+                error.as_db_error().map(|error| error.message()),
+            );
         }
         Err(error) => return Err(error),
     }
@@ -116,11 +124,7 @@ async fn copy_in(guest: &mut Guest, identity: &Identity, rows: usize) -> Result<
 }
 
 /// A COPY that the client breaks off leaves nothing behind, and nobody out of step.
-async fn copy_broken_off(
-    guest: &mut Guest,
-    identity: &Identity,
-    rows: usize,
-) -> Result<(), Error> {
+async fn copy_broken_off(guest: &mut Guest, identity: &Identity, rows: usize) -> Result<(), Error> {
     let token = guest.token();
     {
         let sink = guest.client.copy_in("copy canary from stdin").await?;
@@ -139,8 +143,15 @@ async fn forget(
     token: &str,
     expected: usize,
 ) -> Result<(), Error> {
-    let gone = guest.client.execute("delete from canary where token = $1", &[&token]).await?;
-    identity.answer(&guest.name, &format!("{token} {expected}"), Some(&format!("{token} {gone}")));
+    let gone = guest
+        .client
+        .execute("delete from canary where token = $1", &[&token])
+        .await?;
+    identity.answer(
+        &guest.name,
+        &format!("{token} {expected}"),
+        Some(&format!("{token} {gone}")),
+    );
     Ok(())
 }
 
@@ -182,6 +193,7 @@ async fn pipeline(guest: &mut Guest, identity: &Identity) -> Result<(), Error> {
 /// What is done in a transaction is seen in it, and gone after its ROLLBACK.
 async fn transaction(guest: &mut Guest, identity: &Identity, rows: usize) -> Result<(), Error> {
     let token = guest.token();
+    guest.client.batch_execute("begin").await?;
     let inside = inside(guest, identity, &token, rows).await;
     // A late cancel may hit the ROLLBACK, too.
     while let Err(error) = guest.client.batch_execute("rollback").await {
@@ -193,18 +205,16 @@ async fn transaction(guest: &mut Guest, identity: &Identity, rows: usize) -> Res
     forget(guest, identity, &token, 0).await
 }
 
-async fn inside(
-    guest: &Guest,
-    identity: &Identity,
-    token: &str,
-    rows: usize,
-) -> Result<(), Error> {
+async fn inside(guest: &Guest, identity: &Identity, token: &str, rows: usize) -> Result<(), Error> {
     let client = &guest.client;
-    client.batch_execute("begin").await?;
-    let place = client.query_one("select pg_backend_pid()::text", &[]).await?;
+    let place = client
+        .query_one("select pg_backend_pid()::text", &[])
+        .await?;
     let insert = "insert into canary select $1 from generate_series(1, $2)";
     client.execute(insert, &[&token, &number(rows)]).await?;
-    let again = client.query_one("select pg_backend_pid()::text", &[]).await?;
+    let again = client
+        .query_one("select pg_backend_pid()::text", &[])
+        .await?;
     identity.answer(&guest.name, place.get(0), again.get(0));
     let sql = "select count(*)::text from canary where token = $1";
     let row = client.query_one(sql, &[&token]).await?;
@@ -224,7 +234,10 @@ async fn slow(guest: &mut Guest, identity: &Identity) -> Result<(), Error> {
 /// An answer of many packets.
 async fn large(guest: &mut Guest, identity: &Identity, times: usize) -> Result<(), Error> {
     let token = guest.token();
-    let row = guest.client.query_one("select repeat($1, $2)", &[&token, &number(times)]).await?;
+    let row = guest
+        .client
+        .query_one("select repeat($1, $2)", &[&token, &number(times)])
+        .await?;
     identity.answer(&guest.name, &token.repeat(times), row.get(0));
     Ok(())
 }

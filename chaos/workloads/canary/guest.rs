@@ -42,7 +42,15 @@ impl Guest {
                 }
             }
         });
-        Ok(Self { name, client, cancels, prepared: None, turn: 0, notices, connection })
+        Ok(Self {
+            name,
+            client,
+            cancels,
+            prepared: None,
+            turn: 0,
+            notices,
+            connection,
+        })
     }
 
     /// A text that nobody else sends, and this client only once.
