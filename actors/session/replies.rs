@@ -88,14 +88,14 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         // The COMMIT may stand behind what was answered now.
         turn.committing &= turn.server.exchange.owes();
     }
-    act(turn, verdict, tag::READY_FOR_QUERY, total)?;
+    // The client must not see itself in a transaction that it is sent away for.
     if status != TransactionStatus::Idle && turn.relay.mode == PoolMode::Statement {
         return Err(Loss::Fatal(Box::new(ErrorReport::fatal(
             sqlstate::FEATURE_NOT_SUPPORTED,
             "transaction blocks are not allowed in statement pooling mode",
         ))));
     }
-    Ok(())
+    act(turn, verdict, tag::READY_FOR_QUERY, total)
 }
 
 fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
