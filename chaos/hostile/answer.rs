@@ -43,7 +43,12 @@ impl fmt::Debug for Message {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.messages.get(..20).unwrap_or(&self.messages);
-        write!(f, "{:?} after {} messages: {shown:?}", self.end, self.messages.len())
+        write!(
+            f,
+            "{:?} after {} messages: {shown:?}",
+            self.end,
+            self.messages.len()
+        )
     }
 }
 
@@ -70,19 +75,27 @@ impl Answer {
     /// The first column of the only row.
     pub fn value(&self) -> Option<String> {
         let mut rows = self.messages.iter().filter(|message| message.tag == b'D');
-        let (row, None) = (rows.next()?, rows.next()) else { return None };
+        let (row, None) = (rows.next()?, rows.next()) else {
+            return None;
+        };
         Some(String::from_utf8_lossy(row.body.get(6..)?).into_owned())
     }
 
     /// The tags in their order.
     pub fn tags(&self) -> String {
-        self.messages.iter().map(|message| char::from(message.tag)).collect()
+        self.messages
+            .iter()
+            .map(|message| char::from(message.tag))
+            .collect()
     }
 
     /// Whether any message holds these bytes.
     pub fn says(&self, words: &str) -> bool {
         let held = |message: &Message| {
-            message.body.windows(words.len()).any(|window| window == words.as_bytes())
+            message
+                .body
+                .windows(words.len())
+                .any(|window| window == words.as_bytes())
         };
         self.messages.iter().any(held)
     }

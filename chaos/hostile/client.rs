@@ -54,7 +54,12 @@ impl Client {
     }
 
     fn over(stream: Stream) -> Self {
-        Self { stream, buffer: Vec::new(), patience: PATIENCE, key: None }
+        Self {
+            stream,
+            buffer: Vec::new(),
+            patience: PATIENCE,
+            key: None,
+        }
     }
 
     /// Connects and logs in as clients do.
@@ -67,8 +72,12 @@ impl Client {
         password: &str,
         database: &str,
     ) -> Result<Self, Answer> {
-        let mut client = Self::connect(address).await.map_err(|_| Answer::nothing())?;
-        let answer = client.authenticate(password, &[("user", user), ("database", database)]).await;
+        let mut client = Self::connect(address)
+            .await
+            .map_err(|_| Answer::nothing())?;
+        let answer = client
+            .authenticate(password, &[("user", user), ("database", database)])
+            .await;
         match answer.end {
             End::Ready(_) => Ok(client),
             _ => Err(answer),
@@ -84,7 +93,9 @@ impl Client {
         match asked.end {
             End::Asked(10) => scram::login(self, password, &asked).await,
             End::Asked(3) => {
-                let _ = self.send(&packet::message(b'p', &packet::string(password))).await;
+                let _ = self
+                    .send(&packet::message(b'p', &packet::string(password)))
+                    .await;
                 self.hear().await
             }
             _ => asked,
@@ -100,6 +111,12 @@ impl Client {
         self.stream.flush().await
     }
 
+    /// Says that nothing more will be sent.
+    pub async fn finish(&mut self) {
+        // A connection that is closed already is finished as well.
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Sends a query and hears the answer.
     pub async fn query(&mut self, text: &str) -> Answer {
         // A connection that is already closed shows when it is read.
@@ -113,8 +130,18 @@ impl Client {
         let mut messages = Vec::new();
         loop {
             let message = match timeout_at(deadline, self.message()).await {
-                Err(_) => return Answer { messages, end: End::Silent },
-                Ok(Err(_) | Ok(None)) => return Answer { messages, end: End::Closed },
+                Err(_) => {
+                    return Answer {
+                        messages,
+                        end: End::Silent,
+                    };
+                }
+                Ok(Err(_) | Ok(None)) => {
+                    return Answer {
+                        messages,
+                        end: End::Closed,
+                    };
+                }
                 Ok(Ok(Some(message))) => message,
             };
             let end = match (message.tag, message.body.as_slice()) {
@@ -180,7 +207,9 @@ impl Client {
     /// Whether the connection is still open and nothing was said on it for this long.
     pub async fn stays_quiet(&mut self, time: Duration) -> bool {
         let mut byte = [0];
-        tokio::time::timeout(time, self.stream.read(&mut byte)).await.is_err()
+        tokio::time::timeout(time, self.stream.read(&mut byte))
+            .await
+            .is_err()
     }
 
     /// Listens no longer than this from now on.
@@ -190,7 +219,9 @@ impl Client {
 
     /// The key by which the client may cancel.
     pub fn key(&self) -> Option<(i32, &[u8])> {
-        self.key.as_ref().map(|(pid, secret)| (*pid, secret.as_slice()))
+        self.key
+            .as_ref()
+            .map(|(pid, secret)| (*pid, secret.as_slice()))
     }
 
     /// The hash of the proxy's certificate, under TLS.
@@ -202,10 +233,16 @@ impl Client {
 impl Answer {
     /// The connection ended before anything was said.
     fn nothing() -> Self {
-        Self { messages: Vec::new(), end: End::Closed }
+        Self {
+            messages: Vec::new(),
+            end: End::Closed,
+        }
     }
 }
 
 fn target(address: SocketAddr) -> Target {
-    Target::Tcp { host: address.ip().to_string(), port: address.port() }
+    Target::Tcp {
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
 }

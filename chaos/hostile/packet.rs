@@ -92,7 +92,10 @@ pub fn terminate() -> Vec<u8> {
 
 /// SASLInitialResponse.
 pub fn sasl_initial(mechanism: &str, data: &[u8]) -> Vec<u8> {
-    message(b'p', &[string(mechanism), length(data.len()), data.to_vec()].concat())
+    message(
+        b'p',
+        &[string(mechanism), length(data.len()), data.to_vec()].concat(),
+    )
 }
 
 /// SASLResponse.
@@ -135,13 +138,18 @@ pub fn authentication(code: u32, data: &[u8]) -> Vec<u8> {
 pub fn columns() -> Vec<u8> {
     let mut body = vec![0, 1];
     body.extend_from_slice(&string("said"));
-    body.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    body.extend_from_slice(&[
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0,
+    ]);
     message(b'T', &body)
 }
 
 /// DataRow of one value.
 pub fn row(value: &str) -> Vec<u8> {
-    message(b'D', &[vec![0, 1], length(value.len()), value.as_bytes().to_vec()].concat())
+    message(
+        b'D',
+        &[vec![0, 1], length(value.len()), value.as_bytes().to_vec()].concat(),
+    )
 }
 
 /// The whole answer to a simple query for one value.

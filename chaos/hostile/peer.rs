@@ -27,14 +27,23 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(stream: TcpStream, script: Arc<Script>) -> Self {
-        Self { stream, script, status: b'I', parsed: String::new() }
+        Self {
+            stream,
+            script,
+            status: b'I',
+            parsed: String::new(),
+        }
     }
 
     /// From the first packet to the last.
     pub(super) async fn live(mut self) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
         let healthy = self.script.healthy.load(Ordering::SeqCst);
-        let opening = if healthy { Opening::Trust } else { self.script.opening.clone() };
+        let opening = if healthy {
+            Opening::Trust
+        } else {
+            self.script.opening.clone()
+        };
         if !self.is_login(&opening).await? {
             return Ok(());
         }
@@ -62,7 +71,9 @@ impl Peer {
         loop {
             let length = self.stream.read_u32().await? as usize;
             let packet = self.body(length).await?;
-            let code = packet.first_chunk::<4>().map_or(0, |code| u32::from_be_bytes(*code));
+            let code = packet
+                .first_chunk::<4>()
+                .map_or(0, |code| u32::from_be_bytes(*code));
             match code {
                 packet::SSL => match opening {
                     Opening::Encryption(answer) => self.send(answer).await?,
@@ -94,7 +105,10 @@ impl Peer {
                     }
                 }
                 b'P' => {
-                    let after_name = body.iter().position(|byte| *byte == 0).map_or(0, |at| at + 1);
+                    let after_name = body
+                        .iter()
+                        .position(|byte| *byte == 0)
+                        .map_or(0, |at| at + 1);
                     self.parsed = text(&body[after_name..]);
                     self.send(&packet::message(b'1', &[])).await?;
                 }
@@ -104,7 +118,8 @@ impl Peer {
                 b'E' => {
                     let text = self.parsed.clone();
                     if !self.attack(&text).await? {
-                        let answer = [packet::row(name(&text)), packet::complete("SELECT 1")].concat();
+                        let answer =
+                            [packet::row(name(&text)), packet::complete("SELECT 1")].concat();
                         self.send(&answer).await?;
                     }
                 }
@@ -118,7 +133,11 @@ impl Peer {
     /// Does what is written under the name in the text; false if nothing is.
     async fn attack(&mut self, text: &str) -> io::Result<bool> {
         let script = Arc::clone(&self.script);
-        let Some(attack) = script.attacks.iter().find(|attack| attack.name == name(text)) else {
+        let Some(attack) = script
+            .attacks
+            .iter()
+            .find(|attack| attack.name == name(text))
+        else {
             return Ok(false);
         };
         self.perform(&attack.steps).await?;
@@ -127,7 +146,11 @@ impl Peer {
 
     /// The answer of a healthy server.
     fn answer(&mut self, text: &str) -> Vec<u8> {
-        let word = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+        let word = text
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         match word.trim_end_matches(';') {
             "BEGIN" => self.status = b'T',
             "COMMIT" | "ROLLBACK" => self.status = b'I',
@@ -185,7 +208,10 @@ impl Peer {
 
 /// Text up to its NUL.
 fn text(body: &[u8]) -> String {
-    let end = body.iter().position(|byte| *byte == 0).unwrap_or(body.len());
+    let end = body
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(body.len());
     String::from_utf8_lossy(&body[..end]).into_owned()
 }
 

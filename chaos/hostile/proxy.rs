@@ -32,7 +32,10 @@ impl Proxy {
         let port = pgherd_sandbox::free_port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let file = home.path().join("pgherd.toml");
-        fs::write(&file, format!("[listen]\naddresses = [\"{address}\"]\n\n{settings}"))?;
+        fs::write(
+            &file,
+            format!("[listen]\naddresses = [\"{address}\"]\n\n{settings}"),
+        )?;
         let output = File::create(home.path().join("output"))?;
         let child = Command::new(executable)
             .arg("--config")
@@ -43,7 +46,11 @@ impl Proxy {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
-        let mut proxy = Self { child, home, address };
+        let mut proxy = Self {
+            child,
+            home,
+            address,
+        };
         proxy.listens().await?;
         Ok(proxy)
     }
@@ -52,7 +59,10 @@ impl Proxy {
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(self.address).await.is_err() {
             if !self.is_alive() || Instant::now() > deadline {
-                return Err(io::Error::other(format!("it does not listen: {}", self.output())));
+                return Err(io::Error::other(format!(
+                    "it does not listen: {}",
+                    self.output()
+                )));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -104,12 +114,42 @@ impl Proxy {
     fn figure(&self, name: &str) -> usize {
         let status = fs::read_to_string(self.proc("status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or_default()
     }
 
     /// Its open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd")).map_or(0, Iterator::count)
+    }
+
+    /// The TCP addresses on which it listens.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        let table = ["net/tcp", "net/tcp6"].map(|name| fs::read_to_string(self.proc(name)));
+        let sockets: Vec<String> = fs::read_dir(self.proc("fd"))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                fs::read_link(entry.ok()?.path())
+                    .ok()?
+                    .into_os_string()
+                    .into_string()
+                    .ok()
+            })
+            .collect();
+        let own = |inode: &str| sockets.contains(&format!("socket:[{inode}]"));
+        table
+            .iter()
+            .flatten()
+            .flat_map(|text| text.lines())
+            .filter_map(|line| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+                (*state == LISTEN && own(inode))
+                    .then(|| address(local))
+                    .flatten()
+            })
+            .collect()
     }
 
     fn proc(&self, what: &str) -> String {
@@ -127,6 +167,19 @@ impl Proxy {
         }
         true
     }
+}
+
+/// The state of a listening socket in `/proc/net/tcp`.
+const LISTEN: &str = "0A";
+
+/// An address as `/proc/net/tcp` has it; one of IPv6 counts as "any", which no test wants.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let host = u32::from_str_radix(host, 16).map_or(Ipv4Addr::UNSPECIFIED, |host| {
+        Ipv4Addr::from(host.to_ne_bytes())
+    });
+    Some(SocketAddr::from((host, port)))
 }
 
 impl Drop for Proxy {

@@ -9,7 +9,10 @@ use super::packet;
 
 /// Answers a request for SCRAM as the password allows.
 pub(super) async fn login(client: &mut Client, password: &str, asked: &Answer) -> Answer {
-    let body = asked.messages.last().map_or(&[][..], |message| &message.body);
+    let body = asked
+        .messages
+        .last()
+        .map_or(&[][..], |message| &message.body);
     let offered = body.get(4..).unwrap_or_default().split(|byte| *byte == 0);
     let end_point = client.end_point();
     let made = Exchange::new(
@@ -19,13 +22,22 @@ pub(super) async fn login(client: &mut Client, password: &str, asked: &Answer) -
         end_point.as_deref(),
         scram::nonce(&mut rand::rng()),
     );
-    let Ok(mut exchange) = made else { return asked.clone() };
+    let Ok(mut exchange) = made else {
+        return asked.clone();
+    };
     let initial = packet::sasl_initial(exchange.mechanism(), &exchange.first());
     let _ = client.send(&initial).await;
     let challenge = client.hear().await;
-    let End::Asked(11) = challenge.end else { return challenge };
-    let first = challenge.messages.last().and_then(|message| message.body.get(4..));
-    let Ok(last) = exchange.last(first.unwrap_or_default()) else { return challenge };
+    let End::Asked(11) = challenge.end else {
+        return challenge;
+    };
+    let first = challenge
+        .messages
+        .last()
+        .and_then(|message| message.body.get(4..));
+    let Ok(last) = exchange.last(first.unwrap_or_default()) else {
+        return challenge;
+    };
     let _ = client.send(&packet::sasl_response(&last)).await;
     client.hear().await
 }
@@ -68,10 +80,17 @@ pub struct Stage {
 impl Stage {
     /// A server that knows the password, and lies like this about it.
     pub fn new(password: &str, lie: Lie) -> Self {
-        let password = if lie == Lie::Signature { "another" } else { password };
+        let password = if lie == Lie::Signature {
+            "another"
+        } else {
+            password
+        };
         let verifier = Verifier::from_password(password.as_bytes(), b"salt of sixteen.", 4096);
         let nonce = scram::nonce(&mut rand::rng());
-        Self { lie, exchange: scram::server::Exchange::new(verifier, None, nonce) }
+        Self {
+            lie,
+            exchange: scram::server::Exchange::new(verifier, None, nonce),
+        }
     }
 
     /// The mechanisms.
@@ -87,7 +106,10 @@ impl Stage {
     /// The answer to the client's first message, as its body is.
     pub fn challenge(&mut self, body: &[u8]) -> Vec<u8> {
         let data = body.get(b"SCRAM-SHA-256\0....".len()..).unwrap_or_default();
-        let honest = self.exchange.first(b"SCRAM-SHA-256", data).unwrap_or_default();
+        let honest = self
+            .exchange
+            .first(b"SCRAM-SHA-256", data)
+            .unwrap_or_default();
         let honest = String::from_utf8_lossy(&honest).into_owned();
         let nonce = honest.split(',').next().unwrap_or_default();
         let told = match self.lie {
@@ -111,12 +133,18 @@ impl Stage {
             Lie::Refusal(words) => packet::authentication(12, format!("e={words}").as_bytes()),
             Lie::Signature => {
                 let words = "v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-                [packet::authentication(12, words.as_bytes()), packet::authentication(0, &[])].concat()
+                [
+                    packet::authentication(12, words.as_bytes()),
+                    packet::authentication(0, &[]),
+                ]
+                .concat()
             }
             _ => match self.exchange.last(body) {
-                Ok((last, _)) => {
-                    [packet::authentication(12, &last), packet::authentication(0, &[])].concat()
-                }
+                Ok((last, _)) => [
+                    packet::authentication(12, &last),
+                    packet::authentication(0, &[]),
+                ]
+                .concat(),
                 Err(_) => packet::error(&[(b'S', "FATAL"), (b'C', "28P01"), (b'M', "wrong")]),
             },
         }

@@ -47,7 +47,11 @@ impl Server {
             cancels: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&script)));
-        Ok(Self { address, script, task })
+        Ok(Self {
+            address,
+            script,
+            task,
+        })
     }
 
     /// Where it listens.
@@ -55,9 +59,9 @@ impl Server {
         self.address
     }
 
-    /// From now on it opens connections as a healthy server does.
-    pub fn heal(&self) {
-        self.script.healthy.store(true, Ordering::SeqCst);
+    /// Whether it opens connections as a healthy server does from now on.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.script.healthy.store(healthy, Ordering::SeqCst);
     }
 
     /// Start-up packets that came, all of them in plain text.
