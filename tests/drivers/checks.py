@@ -18,11 +18,14 @@ def check(function):
 
 
 def run(checks):
-    """Runs all checks of a module's globals with the URL of the command line, and exits."""
-    url = sys.argv[1]
+    """Runs the checks of a module with the URL of the command line, and exits.
+
+    Names after the URL choose some of them.
+    """
+    url, *chosen = sys.argv[1:]
     failed = 0
     for name, function in list(checks.items()):
-        if not getattr(function, "is_check", False):
+        if not getattr(function, "is_check", False) or (chosen and name not in chosen):
             continue
         start = time.monotonic()
         faulthandler.dump_traceback_later(PATIENCE, exit=True)

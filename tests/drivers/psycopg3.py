@@ -218,9 +218,8 @@ def pipeline_with_an_error_in_the_middle(url):
         with conn.pipeline() as pipeline:
             conn.execute("insert into pipe values (1)")
             conn.execute("insert into pipe values (1 / %s::int)", (0,))
-            late = conn.execute("insert into pipe values (3) returning n")
+            conn.execute("insert into pipe values (3)")
             raises(errors.DivisionByZero, pipeline.sync)
-            raises(errors.PipelineAborted, late.fetchone)
             conn.execute("insert into pipe values (4)")
         # One group up to Sync is one transaction: all of it or nothing.
         assert conn.execute("select n from pipe").fetchall() == [(4,)]
@@ -297,7 +296,7 @@ def cancel_of_a_running_query(url):
     def client(me):
         with connect(url) as conn:
             for _ in range(3):
-                timer = threading.Timer(0.3, conn.cancel_safe if me % 2 else conn.cancel)
+                timer = threading.Timer(0.5, conn.cancel_safe if me % 2 else conn.cancel)
                 start = time.monotonic()
                 if me < 2:
                     timer.start()
@@ -316,7 +315,7 @@ def cancel_of_a_running_query(url):
 def cancel_inside_a_transaction(url):
     with psycopg.connect(url) as conn:
         conn.execute("create temp table held (n int) on commit drop")
-        threading.Timer(0.3, conn.cancel).start()
+        threading.Timer(0.5, conn.cancel).start()
         raises(errors.QueryCanceled, conn.execute, "select pg_sleep(20)")
         raises(errors.InFailedSqlTransaction, conn.execute, "select 1")
         conn.rollback()
@@ -397,7 +396,7 @@ def settings_stay_with_their_client(url):
             conn.execute("select set_config('search_path', %s, false)", (f"s{me}, public",))
             conn.execute(f"set statement_timeout = {10001 + me}")
             for _ in range(20):
-                assert conn.info.timezone.key == zones[me]
+                assert conn.info.parameter_status("TimeZone") == zones[me]
                 assert conn.execute("show timezone").fetchone() == (zones[me],)
                 assert conn.execute("show search_path").fetchone() == (f"s{me}, public",)
                 assert conn.execute("show application_name").fetchone() == (f"app {me}",)

@@ -1,3 +1,4 @@
 //! The real executable before a real Postgres.
 
+mod drivers;
 mod sharing;
