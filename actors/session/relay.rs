@@ -106,7 +106,7 @@ impl Relay {
             match self.look() {
                 Ok(Look::More) => {}
                 Ok(Look::Begin) => {
-                    if let Some(bye) = self.turn().await {
+                    if let Some(bye) = Box::pin(self.turn()).await {
                         return bye;
                     }
                     continue;
@@ -121,7 +121,7 @@ impl Relay {
             match self.idle().await {
                 Wake::Input => {}
                 Wake::Server => {
-                    if let Some(bye) = self.turn().await {
+                    if let Some(bye) = Box::pin(self.turn()).await {
                         return bye;
                     }
                 }
@@ -208,7 +208,7 @@ impl Relay {
         };
         let started = Instant::now();
         self.control.stand(Standing::Active);
-        let outcome = Box::pin(Turn::new(self, &mut lease).run()).await;
+        let outcome = Turn::new(self, &mut lease).run().await;
         self.pool.stats.transaction(started.elapsed());
         match outcome {
             Ok(()) => self.part(lease),

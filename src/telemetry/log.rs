@@ -58,7 +58,13 @@ where
     M: Fn() -> W + Send + Sync + 'static,
     W: Write + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(LogError::Filter)?;
+    let named = filter.contains(ACTOR_CRATE);
+    let mut filter = EnvFilter::try_new(filter).map_err(LogError::Filter)?;
+    if !named {
+        // Its span for each actor would cost every idle client memory, and says nothing.
+        let quiet = format!("{ACTOR_CRATE}=warn");
+        filter = filter.add_directive(quiet.parse().map_err(LogError::Filter)?);
+    }
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
@@ -68,6 +74,9 @@ where
         Format::Json => Box::new(builder.json().flatten_event(true).finish()),
     })
 }
+
+/// The crate that makes a span for each actor.
+const ACTOR_CRATE: &str = "ractor";
 
 /// Makes a writer an event. The formatter hands each event over in one piece.
 struct Lines<M>(M);
