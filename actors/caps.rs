@@ -44,7 +44,10 @@ impl Caps {
         *counts.databases.entry(client.database.clone()).or_default() += 1;
         *counts.users.entry(client.user.clone()).or_default() += 1;
         drop(counts);
-        Ok(Seat { caps: Arc::clone(self), client: Arc::clone(client) })
+        Ok(Seat {
+            caps: Arc::clone(self),
+            client: Arc::clone(client),
+        })
     }
 
     #[cfg(test)]
@@ -101,31 +104,49 @@ mod tests {
 
     fn client(database: &str, user: &str) -> Arc<Identity> {
         let (database, user) = (database.to_owned(), user.to_owned());
-        Arc::new(Identity { database, user, ..Identity::default() })
+        Arc::new(Identity {
+            database,
+            user,
+            ..Identity::default()
+        })
     }
 
     fn most(max_clients: usize) -> Share {
-        Share { max_clients: NonZeroUsize::new(max_clients), max_connections: None }
+        Share {
+            max_clients: NonZeroUsize::new(max_clients),
+            max_connections: None,
+        }
     }
 
     #[test]
     fn seats_are_counted_by_database_and_by_user() {
         let caps = Arc::new(Caps::default());
-        let first = caps.enter(&client("shop", "alice"), most(1), most(0)).expect("the first");
-        let report = caps.enter(&client("shop", "bob"), most(1), most(0)).expect_err("shop is full");
+        let first = caps
+            .enter(&client("shop", "alice"), most(1), most(0))
+            .expect("the first");
+        let report = caps
+            .enter(&client("shop", "bob"), most(1), most(0))
+            .expect_err("shop is full");
         assert_eq!(report.code, sqlstate::TOO_MANY_CONNECTIONS);
         assert_eq!(
             report.message,
             "no more connections allowed for database \"shop\" (max_database_clients)"
         );
-        let report = caps.enter(&client("other", "alice"), most(1), most(1)).expect_err("alice is in");
+        let report = caps
+            .enter(&client("other", "alice"), most(1), most(1))
+            .expect_err("alice is in");
         assert_eq!(
             report.message,
             "no more connections allowed for user \"alice\" (max_user_clients)"
         );
-        let second = caps.enter(&client("other", "bob"), most(1), most(1)).expect("another of both");
+        let second = caps
+            .enter(&client("other", "bob"), most(1), most(1))
+            .expect("another of both");
         drop(first);
-        drop(caps.enter(&client("shop", "bob"), most(1), most(2)).expect("the seat was given back"));
+        drop(
+            caps.enter(&client("shop", "bob"), most(1), most(2))
+                .expect("the seat was given back"),
+        );
         drop(second);
         assert!(caps.is_empty(), "no name is kept without a client");
     }

@@ -116,10 +116,11 @@ impl Facts {
     /// The verifier of a user's plain password. Deriving one costs milliseconds, so each is derived
     /// once, and on a thread where nobody's traffic waits for it.
     pub async fn verifier(&self, user: &str, password: &Secret, iterations: u32) -> Arc<Verifier> {
-        if let Some((known, verifier)) = self.verifiers.lock().get(user) {
-            if known == password && verifier.iterations == iterations {
-                return Arc::clone(verifier);
-            }
+        if let Some((known, verifier)) = self.verifiers.lock().get(user)
+            && known == password
+            && verifier.iterations == iterations
+        {
+            return Arc::clone(verifier);
         }
         let salt: [u8; 16] = rand::random();
         let text = password.clone();

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pgherd_config::{Address, Config, Database, PoolSettings, TlsMode};
 use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
@@ -57,7 +57,14 @@ struct Shared {
     gates: HashMap<String, Arc<Gate>>,
     /// The size of the gates, once it was set.
     logins: Option<usize>,
-    tls: HashMap<String, (pgherd_config::ServerTls, Arc<ServerTlsPair>)>,
+    tls: HashMap<String, Known>,
+}
+
+/// TLS made ready, and what it was made from.
+struct Known {
+    wanted: pgherd_config::ServerTls,
+    changed: Vec<Option<SystemTime>>,
+    tls: Arc<ServerTlsPair>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -312,8 +319,8 @@ impl RouterMemory {
         };
         let secret = match configured {
             Some(secret) => Secret::Password(secret.expose().to_owned()),
-            // What the client has shown proves its own name and nobody else's.
-            None if as_user == key.user => proof.secret.clone(),
+            None if database.user.is_none() => proof.secret.clone(),
+            // The user of a database has nothing to do with the client.
             None => Secret::None,
         };
         let mut shared = self.shared.lock();
@@ -380,18 +387,34 @@ impl Shared {
         name: &str,
         wanted: &pgherd_config::ServerTls,
     ) -> Result<Arc<ServerTlsPair>, ErrorReport> {
-        if let Some((known, tls)) = self.tls.get(name) {
-            if known == wanted {
-                return Ok(Arc::clone(tls));
-            }
+        let changed = changed(wanted);
+        if let Some(known) = self.tls.get(name)
+            && known.wanted == *wanted
+            && known.changed == changed
+        {
+            return Ok(Arc::clone(&known.tls));
         }
         let tls = Arc::new(server_tls(wanted).map_err(|error| {
             ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, "TLS towards the server is not usable")
                 .detail(error.to_string())
         })?);
-        self.tls.insert(name.to_owned(), (wanted.clone(), Arc::clone(&tls)));
+        let known = Known { wanted: wanted.clone(), changed, tls: Arc::clone(&tls) };
+        self.tls.insert(name.to_owned(), known);
         Ok(tls)
     }
+}
+
+/// When the files that TLS is made from were last changed: certificates are renewed in place.
+fn changed(wanted: &pgherd_config::ServerTls) -> Vec<Option<SystemTime>> {
+    let ca = match &wanted.ca {
+        Some(pgherd_config::Roots::File(path)) => Some(path.as_path()),
+        Some(pgherd_config::Roots::System) => Some(Path::new(SYSTEM_ROOTS)),
+        None => None,
+    };
+    [ca, wanted.cert.as_deref(), wanted.key.as_deref()]
+        .into_iter()
+        .map(|path| std::fs::metadata(path?).ok()?.modified().ok())
+        .collect()
 }
 
 /// The pool for a user and a database, made if need be.

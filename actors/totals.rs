@@ -45,7 +45,11 @@ impl Actor for Totals {
         myself: ActorRef<Self::Msg>,
         facts: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let state = TotalsState { last: sum(&facts), at: Instant::now(), facts };
+        let state = TotalsState {
+            last: sum(&facts),
+            at: Instant::now(),
+            facts,
+        };
         state.wind(&myself);
         Ok(state)
     }
@@ -100,7 +104,9 @@ impl TotalsState {
         let last = std::mem::replace(&mut self.last, totals);
         let transactions = totals.xact_count.saturating_sub(last.xact_count);
         let busy = totals.xact_time.saturating_sub(last.xact_time);
-        let average = u32::try_from(transactions).ok().and_then(|count| busy.checked_div(count));
+        let average = u32::try_from(transactions)
+            .ok()
+            .and_then(|count| busy.checked_div(count));
         tracing::info!(
             seconds = past.as_secs(),
             clients = self.facts.sessions.count(),

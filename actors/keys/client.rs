@@ -28,18 +28,24 @@ impl Client {
     /// A client that has said nothing yet.
     pub(super) async fn silent(address: SocketAddr) -> Self {
         let wire = TcpStream::connect(address).await.expect("connected");
-        Self { wire: Box::new(wire) }
+        Self {
+            wire: Box::new(wire),
+        }
     }
 
     /// As [`Client::silent`], over a unix socket.
     pub(super) async fn unix(path: &Path) -> Self {
         let wire = UnixStream::connect(path).await.expect("connected");
-        Self { wire: Box::new(wire) }
+        Self {
+            wire: Box::new(wire),
+        }
     }
 
     /// A client over TLS or anything else.
     pub(super) fn over(wire: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self { wire: Box::new(wire) }
+        Self {
+            wire: Box::new(wire),
+        }
     }
 
     /// A client that has logged in, or what it was told instead.
@@ -120,7 +126,10 @@ impl Client {
         self.ask(text).await;
         let answer = self.answer().await;
         assert!(error(&answer).is_none(), "{text}: {:?}", error(&answer));
-        assert!(answer.last().is_some_and(|(tag, _)| *tag == b'Z'), "{text}: {answer:?}");
+        assert!(
+            answer.last().is_some_and(|(tag, _)| *tag == b'Z'),
+            "{text}: {answer:?}"
+        );
     }
 
     /// Waits for the end of the connection, and gives the error that came before it.
@@ -137,5 +146,8 @@ impl Client {
 
 /// The first error among messages.
 pub(super) fn error(messages: &[Message]) -> Option<ErrorReport> {
-    messages.iter().find(|(tag, _)| *tag == b'E').map(|(_, body)| ErrorReport::parse(body))
+    messages
+        .iter()
+        .find(|(tag, _)| *tag == b'E')
+        .map(|(_, body)| ErrorReport::parse(body))
 }

@@ -43,6 +43,8 @@ pub(super) struct Manners {
     pub(super) door: Door,
     /// It hangs up when it is asked an empty query.
     pub(super) dies_of_pings: bool,
+    /// It never says that a cancel request has arrived.
+    pub(super) keeps_cancels: bool,
     /// It never answers ROLLBACK.
     pub(super) keeps_transactions: bool,
 }
@@ -74,7 +76,11 @@ impl Fake {
         let address = listener.local().expect("an address");
         let seen = Arc::new(Seen::default());
         let task = tokio::spawn(serve(listener, manners, Arc::clone(&seen)));
-        Self { address, seen, task }
+        Self {
+            address,
+            seen,
+            task,
+        }
     }
 
     /// A server without any peculiarity.
@@ -84,12 +90,22 @@ impl Fake {
 
     /// How often a text was run or prepared.
     pub(super) fn count(&self, text: &str) -> usize {
-        self.seen.texts.lock().iter().filter(|known| *known == text).count()
+        self.seen
+            .texts
+            .lock()
+            .iter()
+            .filter(|known| *known == text)
+            .count()
     }
 
     /// The parameters of the last start-up packet.
     pub(super) fn startup(&self) -> Vec<(String, String)> {
-        self.seen.startups.lock().last().cloned().unwrap_or_default()
+        self.seen
+            .startups
+            .lock()
+            .last()
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub(super) fn logins(&self) -> usize {
@@ -124,12 +140,20 @@ pub(super) async fn wait_until(what: &str, so: impl Fn() -> bool) {
 async fn serve(listener: Listener, manners: Manners, seen: Arc<Seen>) {
     let mut connections = JoinSet::new();
     loop {
-        let Ok(accepted) = listener.accept().await else { continue };
-        let Ok(stream) = accepted.into_stream(&SocketOptions::default()) else { continue };
+        let Ok(accepted) = listener.accept().await else {
+            continue;
+        };
+        let Ok(stream) = accepted.into_stream(&SocketOptions::default()) else {
+            continue;
+        };
         let (manners, seen) = (manners.clone(), Arc::clone(&seen));
         connections.spawn(async move {
             seen.open.fetch_add(1, Ordering::Relaxed);
-            let peer = Peer { stream, input: BytesMut::new(), out: BytesMut::new() };
+            let peer = Peer {
+                stream,
+                input: BytesMut::new(),
+                out: BytesMut::new(),
+            };
             let _ended = converse(peer, &manners, &seen).await;
             seen.open.fetch_sub(1, Ordering::Relaxed);
         });
@@ -190,6 +214,7 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
             {
                 return None;
             }
+            Opening::Cancel(_) if manners.keeps_cancels => std::future::pending::<()>().await,
             Opening::Cancel(_) => {
                 seen.cancels.fetch_add(1, Ordering::Relaxed);
                 seen.cancelled.notify_one();
@@ -215,7 +240,9 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
         Door::Mute => std::future::pending::<()>().await,
         Door::Encrypted(_) if !peer.stream.is_tls() => {
             let code = sqlstate::INVALID_AUTHORIZATION_SPECIFICATION;
-            return peer.refuse(ErrorReport::fatal(code, "no pg_hba.conf entry")).await;
+            return peer
+                .refuse(ErrorReport::fatal(code, "no pg_hba.conf entry"))
+                .await;
         }
         Door::Scram => challenge(&mut peer, true).await?,
         Door::Impostor => challenge(&mut peer, false).await?,
@@ -246,7 +273,8 @@ async fn challenge(peer: &mut Peer, proves: bool) -> Option<()> {
         Ok((last, _)) if proves => backend::authentication_sasl_final(&mut peer.out, &last).ok(),
         Ok(_) => Some(()),
         Err(_) => {
-            peer.refuse(ErrorReport::fatal(sqlstate::INVALID_PASSWORD, "no")).await?;
+            peer.refuse(ErrorReport::fatal(sqlstate::INVALID_PASSWORD, "no"))
+                .await?;
             None
         }
     }

@@ -29,16 +29,30 @@ impl House {
     /// Starts one before a server. In the text, `{host}` is the server and `{dir}` a directory.
     pub(super) async fn before(fake: &Fake, text: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let input = LoadInput { file: Some(dir.path().join("pgherd.toml")), ..LoadInput::default() };
+        let input = LoadInput {
+            file: Some(dir.path().join("pgherd.toml")),
+            ..LoadInput::default()
+        };
         write(&dir, fake, text);
-        let config = Config::load(&input).unwrap_or_else(|faults| panic!("{faults}")).config;
+        let config = Config::load(&input)
+            .unwrap_or_else(|faults| panic!("{faults}"))
+            .config;
         let curtain = Curtain::default();
         let proxy = Proxy::bind(config, input, curtain.clone()).expect("bound");
         let (facts, paths) = (Arc::clone(proxy.facts()), proxy.paths());
         let address = proxy.addresses()[0];
         let run = tokio::spawn(proxy.run());
-        let house = Self { dir, facts, address, paths, curtain, run };
-        house.wait_until("it is up", || house.facts.is_ready()).await;
+        let house = Self {
+            dir,
+            facts,
+            address,
+            paths,
+            curtain,
+            run,
+        };
+        house
+            .wait_until("it is up", || house.facts.is_ready())
+            .await;
         house
     }
 
@@ -61,7 +75,12 @@ impl House {
 
     /// The names of all actors.
     pub(super) async fn tree(&self) -> Vec<String> {
-        let tree = self.facts.root.call(SupervisorMessage::Tree, PATIENCE).await.expect("a tree");
+        let tree = self
+            .facts
+            .root
+            .call(SupervisorMessage::Tree, PATIENCE)
+            .await
+            .expect("a tree");
         let mut names = Vec::new();
         collect(&tree, &mut names);
         names

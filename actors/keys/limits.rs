@@ -34,7 +34,9 @@ async fn max_database_clients_and_max_user_clients() {
     );
     let _another = enter("busy", "other").await.ok().expect("it may have two");
     drop(busy);
-    house.wait_until("the client has left", || house.facts.sessions.count() == 2).await;
+    house
+        .wait_until("the client has left", || house.facts.sessions.count() == 2)
+        .await;
     house.client("bob").await;
     // The console has room when databases have none.
     let report = enter("alice", "pgherd").await.err().expect("no role");
@@ -47,15 +49,34 @@ async fn max_clients_and_max_logins() {
     let limits = "[limits]\nmax_clients = 2\nmax_logins = 1\n";
     let house = House::before(&fake, &format!("{SHOP}{limits}")).await;
     let silent = Client::silent(house.address).await;
-    house.wait_until("it is counted", || house.facts.sessions.unauthenticated() == 1).await;
-    let told = Client::silent(house.address).await.end().await.expect("told");
+    house
+        .wait_until("it is counted", || {
+            house.facts.sessions.unauthenticated() == 1
+        })
+        .await;
+    let told = Client::silent(house.address)
+        .await
+        .end()
+        .await
+        .expect("told");
     assert_eq!(told.message, "too many clients are logging in (max_logins)");
     drop(silent);
-    house.wait_until("it has left", || house.facts.sessions.count() == 0).await;
+    house
+        .wait_until("it has left", || house.facts.sessions.count() == 0)
+        .await;
     let _clients = (house.client("a").await, house.client("b").await);
-    let told = Client::silent(house.address).await.end().await.expect("told");
+    let told = Client::silent(house.address)
+        .await
+        .end()
+        .await
+        .expect("told");
     assert_eq!(told.message, "no more connections allowed (max_clients)");
-    house.reload(&fake, &format!("{SHOP}[limits]\nmax_clients = 3\nmax_logins = 1\n")).await;
+    house
+        .reload(
+            &fake,
+            &format!("{SHOP}[limits]\nmax_clients = 3\nmax_logins = 1\n"),
+        )
+        .await;
     house.client("c").await;
 }
 
@@ -103,12 +124,23 @@ async fn max_held_message() {
     frontend::sync(&mut out);
     client.send(&out).await;
     let told = error(&client.answer().await).expect("refused");
-    assert!(told.message.contains("(max_held_message)"), "{}", told.message);
+    assert!(
+        told.message.contains("(max_held_message)"),
+        "{}",
+        told.message
+    );
     assert_eq!(fake.count(&long), 0);
     // A query goes on unread, and keeps the server since nobody knows what it did to it.
     client.query(&long).await;
     assert_eq!(fake.count(&long), 1);
-    let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+    let pool = house
+        .facts
+        .routes
+        .load()
+        .values()
+        .next()
+        .cloned()
+        .expect("a pool");
     assert_eq!(pool.core.snapshot(std::time::Instant::now()).leased, 1);
     house.reload(&fake, SHOP).await;
     let mut other = house.client("alice").await;
@@ -127,7 +159,9 @@ async fn max_cancels() {
     assert_eq!(room(), 2);
     let mut client = house.client("alice").await;
     client.ask("SLEEP").await;
-    house.wait_until("it runs", || fake.count("SLEEP") == 1).await;
+    house
+        .wait_until("it runs", || fake.count("SLEEP") == 1)
+        .await;
     let key = {
         let controls = house.facts.sessions.all();
         controls[0].key.get().cloned().expect("a key")
@@ -139,6 +173,7 @@ async fn max_cancels() {
     let mut dropped = Client::silent(house.address).await;
     dropped.send(&request).await;
     assert!(dropped.message().await.is_none());
+    assert_eq!(fake.cancels(), 0, "there is no room");
     drop(taken);
     let mut heard = Client::silent(house.address).await;
     heard.send(&request).await;
@@ -164,9 +199,18 @@ async fn server_connections_follow_a_reload() {
         let (mut first, mut second) = (house.client("alice").await, house.client("alice").await);
         first.query("BEGIN").await;
         second.ask("BEGIN").await;
-        let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+        let pool = house
+            .facts
+            .routes
+            .load()
+            .values()
+            .next()
+            .cloned()
+            .expect("a pool");
         let waiting = || pool.core.snapshot(std::time::Instant::now()).waiting;
-        house.wait_until("the second waits", || waiting() == 1).await;
+        house
+            .wait_until("the second waits", || waiting() == 1)
+            .await;
         assert_eq!(fake.logins(), 1, "{place} {limit}");
         house.reload(&fake, &text(2)).await;
         assert!(error(&second.answer().await).is_none(), "{place} {limit}");

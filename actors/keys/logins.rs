@@ -22,16 +22,24 @@ async fn unix_socket_and_unix_method() {
          unix_mode = \"0700\"\nkeepalive_idle = \"7s\"\nkeepalive_interval = \"3s\"\n\
          keepalive_count = 2\nuser_timeout = \"9s\"\n{}unix_method = \"trust\"\n\
          [users.alice]\npassword = \"other\"\n{}",
-        "[auth]\nmethod = \"password\"\n",
-        "[databases.shop]\nhosts = [\"{host}\"]\n"
+        "[auth]\nmethod = \"password\"\n", "[databases.shop]\nhosts = [\"{host}\"]\n"
     );
     let house = House::before(&fake, &text).await;
     assert_eq!(house.paths, [house.path(".s.PGSQL.7777")]);
-    let mode = std::fs::metadata(&house.paths[0]).expect("a socket").permissions().mode();
+    let mode = std::fs::metadata(&house.paths[0])
+        .expect("a socket")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o700);
-    let client = Client::unix(&house.paths[0]).await.login("alice", "shop").await;
+    let client = Client::unix(&house.paths[0])
+        .await
+        .login("alice", "shop")
+        .await;
     client.ok().expect("trusted").query("SELECT 1").await;
-    let told = Client::enter(house.address, "alice", "shop").await.err().expect("refused");
+    let told = Client::enter(house.address, "alice", "shop")
+        .await
+        .err()
+        .expect("refused");
     assert_eq!(told.code, sqlstate::INVALID_PASSWORD);
     assert_eq!(
         **house.facts.client_socket.load(),
@@ -89,7 +97,9 @@ async fn auth_query_of_all_and_of_one_database() {
     assert!(asked.iter().all(|key| key.database == "meta"), "{asked:?}");
     // Alone, a database's query serves that database.
     let own = "[auth]\nmethod = \"password\"\nquery_user = \"asker\"\n";
-    house.reload(&fake, &format!("{own}{asker}{databases}")).await;
+    house
+        .reload(&fake, &format!("{own}{asker}{databases}"))
+        .await;
     assert!(enter("own").await.is_ok());
     let told = enter("shop").await.err().expect("refused");
     assert_eq!(told.code, sqlstate::INVALID_PASSWORD);
@@ -125,7 +135,9 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority");
         let pem = params.self_signed(&key).expect("signed").pem();
         Self(Issuer::new(params, key), pem)
     }
@@ -168,7 +180,10 @@ async fn client_certificates_and_verify_full() {
              min_version = \"1.3\"\n"
         );
         house.reload(&fake, &format!("{SHOP}{tls}")).await;
-        let refused = Client::enter(house.address, user, "shop").await.err().expect("plain");
+        let refused = Client::enter(house.address, user, "shop")
+            .await
+            .err()
+            .expect("plain");
         assert_eq!(refused.code, sqlstate::INVALID_AUTHORIZATION_SPECIFICATION);
         let identity = shown.then(|| Identity::from_pem(cert.as_bytes(), key.as_bytes()));
         let options = ServerTlsOptions {
@@ -181,7 +196,9 @@ async fn client_certificates_and_verify_full() {
             host: house.address.ip().to_string(),
             port: house.address.port(),
         };
-        let stream = connect_tls(&target, &SocketOptions::default(), &tls).await.expect("TLS");
+        let stream = connect_tls(&target, &SocketOptions::default(), &tls)
+            .await
+            .expect("TLS");
         let mut client = Client::over(stream);
         client.start(user, "shop").await;
         let first = client.message().await;

@@ -27,15 +27,21 @@ impl Lines {
     /// Whether some line has all the parts.
     fn have(&self, parts: &[&str]) -> bool {
         let text = String::from_utf8_lossy(&self.0.lock()).into_owned();
-        text.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+        text.lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)))
     }
 }
 
 /// Logs in, is sent away for idleness, and tries the console in vain.
 async fn come_and_go(house: &House, user: &str) {
     house.client(user).await.end().await.expect("sent away");
-    Client::enter(house.address, user, "pgherd").await.err().expect("refused");
-    house.wait_until("all have left", || house.facts.sessions.count() == 0).await;
+    Client::enter(house.address, user, "pgherd")
+        .await
+        .err()
+        .expect("refused");
+    house
+        .wait_until("all have left", || house.facts.sessions.count() == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -52,13 +58,25 @@ async fn connections_disconnections_errors_and_totals() {
     assert!(lines.have(&["INFO", "login", "heard"]));
     assert!(lines.have(&["INFO", "error", "heard", "57P05", told]));
     assert!(lines.have(&["INFO", "login refused", "heard"]));
-    house.wait_until("the end is written", || lines.have(&["INFO", " end ", "heard"])).await;
-    house.wait_until("totals are written", || lines.have(&["totals", "clients=0"])).await;
+    house
+        .wait_until("the end is written", || {
+            lines.have(&["INFO", " end ", "heard"])
+        })
+        .await;
+    house
+        .wait_until("totals are written", || {
+            lines.have(&["totals", "clients=0"])
+        })
+        .await;
     let never = "connections = false\ndisconnections = false\nerrors = false\nstats_every = 0\n";
     house.reload(&fake, &format!("{text}{never}")).await;
     come_and_go(&house, "unsung").await;
     house.reload(&fake, &text).await;
     come_and_go(&house, "again").await;
-    house.wait_until("the end is written", || lines.have(&["INFO", " end ", "again"])).await;
+    house
+        .wait_until("the end is written", || {
+            lines.have(&["INFO", " end ", "again"])
+        })
+        .await;
     assert!(!lines.have(&["unsung"]));
 }

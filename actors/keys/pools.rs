@@ -17,8 +17,13 @@ fn sizes_and_order_reach_the_core() {
     let text = "[databases.shop]\nhosts = [\"a\"]\n[pool]\nsize = 7\nmin = 2\nreserve = 3\n\
                 reserve_after = \"4s\"\nmax_waiters = 5\norder = \"fifo\"\n";
     std::fs::write(&file, text).expect("written");
-    let input = LoadInput { file: Some(file), ..LoadInput::default() };
-    let config = Config::load(&input).unwrap_or_else(|faults| panic!("{faults}")).config;
+    let input = LoadInput {
+        file: Some(file),
+        ..LoadInput::default()
+    };
+    let config = Config::load(&input)
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .config;
     let shop = config.database("shop").expect("configured");
     assert_eq!(
         limits(&config.effective_pool(&shop, None)),
@@ -49,7 +54,14 @@ async fn modes() {
         let house = House::before(&fake, &format!("{SHOP}[pool]\nmode = \"{mode}\"\n")).await;
         let mut client = house.client("alice").await;
         client.query("SELECT 1").await;
-        let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+        let pool = house
+            .facts
+            .routes
+            .load()
+            .values()
+            .next()
+            .cloned()
+            .expect("a pool");
         let leased = || pool.core.snapshot(std::time::Instant::now()).leased;
         house.wait_until(mode, || leased() == kept).await;
         if mode == "statement" {
@@ -64,15 +76,25 @@ async fn modes() {
 async fn reset_query() {
     for (said, resets, logins) in [("RESET ME", 1, 1), ("", 0, 2)] {
         let fake = Fake::plain().await;
-        let text = format!("{SHOP}[pool]\nmode = \"session\"\nsize = 1\nreset_query = \"{said}\"\n");
+        let text =
+            format!("{SHOP}[pool]\nmode = \"session\"\nsize = 1\nreset_query = \"{said}\"\n");
         let house = House::before(&fake, &text).await;
         for _ in 0..2 {
             let mut client = house.client("alice").await;
             client.query("SELECT 1").await;
             drop(client);
-            house.wait_until("it has left", || house.facts.sessions.count() == 0).await;
+            house
+                .wait_until("it has left", || house.facts.sessions.count() == 0)
+                .await;
         }
-        let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+        let pool = house
+            .facts
+            .routes
+            .load()
+            .values()
+            .next()
+            .cloned()
+            .expect("a pool");
         let leased = || pool.core.snapshot(std::time::Instant::now()).leased;
         house.wait_until("all is reset", || leased() == 0).await;
         assert_eq!(fake.count("RESET ME"), 2 * resets);
@@ -83,7 +105,11 @@ async fn reset_query() {
 #[tokio::test]
 async fn max_prepared_statements() {
     let fake = Fake::plain().await;
-    let house = House::before(&fake, &format!("{SHOP}[pool]\nmax_prepared_statements = 1\n")).await;
+    let house = House::before(
+        &fake,
+        &format!("{SHOP}[pool]\nmax_prepared_statements = 1\n"),
+    )
+    .await;
     let mut client = house.client("alice").await;
     for (name, text) in [("a", "SELECT 1"), ("b", "SELECT 2"), ("c", "SELECT 1")] {
         let mut out = bytes::BytesMut::new();

@@ -12,13 +12,23 @@ async fn databases_come_and_go() {
     old.query("SELECT 1").await;
     let other = "[auth]\nmethod = \"trust\"\n[databases.other]\nhosts = [\"{host}\"]\n";
     house.reload(&fake, other).await;
-    let mut new = Client::enter(house.address, "alice", "other").await.ok().expect("let in");
+    let mut new = Client::enter(house.address, "alice", "other")
+        .await
+        .ok()
+        .expect("let in");
     new.query("SELECT 2").await;
     old.ask("SELECT 3").await;
     let told = old.end().await.expect("told");
     assert_eq!(told.code, sqlstate::ADMIN_SHUTDOWN);
-    assert!(told.message.contains("was removed from the configuration"), "{}", told.message);
-    let refused = Client::enter(house.address, "alice", "shop").await.err().expect("refused");
+    assert!(
+        told.message.contains("was removed from the configuration"),
+        "{}",
+        told.message
+    );
+    let refused = Client::enter(house.address, "alice", "shop")
+        .await
+        .err()
+        .expect("refused");
     assert_eq!(refused.code, sqlstate::INVALID_CATALOG_NAME);
     let mut tree = house.tree().await;
     for _ in 0..100 {
@@ -45,8 +55,14 @@ async fn a_pool_follows_its_database_to_another_section() {
         let mut count = 0;
         for _ in 0..100 {
             let tree = house.tree().await;
-            count = tree.iter().filter(|name| *name == "pool shop/alice").count();
-            let clusters = tree.iter().filter(|name| name.starts_with("cluster")).count();
+            count = tree
+                .iter()
+                .filter(|name| *name == "pool shop/alice")
+                .count();
+            let clusters = tree
+                .iter()
+                .filter(|name| name.starts_with("cluster"))
+                .count();
             if (count, clusters) == (1, 1) {
                 break;
             }
@@ -66,10 +82,20 @@ async fn connections_that_need_not_change_are_kept() {
     let house = House::before(&fake, SHOP).await;
     let mut client = house.client("alice").await;
     client.query("SELECT 1").await;
-    house.reload(&fake, &format!("{SHOP}[timeouts]\nconnect = \"7s\"\nquery = \"9s\"\n")).await;
+    house
+        .reload(
+            &fake,
+            &format!("{SHOP}[timeouts]\nconnect = \"7s\"\nquery = \"9s\"\n"),
+        )
+        .await;
     client.query("SELECT 2").await;
     assert_eq!(fake.logins(), 1);
-    house.reload(&fake, &format!("{SHOP}parameters = {{ DateStyle = \"ISO\" }}\n")).await;
+    house
+        .reload(
+            &fake,
+            &format!("{SHOP}parameters = {{ DateStyle = \"ISO\" }}\n"),
+        )
+        .await;
     client.query("SELECT 3").await;
     assert_eq!(fake.logins(), 2);
 }

@@ -23,8 +23,16 @@ fn has(report: Option<ErrorReport>, code: SqlState, text: &str) {
 async fn login() {
     let fake = Fake::plain().await;
     let house = house(&fake, "login = \"20ms\"").await;
-    assert!(Client::silent(house.address).await.message().await.is_none());
-    house.wait_until("it made room", || house.facts.sessions.count() == 0).await;
+    assert!(
+        Client::silent(house.address)
+            .await
+            .message()
+            .await
+            .is_none()
+    );
+    house
+        .wait_until("it made room", || house.facts.sessions.count() == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -32,17 +40,32 @@ async fn a_login_without_end_ends_when_the_proxy_does() {
     let fake = Fake::plain().await;
     let house = house(&fake, "login = 0").await;
     let mut silent = Client::silent(house.address).await;
-    house.wait_until("it is counted", || house.facts.sessions.unauthenticated() == 1).await;
+    house
+        .wait_until("it is counted", || {
+            house.facts.sessions.unauthenticated() == 1
+        })
+        .await;
     house.curtain.ask(Ending::Gracefully);
     assert!(silent.message().await.is_none());
 }
 
 #[tokio::test]
 async fn connect_and_checkout() {
-    let fake = Fake::new(Manners { door: Door::Mute, ..Manners::default() }).await;
-    let house = house(&fake, "connect = \"20ms\"\ncheckout = \"100ms\"\ncheckout_notice = 0").await;
+    let fake = Fake::new(Manners {
+        door: Door::Mute,
+        ..Manners::default()
+    })
+    .await;
+    let house = house(
+        &fake,
+        "connect = \"20ms\"\ncheckout = \"100ms\"\ncheckout_notice = 0",
+    )
+    .await;
     let told = Client::enter(house.address, "alice", "shop").await.err();
-    let detail = told.as_ref().and_then(|told| told.detail.clone()).unwrap_or_default();
+    let detail = told
+        .as_ref()
+        .and_then(|told| told.detail.clone())
+        .unwrap_or_default();
     assert!(detail.contains("took longer than 20ms"), "{told:?}");
     has(told, sqlstate::CONNECTION_FAILURE, "cannot be reached");
 }
@@ -57,7 +80,11 @@ async fn checkout_and_checkout_notice() {
     second.ask("SELECT 1").await;
     let answer = second.answer().await;
     assert_eq!(answer[0].0, b'N', "{answer:?}");
-    has(error(&answer), sqlstate::QUERY_CANCELED, "(checkout timeout)");
+    has(
+        error(&answer),
+        sqlstate::QUERY_CANCELED,
+        "(checkout timeout)",
+    );
     first.query("COMMIT").await;
     second.query("SELECT 1").await;
 }
@@ -68,7 +95,11 @@ async fn query() {
     let house = house(&fake, "query = \"20ms\"").await;
     let mut client = house.client("alice").await;
     client.ask("SLEEP").await;
-    has(error(&client.answer().await), sqlstate::QUERY_CANCELED, "cancelled");
+    has(
+        error(&client.answer().await),
+        sqlstate::QUERY_CANCELED,
+        "cancelled",
+    );
     client.query("SELECT 1").await;
 }
 
@@ -76,14 +107,19 @@ async fn query() {
 async fn transaction_and_idle_in_transaction() {
     for (key, code) in [
         ("transaction", sqlstate::TRANSACTION_TIMEOUT),
-        ("idle_in_transaction", sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT),
+        (
+            "idle_in_transaction",
+            sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        ),
     ] {
         let fake = Fake::plain().await;
         let house = house(&fake, &format!("{key} = \"20ms\"")).await;
         let mut client = house.client("alice").await;
         client.query("BEGIN").await;
         has(client.end().await, code, "timeout of the pool");
-        house.wait_until("it was rolled back", || fake.count("ROLLBACK") == 1).await;
+        house
+            .wait_until("it was rolled back", || fake.count("ROLLBACK") == 1)
+            .await;
     }
 }
 
@@ -92,7 +128,11 @@ async fn client_idle() {
     let fake = Fake::plain().await;
     let house = house(&fake, "client_idle = \"20ms\"").await;
     let mut client = house.client("alice").await;
-    has(client.end().await, sqlstate::IDLE_SESSION_TIMEOUT, "client idle");
+    has(
+        client.end().await,
+        sqlstate::IDLE_SESSION_TIMEOUT,
+        "client idle",
+    );
 }
 
 #[tokio::test]
@@ -104,14 +144,22 @@ async fn server_idle_and_server_lifetime() {
         let fake = Fake::plain().await;
         let house = house(&fake, keys).await;
         house.client("alice").await.query("SELECT 1").await;
-        house.wait_until("the connection ended", || fake.logins() > 0 && fake.open() == 0).await;
+        house
+            .wait_until("the connection ended", || {
+                fake.logins() > 0 && fake.open() == 0
+            })
+            .await;
     }
 }
 
 #[tokio::test]
 async fn server_check() {
     for dies_of_pings in [false, true] {
-        let fake = Fake::new(Manners { dies_of_pings, ..Manners::default() }).await;
+        let fake = Fake::new(Manners {
+            dies_of_pings,
+            ..Manners::default()
+        })
+        .await;
         let house = house(&fake, "server_check = \"1ms\"").await;
         let mut client = house.client("alice").await;
         client.query("SELECT 1").await;
@@ -131,13 +179,26 @@ async fn server_check() {
 
 #[tokio::test]
 async fn rollback() {
-    let fake = Fake::new(Manners { keeps_transactions: true, ..Manners::default() }).await;
+    let fake = Fake::new(Manners {
+        keeps_transactions: true,
+        ..Manners::default()
+    })
+    .await;
     let house = house(&fake, "rollback = \"20ms\"").await;
     let mut client = house.client("alice").await;
     client.query("BEGIN").await;
     drop(client);
-    house.wait_until("it was tried", || fake.count("ROLLBACK") == 1).await;
-    let pool = house.facts.routes.load().values().next().cloned().expect("a pool");
+    house
+        .wait_until("it was tried", || fake.count("ROLLBACK") == 1)
+        .await;
+    let pool = house
+        .facts
+        .routes
+        .load()
+        .values()
+        .next()
+        .cloned()
+        .expect("a pool");
     let leased = || pool.core.snapshot(std::time::Instant::now()).leased;
     house.wait_until("it was given up", || leased() == 0).await;
     let mut client = house.client("alice").await;

@@ -1,22 +1,42 @@
 //! `[databases]` and `[users]`: where logins lead, and how they are proved there.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
 use pgherd_net::{ClientTls, Identity, SslMode};
 use pgherd_wire::sqlstate;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::fake::Door;
-use super::{Client, Fake, House, Manners, SHOP};
+use super::{Client, Fake, House, Manners, PATIENCE, SHOP};
+use crate::pool::PoolKey;
+use crate::server::{Cancels, Life};
+use crate::session::prove::Proof;
+use crate::upstream::Secret;
+use crate::{router, upstream};
 
-fn own_tls() -> ClientTls {
+/// A certificate that is its own authority, and its key.
+fn certificate() -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    let certificate = params.self_signed(&key).expect("signed").pem();
-    let identity = Identity::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes());
+    (
+        params.self_signed(&key).expect("signed").pem(),
+        key.serialize_pem(),
+    )
+}
+
+fn own_tls() -> ClientTls {
+    let (certificate, key) = certificate();
+    let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
     ClientTls::new(SslMode::Prefer, identity.expect("an identity"), None).expect("usable")
 }
 
 async fn behind(door: Door) -> Fake {
-    Fake::new(Manners { door, ..Manners::default() }).await
+    Fake::new(Manners {
+        door,
+        ..Manners::default()
+    })
+    .await
 }
 
 #[tokio::test]
@@ -31,22 +51,45 @@ async fn names_and_parameters() {
     let _alice = house.client("alice").await;
     let startup = fake.startup();
     let said = |name: &str| {
-        startup.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        startup
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     };
     assert_eq!(said("user"), Some("clerk"));
     assert_eq!(said("database"), Some("store"));
     assert_eq!(said("DateStyle"), Some("ISO"));
-    let _fixed = Client::enter(house.address, "alice", "fixed").await.ok().expect("let in");
+    let _fixed = Client::enter(house.address, "alice", "fixed")
+        .await
+        .ok()
+        .expect("let in");
     let startup = fake.startup();
-    assert!(startup.contains(&("user".to_owned(), "keeper".to_owned())), "{startup:?}");
-    assert!(startup.contains(&("database".to_owned(), "fixed".to_owned())), "{startup:?}");
+    assert!(
+        startup.contains(&("user".to_owned(), "keeper".to_owned())),
+        "{startup:?}"
+    );
+    assert!(
+        startup.contains(&("database".to_owned(), "fixed".to_owned())),
+        "{startup:?}"
+    );
 }
 
 #[tokio::test]
 async fn passwords_prove_only_those_they_belong_to() {
     let fake = behind(Door::Scram).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (cert, key) = certificate();
+    for (name, text) in [("own.crt", cert), ("own.key", key)] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        let ours = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, ours).expect("changed");
+    }
+    let own = dir.path().display();
     let text = format!(
         "{SHOP}[users.alice]\npassword = \"secret\"\n\
+         [databases.bare]\nhosts = [\"{{host}}\"]\nuser = \"keeper\"\n\
+         tls = {{ mode = \"prefer\", cert = \"{own}/own.crt\", key = \"{own}/own.key\" }}\n\
          [users.bob]\nserver_password = \"secret\"\n\
          [users.carol]\nserver_password = \"wrong\"\n\
          [databases.fixed]\nhosts = [\"{{host}}\"]\nuser = \"keeper\"\npassword = \"secret\"\n"
@@ -58,6 +101,7 @@ async fn passwords_prove_only_those_they_belong_to() {
         ("carol", "shop", false),
         ("carol", "fixed", true),
         ("dave", "shop", false),
+        ("alice", "bare", false),
     ] {
         let entered = Client::enter(house.address, user, database).await;
         assert_eq!(entered.is_ok(), right, "{user} {database}");
@@ -67,11 +111,19 @@ async fn passwords_prove_only_those_they_belong_to() {
 #[tokio::test]
 async fn a_server_that_does_not_know_the_password_is_not_believed() {
     let fake = behind(Door::Impostor).await;
-    let text = format!("{SHOP}[users.alice]\npassword = \"secret\"\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n");
+    let text = format!(
+        "{SHOP}[users.alice]\npassword = \"secret\"\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n"
+    );
     let house = House::before(&fake, &text).await;
-    let told = Client::enter(house.address, "alice", "shop").await.err().expect("refused");
+    let told = Client::enter(house.address, "alice", "shop")
+        .await
+        .err()
+        .expect("refused");
     let detail = told.detail.unwrap_or_default();
-    assert!(detail.contains("expected the server's SASL proof"), "{detail}");
+    assert!(
+        detail.contains("expected the server's SASL proof"),
+        "{detail}"
+    );
     assert_eq!(told.code, sqlstate::CONNECTION_FAILURE);
 }
 
@@ -83,7 +135,9 @@ async fn tls_mode() {
         ("prefer", true, true),
         ("require", false, true),
     ] {
-        let text = format!("{SHOP}tls = {{ mode = \"{mode}\" }}\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n");
+        let text = format!(
+            "{SHOP}tls = {{ mode = \"{mode}\" }}\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n"
+        );
         for (door, right) in [(Door::Open, plain), (Door::Encrypted(own_tls()), encrypted)] {
             let fake = behind(door).await;
             let house = House::before(&fake, &text).await;
@@ -102,4 +156,66 @@ async fn a_cancel_key_that_was_encrypted_stays_so() {
     client.ask("SLEEP").await;
     let told = super::client::error(&client.answer().await).expect("cancelled");
     assert_eq!(told.code, sqlstate::QUERY_CANCELED);
+}
+
+#[tokio::test]
+async fn cancel() {
+    let fake = Fake::new(Manners {
+        keeps_cancels: true,
+        ..Manners::default()
+    })
+    .await;
+    let text = format!("{SHOP}[timeouts]\ncancel = \"20ms\"\n");
+    let house = House::before(&fake, &text).await;
+    let config = house.facts.config.load_full();
+    let shop = config.database("shop").expect("configured");
+    let key = PoolKey {
+        database: "shop".to_owned(),
+        user: "alice".to_owned(),
+    };
+    let proof = Proof {
+        secret: Secret::None,
+    };
+    let upstream = router::upstream(&house.facts.memory, &config, &shop, &key, &proof);
+    let opened = upstream::open(&upstream.expect("an upstream"), 1, Life::new().0).await;
+    let about = Arc::clone(&opened.expect("opened").0.about);
+    let sent = upstream::cancel(Cancels::begin(&about));
+    tokio::time::timeout(PATIENCE / 2, sent)
+        .await
+        .expect("given up");
+    assert!(!about.cancels.settled().await, "it may arrive at any time");
+}
+
+#[tokio::test]
+async fn renewed_certificates_of_authorities_are_read() {
+    let fake = Fake::plain().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = dir.path().join("ca.crt");
+    std::fs::write(&ca, certificate().0).expect("written");
+    let tls = format!(
+        "tls = {{ mode = \"verify-ca\", ca = \"{}\" }}\n",
+        ca.display()
+    );
+    let house = House::before(&fake, &format!("{SHOP}{tls}")).await;
+    let config = house.facts.config.load_full();
+    let shop = config.database("shop").expect("configured");
+    let key = PoolKey {
+        database: "shop".to_owned(),
+        user: "alice".to_owned(),
+    };
+    let made = || {
+        let proof = Proof {
+            secret: Secret::None,
+        };
+        router::upstream(&house.facts.memory, &config, &shop, &key, &proof).expect("an upstream")
+    };
+    let (first, second) = (made(), made());
+    assert!(first.is_as_good_as(&second));
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&ca)
+        .expect("there");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .expect("changed");
+    assert!(!first.is_as_good_as(&made()));
 }

@@ -202,10 +202,10 @@ fn certificate(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal>
 }
 
 fn peer(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
-    if let Peer::Unix { uid, .. } = dialogue.stream().peer() {
-        if account(uid).as_deref() == Some(claim.user.as_str()) {
-            return Ok(Proof { secret: Secret::None });
-        }
+    if let Peer::Unix { uid, .. } = dialogue.stream().peer()
+        && account(uid).as_deref() == Some(claim.user.as_str())
+    {
+        return Ok(Proof { secret: Secret::None });
     }
     Err(ErrorReport::fatal(
         sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
