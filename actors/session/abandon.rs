@@ -61,13 +61,19 @@ async fn finish(server: &mut ServerConn, mut pending: Flow, cut: bool) -> Option
         frontend::copy_fail(pending.made(), b"the client left").ok()?;
         server.exchange.sent(Owed::CopyEnd);
     }
-    if server.exchange.unsynced() || server.exchange.skipping() {
+    // A Sync would commit what the client has never asked to commit.
+    let uncommitted =
+        server.exchange.unsynced() && server.exchange.status() == TransactionStatus::Idle;
+    if !uncommitted && (server.exchange.unsynced() || server.exchange.skipping()) {
         pending.insert(&frontend::SYNC);
         server.exchange.sent(Owed::Sync);
     }
     if server.exchange.owes() {
         let cancel = Cancels::begin(&server.about);
         tokio::spawn(upstream::cancel(cancel));
+    }
+    if uncommitted {
+        return None;
     }
     server.flow.discard();
     while server.exchange.owes() || pending.backlog() > 0 {
