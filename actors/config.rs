@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pgherd_config::{Change, Config as Settings, Faults, LoadInput};
 use pgherd_net::{ClientTls, Identity, Keepalive, Roots, SocketOptions, TlsSetupError, TlsVersion};
-use pgherd_supervise::Slot;
+use pgherd_supervise::{Heartbeat, Slot};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::Semaphore;
 
@@ -33,6 +33,8 @@ pub struct ConfigArguments {
     pub source: Arc<LoadInput>,
     /// Where it is reached.
     pub slot: Slot<ConfigMessage>,
+    /// Its sign of life.
+    pub heartbeat: Heartbeat,
 }
 
 /// Why a configuration is not taken over.
@@ -51,6 +53,11 @@ pub enum ReloadError {
 pub enum ConfigMessage {
     /// Read it anew and put it in force, if all of it is right. Answered with what has changed.
     Reload(RpcReplyPort<Result<Vec<Change>, ReloadError>>),
+    /// Time for a sign of life.
+    Beat,
+    /// A test wants to see it crash.
+    #[cfg(feature = "chaos")]
+    Crash,
 }
 
 impl Actor for Config {
@@ -63,17 +70,19 @@ impl Actor for Config {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        arguments.heartbeat.beat(&myself, || ConfigMessage::Beat);
         arguments.slot.fill(myself);
         Ok(arguments)
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            ConfigMessage::Beat => state.heartbeat.beat(&myself, || ConfigMessage::Beat),
             ConfigMessage::Reload(reply) => {
                 let outcome = state.reload().await;
                 match &outcome {
@@ -83,6 +92,8 @@ impl Actor for Config {
                 // An asker that is gone needs no answer.
                 let _ = reply.send(outcome);
             }
+            #[cfg(feature = "chaos")]
+            ConfigMessage::Crash => panic!("a test wanted this"),
         }
         Ok(())
     }

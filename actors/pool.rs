@@ -16,7 +16,7 @@ use pgherd_config::{PoolMode, PoolSettings};
 use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
 use pgherd_session::{Proven, Registry};
 use pgherd_sql::PinSet;
-use pgherd_supervise::Slot;
+use pgherd_supervise::{Heartbeat, Slot};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::connection::{ConnectionArguments, ServerConnection};
@@ -264,6 +264,8 @@ pub struct PoolArguments {
     pub pool: Arc<Pool>,
     /// The facts, for numbers.
     pub facts: Arc<Facts>,
+    /// Its sign of life.
+    pub heartbeat: Heartbeat,
 }
 
 /// What it hears.
@@ -285,6 +287,7 @@ pub enum PoolMessage {
 pub struct PoolState {
     pool: Arc<Pool>,
     facts: Arc<Facts>,
+    heartbeat: Heartbeat,
     looking_later: bool,
 }
 
@@ -301,7 +304,9 @@ impl Actor for PoolManager {
         arguments.pool.manager.fill(myself.clone());
         myself.cast(PoolMessage::Look)?;
         myself.send_after(TICK, || PoolMessage::Tick);
-        Ok(PoolState { pool: arguments.pool, facts: arguments.facts, looking_later: false })
+        Ok(PoolState { pool: arguments.pool, facts: arguments.facts,
+            heartbeat: arguments.heartbeat,
+            looking_later: false })
     }
 
     async fn handle(
@@ -317,6 +322,7 @@ impl Actor for PoolManager {
             }
             PoolMessage::Failed(error) => state.failed(error, &myself),
             PoolMessage::Tick => {
+                state.heartbeat.touch();
                 state.tick();
                 state.look(&myself).await;
                 myself.send_after(TICK, || PoolMessage::Tick);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pgherd_config::{Config as Settings, LoadInput};
 use pgherd_net::{ListenError, Listener as Socket, TlsSetupError};
 use pgherd_supervise::{
-    ChildSpec, Dynamic, Exhausted, Intensity, RootExit, Strategy, SupervisorSpec, linked, run_root,
+    ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Strategy, SupervisorSpec, linked, run_root,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -152,21 +152,24 @@ impl Proxy {
     /// The supervision tree, in the order in which it is started; it stops in the reverse.
     fn tree(&self, closing: &CancellationToken) -> SupervisorSpec {
         let facts = &self.facts;
+        let (config_beats, router_beats) = (Heartbeat::new(BEAT), Heartbeat::new(BEAT));
         let configuration = ConfigArguments {
+            heartbeat: config_beats.clone(),
             facts: Arc::clone(facts),
             source: Arc::clone(&self.source),
             slot: facts.configuration.clone(),
         };
-        let router = RouterArguments { facts: Arc::clone(facts) };
+        let router =
+            RouterArguments { facts: Arc::clone(facts), heartbeat: router_beats.clone() };
         let mut root = SupervisorSpec::new("root")
             .intensity(Intensity { restarts: 3, within: Duration::from_secs(60) })
             .child(ChildSpec::permanent("config", move |parent| {
                 linked(parent, Config, configuration.clone())
-            }))
+            }).heartbeat(config_beats))
             .child(self.aux())
             .child(ChildSpec::permanent("router", move |parent| {
                 linked(parent, Router, router.clone())
-            }));
+            }).heartbeat(router_beats));
         for name in facts.config.load().databases.keys() {
             root = root.child(cluster(name.clone(), Arc::clone(facts)));
         }
@@ -234,6 +237,9 @@ impl Proxy {
     }
 }
 
+/// How often permanent actors give a sign of life; one that misses three is killed and restarted.
+const BEAT: Duration = Duration::from_secs(10);
+
 /// A database: its host, and that host's pools. Its failures never touch its siblings.
 pub(crate) fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
     ChildSpec::supervisor(move || {
@@ -283,6 +289,14 @@ pub(crate) fn child_name(key: &PoolKey) -> String {
 
 /// The actor of a pool as a child.
 pub(crate) fn pool_child(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> ChildSpec {
-    let arguments = PoolArguments { pool: Arc::clone(pool), facts: Arc::clone(facts) };
-    ChildSpec::permanent(child_name(&pool.key), move |parent| linked(parent, PoolManager, arguments.clone()))
+    let heartbeat = Heartbeat::new(BEAT);
+    let arguments = PoolArguments {
+        pool: Arc::clone(pool),
+        facts: Arc::clone(facts),
+        heartbeat: heartbeat.clone(),
+    };
+    ChildSpec::permanent(child_name(&pool.key), move |parent| {
+        linked(parent, PoolManager, arguments.clone())
+    })
+    .heartbeat(heartbeat)
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pgherd_config::{Address, Config, Database, PoolSettings, TlsMode};
 use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
 use pgherd_pool::{Ask, PoolCore, Quota};
-use pgherd_supervise::{Slot, SupervisorMessage};
+use pgherd_supervise::{Heartbeat, Slot, SupervisorMessage};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -39,6 +39,8 @@ pub struct Router;
 pub struct RouterArguments {
     /// The facts; it writes the routing table.
     pub facts: Arc<Facts>,
+    /// Its sign of life.
+    pub heartbeat: Heartbeat,
 }
 
 /// What a router leaves to its successor.
@@ -89,6 +91,8 @@ pub enum RouterMessage {
     },
     /// The configuration has changed.
     Reconfigure(RpcReplyPort<()>),
+    /// Time for a sign of life.
+    Beat,
     /// A test wants to see it crash.
     #[cfg(feature = "chaos")]
     Crash,
@@ -104,17 +108,19 @@ impl Actor for Router {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        arguments.heartbeat.beat(&myself, || RouterMessage::Beat);
         arguments.facts.router.fill(myself);
         Ok(arguments)
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            RouterMessage::Beat => state.heartbeat.beat(&myself, || RouterMessage::Beat),
             RouterMessage::Pool { key, proof, reply } => {
                 let made = state.pool(key, &proof);
                 // An asker that is gone needs no answer.
