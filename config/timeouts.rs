@@ -29,7 +29,8 @@ section! {
         [Now] server_lifetime: Option<Duration>,
         /// By how much lifetimes differ at random, so that connections do not end together.
         [Now] server_lifetime_jitter: Duration,
-        /// Unused time after which a server connection is looked at before it is handed out.
+        /// Unused time after which a server connection is asked for a sign of life before it is
+        /// handed out.
         [Now] server_check: Option<Duration>,
         /// For the rollback of a transaction whose client left.
         [Now] rollback: Duration,
@@ -75,20 +76,8 @@ impl Check for Timeouts {
         below("query", self.query, "transaction", self.transaction, reader);
         let (within, around) = (self.idle_in_transaction, self.transaction);
         below("idle_in_transaction", within, "transaction", around, reader);
-        below(
-            "checkout_notice",
-            self.checkout_notice,
-            "checkout",
-            self.checkout,
-            reader,
-        );
-        below(
-            "server_check",
-            self.server_check,
-            "server_idle",
-            self.server_idle,
-            reader,
-        );
+        // A notice after the end of waiting, or a check after the end of idleness, merely never
+        // comes: whoever shortens only the other must not be refused for these defaults.
         let jitter = Some(self.server_lifetime_jitter);
         below(
             "server_lifetime_jitter",

@@ -58,7 +58,7 @@ async fn connect_and_checkout() {
     .await;
     let house = house(
         &fake,
-        "connect = \"20ms\"\ncheckout = \"100ms\"\ncheckout_notice = 0",
+        "connect = \"20ms\"\ncheckout = \"100ms\"",
     )
     .await;
     let told = Client::enter(house.address, "alice", "shop").await.err();
@@ -138,7 +138,7 @@ async fn client_idle() {
 #[tokio::test]
 async fn server_idle_and_server_lifetime() {
     for keys in [
-        "server_idle = \"20ms\"\nserver_check = 0",
+        "server_idle = \"20ms\"",
         "server_lifetime = \"20ms\"\nserver_lifetime_jitter = 0",
     ] {
         let fake = Fake::plain().await;

@@ -112,7 +112,7 @@ async fn passwords_prove_only_those_they_belong_to() {
 async fn a_server_that_does_not_know_the_password_is_not_believed() {
     let fake = behind(Door::Impostor).await;
     let text = format!(
-        "{SHOP}[users.alice]\npassword = \"secret\"\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n"
+        "{SHOP}[users.alice]\npassword = \"secret\"\n[timeouts]\ncheckout = \"1s\"\n"
     );
     let house = House::before(&fake, &text).await;
     let told = Client::enter(house.address, "alice", "shop")
@@ -136,7 +136,7 @@ async fn tls_mode() {
         ("require", false, true),
     ] {
         let text = format!(
-            "{SHOP}tls = {{ mode = \"{mode}\" }}\n[timeouts]\ncheckout = \"1s\"\ncheckout_notice = 0\n"
+            "{SHOP}tls = {{ mode = \"{mode}\" }}\n[timeouts]\ncheckout = \"1s\"\n"
         );
         for (door, right) in [(Door::Open, plain), (Door::Encrypted(own_tls()), encrypted)] {
             let fake = behind(door).await;

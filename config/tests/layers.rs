@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use super::{Place, only_ours};
 use crate::{Method, Password, Role, Secret, TlsMode, WorkerCount};
@@ -124,6 +125,17 @@ fn one_url_is_enough() {
     let password = config.user("app").unwrap().password.clone();
     assert_eq!(password, Some(Password::Plain(Secret::new("s@crt"))));
     assert!(config.user("other").is_none());
+}
+
+#[test]
+fn a_shorter_time_does_not_contradict_a_default() {
+    let place = Place::with(
+        "[databases.a]\nhosts = [\"a\"]\n[timeouts]\ncheckout = \"1s\"\nserver_idle = \"10s\"\n",
+    );
+    assert_eq!(
+        place.config().timeouts.checkout,
+        Some(Duration::from_secs(1))
+    );
 }
 
 #[test]
