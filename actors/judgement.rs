@@ -9,8 +9,19 @@ use crate::upstream::Welcome;
 pub struct Judgement {
     /// Reasons to keep the session on the server that ran it.
     pub pins: PinSet,
+    /// Reasons that are over once it has succeeded, if nothing rolls it back.
+    pub unpins: PinSet,
     /// It may end a transaction by committing it.
     pub commits: bool,
+    /// It does nothing to the transaction.
+    pub plain: bool,
+}
+
+impl Judgement {
+    /// It takes all parameters back to those of the connection by `RESET ALL`.
+    pub fn resets(&self) -> bool {
+        self.unpins.contains(Pin::Set) && self.unpins != PinSet::DISCARD_ALL
+    }
 }
 
 /// Judges a text as a session with these lexical settings means it.
@@ -25,6 +36,8 @@ pub fn judge(text: &[u8], options: LexOptions, welcome: Option<&Welcome>) -> Jud
     }
     Judgement {
         pins,
+        unpins: effects.unpins,
+        plain: effects.transaction == TransactionEffect::None,
         commits: matches!(
             effects.transaction,
             TransactionEffect::Commit

@@ -47,19 +47,25 @@ pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
             continue;
         };
         relay.pool.stats.assigned(asked.elapsed());
-        if !Arc::ptr_eq(&lease.applied, &relay.parameters) {
-            match tune(relay, &mut lease) {
-                Tuned::Ready => {}
-                Tuned::Untried => Box::pin(try_out(relay, &mut lease)).await?,
-                Tuned::Gone => return Err(Denied::Gone),
-            }
-        }
+        bring(relay, &mut lease).await?;
         // Where a setup is still to be answered, this waits for the answer: the client's cancel
         // must not hit the setup, behind which its query would run with other parameters.
         if !lease.exchange.in_setup() {
             relay.control.runs_on(&lease.about);
         }
         return Ok(lease);
+    }
+}
+
+/// Brings a server that is between transactions to the session's parameters.
+pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+    if Arc::ptr_eq(&lease.applied, &relay.parameters) {
+        return Ok(());
+    }
+    match tune(relay, lease) {
+        Tuned::Ready => Ok(()),
+        Tuned::Untried => Box::pin(try_out(relay, lease)).await,
+        Tuned::Gone => Err(Denied::Gone),
     }
 }
 

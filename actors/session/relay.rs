@@ -192,19 +192,20 @@ impl Relay {
 
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
     async fn turn(&mut self) -> Option<Bye> {
-        let mut lease = match self.kept.take() {
-            Some(lease) => lease,
-            None => match checkout::checkout(self).await {
-                Ok(lease) => lease,
-                Err(checkout::Denied::Gone) => return Some(Bye::Gone),
-                Err(checkout::Denied::Ordered) => {
-                    return Some(self.control.farewell().map_or(Bye::Left, Bye::Sent));
-                }
-                Err(checkout::Denied::Refused(report)) => {
-                    return self.refuse(&report);
-                }
-                Err(checkout::Denied::Fatal(report)) => return Some(Bye::Sent(report)),
-            },
+        let leased = match self.kept.take() {
+            Some(mut lease) => checkout::bring(self, &mut lease).await.map(|()| lease),
+            None => checkout::checkout(self).await,
+        };
+        let mut lease = match leased {
+            Ok(lease) => lease,
+            Err(checkout::Denied::Gone) => return Some(Bye::Gone),
+            Err(checkout::Denied::Ordered) => {
+                return Some(self.control.farewell().map_or(Bye::Left, Bye::Sent));
+            }
+            Err(checkout::Denied::Refused(report)) => {
+                return self.refuse(&report);
+            }
+            Err(checkout::Denied::Fatal(report)) => return Some(Bye::Sent(report)),
         };
         let started = Instant::now();
         self.control.stand(Standing::Active);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pgherd_session::{Undo, Verdict};
+use pgherd_sql::Pin;
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, sqlstate};
@@ -85,6 +86,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         turn.relay.control.runs_on(&turn.server.about);
     } else {
         turn.queries += 1;
+        settle(turn);
         // The COMMIT may stand behind what was answered now.
         turn.committing &= turn.server.exchange.owes();
     }
@@ -109,6 +111,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         let report = ErrorReport::parse(body);
         return Err(Loss::Fatal(Box::new(report.into_fatal())));
     }
+    doubt(turn);
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
     let server: &mut crate::server::ServerConn = &mut *turn.server;
@@ -137,6 +140,39 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         }
     });
     act(turn, verdict, tag::ERROR_RESPONSE, total)
+}
+
+/// A query that stood alone has succeeded: what it ended is over.
+fn settle(turn: &mut Turn<'_>) {
+    let Some(judgement) = turn.alone.take() else { return };
+    turn.relay.pins = turn.relay.pins.without(judgement.unpins).union(judgement.pins);
+    let sets = judgement.pins.contains(Pin::Set) || judgement.pins.contains(Pin::SetConfig);
+    if !judgement.resets() || sets {
+        return;
+    }
+    // The server went back to the values of its own start, but the client's are those of its
+    // start-up packet: it is told so now, and its next statement runs under them.
+    turn.server.applied = Arc::default();
+    let startup = Arc::clone(&turn.relay.startup);
+    let welcome = turn.relay.pool.welcome.load_full();
+    for (name, _) in welcome.iter().flat_map(|welcome| &welcome.parameters) {
+        if let Some(value) = startup.get(name).filter(|_| is_settable(name)) {
+            // The server's own report of the value fitted into a message.
+            let _ = backend::parameter_status(
+                turn.server.flow.made(),
+                name.as_bytes(),
+                value.as_bytes(),
+            );
+        }
+    }
+    turn.relay.set_parameters(startup);
+}
+
+/// What a query that stood alone would have ended is no longer certain.
+pub(super) fn doubt(turn: &mut Turn<'_>) {
+    if turn.alone.take().is_some_and(|judgement| judgement.resets()) {
+        turn.relay.pins.insert(Pin::Set);
+    }
 }
 
 /// Takes note of what changes the state of the server and of the client at once.

@@ -12,6 +12,7 @@ use pgherd_wire::{backend, frame, sqlstate};
 use pgherd_config::PoolMode;
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
+use crate::session::replies;
 use crate::session::turn::{Loss, Turn};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
@@ -112,7 +113,12 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let judgement = turn.relay.judge(query.text);
-        note(turn, judgement);
+        if judgement.plain && turn.server.exchange.is_over() {
+            turn.relay.pins = turn.relay.pins.union(judgement.pins);
+            turn.alone = Some(judgement);
+        } else {
+            note(turn, judgement);
+        }
     } else {
         return Ok(false);
     }
@@ -129,7 +135,12 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
 
 /// Takes note of what a text does to the session.
 fn note(turn: &mut Turn<'_>, judgement: Judgement) {
+    replies::doubt(turn);
     turn.relay.pins = turn.relay.pins.union(judgement.pins);
+    if judgement.resets() {
+        // Whether and when it will have taken effect is not followed.
+        turn.relay.pins.insert(Pin::Set);
+    }
     turn.committing |= judgement.commits;
 }
 
@@ -330,13 +341,14 @@ fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option
 /// Sees to it that the server has the client's unnamed statement; false when there is none, and
 /// the client will be told.
 fn bring_unnamed(turn: &mut Turn<'_>) -> bool {
-    if let Some(Unnamed::Parsed { tail, judgement }) =
-        turn.relay.statements.as_deref().map(|statements| &statements.unnamed)
-    {
-        let judgement = *judgement;
-        turn.relay.pins = turn.relay.pins.union(judgement.pins);
-        turn.committing |= judgement.commits;
-        if !turn.unnamed_here {
+    let known = |turn: &Turn<'_>| match turn.relay.statements.as_deref()?.unnamed {
+        Unnamed::Parsed { judgement, .. } => Some(judgement),
+        _ => None,
+    };
+    if let Some(judgement) = known(turn) {
+        note(turn, judgement);
+        let unnamed = turn.relay.statements.as_deref().map(|statements| &statements.unnamed);
+        if let (false, Some(Unnamed::Parsed { tail, .. })) = (turn.unnamed_here, unnamed) {
             let out = turn.relay.up.made();
             // The tail was cut from a Parse that fitted, so this one fits too.
             let built = frame::build(out, tag::PARSE, |out| {

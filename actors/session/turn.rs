@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_wire::error::ErrorReport;
 
+use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::limit::Limits;
 use crate::session::relay::{Relay, wanted};
@@ -41,6 +42,8 @@ pub struct Turn<'a> {
     pub(super) unnamed_here: bool,
     /// A COMMIT is under way.
     pub(super) committing: bool,
+    /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
+    pub(super) alone: Option<Judgement>,
     /// Statements answered so far.
     pub(super) queries: u64,
     read_room: usize,
@@ -58,6 +61,7 @@ impl<'a> Turn<'a> {
             server,
             unnamed_here: false,
             committing: false,
+            alone: None,
             queries: 0,
             read_room: READ_MIN,
             limits,
