@@ -266,5 +266,38 @@ async def settings_stay_with_their_client(url):
     await together(client)
 
 
+@check
+async def pool_resets_what_its_users_set(url):
+    async with asyncpg.create_pool(url, min_size=2, max_size=4) as pool:
+
+        async def client(me):
+            for turn in range(10):
+                async with pool.acquire() as conn:
+                    assert await conn.fetchval("show work_mem") == usual
+                    await conn.execute(f"set work_mem = '{100 + me}kB'")
+                    async with conn.transaction():
+                        assert await conn.fetchval("show work_mem") == f"{100 + me}kB"
+                    assert await conn.fetchval("select $1::int", turn) == turn
+
+        usual = await pool.fetchval("show work_mem")
+        await together(client, 8)
+
+
+@check
+async def reset_all_returns_to_the_startup_values(url):
+    async def client(me):
+        settings = {"application_name": f"app {me}", "search_path": f"s{me}", "work_mem": f"{200 + me}kB"}
+        async with Connection(url, server_settings=settings) as conn:
+            for _ in range(10):
+                for name, value in settings.items():
+                    assert await conn.fetchval(f"show {name}") == value, name
+                await conn.execute(f"set lock_timeout = {1001 + me}")
+                assert await conn.fetchval("show lock_timeout") == f"{1001 + me}ms"
+                await conn.execute("reset all")
+                assert await conn.fetchval("show lock_timeout") == "0"
+
+    await together(client)
+
+
 if __name__ == "__main__":
     run(globals())
