@@ -173,12 +173,14 @@ impl Drop for Life {
 /// on another thread joins this one's runtime.
 pub fn vet(mut lease: ServerLease) -> Option<ServerLease> {
     let here = std::thread::current().id();
-    if lease.home != here {
+    // A runtime knows nothing yet of a stream that has just joined it, so the system is asked.
+    let moved = lease.home != here;
+    if moved {
         lease.stream.move_here().ok()?;
         lease.home = here;
     }
     let mut cx = Context::from_waker(Waker::noop());
-    if lease.stream.poll_readable(&mut cx).is_ready() {
+    if moved || lease.stream.poll_readable(&mut cx).is_ready() {
         let mut byte = [0];
         match lease.stream.try_read(&mut byte) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
