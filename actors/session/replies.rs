@@ -30,8 +30,10 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         let total = header.total();
         // Rows are most of the traffic, and nothing in them is of interest.
         if matches!(header.tag, tag::DATA_ROW | tag::COPY_DATA) {
-            let verdict = turn.server.exchange.received(header.tag, |_| {});
-            act(turn, verdict, header.tag, total)?;
+            match turn.server.exchange.received(header.tag, |_| {}) {
+                Verdict::Forward => turn.server.flow.pass_alike(header.tag, total),
+                verdict => act(turn, verdict, header.tag, total)?,
+            }
             continue;
         }
         if turn.server.flow.unjudged().len() < total && total <= LOOK_MAX {
@@ -142,14 +144,20 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     act(turn, verdict, tag::ERROR_RESPONSE, total)
 }
 
-/// A query that stood alone has succeeded: what it ended is over.
+/// Queries have been answered up to here: what they ended for certain is over.
 fn settle(turn: &mut Turn<'_>) {
-    let Some(judgement) = turn.alone.take() else { return };
-    turn.relay.pins = turn.relay.pins.without(judgement.unpins).union(judgement.pins);
-    let sets = judgement.pins.contains(Pin::Set) || judgement.pins.contains(Pin::SetConfig);
-    if !judgement.resets() || sets {
-        return;
+    let mut reset = std::mem::take(&mut turn.discarded);
+    if let Some(judgement) = turn.alone.take() {
+        turn.relay.pins = turn.relay.pins.without(judgement.unpins).union(judgement.pins);
+        reset |= judgement.resets();
     }
+    let set = turn.relay.pins.contains(Pin::Set) || turn.relay.pins.contains(Pin::SetConfig);
+    if reset && !set {
+        return_to_startup(turn);
+    }
+}
+
+fn return_to_startup(turn: &mut Turn<'_>) {
     // The server went back to the values of its own start, but the client's are those of its
     // start-up packet: it is told so now, and its next statement runs under them.
     turn.server.applied = Arc::default();
@@ -204,6 +212,8 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 let startup = Arc::clone(&turn.relay.startup);
                 turn.relay.set_parameters(startup);
                 turn.relay.pins = turn.relay.pins.without(pgherd_sql::PinSet::DISCARD_ALL);
+                // What the server reports of it comes later, before its ReadyForQuery.
+                turn.discarded = true;
             }
             b"DEALLOCATE ALL\0" => {
                 server.statements.clear();

@@ -39,6 +39,23 @@ impl Flow {
         self.passing = total - here;
     }
 
+    /// Lets the next `total` bytes go on, and with them all whole messages of this kind behind them:
+    /// most of the traffic are rows in a row.
+    #[inline]
+    pub fn pass_alike(&mut self, kind: u8, total: usize) {
+        let unjudged = self.unjudged();
+        let mut end = total;
+        while let Some([tag, a, b, c, d]) = unjudged.get(end..end + 5) {
+            let next = end + 1 + u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+            // A length below its own four bytes is no message; the next look finds that out.
+            if *tag != kind || next > unjudged.len() || next < end + 5 {
+                break;
+            }
+            end = next;
+        }
+        self.pass(end);
+    }
+
     /// Leaves the next message of `total` bytes out, also what of it is not read yet.
     pub fn hide(&mut self, total: usize) {
         self.settle();
@@ -183,6 +200,23 @@ mod tests {
             assert_eq!(drain(&mut flow, step), b"aaaxcccydddee");
             assert_eq!(flow.unjudged(), b"efff");
         }
+    }
+
+    #[test]
+    fn rows_pass_together_and_only_whole() {
+        let row = b"D\0\0\0\x06\0\0";
+        let mut flow = Flow::default();
+        for _ in 0..3 {
+            flow.buffer.extend_from_slice(row);
+        }
+        flow.buffer.extend_from_slice(b"D\0\0\0\x06\0");
+        flow.pass_alike(b'D', row.len());
+        assert_eq!((flow.backlog(), flow.is_mid_message()), (21, false));
+        let mut flow = Flow::default();
+        flow.buffer.extend_from_slice(row);
+        flow.buffer.extend_from_slice(b"D\0\0\0\x03Z\0\0\0");
+        flow.pass_alike(b'D', row.len());
+        assert_eq!(flow.unjudged()[..5], *b"D\0\0\0\x03");
     }
 
     #[test]
