@@ -44,6 +44,8 @@ pub struct Turn<'a> {
     pub(super) committing: bool,
     /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
     pub(super) alone: Option<Judgement>,
+    /// A DISCARD ALL has been answered.
+    pub(super) discarded: bool,
     /// Statements answered so far.
     pub(super) queries: u64,
     read_room: usize,
@@ -62,6 +64,7 @@ impl<'a> Turn<'a> {
             unnamed_here: false,
             committing: false,
             alone: None,
+            discarded: false,
             queries: 0,
             read_room: READ_MIN,
             limits,
