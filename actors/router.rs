@@ -522,7 +522,14 @@ pub fn server_tls(
         }
         _ => None,
     };
-    Ok(ServerTlsPair { usual: ServerTls::new(usual)?, strict })
+    let plain = match usual.mode {
+        SslMode::Prefer => Some(ServerTls::new(ServerTlsOptions {
+            mode: SslMode::Disable,
+            ..ServerTlsOptions::default()
+        })?),
+        _ => None,
+    };
+    Ok(ServerTlsPair { usual: ServerTls::new(usual)?, strict, plain })
 }
 
 /// Where Debian and most others keep the authorities of the operating system.

@@ -14,6 +14,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::client::{Binding, Credentials};
 use pgherd_wire::scram::{self, Keys, ScramError};
 use pgherd_wire::sqlstate::{self, SqlState};
+use pgherd_wire::startup::Version;
 use pgherd_wire::{frontend, md5, startup};
 
 use crate::dialogue::{Dialogue, DialogueError};
@@ -76,6 +77,8 @@ pub struct ServerTlsPair {
     /// With TLS or not at all, where the usual way also goes on without: for a server that
     /// refuses plain connections, and for a cancel key that has never travelled in the clear.
     pub strict: Option<ServerTls>,
+    /// Without TLS, where the usual way prefers it: for a server that refuses encrypted logins.
+    pub plain: Option<ServerTls>,
 }
 
 impl PartialEq for TlsChoice {
@@ -199,6 +202,16 @@ impl OpenError {
             if report.code == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 
+    /// Whether the server may have refused the version of the protocol.
+    fn is_of_version(&self) -> bool {
+        match self {
+            Self::Refused { report, .. } => {
+                [sqlstate::FEATURE_NOT_SUPPORTED, sqlstate::PROTOCOL_VIOLATION].contains(&report.code)
+            }
+            _ => false,
+        }
+    }
+
     /// The error as a client is told of it. A server's text from before authentication stays here.
     pub fn report(&self) -> ErrorReport {
         let code: SqlState = match self {
@@ -241,25 +254,27 @@ pub async fn open(
     }
 }
 
-/// Connects as configured. In the mode `allow` that is without TLS, and with it if the server has
-/// no rule for such a connection (28000), as libpq does.
+/// Connects as configured. Where the mode leaves it open whether there is TLS, and the server has
+/// no rule for a connection of the kind tried first (28000), the other kind is tried, as libpq does.
 async fn connect_as_allowed(
     upstream: &Arc<Upstream>,
     id: u64,
     life: Life,
 ) -> Result<(Box<ServerConn>, Welcome), OpenError> {
     let pair = &upstream.tls.0;
-    let refused = match connect(upstream, &pair.usual, id, life).await {
-        Err((error @ OpenError::Refused { .. }, life)) => (error, life),
-        Err((error, _)) => return Err(error),
+    let failure = match connect(upstream, &pair.usual, id, life).await {
         Ok(opened) => return Ok(opened),
+        Err(failure) => failure,
     };
-    let (error, life) = refused;
-    match (&pair.strict, &upstream.target) {
-        (Some(strict), Target::Tcp { .. })
-            if pair.usual.mode() == SslMode::Allow && error.has_no_rule() =>
-        {
-            connect(upstream, strict, id, life).await.map_err(|(error, _)| error)
+    let Failure { error, life, encrypted } = failure;
+    let other = match pair.usual.mode() {
+        SslMode::Allow => pair.strict.as_ref(),
+        SslMode::Prefer if encrypted => pair.plain.as_ref(),
+        _ => None,
+    };
+    match (other, &upstream.target) {
+        (Some(other), Target::Tcp { .. }) if error.has_no_rule() => {
+            connect(upstream, other, id, life).await.map_err(|failure| failure.error)
         }
         _ => Err(error),
     }
@@ -284,16 +299,24 @@ pub async fn cancel(guard: CancelGuard) {
     }
 }
 
-/// A life that found no connection goes back to the caller, who may try again with it.
+/// Why there is no connection. Its life goes back to the caller, who may try again with it.
+struct Failure {
+    error: OpenError,
+    life: Life,
+    /// It failed after TLS was agreed on.
+    encrypted: bool,
+}
+
 async fn connect(
     upstream: &Arc<Upstream>,
     tls: &ServerTls,
     id: u64,
     life: Life,
-) -> Result<(Box<ServerConn>, Welcome), (OpenError, Life)> {
-    let (stream, buffer, welcome, key) = match log_in(upstream, tls).await {
+) -> Result<(Box<ServerConn>, Welcome), Failure> {
+    let mut encrypted = false;
+    let (stream, buffer, welcome, key) = match log_in(upstream, tls, &mut encrypted).await {
         Ok(opened) => opened,
-        Err(error) => return Err((error, life)),
+        Err(error) => return Err(Failure { error, life, encrypted }),
     };
     let tls = stream.tls_info().map(|info| format!("{}/{}", info.version, info.cipher));
     let about = Arc::new(ServerAbout {
@@ -326,8 +349,13 @@ async fn connect(
 /// A socket with a session on it, the bytes read ahead, the greeting, and the key for cancels.
 type Session = (Stream, BytesMut, Welcome, Option<CancelKey>);
 
-async fn log_in(upstream: &Upstream, tls: &ServerTls) -> Result<Session, OpenError> {
+async fn log_in(
+    upstream: &Upstream,
+    tls: &ServerTls,
+    encrypted: &mut bool,
+) -> Result<Session, OpenError> {
     let mut stream = pgherd_net::connect_tls(&upstream.target, &upstream.socket, tls).await?;
+    *encrypted = stream.is_tls();
     let mut buffer = BytesMut::new();
     let end_point = stream.tls_info().and_then(|info| info.server_end_point);
     let mut login = Login {
@@ -335,7 +363,7 @@ async fn log_in(upstream: &Upstream, tls: &ServerTls) -> Result<Session, OpenErr
         end_point,
         dialogue: Dialogue::new(&mut stream, &mut buffer, LOGIN_MESSAGE_MAX),
     };
-    login.start()?;
+    login.start(version)?;
     login.authenticate().await?;
     let (welcome, key) = login.welcome().await?;
     Ok((stream, buffer, welcome, key))
@@ -349,12 +377,12 @@ struct Login<'a> {
 }
 
 impl Login<'_> {
-    fn start(&mut self) -> Result<(), OpenError> {
+    fn start(&mut self, version: Version) -> Result<(), OpenError> {
         let upstream = self.upstream;
         let mut parameters: Vec<(&str, &str)> =
             vec![("user", &upstream.user), ("database", &upstream.database)];
         parameters.extend(upstream.parameters.iter().map(|(name, value)| (&**name, &**value)));
-        startup::startup(self.dialogue.out(), startup::Version::V3_0, &parameters)
+        startup::startup(self.dialogue.out(), version, &parameters)
             .map_err(|error| self.lacks(error.to_string()))
     }
 

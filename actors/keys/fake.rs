@@ -35,6 +35,8 @@ pub(super) enum Door {
     Impostor,
     /// Nobody without TLS.
     Encrypted(ClientTls),
+    /// Nobody with TLS, though it is offered.
+    Clear(ClientTls),
 }
 
 /// How a server behaves.
@@ -222,7 +224,7 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
             }
             Opening::Startup(startup) => break startup,
             Opening::SslRequest => match &manners.door {
-                Door::Encrypted(tls) => {
+                Door::Encrypted(tls) | Door::Clear(tls) => {
                     peer.out.extend_from_slice(b"S");
                     peer.send().await?;
                     peer.stream = accept_tls(peer.stream, tls).await.ok()?;
@@ -244,9 +246,15 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
                 .refuse(ErrorReport::fatal(code, "no pg_hba.conf entry"))
                 .await;
         }
+        Door::Clear(_) if peer.stream.is_tls() => {
+            let code = sqlstate::INVALID_AUTHORIZATION_SPECIFICATION;
+            return peer
+                .refuse(ErrorReport::fatal(code, "no pg_hba.conf entry"))
+                .await;
+        }
         Door::Scram => challenge(&mut peer, true).await?,
         Door::Impostor => challenge(&mut peer, false).await?,
-        Door::Open | Door::Encrypted(_) => {}
+        Door::Open | Door::Encrypted(_) | Door::Clear(_) => {}
     }
     seen.logins.fetch_add(1, Ordering::Relaxed);
     backend::authentication_ok(&mut peer.out);

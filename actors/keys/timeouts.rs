@@ -56,11 +56,7 @@ async fn connect_and_checkout() {
         ..Manners::default()
     })
     .await;
-    let house = house(
-        &fake,
-        "connect = \"20ms\"\ncheckout = \"100ms\"",
-    )
-    .await;
+    let house = house(&fake, "connect = \"20ms\"\ncheckout = \"100ms\"").await;
     let told = Client::enter(house.address, "alice", "shop").await.err();
     let detail = told
         .as_ref()

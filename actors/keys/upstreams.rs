@@ -111,9 +111,8 @@ async fn passwords_prove_only_those_they_belong_to() {
 #[tokio::test]
 async fn a_server_that_does_not_know_the_password_is_not_believed() {
     let fake = behind(Door::Impostor).await;
-    let text = format!(
-        "{SHOP}[users.alice]\npassword = \"secret\"\n[timeouts]\ncheckout = \"1s\"\n"
-    );
+    let text =
+        format!("{SHOP}[users.alice]\npassword = \"secret\"\n[timeouts]\ncheckout = \"1s\"\n");
     let house = House::before(&fake, &text).await;
     let told = Client::enter(house.address, "alice", "shop")
         .await
@@ -135,10 +134,12 @@ async fn tls_mode() {
         ("prefer", true, true),
         ("require", false, true),
     ] {
-        let text = format!(
-            "{SHOP}tls = {{ mode = \"{mode}\" }}\n[timeouts]\ncheckout = \"1s\"\n"
-        );
-        for (door, right) in [(Door::Open, plain), (Door::Encrypted(own_tls()), encrypted)] {
+        let text = format!("{SHOP}tls = {{ mode = \"{mode}\" }}\n[timeouts]\ncheckout = \"1s\"\n");
+        for (door, right) in [
+            (Door::Open, plain),
+            (Door::Clear(own_tls()), plain),
+            (Door::Encrypted(own_tls()), encrypted),
+        ] {
             let fake = behind(door).await;
             let house = House::before(&fake, &text).await;
             let entered = Client::enter(house.address, "alice", "shop").await;
