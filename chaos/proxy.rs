@@ -121,6 +121,19 @@ impl Proxy {
             * 1024
     }
 
+    /// How often its main thread, on which all actors but sessions live, has gone to sleep.
+    pub fn naps(&self) -> u64 {
+        let pid = self.pid();
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{pid}/status"));
+        let status = status.unwrap_or_default();
+        let count = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count
+            .and_then(|count| count.trim().parse().ok())
+            .unwrap_or_default()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()

@@ -54,3 +54,27 @@ async fn no_answer_reaches_the_wrong_client() {
                 and state <> 'idle'";
     assert_eq!(server.sql(busy).await.unwrap(), "0");
 }
+
+/// What Postgres itself does must be right, or the canary asks for more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_itself_passes() {
+    let server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
+    server.sql(TABLE).await.unwrap();
+    let canary = Canary {
+        clients: 24,
+        time: Duration::from_secs(3),
+        seed: rand::random(),
+    };
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host("127.0.0.1")
+        .port(server.port())
+        .user("postgres")
+        .dbname("postgres");
+    let identity = canary.run(&config).await;
+    assert_eq!(identity.faults(), Vec::<String>::new());
+    assert!(identity.right() > 100, "too little happened");
+}

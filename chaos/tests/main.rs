@@ -1,5 +1,6 @@
 //! Chaos: the real executable before servers and clients that fail, lie and vanish.
 
+mod budget;
 mod canary;
 mod faults;
 mod hostile_client;

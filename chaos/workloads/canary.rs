@@ -61,14 +61,17 @@ async fn live(number: usize, seed: u64, proxy: Config, identity: Arc<Identity>, 
         Cancels::Never
     };
     let vanishes = number.is_multiple_of(5);
-    let mut guest = match Guest::arrive(number, cancels, &proxy).await {
+    let mut guest = match Guest::arrive(number, 0, cancels, &proxy).await {
         Ok(guest) => guest,
         Err(error) => return identity.fault(format!("client {number} was not let in: {error}")),
     };
     while Instant::now() < end {
-        if vanishes && rng.random_ratio(1, 20) {
+        let leaves = vanishes && rng.random_ratio(1, 20);
+        if leaves {
             guest.vanish(&mut rng).await;
-            guest = match Guest::arrive(number, cancels, &proxy).await {
+        }
+        if leaves || guest.astray {
+            guest = match Guest::arrive(number, guest.turn, cancels, &proxy).await {
                 Ok(guest) => guest,
                 Err(error) => return identity.failure(&guest.name, cancels, &error),
             };

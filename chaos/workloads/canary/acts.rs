@@ -5,7 +5,7 @@ use futures_util::future::join3;
 use futures_util::{SinkExt as _, TryStreamExt as _, pin_mut};
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use tokio_postgres::{Error, SimpleQueryMessage};
+use tokio_postgres::{CopyInSink, Error, SimpleQueryMessage};
 
 use super::guest::Guest;
 use crate::checks::identity::{Cancels, Identity, is_cancel};
@@ -113,7 +113,7 @@ async fn notice(guest: &mut Guest, identity: &Identity) -> Result<(), Error> {
 /// What was copied in is there, as often as it was sent.
 async fn copy_in(guest: &mut Guest, identity: &Identity, rows: usize) -> Result<(), Error> {
     let token = guest.token();
-    let sink = guest.client.copy_in("copy canary from stdin").await?;
+    let sink = begin_copy(guest).await?;
     pin_mut!(sink);
     for _ in 0..rows {
         sink.send(Bytes::from(format!("{token}\n"))).await?;
@@ -123,11 +123,17 @@ async fn copy_in(guest: &mut Guest, identity: &Identity, rows: usize) -> Result<
     forget(guest, identity, &token, rows).await
 }
 
+async fn begin_copy(guest: &mut Guest) -> Result<CopyInSink<Bytes>, Error> {
+    let begun = guest.client.copy_in("copy canary from stdin").await;
+    guest.astray = begun.is_err();
+    begun
+}
+
 /// A COPY that the client breaks off leaves nothing behind, and nobody out of step.
 async fn copy_broken_off(guest: &mut Guest, identity: &Identity, rows: usize) -> Result<(), Error> {
     let token = guest.token();
     {
-        let sink = guest.client.copy_in("copy canary from stdin").await?;
+        let sink = begin_copy(guest).await?;
         pin_mut!(sink);
         for _ in 0..rows {
             sink.send(Bytes::from(format!("{token}\n"))).await?;

@@ -18,15 +18,19 @@ pub(super) struct Guest {
     pub(super) client: Client,
     pub(super) cancels: Cancels,
     pub(super) prepared: Option<Statement>,
-    turn: u64,
+    /// A COPY failed before it began. The driver sends a second Sync then, and takes its answer for
+    /// that to what it asks next; so this connection cannot be used any more.
+    pub(super) astray: bool,
+    pub(super) turn: u64,
     notices: UnboundedReceiver<String>,
     connection: JoinHandle<()>,
 }
 
 impl Guest {
-    /// Logs in under a name of its own.
+    /// Logs in under a name of its own, and goes on after `turn` tokens.
     pub(super) async fn arrive(
         number: usize,
+        turn: u64,
         cancels: Cancels,
         proxy: &Config,
     ) -> Result<Self, Error> {
@@ -47,7 +51,8 @@ impl Guest {
             client,
             cancels,
             prepared: None,
-            turn: 0,
+            astray: false,
+            turn,
             notices,
             connection,
         })
