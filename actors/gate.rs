@@ -1,10 +1,12 @@
 //! How hard a host may be knocked at. It belongs to the host, so a restarted pool does not forget.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use pgherd_wire::startup::Version;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -15,6 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Gate {
     logins: ArcSwap<Semaphore>,
     state: Mutex<State>,
+    /// The server does not negotiate the protocol's minor version.
+    old: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +30,11 @@ struct State {
 impl Gate {
     /// A host at which so many logins may be under way at once.
     pub fn new(logins: usize) -> Self {
-        Self { logins: ArcSwap::from_pointee(Semaphore::new(logins)), state: Mutex::default() }
+        Self {
+            logins: ArcSwap::from_pointee(Semaphore::new(logins)),
+            state: Mutex::default(),
+            old: AtomicBool::new(false),
+        }
     }
 
     /// Changes how many logins may be under way. Those that are under way or wait already do not
@@ -38,6 +46,17 @@ impl Gate {
     /// Waits for a place among the logins under way.
     pub async fn enter(&self) -> Option<OwnedSemaphorePermit> {
         self.logins.load_full().acquire_owned().await.ok()
+    }
+
+    /// The protocol version to ask for: the newest, unless the server has refused it. A server that
+    /// negotiates (all since PostgreSQL 11) answers with what it speaks.
+    pub fn version(&self) -> Version {
+        if self.old.load(Ordering::Relaxed) { Version::V3_0 } else { Version::V3_2 }
+    }
+
+    /// The server refused to negotiate the version.
+    pub fn speaks_old(&self) {
+        self.old.store(true, Ordering::Relaxed);
     }
 
     /// How long nobody should knock, after failures.

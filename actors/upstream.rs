@@ -314,7 +314,13 @@ async fn connect(
     life: Life,
 ) -> Result<(Box<ServerConn>, Welcome), Failure> {
     let mut encrypted = false;
-    let (stream, buffer, welcome, key) = match log_in(upstream, tls, &mut encrypted).await {
+    let version = upstream.gate.0.version();
+    let mut opened = log_in(upstream, tls, version, &mut encrypted).await;
+    if version != Version::V3_0 && opened.as_ref().is_err_and(OpenError::is_of_version) {
+        upstream.gate.0.speaks_old();
+        opened = log_in(upstream, tls, Version::V3_0, &mut encrypted).await;
+    }
+    let (stream, buffer, welcome, key) = match opened {
         Ok(opened) => opened,
         Err(error) => return Err(Failure { error, life, encrypted }),
     };
@@ -352,6 +358,7 @@ type Session = (Stream, BytesMut, Welcome, Option<CancelKey>);
 async fn log_in(
     upstream: &Upstream,
     tls: &ServerTls,
+    version: Version,
     encrypted: &mut bool,
 ) -> Result<Session, OpenError> {
     let mut stream = pgherd_net::connect_tls(&upstream.target, &upstream.socket, tls).await?;
