@@ -80,9 +80,15 @@ impl Serving {
         LoadInput {
             file: self.config,
             env: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
                 .collect(),
-            overrides: Overrides { listen: self.listen, port: self.port, urls: self.urls },
+            overrides: Overrides {
+                listen: self.listen,
+                port: self.port,
+                urls: self.urls,
+            },
         }
     }
 }

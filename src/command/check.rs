@@ -41,5 +41,9 @@ async fn reach(config: &Config) -> Result<(), Failure> {
             Err(why) => failures.push(format!("{}: {why}", database.name)),
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::Unavailable(failures.join("\n"))) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Unavailable(failures.join("\n")))
+    }
 }

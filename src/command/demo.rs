@@ -24,7 +24,11 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
     };
     let [primary, _replica] = world.urls();
     let input = LoadInput {
-        overrides: Overrides { port: Some(demo.port), urls: vec![primary], ..Overrides::default() },
+        overrides: Overrides {
+            port: Some(demo.port),
+            urls: vec![primary],
+            ..Overrides::default()
+        },
         ..LoadInput::default()
     };
     let config = Config::load(&input)
@@ -33,14 +37,20 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
     let curtain = Curtain::default();
     let proxy = Proxy::bind(config, input, curtain.clone())
         .map_err(|error| unavailable(error.to_string()))?;
-    let port = proxy.addresses().first().map_or(demo.port, std::net::SocketAddr::port);
+    let port = proxy
+        .addresses()
+        .first()
+        .map_or(demo.port, std::net::SocketAddr::port);
     let url = format!(
         "postgres://{}:{}@127.0.0.1:{port}/{}",
         World::USER,
         World::PASSWORD,
         World::DATABASE
     );
-    println!("DATABASE_URL={url}\n\n{}\n\nCtrl-C ends it.", things_to_try(&url));
+    println!(
+        "DATABASE_URL={url}\n\n{}\n\nCtrl-C ends it.",
+        things_to_try(&url)
+    );
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

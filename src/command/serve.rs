@@ -53,11 +53,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Binds what the configuration names.
-pub(crate) fn bind(
-    loaded: Loaded,
-    input: LoadInput,
-    curtain: Curtain,
-) -> Result<Proxy, Failure> {
+pub(crate) fn bind(loaded: Loaded, input: LoadInput, curtain: Curtain) -> Result<Proxy, Failure> {
     let proxy = Proxy::bind(loaded.config, input, curtain)
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
     for address in proxy.addresses() {
@@ -73,9 +69,9 @@ pub(crate) fn bind(
 pub(crate) async fn serve(proxy: Proxy) -> Result<(), Failure> {
     match proxy.run().await {
         Outcome::Ended => Ok(()),
-        Outcome::BeyondRepair(what) => {
-            Err(Failure::Software(format!("a part is beyond repair: {what}")))
-        }
+        Outcome::BeyondRepair(what) => Err(Failure::Software(format!(
+            "a part is beyond repair: {what}"
+        ))),
     }
 }
 
