@@ -1,0 +1,188 @@
+//! Clients that leave in the middle.
+
+use pgherd_tests::{Client, Database, Proxy, Raw, until};
+
+const PID: &str = "select pg_backend_pid()";
+
+/// Sees that the pool of one server connection serves on, by the same or by another backend.
+async fn serves(proxy: &Proxy, database: &Database) -> Client {
+    let next = proxy.client("app", database).await;
+    assert_eq!(next.one("select 'served'").await, "served");
+    next
+}
+
+async fn quiet(database: &Database) {
+    let busy = "select count(*) from pg_stat_activity where usename = 'app' \
+                and datname = current_database() and state <> 'idle'";
+    until("no backend works on", async || {
+        database.sql(busy).await == "0"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_abandoned_transaction_is_rolled_back_and_its_server_serves_on() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table work (a int)").await;
+    for polite in [true, false] {
+        let client = proxy.client("app", &database).await;
+        let pid = client.one(PID).await;
+        client
+            .batch_execute("begin; insert into work values (1)")
+            .await
+            .unwrap();
+        if polite {
+            drop(client);
+        } else {
+            client.cut().await;
+        }
+        let next = serves(&proxy, &database).await;
+        assert_eq!(next.one(PID).await, pid);
+        assert_eq!(next.one("select count(*) from work").await, "0");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_transaction_left_alone_is_ended_too() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let client = proxy.client("app", &database).await;
+    let pid = client.one(PID).await;
+    client.batch_execute("begin; select 1/0").await.unwrap_err();
+    client.cut().await;
+    assert_eq!(serves(&proxy, &database).await.one(PID).await, pid);
+}
+
+#[tokio::test]
+async fn an_abandoned_query_is_cancelled() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    client.send(&Raw::query("select pg_sleep(600)")).await;
+    let sleeping = "select count(*) from pg_stat_activity where query like 'select pg_sleep(600)%' \
+                    and datname = current_database() and state = 'active'";
+    until("it sleeps", async || database.sql(sleeping).await == "1").await;
+    drop(client);
+    until("it was woken", async || database.sql(sleeping).await == "0").await;
+    serves(&proxy, &database).await;
+}
+
+#[tokio::test]
+async fn an_abandoned_copy_in_copies_nothing() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table goods (a int)").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    client.send(&Raw::query("copy goods from stdin")).await;
+    assert_eq!(client.message().await.tag, 'G');
+    client.send(&Raw::framed(b'd', b"1\n2\n")).await;
+    drop(client);
+    let next = serves(&proxy, &database).await;
+    assert_eq!(next.one("select count(*) from goods").await, "0");
+    quiet(&database).await;
+}
+
+#[tokio::test]
+async fn a_copy_in_cut_within_a_message_copies_nothing() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table goods (a int)").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    client.send(&Raw::query("copy goods from stdin")).await;
+    assert_eq!(client.message().await.tag, 'G');
+    let data = Raw::framed(b'd', &b"1\n".repeat(50_000));
+    client.send(&data[..60_000]).await;
+    drop(client);
+    let next = serves(&proxy, &database).await;
+    assert_eq!(next.one("select count(*) from goods").await, "0");
+    quiet(&database).await;
+}
+
+#[tokio::test]
+async fn an_abandoned_copy_out_ends() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let copy = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
+    client.send(&Raw::query(copy)).await;
+    assert_eq!(client.message().await.tag, 'H');
+    assert_eq!(client.message().await.tag, 'd');
+    drop(client);
+    serves(&proxy, &database).await;
+    quiet(&database).await;
+}
+
+#[tokio::test]
+async fn a_pipeline_without_sync_is_ended() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table work (a int)").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let insert = [
+        Raw::parse("", "insert into work values (1)"),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+        Raw::flush(),
+    ];
+    client.send(&insert.concat()).await;
+    for tag in ['1', '2', 'C'] {
+        assert_eq!(client.message().await.tag, tag);
+    }
+    drop(client);
+    let next = serves(&proxy, &database).await;
+    let count = next.one("select count(*) from work").await;
+    assert_eq!(count, "0", "what was never synced must not be committed");
+}
+
+#[tokio::test]
+async fn session_state_of_a_pinned_client_leaves_with_it() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let client = proxy.client("app", &database).await;
+    let dirty = "create temp table mine (a int); select pg_advisory_lock(9); listen news; \
+                 declare c cursor with hold for select 1";
+    client.batch_execute(dirty).await.unwrap();
+    client.cut().await;
+    let next = serves(&proxy, &database).await;
+    assert_eq!(next.one("select to_regclass('pg_temp.mine')").await, "NULL");
+    assert_eq!(
+        next.one("select count(*) from pg_listening_channels()")
+            .await,
+        "0"
+    );
+    assert_eq!(next.one("select count(*) from pg_cursors").await, "0");
+    assert_eq!(next.one("select pg_try_advisory_lock(9)").await, "t");
+}
+
+#[tokio::test]
+async fn a_backend_killed_in_a_query_is_one_error_and_the_client_stays() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let client = proxy.client("app", &database).await;
+    let pid = client.one(PID).await;
+    let kill = format!("begin; select pg_terminate_backend({pid}), pg_sleep(60)");
+    let (code, message) = client.refused(&kill).await;
+    assert!(
+        ["57P01", "08006", "08007"].contains(&&*code),
+        "{code} {message}"
+    );
+    assert_ne!(client.one(PID).await, pid);
+}
+
+#[tokio::test]
+async fn a_backend_killed_in_an_idle_transaction_ends_its_client() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    let pid = client.one(PID).await;
+    database
+        .sql(&format!("select pg_terminate_backend({pid})"))
+        .await;
+    let farewell = client.message().await;
+    assert_eq!(farewell.field('S').as_deref(), Some("FATAL"));
+    assert_eq!(farewell.field('C').as_deref(), Some("57P01"));
+    assert_eq!(client.end().await, Vec::<u8>::new());
+    serves(&proxy, &database).await;
+}

@@ -1,0 +1,102 @@
+//! Cancel requests.
+
+use pgherd_tests::{Client, Database, Proxy, Raw, connect, until};
+use tokio_postgres::SimpleQueryMessage;
+
+async fn sleeping(database: &Database, count: usize) {
+    let sleeping = "select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%' \
+                    and datname = current_database() and state = 'active'";
+    let count = count.to_string();
+    until("they sleep", async || database.sql(sleeping).await == count).await;
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_query_of_its_client_alone() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 2").await;
+    let mut first = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let mut second = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    first.send(&Raw::query("select pg_sleep(60)")).await;
+    second.send(&Raw::query("select pg_sleep(60)")).await;
+    sleeping(&database, 2).await;
+    Raw::cancel(proxy.port(), &first.key).await;
+    assert_eq!(first.ask(&[]).await, "T E57014 ZI");
+    sleeping(&database, 1).await;
+    Raw::cancel(proxy.port(), &second.key).await;
+    assert_eq!(second.ask(&[]).await, "T E57014 ZI");
+    assert_eq!(first.one("select 1").await, "1");
+}
+
+#[tokio::test]
+async fn wrong_and_idle_keys_cancel_nothing() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut first = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    first.send(&Raw::query("select pg_sleep(1)")).await;
+    let mut secret = first.key.1.clone();
+    secret[0] ^= 1;
+    for key in [(first.key.0, secret), (0, vec![0; 4]), idle.key.clone()] {
+        Raw::cancel(proxy.port(), &key).await;
+    }
+    assert_eq!(first.ask(&[]).await, "T D C ZI");
+}
+
+#[tokio::test]
+async fn a_late_cancel_never_hits_another_client() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut victim = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let mut canceller = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let port = proxy.port();
+    for round in 0..150 {
+        canceller.send(&Raw::query("select 1")).await;
+        let key = canceller.key.clone();
+        let cancel = tokio::spawn(async move { Raw::cancel(port, &key).await });
+        let answer = canceller.ask(&[]).await;
+        assert!(
+            ["T D C ZI", "E57014 ZI", "T E57014 ZI"].contains(&&*answer),
+            "{round}: {answer}"
+        );
+        let answer = victim
+            .ask(&Raw::query("select 1 from pg_sleep(0.002)"))
+            .await;
+        assert_eq!(answer, "T D C ZI", "{round}");
+        cancel.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_query_can_be_cancelled() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut holder = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let mut waiter = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    assert_eq!(holder.ask(&Raw::query("begin")).await, "C ZT");
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    waiter.send(&Raw::query("select 1")).await;
+    until("it waits", async || waits(&console).await).await;
+    Raw::cancel(proxy.port(), &waiter.key).await;
+    assert_eq!(waiter.ask(&[]).await, "E57014 ZI");
+    assert_eq!(holder.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(waiter.one("select 1").await, "1");
+}
+
+async fn waits(console: &Client) -> bool {
+    let pools = console.simple_query("show pools").await.unwrap();
+    pools.iter().any(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get("cl_waiting") == Some("1"),
+        _ => false,
+    })
+}
+
+#[tokio::test]
+async fn a_query_timeout_cancels_on_the_server() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[timeouts]\nquery = \"300ms\"").await;
+    let client = proxy.client("app", &database).await;
+    let (code, _) = client.refused("select pg_sleep(60)").await;
+    assert_eq!(code, "57014");
+    sleeping(&database, 0).await;
+    assert_eq!(client.one("select 1").await, "1");
+}

@@ -1,0 +1,230 @@
+//! The command line, and what signals do.
+
+use std::process::Command;
+
+use pgherd_sandbox::free_port;
+use pgherd_tests::{
+    Config, Database, Output, Proxy, Raw, connect, executable, run, try_connect, until,
+};
+use rustix::process::Signal;
+
+/// Runs pgherd to its end in a clean environment.
+async fn pgherd(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(executable());
+    command
+        .env_clear()
+        .args(arguments)
+        .envs(variables.iter().copied());
+    run(command, "").await
+}
+
+#[tokio::test]
+async fn a_url_is_enough() {
+    let database = Database::new().await;
+    let url = database.url("scram");
+    let by_argument = Proxy::by_hand(|command, port| {
+        command.args([&*url, "--port", &port.to_string()]);
+    })
+    .await;
+    let by_variable = Proxy::by_hand(|command, port| {
+        command
+            .env("DATABASE_URL", &url)
+            .args(["--listen", &format!("127.0.0.1:{port}")]);
+    })
+    .await;
+    for proxy in [&by_argument, &by_variable] {
+        let client = proxy.client("scram", &database).await;
+        assert_eq!(client.one("select current_user").await, "scram");
+        let wrong = format!(
+            "postgres://scram:wrong@127.0.0.1:{}/{}",
+            proxy.port(),
+            database.name
+        );
+        assert_eq!(try_connect(&wrong).await.map(drop).unwrap_err().0, "28P01");
+    }
+}
+
+#[tokio::test]
+async fn variables_overrule_the_file() {
+    let database = Database::new().await;
+    let url = database.url("app");
+    let proxy = Proxy::by_hand(|command, port| {
+        command
+            .args([&*url, "--port", &port.to_string()])
+            .env("PGHERD_POOL__SIZE", "1");
+    })
+    .await;
+    let first = proxy.client("app", &database).await;
+    let second = proxy.client("app", &database).await;
+    let pid = "select pg_backend_pid()";
+    assert_eq!(first.one(pid).await, second.one(pid).await);
+}
+
+#[tokio::test]
+async fn all_faults_are_told_at_once() {
+    let dir = tempfile();
+    let file = dir.join("pgherd.toml");
+    let text = "[pool]\nsise = 5\nmode = \"sometimes\"\n[timeouts]\nquery = \"soon\"\n\
+                [databases.a]\nhosts = [\"127.0.0.1:1\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [&["--config", file][..], &["check", "--config", file]] {
+        let output = pgherd(arguments, &[]).await;
+        assert_eq!(output.code, 78, "{output:?}");
+        for word in [
+            "sise",
+            "size",
+            "sometimes",
+            "transaction",
+            "soon",
+            "pgherd.toml:2",
+            "pgherd.toml:5",
+        ] {
+            assert!(output.err.contains(word), "{word}: {}", output.err);
+        }
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// A directory of its own.
+fn tempfile() -> std::path::PathBuf {
+    let dir =
+        std::env::temp_dir().join(format!("pgherd-it-{}-{}", std::process::id(), free_port()));
+    std::fs::create_dir(&dir).unwrap();
+    dir
+}
+
+#[tokio::test]
+async fn failures_have_their_exit_codes() {
+    let none = pgherd(&[], &[]).await;
+    assert_eq!(none.code, 78, "{none:?}");
+    assert!(none.err.contains("DATABASE_URL"), "{}", none.err);
+    let missing = pgherd(&["--config", "/nowhere/pgherd.toml"], &[]).await;
+    assert_eq!(missing.code, 78, "{missing:?}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let busy = pgherd(&["postgres://a:b@127.0.0.1:1/a", "--port", &port], &[]).await;
+    assert_eq!(busy.code, 69, "{busy:?}");
+    assert!(busy.err.contains(&port), "{}", busy.err);
+    assert_eq!(pgherd(&["--nonsense"], &[]).await.code, 2);
+}
+
+#[tokio::test]
+async fn check_tells_whether_the_servers_can_be_reached() {
+    let database = Database::new().await;
+    let right = database.url("scram");
+    assert_eq!(pgherd(&["check", &right], &[]).await.code, 0);
+    assert_eq!(pgherd(&["check", "--connect", &right], &[]).await.code, 0);
+    let wrong = right.replace("scram:scram", "scram:wrong");
+    assert_eq!(pgherd(&["check", &wrong], &[]).await.code, 0);
+    let refused = pgherd(&["check", "--connect", &wrong], &[]).await;
+    assert_eq!(refused.code, 69, "{refused:?}");
+    let nobody = format!("postgres://a:b@127.0.0.1:{}/a", free_port());
+    assert_eq!(pgherd(&["check", "--connect", &nobody], &[]).await.code, 69);
+}
+
+#[tokio::test]
+async fn a_hangup_puts_the_file_in_force_and_keeps_connections() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let holder = proxy.client("app", &database).await;
+    let other = proxy.client("app", &database).await;
+    holder.batch_execute("begin").await.unwrap();
+    let pid = holder.one("select pg_backend_pid()").await;
+    let waiting = tokio::spawn(async move {
+        let pid = other.one("select pg_backend_pid()").await;
+        (other, pid)
+    });
+    proxy.rewrite(&Config::before(&database, "[pool]\nsize = 2"));
+    proxy.signal(Signal::HUP);
+    let (other, second) = waiting.await.unwrap();
+    assert_ne!(second, pid);
+    proxy.rewrite(&Config::before(&database, "[pool]\nsize = \"many\""));
+    proxy.signal(Signal::HUP);
+    until("it is refused", async || {
+        proxy.log().contains("the configuration stays as it was")
+    })
+    .await;
+    assert_eq!(other.one("select 1").await, "1");
+    assert_eq!(holder.one("select pg_backend_pid()").await, pid);
+    holder.batch_execute("commit").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_termination_lets_transactions_end() {
+    let database = Database::new().await;
+    let mut proxy = Proxy::before(&database, "").await;
+    let mut idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let mut busy = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    assert_eq!(busy.ask(&Raw::query("begin")).await, "C ZT");
+    proxy.signal(Signal::TERM);
+    let farewell = idle.message().await;
+    assert_eq!(farewell.field('C').as_deref(), Some("57P01"));
+    assert!(!proxy.ended());
+    assert_eq!(busy.one("select 1").await, "1");
+    busy.send(&Raw::query("commit")).await;
+    busy.ready().await;
+    assert_eq!(busy.message().await.field('C').as_deref(), Some("57P01"));
+    assert_eq!(proxy.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_termination_does_not_wait_for_transactions() {
+    let database = Database::new().await;
+    let mut proxy = Proxy::before(&database, "").await;
+    let mut busy = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let mut idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    assert_eq!(busy.ask(&Raw::query("begin")).await, "C ZT");
+    proxy.signal(Signal::TERM);
+    assert_eq!(idle.message().await.field('C').as_deref(), Some("57P01"));
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().await.code(), Some(0));
+    until("nothing is left", async || {
+        database.backends("app").await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_demo_answers_and_leaves_nothing_behind() {
+    let mut demo = Proxy::by_hand(|command, port| {
+        command.args(["demo", "--port", &port.to_string()]);
+    })
+    .await;
+    let children = |pid: u32| {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let servers: Vec<String> = children(demo.pid())
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    assert!(servers.len() >= 2, "{servers:?}");
+    let client = connect(&format!(
+        "postgres://demo:demo@127.0.0.1:{}/demo",
+        demo.port()
+    ))
+    .await;
+    assert_eq!(client.one("select count(*) > 0 from animals").await, "t");
+    let data: Vec<String> = servers
+        .iter()
+        .filter_map(|server| data_directory(server))
+        .collect();
+    assert_eq!(data.len(), 2, "{data:?}");
+    demo.signal(Signal::INT);
+    assert_eq!(demo.wait().await.code(), Some(0));
+    for directory in data {
+        assert!(!std::path::Path::new(&directory).exists(), "{directory}");
+    }
+    for server in servers {
+        let left = std::path::Path::new("/proc").join(&server).exists();
+        assert!(!left, "process {server} is left");
+    }
+}
+
+/// What a server was told by `-D`.
+fn data_directory(server: &str) -> Option<String> {
+    let command = std::fs::read_to_string(format!("/proc/{server}/cmdline")).ok()?;
+    let mut words = command.split('\0').skip_while(|word| *word != "-D");
+    words.nth(1).map(str::to_owned)
+}

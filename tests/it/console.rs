@@ -1,0 +1,307 @@
+//! The console, and what monitoring asks over HTTP.
+
+use std::collections::BTreeMap;
+
+use pgherd_sandbox::free_port;
+use pgherd_tests::{Client, Config, Database, Proxy, Raw, connect, try_connect, until};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_postgres::SimpleQueryMessage;
+
+/// PgBouncer's tables, whose columns tools ask for by name.
+const TABLES: &[(&str, &str)] = &[
+    (
+        "databases",
+        "name host port database force_user pool_size min_pool_size reserve_pool_size server_lifetime pool_mode load_balance_hosts max_connections current_connections max_client_connections current_client_connections paused disabled",
+    ),
+    (
+        "pools",
+        "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts",
+    ),
+    ("peers", "peer_id host port pool_size"),
+    (
+        "peer_pools",
+        "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login",
+    ),
+    (
+        "clients",
+        "type user database replication state addr port local_addr local_port connect_time request_time wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id",
+    ),
+    (
+        "servers",
+        "type user database replication state addr port local_addr local_port connect_time request_time wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id",
+    ),
+    ("lists", "list items"),
+    (
+        "users",
+        "name pool_size reserve_pool_size pool_mode max_user_connections current_connections max_user_client_connections current_client_connections",
+    ),
+    (
+        "stats_totals",
+        "database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time client_parse_count server_parse_count bind_count client_login_count",
+    ),
+    ("totals", "name value"),
+    ("config", "key value default changeable"),
+    ("mem", "name size used free memtotal"),
+    ("dns_hosts", "hostname ttl addrs"),
+    ("dns_zones", "zonename serial count"),
+    ("version", "version"),
+    ("state", "key value"),
+];
+
+async fn console(proxy: &Proxy, user: &str) -> Client {
+    connect(&proxy.url(user, "pgbouncer")).await
+}
+
+/// Gives the names of a table's columns.
+async fn columns(console: &Client, query: &str) -> Vec<String> {
+    let answer = console
+        .simple_query(query)
+        .await
+        .unwrap_or_else(|e| panic!("{query}: {e}"));
+    let names = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::RowDescription(columns) => Some(
+            columns
+                .iter()
+                .map(|column| column.name().to_owned())
+                .collect(),
+        ),
+        SimpleQueryMessage::Row(row) => Some(
+            row.columns()
+                .iter()
+                .map(|column| column.name().to_owned())
+                .collect(),
+        ),
+        _ => None,
+    });
+    names.unwrap_or_default()
+}
+
+/// Gives the rows of a table, each by its columns' names.
+async fn rows(console: &Client, query: &str) -> Vec<BTreeMap<String, String>> {
+    let answer = console.simple_query(query).await.unwrap();
+    let rows = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(
+            row.columns()
+                .iter()
+                .map(|column| {
+                    let value = row.get(column.name()).unwrap_or_default();
+                    (column.name().to_owned(), value.to_owned())
+                })
+                .collect(),
+        ),
+        _ => None,
+    });
+    rows.collect()
+}
+
+#[tokio::test]
+async fn tables_have_the_columns_that_tools_know() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    proxy.client("app", &database).await.one("select 1").await;
+    for user in ["app", "other"] {
+        let console = console(&proxy, user).await;
+        for (table, wanted) in TABLES {
+            let found = columns(&console, &format!("show {table}")).await;
+            // We may tell more, in between and behind.
+            let mut found = found.iter();
+            for column in wanted.split(' ') {
+                assert!(
+                    found.any(|name| name == column),
+                    "{table}: no {column}, or not in order"
+                );
+            }
+        }
+        let stats = columns(&console, "show stats").await;
+        for name in [
+            "database",
+            "total_xact_count",
+            "total_query_time",
+            "avg_wait_time",
+        ] {
+            assert!(
+                stats.iter().any(|column| column == name),
+                "{name}: {stats:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn tables_tell_what_is_there() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 7").await;
+    let client = proxy.client("app", &database).await;
+    client.batch_execute("begin").await.unwrap();
+    let console = console(&proxy, "app").await;
+    let pools = rows(&console, "show pools").await;
+    let pool = pools
+        .iter()
+        .find(|row| row["database"] == database.name)
+        .unwrap();
+    assert_eq!(
+        (&*pool["user"], &*pool["cl_active"], &*pool["sv_active"]),
+        ("app", "1", "1")
+    );
+    let databases = rows(&console, "show databases").await;
+    let row = databases
+        .iter()
+        .find(|row| row["name"] == database.name)
+        .unwrap();
+    assert_eq!(
+        (&*row["pool_size"], &*row["port"]),
+        ("7", &*database.port.to_string())
+    );
+    assert_eq!(rows(&console, "show servers").await.len(), 1);
+    client.batch_execute("commit").await.unwrap();
+    let totals = rows(&console, "show stats_totals").await;
+    let row = totals
+        .iter()
+        .find(|row| row["database"] == database.name)
+        .unwrap();
+    assert_eq!(row["xact_count"], "1");
+    assert_eq!(row["query_count"], "2");
+}
+
+#[tokio::test]
+async fn a_reader_commands_nothing_and_others_do_not_get_in() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    let reader = console(&proxy, "other").await;
+    for command in [
+        "pause",
+        "resume",
+        "reconnect",
+        "kill",
+        "reload",
+        "shutdown",
+        "set x = 1",
+    ] {
+        assert_eq!(reader.refused(command).await.0, "42501", "{command}");
+    }
+    let (code, _) = try_connect(&proxy.url("postgres", "pgbouncer"))
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(code, "42501");
+}
+
+#[tokio::test]
+async fn a_paused_pool_holds_its_clients() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    let client = proxy.client("app", &database).await;
+    client.one("select 1").await;
+    let console = console(&proxy, "app").await;
+    console.batch_execute("pause").await.unwrap();
+    let waiting = tokio::spawn(async move { client.one("select 'late'").await });
+    until("it waits", async || {
+        rows(&console, "show pools")
+            .await
+            .iter()
+            .any(|row| row["cl_waiting"] == "1")
+    })
+    .await;
+    assert!(!waiting.is_finished());
+    console.batch_execute("resume").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), "late");
+}
+
+#[tokio::test]
+async fn reconnect_replaces_server_connections() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let client = proxy.client("app", &database).await;
+    let pid = client.one("select pg_backend_pid()").await;
+    console(&proxy, "app")
+        .await
+        .batch_execute("reconnect")
+        .await
+        .unwrap();
+    assert_ne!(client.one("select pg_backend_pid()").await, pid);
+}
+
+#[tokio::test]
+async fn kill_drops_the_clients_of_a_database() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let console = console(&proxy, "app").await;
+    console
+        .batch_execute(&format!("kill {}", database.name))
+        .await
+        .unwrap();
+    assert_eq!(client.message().await.field('C').as_deref(), Some("57P01"));
+    assert_eq!(client.end().await, Vec::<u8>::new());
+}
+
+#[tokio::test]
+async fn reload_and_shutdown_work_from_here() {
+    let database = Database::new().await;
+    let mut proxy = Proxy::before(&database, "[pool]\nsize = 3").await;
+    let console = console(&proxy, "app").await;
+    proxy.rewrite(&Config::before(&database, "[pool]\nsize = 4"));
+    console.batch_execute("reload").await.unwrap();
+    let databases = rows(&console, "show databases").await;
+    let row = databases
+        .iter()
+        .find(|row| row["name"] == database.name)
+        .unwrap();
+    assert_eq!(row["pool_size"], "4");
+    proxy.rewrite(&Config::before(&database, "[pool]\nsize = -1"));
+    assert!(console.batch_execute("reload").await.is_err());
+    // Whether the answer still arrives is a race that nobody depends on.
+    let _ = console.batch_execute("shutdown").await;
+    assert_eq!(proxy.wait().await.code(), Some(0));
+}
+
+/// Asks over HTTP; gives the status and the text.
+async fn get(port: u16, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (
+        head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body.to_owned(),
+    )
+}
+
+#[tokio::test]
+async fn metrics_and_health_are_told_over_http() {
+    let database = Database::new().await;
+    let http = free_port();
+    let more = format!("[metrics]\nlisten = \"127.0.0.1:{http}\"");
+    let mut proxy = Proxy::before(&database, &more).await;
+    let client = proxy.client("app", &database).await;
+    client.one("select 1").await;
+    assert_eq!(get(http, "/healthz").await.0, 200);
+    assert_eq!(get(http, "/readyz").await.0, 200);
+    assert_eq!(get(http, "/nowhere").await.0, 404);
+    let (status, metrics) = get(http, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(
+        metrics.contains(&format!("database=\"{}\"", database.name)),
+        "{metrics}"
+    );
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line.starts_with("# TYPE pgherd_")),
+        "{metrics}"
+    );
+    client.batch_execute("begin").await.unwrap();
+    proxy.signal(Signal::TERM);
+    until("it is not ready", async || {
+        get(http, "/readyz").await.0 == 503
+    })
+    .await;
+    assert_eq!(get(http, "/healthz").await.0, 200);
+    client.batch_execute("commit").await.unwrap();
+    assert_eq!(proxy.wait().await.code(), Some(0));
+}

@@ -1,0 +1,216 @@
+//! Many messages in one write.
+
+use pgherd_tests::{Database, Proxy, Raw};
+
+async fn single() -> (Database, Proxy, Raw) {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    (database, proxy, client)
+}
+
+fn step(text: &str) -> Vec<u8> {
+    [
+        Raw::parse("", text),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn many_syncs_in_one_write_are_answered_one_by_one() {
+    let (_database, _proxy, mut client) = single().await;
+    let one = [step("select 1"), Raw::sync()].concat();
+    client.send(&one.repeat(500)).await;
+    for _ in 0..500 {
+        assert_eq!(client.ask(&[]).await, "1 2 D C ZI");
+    }
+    client.send(&Raw::sync().repeat(50)).await;
+    for _ in 0..50 {
+        assert_eq!(client.ask(&[]).await, "ZI");
+    }
+}
+
+#[tokio::test]
+async fn simple_queries_in_one_write_are_answered_one_by_one() {
+    let (_database, _proxy, mut client) = single().await;
+    let queries = [
+        "select 1",
+        "selec",
+        "begin",
+        "select 1/0",
+        "select 1",
+        "rollback",
+        "",
+    ];
+    let all: Vec<u8> = queries.iter().flat_map(|text| Raw::query(text)).collect();
+    client.send(&all).await;
+    let expected = [
+        "T D C ZI",
+        "E42601 ZI",
+        "C ZT",
+        "E22012 ZE",
+        "E25P02 ZE",
+        "C ZI",
+        "I ZI",
+    ];
+    for answer in expected {
+        assert_eq!(client.ask(&[]).await, answer);
+    }
+}
+
+#[tokio::test]
+async fn an_error_skips_to_its_sync_and_no_further() {
+    let (_database, _proxy, mut client) = single().await;
+    let pipeline = [
+        step("select 1"),
+        step("select 1/0"),
+        step("select 'skipped'"),
+        Raw::sync(),
+        step("select 2"),
+        Raw::sync(),
+    ];
+    assert_eq!(client.ask(&pipeline.concat()).await, "1 2 D C 1 E22012 ZI");
+    assert_eq!(client.ask(&[]).await, "1 2 D C ZI");
+}
+
+#[tokio::test]
+async fn an_error_undoes_the_implicit_transaction() {
+    let (database, _proxy, mut client) = single().await;
+    database.sql("create table log (a int)").await;
+    let pipeline = [
+        step("insert into log values (1)"),
+        step("select 1/0"),
+        Raw::sync(),
+    ];
+    assert_eq!(client.ask(&pipeline.concat()).await, "1 2 C 1 E22012 ZI");
+    assert_eq!(database.sql("select count(*) from log").await, "0");
+}
+
+#[tokio::test]
+async fn flush_brings_answers_before_sync() {
+    let (_database, _proxy, mut client) = single().await;
+    client
+        .send(&[step("select 7"), Raw::flush()].concat())
+        .await;
+    for tag in ['1', '2', 'D', 'C'] {
+        assert_eq!(client.message().await.tag, tag);
+    }
+    client
+        .send(&[Raw::parse("", "selec"), Raw::flush()].concat())
+        .await;
+    assert_eq!(client.message().await.field('C').as_deref(), Some("42601"));
+    assert_eq!(
+        client.ask(&[step("select 1"), Raw::sync()].concat()).await,
+        "ZI"
+    );
+    assert_eq!(
+        client.ask(&[Raw::flush(), Raw::sync()].concat()).await,
+        "ZI"
+    );
+}
+
+#[tokio::test]
+async fn a_pipeline_keeps_its_server_connection_until_sync() {
+    let (database, proxy, mut client) = single().await;
+    let pid = step("select pg_backend_pid()");
+    client.send(&[pid.clone(), Raw::flush()].concat()).await;
+    let mut first = String::new();
+    for tag in ['1', '2', 'D', 'C'] {
+        let message = client.message().await;
+        assert_eq!(message.tag, tag);
+        if tag == 'D' {
+            first = message.columns().remove(0);
+        }
+    }
+    let other = proxy.client("app", &database).await;
+    let waiting = tokio::spawn(async move { other.one("select pg_backend_pid()").await });
+    client.send(&[pid, Raw::sync()].concat()).await;
+    let rest = client.ready().await;
+    let row = rest.iter().find(|message| message.tag == 'D').unwrap();
+    assert_eq!(row.columns().remove(0), first);
+    assert_eq!(waiting.await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn portals_give_their_rows_in_pieces() {
+    let (_database, _proxy, mut client) = single().await;
+    let pieces = [
+        Raw::parse("", "select generate_series(1, 5)"),
+        Raw::bind("p", "", &[]),
+        Raw::execute("p", 2),
+        Raw::execute("p", 2),
+        Raw::execute("p", 2),
+        Raw::close('P', "p"),
+        Raw::sync(),
+    ];
+    assert_eq!(
+        client.ask(&pieces.concat()).await,
+        "1 2 D D s D D s D C 3 ZI"
+    );
+    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    let open = [
+        Raw::parse("", "select generate_series(1, 3)"),
+        Raw::bind("p", "", &[]),
+        Raw::execute("p", 1),
+        Raw::sync(),
+    ];
+    assert_eq!(client.ask(&open.concat()).await, "1 2 D s ZT");
+    assert_eq!(
+        client
+            .ask(&[Raw::execute("p", 0), Raw::sync()].concat())
+            .await,
+        "D D C ZT"
+    );
+    assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(
+        client
+            .ask(&[Raw::execute("p", 0), Raw::sync()].concat())
+            .await,
+        "E34000 ZI"
+    );
+}
+
+#[tokio::test]
+async fn a_write_may_be_cut_anywhere() {
+    let (_database, _proxy, mut client) = single().await;
+    let bytes = [
+        Raw::query("select 'one'"),
+        Raw::parse("s", "select $1::text"),
+        Raw::bind("", "s", &["two"]),
+        Raw::describe('P', ""),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ]
+    .concat();
+    for byte in &bytes {
+        client.send(&[*byte]).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.ask(&[]).await, "T D C ZI");
+    assert_eq!(client.ask(&[]).await, "1 2 T D C ZI");
+}
+
+#[tokio::test]
+async fn copy_goes_both_ways_and_fails_where_it_must() {
+    let (_database, _proxy, mut client) = single().await;
+    assert_eq!(
+        client.ask(&Raw::query("create table goods (a int)")).await,
+        "C ZI"
+    );
+    let copy_in = Raw::query("copy goods from stdin");
+    let data = Raw::framed(b'd', b"1\n2\n3\n");
+    let done = Raw::framed(b'c', b"");
+    let whole = [copy_in.clone(), data.clone(), done.clone()].concat();
+    assert_eq!(client.ask(&whole).await, "G C ZI");
+    let fail = [copy_in.clone(), data.clone(), Raw::framed(b'f', b"no\0")].concat();
+    assert_eq!(client.ask(&fail).await, "G E57014 ZI");
+    let broken = [copy_in, Raw::framed(b'd', b"x\n"), data.clone(), data, done].concat();
+    assert_eq!(client.ask(&broken).await, "G E22P02 ZI");
+    assert_eq!(
+        client.ask(&Raw::query("copy goods to stdout")).await,
+        "H d d d c C ZI"
+    );
+    assert_eq!(client.one("select sum(a) from goods").await, "6");
+}

@@ -1,0 +1,269 @@
+//! Prepared statements over shared server connections.
+
+use pgherd_tests::{Database, Proxy, Raw};
+
+async fn pair(more: &str) -> (Database, Proxy, Raw, Raw) {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, more).await;
+    let first = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let second = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    (database, proxy, first, second)
+}
+
+fn prepare(name: &str, text: &str) -> Vec<u8> {
+    [Raw::parse(name, text), Raw::sync()].concat()
+}
+
+fn run(name: &str, values: &[&str]) -> Vec<u8> {
+    [
+        Raw::bind("", name, values),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ]
+    .concat()
+}
+
+/// Runs a prepared statement and gives the first column of its only row.
+async fn value(client: &mut Raw, name: &str) -> String {
+    client.send(&run(name, &[])).await;
+    let messages = client.ready().await;
+    let row = messages.iter().find(|message| message.tag == 'D');
+    row.unwrap_or_else(|| panic!("{messages:?}"))
+        .columns()
+        .remove(0)
+}
+
+#[tokio::test]
+async fn clients_use_the_same_name_for_different_statements() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    assert_eq!(first.ask(&prepare("s", "select 'first'")).await, "1 ZI");
+    assert_eq!(second.ask(&prepare("s", "select 'second'")).await, "1 ZI");
+    for _ in 0..3 {
+        assert_eq!(value(&mut first, "s").await, "first");
+        assert_eq!(value(&mut second, "s").await, "second");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_follows_its_client_to_other_server_connections() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 2").await;
+    assert_eq!(
+        first.ask(&prepare("s", "select pg_backend_pid()")).await,
+        "1 ZI"
+    );
+    let one = value(&mut first, "s").await;
+    assert_eq!(second.ask(&Raw::query("begin")).await, "C ZT");
+    let held = second.one("select pg_backend_pid()").await;
+    let other = value(&mut first, "s").await;
+    assert_ne!(other, held);
+    // Whichever the second took, by now the first has met both or the one that is left.
+    assert_eq!(second.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(first.ask(&Raw::query("begin")).await, "C ZT");
+    let within = value(&mut first, "s").await;
+    assert!([one, other, held].contains(&within));
+    assert_eq!(first.ask(&Raw::query("commit")).await, "C ZI");
+}
+
+#[tokio::test]
+async fn equal_statements_are_prepared_once_on_a_server_connection() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    assert_eq!(first.ask(&prepare("a", "select 1 as one")).await, "1 ZI");
+    assert_eq!(second.ask(&prepare("b", "select 1 as one")).await, "1 ZI");
+    assert_eq!(value(&mut second, "b").await, "1");
+    let count = "select count(*) from pg_prepared_statements where statement = 'select 1 as one'";
+    assert_eq!(first.one(count).await, "1");
+}
+
+#[tokio::test]
+async fn a_live_name_is_taken_and_an_unknown_one_is_unknown() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    assert_eq!(first.ask(&prepare("s", "select 1")).await, "1 ZI");
+    assert_eq!(first.ask(&prepare("s", "select 1")).await, "E42P05 ZI");
+    assert_eq!(second.ask(&run("s", &[])).await, "E26000 ZI");
+    let describe = [Raw::describe('S', "s"), Raw::sync()].concat();
+    assert_eq!(second.ask(&describe).await, "E26000 ZI");
+    assert_eq!(first.ask(&describe).await, "t T ZI");
+    assert_eq!(value(&mut first, "s").await, "1");
+}
+
+#[tokio::test]
+async fn a_closed_name_is_free_again() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    assert_eq!(first.ask(&prepare("s", "select 1")).await, "1 ZI");
+    assert_eq!(second.ask(&prepare("s", "select 1")).await, "1 ZI");
+    let close = [Raw::close('S', "s"), Raw::sync()].concat();
+    assert_eq!(first.ask(&close).await, "3 ZI");
+    assert_eq!(first.ask(&run("s", &[])).await, "E26000 ZI");
+    assert_eq!(value(&mut second, "s").await, "1");
+    assert_eq!(first.ask(&prepare("s", "select 2")).await, "1 ZI");
+    assert_eq!(value(&mut first, "s").await, "2");
+    assert_eq!(
+        first
+            .ask(&[Raw::close('S', "never"), Raw::sync()].concat())
+            .await,
+        "3 ZI"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_parse_leaves_its_name_free() {
+    let (_database, _proxy, mut first, _second) = pair("[pool]\nsize = 1").await;
+    let failing = [
+        Raw::parse("bad", "selec 1"),
+        Raw::bind("", "bad", &[]),
+        Raw::execute("", 0),
+        Raw::parse("skipped", "select 1"),
+        Raw::sync(),
+        Raw::parse("good", "select 'good'"),
+        Raw::bind("", "good", &[]),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ];
+    assert_eq!(first.ask(&failing.concat()).await, "E42601 ZI");
+    assert_eq!(first.ask(&[]).await, "1 2 D C ZI");
+    assert_eq!(first.ask(&run("skipped", &[])).await, "E26000 ZI");
+    assert_eq!(first.ask(&prepare("bad", "select 'mended'")).await, "1 ZI");
+    assert_eq!(value(&mut first, "bad").await, "mended");
+}
+
+#[tokio::test]
+async fn an_error_behind_a_parse_keeps_what_postgres_keeps() {
+    let (database, proxy, _first, _second) = pair("[pool]\nsize = 1").await;
+    let pipeline = [
+        Raw::parse("kept", "select 'kept'"),
+        Raw::parse("bad", "select 1/0 from nowhere"),
+        Raw::sync(),
+    ]
+    .concat();
+    for port in [database.port, proxy.port()] {
+        let mut client = Raw::login(port, "app", &database.name, &[]).await;
+        assert_eq!(client.ask(&pipeline).await, "1 E42P01 ZI");
+        assert_eq!(value(&mut client, "kept").await, "kept");
+    }
+}
+
+#[tokio::test]
+async fn evicted_statements_come_back() {
+    let (_database, _proxy, mut first, mut second) =
+        pair("[pool]\nsize = 1\nmax_prepared_statements = 2").await;
+    for number in 0..5 {
+        let text = format!("select {number}");
+        assert_eq!(
+            first.ask(&prepare(&format!("s{number}"), &text)).await,
+            "1 ZI"
+        );
+    }
+    assert_eq!(second.ask(&prepare("s0", "select 'other'")).await, "1 ZI");
+    for _ in 0..2 {
+        for number in 0..5 {
+            assert_eq!(
+                value(&mut first, &format!("s{number}")).await,
+                number.to_string()
+            );
+        }
+        assert_eq!(value(&mut second, "s0").await, "other");
+    }
+    let count = first
+        .one("select count(*) from pg_prepared_statements")
+        .await;
+    assert!(count.parse::<u32>().unwrap() <= 2, "{count}");
+}
+
+#[tokio::test]
+async fn a_pipeline_may_use_more_statements_than_a_server_connection_keeps() {
+    let (_database, _proxy, mut first, _second) =
+        pair("[pool]\nsize = 1\nmax_prepared_statements = 2").await;
+    let mut pipeline = Vec::new();
+    let mut expected = String::new();
+    for number in 0..6 {
+        pipeline.extend(Raw::parse(
+            &format!("s{number}"),
+            &format!("select {number}"),
+        ));
+        expected += "1 ";
+    }
+    for number in 0..6 {
+        pipeline.extend(Raw::bind("", &format!("s{number}"), &[]));
+        pipeline.extend(Raw::execute("", 0));
+        expected += "2 D C ";
+    }
+    pipeline.extend(Raw::sync());
+    assert_eq!(first.ask(&pipeline).await, expected + "ZI");
+}
+
+#[tokio::test]
+async fn deallocate_and_discard_all_forget_for_one_client_only() {
+    for forget in ["deallocate all", "discard all"] {
+        let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+        assert_eq!(first.ask(&prepare("s", "select 'first'")).await, "1 ZI");
+        assert_eq!(second.ask(&prepare("s", "select 'second'")).await, "1 ZI");
+        assert_eq!(first.ask(&Raw::query(forget)).await, "C ZI", "{forget}");
+        assert_eq!(first.ask(&run("s", &[])).await, "E26000 ZI", "{forget}");
+        assert_eq!(value(&mut second, "s").await, "second", "{forget}");
+        assert_eq!(
+            first.ask(&prepare("s", "select 'anew'")).await,
+            "1 ZI",
+            "{forget}"
+        );
+        assert_eq!(value(&mut first, "s").await, "anew", "{forget}");
+    }
+}
+
+#[tokio::test]
+async fn the_unnamed_statement_survives_from_sync_to_sync() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    assert_eq!(first.ask(&prepare("", "select 'mine'")).await, "1 ZI");
+    assert_eq!(second.ask(&prepare("", "select 'yours'")).await, "1 ZI");
+    assert_eq!(value(&mut first, "").await, "mine");
+    assert_eq!(value(&mut second, "").await, "yours");
+    assert_eq!(first.ask(&Raw::query("select 1")).await, "T D C ZI");
+    assert_eq!(first.ask(&run("", &[])).await, "E26000 ZI");
+}
+
+#[tokio::test]
+async fn statements_of_sql_stay_with_their_client() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 2").await;
+    assert_eq!(
+        first.ask(&Raw::query("prepare p as select 'mine'")).await,
+        "C ZI"
+    );
+    assert_eq!(
+        second.ask(&Raw::query("prepare p as select 'yours'")).await,
+        "C ZI"
+    );
+    for _ in 0..3 {
+        assert_eq!(first.one("execute p").await, "mine");
+        assert_eq!(second.one("execute p").await, "yours");
+    }
+    assert_eq!(first.ask(&Raw::query("deallocate p")).await, "C ZI");
+    assert_eq!(first.ask(&Raw::query("execute p")).await, "E26000 ZI");
+    assert_eq!(second.one("execute p").await, "yours");
+}
+
+#[tokio::test]
+async fn a_changed_table_gives_its_new_columns() {
+    let (database, _proxy, mut first, _second) = pair("[pool]\nsize = 1").await;
+    database
+        .sql("create table shape (a int); insert into shape values (1)")
+        .await;
+    assert_eq!(
+        first.ask(&prepare("s", "select * from shape")).await,
+        "1 ZI"
+    );
+    assert_eq!(value(&mut first, "s").await, "1");
+    database.sql("alter table shape add b int").await;
+    let answer = first.ask(&run("s", &[])).await;
+    assert!(["2 D C ZI", "E0A000 ZI"].contains(&&*answer), "{answer}");
+    // As on Postgres, a client that prepares anew sees the new shape.
+    assert_eq!(
+        first
+            .ask(&[Raw::close('S', "s"), Raw::sync()].concat())
+            .await,
+        "3 ZI"
+    );
+    assert_eq!(
+        first.ask(&prepare("s", "select * from shape")).await,
+        "1 ZI"
+    );
+    assert_eq!(first.ask(&run("s", &[])).await, "2 D C ZI");
+}

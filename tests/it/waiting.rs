@@ -1,0 +1,215 @@
+//! Queues, and the limits on clients and on server connections.
+
+use std::time::{Duration, Instant};
+
+use pgherd_tests::{Client, Database, Proxy, try_connect, until};
+use tokio_postgres::AsyncMessage;
+
+/// Lets `client` hold the only server connection.
+async fn hold(client: &Client) {
+    client.batch_execute("begin; select 1").await.unwrap();
+}
+
+/// Waits until so many clients wait for a server connection, as the console tells.
+async fn waiting(console: &Client, count: usize) {
+    until("clients wait", async || {
+        let clients = console.simple_query("show clients").await.unwrap();
+        let waits = |message: &tokio_postgres::SimpleQueryMessage| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get("state") == Some("waiting"),
+            _ => false,
+        };
+        clients.iter().filter(|message| waits(message)).count() == count
+    })
+    .await;
+}
+
+async fn console(proxy: &Proxy) -> Client {
+    pgherd_tests::connect(&proxy.url("app", "pgherd")).await
+}
+
+#[tokio::test]
+async fn waiters_are_served_in_order() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database
+        .sql("create table turns (id serial, who int); grant all on turns, turns_id_seq to public")
+        .await;
+    let holder = proxy.client("app", &database).await;
+    hold(&holder).await;
+    let console = console(&proxy).await;
+    let mut tasks = Vec::new();
+    for who in 0..6 {
+        let client = proxy.client("app", &database).await;
+        tasks.push(tokio::spawn(async move {
+            client
+                .batch_execute(&format!("insert into turns (who) values ({who})"))
+                .await
+                .unwrap();
+        }));
+        waiting(&console, who + 1).await;
+    }
+    holder.batch_execute("commit").await.unwrap();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let order = database
+        .sql("select string_agg(who::text, '' order by id) from turns")
+        .await;
+    assert_eq!(order, "012345");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1\nmax_waiters = 1").await;
+    let holder = proxy.client("app", &database).await;
+    let first = proxy.client("app", &database).await;
+    let second = proxy.client("app", &database).await;
+    let console = console(&proxy).await;
+    hold(&holder).await;
+    let queued = tokio::spawn(async move { first.one("select 'served'").await });
+    waiting(&console, 1).await;
+    let (code, message) = second.refused("select 1").await;
+    assert_eq!(code, "53300");
+    assert!(message.contains("wait"), "{message}");
+    holder.batch_execute("commit").await.unwrap();
+    assert_eq!(queued.await.unwrap(), "served");
+    assert_eq!(second.one("select 1").await, "1");
+}
+
+#[tokio::test]
+async fn waiting_ends_at_the_checkout_timeout_and_the_client_stays() {
+    let database = Database::new().await;
+    let more = "[pool]\nsize = 1\n[timeouts]\ncheckout = \"300ms\"\ncheckout_notice = 0";
+    let proxy = Proxy::before(&database, more).await;
+    let holder = proxy.client("app", &database).await;
+    let client = proxy.client("app", &database).await;
+    hold(&holder).await;
+    let begun = Instant::now();
+    let (code, message) = client.refused("select 1").await;
+    assert!(begun.elapsed() >= Duration::from_millis(290));
+    assert_eq!(code, "57014");
+    assert!(message.contains("checkout timeout"), "{message}");
+    assert!(message.contains(&database.name), "{message}");
+    let refused = client.query_one("select $1::int", &[&7]).await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "57014");
+    holder.batch_execute("commit").await.unwrap();
+    assert_eq!(
+        client
+            .query_one("select $1::int", &[&7])
+            .await
+            .unwrap()
+            .get::<_, i32>(0),
+        7
+    );
+}
+
+#[tokio::test]
+async fn a_waiting_client_is_told() {
+    let database = Database::new().await;
+    let more = "[pool]\nsize = 1\n[timeouts]\ncheckout_notice = \"100ms\"";
+    let proxy = Proxy::before(&database, more).await;
+    let holder = proxy.client("app", &database).await;
+    let mut client = proxy.client("app", &database).await;
+    hold(&holder).await;
+    let shared = client.share();
+    let query = tokio::spawn(async move { shared.simple_query("select 1").await });
+    match client.message().await {
+        Some(AsyncMessage::Notice(notice)) => {
+            assert!(
+                notice.message().contains("waiting for a server connection"),
+                "{notice}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!query.is_finished());
+    holder.batch_execute("commit").await.unwrap();
+    query.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_waiting_client_may_leave() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let holder = proxy.client("app", &database).await;
+    let client = proxy.client("app", &database).await;
+    let console = console(&proxy).await;
+    hold(&holder).await;
+    let shared = client.share();
+    let query = tokio::spawn(async move { shared.simple_query("select 1").await });
+    waiting(&console, 1).await;
+    client.cut().await;
+    waiting(&console, 0).await;
+    assert!(query.await.unwrap().is_err());
+    holder.batch_execute("commit").await.unwrap();
+    assert_eq!(holder.one("select 1").await, "1");
+}
+
+#[tokio::test]
+async fn clients_beyond_a_limit_are_refused_until_others_leave() {
+    let database = Database::new().await;
+    let limits = [
+        (
+            "[limits]\nmax_clients = 2\nmax_logins = 2".to_owned(),
+            "max_clients",
+        ),
+        (
+            "[limits]\nmax_user_clients = 2".to_owned(),
+            "max_user_clients",
+        ),
+        (
+            "[limits]\nmax_database_clients = 2".to_owned(),
+            "max_database_clients",
+        ),
+        (
+            "[users.app.limits]\nmax_clients = 2".to_owned(),
+            "max_user_clients",
+        ),
+        (
+            format!("[databases.{}.limits]\nmax_clients = 2", database.name),
+            "max_database_clients",
+        ),
+    ];
+    for (more, name) in limits {
+        let proxy = Proxy::before(&database, &more).await;
+        let url = proxy.url("app", &database.name);
+        // The harness' own look whether anybody listens may still be counted.
+        let mut first = None;
+        until("a client is let in", async || {
+            first = try_connect(&url).await.ok();
+            first.is_some()
+        })
+        .await;
+        let _second = proxy.client("app", &database).await;
+        let (code, message) = try_connect(&url).await.map(drop).expect_err(name);
+        assert_eq!(code, "53300", "{name}");
+        assert!(message.contains(name), "{name}: {message}");
+        drop(first);
+        until("there is room again", async || {
+            try_connect(&url).await.is_ok()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_limit_on_server_connections_spans_pools() {
+    let database = Database::new().await;
+    let limits = [
+        "max_connections",
+        "max_database_connections",
+        "max_host_connections",
+    ];
+    for limit in limits {
+        let proxy = Proxy::before(&database, &format!("[limits]\n{limit} = 1")).await;
+        let app = proxy.client("app", &database).await;
+        let other = proxy.client("other", &database).await;
+        for _ in 0..5 {
+            assert_eq!(app.one("select 1").await, "1");
+            assert_eq!(other.one("select 1").await, "1");
+            let both = database.backends("app").await + database.backends("other").await;
+            assert!(both <= 1, "{limit}: {both}");
+        }
+    }
+}
