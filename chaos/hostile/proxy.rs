@@ -106,6 +106,11 @@ impl Proxy {
         self.figure("VmRSS:") * 1024
     }
 
+    /// Its address space, in bytes: also what was allocated and never touched.
+    pub fn address_space(&self) -> usize {
+        self.figure("VmSize:") * 1024
+    }
+
     /// Its threads.
     pub fn threads(&self) -> usize {
         self.figure("Threads:")

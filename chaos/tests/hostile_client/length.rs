@@ -106,7 +106,7 @@ async fn a_message_of_an_impossible_length_ends_a_session() {
 async fn nothing_is_allocated_by_a_declared_length() {
     let mut house = House::build().await;
     let warm = house.login().await;
-    let memory = house.proxy.memory();
+    let (memory, space) = (house.proxy.memory(), house.proxy.address_space());
     let mut clients: Vec<Client> = Vec::new();
     for tag in KINDS {
         // What is possible but never comes.
@@ -135,6 +135,8 @@ async fn nothing_is_allocated_by_a_declared_length() {
         "{grown} bytes for {} clients",
         clients.len()
     );
+    let reserved = house.proxy.address_space().saturating_sub(space);
+    assert!(reserved < 4 << 30, "{reserved} bytes reserved");
     drop((clients, warm));
     house.stands().await;
 }
