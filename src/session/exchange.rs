@@ -167,7 +167,7 @@ impl<P> Exchange<P> {
     /// Judges a message of the server other than ReadyForQuery.
     ///
     /// After [`Verdict::Forward`] of an error in the extended protocol, `undo` has been told of
-    /// everything that the server skips.
+    /// everything that the server skips, the latest first.
     #[inline]
     pub fn received(&mut self, message: u8, undo: impl FnMut(Undo<P>)) -> Verdict {
         match message {
@@ -337,22 +337,16 @@ impl<P> Exchange<P> {
             Some(_) => Verdict::Forward,
         };
         self.copy = CopyFlow::None;
-        loop {
-            match self.owed.front() {
-                None => {
-                    self.skipping = true;
-                    break;
-                }
-                Some(Owed::Sync) => break,
-                Some(_) => {}
-            }
-            match self.owed.pop_front() {
-                Some(
-                    Owed::Parse { undo: what, .. }
-                    | Owed::Close { undo: what, .. }
-                    | Owed::Local { undo: what, .. },
-                ) => undo(what),
-                _ => continue,
+        let sync = self.owed.iter().position(|owed| matches!(owed, Owed::Sync));
+        self.skipping |= sync.is_none();
+        let end = sync.unwrap_or(self.owed.len());
+        // The latest first: a name may have been closed and taken again, or taken and closed.
+        for owed in self.owed.drain(..end).rev() {
+            if let Owed::Parse { undo: what, .. }
+            | Owed::Close { undo: what, .. }
+            | Owed::Local { undo: what, .. } = owed
+            {
+                undo(what);
             }
         }
         verdict

@@ -127,6 +127,23 @@ async fn a_failed_parse_leaves_its_name_free() {
 }
 
 #[tokio::test]
+async fn what_was_skipped_is_taken_back_from_its_end() {
+    let (_database, _proxy, mut first, _second) = pair("[pool]\nsize = 1").await;
+    assert_eq!(first.ask(&prepare("s", "select 'old'")).await, "1 ZI");
+    let skipped = [
+        Raw::parse("bad", "selec"),
+        Raw::close('S', "s"),
+        Raw::parse("s", "select 'new'"),
+        Raw::parse("t", "select 't'"),
+        Raw::close('S', "t"),
+        Raw::sync(),
+    ];
+    assert_eq!(first.ask(&skipped.concat()).await, "E42601 ZI");
+    assert_eq!(value(&mut first, "s").await, "old");
+    assert_eq!(first.ask(&run("t", &[])).await, "E26000 ZI");
+}
+
+#[tokio::test]
 async fn an_error_behind_a_parse_keeps_what_postgres_keeps() {
     let (database, proxy, _first, _second) = pair("[pool]\nsize = 1").await;
     let pipeline = [
