@@ -119,20 +119,17 @@ async fn live(arguments: SessionArguments) {
     let control = Arc::new(Control::new(id, stream.killer()));
     let entry = facts.sessions.enter(&control);
     // Login is over soon and large; its memory must not stay with the session.
-    match Box::pin(admit(stream, &facts, &control)).await {
-        Some(mut guest) => {
-            // Given back when the session ends, however it does.
-            let _seat = guest.seat.take();
-            let name = Arc::clone(&guest.identity);
-            if facts.config.load().log.connections {
-                tracing::info!(client = id, user = name.user, database = name.database, "login");
-            }
-            let bye = serve(guest, facts.clone(), control, worker).await;
-            if facts.config.load().log.disconnections {
-                tracing::info!(client = id, user = name.user, database = name.database, ?bye, "end");
-            }
+    if let Some(mut guest) = Box::pin(admit(stream, &facts, &control)).await {
+        // Given back when the session ends, however it does.
+        let _seat = guest.seat.take();
+        let name = Arc::clone(&guest.identity);
+        if facts.config.load().log.connections {
+            tracing::info!(client = id, user = name.user, database = name.database, "login");
         }
-        None => {}
+        let bye = serve(guest, facts.clone(), control, worker).await;
+        if facts.config.load().log.disconnections {
+            tracing::info!(client = id, user = name.user, database = name.database, ?bye, "end");
+        }
     }
     drop(entry);
 }

@@ -292,7 +292,7 @@ fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
 }
 
 /// Tries values out that no server of this pool has seen.
-async fn try_out(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+async fn try_out(relay: &Relay, lease: &mut ServerLease) -> Result<(), Denied> {
     match setup::apply(&relay.pool, lease, &relay.parameters).await {
         Ok(()) => Ok(()),
         Err(report) => Err(Denied::Fatal(Box::new(report.into_fatal()))),

@@ -98,11 +98,10 @@ impl Relay {
 
     async fn serve(&mut self) -> Bye {
         loop {
-            if self.down.backlog() > 0 || self.held {
-                if let Err(_gone) = self.flush().await {
+            if (self.down.backlog() > 0 || self.held)
+                && let Err(_gone) = self.flush().await {
                     return Bye::Gone;
                 }
-            }
             match self.look() {
                 Ok(Look::More) => {}
                 Ok(Look::Begin) => {
@@ -325,11 +324,10 @@ impl Relay {
             if let Poll::Ready(outcome) = self.poll_input(cx) {
                 return Poll::Ready(outcome);
             }
-            if let Some(lease) = &mut self.kept {
-                if lease.stream.poll_readable(cx).is_ready() {
+            if let Some(lease) = &mut self.kept
+                && lease.stream.poll_readable(cx).is_ready() {
                     return Poll::Ready(Wake::Server);
                 }
-            }
             if ordered.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Wake::Ordered);
             }

@@ -171,7 +171,7 @@ impl<'a> Turn<'a> {
             }
         }
         if self.server.flow.backlog() > 0 {
-            let server: &mut crate::server::ServerConn = &mut self.server;
+            let server: &mut crate::server::ServerConn = self.server;
             match poll_write_from(&mut self.relay.client, cx, &mut server.flow) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Err(Loss::Client),

@@ -90,7 +90,10 @@ fn push_literal(sql: &mut String, text: &str) {
 /// A value that was never tried must be tried before a query runs behind it: were it refused in
 /// the same write, the query would already be on its way under the wrong parameters.
 #[derive(Debug, Default)]
-pub struct Proven(RwLock<HashMap<(Box<str>, Box<str>), Option<Arc<str>>>>);
+pub struct Proven(RwLock<HashMap<Setting, Option<Arc<str>>>>);
+
+/// A parameter's name, in lower case, and its value.
+type Setting = (Box<str>, Box<str>);
 
 impl Proven {
     /// Remembers that `name = value` was accepted, and how the server reports it (`None` when the

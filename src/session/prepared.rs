@@ -29,10 +29,12 @@ pub struct Statement<P> {
 /// All statements that some client of one pool holds; an entry dies with its last holder.
 #[derive(Debug)]
 pub struct Registry<P> {
-    shards: [Mutex<HashMap<Box<[u8]>, Weak<Statement<P>>>>; SHARDS],
+    shards: [Mutex<Shard<P>>; SHARDS],
     hasher: RandomState,
     next: AtomicU64,
 }
+
+type Shard<P> = HashMap<Box<[u8]>, Weak<Statement<P>>>;
 
 impl<P> Default for Registry<P> {
     fn default() -> Self {
