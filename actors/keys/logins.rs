@@ -35,7 +35,7 @@ async fn unix_socket_and_unix_method() {
         .await
         .login("alice", "shop")
         .await;
-    client.ok().expect("trusted").query("SELECT 1").await;
+    client.expect("trusted").query("SELECT 1").await;
     let told = Client::enter(house.address, "alice", "shop")
         .await
         .err()
@@ -63,10 +63,10 @@ async fn names_of_the_console_and_its_users() {
     );
     let house = House::before(&fake, &text).await;
     let enter = |user, database| Client::enter(house.address, user, database);
-    let mut boss = enter("boss", "desk").await.ok().expect("an admin");
+    let mut boss = enter("boss", "desk").await.expect("an admin");
     boss.query("PAUSE shop").await;
     boss.query("RESUME shop").await;
-    let mut guest = enter("guest", "desk").await.ok().expect("a reader");
+    let mut guest = enter("guest", "desk").await.expect("a reader");
     guest.query("SHOW VERSION").await;
     guest.ask("PAUSE shop").await;
     let told = super::client::error(&guest.answer().await).expect("refused");
