@@ -141,11 +141,11 @@ async fn a_storm_of_logins_leaves_established_clients_served() {
     for one in storm {
         tried += one.await.unwrap();
     }
-    assert!(tried > 200, "{tried} logins are no storm");
     assert!(
-        longest < Duration::from_secs(2),
+        longest < Duration::from_millis(500),
         "{longest:?} with {tried} logins"
     );
+    assert!(tried > 200, "{tried} logins are no storm");
     house.stands().await;
 }
 

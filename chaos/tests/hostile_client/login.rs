@@ -211,32 +211,27 @@ async fn failure(house: &House, user: &str, database: &str) -> (String, Duration
 async fn who_and_what_exists_is_not_told_to_strangers() {
     let settings = "[auth]\nscram_iterations = 8192\n[timeouts]\nlogin = \"15s\"\n";
     let mut house = House::with(settings, Vec::new()).await;
-    let mut seen = Vec::new();
-    for (user, database) in [
+    let pairs = [
         ("alice", "shop"),
         ("nobody", "shop"),
         ("alice", "nowhere"),
         ("nobody", "nowhere"),
-    ] {
-        // The first of each may have to derive something.
-        failure(&house, user, database).await;
-        let mut times = Vec::new();
-        let mut told = String::new();
-        for _ in 0..15 {
+    ];
+    let told = failure(&house, "alice", "shop").await.0;
+    // The quickest of many, taken in turn, is what other work on this machine disturbs least.
+    let mut quickest = [Duration::MAX; 4];
+    for _ in 0..20 {
+        for ((user, database), quickest) in pairs.iter().zip(&mut quickest) {
             let (heard, took) = failure(&house, user, database).await;
-            told = heard;
-            times.push(took);
+            assert_eq!(heard, told, "{user}@{database} is told apart");
+            *quickest = took.min(*quickest);
         }
-        times.sort();
-        seen.push((user, database, told, times[times.len() / 2]));
     }
-    for (user, database, told, _) in &seen {
-        assert_eq!(told, &seen[0].2, "{user}@{database} is told apart");
-    }
-    let fastest = seen.iter().map(|seen| seen.3).min().unwrap_or_default();
-    let slowest = seen.iter().map(|seen| seen.3).max().unwrap_or_default();
+    let fastest = quickest.iter().min().copied().unwrap_or_default();
+    let slowest = quickest.iter().max().copied().unwrap_or_default();
     // Deriving the keys of a password takes several milliseconds here.
-    assert!(slowest < fastest * 2 + Duration::from_millis(3), "{seen:?}");
+    let close = slowest < fastest * 2 + Duration::from_millis(2);
+    assert!(close, "{quickest:?} of {pairs:?}");
     // The salt of somebody who does not exist stays the same, as a stored one would.
     let salt = |challenge: String| challenge.split(',').nth(1).map(str::to_owned);
     let first = salt(challenged(&house, "nobody", "shop").await.1);
