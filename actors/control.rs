@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use pgherd_net::Killer;
@@ -24,6 +24,22 @@ pub enum Order {
     Drain = 1,
     /// Leave now.
     Terminate = 2,
+}
+
+/// How long a client in the middle of something has to take its farewell.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Ends a connection that is in the middle of something: its session reads the end and says
+/// farewell. A client that does not take it must not hold that up.
+fn end(killer: Killer) {
+    killer.hang_up();
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(async move {
+            tokio::time::sleep(LAST_WORD).await;
+            killer.kill();
+        })),
+        Err(_) => drop(killer.kill()),
+    }
 }
 
 /// Where a session stands, for the console.
@@ -107,7 +123,7 @@ impl Control {
         *self.farewell.lock() = Some(Box::new(why));
         self.token.cancel();
         if order == Order::Terminate && self.standing() == Standing::Active {
-            self.killer.kill();
+            end(self.killer.clone());
         }
     }
 

@@ -19,6 +19,14 @@ impl Killer {
         Self { socket }
     }
 
+    /// Shuts the reading half down: a pending read ends at once, and a last word may still be written. Says whether
+    /// the connection was still there.
+    pub fn hang_up(&self) -> bool {
+        self.socket
+            .upgrade()
+            .is_some_and(|socket| socket.shutdown(Shutdown::Read).is_ok())
+    }
+
     /// Shuts the socket down in both directions, so that a pending read ends at once. Says whether the connection
     /// was still there to be ended.
     pub fn kill(&self) -> bool {
