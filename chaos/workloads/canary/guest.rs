@@ -18,8 +18,9 @@ pub(super) struct Guest {
     pub(super) client: Client,
     pub(super) cancels: Cancels,
     pub(super) prepared: Option<Statement>,
-    /// A COPY failed before it began. The driver sends a second Sync then, and takes its answer for
-    /// that to what it asks next; so this connection cannot be used any more.
+    /// A COPY is under way or has failed. If that was before it began, the driver sends a second
+    /// Sync and takes the answer for that to what it asks next; so after a failure this connection
+    /// cannot be used any more.
     pub(super) astray: bool,
     pub(super) turn: u64,
     notices: UnboundedReceiver<String>,
