@@ -169,7 +169,7 @@ async fn a_termination_lets_transactions_end() {
 }
 
 #[tokio::test]
-async fn a_second_termination_does_not_wait_for_transactions() {
+async fn a_second_termination_is_at_once() {
     let database = Database::new().await;
     let mut proxy = Proxy::before(&database, "").await;
     let mut busy = Raw::login(proxy.port(), "app", &database.name, &[]).await;
@@ -178,11 +178,23 @@ async fn a_second_termination_does_not_wait_for_transactions() {
     proxy.signal(Signal::TERM);
     assert_eq!(idle.message().await.field('C').as_deref(), Some("57P01"));
     proxy.signal(Signal::TERM);
+    assert_eq!(busy.message().await.field('C').as_deref(), Some("57P01"));
     assert_eq!(proxy.wait().await.code(), Some(0));
     until("nothing is left", async || {
         database.backends("app").await == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_grace_time_that_is_over_ends_transactions() {
+    let database = Database::new().await;
+    let mut proxy = Proxy::before(&database, "[timeouts]\nshutdown = \"300ms\"").await;
+    let mut busy = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    assert_eq!(busy.ask(&Raw::query("begin")).await, "C ZT");
+    proxy.signal(Signal::TERM);
+    assert_eq!(busy.message().await.field('C').as_deref(), Some("57P01"));
+    assert_eq!(proxy.wait().await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What each client has set, over shared server connections.
 
-use pgherd_tests::{Client, Database, Proxy, Raw, try_connect};
+use pgherd_tests::{Client, Database, Proxy, Raw, connect, try_connect};
 
 async fn before(size: u32) -> (Database, Proxy) {
     let database = Database::new().await;
@@ -210,4 +210,21 @@ async fn a_client_in_another_encoding_is_understood() {
         assert_eq!(answer[1].columns(), ["233"]);
         assert_eq!(utf8.one("select ascii('é')").await, "233");
     }
+}
+
+#[tokio::test]
+async fn discard_all_returns_to_the_startup_parameters() {
+    let (database, proxy) = before(1).await;
+    let url = proxy.url("app", &database.name);
+    let client = connect(&format!(
+        "{url}?application_name=mine&options=-c%20timezone=Asia/Tokyo"
+    ))
+    .await;
+    client
+        .batch_execute("set application_name = 'other'; set timezone = 'UTC'")
+        .await
+        .unwrap();
+    client.batch_execute("discard all").await.unwrap();
+    assert_eq!(client.one("show application_name").await, "mine");
+    assert_eq!(client.one("show timezone").await, "Asia/Tokyo");
 }
