@@ -1,5 +1,8 @@
 //! The real executable before a real Postgres.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 mod abandoned;
 mod bulk;
