@@ -86,7 +86,9 @@ impl Actor for Config {
             ConfigMessage::Reload(reply) => {
                 let outcome = state.reload().await;
                 match &outcome {
-                    Ok(changes) => tracing::info!(changes = changes.len(), "configuration reloaded"),
+                    Ok(changes) => {
+                        tracing::info!(changes = changes.len(), "configuration reloaded")
+                    }
                     Err(error) => tracing::error!(%error, "the configuration stays as it was"),
                 }
                 // An asker that is gone needs no answer.
@@ -121,14 +123,23 @@ impl ConfigArguments {
             router::server_tls(&database.tls)?;
         }
         let changes = Settings::diff(&self.facts.config.load(), &loaded.config);
-        self.facts.client_socket.store(Arc::new(client_socket(&loaded.config)));
+        self.facts
+            .client_socket
+            .store(Arc::new(client_socket(&loaded.config)));
         self.facts.client_tls.store(Arc::new(tls));
         let max_cancels = loaded.config.limits.max_cancels;
         if max_cancels != self.facts.config.load().limits.max_cancels {
-            self.facts.cancels.store(Arc::new(Semaphore::new(max_cancels.get())));
+            self.facts
+                .cancels
+                .store(Arc::new(Semaphore::new(max_cancels.get())));
         }
         self.facts.config.store(Arc::new(loaded.config));
-        if let Err(error) = self.facts.router.call(RouterMessage::Reconfigure, PATIENCE).await {
+        if let Err(error) = self
+            .facts
+            .router
+            .call(RouterMessage::Reconfigure, PATIENCE)
+            .await
+        {
             tracing::error!(%error, "pools could not be told of the new configuration");
         }
         Ok(changes)
@@ -141,7 +152,9 @@ impl ConfigArguments {
 /// A certificate, key or authority that cannot be read or used.
 pub fn client_tls(config: &Settings) -> Result<ClientTls, TlsSetupError> {
     let tls = &config.tls;
-    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else { return Ok(ClientTls::disabled()) };
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
+        return Ok(ClientTls::disabled());
+    };
     let identity = Identity::from_files(cert, key)?;
     let roots = tls.ca.as_deref().map(Roots::from_file).transpose()?;
     let oldest = match tls.min_version {
@@ -167,7 +180,11 @@ pub fn client_socket(config: &Settings) -> SocketOptions {
 
 /// Asks for a reload; what comes of it is in the log.
 pub async fn reload(facts: &Facts) {
-    if let Err(error) = facts.configuration.call(ConfigMessage::Reload, PATIENCE * 2).await {
+    if let Err(error) = facts
+        .configuration
+        .call(ConfigMessage::Reload, PATIENCE * 2)
+        .await
+    {
         tracing::error!(%error, "cannot reload the configuration");
     }
 }

@@ -50,7 +50,11 @@ impl Actor for ServerConnection {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(owned_task(&myself, live(arguments), ConnectionMessage::Ended))
+        Ok(owned_task(
+            &myself,
+            live(arguments),
+            ConnectionMessage::Ended,
+        ))
     }
 
     async fn handle(
@@ -79,9 +83,16 @@ impl Actor for ServerConnection {
 }
 
 async fn live(arguments: ConnectionArguments) {
-    let ConnectionArguments { pool, manager, place, id } = arguments;
+    let ConnectionArguments {
+        pool,
+        manager,
+        place,
+        id,
+    } = arguments;
     let upstream = pool.upstream.load_full();
-    let Some(permit) = upstream.gate.0.enter().await else { return };
+    let Some(permit) = upstream.gate.0.enter().await else {
+        return;
+    };
     let (life, ended) = Life::new();
     let opened = upstream::open(&upstream, id, life).await;
     drop(permit);

@@ -1,8 +1,8 @@
 //! How the outside speaks to a session: orders, cancels and what the console shows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -218,7 +218,10 @@ impl Sessions {
     /// Lists a session until the entry is dropped.
     pub fn enter(self: &Arc<Self>, control: &Arc<Control>) -> Entry {
         self.by_id.lock().insert(control.id, Arc::clone(control));
-        Entry { sessions: Arc::clone(self), id: control.id }
+        Entry {
+            sessions: Arc::clone(self),
+            id: control.id,
+        }
     }
 
     /// The session that a cancel key names; the key is compared in constant time.

@@ -33,7 +33,12 @@ pub enum DialogueError {
 impl<'a> Dialogue<'a> {
     /// Talks over `stream`; what was read and not yet asked for stays in `input`.
     pub fn new(stream: &'a mut Stream, input: &'a mut BytesMut, message_max: usize) -> Self {
-        Self { stream, input, output: BytesMut::new(), message_max }
+        Self {
+            stream,
+            input,
+            output: BytesMut::new(),
+            message_max,
+        }
     }
 
     /// Where messages to be sent are built.
@@ -86,7 +91,11 @@ impl<'a> Dialogue<'a> {
     /// Reads something more.
     pub async fn read(&mut self) -> Result<(), DialogueError> {
         let count = poll_fn(|cx| poll_read_into(self.stream, cx, self.input, 4096)).await?;
-        if count == 0 { Err(DialogueError::Closed) } else { Ok(()) }
+        if count == 0 {
+            Err(DialogueError::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// What was read and not yet asked for.

@@ -49,7 +49,11 @@ impl Curtain {
     /// Asks for the end, and for a quick one if it was asked for before.
     pub fn ask_again(&self) {
         let before = *self.0.borrow();
-        self.ask(if before == Ending::Not { Ending::Gracefully } else { Ending::AtOnce });
+        self.ask(if before == Ending::Not {
+            Ending::Gracefully
+        } else {
+            Ending::AtOnce
+        });
     }
 
     /// What has been asked for.
@@ -87,9 +91,15 @@ pub async fn drain(facts: &Arc<Facts>, curtain: &Curtain, closing: &Cancellation
     }
     let left = facts.sessions.all();
     if !left.is_empty() {
-        tracing::warn!(clients = left.len(), "ending clients in the middle of their transactions");
+        tracing::warn!(
+            clients = left.len(),
+            "ending clients in the middle of their transactions"
+        );
         for control in left {
-            control.order(Order::Terminate, going(Some("the grace time for transactions is over")));
+            control.order(
+                Order::Terminate,
+                going(Some("the grace time for transactions is over")),
+            );
         }
         let _ = timeout(LAST_WORDS, emptied(facts)).await;
     }
@@ -102,7 +112,11 @@ async fn emptied(facts: &Arc<Facts>) {
     let began = Instant::now();
     while facts.sessions.count() > 0 {
         // The count has no waker; the end of a process may look at it now and then.
-        let pause = if began.elapsed() < Duration::from_secs(1) { 5 } else { 50 };
+        let pause = if began.elapsed() < Duration::from_secs(1) {
+            5
+        } else {
+            50
+        };
         sleep(Duration::from_millis(pause)).await;
     }
 }

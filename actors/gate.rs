@@ -51,7 +51,11 @@ impl Gate {
     /// The protocol version to ask for: the newest, unless the server has refused it. A server that
     /// negotiates (all since PostgreSQL 11) answers with what it speaks.
     pub fn version(&self) -> Version {
-        if self.old.load(Ordering::Relaxed) { Version::V3_0 } else { Version::V3_2 }
+        if self.old.load(Ordering::Relaxed) {
+            Version::V3_0
+        } else {
+            Version::V3_2
+        }
     }
 
     /// The server refused to negotiate the version.
@@ -61,7 +65,10 @@ impl Gate {
 
     /// How long nobody should knock, after failures.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
-        self.state.lock().until.and_then(|until| until.checked_duration_since(now))
+        self.state
+            .lock()
+            .until
+            .and_then(|until| until.checked_duration_since(now))
     }
 
     /// A login failed: the pause doubles, with jitter so that pools do not knock in step.
@@ -71,7 +78,9 @@ impl Gate {
         if state.until.is_some_and(|until| until > now) {
             return;
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(10)).min(LONGEST_PAUSE);
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << state.failures.min(10))
+            .min(LONGEST_PAUSE);
         state.failures += 1;
         state.until = Some(now + pause.mul_f64(0.75 + rand::random::<f64>() / 4.0));
     }
@@ -98,7 +107,11 @@ mod tests {
         gate.failed(start);
         let first = gate.pause(start).expect("pausing");
         gate.failed(start);
-        assert_eq!(gate.pause(start), Some(first), "failures together count once");
+        assert_eq!(
+            gate.pause(start),
+            Some(first),
+            "failures together count once"
+        );
         let later = start + Duration::from_secs(1);
         gate.failed(later);
         assert!(gate.pause(later).expect("pausing") > first);

@@ -49,7 +49,9 @@ pub fn judge(text: &[u8], options: LexOptions, welcome: Option<&Welcome>) -> Jud
 }
 
 fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
-    let (Some(setting), Some(welcome)) = (&effects.sets, welcome) else { return false };
+    let (Some(setting), Some(welcome)) = (&effects.sets, welcome) else {
+        return false;
+    };
     matches!(setting.action, Action::Set | Action::Reset)
         && welcome
             .parameters
@@ -66,12 +68,18 @@ mod tests {
 
     #[test]
     fn only_reported_parameters_travel_without_a_pin() {
-        let welcome = Welcome { parameters: vec![("TimeZone".into(), "UTC".into())] };
+        let welcome = Welcome {
+            parameters: vec![("TimeZone".into(), "UTC".into())],
+        };
         let pins = |sql: &str| judge(sql.as_bytes(), LexOptions::default(), Some(&welcome)).pins;
         assert!(pins("SET timezone = 'UTC'").is_empty());
         assert!(pins("SET TIME ZONE 'UTC'").is_empty());
         assert!(pins("SET search_path = a").contains(Pin::Set));
         assert!(pins("SET timezone = 'UTC'; SET timezone = 'GMT'").contains(Pin::Set));
-        assert!(judge(b"SET timezone = 'UTC'", LexOptions::default(), None).pins.contains(Pin::Set));
+        assert!(
+            judge(b"SET timezone = 'UTC'", LexOptions::default(), None)
+                .pins
+                .contains(Pin::Set)
+        );
     }
 }

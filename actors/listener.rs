@@ -62,7 +62,11 @@ impl Actor for Listener {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(owned_task(&myself, accept(arguments), ListenerMessage::Ended))
+        Ok(owned_task(
+            &myself,
+            accept(arguments),
+            ListenerMessage::Ended,
+        ))
     }
 
     async fn handle(
@@ -89,7 +93,14 @@ impl Actor for Listener {
 }
 
 async fn accept(arguments: ListenerArguments) {
-    let ListenerArguments { socket, facts, workers, sessions, turn, closing } = arguments;
+    let ListenerArguments {
+        socket,
+        facts,
+        workers,
+        sessions,
+        turn,
+        closing,
+    } = arguments;
     loop {
         while facts.sessions.count() > facts.config.load().limits.max_clients.get() + TOLD {
             tokio::time::sleep(PAUSE).await;

@@ -64,7 +64,9 @@ pub struct Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -178,7 +180,8 @@ impl Stats {
     /// A lease has ended after this long.
     pub fn transaction(&self, took: Duration) {
         self.transactions.fetch_add(1, Ordering::Relaxed);
-        self.transaction_ns.fetch_add(nanos(took), Ordering::Relaxed);
+        self.transaction_ns
+            .fetch_add(nanos(took), Ordering::Relaxed);
     }
 
     /// So many queries were answered.
@@ -304,9 +307,12 @@ impl Actor for PoolManager {
         arguments.pool.manager.fill(myself.clone());
         myself.cast(PoolMessage::Look)?;
         myself.send_after(TICK, || PoolMessage::Tick);
-        Ok(PoolState { pool: arguments.pool, facts: arguments.facts,
+        Ok(PoolState {
+            pool: arguments.pool,
+            facts: arguments.facts,
             heartbeat: arguments.heartbeat,
-            looking_later: false })
+            looking_later: false,
+        })
     }
 
     async fn handle(
@@ -364,7 +370,9 @@ impl PoolState {
             return;
         }
         while wanted > 0 {
-            let Ok(place) = self.pool.core.begin_open(now) else { return };
+            let Ok(place) = self.pool.core.begin_open(now) else {
+                return;
+            };
             wanted -= 1;
             let arguments = ConnectionArguments {
                 pool: Arc::clone(&self.pool),
@@ -414,7 +422,9 @@ impl PoolState {
 /// How far a connection is in its life. Each has a lifetime of its own within the jitter, so that
 /// connections made together do not end together.
 fn age(meta: &Meta, now: Instant, lifetime: Option<Duration>, jitter: Duration) -> Age {
-    let Some(lifetime) = lifetime else { return Age::Fresh };
+    let Some(lifetime) = lifetime else {
+        return Age::Fresh;
+    };
     // Spreads the numbers of connections evenly over the jitter.
     let share = (meta.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
     let lifetime = lifetime.saturating_sub(jitter.mul_f64(share));

@@ -10,7 +10,8 @@ use std::time::Duration;
 use pgherd_config::{Config as Settings, LoadInput};
 use pgherd_net::{ListenError, Listener as Socket, TlsSetupError};
 use pgherd_supervise::{
-    ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Strategy, SupervisorSpec, linked, run_root,
+    ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Strategy, SupervisorSpec,
+    linked, run_root,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +72,11 @@ impl Proxy {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left behind.
-    pub fn bind(settings: Settings, source: LoadInput, curtain: Curtain) -> Result<Self, StartError> {
+    pub fn bind(
+        settings: Settings,
+        source: LoadInput,
+        curtain: Curtain,
+    ) -> Result<Self, StartError> {
         let tls = Arc::new(config::client_tls(&settings)?);
         for database in settings.databases.values() {
             crate::router::server_tls(&database.tls)?;
@@ -99,17 +104,30 @@ impl Proxy {
         let workers = Workers::start(settings.workers.count.threads(cores).get());
         let workers = Arc::new(workers.map_err(StartError::Workers)?);
         let facts = Facts::new(Arc::new(settings), tls, rand::random(), curtain.clone());
-        Ok(Self { facts, source: Arc::new(source), sockets, http, workers, curtain })
+        Ok(Self {
+            facts,
+            source: Arc::new(source),
+            sockets,
+            http,
+            workers,
+            curtain,
+        })
     }
 
     /// The addresses on which clients may connect.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|socket| socket.local()).collect()
+        self.sockets
+            .iter()
+            .filter_map(|socket| socket.local())
+            .collect()
     }
 
     /// The unix sockets on which clients may connect.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.sockets.iter().filter_map(|socket| socket.path().map(PathBuf::from)).collect()
+        self.sockets
+            .iter()
+            .filter_map(|socket| socket.path().map(PathBuf::from))
+            .collect()
     }
 
     /// Everything that anybody may read.
@@ -159,17 +177,28 @@ impl Proxy {
             source: Arc::clone(&self.source),
             slot: facts.configuration.clone(),
         };
-        let router =
-            RouterArguments { facts: Arc::clone(facts), heartbeat: router_beats.clone() };
+        let router = RouterArguments {
+            facts: Arc::clone(facts),
+            heartbeat: router_beats.clone(),
+        };
         let mut root = SupervisorSpec::new("root")
-            .intensity(Intensity { restarts: 3, within: Duration::from_secs(60) })
-            .child(ChildSpec::permanent("config", move |parent| {
-                linked(parent, Config, configuration.clone())
-            }).heartbeat(config_beats))
+            .intensity(Intensity {
+                restarts: 3,
+                within: Duration::from_secs(60),
+            })
+            .child(
+                ChildSpec::permanent("config", move |parent| {
+                    linked(parent, Config, configuration.clone())
+                })
+                .heartbeat(config_beats),
+            )
             .child(self.aux())
-            .child(ChildSpec::permanent("router", move |parent| {
-                linked(parent, Router, router.clone())
-            }).heartbeat(router_beats));
+            .child(
+                ChildSpec::permanent("router", move |parent| {
+                    linked(parent, Router, router.clone())
+                })
+                .heartbeat(router_beats),
+            );
         for name in facts.config.load().databases.keys() {
             root = root.child(cluster(name.clone(), Arc::clone(facts)));
         }
@@ -179,14 +208,18 @@ impl Proxy {
     fn aux(&self) -> ChildSpec {
         let (facts, http) = (Arc::clone(&self.facts), self.http.clone());
         ChildSpec::supervisor(move || {
-            let mut spec = SupervisorSpec::new("aux")
-                .when_exhausted(Exhausted::isolate(|why| tracing::error!(%why, "aux gave up")));
+            let mut spec = SupervisorSpec::new("aux").when_exhausted(Exhausted::isolate(
+                |why| tracing::error!(%why, "aux gave up"),
+            ));
             let counted = Arc::clone(&facts);
             spec = spec.child(ChildSpec::permanent("totals", move |parent| {
                 linked(parent, Totals, Arc::clone(&counted))
             }));
             if let Some(socket) = http.clone() {
-                let arguments = HttpArguments { socket, facts: Arc::clone(&facts) };
+                let arguments = HttpArguments {
+                    socket,
+                    facts: Arc::clone(&facts),
+                };
                 spec = spec.child(ChildSpec::permanent("http", move |parent| {
                     linked(parent, Http, arguments.clone())
                 }));
@@ -246,7 +279,10 @@ pub(crate) fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
         let title = format!("cluster {name}");
         let isolated = title.clone();
         SupervisorSpec::new(title)
-            .intensity(Intensity { restarts: 10, within: Duration::from_secs(60) })
+            .intensity(Intensity {
+                restarts: 10,
+                within: Duration::from_secs(60),
+            })
             .when_exhausted(Exhausted::isolate(move |why| {
                 tracing::error!(cluster = isolated, %why, "a cluster is down");
             }))
@@ -255,12 +291,22 @@ pub(crate) fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
 }
 
 fn host(name: String, facts: Arc<Facts>) -> ChildSpec {
-    let slot = facts.memory.clusters.lock().entry(name.clone()).or_default().clone();
+    let slot = facts
+        .memory
+        .clusters
+        .lock()
+        .entry(name.clone())
+        .or_default()
+        .clone();
     let child = ChildSpec::supervisor(move || {
         let mut spec = SupervisorSpec::new("pools");
         // A supervisor that was restarted takes up again the pools that exist.
         for (key, pool) in facts.routes.load().iter() {
-            let own = facts.config.load().database(&key.database).is_some_and(|d| d.name == name);
+            let own = facts
+                .config
+                .load()
+                .database(&key.database)
+                .is_some_and(|d| d.name == name);
             if own {
                 spec = spec.child(pool_child(pool, &facts));
             }

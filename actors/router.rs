@@ -159,17 +159,37 @@ impl RouterArguments {
                 format!("database \"{}\" does not exist", key.database),
             ));
         };
-        let supervisor = self.facts.memory.clusters.lock().get(&database.name).cloned();
+        let supervisor = self
+            .facts
+            .memory
+            .clusters
+            .lock()
+            .get(&database.name)
+            .cloned();
         let Some(supervisor) = supervisor else {
-            return Err(ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the pools are starting"));
+            return Err(ErrorReport::fatal(
+                sqlstate::CANNOT_CONNECT_NOW,
+                "the pools are starting",
+            ));
         };
-        let settings = Arc::new(config.effective_pool(&database, config.user(&key.user).as_deref()));
-        let upstream = self.facts.memory.upstream(&config, &database, &settings, &key, proof)?;
-        let quotas = self.facts.memory.quotas(&config, &settings, &key, &upstream.name);
+        let settings =
+            Arc::new(config.effective_pool(&database, config.user(&key.user).as_deref()));
+        let upstream = self
+            .facts
+            .memory
+            .upstream(&config, &database, &settings, &key, proof)?;
+        let quotas = self
+            .facts
+            .memory
+            .quotas(&config, &settings, &key, &upstream.name);
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
         let pool = Arc::new(Pool::new(key.clone(), upstream, settings, core, slot));
-        self.facts.memory.homes.lock().insert(key.clone(), database.name.clone());
+        self.facts
+            .memory
+            .homes
+            .lock()
+            .insert(key.clone(), database.name.clone());
         self.start(&supervisor, &pool);
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.insert(key, Arc::clone(&pool));
@@ -230,7 +250,9 @@ impl RouterArguments {
     fn rehome(&self, pool: &Arc<Pool>, section: &str) {
         let mut homes = self.facts.memory.homes.lock();
         let before = homes.insert(pool.key.clone(), section.to_owned());
-        let Some(before) = before.filter(|before| before != section) else { return };
+        let Some(before) = before.filter(|before| before != section) else {
+            return;
+        };
         let clusters = self.facts.memory.clusters.lock();
         // Two managers of one pool do no harm: what counts is in its core.
         if let Some(supervisor) = clusters.get(section) {
@@ -245,18 +267,29 @@ impl RouterArguments {
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.retain(|key, pool| {
             let Some(database) = config.database(&key.database) else {
-                drop(pool.core.close("the database was removed from the configuration"));
+                drop(
+                    pool.core
+                        .close("the database was removed from the configuration"),
+                );
                 self.facts.memory.homes.lock().remove(key);
                 return false;
             };
             self.rehome(pool, &database.name);
             let user = config.user(&key.user);
             let settings = Arc::new(config.effective_pool(&database, user.as_deref()));
-            let proof = Proof { secret: pool.upstream.load().secret.clone() };
-            match self.facts.memory.upstream(config, &database, &settings, key, &proof) {
+            let proof = Proof {
+                secret: pool.upstream.load().secret.clone(),
+            };
+            match self
+                .facts
+                .memory
+                .upstream(config, &database, &settings, key, &proof)
+            {
                 Ok(upstream) => {
                     // Asking for its quotas brings them to their new sizes.
-                    self.facts.memory.quotas(config, &settings, key, &upstream.name);
+                    self.facts
+                        .memory
+                        .quotas(config, &settings, key, &upstream.name);
                     pool.reconfigure(settings, upstream);
                 }
                 Err(report) => tracing::error!(error = report.message, "a pool keeps its settings"),
@@ -289,7 +322,10 @@ fn renew(pool: &Pool, proof: &Proof) {
     let upstream = pool.upstream.load();
     let stale = pool.trouble.load().is_some() || matches!(upstream.secret, Secret::None);
     if stale && !matches!(proof.secret, Secret::None) && upstream.secret != proof.secret {
-        let renewed = Upstream { secret: proof.secret.clone(), ..(**upstream).clone() };
+        let renewed = Upstream {
+            secret: proof.secret.clone(),
+            ..(**upstream).clone()
+        };
         pool.upstream.store(Arc::new(renewed));
     }
 }
@@ -312,13 +348,20 @@ impl RouterMemory {
         proof: &Proof,
     ) -> Result<Arc<Upstream>, ErrorReport> {
         let Some(host) = database.hosts.first() else {
-            return Err(ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the database has no host"));
+            return Err(ErrorReport::fatal(
+                sqlstate::CANNOT_CONNECT_NOW,
+                "the database has no host",
+            ));
         };
         let target = target(&host.address);
         let name = target.to_string();
         let user = config.user(&key.user);
         let forced = user.as_deref().and_then(|user| user.server_user.clone());
-        let as_user = database.user.clone().or(forced).unwrap_or_else(|| key.user.clone());
+        let as_user = database
+            .user
+            .clone()
+            .or(forced)
+            .unwrap_or_else(|| key.user.clone());
         let configured = match &database.user {
             Some(_) => database.password.as_ref(),
             None => user.as_deref().and_then(pgherd_config::User::server_secret),
@@ -331,7 +374,10 @@ impl RouterMemory {
         };
         let mut shared = self.shared.lock();
         let logins = config.limits.max_host_logins.get();
-        let gate = shared.gates.entry(name.clone()).or_insert_with(|| Arc::new(Gate::new(logins)));
+        let gate = shared
+            .gates
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Gate::new(logins)));
         let gate = Door(Arc::clone(gate));
         let tls = shared.tls(&database.name, &database.tls)?;
         Ok(Arc::new(Upstream {
@@ -370,14 +416,21 @@ impl RouterMemory {
                 "max_user_connections",
                 settings.user.max_connections,
             ),
-            (QuotaKey::Host(host.to_owned()), "max_host_connections", limits.max_host_connections),
+            (
+                QuotaKey::Host(host.to_owned()),
+                "max_host_connections",
+                limits.max_host_connections,
+            ),
         ];
         let mut shared = self.shared.lock();
         wanted
             .into_iter()
             .map(|(key, name, max)| {
                 let max = max.map(std::num::NonZero::get);
-                let quota = shared.quotas.entry(key).or_insert_with(|| Quota::new(name, max));
+                let quota = shared
+                    .quotas
+                    .entry(key)
+                    .or_insert_with(|| Quota::new(name, max));
                 if quota.pressure().max != max {
                     quota.resize(max);
                 }
@@ -401,10 +454,17 @@ impl Shared {
             return Ok(Arc::clone(&known.tls));
         }
         let tls = Arc::new(server_tls(wanted).map_err(|error| {
-            ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, "TLS towards the server is not usable")
-                .detail(error.to_string())
+            ErrorReport::fatal(
+                sqlstate::CONFIG_FILE_ERROR,
+                "TLS towards the server is not usable",
+            )
+            .detail(error.to_string())
         })?);
-        let known = Known { wanted: wanted.clone(), changed, tls: Arc::clone(&tls) };
+        let known = Known {
+            wanted: wanted.clone(),
+            changed,
+            tls: Arc::clone(&tls),
+        };
         self.tls.insert(name.to_owned(), known);
         Ok(tls)
     }
@@ -433,16 +493,25 @@ pub async fn pool(
     user: &str,
     proof: Proof,
 ) -> Result<Arc<Pool>, ErrorReport> {
-    let key = PoolKey { database: database.to_owned(), user: user.to_owned() };
+    let key = PoolKey {
+        database: database.to_owned(),
+        user: user.to_owned(),
+    };
     if let Some(pool) = facts.routes.load().get(&key) {
         renew(pool, &proof);
         return Ok(Arc::clone(pool));
     }
     let ask = |reply| RouterMessage::Pool { key, proof, reply };
-    facts.router.call(ask, PATIENCE).await.unwrap_or_else(|error| {
-        Err(ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the router does not answer")
-            .detail(error.to_string()))
-    })
+    facts
+        .router
+        .call(ask, PATIENCE)
+        .await
+        .unwrap_or_else(|error| {
+            Err(
+                ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the router does not answer")
+                    .detail(error.to_string()),
+            )
+        })
 }
 
 /// A server for a purpose of our own, waited for as a client would.
@@ -464,9 +533,9 @@ pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
     };
     let limit = pool.settings().timeouts.checkout;
     match limit {
-        Some(limit) => {
-            tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(unreachable(pool)))
-        }
+        Some(limit) => tokio::time::timeout(limit, asked)
+            .await
+            .unwrap_or_else(|_| Err(unreachable(pool))),
         None => asked.await,
     }
 }
@@ -485,10 +554,13 @@ pub fn unreachable(pool: &Pool) -> ErrorReport {
 
 fn target(address: &Address) -> Target {
     match address {
-        Address::Tcp { host, port } => Target::Tcp { host: host.clone(), port: *port },
-        Address::Unix { dir, port } => {
-            Target::Unix { path: dir.join(format!(".s.PGSQL.{port}")) }
-        }
+        Address::Tcp { host, port } => Target::Tcp {
+            host: host.clone(),
+            port: *port,
+        },
+        Address::Unix { dir, port } => Target::Unix {
+            path: dir.join(format!(".s.PGSQL.{port}")),
+        },
     }
 }
 
@@ -517,7 +589,10 @@ pub fn server_tls(
     };
     let strict = match usual.mode {
         SslMode::Allow | SslMode::Prefer => {
-            let options = ServerTlsOptions { mode: SslMode::Require, ..usual.clone() };
+            let options = ServerTlsOptions {
+                mode: SslMode::Require,
+                ..usual.clone()
+            };
             Some(ServerTls::new(options)?)
         }
         _ => None,
@@ -529,7 +604,11 @@ pub fn server_tls(
         })?),
         _ => None,
     };
-    Ok(ServerTlsPair { usual: ServerTls::new(usual)?, strict, plain })
+    Ok(ServerTlsPair {
+        usual: ServerTls::new(usual)?,
+        strict,
+        plain,
+    })
 }
 
 /// Where Debian and most others keep the authorities of the operating system.
@@ -554,20 +633,36 @@ pub fn mode(mode: TlsMode) -> SslMode {
 pub async fn try_out(config: &Config, database: &Database) -> Result<String, String> {
     let user = match &database.user {
         Some(user) => user.clone(),
-        None => match config.users.keys().find(|name| *name != pgherd_config::WILDCARD) {
+        None => match config
+            .users
+            .keys()
+            .find(|name| *name != pgherd_config::WILDCARD)
+        {
             Some(user) => user.clone(),
             None => return Ok("not tried: no user is configured".to_owned()),
         },
     };
-    let asked = if database.is_wildcard() { "postgres" } else { &database.name };
-    let key = PoolKey { database: asked.to_owned(), user: user.clone() };
+    let asked = if database.is_wildcard() {
+        "postgres"
+    } else {
+        &database.name
+    };
+    let key = PoolKey {
+        database: asked.to_owned(),
+        user: user.clone(),
+    };
     let settings = config.effective_pool(database, config.user(&user).as_deref());
-    let proof = Proof { secret: Secret::None };
+    let proof = Proof {
+        secret: Secret::None,
+    };
     let upstream = RouterMemory::default()
         .upstream(config, database, &settings, &key, &proof)
         .map_err(|report| report.message)?;
     match crate::upstream::open(&upstream, 0, crate::server::Life::new().0).await {
-        Ok(_) => Ok(format!("{} takes user \"{}\"", upstream.name, upstream.user)),
+        Ok(_) => Ok(format!(
+            "{} takes user \"{}\"",
+            upstream.name, upstream.user
+        )),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -39,7 +39,9 @@ pub struct ServerConn {
 
 impl std::fmt::Debug for ServerConn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerConn").field("about", &self.about).finish_non_exhaustive()
+        f.debug_struct("ServerConn")
+            .field("about", &self.about)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +94,10 @@ impl Cancels {
     /// Announces a cancel request; it is over when the guard is dropped.
     pub fn begin(about: &Arc<ServerAbout>) -> CancelGuard {
         about.cancels.state.lock().under_way += 1;
-        CancelGuard { about: Arc::clone(about), landed: false }
+        CancelGuard {
+            about: Arc::clone(about),
+            landed: false,
+        }
     }
 
     /// Whether no cancel request is under way and none has got lost.

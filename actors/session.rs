@@ -113,8 +113,14 @@ impl Actor for Session {
 }
 
 async fn live(arguments: SessionArguments) {
-    let SessionArguments { accepted, facts, worker } = arguments;
-    let Ok(stream) = accepted.into_stream(&facts.client_socket.load()) else { return };
+    let SessionArguments {
+        accepted,
+        facts,
+        worker,
+    } = arguments;
+    let Ok(stream) = accepted.into_stream(&facts.client_socket.load()) else {
+        return;
+    };
     let id = facts.sessions.number();
     let control = Arc::new(Control::new(id, stream.killer()));
     let entry = facts.sessions.enter(&control);
@@ -124,11 +130,22 @@ async fn live(arguments: SessionArguments) {
         let _seat = guest.seat.take();
         let name = Arc::clone(&guest.identity);
         if facts.config.load().log.connections {
-            tracing::info!(client = id, user = name.user, database = name.database, "login");
+            tracing::info!(
+                client = id,
+                user = name.user,
+                database = name.database,
+                "login"
+            );
         }
         let bye = serve(guest, facts.clone(), control, worker).await;
         if facts.config.load().log.disconnections {
-            tracing::info!(client = id, user = name.user, database = name.database, ?bye, "end");
+            tracing::info!(
+                client = id,
+                user = name.user,
+                database = name.database,
+                ?bye,
+                "end"
+            );
         }
     }
     drop(entry);
@@ -160,9 +177,9 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
     let login = login::login(stream, facts, control);
     let login = async {
         match config.timeouts.login {
-            Some(limit) => {
-                tokio::time::timeout(limit, login).await.unwrap_or(Err(Bye::Gone))
-            }
+            Some(limit) => tokio::time::timeout(limit, login)
+                .await
+                .unwrap_or(Err(Bye::Gone)),
             None => login.await,
         }
     };
@@ -192,11 +209,15 @@ fn serve(
     control: Arc<Control>,
     worker: u16,
 ) -> Pin<Box<dyn Future<Output = Bye> + Send>> {
-    let Guest { stream, input, parameters, place, .. } = guest;
+    let Guest {
+        stream,
+        input,
+        parameters,
+        place,
+        ..
+    } = guest;
     match place {
-        Place::Console(role) => {
-            Box::pin(console::serve(stream, input, role, facts, control))
-        }
+        Place::Console(role) => Box::pin(console::serve(stream, input, role, facts, control)),
         Place::Pool(pool) => {
             pool.stats.login();
             let startup = Arc::new(welcome::canonical(&pool, &parameters));

@@ -20,7 +20,7 @@ use pgherd_wire::{frontend, md5, startup};
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
 use crate::gate::Gate;
-use crate::server::{Cancels, CancelGuard, Life, ServerAbout, ServerConn};
+use crate::server::{CancelGuard, Cancels, Life, ServerAbout, ServerConn};
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -59,7 +59,11 @@ impl Upstream {
     /// says nothing about those that are open, and whose keys they were opened with neither.
     pub fn is_as_good_as(&self, other: &Self) -> bool {
         let keys = |upstream: &Self| matches!(upstream.secret, Secret::Scram(_));
-        let rest = |upstream: &Self| Self { patience: None, secret: Secret::None, ..upstream.clone() };
+        let rest = |upstream: &Self| Self {
+            patience: None,
+            secret: Secret::None,
+            ..upstream.clone()
+        };
         let secrets = (keys(self) && keys(other)) || self.secret == other.secret;
         secrets && rest(self) == rest(other)
     }
@@ -205,9 +209,11 @@ impl OpenError {
     /// Whether the server may have refused the version of the protocol.
     fn is_of_version(&self) -> bool {
         match self {
-            Self::Refused { report, .. } => {
-                [sqlstate::FEATURE_NOT_SUPPORTED, sqlstate::PROTOCOL_VIOLATION].contains(&report.code)
-            }
+            Self::Refused { report, .. } => [
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                sqlstate::PROTOCOL_VIOLATION,
+            ]
+            .contains(&report.code),
             _ => false,
         }
     }
@@ -248,9 +254,14 @@ pub async fn open(
     let login = Box::pin(connect_as_allowed(upstream, id, life));
     match upstream.patience {
         None => login.await,
-        Some(patience) => tokio::time::timeout(patience, login).await.unwrap_or_else(|_| {
-            Err(OpenError::TimedOut { host: upstream.name.clone(), patience })
-        }),
+        Some(patience) => tokio::time::timeout(patience, login)
+            .await
+            .unwrap_or_else(|_| {
+                Err(OpenError::TimedOut {
+                    host: upstream.name.clone(),
+                    patience,
+                })
+            }),
     }
 }
 
@@ -266,7 +277,11 @@ async fn connect_as_allowed(
         Ok(opened) => return Ok(opened),
         Err(failure) => failure,
     };
-    let Failure { error, life, encrypted } = failure;
+    let Failure {
+        error,
+        life,
+        encrypted,
+    } = failure;
     let other = match pair.usual.mode() {
         SslMode::Allow => pair.strict.as_ref(),
         SslMode::Prefer if encrypted => pair.plain.as_ref(),
@@ -274,7 +289,9 @@ async fn connect_as_allowed(
     };
     match (other, &upstream.target) {
         (Some(other), Target::Tcp { .. }) if error.has_no_rule() => {
-            connect(upstream, other, id, life).await.map_err(|failure| failure.error)
+            connect(upstream, other, id, life)
+                .await
+                .map_err(|failure| failure.error)
         }
         _ => Err(error),
     }
@@ -322,16 +339,27 @@ async fn connect(
     }
     let (stream, buffer, welcome, key) = match opened {
         Ok(opened) => opened,
-        Err(error) => return Err(Failure { error, life, encrypted }),
+        Err(error) => {
+            return Err(Failure {
+                error,
+                life,
+                encrypted,
+            });
+        }
     };
-    let tls = stream.tls_info().map(|info| format!("{}/{}", info.version, info.cipher));
+    let tls = stream
+        .tls_info()
+        .map(|info| format!("{}/{}", info.version, info.cipher));
     let about = Arc::new(ServerAbout {
         id,
         upstream: Arc::clone(upstream),
         backend: key.as_ref().map_or(0, |key| key.pid),
         key,
         tls: tls.unwrap_or_default(),
-        local: stream.local().map(|local| local.to_string()).unwrap_or_default(),
+        local: stream
+            .local()
+            .map(|local| local.to_string())
+            .unwrap_or_default(),
         since: SystemTime::now(),
         cancels: Cancels::default(),
     });
@@ -388,7 +416,12 @@ impl Login<'_> {
         let upstream = self.upstream;
         let mut parameters: Vec<(&str, &str)> =
             vec![("user", &upstream.user), ("database", &upstream.database)];
-        parameters.extend(upstream.parameters.iter().map(|(name, value)| (&**name, &**value)));
+        parameters.extend(
+            upstream
+                .parameters
+                .iter()
+                .map(|(name, value)| (&**name, &**value)),
+        );
         startup::startup(self.dialogue.out(), version, &parameters)
             .map_err(|error| self.lacks(error.to_string()))
     }
@@ -397,8 +430,8 @@ impl Login<'_> {
         loop {
             self.send().await?;
             let request = self.expect_authentication().await?;
-            let request =
-                Authentication::parse(&request).map_err(|error| self.violates(error.to_string()))?;
+            let request = Authentication::parse(&request)
+                .map_err(|error| self.violates(error.to_string()))?;
             match request {
                 Authentication::Ok => return Ok(()),
                 Authentication::Cleartext => {
@@ -424,10 +457,14 @@ impl Login<'_> {
                     };
                 }
                 Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
-                    return Err(self.violates("an answer to a SASL message that was not sent".into()));
+                    return Err(
+                        self.violates("an answer to a SASL message that was not sent".into())
+                    );
                 }
                 Authentication::Unsupported(code) => {
-                    return Err(self.lacks(format!("authentication method {code} is not supported")));
+                    return Err(
+                        self.lacks(format!("authentication method {code} is not supported"))
+                    );
                 }
             }
         }
@@ -505,7 +542,9 @@ impl Login<'_> {
                     let status = backend::ParameterStatus::parse(&body)
                         .map_err(|error| self.violates(error.to_string()))?;
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                    welcome.parameters.push((text(status.name), text(status.value)));
+                    welcome
+                        .parameters
+                        .push((text(status.name), text(status.value)));
                 }
                 tag::BACKEND_KEY_DATA => {
                     let data = backend::BackendKeyData::parse(&body)
@@ -538,7 +577,11 @@ impl Login<'_> {
     }
 
     async fn message(&mut self) -> Result<(u8, bytes::Bytes), OpenError> {
-        let (message, body) = self.dialogue.message().await.map_err(|error| self.broke(error))?;
+        let (message, body) = self
+            .dialogue
+            .message()
+            .await
+            .map_err(|error| self.broke(error))?;
         if message == tag::ERROR_RESPONSE {
             return Err(OpenError::Refused {
                 host: self.upstream.name.clone(),
@@ -550,7 +593,10 @@ impl Login<'_> {
     }
 
     async fn send(&mut self) -> Result<(), OpenError> {
-        self.dialogue.send().await.map_err(|error| self.broke(error))
+        self.dialogue
+            .send()
+            .await
+            .map_err(|error| self.broke(error))
     }
 
     fn password(&self, what: &str) -> Result<&str, OpenError> {

@@ -100,18 +100,23 @@ async fn finish(server: &mut ServerConn, mut pending: Flow, cut: bool) -> Option
 /// Reads on without a reader. A COPY that begins only now is ended at once.
 fn ignore(server: &mut ServerConn, pending: &mut Flow) -> Option<()> {
     while server.flow.resume() {
-        let Some(header) = frame::header(server.flow.unjudged()).ok()? else { break };
+        let Some(header) = frame::header(server.flow.unjudged()).ok()? else {
+            break;
+        };
         let total = header.total();
         match header.tag {
             tag::READY_FOR_QUERY => {
-                let Some(message) = server.flow.unjudged().get(..total) else { break };
+                let Some(message) = server.flow.unjudged().get(..total) else {
+                    break;
+                };
                 let ready = backend::ReadyForQuery::parse(&message[frame::HEADER_LEN..]).ok()?;
                 server.exchange.ready(ready.status);
             }
             other => {
                 let here = server.flow.unjudged();
                 if other == tag::ERROR_RESPONSE
-                    && ErrorReport::parse(&here[frame::HEADER_LEN..total.min(here.len())]).is_fatal()
+                    && ErrorReport::parse(&here[frame::HEADER_LEN..total.min(here.len())])
+                        .is_fatal()
                 {
                     return None;
                 }

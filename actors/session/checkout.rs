@@ -41,7 +41,13 @@ pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
         };
         let Some(mut lease) = check(&relay.pool, lease, asked).await else {
             let waited = asked.elapsed();
-            if relay.pool.settings().timeouts.checkout.is_some_and(|limit| waited >= limit) {
+            if relay
+                .pool
+                .settings()
+                .timeouts
+                .checkout
+                .is_some_and(|limit| waited >= limit)
+            {
                 return Err(Denied::Refused(Box::new(timed_out(relay, waited))));
             }
             continue;
@@ -71,11 +77,7 @@ pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<
 
 /// Looks at a connection that lay idle: at its socket always, and with a query that does nothing
 /// if it was not heard for longer than the pool's `server_check`. `None` if it is not usable.
-pub(crate) async fn check(
-    pool: &Pool,
-    lease: ServerLease,
-    now: Instant,
-) -> Option<ServerLease> {
+pub(crate) async fn check(pool: &Pool, lease: ServerLease, now: Instant) -> Option<ServerLease> {
     let lease = crate::server::vet(lease)?;
     let limit = pool.settings().timeouts.server_check;
     if limit.is_none_or(|limit| now.saturating_duration_since(lease.heard) < limit) {
@@ -88,7 +90,10 @@ pub(crate) async fn check(
 const PING: Duration = Duration::from_secs(5);
 
 async fn ping(mut lease: ServerLease) -> Option<ServerLease> {
-    let answer = tokio::time::timeout(PING, setup::run(&mut lease, b"")).await.ok()?.ok()?;
+    let answer = tokio::time::timeout(PING, setup::run(&mut lease, b""))
+        .await
+        .ok()?
+        .ok()?;
     let sound = answer.error.is_none() && lease.exchange.is_over();
     lease.heard = Instant::now();
     sound.then_some(lease)
@@ -140,7 +145,11 @@ async fn wait(
     let began = tokio::time::Instant::now();
     let mut noticed = notice.is_none();
     loop {
-        let next = if noticed { deadline } else { notice.min(deadline.or(notice)) };
+        let next = if noticed {
+            deadline
+        } else {
+            notice.min(deadline.or(notice))
+        };
         let mut timer = next.map(|after| Box::pin(tokio::time::sleep_until(began + after)));
         let event = poll_fn(|cx| {
             if let Poll::Ready(outcome) = waiter.as_mut().poll(cx) {
@@ -208,11 +217,13 @@ fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
 
 async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
     let text = match relay.pool.trouble.load_full() {
-        Some(trouble) => format!("still waiting for a server connection: {}", trouble.report().message),
+        Some(trouble) => format!(
+            "still waiting for a server connection: {}",
+            trouble.report().message
+        ),
         None => "still waiting for a server connection of the pool".to_owned(),
     };
-    ErrorReport::notice(text)
-        .encode_notice(relay.down.made());
+    ErrorReport::notice(text).encode_notice(relay.down.made());
     relay.flush().await
 }
 
@@ -248,18 +259,20 @@ pub(crate) fn denial(error: &LeaseError, pool: &Pool) -> ErrorReport {
     match error {
         LeaseError::QueueFull { limit } => ErrorReport::error(
             sqlstate::TOO_MANY_CONNECTIONS,
-            format!("{limit} clients wait for pool {}/{} already", key.database, key.user),
+            format!(
+                "{limit} clients wait for pool {}/{} already",
+                key.database, key.user
+            ),
         )
         .hint("The limit is max_waiters of the pool."),
-        LeaseError::Failed(reason) => {
-            match reason.downcast_ref::<crate::upstream::OpenError>() {
-                Some(error) => error.report(),
-                None => ErrorReport::error(sqlstate::CONNECTION_FAILURE, reason.to_string()),
-            }
-        }
-        LeaseError::Closed(reason) => {
-            ErrorReport::error(sqlstate::ADMIN_SHUTDOWN, format!("the pool is closed: {reason}"))
-        }
+        LeaseError::Failed(reason) => match reason.downcast_ref::<crate::upstream::OpenError>() {
+            Some(error) => error.report(),
+            None => ErrorReport::error(sqlstate::CONNECTION_FAILURE, reason.to_string()),
+        },
+        LeaseError::Closed(reason) => ErrorReport::error(
+            sqlstate::ADMIN_SHUTDOWN,
+            format!("the pool is closed: {reason}"),
+        ),
     }
 }
 

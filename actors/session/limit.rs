@@ -10,10 +10,10 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::time::{Instant, Sleep};
 
-use pgherd_config::PoolSettings;
 use crate::server::{Cancels, ServerAbout};
 use crate::session::turn::Loss;
 use crate::upstream;
+use pgherd_config::PoolSettings;
 
 /// How long a cancelled query may take to end before its server is given up.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
@@ -85,7 +85,12 @@ impl Limits {
                     }
                     timer
                 }
-                _ => &mut self.armed.insert((kind, Box::pin(tokio::time::sleep_until(at)))).1,
+                _ => {
+                    &mut self
+                        .armed
+                        .insert((kind, Box::pin(tokio::time::sleep_until(at))))
+                        .1
+                }
             };
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -134,13 +139,17 @@ impl Limits {
             // Cancelling a commit that waits for a standby would only hide that it has happened.
             Phase::Server(_) if committing => return None,
             Phase::Server(since) => self.query.map(|limit| (Kind::Query, since + limit)),
-            Phase::Client(since) => {
-                self.idle.map(|limit| (Kind::IdleInTransaction, since + limit))
-            }
+            Phase::Client(since) => self
+                .idle
+                .map(|limit| (Kind::IdleInTransaction, since + limit)),
         };
-        let whole = self.transaction.map(|limit| (Kind::Transaction, self.began + limit));
+        let whole = self
+            .transaction
+            .map(|limit| (Kind::Transaction, self.began + limit));
         match (running, whole) {
-            (Some(running), Some(whole)) => Some(if running.1 <= whole.1 { running } else { whole }),
+            (Some(running), Some(whole)) => {
+                Some(if running.1 <= whole.1 { running } else { whole })
+            }
             (running, whole) => running.or(whole),
         }
     }

@@ -71,9 +71,19 @@ pub async fn login(
     let mut dialogue = Dialogue::new(&mut stream, &mut input, LOGIN_MESSAGE_MAX);
     let result = admit(&mut dialogue, startup, facts, control).await;
     match result {
-        Ok(Admitted { identity, place, seat, parameters }) => {
-            Ok(Guest { stream, input, identity, place, seat, parameters })
-        }
+        Ok(Admitted {
+            identity,
+            place,
+            seat,
+            parameters,
+        }) => Ok(Guest {
+            stream,
+            input,
+            identity,
+            place,
+            seat,
+            parameters,
+        }),
         Err(Refusal::Told(report)) => {
             report.encode_error(dialogue.out());
             let _ = dialogue.send().await;
@@ -122,7 +132,9 @@ async fn open(
         if !tls.offers_tls() {
             return Err(Bye::Gone);
         }
-        stream = accept_tls_direct(stream, &tls).await.map_err(|_| Bye::Gone)?;
+        stream = accept_tls_direct(stream, &tls)
+            .await
+            .map_err(|_| Bye::Gone)?;
     }
     let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
@@ -156,11 +168,19 @@ async fn open(
             // Plain bytes behind the request could have been smuggled in by somebody in between.
             Opening::SslRequest | Opening::GssEncRequest if !input.is_empty() => {
                 let text = "received unencrypted data after an encryption request";
-                return refuse(stream, ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text)).await;
+                return refuse(
+                    stream,
+                    ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text),
+                )
+                .await;
             }
             Opening::SslRequest if stream.is_tls() || asked_ssl => {
                 let text = "received a second request for encryption";
-                return refuse(stream, ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text)).await;
+                return refuse(
+                    stream,
+                    ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text),
+                )
+                .await;
             }
             Opening::SslRequest if tls.offers_tls() => {
                 answer(&mut stream, b"S").await?;
@@ -198,8 +218,12 @@ async fn refuse<T>(mut stream: Stream, report: ErrorReport) -> Result<T, Bye> {
 /// the asker gets silence.
 async fn cancel(facts: &Arc<Facts>, key: &CancelKey) {
     let cancels = facts.cancels.load_full();
-    let Ok(_permit) = cancels.try_acquire() else { return };
-    let Some(control) = facts.sessions.by_key(key) else { return };
+    let Ok(_permit) = cancels.try_acquire() else {
+        return;
+    };
+    let Some(control) = facts.sessions.by_key(key) else {
+        return;
+    };
     if let Some(guard) = control.cancel() {
         upstream::cancel(guard).await;
     }
@@ -230,7 +254,11 @@ async fn admit(
     let seat = match &place {
         Place::Pool(pool) => {
             let settings = pool.settings();
-            Some(facts.caps.enter(&identity, settings.database, settings.user)?)
+            Some(
+                facts
+                    .caps
+                    .enter(&identity, settings.database, settings.user)?,
+            )
         }
         Place::Console(_) => None,
     };
@@ -241,12 +269,21 @@ async fn admit(
         Place::Console(_) => welcome::console(dialogue.out()),
     }
     let key = control.key.get_or_init(|| {
-        CancelKey::random(&mut rand::rng(), control.id, claim.version.spoken().secret_len())
+        CancelKey::random(
+            &mut rand::rng(),
+            control.id,
+            claim.version.spoken().secret_len(),
+        )
     });
     backend::backend_key_data(dialogue.out(), key);
     backend::ready_for_query(dialogue.out(), backend::TransactionStatus::Idle);
     dialogue.send().await?;
-    Ok(Admitted { identity, place, seat, parameters: claim.parameters })
+    Ok(Admitted {
+        identity,
+        place,
+        seat,
+        parameters: claim.parameters,
+    })
 }
 
 fn claim(startup: &Startup) -> Result<Claim, Refusal> {
@@ -276,7 +313,12 @@ fn claim(startup: &Startup) -> Result<Claim, Refusal> {
     let told = |error: startup::StartupError| ErrorReport::fatal(error.code(), error.to_string());
     let user = startup.user().map_err(told)?.to_owned();
     let database = startup.database().map_err(told)?.to_owned();
-    Ok(Claim { user, database, parameters, version: startup.version })
+    Ok(Claim {
+        user,
+        database,
+        parameters,
+        version: startup.version,
+    })
 }
 
 async fn place(
@@ -310,7 +352,10 @@ async fn place(
 }
 
 fn identity(claim: &Claim, stream: &Stream) -> Identity {
-    let application = claim.parameters.iter().find(|(name, _)| name == "application_name");
+    let application = claim
+        .parameters
+        .iter()
+        .find(|(name, _)| name == "application_name");
     let (peer, port) = match stream.peer() {
         pgherd_net::Peer::Tcp(address) => (address.ip().to_string(), address.port()),
         other => (other.to_string(), 0),
@@ -324,6 +369,8 @@ fn identity(claim: &Claim, stream: &Stream) -> Identity {
             .tls_info()
             .map(|info| format!("{}/{}", info.version, info.cipher))
             .unwrap_or_default(),
-        application: application.map(|(_, value)| value.clone()).unwrap_or_default(),
+        application: application
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default(),
     }
 }

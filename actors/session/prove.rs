@@ -42,7 +42,9 @@ pub(super) async fn prove(
         _ => config.auth.method,
     };
     match method {
-        Method::Trust => Ok(Proof { secret: Secret::None }),
+        Method::Trust => Ok(Proof {
+            secret: Secret::None,
+        }),
         Method::Cert => certificate(dialogue, claim),
         Method::Peer => peer(dialogue, claim),
         Method::Passthrough => query::passthrough(dialogue, claim, facts, config).await,
@@ -66,15 +68,22 @@ async fn known(
     config: &Config,
 ) -> Result<Option<Password>, Refusal> {
     let configured = config.users.get(&claim.user).cloned();
-    if let Some(password) = configured.as_deref().and_then(|user: &User| user.password.clone()) {
+    if let Some(password) = configured
+        .as_deref()
+        .and_then(|user: &User| user.password.clone())
+    {
         return Ok(Some(password));
     }
-    let asks = config.database(&claim.database).is_some_and(|it| it.auth_query.is_some())
+    let asks = config
+        .database(&claim.database)
+        .is_some_and(|it| it.auth_query.is_some())
         || config.auth.query.is_some();
     if configured.is_none() && asks && !config.is_console(&claim.database) {
         return query::catalogue(claim, facts, config).await;
     }
-    Ok(config.user(&claim.user).and_then(|user| user.password.clone()))
+    Ok(config
+        .user(&claim.user)
+        .and_then(|user| user.password.clone()))
 }
 
 async fn cleartext(
@@ -97,7 +106,13 @@ async fn cleartext(
         },
         None => false,
     };
-    if right { Ok(Proof { secret: Secret::Password(given) }) } else { Err(failed(claim)) }
+    if right {
+        Ok(Proof {
+            secret: Secret::Password(given),
+        })
+    } else {
+        Err(failed(claim))
+    }
 }
 
 /// Asks for the password itself.
@@ -138,15 +153,21 @@ async fn challenge(
 ) -> Result<Proof, Refusal> {
     let verifier = match known {
         Some(Password::Plain(secret)) => {
-            facts.verifier(&claim.user, secret, config.auth.scram_iterations).await
+            facts
+                .verifier(&claim.user, secret, config.auth.scram_iterations)
+                .await
         }
-        Some(Password::Scram(secret)) => {
-            Arc::new(Verifier::parse(secret.expose()).unwrap_or_else(|_| mock(claim, facts, config)))
-        }
+        Some(Password::Scram(secret)) => Arc::new(
+            Verifier::parse(secret.expose()).unwrap_or_else(|_| mock(claim, facts, config)),
+        ),
         _ => Arc::new(mock(claim, facts, config)),
     };
     let binding = match dialogue.stream().is_tls() {
-        true => facts.client_tls.load().end_point().map(|hash| hash.to_vec()),
+        true => facts
+            .client_tls
+            .load()
+            .end_point()
+            .map(|hash| hash.to_vec()),
         false => None,
     };
     let server = verifier.server_key.clone();
@@ -157,8 +178,8 @@ async fn challenge(
     debug_assert!(built.is_ok(), "{fits}");
     dialogue.send().await?;
     let body = expect(dialogue).await?;
-    let initial = frontend::SaslInitial::parse(&body)
-        .map_err(|error| violation(&error.to_string()))?;
+    let initial =
+        frontend::SaslInitial::parse(&body).map_err(|error| violation(&error.to_string()))?;
     let first = exchange
         .first(initial.mechanism, initial.data.unwrap_or_default())
         .map_err(|error| violation(&error.to_string()))?;
@@ -185,18 +206,28 @@ async fn challenge(
 /// A verifier that no password fits, with the iterations that a user who exists would have.
 fn mock(claim: &Claim, facts: &Facts, config: &Config) -> Verifier {
     let iterations = config.auth.scram_iterations;
-    Verifier { iterations, ..Verifier::mock(&claim.user, &facts.mock_secret) }
+    Verifier {
+        iterations,
+        ..Verifier::mock(&claim.user, &facts.mock_secret)
+    }
 }
 
 fn certificate(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
     let info = dialogue.stream().tls_info();
-    let name = info.and_then(|info| info.peer_certificate).and_then(|shown| shown.common_name);
+    let name = info
+        .and_then(|info| info.peer_certificate)
+        .and_then(|shown| shown.common_name);
     if name.as_deref() == Some(claim.user.as_str()) {
-        return Ok(Proof { secret: Secret::None });
+        return Ok(Proof {
+            secret: Secret::None,
+        });
     }
     Err(ErrorReport::fatal(
         sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-        format!("certificate authentication failed for user \"{}\"", claim.user),
+        format!(
+            "certificate authentication failed for user \"{}\"",
+            claim.user
+        ),
     )
     .into())
 }
@@ -205,7 +236,9 @@ fn peer(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
     if let Peer::Unix { uid, .. } = dialogue.stream().peer()
         && account(uid).as_deref() == Some(claim.user.as_str())
     {
-        return Ok(Proof { secret: Secret::None });
+        return Ok(Proof {
+            secret: Secret::None,
+        });
     }
     Err(ErrorReport::fatal(
         sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -225,7 +258,9 @@ fn account(uid: u32) -> Option<String> {
 }
 
 async fn expect(dialogue: &mut Dialogue<'_>) -> Result<bytes::Bytes, Refusal> {
-    Ok(dialogue.expect(frontend::tag::PASSWORD, "a password message").await?)
+    Ok(dialogue
+        .expect(frontend::tag::PASSWORD, "a password message")
+        .await?)
 }
 
 /// A password message holds one string and nothing else.

@@ -25,7 +25,11 @@ pub(super) async fn catalogue(
     facts: &Arc<Facts>,
     config: &Config,
 ) -> Result<Option<Password>, Refusal> {
-    let database = config.auth.query_database.as_deref().unwrap_or(&claim.database);
+    let database = config
+        .auth
+        .query_database
+        .as_deref()
+        .unwrap_or(&claim.database);
     if config.database(database).is_none() {
         return Ok(None);
     }
@@ -35,12 +39,18 @@ pub(super) async fn catalogue(
     else {
         return Ok(None);
     };
-    let secret = config.user(user).and_then(|user| user.server_secret().cloned());
-    let secret = secret.map_or(Secret::None, |secret| Secret::Password(secret.expose().to_owned()));
+    let secret = config
+        .user(user)
+        .and_then(|user| user.server_secret().cloned());
+    let secret = secret.map_or(Secret::None, |secret| {
+        Secret::Password(secret.expose().to_owned())
+    });
     let pool = router::pool(facts, database, user, Proof { secret })
         .await
         .map_err(|report| Refusal::Told(Box::new(report)))?;
-    let mut lease = router::lease(&pool).await.map_err(|report| Refusal::Told(Box::new(report)))?;
+    let mut lease = router::lease(&pool)
+        .await
+        .map_err(|report| Refusal::Told(Box::new(report)))?;
     let answer = setup::ask(&mut lease, sql.as_bytes(), claim.user.as_bytes()).await;
     if answer.is_ok() && lease.exchange.is_over() {
         lease.mark_clean();
@@ -53,9 +63,13 @@ pub(super) async fn catalogue(
         let text = "the auth_query failed";
         return Err(ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, text).into());
     }
-    let [row] = answer.rows.as_slice() else { return Ok(None) };
+    let [row] = answer.rows.as_slice() else {
+        return Ok(None);
+    };
     let text = |at: usize| {
-        row.get(at).and_then(Option::as_deref).and_then(|value| std::str::from_utf8(value).ok())
+        row.get(at)
+            .and_then(Option::as_deref)
+            .and_then(|value| std::str::from_utf8(value).ok())
     };
     match (text(0), text(1)) {
         (Some(name), Some(secret)) if name == claim.user && !secret.is_empty() => {
@@ -81,12 +95,18 @@ pub(super) async fn passthrough(
     config: &Config,
 ) -> Result<Proof, Refusal> {
     let password = ask_password(dialogue).await?;
-    let Some(settings) = config.database(&claim.database) else { return Err(failed(claim)) };
-    let proof = Proof { secret: Secret::Password(password) };
-    let key = PoolKey { database: claim.database.clone(), user: claim.user.clone() };
-    let upstream: Arc<Upstream> =
-        router::upstream(&facts.memory, config, &settings, &key, &proof)
-            .map_err(|report| Refusal::Told(Box::new(report)))?;
+    let Some(settings) = config.database(&claim.database) else {
+        return Err(failed(claim));
+    };
+    let proof = Proof {
+        secret: Secret::Password(password),
+    };
+    let key = PoolKey {
+        database: claim.database.clone(),
+        user: claim.user.clone(),
+    };
+    let upstream: Arc<Upstream> = router::upstream(&facts.memory, config, &settings, &key, &proof)
+        .map_err(|report| Refusal::Told(Box::new(report)))?;
     match upstream::open(&upstream, facts.number(), Life::new().0).await {
         Ok(_proved) => Ok(proof),
         Err(OpenError::Refused { .. } | OpenError::Secret { .. }) => Err(failed(claim)),

@@ -99,9 +99,10 @@ impl Relay {
     async fn serve(&mut self) -> Bye {
         loop {
             if (self.down.backlog() > 0 || self.held)
-                && let Err(_gone) = self.flush().await {
-                    return Bye::Gone;
-                }
+                && let Err(_gone) = self.flush().await
+            {
+                return Bye::Gone;
+            }
             match self.look() {
                 Ok(Look::More) => {}
                 Ok(Look::Begin) => {
@@ -182,9 +183,11 @@ impl Relay {
             | frontend::tag::CLOSE
             | frontend::tag::SYNC
             | frontend::tag::FLUSH
-            | frontend::tag::FUNCTION_CALL => {
-                Ok(if requests::is_judgeable(self, header) { Look::Begin } else { Look::More })
-            }
+            | frontend::tag::FUNCTION_CALL => Ok(if requests::is_judgeable(self, header) {
+                Look::Begin
+            } else {
+                Look::More
+            }),
             other => Err(violation(format!("invalid frontend message type {other}"))),
         }
     }
@@ -295,7 +298,14 @@ impl Relay {
         if self.pool.settings().log_errors {
             let (client, key, error) = (self.control.id, &self.pool.key, &report.message);
             let code = report.code.to_string();
-            tracing::info!(client, user = key.user, database = key.database, code, error, "error");
+            tracing::info!(
+                client,
+                user = key.user,
+                database = key.database,
+                code,
+                error,
+                "error"
+            );
         }
     }
 
@@ -305,7 +315,10 @@ impl Relay {
         let out = self.down.made();
         report.encode_error(out);
         if let Ok(Some(header)) = frame::header(self.up.unjudged()) {
-            if matches!(header.tag, frontend::tag::QUERY | frontend::tag::FUNCTION_CALL) {
+            if matches!(
+                header.tag,
+                frontend::tag::QUERY | frontend::tag::FUNCTION_CALL
+            ) {
                 backend::ready_for_query(out, TransactionStatus::Idle);
                 self.up.hide(header.total());
             } else {
@@ -319,15 +332,21 @@ impl Relay {
     async fn idle(&mut self) -> Wake {
         let control = Arc::clone(&self.control);
         let mut ordered = pin!(control.token.cancelled());
-        let mut timer = self.pool.settings().timeouts.client_idle.map(|idle| Box::pin(tokio::time::sleep(idle)));
+        let mut timer = self
+            .pool
+            .settings()
+            .timeouts
+            .client_idle
+            .map(|idle| Box::pin(tokio::time::sleep(idle)));
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = self.poll_input(cx) {
                 return Poll::Ready(outcome);
             }
             if let Some(lease) = &mut self.kept
-                && lease.stream.poll_readable(cx).is_ready() {
-                    return Poll::Ready(Wake::Server);
-                }
+                && lease.stream.poll_readable(cx).is_ready()
+            {
+                return Poll::Ready(Wake::Server);
+            }
             if ordered.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Wake::Ordered);
             }
@@ -368,9 +387,10 @@ impl Relay {
 /// How many more bytes the message at the front of the flow needs, within reason.
 pub(super) fn wanted(flow: &Flow) -> usize {
     match frame::header(flow.unjudged()) {
-        Ok(Some(header)) => {
-            header.total().saturating_sub(flow.unjudged().len()).min(super::turn::READ_MAX)
-        }
+        Ok(Some(header)) => header
+            .total()
+            .saturating_sub(flow.unjudged().len())
+            .min(super::turn::READ_MAX),
         _ => 0,
     }
 }
@@ -381,26 +401,44 @@ pub(super) fn lexing(parameters: &Parameters, pool: &Pool) -> LexOptions {
     let value = |name: &str| {
         parameters.get(name).map(str::to_owned).or_else(|| {
             let all = &welcome.as_deref()?.parameters;
-            let found = all.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            let found = all
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.clone())
         })
     };
     LexOptions {
         standard_conforming_strings: value("standard_conforming_strings").is_none_or(|v| v == "on"),
-        encoding: value("client_encoding")
-            .map_or(Encoding::AsciiSafe, |name| encoding(&name)),
+        encoding: value("client_encoding").map_or(Encoding::AsciiSafe, |name| encoding(&name)),
     }
 }
 
 /// What kind of encoding a name means, for a reader of SQL.
 fn encoding(name: &str) -> Encoding {
-    let plain: String =
-        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase();
+    let plain: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_ascii_uppercase();
     const TRAILING: [&str; 13] = [
-        "SJIS", "SHIFTJIS", "MSKANJI", "WIN932", "WINDOWS932", "SHIFTJIS2004", "SJIS2004", "BIG5",
-        "WIN950", "GBK", "UHC", "GB18030", "JOHAB",
+        "SJIS",
+        "SHIFTJIS",
+        "MSKANJI",
+        "WIN932",
+        "WINDOWS932",
+        "SHIFTJIS2004",
+        "SJIS2004",
+        "BIG5",
+        "WIN950",
+        "GBK",
+        "UHC",
+        "GB18030",
+        "JOHAB",
     ];
-    if TRAILING.contains(&plain.as_str()) || plain.starts_with("WIN9") || plain.starts_with("WINDOWS9") {
+    if TRAILING.contains(&plain.as_str())
+        || plain.starts_with("WIN9")
+        || plain.starts_with("WINDOWS9")
+    {
         Encoding::AsciiTrailing
     } else {
         Encoding::AsciiSafe

@@ -8,9 +8,9 @@ use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, sqlstate};
 
-use pgherd_config::PoolMode;
 use crate::judgement::Judgement;
 use crate::session::turn::{Loss, Turn};
+use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
 /// on unread.
@@ -119,28 +119,34 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let statements = &mut server.statements;
     let mut client = turn.relay.statements.as_deref_mut();
-    let verdict = server.exchange.received(tag::ERROR_RESPONSE, |undo: Undo<Judgement>| match undo {
-        Undo::Nothing => {}
-        Undo::Parsed { on_server, by_client } => {
-            if let Some(id) = on_server {
-                statements.remove(id);
-            }
-            if let (Some(name), Some(client)) = (by_client, client.as_deref_mut()) {
-                client.remove(&name);
-            }
-        }
-        Undo::Unnamed => {
-            if let Some(client) = client.as_deref_mut() {
-                client.unnamed = pgherd_session::Unnamed::None;
-            }
-        }
-        Undo::Evicted(evicted) => statements.restore(&evicted),
-        Undo::Closed { name, statement } => {
-            if let Some(client) = client.as_deref_mut() {
-                client.insert(&name, statement);
-            }
-        }
-    });
+    let verdict =
+        server
+            .exchange
+            .received(tag::ERROR_RESPONSE, |undo: Undo<Judgement>| match undo {
+                Undo::Nothing => {}
+                Undo::Parsed {
+                    on_server,
+                    by_client,
+                } => {
+                    if let Some(id) = on_server {
+                        statements.remove(id);
+                    }
+                    if let (Some(name), Some(client)) = (by_client, client.as_deref_mut()) {
+                        client.remove(&name);
+                    }
+                }
+                Undo::Unnamed => {
+                    if let Some(client) = client.as_deref_mut() {
+                        client.unnamed = pgherd_session::Unnamed::None;
+                    }
+                }
+                Undo::Evicted(evicted) => statements.restore(&evicted),
+                Undo::Closed { name, statement } => {
+                    if let Some(client) = client.as_deref_mut() {
+                        client.insert(&name, statement);
+                    }
+                }
+            });
     act(turn, verdict, tag::ERROR_RESPONSE, total)
 }
 
@@ -148,7 +154,11 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
 fn settle(turn: &mut Turn<'_>) {
     let mut reset = std::mem::take(&mut turn.discarded);
     if let Some(judgement) = turn.alone.take() {
-        turn.relay.pins = turn.relay.pins.without(judgement.unpins).union(judgement.pins);
+        turn.relay.pins = turn
+            .relay
+            .pins
+            .without(judgement.unpins)
+            .union(judgement.pins);
         reset |= judgement.resets();
     }
     let set = turn.relay.pins.contains(Pin::Set) || turn.relay.pins.contains(Pin::SetConfig);
@@ -178,7 +188,11 @@ fn return_to_startup(turn: &mut Turn<'_>) {
 
 /// What a query that stood alone would have ended is no longer certain.
 pub(super) fn doubt(turn: &mut Turn<'_>) {
-    if turn.alone.take().is_some_and(|judgement| judgement.resets()) {
+    if turn
+        .alone
+        .take()
+        .is_some_and(|judgement| judgement.resets())
+    {
         turn.relay.pins.insert(Pin::Set);
     }
 }
@@ -189,10 +203,13 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
     match message {
         tag::PARAMETER_STATUS if !server.exchange.in_setup() => {
-            let Ok(status) = backend::ParameterStatus::parse(body) else { return };
-            let (Ok(name), Ok(value)) =
-                (std::str::from_utf8(status.name), std::str::from_utf8(status.value))
-            else {
+            let Ok(status) = backend::ParameterStatus::parse(body) else {
+                return;
+            };
+            let (Ok(name), Ok(value)) = (
+                std::str::from_utf8(status.name),
+                std::str::from_utf8(status.value),
+            ) else {
                 return;
             };
             let few = turn.relay.parameters.iter().count() < PARAMETERS_MAX;
@@ -264,7 +281,9 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
         )
         .hint("Whether the write took effect is unknown; check before you repeat it.")
     } else {
-        let code = said.as_ref().map_or(sqlstate::CONNECTION_FAILURE, |report| report.code);
+        let code = said
+            .as_ref()
+            .map_or(sqlstate::CONNECTION_FAILURE, |report| report.code);
         ErrorReport::error(code, format!("connection to server {host} was lost"))
             .hint("The session goes on; the transaction was rolled back.")
     };

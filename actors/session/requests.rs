@@ -9,11 +9,11 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
 use pgherd_wire::{backend, frame, sqlstate};
 
-use pgherd_config::PoolMode;
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
 use crate::session::replies;
 use crate::session::turn::{Loss, Turn};
+use pgherd_config::PoolMode;
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -147,7 +147,10 @@ fn note(turn: &mut Turn<'_>, judgement: Judgement) {
 fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     if !is_held(turn.relay, total) {
         let text = "the statement is too large to be prepared (max_held_message)";
-        refuse(turn, ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text));
+        refuse(
+            turn,
+            ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text),
+        );
         turn.relay.up.hide(total);
         return Ok(true);
     }
@@ -160,22 +163,37 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let tail = &body[parse.name.len() + 1..];
     turn.server.touched = true;
     if session_mode {
-        turn.server.exchange.sent(Owed::Parse { hidden: false, undo: Undo::Nothing });
+        turn.server.exchange.sent(Owed::Parse {
+            hidden: false,
+            undo: Undo::Nothing,
+        });
         turn.relay.up.pass(total);
         return Ok(true);
     }
     if parse.name.is_empty() {
-        let unnamed = Unnamed::Parsed { judgement: turn.relay.judge(parse.query), tail: tail.into() };
+        let unnamed = Unnamed::Parsed {
+            judgement: turn.relay.judge(parse.query),
+            tail: tail.into(),
+        };
         turn.relay.statements.get_or_insert_default().unnamed = unnamed;
         turn.unnamed_here = true;
-        turn.server.exchange.sent(Owed::Parse { hidden: false, undo: Undo::Unnamed });
+        turn.server.exchange.sent(Owed::Parse {
+            hidden: false,
+            undo: Undo::Unnamed,
+        });
         turn.relay.up.pass(total);
         return Ok(true);
     }
     let known = turn.relay.statements.as_deref();
     if known.is_some_and(|client| client.get(parse.name).is_some()) {
-        let text = format!("prepared statement \"{}\" already exists", lossy(parse.name));
-        refuse(turn, ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text));
+        let text = format!(
+            "prepared statement \"{}\" already exists",
+            lossy(parse.name)
+        );
+        refuse(
+            turn,
+            ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text),
+        );
         turn.relay.up.hide(total);
         return Ok(true);
     }
@@ -185,15 +203,25 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         return Ok(true);
     }
     let name: Box<[u8]> = parse.name.into();
-    let statement = turn.relay.pool.registry.intern(tail, || turn.relay.judge(parse.query));
-    turn.relay.statements.get_or_insert_default().insert(&name, Arc::clone(&statement));
+    let statement = turn
+        .relay
+        .pool
+        .registry
+        .intern(tail, || turn.relay.judge(parse.query));
+    turn.relay
+        .statements
+        .get_or_insert_default()
+        .insert(&name, Arc::clone(&statement));
     turn.relay.up.hide(total);
     turn.relay.pool.stats.client_parse();
     let present = turn.server.statements.touch(statement.id);
     if present && turn.server.exchange.status() != TransactionStatus::Failed {
         turn.server.exchange.sent(Owed::Local {
             reply: &backend::PARSE_COMPLETE,
-            undo: Undo::Parsed { on_server: None, by_client: Some(name) },
+            undo: Undo::Parsed {
+                on_server: None,
+                by_client: Some(name),
+            },
         });
     } else {
         if present {
@@ -295,7 +323,10 @@ fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
                 client.remove(&name);
                 known.map_or(Undo::Nothing, |statement| Undo::Closed { name, statement })
             });
-            turn.server.exchange.sent(Owed::Local { reply: &backend::CLOSE_COMPLETE, undo });
+            turn.server.exchange.sent(Owed::Local {
+                reply: &backend::CLOSE_COMPLETE,
+                undo,
+            });
             turn.relay.up.hide(total);
         }
         Named::Statement(_) => {
@@ -303,11 +334,17 @@ fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             if let Some(client) = turn.relay.statements.as_deref_mut() {
                 client.unnamed = Unnamed::None;
             }
-            turn.server.exchange.sent(Owed::Close { hidden: false, undo: Undo::Nothing });
+            turn.server.exchange.sent(Owed::Close {
+                hidden: false,
+                undo: Undo::Nothing,
+            });
             turn.relay.up.pass(total);
         }
         Named::Portal => {
-            turn.server.exchange.sent(Owed::Close { hidden: false, undo: Undo::Nothing });
+            turn.server.exchange.sent(Owed::Close {
+                hidden: false,
+                undo: Undo::Nothing,
+            });
             turn.relay.up.pass(total);
         }
     }
@@ -330,7 +367,8 @@ fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option
         return Ok(None);
     }
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
-    let described = frontend::Describe::parse(body).map_err(|error| violation(error.to_string()))?;
+    let described =
+        frontend::Describe::parse(body).map_err(|error| violation(error.to_string()))?;
     let raw = turn.relay.mode == PoolMode::Session;
     Ok(Some(match described.kind {
         Target::Statement if !raw => Named::Statement(described.name.into()),
@@ -347,7 +385,11 @@ fn bring_unnamed(turn: &mut Turn<'_>) -> bool {
     };
     if let Some(judgement) = known(turn) {
         note(turn, judgement);
-        let unnamed = turn.relay.statements.as_deref().map(|statements| &statements.unnamed);
+        let unnamed = turn
+            .relay
+            .statements
+            .as_deref()
+            .map(|statements| &statements.unnamed);
         if let (false, Some(Unnamed::Parsed { tail, .. })) = (turn.unnamed_here, unnamed) {
             let out = turn.relay.up.made();
             // The tail was cut from a Parse that fitted, so this one fits too.
@@ -356,23 +398,36 @@ fn bring_unnamed(turn: &mut Turn<'_>) -> bool {
                 out.extend_from_slice(tail);
             });
             debug_assert!(built.is_ok(), "it is as long as the client's");
-            turn.server.exchange.sent(Owed::Parse { hidden: true, undo: Undo::Nothing });
+            turn.server.exchange.sent(Owed::Parse {
+                hidden: true,
+                undo: Undo::Nothing,
+            });
             turn.unnamed_here = true;
         }
         return true;
     }
     let text = "unnamed prepared statement does not exist";
-    refuse(turn, ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text));
+    refuse(
+        turn,
+        ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text),
+    );
     false
 }
 
 /// Sees to it that the server has the statement that the client calls `name`; `None` when there
 /// is none, and the client will be told.
 fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Option<Arc<Statement<Judgement>>> {
-    let known = turn.relay.statements.as_deref().and_then(|statements| statements.get(name));
+    let known = turn
+        .relay
+        .statements
+        .as_deref()
+        .and_then(|statements| statements.get(name));
     let Some(statement) = known.cloned() else {
         let text = format!("prepared statement \"{}\" does not exist", lossy(name));
-        refuse(turn, ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text));
+        refuse(
+            turn,
+            ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text),
+        );
         return None;
     };
     note(turn, statement.judgement);
@@ -386,8 +441,13 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Option<Arc<Statement<Judgeme
 fn prepare_hidden(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
     make_room(turn, statement);
     write_parse(turn, statement);
-    let undo = Undo::Parsed { on_server: Some(statement.id), by_client: None };
-    turn.server.exchange.sent(Owed::Parse { hidden: true, undo });
+    let undo = Undo::Parsed {
+        on_server: Some(statement.id),
+        by_client: None,
+    };
+    turn.server
+        .exchange
+        .sent(Owed::Parse { hidden: true, undo });
 }
 
 fn prepare_on_server(
@@ -398,8 +458,14 @@ fn prepare_on_server(
     make_room(turn, statement);
     write_parse(turn, statement);
     turn.relay.pool.stats.server_parse();
-    let undo = Undo::Parsed { on_server: Some(statement.id), by_client };
-    turn.server.exchange.sent(Owed::Parse { hidden: false, undo });
+    let undo = Undo::Parsed {
+        on_server: Some(statement.id),
+        by_client,
+    };
+    turn.server.exchange.sent(Owed::Parse {
+        hidden: false,
+        undo,
+    });
 }
 
 fn make_room(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
@@ -412,7 +478,9 @@ fn make_room(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
 fn close_on_server(turn: &mut Turn<'_>, name: &[u8], undo: Undo<Judgement>) {
     let built = frontend::close(turn.relay.up.made(), Target::Statement, name);
     debug_assert!(built.is_ok(), "the name is short");
-    turn.server.exchange.sent(Owed::Close { hidden: true, undo });
+    turn.server
+        .exchange
+        .sent(Owed::Close { hidden: true, undo });
 }
 
 fn write_parse(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
@@ -457,7 +525,10 @@ fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
 }
 
 fn violation(message: String) -> Loss {
-    Loss::Fatal(Box::new(ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, message)))
+    Loss::Fatal(Box::new(ErrorReport::fatal(
+        sqlstate::PROTOCOL_VIOLATION,
+        message,
+    )))
 }
 
 fn lossy(name: &[u8]) -> std::borrow::Cow<'_, str> {

@@ -48,13 +48,16 @@ pub(super) async fn apply(
         return Err(error);
     }
     for (name, value) in wanted.iter() {
-        let reported =
-            answer.reported.iter().find(|(reported, _)| reported.eq_ignore_ascii_case(name));
+        let reported = answer
+            .reported
+            .iter()
+            .find(|(reported, _)| reported.eq_ignore_ascii_case(name));
         if let Some((_, canonical)) = reported {
             pool.proven.learn(name, value, Some(canonical));
         } else if pool.proven.reported(name, value).is_none() {
             // No reported parameter, or only another spelling of what was in force already.
-            pool.proven.learn(name, value, in_force(pool, server, name).as_deref());
+            pool.proven
+                .learn(name, value, in_force(pool, server, name).as_deref());
         }
     }
     server.applied = Arc::clone(wanted);
@@ -64,9 +67,13 @@ pub(super) async fn apply(
 /// What the server last reported of a parameter; `None` if it does not report it.
 fn in_force(pool: &Pool, server: &ServerConn, name: &str) -> Option<String> {
     let welcome = pool.welcome.load_full()?;
-    let (_, usual) =
-        welcome.parameters.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-    let Some(own) = server.applied.get(name) else { return Some(usual.clone()) };
+    let (_, usual) = welcome
+        .parameters
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    let Some(own) = server.applied.get(name) else {
+        return Some(usual.clone());
+    };
     let reported = pool.proven.reported(name, own).flatten();
     Some(reported.map_or_else(|| own.to_owned(), |reported| reported.to_string()))
 }
@@ -90,7 +97,10 @@ pub(super) async fn ask(
     frontend::bind(out.made(), b"", b"", &[], &[Some(parameter)], &[]).map_err(too_long)?;
     frontend::execute(out.made(), b"", 0).map_err(too_long)?;
     out.insert(&frontend::SYNC);
-    server.exchange.sent(Owed::Parse { hidden: true, undo: Undo::Nothing });
+    server.exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
     server.exchange.sent(Owed::Bind);
     server.exchange.sent(Owed::Execute);
     server.exchange.sent(Owed::Sync);
@@ -145,7 +155,9 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
         if total > ANSWER_MAX {
             return Err(broken(server, "the server's answer is too large"));
         }
-        let Some(message) = server.flow.unjudged().get(..total) else { break };
+        let Some(message) = server.flow.unjudged().get(..total) else {
+            break;
+        };
         let body = &message[frame::HEADER_LEN..];
         let verdict = match header.tag {
             tag::READY_FOR_QUERY => match backend::ReadyForQuery::parse(body) {
@@ -158,7 +170,9 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
             tag::PARAMETER_STATUS => {
                 if let Ok(status) = backend::ParameterStatus::parse(body) {
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                    answer.reported.push((text(status.name), text(status.value)));
+                    answer
+                        .reported
+                        .push((text(status.name), text(status.value)));
                 }
                 Verdict::Swallow
             }
@@ -175,7 +189,11 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
                 let Ok(row) = backend::DataRow::parse(body) else {
                     return Err(broken(server, "the server broke the protocol"));
                 };
-                answer.rows.push(row.values().map(|value| value.map(<[u8]>::to_vec)).collect());
+                answer.rows.push(
+                    row.values()
+                        .map(|value| value.map(<[u8]>::to_vec))
+                        .collect(),
+                );
                 server.exchange.received(tag::DATA_ROW, |_| {})
             }
             other => server.exchange.received(other, |_| {}),
@@ -191,7 +209,10 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
 fn broken(server: &ServerConn, why: &str) -> ErrorReport {
     ErrorReport::error(
         sqlstate::CONNECTION_FAILURE,
-        format!("connection to server {} was lost", server.about.upstream.name),
+        format!(
+            "connection to server {} was lost",
+            server.about.upstream.name
+        ),
     )
     .detail(why)
 }

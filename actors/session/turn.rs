@@ -111,7 +111,9 @@ impl<'a> Turn<'a> {
             return Poll::Pending;
         }
         let waits_for_server = self.server.exchange.owes();
-        self.limits.poll(cx, waits_for_server, self.committing, &self.server.about).map(Err)
+        self.limits
+            .poll(cx, waits_for_server, self.committing, &self.server.about)
+            .map(Err)
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
@@ -146,7 +148,10 @@ impl<'a> Turn<'a> {
         let room = wanted(&server.flow).max(self.read_room);
         match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, room) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) => Err(replies::server_gone(self, "the server closed the connection")),
+            Poll::Ready(Ok(0)) => Err(replies::server_gone(
+                self,
+                "the server closed the connection",
+            )),
             Poll::Ready(Err(error)) => Err(replies::server_gone(self, &error.to_string())),
             Poll::Ready(Ok(count)) => {
                 self.relay.pool.stats.received_from_server(count);

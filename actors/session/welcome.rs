@@ -33,10 +33,12 @@ pub(super) async fn pool(
         _ => try_out(pool, &asked).await?,
     };
     for (name, value) in &welcome.parameters {
-        let own = asked.get(name).map(|own| match pool.proven.reported(name, own).flatten() {
-            Some(reported) => reported.to_string(),
-            None => own.to_owned(),
-        });
+        let own = asked
+            .get(name)
+            .map(|own| match pool.proven.reported(name, own).flatten() {
+                Some(reported) => reported.to_string(),
+                None => own.to_owned(),
+            });
         let value = own.as_deref().unwrap_or(value);
         // A server's own report fits into a message.
         let _ = backend::parameter_status(out, name.as_bytes(), value.as_bytes());
@@ -47,7 +49,10 @@ pub(super) async fn pool(
 /// The console speaks UTF-8 and poses as the Postgres that its clients expect.
 pub(super) fn console(out: &mut BytesMut) {
     let said = [
-        ("server_version", concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")")),
+        (
+            "server_version",
+            concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")"),
+        ),
         ("client_encoding", "UTF8"),
         ("server_encoding", "UTF8"),
         ("DateStyle", "ISO, MDY"),
@@ -86,7 +91,9 @@ async fn try_out(pool: &Arc<Pool>, asked: &Parameters) -> Result<Arc<Welcome>, R
     }
     outcome.map_err(fatal)?;
     drop(lease);
-    pool.welcome.load_full().ok_or_else(|| fatal(router::unreachable(pool)))
+    pool.welcome
+        .load_full()
+        .ok_or_else(|| fatal(router::unreachable(pool)))
 }
 
 /// The start-up parameters as the server reports them, so that what it reports later compares equal.

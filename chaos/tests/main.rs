@@ -1,5 +1,8 @@
 //! Chaos: the real executable before servers and clients that fail, lie and vanish.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 mod budget;
 mod canary;

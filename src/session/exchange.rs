@@ -196,7 +196,11 @@ impl<P> Exchange<P> {
             (Owed::FunctionCall, tag::FUNCTION_CALL_RESPONSE) => Verdict::Forward,
             (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
             | (Owed::Close { hidden, .. }, tag::CLOSE_COMPLETE) => {
-                let verdict = if *hidden { Verdict::Swallow } else { Verdict::Forward };
+                let verdict = if *hidden {
+                    Verdict::Swallow
+                } else {
+                    Verdict::Forward
+                };
                 self.done(verdict)
             }
             (Owed::Bind, tag::BIND_COMPLETE) => self.done(Verdict::Forward),
@@ -259,7 +263,8 @@ impl<P> Exchange<P> {
 
     /// How many ReadyForQuery messages the client waits for.
     pub fn replies_owed(&self) -> usize {
-        let awaited = |owed: &&Owed<P>| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall);
+        let awaited =
+            |owed: &&Owed<P>| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall);
         self.owed.iter().filter(awaited).count()
     }
 

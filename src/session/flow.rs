@@ -145,13 +145,20 @@ impl Buf for Flow {
 
     #[inline]
     fn chunk(&self) -> &[u8] {
-        if self.spill.is_empty() { &self.buffer[..self.approved] } else { &self.spill }
+        if self.spill.is_empty() {
+            &self.buffer[..self.approved]
+        } else {
+            &self.spill
+        }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let waiting = [&self.spill[..], &self.buffer[..self.approved]];
         let mut filled = 0;
-        for (slot, chunk) in slices.iter_mut().zip(waiting.into_iter().filter(|c| !c.is_empty())) {
+        for (slot, chunk) in slices
+            .iter_mut()
+            .zip(waiting.into_iter().filter(|c| !c.is_empty()))
+        {
             *slot = IoSlice::new(chunk);
             filled += 1;
         }

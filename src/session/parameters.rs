@@ -184,7 +184,10 @@ mod tests {
         assert!(!proven.covers(&none, &wanted));
         proven.learn("DateStyle", "ISO", Some("ISO, MDY"));
         assert!(proven.covers(&none, &wanted));
-        assert_eq!(proven.reported("datestyle", "ISO").flatten().as_deref(), Some("ISO, MDY"));
+        assert_eq!(
+            proven.reported("datestyle", "ISO").flatten().as_deref(),
+            Some("ISO, MDY")
+        );
         assert_eq!(proven.reported("datestyle", "SQL"), None);
     }
 }

@@ -100,7 +100,11 @@ pub struct ClientStatements<P> {
 
 impl<P> Default for ClientStatements<P> {
     fn default() -> Self {
-        Self { named: HashMap::new(), bytes: 0, unnamed: Unnamed::None }
+        Self {
+            named: HashMap::new(),
+            bytes: 0,
+            unnamed: Unnamed::None,
+        }
     }
 }
 
@@ -166,7 +170,11 @@ pub struct ServerStatements {
 impl ServerStatements {
     /// A server connection that may hold `max` statements (at least one).
     pub fn new(max: usize) -> Self {
-        Self { known: HashMap::new(), tick: 0, max: max.max(1) }
+        Self {
+            known: HashMap::new(),
+            tick: 0,
+            max: max.max(1),
+        }
     }
 
     /// Whether the server has the statement; marks it as used.
@@ -189,10 +197,12 @@ impl ServerStatements {
     /// Records a statement as present, and names the one that must be closed for it, if any.
     pub fn insert(&mut self, id: u64, name: &[u8]) -> Option<Evicted> {
         let evicted = if self.known.len() >= self.max && !self.known.contains_key(&id) {
-            let oldest = self.known.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
-            oldest.and_then(|id| {
-                self.known.remove(&id).map(|(_, name)| Evicted { id, name })
-            })
+            let oldest = self
+                .known
+                .iter()
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(id, _)| *id);
+            oldest.and_then(|id| self.known.remove(&id).map(|(_, name)| Evicted { id, name }))
         } else {
             None
         };
@@ -261,7 +271,13 @@ mod tests {
         assert_eq!(server.insert(2, b"b"), None);
         assert!(server.touch(1));
         let evicted = server.insert(3, b"c").expect("over the limit");
-        assert_eq!(evicted, Evicted { id: 2, name: (*b"b").into() });
+        assert_eq!(
+            evicted,
+            Evicted {
+                id: 2,
+                name: (*b"b").into()
+            }
+        );
         assert!(!server.touch(2));
         server.restore(&evicted);
         assert!(server.touch(2));

@@ -39,7 +39,9 @@ pub fn parse(options: &str) -> Result<Vec<(String, String)>, OptionsError> {
     while let Some(word) = words.next() {
         // It ends the switches, and there are none but these.
         if word == "--" {
-            return words.next().map_or(Ok(settings), |word| Err(OptionsError::Unknown(word)));
+            return words
+                .next()
+                .map_or(Ok(settings), |word| Err(OptionsError::Unknown(word)));
         }
         let setting = if let Some(long) = word.strip_prefix("--") {
             split(long)?

@@ -5,11 +5,19 @@ use super::{CopyFlow, Exchange, Owed, Undo, Verdict};
 type Talk = Exchange<()>;
 
 fn parse(hidden: bool) -> Owed<()> {
-    Owed::Parse { hidden, undo: Undo::Parsed { on_server: Some(7), by_client: None } }
+    Owed::Parse {
+        hidden,
+        undo: Undo::Parsed {
+            on_server: Some(7),
+            by_client: None,
+        },
+    }
 }
 
 fn quiet(talk: &mut Talk, message: u8) -> Verdict {
-    talk.received(message, |undo| panic!("nothing is to be taken back, but {undo:?} was"))
+    talk.received(message, |undo| {
+        panic!("nothing is to be taken back, but {undo:?} was")
+    })
 }
 
 #[test]
@@ -71,7 +79,10 @@ fn an_error_takes_back_what_is_skipped_up_to_the_sync() {
     talk.sent(parse(false));
     talk.sent(Owed::Sync);
     let mut undone = 0;
-    assert_eq!(talk.received(tag::ERROR_RESPONSE, |_| undone += 1), Verdict::Forward);
+    assert_eq!(
+        talk.received(tag::ERROR_RESPONSE, |_| undone += 1),
+        Verdict::Forward
+    );
     assert_eq!(undone, 1);
     assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
     assert_eq!(quiet(&mut talk, tag::PARSE_COMPLETE), Verdict::Forward);
@@ -96,7 +107,10 @@ fn a_sure_failure_is_worded_by_us() {
     let mut talk = Talk::default();
     talk.sent(Owed::Fail((*b"ours").into()));
     talk.sent(Owed::Sync);
-    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Replace((*b"ours").into()));
+    assert_eq!(
+        quiet(&mut talk, tag::ERROR_RESPONSE),
+        Verdict::Replace((*b"ours").into())
+    );
     assert_eq!(talk.ready(TransactionStatus::Failed), Verdict::Forward);
 }
 
@@ -104,7 +118,10 @@ fn a_sure_failure_is_worded_by_us() {
 fn local_replies_wait_for_their_turn() {
     let mut talk = Talk::default();
     talk.sent(parse(false));
-    talk.sent(Owed::Local { reply: b"x", undo: Undo::Nothing });
+    talk.sent(Owed::Local {
+        reply: b"x",
+        undo: Undo::Nothing,
+    });
     assert_eq!(talk.local(), None);
     quiet(&mut talk, tag::PARSE_COMPLETE);
     assert_eq!(talk.local(), Some(&b"x"[..]));
