@@ -13,6 +13,8 @@ pub struct Judgement {
     pub unpins: PinSet,
     /// It may end a transaction by committing it.
     pub commits: bool,
+    /// It may open a transaction block.
+    pub begins: bool,
     /// It does nothing to the transaction.
     pub plain: bool,
 }
@@ -37,6 +39,13 @@ pub fn judge(text: &[u8], options: LexOptions, welcome: Option<&Welcome>) -> Jud
     Judgement {
         pins,
         unpins: effects.unpins,
+        begins: matches!(
+            effects.transaction,
+            TransactionEffect::Begin
+                | TransactionEffect::CommitChain
+                | TransactionEffect::RollbackChain
+                | TransactionEffect::Mixed
+        ),
         plain: effects.transaction == TransactionEffect::None,
         commits: matches!(
             effects.transaction,

@@ -242,6 +242,7 @@ fn serve(
                 kept: None,
                 pins: pgherd_sql::PinSet::default(),
                 held: false,
+                lost_block: false,
                 refusing: false,
             };
             Box::pin(relay.run())

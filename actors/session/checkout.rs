@@ -65,6 +65,9 @@ pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
 
 /// Brings a server that is between transactions to the session's parameters.
 pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+    if relay.lost_block {
+        return Box::pin(fail_block(relay, lease)).await;
+    }
     if Arc::ptr_eq(&lease.applied, &relay.parameters) {
         return Ok(());
     }
@@ -310,4 +313,18 @@ async fn try_out(relay: &Relay, lease: &mut ServerLease) -> Result<(), Denied> {
         Ok(()) => Ok(()),
         Err(report) => Err(Denied::Fatal(Box::new(report.into_fatal()))),
     }
+}
+
+/// Puts a client whose transaction block was lost with its server into a failed block on the next:
+/// what it has sent on in the belief that its block goes on is refused there as Postgres refuses
+/// it, in both protocols, up to the client's own ROLLBACK.
+async fn fail_block(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+    let refused = |report: ErrorReport| Denied::Refused(Box::new(report));
+    try_out(relay, lease).await?;
+    setup::run(lease, b"BEGIN").await.map_err(refused)?;
+    // There is no such savepoint: that fails the block, and the server's log says why.
+    let failing = b"ROLLBACK TO SAVEPOINT pgherd_lost_this_transaction";
+    setup::run(lease, failing).await.map_err(refused)?;
+    relay.lost_block = false;
+    Ok(())
 }

@@ -53,6 +53,8 @@ pub struct Relay {
     pub pins: pgherd_sql::PinSet,
     /// TLS holds bytes for the client that its socket has not taken yet.
     pub held: bool,
+    /// The client's transaction block was lost with its server, and the client has not ended it yet.
+    pub lost_block: bool,
     /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.
     pub refusing: bool,
 }
@@ -168,7 +170,8 @@ impl Relay {
             frontend::tag::SYNC if self.refusing || self.kept.is_none() => {
                 self.refusing = false;
                 self.up.hide(total);
-                backend::ready_for_query(self.down.made(), TransactionStatus::Idle);
+                let status = self.status();
+                backend::ready_for_query(self.down.made(), status);
                 Ok(Look::Again)
             }
             _ if self.refusing => {
@@ -278,10 +281,11 @@ impl Relay {
         if replies > 0 || unsynced {
             self.record(report);
         }
+        let status = self.status();
         let out = self.down.made();
         for _ in 0..replies {
             report.encode_error(out);
-            backend::ready_for_query(out, TransactionStatus::Idle);
+            backend::ready_for_query(out, status);
         }
         if unsynced {
             report.encode_error(out);
@@ -291,6 +295,15 @@ impl Relay {
             return Some(Bye::Sent(Box::new(report.clone().into_fatal())));
         }
         None
+    }
+
+    /// Where the client's transaction stands while it has no server.
+    fn status(&self) -> TransactionStatus {
+        if self.lost_block {
+            TransactionStatus::Failed
+        } else {
+            TransactionStatus::Idle
+        }
     }
 
     /// Writes an error of ours to the log, if such are wanted there.
@@ -312,6 +325,7 @@ impl Relay {
     /// Answers the client's request with an error, without a server.
     fn refuse(&mut self, report: &ErrorReport) -> Option<Bye> {
         self.record(report);
+        let status = self.status();
         let out = self.down.made();
         report.encode_error(out);
         if let Ok(Some(header)) = frame::header(self.up.unjudged()) {
@@ -319,7 +333,7 @@ impl Relay {
                 header.tag,
                 frontend::tag::QUERY | frontend::tag::FUNCTION_CALL
             ) {
-                backend::ready_for_query(out, TransactionStatus::Idle);
+                backend::ready_for_query(out, status);
                 self.up.hide(header.total());
             } else {
                 self.refusing = true;

@@ -91,6 +91,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         settle(turn);
         // The COMMIT may stand behind what was answered now.
         turn.committing &= turn.server.exchange.owes();
+        turn.beginning &= turn.server.exchange.owes();
     }
     // The client must not see itself in a transaction that it is sent away for.
     if status != TransactionStatus::Idle && turn.relay.mode == PoolMode::Statement {

@@ -109,6 +109,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     if !is_held(turn.relay, total) {
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
+        turn.beginning = true;
     } else if whole {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
@@ -142,6 +143,7 @@ fn note(turn: &mut Turn<'_>, judgement: Judgement) {
         turn.relay.pins.insert(Pin::Set);
     }
     turn.committing |= judgement.commits;
+    turn.beginning |= judgement.begins;
 }
 
 fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {

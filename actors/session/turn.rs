@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
+use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 
 use crate::judgement::Judgement;
@@ -42,6 +43,8 @@ pub struct Turn<'a> {
     pub(super) unnamed_here: bool,
     /// A COMMIT is under way.
     pub(super) committing: bool,
+    /// A BEGIN is under way.
+    pub(super) beginning: bool,
     /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
     pub(super) alone: Option<Judgement>,
     /// A DISCARD ALL has been answered.
@@ -63,6 +66,7 @@ impl<'a> Turn<'a> {
             server,
             unnamed_here: false,
             committing: false,
+            beginning: false,
             alone: None,
             discarded: false,
             queries: 0,
@@ -75,6 +79,10 @@ impl<'a> Turn<'a> {
     /// Relays until nothing is owed and no transaction is open.
     pub async fn run(mut self) -> Result<(), Loss> {
         let outcome = self.relay_all().await;
+        if matches!(outcome, Err(Loss::Server(_))) {
+            let open = self.server.exchange.status() != TransactionStatus::Idle;
+            self.relay.lost_block = self.beginning || (open && !self.committing);
+        }
         self.relay.pool.stats.queries(self.queries);
         outcome
     }

@@ -4,4 +4,5 @@ mod absence;
 mod crash;
 mod frozen;
 mod full;
+mod later;
 mod password;

@@ -69,6 +69,14 @@ async fn a_transaction_is_told_that_its_server_is_lost() {
         "nothing was committed"
     );
     rig.server.restart().await.unwrap();
+    // The client is in a failed block until it ends that, as after any error in a block.
+    let error = guest
+        .client
+        .query_one("select count(*) from herd", &[])
+        .await
+        .unwrap_err();
+    assert_eq!(code(&error), &SqlState::IN_FAILED_SQL_TRANSACTION);
+    guest.client.batch_execute("rollback").await.unwrap();
     let rows = guest
         .client
         .query_one("select count(*) from herd", &[])
