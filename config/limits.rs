@@ -61,10 +61,6 @@ pub struct Share {
 
 impl Check for Limits {
     fn check(&self, reader: &mut Reader<'_>) {
-        if self.max_logins > self.max_clients {
-            let problem = format!("{} is more than `max_clients`", self.max_logins);
-            reader.contradiction("max_logins", problem, "1 to `max_clients`");
-        }
         // A query of libpq's size must fit, or nothing would work.
         if self.max_held_message.get() < 8192 {
             let problem = Problem::Value(self.max_held_message.to_string());

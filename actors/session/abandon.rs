@@ -7,6 +7,7 @@ use std::task::Poll;
 use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{CopyFlow, Flow, Owed};
+use pgherd_sql::PinSet;
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend};
@@ -17,9 +18,18 @@ use crate::session::relay::Relay;
 use crate::session::setup;
 use crate::upstream;
 
+/// How the client went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// It said goodbye behind what it had asked for, which Postgres would therefore finish.
+    Goodbye,
+    /// It was cut off, or was sent away.
+    Cut,
+}
+
 /// Ends what the client left under way and gives the server back clean; a server that does not
 /// get there within the rollback timeout is closed.
-pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease) {
+pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: Parting) {
     let about = Arc::clone(&lease.about);
     let settings = relay.pool.settings().clone();
     // From here on the client's own cancel requests find nothing.
@@ -27,9 +37,13 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease) {
     let cut = relay.up.is_mid_message();
     let pending = std::mem::take(&mut relay.up);
     let clean = async {
-        finish(&mut lease, pending, cut).await?;
+        finish(&mut lease, pending, cut, parting).await?;
         if lease.exchange.status() != TransactionStatus::Idle {
             quiet(setup::run(&mut lease, b"ROLLBACK").await)?;
+        }
+        if !relay.pins.without(PinSet::DISCARD_ALL).is_empty() {
+            // Nothing takes back what binds this session, so nobody else may have the server.
+            return None;
         }
         let pinned = !relay.pins.is_empty();
         if lease.touched && (relay.mode == PoolMode::Session || pinned) {
@@ -52,7 +66,12 @@ fn quiet(answer: Result<setup::Answer, ErrorReport>) -> Option<()> {
 }
 
 /// Brings the exchange to a point where nothing is owed.
-async fn finish(server: &mut ServerConn, mut pending: Flow, cut: bool) -> Option<()> {
+async fn finish(
+    server: &mut ServerConn,
+    mut pending: Flow,
+    cut: bool,
+    parting: Parting,
+) -> Option<()> {
     if cut {
         // The rest of a message will never come, so the server can only be left.
         return None;
@@ -68,7 +87,7 @@ async fn finish(server: &mut ServerConn, mut pending: Flow, cut: bool) -> Option
         pending.insert(&frontend::SYNC);
         server.exchange.sent(Owed::Sync);
     }
-    if server.exchange.owes() {
+    if server.exchange.owes() && parting == Parting::Cut {
         let cancel = Cancels::begin(&server.about);
         tokio::spawn(upstream::cancel(cancel));
     }

@@ -30,6 +30,14 @@ pub(super) async fn catalogue(
         .query_database
         .as_deref()
         .unwrap_or(&claim.database);
+    if config.auth.query_database.is_none() && !config.databases.contains_key(database) {
+        // Anybody could have a pool made for each name that comes to mind.
+        tracing::warn!(
+            database,
+            "users are not looked up in databases that are not named: set auth.query_database"
+        );
+        return Ok(None);
+    }
     if config.database(database).is_none() {
         return Ok(None);
     }
@@ -47,16 +55,14 @@ pub(super) async fn catalogue(
     });
     let pool = router::pool(facts, database, user, Proof { secret })
         .await
-        .map_err(|report| Refusal::Told(Box::new(report)))?;
-    let mut lease = router::lease(&pool)
-        .await
-        .map_err(|report| Refusal::Told(Box::new(report)))?;
+        .map_err(unavailable)?;
+    let mut lease = router::lease(&pool).await.map_err(unavailable)?;
     let answer = setup::ask(&mut lease, sql.as_bytes(), claim.user.as_bytes()).await;
     if answer.is_ok() && lease.exchange.is_over() {
         lease.mark_clean();
     }
     drop(lease);
-    let answer = answer.map_err(|report| Refusal::Told(Box::new(report.into_fatal())))?;
+    let answer = answer.map_err(unavailable)?;
     if let Some(error) = answer.error {
         // What the server says about it is nothing for somebody who has not logged in yet.
         tracing::error!(database, user, %error, "the auth_query failed");
@@ -84,6 +90,17 @@ pub(super) async fn catalogue(
         }
         _ => Ok(None),
     }
+}
+
+/// The server could not be asked. Why stays in the log: this client has proved nothing yet.
+fn unavailable(report: ErrorReport) -> Refusal {
+    tracing::warn!(
+        error = report.message,
+        detail = report.detail,
+        "the auth_query cannot run"
+    );
+    let text = "the user cannot be looked up at the moment";
+    ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, text).into()
 }
 
 /// Takes the client's password and logs in to the server with it. Only what the server accepts is

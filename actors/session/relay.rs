@@ -17,6 +17,7 @@ use pgherd_wire::{frame, frontend, sqlstate};
 use crate::control::{Control, Order, Standing};
 use crate::judgement::{self, Judgement};
 use crate::pool::{Pool, ServerLease};
+use crate::session::abandon::Parting;
 use crate::session::turn::{Loss, Turn};
 use crate::session::{Bye, abandon, checkout, requests};
 
@@ -55,6 +56,8 @@ pub struct Relay {
     pub held: bool,
     /// The client's transaction block was lost with its server, and the client has not ended it yet.
     pub lost_block: bool,
+    /// The client's block was lost while it asked for nothing, and it was not told yet.
+    pub untold: Option<Box<ErrorReport>>,
     /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.
     pub refusing: bool,
 }
@@ -87,7 +90,8 @@ impl Relay {
         let bye = self.serve().await;
         self.control.stand(Standing::Idle);
         if let Some(lease) = self.kept.take() {
-            Box::pin(abandon::abandon(&mut self, lease)).await;
+            let parting = Parting::Goodbye;
+            Box::pin(abandon::abandon(&mut self, lease, parting)).await;
         }
         if let Bye::Sent(report) = &bye {
             self.record(report);
@@ -197,6 +201,9 @@ impl Relay {
 
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
     async fn turn(&mut self) -> Option<Bye> {
+        if let Some(report) = self.untold.take() {
+            return self.refuse(&report);
+        }
         let leased = match self.kept.take() {
             Some(mut lease) => checkout::bring(self, &mut lease).await.map(|()| lease),
             None => checkout::checkout(self).await,
@@ -244,11 +251,11 @@ impl Relay {
     async fn lost(&mut self, loss: Loss, mut lease: ServerLease) -> Option<Bye> {
         match loss {
             Loss::Left => {
-                abandon::abandon(self, lease).await;
+                abandon::abandon(self, lease, Parting::Goodbye).await;
                 Some(Bye::Left)
             }
             Loss::Client => {
-                abandon::abandon(self, lease).await;
+                abandon::abandon(self, lease, Parting::Cut).await;
                 Some(if self.control.ordered() == Order::Serve {
                     Bye::Gone
                 } else {
@@ -257,7 +264,7 @@ impl Relay {
             }
             Loss::Fatal(report) => {
                 lease.flow.hand_over(&mut self.down);
-                abandon::abandon(self, lease).await;
+                abandon::abandon(self, lease, Parting::Cut).await;
                 Some(Bye::Sent(report))
             }
             Loss::Server(report) => self.server_lost(&report, lease),
@@ -267,7 +274,7 @@ impl Relay {
     /// The server is gone: the client is told for each reply it waits for, and stays.
     fn server_lost(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
         self.control.runs_nowhere();
-        self.pins = pgherd_sql::PinSet::default();
+        let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
         let replies = lease.exchange.replies_owed();
         let unsynced = lease.exchange.unsynced() || lease.exchange.skipping();
@@ -277,6 +284,13 @@ impl Relay {
         if cut {
             // Part of a message was sent on already: the client's framing cannot be mended.
             return Some(Bye::Gone);
+        }
+        if bound {
+            // What bound the session to that server is gone, and going on without it would be wrong.
+            let mut last = report.clone().into_fatal();
+            last.hint =
+                Some("The session was bound to that server, and its state is lost.".to_owned());
+            return Some(Bye::Sent(Box::new(last)));
         }
         if replies > 0 || unsynced {
             self.record(report);
@@ -290,9 +304,10 @@ impl Relay {
         if unsynced {
             report.encode_error(out);
             self.refusing = true;
-        } else if replies == 0 {
-            // Nothing was asked: a pinned session that loses its server has lost its state.
-            return Some(Bye::Sent(Box::new(report.clone().into_fatal())));
+        } else if replies == 0 && self.lost_block {
+            // Nothing was asked, so no error may be sent. The next statement gets it: were that a
+            // COMMIT, a failed block would only answer ROLLBACK, which drivers take for success.
+            self.untold = Some(Box::new(report.clone()));
         }
         None
     }

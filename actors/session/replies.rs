@@ -281,12 +281,17 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
             format!("connection to server {host} was lost while a write was under way"),
         )
         .hint("Whether the write took effect is unknown; check before you repeat it.")
+    } else if turn.server.exchange.status() != TransactionStatus::Idle {
+        ErrorReport::error(
+            sqlstate::SERIALIZATION_FAILURE,
+            format!("the transaction was lost with the connection to server {host}"),
+        )
+        .hint("Nothing of it was committed; run it again.")
     } else {
         let code = said
             .as_ref()
             .map_or(sqlstate::CONNECTION_FAILURE, |report| report.code);
         ErrorReport::error(code, format!("connection to server {host} was lost"))
-            .hint("The session goes on; the transaction was rolled back.")
     };
     debug_assert!(report.severity != Severity::Fatal);
     Loss::Server(Box::new(report.detail(why.to_owned())))

@@ -159,9 +159,8 @@ impl<C, I> State<C, I> {
                 .rev()
                 .find(|&index| self.used_by(index, worker))
                 .unwrap_or(last),
-            Order::Fifo => (0..self.idle.len().min(AFFINITY_DEPTH))
-                .find(|&index| self.used_by(index, worker))
-                .unwrap_or(0),
+            // Whoever asks for turns gets turns, also between workers.
+            Order::Fifo => 0,
         };
         let slot = self.idle.remove(index)?;
         let (meta, conn) = self.check_out(slot, worker)?;

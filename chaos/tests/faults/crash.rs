@@ -87,6 +87,26 @@ async fn a_transaction_is_told_that_its_server_is_lost() {
     rig.settle().await;
 }
 
+/// A client that was idle in its transaction hears of the loss at its COMMIT, which must not look
+/// like a success.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_after_the_loss_fails() {
+    let mut rig = Rig::start(crate::EXECUTABLE, POOL).await;
+    let guest = rig.guest().await;
+    let begin = "begin; insert into herd values (1)";
+    guest.client.batch_execute(begin).await.unwrap();
+    rig.server.kill9();
+    rig.server.restart().await.unwrap();
+    let error = guest.client.batch_execute("commit").await.unwrap_err();
+    assert_eq!(code(&error), &SqlState::T_R_SERIALIZATION_FAILURE);
+    guest.client.batch_execute("rollback").await.unwrap();
+    let ask = "select count(*) from herd";
+    let rows = guest.client.query_one(ask, &[]).await.unwrap();
+    assert_eq!(rows.get::<_, i64>(0), 0);
+    drop(guest);
+    rig.settle().await;
+}
+
 /// A COMMIT that was sent behind something else is in doubt all the same when its answer is missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_in_a_pipeline_is_told_as_unknown() {

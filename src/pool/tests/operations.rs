@@ -51,10 +51,13 @@ fn longest_idle_is_leased_first_where_the_order_says_so() {
     clean(one);
     clean(two);
     let lease = core.try_lease(7, now).unwrap();
-    assert_eq!(*lease, 1, "used by this worker, though not longest idle");
+    assert_eq!(
+        *lease, 3,
+        "longest idle, though this worker used another last"
+    );
     clean(lease);
     let lease = core.try_lease(9, now).unwrap();
-    assert_eq!(*lease, 3, "longest idle");
+    assert_eq!(*lease, 1, "longest idle");
     clean(lease);
     core.pause();
     let mut waiter = wait(&core, now);
