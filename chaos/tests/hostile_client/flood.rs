@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pgherd_chaos::hostile::attack::{Attack, Expect, Step};
-use pgherd_chaos::hostile::{Client, End, packet};
+use pgherd_chaos::hostile::attack::{Attack, Expect, Opening, Step};
+use pgherd_chaos::hostile::{Client, End, Proxy, Server, packet};
 
 use super::{ALICE, AT_ONCE, House, assert_served, eventually, is_refused};
 
@@ -260,4 +260,28 @@ async fn a_flood_of_wrong_cancel_keys_cancels_nothing_and_says_nothing() {
     assert_eq!(client.rest().await.as_deref(), Some(&b""[..]));
     assert_eq!(house.server.cancels(), 1);
     house.stands().await;
+}
+
+/// Only a named database makes a pool before a client has proved anything.
+#[tokio::test]
+async fn strangers_open_no_pool_for_each_name_they_make_up() {
+    let settings = "[auth]\nquery = \"select 'x' where $1 = ''\"\nquery_user = \"keeper\"\n\
+                    [users.keeper]\npassword = \"k\"\n";
+    let server = Server::start(Opening::Trust, Vec::new()).await.unwrap();
+    let settings = format!(
+        "{settings}[databases.\"*\"]\nhosts = [\"{}\"]\ntls = {{ mode = \"disable\" }}\n",
+        server.address()
+    );
+    let mut proxy = Proxy::start(crate::EXECUTABLE, &settings).await.unwrap();
+    for number in 0..50 {
+        let database = format!("made up {number}");
+        let login = Client::login(proxy.address(), "stranger", "x", &database).await;
+        assert!(login.is_err());
+    }
+    assert!(
+        server.logins() <= 10,
+        "{} connections to the server",
+        server.logins()
+    );
+    assert_eq!(proxy.fault(), None);
 }
