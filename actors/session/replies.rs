@@ -281,7 +281,7 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
             format!("connection to server {host} was lost while a write was under way"),
         )
         .hint("Whether the write took effect is unknown; check before you repeat it.")
-    } else if turn.server.exchange.status() != TransactionStatus::Idle {
+    } else if turn.beginning || turn.server.exchange.status() != TransactionStatus::Idle {
         ErrorReport::error(
             sqlstate::SERIALIZATION_FAILURE,
             format!("the transaction was lost with the connection to server {host}"),
@@ -299,5 +299,6 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
 
 /// Whether what is under way may have taken effect although its answer never came.
 fn may_have_committed(turn: &Turn<'_>) -> bool {
-    turn.committing || turn.server.exchange.status() == TransactionStatus::Idle
+    let alone = turn.server.exchange.status() == TransactionStatus::Idle && !turn.beginning;
+    turn.committing || alone
 }
