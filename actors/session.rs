@@ -243,6 +243,7 @@ fn serve(
                 pins: pgherd_sql::PinSet::default(),
                 held: false,
                 lost_block: false,
+                commit_fails: false,
                 untold: None,
                 refusing: false,
             };

@@ -56,6 +56,8 @@ pub struct Relay {
     pub held: bool,
     /// The client's transaction block was lost with its server, and the client has not ended it yet.
     pub lost_block: bool,
+    /// The block on the present server stands for one that was lost: its COMMIT must fail.
+    pub commit_fails: bool,
     /// The client's block was lost while it asked for nothing, and it was not told yet.
     pub untold: Option<Box<ErrorReport>>,
     /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.

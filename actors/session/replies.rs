@@ -46,8 +46,14 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 if total <= LOOK_MAX {
                     learn(turn, other, total);
                 }
-                let verdict = turn.server.exchange.received(other, |_| {});
-                act(turn, verdict, other, total)?;
+                let failed = other == tag::COMMAND_COMPLETE && is_failed_commit(turn, total);
+                match turn.server.exchange.received(other, |_| {}) {
+                    Verdict::Forward if failed => {
+                        let verdict = Verdict::Replace(failed_commit());
+                        act(turn, verdict, other, total)?;
+                    }
+                    verdict => act(turn, verdict, other, total)?,
+                }
             }
         }
         while let Some(reply) = turn.server.exchange.local() {
@@ -55,6 +61,25 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         }
     }
     Ok(())
+}
+
+/// Whether this is the answer to the COMMIT of a block that was lost: a failed block says ROLLBACK
+/// there, which many drivers take for success.
+fn is_failed_commit(turn: &Turn<'_>, total: usize) -> bool {
+    turn.relay.commit_fails
+        && turn.committing
+        && turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"ROLLBACK\0")
+}
+
+fn failed_commit() -> Box<[u8]> {
+    let mut worded = bytes::BytesMut::new();
+    ErrorReport::error(
+        sqlstate::SERIALIZATION_FAILURE,
+        "the transaction was lost with the connection to its server",
+    )
+    .hint("Nothing of it was committed; run it again.")
+    .encode_error(&mut worded);
+    worded[..].into()
 }
 
 fn act(turn: &mut Turn<'_>, verdict: Verdict, tag: u8, total: usize) -> Result<(), Loss> {
@@ -92,6 +117,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         // The COMMIT may stand behind what was answered now.
         turn.committing &= turn.server.exchange.owes();
         turn.beginning &= turn.server.exchange.owes();
+        turn.relay.commit_fails &= status != TransactionStatus::Idle;
     }
     // The client must not see itself in a transaction that it is sent away for.
     if status != TransactionStatus::Idle && turn.relay.mode == PoolMode::Statement {
