@@ -286,10 +286,11 @@ impl RouterArguments {
                 .upstream(config, &database, &settings, key, &proof)
             {
                 Ok(upstream) => {
-                    // Asking for its quotas brings them to their new sizes.
-                    self.facts
-                        .memory
-                        .quotas(config, &settings, key, &upstream.name);
+                    // Asking for its quotas brings them to their new sizes. What is opened between
+                    // the two steps still leads to the old host, and is retired by the second.
+                    let memory = &self.facts.memory;
+                    let quotas = memory.quotas(config, &settings, key, &upstream.name);
+                    pool.core.move_to(quotas);
                     pool.reconfigure(settings, upstream);
                 }
                 Err(report) => tracing::error!(error = report.message, "a pool keeps its settings"),

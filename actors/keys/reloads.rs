@@ -1,5 +1,7 @@
 //! What a changed file changes.
 
+use std::sync::Arc;
+
 use pgherd_wire::sqlstate;
 
 use super::{Client, Fake, House, SHOP};
@@ -97,4 +99,42 @@ async fn connections_that_need_not_change_are_kept() {
         .await;
     client.query("SELECT 3").await;
     assert_eq!(fake.logins(), 2);
+}
+
+#[tokio::test]
+async fn connections_count_at_the_host_that_a_reload_has_moved_them_to() {
+    let (left, right) = (Fake::plain().await, Fake::plain().await);
+    let text = |shop: &Fake| {
+        format!(
+            "[auth]\nmethod = \"trust\"\n[limits]\nmax_host_connections = 1\n\
+             [databases.shop]\nhosts = [\"{}\"]\n[databases.other]\nhosts = [\"{}\"]\n",
+            shop.address, right.address
+        )
+    };
+    let house = House::before(&left, &text(&left)).await;
+    let mut shopper = house.client("alice").await;
+    shopper.query("SELECT 1").await;
+    house.reload(&left, &text(&right)).await;
+    shopper.query("BEGIN").await;
+    assert_eq!((left.logins(), right.logins()), (1, 1));
+    let mut other = Client::silent(house.address).await;
+    other.start("alice", "other").await;
+    let routes = || house.facts.routes.load();
+    let pool = || {
+        routes()
+            .iter()
+            .find(|(key, _)| key.database == "other")
+            .map(|(_, pool)| Arc::clone(pool))
+    };
+    let waiting =
+        || pool().is_some_and(|pool| pool.core.snapshot(std::time::Instant::now()).waiting == 1);
+    house.wait_until("the other waits", waiting).await;
+    assert_eq!(right.logins(), 1, "one connection to that host is allowed");
+    shopper.query("COMMIT").await;
+    assert!(other.answer().await.iter().any(|(tag, _)| *tag == b'Z'));
+    assert_eq!(right.logins(), 2);
+    // And the host that was left has room again.
+    house.reload(&left, &text(&left)).await;
+    shopper.query("SELECT 2").await;
+    assert_eq!(left.logins(), 2);
 }

@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::lost::LostReason;
 use crate::meta::{Meta, Place, Seen};
 use crate::opening::OpenSlot;
+use crate::permits::Permits;
 use crate::quota::{Quota, Sibling};
 use crate::snapshot::Snapshot;
 use crate::state::{Holding, State};
@@ -27,7 +28,6 @@ use crate::waiter::Waiter;
 /// hint, so that ordinary traffic sends no message: what is idle for too long is found by a regular [`Self::sweep`].
 pub struct PoolCore<C: Send + 'static, I: Send + Sync + 'static = ()> {
     state: Mutex<State<C, I>>,
-    quotas: Vec<Arc<Quota>>,
     dirty: Flag,
     hint: Box<dyn Fn() + Send + Sync>,
     quiet: Notify,
@@ -51,14 +51,16 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         hint: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let core = Arc::new(Self {
-            state: Mutex::new(State::new(limits)),
-            quotas,
+            state: Mutex::new(State::new(limits, quotas.into())),
             dirty: Flag::new(),
             hint: Box::new(hint),
             quiet: Notify::new(),
         });
-        let me = core.sibling();
-        for quota in &core.quotas {
+        let (me, quotas) = (
+            core.sibling(),
+            core.with(|state, _| Arc::clone(&state.quotas)),
+        );
+        for quota in quotas.iter() {
             quota.join(Weak::clone(&me));
         }
         core
@@ -122,12 +124,13 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     /// ones, within all limits. Where a quota is used up it is still one, since [`Self::begin_open`] may relieve it.
     #[must_use]
     pub fn wanted(&self, now: Instant) -> usize {
-        let wanted = self.with(|state, _| {
+        let (wanted, quotas) = self.with(|state, _| {
             let room = state.allowed(now).saturating_sub(state.total());
             let logins = state.limits.max_opening.saturating_sub(state.opening);
-            state.missing().min(room).min(logins)
+            let wanted = state.missing().min(room).min(logins);
+            (wanted, Arc::clone(&state.quotas))
         });
-        let left = self.quotas.iter().filter_map(|quota| quota.left()).min();
+        let left = quotas.iter().filter_map(|quota| quota.left()).min();
         wanted.min(left.unwrap_or(usize::MAX).max(1))
     }
 
@@ -138,7 +141,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     /// # Errors
     /// The limit that forbids it.
     pub fn begin_open(self: &Arc<Self>, now: Instant) -> Result<OpenSlot<C, I>, Refused> {
-        let (epoch, generation) = self.with(|state, _| {
+        let (epoch, generation, quotas) = self.with(|state, _| {
             if let Some(reason) = &state.closed {
                 return Err(Refused::Closed(Arc::clone(reason)));
             }
@@ -151,29 +154,15 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
                 return Err(Refused::Opening { limit });
             }
             state.opening += 1;
-            Ok((state.epoch, state.generation))
+            Ok((state.epoch, state.generation, Arc::clone(&state.quotas)))
         })?;
-        if let Err(refused) = self.take_permits() {
-            self.with(|state, _| state.opening -= 1);
-            return Err(refused);
-        }
-        Ok(OpenSlot::new(Arc::clone(self), epoch, generation))
-    }
-
-    fn take_permits(self: &Arc<Self>) -> Result<(), Refused> {
-        let me = self.sibling();
-        for (taken, quota) in self.quotas.iter().enumerate() {
-            if let Err(max) = quota.take(&me) {
-                self.quotas[..taken]
-                    .iter()
-                    .for_each(|quota| quota.release(1));
-                return Err(Refused::Quota {
-                    name: Arc::clone(quota.name()),
-                    max,
-                });
+        match Permits::take(quotas, &self.sibling()) {
+            Ok(permits) => Ok(OpenSlot::new(Arc::clone(self), epoch, generation, permits)),
+            Err(refused) => {
+                self.with(|state, _| state.opening -= 1);
+                Err(refused)
             }
         }
-        Ok(())
     }
 
     /// Takes out what is too old, too idle or too many, to be closed by the caller. Idleness never brings the pool
@@ -285,6 +274,23 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         });
     }
 
+    /// Makes connections opened from now on count towards these quotas. Those that exist count where they did, until
+    /// they end; so whoever moves a pool to another host also retires them.
+    pub fn move_to(self: &Arc<Self>, quotas: Vec<Arc<Quota>>) {
+        let me = self.sibling();
+        let before = self.with(|state, fx| {
+            fx.hint = true;
+            std::mem::replace(&mut state.quotas, quotas.clone().into())
+        });
+        let has = |all: &[Arc<Quota>], one: &Arc<Quota>| all.iter().any(|it| Arc::ptr_eq(it, one));
+        for quota in before.iter().filter(|quota| !has(&quotas, quota)) {
+            quota.leave(&me);
+        }
+        for quota in quotas.iter().filter(|quota| !has(&before, quota)) {
+            quota.join(Weak::clone(&me));
+        }
+    }
+
     /// Gives up to `count` idle connections for closing, the longest idle first, so that another pool may have their
     /// permits: none while somebody waits here, and none of the minimum.
     #[must_use]
@@ -344,7 +350,11 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             let mut state = self.state.lock();
             let result = act(&mut state, &mut fx);
             state.check();
-            fx.spare = fx.spare && spare_slot(&state).is_some();
+            // Looked at under the lock: who was refused before it was taken is seen, who is refused after it looks here.
+            let starved = fx.spare && state.quotas.iter().any(|quota| quota.is_starved());
+            if starved && spare_slot(&state).is_some() {
+                fx.offer = Some(Arc::clone(&state.quotas));
+            }
             fx.quiet = state.watched > 0 && state.leased() == 0;
             result
         };
@@ -356,11 +366,11 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         fx.wake.into_iter().for_each(std::task::Waker::wake);
         drop(fx.spent);
         drop(fx.closed);
-        if fx.freed > 0 {
-            self.quotas.iter().for_each(|quota| quota.release(fx.freed));
-        }
-        if fx.spare {
-            self.quotas.iter().for_each(|quota| quota.offer());
+        drop(fx.freed);
+        for quota in fx.offer.iter().flat_map(|quotas| quotas.iter()) {
+            if quota.is_starved() {
+                quota.offer();
+            }
         }
         if fx.quiet {
             self.quiet.notify_waiters();

@@ -2,6 +2,8 @@
 
 use std::task::Waker;
 
+use crate::permits::{Permits, Quotas};
+
 /// Consequences of an operation that must not happen under the lock. Empty ones cost no allocation.
 pub(crate) struct Effects<C> {
     /// Tasks to wake.
@@ -10,10 +12,12 @@ pub(crate) struct Effects<C> {
     pub(crate) spent: Vec<Waker>,
     /// Connections to drop.
     pub(crate) closed: Vec<C>,
-    /// Permits to give back to each quota.
-    pub(crate) freed: usize,
-    /// A connection may have become dispensable: siblings that lack a permit should know.
+    /// Permits to give back, after the connections that held them are closed.
+    pub(crate) freed: Vec<Permits>,
+    /// A connection may have become dispensable.
     pub(crate) spare: bool,
+    /// Quotas of which siblings lack a permit, and should know of the dispensable connection.
+    pub(crate) offer: Option<Quotas>,
     /// The manager should look.
     pub(crate) hint: bool,
     /// Nothing is leased, and somebody waits for that.
@@ -26,8 +30,9 @@ impl<C> Effects<C> {
             wake: Vec::new(),
             spent: Vec::new(),
             closed: Vec::new(),
-            freed: 0,
+            freed: Vec::new(),
             spare: false,
+            offer: None,
             hint: false,
             quiet: false,
         }

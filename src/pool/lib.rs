@@ -13,6 +13,7 @@ mod limits;
 mod lost;
 mod meta;
 mod opening;
+mod permits;
 mod quota;
 mod snapshot;
 mod state;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::core::PoolCore;
 use crate::lost::LostReason;
+use crate::permits::Permits;
 
 /// A place in the pool, and a permit of each quota, held while a connection is being opened. Dropped unfilled, the
 /// attempt is given up and the place is free.
@@ -13,16 +14,22 @@ pub struct OpenSlot<C: Send + 'static, I: Send + Sync + 'static = ()> {
     core: Arc<PoolCore<C, I>>,
     epoch: u64,
     generation: u64,
-    filled: bool,
+    /// Present until it is filled.
+    permits: Option<Permits>,
 }
 
 impl<C: Send + 'static, I: Send + Sync + 'static> OpenSlot<C, I> {
-    pub(crate) const fn new(core: Arc<PoolCore<C, I>>, epoch: u64, generation: u64) -> Self {
+    pub(crate) const fn new(
+        core: Arc<PoolCore<C, I>>,
+        epoch: u64,
+        generation: u64,
+        permits: Permits,
+    ) -> Self {
         Self {
             core,
             epoch,
             generation,
-            filled: false,
+            permits: Some(permits),
         }
     }
 
@@ -39,7 +46,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> OpenSlot<C, I> {
     /// If the pool was closed, fenced or retired since the opening began, the connection is dropped and the reason
     /// is given.
     pub fn fill_with(mut self, conn: C, info: Arc<I>, now: Instant) -> Result<u64, LostReason> {
-        self.filled = true;
+        let permits = self.permits.take().expect(HELD);
         self.core.with(|state, fx| {
             state.opening -= 1;
             let objection = if state.closed.is_some() {
@@ -53,17 +60,19 @@ impl<C: Send + 'static, I: Send + Sync + 'static> OpenSlot<C, I> {
             };
             if let Some(reason) = objection {
                 fx.closed.push(conn);
-                fx.freed += 1;
+                fx.freed.push(permits);
                 fx.hint = true;
                 state.totals.lost.add(reason);
                 return Err(reason);
             }
-            let id = state.admit(conn, info, self.epoch, now, fx);
+            let id = state.admit(conn, info, self.epoch, permits, now, fx);
             fx.hint |= state.wants_more();
             Ok(id)
         })
     }
 }
+
+const HELD: &str = "a slot holds its permits until it is consumed";
 
 impl<C: Send + 'static> OpenSlot<C> {
     /// As [`Self::fill_with`], where there is no record to show.
@@ -77,13 +86,13 @@ impl<C: Send + 'static> OpenSlot<C> {
 
 impl<C: Send + 'static, I: Send + Sync + 'static> Drop for OpenSlot<C, I> {
     fn drop(&mut self) {
-        if self.filled {
+        let Some(permits) = self.permits.take() else {
             return;
-        }
+        };
         self.core.with(|state, fx| {
             state.opening -= 1;
             state.totals.lost.add(LostReason::GivenUp);
-            fx.freed += 1;
+            fx.freed.push(permits);
             fx.hint = true;
         });
     }

@@ -105,6 +105,15 @@ impl Quota {
         state.members.push(member);
     }
 
+    /// Forgets a pool whose connections count here no more.
+    pub(crate) fn leave(&self, member: &Weak<dyn Sibling>) {
+        let mut state = self.state.lock();
+        state.members.retain(|known| !same(known, member));
+        state.refused.retain(|known| !same(known, member));
+        self.starved
+            .store(!state.refused.is_empty(), Ordering::Release);
+    }
+
     /// Takes a permit; closes the longest idle connection of a sibling if there is none. If that does not help, `me`
     /// stays noted as refused, and is nudged when that may change. Gives the maximum then.
     ///
@@ -137,10 +146,10 @@ impl Quota {
         Err(state.max.unwrap_or(usize::MAX))
     }
 
-    /// Gives permits back and tells all that were refused, in order; so none waits for one that lost interest.
-    pub(crate) fn release(&self, count: usize) {
+    /// Gives a permit back and tells all that were refused, in order; so none waits for one that lost interest.
+    pub(crate) fn release(&self) {
         let mut state = self.state.lock();
-        state.used = state.used.saturating_sub(count);
+        state.used = state.used.saturating_sub(1);
         let told = if state.full() {
             VecDeque::new()
         } else {
@@ -150,12 +159,15 @@ impl Quota {
         nudge(told);
     }
 
-    /// A member has a connection to spare: tells all that were refused. Costs one load if there are none.
+    /// Was anybody refused and not told since? Costs one load.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved.load(Ordering::Acquire)
+    }
+
+    /// A member has a connection to spare: tells all that were refused.
     pub(crate) fn offer(&self) {
-        if self.starved.load(Ordering::Acquire) {
-            let told = self.forget_refused(&mut self.state.lock());
-            nudge(told);
-        }
+        let told = self.forget_refused(&mut self.state.lock());
+        nudge(told);
     }
 
     fn forget_refused(&self, state: &mut State) -> VecDeque<Weak<dyn Sibling>> {

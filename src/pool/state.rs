@@ -10,6 +10,7 @@ use crate::error::LeaseError;
 use crate::limits::{Limits, Order};
 use crate::lost::{LostCounts, LostReason};
 use crate::meta::Meta;
+use crate::permits::{Permits, Quotas};
 
 /// How many of the idle connections next in order are looked at for one last used by the asking worker.
 const AFFINITY_DEPTH: usize = 8;
@@ -24,6 +25,7 @@ pub(crate) struct Record<C, I> {
     pub(crate) meta: Meta,
     pub(crate) info: Arc<I>,
     pub(crate) holding: Holding<C>,
+    permits: Permits,
 }
 
 /// A connection on its way out of the pool.
@@ -56,6 +58,7 @@ pub(crate) struct Totals {
 
 pub(crate) struct State<C, I> {
     pub(crate) limits: Limits,
+    pub(crate) quotas: Quotas,
     pub(crate) records: Vec<Option<Record<C, I>>>,
     free: Vec<usize>,
     /// Slots of the idle connections, the one used last at the back.
@@ -79,9 +82,10 @@ pub(crate) struct State<C, I> {
 }
 
 impl<C, I> State<C, I> {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, quotas: Quotas) -> Self {
         Self {
             limits,
+            quotas,
             records: Vec::new(),
             free: Vec::new(),
             idle: VecDeque::new(),
@@ -206,6 +210,7 @@ impl<C, I> State<C, I> {
         conn: C,
         info: Arc<I>,
         epoch: u64,
+        permits: Permits,
         now: Instant,
         fx: &mut Effects<C>,
     ) -> u64 {
@@ -224,6 +229,7 @@ impl<C, I> State<C, I> {
             meta,
             info,
             holding: Holding::Leased,
+            permits,
         };
         let slot = self.free.pop().unwrap_or(self.records.len());
         if slot == self.records.len() {
@@ -317,13 +323,13 @@ impl<C, I> State<C, I> {
 
     /// Removes a connection that is neither idle nor to be found here again.
     pub(crate) fn forget(&mut self, slot: usize, reason: LostReason, fx: &mut Effects<C>) {
-        if self.records[slot].take().is_none() {
+        let Some(record) = self.records[slot].take() else {
             return;
-        }
+        };
         self.free.push(slot);
         self.live -= 1;
         self.totals.lost.add(reason);
-        fx.freed += 1;
+        fx.freed.push(record.permits);
         fx.hint = true;
     }
 

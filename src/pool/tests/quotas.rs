@@ -120,3 +120,44 @@ fn wanted_minds_the_quota_but_still_tries() {
     quota.resize(Some(1));
     assert_eq!(core.wanted(now), 1, "a sibling may have one to spare");
 }
+
+#[test]
+fn connections_count_where_they_were_opened() {
+    let now = Instant::now();
+    let (old, new) = (Quota::new("old", Some(3)), Quota::new("new", Some(1)));
+    let core = shared(LIMITS, &old);
+    open(&core, 1, now);
+    let lease = ready(&core, now);
+    let slot = core.begin_open(now).unwrap();
+    core.move_to(vec![Arc::clone(&new)]);
+    assert_eq!((old.pressure().used, new.pressure().used), (2, 0));
+    open(&core, 2, now);
+    assert_eq!((old.pressure().used, new.pressure().used), (2, 1));
+    assert_eq!(core.retire_all(), [2]);
+    drop(slot);
+    drop(lease);
+    assert_eq!((old.pressure().used, new.pressure().used), (0, 0));
+}
+
+#[test]
+fn a_pool_that_moved_is_relieved_and_refused_by_its_new_siblings_alone() {
+    let now = Instant::now();
+    let (old, new) = (Quota::new("old", Some(1)), Quota::new("new", Some(1)));
+    let (stayed, moved, neighbour) = (
+        shared(LIMITS, &old),
+        shared(LIMITS, &old),
+        shared(LIMITS, &new),
+    );
+    open(&stayed, 1, now);
+    let lease = ready(&stayed, now);
+    assert!(moved.begin_open(now).is_err());
+    moved.move_to(vec![Arc::clone(&new)]);
+    assert_eq!(old.pressure().refused, 0, "it wants nothing there any more");
+    open(&moved, 2, now);
+    assert!(neighbour.begin_open(now).is_ok(), "it yields");
+    assert_eq!(moved.snapshot(now).lost.get(LostReason::Reclaimed), 1);
+    drop(lease);
+    open(&moved, 3, now);
+    open(&stayed, 4, now);
+    assert_eq!(moved.snapshot(now).idle, 1, "it cannot help the old host");
+}
