@@ -110,6 +110,14 @@ pub enum Secret {
     Password(String),
     /// The keys of SCRAM, learned when a client proved its password to us.
     Scram(Keys),
+    /// What md5 makes of the password, known from a catalogue. It serves md5 and nothing else, and
+    /// only the user whose name is hashed in it.
+    Md5 {
+        /// That user.
+        user: String,
+        /// `md5` and 32 digits.
+        hash: String,
+    },
 }
 
 impl PartialEq for Secret {
@@ -118,6 +126,13 @@ impl PartialEq for Secret {
         match (self, other) {
             (Self::None, Self::None) => true,
             (Self::Password(a), Self::Password(b)) => a == b,
+            (
+                Self::Md5 { user, hash },
+                Self::Md5 {
+                    user: other,
+                    hash: theirs,
+                },
+            ) => user == other && hash == theirs,
             _ => false,
         }
     }
@@ -129,6 +144,7 @@ impl fmt::Debug for Secret {
             Self::None => "None",
             Self::Password(_) => "Password(…)",
             Self::Scram(_) => "Scram(…)",
+            Self::Md5 { .. } => "Md5(…)",
         })
     }
 }
@@ -237,6 +253,8 @@ impl OpenError {
                 };
                 ErrorReport::error(code, words)
             }
+            Self::Secret { .. } => ErrorReport::error(code, self.to_string())
+                .hint("The configuration can name a server_password for this user."),
             other => ErrorReport::error(code, other.to_string()),
         }
     }
@@ -435,13 +453,12 @@ impl Login<'_> {
             match request {
                 Authentication::Ok => return Ok(()),
                 Authentication::Cleartext => {
-                    let password = self.password("a password")?.to_owned();
+                    let password = self.password("the password itself")?.to_owned();
                     frontend::password(self.dialogue.out(), password.as_bytes())
                         .map_err(|error| self.lacks(error.to_string()))?;
                 }
                 Authentication::Md5 { salt } => {
-                    let password = self.password("a password, for md5")?;
-                    let response = md5::response(&self.upstream.user, password.as_bytes(), salt);
+                    let response = self.md5(salt)?;
                     frontend::password(self.dialogue.out(), response.as_bytes())
                         .map_err(|error| self.lacks(error.to_string()))?;
                 }
@@ -475,7 +492,7 @@ impl Login<'_> {
         let credentials = match &self.upstream.secret {
             Secret::Password(password) => Credentials::Password(password.as_bytes().to_vec()),
             Secret::Scram(keys) => Credentials::Keys(keys.clone()),
-            Secret::None => return Err(self.lacks("the server asks for a password".into())),
+            Secret::None | Secret::Md5 { .. } => return Err(self.has_not("proof by SCRAM")),
         };
         let nonce = scram::nonce(&mut rand::rng());
         let end_point = self.end_point.as_deref();
@@ -500,7 +517,7 @@ impl Login<'_> {
                 })
                 .await
             }
-            Secret::Scram(_) | Secret::None => {
+            Secret::Scram(_) | Secret::Md5 { .. } | Secret::None => {
                 let mut exchange = exchange;
                 let last = exchange.last(challenge);
                 (exchange, last)
@@ -602,8 +619,34 @@ impl Login<'_> {
     fn password(&self, what: &str) -> Result<&str, OpenError> {
         match &self.upstream.secret {
             Secret::Password(password) => Ok(password),
-            _ => Err(self.lacks(format!("the server asks for {what}, which is not known"))),
+            _ => Err(self.has_not(what)),
         }
+    }
+
+    /// The answer to a server's salt.
+    fn md5(&self, salt: [u8; 4]) -> Result<String, OpenError> {
+        let own = &self.upstream.user;
+        match &self.upstream.secret {
+            Secret::Password(password) => Ok(md5::response(own, password.as_bytes(), salt)),
+            Secret::Md5 { user, hash } if user == own => {
+                md5::response_from_hash(hash, salt).ok_or_else(|| self.has_not("proof by md5"))
+            }
+            Secret::Md5 { user, .. } => Err(self.lacks(format!(
+                "the server asks for proof by md5, and the hash that is known is user \"{user}\"'s"
+            ))),
+            _ => Err(self.has_not("proof by md5")),
+        }
+    }
+
+    /// The server asks for what cannot be made of that which is known.
+    fn has_not(&self, what: &str) -> OpenError {
+        let known = match &self.upstream.secret {
+            Secret::None => "no password is known",
+            Secret::Password(_) => "the password does not serve for it",
+            Secret::Scram(_) => "of the password only the SCRAM keys are known",
+            Secret::Md5 { .. } => "of the password only the md5 hash is known",
+        };
+        self.lacks(format!("the server asks for {what}, and {known}"))
     }
 
     fn broke(&self, source: DialogueError) -> OpenError {

@@ -138,7 +138,10 @@ async fn hashed(
         {
             Secret::Password(plain.expose().to_owned())
         }
-        Some(Password::Md5(hash)) if md5::verify_hash(hash.expose(), salt, &given) => Secret::None,
+        Some(Password::Md5(hash)) if md5::verify_hash(hash.expose(), salt, &given) => Secret::Md5 {
+            user: claim.user.clone(),
+            hash: hash.expose().to_owned(),
+        },
         _ => return Err(failed(claim)),
     };
     Ok(Proof { secret: proof })
@@ -160,7 +163,16 @@ async fn challenge(
         Some(Password::Scram(secret)) => Arc::new(
             Verifier::parse(secret.expose()).unwrap_or_else(|_| mock(claim, facts, config)),
         ),
-        _ => Arc::new(mock(claim, facts, config)),
+        Some(Password::Md5(_)) => {
+            // As with Postgres, it looks like a wrong password to the client.
+            let user = &claim.user;
+            tracing::warn!(
+                user,
+                "this user has an md5 password, which SCRAM cannot use"
+            );
+            Arc::new(mock(claim, facts, config))
+        }
+        None => Arc::new(mock(claim, facts, config)),
     };
     let binding = match dialogue.stream().is_tls() {
         true => facts
@@ -196,9 +208,9 @@ async fn challenge(
     debug_assert!(built.is_ok(), "{fits}");
     let secret = match known {
         Some(Password::Plain(secret)) => Secret::Password(secret.expose().to_owned()),
-        Some(_) => Secret::Scram(Keys { client, server }),
+        Some(Password::Scram(_)) => Secret::Scram(Keys { client, server }),
         // Nobody knows the password behind a mock verifier; to be sure, a match counts for nothing.
-        None => return Err(failed(claim)),
+        None | Some(Password::Md5(_)) => return Err(failed(claim)),
     };
     Ok(Proof { secret })
 }
