@@ -10,14 +10,14 @@
 use std::sync::Arc;
 
 use pgherd_pool::OpenSlot;
-use pgherd_supervise::{OwnedTask, Panicked, owned_task};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use pgherd_supervise::{End, Work};
+use ractor::ActorRef;
 
 use crate::pool::{Pool, PoolMessage};
 use crate::server::{Life, ServerAbout, ServerConn};
 use crate::upstream;
 
-/// The actor.
+/// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
 pub struct ServerConnection;
 
@@ -33,52 +33,12 @@ pub struct ConnectionArguments {
     pub id: u64,
 }
 
-/// What it hears.
-#[derive(Debug)]
-pub enum ConnectionMessage {
-    /// Its task has ended.
-    Ended(Result<(), Panicked>),
-}
-
-impl Actor for ServerConnection {
-    type Msg = ConnectionMessage;
-    type State = OwnedTask;
+impl Work for ServerConnection {
     type Arguments = ConnectionArguments;
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        arguments: Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(owned_task(
-            &myself,
-            live(arguments),
-            ConnectionMessage::Ended,
-        ))
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        message: Self::Msg,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            ConnectionMessage::Ended(Ok(())) => {
-                myself.stop(None);
-                Ok(())
-            }
-            ConnectionMessage::Ended(Err(panicked)) => Err(panicked.into()),
-        }
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        _event: ractor::SupervisionEvent,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
+    async fn run(arguments: ConnectionArguments) -> End {
+        live(arguments).await;
+        End::Stop
     }
 }
 

@@ -19,8 +19,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pgherd_supervise::{OwnedTask, Panicked, SupervisorMessage, owned_task};
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use pgherd_supervise::{End, SupervisorMessage, Work};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -41,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The actor.
+/// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
 pub struct Http;
 
@@ -54,46 +53,15 @@ pub struct HttpArguments {
     pub facts: Arc<Facts>,
 }
 
-/// What it hears.
-#[derive(Debug)]
-pub enum HttpMessage {
-    /// Its task has ended, which it does only when the socket cannot be used.
-    Ended(Result<Result<Infallible, io::Error>, Panicked>),
-}
-
-impl Actor for Http {
-    type Msg = HttpMessage;
-    type State = OwnedTask;
+impl Work for Http {
     type Arguments = HttpArguments;
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        arguments: Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(owned_task(&myself, serve(arguments), HttpMessage::Ended))
-    }
-
-    async fn handle(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        message: Self::Msg,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            HttpMessage::Ended(Ok(Err(error))) => Err(error.into()),
-            HttpMessage::Ended(Err(panicked)) => Err(panicked.into()),
-            HttpMessage::Ended(Ok(Ok(never))) => match never {},
+    /// It ends only when the socket cannot be used.
+    async fn run(arguments: HttpArguments) -> End {
+        match serve(arguments).await {
+            Ok(never) => match never {},
+            Err(error) => End::Fail(error.into()),
         }
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        _event: SupervisionEvent,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
     }
 }
 

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgherd_net::Listener as Socket;
-use pgherd_supervise::{Dynamic, OwnedTask, Panicked, owned_task};
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use pgherd_supervise::{Dynamic, End, Tasked, Work};
 use tokio_util::sync::CancellationToken;
 
 use crate::facts::Facts;
@@ -24,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many clients over the limit are let in, only to be told so.
 const TOLD: usize = 64;
 
-/// The actor.
+/// The actor, once it is [`Tasked`].
 #[derive(Debug)]
 pub struct Listener;
 
@@ -45,50 +44,13 @@ pub struct ListenerArguments {
     pub closing: CancellationToken,
 }
 
-/// What it hears.
-#[derive(Debug)]
-pub enum ListenerMessage {
-    /// Its task has ended.
-    Ended(Result<(), Panicked>),
-}
-
-impl Actor for Listener {
-    type Msg = ListenerMessage;
-    type State = OwnedTask;
+impl Work for Listener {
     type Arguments = ListenerArguments;
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        arguments: Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(owned_task(
-            &myself,
-            accept(arguments),
-            ListenerMessage::Ended,
-        ))
-    }
-
-    async fn handle(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        message: Self::Msg,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            // It closed; the actor stays, so that nobody restarts it.
-            ListenerMessage::Ended(Ok(())) => Ok(()),
-            ListenerMessage::Ended(Err(panicked)) => Err(panicked.into()),
-        }
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        _event: SupervisionEvent,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
+    /// Once it has closed, the actor stays, so that nobody restarts it.
+    async fn run(arguments: ListenerArguments) -> End {
+        accept(arguments).await;
+        End::Stay
     }
 }
 
@@ -126,7 +88,7 @@ async fn accept(arguments: ListenerArguments) {
         };
         // On the worker's own runtime, so that the session and its task live there.
         workers.spawn(worker, async move {
-            if let Err(error) = supervisor.spawn(Session, arguments).await {
+            if let Err(error) = supervisor.spawn(Tasked(Session), arguments).await {
                 tracing::warn!(%error, "cannot start a session");
             }
         });

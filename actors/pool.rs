@@ -16,7 +16,7 @@ use pgherd_config::{PoolMode, PoolSettings};
 use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
 use pgherd_session::{Proven, Registry};
 use pgherd_sql::PinSet;
-use pgherd_supervise::{Heartbeat, Slot};
+use pgherd_supervise::{Heartbeat, Slot, Tasked, linked};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::connection::{ConnectionArguments, ServerConnection};
@@ -380,8 +380,7 @@ impl PoolState {
                 place,
                 id: self.facts.number(),
             };
-            let spawned =
-                Actor::spawn_linked(None, ServerConnection, arguments, myself.get_cell()).await;
+            let spawned = linked(myself.get_cell(), Tasked(ServerConnection), arguments).await;
             if let Err(error) = spawned {
                 tracing::error!(%error, "cannot start a server connection's actor");
                 return;

@@ -11,7 +11,7 @@ use pgherd_config::{Config as Settings, LoadInput};
 use pgherd_net::{ListenError, Listener as Socket, TlsSetupError};
 use pgherd_supervise::{
     ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Strategy, SupervisorSpec,
-    linked, run_root,
+    Tasked, linked, run_root,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -221,7 +221,7 @@ impl Proxy {
                     facts: Arc::clone(&facts),
                 };
                 spec = spec.child(ChildSpec::permanent("http", move |parent| {
-                    linked(parent, Http, arguments.clone())
+                    linked(parent, Tasked(Http), arguments.clone())
                 }));
             }
             spec
@@ -262,7 +262,7 @@ impl Proxy {
             for (name, arguments) in &listeners {
                 let arguments = arguments.clone();
                 spec = spec.child(ChildSpec::permanent(name.clone(), move |parent| {
-                    linked(parent, Listener, arguments.clone())
+                    linked(parent, Tasked(Listener), arguments.clone())
                 }));
             }
             spec

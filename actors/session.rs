@@ -27,10 +27,9 @@ use std::time::Duration;
 
 use pgherd_net::{Accepted, Stream};
 use pgherd_session::Flow;
-use pgherd_supervise::{OwnedTask, Panicked, owned_task};
+use pgherd_supervise::{End, Work};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::console;
@@ -39,7 +38,7 @@ use crate::facts::Facts;
 use crate::session::login::{Guest, Place};
 use crate::session::relay::Relay;
 
-/// The actor.
+/// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
 pub struct Session;
 
@@ -52,13 +51,6 @@ pub struct SessionArguments {
     pub facts: Arc<Facts>,
     /// The worker that it lives on.
     pub worker: u16,
-}
-
-/// What it hears.
-#[derive(Debug)]
-pub enum SessionMessage {
-    /// Its task has ended.
-    Ended(Result<(), Panicked>),
 }
 
 /// How a session ends.
@@ -74,41 +66,12 @@ pub enum Bye {
     Sent(Box<ErrorReport>),
 }
 
-impl Actor for Session {
-    type Msg = SessionMessage;
-    type State = OwnedTask;
+impl Work for Session {
     type Arguments = SessionArguments;
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        arguments: Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(owned_task(&myself, live(arguments), SessionMessage::Ended))
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        message: Self::Msg,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            SessionMessage::Ended(Ok(())) => {
-                myself.stop(None);
-                Ok(())
-            }
-            SessionMessage::Ended(Err(panicked)) => Err(panicked.into()),
-        }
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _myself: ActorRef<Self::Msg>,
-        _event: SupervisionEvent,
-        _state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
+    async fn run(arguments: SessionArguments) -> End {
+        live(arguments).await;
+        End::Stop
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Totals;
 pub enum TotalsMessage {
     /// It is time.
     Tick,
+    /// A test wants to see it crash.
+    #[cfg(feature = "chaos")]
+    Crash,
 }
 
 /// What it keeps.
@@ -65,6 +68,8 @@ impl Actor for Totals {
                 state.tick(Instant::now());
                 state.wind(&myself);
             }
+            #[cfg(feature = "chaos")]
+            TotalsMessage::Crash => panic!("a test wanted this"),
         }
         Ok(())
     }
@@ -111,6 +116,7 @@ impl TotalsState {
             seconds = past.as_secs(),
             clients = self.facts.sessions.count(),
             logins = totals.client_login_count.saturating_sub(last.client_login_count),
+            failed_logins = self.facts.failures.counts().logins().map(|it| it.1).sum::<u64>(),
             transactions,
             queries = totals.query_count.saturating_sub(last.query_count),
             received = totals.bytes_received.saturating_sub(last.bytes_received),

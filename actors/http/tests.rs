@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgherd_config::{Config, LoadInput};
 use pgherd_net::ClientTls;
+use pgherd_supervise::Tasked;
 use ractor::Actor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -125,7 +126,9 @@ async fn health_readiness_and_metrics_over_http() {
         socket: Arc::new(socket),
         facts: Arc::clone(&facts),
     };
-    let (actor, ended) = Actor::spawn(None, Http, arguments).await.expect("started");
+    let (actor, ended) = Actor::spawn(None, Tasked(Http), arguments)
+        .await
+        .expect("started");
     assert_eq!(fetch(address, "/healthz").await.1, "ok\n");
     assert!(fetch(address, "/readyz").await.0.contains("503"));
     facts.set_ready(true);

@@ -2,6 +2,7 @@
 //! all of them go. Tells: how many there are, by a counter. If it dies its children are killed, and its next
 //! incarnation begins with none.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use ractor::{
 };
 use tokio::time::Instant;
 
+use crate::spawn;
 use crate::spec::{ChildSpec, Shutdown, linked};
 use crate::stop::KillOnDrop;
 use crate::tree::{NodeKind, NodeState, TreeNode};
@@ -24,6 +26,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 const AFTER_KILL: Duration = Duration::from_secs(1);
 
 /// What a [`Dynamic`] supervisor's actor hears; callers use the methods of [`Dynamic`].
+#[derive(Debug)]
 pub enum DynamicMessage {
     /// See [`Dynamic::stop_all`].
     StopAll {
@@ -36,6 +39,9 @@ pub enum DynamicMessage {
     Deadline,
     /// Describes itself.
     Tree(RpcReplyPort<TreeNode>),
+    /// A test wants to see it crash.
+    #[cfg(feature = "chaos")]
+    Crash,
 }
 
 /// How the children went that were told to.
@@ -134,7 +140,10 @@ impl Dynamic {
         &self,
         actor: A,
         arguments: A::Arguments,
-    ) -> Result<ActorRef<A::Msg>, DynamicError> {
+    ) -> Result<ActorRef<A::Msg>, DynamicError>
+    where
+        A::Msg: Debug,
+    {
         let present = self
             .shared
             .present
@@ -145,7 +154,7 @@ impl Dynamic {
         }
         let place = Place::take(&present.population);
         let supervisor = present.actor.get_cell();
-        let (child, _) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
+        let child = spawn::below(supervisor, actor, arguments).await?;
         // Each linked child has exactly one end, and the supervisor counts it.
         place.keep();
         Ok(child)
@@ -282,6 +291,8 @@ impl Actor for Keeper {
                 // A caller that has gone does not mind.
                 let _ = reply.send(state.node(&self.shared.name));
             }
+            #[cfg(feature = "chaos")]
+            DynamicMessage::Crash => panic!("a test wanted this"),
         }
         Ok(())
     }

@@ -54,6 +54,7 @@ impl Journal {
     }
 }
 
+#[derive(Debug)]
 pub(crate) enum Order {
     Note(&'static str),
     Panic,

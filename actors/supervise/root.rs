@@ -1,9 +1,10 @@
 //! Runs a whole tree and tells how it ended.
 
-use ractor::{Actor, ActorRef, SpawnErr};
+use ractor::{ActorRef, SpawnErr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::spawn;
 use crate::spec::SupervisorSpec;
 use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage, settled};
 
@@ -40,7 +41,7 @@ pub struct RootHandle {
 pub async fn run_root(spec: SupervisorSpec) -> Result<RootHandle, SpawnErr> {
     let (verdict, heard) = oneshot::channel();
     let arguments = SupervisorArguments::root(spec, verdict);
-    let (actor, ended) = Actor::spawn(None, Supervisor, arguments).await?;
+    let (actor, ended) = spawn::alone(Supervisor, arguments).await?;
     let join = tokio::spawn(async move {
         // The root's state is gone only when its task has ended, so that is waited for whatever the verdict.
         let _ = ended.await;

@@ -9,6 +9,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 
 use crate::backoff::{Backoff, Intensity};
 use crate::heartbeat::Heartbeat;
+use crate::spawn;
 use crate::tree::NodeKind;
 
 /// A boxed future that may move between threads.
@@ -173,8 +174,11 @@ pub async fn linked<A: Actor>(
     supervisor: ActorCell,
     actor: A,
     arguments: A::Arguments,
-) -> Result<ActorCell, SpawnErr> {
-    let (child, _) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
+) -> Result<ActorCell, SpawnErr>
+where
+    A::Msg: fmt::Debug,
+{
+    let child = spawn::below(supervisor, actor, arguments).await?;
     Ok(child.get_cell())
 }
 

@@ -10,12 +10,15 @@ mod fault;
 mod state;
 mod survey;
 
+use std::fmt;
+
 use ractor::{
     Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent,
 };
 use tokio::sync::oneshot;
 
 use crate::root::RootExit;
+use crate::spawn;
 use crate::spec::{Exhaustion, SupervisorSpec};
 use crate::stop::KillOnDrop;
 use crate::tree::TreeNode;
@@ -37,11 +40,18 @@ pub enum SupervisorMessage {
     Settled(RpcReplyPort<()>),
     /// What a supervisor tells itself.
     Inner(Inner),
+    /// Names the children that run.
+    #[cfg(feature = "chaos")]
+    Children(RpcReplyPort<Vec<(String, ActorCell)>>),
+    /// A test wants to see it crash.
+    #[cfg(feature = "chaos")]
+    Crash,
 }
 
 /// A message from a supervisor to itself; nobody else can make one.
 pub struct Inner(Event);
 
+#[derive(Debug)]
 enum Event {
     Started(Ticket, Result<ActorCell, String>),
     Respawn(Ticket),
@@ -49,6 +59,23 @@ enum Event {
     Gone(Ticket),
     Swept,
     Retry(Ticket),
+}
+
+/// Names a message, without what it carries.
+impl fmt::Debug for SupervisorMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartChild(child, _) => f.debug_tuple("StartChild").field(&child.id).finish(),
+            Self::StopChild(child, _) => f.debug_tuple("StopChild").field(child).finish(),
+            Self::Tree(_) => f.write_str("Tree"),
+            Self::Settled(_) => f.write_str("Settled"),
+            Self::Inner(Inner(event)) => event.fmt(f),
+            #[cfg(feature = "chaos")]
+            Self::Children(_) => f.write_str("Children"),
+            #[cfg(feature = "chaos")]
+            Self::Crash => f.write_str("Crash"),
+        }
+    }
 }
 
 impl From<Event> for SupervisorMessage {
@@ -105,7 +132,7 @@ impl SupervisorArguments {
 
 /// Starts a supervisor below `parent`, and waits until each of its children was started once.
 pub(crate) async fn start(spec: SupervisorSpec, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
-    let (actor, _) = Actor::spawn_linked(None, Supervisor, spec.into(), parent).await?;
+    let actor = spawn::below(parent, Supervisor, spec.into()).await?;
     // It is linked from here on but nobody's child yet, if this future is dropped while it waits.
     let guard = KillOnDrop::new(actor.get_cell());
     settled(&actor).await?;
@@ -157,6 +184,10 @@ impl Actor for Supervisor {
             SupervisorMessage::Tree(reply) => survey::answer(state, reply),
             SupervisorMessage::Settled(reply) => state.await_settled(reply),
             SupervisorMessage::Inner(Inner(event)) => hear(&myself, event, state),
+            #[cfg(feature = "chaos")]
+            SupervisorMessage::Children(reply) => drop(reply.send(state.running())),
+            #[cfg(feature = "chaos")]
+            SupervisorMessage::Crash => panic!("a test wanted this"),
         }
         Ok(state.settle(&myself)?)
     }

@@ -103,6 +103,18 @@ impl State {
         self.children[index].turn(condition, ticket)
     }
 
+    /// The children that run, by their names.
+    #[cfg(feature = "chaos")]
+    pub(super) fn running(&self) -> Vec<(String, ActorCell)> {
+        let running = self.children.iter().filter_map(|child| {
+            let Condition::Running(cell) = &child.condition else {
+                return None;
+            };
+            Some((child.spec.id.clone(), cell.clone()))
+        });
+        running.collect()
+    }
+
     /// Tells whoever runs the root how this ended; only the first word counts.
     pub(super) fn pronounce(&mut self, exit: RootExit) {
         if let Some(verdict) = self.verdict.take() {
