@@ -17,6 +17,7 @@ use crate::caps::Caps;
 use crate::config::ConfigMessage;
 use crate::control::Sessions;
 use crate::drain::Curtain;
+use crate::failures::Failures;
 use crate::pool::{Pool, PoolKey};
 use crate::router::{RouterMemory, RouterMessage};
 
@@ -52,6 +53,8 @@ pub struct Facts {
     pub cancels: ArcSwap<Semaphore>,
     /// How many clients each database and each user has.
     pub caps: Arc<Caps>,
+    /// Logins that failed, and sessions that did not end as they should.
+    pub failures: Arc<Failures>,
     /// The secret behind the verifiers of users that do not exist.
     pub mock_secret: [u8; 32],
     /// When the proxy was started.
@@ -90,6 +93,7 @@ impl Facts {
             curtain,
             cancels,
             caps: Arc::default(),
+            failures: Arc::default(),
             mock_secret,
             started: SystemTime::now(),
             ready: AtomicBool::new(false),

@@ -21,6 +21,7 @@ pub mod control;
 pub mod dialogue;
 pub mod drain;
 pub mod facts;
+pub mod failures;
 pub mod gate;
 pub mod http;
 pub mod judgement;

@@ -35,6 +35,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::console;
 use crate::control::Control;
 use crate::facts::Facts;
+use crate::failures::{LoginFailure, SessionFailure};
 use crate::session::login::{Guest, Place};
 use crate::session::relay::Relay;
 
@@ -60,6 +61,10 @@ pub enum Bye {
     Left,
     /// The client's connection broke.
     Gone,
+    /// The client did not finish its login in time.
+    Late,
+    /// TLS did not come about, for this reason.
+    Insecure(String),
     /// The client was never let in.
     Refused(Box<ErrorReport>),
     /// The client is sent away with this.
@@ -100,7 +105,11 @@ async fn live(arguments: SessionArguments) {
                 "login"
             );
         }
+        let _watch = facts.failures.watch();
         let bye = serve(guest, facts.clone(), control, worker).await;
+        if let Some(why) = bye.failure() {
+            facts.failures.session(why);
+        }
         if facts.config.load().log.disconnections {
             tracing::info!(
                 client = id,
@@ -131,6 +140,7 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
         if config.log.errors {
             tracing::info!(client = control.id, error = report.message, "login refused");
         }
+        facts.failures.login(LoginFailure::Limit);
         let mut out = bytes::BytesMut::new();
         report.encode_error(&mut out);
         let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
@@ -142,7 +152,7 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
         match config.timeouts.login {
             Some(limit) => tokio::time::timeout(limit, login)
                 .await
-                .unwrap_or(Err(Bye::Gone)),
+                .unwrap_or(Err(Bye::Late)),
             None => login.await,
         }
     };
@@ -153,15 +163,42 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
     drop(counted);
     match outcome {
         Ok(guest) => Some(guest),
-        Err(Bye::Refused(report)) => {
-            let peer = control.identity();
-            if config.log.errors {
-                let error = &report.message;
-                tracing::info!(client = control.id, ?peer, error, "login refused");
-            }
+        Err(bye) => {
+            note_failure(&bye, facts, control);
             None
         }
-        Err(_) => None,
+    }
+}
+
+/// Counts a login that failed, and writes it to the log if such are wanted there.
+fn note_failure(bye: &Bye, facts: &Facts, control: &Control) {
+    let (failure, error) = match bye {
+        Bye::Refused(report) | Bye::Sent(report) => {
+            (LoginFailure::of(report.code), report.message.as_str())
+        }
+        Bye::Insecure(why) => (LoginFailure::Encryption, why.as_str()),
+        Bye::Late => (LoginFailure::Timeout, "it took too long (timeouts.login)"),
+        // Nobody is there to be told, and who looks whether the port is open does just this.
+        Bye::Gone => return facts.failures.login(LoginFailure::Gone),
+        // A cancel request is no login.
+        Bye::Left => return,
+    };
+    facts.failures.login(failure);
+    if facts.config.load().log.errors {
+        let peer = control.identity();
+        tracing::info!(client = control.id, ?peer, error, "login refused");
+    }
+}
+
+impl Bye {
+    /// What went wrong in a session that ends so; nothing if its client wanted that.
+    fn failure(&self) -> Option<SessionFailure> {
+        match self {
+            Self::Left => None,
+            Self::Gone => Some(SessionFailure::Gone),
+            Self::Refused(report) | Self::Sent(report) => Some(SessionFailure::of(report.code)),
+            Self::Late | Self::Insecure(_) => Some(SessionFailure::Other),
+        }
     }
 }
 

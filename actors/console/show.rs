@@ -11,6 +11,7 @@ use crate::facts::Facts;
 pub mod clients;
 pub mod config;
 pub mod databases;
+pub mod failures;
 pub mod help;
 pub mod hosts;
 pub mod lists;
@@ -36,6 +37,7 @@ pub enum Show {
     Databases,
     DnsHosts,
     DnsZones,
+    Failures,
     Help,
     Hosts,
     Lists,
@@ -57,13 +59,14 @@ pub enum Show {
     Waiters,
 }
 
-const NAMES: [(&str, Show); 25] = [
+const NAMES: [(&str, Show); 26] = [
     ("ACTIVE_SOCKETS", Show::ActiveSockets),
     ("CLIENTS", Show::Clients),
     ("CONFIG", Show::Config),
     ("DATABASES", Show::Databases),
     ("DNS_HOSTS", Show::DnsHosts),
     ("DNS_ZONES", Show::DnsZones),
+    ("FAILURES", Show::Failures),
     ("HELP", Show::Help),
     ("HOSTS", Show::Hosts),
     ("LISTS", Show::Lists),
@@ -108,6 +111,7 @@ impl Show {
             Self::Databases => &databases::COLUMNS,
             Self::DnsHosts => &names::HOSTS,
             Self::DnsZones => &names::ZONES,
+            Self::Failures => &failures::COLUMNS,
             Self::Help => &[],
             Self::Hosts => &hosts::COLUMNS,
             Self::Lists => &lists::COLUMNS,
@@ -144,6 +148,7 @@ impl Show {
             Self::DnsHosts | Self::DnsZones | Self::Peers | Self::PeerPools | Self::Help => {
                 Vec::new()
             }
+            Self::Failures => failures::rows(&facts.failures.counts()),
             Self::Hosts => hosts::rows(facts),
             Self::Lists => lists::rows(facts, &survey(facts)),
             Self::Mem => process::mem(),

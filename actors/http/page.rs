@@ -7,6 +7,7 @@ use pgherd_telemetry::{Exposition, ExpositionError, Labels};
 
 use crate::console::figures::{Figures, survey};
 use crate::facts::Facts;
+use crate::failures::FailureCounts;
 
 /// What the page says of itself.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,6 +21,8 @@ pub struct Sights {
     pub sessions: usize,
     /// Client connections that are logging in.
     pub unauthenticated: usize,
+    /// Logins and sessions that failed.
+    pub failures: FailureCounts,
     /// Whether clients are wanted.
     pub ready: bool,
     /// How long the proxy has run.
@@ -35,6 +38,7 @@ impl Sights {
             pools: survey(facts),
             sessions: facts.sessions.count(),
             unauthenticated: facts.sessions.unauthenticated(),
+            failures: facts.failures.counts(),
             ready: facts.is_ready(),
             age: facts.started.elapsed().unwrap_or_default(),
             tree,
@@ -49,6 +53,7 @@ impl Sights {
 pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
     let mut page = Exposition::default();
     process(&mut page, sights)?;
+    failures(&mut page, &sights.failures)?;
     for pool in &sights.pools {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;
@@ -93,6 +98,26 @@ fn process(page: &mut Exposition, sights: &Sights) -> Result<(), ExpositionError
     numbers
         .into_iter()
         .try_for_each(|(name, help, value)| page.gauge(name, help, &[], value))
+}
+
+fn failures(page: &mut Exposition, counts: &FailureCounts) -> Result<(), ExpositionError> {
+    for (reason, count) in counts.logins() {
+        page.counter(
+            "pgherd_login_failures_total",
+            "Clients that were not let in, by reason.",
+            &[("reason", reason)],
+            count,
+        )?;
+    }
+    for (reason, count) in counts.sessions() {
+        page.counter(
+            "pgherd_session_failures_total",
+            "Sessions that ended otherwise than by their client's goodbye, by reason.",
+            &[("reason", reason)],
+            count,
+        )?;
+    }
+    Ok(())
 }
 
 fn gauges(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {

@@ -15,9 +15,14 @@ use super::{Http, HttpArguments};
 use crate::console::samples::{figures, node};
 use crate::drain::Curtain;
 use crate::facts::Facts;
+use crate::failures::{Failures, LoginFailure, SessionFailure};
 
 fn sights() -> Sights {
+    let failures = Failures::default();
+    failures.login(LoginFailure::Password);
+    failures.session(SessionFailure::Gone);
     Sights {
+        failures: failures.counts(),
         pools: vec![figures("a", "u\"v"), figures("b", "u")],
         sessions: 30,
         unauthenticated: 2,
@@ -43,6 +48,9 @@ fn a_page_of_made_up_figures() {
         "pgherd_uptime_seconds 1.5",
         "pgherd_sessions 30",
         "pgherd_sessions_unauthenticated 2",
+        "pgherd_login_failures_total{reason=\"password\"} 1",
+        "pgherd_login_failures_total{reason=\"limit\"} 0",
+        "pgherd_session_failures_total{reason=\"gone\"} 1",
         "pgherd_pool_clients{database=\"b\",user=\"u\"} 12",
         "pgherd_pool_waiting{database=\"b\",user=\"u\"} 5",
         "pgherd_pool_oldest_wait_seconds{database=\"b\",user=\"u\"} 2.000007",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pgherd_config::{Config, Role};
-use pgherd_net::{Stream, accept_tls, accept_tls_direct};
+use pgherd_net::{Stream, TlsError, accept_tls, accept_tls_direct};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::startup::{self, Opening, Startup, Version};
@@ -128,13 +128,13 @@ async fn open(
 ) -> Result<(Stream, Startup), Bye> {
     let tls = facts.client_tls.load_full();
     let gone = |_| Bye::Gone;
+    // A unix socket is never encrypted, as with Postgres.
+    let offers_tls = tls.offers_tls() && stream.local().is_some();
     if stream.peek_first().await.map_err(gone)? == Some(TLS_HANDSHAKE) {
-        if !tls.offers_tls() {
-            return Err(Bye::Gone);
+        if !offers_tls {
+            return Err(Bye::Insecure("TLS is not offered here".to_owned()));
         }
-        stream = accept_tls_direct(stream, &tls)
-            .await
-            .map_err(|_| Bye::Gone)?;
+        stream = accept_tls_direct(stream, &tls).await.map_err(insecure)?;
     }
     let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
@@ -182,9 +182,9 @@ async fn open(
                 )
                 .await;
             }
-            Opening::SslRequest if tls.offers_tls() => {
+            Opening::SslRequest if offers_tls => {
                 answer(&mut stream, b"S").await?;
-                stream = accept_tls(stream, &tls).await.map_err(|_| Bye::Gone)?;
+                stream = accept_tls(stream, &tls).await.map_err(insecure)?;
             }
             Opening::SslRequest => {
                 asked_ssl = true;
@@ -201,6 +201,10 @@ async fn open(
 
 /// The first byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+fn insecure(error: TlsError) -> Bye {
+    Bye::Insecure(format!("no TLS: {error}"))
+}
 
 async fn answer(stream: &mut Stream, byte: &[u8; 1]) -> Result<(), Bye> {
     stream.write_all(byte).await.map_err(|_| Bye::Gone)
