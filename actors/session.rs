@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgherd_net::{Accepted, Stream};
+use pgherd_net::{Accepted, Stream, TlsError};
 use pgherd_session::Flow;
 use pgherd_supervise::{End, Work};
 use pgherd_wire::error::ErrorReport;
@@ -63,8 +63,8 @@ pub enum Bye {
     Gone,
     /// The client did not finish its login in time.
     Late,
-    /// TLS did not come about, for this reason.
-    Insecure(String),
+    /// TLS did not come about.
+    Insecure(Box<TlsError>),
     /// The client was never let in.
     Refused(Box<ErrorReport>),
     /// The client is sent away with this.
@@ -174,10 +174,13 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
 fn note_failure(bye: &Bye, facts: &Facts, control: &Control) {
     let (failure, error) = match bye {
         Bye::Refused(report) | Bye::Sent(report) => {
-            (LoginFailure::of(report.code), report.message.as_str())
+            (LoginFailure::of(report.code), report.message.clone())
         }
-        Bye::Insecure(why) => (LoginFailure::Encryption, why.as_str()),
-        Bye::Late => (LoginFailure::Timeout, "it took too long (timeouts.login)"),
+        Bye::Insecure(why) => (LoginFailure::Encryption, format!("no TLS: {why}")),
+        Bye::Late => {
+            let text = "it took too long (timeouts.login)";
+            (LoginFailure::Timeout, text.to_owned())
+        }
         // Nobody is there to be told, and who looks whether the port is open does just this.
         Bye::Gone => return facts.failures.login(LoginFailure::Gone),
         // A cancel request is no login.

@@ -35,6 +35,7 @@ pub enum TotalsMessage {
 pub struct TotalsState {
     facts: Arc<Facts>,
     last: Counted,
+    failed: u64,
     at: Instant,
 }
 
@@ -50,6 +51,7 @@ impl Actor for Totals {
     ) -> Result<Self::State, ActorProcessingErr> {
         let state = TotalsState {
             last: sum(&facts),
+            failed: failed(&facts),
             at: Instant::now(),
             facts,
         };
@@ -98,7 +100,10 @@ impl TotalsState {
         match self.facts.config.load().log.stats_every {
             Some(every) if past < every => return,
             Some(_) => self.write(past),
-            None => self.last = sum(&self.facts),
+            None => {
+                self.last = sum(&self.facts);
+                self.failed = failed(&self.facts);
+            }
         }
         self.at = now;
     }
@@ -107,6 +112,8 @@ impl TotalsState {
     fn write(&mut self, past: Duration) {
         let totals = sum(&self.facts);
         let last = std::mem::replace(&mut self.last, totals);
+        let failed = failed(&self.facts);
+        let failed_before = std::mem::replace(&mut self.failed, failed);
         let transactions = totals.xact_count.saturating_sub(last.xact_count);
         let busy = totals.xact_time.saturating_sub(last.xact_time);
         let average = u32::try_from(transactions)
@@ -116,7 +123,7 @@ impl TotalsState {
             seconds = past.as_secs(),
             clients = self.facts.sessions.count(),
             logins = totals.client_login_count.saturating_sub(last.client_login_count),
-            failed_logins = self.facts.failures.counts().logins().map(|it| it.1).sum::<u64>(),
+            failed_logins = failed.saturating_sub(failed_before),
             transactions,
             queries = totals.query_count.saturating_sub(last.query_count),
             received = totals.bytes_received.saturating_sub(last.bytes_received),
@@ -126,6 +133,16 @@ impl TotalsState {
             "totals"
         );
     }
+}
+
+/// Logins that failed, for whatever reason.
+fn failed(facts: &Facts) -> u64 {
+    facts
+        .failures
+        .counts()
+        .logins()
+        .map(|(_, count)| count)
+        .sum()
 }
 
 /// The counters of all pools together.

@@ -132,7 +132,7 @@ async fn open(
     let offers_tls = tls.offers_tls() && stream.local().is_some();
     if stream.peek_first().await.map_err(gone)? == Some(TLS_HANDSHAKE) {
         if !offers_tls {
-            return Err(Bye::Insecure("TLS is not offered here".to_owned()));
+            return Err(insecure(TlsError::Disabled));
         }
         stream = accept_tls_direct(stream, &tls).await.map_err(insecure)?;
     }
@@ -203,7 +203,7 @@ async fn open(
 const TLS_HANDSHAKE: u8 = 0x16;
 
 fn insecure(error: TlsError) -> Bye {
-    Bye::Insecure(format!("no TLS: {error}"))
+    Bye::Insecure(Box::new(error))
 }
 
 async fn answer(stream: &mut Stream, byte: &[u8; 1]) -> Result<(), Bye> {
