@@ -13,6 +13,7 @@ const RULES: &[&str] = &[
     "host all scram 127.0.0.1/32 scram-sha-256",
     "host all md5 127.0.0.1/32 md5",
     "host all plain 127.0.0.1/32 password",
+    "host all hashed 127.0.0.1/32 password",
     "local all scram scram-sha-256",
     "hostssl all tls 127.0.0.1/32 scram-sha-256",
     "hostnossl all tls 127.0.0.1/32 reject",
@@ -31,7 +32,8 @@ const ROLES: &str = "\
     create role tls login password 'tls';\n\
     create role clear login password 'clear';\n\
     set password_encryption = 'md5';\n\
-    create role md5 login password 'md5';\n";
+    create role md5 login password 'md5';\n\
+    create role hashed login password 'hashed';\n";
 
 /// Gives the server that all tests of this process share; it speaks TLS to whom wants it.
 ///

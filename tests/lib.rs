@@ -15,14 +15,18 @@
 
 mod client;
 mod database;
+mod papers;
 mod proxy;
 mod raw;
+mod tls;
 mod tool;
 mod wait;
 
 pub use client::{Client, connect, try_connect};
 pub use database::{Database, server};
+pub use papers::{Authority, Paper};
 pub use proxy::{Config, Proxy, executable};
 pub use raw::{Message, Raw};
+pub use tls::{Greeting, encrypt};
 pub use tool::{Output, run};
 pub use wait::{PATIENCE, until};

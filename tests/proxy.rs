@@ -4,7 +4,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use pgherd_sandbox::{Account, Daemon, Home, free_port};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -100,6 +100,7 @@ impl Proxy {
     }
 
     async fn launch(config: Option<&Config>, prepare: impl FnOnce(&mut Command, u16)) -> Self {
+        raise_descriptor_limit();
         let mut home = Home::new(Account::Own).expect("a directory for the proxy");
         let port = free_port();
         let mut command = Account::Own.command(executable());
@@ -200,6 +201,20 @@ impl Proxy {
         fs::read_to_string(self.home.join("log")).unwrap_or_default()
     }
 
+    /// Gives the CPU time of all threads, in steps of 10 ms (`utime` and `stime` of `proc(5)`, in
+    /// ticks of USER_HZ, which is 100 on every Linux that programs see).
+    ///
+    /// # Panics
+    /// If the process is gone.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.pid()));
+        let stat = stat.expect("the process lives");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks = ticks.map(|number| number.parse::<u64>().expect("a number"));
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
     /// Gives the memory that the process has in use, in bytes (VmRSS of `proc(5)`).
     ///
     /// # Panics
@@ -214,6 +229,14 @@ impl Proxy {
             .expect("VmRSS in kB")
             * 1024
     }
+}
+
+/// Raises the limit of open files as far as allowed, for this process and those it starts.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If it is refused, a test with many clients says so by failing.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn write(home: &Home, config: &Config, port: u16) {

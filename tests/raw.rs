@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::wait::PATIENCE;
@@ -45,10 +47,14 @@ impl Message {
     }
 }
 
+/// What bytes are read from and written to.
+trait Wire: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Wire for T {}
+
 /// A client that writes the protocol byte by byte, by hand.
 #[derive(Debug)]
 pub struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     /// What ParameterStatus has told.
     pub parameters: BTreeMap<String, String>,
     /// The process number and the secret of BackendKeyData.
@@ -65,8 +71,22 @@ impl Raw {
             .await
             .expect("somebody listens");
         stream.set_nodelay(true).expect("no delay");
+        Self::over(stream)
+    }
+
+    /// Opens a connection to a unix socket and sends nothing.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    pub async fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).await.expect("somebody listens");
+        Self::over(stream)
+    }
+
+    /// Goes on over a connection that exists.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static) -> Self {
         Self {
-            stream,
+            stream: Box::new(stream),
             parameters: BTreeMap::new(),
             key: (0, Vec::new()),
         }
@@ -77,25 +97,41 @@ impl Raw {
     /// # Panics
     /// If it is refused.
     pub async fn login(port: u16, user: &str, database: &str, more: &[(&str, &str)]) -> Self {
-        let mut raw = Self::open(port).await;
+        let entered = Self::open(port).await.enter(user, database, more).await;
+        entered.unwrap_or_else(|message| panic!("refused: {message:?}"))
+    }
+
+    /// Logs in as [`Raw::login`] does, over this connection.
+    ///
+    /// # Errors
+    /// The message by which it is refused.
+    ///
+    /// # Panics
+    /// If another proof is asked for, or the connection breaks.
+    pub async fn enter(
+        mut self,
+        user: &str,
+        database: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Self, Message> {
         let mut parameters = vec![("user", user), ("database", database)];
         parameters.extend(more);
-        raw.startup(0x0003_0000, &parameters).await;
+        self.startup(0x0003_0000, &parameters).await;
         loop {
-            let message = raw.message().await;
+            let message = self.message().await;
             match message.tag {
                 'R' if message.body == [0, 0, 0, 3] => {
-                    raw.send(&Self::framed(b'p', format!("{user}\0").as_bytes()))
+                    self.send(&Self::framed(b'p', format!("{user}\0").as_bytes()))
                         .await;
                 }
                 'R' => assert_eq!(message.body, [0, 0, 0, 0], "trust is expected"),
-                'S' => raw.note(&message),
+                'S' => self.note(&message),
                 'K' => {
                     let number = message.body[..4].try_into().expect("four bytes");
-                    raw.key = (u32::from_be_bytes(number), message.body[4..].to_vec());
+                    self.key = (u32::from_be_bytes(number), message.body[4..].to_vec());
                 }
-                'Z' => return raw,
-                _ => panic!("refused: {message:?}"),
+                'Z' => return Ok(self),
+                _ => return Err(message),
             }
         }
     }
@@ -198,7 +234,11 @@ impl Raw {
     /// # Panics
     /// If the connection is broken.
     pub async fn send(&mut self, bytes: &[u8]) {
-        let sent = timeout(PATIENCE, self.stream.write_all(bytes)).await;
+        let send = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        let sent = timeout(PATIENCE, send).await;
         sent.expect("the other side reads")
             .expect("the connection holds");
     }
