@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+mod descriptors;
 pub(crate) mod serve;
 
 use std::fmt;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, connect};
 use crate::database::Database;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, until};
 
 /// Gives the path of the executable: `PGHERD_BIN`, or what Cargo built along with the tests.
 ///
@@ -88,6 +88,14 @@ impl Proxy {
     /// If it does not come up.
     pub async fn start(config: &Config) -> Self {
         Self::launch(Some(config), |_, _| {}).await
+    }
+
+    /// Starts one with a configuration, by a command that `prepare` may change.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start_by(config: &Config, prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::launch(Some(config), |command, _| prepare(command)).await
     }
 
     /// Starts one without a file, by arguments and variables: `prepare` gets the command and the
@@ -199,6 +207,15 @@ impl Proxy {
     /// Gives all that was logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.home.join("log")).unwrap_or_default()
+    }
+
+    /// Waits until a text was logged so many times: what a client sees may come before its log.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub async fn logged(&self, text: &str, times: usize) {
+        let what = format!("\"{text}\" is logged");
+        until(&what, async || self.log().matches(text).count() >= times).await;
     }
 
     /// Gives the CPU time of all threads, in steps of 10 ms (`utime` and `stime` of `proc(5)`, in

@@ -5,12 +5,13 @@ use pgherd_config::{Config, LoadInput, Loaded};
 use pgherd_telemetry::log::Format;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Serving};
+use super::{Failure, Serving, descriptors};
 
 /// Serves as the arguments say.
 pub(crate) fn run(serving: Serving) -> Result<(), Failure> {
     let input = serving.input();
     let loaded = load(&input)?;
+    descriptors::make_room(loaded.config.limits.max_clients.get());
     let runtime = runtime()?;
     let curtain = Curtain::default();
     runtime.block_on(async {

@@ -10,7 +10,7 @@ use std::process::Command;
 use pgherd_tests::{Config, Database, Output, Proxy, run, server};
 
 /// Gives a path in the source tree.
-fn source(path: &str) -> PathBuf {
+pub(super) fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -28,7 +28,7 @@ async fn pool_of_two(database: &Database) -> Proxy {
 }
 
 /// Tells whether all that a driver needs is installed; where tests must be whole, it has to be.
-fn installed(needed: &[&Path]) -> bool {
+pub(super) fn installed(needed: &[&Path]) -> bool {
     let Some(missing) = needed.iter().find(|path| !is_there(path)) else {
         return true;
     };
@@ -49,7 +49,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// Runs a script that takes a URL, with Postgres' own programs first in its path.
-async fn script(command: &[&Path], url: &str) -> Output {
+pub(super) async fn script(command: &[&Path], url: &str) -> Output {
     let psql = server()
         .await
         .binaries()

@@ -160,9 +160,6 @@ async fn servers_are_reached_by_the_encryption_that_is_configured() {
         let more = format!("[databases.{name}.tls]\nmode = \"{mode}\"\n{files}");
         let proxy = Proxy::start(&by("scram-sha-256", &database, &more)).await;
         for (user, expected) in [("tls", tls), ("clear", clear), ("scram", both)] {
-            if (mode, user) == ("prefer", "clear") {
-                continue;
-            }
             let question = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
             let answer = match try_connect(&proxy.url(user, name)).await {
                 Ok(client) => Some(client.one(question).await),
