@@ -20,6 +20,7 @@ use crate::drain::Curtain;
 use crate::failures::Failures;
 use crate::pool::{Pool, PoolKey};
 use crate::router::{RouterMemory, RouterMessage};
+use crate::session::replication::Replications;
 
 /// How many users' verifiers are remembered.
 const VERIFIERS_MAX: usize = 4096;
@@ -39,6 +40,8 @@ pub struct Facts {
     pub client_socket: ArcSwap<SocketOptions>,
     /// All sessions.
     pub sessions: Arc<Sessions>,
+    /// Those of them that replicate.
+    pub replications: Arc<Replications>,
     /// Where to ask for a pool that does not exist yet.
     pub router: Slot<RouterMessage>,
     /// Where to ask for a reload.
@@ -86,6 +89,7 @@ impl Facts {
             client_tls: ArcSwap::new(tls),
             client_socket: ArcSwap::from_pointee(socket),
             sessions: Arc::default(),
+            replications: Arc::default(),
             router: Slot::default(),
             configuration: Slot::default(),
             memory: RouterMemory::default(),

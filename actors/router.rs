@@ -668,6 +668,18 @@ pub async fn try_out(config: &Config, database: &Database) -> Result<String, Str
     }
 }
 
+/// The limits that server connections of this database and user count towards, wherever they are
+/// kept.
+pub(crate) fn quotas(
+    memory: &RouterMemory,
+    config: &Config,
+    settings: &PoolSettings,
+    key: &PoolKey,
+    host: &str,
+) -> Vec<Arc<Quota>> {
+    memory.quotas(config, settings, key, host)
+}
+
 /// Where a login would go, without a pool.
 ///
 /// # Errors

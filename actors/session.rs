@@ -14,6 +14,7 @@ pub mod login;
 pub mod prove;
 pub mod query;
 pub mod relay;
+pub mod replication;
 pub mod replies;
 pub mod requests;
 pub mod setup;
@@ -221,6 +222,9 @@ fn serve(
     } = guest;
     match place {
         Place::Console(role) => Box::pin(console::serve(stream, input, role, facts, control)),
+        Place::Replication(plan) => {
+            Box::pin(replication::serve(stream, input, *plan, facts, control))
+        }
         Place::Pool(pool) => {
             pool.stats.login();
             let startup = Arc::new(welcome::canonical(&pool, &parameters));

@@ -1,5 +1,7 @@
 //! The Prometheus page.
 
+mod replication;
+
 use std::time::Duration;
 
 use pgherd_supervise::TreeNode;
@@ -8,6 +10,7 @@ use pgherd_telemetry::{Exposition, ExpositionError, Labels};
 use crate::console::figures::{Figures, survey};
 use crate::facts::Facts;
 use crate::failures::FailureCounts;
+use crate::session::replication::Census;
 
 /// What the page says of itself.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,6 +24,8 @@ pub struct Sights {
     pub sessions: usize,
     /// Client connections that are logging in.
     pub unauthenticated: usize,
+    /// Clients that replicate.
+    pub replication: Census,
     /// Logins and sessions that failed.
     pub failures: FailureCounts,
     /// Whether clients are wanted.
@@ -38,6 +43,7 @@ impl Sights {
             pools: survey(facts),
             sessions: facts.sessions.count(),
             unauthenticated: facts.sessions.unauthenticated(),
+            replication: facts.replications.census(),
             failures: facts.failures.counts(),
             ready: facts.is_ready(),
             age: facts.started.elapsed().unwrap_or_default(),
@@ -54,6 +60,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
     let mut page = Exposition::default();
     process(&mut page, sights)?;
     failures(&mut page, &sights.failures)?;
+    replication::write(&mut page, &sights.replication)?;
     for pool in &sights.pools {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;

@@ -16,6 +16,7 @@ use crate::console::samples::{figures, node};
 use crate::drain::Curtain;
 use crate::facts::Facts;
 use crate::failures::{Failures, LoginFailure, SessionFailure};
+use crate::session::replication::{Census, Kind};
 
 fn sights() -> Sights {
     let failures = Failures::default();
@@ -26,6 +27,12 @@ fn sights() -> Sights {
         pools: vec![figures("a", "u\"v"), figures("b", "u")],
         sessions: 30,
         unauthenticated: 2,
+        replication: Census {
+            live: vec![(figures("a", "u").key, Kind::Logical, 3)],
+            begun: 4,
+            from_clients: 5,
+            from_servers: 6,
+        },
         ready: true,
         age: Duration::from_millis(1500),
         tree: Some(node(
@@ -48,6 +55,10 @@ fn a_page_of_made_up_figures() {
         "pgherd_uptime_seconds 1.5",
         "pgherd_sessions 30",
         "pgherd_sessions_unauthenticated 2",
+        "pgherd_replication_sessions{database=\"a\",user=\"u\",kind=\"logical\"} 3",
+        "pgherd_replication_sessions_total 4",
+        "pgherd_replication_received_bytes_total 5",
+        "pgherd_replication_sent_bytes_total 6",
         "pgherd_login_failures_total{reason=\"password\"} 1",
         "pgherd_login_failures_total{reason=\"limit\"} 0",
         "pgherd_session_failures_total{reason=\"gone\"} 1",

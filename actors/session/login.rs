@@ -18,6 +18,7 @@ use crate::facts::Facts;
 use crate::pool::Pool;
 use crate::router;
 use crate::session::prove::{self, Proof};
+use crate::session::replication;
 use crate::session::{Bye, welcome};
 use crate::upstream;
 
@@ -48,6 +49,8 @@ pub enum Place {
     Pool(Arc<Pool>),
     /// To the console, to do this.
     Console(Role),
+    /// To a server connection of its own.
+    Replication(Box<replication::Plan>),
 }
 
 /// What a client said about itself, identity first: it never changes after this.
@@ -57,6 +60,7 @@ pub(super) struct Claim {
     pub(super) database: String,
     pub(super) parameters: Vec<(String, String)>,
     pub(super) version: Version,
+    pub(super) replication: Option<replication::Kind>,
 }
 
 /// Takes a client through start-up and authentication.
@@ -250,8 +254,9 @@ async fn admit(
     if let Some(negotiation) = startup::negotiate(&startup) {
         dialogue.out().extend_from_slice(&negotiation);
     }
-    let claim = claim(&startup)?;
+    let mut claim = claim(&startup)?;
     let config = facts.config.load_full();
+    replication::settle(&mut claim, &config);
     let proof = prove::prove(dialogue, &claim, facts, &config).await?;
     let place = place(&claim, facts, &config, proof).await?;
     let identity = Arc::new(identity(&claim, dialogue.stream()));
@@ -264,6 +269,7 @@ async fn admit(
                     .enter(&identity, settings.database, settings.user)?,
             )
         }
+        Place::Replication(plan) => Some(plan.seat(facts, &identity)?),
         Place::Console(_) => None,
     };
     control.identify(Arc::clone(&identity));
@@ -271,6 +277,8 @@ async fn admit(
     match &place {
         Place::Pool(pool) => welcome::pool(dialogue.out(), pool, &claim).await?,
         Place::Console(_) => welcome::console(dialogue.out()),
+        // The server that is opened next says the rest.
+        Place::Replication(_) => {}
     }
     let key = control.key.get_or_init(|| {
         CancelKey::random(
@@ -279,8 +287,10 @@ async fn admit(
             claim.version.spoken().secret_len(),
         )
     });
-    backend::backend_key_data(dialogue.out(), key);
-    backend::ready_for_query(dialogue.out(), backend::TransactionStatus::Idle);
+    if !matches!(place, Place::Replication(_)) {
+        backend::backend_key_data(dialogue.out(), key);
+        backend::ready_for_query(dialogue.out(), backend::TransactionStatus::Idle);
+    }
     dialogue.send().await?;
     Ok(Admitted {
         identity,
@@ -292,18 +302,12 @@ async fn admit(
 
 fn claim(startup: &Startup) -> Result<Claim, Refusal> {
     let mut parameters = Vec::new();
+    let mut kind = None;
     for (name, value) in &startup.parameters {
         let (name, value) = (name.clone(), value.clone());
         match name.as_str() {
             "user" | "database" => {}
-            "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
-                return Err(ErrorReport::fatal(
-                    sqlstate::FEATURE_NOT_SUPPORTED,
-                    "replication connections are not supported",
-                )
-                .into());
-            }
-            "replication" => {}
+            "replication" => kind = replication::Kind::parse(&value)?,
             "options" => {
                 let given = options::parse(&value).map_err(|error| {
                     ErrorReport::fatal(sqlstate::SYNTAX_ERROR, error.to_string())
@@ -322,6 +326,7 @@ fn claim(startup: &Startup) -> Result<Claim, Refusal> {
         database,
         parameters,
         version: startup.version,
+        replication: kind,
     })
 }
 
@@ -331,6 +336,10 @@ async fn place(
     config: &Config,
     proof: Proof,
 ) -> Result<Place, Refusal> {
+    if let Some(kind) = claim.replication {
+        let plan = replication::Plan::make(claim, kind, facts, config, &proof)?;
+        return Ok(Place::Replication(Box::new(plan)));
+    }
     if config.is_console(&claim.database) {
         let role = config.console_role(&claim.user);
         if role == Role::None {

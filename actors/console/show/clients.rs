@@ -17,16 +17,20 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
 pub fn peers(facts: &Facts) -> Vec<Peer> {
     let mut sessions = facts.sessions.all();
     sessions.sort_by_key(|control| control.id);
-    sessions.iter().filter_map(peer).collect()
+    sessions
+        .iter()
+        .filter_map(|control| peer(control, facts))
+        .collect()
 }
 
-fn peer(control: &Arc<Control>) -> Option<Peer> {
+fn peer(control: &Arc<Control>, facts: &Facts) -> Option<Peer> {
     let who = control.identity()?;
     let standing = control.standing();
     Some(Peer {
         kind: "C",
         user: who.user.clone(),
         database: who.database.clone(),
+        replication: facts.replications.kind(control.id),
         state: match standing {
             Standing::Login => "login",
             Standing::Idle => "idle",

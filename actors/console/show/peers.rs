@@ -1,6 +1,7 @@
 //! What SHOW CLIENTS, SERVERS and SOCKETS have in common.
 
 use crate::console::table::{Cell, Column, Row, int, text};
+use crate::session::replication::Kind;
 
 /// The columns of PgBouncer. `ptr` and `link` name clients as `c7` and servers as `s7`.
 ///
@@ -39,6 +40,8 @@ pub struct Peer {
     pub user: String,
     /// The database as clients name it.
     pub database: String,
+    /// The kind of its replication, if it replicates.
+    pub replication: Option<Kind>,
     /// Where it stands.
     pub state: &'static str,
     /// The address at the other end and its port.
@@ -81,7 +84,7 @@ impl Peer {
             self.kind.into(),
             self.user.into(),
             self.database.into(),
-            "none".into(),
+            self.replication.map_or("none", Kind::name).into(),
             self.state.into(),
             self.remote.0.into(),
             self.remote.1.into(),

@@ -9,13 +9,14 @@ use crate::console::show::peers::{Peer, part};
 use crate::console::table::Row;
 use crate::facts::Facts;
 use crate::pool::Pool;
+use crate::server::ServerAbout;
 
 /// A row for each server connection that is logged in, by pool and number.
 pub fn rows(facts: &Facts) -> Vec<Row> {
     peers(facts).into_iter().map(Peer::row).collect()
 }
 
-/// The server connections, by pool and number.
+/// The server connections, by pool and number, then those of replication clients.
 pub fn peers(facts: &Facts) -> Vec<Peer> {
     let holders = holders(facts);
     let routes = facts.routes.load();
@@ -24,7 +25,24 @@ pub fn peers(facts: &Facts) -> Vec<Peer> {
     pools
         .into_iter()
         .flat_map(|pool| of_pool(pool, &holders))
+        .chain(replicating(facts))
         .collect()
+}
+
+/// The connections that belong to one client each, and to no pool.
+fn replicating(facts: &Facts) -> impl Iterator<Item = Peer> {
+    let sessions = facts.replications.all().into_iter();
+    sessions.map(|(client, session)| {
+        let state = match session.about.cancels.quiet() {
+            true => "active",
+            false => "being_canceled",
+        };
+        Peer {
+            replication: Some(session.kind),
+            link: format!("c{client}"),
+            ..peer(&session.about, &session.key.database, state)
+        }
+    })
 }
 
 /// The client that holds each server connection, by the number of the latter.
@@ -49,32 +67,37 @@ fn of_pool(pool: &Pool, holders: &HashMap<u64, i32>) -> Vec<Peer> {
         ));
     });
     seen.sort_by_key(|(about, ..)| about.id);
-    let peers = seen
-        .into_iter()
-        .map(|(about, place, retire, prepared)| Peer {
-            kind: "S",
-            user: about.upstream.user.clone(),
-            database: pool.key.database.clone(),
-            state: match place {
-                _ if !about.cancels.quiet() => "being_canceled",
-                Place::Idle => "idle",
-                Place::Leased => "active",
-            },
-            remote: part(&about.upstream.name),
-            local: Some(part(&about.local)),
-            since: stamp(about.since),
-            waits: false,
+    let peers = seen.into_iter().map(|(about, place, retire, prepared)| {
+        let state = match place {
+            _ if !about.cancels.quiet() => "being_canceled",
+            Place::Idle => "idle",
+            Place::Leased => "active",
+        };
+        let holder = holders.get(&about.id);
+        Peer {
             closing: retire,
-            name: format!("s{}", about.id),
-            link: holders
-                .get(&about.id)
-                .map(|id| format!("c{id}"))
-                .unwrap_or_default(),
-            pid: about.backend,
-            tls: about.tls.clone(),
-            application: String::new(),
+            link: holder.map(|id| format!("c{id}")).unwrap_or_default(),
             prepared,
-            id: about.id,
-        });
+            ..peer(&about, &pool.key.database, state)
+        }
+    });
     peers.collect()
+}
+
+/// What there is to say of any server connection.
+fn peer(about: &ServerAbout, database: &str, state: &'static str) -> Peer {
+    Peer {
+        kind: "S",
+        user: about.upstream.user.clone(),
+        database: database.to_owned(),
+        state,
+        remote: part(&about.upstream.name),
+        local: Some(part(&about.local)),
+        since: stamp(about.since),
+        name: format!("s{}", about.id),
+        pid: about.backend,
+        tls: about.tls.clone(),
+        id: about.id,
+        ..Peer::default()
+    }
 }

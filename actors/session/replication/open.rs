@@ -1,0 +1,205 @@
+//! A server connection for one client: a place within the limits, then a login.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pgherd_net::{Stream, poll_read_into};
+use pgherd_pool::{Limits, OpenSlot, Order, PoolCore, Refused};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+use tokio::sync::Notify;
+
+use crate::control::{Control, Standing};
+use crate::facts::Facts;
+use crate::server::{Life, ServerConn};
+use crate::session::replication::register::Listing;
+use crate::session::replication::{Kind, Listed, Plan};
+use crate::upstream::{self, OpenError, Welcome};
+
+/// What a client sends before its server is there is kept up to this.
+const INPUT_MAX: usize = 64 * 1024;
+
+/// A server connection that belongs to one client. Dropped, it is closed, and its place is free.
+pub(super) struct Link {
+    /// The connection.
+    pub(super) server: Box<ServerConn>,
+    /// What the server said after its login.
+    pub(super) welcome: Welcome,
+    /// Its row in the console's tables.
+    pub(super) listing: Listing,
+    /// Its place within the limits; fields drop in order, so it is free once the socket is closed.
+    _place: OpenSlot<()>,
+}
+
+/// Why there is no server.
+pub(super) enum Unopened {
+    /// The client has left.
+    Gone,
+    /// The client is to be told this.
+    Told(Box<ErrorReport>),
+}
+
+impl From<ErrorReport> for Unopened {
+    fn from(report: ErrorReport) -> Self {
+        Self::Told(Box::new(report.into_fatal()))
+    }
+}
+
+/// Opens a connection to the plan's server, while the client may still leave or be sent away.
+pub(super) async fn open(
+    client: &mut Stream,
+    input: &mut BytesMut,
+    plan: &Plan,
+    facts: &Facts,
+    control: &Control,
+) -> Result<Link, Unopened> {
+    control.stand(Standing::Waiting);
+    let opened = Box::pin(reach(plan, facts));
+    let (server, welcome, place) = tokio::select! {
+        opened = opened => opened?,
+        () = poll_fn(|cx| poll_departure(client, input, cx)) => return Err(Unopened::Gone),
+        () = control.token.cancelled() => {
+            return Err(control.farewell().map_or(Unopened::Gone, Unopened::Told));
+        }
+    };
+    control.stand(Standing::Active);
+    control.runs_on(&server.about);
+    let listing = facts.replications.enter(
+        control.id,
+        Listed::new(plan.kind, plan.key.clone(), Arc::clone(&server.about)),
+    );
+    Ok(Link {
+        server,
+        welcome,
+        listing,
+        _place: place,
+    })
+}
+
+/// Ready when the client has left. What it sends is kept, up to a bound.
+fn poll_departure(client: &mut Stream, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
+    while input.len() < INPUT_MAX {
+        match poll_read_into(client, cx, input, 4096) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => break,
+        }
+    }
+    Poll::Pending
+}
+
+/// A connection, what its server said, and its place within the limits.
+type Reached = (Box<ServerConn>, Welcome, OpenSlot<()>);
+
+async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
+    let place = place(plan).await?;
+    let upstream = &plan.upstream;
+    let gate = &upstream.gate.0;
+    if let Some(pause) = gate.pause(Instant::now()) {
+        tokio::time::sleep(pause).await;
+    }
+    let permit = gate.enter().await;
+    let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
+    drop(permit);
+    match opened {
+        Ok((server, welcome)) => {
+            gate.succeeded();
+            Ok((server, welcome, place))
+        }
+        Err(error) => {
+            // A server that turns replication away may be well disposed to others.
+            if !matches!(error, OpenError::Refused { .. } | OpenError::Secret { .. }) {
+                gate.failed(Instant::now());
+            }
+            tracing::warn!(
+                database = plan.key.database,
+                user = plan.key.user,
+                host = upstream.name,
+                %error,
+                "no server connection for replication"
+            );
+            Err(words(&error, plan.kind))
+        }
+    }
+}
+
+/// The limits of a pool for one connection, which is never idle and never waited for.
+const ALONE: Limits = Limits {
+    size: 1,
+    min: 0,
+    reserve: 0,
+    reserve_after: Duration::ZERO,
+    max_waiters: 0,
+    max_opening: 1,
+    order: Order::Fifo,
+};
+
+/// A permit of each limit, waited for as long as a client of a pool may wait.
+///
+/// It is the one place of a pool of its own, so that it is taken, waited for and given back by the
+/// same rules: pools with idle connections close one for it.
+async fn place(plan: &Plan) -> Result<OpenSlot<()>, ErrorReport> {
+    let freed = Arc::new(Notify::new());
+    let hint = {
+        let freed = Arc::clone(&freed);
+        move || freed.notify_one()
+    };
+    let core = PoolCore::<()>::new(ALONE, plan.quotas.clone(), hint);
+    let limit = plan.settings.timeouts.checkout;
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+    loop {
+        core.heard();
+        let refused = match core.begin_open(Instant::now()) {
+            Ok(place) => return Ok(place),
+            Err(refused) => refused,
+        };
+        let wait = freed.notified();
+        match deadline {
+            None => wait.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, wait)
+                .await
+                .map_err(|_| crowded(&refused))?,
+        }
+    }
+}
+
+fn crowded(refused: &Refused) -> ErrorReport {
+    let report = ErrorReport::fatal(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        "no server connection became free for replication (checkout timeout)",
+    );
+    match refused {
+        Refused::Quota { name, max } => report.detail(format!("{name} is {max}.")),
+        other => report.detail(other.to_string()),
+    }
+}
+
+/// What the client is told; the server's own words stay in the log.
+fn words(error: &OpenError, kind: Kind) -> ErrorReport {
+    let OpenError::Refused { host, user, report } = error else {
+        return error.report();
+    };
+    let refusal = error.report();
+    match report.code {
+        sqlstate::INSUFFICIENT_PRIVILEGE => refusal.hint(format!(
+            "User \"{user}\" needs the REPLICATION attribute on {host}."
+        )),
+        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION => refusal.hint(match kind {
+            Kind::Physical => format!(
+                "The pg_hba.conf of {host} needs a line for the database \"replication\", this \
+                 user, and the address of pgherd."
+            ),
+            Kind::Logical => format!(
+                "The pg_hba.conf of {host} needs a line for this database, this user, and the \
+                 address of pgherd."
+            ),
+        }),
+        sqlstate::TOO_MANY_CONNECTIONS => refusal.hint(format!(
+            "{host} has a limit on them of its own: max_wal_senders."
+        )),
+        _ => refusal,
+    }
+}
