@@ -17,6 +17,7 @@ pub mod relay;
 pub mod replication;
 pub mod replies;
 pub mod requests;
+pub mod rules;
 pub mod setup;
 pub mod turn;
 pub mod welcome;

@@ -16,6 +16,7 @@ mod draft;
 mod effective;
 mod fault;
 mod files;
+mod hba;
 mod host;
 mod include;
 mod limits;
@@ -45,12 +46,16 @@ mod workers;
 mod tests;
 
 pub use admin::{Admin, Role};
-pub use auth::{Auth, Method};
+pub use auth::{Auth, Decision, Method};
 pub use config::Config;
 pub use database::{Database, WILDCARD};
 pub use diff::Change;
 pub use effective::PoolSettings;
 pub use fault::{Fault, Faults, Origin, Problem};
+pub use hba::{
+    Addresses, ClientCert, ClientName, DatabaseName, HbaFile, IdentFile, Kind, Maps, Network,
+    Options, Pattern, Rule, UserName, Visitor, Way,
+};
 pub use host::{Address, Host};
 pub use limits::{LimitOverrides, Limits, Share};
 pub use listen::Listen;

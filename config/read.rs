@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::database::{Database, WILDCARD};
 use crate::draft::{Node, Table, Value, dotted};
 use crate::fault::{Findings, Origin, Problem};
+use crate::hba::Kind;
 use crate::reader::Reader;
 use crate::row::Row;
 use crate::section::Section;
@@ -108,16 +109,17 @@ impl Config {
                 findings.fault(&at, path, problem, "with `auth.query_user` only");
             }
         }
-        if auth.method == Method::Cert && self.tls.mode < TlsMode::VerifyCa {
+        if auth.method == Method::Cert
+            && auth.rules().is_empty()
+            && self.tls.mode < TlsMode::VerifyCa
+        {
             let problem = "clients are not asked for certificates".to_owned();
             let at = origin(draft, &["auth", "method"]);
             let allowed = "with `tls.mode` verify-ca or verify-full";
             findings.fault(&at, "auth.method", Problem::Contradiction(problem), allowed);
         }
-        let asks_secret = matches!(
-            auth.method,
-            Method::Password | Method::Md5 | Method::ScramSha256
-        );
+        self.check_rules(findings);
+        let asks_secret = auth.asks_secret();
         let has_query = auth.query.is_some()
             || self
                 .databases
@@ -130,6 +132,20 @@ impl Config {
                 "users",
                 "nobody has a password, so nobody can log in",
             );
+        }
+    }
+
+    /// Finds rules that need more TLS than there is.
+    fn check_rules(&self, findings: &mut Findings) {
+        for rule in self.auth.rules() {
+            if rule.options.client_cert.is_some() && self.tls.ca.is_none() {
+                let problem = "clients are not asked for certificates".to_owned();
+                let problem = Problem::Contradiction(problem);
+                findings.fault(&rule.origin, "", problem, "with `tls.ca`");
+            } else if rule.kind == Kind::HostSsl && self.tls.mode == TlsMode::Disable {
+                let what = "the rule never fits, as `tls.mode` is disable";
+                findings.warn(&rule.origin, "", what);
+            }
         }
     }
 

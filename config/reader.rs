@@ -24,6 +24,22 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a table that stands in a list.
+    pub(crate) fn at(
+        table: &'a Table,
+        origin: Origin,
+        path: &str,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Self {
+            table,
+            origin,
+            path: path.to_owned(),
+            known: Vec::new(),
+            findings,
+        }
+    }
+
     /// Reads a setting that the defaults always have.
     pub(crate) fn required<T: Setting>(&mut self, key: &'static str) -> Option<T> {
         if self.table.contains_key(key) {

@@ -1,5 +1,6 @@
 mod examples;
 mod faults;
+mod hba;
 mod layers;
 mod manual;
 mod reload;

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use pgherd_config::{Config, Method, Password, Secret as Hidden, User};
-use pgherd_net::{Peer, SslMode};
+use pgherd_config::{ClientName, Config, Method, Password, Secret as Hidden, User};
+use pgherd_net::{Peer, SslMode, Stream};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::{self, Keys, ScramError, Verifier};
 use pgherd_wire::{backend, frontend, md5, sqlstate};
@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use crate::dialogue::Dialogue;
 use crate::facts::{Facts, aside};
 use crate::session::login::{Claim, Refusal};
-use crate::session::query;
+use crate::session::{query, rules};
 use crate::upstream::Secret;
 
 /// What a login has shown, beyond that the client may come in.
@@ -32,25 +32,23 @@ pub(super) async fn prove(
     facts: &Arc<Facts>,
     config: &Config,
 ) -> Result<Proof, Refusal> {
-    let unix = matches!(dialogue.stream().peer(), Peer::Unix { .. });
+    let stream = dialogue.stream();
     // A unix socket is never encrypted and shows no certificate, whatever the mode.
+    let unix = matches!(stream.peer(), Peer::Unix { .. });
     if !unix && facts.client_tls.load().mode() == SslMode::VerifyFull {
-        certificate(dialogue, claim)?;
+        rules::named_by_certificate(stream, claim, None, ClientName::CommonName, config)?;
     }
-    let method = match config.auth.unix_method {
-        Some(method) if unix => method,
-        _ => config.auth.method,
-    };
-    match method {
-        Method::Trust => Ok(Proof {
+    let decision = rules::decide(stream, claim, config)?;
+    match decision.method {
+        Method::Trust | Method::Cert => Ok(Proof {
             secret: Secret::None,
         }),
-        Method::Cert => certificate(dialogue, claim),
-        Method::Peer => peer(dialogue, claim),
+        Method::Reject => Err(rules::rejected(stream, claim)),
+        Method::Peer => peer(stream, claim, decision.map, config),
         Method::Passthrough => query::passthrough(dialogue, claim, facts, config).await,
         Method::Password | Method::Md5 | Method::ScramSha256 => {
             let password = known(claim, facts, config).await?;
-            match (method, &password) {
+            match (decision.method, &password) {
                 (Method::Password, _) => cleartext(dialogue, claim, password.as_ref()).await,
                 (Method::Md5, None | Some(Password::Plain(_) | Password::Md5(_))) => {
                     hashed(dialogue, claim, password.as_ref()).await
@@ -224,29 +222,15 @@ fn mock(claim: &Claim, facts: &Facts, config: &Config) -> Verifier {
     }
 }
 
-fn certificate(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
-    let info = dialogue.stream().tls_info();
-    let name = info
-        .and_then(|info| info.peer_certificate)
-        .and_then(|shown| shown.common_name);
-    if name.as_deref() == Some(claim.user.as_str()) {
-        return Ok(Proof {
-            secret: Secret::None,
-        });
-    }
-    Err(ErrorReport::fatal(
-        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-        format!(
-            "certificate authentication failed for user \"{}\"",
-            claim.user
-        ),
-    )
-    .into())
-}
-
-fn peer(dialogue: &Dialogue<'_>, claim: &Claim) -> Result<Proof, Refusal> {
-    if let Peer::Unix { uid, .. } = dialogue.stream().peer()
-        && account(uid).as_deref() == Some(claim.user.as_str())
+fn peer(
+    stream: &Stream,
+    claim: &Claim,
+    map: Option<&str>,
+    config: &Config,
+) -> Result<Proof, Refusal> {
+    if let Peer::Unix { uid, .. } = stream.peer()
+        && let Some(account) = account(uid)
+        && rules::may_be(&account, claim, map, config)
     {
         return Ok(Proof {
             secret: Secret::None,

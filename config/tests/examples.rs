@@ -13,6 +13,8 @@ fn place(text: &str) -> Place {
     for file in ["shop.secret", "pgherd.secret"] {
         place.write(file, "secret\n");
     }
+    place.write("pg_ident.conf", include_str!("../examples/pg_ident.conf"));
+    std::fs::create_dir(place.path("run")).unwrap();
     place.write(
         "tenants/acme.toml",
         include_str!("../examples/tenants/acme.toml"),
@@ -77,6 +79,27 @@ fn tls() {
         config.database("reports").unwrap().tls.ca,
         Some(Roots::System)
     );
+}
+
+#[test]
+fn rules() {
+    let place = place(include_str!("../examples/rules.toml"));
+    assert_eq!(place.warnings(), Vec::<String>::new());
+    let auth = place.config().auth;
+    let written: Vec<String> = auth.rules().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        written,
+        [
+            "local pgherd,pgbouncer all peer map=operators",
+            "hostssl all /^svc_ 10.0.0.0/8 cert",
+            "host all /^svc_ all reject",
+            "hostssl shop,reports all samenet scram-sha-256",
+        ]
+    );
+    let maps = &auth.ident_file.maps;
+    assert!(maps.allow("operators", "root", "dba"));
+    assert!(maps.allow("operators", "eve-dba", "eve"));
+    assert!(!maps.allow("operators", "eve", "dba"));
 }
 
 #[test]
