@@ -1,5 +1,10 @@
 //! How the proxy ends: nobody new, idle clients sent away, transactions allowed to end, then the
 //! rest.
+//!
+//! It is a function beside the tree and no actor in it: what the drain may take, up to the whole
+//! grace, no supervisor has to wait out as the stop of a child; and it cannot crash with an actor, so
+//! the end comes even while the tree is being restarted. It needs no mailbox either: the end is asked
+//! for through a [`Curtain`], and each session is told through its own handle.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,6 +14,8 @@
 //! Actors own lifecycles; values own sockets: no byte of a query and no checkout crosses a mailbox.
 
 pub mod caps;
+#[cfg(feature = "chaos")]
+pub mod chaos;
 pub mod config;
 pub mod connection;
 pub mod console;

@@ -130,6 +130,12 @@ impl Proxy {
             .collect()
     }
 
+    /// The threads on which sessions live.
+    #[cfg(feature = "chaos")]
+    pub fn workers(&self) -> &Arc<Workers> {
+        &self.workers
+    }
+
     /// Everything that anybody may read.
     pub fn facts(&self) -> &Arc<Facts> {
         &self.facts
@@ -145,6 +151,8 @@ impl Proxy {
         };
         self.facts.root.fill(handle.actor.clone());
         self.facts.set_ready(true);
+        #[cfg(feature = "chaos")]
+        crate::chaos::obey(&self.facts);
         let mut exit = handle.join;
         let exited = tokio::select! {
             exited = &mut exit => Some(exited),

@@ -38,6 +38,13 @@ impl Workers {
         self.handles.len()
     }
 
+    /// How many tasks live on them.
+    #[cfg(feature = "chaos")]
+    pub fn tasks(&self) -> usize {
+        let tasks = |handle: &Handle| handle.metrics().num_alive_tasks();
+        self.handles.iter().map(tasks).sum()
+    }
+
     /// Runs a future on one of them.
     pub fn spawn<F>(&self, worker: usize, future: F)
     where
