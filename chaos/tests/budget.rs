@@ -1,8 +1,8 @@
-//! No mailbox has a part in a transaction.
+//! The control plane has no part in a transaction.
 //!
-//! All actors but the sessions live on the main thread, and a session's mailbox knows no message but
-//! that of its end. A message to any of the others wakes the main thread; so, while transactions
-//! run, it must sleep through but for its clock.
+//! All actors but the sessions live on the main thread. Whatever wakes one of them, wakes it, be it a
+//! message, a timer or a socket; so, while transactions run, it must sleep through but for its clock.
+//! The messages themselves are counted by `chaos/inside/budget.rs`.
 
 use pgherd_chaos::rig::{Guest, Rig};
 use tokio::time::Instant;
