@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pgherd_config::{ClientName, Config, Method, Password, Secret as Hidden, User};
 use pgherd_net::{Peer, SslMode, Stream};
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::scram::{self, Keys, ScramError, Verifier};
+use pgherd_wire::scram::{self, ScramError, Verifier};
 use pgherd_wire::{backend, frontend, md5, sqlstate};
 use subtle::ConstantTimeEq as _;
 
@@ -172,15 +172,11 @@ async fn challenge(
         }
         None => Arc::new(mock(claim, facts, config)),
     };
-    let binding = match dialogue.stream().is_tls() {
-        true => facts
-            .client_tls
-            .load()
-            .end_point()
-            .map(|hash| hash.to_vec()),
-        false => None,
-    };
-    let server = verifier.server_key.clone();
+    // Of the certificate that this client saw, which a reload may have replaced since.
+    let binding = dialogue
+        .stream()
+        .tls_info()
+        .and_then(|info| info.server_end_point);
     let nonce = scram::nonce(&mut rand::rng());
     let mut exchange = scram::server::Exchange::new((*verifier).clone(), binding, nonce);
     let fits = "the message is short";
@@ -206,7 +202,7 @@ async fn challenge(
     debug_assert!(built.is_ok(), "{fits}");
     let secret = match known {
         Some(Password::Plain(secret)) => Secret::Password(secret.expose().to_owned()),
-        Some(Password::Scram(_)) => Secret::Scram(Keys { client, server }),
+        Some(Password::Scram(_)) => Secret::Scram(verifier.keys(client)),
         // Nobody knows the password behind a mock verifier; to be sure, a match counts for nothing.
         None | Some(Password::Md5(_)) => return Err(failed(claim)),
     };

@@ -6,6 +6,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 use crate::session::login::{Claim, Refusal};
+use crate::session::replication;
 
 /// Decides how a client is to prove who it is. Nothing of what exists is looked at for this, so the
 /// answer tells nothing of it.
@@ -21,7 +22,7 @@ pub(super) fn decide<'a>(
         database: &claim.database,
         user: &claim.user,
         way,
-        is_physical: false,
+        is_physical: claim.replication == Some(replication::Kind::Physical),
     };
     let Some(decision) = config.auth.decide(&visitor, &networks) else {
         return Err(refused("no pg_hba.conf entry for", stream, claim));
@@ -48,11 +49,14 @@ fn refused(what: &str, stream: &Stream, claim: &Claim) -> Refusal {
         Some(Way::Unix) | None => ("[local]".to_owned(), "no encryption"),
     };
     let Claim { user, database, .. } = claim;
-    ErrorReport::fatal(
-        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-        format!("{what} host \"{host}\", user \"{user}\", database \"{database}\", {encryption}"),
-    )
-    .into()
+    let text = if claim.replication == Some(replication::Kind::Physical) {
+        let what = what.replace("connection for", "replication connection for");
+        let what = what.replace("entry for", "entry for replication connection from");
+        format!("{what} host \"{host}\", user \"{user}\", {encryption}")
+    } else {
+        format!("{what} host \"{host}\", user \"{user}\", database \"{database}\", {encryption}")
+    };
+    ErrorReport::fatal(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, text).into()
 }
 
 /// Over what a client comes; `None` if it is gone already.

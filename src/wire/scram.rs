@@ -74,6 +74,9 @@ pub enum ScramError {
     /// Too few or too many iterations.
     #[error("SCRAM iteration count {0} is out of range")]
     Iterations(u32),
+    /// The server stores another password, or the same one anew, than the one the keys are of.
+    #[error("the server stores another password than the one that is known")]
+    OtherPassword,
     /// None of our mechanisms is offered.
     #[error("none of the server's SASL authentication mechanisms are supported")]
     NoMechanism,

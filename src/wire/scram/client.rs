@@ -110,7 +110,9 @@ impl Exchange {
     /// long as the server's iterations say, at most [`ITERATIONS_MAX`]: not for an event loop.
     ///
     /// # Errors
-    /// Anything malformed, a nonce that does not extend ours, an empty salt, too many iterations.
+    /// Anything malformed, a nonce that does not extend ours, an empty salt, too many iterations;
+    /// [`ScramError::OtherPassword`] if keys are of another salt or number of iterations, and then
+    /// no proof is made with them.
     pub fn last(&mut self, server_first: &[u8]) -> Result<Vec<u8>, ScramError> {
         let State::Begun = std::mem::replace(&mut self.state, State::Over) else {
             return Err(ScramError::OutOfOrder);
@@ -134,7 +136,8 @@ impl Exchange {
         let message = auth_message(bare.as_bytes(), server_first, without_proof.as_bytes());
         let keys = match &self.credentials {
             Credentials::Password(password) => Keys::from_password(password, &salt, iterations),
-            Credentials::Keys(keys) => keys.clone(),
+            Credentials::Keys(keys) if keys.fit(&salt, iterations) => keys.clone(),
+            Credentials::Keys(_) => return Err(ScramError::OtherPassword),
         };
         let proof = STANDARD.encode(keys.client.proof(&message));
         self.state = State::Answered(keys.server.signature(&message));

@@ -1,27 +1,30 @@
 //! The keys of an exchange and how they come from a password.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// What proves that a client knows the password: as good as the password for servers that store
-/// it with the same salt. Never printed.
-#[derive(Clone)]
+/// it with the same salt. Never printed, and overwritten when it is dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct ClientKey(pub(super) [u8; 32]);
 
-/// What proves that a server knows the verifier. Never printed.
-#[derive(Clone)]
+/// What proves that a server knows the verifier. Never printed, and overwritten when it is dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct ServerKey(pub(super) [u8; 32]);
 
-/// Both keys of a user, enough to log in without the password. Never printed.
+/// Both keys of a user, enough to log in without the password to servers that store it with the
+/// same salt and iterations. Never printed.
 #[derive(Clone)]
 pub struct Keys {
-    /// Proves the client.
-    pub client: ClientKey,
-    /// Proves the server.
-    pub server: ServerKey,
+    pub(super) client: ClientKey,
+    pub(super) server: ServerKey,
+    salt: Arc<[u8]>,
+    iterations: u32,
 }
 
 impl fmt::Debug for ClientKey {
@@ -45,13 +48,38 @@ impl fmt::Debug for Keys {
 impl Keys {
     /// The keys of a password: PBKDF2, so as slow as `iterations` says.
     pub fn from_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        let mut salted = [0; 32];
+        let mut salted = Zeroizing::new([0; 32]);
         let password = normalize(password);
-        pbkdf2::pbkdf2_hmac::<Sha256>(&password, salt, iterations, &mut salted);
+        pbkdf2::pbkdf2_hmac::<Sha256>(&password, salt, iterations, &mut *salted);
         Self {
-            client: ClientKey(hmac(&salted, b"Client Key")),
-            server: ServerKey(hmac(&salted, b"Server Key")),
+            client: ClientKey(hmac(&*salted, b"Client Key")),
+            server: ServerKey(hmac(&*salted, b"Server Key")),
+            salt: salt.into(),
+            iterations,
         }
+    }
+
+    /// The keys that were made with this salt and these iterations.
+    pub(super) fn new(client: ClientKey, server: ServerKey, salt: &[u8], iterations: u32) -> Self {
+        Self {
+            client,
+            server,
+            salt: salt.into(),
+            iterations,
+        }
+    }
+
+    /// Whether a server with this salt and these iterations may store the same password. With
+    /// another salt it stores another one, or the same one anew; the keys cannot tell.
+    pub fn fit(&self, salt: &[u8], iterations: u32) -> bool {
+        *self.salt == *salt && self.iterations == iterations
+    }
+
+    /// Whether these are the other's keys. Takes the same time for all.
+    pub fn same(&self, other: &Self) -> bool {
+        let client = self.client.0.ct_eq(&other.client.0);
+        let server = self.server.0.ct_eq(&other.server.0);
+        bool::from(client & server) && other.fit(&self.salt, self.iterations)
     }
 }
 
@@ -85,12 +113,14 @@ impl ServerKey {
 }
 
 /// The password after SASLprep; the raw bytes where that cannot be done, as in Postgres.
-fn normalize(password: &[u8]) -> Vec<u8> {
+fn normalize(password: &[u8]) -> Zeroizing<Vec<u8>> {
     let text = std::str::from_utf8(password).ok();
-    match text.and_then(|text| stringprep::saslprep(text).ok()) {
-        Some(prepared) if !prepared.is_empty() => prepared.into_owned().into_bytes(),
-        _ => password.to_vec(),
-    }
+    Zeroizing::new(
+        match text.and_then(|text| stringprep::saslprep(text).ok()) {
+            Some(prepared) if !prepared.is_empty() => prepared.into_owned().into_bytes(),
+            _ => password.to_vec(),
+        },
+    )
 }
 
 pub(super) fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {

@@ -109,15 +109,36 @@ fn both_sides_agree_with_and_without_the_channel() {
 #[test]
 fn the_key_of_a_login_repeats_it_without_the_password() {
     let key = run(&mut client(PLAIN, Binding::Prefer, None), &mut server(None)).unwrap();
-    let keys = Keys {
-        client: key,
-        server: verifier().server_key,
+    let keys = verifier().keys(key);
+    let again = |server: &mut server::Exchange| {
+        let credentials = Credentials::Keys(keys.clone());
+        let offered = PLAIN.iter().copied();
+        let again =
+            client::Exchange::new(credentials, offered, Binding::Prefer, None, "2nd".into());
+        run(&mut again.unwrap(), server)
     };
-    let credentials = Credentials::Keys(keys);
-    let offered = PLAIN.iter().copied();
-    let mut again =
-        client::Exchange::new(credentials, offered, Binding::Prefer, None, "2nd".into()).unwrap();
-    assert!(run(&mut again, &mut server(None)).is_ok());
+    assert!(again(&mut server(None)).is_ok());
+    // The same password stored anew is another one to the keys, and is not tried.
+    for (salt, iterations) in [(&b"another salt"[..], 7), (b"sixteen bytes ok", 8)] {
+        let stored_anew = Verifier::from_password(b"pencil", salt, iterations);
+        let mut server = server::Exchange::new(stored_anew, None, "theirs".into());
+        assert_eq!(again(&mut server).unwrap_err(), ScramError::OtherPassword);
+    }
+    // Another password under the same salt is for the server to refuse.
+    let other = Verifier::from_password(b"crayon", b"sixteen bytes ok", 7);
+    let mut server = server::Exchange::new(other, None, "theirs".into());
+    assert_eq!(again(&mut server).unwrap_err(), ScramError::Proof);
+}
+
+#[test]
+fn keys_are_the_same_only_if_all_of_them_is() {
+    let keys =
+        |password: &[u8], salt: &[u8], iterations| Keys::from_password(password, salt, iterations);
+    let one = keys(b"pencil", b"salt", 2);
+    assert!(one.same(&keys(b"pencil", b"salt", 2)));
+    assert!(!one.same(&keys(b"Pencil", b"salt", 2)));
+    assert!(!one.same(&keys(b"pencil", b"tals", 2)));
+    assert!(!one.same(&keys(b"pencil", b"salt", 3)));
 }
 
 #[test]

@@ -81,6 +81,11 @@ impl Verifier {
         self.accepts(&keys.client)
     }
 
+    /// What a client's key, learned in an exchange with this verifier, opens servers with.
+    pub fn keys(&self, client: ClientKey) -> Keys {
+        Keys::new(client, self.server_key.clone(), &self.salt, self.iterations)
+    }
+
     /// Whether a client's key is the right one.
     pub fn accepts(&self, key: &ClientKey) -> bool {
         key.stored().ct_eq(&self.stored_key).into()
