@@ -1,10 +1,12 @@
 //! How the outside speaks to a session: orders, cancels and what the console shows.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use pgherd_net::Killer;
 use pgherd_wire::cancel::CancelKey;
@@ -70,11 +72,12 @@ pub struct Control {
     pub since: SystemTime,
     order: AtomicU8,
     standing: AtomicU8,
-    leases: AtomicU32,
     running: Mutex<Option<Arc<ServerAbout>>>,
     identity: Mutex<Option<Arc<Identity>>>,
     farewell: Mutex<Option<Box<ErrorReport>>>,
     killer: Killer,
+    /// Wakes the session while it is idle: the token would cost it an entry in a list each time.
+    idler: AtomicWaker,
     /// Wakes the session, if it waits for a server, to give up what it waits with.
     pub called_off: Notify,
 }
@@ -106,11 +109,11 @@ impl Control {
             since: SystemTime::now(),
             order: AtomicU8::new(Order::Serve as u8),
             standing: AtomicU8::new(Standing::Login as u8),
-            leases: AtomicU32::new(0),
             running: Mutex::new(None),
             identity: Mutex::new(None),
             farewell: Mutex::new(None),
             killer,
+            idler: AtomicWaker::new(),
             called_off: Notify::new(),
         }
     }
@@ -122,6 +125,7 @@ impl Control {
         }
         *self.farewell.lock() = Some(Box::new(why));
         self.token.cancel();
+        self.idler.wake();
         if order == Order::Terminate && self.standing() == Standing::Active {
             end(self.killer.clone());
         }
@@ -133,6 +137,16 @@ impl Control {
             0 => Order::Serve,
             1 => Order::Drain,
             _ => Order::Terminate,
+        }
+    }
+
+    /// Ready once the session is ordered to go. Only one task may wait with it at a time.
+    pub fn poll_ordered(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.idler.register(cx.waker());
+        // Looked at behind the registration, so that an order in between is not missed.
+        match self.ordered() {
+            Order::Serve => Poll::Pending,
+            Order::Drain | Order::Terminate => Poll::Ready(()),
         }
     }
 
@@ -173,7 +187,6 @@ impl Control {
 
     /// Names the server connection whose query a cancel would hit.
     pub fn runs_on(&self, about: &Arc<ServerAbout>) {
-        self.leases.fetch_add(1, Ordering::Relaxed);
         *self.running.lock() = Some(Arc::clone(about));
     }
 

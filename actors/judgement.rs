@@ -26,14 +26,19 @@ impl Judgement {
     }
 }
 
-/// Judges a text as a session with these lexical settings means it.
+/// Judges a text as a session with these lexical settings means it; `is_reported` is asked only if
+/// the answer matters.
 ///
 /// A single SET or RESET of a parameter that the server reports binds nobody: the report is what
 /// the next server is brought to.
-pub fn judge(text: &[u8], options: LexOptions, welcome: Option<&Welcome>) -> Judgement {
+pub fn judge(
+    text: &[u8],
+    options: LexOptions,
+    is_reported: impl FnOnce(&Effects<'_>) -> bool,
+) -> Judgement {
     let effects = effects(text, options);
     let mut pins = effects.pins;
-    if !pins.is_empty() && is_reported(&effects, welcome) {
+    if !pins.is_empty() && is_reported(&effects) {
         pins.remove(Pin::Set);
     }
     Judgement {
@@ -57,7 +62,8 @@ pub fn judge(text: &[u8], options: LexOptions, welcome: Option<&Welcome>) -> Jud
     }
 }
 
-fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
+/// Whether a text sets one parameter that the server reports, and does nothing else.
+pub fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
     let (Some(setting), Some(welcome)) = (&effects.sets, welcome) else {
         return false;
     };
@@ -72,7 +78,7 @@ fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
 mod tests {
     use pgherd_sql::{LexOptions, Pin};
 
-    use super::judge;
+    use super::{is_reported, judge};
     use crate::upstream::Welcome;
 
     #[test]
@@ -80,13 +86,18 @@ mod tests {
         let welcome = Welcome {
             parameters: vec![("TimeZone".into(), "UTC".into())],
         };
-        let pins = |sql: &str| judge(sql.as_bytes(), LexOptions::default(), Some(&welcome)).pins;
+        let pins = |sql: &str| {
+            judge(sql.as_bytes(), LexOptions::default(), |effects| {
+                is_reported(effects, Some(&welcome))
+            })
+            .pins
+        };
         assert!(pins("SET timezone = 'UTC'").is_empty());
         assert!(pins("SET TIME ZONE 'UTC'").is_empty());
         assert!(pins("SET search_path = a").contains(Pin::Set));
         assert!(pins("SET timezone = 'UTC'; SET timezone = 'GMT'").contains(Pin::Set));
         assert!(
-            judge(b"SET timezone = 'UTC'", LexOptions::default(), None)
+            judge(b"SET timezone = 'UTC'", LexOptions::default(), |_| false)
                 .pins
                 .contains(Pin::Set)
         );

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgherd_config::{PoolMode, PoolSettings};
 use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
-use pgherd_session::{Proven, Registry};
+use pgherd_session::{Proven, Registry, Shared};
 use pgherd_sql::PinSet;
 use pgherd_supervise::{Heartbeat, Slot, Tasked, linked};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -23,7 +23,7 @@ use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::judgement::Judgement;
 use crate::server::{ServerAbout, ServerConn};
-use crate::upstream::{OpenError, Upstream, Welcome};
+use crate::upstream::{OpenError, Secret, Source, Upstream, Welcome};
 
 /// A server connection in the hands of a session.
 pub type ServerLease = Lease<Box<ServerConn>, ServerAbout>;
@@ -51,6 +51,8 @@ pub struct Pool {
     pub registry: Registry<Judgement>,
     /// Parameter values that its server has accepted.
     pub proven: Proven,
+    /// The sets of parameters that its clients have.
+    pub shared: Shared,
     /// What the server says at login; known once one connection was made.
     pub welcome: ArcSwapOption<Welcome>,
     /// Why the last attempt to connect failed, until one succeeds.
@@ -60,6 +62,7 @@ pub struct Pool {
     /// The actor that manages it.
     pub manager: Slot<PoolMessage>,
     settings: ArcSwap<PoolSettings>,
+    pub hack: bool,
 }
 
 impl std::fmt::Debug for Pool {
@@ -86,10 +89,12 @@ impl Pool {
             upstream: ArcSwap::new(upstream),
             registry: Registry::default(),
             proven: Proven::default(),
+            shared: Shared::default(),
             welcome: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
             stats: Stats::default(),
             settings: ArcSwap::new(settings),
+            hack: std::env::var("HACK").is_ok(),
         }
     }
 
@@ -108,10 +113,39 @@ impl Pool {
         }
     }
 
+    /// Drops a secret that a client brought and the server has refused, so that nothing knocks with
+    /// it again.
+    pub fn forget(&self, used: &Arc<Upstream>) -> Forgotten {
+        if used.source == Source::Configured || matches!(used.secret, Secret::None) {
+            return Forgotten::Nothing;
+        }
+        let without = Arc::new(Upstream {
+            secret: Secret::Refused,
+            ..(**used).clone()
+        });
+        let found = self.upstream.compare_and_swap(used, without);
+        if Arc::ptr_eq(&found, used) || matches!(found.secret, Secret::Refused) {
+            Forgotten::Secret
+        } else {
+            Forgotten::Renewed
+        }
+    }
+
     /// Whether a session with these pins keeps its server after the transaction.
     pub fn pins(&self, pins: PinSet, mode: PoolMode) -> bool {
         mode == PoolMode::Session || !pins.is_empty()
     }
+}
+
+/// What has become of a secret that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It stays: the configuration says it, or there is none.
+    Nothing,
+    /// It is dropped.
+    Secret,
+    /// Something has come in its place meanwhile.
+    Renewed,
 }
 
 /// The sizes of a pool as its core takes them.

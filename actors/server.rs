@@ -1,10 +1,10 @@
 //! A connection to a server: a value that is moved, never shared.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use pgherd_net::Stream;
 use pgherd_session::{Exchange, Flow, Parameters, ServerStatements};
 use pgherd_wire::cancel::CancelKey;
@@ -80,20 +80,15 @@ pub struct ServerAbout {
 /// Keeps a server connection from being handed on while a cancel request may still hit it.
 #[derive(Debug, Default)]
 pub struct Cancels {
-    state: Mutex<CancelState>,
+    under_way: AtomicU32,
+    doubtful: AtomicBool,
     landed: tokio::sync::Notify,
-}
-
-#[derive(Debug, Default)]
-struct CancelState {
-    under_way: usize,
-    doubtful: bool,
 }
 
 impl Cancels {
     /// Announces a cancel request; it is over when the guard is dropped.
     pub fn begin(about: &Arc<ServerAbout>) -> CancelGuard {
-        about.cancels.state.lock().under_way += 1;
+        about.cancels.under_way.fetch_add(1, Ordering::AcqRel);
         CancelGuard {
             about: Arc::clone(about),
             landed: false,
@@ -102,8 +97,8 @@ impl Cancels {
 
     /// Whether no cancel request is under way and none has got lost.
     pub fn quiet(&self) -> bool {
-        let state = self.state.lock();
-        state.under_way == 0 && !state.doubtful
+        // In this order: a request that gets lost raises the doubt before it is no longer under way.
+        self.under_way.load(Ordering::Acquire) == 0 && !self.doubtful.load(Ordering::Acquire)
     }
 
     /// Waits until no cancel request is under way; false when one got lost, so that it may still
@@ -111,11 +106,8 @@ impl Cancels {
     pub async fn settled(&self) -> bool {
         loop {
             let landed = self.landed.notified();
-            {
-                let state = self.state.lock();
-                if state.under_way == 0 {
-                    return !state.doubtful;
-                }
+            if self.under_way.load(Ordering::Acquire) == 0 {
+                return !self.doubtful.load(Ordering::Acquire);
             }
             landed.await;
         }
@@ -147,10 +139,10 @@ impl CancelGuard {
 impl Drop for CancelGuard {
     fn drop(&mut self) {
         let cancels = &self.about.cancels;
-        let mut state = cancels.state.lock();
-        state.under_way -= 1;
-        state.doubtful |= !self.landed;
-        drop(state);
+        if !self.landed {
+            cancels.doubtful.store(true, Ordering::Release);
+        }
+        cancels.under_way.fetch_sub(1, Ordering::AcqRel);
         cancels.landed.notify_waiters();
     }
 }
@@ -184,8 +176,7 @@ pub fn vet(mut lease: ServerLease) -> Option<ServerLease> {
         lease.stream.move_here().ok()?;
         lease.home = here;
     }
-    let mut cx = Context::from_waker(Waker::noop());
-    if moved || lease.stream.poll_readable(&mut cx).is_ready() {
+    if moved || !lease.stream.is_quiet() {
         let mut byte = [0];
         match lease.stream.try_read(&mut byte) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

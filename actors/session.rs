@@ -228,12 +228,14 @@ fn serve(
         }
         Place::Pool(pool) => {
             pool.stats.login();
-            let startup = Arc::new(welcome::canonical(&pool, &parameters));
+            let startup = pool.shared.share(welcome::canonical(&pool, &parameters));
             let mut up = Flow::default();
             if !input.is_empty() {
                 up.buffer = input;
             }
-            let mode = pool.settings().pool.mode;
+            let settings = pool.settings();
+            let (mode, patience) = (settings.pool.mode, settings.timeouts.client_idle);
+            drop(settings);
             let lexing = relay::lexing(&startup, &pool);
             let relay = Relay {
                 lexing,
@@ -244,6 +246,7 @@ fn serve(
                 pool,
                 worker,
                 mode,
+                patience,
                 parameters: Arc::clone(&startup),
                 startup,
                 statements: None,

@@ -31,35 +31,73 @@ pub enum Denied {
     Fatal(Box<ErrorReport>),
 }
 
-/// A server for the session's next transaction, brought to the session's parameters.
-pub(super) async fn checkout(relay: &mut Relay) -> Result<ServerLease, Denied> {
-    let asked = Instant::now();
+/// How far a session gets without waiting.
+pub(super) enum Start {
+    /// It has a server to run on.
+    Ready(ServerLease),
+    /// It has a server that must be looked at or brought to its parameters first, or none yet.
+    Unready(Option<ServerLease>),
+    /// It was pinned to this server all along.
+    Kept(ServerLease),
+}
+
+/// The usual path: an idle server that was heard lately and is set as the session wants it.
+pub(super) fn at_once(relay: &mut Relay, fresh: Option<Duration>, now: Instant) -> Start {
+    if let Some(lease) = relay.kept.take() {
+        return Start::Kept(lease);
+    }
+    let Some(lease) = relay.pool.core.try_lease(relay.worker, now) else {
+        return Start::Unready(None);
+    };
+    if !is_fresh(&lease, fresh, now) {
+        return Start::Unready(Some(lease));
+    }
+    match crate::server::vet(lease) {
+        None => Start::Unready(None),
+        Some(lease) if relay.lost_block || !Arc::ptr_eq(&lease.applied, &relay.parameters) => {
+            Start::Unready(Some(lease))
+        }
+        Some(lease) => {
+            relay.pool.stats.assigned(Duration::ZERO);
+            relay.control.runs_on(&lease.about);
+            Start::Ready(lease)
+        }
+    }
+}
+
+/// A server for the session's next transaction, brought to the session's parameters, and when it
+/// was there. The first to be tried is `found`.
+pub(super) async fn checkout(
+    relay: &mut Relay,
+    mut found: Option<ServerLease>,
+    asked: Instant,
+) -> Result<(ServerLease, Instant), Denied> {
     loop {
-        let lease = match relay.pool.core.try_lease(relay.worker, asked) {
+        let idle = found
+            .take()
+            .or_else(|| relay.pool.core.try_lease(relay.worker, asked));
+        let lease = match idle {
             Some(lease) => lease,
             None => Box::pin(queue(relay, asked)).await?,
         };
         let Some(mut lease) = check(&relay.pool, lease, asked).await else {
             let waited = asked.elapsed();
-            if relay
-                .pool
-                .settings()
-                .timeouts
-                .checkout
-                .is_some_and(|limit| waited >= limit)
-            {
+            let limit = relay.pool.settings().timeouts.checkout;
+            if limit.is_some_and(|limit| waited >= limit) {
                 return Err(Denied::Refused(Box::new(timed_out(relay, waited))));
             }
             continue;
         };
-        relay.pool.stats.assigned(asked.elapsed());
+        let started = Instant::now();
+        let waited = started.saturating_duration_since(asked);
+        relay.pool.stats.assigned(waited);
         bring(relay, &mut lease).await?;
         // Where a setup is still to be answered, this waits for the answer: the client's cancel
         // must not hit the setup, behind which its query would run with other parameters.
         if !lease.exchange.in_setup() {
             relay.control.runs_on(&lease.about);
         }
-        return Ok(lease);
+        return Ok((lease, started));
     }
 }
 
@@ -82,11 +120,15 @@ pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<
 /// if it was not heard for longer than the pool's `server_check`. `None` if it is not usable.
 pub(crate) async fn check(pool: &Pool, lease: ServerLease, now: Instant) -> Option<ServerLease> {
     let lease = crate::server::vet(lease)?;
-    let limit = pool.settings().timeouts.server_check;
-    if limit.is_none_or(|limit| now.saturating_duration_since(lease.heard) < limit) {
+    if is_fresh(&lease, pool.settings().timeouts.server_check, now) {
         return Some(lease);
     }
     Box::pin(ping(lease)).await
+}
+
+/// Whether the server was heard within the time for which it is believed to be well.
+fn is_fresh(lease: &ServerConn, limit: Option<Duration>, now: Instant) -> bool {
+    limit.is_none_or(|limit| now.saturating_duration_since(lease.heard) < limit)
 }
 
 /// How long a server may take to answer a query that does nothing.
@@ -103,9 +145,9 @@ async fn ping(mut lease: ServerLease) -> Option<ServerLease> {
 }
 
 /// Gives a server back whose transaction is over. Whether it may serve another is decided here.
-pub(super) fn checkin(control: &Control, mut lease: ServerLease) {
+pub(super) fn checkin(control: &Control, mut lease: ServerLease, now: Instant) {
     let quiet = control.runs_nowhere();
-    lease.heard = Instant::now();
+    lease.heard = now;
     if quiet {
         lease.mark_clean();
         return;

@@ -47,12 +47,12 @@ enum Phase {
 }
 
 impl Limits {
-    pub(super) fn new(settings: &PoolSettings) -> Self {
+    pub(super) fn new(settings: &PoolSettings, now: std::time::Instant) -> Self {
         Self {
             query: settings.timeouts.query,
             transaction: settings.timeouts.transaction,
             idle: settings.timeouts.idle_in_transaction,
-            began: Instant::now(),
+            began: now.into(),
             phase: Phase::New,
             armed: None,
         }

@@ -1,7 +1,6 @@
 //! A logged-in client between its transactions.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,6 +17,8 @@ use crate::control::{Control, Order, Standing};
 use crate::judgement::{self, Judgement};
 use crate::pool::{Pool, ServerLease};
 use crate::session::abandon::Parting;
+use crate::session::checkout::Start;
+use crate::session::limit::Limits;
 use crate::session::turn::{Loss, Turn};
 use crate::session::{Bye, abandon, checkout, requests};
 
@@ -40,6 +41,8 @@ pub struct Relay {
     pub worker: u16,
     /// When it gives its server back.
     pub mode: PoolMode,
+    /// How long it may say nothing outside of a transaction.
+    pub patience: Option<Duration>,
     /// The parameters that this client has set, and which each server is brought to.
     pub parameters: Arc<Parameters>,
     /// How its texts are to be read.
@@ -76,7 +79,9 @@ enum Wake {
 impl Relay {
     /// What a text of this client means for its session.
     pub(super) fn judge(&self, text: &[u8]) -> Judgement {
-        judgement::judge(text, self.lexing, self.pool.welcome.load().as_deref())
+        judgement::judge(text, self.lexing, |effects| {
+            judgement::is_reported(effects, self.pool.welcome.load().as_deref())
+        })
     }
 
     /// Takes new parameters over, and reads later texts as they say.
@@ -206,12 +211,24 @@ impl Relay {
         if let Some(report) = self.untold.take() {
             return self.refuse(&report);
         }
-        let leased = match self.kept.take() {
-            Some(mut lease) => checkout::bring(self, &mut lease).await.map(|()| lease),
-            None => checkout::checkout(self).await,
+        let asked = Instant::now();
+        let settings = self.pool.settings();
+        self.patience = settings.timeouts.client_idle;
+        let (fresh, limits) = (
+            settings.timeouts.server_check,
+            Limits::new(&settings, asked),
+        );
+        drop(settings);
+        let leased = match checkout::at_once(self, fresh, asked) {
+            Start::Ready(lease) => Ok((lease, asked)),
+            Start::Unready(lease) => Box::pin(checkout::checkout(self, lease, asked)).await,
+            Start::Kept(mut lease) => {
+                let brought = Box::pin(checkout::bring(self, &mut lease)).await;
+                brought.map(|()| (lease, asked))
+            }
         };
-        let mut lease = match leased {
-            Ok(lease) => lease,
+        let (mut lease, started) = match leased {
+            Ok(leased) => leased,
             Err(checkout::Denied::Gone) => return Some(Bye::Gone),
             Err(checkout::Denied::Ordered) => {
                 return Some(self.control.farewell().map_or(Bye::Left, Bye::Sent));
@@ -221,18 +238,20 @@ impl Relay {
             }
             Err(checkout::Denied::Fatal(report)) => return Some(Bye::Sent(report)),
         };
-        let started = Instant::now();
         self.control.stand(Standing::Active);
-        let outcome = Turn::new(self, &mut lease).run().await;
-        self.pool.stats.transaction(started.elapsed());
+        let outcome = Turn::new(self, &mut lease, limits).run().await;
+        let now = Instant::now();
+        self.pool
+            .stats
+            .transaction(now.saturating_duration_since(started));
         match outcome {
-            Ok(()) => self.part(lease),
+            Ok(()) => self.part(lease, now),
             Err(loss) => Box::pin(self.lost(loss, lease)).await,
         }
     }
 
     /// The transaction is over: the server goes back, unless the session is pinned to it.
-    fn part(&mut self, mut lease: ServerLease) -> Option<Bye> {
+    fn part(&mut self, mut lease: ServerLease, now: Instant) -> Option<Bye> {
         if self.pool.pins(self.pins, self.mode) {
             if !self.pins.is_empty() {
                 self.pool.stats.pinned();
@@ -240,7 +259,7 @@ impl Relay {
             self.kept = Some(lease);
         } else {
             lease.flow.hand_over(&mut self.down);
-            checkout::checkin(&self.control, lease);
+            checkout::checkin(&self.control, lease, now);
         }
         match self.control.ordered() {
             Order::Serve => None,
@@ -361,14 +380,7 @@ impl Relay {
 
     /// Waits for the client, an order, or word from the server that the session is pinned to.
     async fn idle(&mut self) -> Wake {
-        let control = Arc::clone(&self.control);
-        let mut ordered = pin!(control.token.cancelled());
-        let mut timer = self
-            .pool
-            .settings()
-            .timeouts
-            .client_idle
-            .map(|idle| Box::pin(tokio::time::sleep(idle)));
+        let mut timer = self.patience.map(|idle| Box::pin(tokio::time::sleep(idle)));
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = self.poll_input(cx) {
                 return Poll::Ready(outcome);
@@ -378,7 +390,7 @@ impl Relay {
             {
                 return Poll::Ready(Wake::Server);
             }
-            if ordered.as_mut().poll(cx).is_ready() {
+            if self.control.poll_ordered(cx).is_ready() {
                 return Poll::Ready(Wake::Ordered);
             }
             match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {

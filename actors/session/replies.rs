@@ -243,7 +243,8 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
             if is_settable(name) && (few || turn.relay.parameters.get(name).is_some()) {
                 let mut parameters = (*turn.relay.parameters).clone();
                 parameters.set(name, value);
-                turn.relay.set_parameters(Arc::new(parameters));
+                let parameters = turn.relay.pool.shared.share(parameters);
+                turn.relay.set_parameters(parameters);
                 server.applied = Arc::clone(&turn.relay.parameters);
                 turn.relay.pool.proven.learn(name, value, Some(value));
             }

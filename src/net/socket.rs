@@ -26,6 +26,11 @@ impl Socket {
         }
     }
 
+    /// Whether the runtime holds the socket for readable. Nobody is woken if it does not.
+    pub(crate) fn is_read_ready(&self) -> bool {
+        self.try_io(Interest::READABLE, || Ok(())).is_ok()
+    }
+
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -61,6 +61,17 @@ impl Stream {
         match &mut self.carrier {
             Carrier::Plain(socket) => socket.poll_read_ready(cx),
             Carrier::Tls(channel) => channel.poll_readable(cx),
+        }
+    }
+
+    /// Whether nothing has happened on the stream that was not looked at, as far as the runtime knows. It registers
+    /// nobody for what happens later.
+    pub fn is_quiet(&mut self) -> bool {
+        match &mut self.carrier {
+            Carrier::Plain(socket) => !socket.is_read_ready(),
+            Carrier::Tls(channel) => channel
+                .poll_readable(&mut Context::from_waker(Waker::noop()))
+                .is_pending(),
         }
     }
 
@@ -159,6 +170,18 @@ impl Stream {
             Carrier::Plain(socket) => socket,
             Carrier::Tls(channel) => return channel.poll_read_into(cx, buf, room),
         };
+        // To register for what is here already would cost as much as all the rest.
+        if socket.is_read_ready() {
+            let coop = ready!(tokio::task::coop::poll_proceed(cx));
+            buf.reserve(room);
+            match socket.read_into(buf, room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => {
+                    coop.made_progress();
+                    return Poll::Ready(outcome);
+                }
+            }
+        }
         loop {
             ready!(socket.poll_read_ready(cx))?;
             buf.reserve(room);
@@ -209,11 +232,12 @@ fn rehome(socket: Arc<Socket>) -> io::Result<Arc<Socket>> {
 
 fn poll_write(socket: &Socket, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
     loop {
-        ready!(socket.poll_write_ready(cx))?;
+        // Most often it can be written to, and needs no registration.
         match socket.write(buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             outcome => return Poll::Ready(outcome),
         }
+        ready!(socket.poll_write_ready(cx))?;
     }
 }
 
@@ -223,11 +247,12 @@ fn poll_write_vectored(
     bufs: &[io::IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     loop {
-        ready!(socket.poll_write_ready(cx))?;
+        // Most often it can be written to, and needs no registration.
         match socket.write_vectored(bufs) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             outcome => return Poll::Ready(outcome),
         }
+        ready!(socket.poll_write_ready(cx))?;
     }
 }
 

@@ -7,8 +7,10 @@ mod exchange;
 mod flow;
 mod parameters;
 mod prepared;
+#[cfg(test)]
+mod tests;
 
 pub use exchange::{CopyFlow, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
-pub use parameters::{Parameters, Proven};
+pub use parameters::{Parameters, Proven, Shared};
 pub use prepared::{ClientStatements, Evicted, Registry, ServerStatements, Statement, Unnamed};

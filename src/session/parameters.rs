@@ -1,9 +1,9 @@
 //! The run-time parameters of a session, and what it takes to bring a server to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 /// How many proven values are remembered for one pool before the memory starts anew.
 const PROVEN_MAX: usize = 4096;
@@ -12,7 +12,7 @@ const PROVEN_MAX: usize = 4096;
 ///
 /// Two sessions with the same parameters usually share one `Arc<Parameters>`, so that comparing a
 /// client with a server is a pointer comparison on the usual path.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Parameters(BTreeMap<Box<str>, Box<str>>);
 
 impl Parameters {
@@ -85,6 +85,31 @@ fn push_literal(sql: &mut String, text: &str) {
     sql.push('\'');
 }
 
+/// How many sets are kept for sharing; those that nobody has any more go first.
+const SHARED_MAX: usize = 1024;
+
+/// Sets of parameters that sessions of one pool have, each kept once.
+#[derive(Debug, Default)]
+pub struct Shared(Mutex<HashSet<Arc<Parameters>>>);
+
+impl Shared {
+    /// The one value for all sets equal to this one, as long as there are not too many.
+    pub fn share(&self, parameters: Parameters) -> Arc<Parameters> {
+        let mut known = self.0.lock();
+        if let Some(same) = known.get(&parameters) {
+            return Arc::clone(same);
+        }
+        if known.len() >= SHARED_MAX {
+            known.retain(|set| Arc::strong_count(set) > 1);
+        }
+        let parameters = Arc::new(parameters);
+        if known.len() < SHARED_MAX {
+            known.insert(Arc::clone(&parameters));
+        }
+        parameters
+    }
+}
+
 /// Values that a server of this pool has accepted, with the form in which it reports them.
 ///
 /// A value that was never tried must be tried before a query runs behind it: were it refused in
@@ -136,6 +161,8 @@ fn harmless(name: &str, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Parameters, Proven};
 
     fn parameters(pairs: &[(&str, &str)]) -> Parameters {
@@ -174,6 +201,24 @@ mod tests {
             sql,
             "SELECT pg_catalog.set_config(E'a', E'''; DROP TABLE t; \\\\'' -- \\xc3\\xa9', false)"
         );
+    }
+
+    #[test]
+    fn equal_sets_are_one_while_somebody_has_them() {
+        let shared = super::Shared::default();
+        let first = shared.share(parameters(&[("a", "1")]));
+        assert!(Arc::ptr_eq(
+            &first,
+            &shared.share(parameters(&[("A", "1")]))
+        ));
+        for number in 0..2 * super::SHARED_MAX {
+            drop(shared.share(parameters(&[("b", &number.to_string())])));
+        }
+        assert!(Arc::ptr_eq(
+            &first,
+            &shared.share(parameters(&[("a", "1")]))
+        ));
+        assert!(shared.0.lock().len() <= super::SHARED_MAX);
     }
 
     #[test]

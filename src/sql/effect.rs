@@ -5,13 +5,14 @@
 //! does inside, `currval`/`lastval`, and a user's own function that is named like none of ours. Such state
 //! has to be found on the server (ParameterStatus, a check, or a reset before reuse).
 //!
-//! Errs towards a pin: names of trigger functions used as columns or in bodies that do not run now
+//! Errs towards a pin: names of trigger functions used as columns (unless the text has no parenthesis) or in bodies that do not run now
 //! (`PREPARE x AS SELECT set_config(…)`, `BEGIN ATOMIC`); `RESET x`; `set_config` with a third argument other
 //! than the literal `true`; words of a `DO` block's text wherever they stand (`UPDATE … SET` too); `EXECUTE` in it;
 //! `pg_temp` anywhere as a name; everything in `U&"…"`.
 
 mod opaque;
 mod pin;
+mod plain;
 mod scan;
 mod setting;
 #[cfg(test)]
@@ -88,5 +89,11 @@ pub struct Effects<'a> {
 /// Reads `text` once. A text that cannot be followed (the server will refuse it, or its encoding hides it)
 /// pins with [`Pin::Unknown`].
 pub fn effects(text: &[u8], options: LexOptions) -> Effects<'_> {
+    if plain::is_plain(text, options) {
+        return Effects {
+            statements: 1,
+            ..Effects::default()
+        };
+    }
     scan::Scan::new(text, options).run()
 }

@@ -207,3 +207,95 @@ proptest! {
         }
     }
 }
+
+/// Pieces of texts that the quick answer must either leave alone or tell as the full reading does.
+fn plain_piece() -> impl Strategy<Value = String> {
+    let fixed = prop::sample::select(vec![
+        "select",
+        "SELECT ",
+        "insert into t",
+        "update t set a = 1",
+        "delete from t",
+        "into",
+        " INTO temp x ",
+        "i",
+        "in",
+        "temp",
+        "pg_temp",
+        "pg_temp_3.x",
+        "\"pg_temp\"",
+        "\"users\"",
+        "\"user_id\"",
+        "'",
+        "''",
+        "'a_b'",
+        "\"",
+        "\\",
+        "E'\\''",
+        "U&\"\\0041\"",
+        "--",
+        "-",
+        "/*",
+        "*/",
+        "/",
+        "$1",
+        "$a$",
+        "$",
+        ";",
+        "; ",
+        " ",
+        "\n",
+        "(",
+        ")",
+        "f(",
+        "lock",
+        "set_config",
+        "pg_advisory_lock",
+        "commit",
+        "begin",
+        "union all",
+        ",",
+        ".",
+        "=",
+        "::text",
+        "1e5",
+        "a.b",
+        "\u{e9}",
+    ]);
+    prop_oneof![5 => fixed.prop_map(str::to_owned), 1 => "[ -~]{0,3}"]
+}
+
+proptest! {
+    #[test]
+    fn the_quick_answer_is_that_of_the_full_reading(
+        first in prop::sample::select(vec!["select", "SELECT ", "insert ", "update\n", "delete "]),
+        pieces in prop::collection::vec(plain_piece(), 0..10),
+        spaced in any::<bool>(),
+    ) {
+        let text = format!("{first}{}{}", " ", pieces.join(if spaced { " " } else { "" }));
+        let options = LexOptions::default();
+        if super::plain::is_plain(text.as_bytes(), options) {
+            let full = super::scan::Scan::new(text.as_bytes(), options).run();
+            // An unclosed string would have been seen; a name that nobody can call is not one of a function.
+            let named = text.contains("set_config") || text.contains("pg_advisory_lock");
+            prop_assert_eq!(full.statements, 1, "{}", text);
+            prop_assert!(named || full == Effects { statements: 1, ..Effects::default() }, "{} {:?}", text, full);
+            prop_assert_eq!(full.transaction, TransactionEffect::None);
+        }
+    }
+}
+
+#[test]
+fn the_usual_statements_get_the_quick_answer() {
+    for text in [
+        "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;",
+        "UPDATE pgbench_tellers SET tbalance = tbalance + -7 WHERE tid = 1;",
+        "SELECT \"users\".\"user_id\" FROM \"users\" WHERE \"users\".\"name\" = $1 LIMIT 1",
+        "select 'it''s' as word",
+    ] {
+        assert!(
+            super::plain::is_plain(text.as_bytes(), LexOptions::default()),
+            "{text}"
+        );
+    }
+}

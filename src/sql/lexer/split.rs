@@ -15,7 +15,17 @@ pub(crate) struct Depth {
     pub(crate) parens: usize,
     /// Open `BEGIN ATOMIC` and, inside of it, `CASE`.
     pub(crate) atomic: usize,
-    after_begin: bool,
+    before: Before,
+}
+
+/// The word before, where it changes what the next one means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Before {
+    #[default]
+    Other,
+    Begin,
+    /// Behind AS even a reserved word is only a label.
+    As,
 }
 
 impl Depth {
@@ -29,18 +39,20 @@ impl Depth {
             super::TokenKind::Word => return self.word(token),
             _ => {}
         }
-        self.after_begin = false;
+        self.before = Before::Other;
         false
     }
 
     #[inline]
     fn word(&mut self, token: &Token<'_>) -> bool {
-        let after_begin = std::mem::replace(&mut self.after_begin, false);
+        let before = std::mem::take(&mut self.before);
         match token.text.len() {
+            _ if before == Before::As => {}
+            2 if token.is_word(b"as") => self.before = Before::As,
             3 if self.atomic > 0 && token.is_word(b"end") => self.atomic -= 1,
             4 if self.atomic > 0 && token.is_word(b"case") => self.atomic += 1,
-            5 => self.after_begin = token.is_word(b"begin"),
-            6 if after_begin && token.is_word(b"atomic") => self.atomic += 1,
+            5 if token.is_word(b"begin") => self.before = Before::Begin,
+            6 if before == Before::Begin && token.is_word(b"atomic") => self.atomic += 1,
             _ => {}
         }
         false
