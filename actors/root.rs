@@ -10,8 +10,8 @@ use std::time::Duration;
 use pgherd_config::{Config as Settings, LoadInput};
 use pgherd_net::{ListenError, Listener as Socket, TlsSetupError};
 use pgherd_supervise::{
-    ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Strategy, SupervisorSpec,
-    Tasked, linked, run_root,
+    ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Strategy, SupervisorMessage,
+    SupervisorSpec, Tasked, linked, run_root,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -306,34 +306,42 @@ fn host(name: String, facts: Arc<Facts>) -> ChildSpec {
         .entry(name.clone())
         .or_default()
         .clone();
+    let own = move || own_pools(&name, &facts);
+    let first = own.clone();
+    // A supervisor that was restarted takes up again the pools that exist.
     let child = ChildSpec::supervisor(move || {
-        let mut spec = SupervisorSpec::new("pools");
-        // A supervisor that was restarted takes up again the pools that exist.
-        for (key, pool) in facts.routes.load().iter() {
-            let own = facts
-                .config
-                .load()
-                .database(&key.database)
-                .is_some_and(|d| d.name == name);
-            if own {
-                spec = spec.child(pool_child(pool, &facts));
-            }
-        }
-        spec
+        let spec = SupervisorSpec::new("pools");
+        first().into_iter().fold(spec, SupervisorSpec::child)
     });
     // Whoever starts a pool must find the supervisor of the moment.
     let start = child.start;
     ChildSpec {
         start: Box::new(move |parent| {
-            let (started, slot) = (start(parent), slot.clone());
+            let (started, slot, late) = (start(parent), slot.clone(), own.clone());
             Box::pin(async move {
                 let cell = started.await?;
                 slot.fill(cell.clone().into());
+                // Those that were asked for meanwhile were told to its predecessor. It refuses those
+                // that it has.
+                for child in late() {
+                    let (reply, _answer) = tokio::sync::oneshot::channel();
+                    let _ = slot.cast(SupervisorMessage::StartChild(child, reply.into()));
+                }
                 Ok(cell)
             })
         }),
         ..child
     }
+}
+
+/// The actors of the pools that exist under a database's section.
+fn own_pools(name: &str, facts: &Arc<Facts>) -> Vec<ChildSpec> {
+    let (routes, config) = (facts.routes.load(), facts.config.load());
+    let own = routes.iter().filter(|(key, _)| {
+        let database = config.database(&key.database);
+        database.is_some_and(|database| database.name == name)
+    });
+    own.map(|(_, pool)| pool_child(pool, facts)).collect()
 }
 
 /// What the actor of a pool is called among its siblings.

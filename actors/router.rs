@@ -11,11 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgherd_config::{Address, Config, Database, PoolSettings, TlsMode};
+use pgherd_config::{Address, ChannelBinding, Config, Database, PoolSettings, TlsMode};
 use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
 use pgherd_pool::{Ask, PoolCore, Quota};
 use pgherd_supervise::{Heartbeat, Slot, SupervisorMessage};
 use pgherd_wire::error::ErrorReport;
+use pgherd_wire::scram::client::Binding;
 use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -25,7 +26,7 @@ use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
 use crate::root::{child_name, cluster, pool_child};
 use crate::session::checkout::{check, denial};
 use crate::session::prove::Proof;
-use crate::upstream::{Door, Secret, ServerTlsPair, TlsChoice, Upstream};
+use crate::upstream::{Door, Secret, Source, ServerTlsPair, TlsChoice, Upstream};
 
 /// How long the router may take to make a pool.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -190,10 +191,11 @@ impl RouterArguments {
             .homes
             .lock()
             .insert(key.clone(), database.name.clone());
-        self.start(&supervisor, &pool);
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.insert(key, Arc::clone(&pool));
         self.facts.routes.store(Arc::new(routes));
+        // After it is in the table, where a supervisor that is being restarted looks for it.
+        self.start(&supervisor, &pool);
         Ok(pool)
     }
 
@@ -278,7 +280,7 @@ impl RouterArguments {
             let user = config.user(&key.user);
             let settings = Arc::new(config.effective_pool(&database, user.as_deref()));
             let proof = Proof {
-                secret: pool.upstream.load().secret.clone(),
+                secret: pool.upstream.load().learned(),
             };
             match self
                 .facts
@@ -318,16 +320,17 @@ fn hinting(slot: Slot<PoolMessage>) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// A client that logged in with a password newer than the pool's brings it along.
+/// A client that logged in with a secret other than the pool's brings it along: what it has proved
+/// itself with just now is the newest that is known. A secret of the configuration stays.
 fn renew(pool: &Pool, proof: &Proof) {
-    let upstream = pool.upstream.load();
-    let stale = pool.trouble.load().is_some() || matches!(upstream.secret, Secret::None);
-    if stale && !matches!(proof.secret, Secret::None) && upstream.secret != proof.secret {
+    let upstream = pool.upstream.load_full();
+    if upstream.source == Source::Client && proof.secret.supersedes(&upstream.secret) {
         let renewed = Upstream {
             secret: proof.secret.clone(),
-            ..(**upstream).clone()
+            ..(*upstream).clone()
         };
-        pool.upstream.store(Arc::new(renewed));
+        // If somebody else was quicker, a reload or another client, theirs is as new.
+        pool.upstream.compare_and_swap(&upstream, Arc::new(renewed));
     }
 }
 
@@ -367,11 +370,11 @@ impl RouterMemory {
             Some(_) => database.password.as_ref(),
             None => user.as_deref().and_then(pgherd_config::User::server_secret),
         };
-        let secret = match configured {
-            Some(secret) => Secret::Password(secret.expose().to_owned()),
-            None if database.user.is_none() => proof.secret.clone(),
-            // The user of a database has nothing to do with the client.
-            None => Secret::None,
+        let (secret, source) = match configured {
+            Some(secret) => (Secret::password(secret.expose()), Source::Configured),
+            None if as_user == key.user => (proof.secret.clone(), Source::Client),
+            // Another user has nothing to do with the client, whose proof is for itself alone.
+            None => (Secret::None, Source::Configured),
         };
         let mut shared = self.shared.lock();
         let logins = config.limits.max_host_logins.get();
@@ -390,6 +393,8 @@ impl RouterMemory {
             database: database.dbname(&key.database).to_owned(),
             user: as_user,
             secret,
+            source,
+            binding: binding(database.channel_binding),
             parameters: database.parameters.clone(),
             patience: settings.timeouts.connect,
             cancel_patience: settings.timeouts.cancel,
@@ -610,6 +615,15 @@ pub fn server_tls(
         strict,
         plain,
     })
+}
+
+/// The word in the words of the crate that speaks SCRAM.
+fn binding(word: ChannelBinding) -> Binding {
+    match word {
+        ChannelBinding::Disable => Binding::Disable,
+        ChannelBinding::Prefer => Binding::Prefer,
+        ChannelBinding::Require => Binding::Require,
+    }
 }
 
 /// Where Debian and most others keep the authorities of the operating system.

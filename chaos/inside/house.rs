@@ -68,12 +68,17 @@ pub(crate) struct Quiet {
 impl House {
     /// Starts a proxy with two workers.
     pub(crate) fn before(server: &Server) -> Self {
+        Self::with(server, "")
+    }
+
+    /// Starts such a proxy with more tables in its configuration.
+    pub(crate) fn with(server: &Server, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("pgherd.toml");
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let more = format!(
             "[pool]\nsize = {SIZE}\n[workers]\ncount = 2\n[timeouts]\ncheckout_notice = 0\n\
-             [metrics]\nlisten = \"{metrics}\"\n[users.other]\npassword = \"x\""
+             [metrics]\nlisten = \"{metrics}\"\n[users.other]\npassword = \"x\"\n{more}"
         );
         fs::write(&file, configuration(server.port(), &more)).unwrap();
         let input = LoadInput {

@@ -11,6 +11,7 @@ mod costly;
 mod harmless;
 mod house;
 mod load;
+mod meanwhile;
 mod whole;
 
 use std::time::Duration;
