@@ -13,7 +13,7 @@ use pgherd_pool::OpenSlot;
 use pgherd_supervise::{End, Work};
 use ractor::ActorRef;
 
-use crate::pool::{Pool, PoolMessage};
+use crate::pool::{Forgotten, Pool, PoolMessage};
 use crate::server::{Life, ServerAbout, ServerConn};
 use crate::upstream;
 
@@ -67,7 +67,14 @@ async fn live(arguments: ConnectionArguments) {
             ended.cancelled().await;
         }
         Err(error) => {
-            upstream.gate.0.failed(std::time::Instant::now());
+            let forgotten = match error.is_wrong_password() {
+                true => pool.forget(&upstream),
+                false => Forgotten::Nothing,
+            };
+            // A client's outdated password says nothing against the host, where others log in.
+            if forgotten == Forgotten::Nothing {
+                upstream.gate.0.failed(std::time::Instant::now());
+            }
             tracing::warn!(
                 database = pool.key.database,
                 user = pool.key.user,
@@ -76,8 +83,13 @@ async fn live(arguments: ConnectionArguments) {
                 "no server connection"
             );
             drop(place);
+            let told = match forgotten {
+                Forgotten::Nothing => PoolMessage::Failed(Arc::new(error)),
+                Forgotten::Secret => PoolMessage::Failed(Arc::new(upstream::outdated(&upstream))),
+                Forgotten::Renewed => PoolMessage::Look,
+            };
             // A manager that is gone has a successor, which looks at the core by itself.
-            let _ = manager.cast(PoolMessage::Failed(Arc::new(error)));
+            let _ = manager.cast(told);
         }
     }
 }

@@ -85,6 +85,7 @@ mod tests {
     fn only_reported_parameters_travel_without_a_pin() {
         let welcome = Welcome {
             parameters: vec![("TimeZone".into(), "UTC".into())],
+            ..Welcome::default()
         };
         let pins = |sql: &str| {
             judge(sql.as_bytes(), LexOptions::default(), |effects| {

@@ -16,6 +16,7 @@ use pgherd_wire::scram::{self, Keys, ScramError};
 use pgherd_wire::sqlstate::{self, SqlState};
 use pgherd_wire::startup::Version;
 use pgherd_wire::{frontend, md5, startup};
+use zeroize::Zeroizing;
 
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
@@ -44,6 +45,10 @@ pub struct Upstream {
     pub user: String,
     /// How the user proves itself.
     pub secret: Secret,
+    /// Where that comes from.
+    pub source: Source,
+    /// Whether the login is bound to TLS.
+    pub binding: Binding,
     /// Parameters for the start-up packet.
     pub parameters: BTreeMap<String, String>,
     /// How long all of connecting may take.
@@ -55,6 +60,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// The secret that a client brought, if one did.
+    pub fn learned(&self) -> Secret {
+        match self.source {
+            Source::Client => self.secret.clone(),
+            Source::Configured => Secret::None,
+        }
+    }
+
     /// Whether connections made for the other are as good as new ones. How long opening may take
     /// says nothing about those that are open, and whose keys they were opened with neither.
     pub fn is_as_good_as(&self, other: &Self) -> bool {
@@ -62,6 +75,7 @@ impl Upstream {
         let rest = |upstream: &Self| Self {
             patience: None,
             secret: Secret::None,
+            source: Source::Configured,
             ..upstream.clone()
         };
         let secrets = (keys(self) && keys(other)) || self.secret == other.secret;
@@ -101,13 +115,26 @@ impl PartialEq for Door {
     }
 }
 
+/// Where a secret comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the configuration, which alone may change it. No secret for the user of a database, or
+    /// none of a client's for any other user, takes its place.
+    Configured,
+    /// From a client that proved itself with it as this very user. The next one may bring another.
+    Client,
+}
+
 /// What proves a user to a server.
 #[derive(Clone)]
 pub enum Secret {
     /// Nothing is known.
     None,
+    /// What was known is refused by the server, as of a password that was changed there. Nothing is
+    /// tried before a client brings another.
+    Refused,
     /// The password.
-    Password(String),
+    Password(Zeroizing<String>),
     /// The keys of SCRAM, learned when a client proved its password to us.
     Scram(Keys),
     /// What md5 makes of the password, known from a catalogue. It serves md5 and nothing else, and
@@ -120,11 +147,34 @@ pub enum Secret {
     },
 }
 
+impl Secret {
+    /// A password.
+    pub fn password(text: &str) -> Self {
+        Self::Password(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Whether this is to take the other's place, when a client has just proved itself with it.
+    /// What serves fewer methods of proof is no gain, unless the other is refused.
+    pub fn supersedes(&self, known: &Self) -> bool {
+        self.worth() >= known.worth() && self != known
+    }
+
+    /// How many methods of proof it serves.
+    fn worth(&self) -> u8 {
+        match self {
+            Self::Refused | Self::None => 0,
+            Self::Md5 { .. } => 1,
+            Self::Scram(_) => 2,
+            Self::Password(_) => 3,
+        }
+    }
+}
+
 impl PartialEq for Secret {
-    /// Keys are never compared: whoever has them may as well use them anew.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::None, Self::None) => true,
+            (Self::None, Self::None) | (Self::Refused, Self::Refused) => true,
+            (Self::Scram(keys), Self::Scram(others)) => keys.same(others),
             (Self::Password(a), Self::Password(b)) => a == b,
             (
                 Self::Md5 { user, hash },
@@ -142,6 +192,7 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
+            Self::Refused => "Refused",
             Self::Password(_) => "Password(…)",
             Self::Scram(_) => "Scram(…)",
             Self::Md5 { .. } => "Md5(…)",
@@ -154,6 +205,18 @@ impl fmt::Debug for Secret {
 pub struct Welcome {
     /// Reported parameters in the order in which they came.
     pub parameters: Vec<(String, String)>,
+    /// What it asked for at login.
+    pub demand: Demand,
+}
+
+/// What a server asks of who logs in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing that was sent to it: it trusts, or the certificate was enough.
+    #[default]
+    Nothing,
+    /// Proof of the password, which it has seen.
+    Password,
 }
 
 /// Why there is no connection.
@@ -192,6 +255,24 @@ pub enum OpenError {
         /// What is missing.
         why: String,
     },
+    /// The secret that a client brought is of no use any more.
+    #[error("server {host} takes another password of {user} than the one that is known")]
+    Outdated {
+        /// The server.
+        host: String,
+        /// The user.
+        user: String,
+    },
+    /// The login cannot be bound to TLS, and must be.
+    #[error("login to {host} as {user}: channel binding is required, but {why}")]
+    Unbound {
+        /// The server.
+        host: String,
+        /// The user.
+        user: String,
+        /// What is missing.
+        why: &'static str,
+    },
     /// The time was up.
     #[error("login to {host} took longer than {patience:?}")]
     TimedOut {
@@ -211,8 +292,26 @@ impl OpenError {
                 // Out of connections, starting up, shutting down.
                 class == "53" || class == "57"
             }
-            Self::Secret { .. } => false,
+            Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
             Self::Connect(_) | Self::Dialogue { .. } | Self::TimedOut { .. } => true,
+        }
+    }
+
+    /// Whether the server says that the password is wrong.
+    pub fn is_wrong_password(&self) -> bool {
+        match self {
+            Self::Refused { report, .. } => report.code == sqlstate::INVALID_PASSWORD,
+            Self::Outdated { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the server has refused the user, by whatever proof.
+    pub fn is_of_login(&self) -> bool {
+        match self {
+            Self::Refused { report, .. } => report.code.class() == "28",
+            Self::Secret { .. } | Self::Outdated { .. } => true,
+            _ => false,
         }
     }
 
@@ -238,7 +337,7 @@ impl OpenError {
     pub fn report(&self) -> ErrorReport {
         let code: SqlState = match self {
             Self::Refused { report, .. } => report.code,
-            Self::Secret { .. } => sqlstate::INVALID_PASSWORD,
+            Self::Secret { .. } | Self::Outdated { .. } => sqlstate::INVALID_PASSWORD,
             _ => sqlstate::CONNECTION_FAILURE,
         };
         match self {
@@ -253,6 +352,8 @@ impl OpenError {
                 };
                 ErrorReport::error(code, words)
             }
+            Self::Outdated { .. } => ErrorReport::error(code, self.to_string())
+                .hint("It was changed there, perhaps. The next login with the new one is enough."),
             Self::Secret { .. } => ErrorReport::error(code, self.to_string())
                 .hint("The configuration can name a server_password for this user."),
             other => ErrorReport::error(code, other.to_string()),
@@ -269,6 +370,9 @@ pub async fn open(
     id: u64,
     life: Life,
 ) -> Result<(Box<ServerConn>, Welcome), OpenError> {
+    if matches!(upstream.secret, Secret::Refused) {
+        return Err(outdated(upstream));
+    }
     let login = Box::pin(connect_as_allowed(upstream, id, life));
     match upstream.patience {
         None => login.await,
@@ -280,6 +384,14 @@ pub async fn open(
                     patience,
                 })
             }),
+    }
+}
+
+/// The secret is of no use any more.
+pub fn outdated(upstream: &Upstream) -> OpenError {
+    OpenError::Outdated {
+        host: upstream.name.clone(),
+        user: upstream.user.clone(),
     }
 }
 
@@ -417,8 +529,8 @@ async fn log_in(
         dialogue: Dialogue::new(&mut stream, &mut buffer, LOGIN_MESSAGE_MAX),
     };
     login.start(version)?;
-    login.authenticate().await?;
-    let (welcome, key) = login.welcome().await?;
+    let demand = login.authenticate().await?;
+    let (welcome, key) = login.welcome(demand).await?;
     Ok((stream, buffer, welcome, key))
 }
 
@@ -444,20 +556,31 @@ impl Login<'_> {
             .map_err(|error| self.lacks(error.to_string()))
     }
 
-    async fn authenticate(&mut self) -> Result<(), OpenError> {
+    async fn authenticate(&mut self) -> Result<Demand, OpenError> {
+        let must_bind = self.upstream.binding == Binding::Require;
+        let mut demand = Demand::Nothing;
         loop {
             self.send().await?;
             let request = self.expect_authentication().await?;
             let request = Authentication::parse(&request)
                 .map_err(|error| self.violates(error.to_string()))?;
             match request {
-                Authentication::Ok => return Ok(()),
+                // As in libpq: whoever lets us in without it may be somebody in between.
+                Authentication::Ok if must_bind => {
+                    return Err(self.unbound("the server does not ask for it"));
+                }
+                Authentication::Cleartext | Authentication::Md5 { .. } if must_bind => {
+                    return Err(self.unbound("the server asks for a method that cannot"));
+                }
+                Authentication::Ok => return Ok(demand),
                 Authentication::Cleartext => {
+                    demand = Demand::Password;
                     let password = self.password("the password itself")?.to_owned();
                     frontend::password(self.dialogue.out(), password.as_bytes())
                         .map_err(|error| self.lacks(error.to_string()))?;
                 }
                 Authentication::Md5 { salt } => {
+                    demand = Demand::Password;
                     let response = self.md5(salt)?;
                     frontend::password(self.dialogue.out(), response.as_bytes())
                         .map_err(|error| self.lacks(error.to_string()))?;
@@ -469,7 +592,7 @@ impl Login<'_> {
                     // A server that has proved itself has nothing more to ask.
                     let verdict = self.expect_authentication().await?;
                     return match Authentication::parse(&verdict) {
-                        Ok(Authentication::Ok) => Ok(()),
+                        Ok(Authentication::Ok) => Ok(Demand::Password),
                         _ => Err(self.violates("expected the end of authentication".into())),
                     };
                 }
@@ -488,17 +611,26 @@ impl Login<'_> {
     }
 
     async fn scram(&mut self, mechanisms: &[Vec<u8>]) -> Result<(), OpenError> {
+        let upstream = self.upstream;
         let names = mechanisms.iter().map(Vec::as_slice);
         let credentials = match &self.upstream.secret {
             Secret::Password(password) => Credentials::Password(password.as_bytes().to_vec()),
             Secret::Scram(keys) => Credentials::Keys(keys.clone()),
-            Secret::None | Secret::Md5 { .. } => return Err(self.has_not("proof by SCRAM")),
+            Secret::None | Secret::Refused | Secret::Md5 { .. } => {
+                return Err(self.has_not("proof by SCRAM"));
+            }
         };
         let nonce = scram::nonce(&mut rand::rng());
         let end_point = self.end_point.as_deref();
         let exchange =
-            scram::client::Exchange::new(credentials, names, Binding::Prefer, end_point, nonce)
-                .map_err(|error| self.lacks(error.to_string()))?;
+            scram::client::Exchange::new(credentials, names, upstream.binding, end_point, nonce)
+                .map_err(|error| match error {
+                    ScramError::NoBinding if end_point.is_none() => {
+                        self.unbound("there is no TLS, or its certificate has no hash to bind to")
+                    }
+                    ScramError::NoBinding => self.unbound("the server does not offer it"),
+                    error => self.lacks(error.to_string()),
+                })?;
         let first = exchange.first();
         frontend::sasl_initial(self.dialogue.out(), exchange.mechanism().as_bytes(), &first)
             .map_err(|error| self.lacks(error.to_string()))?;
@@ -517,13 +649,16 @@ impl Login<'_> {
                 })
                 .await
             }
-            Secret::Scram(_) | Secret::Md5 { .. } | Secret::None => {
+            Secret::Scram(_) | Secret::Md5 { .. } | Secret::None | Secret::Refused => {
                 let mut exchange = exchange;
                 let last = exchange.last(challenge);
                 (exchange, last)
             }
         };
-        let last = last.map_err(|error| self.violates(error.to_string()))?;
+        let last = last.map_err(|error| match error {
+            ScramError::OtherPassword => outdated(self.upstream),
+            error => self.violates(error.to_string()),
+        })?;
         frontend::sasl_response(self.dialogue.out(), &last)
             .map_err(|error| self.lacks(error.to_string()))?;
         self.send().await?;
@@ -549,8 +684,11 @@ impl Login<'_> {
     }
 
     /// Reads the greeting up to ReadyForQuery.
-    async fn welcome(&mut self) -> Result<(Welcome, Option<CancelKey>), OpenError> {
-        let mut welcome = Welcome::default();
+    async fn welcome(&mut self, demand: Demand) -> Result<(Welcome, Option<CancelKey>), OpenError> {
+        let mut welcome = Welcome {
+            demand,
+            ..Welcome::default()
+        };
         let mut key = None;
         loop {
             let (message, body) = self.message().await?;
@@ -641,7 +779,7 @@ impl Login<'_> {
     /// The server asks for what cannot be made of that which is known.
     fn has_not(&self, what: &str) -> OpenError {
         let known = match &self.upstream.secret {
-            Secret::None => "no password is known",
+            Secret::None | Secret::Refused => "no password is known",
             Secret::Password(_) => "the password does not serve for it",
             Secret::Scram(_) => "of the password only the SCRAM keys are known",
             Secret::Md5 { .. } => "of the password only the md5 hash is known",
@@ -659,6 +797,14 @@ impl Login<'_> {
 
     fn violates(&self, why: String) -> OpenError {
         self.broke(DialogueError::Violation(why))
+    }
+
+    fn unbound(&self, why: &'static str) -> OpenError {
+        OpenError::Unbound {
+            host: self.upstream.name.clone(),
+            user: self.upstream.user.clone(),
+            why,
+        }
     }
 
     fn lacks(&self, why: String) -> OpenError {

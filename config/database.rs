@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use crate::binding::ChannelBinding;
 use crate::draft::{Value, dotted};
 use crate::fault::Problem;
 use crate::files;
@@ -12,7 +13,7 @@ use crate::secret::Secret;
 use crate::section::Section;
 use crate::setting::Setting;
 use crate::timeouts::TimeoutOverrides;
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, TlsMode};
 
 /// The name of the database, or the user, that stands for all that are not named.
 pub const WILDCARD: &str = "*";
@@ -40,6 +41,8 @@ pub struct Database {
     pub limits: LimitOverrides,
     /// The `auth_query` for this database, instead of the general one.
     pub auth_query: Option<String>,
+    /// Whether logins to the servers are bound to the TLS channel.
+    pub channel_binding: ChannelBinding,
     /// Parameters set at the start of each of its server connections, by name.
     pub parameters: BTreeMap<String, String>,
 }
@@ -64,6 +67,7 @@ impl Database {
         let user: Option<String> = reader.optional("user");
         let password = files::secret("password", "password_file", reader);
         let auth_query: Option<String> = reader.optional("auth_query");
+        let binding: Option<ChannelBinding> = reader.optional("channel_binding");
         let tls = reader.section("tls");
         let pool = reader.section("pool");
         let timeouts = reader.section("timeouts");
@@ -89,6 +93,14 @@ impl Database {
             let allowed = "with `password`, `password_file`, or `tls.cert`";
             reader.contradiction("user", "no password is known for it", allowed);
         }
+        let binding = binding.unwrap_or_default();
+        let may_be_plain = tls
+            .as_ref()
+            .is_some_and(|tls: &ServerTls| tls.mode < TlsMode::Prefer);
+        if binding == ChannelBinding::Require && may_be_plain {
+            let allowed = "with `tls.mode` from prefer on";
+            reader.contradiction("channel_binding", "there is no TLS to bind to", allowed);
+        }
         Some(Self {
             name: name.to_owned(),
             hosts: hosts?,
@@ -100,6 +112,7 @@ impl Database {
             timeouts: timeouts?,
             limits: limits?,
             auth_query,
+            channel_binding: binding,
             parameters: parameters?,
         })
     }
@@ -118,6 +131,7 @@ impl Database {
                 .map(|it| Row::secret(at("password"), it, Effect::NextConnection)),
         );
         rows.extend(self.auth_query.clone().map(|it| plain("auth_query", it)));
+        rows.push(plain("channel_binding", self.channel_binding.show()));
         rows.extend(self.tls.rows(&at("tls")));
         rows.extend(self.pool.rows(&at("pool")));
         rows.extend(self.timeouts.rows(&at("timeouts")));

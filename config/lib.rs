@@ -9,6 +9,7 @@ mod section;
 
 mod admin;
 mod auth;
+mod binding;
 mod config;
 mod database;
 mod diff;
@@ -47,6 +48,7 @@ mod tests;
 
 pub use admin::{Admin, Role};
 pub use auth::{Auth, Decision, Method};
+pub use binding::ChannelBinding;
 pub use config::Config;
 pub use database::{Database, WILDCARD};
 pub use diff::Change;

@@ -113,6 +113,9 @@ fn database(origin: &Origin, url: &Url) -> Node {
     set("key", url.key.as_ref().map(Setting::show));
     set("server_name", url.server_name.clone());
     table.insert("tls".to_owned(), node(Value::Table(tls)));
+    if let Some(binding) = url.channel_binding {
+        table.insert("channel_binding".to_owned(), text(binding.word()));
+    }
     if let Some(connect) = &url.connect_timeout {
         let timeouts = Table::from([("connect".to_owned(), text(&connect.show()))]);
         table.insert("timeouts".to_owned(), node(Value::Table(timeouts)));

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::binding::ChannelBinding;
 use crate::host::{Host, SERVER_PORT};
 use crate::secret::Secret;
 use crate::time;
@@ -39,6 +40,8 @@ pub struct Url {
     pub key: Option<PathBuf>,
     /// The name in the server's certificate, where `hostaddr` says where it is.
     pub server_name: Option<String>,
+    /// Whether logins are bound to TLS, if it is said.
+    pub channel_binding: Option<ChannelBinding>,
     /// For a connection to be opened; `Some(None)` is without end.
     pub connect_timeout: Option<Option<Duration>>,
     /// Parameters of the session, by name.
@@ -101,7 +104,7 @@ pub enum UrlFault {
 }
 
 /// Parameters that mean something to libpq's own socket, or that roles found out make needless.
-const IGNORED: [&str; 14] = [
+const IGNORED: [&str; 13] = [
     "fallback_application_name",
     "keepalives",
     "keepalives_count",
@@ -113,13 +116,12 @@ const IGNORED: [&str; 14] = [
     "sslsni",
     "target_session_attrs",
     "tcp_user_timeout",
-    "channel_binding",
     "gssencmode",
     "sslnegotiation",
 ];
 
 /// The parameters that libpq takes from variables; the file of passwords is asked last.
-const VARIABLES: [(&str, &str); 11] = [
+const VARIABLES: [(&str, &str); 12] = [
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
     ("port", "PGPORT"),
@@ -131,6 +133,7 @@ const VARIABLES: [(&str, &str); 11] = [
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("channel_binding", "PGCHANNELBINDING"),
 ];
 
 impl Url {
@@ -189,6 +192,7 @@ impl Url {
             take("sslcert").map(PathBuf::from),
             take("sslkey").map(PathBuf::from),
         );
+        let channel_binding = take("channel_binding").map(binding).transpose()?;
         let connect_timeout = take("connect_timeout").map(timeout).transpose()?;
         let mut parameters = take("options").map_or_else(|| Ok(BTreeMap::new()), options::parse)?;
         for name in ["application_name", "client_encoding"] {
@@ -205,6 +209,7 @@ impl Url {
             cert,
             key,
             server_name,
+            channel_binding,
             connect_timeout,
             parameters,
             ignored,
@@ -280,6 +285,14 @@ fn tls_mode(mode: Option<String>, ssl: Option<String>) -> Result<Option<TlsMode>
     }
 }
 
+fn binding(word: String) -> Result<ChannelBinding, UrlFault> {
+    ChannelBinding::from_word(&word).ok_or_else(|| UrlFault::Value {
+        name: "channel_binding",
+        value: word,
+        allowed: ChannelBinding::WORDS.join(", "),
+    })
+}
+
 fn timeout(text: String) -> Result<Option<Duration>, UrlFault> {
     let seconds: Option<i64> = text.trim().parse().ok();
     match seconds {
@@ -324,7 +337,7 @@ fn leftovers(said: BTreeMap<String, String>) -> Result<Vec<String>, UrlFault> {
                 return Err(UrlFault::Unknown(name.to_owned()));
             }
             // What we do anyway needs no word.
-            ("gssencmode" | "sslnegotiation" | "channel_binding", word) if word != "require" => {}
+            ("gssencmode" | "sslnegotiation", word) if word != "require" => {}
             _ => ignored.push(name),
         }
     }

@@ -10,7 +10,7 @@ use pgherd_net::{Peer, SslMode, Stream};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::{self, ScramError, Verifier};
 use pgherd_wire::{backend, frontend, md5, sqlstate};
-use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 use crate::dialogue::Dialogue;
 use crate::facts::{Facts, aside};
@@ -45,63 +45,115 @@ pub(super) async fn prove(
         }),
         Method::Reject => Err(rules::rejected(stream, claim)),
         Method::Peer => peer(stream, claim, decision.map, config),
-        Method::Passthrough => query::passthrough(dialogue, claim, facts, config).await,
-        Method::Password | Method::Md5 | Method::ScramSha256 => {
-            let password = known(claim, facts, config).await?;
-            match (decision.method, &password) {
-                (Method::Password, _) => cleartext(dialogue, claim, password.as_ref()).await,
-                (Method::Md5, None | Some(Password::Plain(_) | Password::Md5(_))) => {
-                    hashed(dialogue, claim, password.as_ref()).await
+        // The console has no server that could be asked.
+        Method::Passthrough if !config.is_console(&claim.database) => {
+            query::passthrough(dialogue, claim, facts, config).await
+        }
+        Method::Password | Method::Md5 | Method::ScramSha256 | Method::Passthrough => {
+            let known = known(claim, facts, config).await?;
+            let password = known.password.as_ref();
+            let proof = match (decision.method, password) {
+                (Method::Password | Method::Passthrough, _) => {
+                    cleartext(dialogue, claim, password, facts, config).await?
                 }
-                _ => challenge(dialogue, claim, password.as_ref(), facts, config).await,
-            }
+                (Method::Md5, Some(Password::Plain(_) | Password::Md5(_))) => {
+                    hashed(dialogue, claim, password).await?
+                }
+                // Like those whose secrets are written here; where users are looked up, like those,
+                // whose secrets are of SCRAM unless they are old.
+                (Method::Md5, None) if !looks_up(claim, config) => {
+                    hashed(dialogue, claim, None).await?
+                }
+                _ => challenge(dialogue, claim, password, facts, config).await?,
+            };
+            known.admit(claim)?;
+            Ok(proof)
         }
     }
 }
 
-/// What is known of the user's password: from the configuration, else from the server's catalogue.
-async fn known(
-    claim: &Claim,
-    facts: &Arc<Facts>,
-    config: &Config,
-) -> Result<Option<Password>, Refusal> {
+/// What is known of a user before it has proved anything.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Its password; `None` if there is none that is valid.
+    pub(super) password: Option<Password>,
+    /// What the server says of the role beyond its password.
+    pub(super) role: Role,
+}
+
+/// Whether a role may log in, as far as is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nothing speaks against it.
+    #[default]
+    Login,
+    /// It is `NOLOGIN`.
+    NoLogin,
+}
+
+impl Known {
+    fn of(password: Option<Password>) -> Self {
+        Self {
+            password,
+            role: Role::Login,
+        }
+    }
+
+    /// As in Postgres, only who has proved to be the role learns that it may not log in.
+    fn admit(&self, claim: &Claim) -> Result<(), Refusal> {
+        match self.role {
+            Role::Login => Ok(()),
+            Role::NoLogin => Err(ErrorReport::fatal(
+                sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+                format!("role \"{}\" is not permitted to log in", claim.user),
+            )
+            .into()),
+        }
+    }
+}
+
+/// What is known of the user: from the configuration, else from the server's catalogue.
+async fn known(claim: &Claim, facts: &Arc<Facts>, config: &Config) -> Result<Known, Refusal> {
     let configured = config.users.get(&claim.user).cloned();
     if let Some(password) = configured
         .as_deref()
         .and_then(|user: &User| user.password.clone())
     {
-        return Ok(Some(password));
+        return Ok(Known::of(Some(password)));
     }
-    let asks = config
-        .database(&claim.database)
-        .is_some_and(|it| it.auth_query.is_some())
-        || config.auth.query.is_some();
-    if configured.is_none() && asks && !config.is_console(&claim.database) {
+    if configured.is_none() && looks_up(claim, config) {
         return query::catalogue(claim, facts, config).await;
     }
-    Ok(config
-        .user(&claim.user)
-        .and_then(|user| user.password.clone()))
+    let user = config.user(&claim.user);
+    Ok(Known::of(user.and_then(|user| user.password.clone())))
 }
 
+/// Whether users that are not written in the configuration are looked up. For the console they are
+/// only where it is said, as who is somebody on one server need not be the same on another.
+fn looks_up(claim: &Claim, config: &Config) -> bool {
+    let database = config.database(&claim.database);
+    let asks = config.auth.query.is_some() || database.is_some_and(|it| it.auth_query.is_some());
+    asks && (config.auth.query_database.is_some() || !config.is_console(&claim.database))
+}
+
+/// Takes the password in clear. Whatever is known of it, keys are derived from what is given, so
+/// that it takes the same time for everybody.
 async fn cleartext(
     dialogue: &mut Dialogue<'_>,
     claim: &Claim,
     known: Option<&Password>,
+    facts: &Arc<Facts>,
+    config: &Config,
 ) -> Result<Proof, Refusal> {
-    let given = ask_password(dialogue).await?;
+    let given = Zeroizing::new(ask_password(dialogue).await?);
+    let verifier = verifier(claim, known, facts, config).await;
+    let text = given.clone();
+    let fits = aside(move || verifier.verify(text.as_bytes())).await;
     let right = match known {
-        Some(Password::Plain(secret)) => same(secret.expose().as_bytes(), given.as_bytes()),
-        Some(Password::Md5(secret)) => {
-            md5::verify_password(secret.expose(), &claim.user, given.as_bytes())
+        Some(Password::Plain(_) | Password::Scram(_)) => fits,
+        Some(Password::Md5(hash)) => {
+            md5::verify_password(hash.expose(), &claim.user, given.as_bytes())
         }
-        Some(Password::Scram(secret)) => match Verifier::parse(secret.expose()) {
-            Ok(verifier) => {
-                let given = given.clone();
-                aside(move || verifier.verify(given.as_bytes())).await
-            }
-            Err(_) => false,
-        },
         None => false,
     };
     if right {
@@ -134,7 +186,7 @@ async fn hashed(
         Some(Password::Plain(plain))
             if md5::verify(&claim.user, plain.expose().as_bytes(), salt, &given) =>
         {
-            Secret::Password(plain.expose().to_owned())
+            Secret::password(plain.expose())
         }
         Some(Password::Md5(hash)) if md5::verify_hash(hash.expose(), salt, &given) => Secret::Md5 {
             user: claim.user.clone(),
@@ -152,26 +204,15 @@ async fn challenge(
     facts: &Arc<Facts>,
     config: &Config,
 ) -> Result<Proof, Refusal> {
-    let verifier = match known {
-        Some(Password::Plain(secret)) => {
-            facts
-                .verifier(&claim.user, secret, config.auth.scram_iterations)
-                .await
-        }
-        Some(Password::Scram(secret)) => Arc::new(
-            Verifier::parse(secret.expose()).unwrap_or_else(|_| mock(claim, facts, config)),
-        ),
-        Some(Password::Md5(_)) => {
-            // As with Postgres, it looks like a wrong password to the client.
-            let user = &claim.user;
-            tracing::warn!(
-                user,
-                "this user has an md5 password, which SCRAM cannot use"
-            );
-            Arc::new(mock(claim, facts, config))
-        }
-        None => Arc::new(mock(claim, facts, config)),
-    };
+    if matches!(known, Some(Password::Md5(_))) {
+        // As with Postgres, it looks like a wrong password to the client.
+        let user = &claim.user;
+        tracing::warn!(
+            user,
+            "this user has an md5 password, which SCRAM cannot use"
+        );
+    }
+    let verifier = verifier(claim, known, facts, config).await;
     // Of the certificate that this client saw, which a reload may have replaced since.
     let binding = dialogue
         .stream()
@@ -201,12 +242,30 @@ async fn challenge(
     let built = backend::authentication_sasl_final(dialogue.out(), &last);
     debug_assert!(built.is_ok(), "{fits}");
     let secret = match known {
-        Some(Password::Plain(secret)) => Secret::Password(secret.expose().to_owned()),
+        Some(Password::Plain(secret)) => Secret::password(secret.expose()),
         Some(Password::Scram(_)) => Secret::Scram(verifier.keys(client)),
         // Nobody knows the password behind a mock verifier; to be sure, a match counts for nothing.
         None | Some(Password::Md5(_)) => return Err(failed(claim)),
     };
     Ok(Proof { secret })
+}
+
+/// The verifier of what is known; where that has none, one that no password fits.
+async fn verifier(
+    claim: &Claim,
+    known: Option<&Password>,
+    facts: &Arc<Facts>,
+    config: &Config,
+) -> Arc<Verifier> {
+    let stored = match known {
+        Some(Password::Plain(secret)) => {
+            let iterations = config.auth.scram_iterations;
+            return facts.verifier(&claim.user, secret, iterations).await;
+        }
+        Some(Password::Scram(secret)) => Verifier::parse(secret.expose()).ok(),
+        Some(Password::Md5(_)) | None => None,
+    };
+    Arc::new(stored.unwrap_or_else(|| mock(claim, facts, config)))
 }
 
 /// A verifier that no password fits, with the iterations that a user who exists would have.
@@ -275,10 +334,6 @@ pub(super) fn failed(claim: &Claim) -> Refusal {
 
 fn violation(why: &str) -> Refusal {
     ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, why.to_owned()).into()
-}
-
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.ct_eq(b).into()
 }
 
 /// A secret as the configuration holds it.

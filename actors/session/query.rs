@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pgherd_config::{Config, Password};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
+use zeroize::Zeroizing;
 
 use crate::dialogue::Dialogue;
 use crate::facts::Facts;
@@ -12,51 +13,80 @@ use crate::pool::PoolKey;
 use crate::router;
 use crate::server::Life;
 use crate::session::login::{Claim, Refusal};
-use crate::session::prove::{Proof, ask_password, failed, hidden};
-use crate::session::setup;
-use crate::upstream::{self, OpenError, Secret, Upstream};
+use crate::session::prove::{Known, Proof, Role, ask_password, failed, hidden};
+use crate::session::setup::{self, Answer};
+use crate::upstream::{self, Demand, Secret, Source, Upstream};
 
 /// Asks the server for the user's secret, by `auth_query`.
 ///
 /// Only one row in the very name that was asked for counts (a query that matches more loosely would
-/// let one user in as another).
+/// let one user in as another). Its columns are the name, the secret, and if there are more whether
+/// the secret is still valid (NULL is forever) and whether the role may log in.
 pub(super) async fn catalogue(
     claim: &Claim,
     facts: &Arc<Facts>,
     config: &Config,
-) -> Result<Option<Password>, Refusal> {
-    let database = config
-        .auth
-        .query_database
-        .as_deref()
-        .unwrap_or(&claim.database);
-    if config.auth.query_database.is_none() && !config.databases.contains_key(database) {
-        // Anybody could have a pool made for each name that comes to mind.
-        tracing::warn!(
-            database,
-            "users are not looked up in databases that are not named: set auth.query_database"
-        );
-        return Ok(None);
-    }
-    if config.database(database).is_none() {
-        return Ok(None);
-    }
+) -> Result<Known, Refusal> {
+    let Some(database) = place(claim, config) else {
+        return Ok(Known::default());
+    };
     let asked = config.database(&claim.database);
+    let asked = asked.or_else(|| config.database(database));
     let own = asked.as_deref().and_then(|asked| asked.auth_query.as_ref());
     let (Some(sql), Some(user)) = (own.or(config.auth.query.as_ref()), &config.auth.query_user)
     else {
-        return Ok(None);
+        return Ok(Known::default());
     };
+    let answer = ask(claim, facts, config, (database, user), sql).await?;
+    let [row] = answer.rows.as_slice() else {
+        return Ok(Known::default());
+    };
+    read(row, claim).map_err(|column| {
+        tracing::error!(database, column, "the auth_query gives no boolean there");
+        unusable()
+    })
+}
+
+/// Where a user is looked up: where the configuration says, else where it wants to go. Who asks for
+/// a database that does not exist is asked for the same proof in the same time as anybody else, and
+/// so is looked up in another.
+fn place<'a>(claim: &'a Claim, config: &'a Config) -> Option<&'a str> {
+    if let Some(said) = &config.auth.query_database {
+        return config.database(said).is_some().then_some(said.as_str());
+    }
+    if config.databases.contains_key(&claim.database) {
+        return Some(&claim.database);
+    }
+    if config.database(&claim.database).is_some() {
+        // Anybody could have a pool made for each name that comes to mind.
+        tracing::warn!(
+            database = claim.database,
+            "users are not looked up in databases that are not named: set auth.query_database"
+        );
+        return None;
+    }
+    config.databases.keys().next().map(String::as_str)
+}
+
+async fn ask(
+    claim: &Claim,
+    facts: &Arc<Facts>,
+    config: &Config,
+    (database, user): (&str, &str),
+    sql: &str,
+) -> Result<Answer, Refusal> {
     let secret = config
         .user(user)
         .and_then(|user| user.server_secret().cloned());
-    let secret = secret.map_or(Secret::None, |secret| {
-        Secret::Password(secret.expose().to_owned())
-    });
+    let secret = secret.map_or(Secret::None, |secret| Secret::password(secret.expose()));
     let pool = router::pool(facts, database, user, Proof { secret })
         .await
         .map_err(unavailable)?;
     let mut lease = router::lease(&pool).await.map_err(unavailable)?;
+    // Whoever had the server before may have left another search_path.
+    setup::apply(&pool, &mut lease, &Arc::default())
+        .await
+        .map_err(unavailable)?;
     let answer = setup::ask(&mut lease, sql.as_bytes(), claim.user.as_bytes()).await;
     if answer.is_ok() && lease.exchange.is_over() {
         lease.mark_clean();
@@ -66,30 +96,51 @@ pub(super) async fn catalogue(
     if let Some(error) = answer.error {
         // What the server says about it is nothing for somebody who has not logged in yet.
         tracing::error!(database, user, %error, "the auth_query failed");
-        let text = "the auth_query failed";
-        return Err(ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, text).into());
+        return Err(unusable());
     }
-    let [row] = answer.rows.as_slice() else {
-        return Ok(None);
-    };
+    Ok(answer)
+}
+
+/// Understands a row; else the number of the column that is no boolean.
+fn read(row: &[Option<Vec<u8>>], claim: &Claim) -> Result<Known, usize> {
     let text = |at: usize| {
         row.get(at)
             .and_then(Option::as_deref)
-            .and_then(|value| std::str::from_utf8(value).ok())
+            .map(|value| std::str::from_utf8(value).unwrap_or_default())
     };
-    match (text(0), text(1)) {
-        (Some(name), Some(secret)) if name == claim.user && !secret.is_empty() => {
-            let secret = secret.to_owned();
-            Ok(Some(if secret.starts_with("SCRAM-SHA-256$") {
-                Password::Scram(hidden(secret))
-            } else if secret.starts_with("md5") && secret.len() == 35 {
-                Password::Md5(hidden(secret))
-            } else {
-                Password::Plain(hidden(secret))
-            }))
-        }
-        _ => Ok(None),
+    let yes = |at: usize| match text(at) {
+        None => Ok(None),
+        Some("t") => Ok(Some(true)),
+        Some("f") => Ok(Some(false)),
+        Some(_) => Err(at + 1),
+    };
+    let (valid, login) = (yes(2)?, yes(3)?);
+    if text(0) != Some(&claim.user) {
+        return Ok(Known::default());
     }
+    let secret = text(1).filter(|secret| !secret.is_empty() && valid != Some(false));
+    Ok(Known {
+        password: secret.map(password),
+        role: match login {
+            Some(false) => Role::NoLogin,
+            Some(true) | None => Role::Login,
+        },
+    })
+}
+
+fn password(secret: &str) -> Password {
+    let hidden = hidden(secret.to_owned());
+    if secret.starts_with("SCRAM-SHA-256$") {
+        Password::Scram(hidden)
+    } else if secret.starts_with("md5") && secret.len() == 35 {
+        Password::Md5(hidden)
+    } else {
+        Password::Plain(hidden)
+    }
+}
+
+fn unusable() -> Refusal {
+    ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, "the auth_query failed").into()
 }
 
 /// The server could not be asked. Why stays in the log: this client has proved nothing yet.
@@ -103,30 +154,65 @@ fn unavailable(report: ErrorReport) -> Refusal {
     ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, text).into()
 }
 
-/// Takes the client's password and logs in to the server with it. Only what the server accepts is
-/// believed, and only then a pool is made.
+/// Takes the client's password and logs in to the server with it, as the client, whoever its pool
+/// will be there. Only what the server has asked for and accepted is believed, and only then a pool
+/// is made.
 pub(super) async fn passthrough(
     dialogue: &mut Dialogue<'_>,
     claim: &Claim,
     facts: &Arc<Facts>,
     config: &Config,
 ) -> Result<Proof, Refusal> {
-    let password = ask_password(dialogue).await?;
-    let Some(settings) = config.database(&claim.database) else {
+    let given = Zeroizing::new(ask_password(dialogue).await?);
+    let Some(upstream) = proving(claim, facts, config, given)? else {
         return Err(failed(claim));
     };
-    let proof = Proof {
-        secret: Secret::Password(password),
+    let Some(permit) = upstream.gate.0.enter().await else {
+        return Err(failed(claim));
     };
-    let key = PoolKey {
-        database: claim.database.clone(),
-        user: claim.user.clone(),
-    };
-    let upstream: Arc<Upstream> = router::upstream(&facts.memory, config, &settings, &key, &proof)
-        .map_err(|report| Refusal::Told(Box::new(report)))?;
-    match upstream::open(&upstream, facts.number(), Life::new().0).await {
-        Ok(_proved) => Ok(proof),
-        Err(OpenError::Refused { .. } | OpenError::Secret { .. }) => Err(failed(claim)),
+    let opened = upstream::open(&upstream, facts.number(), Life::new().0).await;
+    drop(permit);
+    match opened {
+        Ok((_, welcome)) => Ok(Proof {
+            // A password that nobody has looked at is worth nothing, and is not kept.
+            secret: match welcome.demand {
+                Demand::Password => upstream.secret.clone(),
+                Demand::Nothing => Secret::None,
+            },
+        }),
+        Err(error) if error.is_of_login() => Err(failed(claim)),
         Err(error) => Err(Refusal::Told(Box::new(error.report().into_fatal()))),
     }
+}
+
+/// Where the client can prove itself. A database that does not exist has no server; so that this
+/// is not told to strangers, another's is asked.
+fn proving(
+    claim: &Claim,
+    facts: &Arc<Facts>,
+    config: &Config,
+    given: Zeroizing<String>,
+) -> Result<Option<Arc<Upstream>>, Refusal> {
+    let (database, name) = match config.database(&claim.database) {
+        Some(database) => (database, &claim.database),
+        None => match config.databases.iter().next() {
+            Some((name, database)) => (Arc::clone(database), name),
+            None => return Ok(None),
+        },
+    };
+    let key = PoolKey {
+        database: name.clone(),
+        user: claim.user.clone(),
+    };
+    let nothing = Proof {
+        secret: Secret::None,
+    };
+    let usual = router::upstream(&facts.memory, config, &database, &key, &nothing)
+        .map_err(|report| Refusal::Told(Box::new(report)))?;
+    Ok(Some(Arc::new(Upstream {
+        user: claim.user.clone(),
+        secret: Secret::Password(given),
+        source: Source::Client,
+        ..(*usual).clone()
+    })))
 }

@@ -48,8 +48,8 @@ console = "root"
     let sections = "listen, admin, tls, auth, pool, timeouts, limits, workers, log, metrics, \
                     databases, users";
     let time = "seconds, or a text such as \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\"";
-    let database = "hosts, dbname, user, password, password_file, auth_query, tls, pool, \
-                    timeouts, limits, parameters";
+    let database = "hosts, dbname, user, password, password_file, auth_query, \
+                    channel_binding, tls, pool, timeouts, limits, parameters";
     let expected = format!(
         r#"more.toml:1: databases.other.hosts: is missing (allowed: a list of "host", "host:5432", "[::1]:5432", "/directory:5432")
 more.toml:2: databases.other.host: no such setting, perhaps `hosts` (allowed: {database})
@@ -198,6 +198,14 @@ fn are_found_one_by_one() {
         (
             "[databases.b]\nhosts = [\"a\"]\ntls = { ca = \"system\", mode = \"require\" }",
             "too weak",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\nchannel_binding = \"require\"\ntls = { mode = \"allow\" }",
+            "databases.b.channel_binding: there is no TLS to bind to",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\nchannel_binding = \"yes\"",
+            "\"yes\" is not allowed (allowed: disable, prefer, require)",
         ),
         (
             "[databases.\"a.b\"]\nhosts = [\"/a b\"]",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Surroundings, Url, UrlFault};
-use crate::{Roots, TlsMode};
+use crate::{ChannelBinding, Roots, TlsMode};
 
 fn with(text: &str, variables: &[(&str, &str)], pgpass: &str) -> Result<Url, UrlFault> {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -183,7 +183,8 @@ fn refuses_what_it_does_not_know() {
 #[test]
 fn tells_what_has_no_effect() {
     let found = url("postgres://h/d?keepalives=1&channel_binding=require&gssencmode=prefer");
-    assert_eq!(found.ignored, ["channel_binding", "keepalives"]);
+    assert_eq!(found.ignored, ["keepalives"]);
+    assert_eq!(found.channel_binding, Some(ChannelBinding::Require));
 }
 
 fn encode(text: &str) -> String {
