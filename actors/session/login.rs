@@ -229,7 +229,8 @@ async fn cancel(facts: &Arc<Facts>, key: &CancelKey) {
     let Ok(_permit) = cancels.try_acquire() else {
         return;
     };
-    let Some(control) = facts.sessions.by_key(key) else {
+    let named = facts.sessions.by_key(key);
+    let Some(control) = named.or_else(|| facts.replications.by_key(key)) else {
         return;
     };
     if let Some(guard) = control.cancel() {
@@ -280,14 +281,14 @@ async fn admit(
         // The server that is opened next says the rest.
         Place::Replication(_) => {}
     }
-    let key = control.key.get_or_init(|| {
-        CancelKey::random(
-            &mut rand::rng(),
-            control.id,
-            claim.version.spoken().secret_len(),
-        )
-    });
     if !matches!(place, Place::Replication(_)) {
+        let key = control.key.get_or_init(|| {
+            CancelKey::random(
+                &mut rand::rng(),
+                control.id,
+                claim.version.spoken().secret_len(),
+            )
+        });
         backend::backend_key_data(dialogue.out(), key);
         backend::ready_for_query(dialogue.out(), backend::TransactionStatus::Idle);
     }

@@ -20,6 +20,7 @@ mod md5;
 mod parameters;
 mod pipeline;
 mod prepared;
+mod replication;
 mod sharing;
 mod transcripts;
 mod waiting;

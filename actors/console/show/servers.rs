@@ -32,15 +32,15 @@ pub fn peers(facts: &Facts) -> Vec<Peer> {
 /// The connections that belong to one client each, and to no pool.
 fn replicating(facts: &Facts) -> impl Iterator<Item = Peer> {
     let sessions = facts.replications.all().into_iter();
-    sessions.map(|(client, session)| {
+    sessions.map(|session| {
         let state = match session.about.cancels.quiet() {
             true => "active",
             false => "being_canceled",
         };
         Peer {
             replication: Some(session.kind),
-            link: format!("c{client}"),
-            ..peer(&session.about, &session.key.database, state)
+            link: format!("c{}", session.client.id),
+            ..peer(&session.about, &session.of.database, state)
         }
     })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use pgherd_net::{Stream, poll_read_into};
 use pgherd_pool::{Limits, OpenSlot, Order, PoolCore, Refused};
+use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::sync::Notify;
@@ -54,7 +55,7 @@ pub(super) async fn open(
     input: &mut BytesMut,
     plan: &Plan,
     facts: &Facts,
-    control: &Control,
+    control: &Arc<Control>,
 ) -> Result<Link, Unopened> {
     control.stand(Standing::Waiting);
     let opened = Box::pin(reach(plan, facts));
@@ -67,10 +68,17 @@ pub(super) async fn open(
     };
     control.stand(Standing::Active);
     control.runs_on(&server.about);
-    let listing = facts.replications.enter(
-        control.id,
-        Listed::new(plan.kind, plan.key.clone(), Arc::clone(&server.about)),
-    );
+    let pid = match server.about.backend {
+        0 => control.id,
+        pid => pid,
+    };
+    let listing = facts.replications.enter(Listed {
+        kind: plan.kind,
+        of: plan.key.clone(),
+        about: Arc::clone(&server.about),
+        client: Arc::clone(control),
+        key: CancelKey::random(&mut rand::rng(), pid, plan.secret_len),
+    });
     Ok(Link {
         server,
         welcome,

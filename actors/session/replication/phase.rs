@@ -28,15 +28,27 @@ pub(super) struct Phase {
     stage: Stage,
     /// ReadyForQuery messages that the server owes.
     owed: u64,
-    said_goodbye: bool,
+    client: Client,
+}
+
+/// What the client has done about the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    /// Nothing.
+    Stays,
+    /// It has ended its half of the stream.
+    Done,
+    /// It has said goodbye.
+    Left,
 }
 
 /// How a session is ended that was told to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// As a walsender ends its stream when its server shuts down: a clean end, after which
-    /// receivers and subscribers connect again from where they were. An error would do as well for
-    /// most, but disables subscriptions that have `disable_on_error`.
+    /// As a walsender ends a stream of its own accord: CopyDone, the client's CopyDone, and the
+    /// end of the command. Standbys, receivers and subscribers connect again after it from where
+    /// they were. An error would do for most, but disables subscriptions that have
+    /// `disable_on_error`; so does the sudden CommandComplete of a server that shuts down.
     Stream,
     /// By a fatal error. The end of a stream would be taken for the end of the data here.
     Fatal,
@@ -48,7 +60,7 @@ impl Phase {
         Self {
             stage: Stage::Idle(TransactionStatus::Idle),
             owed: 0,
-            said_goodbye: false,
+            client: Client::Stays,
         }
     }
 
@@ -61,7 +73,10 @@ impl Phase {
                     self.stage = Stage::Busy;
                 }
             }
-            frontend::tag::TERMINATE => self.said_goodbye = true,
+            frontend::tag::COPY_DONE if self.stage == Stage::Streaming => {
+                self.client = Client::Done;
+            }
+            frontend::tag::TERMINATE => self.client = Client::Left,
             _ => {}
         }
     }
@@ -71,7 +86,10 @@ impl Phase {
         use backend::tag;
         let streaming = self.stage == Stage::Streaming;
         match tag {
-            tag::COPY_BOTH_RESPONSE => self.stage = Stage::Streaming,
+            tag::COPY_BOTH_RESPONSE => {
+                self.stage = Stage::Streaming;
+                self.client = Client::Stays;
+            }
             // The stream ends on one side, and what follows is an ordinary answer.
             tag::COPY_DONE if streaming => self.stage = Stage::Busy,
             // A walsender whose server shuts down says it so (`WalSndDone`).
@@ -112,12 +130,17 @@ impl Phase {
 
     /// Whether the server may hang up without a word: it has said all, or the client has.
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Over || self.said_goodbye
+        self.stage == Stage::Over || self.said_goodbye()
+    }
+
+    /// Whether the client has ended its half of the stream.
+    pub(super) fn is_half_done(&self) -> bool {
+        self.client == Client::Done
     }
 
     /// Whether the client said goodbye.
     pub(super) fn said_goodbye(&self) -> bool {
-        self.said_goodbye
+        self.client == Client::Left
     }
 }
 
@@ -156,6 +179,9 @@ mod tests {
         assert_eq!(after(&START).leave(Order::Drain), Some(Leave::Stream));
         assert_eq!(after(&START).leave(Order::Terminate), Some(Leave::Fatal));
         // A backup, or the first copy of a table: an end here would be taken for the whole.
+        assert!(!after(&START).is_half_done());
+        let [query, both] = START;
+        assert!(after(&[query, both, ('F', b'c', b"")]).is_half_done());
         let copy = after(&[('F', b'Q', b""), ('B', b'H', b""), ('B', b'd', b"")]);
         assert_eq!(copy.leave(Order::Drain), None);
         assert_eq!(copy.leave(Order::Terminate), Some(Leave::Fatal));

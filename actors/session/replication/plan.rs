@@ -26,6 +26,8 @@ pub struct Plan {
     pub(super) kind: Kind,
     /// The database and the user that it counts for.
     pub(super) key: PoolKey,
+    /// Bytes of the secret in the key for cancels that the client is given.
+    pub(super) secret_len: usize,
     /// The settings of that database and user.
     pub settings: PoolSettings,
     /// Where the connection leads; the client's start-up parameters are among its own.
@@ -80,6 +82,7 @@ impl Plan {
         Ok(Self {
             kind,
             key,
+            secret_len: claim.version.spoken().secret_len(),
             settings,
             upstream: Arc::new(own(&usual, kind, &claim.parameters)),
             quotas,

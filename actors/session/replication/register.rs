@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use pgherd_wire::cancel::CancelKey;
 
+use crate::control::Control;
 use crate::pool::PoolKey;
 use crate::server::ServerAbout;
 use crate::session::replication::Kind;
@@ -16,15 +18,15 @@ pub struct Listed {
     /// What it asked for.
     pub kind: Kind,
     /// The database and the user that it counts for.
-    pub key: PoolKey,
+    pub of: PoolKey,
     /// Its server connection.
     pub about: Arc<ServerAbout>,
-}
-
-impl Listed {
-    pub(super) fn new(kind: Kind, key: PoolKey, about: Arc<ServerAbout>) -> Self {
-        Self { kind, key, about }
-    }
+    /// Its client.
+    pub client: Arc<Control>,
+    /// The key by which the client cancels. Unlike others it has the number of the server's own
+    /// process: `pg_basebackup` names a slot on the server after it, which must be the only one of
+    /// that name there, whoever else has connections to it.
+    pub(super) key: CancelKey,
 }
 
 /// All of them, and what has passed since the start.
@@ -50,22 +52,28 @@ pub struct Census {
 }
 
 impl Replications {
-    /// Lists a session by its client's number until the listing is dropped.
-    pub(super) fn enter(self: &Arc<Self>, client: i32, session: Listed) -> Listing {
+    /// Lists a session until the listing is dropped.
+    pub(super) fn enter(self: &Arc<Self>, session: Listed) -> Listing {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        self.live.lock().insert(client, Arc::new(session));
+        let session = Arc::new(session);
+        let client = session.client.id;
+        self.live.lock().insert(client, Arc::clone(&session));
         Listing {
             all: Arc::clone(self),
-            client,
+            session,
         }
     }
 
     /// The sessions of this moment, by their clients' numbers.
-    pub fn all(&self) -> Vec<(i32, Arc<Listed>)> {
+    pub fn all(&self) -> Vec<Arc<Listed>> {
+        self.live.lock().values().cloned().collect()
+    }
+
+    /// The client that a cancel key was given to; keys are compared in constant time.
+    pub fn by_key(&self, key: &CancelKey) -> Option<Arc<Control>> {
         let live = self.live.lock();
-        live.iter()
-            .map(|(client, session)| (*client, Arc::clone(session)))
-            .collect()
+        let named = live.values().find(|session| session.key == *key);
+        named.map(|session| Arc::clone(&session.client))
     }
 
     /// The kind of a client's replication, if it is in one.
@@ -78,7 +86,7 @@ impl Replications {
         let mut counts = BTreeMap::new();
         for session in self.live.lock().values() {
             *counts
-                .entry((session.key.clone(), session.kind))
+                .entry((session.of.clone(), session.kind))
                 .or_insert(0) += 1;
         }
         let counts = counts.into_iter();
@@ -97,10 +105,15 @@ impl Replications {
 #[derive(Debug)]
 pub(super) struct Listing {
     all: Arc<Replications>,
-    client: i32,
+    session: Arc<Listed>,
 }
 
 impl Listing {
+    /// The key by which the client cancels.
+    pub(super) fn key(&self) -> &CancelKey {
+        &self.session.key
+    }
+
     /// Bytes came from the client.
     pub(super) fn from_client(&self, bytes: usize) {
         let counter = &self.all.from_clients;
@@ -116,6 +129,6 @@ impl Listing {
 
 impl Drop for Listing {
     fn drop(&mut self) {
-        self.all.live.lock().remove(&self.client);
+        self.all.live.lock().remove(&self.session.client.id);
     }
 }

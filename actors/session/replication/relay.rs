@@ -1,6 +1,7 @@
 //! Bytes both ways, each for itself, until either side ends.
 
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -36,6 +37,16 @@ enum End {
     Ordered(Leave),
 }
 
+impl End {
+    /// A server that ends without a word under TLS is no attack to be explained: Postgres does.
+    fn server(error: &io::Error) -> Self {
+        Self::Server(match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
 /// A client and its server.
 struct Relay<'a> {
     client: Stream,
@@ -52,7 +63,7 @@ pub(super) async fn run(client: Stream, input: BytesMut, mut link: Link, control
     // Drop must not say goodbye in the middle of a message; it is said here where it may be.
     link.server.exchange.sent(Owed::Sync);
     let mut flow = std::mem::take(&mut link.server.flow);
-    greet(flow.made(), &link, control);
+    greet(flow.made(), &link);
     let mut up = Flow::default();
     up.buffer = input;
     let relay = Relay {
@@ -67,15 +78,13 @@ pub(super) async fn run(client: Stream, input: BytesMut, mut link: Link, control
     relay.run().await
 }
 
-/// The server's own parameters, and a key of ours, as it names our session.
-fn greet(out: &mut BytesMut, link: &Link, control: &Control) {
+/// The server's own parameters, and our key in place of its own.
+fn greet(out: &mut BytesMut, link: &Link) {
     for (name, value) in &link.welcome.parameters {
         // A server's own report fits into a message.
         let _ = backend::parameter_status(out, name.as_bytes(), value.as_bytes());
     }
-    if let Some(key) = control.key.get() {
-        backend::backend_key_data(out, key);
-    }
+    backend::backend_key_data(out, link.listing.key());
     backend::ready_for_query(out, backend::TransactionStatus::Idle);
 }
 
@@ -135,7 +144,7 @@ impl Relay<'_> {
         if let Err(error) = self.up.poll_write(&mut server.stream, cx) {
             // Why it hung up may still be readable.
             while self.poll_down(cx)? {}
-            return Err(End::Server(error.to_string()));
+            return Err(End::server(&error));
         }
         Ok(count > 0)
     }
@@ -143,7 +152,7 @@ impl Relay<'_> {
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let server: &mut ServerConn = &mut self.link.server;
         let read = self.down.poll_read(&mut server.stream, cx);
-        let count = read.map_err(|error| End::Server(error.to_string()))?;
+        let count = read.map_err(|error| End::server(&error))?;
         if count > 0 {
             self.link.listing.from_server(count);
             self.judge_answers()?;
@@ -232,20 +241,29 @@ impl Relay<'_> {
         if !matches!(end, End::Server(_)) {
             self.leave_server();
         }
-        let leave = match end {
-            End::Ordered(leave) => leave,
-            _ => Leave::Fatal,
-        };
+        let half_done = self.phase.is_half_done();
         let Self {
-            client, link, down, ..
+            client,
+            link,
+            up,
+            down,
+            ..
         } = self;
         // The server is free before the client has taken its last message.
         drop(link);
         let mut flow = down.flow;
-        if let Some(report) = report.as_ref().filter(|_| !cut) {
-            farewell::words(flow.made(), leave, report);
+        match &report {
+            Some(report) if matches!(end, End::Ordered(Leave::Stream)) => {
+                let up = (!half_done).then_some(up.flow);
+                farewell::end_stream(client, flow, up, report).await;
+            }
+            report => {
+                if let Some(report) = report.as_ref().filter(|_| !cut) {
+                    report.encode_error(flow.made());
+                }
+                farewell::say(client, flow).await;
+            }
         }
-        farewell::say(client, flow).await;
         report.map_or(Bye::Left, |report| Bye::Sent(Box::new(report)))
     }
 
