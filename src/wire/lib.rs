@@ -8,6 +8,8 @@ pub mod cancel;
 pub mod error;
 pub mod frame;
 pub mod frontend;
+#[cfg(test)]
+mod fuzz;
 pub mod md5;
 pub mod options;
 mod read;
