@@ -62,7 +62,6 @@ pub struct Pool {
     /// The actor that manages it.
     pub manager: Slot<PoolMessage>,
     settings: ArcSwap<PoolSettings>,
-    pub hack: bool,
 }
 
 impl std::fmt::Debug for Pool {
@@ -94,7 +93,6 @@ impl Pool {
             trouble: ArcSwapOption::empty(),
             stats: Stats::default(),
             settings: ArcSwap::new(settings),
-            hack: std::env::var("HACK").is_ok(),
         }
     }
 

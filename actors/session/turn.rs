@@ -55,7 +55,6 @@ pub(super) struct Turn<'a> {
     limits: Limits,
     /// TLS holds bytes for the server that its socket has not taken yet.
     held: bool,
-    hack: u8,
 }
 
 impl<'a> Turn<'a> {
@@ -73,7 +72,6 @@ impl<'a> Turn<'a> {
             read_room: READ_MIN,
             limits,
             held: false,
-            hack: 0,
         }
     }
 
@@ -100,24 +98,11 @@ impl<'a> Turn<'a> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if (self.relay.up.backlog() > 0 || self.held)
-                && self.hack & 1 == 0
-                && self.relay.pool.hack
-            {
-                self.hack |= 1;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
             if self.relay.up.backlog() > 0 || self.held {
                 self.poll_to_server(cx)?;
             }
             let stalled = self.is_client_behind();
             let mut moved = self.poll_from_server(cx)?;
-            if moved && self.hack & 2 == 0 && self.relay.pool.hack {
-                self.hack |= 2;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
             self.poll_to_client(cx)?;
             // The server was not read from, so nobody would wake us for what it has sent.
             moved |= stalled && !self.is_client_behind();
