@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Rows of the bulk cells (default: 1000000, quick: 100000)
     #[arg(long)]
     rows: Option<u64>,
-    /// Clients of the idle cell (default: 5000, quick: 500)
+    /// Clients of the idle cell, up to 20000 (default: 10000, quick: 500)
     #[arg(long)]
     idle_clients: Option<usize>,
 }
@@ -65,7 +65,7 @@ impl Args {
     /// How many clients do nothing in the idle cell.
     pub(crate) fn idle_clients(&self) -> usize {
         self.idle_clients
-            .unwrap_or(if self.quick { 500 } else { 5_000 })
+            .unwrap_or(if self.quick { 500 } else { 10_000 })
     }
 
     /// Tells whether a cell was asked for.

@@ -69,11 +69,6 @@ impl Client {
         self.until(b'Z').await.map(drop)
     }
 
-    /// Keeps only the socket, for a client that does nothing more.
-    pub(crate) fn idle(self) -> TcpStream {
-        self.stream
-    }
-
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.stream
             .write_all(bytes)

@@ -70,6 +70,21 @@ pub(crate) struct IdleRow {
     pub(crate) result: Result<Idle, String>,
 }
 
+impl IdleRow {
+    /// Tells whether there are no figures, or such that pgherd must not have.
+    fn failed(&self) -> bool {
+        self.result.is_err() || self.broken_promise().is_some()
+    }
+
+    fn broken_promise(&self) -> Option<&'static str> {
+        let figures = self.result.as_ref().ok()?;
+        match self.who {
+            Who::Pgherd => figures.broken_promise(),
+            Who::Direct | Who::Pgbouncer => None,
+        }
+    }
+}
+
 impl Report {
     /// Fills in medians and ratios.
     pub(crate) fn conclude(&mut self) {
@@ -96,7 +111,7 @@ impl Report {
         self.rows
             .iter()
             .any(|row| matches!(row.trouble, Some(Trouble::Failed(_))))
-            || self.idle.iter().any(|row| row.result.is_err())
+            || self.idle.iter().any(IdleRow::failed)
     }
 
     /// Gives the tables as text.
@@ -172,6 +187,9 @@ impl Report {
                 ),
                 Err(why) => writeln!(text, "idle clients of {} failed: {why}", row.who.name()),
             };
+            if let Some(why) = row.broken_promise() {
+                let _ = writeln!(text, "idle clients of {} failed: {why}", row.who.name());
+            }
         }
         text
     }

@@ -2,6 +2,9 @@ use pgherd_sandbox::Certificate;
 
 use crate::target::Door;
 
+/// The most clients of any cell, for each proxy.
+pub(crate) const CLIENTS_MAX: usize = 20_000;
+
 /// Writes pgherd's configuration for the benchmark: defaults, but for what PgBouncer is given too.
 pub(crate) fn pgherd(
     server: u16,
@@ -20,6 +23,8 @@ pub(crate) fn pgherd(
          method = \"{method}\"\n\
          [pool]\n\
          size = {}\n\
+         [limits]\n\
+         max_clients = {CLIENTS_MAX}\n\
          [log]\n\
          level = \"warn\"\n\
          connections = false\n\

@@ -143,6 +143,7 @@ impl Stage<'_> {
         let (user, password) = self.login;
         let options = Options {
             pool_size: self.pool_size,
+            max_clients: settings::CLIENTS_MAX,
             scram: (setting == Setting::Scram).then(|| (user.to_owned(), password.to_owned())),
             tls: setting == Setting::Tls,
             ..Options::default()
