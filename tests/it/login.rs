@@ -4,7 +4,7 @@ use pgherd_sandbox::{Binaries, Server, Stop};
 use pgherd_tests::{Config, Database, Output, Proxy, run, server, try_connect};
 
 /// Runs psql with a connection string.
-async fn psql(conninfo: &str, sql: &str) -> Output {
+pub(crate) async fn psql(conninfo: &str, sql: &str) -> Output {
     let mut psql = server().await.client("psql").unwrap();
     psql.args(["-XAtq", "-d", conninfo, "-c", sql]);
     run(psql, "").await

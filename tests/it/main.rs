@@ -5,6 +5,7 @@
 )]
 
 mod abandoned;
+mod binding;
 mod bulk;
 mod cancel;
 mod command;
@@ -18,9 +19,12 @@ mod identity;
 mod login;
 mod md5;
 mod parameters;
+mod passwords;
 mod pipeline;
 mod prepared;
 mod replication;
+mod rules;
 mod sharing;
+mod strangers;
 mod transcripts;
 mod waiting;
