@@ -55,6 +55,56 @@ async fn unix_socket_and_unix_method() {
     );
 }
 
+/// What becomes of a login, by its SQLSTATE; `None` if it succeeds.
+async fn refused(house: &House, user: &str) -> Option<sqlstate::SqlState> {
+    let entered = Client::enter(house.address, user, "shop").await;
+    entered.err().map(|report| report.code)
+}
+
+#[tokio::test]
+async fn rules_and_hba_file() {
+    let fake = Fake::plain().await;
+    let shop = "[databases.shop]\nhosts = [\"{host}\"]\n[users.carol]\npassword = \"other\"\n";
+    let rules = "[[auth.rules]]\ntype = \"host\"\nusers = [\"alice\"]\nmethod = \"trust\"\n\
+                 [[auth.rules]]\ntype = \"host\"\nusers = [\"/^a\", \"bob\"]\nmethod = \"reject\"\n\
+                 [[auth.rules]]\ntype = \"host\"\naddress = \"127.0.0.0/8\"\nmethod = \"password\"\n";
+    let house = House::before(&fake, &format!("{rules}{shop}")).await;
+    let barred = Some(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION);
+    assert_eq!(refused(&house, "alice").await, None);
+    assert_eq!(refused(&house, "anna").await, barred);
+    assert_eq!(refused(&house, "bob").await, barred);
+    let wrong = Some(sqlstate::INVALID_PASSWORD);
+    assert_eq!(refused(&house, "carol").await, wrong);
+    write(&house.path("pg_hba.conf"), "host shop bob samehost trust\n");
+    let file = format!("[auth]\nhba_file = \"pg_hba.conf\"\n{shop}");
+    house.reload(&fake, &file).await;
+    assert_eq!(refused(&house, "bob").await, None);
+    assert_eq!(
+        refused(&house, "alice").await,
+        barred,
+        "nobody else has a rule"
+    );
+}
+
+#[tokio::test]
+async fn ident_file() {
+    let fake = Fake::plain().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let maps = dir.path().join("pg_ident.conf");
+    write(&maps, "staff /^.*$ alice\nstaff nobody-here bob\n");
+    let text = format!(
+        "[listen]\naddresses = [\"127.0.0.1:0\"]\nunix_dir = \"{{dir}}\"\nunix_port = 7778\n\
+         [auth]\nident_file = {maps:?}\n[[auth.rules]]\ntype = \"local\"\nmethod = \"peer\"\n\
+         map = \"staff\"\n[databases.shop]\nhosts = [\"{{host}}\"]\n"
+    );
+    let house = House::before(&fake, &text).await;
+    for (user, right) in [("alice", true), ("bob", false), ("root", false)] {
+        let client = Client::unix(&house.paths[0]).await;
+        let entered = client.login(user, "shop").await;
+        assert_eq!(entered.is_ok(), right, "{user}");
+    }
+}
+
 #[tokio::test]
 async fn names_of_the_console_and_its_users() {
     let fake = Fake::plain().await;

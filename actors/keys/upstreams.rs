@@ -126,6 +126,53 @@ async fn a_server_that_does_not_know_the_password_is_not_believed() {
 }
 
 #[tokio::test]
+async fn channel_binding() {
+    for (binding, door, expected) in [
+        ("prefer", Door::Scram, None),
+        ("disable", Door::Scram, None),
+        ("require", Door::Scram, Some("there is no TLS")),
+        (
+            "require",
+            Door::Open,
+            Some("the server does not ask for it"),
+        ),
+        ("prefer", Door::Open, None),
+    ] {
+        let fake = behind(door).await;
+        let text = format!(
+            "{SHOP}channel_binding = \"{binding}\"\n[users.alice]\npassword = \"secret\"\n"
+        );
+        let house = House::before(&fake, &text).await;
+        let told = Client::enter(house.address, "alice", "shop").await.err();
+        match expected {
+            None => assert!(told.is_none(), "{binding}: {told:?}"),
+            Some(why) => {
+                let told = told.expect("refused");
+                assert!(told.message.contains(why), "{}", told.message);
+                assert_eq!(told.code, sqlstate::CONNECTION_FAILURE);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_the_configuration_is_nobodys_to_change() {
+    let fake = behind(Door::Scram).await;
+    let text = format!(
+        "[auth]\nmethod = \"password\"\n[users.alice]\npassword = \"secret\"\n\
+         [databases.shop]\nhosts = [\"{{host}}\"]\nuser = \"keeper\"\npassword = \"wrong\"\n"
+    );
+    let house = House::before(&fake, &text).await;
+    for _ in 0..3 {
+        // The client's own password would open the server, but it is not the keeper's.
+        let told = Client::enter(house.address, "alice", "shop").await.err();
+        let told = told.expect("refused");
+        assert_eq!(told.code, sqlstate::INVALID_PASSWORD);
+    }
+    assert_eq!(fake.logins(), 0);
+}
+
+#[tokio::test]
 async fn tls_mode() {
     for (mode, plain, encrypted) in [
         ("disable", true, false),

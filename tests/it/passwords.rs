@@ -326,7 +326,12 @@ async fn users_are_looked_up_by_the_servers_own_settings() {
     server.sql(trap).await.unwrap();
     let query = "SELECT usename, passwd FROM known WHERE usename = $1";
     let proxy = Proxy::start(&looking_up(query, server.port(), "[pool]\nsize = 1\n")).await;
-    let asker = at(&proxy, "asker", "asker", "postgres?options=-csearch_path%3Dtrap");
+    let asker = at(
+        &proxy,
+        "asker",
+        "asker",
+        "postgres?options=-csearch_path%3Dtrap",
+    );
     let asker = connect(&asker).await;
     assert_eq!(asker.one("select passwd from known").await, "stolen");
     assert_eq!(

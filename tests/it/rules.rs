@@ -109,7 +109,7 @@ async fn rules_decide_as_those_of_postgres() {
                 let expected = outcome(&server, server.port(), user, database, tls).await;
                 let found = outcome(&server, proxy.port(), user, database, tls).await;
                 assert_eq!(found, expected, "{user}@{database}, TLS {tls}");
- let_in += usize::from(found == "in");
+                let_in += usize::from(found == "in");
             }
         }
     }
