@@ -113,8 +113,17 @@ fn too_long(error: frame::TooLong) -> ErrorReport {
 
 async fn answer(server: &mut ServerConn, mut out: Flow) -> Result<Answer, ErrorReport> {
     let mut answer = Answer::default();
-    poll_fn(|cx| poll_answer(server, &mut out, &mut answer, cx)).await?;
-    Ok(answer)
+    let patience = server.about.upstream.patience;
+    let heard = poll_fn(|cx| poll_answer(server, &mut out, &mut answer, cx));
+    // This belongs to making the connection ready: a mute server holds no client longer than that.
+    let outcome = match patience {
+        Some(patience) => tokio::time::timeout(patience, heard).await,
+        None => Ok(heard.await),
+    };
+    match outcome {
+        Ok(outcome) => outcome.map(|()| answer),
+        Err(_) => Err(broken(server, "the server did not answer in time")),
+    }
 }
 
 fn poll_answer(

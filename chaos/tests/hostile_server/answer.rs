@@ -156,3 +156,30 @@ async fn a_flood_of_parameters_while_a_session_is_set_up_is_cut_off() {
     assert_eq!(recovers(&proxy, "shop").await, None);
     assert_eq!(proxy.fault(), None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_mute_while_a_session_is_set_up_holds_its_client_no_longer_than_a_login() {
+    let attack = Attack {
+        name: "application_name",
+        steps: vec![Step::Hang],
+        expect: Expect::Any,
+    };
+    let server = Server::start(Opening::Trust, vec![attack]).await.unwrap();
+    let settings = settings(&[("shop".to_owned(), &server)], "disable");
+    let mut proxy = Proxy::start(EXECUTABLE, &settings).await.unwrap();
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    client.set_patience(Duration::from_secs(10));
+    let parameters = [
+        ("user", "alice"),
+        ("database", "shop"),
+        ("application_name", "a"),
+    ];
+    let answer = client.authenticate("", &parameters).await;
+    assert_eq!(answer.end, End::Closed, "{answer:?}");
+    assert!(
+        answer.code().is_some_and(|code| code.starts_with("08")),
+        "{answer:?}"
+    );
+    assert_eq!(recovers(&proxy, "shop").await, None);
+    assert_eq!(proxy.fault(), None);
+}
