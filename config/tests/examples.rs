@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{PEM, Place};
-use crate::{PoolMode, Role, Roots, TlsMode};
+use crate::{ChannelBinding, PoolMode, Role, Roots, TlsMode};
 
 /// Puts an example where the files it names are.
 fn place(text: &str) -> Place {
@@ -85,7 +85,10 @@ fn tls() {
 fn rules() {
     let place = place(include_str!("../examples/rules.toml"));
     assert_eq!(place.warnings(), Vec::<String>::new());
-    let auth = place.config().auth;
+    let config = place.config();
+    let shop = config.database("shop").unwrap();
+    assert_eq!(shop.channel_binding, ChannelBinding::Require);
+    let auth = config.auth;
     let written: Vec<String> = auth.rules().iter().map(ToString::to_string).collect();
     assert_eq!(
         written,
