@@ -3,8 +3,8 @@
 use std::any::type_name;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write as _};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 /// How often each message was heard, by the names of the actor and of the message.
@@ -15,13 +15,12 @@ static HEARD: Mutex<Census> = Mutex::new(BTreeMap::new());
 /// What the actors of this process have heard so far: messages, and the ends and beginnings of their children. A
 /// message counts when its actor begins to handle it.
 pub fn heard() -> Census {
-    HEARD.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    HEARD.lock().clone()
 }
 
 fn count<A>(what: &str) {
     let name = format!("{} {what}", short(type_name::<A>()));
-    let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
-    *heard.entry(name).or_default() += 1;
+    *HEARD.lock().entry(name).or_default() += 1;
 }
 
 /// The name of a type without the paths in it.

@@ -120,9 +120,9 @@ mod tests {
     async fn house() -> (RootHandle, oneshot::Sender<End>, Arc<()>) {
         let (order, orders) = oneshot::channel();
         let held = Arc::new(());
-        let orders = std::sync::Mutex::new(Some(Orders(Arc::clone(&held), orders)));
+        let orders = parking_lot::Mutex::new(Some(Orders(Arc::clone(&held), orders)));
         let child = ChildSpec::temporary("waits", move |supervisor| {
-            let orders = orders.lock().unwrap().take().unwrap();
+            let orders = orders.lock().take().unwrap();
             linked(supervisor, Tasked(Waits), orders)
         });
         let root = run_root(SupervisorSpec::new("root").child(child)).await;

@@ -39,7 +39,7 @@ async fn only_its_own(blow: Blow) {
     house.strike_and_await_restart(second, blow).await;
     assert!(load.lose(|person| person.home == second).await >= 3);
     load.progress().await;
-    assert_eq!(house.node(&listener).await.population, None);
+    assert_eq!(house.node(&listener).await.restarts, 1);
     house.visit("postgres").await;
 
     let mut more = Load::start(&house, 2).await;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgherd_actors::chaos;
@@ -15,6 +16,7 @@ use pgherd_sandbox::{Binaries, Server, free_port};
 use pgherd_supervise::reach::Living;
 use pgherd_supervise::{NodeState, SupervisorMessage, TreeNode};
 use ractor::ActorCell;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
@@ -23,6 +25,10 @@ use crate::{Blow, PATIENCE};
 
 /// How often it is looked whether something has happened.
 const TICK: Duration = Duration::from_millis(5);
+
+/// A blow leaves so many timers of the dead behind at most, for some seconds; a pool has as many
+/// tasks.
+const LATE: usize = 4;
 
 /// How many connections each pool has at most.
 pub(crate) const SIZE: usize = 4;
@@ -47,13 +53,22 @@ pub(crate) struct House {
     workers: Arc<Workers>,
     curtain: Curtain,
     running: JoinHandle<Outcome>,
+    strikes: AtomicUsize,
     _home: tempfile::TempDir,
 }
 
 /// What is there when nobody uses the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Quiet {
-    /// Actors but pools and their connections, by their paths.
+    held: Held,
+    /// Tasks but those of sessions and of server connections.
+    tasks: usize,
+}
+
+/// What is the same whenever nobody uses the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    /// Actors but sessions, pools and their connections, by their paths.
     actors: Vec<String>,
     /// Descriptors of this process but those of idle server connections.
     descriptors: usize,
@@ -61,7 +76,7 @@ pub(crate) struct Quiet {
     session_tasks: usize,
     /// Connections as the server counts them, but idle ones.
     strays: usize,
-    /// Sessions, leases, waiters, and connections being opened.
+    /// Sessions and their actors, leases, waiters, and connections being opened.
     busy: usize,
 }
 
@@ -99,6 +114,7 @@ impl House {
             workers: Arc::clone(proxy.workers()),
             curtain,
             running: tokio::spawn(proxy.run()),
+            strikes: AtomicUsize::new(0),
             _home: home,
         }
     }
@@ -145,6 +161,7 @@ impl House {
 
     /// Deals an actor a blow, and waits until it is gone.
     pub(crate) async fn strike(&self, actor: &ActorCell, blow: Blow) {
+        self.strikes.fetch_add(1, Ordering::Relaxed);
         match blow {
             Blow::Kill => actor.kill(),
             Blow::Panic => assert!(chaos::crash(actor), "it cannot be made to panic"),
@@ -218,8 +235,8 @@ impl House {
         let deadline = Instant::now() + PATIENCE;
         let mut before = None;
         loop {
-            let now = self.held(server).await;
-            if now.busy == 0 && before.as_ref() == Some(&now) {
+            let now = self.look(server).await;
+            if now.held.busy == 0 && before.as_ref() == Some(&now) {
                 return now;
             }
             assert!(Instant::now() < deadline, "no rest: {now:?}");
@@ -228,12 +245,14 @@ impl House {
         }
     }
 
-    /// Waits until all is as it was.
+    /// Waits until all is as it was, but for the pools that have come, and timers that the dead have
+    /// left behind.
     pub(crate) async fn settle(&self, server: &Server, quiet: &Quiet) {
         let deadline = Instant::now() + PATIENCE;
+        let late = LATE * (1 + self.strikes.load(Ordering::Relaxed));
         loop {
-            let now = self.held(server).await;
-            if now == *quiet {
+            let now = self.look(server).await;
+            if now.held == quiet.held && now.tasks <= quiet.tasks + late {
                 return;
             }
             assert!(
@@ -244,7 +263,7 @@ impl House {
         }
     }
 
-    async fn held(&self, server: &Server) -> Quiet {
+    async fn look(&self, server: &Server) -> Quiet {
         let (mut idle, mut busy) = (0, self.facts.sessions.count());
         for pool in self.facts.routes.load().values() {
             let snapshot = pool.core.snapshot(std::time::Instant::now());
@@ -254,13 +273,28 @@ impl House {
         busy += self.facts.sessions.unauthenticated();
         let backends = server.backend_pids().await.unwrap();
         let mut actors = paths(&self.living().await);
-        actors.retain(|path| !path.contains("/pools/"));
-        Quiet {
+        let nameless = |path: &String, below: &str| path.contains(below) && path.ends_with("/*");
+        busy += actors
+            .iter()
+            .filter(|path| nameless(path, "/sessions "))
+            .count();
+        let connections = actors
+            .iter()
+            .filter(|path| nameless(path, "/pools/"))
+            .count();
+        actors.retain(|path| !path.contains("/pools/") && !nameless(path, "/sessions "));
+        let held = Held {
             actors,
             descriptors: descriptors().saturating_sub(idle),
             session_tasks: self.workers.tasks(),
             strays: backends.len().saturating_sub(idle),
             busy,
+        };
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        Quiet {
+            held,
+            // Each is an actor and the task that it owns.
+            tasks: tasks.saturating_sub(2 * connections),
         }
     }
 
