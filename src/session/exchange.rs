@@ -106,10 +106,25 @@ pub enum CopyFlow {
     None,
     /// The server waits for data from the client.
     In,
+    /// The client has ended its data, and the server has not answered yet.
+    Ended,
     /// The server sends data.
     Out,
     /// Both send data, as in replication.
     Both,
+}
+
+/// Whether Syncs were sent whose fate is not known. A server that waits for COPY data ignores them;
+/// should the COPY have failed before it reads one, it answers it with a ReadyForQuery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// The COPY goes on. If it ends well, they were ignored.
+    Copying,
+    /// The COPY has failed in a simple query, whose own ReadyForQuery comes first.
+    Failed,
+    /// Their ReadyForQuery may come now, before anything that answers what was sent behind them.
+    Behind,
 }
 
 /// The conversation with one server during a lease.
@@ -122,8 +137,7 @@ pub struct Exchange<P> {
     unsynced: bool,
     /// The server discards everything up to a Sync that has not been sent yet.
     skipping: bool,
-    /// It cannot be known how many ReadyForQuery messages are still to come.
-    doubtful: bool,
+    doubt: Doubt,
 }
 
 impl<P> Default for Exchange<P> {
@@ -134,7 +148,7 @@ impl<P> Default for Exchange<P> {
             copy: CopyFlow::None,
             unsynced: false,
             skipping: false,
-            doubtful: false,
+            doubt: Doubt::None,
         }
     }
 }
@@ -145,14 +159,17 @@ impl<P> Exchange<P> {
     pub fn sent(&mut self, message: Owed<P>) {
         match message {
             // The server reads and ignores a Sync while it waits for COPY data.
-            Owed::Sync if self.copy == CopyFlow::In => return,
+            Owed::Sync if self.copy == CopyFlow::In => {
+                self.doubt = Doubt::Copying;
+                return;
+            }
             Owed::Sync => {
                 self.unsynced = false;
                 self.skipping = false;
             }
             Owed::CopyEnd => {
                 if self.copy == CopyFlow::In {
-                    self.copy = CopyFlow::None;
+                    self.copy = CopyFlow::Ended;
                 }
                 if self.owed.is_empty() {
                     return;
@@ -179,19 +196,24 @@ impl<P> Exchange<P> {
                 };
             }
             tag::NOTIFICATION_RESPONSE => return Verdict::Forward,
-            tag::ERROR_RESPONSE => return self.failed(undo),
             _ => {}
+        }
+        if self.doubt == Doubt::Behind {
+            // It answers what was sent behind the Syncs in doubt.
+            self.doubt = Doubt::None;
+        }
+        if message == tag::ERROR_RESPONSE {
+            return self.failed(undo);
         }
         let Some(front) = self.owed.front() else {
             return Verdict::Unexpected;
         };
         match (front, message) {
             (Owed::Setup, _) => Verdict::Swallow,
-            (Owed::Query, tag::COPY_IN_RESPONSE) => self.copy_in(false),
-            (Owed::Execute, tag::COPY_IN_RESPONSE) => self.copy_in(true),
+            (Owed::Query | Owed::Execute, tag::COPY_IN_RESPONSE) => self.copy_in(),
             (Owed::Query | Owed::Execute, tag::COPY_OUT_RESPONSE) => self.copies(CopyFlow::Out),
             (Owed::Query | Owed::Execute, tag::COPY_BOTH_RESPONSE) => self.copies(CopyFlow::Both),
-            (Owed::Query, tag::COMMAND_COMPLETE) => self.copies(CopyFlow::None),
+            (Owed::Query, tag::COMMAND_COMPLETE) => self.completed(),
             (Owed::Query, _) if answers_query(message) => Verdict::Forward,
             (Owed::FunctionCall, tag::FUNCTION_CALL_RESPONSE) => Verdict::Forward,
             (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
@@ -214,6 +236,7 @@ impl<P> Exchange<P> {
                 tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED,
             ) => {
                 self.copy = CopyFlow::None;
+                self.doubt = Doubt::None;
                 self.done(Verdict::Forward)
             }
             (Owed::Execute, tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE) => Verdict::Forward,
@@ -227,10 +250,20 @@ impl<P> Exchange<P> {
         self.status = status;
         self.copy = CopyFlow::None;
         match self.owed.front() {
-            Some(Owed::Query | Owed::FunctionCall | Owed::Sync) => self.done(Verdict::Forward),
+            Some(Owed::Sync) => self.done(Verdict::Forward),
+            // Nothing has come yet of what is owed, so a Sync in doubt turns out to be heard.
+            _ if self.doubt == Doubt::Behind => {
+                self.skipping = false;
+                self.unsynced &= !self.owed.is_empty();
+                Verdict::Forward
+            }
+            Some(Owed::Query | Owed::FunctionCall) => {
+                if self.doubt == Doubt::Failed {
+                    self.doubt = Doubt::Behind;
+                }
+                self.done(Verdict::Forward)
+            }
             Some(Owed::Setup) => self.done(Verdict::Swallow),
-            // A Sync whose fate was in doubt turns out to have been heard.
-            _ if self.doubtful => Verdict::Forward,
             _ => Verdict::Unexpected,
         }
     }
@@ -253,7 +286,7 @@ impl<P> Exchange<P> {
             && self.status == TransactionStatus::Idle
             && !self.unsynced
             && !self.skipping
-            && !self.doubtful
+            && self.doubt == Doubt::None
     }
 
     /// Whether the server owes anything at all.
@@ -301,7 +334,7 @@ impl<P> Exchange<P> {
 
     /// Whether the count of replies can no longer be trusted: the connection must not be reused.
     pub fn doubtful(&self) -> bool {
-        self.doubtful
+        self.doubt != Doubt::None
     }
 
     fn copies(&mut self, flow: CopyFlow) -> Verdict {
@@ -310,31 +343,44 @@ impl<P> Exchange<P> {
     }
 
     /// Enters COPY IN, where the server ignores each Sync until the client ends its data.
-    fn copy_in(&mut self, extended: bool) -> Verdict {
+    fn copy_in(&mut self) -> Verdict {
         self.copy = CopyFlow::In;
-        let mut at = 1;
-        while let Some(owed) = self.owed.get(at) {
-            match owed {
-                Owed::CopyEnd => {
-                    self.copy = CopyFlow::None;
-                    break;
-                }
-                Owed::Sync if extended => {
-                    self.owed.remove(at);
-                    // Should the COPY fail before the server reads this Sync, it will count.
-                    self.doubtful = true;
-                }
-                _ => at += 1,
-            }
+        let behind = self.owed.iter().skip(1);
+        let syncs = behind.take_while(|owed| matches!(owed, Owed::Sync)).count();
+        match self.owed.get(1 + syncs) {
+            None => {}
+            Some(Owed::CopyEnd) => self.copy = CopyFlow::Ended,
+            // Anything else would end the connection if it were read within the COPY. So if the
+            // Syncs before it matter at all, the COPY has failed before them, and they count.
+            Some(_) => return Verdict::Forward,
+        }
+        if syncs > 0 {
+            self.owed.drain(1..=syncs);
+            self.doubt = Doubt::Copying;
         }
         Verdict::Forward
     }
 
+    /// A statement of a simple query has ended well, and with it the data of its COPY.
+    fn completed(&mut self) -> Verdict {
+        if self.copy == CopyFlow::Ended {
+            self.doubt = Doubt::None;
+            if matches!(self.owed.get(1), Some(Owed::CopyEnd)) {
+                self.owed.remove(1);
+            }
+        }
+        self.copies(CopyFlow::None)
+    }
+
     fn failed(&mut self, mut undo: impl FnMut(Undo<P>)) -> Verdict {
+        let copying = self.doubt == Doubt::Copying;
         let verdict = match self.owed.front_mut() {
             None => return Verdict::Unexpected,
             Some(Owed::Query | Owed::FunctionCall) => {
                 self.copy = CopyFlow::None;
+                if copying {
+                    self.doubt = Doubt::Failed;
+                }
                 return Verdict::Forward;
             }
             Some(Owed::Setup) => return Verdict::Swallow,
@@ -342,6 +388,9 @@ impl<P> Exchange<P> {
             Some(_) => Verdict::Forward,
         };
         self.copy = CopyFlow::None;
+        if copying {
+            self.doubt = Doubt::Behind;
+        }
         let sync = self.owed.iter().position(|owed| matches!(owed, Owed::Sync));
         self.skipping |= sync.is_none();
         let end = sync.unwrap_or(self.owed.len());
@@ -358,11 +407,7 @@ impl<P> Exchange<P> {
     }
 
     fn done(&mut self, verdict: Verdict) -> Verdict {
-        let finished = self.owed.pop_front();
-        // A COPY that ended well has used up the Sync that was in doubt.
-        if matches!(finished, Some(Owed::Execute)) {
-            self.doubtful = false;
-        }
+        self.owed.pop_front();
         while matches!(self.owed.front(), Some(Owed::CopyEnd)) {
             self.owed.pop_front();
         }

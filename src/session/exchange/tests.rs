@@ -135,8 +135,9 @@ fn copy_in_by_simple_query() {
     quiet(&mut talk, tag::COPY_IN_RESPONSE);
     assert_eq!(talk.copy(), CopyFlow::In);
     talk.sent(Owed::CopyEnd);
-    assert_eq!(talk.copy(), CopyFlow::None);
+    assert_eq!(talk.copy(), CopyFlow::Ended);
     quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert_eq!(talk.copy(), CopyFlow::None);
     talk.ready(TransactionStatus::Idle);
     assert!(talk.is_over());
 }
@@ -162,7 +163,7 @@ fn a_whole_copy_in_one_pipeline() {
     talk.sent(Owed::CopyEnd);
     talk.sent(Owed::Sync);
     quiet(&mut talk, tag::COPY_IN_RESPONSE);
-    assert_eq!(talk.copy(), CopyFlow::None);
+    assert_eq!(talk.copy(), CopyFlow::Ended);
     quiet(&mut talk, tag::COMMAND_COMPLETE);
     assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
     assert!(talk.is_over());
@@ -179,6 +180,98 @@ fn a_failed_extended_copy_leaves_the_connection_in_doubt() {
     talk.sent(Owed::Sync);
     assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
     assert!(talk.doubtful() && !talk.is_over());
+}
+
+#[test]
+fn a_sync_during_a_simple_copy_in_is_not_answered_however_early_it_is_sent() {
+    for early in [true, false] {
+        let mut talk = Talk::default();
+        talk.sent(Owed::Query);
+        if !early {
+            quiet(&mut talk, tag::COPY_IN_RESPONSE);
+        }
+        talk.sent(Owed::Sync);
+        talk.sent(Owed::CopyEnd);
+        talk.sent(Owed::Query);
+        if early {
+            quiet(&mut talk, tag::COPY_IN_RESPONSE);
+        }
+        quiet(&mut talk, tag::COMMAND_COMPLETE);
+        talk.ready(TransactionStatus::Idle);
+        assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Forward);
+        quiet(&mut talk, tag::COMMAND_COMPLETE);
+        talk.ready(TransactionStatus::Idle);
+        assert!(talk.is_over());
+    }
+}
+
+/// A simple COPY that fails, with a Sync before the end of its data and a query behind it.
+fn failed_with_a_sync_within() -> Talk {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Query);
+    talk.sent(Owed::Sync);
+    talk.sent(Owed::CopyEnd);
+    talk.sent(Owed::Query);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    quiet(&mut talk, tag::ERROR_RESPONSE);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    talk
+}
+
+#[test]
+fn a_sync_in_doubt_is_told_from_the_query_behind_it() {
+    for heard in [true, false] {
+        let mut talk = failed_with_a_sync_within();
+        if heard {
+            assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+        }
+        assert!(talk.doubtful());
+        assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Forward);
+        assert!(!talk.doubtful());
+        quiet(&mut talk, tag::COMMAND_COMPLETE);
+        assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+        assert!(talk.is_over());
+    }
+}
+
+#[test]
+fn an_error_of_the_next_query_ends_a_doubt_too() {
+    let mut talk = failed_with_a_sync_within();
+    quiet(&mut talk, tag::ERROR_RESPONSE);
+    assert!(!talk.doubtful());
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn each_copy_of_a_query_has_its_own_end() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Query);
+    talk.sent(Owed::CopyEnd);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    assert_eq!(talk.copy(), CopyFlow::In);
+    talk.sent(Owed::CopyEnd);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn a_pipeline_behind_a_copy_without_an_end_keeps_its_syncs() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Execute);
+    talk.sent(Owed::Sync);
+    talk.sent(parse(false));
+    talk.sent(Owed::Sync);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    // It was cancelled before the server read the first Sync; the Parse is not skipped.
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Forward);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert_eq!(quiet(&mut talk, tag::PARSE_COMPLETE), Verdict::Forward);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
 }
 
 #[test]
