@@ -253,6 +253,17 @@ impl Raw {
             .expect("the connection holds")
     }
 
+    /// Reads so many bytes, wherever messages begin and end.
+    ///
+    /// # Panics
+    /// If they do not come.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let read = timeout(PATIENCE, self.stream.read_exact(&mut bytes)).await;
+        read.expect("bytes in time").expect("the connection holds");
+        bytes
+    }
+
     /// Reads the next message.
     ///
     /// # Panics

@@ -1,0 +1,140 @@
+//! COPYs that are cancelled, and servers that are lost in them.
+
+use pgherd_tests::{Database, Proxy, Raw, until};
+
+use super::{Protocol, data, done};
+
+const OUT: &str = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
+
+/// Reads to ReadyForQuery and gives the last error's SQLSTATE and the transaction's status.
+async fn outcome(client: &mut Raw) -> (String, char) {
+    let messages = client.ready().await;
+    let error = messages
+        .iter()
+        .rev()
+        .find_map(|message| (message.tag == 'E').then(|| message.field('C').unwrap_or_default()));
+    let status = messages.last().map(|message| char::from(message.body[0]));
+    (error.unwrap_or_default(), status.unwrap())
+}
+
+#[tokio::test]
+async fn a_cancelled_copy_in_leaves_its_client_in_step_whatever_it_sends_on() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table goods (a int)").await;
+    for by in Protocol::BOTH {
+        for block in [false, true] {
+            let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+            if block {
+                assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+            }
+            let open = [by.begin("copy goods from stdin"), Raw::flush(), data("1\n")].concat();
+            client.send(&open).await;
+            while client.message().await.tag != 'G' {}
+            Raw::cancel(proxy.port(), &client.key).await;
+            // Postgres notices it at the next data.
+            client
+                .send(&[data("2\n"), data("3\n"), done(), by.end()].concat())
+                .await;
+            let status = if block { 'E' } else { 'I' };
+            assert_eq!(
+                outcome(&mut client).await,
+                ("57014".to_owned(), status),
+                "{by:?}"
+            );
+            if block {
+                assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+            }
+            assert_eq!(client.one("select count(*) from goods").await, "0");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_copy_out_leaves_its_client_in_step() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    for by in Protocol::BOTH {
+        let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        client.send(&by.statement(OUT)).await;
+        while client.message().await.tag != 'd' {}
+        Raw::cancel(proxy.port(), &client.key).await;
+        assert_eq!(
+            outcome(&mut client).await,
+            ("57014".to_owned(), 'I'),
+            "{by:?}"
+        );
+        assert_eq!(client.one("select 'in step'").await, "in step");
+    }
+}
+
+/// Ends the backends of `app` in a database, from another side.
+async fn end_backends(database: &Database) {
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+               where usename = 'app' and datname = current_database()";
+    database.sql(end).await;
+    until("they are gone", async || {
+        database.backends("app").await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_lost_in_a_copy_in_is_one_error_and_the_client_stays_in_step() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table goods (a int)").await;
+    for by in Protocol::BOTH {
+        let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        let open = [by.begin("copy goods from stdin"), Raw::flush(), data("1\n")].concat();
+        client.send(&open).await;
+        while client.message().await.tag != 'G' {}
+        end_backends(&database).await;
+        client.send(&[data("2\n"), done(), by.end()].concat()).await;
+        let (code, status) = outcome(&mut client).await;
+        assert!(
+            ["57P01", "08006", "08007", "40001"].contains(&&*code),
+            "{by:?}: {code}"
+        );
+        assert_eq!(status, 'I');
+        assert_eq!(client.one("select count(*) from goods").await, "0");
+    }
+}
+
+#[tokio::test]
+async fn a_server_lost_in_a_copy_out_is_an_error_or_the_end_and_never_a_short_answer() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    for by in Protocol::BOTH {
+        for large in [false, true] {
+            let size = if large { 1_000_000 } else { 10 };
+            let copy = format!(
+                "copy (select repeat('x', {size}) from generate_series(1, 100000000)) to stdout"
+            );
+            let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+            client.send(&by.statement(&copy)).await;
+            while client.message().await.tag != 'd' {}
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+                       where usename = 'app' and datname = current_database()";
+            database.sql(end).await;
+            let mut last = None;
+            while let Some(message) = client.next().await {
+                assert!(
+                    !['c', 'C'].contains(&message.tag),
+                    "{by:?}: it claims to be whole"
+                );
+                let over = message.tag == 'Z';
+                if message.tag == 'E' {
+                    last = message.field('C');
+                }
+                if over {
+                    assert!(last.is_some(), "{by:?}: ready without an error");
+                    assert_eq!(client.one("select 'in step'").await, "in step");
+                    break;
+                }
+            }
+            let next = proxy.client("app", &database).await;
+            assert_eq!(next.one("select 'in step'").await, "in step");
+        }
+    }
+}
