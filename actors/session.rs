@@ -76,20 +76,20 @@ pub enum Bye {
 impl Work for Session {
     type Arguments = SessionArguments;
 
-    async fn run(arguments: SessionArguments) -> End {
-        live(arguments).await;
-        End::Stop
+    /// There is no future around the other: each idle client would pay for it.
+    fn run(arguments: SessionArguments) -> impl Future<Output = End> + Send + 'static {
+        live(arguments)
     }
 }
 
-async fn live(arguments: SessionArguments) {
+async fn live(arguments: SessionArguments) -> End {
     let SessionArguments {
         accepted,
         facts,
         worker,
     } = arguments;
     let Ok(stream) = accepted.into_stream(&facts.client_socket.load()) else {
-        return;
+        return End::Stop;
     };
     let id = facts.sessions.number();
     let control = Arc::new(Control::new(id, stream.killer()));
@@ -123,6 +123,7 @@ async fn live(arguments: SessionArguments) {
         }
     }
     drop(entry);
+    End::Stop
 }
 
 /// Lets a client in, within the limits on clients and on time.
