@@ -77,7 +77,8 @@ async fn a_copy_out_that_is_cut_off_anywhere_ends() {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
     // One row is larger than a read, so that many cuts fall into a message.
-    let copy = "copy (select repeat('x', 100000) from generate_series(1, 100000)) to stdout";
+    let copy =
+        "copy (select repeat('x', 100000) from (select generate_series(1, 100000)) a) to stdout";
     let busy = "select count(*) from pg_stat_activity where usename = 'app' \
                 and datname = current_database() and state <> 'idle'";
     for by in Protocol::BOTH {

@@ -4,7 +4,8 @@ use pgherd_tests::{Database, Proxy, Raw, until};
 
 use super::{Protocol, data, done};
 
-const OUT: &str = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
+const OUT: &str =
+    "copy (select repeat('x', 1000) from (select generate_series(1, 100000000)) a) to stdout";
 
 /// Reads to ReadyForQuery and gives the last error's SQLSTATE and the transaction's status.
 async fn outcome(client: &mut Raw) -> (String, char) {
@@ -109,7 +110,7 @@ async fn a_server_lost_in_a_copy_out_is_an_error_or_the_end_and_never_a_short_an
         for large in [false, true] {
             let size = if large { 1_000_000 } else { 10 };
             let copy = format!(
-                "copy (select repeat('x', {size}) from generate_series(1, 100000000)) to stdout"
+                "copy (select repeat('x', {size}) from (select generate_series(1, 100000000)) a) to stdout"
             );
             let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
             client.send(&by.statement(&copy)).await;
