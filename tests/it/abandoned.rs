@@ -104,7 +104,8 @@ async fn an_abandoned_copy_out_ends() {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
     let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    let copy = "copy (select repeat('x', 1000) from (select generate_series(1, 100000000)) a) to stdout";
+    let copy =
+        "copy (select repeat('x', 1000) from (select generate_series(1, 100000000)) a) to stdout";
     client.send(&Raw::query(copy)).await;
     assert_eq!(client.message().await.tag, 'H');
     assert_eq!(client.message().await.tag, 'd');

@@ -115,13 +115,13 @@ impl Listing {
     }
 
     /// Bytes came from the client.
-    pub(super) fn from_client(&self, bytes: usize) {
+    pub(super) fn received_from_client(&self, bytes: usize) {
         let counter = &self.all.from_clients;
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Bytes came from the server.
-    pub(super) fn from_server(&self, bytes: usize) {
+    pub(super) fn received_from_server(&self, bytes: usize) {
         let counter = &self.all.from_servers;
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }

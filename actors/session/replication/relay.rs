@@ -137,7 +137,7 @@ impl Relay<'_> {
         let read = self.up.poll_read(&mut self.client, cx);
         let count = read.map_err(|_| self.client_gone())?;
         if count > 0 {
-            self.link.listing.from_client(count);
+            self.link.listing.received_from_client(count);
             self.judge_requests()?;
         }
         let server: &mut ServerConn = &mut self.link.server;
@@ -154,7 +154,7 @@ impl Relay<'_> {
         let read = self.down.poll_read(&mut server.stream, cx);
         let count = read.map_err(|error| End::server(&error))?;
         if count > 0 {
-            self.link.listing.from_server(count);
+            self.link.listing.received_from_server(count);
             self.judge_answers()?;
         }
         let written = self.down.poll_write(&mut self.client, cx);
