@@ -26,7 +26,7 @@ use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
 use crate::root::{child_name, cluster, pool_child};
 use crate::session::checkout::{check, denial};
 use crate::session::prove::Proof;
-use crate::upstream::{Door, Secret, Source, ServerTlsPair, TlsChoice, Upstream};
+use crate::upstream::{Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
 
 /// How long the router may take to make a pool.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -215,6 +215,7 @@ impl RouterArguments {
         self.facts.memory.knock(config.limits.max_host_logins.get());
         self.found(&config).await;
         self.reconfigure_pools(&config);
+        self.facts.replications.leave_gone(&config);
         self.dissolve(&config);
     }
 

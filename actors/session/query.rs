@@ -14,6 +14,7 @@ use crate::router;
 use crate::server::Life;
 use crate::session::login::{Claim, Refusal};
 use crate::session::prove::{Known, Proof, Role, ask_password, failed, hidden};
+use crate::session::replication::{self, Kind};
 use crate::session::setup::{self, Answer};
 use crate::upstream::{self, Demand, Secret, Source, Upstream};
 
@@ -209,10 +210,15 @@ fn proving(
     };
     let usual = router::upstream(&facts.memory, config, &database, &key, &nothing)
         .map_err(|report| Refusal::Told(Box::new(report)))?;
-    Ok(Some(Arc::new(Upstream {
+    let own = Upstream {
         user: claim.user.clone(),
         secret: Secret::Password(given),
         source: Source::Client,
         ..(*usual).clone()
+    };
+    Ok(Some(Arc::new(match claim.replication {
+        // The name that it sent for a database need not be one.
+        Some(kind @ Kind::Physical) => replication::replicating(&own, kind, &[]),
+        _ => own,
     })))
 }

@@ -22,6 +22,7 @@ use pgherd_wire::sqlstate;
 
 pub use plan::Plan;
 pub use register::{Census, Listed, Replications};
+pub(super) use plan::replicating;
 pub(super) use route::settle;
 
 use crate::control::Control;

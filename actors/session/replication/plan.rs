@@ -84,7 +84,7 @@ impl Plan {
             key,
             secret_len: claim.version.spoken().secret_len(),
             settings,
-            upstream: Arc::new(own(&usual, kind, &claim.parameters)),
+            upstream: Arc::new(replicating(&usual, kind, &claim.parameters)),
             quotas,
         })
     }
@@ -105,7 +105,11 @@ impl Plan {
 
 /// The way of the usual connections with the client's own parameters, which win over configured
 /// ones of the same name, and with the wish for replication.
-fn own(usual: &Upstream, kind: Kind, parameters: &[(String, String)]) -> Upstream {
+pub(in crate::session) fn replicating(
+    usual: &Upstream,
+    kind: Kind,
+    parameters: &[(String, String)],
+) -> Upstream {
     let mut own = usual.clone();
     let given = |name: &str| {
         parameters

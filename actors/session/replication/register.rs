@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use pgherd_config::Config;
 use pgherd_wire::cancel::CancelKey;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
 
-use crate::control::Control;
+use crate::control::{Control, Order};
 use crate::pool::PoolKey;
 use crate::server::ServerAbout;
 use crate::session::replication::Kind;
@@ -79,6 +82,19 @@ impl Replications {
     /// The kind of a client's replication, if it is in one.
     pub fn kind(&self, client: i32) -> Option<Kind> {
         self.live.lock().get(&client).map(|session| session.kind)
+    }
+
+    /// Sends the clients of databases away that are gone from the configuration.
+    pub fn leave_gone(&self, config: &Config) {
+        for session in self.all() {
+            if config.database(&session.of.database).is_none() {
+                let report = ErrorReport::fatal(
+                    sqlstate::ADMIN_SHUTDOWN,
+                    "the database was removed from the configuration",
+                );
+                session.client.order(Order::Terminate, report);
+            }
+        }
     }
 
     /// The figures of this moment.

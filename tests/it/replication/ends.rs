@@ -1,7 +1,7 @@
 //! How replication sessions end, whoever ends them.
 
 use pgherd_sandbox::{Account, Home, Server, Stop};
-use pgherd_tests::{Message, Proxy, Raw, connect, until};
+use pgherd_tests::{Config, Message, Proxy, Raw, connect, until};
 use rustix::process::Signal;
 use tokio_postgres::SimpleQueryMessage;
 
@@ -220,6 +220,24 @@ async fn an_administrator_may_send_it_away() {
     let words = last_words(&mut client).await;
     assert_eq!(brief(&words), "E57P01", "{words:?}");
     wait_for_senders(server, "sent_away", 0).await;
+}
+
+#[tokio::test]
+async fn a_database_that_leaves_the_configuration_is_replicated_no_more() {
+    let server = server().await;
+    let (stays, goes) = (database(server).await, database(server).await);
+    let both = format!(
+        "[databases.{}]\nhosts = [\"127.0.0.1:{}\"]\n",
+        goes.name, goes.port
+    );
+    let proxy = Proxy::before(&stays, &both).await;
+    let mut kept = idle(&proxy, &stays.name).await;
+    let mut ended = idle(&proxy, &goes.name).await;
+    proxy.rewrite(&Config::before(&stays, ""));
+    proxy.signal(Signal::HUP);
+    let words = last_words(&mut ended).await;
+    assert_eq!(brief(&words), "E57P01");
+    assert_eq!(kept.one("select 'kept'").await, "kept");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Backups, standbys and receivers of WAL.
 
 use pgherd_sandbox::{Account, Home, free_port};
-use pgherd_tests::{Proxy, run, until};
+use pgherd_tests::{Config, Proxy, run, until};
 use rustix::process::Signal;
 
 use super::rig::{
@@ -115,6 +115,25 @@ async fn wal_is_received_with_a_slot_and_confirmed_at_once() {
     let files = std::fs::read_dir(home.path()).unwrap().count();
     assert!(files > 0, "nothing was received");
     run(receiver(&["--drop-slot"]), "").await.success();
+}
+
+#[tokio::test]
+async fn a_password_that_only_the_server_knows_is_passed_through() {
+    let server = server().await;
+    let text = format!(
+        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n[auth]\nmethod = \"passthrough\"\n\
+         [databases.\"*\"]\nhosts = [\"127.0.0.1:{}\"]\n",
+        server.port()
+    );
+    let proxy = Proxy::start(&Config::text(text)).await;
+    for (password, code) in [("scram", 0), ("wrong", 2)] {
+        let mut psql = program(server, "psql", proxy.port(), "");
+        let target = "user=scram dbname=replication replication=true";
+        psql.env("PGPASSWORD", password);
+        psql.args(["-X", "-c", "IDENTIFY_SYSTEM", target]);
+        let output = run(psql, "").await;
+        assert_eq!(output.code, code, "{output:?}");
+    }
 }
 
 #[tokio::test]
