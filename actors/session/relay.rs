@@ -298,7 +298,9 @@ impl Relay {
         let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
         let replies = lease.exchange.replies_owed();
-        let unsynced = lease.exchange.unsynced() || lease.exchange.skipping();
+        // Where a COPY has swallowed the client's Sync, it waits for an answer and will send another.
+        let swallowed = replies == 0 && lease.exchange.owes();
+        let unsynced = lease.exchange.unsynced() || lease.exchange.skipping() || swallowed;
         lease.flow.hand_over(&mut self.down);
         drop(lease);
         self.up.discard();
