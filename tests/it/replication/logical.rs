@@ -5,6 +5,7 @@ use std::process::Command;
 use pgherd_sandbox::{Account, Home, Server, free_port};
 use pgherd_tests::{Config, Database, Proxy, Raw, connect, run, until};
 use rustix::process::Signal;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::rig::{Running, config_at, database, program, server, start, stop, wait_for_senders};
 
@@ -181,6 +182,9 @@ async fn the_session_is_as_the_start_up_packet_and_the_server_say() {
     assert_eq!(client.parameters["application_name"], "greeted");
     let direct = Raw::login(server.port(), "app", &database.name, &more).await;
     assert_eq!(client.parameters, direct.parameters);
+    // The server's own process: pg_basebackup names a slot after it, which nobody else may have.
+    let pid = client.one("select pg_backend_pid()").await;
+    assert_eq!(client.key.0.to_string(), pid);
     for (name, value) in [
         ("statement_timeout", "77s"),
         ("lock_timeout", "88s"),
@@ -229,18 +233,14 @@ async fn the_console_tells_of_it() {
     let mut client = Raw::login(proxy.port(), "app", &database.name, &more).await;
     let pid = client.one("select pg_backend_pid()").await;
     let console = connect(&proxy.url("app", "pgherd")).await;
-    let row = async |table: &str| {
+    let replicating = async |table: &str| {
         let rows = console.simple_query(table).await.unwrap();
-        let row = rows.into_iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row)
-                if row.get("replication") == Some("logical") =>
-            {
-                Some(row)
-            }
+        rows.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) if row.get("replication") == Some("logical") => Some(row),
             _ => None,
-        });
-        row.expect("a replicating row")
+        })
     };
+    let row = async |table: &str| replicating(table).await.expect("a replicating row");
     let shown = row("show clients").await;
     let (ptr, link) = (shown.get("ptr").unwrap(), shown.get("link").unwrap());
     assert_eq!(shown.get("state"), Some("active"));
@@ -249,6 +249,12 @@ async fn the_console_tells_of_it() {
     assert_eq!((held.get("ptr"), held.get("link")), (Some(link), Some(ptr)));
     assert_eq!(held.get("remote_pid"), Some(&*pid));
     assert_eq!(held.get("database"), Some(&*database.name));
+    drop(client);
+    until("it is gone", async || {
+        let gone = async |table| replicating(table).await.is_none();
+        gone("show clients").await && gone("show servers").await
+    })
+    .await;
     let refused = Raw::open(proxy.port()).await;
     let message = refused
         .enter("app", "pgherd", &[("replication", "database")])
