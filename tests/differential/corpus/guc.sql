@@ -1,0 +1,220 @@
+-- Parameters of the session: SET, RESET, SHOW, SET LOCAL and set_config.
+
+-- Reported ones.
+show timezone;
+set timezone = 'Europe/Berlin';
+show timezone;
+select '2024-07-01 12:00+00'::timestamptz;
+set time zone 'Asia/Kolkata';
+show time zone;
+set time zone local;
+show timezone;
+set datestyle = 'SQL, DMY';
+show datestyle;
+select '2024-07-01'::date;
+set datestyle to default;
+show datestyle;
+set intervalstyle = 'sql_standard';
+select '1 day 2 hours'::interval;
+reset intervalstyle;
+show intervalstyle;
+set application_name = 'somebody';
+show application_name;
+reset application_name;
+show application_name;
+set standard_conforming_strings = off;
+select 'a\\b';
+set standard_conforming_strings = on;
+select 'a\\b';
+set client_encoding = 'LATIN1';
+show client_encoding;
+set names 'UTF8';
+show client_encoding;
+set default_transaction_read_only = on;
+create table not_now (a int);
+show transaction_read_only;
+set default_transaction_read_only = off;
+
+-- Others.
+set work_mem = '3MB';
+show work_mem;
+set session work_mem = 2048;
+show work_mem;
+reset work_mem;
+show work_mem;
+set search_path = a, "B c", public;
+show search_path;
+select current_schemas(false);
+set schema 'pg_catalog';
+show search_path;
+set search_path to default;
+show search_path;
+set extra_float_digits = 0;
+select 0.1::float8 + 0.2::float8;
+set bytea_output = 'escape';
+select '\x616200'::bytea;
+set bytea_output to hex;
+select '\x616200'::bytea;
+reset all;
+show extra_float_digits;
+show timezone;
+show work_mem;
+
+-- Refused.
+set work_mem = 'lots';
+set work_mem = 1;
+set no_such_parameter = 1;
+show no_such_parameter;
+reset no_such_parameter;
+set server_version = '99';
+set shared_buffers = '1GB';
+set max_connections to 5;
+set datestyle = 'nonsense';
+set timezone = 'Nowhere/Land';
+set search_path = ;
+show work_mem;
+
+-- By function.
+select set_config('work_mem', '5MB', false);
+show work_mem;
+select set_config('timezone', 'Asia/Tokyo', false), current_setting('timezone');
+show timezone;
+select set_config('work_mem', '6MB', true);
+show work_mem;
+select set_config('no_such_parameter', '1', false);
+select current_setting('no_such_parameter');
+select current_setting('no_such_parameter', true);
+select set_config('work_mem', null, false);
+show work_mem;
+select set_config('timezone', null, false);
+show timezone;
+reset all;
+
+-- Of one's own.
+set app.user = 'alice';
+show app.user;
+select current_setting('app.user');
+select set_config('app.tenant', '42', false);
+select current_setting('app.tenant');
+set app.user to default;
+show app.user;
+reset app.tenant;
+select current_setting('app.tenant', true);
+show app.never;
+select current_setting('app.never', true) is null;
+
+-- In transactions.
+begin;
+set work_mem = '7MB';
+show work_mem;
+rollback;
+show work_mem;
+begin;
+set work_mem = '8MB';
+commit;
+show work_mem;
+begin;
+set local work_mem = '9MB';
+show work_mem;
+commit;
+show work_mem;
+set local work_mem = '10MB';
+show work_mem;
+begin;
+set timezone = 'Asia/Tokyo';
+savepoint a;
+set timezone = 'America/Lima';
+show timezone;
+rollback to a;
+show timezone;
+savepoint b;
+set local timezone = 'America/New_York';
+release b;
+show timezone;
+commit;
+show timezone;
+begin;
+set timezone = 'Europe/Paris';
+select 1 / 0;
+show timezone;
+commit;
+show timezone;
+begin;
+set local app.user = 'bob';
+show app.user;
+commit;
+show app.user;
+begin;
+set app.user = 'carol';
+set local app.user = 'dave';
+show app.user;
+commit;
+show app.user;
+
+-- Several in one message.
+set work_mem = '11MB'\; show work_mem;
+show work_mem;
+set timezone = 'UTC'\; select 1 / 0;
+show timezone;
+set local work_mem = '12MB'\; show work_mem;
+show work_mem;
+begin\; set timezone = 'Asia/Tokyo'\; rollback\; show timezone;
+show timezone;
+
+-- Characteristics of transactions.
+set session characteristics as transaction isolation level repeatable read;
+show default_transaction_isolation;
+begin;
+show transaction_isolation;
+commit;
+set session characteristics as transaction read only;
+show transaction_read_only;
+set session characteristics as transaction read write, isolation level read committed, not deferrable;
+show default_transaction_isolation;
+begin;
+set transaction isolation level serializable read only deferrable;
+show transaction_isolation;
+show transaction_deferrable;
+select 1;
+set transaction isolation level read committed;
+rollback;
+set transaction read only;
+show transaction_read_only;
+set transaction_isolation = 'serializable';
+begin;
+set transaction_read_only = on;
+set transaction_read_only = off;
+select 1;
+set transaction_read_only = on;
+set transaction_read_only = off;
+rollback;
+
+-- By functions with settings of their own, and by blocks.
+create function with_setting() returns text language sql set work_mem = '13MB' as 'select current_setting(''work_mem'')';
+select with_setting(), current_setting('work_mem');
+create function in_body() returns text language plpgsql as $$ begin set work_mem = '14MB'; return current_setting('work_mem'); end $$;
+select in_body();
+show work_mem;
+create function zoned() returns text language plpgsql as $$ begin set timezone = 'Asia/Tokyo'; return current_setting('timezone'); end $$;
+select zoned();
+show timezone;
+do $$ begin perform set_config('work_mem', '15MB', false); end $$;
+show work_mem;
+do $$ begin set local work_mem = '16MB'; end $$;
+show work_mem;
+create procedure proceed() language plpgsql as $$ begin set work_mem = '17MB'; commit; set local work_mem = '18MB'; rollback; end $$;
+call proceed();
+show work_mem;
+discard all;
+show work_mem;
+show timezone;
+show app.user;
+
+-- Shown by the catalogue.
+set work_mem = '19MB';
+select name, setting, source from pg_settings where name in ('work_mem', 'timezone', 'datestyle') order by name;
+update pg_settings set setting = '20MB' where name = 'work_mem' returning name, setting;
+show work_mem;
+reset work_mem;
+alter database template1 set work_mem = '1MB';
+alter database template1 reset work_mem;

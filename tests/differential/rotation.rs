@@ -1,0 +1,122 @@
+//! Sees to it that a script finds another server at each new transaction.
+//!
+//! The pool has two connections, and one of two noisy clients always holds one of them in a
+//! transaction. Before the script goes on, the other one takes the connection that the script has
+//! just left, and then the first lets go: so the script can only get that one. While the script is
+//! bound to a server, nobody holds the other.
+
+use std::time::Duration;
+
+use pgherd_tests::Raw;
+use tokio::time::{Instant, timeout};
+
+use crate::noise::Noisy;
+
+/// How long a noisy client may wait for a server.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// The noisy clients who hold, and what the console tells.
+#[derive(Debug)]
+pub(crate) struct Rotation {
+    console: Raw,
+    holders: [Noisy; 2],
+    holding: Option<usize>,
+    /// The process of the server that the script is or was bound to.
+    bound: Option<String>,
+    moves: usize,
+}
+
+impl Rotation {
+    pub(crate) async fn new(port: u16, database: &str, seed: u64) -> Self {
+        Self {
+            console: Raw::login(port, "app", "pgherd", &[]).await,
+            holders: [
+                Noisy::new(port, database, 1, seed).await,
+                Noisy::new(port, database, 2, seed).await,
+            ],
+            holding: None,
+            bound: None,
+            moves: 0,
+        }
+    }
+
+    /// How often the script was moved.
+    pub(crate) fn moves(&self) -> usize {
+        self.moves
+    }
+
+    /// Moves the client, which is between transactions, to the other server, unless it is bound.
+    pub(crate) async fn turn(&mut self, client: u32) {
+        if let Some(process) = self.server(client).await {
+            self.bound = Some(process);
+            if let Some(holding) = self.holding.take() {
+                self.holders[holding].release().await;
+            }
+            return;
+        }
+        let next = match self.holding {
+            Some(holding) => {
+                let other = 1 - holding;
+                timeout(PATIENCE, self.holders[other].act_or_vanish())
+                    .await
+                    .expect("noise has a server");
+                self.hold(other).await;
+                self.holders[holding].release().await;
+                other
+            }
+            None => {
+                let process = self.hold(0).await;
+                if self.bound.as_ref() == Some(&process) {
+                    0
+                } else {
+                    self.hold(1).await;
+                    self.holders[0].release().await;
+                    1
+                }
+            }
+        };
+        self.holding = Some(next);
+        self.bound = None;
+        self.moves += 1;
+    }
+
+    async fn hold(&mut self, number: usize) -> String {
+        let held = timeout(PATIENCE, self.holders[number].hold()).await;
+        held.expect("one of two servers is free")
+    }
+
+    /// The process of the server that an idle client is bound to, as the console tells it.
+    async fn server(&mut self, client: u32) -> Option<String> {
+        let name = format!("c{client}");
+        let deadline = Instant::now() + PATIENCE;
+        let link = loop {
+            let clients = table(&mut self.console, "show clients").await;
+            let client = clients.into_iter().find(|row| row[PTR] == name);
+            let mut client = client.expect("the client is connected");
+            if client[STATE] == "idle" {
+                break client.swap_remove(LINK);
+            }
+            // Its last answer has come, so this is a matter of an instant.
+            assert!(Instant::now() < deadline, "the client is never idle");
+        };
+        if link.is_empty() {
+            return None;
+        }
+        let servers = table(&mut self.console, "show servers").await;
+        let server = servers.into_iter().find(|row| row[PTR] == link);
+        server.map(|mut row| row.swap_remove(PID))
+    }
+}
+
+// Columns of SHOW CLIENTS and SHOW SERVERS.
+const STATE: usize = 4;
+const PTR: usize = 14;
+const LINK: usize = 15;
+const PID: usize = 16;
+
+async fn table(console: &mut Raw, ask: &str) -> Vec<Vec<String>> {
+    console.send(&Raw::query(ask)).await;
+    let said = console.ready().await;
+    let rows = said.iter().filter(|message| message.tag == 'D');
+    rows.map(pgherd_tests::Message::columns).collect()
+}
