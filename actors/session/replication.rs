@@ -21,8 +21,8 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 pub use plan::Plan;
-pub use register::{Census, Listed, Replications};
 pub(super) use plan::replicating;
+pub use register::{Census, Listed, Replications};
 pub(super) use route::settle;
 
 use crate::control::Control;
