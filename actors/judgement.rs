@@ -1,6 +1,6 @@
 //! What a statement's text means for the session that runs it.
 
-use pgherd_sql::{Action, Effects, LexOptions, Pin, PinSet, TransactionEffect, effects};
+use pgherd_sql::{Action, Effects, LexOptions, Lexer, Pin, PinSet, TransactionEffect, effects};
 
 use crate::upstream::Welcome;
 
@@ -74,11 +74,40 @@ pub fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
             .any(|(name, _)| name.as_bytes().eq_ignore_ascii_case(setting.name))
 }
 
+/// Whether clients may share the prepared statement of this text. What FETCH, EXECUTE, SHOW, EXPLAIN
+/// or CALL answers with depends on the session that prepared it, so only what surely may is shared.
+pub fn is_shareable(text: &[u8], options: LexOptions) -> bool {
+    const SHARED: [&[u8]; 18] = [
+        b"select",
+        b"insert",
+        b"update",
+        b"delete",
+        b"with",
+        b"values",
+        b"table",
+        b"merge",
+        b"begin",
+        b"start",
+        b"commit",
+        b"end",
+        b"rollback",
+        b"abort",
+        b"savepoint",
+        b"release",
+        b"set",
+        b"reset",
+    ];
+    let first = Lexer::new(text, options).token();
+    first.is_ok_and(|token| {
+        token.is_some_and(|token| token.is(b'(') || SHARED.iter().any(|word| token.is_word(word)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use pgherd_sql::{LexOptions, Pin};
 
-    use super::{is_reported, judge};
+    use super::{is_reported, is_shareable, judge};
     use crate::upstream::Welcome;
 
     #[test]
@@ -102,5 +131,21 @@ mod tests {
                 .pins
                 .contains(Pin::Set)
         );
+    }
+
+    #[test]
+    fn what_hangs_on_a_session_is_not_shared() {
+        for (text, shared) in [
+            ("select 1", true),
+            (" /* x */ INSERT INTO t VALUES ($1)", true),
+            ("(select 1)", true),
+            ("fetch c", false),
+            ("EXPLAIN select 1", false),
+            ("show all", false),
+            ("", false),
+        ] {
+            let options = LexOptions::default();
+            assert_eq!(is_shareable(text.as_bytes(), options), shared, "{text}");
+        }
     }
 }

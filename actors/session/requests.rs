@@ -9,7 +9,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
 use pgherd_wire::{backend, frame, sqlstate};
 
-use crate::judgement::Judgement;
+use crate::judgement::{self, Judgement};
 use crate::session::relay::Relay;
 use crate::session::replies;
 use crate::session::turn::{Loss, Turn};
@@ -205,11 +205,13 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         return Ok(true);
     }
     let name: Box<[u8]> = parse.name.into();
-    let statement = turn
-        .relay
-        .pool
-        .registry
-        .intern(tail, || turn.relay.judge(parse.query));
+    let judgement = || turn.relay.judge(parse.query);
+    let registry = &turn.relay.pool.registry;
+    let statement = if judgement::is_shareable(parse.query, turn.relay.lexing) {
+        registry.intern(&turn.relay.parameters.reading(), tail, judgement)
+    } else {
+        registry.own(tail, judgement())
+    };
     turn.relay
         .statements
         .get_or_insert_default()

@@ -36,6 +36,27 @@ impl Parameters {
         self.0.is_empty()
     }
 
+    /// Whatever of these may change what a text means when it is parsed: constants are read then
+    /// under `DateStyle`, `TimeZone`, the encoding and others. Only what surely does not is left out.
+    pub fn reading(&self) -> Vec<u8> {
+        const NOT_READ: [&str; 6] = [
+            "application_name",
+            "extra_float_digits",
+            "idle_in_transaction_session_timeout",
+            "lock_timeout",
+            "search_path", // Postgres analyses a statement anew when it differs.
+            "statement_timeout",
+        ];
+        let mut reading = Vec::new();
+        for (name, value) in self.iter().filter(|(name, _)| !NOT_READ.contains(name)) {
+            reading.extend_from_slice(name.as_bytes());
+            reading.push(0);
+            reading.extend_from_slice(value.as_bytes());
+            reading.push(0);
+        }
+        reading
+    }
+
     /// The statement that turns a server at `self` into one at `wanted`; `None` when they agree.
     ///
     /// One `SELECT` of `set_config` calls, so that all of it happens or none: a NULL value resets.

@@ -47,30 +47,44 @@ impl<P> Default for Registry<P> {
 }
 
 impl<P> Registry<P> {
-    /// The statement with this Parse tail; `judge` is asked only for one not seen before.
-    pub fn intern(&self, tail: &[u8], judge: impl FnOnce() -> P) -> Arc<Statement<P>> {
-        let shard = &self.shards[self.hasher.hash_one(tail) as usize % SHARDS];
-        if let Some(known) = shard.lock().get(tail).and_then(Weak::upgrade) {
+    /// The statement with this Parse tail, read under these `settings` of the session that change
+    /// what a text means; `judge` is asked only for one not seen before.
+    pub fn intern(
+        &self,
+        settings: &[u8],
+        tail: &[u8],
+        judge: impl FnOnce() -> P,
+    ) -> Arc<Statement<P>> {
+        // A tail tells its own length (a text up to its zero byte, a count, and so many types), so
+        // no tail with settings reads like another.
+        let key = [tail, settings].concat();
+        let shard = &self.shards[self.hasher.hash_one(&*key) as usize % SHARDS];
+        if let Some(known) = shard.lock().get(&*key).and_then(Weak::upgrade) {
             return known;
         }
         let judgement = judge();
         let mut shard = shard.lock();
-        if let Some(known) = shard.get(tail).and_then(Weak::upgrade) {
+        if let Some(known) = shard.get(&*key).and_then(Weak::upgrade) {
             return known;
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let statement = Arc::new(Statement {
-            id,
-            name: format!("pgherd_{id}").into_bytes().into(),
-            tail: tail.into(),
-            judgement,
-        });
+        let statement = self.own(tail, judgement);
         // Dead entries go when the table would grow, so it stays within twice the living ones.
         if shard.len() == shard.capacity() {
             shard.retain(|_, statement| statement.strong_count() > 0);
         }
-        shard.insert(tail.into(), Arc::downgrade(&statement));
+        shard.insert(key.into(), Arc::downgrade(&statement));
         statement
+    }
+
+    /// A statement that is shared with nobody.
+    pub fn own(&self, tail: &[u8], judgement: P) -> Arc<Statement<P>> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Statement {
+            id,
+            name: format!("pgherd_{id}").into_bytes().into(),
+            tail: tail.into(),
+            judgement,
+        })
     }
 }
 
@@ -246,19 +260,19 @@ mod tests {
     #[test]
     fn the_same_text_is_one_statement_while_somebody_holds_it() {
         let registry = Registry::<()>::default();
-        let first = registry.intern(b"select 1\0\0\0", || ());
-        let second = registry.intern(b"select 1\0\0\0", || ());
+        let first = registry.intern(b"", b"select 1\0\0\0", || ());
+        let second = registry.intern(b"", b"select 1\0\0\0", || ());
         assert!(Arc::ptr_eq(&first, &second));
         let id = first.id;
         drop((first, second));
-        assert_ne!(registry.intern(b"select 1\0\0\0", || ()).id, id);
+        assert_ne!(registry.intern(b"", b"select 1\0\0\0", || ()).id, id);
     }
 
     #[test]
     fn dead_statements_do_not_pile_up() {
         let registry = Registry::<()>::default();
         for i in 0..10_000 {
-            registry.intern(format!("select {i}\0\0\0").as_bytes(), || ());
+            registry.intern(b"", format!("select {i}\0\0\0").as_bytes(), || ());
         }
         let held: usize = registry.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!(held < 1000, "{held} dead entries are kept");
@@ -287,8 +301,8 @@ mod tests {
     fn bytes_follow_the_statements() {
         let registry = Registry::<()>::default();
         let mut client = ClientStatements::default();
-        client.insert(b"s", registry.intern(b"1234", || ()));
-        client.insert(b"s", registry.intern(b"12345678", || ()));
+        client.insert(b"s", registry.intern(b"", b"1234", || ()));
+        client.insert(b"s", registry.intern(b"", b"12345678", || ()));
         assert_eq!(client.bytes(), 9);
         client.remove(b"s");
         assert_eq!((client.bytes(), client.len()), (0, 0));

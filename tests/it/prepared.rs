@@ -284,3 +284,36 @@ async fn a_changed_table_gives_its_new_columns() {
     );
     assert_eq!(first.ask(&run("s", &[])).await, "2 D C ZI");
 }
+
+#[tokio::test]
+async fn a_text_that_settings_give_another_meaning_is_another_statement() {
+    let (database, proxy, mut american, mut british) = pair("[pool]\nsize = 1").await;
+    british.ask(&Raw::query("set datestyle = 'ISO, DMY'")).await;
+    let text = "select extract(month from '01/02/2024'::date)::text";
+    assert_eq!(american.ask(&prepare("s", text)).await, "1 ZI");
+    assert_eq!(british.ask(&prepare("s", text)).await, "1 ZI");
+    for _ in 0..2 {
+        assert_eq!(value(&mut american, "s").await, "1");
+        assert_eq!(value(&mut british, "s").await, "2");
+    }
+    drop((database, proxy));
+}
+
+#[tokio::test]
+async fn a_fetch_is_prepared_by_each_client_for_itself() {
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    first.ask(&Raw::query("begin")).await;
+    first
+        .ask(&Raw::query("declare c cursor for select 1"))
+        .await;
+    assert_eq!(first.ask(&prepare("s", "fetch c")).await, "1 ZT");
+    first.ask(&Raw::query("rollback")).await;
+    // To describe the first client's statement here would end the server: its cursor is gone.
+    let asked = [
+        Raw::parse("s", "fetch c"),
+        Raw::describe('S', "s"),
+        Raw::sync(),
+    ];
+    assert_eq!(second.ask(&asked.concat()).await, "1 t n ZI");
+    assert_eq!(second.ask(&Raw::query("select 1")).await, "T D C ZI");
+}
