@@ -94,3 +94,23 @@ async fn reports_go_up_while_the_client_reads_nothing_and_no_byte_is_lost() {
     assert_eq!(client.end().await, Vec::<u8>::new());
     wait_for_senders(server, "stalled", 0).await;
 }
+
+#[tokio::test]
+async fn a_message_larger_than_any_buffer_passes_both_ways_through_little_memory() {
+    let server = server().await;
+    let database = database(server).await;
+    let proxy = Proxy::before(&database, "").await;
+    let more = [("replication", "database")];
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &more).await;
+    let before = proxy.memory();
+    let size = 40_000_000;
+    let text = "x".repeat(size);
+    let question = format!("select '{text}'");
+    drop(text);
+    client.send(&Raw::query(&question)).await;
+    let answer = client.ready().await;
+    let row = answer.iter().find(|message| message.tag == 'D').unwrap();
+    assert_eq!(row.columns()[0].len(), size);
+    let after = proxy.memory();
+    assert!(after < before + ROOM, "{before} {after}");
+}
