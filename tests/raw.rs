@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, until};
 
 /// A message of the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,13 +74,19 @@ impl Raw {
         Self::over(stream)
     }
 
-    /// Opens a connection to a unix socket and sends nothing.
+    /// Opens a connection to a unix socket and sends nothing. Such a socket may come a moment later
+    /// than the port by which a proxy is known to be up.
     ///
     /// # Panics
     /// If nobody listens.
     pub async fn unix(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).await.expect("somebody listens");
-        Self::over(stream)
+        let mut stream = None;
+        until("somebody listens", async || {
+            stream = UnixStream::connect(path).await.ok();
+            stream.is_some()
+        })
+        .await;
+        Self::over(stream.expect("it was waited for"))
     }
 
     /// Goes on over a connection that exists.

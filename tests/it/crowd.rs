@@ -77,7 +77,7 @@ async fn a_low_limit_of_descriptors_is_raised_as_far_as_allowed() {
         let mut shell = Command::new("/bin/sh");
         let line = "ulimit -Sn 64 && exec \"$0\" \"$@\"";
         shell.args(["-c", line]).arg(executable());
-        shell.args(command.get_args());
+        shell.args(command.get_args()).env_clear();
         shell.envs(
             command
                 .get_envs()
