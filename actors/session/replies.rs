@@ -22,6 +22,7 @@ const PARAMETERS_MAX: usize = 256;
 /// Judges everything that has been read from the server.
 pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
     while turn.server.flow.resume() {
+        reply(turn);
         let header = match frame::header(turn.server.flow.unjudged()) {
             Ok(Some(header)) => header,
             Ok(None) => break,
@@ -56,11 +57,18 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 }
             }
         }
-        while let Some(reply) = turn.server.exchange.local() {
-            turn.server.flow.insert(reply);
-        }
+        reply(turn);
     }
     Ok(())
+}
+
+/// Gives the replies of ours whose turn has come, unless a message of the server is under way.
+pub(super) fn reply(turn: &mut Turn<'_>) {
+    while !turn.server.flow.is_mid_message()
+        && let Some(reply) = turn.server.exchange.local()
+    {
+        turn.server.flow.insert(reply);
+    }
 }
 
 /// Whether this is the answer to the COMMIT of a block that was lost: a failed block says ROLLBACK

@@ -98,9 +98,7 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
         if !taken {
             break;
         }
-        while let Some(reply) = turn.server.exchange.local() {
-            turn.server.flow.insert(reply);
-        }
+        replies::reply(turn);
     }
     Ok(())
 }

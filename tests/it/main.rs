@@ -20,6 +20,7 @@ mod huge;
 mod identity;
 mod login;
 mod md5;
+mod mute;
 mod parameters;
 mod passwords;
 mod pipeline;
