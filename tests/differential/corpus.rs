@@ -132,7 +132,7 @@ async fn pgherd_says_what_postgres_says() {
     let names: Vec<_> = scripts.iter().map(|(name, _)| name.clone()).collect();
     let totals = run_all(&stage, scripts, "base", plan, BTreeMap::new()).await;
     let known = known::list(KNOWN);
-    let new = known::without(&totals.found, &known::places(&known));
+    let new = known::unknown(&known, &totals.found);
     let gone = known::gone(&known, &totals.found, &names);
     println!(
         "{} statements, {} moves to another server, {} differences",

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A name with a question mark behind it, `[name?]`, is of differences that hang on what others did
-//! on the same server before; of those, one must show.
+//! on the same server before; of those, one must show. A line `like …` stands for all places where
+//! that text is only heard through pgherd.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,16 +58,29 @@ pub(crate) struct Reason {
     pub(crate) name: String,
     /// Its places show by chance.
     pub(crate) by_chance: bool,
+    /// What is heard in places that are not listed one by one.
+    pub(crate) like: Vec<String>,
     pub(crate) places: Found,
 }
 
-/// All places of a list.
-pub(crate) fn places(list: &[Reason]) -> Found {
-    let mut all = Found::new();
-    for (difference, modes) in list.iter().flat_map(|reason| &reason.places) {
-        all.entry(difference.clone()).or_default().extend(modes);
+impl Reason {
+    /// Whether it has the kind of this difference.
+    fn is_like(&self, difference: &Difference) -> bool {
+        let through = &difference.through;
+        let hears = |text: &String| through.iter().any(|line| line.contains(text));
+        self.like.iter().any(hears)
     }
-    all
+}
+
+/// What was found and is not in the list.
+pub(crate) fn unknown(list: &[Reason], found: &Found) -> Found {
+    let mut places = Found::new();
+    for (difference, modes) in list.iter().flat_map(|reason| &reason.places) {
+        places.entry(difference.clone()).or_default().extend(modes);
+    }
+    let mut new = without(found, &places);
+    new.retain(|difference, _| !list.iter().any(|reason| reason.is_like(difference)));
+    new
 }
 
 /// What is in the list and was not found, by the names of its reasons.
@@ -76,8 +90,8 @@ pub(crate) fn gone(list: &[Reason], found: &Found, scripts: &[String]) -> Vec<St
         let mut places = reason.places.clone();
         places.retain(|difference, _| scripts.contains(&difference.script));
         let missing = without(&places, found);
-        let all = missing.len() == places.len();
-        if !missing.is_empty() && (all || !reason.by_chance) {
+        let none = missing.len() == places.len() && !found.keys().any(|it| reason.is_like(it));
+        if !missing.is_empty() && (none || !reason.by_chance) {
             gone.push(format!("[{}]\n{}", reason.name, Listing(&missing)));
         }
     }
@@ -99,9 +113,13 @@ pub(crate) fn list(text: &str) -> Vec<Reason> {
             reasons.push(Reason {
                 name: name.trim_end_matches('?').to_owned(),
                 by_chance: name.ends_with('?'),
+                like: Vec::new(),
                 places: Found::new(),
             });
             explained = false;
+        } else if let Some(rest) = line.strip_prefix("like ") {
+            let reason = reasons.last_mut().expect("a reason is needed");
+            reason.like.push(rest.to_owned());
         } else if let Some(rest) = line.strip_prefix("at ") {
             assert!(explained, "a reason is needed: {line}");
             take(&mut reasons, place.replace(at(rest)));
@@ -143,7 +161,7 @@ fn at(rest: &str) -> (Difference, Vec<Mode>) {
 }
 
 /// What is in `one` and not in `other`.
-pub(crate) fn without(one: &Found, other: &Found) -> Found {
+fn without(one: &Found, other: &Found) -> Found {
     let mut left = Found::new();
     for (difference, modes) in one {
         let known = other.get(difference);
@@ -160,7 +178,7 @@ pub(crate) fn without(one: &Found, other: &Found) -> Found {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Listing, gone, list, places, without};
+    use super::{Found, Listing, gone, list, unknown};
 
     const TEXT: &str = "\
 # A remark.
@@ -175,7 +193,11 @@ at guc [whole] show b
 ";
 
     fn read(text: &str) -> Found {
-        places(&list(text))
+        let mut all = Found::new();
+        for reason in list(text) {
+            all.extend(reason.places);
+        }
+        all
     }
 
     #[test]
@@ -188,13 +210,15 @@ at guc [whole] show b
 
     #[test]
     fn other_modes_and_other_answers_are_new() {
-        let known = read(TEXT);
-        assert!(without(&known, &known).is_empty());
-        let more = read(&TEXT.replace("[whole]", "[whole simple]"));
-        assert_eq!(without(&more, &known).len(), 1);
-        assert!(without(&known, &more).is_empty());
-        let other = read(&TEXT.replace("DataRow 2", "DataRow 3"));
-        assert_eq!(without(&other, &known).len(), 1);
+        let known = list(TEXT);
+        assert!(unknown(&known, &read(TEXT)).is_empty());
+        let more = TEXT.replace("[whole]", "[whole simple]");
+        assert_eq!(unknown(&known, &read(&more)).len(), 1);
+        assert!(unknown(&list(&more), &read(TEXT)).is_empty());
+        let other = TEXT.replace("DataRow 2", "DataRow 3");
+        assert_eq!(unknown(&known, &read(&other)).len(), 1);
+        let like = list(&TEXT.replace("Because.", "Because.\nlike DataRow"));
+        assert!(unknown(&like, &read(&other)).is_empty());
     }
 
     #[test]

@@ -93,7 +93,7 @@ async fn random_turns_show_nothing_new() {
     let rounds = env::var(ROUNDS).map_or(5, |text| text.parse().unwrap());
     let first: u64 = seed();
     let stage = Arc::new(Stage::new().await);
-    let known = known::places(&known::list(KNOWN));
+    let known = known::list(KNOWN);
     for round in 0..rounds {
         let seed = first.wrapping_add(round);
         let plan = move |mode| Plan {
@@ -104,7 +104,7 @@ async fn random_turns_show_nothing_new() {
         };
         let totals = run_all(&stage, own(), "base", plan, BTreeMap::new()).await;
         println!("{SEED}={seed}: {} statements", totals.statements);
-        let new = known::without(&totals.found, &known);
+        let new = known::unknown(&known, &totals.found);
         assert!(new.is_empty(), "{SEED}={seed}:\n{}", Listing(&new));
     }
 }
@@ -137,8 +137,8 @@ async fn regression_scripts_give_the_same() {
         totals.found.len()
     );
     assert_eq!(totals.unmoved, Vec::<String>::new(), "never moved");
-    let known = known::places(&known::list(KNOWN_REGRESS));
-    let new = known::without(&totals.found, &known);
+    let known = known::list(KNOWN_REGRESS);
+    let new = known::unknown(&known, &totals.found);
     assert!(new.is_empty(), "new differences:\n{}", Listing(&new));
 }
 

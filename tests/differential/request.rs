@@ -38,12 +38,6 @@ impl Mode {
     }
 }
 
-/// Whether a text gives the rows of a cursor.
-fn fetches(text: &str) -> bool {
-    let word = text.split_whitespace().next().unwrap_or_default();
-    word.eq_ignore_ascii_case("fetch")
-}
-
 /// So many names are in use at a time; noisy clients use them too.
 pub(crate) const NAMES: usize = 4;
 
@@ -69,12 +63,8 @@ impl Request {
             Mode::Simple | Mode::Whole => vec![Self::Query(text + ";")],
             // What is several statements can only be sent so.
             Mode::Unnamed | Mode::Named if statement.several => vec![Self::Query(text + ";")],
-            // A FETCH that is described when its cursor is gone ends the server, and pgherd keeps such
-            // statements of others: they must not be named as long as that is so.
-            Mode::Unnamed | Mode::Named if mode == Mode::Unnamed || fetches(&text) => {
-                vec![Self::Unnamed { text, reads_on }]
-            }
-            Mode::Unnamed | Mode::Named => {
+            Mode::Unnamed => vec![Self::Unnamed { text, reads_on }],
+            Mode::Named => {
                 let name = format!("s{}", number % NAMES);
                 let prepare = Self::Prepare {
                     name: name.clone(),

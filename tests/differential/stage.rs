@@ -41,6 +41,7 @@ impl Stage {
         let start = || async {
             let server = Server::builder(&binaries)
                 .settings(&[
+                    ("max_connections", "400"),
                     ("log_statement", "all"),
                     ("log_line_prefix", "%d|%a|%p|"),
                     // Plans and sizes must not hang on when a worker came by.
@@ -59,7 +60,7 @@ impl Stage {
              [auth]\nmethod = \"trust\"\n\
              [log]\nstats_every = 0\n\
              [pool]\nsize = 2\n\
-             [timeouts]\ncheckout_notice = 0\n\
+             [timeouts]\ncheckout_notice = 0\nserver_idle = \"5s\"\n\
              [users.app]\npassword = \"app\"\nconsole = \"admin\"\n\
              [databases.\"*\"]\nhosts = [\"127.0.0.1:{}\"]\n",
             behind.port()

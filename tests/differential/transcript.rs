@@ -6,6 +6,7 @@
 //! * **OIDs of tables** in row descriptions, but for being none, and **OIDs of types** from 16384
 //!   on: whoever makes objects first gets the lower number, and other clients make objects too.
 //! * **The numbers of temporary schemas** (`pg_temp_3`): they count the processes of the server.
+//! * **The numbers of shared statements** (`pgherd_7`), which count the statements of the pool.
 //! * **The process that notified**: only whether it is the client's own, by its BackendKeyData.
 //! * **A ParameterStatus that tells what the client knows already**: it says nothing.
 //!
@@ -56,20 +57,21 @@ fn escape(text: &str) -> String {
     without_numbers(&text.replace('\n', "\\n").replace('\r', "\\r"))
 }
 
-/// Takes the numbers of temporary schemas away.
+/// Takes away the numbers behind these words: of temporary schemas, and of shared statements.
+const NUMBERED: [&str; 3] = ["pg_temp_", "pg_toast_temp_", "pgherd_"];
+
 fn without_numbers(text: &str) -> String {
-    let mut parts = text.split("temp_");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let schema = out.ends_with("pg_") || out.ends_with("pg_toast_");
-        out += "temp_";
-        if schema && digits > 0 {
-            out += "N";
-            out += &part[digits..];
-        } else {
-            out += part;
+    let mut out = text.to_owned();
+    for word in NUMBERED {
+        let mut parts = out.split(word);
+        let mut next = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+            next += word;
+            next += if rest.len() < part.len() { "N" } else { "" };
+            next += rest;
         }
+        out = next;
     }
     out
 }
@@ -182,10 +184,10 @@ mod tests {
     use super::{difference, mask, without_numbers};
 
     #[test]
-    fn only_numbers_of_temporary_schemas_go() {
+    fn only_numbers_that_mean_nothing_go() {
         assert_eq!(
-            without_numbers("pg_temp_3.t pg_toast_temp_12.t my_temp_3 pg_temp"),
-            "pg_temp_N.t pg_toast_temp_N.t my_temp_3 pg_temp"
+            without_numbers("pg_temp_3.t pg_toast_temp_12.t my_temp_3 pg_temp pgherd_9"),
+            "pg_temp_N.t pg_toast_temp_N.t my_temp_3 pg_temp pgherd_N"
         );
     }
 
