@@ -119,8 +119,8 @@ pub enum CopyFlow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
     None,
-    /// The COPY goes on. If it ends well, they were ignored.
-    Copying,
+    /// The COPY goes on. If it ends well, so many were ignored.
+    Copying(usize),
     /// The COPY has failed in a simple query, whose own ReadyForQuery comes first.
     Failed,
     /// Their ReadyForQuery may come now, before anything that answers what was sent behind them.
@@ -159,8 +159,12 @@ impl<P> Exchange<P> {
     pub fn sent(&mut self, message: Owed<P>) {
         match message {
             // The server reads and ignores a Sync while it waits for COPY data.
-            Owed::Sync if self.copy == CopyFlow::In => {
-                self.doubt = Doubt::Copying;
+            Owed::Sync if self.copy == CopyFlow::In && self.owed.len() == 1 => {
+                let before = match self.doubt {
+                    Doubt::Copying(syncs) => syncs,
+                    _ => 0,
+                };
+                self.doubt = Doubt::Copying(before + 1);
                 return;
             }
             Owed::Sync => {
@@ -175,8 +179,11 @@ impl<P> Exchange<P> {
                     return;
                 }
             }
-            Owed::Query | Owed::Setup | Owed::FunctionCall => {}
-            _ => self.unsynced = true,
+            Owed::Query | Owed::Setup | Owed::FunctionCall => self.interrupt(),
+            _ => {
+                self.interrupt();
+                self.unsynced = true;
+            }
         }
         self.owed.push_back(message);
     }
@@ -350,15 +357,29 @@ impl<P> Exchange<P> {
         match self.owed.get(1 + syncs) {
             None => {}
             Some(Owed::CopyEnd) => self.copy = CopyFlow::Ended,
-            // Anything else would end the connection if it were read within the COPY. So if the
-            // Syncs before it matter at all, the COPY has failed before them, and they count.
+            // As in `interrupt`.
             Some(_) => return Verdict::Forward,
         }
         if syncs > 0 {
             self.owed.drain(1..=syncs);
-            self.doubt = Doubt::Copying;
+            self.doubt = Doubt::Copying(syncs);
         }
         Verdict::Forward
+    }
+
+    /// A message is sent that has no place in a COPY, and would end the connection if it were read
+    /// within one. So if the Syncs before it matter at all, the COPY has failed before them, and
+    /// they count.
+    #[inline]
+    fn interrupt(&mut self) {
+        if self.copy == CopyFlow::In
+            && let Doubt::Copying(syncs) = self.doubt
+        {
+            self.doubt = Doubt::None;
+            self.unsynced = false;
+            let counted = std::iter::repeat_with(|| Owed::Sync).take(syncs);
+            self.owed.extend(counted);
+        }
     }
 
     /// A statement of a simple query has ended well, and with it the data of its COPY.
@@ -373,7 +394,7 @@ impl<P> Exchange<P> {
     }
 
     fn failed(&mut self, mut undo: impl FnMut(Undo<P>)) -> Verdict {
-        let copying = self.doubt == Doubt::Copying;
+        let copying = matches!(self.doubt, Doubt::Copying(_));
         let verdict = match self.owed.front_mut() {
             None => return Verdict::Unexpected,
             Some(Owed::Query | Owed::FunctionCall) => {

@@ -275,6 +275,32 @@ fn a_pipeline_behind_a_copy_without_an_end_keeps_its_syncs() {
 }
 
 #[test]
+fn what_has_no_place_in_a_copy_shows_that_the_syncs_around_it_count() {
+    for front in [Owed::Query, Owed::Execute] {
+        let simple = matches!(front, Owed::Query);
+        let mut talk = Talk::default();
+        talk.sent(front);
+        quiet(&mut talk, tag::COPY_IN_RESPONSE);
+        talk.sent(Owed::Sync);
+        talk.sent(Owed::Query);
+        talk.sent(Owed::Sync);
+        talk.sent(Owed::Query);
+        // The COPY has failed before all of it was read.
+        assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Forward);
+        for _ in 0..1 + usize::from(simple) {
+            assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+        }
+        quiet(&mut talk, tag::COMMAND_COMPLETE);
+        for _ in 0..2 {
+            assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+        }
+        quiet(&mut talk, tag::COMMAND_COMPLETE);
+        assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+        assert!(talk.is_over());
+    }
+}
+
+#[test]
 fn a_late_copy_end_is_forgotten() {
     let mut talk = Talk::default();
     talk.sent(Owed::Query);
