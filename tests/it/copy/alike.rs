@@ -279,6 +279,8 @@ async fn postgres_and_pgherd_answer_every_conversation_alike() {
         for (name, messages) in cases {
             let bytes: Vec<Vec<u8>> = messages.concat().chunks(7).map(<[u8]>::to_vec).collect();
             for pieces in [vec![messages.concat()], messages.clone(), bytes] {
+                // Shown when it fails, also by a message that never comes.
+                eprintln!("{by}: {name}, in {} pieces", pieces.len());
                 let expected = answers(&mut direct, &pieces).await;
                 let answered = answers(&mut client, &pieces).await;
                 assert_eq!(

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::rig::{
-    Running, database, descriptors, program, senders, server, start, stop, wait_for_senders,
+    Running, connections, database, program, senders, server, start, stop, wait_for_senders,
 };
 use super::stream::{status, streaming};
 
@@ -52,7 +52,6 @@ async fn a_client_killed_in_the_stream_leaves_nothing_behind() {
     let proxy = Proxy::before(&database, "").await;
     let console = connect(&proxy.url("app", "pgherd")).await;
     console.simple_query("show version").await.unwrap();
-    let before = descriptors(proxy.pid());
     let home = Home::new(Account::choose()).unwrap();
     let mut receiver = program(server, "pg_receivewal", proxy.port(), "killed");
     receiver
@@ -72,8 +71,8 @@ async fn a_client_killed_in_the_stream_leaves_nothing_behind() {
     tokio::join!(flood, kill).0.unwrap();
     assert_eq!(running.end().await.0, -1);
     wait_for_senders(server, "killed", 0).await;
-    until("the sockets are closed", async || {
-        descriptors(proxy.pid()) <= before
+    until("only the console is connected", async || {
+        connections(proxy.pid()) == 1
     })
     .await;
 }
@@ -83,7 +82,6 @@ async fn a_walsender_that_is_killed_is_told_of_and_leaves_nothing_behind() {
     let server = start().await;
     let database = database(&server).await;
     let proxy = Proxy::before(&database, "").await;
-    let before = descriptors(proxy.pid());
     let (mut client, _) = streaming(&proxy, &server, "shot").await;
     let mut idle = idle(&proxy, &database.name).await;
     server.kill_backend(pid(&server, "shot").await);
@@ -93,8 +91,8 @@ async fn a_walsender_that_is_killed_is_told_of_and_leaves_nothing_behind() {
     let words = brief(&last_words(&mut idle).await);
     assert!(["E08006", "N57P02 E08006"].contains(&&*words), "{words}");
     drop((client, idle));
-    until("the sockets are closed", async || {
-        descriptors(proxy.pid()) <= before
+    until("nobody is connected", async || {
+        connections(proxy.pid()) == 0
     })
     .await;
     until("the server is back", async || {
@@ -123,6 +121,11 @@ async fn what_the_server_says_last_is_last() {
     assert_eq!(text, "terminating connection due to administrator command");
     // A server that shuts down ends its streams when all is confirmed.
     let (mut client, _) = streaming(&proxy, &server, "shut").await;
+    let streams = "select state from pg_stat_replication where application_name = 'shut'";
+    until("it streams", async || {
+        server.sql(streams).await.unwrap() == "streaming"
+    })
+    .await;
     let stopped = server.stop(Stop::Fast);
     let read = async {
         let mut words = Vec::new();
@@ -245,8 +248,13 @@ async fn a_client_that_breaks_the_protocol_is_told_so() {
     let server = server().await;
     let database = database(server).await;
     let proxy = Proxy::before(&database, "").await;
-    let (mut client, _) = streaming(&proxy, server, "broken").await;
+    let mut client = idle(&proxy, &database.name).await;
+    let pid = client.one("select pg_backend_pid()").await;
     client.send(b"d\0\0\0\x01").await;
     assert_eq!(brief(&last_words(&mut client).await), "E08P01");
-    wait_for_senders(server, "broken", 0).await;
+    let lives = format!("select count(*) from pg_stat_activity where pid = {pid}");
+    until("its server is free", async || {
+        server.sql(&lives).await.unwrap() == "0"
+    })
+    .await;
 }

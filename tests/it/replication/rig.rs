@@ -1,5 +1,6 @@
 //! A server that may be replicated, and what replicates it.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -213,10 +214,18 @@ pub(super) async fn wait_for_senders(server: &Server, name: &str, count: usize) 
     .await;
 }
 
-/// How many descriptors a process has open. Before a test has begun to look, that may include the
-/// connection by which the harness has seen that the proxy is up; so later there may be fewer.
-pub(super) fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
+/// How many TCP connections a process has open, by the sockets among its descriptors.
+pub(super) fn connections(pid: u32) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let connections = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // The fourth column is the state, of which 0A is to listen; the tenth is the inode.
+        (fields[3] != "0A").then(|| format!("socket:[{}]", fields[9]))
+    });
+    let connections: HashSet<String> = connections.collect();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    descriptors
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| connections.contains(&*target.to_string_lossy()))
         .count()
 }
