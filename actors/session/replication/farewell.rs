@@ -68,8 +68,10 @@ async fn read_to_copy_done(client: &mut Stream, mut up: Flow) -> io::Result<()> 
             let Some(header) = frame::header(up.unjudged()).map_err(io::Error::other)? else {
                 break;
             };
-            if header.tag == frontend::tag::COPY_DONE {
-                return Ok(());
+            match header.tag {
+                frontend::tag::COPY_DONE => return Ok(()),
+                frontend::tag::TERMINATE => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => {}
             }
             up.hide(header.total());
         }

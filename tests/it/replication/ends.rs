@@ -190,6 +190,22 @@ async fn a_drain_ends_streams_cleanly_and_lets_commands_and_transactions_end() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_stream_is_not_confirmed_to_who_does_not_agree_to_it() {
+    let server = server().await;
+    let database = database(server).await;
+    let proxy = Proxy::before(&database, "").await;
+    let (mut client, from) = streaming(&proxy, server, "hasty").await;
+    let words = async {
+        assert_eq!(brief(&[past_data(&mut client).await]), "N57P01");
+        assert_eq!(brief(&[past_data(&mut client).await]), "c");
+        client.send(&status(from)).await;
+        client.send(&Raw::framed(b'X', b"")).await;
+        assert_eq!(last_words(&mut client).await, []);
+    };
+    tokio::join!(stop(proxy), words);
+}
+
+#[tokio::test]
 async fn who_does_not_come_to_an_end_is_ended_after_the_grace() {
     let server = server().await;
     let database = database(server).await;
