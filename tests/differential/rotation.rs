@@ -120,3 +120,16 @@ async fn table(console: &mut Raw, ask: &str) -> Vec<Vec<String>> {
     let rows = said.iter().filter(|message| message.tag == 'D');
     rows.map(pgherd_tests::Message::columns).collect()
 }
+
+/// All that the console tells of clients, servers and pools, for whom something has gone wrong.
+pub(crate) async fn all(port: u16) -> String {
+    let mut console = Raw::login(port, "app", "pgherd", &[]).await;
+    let mut told = String::new();
+    for ask in ["show clients", "show servers", "show pools"] {
+        for row in table(&mut console, ask).await {
+            told += &row.join("|");
+            told.push('\n');
+        }
+    }
+    told
+}

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::known::Difference;
 use crate::noise::Noisy;
 use crate::request::{Mode, Request};
-use crate::rotation::Rotation;
+use crate::rotation::{self, Rotation};
 use crate::script::{Script, Statement};
 use crate::side::{Said, Side};
 use crate::stage::Stage;
@@ -20,6 +22,9 @@ use crate::transcript::{difference, mask};
 /// How many clients are noisy all the time; together they do one thing in so many statements.
 const NOISY: usize = 2;
 const PACE: usize = 4;
+
+/// How long a noisy client may take to end, when nobody else is there any more.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How a script is run.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +114,12 @@ pub(crate) async fn run(
     };
     let mut outcome = run.all().await;
     permits.close();
-    while let Some(ended) = noise.join_next().await {
-        ended.expect("noise goes well");
+    loop {
+        match timeout(PATIENCE, noise.join_next()).await {
+            Ok(None) => break,
+            Ok(Some(ended)) => ended.expect("noise goes well"),
+            Err(_) => panic!("{name}: noise waits\n{}", rotation::all(port).await),
+        }
     }
     outcome.processes = stage.processes(database).len();
     outcome
