@@ -4,6 +4,8 @@ use std::env;
 use std::time::Duration;
 
 use pgherd_chaos::proxy::Proxy;
+use pgherd_chaos::workloads::canary::prepared::Prepared;
+use pgherd_chaos::workloads::canary::state::{ROLE, State};
 use pgherd_chaos::workloads::canary::{Canary, TABLE};
 use pgherd_sandbox::{Binaries, Server};
 
@@ -77,4 +79,89 @@ async fn postgres_itself_passes() {
     let identity = canary.run(&config).await;
     assert_eq!(identity.faults(), Vec::<String>::new());
     assert!(identity.right() > 100, "too little happened");
+}
+
+/// How long a canary of sessions' state sings, in seconds, unless [`SECONDS`] says otherwise.
+const SHORT: u64 = 8;
+
+/// A server, and a proxy that has few connections to it.
+async fn few_connections(prepare: &str) -> (Proxy, Server) {
+    let server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
+    server.sql(prepare).await.unwrap();
+    let configuration = format!(
+        "[auth]\nmethod = \"trust\"\n\
+         [pool]\nsize = 3\n\
+         [timeouts]\ncheckout_notice = 0\n\
+         [workers]\ncount = 2\n\
+         [log]\nlevel = \"warn\"\n\
+         [databases.postgres]\nhosts = [\"127.0.0.1:{}\"]\n\
+         [users.postgres]\n",
+        server.port(),
+    );
+    (Proxy::start(crate::EXECUTABLE, &configuration), server)
+}
+
+/// The time and the seed of a run, which it prints.
+fn chance() -> (Duration, u64) {
+    let seconds = env::var(SECONDS).map_or(SHORT, |text| text.parse().unwrap());
+    let seed = env::var(SEED).map_or_else(|_| rand::random(), |text| text.parse().unwrap());
+    println!("{SEED}={seed}");
+    (Duration::from_secs(seconds), seed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_sees_the_state_of_another() {
+    let (proxy, _server) = few_connections(ROLE).await;
+    let (time, seed) = chance();
+    let state = State {
+        clients: 12,
+        time,
+        seed,
+    };
+    let identity = state.run(proxy.address()).await;
+    assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+    assert!(identity.right() > 300, "too little happened");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_client_runs_its_own_statements() {
+    let (proxy, _server) = few_connections("").await;
+    let (time, seed) = chance();
+    let prepared = Prepared {
+        clients: 12,
+        time,
+        seed,
+    };
+    let identity = prepared.run(proxy.address()).await;
+    assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+    assert!(identity.right() > 300, "too little happened");
+}
+
+/// What Postgres itself does must be right, or the canaries ask for more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_itself_keeps_state_and_statements_apart() {
+    let server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
+    server.sql(ROLE).await.unwrap();
+    let address = ([127, 0, 0, 1], server.port()).into();
+    let (clients, time, seed) = (6, Duration::from_secs(2), rand::random());
+    let state = State {
+        clients,
+        time,
+        seed,
+    };
+    let prepared = Prepared {
+        clients,
+        time,
+        seed,
+    };
+    for identity in [state.run(address).await, prepared.run(address).await] {
+        assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+        assert!(identity.right() > 100, "too little happened");
+    }
 }

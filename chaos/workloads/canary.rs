@@ -3,6 +3,8 @@
 
 mod acts;
 mod guest;
+pub mod prepared;
+pub mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
