@@ -7,7 +7,7 @@ use pgherd_chaos::proxy::Proxy;
 use pgherd_chaos::workloads::canary::prepared::Prepared;
 use pgherd_chaos::workloads::canary::state::{ROLE, State};
 use pgherd_chaos::workloads::canary::{Canary, TABLE};
-use pgherd_sandbox::{Binaries, Server};
+use pgherd_sandbox::{Binaries, Options, Pgbouncer, Server};
 
 /// How long the clients ask, in seconds; unless this variable says otherwise, 20.
 const SECONDS: &str = "PGHERD_CHAOS_SECONDS";
@@ -163,5 +163,35 @@ async fn postgres_itself_keeps_state_and_statements_apart() {
     for identity in [state.run(address).await, prepared.run(address).await] {
         assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
         assert!(identity.right() > 100, "too little happened");
+    }
+}
+
+/// A pool that gives sessions no care mixes them up, and the canaries must tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_mixes_sessions_up_is_caught() {
+    let server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
+    server.sql(ROLE).await.unwrap();
+    let options = Options {
+        pool_size: 3,
+        ..Options::default()
+    };
+    let pool = Pgbouncer::start(&server, &options).await.unwrap();
+    let address = ([127, 0, 0, 1], pool.port()).into();
+    let (clients, time, seed) = (6, Duration::from_secs(2), rand::random());
+    let state = State {
+        clients,
+        time,
+        seed,
+    };
+    let prepared = Prepared {
+        clients,
+        time,
+        seed,
+    };
+    for identity in [state.run(address).await, prepared.run(address).await] {
+        assert_ne!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
     }
 }
