@@ -58,7 +58,6 @@ const SCRIPTS: &[&str] = &[
     "portals",
     "portals_p2",
     "prepare",
-    "prepared_xacts",
     "privileges",
     "random",
     "rangefuncs",
@@ -86,6 +85,13 @@ fn seed() -> u64 {
     seed
 }
 
+/// Our own scripts, but for what shows more of where it ran than can be listed.
+fn scripts() -> Vec<(String, String)> {
+    let mut scripts = own();
+    scripts.retain(|(name, _)| name != "sequences");
+    scripts
+}
+
 /// Which known differences show depends on the turns; what is not known must not show.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes; see long.sh"]
@@ -102,7 +108,7 @@ async fn random_turns_show_nothing_new() {
             moving: Moving::Sometimes,
             answers: Answers::Exact,
         };
-        let totals = run_all(&stage, own(), "base", plan, BTreeMap::new()).await;
+        let totals = run_all(&stage, scripts(), "base", plan, BTreeMap::new()).await;
         println!("{SEED}={seed}: {} statements", totals.statements);
         let new = known::unknown(&known, &totals.found);
         assert!(new.is_empty(), "{SEED}={seed}:\n{}", Listing(&new));

@@ -9,9 +9,11 @@ set -eu
 cd "$(dirname "$0")/../.."
 into=$PWD/target/regress
 
-# Debian's and Ubuntu's source of the version that is installed.
+# The source of the version that is installed, from Debian or Ubuntu.
 fetch() {
-  version=$(ls /usr/lib/postgresql | sort -n | tail -1)
+  package=postgresql-$(ls /usr/lib/postgresql | sort -n | tail -1)
+  # shellcheck disable=SC2016
+  version=$(dpkg-query -W -f '${source:Version}' "$package")
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/source"
@@ -30,7 +32,7 @@ fetch() {
     apt-get -qq $options -o "Dir::Etc::sourcelist=$list" update || true
     # shellcheck disable=SC2086
     (cd "$work/source" && apt-get -qq $options -o "Dir::Etc::sourcelist=$list" \
-      source --download-only "postgresql-$version") && break
+      source --download-only "$package=$version") && break
   done
   mkdir -p "$into"
   tar -xf "$work"/source/*.orig.tar.* -C "$into" --strip-components=4 --wildcards \

@@ -143,7 +143,10 @@ impl Run<'_> {
                 }
                 let (one, other) = self.perform(&request).await;
                 idle = other.status == Some('I');
-                goes_on = one.status == other.status && one.status.is_some();
+                if one.status.is_none() {
+                    return self.over();
+                }
+                goes_on = one.status == other.status;
                 direct.extend(one.lines);
                 through.extend(other.lines);
                 // What could not be prepared is not run.
@@ -157,6 +160,10 @@ impl Run<'_> {
                 break;
             }
         }
+        self.over()
+    }
+
+    fn over(mut self) -> Outcome {
         self.outcome.moves = self.rotation.moves();
         self.outcome
     }
@@ -188,11 +195,15 @@ impl Run<'_> {
             data[data.len() - 1].clone()
         };
         let mut direct = self.direct.perform(request, &mut read).await;
+        // Postgres' own scripts may lock themselves out where they are not sent as they were meant.
         assert!(
-            direct.status.is_some(),
+            direct.status.is_some() || self.plan.answers == Answers::Masked,
             "{}: Postgres does not answer {request:?}: {direct:?}",
             self.name
         );
+        if direct.status.is_none() {
+            return (direct, Said::default());
+        }
         let mut data = data.into_iter();
         let mut again = || data.next().unwrap_or_default();
         let mut through = self.through.perform(request, &mut again).await;

@@ -32,6 +32,15 @@ const LOOK: &str = "select concat_ws('|', current_setting('work_mem'), \
     current_user, coalesce(to_regclass('mine')::text, ''), \
     (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))";
 
+/// Where clients leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Outside of transaction blocks.
+    Outside,
+    /// Wherever they are.
+    Anywhere,
+}
+
 /// The clients, and for how long they live.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
@@ -41,6 +50,8 @@ pub struct State {
     pub time: Duration,
     /// What decides about everything that is left to chance, but for the timing.
     pub seed: u64,
+    /// Where the clients leave.
+    pub leave: Leave,
 }
 
 impl State {
@@ -51,7 +62,14 @@ impl State {
         let clients: Vec<_> = (0..self.clients)
             .map(|number| {
                 let rng = StdRng::seed_from_u64(self.seed.wrapping_add(number as u64));
-                tokio::spawn(live(number, rng, address, Arc::clone(&identity), end))
+                tokio::spawn(live(
+                    number,
+                    rng,
+                    self.leave,
+                    address,
+                    Arc::clone(&identity),
+                    end,
+                ))
             })
             .collect();
         for client in clients {
@@ -66,6 +84,7 @@ impl State {
 async fn live(
     number: usize,
     mut rng: StdRng,
+    leave: Leave,
     address: SocketAddr,
     identity: Arc<Identity>,
     end: Instant,
@@ -88,6 +107,9 @@ async fn live(
                 return;
             }
         }
+        if leave == Leave::Outside && guest.settle(&mut rng, &identity).await.is_none() {
+            return;
+        }
         if rng.random() {
             let _ = guest.client.send(&packet::terminate()).await;
         }
@@ -107,9 +129,7 @@ impl Guest {
     /// Some deeds; `None` if the session cannot go on.
     async fn spell(&mut self, rng: &mut StdRng, identity: &Identity) -> Option<()> {
         if !self.model.is_fresh() {
-            while self.model.in_block() {
-                self.perform(Deed::Rollback, rng, identity).await?;
-            }
+            self.settle(rng, identity).await?;
             self.perform(Deed::DiscardAll, rng, identity).await?;
         }
         self.look(identity).await?;
@@ -117,6 +137,14 @@ impl Guest {
             let deed = Deed::any(self.number, &self.model, rng);
             self.perform(deed, rng, identity).await?;
             self.look(identity).await?;
+        }
+        Some(())
+    }
+
+    /// Ends the transaction block.
+    async fn settle(&mut self, rng: &mut StdRng, identity: &Identity) -> Option<()> {
+        if self.model.in_block() {
+            self.perform(Deed::Rollback, rng, identity).await?;
         }
         Some(())
     }

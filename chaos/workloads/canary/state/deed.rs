@@ -65,7 +65,7 @@ impl Deed {
         let value = match name {
             Name::WorkMem => format!("{}kB", 1100 + number * 20 + rng.random_range(0..20)),
             Name::SearchPath => format!("who{number}_{}", rng.random_range(0..5)),
-            Name::ApplicationName | Name::Own => format!("who{number}-{}", rng.next_u32()),
+            Name::Application | Name::Own => format!("who{number}-{}", rng.next_u32()),
             Name::IntervalStyle => (*["iso_8601", "sql_standard"]
                 .choose(rng)
                 .unwrap_or(&"iso_8601"))

@@ -10,7 +10,7 @@ pub(super) enum Name {
     WorkMem,
     SearchPath,
     /// The server reports it.
-    ApplicationName,
+    Application,
     /// The server reports it.
     IntervalStyle,
     /// No server knows it.
@@ -22,7 +22,7 @@ impl Name {
     pub(super) const ALL: [Self; 6] = [
         Self::WorkMem,
         Self::SearchPath,
-        Self::ApplicationName,
+        Self::Application,
         Self::IntervalStyle,
         Self::Own,
         Self::Role,
@@ -32,7 +32,7 @@ impl Name {
         match self {
             Self::WorkMem => "work_mem",
             Self::SearchPath => "search_path",
-            Self::ApplicationName => "application_name",
+            Self::Application => "application_name",
             Self::IntervalStyle => "intervalstyle",
             Self::Own => "app.canary",
             Self::Role => "role",
@@ -45,7 +45,7 @@ impl Name {
             Self::WorkMem => "4MB",
             Self::SearchPath => "\"$user\", public",
             Self::IntervalStyle => "postgres",
-            Self::ApplicationName | Self::Own => "",
+            Self::Application | Self::Own => "",
             Self::Role => "postgres",
         }
     }
@@ -112,7 +112,7 @@ impl Model {
     fn value(&self, name: Name) -> &str {
         let own = self.now.local.get(&name);
         let own = own.or_else(|| self.now.session.get(&name));
-        own.map_or(name.usual(), String::as_str)
+        own.map_or_else(|| name.usual(), String::as_str)
     }
 
     /// Whether the session acts as who owns the temporary table.
