@@ -23,7 +23,10 @@ const REGRESS: &str = "PGHERD_REGRESS";
 /// Some scripts alone, by their names with commas between.
 const ONLY: &str = "PGHERD_DIFFERENTIAL_ONLY";
 
-/// Postgres' scripts for the areas in which a session has state, and some that only ask much.
+/// Postgres' scripts for the areas in which a session has state, and some that only ask much; but
+/// not `sequence`, whose state is known to stay behind, not `domain`, where older readings of
+/// statements lead to ever others, and not `prepared_xacts`, which locks itself out where its
+/// statements go together.
 const SCRIPTS: &[&str] = &[
     "advisory_lock",
     "aggregates",
@@ -39,7 +42,6 @@ const SCRIPTS: &[&str] = &[
     "create_function_sql",
     "create_procedure",
     "date",
-    "domain",
     "enum",
     "errors",
     "foreign_key",
@@ -64,7 +66,6 @@ const SCRIPTS: &[&str] = &[
     "returning",
     "roleattributes",
     "rowsecurity",
-    "sequence",
     "strings",
     "temp",
     "timestamptz",

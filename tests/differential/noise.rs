@@ -213,7 +213,7 @@ impl Noisy {
 
     /// Prepares and runs a statement under a name that the scripts use too.
     async fn prepare(&mut self) {
-        let name = format!("s{}", self.rng.random_range(0..NAMES));
+        let name = format!("named{}", self.rng.random_range(0..NAMES));
         let text = format!("select 'noise{}'", self.number);
         let prepare = [
             Raw::close('S', &name),

@@ -65,7 +65,7 @@ impl Request {
             Mode::Unnamed | Mode::Named if statement.several => vec![Self::Query(text + ";")],
             Mode::Unnamed => vec![Self::Unnamed { text, reads_on }],
             Mode::Named => {
-                let name = format!("s{}", number % NAMES);
+                let name = format!("named{}", number % NAMES);
                 let prepare = Self::Prepare {
                     name: name.clone(),
                     text,

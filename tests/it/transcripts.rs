@@ -13,6 +13,9 @@ const TRANSCRIPTS: &[(&str, &str)] = &[
     ("statements", include_str!("transcripts/statements.txt")),
     ("copy", include_str!("transcripts/copy.txt")),
     ("transactions", include_str!("transcripts/transactions.txt")),
+    ("pipelines", include_str!("transcripts/pipelines.txt")),
+    ("prepare", include_str!("transcripts/prepare.txt")),
+    ("functions", include_str!("transcripts/functions.txt")),
 ];
 
 /// Splits a line into words and quoted texts.
@@ -44,11 +47,27 @@ fn frontend(line: &str) -> Vec<u8> {
         ["Execute", portal, rows] => Raw::execute(portal, rows.parse().expect("a number")),
         ["Sync"] => Raw::sync(),
         ["Flush"] => Raw::flush(),
+        ["FunctionCall", number, values @ ..] => call(number.parse().expect("a number"), values),
         ["CopyData", text] => Raw::framed(b'd', text.as_bytes()),
         ["CopyDone"] => Raw::framed(b'c', b""),
         ["CopyFail", text] => Raw::framed(b'f', format!("{text}\0").as_bytes()),
         other => panic!("unknown message: {other:?}"),
     }
+}
+
+/// Makes a FunctionCall with values and a result in text.
+fn call(number: u32, values: &[&str]) -> Vec<u8> {
+    let count = u16::try_from(values.len()).expect("few values");
+    let mut body = number.to_be_bytes().to_vec();
+    body.extend([0, 0]);
+    body.extend(count.to_be_bytes());
+    for value in values {
+        let length = u32::try_from(value.len()).expect("a short value");
+        body.extend(length.to_be_bytes());
+        body.extend(value.as_bytes());
+    }
+    body.extend([0, 0]);
+    Raw::framed(b'F', &body)
 }
 
 /// Writes a backend message down as the transcripts do.
@@ -69,6 +88,13 @@ fn backend(message: &Message) -> String {
         'H' => "CopyOutResponse".to_owned(),
         'I' => "EmptyQueryResponse".to_owned(),
         'T' => "RowDescription".to_owned(),
+        'V' => {
+            let value = message.body.get(4..).unwrap_or_default();
+            format!(
+                "FunctionCallResponse \"{}\"",
+                String::from_utf8_lossy(value)
+            )
+        }
         'Z' => format!("ReadyForQuery {}", char::from(message.body[0])),
         'c' => "CopyDone".to_owned(),
         'd' => format!("CopyData \"{}\"", text()),
