@@ -39,7 +39,11 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
     let clean = async {
         finish(&mut lease, pending, cut, parting).await?;
         if lease.exchange.status() != TransactionStatus::Idle {
-            quiet(setup::run(&mut lease, b"ROLLBACK").await)?;
+            let answer = setup::run(&mut lease, b"ROLLBACK").await.ok()?;
+            // A setting that it takes back is no longer the one that the server is believed to have.
+            if answer.error.is_some() || !answer.reported.is_empty() {
+                return None;
+            }
         }
         if !relay.pins.without(PinSet::DISCARD_ALL).is_empty() {
             // Nothing takes back what binds this session, so nobody else may have the server.
@@ -131,6 +135,8 @@ fn ignore(server: &mut ServerConn, pending: &mut Flow) -> Option<()> {
                 let ready = backend::ReadyForQuery::parse(&message[frame::HEADER_LEN..]).ok()?;
                 server.exchange.ready(ready.status);
             }
+            // The client's setting takes effect only now, and must not meet the next client.
+            tag::PARAMETER_STATUS => return None,
             other => {
                 let here = server.flow.unjudged();
                 if other == tag::ERROR_RESPONSE

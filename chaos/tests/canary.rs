@@ -128,7 +128,6 @@ async fn no_client_sees_the_state_of_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "known: what the ROLLBACK of a client that has left takes back is not followed"]
 async fn a_block_that_is_left_takes_its_settings_along() {
     let (proxy, _server) = few_connections(ROLE).await;
     let (time, seed) = chance();

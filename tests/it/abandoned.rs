@@ -186,3 +186,40 @@ async fn a_backend_killed_in_an_idle_transaction_is_told_at_the_next_statement()
     assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
     serves(&proxy, &database).await;
 }
+
+#[tokio::test]
+async fn a_setting_made_while_leaving_meets_nobody() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut next = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let before = next.one("show timezone").await;
+    for _ in 0..5 {
+        let mut leaving = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        let words = [
+            Raw::query("set timezone = 'Asia/Kolkata'"),
+            Raw::framed(b'X', b""),
+        ];
+        leaving.send(&words.concat()).await;
+        drop(leaving);
+        assert_eq!(next.one("show timezone").await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_the_rollback_of_a_leaving_client_takes_back_is_brought_again() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut stays = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    stays
+        .ask(&Raw::query("set timezone = 'America/Lima'"))
+        .await;
+    for _ in 0..5 {
+        let mut leaving = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        leaving.ask(&Raw::query("begin")).await;
+        leaving
+            .ask(&Raw::query("set timezone = 'America/Lima'"))
+            .await;
+        drop(leaving);
+        assert_eq!(stays.one("show timezone").await, "America/Lima");
+    }
+}
