@@ -174,13 +174,21 @@ pub(super) async fn passthrough(
     let opened = upstream::open(&upstream, facts.number(), Life::new().0).await;
     drop(permit);
     match opened {
-        Ok((_, welcome)) => Ok(Proof {
-            // A password that nobody has looked at is worth nothing, and is not kept.
-            secret: match welcome.demand {
-                Demand::Password => upstream.secret.clone(),
-                Demand::Nothing => Secret::None,
-            },
-        }),
+        Ok((_, welcome)) => match welcome.demand {
+            Demand::Password => Ok(Proof {
+                secret: upstream.secret.clone(),
+            }),
+            Demand::Nothing => {
+                // It trusts this machine, and so says nothing about somebody on another.
+                let (user, host) = (&claim.user, &upstream.name);
+                tracing::error!(
+                    user,
+                    host,
+                    "the server demands no password of this user, so passthrough proves nothing"
+                );
+                Err(failed(claim))
+            }
+        },
         Err(error) if error.is_of_login() => Err(failed(claim)),
         Err(error) => Err(Refusal::Told(Box::new(error.report().into_fatal()))),
     }
