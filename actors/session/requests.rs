@@ -197,7 +197,8 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.relay.up.hide(total);
         return Ok(true);
     }
-    if let Some(report) = too_many(turn, parse.name.len() + tail.len()) {
+    let settings = turn.relay.parameters.reading();
+    if let Some(report) = too_many(turn, parse.name.len() + tail.len() + settings.len()) {
         refuse(turn, report);
         turn.relay.up.hide(total);
         return Ok(true);
@@ -206,7 +207,7 @@ fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let judgement = || turn.relay.judge(parse.query);
     let registry = &turn.relay.pool.registry;
     let statement = if judgement::is_shareable(parse.query, turn.relay.lexing) {
-        registry.intern(&turn.relay.parameters.reading(), tail, judgement)
+        registry.intern(&settings, tail, judgement)
     } else {
         registry.own(tail, judgement())
     };

@@ -22,6 +22,8 @@ pub struct Statement<P> {
     pub name: Box<[u8]>,
     /// The body of a Parse message behind its name: text, NUL, count and parameter type OIDs.
     pub tail: Box<[u8]>,
+    /// What it takes in memory beside its names, in bytes.
+    weight: usize,
     /// What the caller has worked out about the text.
     pub judgement: P,
 }
@@ -67,7 +69,7 @@ impl<P> Registry<P> {
         if let Some(known) = shard.get(&*key).and_then(Weak::upgrade) {
             return known;
         }
-        let statement = self.own(tail, judgement);
+        let statement = self.make(tail, key.len(), judgement);
         // Dead entries go when the table would grow, so it stays within twice the living ones.
         if shard.len() == shard.capacity() {
             shard.retain(|_, statement| statement.strong_count() > 0);
@@ -78,11 +80,16 @@ impl<P> Registry<P> {
 
     /// A statement that is shared with nobody.
     pub fn own(&self, tail: &[u8], judgement: P) -> Arc<Statement<P>> {
+        self.make(tail, tail.len(), judgement)
+    }
+
+    fn make(&self, tail: &[u8], weight: usize, judgement: P) -> Arc<Statement<P>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         Arc::new(Statement {
             id,
             name: format!("pgherd_{id}").into_bytes().into(),
             tail: tail.into(),
+            weight,
             judgement,
         })
     }
@@ -130,16 +137,16 @@ impl<P> ClientStatements<P> {
 
     /// Records a statement under the client's name.
     pub fn insert(&mut self, name: &[u8], statement: Arc<Statement<P>>) {
-        self.bytes += name.len() + statement.tail.len();
+        self.bytes += name.len() + statement.weight;
         if let Some(old) = self.named.insert(name.into(), statement) {
-            self.bytes -= name.len() + old.tail.len();
+            self.bytes -= name.len() + old.weight;
         }
     }
 
     /// Forgets a name; unknown names are no error, as with Postgres' Close.
     pub fn remove(&mut self, name: &[u8]) {
         if let Some(old) = self.named.remove(name) {
-            self.bytes -= name.len() + old.tail.len();
+            self.bytes -= name.len() + old.weight;
         }
     }
 
@@ -266,6 +273,18 @@ mod tests {
         let id = first.id;
         drop((first, second));
         assert_ne!(registry.intern(b"", b"select 1\0\0\0", || ()).id, id);
+    }
+
+    #[test]
+    fn settings_make_another_statement_and_are_counted() {
+        let registry = Registry::<()>::default();
+        let plain = registry.intern(b"", b"select 1\0\0\0", || ());
+        let other = registry.intern(b"datestyle\0ISO\0", b"select 1\0\0\0", || ());
+        assert_ne!(plain.id, other.id);
+        assert!(!Arc::ptr_eq(&plain, &registry.own(b"select 1\0\0\0", ())));
+        let mut client = ClientStatements::default();
+        client.insert(b"s", other);
+        assert_eq!(client.bytes(), 1 + 11 + 14);
     }
 
     #[test]
