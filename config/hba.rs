@@ -11,12 +11,15 @@ mod name;
 mod rule;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use address::{Addresses, Network};
 pub use ident::Maps;
 pub use name::{DatabaseName, Pattern, UserName};
 pub use rule::{ClientCert, ClientName, Kind, Options, Rule, Visitor, Way};
+
+use fault::RuleFault;
+use lines::Line;
 
 use crate::draft::Node;
 use crate::fault::{Findings, Problem};
@@ -45,6 +48,24 @@ fn path(node: &Node, path: &str, findings: &mut Findings) -> Option<Option<PathB
     <Option<PathBuf> as Setting>::read(node, path, findings)
 }
 
+/// Has each line of a file taken, and tells of all that are not understood; `None` if any is not.
+fn take_lines(
+    path: &Path,
+    node: &Node,
+    findings: &mut Findings,
+    mut take: impl FnMut(Line) -> Result<(), RuleFault>,
+) -> Option<()> {
+    let before = findings.faults.len();
+    for line in lines::read(path, &node.origin, findings) {
+        let origin = line.origin.clone();
+        if let Err(fault) = take(line) {
+            let problem = Problem::Syntax(fault.to_string());
+            findings.fault(&origin, "", problem, fault.allowed());
+        }
+    }
+    (findings.faults.len() == before).then_some(())
+}
+
 impl Setting for HbaFile {
     fn allowed() -> String {
         Option::<PathBuf>::allowed()
@@ -62,26 +83,18 @@ impl Setting for HbaFile {
         let Some(path) = path(node, key, findings)? else {
             return Some(Self::default());
         };
-        let before = findings.faults.len();
         let mut rules = Vec::new();
-        for line in lines::read(&path, &node.origin, findings) {
-            let origin = line.origin.clone();
-            match Rule::of_line(line) {
-                Ok(rule) => rules.push(rule),
-                Err(fault) => {
-                    let problem = Problem::Syntax(fault.to_string());
-                    findings.fault(&origin, "", problem, fault.allowed());
-                }
-            }
-        }
-        let is_sound = findings.faults.len() == before;
-        if is_sound && rules.is_empty() {
+        take_lines(&path, node, findings, |line| {
+            rules.push(Rule::of_line(line)?);
+            Ok(())
+        })?;
+        if rules.is_empty() {
             let why = "there is no rule in it".to_owned();
             let problem = Problem::File { file: path, why };
             findings.fault(&node.origin, key, problem, "rules as in pg_hba.conf");
             return None;
         }
-        is_sound.then_some(Self {
+        Some(Self {
             path: Some(path),
             rules,
         })
@@ -105,16 +118,9 @@ impl Setting for IdentFile {
         let Some(path) = path(node, key, findings)? else {
             return Some(Self::default());
         };
-        let before = findings.faults.len();
         let mut maps = Maps::default();
-        for line in lines::read(&path, &node.origin, findings) {
-            let origin = line.origin.clone();
-            if let Err(fault) = maps.push(line) {
-                let problem = Problem::Syntax(fault.to_string());
-                findings.fault(&origin, "", problem, fault.allowed());
-            }
-        }
-        (findings.faults.len() == before).then_some(Self {
+        take_lines(&path, node, findings, |line| maps.push(line))?;
+        Some(Self {
             path: Some(path),
             maps,
         })

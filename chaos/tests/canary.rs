@@ -1,8 +1,11 @@
 //! Two hundred clients on four servers, and each hears only what it asked for.
 
 use std::env;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_chaos::checks::identity::Identity;
 use pgherd_chaos::proxy::Proxy;
 use pgherd_chaos::workloads::canary::prepared::Prepared;
 use pgherd_chaos::workloads::canary::state::{Leave, ROLE, State};
@@ -156,15 +159,9 @@ async fn each_client_runs_its_own_statements() {
 }
 
 /// What Postgres itself does must be right, or the canaries ask for more than that.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_itself_keeps_state_and_statements_apart() {
-    let server = Server::builder(&Binaries::find().unwrap())
-        .start()
-        .await
-        .unwrap();
-    server.sql(ROLE).await.unwrap();
-    let address = ([127, 0, 0, 1], server.port()).into();
-    let (clients, time, seed) = (6, Duration::from_secs(2), rand::random());
+/// A few clients of both kinds, for a moment, before whatever is there.
+async fn both(address: SocketAddr, seed: u64) -> [Arc<Identity>; 2] {
+    let (clients, time) = (6, Duration::from_secs(2));
     let state = State {
         clients,
         time,
@@ -176,7 +173,19 @@ async fn postgres_itself_keeps_state_and_statements_apart() {
         time,
         seed,
     };
-    for identity in [state.run(address).await, prepared.run(address).await] {
+    [state.run(address).await, prepared.run(address).await]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_itself_keeps_state_and_statements_apart() {
+    let server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
+    server.sql(ROLE).await.unwrap();
+    let address = ([127, 0, 0, 1], server.port()).into();
+    let seed = rand::random();
+    for identity in both(address, seed).await {
         assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
         assert!(identity.right() > 100, "too little happened");
     }
@@ -196,19 +205,8 @@ async fn a_pool_that_mixes_sessions_up_is_caught() {
     };
     let pool = Pgbouncer::start(&server, &options).await.unwrap();
     let address = ([127, 0, 0, 1], pool.port()).into();
-    let (clients, time, seed) = (6, Duration::from_secs(2), rand::random());
-    let state = State {
-        clients,
-        time,
-        seed,
-        leave: Leave::Anywhere,
-    };
-    let prepared = Prepared {
-        clients,
-        time,
-        seed,
-    };
-    for identity in [state.run(address).await, prepared.run(address).await] {
+    let seed = rand::random();
+    for identity in both(address, seed).await {
         assert_ne!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
     }
 }

@@ -6,6 +6,7 @@ mod guest;
 pub mod prepared;
 pub mod state;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,21 +39,29 @@ pub struct Canary {
 impl Canary {
     /// Runs all clients to their end and tells what they saw.
     pub async fn run(self, proxy: &Config) -> Arc<Identity> {
-        let identity = Arc::new(Identity::default());
         let end = Instant::now() + self.time;
-        let clients: Vec<_> = (0..self.clients)
-            .map(|number| {
-                let life = live(number, self.seed, proxy.clone(), Arc::clone(&identity), end);
-                tokio::spawn(life)
-            })
-            .collect();
-        for client in clients {
-            if let Err(error) = client.await {
-                identity.fault(format!("a client broke down: {error}"));
-            }
-        }
-        identity
+        crowd(self.clients, |number, identity| {
+            live(number, self.seed, proxy.clone(), identity, end)
+        })
+        .await
     }
+}
+
+/// Lets so many clients live at once, each by its number, and gives what they saw.
+async fn crowd<F>(clients: usize, live: impl Fn(usize, Arc<Identity>) -> F) -> Arc<Identity>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let identity = Arc::new(Identity::default());
+    let clients: Vec<_> = (0..clients)
+        .map(|number| tokio::spawn(live(number, Arc::clone(&identity))))
+        .collect();
+    for client in clients {
+        if let Err(error) = client.await {
+            identity.fault(format!("a client broke down: {error}"));
+        }
+    }
+    identity
 }
 
 async fn live(number: usize, seed: u64, proxy: Config, identity: Arc<Identity>, end: Instant) {

@@ -14,6 +14,7 @@ use crate::checks::identity::Identity;
 use crate::hostile::answer::{Answer, End};
 use crate::hostile::client::Client;
 use crate::hostile::packet;
+use crate::workloads::canary::crowd;
 
 /// How long an answer may take; clients that are bound to servers keep others waiting.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,20 +38,12 @@ pub struct Prepared {
 impl Prepared {
     /// Runs all clients to their end and tells what they saw.
     pub async fn run(self, address: SocketAddr) -> Arc<Identity> {
-        let identity = Arc::new(Identity::default());
         let end = Instant::now() + self.time;
-        let clients: Vec<_> = (0..self.clients)
-            .map(|number| {
-                let rng = StdRng::seed_from_u64(self.seed.wrapping_add(number as u64));
-                tokio::spawn(live(number, rng, address, Arc::clone(&identity), end))
-            })
-            .collect();
-        for client in clients {
-            if let Err(error) = client.await {
-                identity.fault(format!("a client broke down: {error}"));
-            }
-        }
-        identity
+        crowd(self.clients, |number, identity| {
+            let rng = StdRng::seed_from_u64(self.seed.wrapping_add(number as u64));
+            live(number, rng, address, identity, end)
+        })
+        .await
     }
 }
 

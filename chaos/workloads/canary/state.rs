@@ -16,6 +16,7 @@ use crate::checks::identity::Identity;
 use crate::hostile::answer::{Answer, End};
 use crate::hostile::client::Client;
 use crate::hostile::packet;
+use crate::workloads::canary::crowd;
 use deed::Deed;
 use model::Model;
 
@@ -57,27 +58,12 @@ pub struct State {
 impl State {
     /// Runs all clients to their end and tells what they saw.
     pub async fn run(self, address: SocketAddr) -> Arc<Identity> {
-        let identity = Arc::new(Identity::default());
         let end = Instant::now() + self.time;
-        let clients: Vec<_> = (0..self.clients)
-            .map(|number| {
-                let rng = StdRng::seed_from_u64(self.seed.wrapping_add(number as u64));
-                tokio::spawn(live(
-                    number,
-                    rng,
-                    self.leave,
-                    address,
-                    Arc::clone(&identity),
-                    end,
-                ))
-            })
-            .collect();
-        for client in clients {
-            if let Err(error) = client.await {
-                identity.fault(format!("a client broke down: {error}"));
-            }
-        }
-        identity
+        crowd(self.clients, |number, identity| {
+            let rng = StdRng::seed_from_u64(self.seed.wrapping_add(number as u64));
+            live(number, rng, self.leave, address, identity, end)
+        })
+        .await
     }
 }
 
