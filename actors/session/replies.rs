@@ -63,7 +63,16 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
 }
 
 /// Gives the replies of ours whose turn has come, unless a message of the server is under way.
+#[inline]
 pub(super) fn reply(turn: &mut Turn<'_>) {
+    // Looked at after each message, and mostly in vain.
+    if turn.server.exchange.is_local() {
+        give_replies(turn);
+    }
+}
+
+#[cold]
+fn give_replies(turn: &mut Turn<'_>) {
     while !turn.server.flow.is_mid_message()
         && let Some(reply) = turn.server.exchange.local()
     {

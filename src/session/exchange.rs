@@ -275,8 +275,13 @@ impl<P> Exchange<P> {
         }
     }
 
-    /// The reply of ours whose turn has come, if any; to be sent to the client at once.
+    /// Whether the turn of a reply of ours has come.
     #[inline]
+    pub fn is_local(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Local { .. }))
+    }
+
+    /// The reply of ours whose turn has come, if any; to be sent to the client at once.
     pub fn local(&mut self) -> Option<&'static [u8]> {
         let Some(Owed::Local { reply, .. }) = self.owed.front() else {
             return None;

@@ -91,8 +91,7 @@ impl<'a> Reader<'a> {
 
     /// A NUL-terminated string, without its NUL.
     pub(crate) fn string(&mut self) -> Result<&'a [u8], MessageError> {
-        let end = self.rest.iter().position(|byte| *byte == 0);
-        let end = end.ok_or(MessageError::Unterminated)?;
+        let end = memchr::memchr(0, self.rest).ok_or(MessageError::Unterminated)?;
         let (text, rest) = self.rest.split_at(end);
         self.rest = rest.get(1..).unwrap_or_default();
         Ok(text)
