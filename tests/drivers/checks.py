@@ -44,10 +44,15 @@ def run(checks):
     sys.exit(1 if failed else 0)
 
 
-def raises(kind, call, *arguments):
+def say(*seen):
+    """Prints what was seen, which has to be the same through the proxy as without it."""
+    print("\n   ", *seen, end=" ")
+
+
+def raises(kind, call, *arguments, **named):
     """Gives the error of a call, which must be of a kind."""
     try:
-        call(*arguments)
+        call(*arguments, **named)
     except kind as error:
         return error
     raise AssertionError(f"{kind.__name__} was not raised")

@@ -2,7 +2,9 @@
 //! server connections for more clients than that. A script that fails there runs once more on the
 //! server itself, so that the report shows whose fault it is.
 
+mod idioms;
 mod native;
+mod noise;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

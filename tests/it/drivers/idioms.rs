@@ -1,0 +1,92 @@
+//! Drivers with their usual idioms, whose scripts say what they saw: with other clients on the same
+//! pool, they have to see what they see on the server itself.
+
+use std::path::Path;
+
+use pgherd_tests::{Database, Output};
+
+use super::noise::Noise;
+use super::{installed, pool_of_two, script, source};
+
+/// Runs a script on the server itself and through the proxy, and compares what it saw.
+async fn same(command: &[&Path]) {
+    let direct = script(command, &Database::new().await.url("app")).await;
+    assert_eq!(direct.code, 0, "direct: {}{}", direct.out, direct.err);
+    let database = Database::new().await;
+    let proxy = pool_of_two(&database).await;
+    let url = proxy.url("app", &database.name);
+    let noise = Noise::begin(&url);
+    let through = script(command, &url).await;
+    assert_eq!(
+        through.code, 0,
+        "through pgherd: {}{}\ndirect: {}",
+        through.out, through.err, direct.out
+    );
+    assert!(direct.out.lines().count() > 10, "it tells: {}", direct.out);
+    assert_eq!(seen(&through), seen(&direct), "through pgherd, and direct");
+    noise.end().await;
+}
+
+/// What a script printed, without how long it took.
+fn seen(output: &Output) -> Vec<&str> {
+    let line = |line| match str::split_once(line, " ok, ") {
+        Some((what, _)) => what,
+        None => line,
+    };
+    output.out.lines().map(line).collect()
+}
+
+async fn python(name: &str, package: &str) {
+    let home = source("target/drivers/python");
+    let python = home.join("bin/python");
+    let found = std::fs::read_dir(home.join("lib"))
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .map(|version| version.path().join("site-packages").join(package))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| home.join(package));
+    if installed(&[&python, &found]) {
+        same(&[&python, &source("tests/drivers").join(name)]).await;
+    }
+}
+
+async fn node(name: &str, package: &str) {
+    let package = source("target/drivers/node/node_modules").join(package);
+    if installed(&[Path::new("node"), &package]) {
+        same(&[Path::new("node"), &source("tests/drivers").join(name)]).await;
+    }
+}
+
+#[tokio::test]
+async fn psycopg2() {
+    python("psycopg2_classic.py", "psycopg2").await;
+}
+
+#[tokio::test]
+async fn sqlalchemy() {
+    python("alchemy.py", "sqlalchemy").await;
+}
+
+#[tokio::test]
+async fn django() {
+    python("django_orm.py", "django").await;
+}
+
+#[tokio::test]
+async fn postgres_js() {
+    node("postgres_js.mjs", "postgres").await;
+}
+
+#[tokio::test]
+async fn sequelize() {
+    node("sequelize.mjs", "sequelize").await;
+}
+
+#[tokio::test]
+async fn ruby_pg() {
+    let script = source("tests/drivers/ruby_pg.rb");
+    if installed(&[Path::new("ruby"), Path::new("/usr/share/doc/ruby-pg")]) {
+        same(&[Path::new("ruby"), &script]).await;
+    }
+}
