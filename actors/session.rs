@@ -10,6 +10,7 @@
 pub mod abandon;
 pub mod checkout;
 pub mod limit;
+pub mod local;
 pub mod login;
 pub mod prove;
 pub mod query;

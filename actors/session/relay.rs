@@ -20,7 +20,7 @@ use crate::session::abandon::Parting;
 use crate::session::checkout::Start;
 use crate::session::limit::Limits;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, abandon, checkout, requests};
+use crate::session::{Bye, abandon, checkout, local, requests};
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
@@ -189,6 +189,7 @@ impl Relay {
                 self.up.hide(total);
                 Ok(Look::Again)
             }
+            frontend::tag::CLOSE if local::close(self, total) => Ok(Look::Again),
             frontend::tag::QUERY
             | frontend::tag::PARSE
             | frontend::tag::BIND

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_tests::{Client, Database, Proxy, try_connect, until};
+use pgherd_tests::{Client, Database, Proxy, Raw, try_connect, until};
 use tokio_postgres::AsyncMessage;
 
 /// Lets `client` hold the only server connection.
@@ -212,4 +212,25 @@ async fn a_limit_on_server_connections_spans_pools() {
             assert!(both <= 1, "{limit}: {both}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_statement_is_closed_without_a_server() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let prepare = [Raw::parse("s", "select 1"), Raw::sync()].concat();
+    assert_eq!(client.ask(&prepare).await, "1 ZI");
+    let holder = proxy.client("app", &database).await;
+    hold(&holder).await;
+    let close = |name: &str| [Raw::close('S', name), Raw::sync()].concat();
+    assert_eq!(client.ask(&close("s")).await, "3 ZI");
+    assert_eq!(client.ask(&close("never")).await, "3 ZI");
+    holder.batch_execute("commit").await.unwrap();
+    let run = [Raw::bind("", "s", &[]), Raw::sync()].concat();
+    assert_eq!(client.ask(&run).await, "E26000 ZI");
+    // The name is free again, in the same pipeline.
+    let again = [Raw::close('S', "s"), prepare.clone(), prepare].concat();
+    assert_eq!(client.ask(&again).await, "3 1 ZI");
+    assert_eq!(client.ask(b"").await, "E42P05 ZI");
 }

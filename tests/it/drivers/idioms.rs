@@ -2,8 +2,9 @@
 //! pool, they have to see what they see on the server itself.
 
 use std::path::Path;
+use std::process::Command;
 
-use pgherd_tests::{Database, Output};
+use pgherd_tests::{Database, Output, run};
 
 use super::noise::Noise;
 use super::{installed, pool_of_two, script, source};
@@ -89,4 +90,22 @@ async fn ruby_pg() {
     if installed(&[Path::new("ruby"), Path::new("/usr/share/doc/ruby-pg")]) {
         same(&[Path::new("ruby"), &script]).await;
     }
+}
+
+#[tokio::test]
+async fn go_libpq() {
+    // Debian puts packages of Go where the compiler finds them without modules.
+    let home = Path::new("/usr/share/gocode");
+    if !installed(&[Path::new("go"), &home.join("src/github.com/lib/pq")]) {
+        return;
+    }
+    let built = source("target/drivers/go");
+    let program = built.join("libpq");
+    let mut go = Command::new("go");
+    go.args(["build", "-o"]).arg(&program);
+    go.arg(source("tests/drivers/go/libpq.go"));
+    go.env("GO111MODULE", "off").env("GOPATH", home);
+    go.env("GOCACHE", built.join("cache")).env("GOFLAGS", "");
+    run(go, "").await.success();
+    same(&[&program]).await;
 }
