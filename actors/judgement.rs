@@ -1,6 +1,9 @@
 //! What a statement's text means for the session that runs it.
 
-use pgherd_sql::{Action, Effects, LexOptions, Lexer, Pin, PinSet, TransactionEffect, effects};
+use pgherd_session::Reach;
+use pgherd_sql::{
+    Action, Effects, LexOptions, Lexer, Pin, PinSet, TransactionEffect, effects, names_moment,
+};
 
 use crate::upstream::Welcome;
 
@@ -74,18 +77,14 @@ pub fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
             .any(|(name, _)| name.as_bytes().eq_ignore_ascii_case(setting.name))
 }
 
-/// Whether clients may share the prepared statement of this text. What FETCH, EXECUTE, SHOW, EXPLAIN
-/// or CALL answers with depends on the session that prepared it, so only what surely may is shared.
-pub fn is_shareable(text: &[u8], options: LexOptions) -> bool {
-    const SHARED: [&[u8]; 18] = [
-        b"select",
-        b"insert",
-        b"update",
-        b"delete",
-        b"with",
-        b"values",
-        b"table",
-        b"merge",
+/// Who may use the prepared statement of this text. What FETCH, EXECUTE, SHOW, EXPLAIN or CALL
+/// answers with depends on the session that prepared it, so only what surely may is shared.
+pub fn reach(text: &[u8], options: LexOptions) -> Reach {
+    // Those whose constants are read when they are prepared.
+    const ANALYSED: [&[u8]; 8] = [
+        b"select", b"insert", b"update", b"delete", b"with", b"values", b"table", b"merge",
+    ];
+    const UTILITIES: [&[u8]; 10] = [
         b"begin",
         b"start",
         b"commit",
@@ -97,17 +96,28 @@ pub fn is_shareable(text: &[u8], options: LexOptions) -> bool {
         b"set",
         b"reset",
     ];
-    let first = Lexer::new(text, options).token();
-    first.is_ok_and(|token| {
-        token.is_some_and(|token| token.is(b'(') || SHARED.iter().any(|word| token.is_word(word)))
-    })
+    let Ok(Some(first)) = Lexer::new(text, options).token() else {
+        return Reach::Own;
+    };
+    let is_one_of = |words: &[&[u8]]| words.iter().any(|word| first.is_word(word));
+    if first.is(b'(') || is_one_of(&ANALYSED) {
+        if names_moment(text, options) {
+            Reach::Bound
+        } else {
+            Reach::Shared
+        }
+    } else if is_one_of(&UTILITIES) {
+        Reach::Shared
+    } else {
+        Reach::Own
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use pgherd_sql::{LexOptions, Pin};
 
-    use super::{is_reported, is_shareable, judge};
+    use super::{Reach, is_reported, judge, reach};
     use crate::upstream::Welcome;
 
     #[test]
@@ -135,17 +145,19 @@ mod tests {
 
     #[test]
     fn what_hangs_on_a_session_is_not_shared() {
-        for (text, shared) in [
-            ("select 1", true),
-            (" /* x */ INSERT INTO t VALUES ($1)", true),
-            ("(select 1)", true),
-            ("fetch c", false),
-            ("EXPLAIN select 1", false),
-            ("show all", false),
-            ("", false),
+        for (text, expected) in [
+            ("select 1", Reach::Shared),
+            (" /* x */ INSERT INTO t VALUES ($1)", Reach::Shared),
+            ("(select 1)", Reach::Shared),
+            ("(select 'today'::date)", Reach::Bound),
+            ("set timezone = 'now'", Reach::Shared),
+            ("fetch c", Reach::Own),
+            ("EXPLAIN select 'now'::date", Reach::Own),
+            ("show all", Reach::Own),
+            ("", Reach::Own),
         ] {
             let options = LexOptions::default();
-            assert_eq!(is_shareable(text.as_bytes(), options), shared, "{text}");
+            assert_eq!(reach(text.as_bytes(), options), expected, "{text}");
         }
     }
 }

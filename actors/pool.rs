@@ -174,6 +174,8 @@ pub struct Stats {
     assignments: AtomicU64,
     client_parses: AtomicU64,
     server_parses: AtomicU64,
+    server_parses_again: AtomicU64,
+    evictions: AtomicU64,
     binds: AtomicU64,
     logins: AtomicU64,
     pinned: AtomicU64,
@@ -200,6 +202,11 @@ pub struct Totals {
     pub client_parse_count: u64,
     /// Named statements that servers had to prepare.
     pub server_parse_count: u64,
+    /// Of these, those that no client had asked for then: for a client that had been moved, or
+    /// because the statement had been evicted.
+    pub server_parse_again_count: u64,
+    /// Statements that were closed on a server to make room.
+    pub eviction_count: u64,
     /// Executions of named statements.
     pub bind_count: u64,
     /// Logins of clients.
@@ -249,6 +256,16 @@ impl Stats {
         self.server_parses.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A server has to prepare a statement that its client had prepared already.
+    pub fn server_parse_again(&self) {
+        self.server_parses_again.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A statement was closed on a server to make room.
+    pub fn evicted(&self) {
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A named statement was bound.
     pub fn bind(&self) {
         self.binds.fetch_add(1, Ordering::Relaxed);
@@ -277,6 +294,8 @@ impl Stats {
             wait_time: Duration::from_nanos(get(&self.wait_ns)),
             client_parse_count: get(&self.client_parses),
             server_parse_count: get(&self.server_parses),
+            server_parse_again_count: get(&self.server_parses_again),
+            eviction_count: get(&self.evictions),
             bind_count: get(&self.binds),
             client_login_count: get(&self.logins),
             pinned_count: get(&self.pinned),

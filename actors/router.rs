@@ -400,6 +400,7 @@ impl RouterMemory {
             patience: settings.timeouts.connect,
             cancel_patience: settings.timeouts.cancel,
             statements: settings.pool.max_prepared_statements.get(),
+            statement_bytes: settings.pool.max_prepared_bytes.get(),
         }))
     }
 

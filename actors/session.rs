@@ -12,6 +12,7 @@ pub mod checkout;
 pub mod limit;
 pub mod local;
 pub mod login;
+pub mod names;
 pub mod prove;
 pub mod query;
 pub mod relay;
@@ -20,6 +21,8 @@ pub mod replies;
 pub mod requests;
 pub mod rules;
 pub mod setup;
+pub mod shape;
+pub mod statements;
 pub mod turn;
 pub mod welcome;
 

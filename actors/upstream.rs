@@ -57,6 +57,8 @@ pub struct Upstream {
     pub cancel_patience: Duration,
     /// Shared prepared statements kept on one connection.
     pub statements: usize,
+    /// Bytes of their texts kept on one connection.
+    pub statement_bytes: usize,
 }
 
 impl Upstream {
@@ -501,7 +503,7 @@ async fn connect(
         flow,
         exchange: Exchange::default(),
         applied: Arc::default(),
-        statements: ServerStatements::new(upstream.statements),
+        statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,
         heard: Instant::now(),
         about,

@@ -27,6 +27,8 @@ section! {
         /// The most prepared statements kept on a server connection; the least recently used
         /// makes room.
         [NextConnection] max_prepared_statements: NonZeroUsize,
+        /// Their texts, in bytes: what a server keeps of them is some times that.
+        [NextConnection] max_prepared_bytes: NonZeroUsize,
     }
 }
 
@@ -51,6 +53,8 @@ overrides! {
         reset_query: Option<String>,
         /// The most prepared statements kept on a server connection.
         max_prepared_statements: NonZeroUsize,
+        /// Their texts, in bytes.
+        max_prepared_bytes: NonZeroUsize,
     }
 }
 

@@ -227,6 +227,16 @@ fn counters(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError
             totals.server_parse_count,
         ),
         (
+            "server_parses_again",
+            "Named statements that servers prepared for clients who had prepared them before.",
+            totals.server_parse_again_count,
+        ),
+        (
+            "prepared_evictions",
+            "Named statements that were closed on a server to make room.",
+            totals.eviction_count,
+        ),
+        (
             "binds",
             "Executions of named statements.",
             totals.bind_count,

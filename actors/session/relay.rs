@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgherd_config::PoolMode;
 use pgherd_net::{Stream, poll_read_into, poll_write_from};
 use pgherd_session::{ClientStatements, Flow, Parameters};
-use pgherd_sql::{Encoding, LexOptions};
+use pgherd_sql::{Encoding, LexOptions, Pin};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -253,6 +253,11 @@ impl Relay {
 
     /// The transaction is over: the server goes back, unless the session is pinned to it.
     fn part(&mut self, mut lease: ServerLease, now: Instant) -> Option<Bye> {
+        if self.pins.contains(Pin::Moment)
+            && !self.statements.as_deref().is_some_and(ClientStatements::is_bound)
+        {
+            self.pins.remove(Pin::Moment);
+        }
         if self.pool.pins(self.pins, self.mode) {
             if !self.pins.is_empty() {
                 self.pool.stats.pinned();

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use pgherd_session::{Undo, Verdict};
+use pgherd_session::{Closed, Undo, Verdict};
 use pgherd_sql::Pin;
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::Judgement;
-use crate::session::turn::{Loss, Turn};
+use crate::session::turn::{Check, Loss, Turn};
+use crate::session::{names, shape};
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -43,6 +44,7 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         match header.tag {
             tag::READY_FOR_QUERY => ready(turn, total)?,
             tag::ERROR_RESPONSE => error(turn, total)?,
+            tag::NOTICE_RESPONSE => notice(turn, total)?,
             other => {
                 if total <= LOOK_MAX {
                     learn(turn, other, total);
@@ -146,6 +148,16 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     act(turn, verdict, tag::READY_FOR_QUERY, total)
 }
 
+fn notice(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
+    let renamed = names::renamed(turn, total);
+    let verdict = turn.server.exchange.received(tag::NOTICE_RESPONSE, |_| {});
+    let verdict = match (verdict, renamed) {
+        (Verdict::Forward, Some(renamed)) => Verdict::Replace(renamed),
+        (verdict, _) => verdict,
+    };
+    act(turn, verdict, tag::NOTICE_RESPONSE, total)
+}
+
 fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let here = turn.server.flow.unjudged();
     let body = &here[frame::HEADER_LEN..total.min(here.len())];
@@ -158,6 +170,10 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         return Err(Loss::Fatal(Box::new(report.into_fatal())));
     }
     doubt(turn);
+    // Names are looked up before the error takes them back.
+    let renamed = names::renamed(turn, total);
+    heal(turn, total);
+    turn.check = Check::None;
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
     let server: &mut crate::server::ServerConn = &mut *turn.server;
@@ -172,8 +188,8 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
                     on_server,
                     by_client,
                 } => {
-                    if let Some(id) = on_server {
-                        statements.remove(id);
+                    if let Some(placed) = on_server {
+                        statements.remove(placed);
                     }
                     if let (Some(name), Some(client)) = (by_client, client.as_deref_mut()) {
                         client.remove(&name);
@@ -184,14 +200,40 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
                         client.unnamed = pgherd_session::Unnamed::None;
                     }
                 }
-                Undo::Evicted(evicted) => statements.restore(&evicted),
-                Undo::Closed { name, statement } => {
+                Undo::Gone(gone) => statements.restore(*gone),
+                Undo::Closed(closed) => {
+                    let Closed { name, held, gone } = *closed;
+                    if let Some(gone) = gone {
+                        statements.restore(gone);
+                    }
                     if let Some(client) = client.as_deref_mut() {
-                        client.insert(&name, statement);
+                        client.insert(&name, held);
                     }
                 }
             });
+    let verdict = match (verdict, renamed) {
+        (Verdict::Forward, Some(renamed)) => Verdict::Replace(renamed),
+        (verdict, _) => verdict,
+    };
     act(turn, verdict, tag::ERROR_RESPONSE, total)
+}
+
+/// A statement that the server says it does not have, or has for another table than there is by
+/// now, is prepared anew when it is used next.
+fn heal(turn: &mut Turn<'_>, total: usize) {
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    let Some(placed) = server.exchange.uses() else {
+        return;
+    };
+    let Some(body) = server.flow.unjudged().get(frame::HEADER_LEN..total) else {
+        return;
+    };
+    let report = ErrorReport::parse(body);
+    if report.code == sqlstate::INVALID_SQL_STATEMENT_NAME {
+        server.statements.remove(placed);
+    } else if names::is_reshaped(&report) {
+        server.statements.doubt(placed);
+    }
 }
 
 /// Queries have been answered up to here: what they ended for certain is over.
@@ -246,6 +288,9 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
     match message {
+        tag::PARAMETER_DESCRIPTION | tag::ROW_DESCRIPTION | tag::NO_DATA => {
+            shape::learn(turn, message, total);
+        }
         tag::PARAMETER_STATUS if !server.exchange.in_setup() => {
             let Ok(status) = backend::ParameterStatus::parse(body) else {
                 return;

@@ -101,7 +101,7 @@ pub(super) async fn ask(
         hidden: true,
         undo: Undo::Nothing,
     });
-    server.exchange.sent(Owed::Bind);
+    server.exchange.sent(Owed::Bind { of: None });
     server.exchange.sent(Owed::Execute);
     server.exchange.sent(Owed::Sync);
     answer(server, out).await

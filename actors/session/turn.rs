@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
+use pgherd_session::Placed;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 
@@ -35,12 +36,28 @@ pub(super) enum Loss {
     Server(Box<ErrorReport>),
 }
 
+/// Whether the client's messages wait for what the server says of a statement that it has got.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// They do not.
+    #[default]
+    None,
+    /// The server was asked.
+    UnderWay,
+    /// It has just answered about this one.
+    Done(Placed),
+}
+
 /// A client and the server it holds.
 pub(super) struct Turn<'a> {
     pub(super) relay: &'a mut Relay,
     pub(super) server: &'a mut ServerLease,
     /// The server has the client's unnamed statement.
     pub(super) unnamed_here: bool,
+    /// How a statement's shape is being checked.
+    pub(super) check: Check,
+    /// The parameters of the statement that is being described.
+    pub(super) parameters_shape: u64,
     /// A COMMIT is under way.
     pub(super) committing: bool,
     /// A BEGIN is under way.
@@ -64,6 +81,8 @@ impl<'a> Turn<'a> {
             relay,
             server,
             unnamed_here: false,
+            check: Check::None,
+            parameters_shape: 0,
             committing: false,
             beginning: false,
             alone: None,
@@ -141,6 +160,11 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Whether what the client has sent lies here until the server has said more.
+    pub(super) fn holds_client_up(&self) -> bool {
+        self.check == Check::UnderWay || self.server.exchange.is_crowded()
+    }
+
     /// Whether so much waits for the client that no more is read for it.
     fn is_client_behind(&self) -> bool {
         self.server.flow.backlog() + self.relay.down.backlog() >= BACKLOG_MAX
@@ -165,7 +189,11 @@ impl<'a> Turn<'a> {
                 if count >= self.read_room {
                     self.read_room = READ_MAX;
                 }
+                let held_up = self.holds_client_up();
                 replies::judge(self)?;
+                if held_up && !self.holds_client_up() {
+                    requests::take(self)?;
+                }
                 Ok(true)
             }
         }
@@ -195,7 +223,7 @@ impl<'a> Turn<'a> {
 
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
-        if self.relay.up.backlog() >= BACKLOG_MAX || self.server.exchange.is_crowded() {
+        if self.relay.up.backlog() >= BACKLOG_MAX || self.holds_client_up() {
             return Ok(false);
         }
         let room = wanted(&self.relay.up).max(READ_MIN);

@@ -6,11 +6,10 @@
 //! Source: <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING>.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use pgherd_wire::backend::{TransactionStatus, tag};
 
-use crate::prepared::{Evicted, Statement};
+use crate::prepared::{Gone, Held, Placed};
 
 /// How many replies may be owed before a client's pipeline is read no further.
 const CROWD: usize = 4096;
@@ -34,9 +33,17 @@ pub enum Owed<P> {
         undo: Undo<P>,
     },
     /// BindComplete.
-    Bind,
+    Bind {
+        /// The statement that it binds, if it has one of our names.
+        of: Option<Placed>,
+    },
     /// ParameterDescription, then RowDescription or NoData.
-    DescribeStatement,
+    DescribeStatement {
+        /// The Describe was put in by us.
+        hidden: bool,
+        /// Whose description it is, if it is to be remembered.
+        of: Option<Box<Described>>,
+    },
     /// RowDescription or NoData.
     DescribePortal,
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
@@ -48,6 +55,8 @@ pub enum Owed<P> {
         /// What to take back if it does not happen.
         undo: Undo<P>,
     },
+    /// A message of ours that is none of these: everything up to a reply with this tag is unseen.
+    Ours(u8),
     /// Nothing: the client has ended its COPY data here.
     CopyEnd,
     /// A reply that we give ourselves once its turn comes.
@@ -61,29 +70,44 @@ pub enum Owed<P> {
     Fail(Box<[u8]>),
 }
 
+/// What is asked to be described.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The client's name for it.
+    pub name: Box<[u8]>,
+    /// Where it is.
+    pub placed: Placed,
+}
+
 /// What to take back when a message of a pipeline was skipped or refused.
 #[derive(Debug)]
 pub enum Undo<P> {
     /// Nothing.
     Nothing,
-    /// A shared statement is not on the server, and the client's name for it not valid.
+    /// A statement is not on the server, and the client's name for it not valid.
     Parsed {
         /// The statement that the server does not have after all.
-        on_server: Option<u64>,
+        on_server: Option<Placed>,
         /// The client's name that does not exist after all.
         by_client: Option<Box<[u8]>>,
     },
     /// The client's unnamed statement does not exist.
     Unnamed,
-    /// A statement was not evicted from the server.
-    Evicted(Evicted),
+    /// A statement was not closed on the server.
+    Gone(Box<Gone>),
     /// The client's name is still valid.
-    Closed {
-        /// The client's name.
-        name: Box<[u8]>,
-        /// What it stands for.
-        statement: Arc<Statement<P>>,
-    },
+    Closed(Box<Closed<P>>),
+}
+
+/// A Close by the client.
+#[derive(Debug)]
+pub struct Closed<P> {
+    /// The client's name.
+    pub name: Box<[u8]>,
+    /// What it stands for.
+    pub held: Held<P>,
+    /// What was to be closed on the server with it.
+    pub gone: Option<Gone>,
 }
 
 /// What to do with a message of the server.
@@ -195,13 +219,10 @@ impl<P> Exchange<P> {
     #[inline]
     pub fn received(&mut self, message: u8, undo: impl FnMut(Undo<P>)) -> Verdict {
         match message {
-            tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS => {
-                return if matches!(self.owed.front(), Some(Owed::Setup)) {
-                    Verdict::Swallow
-                } else {
-                    Verdict::Forward
-                };
-            }
+            tag::PARAMETER_STATUS if self.in_setup() => return Verdict::Swallow,
+            // Postgres would remark on a text once, where the client has prepared it.
+            tag::NOTICE_RESPONSE if self.is_ours() => return Verdict::Swallow,
+            tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS => return Verdict::Forward,
             tag::NOTIFICATION_RESPONSE => return Verdict::Forward,
             _ => {}
         }
@@ -225,19 +246,20 @@ impl<P> Exchange<P> {
             (Owed::FunctionCall, tag::FUNCTION_CALL_RESPONSE) => Verdict::Forward,
             (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
             | (Owed::Close { hidden, .. }, tag::CLOSE_COMPLETE) => {
-                let verdict = if *hidden {
-                    Verdict::Swallow
-                } else {
-                    Verdict::Forward
-                };
+                let verdict = seen(*hidden);
                 self.done(verdict)
             }
-            (Owed::Bind, tag::BIND_COMPLETE) => self.done(Verdict::Forward),
-            (Owed::DescribeStatement, tag::PARAMETER_DESCRIPTION) => Verdict::Forward,
-            (
-                Owed::DescribeStatement | Owed::DescribePortal,
-                tag::ROW_DESCRIPTION | tag::NO_DATA,
-            ) => self.done(Verdict::Forward),
+            (Owed::Bind { .. }, tag::BIND_COMPLETE) => self.done(Verdict::Forward),
+            (Owed::DescribeStatement { hidden, .. }, tag::PARAMETER_DESCRIPTION) => seen(*hidden),
+            (Owed::DescribeStatement { hidden, .. }, tag::ROW_DESCRIPTION | tag::NO_DATA) => {
+                let verdict = seen(*hidden);
+                self.done(verdict)
+            }
+            (Owed::DescribePortal, tag::ROW_DESCRIPTION | tag::NO_DATA) => {
+                self.done(Verdict::Forward)
+            }
+            (Owed::Ours(last), tag) if *last == tag => self.done(Verdict::Swallow),
+            (Owed::Ours(_), tag::DATA_ROW) => Verdict::Swallow,
             (
                 Owed::Execute,
                 tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED,
@@ -322,6 +344,37 @@ impl<P> Exchange<P> {
     /// Whether the front of the queue is a message of ours.
     pub fn in_setup(&self) -> bool {
         matches!(self.owed.front(), Some(Owed::Setup))
+    }
+
+    /// Whether what the server does now was put in by us.
+    fn is_ours(&self) -> bool {
+        matches!(
+            self.owed.front(),
+            Some(
+                Owed::Setup
+                    | Owed::Ours(_)
+                    | Owed::Parse { hidden: true, .. }
+                    | Owed::DescribeStatement { hidden: true, .. }
+            )
+        )
+    }
+
+    /// The statement that the server describes, if that is to be remembered, and whether it was we
+    /// who asked.
+    pub fn describing(&self) -> Option<(&Described, bool)> {
+        match self.owed.front()? {
+            Owed::DescribeStatement { of, hidden } => Some((of.as_deref()?, *hidden)),
+            _ => None,
+        }
+    }
+
+    /// The statement that the server looks up now.
+    pub fn uses(&self) -> Option<Placed> {
+        match self.owed.front()? {
+            Owed::Bind { of } => *of,
+            Owed::DescribeStatement { of, .. } => Some(of.as_deref()?.placed),
+            _ => None,
+        }
     }
 
     /// The transaction status of the last ReadyForQuery.
@@ -438,6 +491,15 @@ impl<P> Exchange<P> {
             self.owed.pop_front();
         }
         verdict
+    }
+}
+
+/// A reply to a message of ours is not the client's to see.
+fn seen(hidden: bool) -> Verdict {
+    if hidden {
+        Verdict::Swallow
+    } else {
+        Verdict::Forward
     }
 }
 

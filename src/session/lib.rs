@@ -10,7 +10,10 @@ mod prepared;
 #[cfg(test)]
 mod tests;
 
-pub use exchange::{CopyFlow, Exchange, Owed, Undo, Verdict};
+pub use exchange::{Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
 pub use parameters::{Parameters, Proven, Shared};
-pub use prepared::{ClientStatements, Evicted, Registry, ServerStatements, Statement, Unnamed};
+pub use prepared::{
+    ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,
+    Statement, Unnamed,
+};

@@ -1,7 +1,11 @@
 //! Prepared statements of the protocol, shared by clients over servers.
 //!
-//! A client names its statements as it likes. Each distinct (text, parameter types) has one name
-//! on every server, so that a statement one client prepared serves the next client too.
+//! A client names its statements as it likes. Each distinct (text, parameter types) is once on a
+//! server, so that a statement one client prepared serves the next client too.
+
+mod server;
+
+pub use server::{Gone, Placed, ServerName, ServerStatements};
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -11,22 +15,43 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::parameters::Parameters;
+
 const SHARDS: usize = 16;
 
-/// One distinct statement: its text, parameter types, and its name on every server.
+/// One distinct statement: its text and parameter types, and how they are read.
 #[derive(Debug)]
 pub struct Statement<P> {
     /// Grows with each distinct statement; never used twice by a process.
     pub id: u64,
-    /// The name under which servers know it, without the terminating NUL.
-    pub name: Box<[u8]>,
     /// The body of a Parse message behind its name: text, NUL, count and parameter type OIDs.
     pub tail: Box<[u8]>,
+    /// The parameters of the session that prepared it first: whoever has it has the same of those
+    /// that change what a text means.
+    pub read_under: Arc<Parameters>,
+    /// Who may use what a server has of it.
+    pub reach: Reach,
     /// What it takes in memory beside its names, in bytes.
     weight: usize,
     /// What the caller has worked out about the text.
     pub judgement: P,
 }
+
+/// Who may use a statement that is on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All clients that have prepared the same text under the same settings.
+    Shared,
+    /// One client, on whichever server it is.
+    Own,
+    /// One client on the server that has read it: what was read cannot be read again.
+    Bound,
+}
+
+/// What a statement takes and gives, as a server has described it: names and types of columns, and
+/// types of parameters. As in Postgres, two descriptions with one shape can be decoded alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape(pub u64);
 
 /// All statements that some client of one pool holds; an entry dies with its last holder.
 #[derive(Debug)]
@@ -49,17 +74,17 @@ impl<P> Default for Registry<P> {
 }
 
 impl<P> Registry<P> {
-    /// The statement with this Parse tail, read under these `settings` of the session that change
-    /// what a text means; `judge` is asked only for one not seen before.
+    /// The statement with this Parse tail, read under those of `parameters` that change what a text
+    /// means; `judge` is asked only for one not seen before.
     pub fn intern(
         &self,
-        settings: &[u8],
+        parameters: &Arc<Parameters>,
         tail: &[u8],
         judge: impl FnOnce() -> P,
     ) -> Arc<Statement<P>> {
         // A tail tells its own length (a text up to its zero byte, a count, and so many types), so
         // no tail with settings reads like another.
-        let key = [tail, settings].concat();
+        let key = [tail, &parameters.reading()].concat();
         let shard = &self.shards[self.hasher.hash_one(&*key) as usize % SHARDS];
         if let Some(known) = shard.lock().get(&*key).and_then(Weak::upgrade) {
             return known;
@@ -69,7 +94,7 @@ impl<P> Registry<P> {
         if let Some(known) = shard.get(&*key).and_then(Weak::upgrade) {
             return known;
         }
-        let statement = self.make(tail, key.len(), judgement);
+        let statement = self.make(parameters, tail, Reach::Shared, key.len(), judgement);
         // Dead entries go when the table would grow, so it stays within twice the living ones.
         if shard.len() == shard.capacity() {
             shard.retain(|_, statement| statement.strong_count() > 0);
@@ -79,16 +104,29 @@ impl<P> Registry<P> {
     }
 
     /// A statement that is shared with nobody.
-    pub fn own(&self, tail: &[u8], judgement: P) -> Arc<Statement<P>> {
-        self.make(tail, tail.len(), judgement)
+    pub fn own(
+        &self,
+        parameters: &Arc<Parameters>,
+        tail: &[u8],
+        reach: Reach,
+        judgement: P,
+    ) -> Arc<Statement<P>> {
+        self.make(parameters, tail, reach, tail.len(), judgement)
     }
 
-    fn make(&self, tail: &[u8], weight: usize, judgement: P) -> Arc<Statement<P>> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+    fn make(
+        &self,
+        parameters: &Arc<Parameters>,
+        tail: &[u8],
+        reach: Reach,
+        weight: usize,
+        judgement: P,
+    ) -> Arc<Statement<P>> {
         Arc::new(Statement {
-            id,
-            name: format!("pgherd_{id}").into_bytes().into(),
+            id: self.next.fetch_add(1, Ordering::Relaxed),
             tail: tail.into(),
+            read_under: Arc::clone(parameters),
+            reach,
             weight,
             judgement,
         })
@@ -110,11 +148,30 @@ pub enum Unnamed<P> {
     },
 }
 
+/// A statement that a client has.
+#[derive(Debug)]
+pub struct Held<P> {
+    /// What it is.
+    pub statement: Arc<Statement<P>>,
+    /// What the client was told of it last, if it has asked: it may decode rows by that alone.
+    pub shape: Option<Shape>,
+}
+
+impl<P> Clone for Held<P> {
+    fn clone(&self) -> Self {
+        Self {
+            statement: Arc::clone(&self.statement),
+            shape: self.shape,
+        }
+    }
+}
+
 /// The statements that one client has prepared, by the client's own names.
 #[derive(Debug)]
 pub struct ClientStatements<P> {
-    named: HashMap<Box<[u8]>, Arc<Statement<P>>>,
+    named: HashMap<Box<[u8]>, Held<P>>,
     bytes: usize,
+    bound: usize,
     /// The unnamed statement.
     pub unnamed: Unnamed<P>,
 }
@@ -124,6 +181,7 @@ impl<P> Default for ClientStatements<P> {
         Self {
             named: HashMap::new(),
             bytes: 0,
+            bound: 0,
             unnamed: Unnamed::None,
         }
     }
@@ -131,23 +189,50 @@ impl<P> Default for ClientStatements<P> {
 
 impl<P> ClientStatements<P> {
     /// The statement that the client calls `name`.
-    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement<P>>> {
+    pub fn get(&self, name: &[u8]) -> Option<&Held<P>> {
         self.named.get(name)
     }
 
+    /// A name by which the client calls the statement `id`; it looks through all of them.
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let found = self.named.iter().find(|(_, held)| held.statement.id == id);
+        found.map(|(name, _)| &**name)
+    }
+
     /// Records a statement under the client's name.
-    pub fn insert(&mut self, name: &[u8], statement: Arc<Statement<P>>) {
-        self.bytes += name.len() + statement.weight;
-        if let Some(old) = self.named.insert(name.into(), statement) {
-            self.bytes -= name.len() + old.weight;
+    pub fn insert(&mut self, name: &[u8], held: Held<P>) {
+        self.bytes += name.len() + held.statement.weight;
+        self.bound += usize::from(held.statement.reach == Reach::Bound);
+        if let Some(old) = self.named.insert(name.into(), held) {
+            self.forget(name, &old);
         }
     }
 
-    /// Forgets a name; unknown names are no error, as with Postgres' Close.
-    pub fn remove(&mut self, name: &[u8]) {
-        if let Some(old) = self.named.remove(name) {
-            self.bytes -= name.len() + old.weight;
+    fn forget(&mut self, name: &[u8], old: &Held<P>) {
+        self.bytes -= name.len() + old.statement.weight;
+        self.bound -= usize::from(old.statement.reach == Reach::Bound);
+    }
+
+    /// Records what the client was told of its statement `name`, if that is still the one of this id.
+    pub fn described(&mut self, name: &[u8], id: u64, shape: Shape) {
+        if let Some(held) = self.named.get_mut(name)
+            && held.statement.id == id
+        {
+            held.shape = Some(shape);
         }
+    }
+
+    /// Forgets a name and gives what it stood for; unknown names are no error, as with Postgres'
+    /// Close.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Held<P>> {
+        let old = self.named.remove(name)?;
+        self.forget(name, &old);
+        Some(old)
+    }
+
+    /// Whether it has a statement that only one server can have.
+    pub fn is_bound(&self) -> bool {
+        self.bound > 0
     }
 
     /// Forgets everything, named and unnamed.
@@ -171,119 +256,47 @@ impl<P> ClientStatements<P> {
     }
 }
 
-/// A statement that had to leave a server to make room.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Evicted {
-    /// Its id, for taking the eviction back.
-    pub id: u64,
-    /// Its name on the server, to be closed there.
-    pub name: Box<[u8]>,
-}
-
-/// The shared statements that one server connection has, with the least recently used evicted.
-#[derive(Debug)]
-pub struct ServerStatements {
-    known: HashMap<u64, (u64, Box<[u8]>)>,
-    tick: u64,
-    max: usize,
-}
-
-impl ServerStatements {
-    /// A server connection that may hold `max` statements (at least one).
-    pub fn new(max: usize) -> Self {
-        Self {
-            known: HashMap::new(),
-            tick: 0,
-            max: max.max(1),
-        }
-    }
-
-    /// Whether the server has the statement; marks it as used.
-    pub fn touch(&mut self, id: u64) -> bool {
-        self.tick += 1;
-        match self.known.get_mut(&id) {
-            Some((used, _)) => {
-                *used = self.tick;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Whether the server has the statement, without marking it as used.
-    pub fn contains(&self, id: u64) -> bool {
-        self.known.contains_key(&id)
-    }
-
-    /// Records a statement as present, and names the one that must be closed for it, if any.
-    pub fn insert(&mut self, id: u64, name: &[u8]) -> Option<Evicted> {
-        let evicted = if self.known.len() >= self.max && !self.known.contains_key(&id) {
-            let oldest = self
-                .known
-                .iter()
-                .min_by_key(|(_, (used, _))| *used)
-                .map(|(id, _)| *id);
-            oldest.and_then(|id| self.known.remove(&id).map(|(_, name)| Evicted { id, name }))
-        } else {
-            None
-        };
-        self.tick += 1;
-        self.known.insert(id, (self.tick, name.into()));
-        evicted
-    }
-
-    /// Forgets a statement, as when its Parse did not happen.
-    pub fn remove(&mut self, id: u64) {
-        self.known.remove(&id);
-    }
-
-    /// Takes an eviction back, as when its Close did not happen.
-    pub fn restore(&mut self, evicted: &Evicted) {
-        self.known.insert(evicted.id, (0, evicted.name.clone()));
-    }
-
-    /// Forgets all, as after DEALLOCATE ALL or DISCARD ALL.
-    pub fn clear(&mut self) {
-        self.known.clear();
-    }
-
-    /// How many statements the server has.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Whether the server has none.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::{ClientStatements, Evicted, Registry, ServerStatements};
+    use super::{ClientStatements, Held, Reach, Registry, Shape, Statement};
+    use crate::parameters::Parameters;
+
+    fn held(statement: Arc<Statement<()>>) -> Held<()> {
+        Held {
+            statement,
+            shape: None,
+        }
+    }
 
     #[test]
     fn the_same_text_is_one_statement_while_somebody_holds_it() {
         let registry = Registry::<()>::default();
-        let first = registry.intern(b"", b"select 1\0\0\0", || ());
-        let second = registry.intern(b"", b"select 1\0\0\0", || ());
+        let none = Arc::default();
+        let first = registry.intern(&none, b"select 1\0\0\0", || ());
+        let second = registry.intern(&none, b"select 1\0\0\0", || ());
         assert!(Arc::ptr_eq(&first, &second));
         let id = first.id;
         drop((first, second));
-        assert_ne!(registry.intern(b"", b"select 1\0\0\0", || ()).id, id);
+        assert_ne!(registry.intern(&none, b"select 1\0\0\0", || ()).id, id);
     }
 
     #[test]
     fn settings_make_another_statement_and_are_counted() {
         let registry = Registry::<()>::default();
-        let plain = registry.intern(b"", b"select 1\0\0\0", || ());
-        let other = registry.intern(b"datestyle\0ISO\0", b"select 1\0\0\0", || ());
+        let none = Arc::default();
+        let mut european = Parameters::default();
+        european.set("datestyle", "DMY");
+        let european = Arc::new(european);
+        let plain = registry.intern(&none, b"select 1\0\0\0", || ());
+        let other = registry.intern(&european, b"select 1\0\0\0", || ());
         assert_ne!(plain.id, other.id);
-        assert!(!Arc::ptr_eq(&plain, &registry.own(b"select 1\0\0\0", ())));
+        assert!(Arc::ptr_eq(&other.read_under, &european));
+        let own = registry.own(&none, b"select 1\0\0\0", Reach::Own, ());
+        assert!(!Arc::ptr_eq(&plain, &own));
         let mut client = ClientStatements::default();
-        client.insert(b"s", other);
+        client.insert(b"s", held(other));
         assert_eq!(client.bytes(), 1 + 11 + 14);
     }
 
@@ -291,39 +304,37 @@ mod tests {
     fn dead_statements_do_not_pile_up() {
         let registry = Registry::<()>::default();
         for i in 0..10_000 {
-            registry.intern(b"", format!("select {i}\0\0\0").as_bytes(), || ());
+            let tail = format!("select {i}\0\0\0");
+            registry.intern(&Arc::default(), tail.as_bytes(), || ());
         }
         let held: usize = registry.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!(held < 1000, "{held} dead entries are kept");
     }
 
     #[test]
-    fn the_least_recently_used_is_evicted_and_can_come_back() {
-        let mut server = ServerStatements::new(2);
-        assert_eq!(server.insert(1, b"a"), None);
-        assert_eq!(server.insert(2, b"b"), None);
-        assert!(server.touch(1));
-        let evicted = server.insert(3, b"c").expect("over the limit");
-        assert_eq!(
-            evicted,
-            Evicted {
-                id: 2,
-                name: (*b"b").into()
-            }
-        );
-        assert!(!server.touch(2));
-        server.restore(&evicted);
-        assert!(server.touch(2));
-    }
-
-    #[test]
     fn bytes_follow_the_statements() {
         let registry = Registry::<()>::default();
+        let none = Arc::default();
         let mut client = ClientStatements::default();
-        client.insert(b"s", registry.intern(b"", b"1234", || ()));
-        client.insert(b"s", registry.intern(b"", b"12345678", || ()));
+        client.insert(b"s", held(registry.intern(&none, b"1234", || ())));
+        client.insert(b"s", held(registry.intern(&none, b"12345678", || ())));
         assert_eq!(client.bytes(), 9);
         client.remove(b"s");
         assert_eq!((client.bytes(), client.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_told_of_a_name_is_not_taken_for_its_successor() {
+        let registry = Registry::<()>::default();
+        let none = Arc::default();
+        let mut client = ClientStatements::default();
+        let old = registry.intern(&none, b"1", || ());
+        let new = registry.intern(&none, b"2", || ());
+        client.insert(b"s", held(Arc::clone(&new)));
+        client.described(b"s", old.id, Shape(1));
+        assert_eq!(client.get(b"s").and_then(|held| held.shape), None);
+        client.described(b"s", new.id, Shape(2));
+        assert_eq!(client.get(b"s").and_then(|held| held.shape), Some(Shape(2)));
+        assert_eq!(client.name_of(new.id), Some(&b"s"[..]));
     }
 }

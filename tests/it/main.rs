@@ -25,6 +25,7 @@ mod parameters;
 mod passwords;
 mod pipeline;
 mod prepared;
+mod reading;
 mod replication;
 mod rules;
 mod sharing;

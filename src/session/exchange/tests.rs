@@ -1,6 +1,7 @@
 use pgherd_wire::backend::{TransactionStatus, tag};
 
 use super::{CopyFlow, Exchange, Owed, Undo, Verdict};
+use crate::prepared::ServerStatements;
 
 type Talk = Exchange<()>;
 
@@ -8,7 +9,7 @@ fn parse(hidden: bool) -> Owed<()> {
     Owed::Parse {
         hidden,
         undo: Undo::Parsed {
-            on_server: Some(7),
+            on_server: Some(ServerStatements::new(1, 0).insert(7, 0)),
             by_client: None,
         },
     }
@@ -46,7 +47,7 @@ fn our_own_messages_stay_unseen() {
     let mut talk = Talk::default();
     talk.sent(Owed::Setup);
     talk.sent(parse(true));
-    talk.sent(Owed::Bind);
+    talk.sent(Owed::Bind { of: None });
     talk.sent(Owed::Sync);
     assert_eq!(quiet(&mut talk, tag::PARAMETER_STATUS), Verdict::Swallow);
     assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Swallow);
@@ -72,7 +73,7 @@ fn flush_without_sync_keeps_the_server() {
 #[test]
 fn an_error_takes_back_what_is_skipped_up_to_the_sync() {
     let mut talk = Talk::default();
-    talk.sent(Owed::Bind);
+    talk.sent(Owed::Bind { of: None });
     talk.sent(parse(true));
     talk.sent(Owed::Query); // skipped too: the server discards all but Sync
     talk.sent(Owed::Sync);
@@ -93,7 +94,7 @@ fn an_error_takes_back_what_is_skipped_up_to_the_sync() {
 #[test]
 fn an_error_before_the_sync_was_sent_skips_what_follows() {
     let mut talk = Talk::default();
-    talk.sent(Owed::Bind);
+    talk.sent(Owed::Bind { of: None });
     assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Forward);
     assert!(talk.skipping() && !talk.is_over());
     talk.sent(Owed::Sync);
@@ -315,7 +316,7 @@ fn nobody_asked() {
     let mut talk = Talk::default();
     assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Unexpected);
     assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Unexpected);
-    talk.sent(Owed::Bind);
+    talk.sent(Owed::Bind { of: None });
     assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Unexpected);
 }
 
@@ -334,4 +335,29 @@ fn a_simple_query_is_not_answered_by_messages_of_a_login_or_a_pipeline() {
         talk.sent(Owed::Query);
         assert_eq!(quiet(&mut talk, message), Verdict::Unexpected, "{message}");
     }
+}
+
+#[test]
+fn a_check_of_ours_stays_unseen_with_what_is_remarked() {
+    let mut talk = Talk::default();
+    talk.sent(parse(true));
+    talk.sent(Owed::DescribeStatement {
+        hidden: true,
+        of: None,
+    });
+    talk.sent(Owed::Ours(tag::COMMAND_COMPLETE));
+    talk.sent(Owed::Bind { of: None });
+    for message in [
+        tag::NOTICE_RESPONSE,
+        tag::PARSE_COMPLETE,
+        tag::PARAMETER_DESCRIPTION,
+        tag::NO_DATA,
+        tag::DATA_ROW,
+        tag::COMMAND_COMPLETE,
+    ] {
+        assert_eq!(quiet(&mut talk, message), Verdict::Swallow);
+    }
+    assert_eq!(quiet(&mut talk, tag::NOTICE_RESPONSE), Verdict::Forward);
+    assert_eq!(quiet(&mut talk, tag::BIND_COMPLETE), Verdict::Forward);
+    assert!(!talk.owes());
 }

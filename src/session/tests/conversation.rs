@@ -54,7 +54,7 @@ pub(super) const LOCAL: &[u8] = b"3\0\0\0\x04";
 impl Ask {
     pub(super) fn owed(self) -> Owed<()> {
         let undo = || Undo::Parsed {
-            on_server: Some(1),
+            on_server: None,
             by_client: None,
         };
         match self {
@@ -66,8 +66,11 @@ impl Ask {
                 hidden,
                 undo: undo(),
             },
-            Self::Bind => Owed::Bind,
-            Self::DescribeStatement => Owed::DescribeStatement,
+            Self::Bind => Owed::Bind { of: None },
+            Self::DescribeStatement => Owed::DescribeStatement {
+                hidden: false,
+                of: None,
+            },
             Self::DescribePortal => Owed::DescribePortal,
             Self::Execute(_) | Self::ExtendedCopyIn => Owed::Execute,
             Self::Close(hidden) => Owed::Close {

@@ -24,6 +24,9 @@ pub enum Pin {
     Load,
     /// `setseed`. Nothing undoes it, not even `DISCARD ALL`.
     Setseed,
+    /// A prepared statement whose text names a moment, such as `'now'`: another server would read
+    /// another one.
+    Moment,
     /// Something that cannot be seen through, or that lives as long as the connection (temporary replication
     /// slots, a running backup, dblink connections).
     Unknown,
@@ -31,7 +34,7 @@ pub enum Pin {
 
 impl Pin {
     /// All, in the order of their bits.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Set,
         Self::SetConfig,
         Self::Role,
@@ -42,6 +45,7 @@ impl Pin {
         Self::AdvisoryLock,
         Self::Load,
         Self::Setseed,
+        Self::Moment,
         Self::Unknown,
     ];
 
@@ -58,6 +62,7 @@ impl Pin {
             Self::AdvisoryLock => "advisory_lock",
             Self::Load => "load",
             Self::Setseed => "setseed",
+            Self::Moment => "moment",
             Self::Unknown => "unknown",
         }
     }
@@ -84,6 +89,7 @@ impl PinSet {
         Pin::TempTable,
         Pin::HoldCursor,
         Pin::AdvisoryLock,
+        Pin::Moment,
     ]);
 
     /// The set of `pins`.

@@ -1,0 +1,494 @@
+//! Prepared statements of the protocol: what a client names is found or put on its server.
+//!
+//! A client's own Parse always goes to the server, which reads the text as things are now: it is the
+//! server that knows what a name means today, and whether it still exists. Clients with the same
+//! text share what a server has of it, so that server memory stays bounded, and here is what is left
+//! of that: when one of them prepares the text anew, or one is moved to a server that lacks it, the
+//! text is read again, and where that gives other columns or parameters than a client was told it
+//! gets 0A000, as Postgres would tell it. Only another meaning in the same shape (a function that
+//! fits better by now) is not noticed. A text that names a moment (`'now'`) is never read again: it
+//! binds the client to the server that has read it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use pgherd_config::PoolMode;
+use pgherd_session::{Closed, Described, Held, Owed, Placed, Reach, ServerName, Statement, Undo};
+use pgherd_session::{ServerStatements, Unnamed};
+use pgherd_sql::Pin;
+use pgherd_wire::error::{ErrorReport, Field};
+use pgherd_wire::frontend::{self, BindHead, Target, tag};
+use pgherd_wire::sqlstate;
+use pgherd_wire::{backend, frame};
+
+use crate::judgement::{self, Judgement};
+use crate::session::requests::{NAMES_MAX, is_held, note, refuse, violation};
+use crate::session::turn::{Check, Loss, Turn};
+
+/// Takes a Parse; false when more of it must be here first.
+pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    if !is_held(turn.relay, total) {
+        let text = "the statement is too large to be prepared (max_held_message)";
+        refuse(
+            turn,
+            ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text),
+        );
+        turn.relay.up.hide(total);
+        return Ok(true);
+    }
+    if !whole {
+        return Ok(false);
+    }
+    let session_mode = turn.relay.mode == PoolMode::Session;
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
+    let tail = &body[parse.name.len() + 1..];
+    turn.server.touched = true;
+    if session_mode {
+        turn.server.exchange.sent(Owed::Parse {
+            hidden: false,
+            undo: Undo::Nothing,
+        });
+        turn.relay.up.pass(total);
+    } else if parse.name.is_empty() {
+        let unnamed = Unnamed::Parsed {
+            judgement: turn.relay.judge(parse.query),
+            tail: tail.into(),
+        };
+        turn.relay.statements.get_or_insert_default().unnamed = unnamed;
+        turn.unnamed_here = true;
+        turn.server.exchange.sent(Owed::Parse {
+            hidden: false,
+            undo: Undo::Unnamed,
+        });
+        turn.relay.up.pass(total);
+    } else {
+        parse_named(turn, total)?;
+    }
+    Ok(true)
+}
+
+fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
+    let tail = &body[parse.name.len() + 1..];
+    let known = turn.relay.statements.as_deref();
+    if known.is_some_and(|client| client.get(parse.name).is_some()) {
+        let report = taken(parse.name);
+        refuse(turn, report);
+        turn.relay.up.hide(total);
+        return Ok(());
+    }
+    let settings = turn.relay.parameters.reading();
+    if let Some(report) = too_many(turn, parse.name.len() + tail.len() + settings.len()) {
+        refuse(turn, report);
+        turn.relay.up.hide(total);
+        return Ok(());
+    }
+    let name: Box<[u8]> = parse.name.into();
+    let judgement = || turn.relay.judge(parse.query);
+    let registry = &turn.relay.pool.registry;
+    let parameters = &turn.relay.parameters;
+    let statement = match judgement::reach(parse.query, turn.relay.lexing) {
+        Reach::Shared => registry.intern(parameters, tail, judgement),
+        reach @ (Reach::Own | Reach::Bound) => registry.own(parameters, tail, reach, judgement()),
+    };
+    if statement.reach == Reach::Bound {
+        turn.relay.pins.insert(Pin::Moment);
+    }
+    let held = Held {
+        statement: Arc::clone(&statement),
+        shape: None,
+    };
+    turn.relay
+        .statements
+        .get_or_insert_default()
+        .insert(&name, held);
+    turn.relay.up.hide(total);
+    turn.relay.pool.stats.client_parse();
+    put(turn, &statement, Some(name));
+    Ok(())
+}
+
+/// Takes a Bind; false when more of it must be here first.
+pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let here = turn.relay.up.unjudged();
+    let body = &here[frame::HEADER_LEN..total.min(here.len())];
+    let head = match BindHead::parse(body).map_err(|error| violation(error.to_string()))? {
+        Some(head) => head,
+        None if whole => return Err(violation("invalid Bind message".into())),
+        None if body.len() > NAMES_MAX => return Err(violation("name too long".into())),
+        None => return Ok(false),
+    };
+    if turn.relay.mode == PoolMode::Session {
+        turn.server.exchange.sent(Owed::Bind { of: None });
+        turn.relay.up.pass(total);
+        return Ok(true);
+    }
+    if head.statement.is_empty() {
+        if bring_unnamed(turn, "exec_bind_message") {
+            turn.server.exchange.sent(Owed::Bind { of: None });
+            turn.relay.up.pass(total);
+        } else {
+            turn.relay.up.hide(total);
+        }
+        return Ok(true);
+    }
+    let portal: Box<[u8]> = head.portal.into();
+    let name: Box<[u8]> = head.statement.into();
+    let head_len = frame::HEADER_LEN + head.len;
+    let placed = match bring_named(turn, &name) {
+        Brought::There(placed) => placed,
+        Brought::Unknown => {
+            turn.server.exchange.sent(Owed::Bind { of: None });
+            turn.relay.up.pass(total);
+            return Ok(true);
+        }
+        Brought::Refused => {
+            turn.relay.up.hide(total);
+            return Ok(true);
+        }
+        Brought::Later => return Ok(false),
+    };
+    let own = placed.name.text();
+    let length = total - 1 - name.len() + own.as_bytes().len();
+    let Ok(length) = u32::try_from(length) else {
+        return Err(violation("invalid message length".into()));
+    };
+    let out = turn.relay.up.made();
+    out.extend_from_slice(&[tag::BIND]);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&portal);
+    out.extend_from_slice(&[0]);
+    out.extend_from_slice(own.as_bytes());
+    out.extend_from_slice(&[0]);
+    turn.relay.up.hide(head_len);
+    turn.relay.up.pass(total - head_len);
+    turn.server.exchange.sent(Owed::Bind { of: Some(placed) });
+    turn.relay.pool.stats.bind();
+    Ok(true)
+}
+
+/// Takes a Describe; false when more of it must be here first.
+pub(super) fn describe(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let Some(name) = statement_target(turn, total, whole)? else {
+        return Ok(false);
+    };
+    let undescribed = || Owed::DescribeStatement {
+        hidden: false,
+        of: None,
+    };
+    match name {
+        Named::Portal => {
+            turn.server.exchange.sent(Owed::DescribePortal);
+            turn.relay.up.pass(total);
+        }
+        Named::Raw => {
+            turn.server.exchange.sent(undescribed());
+            turn.relay.up.pass(total);
+        }
+        Named::Statement(name) if name.is_empty() => {
+            if bring_unnamed(turn, "exec_describe_statement_message") {
+                turn.server.exchange.sent(undescribed());
+                turn.relay.up.pass(total);
+            } else {
+                turn.relay.up.hide(total);
+            }
+        }
+        Named::Statement(name) => match bring_named(turn, &name) {
+            Brought::There(placed) => {
+                turn.relay.up.hide(total);
+                describe_on_server(turn, false, Described { name, placed });
+            }
+            Brought::Unknown => {
+                turn.server.exchange.sent(undescribed());
+                turn.relay.up.pass(total);
+            }
+            Brought::Refused => turn.relay.up.hide(total),
+            Brought::Later => return Ok(false),
+        },
+    }
+    Ok(true)
+}
+
+/// Takes a Close; false when more of it must be here first.
+pub(super) fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let Some(name) = statement_target(turn, total, whole)? else {
+        return Ok(false);
+    };
+    match name {
+        Named::Statement(name) if !name.is_empty() => close_named(turn, total, name),
+        Named::Statement(_) => {
+            turn.unnamed_here = false;
+            if let Some(client) = turn.relay.statements.as_deref_mut() {
+                client.unnamed = Unnamed::None;
+            }
+            pass_close(turn, total);
+        }
+        Named::Portal | Named::Raw => pass_close(turn, total),
+    }
+    Ok(true)
+}
+
+fn pass_close(turn: &mut Turn<'_>, total: usize) {
+    turn.server.exchange.sent(Owed::Close {
+        hidden: false,
+        undo: Undo::Nothing,
+    });
+    turn.relay.up.pass(total);
+}
+
+fn close_named(turn: &mut Turn<'_>, total: usize, name: Box<[u8]>) {
+    let client = turn.relay.statements.as_deref_mut();
+    let Some(held) = client.and_then(|client| client.remove(&name)) else {
+        // Made by SQL, if at all.
+        return pass_close(turn, total);
+    };
+    turn.relay.up.hide(total);
+    let gone = match held.statement.reach {
+        Reach::Own | Reach::Bound => turn.server.statements.take(held.statement.id),
+        Reach::Shared => None,
+    };
+    let closed = Undo::Closed(Box::new(Closed { name, held, gone }));
+    match gone {
+        Some(gone) => close_on_server(turn, gone.name(), false, closed),
+        None => turn.server.exchange.sent(Owed::Local {
+            reply: &backend::CLOSE_COMPLETE,
+            undo: closed,
+        }),
+    }
+}
+
+/// What a Describe or Close names, as far as the proxy is concerned.
+enum Named {
+    /// The server's own affair.
+    Portal,
+    /// A statement of a session that has its server for itself.
+    Raw,
+    /// A statement by the client's name.
+    Statement(Box<[u8]>),
+}
+
+fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option<Named>, Loss> {
+    if total > NAMES_MAX {
+        return Err(violation("name too long".into()));
+    }
+    if !whole {
+        return Ok(None);
+    }
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let described =
+        frontend::Describe::parse(body).map_err(|error| violation(error.to_string()))?;
+    let raw = turn.relay.mode == PoolMode::Session;
+    Ok(Some(match described.kind {
+        Target::Statement if !raw => Named::Statement(described.name.into()),
+        Target::Statement => Named::Raw,
+        Target::Portal => Named::Portal,
+    }))
+}
+
+/// Sees to it that the server has the client's unnamed statement; false when there is none, and
+/// the client will be told, as by Postgres' `routine`.
+fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
+    let known = |turn: &Turn<'_>| match turn.relay.statements.as_deref()?.unnamed {
+        Unnamed::Parsed { judgement, .. } => Some(judgement),
+        Unnamed::None => None,
+    };
+    if let Some(judgement) = known(turn) {
+        note(turn, judgement);
+        let unnamed = turn
+            .relay
+            .statements
+            .as_deref()
+            .map(|statements| &statements.unnamed);
+        if let (false, Some(Unnamed::Parsed { tail, .. })) = (turn.unnamed_here, unnamed) {
+            write_parse(turn.relay.up.made(), b"", tail);
+            turn.server.exchange.sent(Owed::Parse {
+                hidden: true,
+                undo: Undo::Nothing,
+            });
+            turn.unnamed_here = true;
+        }
+        return true;
+    }
+    let text = "unnamed prepared statement does not exist";
+    let report = ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text);
+    refuse(turn, located(report, "postgres.c", routine));
+    false
+}
+
+/// What becomes of a name.
+enum Brought {
+    /// The server has the statement, or will have it by then.
+    There(Placed),
+    /// The client has prepared no such statement by the protocol. The server is asked for the very
+    /// name: it may know one by SQL, and otherwise refuses it in its own words.
+    Unknown,
+    /// The client will be told why not.
+    Refused,
+    /// The server is asked first what the statement gives; the message is to be looked at again.
+    Later,
+}
+
+/// Sees to it that the server has the statement that the client calls `name`, in the shape that
+/// the client knows.
+fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
+    let known = turn.relay.statements.as_deref();
+    let Some(held) = known.and_then(|statements| statements.get(name)).cloned() else {
+        return unknown(turn, name);
+    };
+    let statement = &held.statement;
+    note(turn, statement.judgement);
+    let checked = match turn.check {
+        Check::Done(placed) => {
+            turn.check = Check::None;
+            Some(placed)
+        }
+        Check::None | Check::UnderWay => None,
+    };
+    if let Some(placed) = turn.server.statements.touch(statement.id) {
+        let shape = turn.server.statements.shape(statement.id);
+        if held.shape.is_none() || held.shape == shape {
+            return Brought::There(placed);
+        }
+        if checked == Some(placed) {
+            refuse(turn, reshaped());
+            return Brought::Refused;
+        }
+    }
+    turn.relay.pool.stats.server_parse_again();
+    let placed = put(turn, statement, None);
+    if held.shape.is_none() {
+        return Brought::There(placed);
+    }
+    let described = Described {
+        name: name.into(),
+        placed,
+    };
+    describe_on_server(turn, true, described);
+    turn.relay.up.insert(&frontend::FLUSH);
+    turn.check = Check::UnderWay;
+    Brought::Later
+}
+
+fn unknown(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
+    let text = lossy(name);
+    if ServerName::read(&text).is_none() {
+        return Brought::Unknown;
+    }
+    // The server may well have it, but as another client's.
+    let text = format!("prepared statement \"{text}\" does not exist");
+    let report = ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text);
+    refuse(turn, located(report, "prepare.c", "FetchPreparedStatement"));
+    Brought::Refused
+}
+
+/// Puts a statement on the server, in place of what it has of it. `by_client` is the client's name,
+/// if the client has asked for it just now and waits for the answer.
+fn put(
+    turn: &mut Turn<'_>,
+    statement: &Statement<Judgement>,
+    by_client: Option<Box<[u8]>>,
+) -> Placed {
+    if let Some(old) = turn.server.statements.take(statement.id) {
+        close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
+    }
+    while let Some(old) = turn.server.statements.make_room(statement.tail.len()) {
+        turn.relay.pool.stats.evicted();
+        close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
+    }
+    let server: &mut ServerStatements = &mut turn.server.statements;
+    let placed = server.insert(statement.id, statement.tail.len());
+    let own = placed.name.text();
+    write_parse(turn.relay.up.made(), own.as_bytes(), &statement.tail);
+    turn.relay.pool.stats.server_parse();
+    turn.server.exchange.sent(Owed::Parse {
+        hidden: by_client.is_none(),
+        undo: Undo::Parsed {
+            on_server: Some(placed),
+            by_client,
+        },
+    });
+    placed
+}
+
+fn close_on_server(turn: &mut Turn<'_>, name: ServerName, hidden: bool, undo: Undo<Judgement>) {
+    let name = name.text();
+    let built = frontend::close(turn.relay.up.made(), Target::Statement, name.as_bytes());
+    debug_assert!(built.is_ok(), "the name is short");
+    turn.server.exchange.sent(Owed::Close { hidden, undo });
+}
+
+fn describe_on_server(turn: &mut Turn<'_>, hidden: bool, what: Described) {
+    let own = what.placed.name.text();
+    let built = frontend::describe(turn.relay.up.made(), Target::Statement, own.as_bytes());
+    debug_assert!(built.is_ok(), "the name is short");
+    turn.server.exchange.sent(Owed::DescribeStatement {
+        hidden,
+        of: Some(Box::new(what)),
+    });
+}
+
+fn write_parse(out: &mut bytes::BytesMut, name: &[u8], tail: &[u8]) {
+    let built = frame::build(out, tag::PARSE, |out| {
+        out.extend_from_slice(name);
+        out.extend_from_slice(&[0]);
+        out.extend_from_slice(tail);
+    });
+    debug_assert!(built.is_ok(), "the text is bounded");
+}
+
+/// Why the client may not prepare one more statement of so many bytes, if it may not.
+fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
+    let settings = turn.relay.pool.settings();
+    let limits = &settings.limits;
+    let known = turn.relay.statements.as_deref();
+    let (count, held) = known.map_or((0, 0), |client| (client.len(), client.bytes()));
+    let text = if count >= limits.max_prepared_statements.get() {
+        "too many prepared statements of one client (max_prepared_statements)"
+    } else if held + bytes > limits.max_prepared_bytes.get() {
+        "the prepared statements of one client are too large (max_prepared_bytes)"
+    } else {
+        return None;
+    };
+    Some(ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text))
+}
+
+/// What Postgres says of a name that is in use.
+pub(super) fn taken(name: &[u8]) -> ErrorReport {
+    let text = format!("prepared statement \"{}\" already exists", lossy(name));
+    let report = ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text);
+    located(report, "prepare.c", "StorePreparedStatement")
+}
+
+/// What Postgres says when a statement would give other columns than its client was told.
+fn reshaped() -> ErrorReport {
+    let text = "cached plan must not change result type";
+    let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
+    located(report, "plancache.c", "RevalidateCachedQuery")
+}
+
+/// Says where in Postgres an error of its kind is made: drivers tell some by the routine. The lines
+/// are those of PostgreSQL 15.
+fn located(mut report: ErrorReport, file: &str, routine: &str) -> ErrorReport {
+    let line = match routine {
+        "FetchPreparedStatement" => "455",
+        "StorePreparedStatement" => "412",
+        "RevalidateCachedQuery" => "722",
+        "exec_bind_message" => "1608",
+        _ => "2552",
+    };
+    let fields = [
+        (Field::File, file),
+        (Field::Line, line),
+        (Field::Routine, routine),
+    ];
+    let fields = fields.map(|(field, text)| (field, text.to_owned()));
+    report.others.extend(fields);
+    report
+}
+
+/// A name for a message.
+fn lossy(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(name)
+}

@@ -1,0 +1,317 @@
+//! The statements that one server connection has.
+
+use std::collections::HashMap;
+
+use super::Shape;
+
+/// How the names begin that statements have on servers.
+const PREFIX: &[u8] = b"pgherd_";
+/// The longest name: the prefix and the digits of a number.
+const NAME_MAX: usize = PREFIX.len() + 20;
+
+/// The name of a statement on one server connection; none is given twice there, so that one whose
+/// fate is not known is in nobody's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerName(u64);
+
+/// A name as it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct NameText {
+    bytes: [u8; NAME_MAX],
+    start: usize,
+}
+
+impl NameText {
+    /// The name without a terminating NUL.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl ServerName {
+    /// How it is written.
+    #[inline]
+    pub fn text(self) -> NameText {
+        let mut bytes = [0; NAME_MAX];
+        let (mut start, mut number) = (NAME_MAX, self.0);
+        loop {
+            start -= 1;
+            bytes[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        let digits = start;
+        start -= PREFIX.len();
+        bytes[start..digits].copy_from_slice(PREFIX);
+        NameText { bytes, start }
+    }
+
+    /// The name that is written so.
+    pub fn read(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(std::str::from_utf8(PREFIX).ok()?)?;
+        digits.parse().ok().map(Self)
+    }
+
+    /// Where a name of this kind stands in `text`, from the first on.
+    pub fn find(text: &str) -> Option<std::ops::Range<usize>> {
+        let prefix = std::str::from_utf8(PREFIX).unwrap_or_default();
+        let start = text.find(prefix)?;
+        let digits = text[start + prefix.len()..].bytes();
+        let count = digits.take_while(u8::is_ascii_digit).count();
+        (count > 0).then_some(start..start + prefix.len() + count)
+    }
+}
+
+/// What is known of a statement that a server has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OnServer {
+    name: ServerName,
+    used: u64,
+    bytes: usize,
+    shape: Option<Shape>,
+    /// It is to be prepared anew before it is used.
+    stale: bool,
+}
+
+/// A statement that was put on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Which statement.
+    pub id: u64,
+    /// How the server calls it.
+    pub name: ServerName,
+}
+
+/// A statement that is to leave a server, for taking that back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    id: u64,
+    was: OnServer,
+}
+
+impl Gone {
+    /// How the server calls it.
+    pub fn name(&self) -> ServerName {
+        self.was.name
+    }
+}
+
+/// The prepared statements that one server connection has, with the least recently used evicted.
+#[derive(Debug)]
+pub struct ServerStatements {
+    known: HashMap<u64, OnServer>,
+    /// Names are numbered; zero is a name that no server ever has.
+    named: u64,
+    tick: u64,
+    bytes: usize,
+    max: usize,
+    max_bytes: usize,
+}
+
+impl ServerStatements {
+    /// A server connection that may hold `max` statements with `max_bytes` of text, but always one.
+    pub fn new(max: usize, max_bytes: usize) -> Self {
+        Self {
+            known: HashMap::new(),
+            named: 0,
+            tick: 0,
+            bytes: 0,
+            max: max.max(1),
+            max_bytes,
+        }
+    }
+
+    /// A name that no server ever has.
+    pub fn nowhere() -> ServerName {
+        ServerName(0)
+    }
+
+    /// How the server calls the statement, if it has it and that can be used; marks it as used.
+    #[inline]
+    pub fn touch(&mut self, id: u64) -> Option<Placed> {
+        self.tick += 1;
+        let known = self.known.get_mut(&id).filter(|known| !known.stale)?;
+        known.used = self.tick;
+        Some(Placed {
+            id,
+            name: known.name,
+        })
+    }
+
+    /// How the server has described the statement, if it has since it was put there.
+    #[inline]
+    pub fn shape(&self, id: u64) -> Option<Shape> {
+        self.known.get(&id)?.shape
+    }
+
+    /// Records how the server describes a statement, unless it was replaced meanwhile.
+    pub fn described(&mut self, placed: Placed, shape: Shape) {
+        if let Some(known) = self.known.get_mut(&placed.id)
+            && known.name == placed.name
+        {
+            known.shape = Some(shape);
+        }
+    }
+
+    /// Has a statement prepared anew before it is used again.
+    pub fn doubt(&mut self, placed: Placed) {
+        if let Some(known) = self.known.get_mut(&placed.id)
+            && known.name == placed.name
+        {
+            known.stale = true;
+        }
+    }
+
+    /// What has to leave the server before so many bytes more find room: to be called until there is
+    /// nothing.
+    pub fn make_room(&mut self, bytes: usize) -> Option<Gone> {
+        if self.known.len() < self.max && self.bytes.saturating_add(bytes) <= self.max_bytes {
+            return None;
+        }
+        let oldest = self.known.iter().min_by_key(|(_, known)| known.used);
+        let id = *oldest?.0;
+        self.take(id)
+    }
+
+    /// Records a statement with so many bytes of text as present, and gives its name.
+    pub fn insert(&mut self, id: u64, bytes: usize) -> Placed {
+        self.tick += 1;
+        self.named += 1;
+        let name = ServerName(self.named);
+        self.put(
+            id,
+            OnServer {
+                name,
+                used: self.tick,
+                bytes,
+                shape: None,
+                stale: false,
+            },
+        );
+        Placed { id, name }
+    }
+
+    fn put(&mut self, id: u64, statement: OnServer) {
+        self.bytes += statement.bytes;
+        if let Some(old) = self.known.insert(id, statement) {
+            self.bytes -= old.bytes;
+        }
+    }
+
+    /// Forgets a statement that the server is to close.
+    pub fn take(&mut self, id: u64) -> Option<Gone> {
+        let was = self.known.remove(&id)?;
+        self.bytes -= was.bytes;
+        Some(Gone { id, was })
+    }
+
+    /// Forgets a statement whose Parse did not happen.
+    pub fn remove(&mut self, placed: Placed) {
+        if self.known.get(&placed.id).is_some_and(|known| known.name == placed.name) {
+            self.take(placed.id);
+        }
+    }
+
+    /// Takes a Close back that did not happen.
+    pub fn restore(&mut self, gone: Gone) {
+        self.put(gone.id, gone.was);
+    }
+
+    /// Which statement the server calls so; it looks through all of them.
+    pub fn find(&self, name: ServerName) -> Option<u64> {
+        let found = self.known.iter().find(|(_, known)| known.name == name);
+        found.map(|(id, _)| *id)
+    }
+
+    /// Forgets all, as after DEALLOCATE ALL or DISCARD ALL.
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.bytes = 0;
+    }
+
+    /// How many statements the server has.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether the server has none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Bytes of their texts.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ServerName, ServerStatements, Shape};
+
+    #[test]
+    fn the_least_recently_used_makes_room_and_can_come_back() {
+        let mut server = ServerStatements::new(2, 1000);
+        assert_eq!(server.make_room(10), None);
+        server.insert(1, 10);
+        assert_eq!(server.make_room(10), None);
+        let second = server.insert(2, 10);
+        assert!(server.touch(1).is_some());
+        let gone = server.make_room(10).expect("over the limit");
+        assert_eq!(gone.name(), second.name);
+        assert_eq!(server.make_room(10), None);
+        server.insert(3, 10);
+        assert_eq!(server.touch(2), None);
+        server.restore(gone);
+        assert_eq!(server.touch(2), Some(second));
+        assert_eq!((server.len(), server.bytes()), (3, 30));
+    }
+
+    #[test]
+    fn bytes_make_room_too_but_one_statement_is_always_held() {
+        let mut server = ServerStatements::new(100, 25);
+        server.insert(1, 10);
+        server.insert(2, 10);
+        assert!(server.make_room(20).is_some());
+        assert!(server.make_room(20).is_some());
+        assert_eq!(server.make_room(20), None);
+        assert_eq!(server.make_room(20_000), None);
+        server.insert(3, 20_000);
+        assert_eq!((server.len(), server.bytes()), (1, 20_000));
+    }
+
+    #[test]
+    fn a_statement_that_was_put_there_anew_is_another() {
+        let mut server = ServerStatements::new(2, 1000);
+        let first = server.insert(1, 1);
+        server.described(first, Shape(5));
+        assert_eq!(server.shape(1), Some(Shape(5)));
+        let gone = server.take(1).expect("it is there");
+        let second = server.insert(1, 1);
+        assert_ne!(first.name, second.name);
+        server.described(first, Shape(5));
+        assert_eq!(server.shape(1), None);
+        server.remove(first);
+        assert_eq!(server.touch(1), Some(second));
+        // As when a Close and a Parse behind it are skipped: taken back from the end.
+        server.remove(second);
+        server.restore(gone);
+        assert_eq!(server.touch(1), Some(first));
+        assert_eq!(server.shape(1), Some(Shape(5)));
+    }
+
+    #[test]
+    fn names_can_be_written_and_found() {
+        for (number, name) in [(0, "pgherd_0"), (1907, "pgherd_1907")] {
+            assert_eq!(ServerName(number).text().as_bytes(), name.as_bytes());
+            assert_eq!(ServerName::read(name), Some(ServerName(number)));
+        }
+        let longest = ServerName(u64::MAX).text();
+        assert_eq!(longest.as_bytes(), b"pgherd_18446744073709551615");
+        let text = "execute pgherd_12: select 1";
+        assert_eq!(ServerName::find(text).map(|at| &text[at]), Some("pgherd_12"));
+        assert_eq!(ServerName::find("pgherd_x"), None);
+    }
+}
