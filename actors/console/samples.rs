@@ -52,6 +52,8 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
             wait_time: Duration::from_micros(70),
             client_parse_count: 7,
             server_parse_count: 3,
+            server_parse_again_count: 2,
+            eviction_count: 1,
             bind_count: 11,
             client_login_count: 2,
             pinned_count: 1,

@@ -122,3 +122,26 @@ async fn max_prepared_statements() {
     // The second made the first leave, which had to be prepared again.
     assert_eq!((fake.count("SELECT 1"), fake.count("SELECT 2")), (2, 1));
 }
+
+#[tokio::test]
+async fn max_prepared_bytes_of_a_pool() {
+    let fake = Fake::plain().await;
+    let limit = format!("{SHOP}[pool]\nmax_prepared_bytes = 20\n");
+    let house = House::before(&fake, &limit).await;
+    let mut client = house.client("alice").await;
+    for (name, text) in [("a", "SELECT 1"), ("b", "SELECT 2"), ("c", "SELECT 3")] {
+        let mut out = bytes::BytesMut::new();
+        let (name, text) = (name.as_bytes(), text.as_bytes());
+        pgherd_wire::frontend::parse(&mut out, name, text, &[]).expect("short");
+        pgherd_wire::frontend::sync(&mut out);
+        client.send(&out).await;
+        assert!(error(&client.answer().await).is_none());
+    }
+    // Two of them with the ends of their texts are more than that.
+    let mut out = bytes::BytesMut::new();
+    pgherd_wire::frontend::bind(&mut out, b"", b"a", &[], &[], &[]).expect("short");
+    pgherd_wire::frontend::sync(&mut out);
+    client.send(&out).await;
+    client.answer().await;
+    assert_eq!((fake.count("SELECT 1"), fake.count("SELECT 3")), (2, 1));
+}

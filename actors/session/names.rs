@@ -19,10 +19,16 @@ pub(super) fn renamed(turn: &Turn<'_>, total: usize) -> Option<Box<[u8]>> {
     // Without such a name, which is nearly always, the text is not even read as text.
     let said = std::str::from_utf8(&body[start..end]).ok()?;
     let at = ServerName::find(said)?;
-    if !BEFORE.iter().any(|before| said[..at.start].ends_with(before)) {
+    if !BEFORE
+        .iter()
+        .any(|before| said[..at.start].ends_with(before))
+    {
         return None;
     }
-    let id = turn.server.statements.find(ServerName::read(&said[at.clone()])?)?;
+    let id = turn
+        .server
+        .statements
+        .find(ServerName::read(&said[at.clone()])?)?;
     let own = turn.relay.statements.as_deref()?.name_of(id)?;
     let mut renamed = bytes::BytesMut::new();
     let built = frame::build(&mut renamed, message[0], |out| {

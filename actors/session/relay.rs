@@ -254,7 +254,10 @@ impl Relay {
     /// The transaction is over: the server goes back, unless the session is pinned to it.
     fn part(&mut self, mut lease: ServerLease, now: Instant) -> Option<Bye> {
         if self.pins.contains(Pin::Moment)
-            && !self.statements.as_deref().is_some_and(ClientStatements::is_bound)
+            && !self
+                .statements
+                .as_deref()
+                .is_some_and(ClientStatements::is_bound)
         {
             self.pins.remove(Pin::Moment);
         }

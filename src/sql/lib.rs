@@ -14,5 +14,5 @@ pub use cache::{Cache, CacheStats};
 pub use effect::{
     Action, CopyEffect, Effects, Pin, PinSet, Setting, TransactionEffect, UnpinSet, effects,
 };
-pub use moment::names_moment;
 pub use lexer::{Encoding, LexError, LexOptions, Lexer, Statements, Token, TokenKind};
+pub use moment::names_moment;

@@ -170,11 +170,17 @@ async fn errors_name_statements_as_the_client_does() {
     first.send(&run("mine")).await;
     let said = first.ready().await;
     let error = said[0].field('M').unwrap();
-    assert!(error.contains("prepared statement \"mine\" requires 1"), "{error}");
+    assert!(
+        error.contains("prepared statement \"mine\" requires 1"),
+        "{error}"
+    );
     first.send(&run("pgherd_1")).await;
     let said = first.ready().await;
     assert_eq!(said[0].field('C').as_deref(), Some("26000"));
-    assert_eq!(said[0].field('R').as_deref(), Some("FetchPreparedStatement"));
+    assert_eq!(
+        said[0].field('R').as_deref(),
+        Some("FetchPreparedStatement")
+    );
 }
 
 #[tokio::test]

@@ -143,6 +143,8 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.wait_time = sum.wait_time.saturating_add(one.wait_time);
     sum.client_parse_count += one.client_parse_count;
     sum.server_parse_count += one.server_parse_count;
+    sum.server_parse_again_count += one.server_parse_again_count;
+    sum.eviction_count += one.eviction_count;
     sum.bind_count += one.bind_count;
     sum.client_login_count += one.client_login_count;
     sum.pinned_count += one.pinned_count;

@@ -209,7 +209,11 @@ impl ServerStatements {
 
     /// Forgets a statement whose Parse did not happen.
     pub fn remove(&mut self, placed: Placed) {
-        if self.known.get(&placed.id).is_some_and(|known| known.name == placed.name) {
+        if self
+            .known
+            .get(&placed.id)
+            .is_some_and(|known| known.name == placed.name)
+        {
             self.take(placed.id);
         }
     }
@@ -311,7 +315,10 @@ mod tests {
         let longest = ServerName(u64::MAX).text();
         assert_eq!(longest.as_bytes(), b"pgherd_18446744073709551615");
         let text = "execute pgherd_12: select 1";
-        assert_eq!(ServerName::find(text).map(|at| &text[at]), Some("pgherd_12"));
+        assert_eq!(
+            ServerName::find(text).map(|at| &text[at]),
+            Some("pgherd_12")
+        );
         assert_eq!(ServerName::find("pgherd_x"), None);
     }
 }
