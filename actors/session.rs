@@ -13,6 +13,7 @@ pub mod limit;
 pub mod local;
 pub mod login;
 pub mod names;
+pub mod opened;
 pub mod prove;
 pub mod query;
 pub mod relay;
@@ -258,6 +259,7 @@ fn serve(
                 kept: None,
                 pins: pgherd_sql::PinSet::default(),
                 held: false,
+                opened: None,
                 lost_block: false,
                 commit_fails: false,
                 untold: None,

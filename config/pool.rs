@@ -29,6 +29,9 @@ section! {
         [NextConnection] max_prepared_statements: NonZeroUsize,
         /// Their texts, in bytes: what a server keeps of them is some times that.
         [NextConnection] max_prepared_bytes: NonZeroUsize,
+        /// Whether a BEGIN that stands alone waits for the first statement behind it before it
+        /// takes a server.
+        [Now] defer_begin: bool,
     }
 }
 
@@ -55,6 +58,8 @@ overrides! {
         max_prepared_statements: NonZeroUsize,
         /// Their texts, in bytes.
         max_prepared_bytes: NonZeroUsize,
+        /// Whether a BEGIN waits for the first statement behind it.
+        defer_begin: bool,
     }
 }
 

@@ -18,6 +18,33 @@ use pgherd_config::PoolSettings;
 /// How long a cancelled query may take to end before its server is given up.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
+/// A limit whose end is the end of the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// On a client that says nothing outside of a transaction.
+    ClientIdle,
+    /// On a client that says nothing in a transaction.
+    IdleInTransaction,
+    /// On a transaction as a whole.
+    Transaction,
+}
+
+impl Expired {
+    /// What the client is told.
+    pub fn report(self) -> ErrorReport {
+        let (code, what) = match self {
+            Self::ClientIdle => (sqlstate::IDLE_SESSION_TIMEOUT, "client idle"),
+            Self::IdleInTransaction => (
+                sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "idle-in-transaction",
+            ),
+            Self::Transaction => (sqlstate::TRANSACTION_TIMEOUT, "transaction"),
+        };
+        let text = format!("terminating connection due to the {what} timeout of the pool");
+        ErrorReport::fatal(code, text)
+    }
+}
+
 /// Which limit runs out next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -108,16 +135,12 @@ impl Limits {
                     ))));
                 }
                 Kind::Transaction => {
-                    return Poll::Ready(Loss::Fatal(Box::new(ErrorReport::fatal(
-                        sqlstate::TRANSACTION_TIMEOUT,
-                        "terminating connection due to the transaction timeout of the pool",
-                    ))));
+                    let report = Expired::Transaction.report();
+                    return Poll::Ready(Loss::Fatal(Box::new(report)));
                 }
                 Kind::IdleInTransaction => {
-                    return Poll::Ready(Loss::Fatal(Box::new(ErrorReport::fatal(
-                        sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                        "terminating connection due to the idle-in-transaction timeout of the pool",
-                    ))));
+                    let report = Expired::IdleInTransaction.report();
+                    return Poll::Ready(Loss::Fatal(Box::new(report)));
                 }
             }
         }

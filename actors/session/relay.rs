@@ -18,9 +18,10 @@ use crate::judgement::{self, Judgement};
 use crate::pool::{Pool, ServerLease};
 use crate::session::abandon::Parting;
 use crate::session::checkout::Start;
-use crate::session::limit::Limits;
+use crate::session::limit::{Expired, Limits};
+use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, abandon, checkout, local, requests};
+use crate::session::{Bye, abandon, checkout, local, opened, requests};
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
@@ -57,6 +58,8 @@ pub struct Relay {
     pub pins: pgherd_sql::PinSet,
     /// TLS holds bytes for the client that its socket has not taken yet.
     pub held: bool,
+    /// A block that the client has opened and that no server knows of yet.
+    pub opened: Option<Box<Opened>>,
     /// The client's transaction block was lost with its server, and the client has not ended it yet.
     pub lost_block: bool,
     /// The block on the present server stands for one that was lost: its COMMIT must fail.
@@ -72,7 +75,7 @@ enum Wake {
     Input,
     Server,
     Ordered,
-    TimedOut,
+    TimedOut(Expired),
     Gone,
 }
 
@@ -139,12 +142,7 @@ impl Relay {
                     }
                 }
                 Wake::Gone => return Bye::Gone,
-                Wake::TimedOut => {
-                    return Bye::Sent(Box::new(ErrorReport::fatal(
-                        sqlstate::IDLE_SESSION_TIMEOUT,
-                        "terminating connection due to the client idle timeout of the pool",
-                    )));
-                }
+                Wake::TimedOut(what) => return Bye::Sent(Box::new(what.report())),
                 Wake::Ordered => {
                     return self.control.farewell().map_or(Bye::Left, Bye::Sent);
                 }
@@ -190,6 +188,7 @@ impl Relay {
                 Ok(Look::Again)
             }
             frontend::tag::CLOSE if local::close(self, total) => Ok(Look::Again),
+            frontend::tag::QUERY if opened::answer(self, total) => Ok(Look::Again),
             frontend::tag::QUERY
             | frontend::tag::PARSE
             | frontend::tag::BIND
@@ -217,7 +216,10 @@ impl Relay {
         self.patience = settings.timeouts.client_idle;
         let (fresh, limits) = (
             settings.timeouts.server_check,
-            Limits::new(&settings, asked),
+            Limits::new(
+                &settings,
+                self.opened.as_ref().map_or(asked, |opened| opened.at()),
+            ),
         );
         drop(settings);
         let leased = match checkout::at_once(self, fresh, asked) {
@@ -235,6 +237,8 @@ impl Relay {
                 return Some(self.control.farewell().map_or(Bye::Left, Bye::Sent));
             }
             Err(checkout::Denied::Refused(report)) => {
+                // An error ends a block, whether a server knows of it or not.
+                self.lost_block |= self.opened.take().is_some();
                 return self.refuse(&report);
             }
             Err(checkout::Denied::Fatal(report)) => return Some(Bye::Sent(report)),
@@ -348,6 +352,8 @@ impl Relay {
     fn status(&self) -> TransactionStatus {
         if self.lost_block {
             TransactionStatus::Failed
+        } else if self.opened.is_some() {
+            TransactionStatus::InTransaction
         } else {
             TransactionStatus::Idle
         }
@@ -391,7 +397,14 @@ impl Relay {
 
     /// Waits for the client, an order, or word from the server that the session is pinned to.
     async fn idle(&mut self) -> Wake {
-        let mut timer = self.patience.map(|idle| Box::pin(tokio::time::sleep(idle)));
+        let limit = match &self.opened {
+            Some(opened) => opened.limit(&self.pool.settings(), Instant::now()),
+            None => self
+                .patience
+                .map(|idle| (Instant::now() + idle, Expired::ClientIdle)),
+        };
+        let mut timer =
+            limit.map(|(at, what)| (Box::pin(tokio::time::sleep_until(at.into())), what));
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = self.poll_input(cx) {
                 return Poll::Ready(outcome);
@@ -401,12 +414,14 @@ impl Relay {
             {
                 return Poll::Ready(Wake::Server);
             }
-            if self.control.poll_ordered(cx).is_ready() {
+            // Who is in a block may end it first, unless all are to go at once.
+            let may_stay = self.opened.is_some() && self.control.ordered() != Order::Terminate;
+            if self.control.poll_ordered(cx).is_ready() && !may_stay {
                 return Poll::Ready(Wake::Ordered);
             }
-            match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-                Some(Poll::Ready(())) => Poll::Ready(Wake::TimedOut),
-                _ => Poll::Pending,
+            match &mut timer {
+                Some((timer, what)) => timer.as_mut().poll(cx).map(|()| Wake::TimedOut(*what)),
+                None => Poll::Pending,
             }
         })
         .await

@@ -12,7 +12,7 @@ use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::limit::Limits;
 use crate::session::relay::{Relay, wanted};
-use crate::session::{replies, requests};
+use crate::session::{opened, replies, requests};
 
 /// The most that is read at once, and the size to which a busy flow's buffer grows.
 pub(super) const READ_MAX: usize = 64 * 1024;
@@ -106,6 +106,7 @@ impl<'a> Turn<'a> {
     }
 
     async fn relay_all(&mut self) -> Result<(), Loss> {
+        opened::open(self);
         requests::take(self)?;
         poll_fn(|cx| self.poll_turn(cx)).await
     }

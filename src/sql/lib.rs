@@ -3,6 +3,7 @@
 //! [`effects`] is for every statement: one pass, nothing allocated. [`parse`] asks PostgreSQL's own grammar
 //! and is for rare paths and tests. [`Cache`] keeps what was learnt about a text.
 
+mod block;
 mod cache;
 mod effect;
 mod lexer;
@@ -10,6 +11,7 @@ mod moment;
 pub mod parse;
 mod word;
 
+pub use block::{Block, block};
 pub use cache::{Cache, CacheStats};
 pub use effect::{
     Action, CopyEffect, Effects, Pin, PinSet, Setting, TransactionEffect, UnpinSet, effects,

@@ -176,7 +176,7 @@ async fn a_backend_killed_in_an_idle_transaction_is_told_at_the_next_statement()
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
     let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(client.ask(&Raw::query("begin read write")).await, "C ZT");
     let pid = client.one(PID).await;
     database
         .sql(&format!("select pg_terminate_backend({pid})"))
@@ -215,7 +215,7 @@ async fn a_setting_that_the_rollback_of_a_leaving_client_takes_back_is_brought_a
         .await;
     for _ in 0..5 {
         let mut leaving = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-        leaving.ask(&Raw::query("begin")).await;
+        leaving.ask(&Raw::query("begin read write")).await;
         leaving
             .ask(&Raw::query("set timezone = 'America/Lima'"))
             .await;

@@ -72,7 +72,7 @@ async fn a_waiting_query_can_be_cancelled() {
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
     let mut holder = Raw::login(proxy.port(), "app", &database.name, &[]).await;
     let mut waiter = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    assert_eq!(holder.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(holder.ask(&Raw::query("begin read write")).await, "C ZT");
     let console = connect(&proxy.url("app", "pgherd")).await;
     waiter.send(&Raw::query("select 1")).await;
     until("it waits", async || waits(&console).await).await;

@@ -129,7 +129,7 @@ async fn a_hangup_puts_the_file_in_force_and_keeps_connections() {
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
     let holder = proxy.client("app", &database).await;
     let other = proxy.client("app", &database).await;
-    holder.batch_execute("begin").await.unwrap();
+    holder.batch_execute("begin read write").await.unwrap();
     let pid = holder.one("select pg_backend_pid()").await;
     let waiting = tokio::spawn(async move {
         let pid = other.one("select pg_backend_pid()").await;
@@ -156,7 +156,7 @@ async fn a_termination_lets_transactions_end() {
     let mut proxy = Proxy::before(&database, "").await;
     let mut idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
     let mut busy = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    assert_eq!(busy.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(busy.ask(&Raw::query("begin read write")).await, "C ZT");
     proxy.signal(Signal::TERM);
     let farewell = idle.message().await;
     assert_eq!(farewell.field('C').as_deref(), Some("57P01"));
@@ -174,7 +174,7 @@ async fn a_second_termination_is_at_once() {
     let mut proxy = Proxy::before(&database, "").await;
     let mut busy = Raw::login(proxy.port(), "app", &database.name, &[]).await;
     let mut idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    assert_eq!(busy.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(busy.ask(&Raw::query("begin read write")).await, "C ZT");
     proxy.signal(Signal::TERM);
     assert_eq!(idle.message().await.field('C').as_deref(), Some("57P01"));
     proxy.signal(Signal::TERM);
@@ -191,7 +191,7 @@ async fn a_grace_time_that_is_over_ends_transactions() {
     let database = Database::new().await;
     let mut proxy = Proxy::before(&database, "[timeouts]\nshutdown = \"300ms\"").await;
     let mut busy = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    assert_eq!(busy.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(busy.ask(&Raw::query("begin read write")).await, "C ZT");
     proxy.signal(Signal::TERM);
     assert_eq!(busy.message().await.field('C').as_deref(), Some("57P01"));
     assert_eq!(proxy.wait().await.code(), Some(0));

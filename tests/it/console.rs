@@ -133,7 +133,7 @@ async fn tables_tell_what_is_there() {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 7").await;
     let client = proxy.client("app", &database).await;
-    client.batch_execute("begin").await.unwrap();
+    client.batch_execute("begin read write").await.unwrap();
     let console = console(&proxy, "app").await;
     let pools = rows(&console, "show pools").await;
     let pool = pools
@@ -298,7 +298,7 @@ async fn metrics_and_health_are_told_over_http() {
             .any(|line| line.starts_with("# TYPE pgherd_")),
         "{metrics}"
     );
-    client.batch_execute("begin").await.unwrap();
+    client.batch_execute("begin read write").await.unwrap();
     proxy.signal(Signal::TERM);
     until("it is not ready", async || {
         get(http, "/readyz").await.0 == 503

@@ -56,7 +56,7 @@ async fn large_objects_are_written_and_read_by_calls_while_others_use_the_pool()
     let object = ask(&mut client, create, &[&READ_AND_WRITE]).await;
     assert_eq!(other.one("select 1").await, "1");
     let value: Vec<u8> = (0..3_000_000_u32).map(|at| at.to_be_bytes()[3]).collect();
-    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(client.ask(&Raw::query("begin read write")).await, "C ZT");
     let descriptor = ask(&mut client, open, &[&object, &READ_AND_WRITE]).await;
     let written = ask(&mut client, write, &[&descriptor, &value]).await;
     assert_eq!(written, 3_000_000_u32.to_be_bytes());
@@ -85,7 +85,7 @@ async fn postgres_and_pgherd_answer_calls_alike() {
             call(1, &[]),
             call(abs, &[]),
             call(abs, &[b"short"]),
-            Raw::query("begin"),
+            Raw::query("begin read write"),
             good.clone(),
             call(1, &[]),
             good.clone(),

@@ -21,6 +21,7 @@ mod identity;
 mod login;
 mod md5;
 mod mute;
+mod opened;
 mod parameters;
 mod passwords;
 mod pipeline;

@@ -26,7 +26,7 @@ async fn a_server_that_falls_silent_while_it_is_set_up_does_not_hold_its_client_
     let proxy = Proxy::start(&config).await;
     let url = proxy.url("postgres", "postgres");
     let (client, other) = (connect(&url).await, connect(&url).await);
-    client.batch_execute("begin").await.unwrap();
+    client.batch_execute("begin read write").await.unwrap();
     let backend = client.one("select pg_backend_pid()").await;
     // The first server is taken, so this makes a second, which stays idle.
     other.one("select 1").await;

@@ -166,7 +166,7 @@ async fn other_settings_are_kept_and_never_leak() {
     drop(first);
     for _ in 0..4 {
         let next = proxy.client("app", &database).await;
-        next.batch_execute("begin").await.unwrap();
+        next.batch_execute("begin read write").await.unwrap();
         for (set, show, expected) in settings {
             assert_ne!(next.one(show).await, expected, "{set}");
         }

@@ -149,7 +149,7 @@ async fn portals_give_their_rows_in_pieces() {
         client.ask(&pieces.concat()).await,
         "1 2 D D s D D s D C 3 ZI"
     );
-    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(client.ask(&Raw::query("begin read write")).await, "C ZT");
     let open = [
         Raw::parse("", "select generate_series(1, 3)"),
         Raw::bind("p", "", &[]),

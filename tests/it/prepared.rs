@@ -52,13 +52,13 @@ async fn a_statement_follows_its_client_to_other_server_connections() {
         "1 ZI"
     );
     let one = value(&mut first, "s").await;
-    assert_eq!(second.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(second.ask(&Raw::query("begin read write")).await, "C ZT");
     let held = second.one("select pg_backend_pid()").await;
     let other = value(&mut first, "s").await;
     assert_ne!(other, held);
     // Whichever the second took, by now the first has met both or the one that is left.
     assert_eq!(second.ask(&Raw::query("commit")).await, "C ZI");
-    assert_eq!(first.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(first.ask(&Raw::query("begin read write")).await, "C ZT");
     let within = value(&mut first, "s").await;
     assert!([one, other, held].contains(&within));
     assert_eq!(first.ask(&Raw::query("commit")).await, "C ZI");
@@ -302,7 +302,7 @@ async fn a_text_that_settings_give_another_meaning_is_another_statement() {
 #[tokio::test]
 async fn a_fetch_is_prepared_by_each_client_for_itself() {
     let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
-    first.ask(&Raw::query("begin")).await;
+    first.ask(&Raw::query("begin read write")).await;
     first
         .ask(&Raw::query("declare c cursor for select 1"))
         .await;

@@ -24,7 +24,7 @@ async fn a_transaction_keeps_its_server_connection() {
     let proxy = Proxy::before(&database, "[pool]\nsize = 2").await;
     let first = proxy.client("app", &database).await;
     let second = proxy.client("app", &database).await;
-    first.batch_execute("begin").await.unwrap();
+    first.batch_execute("begin read write").await.unwrap();
     let pid = first.one(PID).await;
     for _ in 0..3 {
         assert_ne!(second.one(PID).await, pid);
@@ -175,7 +175,7 @@ async fn the_reserve_helps_who_waited() {
     let proxy = Proxy::before(&database, more).await;
     let first = proxy.client("app", &database).await;
     let second = proxy.client("app", &database).await;
-    first.batch_execute("begin").await.unwrap();
+    first.batch_execute("begin read write").await.unwrap();
     let begun = std::time::Instant::now();
     second.one("select 1").await;
     let waited = begun.elapsed();
@@ -217,7 +217,7 @@ async fn an_old_server_connection_ends_no_transaction() {
         "[pool]\nsize = 1\n[timeouts]\nserver_lifetime = \"200ms\"\nserver_lifetime_jitter = 0";
     let proxy = Proxy::before(&database, more).await;
     let client = proxy.client("app", &database).await;
-    client.batch_execute("begin").await.unwrap();
+    client.batch_execute("begin read write").await.unwrap();
     let pid = client.one(PID).await;
     assert_eq!(
         client

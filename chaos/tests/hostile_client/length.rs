@@ -84,7 +84,7 @@ async fn a_message_of_an_impossible_length_ends_a_session() {
             for begun in [false, true] {
                 let mut client = house.login().await;
                 if begun {
-                    client.query("begin").await;
+                    client.query("begin read write").await;
                     assert_eq!(client.query("select 'x'").await.end, End::Ready(b'T'));
                 }
                 let _ = client

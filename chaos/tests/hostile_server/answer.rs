@@ -80,7 +80,7 @@ async fn an_attack_within_a_pipeline_or_a_transaction_hurts_only_its_own_client(
         for begun in [false, true] {
             let mut client = login(&proxy, "shop").await.unwrap();
             if begun {
-                client.query("begin").await;
+                client.query("begin read write").await;
             }
             let text = format!("select '{}'", attack.name);
             let pipeline = [

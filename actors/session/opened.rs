@@ -1,0 +1,127 @@
+//! A block that the client has opened and that no server knows of yet.
+//!
+//! A BEGIN that stands alone is answered here and goes to a server in front of the first statement
+//! behind it, so that a client that thinks in between holds no server, and one that goes back on it
+//! never needed one. The block's `now()` is the time of its first statement, as if the BEGIN had
+//! been on its way until then.
+
+use std::time::Instant;
+
+use pgherd_config::{PoolMode, PoolSettings};
+use pgherd_session::{Owed, Unnamed};
+use pgherd_sql::{Block, block};
+use pgherd_wire::backend::TransactionStatus;
+use pgherd_wire::{backend, frame, frontend};
+
+use crate::session::limit::Expired;
+use crate::session::relay::Relay;
+use crate::session::requests;
+use crate::session::turn::Turn;
+
+/// A longer text is not looked at; no BEGIN of an application is.
+const TEXT_MAX: usize = 256;
+
+/// The block.
+#[derive(Debug)]
+pub struct Opened {
+    /// The client's Query message.
+    message: Box<[u8]>,
+    /// When it came.
+    at: Instant,
+}
+
+impl Opened {
+    /// When it came: the limits on a transaction are counted from here.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// What of it runs out first while the client says nothing from `now` on, and when.
+    pub fn limit(&self, settings: &PoolSettings, now: Instant) -> Option<(Instant, Expired)> {
+        let timeouts = &settings.timeouts;
+        let whole = timeouts.transaction.map(|limit| self.at + limit);
+        let idle = timeouts.idle_in_transaction.map(|limit| now + limit);
+        let whole = whole.map(|at| (at, Expired::Transaction));
+        let idle = idle.map(|at| (at, Expired::IdleInTransaction));
+        whole.into_iter().chain(idle).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// Answers the query in front, of `total` bytes with its header, if it needs no server: one that
+/// opens a block, or that ends a block which no server knows of.
+pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
+    if total > TEXT_MAX || relay.kept.is_some() || relay.untold.is_some() {
+        return false;
+    }
+    let Some(message) = relay.up.unjudged().get(..total) else {
+        return false;
+    };
+    let body = &message[frame::HEADER_LEN..];
+    let inside = relay.opened.is_some() || relay.lost_block;
+    if !may_be_block(body, inside) {
+        return false;
+    }
+    let Ok(query) = frontend::Query::parse(body) else {
+        return false;
+    };
+    let (tag, status) = match block(query.text, relay.lexing) {
+        Some(Block::Begin) if may_open(relay) => (&b"BEGIN"[..], TransactionStatus::InTransaction),
+        Some(Block::Start) if may_open(relay) => {
+            (&b"START TRANSACTION"[..], TransactionStatus::InTransaction)
+        }
+        Some(Block::Commit) if relay.opened.is_some() => (&b"COMMIT"[..], TransactionStatus::Idle),
+        // What was lost has nothing left to roll back.
+        Some(Block::Rollback) if inside => (&b"ROLLBACK"[..], TransactionStatus::Idle),
+        _ => return false,
+    };
+    relay.opened = (status == TransactionStatus::InTransaction).then(|| {
+        Box::new(Opened {
+            message: message.into(),
+            at: Instant::now(),
+        })
+    });
+    relay.lost_block = false;
+    // A simple query ends the unnamed statement.
+    if let Some(statements) = relay.statements.as_deref_mut() {
+        statements.unnamed = Unnamed::None;
+    }
+    relay.up.hide(total);
+    let out = relay.down.made();
+    let built = backend::command_complete(out, tag);
+    debug_assert!(built.is_ok(), "the tag is short");
+    backend::ready_for_query(out, status);
+    true
+}
+
+/// Whether a text may be one of [`Block`], by its first letters: this is asked for every query.
+fn may_be_block(text: &[u8], inside: bool) -> bool {
+    match text {
+        [b'b' | b'B', ..] | [b's' | b'S', b't' | b'T', ..] => !inside,
+        [b'c' | b'C' | b'e' | b'E' | b'r' | b'R' | b'a' | b'A', ..] => inside,
+        _ => false,
+    }
+}
+
+/// Whether a block may be opened without a server.
+fn may_open(relay: &Relay) -> bool {
+    relay.mode == PoolMode::Transaction
+        && relay.opened.is_none()
+        && !relay.lost_block
+        && relay.pool.settings().pool.defer_begin
+}
+
+/// Puts the BEGIN that was answered before into the pipeline, unseen by the client.
+///
+/// It cannot fail where what comes behind it would not fail as well: [`block`] takes only such.
+pub(super) fn open(turn: &mut Turn<'_>) {
+    let Some(opened) = turn.relay.opened.take() else {
+        return;
+    };
+    if let Ok(query) = frontend::Query::parse(&opened.message[frame::HEADER_LEN..]) {
+        let judgement = turn.relay.judge(query.text);
+        requests::note(turn, judgement);
+    }
+    turn.server.touched = true;
+    turn.server.exchange.sent(Owed::Setup);
+    turn.relay.up.insert(&opened.message);
+}
