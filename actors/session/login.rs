@@ -303,6 +303,7 @@ async fn admit(
 
 fn claim(startup: &Startup) -> Result<Claim, Refusal> {
     let mut parameters = Vec::new();
+    let mut options = Vec::new();
     let mut kind = None;
     for (name, value) in &startup.parameters {
         let (name, value) = (name.clone(), value.clone());
@@ -310,22 +311,23 @@ fn claim(startup: &Startup) -> Result<Claim, Refusal> {
             "user" | "database" => {}
             "replication" => kind = replication::Kind::parse(&value)?,
             "options" => {
-                let given = options::parse(&value).map_err(|error| {
+                options = options::parse(&value).map_err(|error| {
                     ErrorReport::fatal(sqlstate::SYNTAX_ERROR, error.to_string())
                 })?;
-                parameters.extend(given);
             }
             name if name.starts_with("_pq_.") => {}
             _ => parameters.push((name, value)),
         }
     }
+    // A parameter of its own outweighs the options, wherever it stands: process_startup_options().
+    options.extend(parameters);
     let told = |error: startup::StartupError| ErrorReport::fatal(error.code(), error.to_string());
     let user = startup.user().map_err(told)?.to_owned();
     let database = startup.database().map_err(told)?.to_owned();
     Ok(Claim {
         user,
         database,
-        parameters,
+        parameters: options,
         version: startup.version,
         replication: kind,
     })

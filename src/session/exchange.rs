@@ -255,6 +255,8 @@ impl<P> Exchange<P> {
                 let verdict = seen(*hidden);
                 self.done(verdict)
             }
+            // In session mode, what a Describe is of is the server's own affair.
+            (Owed::DescribePortal, tag::PARAMETER_DESCRIPTION) => Verdict::Forward,
             (Owed::DescribePortal, tag::ROW_DESCRIPTION | tag::NO_DATA) => {
                 self.done(Verdict::Forward)
             }

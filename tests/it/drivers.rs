@@ -5,6 +5,7 @@
 mod idioms;
 mod native;
 mod noise;
+mod suites;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,7 @@ use std::process::Command;
 use pgherd_tests::{Config, Database, Output, Proxy, run, server};
 
 /// Gives a path in the source tree.
-pub(super) fn source(path: &str) -> PathBuf {
+pub(crate) fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 

@@ -4,17 +4,21 @@
 use std::path::Path;
 use std::process::Command;
 
-use pgherd_tests::{Database, Output, run};
+use pgherd_tests::{Database, Output, Proxy, run};
 
 use super::noise::Noise;
 use super::{installed, pool_of_two, script, source};
 
 /// Runs a script on the server itself and through the proxy, and compares what it saw.
-async fn same(command: &[&Path]) {
-    let direct = script(command, &Database::new().await.url("app")).await;
-    assert_eq!(direct.code, 0, "direct: {}{}", direct.out, direct.err);
+pub(super) async fn same(command: &[&Path]) {
     let database = Database::new().await;
     let proxy = pool_of_two(&database).await;
+    same_by(command, &database, &proxy).await;
+}
+
+async fn same_by(command: &[&Path], database: &Database, proxy: &Proxy) {
+    let direct = script(command, &Database::new().await.url("app")).await;
+    assert_eq!(direct.code, 0, "direct: {}{}", direct.out, direct.err);
     let url = proxy.url("app", &database.name);
     let noise = Noise::begin(&url);
     let through = script(command, &url).await;
@@ -72,6 +76,17 @@ async fn sqlalchemy() {
 #[tokio::test]
 async fn django() {
     python("django_orm.py", "django").await;
+}
+
+#[tokio::test]
+async fn postgres_js_in_session_mode() {
+    let package = source("target/drivers/node/node_modules/postgres");
+    if installed(&[Path::new("node"), &package]) {
+        let database = Database::new().await;
+        let proxy = Proxy::before(&database, "[pool]\nmode = \"session\"").await;
+        let script = source("tests/drivers/postgres_js.mjs");
+        same_by(&[Path::new("node"), &script], &database, &proxy).await;
+    }
 }
 
 #[tokio::test]
