@@ -2,7 +2,8 @@
 
 use pgherd_session::Reach;
 use pgherd_sql::{
-    Action, Effects, LexOptions, Lexer, Pin, PinSet, TransactionEffect, effects, names_moment,
+    Action, Effects, LexOptions, Lexer, Pin, PinSet, Runs, SequenceEffect, TransactionEffect,
+    effects, names_moment,
 };
 
 use crate::upstream::Welcome;
@@ -20,6 +21,12 @@ pub struct Judgement {
     pub begins: bool,
     /// It does nothing to the transaction.
     pub plain: bool,
+    /// Which code it may run that does not stand in it.
+    pub runs: Runs,
+    /// What it has to do with the session's memory of sequences.
+    pub sequence: SequenceEffect,
+    /// It changes what the database consists of.
+    pub alters: bool,
 }
 
 impl Judgement {
@@ -47,6 +54,9 @@ pub fn judge(
     Judgement {
         pins,
         unpins: effects.unpins,
+        runs: effects.runs,
+        sequence: effects.sequence,
+        alters: effects.alters,
         begins: matches!(
             effects.transaction,
             TransactionEffect::Begin

@@ -25,6 +25,7 @@ pub mod drain;
 pub mod facts;
 pub mod failures;
 pub mod gate;
+pub mod hidden;
 pub mod http;
 pub mod judgement;
 #[cfg(test)]

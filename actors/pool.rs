@@ -179,6 +179,8 @@ pub struct Stats {
     binds: AtomicU64,
     logins: AtomicU64,
     pinned: AtomicU64,
+    checked: AtomicU64,
+    surveyed: AtomicU64,
 }
 
 /// The counters of a pool at one moment, in PgBouncer's terms.
@@ -213,6 +215,10 @@ pub struct Totals {
     pub client_login_count: u64,
     /// Transactions after which a session stayed pinned.
     pub pinned_count: u64,
+    /// Looks at a server's session for what functions left in it.
+    pub check_count: u64,
+    /// Looks at the catalogue for functions that run unseen.
+    pub survey_count: u64,
 }
 
 impl Stats {
@@ -281,6 +287,16 @@ impl Stats {
         self.pinned.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A server's session was looked at for what functions left in it.
+    pub fn checked(&self) {
+        self.checked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The catalogue was asked for functions that run unseen.
+    pub fn surveyed(&self) {
+        self.surveyed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The counters as they are.
     pub fn totals(&self) -> Totals {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -299,6 +315,8 @@ impl Stats {
             bind_count: get(&self.binds),
             client_login_count: get(&self.logins),
             pinned_count: get(&self.pinned),
+            check_count: get(&self.checked),
+            survey_count: get(&self.surveyed),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
 use crate::root::{child_name, cluster, pool_child};
 use crate::session::checkout::{check, denial};
 use crate::session::prove::Proof;
-use crate::upstream::{Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
+use crate::upstream::{Depths, Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
 
 /// How long the router may take to make a pool.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,10 +54,15 @@ pub struct RouterMemory {
     shared: parking_lot::Mutex<Shared>,
 }
 
+/// What is known of so many databases is kept; of more, only what a pool still uses.
+const HIDDEN_MAX: usize = 1024;
+
 #[derive(Default)]
 struct Shared {
     quotas: HashMap<QuotaKey, Arc<Quota>>,
     gates: HashMap<String, Arc<Gate>>,
+    /// What is known of the code in each database, by host and name.
+    hidden: HashMap<(String, String), Depths>,
     /// The size of the gates, once it was set.
     logins: Option<usize>,
     tls: HashMap<String, Known>,
@@ -384,6 +389,8 @@ impl RouterMemory {
             .entry(name.clone())
             .or_insert_with(|| Arc::new(Gate::new(logins)));
         let gate = Door(Arc::clone(gate));
+        let dbname = database.dbname(&key.database).to_owned();
+        let hidden = shared.hidden(&name, &dbname);
         let tls = shared.tls(&database.name, &database.tls)?;
         Ok(Arc::new(Upstream {
             name,
@@ -391,7 +398,8 @@ impl RouterMemory {
             socket: crate::config::client_socket(config),
             tls: TlsChoice(tls),
             gate,
-            database: database.dbname(&key.database).to_owned(),
+            hidden,
+            database: dbname,
             user: as_user,
             secret,
             source,
@@ -449,6 +457,16 @@ impl RouterMemory {
 }
 
 impl Shared {
+    fn hidden(&mut self, host: &str, database: &str) -> Depths {
+        let key = (host.to_owned(), database.to_owned());
+        // Names of databases come from clients, where any is let in.
+        if self.hidden.len() >= HIDDEN_MAX && !self.hidden.contains_key(&key) {
+            self.hidden
+                .retain(|_, known| Arc::strong_count(&known.0) > 1);
+        }
+        self.hidden.entry(key).or_default().clone()
+    }
+
     fn tls(
         &mut self,
         name: &str,

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use pgherd_net::Stream;
 use pgherd_session::{Exchange, Flow, Parameters, ServerStatements};
+use pgherd_sql::Runs;
 use pgherd_wire::cancel::CancelKey;
 
+use crate::hidden::Alteration;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::upstream::Upstream;
@@ -29,6 +31,10 @@ pub struct ServerConn {
     pub statements: ServerStatements,
     /// State was changed that only a reset takes back.
     pub touched: bool,
+    /// Code that may have run here unseen since the session was last known to be its client's own.
+    pub ran: Runs,
+    /// The transaction under way changes what the database consists of.
+    pub alters: Option<Alteration>,
     /// When it was last known to answer.
     pub heard: Instant,
     /// What the console shows of it and a cancel needs.

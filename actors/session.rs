@@ -8,6 +8,8 @@
 //!   the middle of something is closed, never handed on.
 
 pub mod abandon;
+pub mod behind;
+pub mod check;
 pub mod checkout;
 pub mod limit;
 pub mod local;
@@ -24,6 +26,7 @@ pub mod rules;
 pub mod setup;
 pub mod shape;
 pub mod statements;
+pub mod survey;
 pub mod turn;
 pub mod welcome;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
 use pgherd_session::{Exchange, Flow, ServerStatements};
+use pgherd_sql::Runs;
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
 use crate::gate::Gate;
+use crate::hidden::Hidden;
 use crate::server::{CancelGuard, Cancels, Life, ServerAbout, ServerConn};
 
 /// A server's message during login may have up to this size.
@@ -39,6 +41,8 @@ pub struct Upstream {
     pub tls: TlsChoice,
     /// How hard it may be knocked at.
     pub gate: Door,
+    /// What is known of the database's own code.
+    pub hidden: Depths,
     /// The database there.
     pub database: String,
     /// The user there.
@@ -112,6 +116,16 @@ impl PartialEq for TlsChoice {
 pub struct Door(pub Arc<Gate>);
 
 impl PartialEq for Door {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What is known of the code in a database, compared by identity.
+#[derive(Debug, Clone, Default)]
+pub struct Depths(pub Arc<Hidden>);
+
+impl PartialEq for Depths {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -505,6 +519,8 @@ async fn connect(
         applied: Arc::default(),
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,
+        ran: Runs::Nothing,
+        alters: None,
         heard: Instant::now(),
         about,
         life,

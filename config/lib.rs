@@ -65,7 +65,7 @@ pub use load::{LoadInput, Loaded, Overrides};
 pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use mode::FileMode;
-pub use pool::{Order, PoolDefaults, PoolMode, PoolOverrides};
+pub use pool::{FunctionCheck, Order, PoolDefaults, PoolMode, PoolOverrides};
 pub use row::Effect;
 pub use secret::{Password, Secret};
 pub use show::Line;

@@ -24,6 +24,8 @@ section! {
         /// The query that makes a server connection as new after session mode; `None` closes
         /// the connection instead.
         [Now] reset_query: Option<String>,
+        /// When a server's session is looked at for what functions left in it.
+        [Now] function_check: FunctionCheck,
         /// The most prepared statements kept on a server connection; the least recently used
         /// makes room.
         [NextConnection] max_prepared_statements: NonZeroUsize,
@@ -54,6 +56,8 @@ overrides! {
         order: Order,
         /// The query that makes a server connection as new.
         reset_query: Option<String>,
+        /// When a server's session is looked at for what functions left in it.
+        function_check: FunctionCheck,
         /// The most prepared statements kept on a server connection.
         max_prepared_statements: NonZeroUsize,
         /// Their texts, in bytes.
@@ -74,6 +78,17 @@ pub enum PoolMode {
     Statement,
 }
 
+/// After which transactions a server's session is looked at before another client may have the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionCheck {
+    /// Where a function may have run of which the catalogue does not prove that it changes nothing.
+    Auto,
+    /// After all that read or write.
+    Always,
+    /// Never: for databases whose functions are known to leave nothing behind.
+    Never,
+}
+
 /// Which idle server connection is taken first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -84,6 +99,7 @@ pub enum Order {
 }
 
 words! { PoolMode { Transaction = "transaction", Session = "session", Statement = "statement", } }
+words! { FunctionCheck { Auto = "auto", Always = "always", Never = "never", } }
 words! { Order { Lifo = "lifo", Fifo = "fifo", } }
 
 impl Check for PoolDefaults {

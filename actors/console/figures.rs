@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use pgherd_config::PoolMode;
 use pgherd_pool::{Place, Snapshot};
+use pgherd_sql::Runs;
 
 use crate::control::Standing;
 use crate::facts::Facts;
@@ -23,6 +24,8 @@ pub struct Figures {
     pub totals: Totals,
     /// Its clients, those that wait left out.
     pub clients: usize,
+    /// Which transactions may run code of the database that changes a session.
+    pub hidden: Runs,
     /// When its server connections go back.
     pub mode: PoolMode,
 }
@@ -47,6 +50,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             cancelled: cancelled(pool),
             totals: pool.stats.totals(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
+            hidden: pool.upstream.load().hidden.0.threshold(),
             mode: pool.settings().pool.mode,
         })
         .collect();

@@ -57,8 +57,11 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
             bind_count: 11,
             client_login_count: 2,
             pinned_count: 1,
+            check_count: 1,
+            survey_count: 1,
         },
         clients: 12,
+        hidden: pgherd_sql::Runs::Unknown,
         mode: PoolMode::Transaction,
     }
 }

@@ -248,6 +248,16 @@ fn counters(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError
             totals.pinned_count,
         ),
         (
+            "function_checks",
+            "Looks at a server's session for what functions left in it.",
+            totals.check_count,
+        ),
+        (
+            "function_surveys",
+            "Looks at the catalogue for functions that run unseen.",
+            totals.survey_count,
+        ),
+        (
             "servers_opened",
             "Server connections that were opened.",
             pool.servers.opened,

@@ -307,6 +307,12 @@ async fn obey(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
                         ErrorReport::error(code, "cancelled").encode_error(&mut peer.out);
                     }
                     "ROLLBACK" if manners.keeps_transactions => std::future::pending::<()>().await,
+                    // The look at a session for what functions left there: there is nothing.
+                    look if look.contains("pg_listening_channels") => {
+                        let row: [Option<&[u8]>; 2] = [Some(b""), Some(b"0")];
+                        backend::data_row(&mut peer.out, &row).ok()?;
+                        backend::command_complete(&mut peer.out, b"SELECT 1").ok()?;
+                    }
                     other => {
                         status = match other {
                             "BEGIN" => TransactionStatus::InTransaction,

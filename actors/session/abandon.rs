@@ -7,7 +7,7 @@ use std::task::Poll;
 use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{CopyFlow, Flow, Owed};
-use pgherd_sql::PinSet;
+use pgherd_sql::{PinSet, Runs};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend};
@@ -15,7 +15,7 @@ use pgherd_wire::{frame, frontend};
 use crate::pool::ServerLease;
 use crate::server::{Cancels, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::setup;
+use crate::session::{behind, setup};
 use crate::upstream;
 
 /// How the client went.
@@ -49,13 +49,16 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
             // Nothing takes back what binds this session, so nobody else may have the server.
             return None;
         }
-        let pinned = !relay.pins.is_empty();
+        let suspect = behind::is_suspect(&lease, settings.pool.function_check);
+        let pinned = !relay.pins.is_empty() || suspect;
         if lease.touched && (relay.mode == PoolMode::Session || pinned) {
             let reset = settings.pool.reset_query.as_deref()?;
             quiet(setup::run(&mut lease, reset.as_bytes()).await)?;
             lease.statements.clear();
             lease.applied = Arc::default();
         }
+        lease.ran = Runs::Nothing;
+        lease.alters = None;
         about.cancels.settled().await.then_some(())
     };
     let ended = tokio::time::timeout(settings.timeouts.rollback, clean).await;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgherd_config::PoolMode;
 use pgherd_net::{Stream, poll_read_into, poll_write_from};
 use pgherd_session::{ClientStatements, Flow, Parameters};
-use pgherd_sql::{Encoding, LexOptions, Pin};
+use pgherd_sql::{Encoding, LexOptions, Pin, Runs};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -21,7 +21,7 @@ use crate::session::checkout::Start;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, abandon, checkout, local, opened, requests};
+use crate::session::{Bye, abandon, behind, checkout, local, opened, requests};
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
@@ -221,6 +221,7 @@ impl Relay {
                 self.opened.as_ref().map_or(asked, |opened| opened.at()),
             ),
         );
+        let functions = settings.pool.function_check;
         drop(settings);
         let leased = match checkout::at_once(self, fresh, asked) {
             Start::Ready(lease) => Ok((lease, asked)),
@@ -249,14 +250,19 @@ impl Relay {
         self.pool
             .stats
             .transaction(now.saturating_duration_since(started));
+        // Whatever it has changed is there by now.
+        lease.alters = None;
         match outcome {
+            Ok(()) if behind::is_due(self, &lease, functions, now) => {
+                Box::pin(self.look_behind(lease, functions, now)).await
+            }
             Ok(()) => self.part(lease, now),
             Err(loss) => Box::pin(self.lost(loss, lease)).await,
         }
     }
 
     /// The transaction is over: the server goes back, unless the session is pinned to it.
-    fn part(&mut self, mut lease: ServerLease, now: Instant) -> Option<Bye> {
+    pub(super) fn part(&mut self, mut lease: ServerLease, now: Instant) -> Option<Bye> {
         if self.pins.contains(Pin::Moment)
             && !self
                 .statements
@@ -272,6 +278,7 @@ impl Relay {
             self.kept = Some(lease);
         } else {
             lease.flow.hand_over(&mut self.down);
+            lease.ran = Runs::Nothing;
             checkout::checkin(&self.control, lease, now);
         }
         match self.control.ordered() {

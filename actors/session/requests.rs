@@ -9,7 +9,7 @@ use pgherd_wire::{frame, sqlstate};
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{replies, statements};
+use crate::session::{behind, replies, statements};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -83,6 +83,8 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 true
             }
             tag::FUNCTION_CALL => {
+                let body = turn.relay.up.unjudged().get(frame::HEADER_LEN..);
+                behind::called(turn.server, body.unwrap_or_default());
                 turn.server.exchange.sent(Owed::FunctionCall);
                 turn.relay.up.pass(total);
                 true
@@ -106,6 +108,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let judgement = turn.relay.judge(query.text);
+        behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         if judgement.plain && turn.server.exchange.is_over() {
             turn.relay.pins = turn.relay.pins.union(judgement.pins);
             turn.alone = Some(judgement);

@@ -17,7 +17,7 @@ use crate::server::ServerConn;
 const ANSWER_MAX: usize = 256 * 1024;
 
 /// What a server said while it answered a query of ours.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answer {
     /// Parameters that it reported anew.
     pub(super) reported: Vec<(String, String)>,
@@ -25,9 +25,47 @@ pub(super) struct Answer {
     pub(super) rows: Vec<Vec<Option<Vec<u8>>>>,
     /// The first error.
     pub(super) error: Option<ErrorReport>,
+    rows_max: usize,
+    news: News,
 }
 
-/// How many rows of an answer are kept.
+/// What becomes of notifications that come meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Nobody listens.
+    Lost,
+    /// Whoever keeps the server gets them.
+    Kept,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self::of_rows(ROWS_MAX)
+    }
+}
+
+impl Answer {
+    /// One that keeps so many rows.
+    pub(super) fn of_rows(rows_max: usize) -> Self {
+        Self {
+            reported: Vec::new(),
+            rows: Vec::new(),
+            error: None,
+            rows_max,
+            news: News::Lost,
+        }
+    }
+
+    /// One from a server whose client may listen.
+    pub(super) fn keeping_news() -> Self {
+        Self {
+            news: News::Kept,
+            ..Self::default()
+        }
+    }
+}
+
+/// How many rows of an answer are kept, unless more are wanted.
 const ROWS_MAX: usize = 2;
 
 /// More reported parameters than this are no answer of a Postgres.
@@ -80,10 +118,19 @@ fn in_force(pool: &Pool, server: &ServerConn, name: &str) -> Option<String> {
 
 /// Runs a simple query and waits for its end.
 pub(super) async fn run(server: &mut ServerConn, sql: &[u8]) -> Result<Answer, ErrorReport> {
+    run_into(server, sql, Answer::default()).await
+}
+
+/// As [`run`], into an answer that says what is kept.
+pub(super) async fn run_into(
+    server: &mut ServerConn,
+    sql: &[u8],
+    answer: Answer,
+) -> Result<Answer, ErrorReport> {
     let mut out = Flow::default();
     frontend::query(out.made(), sql).map_err(too_long)?;
     server.exchange.sent(Owed::Setup);
-    answer(server, out).await
+    hear(server, out, answer).await
 }
 
 /// Runs a query with one parameter of text, which never becomes part of the SQL.
@@ -104,15 +151,18 @@ pub(super) async fn ask(
     server.exchange.sent(Owed::Bind { of: None });
     server.exchange.sent(Owed::Execute);
     server.exchange.sent(Owed::Sync);
-    answer(server, out).await
+    hear(server, out, Answer::default()).await
 }
 
 fn too_long(error: frame::TooLong) -> ErrorReport {
     ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, error.to_string())
 }
 
-async fn answer(server: &mut ServerConn, mut out: Flow) -> Result<Answer, ErrorReport> {
-    let mut answer = Answer::default();
+async fn hear(
+    server: &mut ServerConn,
+    mut out: Flow,
+    mut answer: Answer,
+) -> Result<Answer, ErrorReport> {
     let patience = server.about.upstream.patience;
     let heard = poll_fn(|cx| poll_answer(server, &mut out, &mut answer, cx));
     // This belongs to making the connection ready: a mute server holds no client longer than that.
@@ -194,7 +244,11 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
                 }
                 server.exchange.received(tag::ERROR_RESPONSE, |_| {})
             }
-            tag::DATA_ROW if answer.rows.len() < ROWS_MAX => {
+            tag::NOTIFICATION_RESPONSE if answer.news == News::Kept => {
+                server.flow.pass(total);
+                continue;
+            }
+            tag::DATA_ROW if answer.rows.len() < answer.rows_max => {
                 let Ok(row) = backend::DataRow::parse(body) else {
                     return Err(broken(server, "the server broke the protocol"));
                 };

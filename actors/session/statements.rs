@@ -22,6 +22,7 @@ use pgherd_wire::sqlstate;
 use pgherd_wire::{backend, frame};
 
 use crate::judgement::{self, Judgement};
+use crate::session::behind;
 use crate::session::requests::{NAMES_MAX, is_held, note, refuse, violation};
 use crate::session::turn::{Check, Loss, Turn};
 
@@ -140,6 +141,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     let placed = match bring_named(turn, &name) {
         Brought::There(placed) => placed,
         Brought::Unknown => {
+            behind::unseen(turn.server);
             turn.server.exchange.sent(Owed::Bind { of: None });
             turn.relay.up.pass(total);
             return Ok(true);
@@ -296,11 +298,15 @@ fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
     };
     if let Some(judgement) = known(turn) {
         note(turn, judgement);
+        let lexing = turn.relay.lexing;
         let unnamed = turn
             .relay
             .statements
             .as_deref()
             .map(|statements| &statements.unnamed);
+        if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
+            behind::sent(turn.server, &judgement, behind::text(tail), lexing);
+        }
         if let (false, Some(Unnamed::Parsed { tail, .. })) = (turn.unnamed_here, unnamed) {
             write_parse(turn.relay.up.made(), b"", tail);
             turn.server.exchange.sent(Owed::Parse {
@@ -339,6 +345,8 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
     };
     let statement = &held.statement;
     note(turn, statement.judgement);
+    let text = behind::text(&statement.tail);
+    behind::sent(turn.server, &statement.judgement, text, turn.relay.lexing);
     let checked = match turn.check {
         Check::Done(placed) => {
             turn.check = Check::None;

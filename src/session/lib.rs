@@ -12,7 +12,7 @@ mod tests;
 
 pub use exchange::{Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
-pub use parameters::{Parameters, Proven, Shared};
+pub use parameters::{Parameters, Proven, Shared, literal};
 pub use prepared::{
     ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,
     Statement, Unnamed,

@@ -92,6 +92,13 @@ fn push_call(sql: &mut String, name: &str, value: Option<&str>) {
     sql.push_str(", false)");
 }
 
+/// An escape-string literal in ASCII for any text: it means the same whatever the session is set to.
+pub fn literal(text: &str) -> String {
+    let mut sql = String::with_capacity(text.len() + 3);
+    push_literal(&mut sql, text);
+    sql
+}
+
 /// An escape-string literal: its meaning does not depend on `standard_conforming_strings`.
 fn push_literal(sql: &mut String, text: &str) {
     sql.push_str("E'");

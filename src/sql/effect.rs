@@ -2,23 +2,28 @@
 //!
 //! A pin too many costs speed, a pin too few gives a wrong answer, so what cannot be told pins. What no reading
 //! of the text can show does **not** pin: what a called function or procedure (`CALL`, user functions, triggers)
-//! does inside, `currval`/`lastval`, and a user's own function that is named like none of ours. Such state
-//! has to be found on the server (ParameterStatus, a check, or a reset before reuse).
+//! does inside. [`Runs`] tells where such code may run, and what it has done has to be found on the server.
 //!
 //! Errs towards a pin: names of trigger functions used as columns (unless the text has no parenthesis) or in bodies that do not run now
 //! (`PREPARE x AS SELECT set_config(…)`, `BEGIN ATOMIC`); `RESET x`; `set_config` with a third argument other
 //! than the literal `true`; words of a `DO` block's text wherever they stand (`UPDATE … SET` too); `EXECUTE` in it;
 //! `pg_temp` anywhere as a name; everything in `U&"…"`.
 
+mod calls;
+mod known;
 mod opaque;
 mod pin;
 mod plain;
+mod runs;
 mod scan;
 mod setting;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use calls::{Call, Calls};
+pub use known::is_harmless;
 pub use pin::{Pin, PinSet, UnpinSet};
+pub use runs::{Runs, SequenceEffect};
 pub use setting::{Action, Setting};
 
 use crate::lexer::LexOptions;
@@ -82,6 +87,12 @@ pub struct Effects<'a> {
     /// Whether it uses a statement made by SQL `PREPARE` (`EXECUTE x`, `EXPLAIN EXECUTE x`, `CREATE TABLE … AS
     /// EXECUTE x`). Not a pin: it leaves nothing behind, but must run where the statement is. Errs towards true.
     pub executes: bool,
+    /// Which code it may run that does not stand in it.
+    pub runs: Runs,
+    /// What it has to do with the session's memory of sequences.
+    pub sequence: SequenceEffect,
+    /// Whether it changes what the database consists of, so that from now on other code may run.
+    pub alters: bool,
     /// The parameter, if this is one `SET`, `RESET` or `SHOW` of one parameter and nothing else.
     pub sets: Option<Setting<'a>>,
 }
@@ -89,11 +100,18 @@ pub struct Effects<'a> {
 /// Reads `text` once. A text that cannot be followed (the server will refuse it, or its encoding hides it)
 /// pins with [`Pin::Unknown`].
 pub fn effects(text: &[u8], options: LexOptions) -> Effects<'_> {
-    if plain::is_plain(text, options) {
-        return Effects {
-            statements: 1,
-            ..Effects::default()
-        };
+    match plain::plain(text, options) {
+        Some(effects) => effects,
+        None => scan::Scan::new(text, options, None).run(),
     }
-    scan::Scan::new(text, options).run()
+}
+
+/// As [`effects`], where more functions are known to touch no session: `known` gets a name, in any case
+/// if it stood without quotes, and in lower case else.
+pub fn effects_knowing<'a>(
+    text: &'a [u8],
+    options: LexOptions,
+    known: &dyn Fn(&[u8]) -> bool,
+) -> Effects<'a> {
+    scan::Scan::new(text, options, Some(known)).run()
 }

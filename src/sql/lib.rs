@@ -4,6 +4,7 @@
 //! and is for rare paths and tests. [`Cache`] keeps what was learnt about a text.
 
 mod block;
+mod body;
 mod cache;
 mod effect;
 mod lexer;
@@ -12,9 +13,11 @@ pub mod parse;
 mod word;
 
 pub use block::{Block, block};
+pub use body::{Body, body};
 pub use cache::{Cache, CacheStats};
 pub use effect::{
-    Action, CopyEffect, Effects, Pin, PinSet, Setting, TransactionEffect, UnpinSet, effects,
+    Action, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, Setting, TransactionEffect,
+    UnpinSet, effects, effects_knowing, is_harmless,
 };
 pub use lexer::{Encoding, LexError, LexOptions, Lexer, Statements, Token, TokenKind};
 pub use moment::names_moment;

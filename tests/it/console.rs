@@ -16,7 +16,7 @@ const TABLES: &[(&str, &str)] = &[
     ),
     (
         "pools",
-        "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts",
+        "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts function_checks function_surveys hidden_code",
     ),
     ("peers", "peer_id host port pool_size"),
     (

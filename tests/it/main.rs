@@ -5,6 +5,7 @@
 )]
 
 mod abandoned;
+mod behind;
 mod binding;
 mod bulk;
 mod cancel;

@@ -1,12 +1,15 @@
 //! SHOW POOLS.
 
+use pgherd_sql::Runs;
+
 use crate::console::figures::Figures;
 use crate::console::table::{Cell, Column, Row, int, text};
 
-/// The columns of PgBouncer. `cl_waiting_cancel_req`, `sv_used` and `sv_tested` are always 0, since
+/// The columns of PgBouncer, and behind them how often sessions and the catalogue were looked at for what
+/// functions do unseen, and where such code is in the database. `cl_waiting_cancel_req`, `sv_used` and `sv_tested` are always 0, since
 /// there are no such states: a cancel request travels without a place in the pool, and idle
 /// connections are looked at without leaving it.
-pub const COLUMNS: [Column; 17] = [
+pub const COLUMNS: [Column; 20] = [
     text("database"),
     text("user"),
     int("cl_active"),
@@ -24,11 +27,23 @@ pub const COLUMNS: [Column; 17] = [
     int("maxwait_us"),
     text("pool_mode"),
     text("load_balance_hosts"),
+    int("function_checks"),
+    int("function_surveys"),
+    text("hidden_code"),
 ];
 
 /// A row for each pool.
 pub fn rows(pools: &[Figures]) -> Vec<Row> {
     pools.iter().map(row).collect()
+}
+
+/// Which transactions run code that no text shows and that may change a session.
+fn hidden(threshold: Runs) -> &'static str {
+    match threshold {
+        Runs::Unknown => "none",
+        Runs::Writes => "writes",
+        Runs::Nothing | Runs::Reads => "reads",
+    }
 }
 
 fn row(pool: &Figures) -> Row {
@@ -52,5 +67,8 @@ fn row(pool: &Figures) -> Row {
         Cell::Int(wait.subsec_micros().into()),
         pool.mode.word().into(),
         Cell::Null,
+        pool.totals.check_count.into(),
+        pool.totals.survey_count.into(),
+        hidden(pool.hidden).into(),
     ]
 }

@@ -148,6 +148,8 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.bind_count += one.bind_count;
     sum.client_login_count += one.client_login_count;
     sum.pinned_count += one.pinned_count;
+    sum.check_count += one.check_count;
+    sum.survey_count += one.survey_count;
 }
 
 /// The values of the twelve columns.

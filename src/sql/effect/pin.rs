@@ -27,6 +27,10 @@ pub enum Pin {
     /// A prepared statement whose text names a moment, such as `'now'`: another server would read
     /// another one.
     Moment,
+    /// What a function has done, as a look at the server's session has shown.
+    Function,
+    /// A value of a sequence that the session may ask for next.
+    Sequence,
     /// Something that cannot be seen through, or that lives as long as the connection (temporary replication
     /// slots, a running backup, dblink connections).
     Unknown,
@@ -34,7 +38,7 @@ pub enum Pin {
 
 impl Pin {
     /// All, in the order of their bits.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Set,
         Self::SetConfig,
         Self::Role,
@@ -46,6 +50,8 @@ impl Pin {
         Self::Load,
         Self::Setseed,
         Self::Moment,
+        Self::Function,
+        Self::Sequence,
         Self::Unknown,
     ];
 
@@ -63,6 +69,8 @@ impl Pin {
             Self::Load => "load",
             Self::Setseed => "setseed",
             Self::Moment => "moment",
+            Self::Function => "function",
+            Self::Sequence => "sequence",
             Self::Unknown => "unknown",
         }
     }
@@ -90,6 +98,8 @@ impl PinSet {
         Pin::HoldCursor,
         Pin::AdvisoryLock,
         Pin::Moment,
+        Pin::Function,
+        Pin::Sequence,
     ]);
 
     /// The set of `pins`.

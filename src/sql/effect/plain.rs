@@ -1,6 +1,7 @@
 //! The quick answer for the texts that make most of the traffic: one reading or writing statement
 //! that names no function.
 
+use super::{Effects, Runs, SequenceEffect};
 use crate::lexer::{Encoding, LexOptions};
 
 /// What a byte outside of quotes means for the quick answer.
@@ -34,12 +35,30 @@ const fn kinds() -> [Kind; 256] {
     table
 }
 
-/// Whether `text` is one SELECT, INSERT, UPDATE or DELETE that calls nothing by name and makes no
-/// table, so that it does nothing to its session. False says nothing: the full reading decides.
+/// What `text` does, if it is one SELECT, INSERT, UPDATE or DELETE that calls nothing by name and makes
+/// no table, so that nothing in it touches its session. None says nothing: the full reading decides.
 ///
 /// Without a parenthesis nothing can be called; without a backslash the next quote ends a string,
 /// however it was opened; without INTO a SELECT makes no temporary table.
-pub(super) fn is_plain(text: &[u8], options: LexOptions) -> bool {
+#[inline]
+pub(super) fn plain(text: &[u8], options: LexOptions) -> Option<Effects<'_>> {
+    if !is_plain(text, options) {
+        return None;
+    }
+    let (runs, sequence) = match text[0] {
+        b's' | b'S' => (Runs::Reads, SequenceEffect::None),
+        b'i' | b'I' => (Runs::Writes, SequenceEffect::Uses),
+        _ => (Runs::Writes, SequenceEffect::None),
+    };
+    Some(Effects {
+        statements: 1,
+        runs,
+        sequence,
+        ..Effects::default()
+    })
+}
+
+fn is_plain(text: &[u8], options: LexOptions) -> bool {
     if options.encoding != Encoding::AsciiSafe {
         return false;
     }

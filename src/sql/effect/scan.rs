@@ -1,5 +1,7 @@
+use super::calls::{Call, Calls};
+use super::runs::Family;
 use super::setting::change;
-use super::{CopyEffect, Effects, Pin, PinSet, TransactionEffect, opaque};
+use super::{CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect, opaque};
 use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token, TokenKind};
 use crate::word::{Word, word};
 
@@ -7,17 +9,21 @@ use crate::word::{Word, word};
 const LOOK_AHEAD: usize = 64;
 
 /// One pass over a text.
-pub(super) struct Scan<'a> {
+pub(super) struct Scan<'a, 'k> {
     text: &'a [u8],
     lexer: Lexer<'a>,
     effects: Effects<'a>,
+    /// Functions beyond those of Postgres that touch no session.
+    known: Option<&'k dyn Fn(&[u8]) -> bool>,
     /// A `BEGIN ATOMIC` body was seen. Where it ends is a guess, so anything behind it pins.
     atomic: bool,
 }
 
 /// What is remembered inside of a statement.
-struct Statement {
+struct Statement<'a> {
     first: Word,
+    family: Family,
+    calls: Calls<'a>,
     depth: Depth,
     /// The word before, and the one before that; `Other` for what is no word.
     before: [Word; 2],
@@ -27,12 +33,17 @@ struct Statement {
     language: bool,
 }
 
-impl<'a> Scan<'a> {
-    pub(super) fn new(text: &'a [u8], options: LexOptions) -> Self {
+impl<'a, 'k> Scan<'a, 'k> {
+    pub(super) fn new(
+        text: &'a [u8],
+        options: LexOptions,
+        known: Option<&'k dyn Fn(&[u8]) -> bool>,
+    ) -> Self {
         Self {
             text,
             lexer: Lexer::new(text, options),
             effects: Effects::default(),
+            known,
             atomic: false,
         }
     }
@@ -44,6 +55,7 @@ impl<'a> Scan<'a> {
             self.effects.copy = CopyEffect::Unknown;
             self.effects.sets = None;
             self.effects.unpins = PinSet::EMPTY;
+            self.effects.runs = Runs::Unknown;
         }
         if self.effects.statements != 1 {
             self.effects.sets = None;
@@ -74,8 +86,15 @@ impl<'a> Scan<'a> {
             _ => Word::Other,
         };
         self.head(head)?;
+        let family = Family::of(&first);
+        self.runs(family.runs());
+        if family == (Family::Write { new: true }) {
+            self.sequence(SequenceEffect::Uses);
+        }
         let mut state = Statement {
             first: head,
+            family,
+            calls: Calls::default(),
             depth: Depth::default(),
             before: [Word::Other; 2],
             temporary: false,
@@ -98,17 +117,32 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn close(&mut self, state: &Statement) {
+    fn runs(&mut self, runs: Runs) {
+        self.effects.runs = self.effects.runs.max(runs);
+    }
+
+    fn sequence(&mut self, effect: SequenceEffect) {
+        self.effects.sequence = self.effects.sequence.and(effect);
+    }
+
+    fn close(&mut self, state: &Statement<'_>) {
         if state.depth.parens > 0 || state.depth.atomic > 0 {
             self.pin(Pin::Unknown);
         }
         if state.temporary && !state.on_commit_drop {
             self.pin(Pin::TempTable);
         }
+        if self.effects.executes {
+            self.runs(Runs::Unknown);
+        }
+        self.effects.alters |= state.family == Family::Definition && !state.temporary;
     }
 
     #[inline]
-    fn visit(&mut self, state: &mut Statement, token: &Token<'a>) {
+    fn visit(&mut self, state: &mut Statement<'a>, token: &Token<'a>) {
+        if let Some(call) = state.calls.step(token) {
+            self.call(call);
+        }
         let here = match token.kind {
             TokenKind::Word => word(token.text),
             TokenKind::QuotedWord => {
@@ -126,14 +160,40 @@ impl<'a> Scan<'a> {
             self.word(state, here);
             self.name(here);
         }
+        if state.family == Family::Composed {
+            self.composed(here, token);
+        }
         if state.first == Word::Do {
             self.block(state, token);
         }
         state.before = [here, state.before[0]];
     }
 
+    fn call(&mut self, call: Call<'_>) {
+        match call {
+            Call::UsesSequence => self.sequence(SequenceEffect::Uses),
+            Call::AsksSequence => self.sequence(SequenceEffect::Asks),
+            Call::Unknown(name) => {
+                let known = self.known.zip(name);
+                if !known.is_some_and(|(known, name)| known(name)) {
+                    self.runs(Runs::Unknown);
+                }
+            }
+        }
+    }
+
+    /// A word of a statement that writes, perhaps.
+    fn composed(&mut self, here: Word, token: &Token<'_>) {
+        if matches!(here, Word::Insert | Word::Merge) {
+            self.runs(Runs::Writes);
+            self.sequence(SequenceEffect::Uses);
+        } else if token.is_word(b"update") || token.is_word(b"delete") {
+            self.runs(Runs::Writes);
+        }
+    }
+
     /// Words that mean something by their place.
-    fn word(&mut self, state: &mut Statement, here: Word) {
+    fn word(&mut self, state: &mut Statement<'_>, here: Word) {
         let outside = state.depth.parens == 0;
         let [before, earlier] = state.before;
         match (here, before) {
@@ -144,6 +204,8 @@ impl<'a> Scan<'a> {
             (Word::Temp, Word::Into) if !matches!(earlier, Word::Insert | Word::Merge) => {
                 state.temporary = true;
             }
+            // It makes a table, and so may wake an event trigger.
+            (Word::Into, _) if state.family == Family::Query => self.runs(Runs::Unknown),
             (Word::Drop, Word::Commit) if outside && earlier == Word::On => {
                 state.on_commit_drop = true;
             }
@@ -160,7 +222,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn copy(&mut self, state: &mut Statement, direction: Word) {
+    fn copy(&mut self, state: &mut Statement<'_>, direction: Word) {
         if state.copies {
             return;
         }
@@ -216,7 +278,7 @@ impl<'a> Scan<'a> {
         false
     }
 
-    fn block(&mut self, state: &mut Statement, token: &Token<'a>) {
+    fn block(&mut self, state: &mut Statement<'_>, token: &Token<'a>) {
         if token.is_string() && !state.language {
             self.effects.pins = self.effects.pins.union(opaque::opaque(token));
         }

@@ -2,7 +2,10 @@ mod table;
 
 use proptest::prelude::*;
 
-use super::{Action, CopyEffect, Effects, Pin, PinSet, TransactionEffect, effects};
+use super::{
+    Action, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect, effects,
+    effects_knowing,
+};
 use crate::lexer::{Encoding, LexOptions};
 
 fn of(text: &str) -> Effects<'_> {
@@ -274,12 +277,12 @@ proptest! {
     ) {
         let text = format!("{first}{}{}", " ", pieces.join(if spaced { " " } else { "" }));
         let options = LexOptions::default();
-        if super::plain::is_plain(text.as_bytes(), options) {
-            let full = super::scan::Scan::new(text.as_bytes(), options).run();
+        if let Some(quick) = super::plain::plain(text.as_bytes(), options) {
+            let full = super::scan::Scan::new(text.as_bytes(), options, None).run();
             // An unclosed string would have been seen; a name that nobody can call is not one of a function.
             let named = text.contains("set_config") || text.contains("pg_advisory_lock");
             prop_assert_eq!(full.statements, 1, "{}", text);
-            prop_assert!(named || full == Effects { statements: 1, ..Effects::default() }, "{} {:?}", text, full);
+            prop_assert!(named || full == quick, "{} {:?}", text, full);
             prop_assert_eq!(full.transaction, TransactionEffect::None);
         }
     }
@@ -294,8 +297,120 @@ fn the_usual_statements_get_the_quick_answer() {
         "select 'it''s' as word",
     ] {
         assert!(
-            super::plain::is_plain(text.as_bytes(), LexOptions::default()),
+            super::plain::plain(text.as_bytes(), LexOptions::default()).is_some(),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn code_that_may_run_is_told_by_the_text() {
+    use Runs::{Nothing, Reads, Unknown, Writes};
+    for (text, runs) in [
+        ("select 1", Reads),
+        ("select now(), count(*) from t where a in (1, 2)", Reads),
+        ("SELECT COUNT(*) FROM t JOIN u USING (a)", Reads),
+        ("select pg_catalog.now()", Reads),
+        ("select public.now()", Unknown),
+        ("select \"pg_catalog\".now()", Reads),
+        ("select a.pg_catalog.now()", Unknown),
+        ("select f()", Unknown),
+        ("select \"f\"(1)", Unknown),
+        ("select \"NOW\"()", Unknown),
+        ("select U&\"f\"(1)", Unknown),
+        ("select f /* x */ ()", Unknown),
+        ("select distinct on (a) f(a) from t", Unknown),
+        ("select 'f()'", Reads),
+        ("select * from generate_series(1, 2) as g(i)", Reads),
+        ("select * from (values (1)) v(a)", Reads),
+        (
+            "select * from unnest('{1}'::int[]) with ordinality u(a, b)",
+            Reads,
+        ),
+        (
+            "select a::numeric(10, 2), cast(a as varchar(10)) from t",
+            Reads,
+        ),
+        ("select a[1:f(2)] from t", Unknown),
+        ("select x(a) from t", Unknown),
+        ("insert into t (a, b) values (1, 2)", Writes),
+        (
+            "insert into s.t (a) select max(a) from t on conflict (a) do update set a = 1",
+            Writes,
+        ),
+        ("insert into t values (f(1))", Unknown),
+        ("insert into t values (1)", Writes),
+        (
+            "update t set (a, b) = (1, 2) where c = coalesce(d, 0)",
+            Writes,
+        ),
+        ("with x (a) as (select 1) select * from x", Reads),
+        (
+            "with x as (delete from t returning *) select * from x",
+            Writes,
+        ),
+        ("(select 1) union (select 2)", Reads),
+        ("explain analyze insert into t values (1)", Writes),
+        ("select 1 into x", Unknown),
+        ("copy (select f(1)) to stdout", Unknown),
+        ("copy t (a) from stdin", Writes),
+        ("begin", Nothing),
+        ("commit", Nothing),
+        ("set a = 1", Nothing),
+        ("", Nothing),
+        ("call p()", Unknown),
+        ("do 'begin end'", Unknown),
+        ("create table t (a int)", Unknown),
+        ("execute p", Unknown),
+        ("prepare p as select 1", Unknown),
+        ("begin; select 1; commit", Reads),
+        ("select 'a", Unknown),
+    ] {
+        assert_eq!(of(text).runs, runs, "{text}");
+    }
+}
+
+#[test]
+fn what_else_is_known_is_asked_for() {
+    let options = LexOptions::default();
+    let known = |name: &[u8]| name.eq_ignore_ascii_case(b"pure");
+    let runs = |text: &'static str| effects_knowing(text.as_bytes(), options, &known).runs;
+    assert_eq!(runs("select Pure(1), s.pure(2), \"pure\"(3)"), Runs::Reads);
+    assert_eq!(runs("select pure(1), f(2)"), Runs::Unknown);
+    assert_eq!(runs("select \"Pure\"(1)"), Runs::Unknown);
+}
+
+#[test]
+fn sequences_and_definitions_are_told_by_the_text() {
+    for (text, sequence) in [
+        ("select nextval('s')", SequenceEffect::Uses),
+        ("select pg_catalog.setval('s', 1)", SequenceEffect::Uses),
+        ("select my.nextval('s')", SequenceEffect::None),
+        ("insert into t default values", SequenceEffect::Uses),
+        ("insert into t (a) values (1)", SequenceEffect::Uses),
+        (
+            "with x as (insert into t values (1)) select 1",
+            SequenceEffect::Uses,
+        ),
+        ("select lastval()", SequenceEffect::Asks),
+        ("select CURRVAL ('s')", SequenceEffect::Asks),
+        ("select currval('s') + nextval('s')", SequenceEffect::Both),
+        ("update t set a = 1", SequenceEffect::None),
+        ("select nextval from t", SequenceEffect::None),
+    ] {
+        assert_eq!(of(text).sequence, sequence, "{text}");
+    }
+    for (text, alters) in [
+        (
+            "create trigger x after insert on t execute function f()",
+            true,
+        ),
+        ("alter table t add a int default f()", true),
+        ("drop view v", true),
+        ("create temp table t (a int)", false),
+        ("select 1", false),
+        ("insert into t values (1)", false),
+    ] {
+        assert_eq!(of(text).alters, alters, "{text}");
     }
 }

@@ -1,0 +1,224 @@
+//! Code in a database that runs without standing in any client's text: triggers, views, policies, operators.
+//!
+//! One value for each database, shared by the pools of all its users. Sessions read it at the end of their
+//! turns; the one that finds it out of date asks the catalogue, by [`crate::session::survey`].
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use pgherd_sql::{LexOptions, Runs, effects_knowing};
+
+/// After this time the catalogue is asked again, since not every change of it passes through here.
+const FRESH: Duration = Duration::from_secs(30);
+/// It is not asked more often than this, however often it changes.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a look at the catalogue has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Which texts may run code that changes a session: those that run at least this.
+    pub threshold: Runs,
+    /// Functions that are no part of Postgres and change no session, in lower case.
+    pub known: HashSet<Box<[u8]>>,
+    /// Settings of their own that functions set, in lower case.
+    pub settings: Vec<Box<str>>,
+    /// Whether a function may set others, whose names it makes up.
+    pub obscure: bool,
+}
+
+/// What is known about one database.
+#[derive(Debug)]
+pub struct Hidden {
+    threshold: AtomicU8,
+    /// Transactions under way that change the catalogue.
+    altering: AtomicU32,
+    /// When to look again, in nanoseconds after `born`.
+    due: AtomicU64,
+    born: Instant,
+    found: ArcSwapOption<Found>,
+    /// How often the catalogue has changed; held while what was found is taken over.
+    changes: Mutex<u64>,
+}
+
+impl Default for Hidden {
+    fn default() -> Self {
+        Self {
+            threshold: AtomicU8::new(Runs::Reads as u8),
+            altering: AtomicU32::new(0),
+            due: AtomicU64::new(0),
+            born: Instant::now(),
+            found: ArcSwapOption::empty(),
+            changes: Mutex::new(0),
+        }
+    }
+}
+
+impl Hidden {
+    /// From what on a text may run code that changes its session. While that is not known, whatever reads.
+    pub fn threshold(&self) -> Runs {
+        if self.altering.load(Ordering::Acquire) > 0 {
+            return Runs::Reads;
+        }
+        let level = usize::from(self.threshold.load(Ordering::Acquire));
+        Runs::ALL.get(level).copied().unwrap_or(Runs::Reads)
+    }
+
+    /// What was found when the catalogue was last asked.
+    pub fn found(&self) -> Option<Arc<Found>> {
+        self.found.load_full()
+    }
+
+    /// Whether it is time to ask the catalogue.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due.load(Ordering::Relaxed) <= self.since_birth(now)
+    }
+
+    /// Takes it on to ask the catalogue, if it is time and nobody else does. Is it not told of what was
+    /// found, somebody else asks later.
+    pub fn claim(&self, now: Instant) -> Option<Claim> {
+        let due = self.due.load(Ordering::Relaxed);
+        let here = self.since_birth(now);
+        if due > here {
+            return None;
+        }
+        let next = here.saturating_add(nanos(FRESH));
+        let claimed = self
+            .due
+            .compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed);
+        claimed.ok()?;
+        Some(Claim {
+            changes: *self.changes.lock(),
+        })
+    }
+
+    /// Takes over what was found, unless the catalogue has changed meanwhile.
+    pub fn learn(&self, claim: &Claim, found: Found) {
+        let changes = self.changes.lock();
+        if *changes == claim.changes {
+            let threshold = found.threshold.max(Runs::Reads);
+            self.found.store(Some(Arc::new(found)));
+            self.threshold.store(threshold as u8, Ordering::Release);
+        }
+    }
+
+    /// What the functions that a text calls may do besides, as far as they are known by now.
+    pub fn reread(&self, text: &[u8], options: LexOptions) -> Runs {
+        let Some(found) = self.found() else {
+            return Runs::Unknown;
+        };
+        if found.known.is_empty() {
+            return Runs::Unknown;
+        }
+        let known = |name: &[u8]| {
+            found.known.contains(name) || found.known.contains(&*name.to_ascii_lowercase())
+        };
+        effects_knowing(text, options, &known).runs
+    }
+
+    fn since_birth(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.born))
+    }
+
+    fn changed(&self) {
+        let mut changes = self.changes.lock();
+        *changes += 1;
+        self.threshold.store(Runs::Reads as u8, Ordering::Release);
+        let soon = self
+            .since_birth(Instant::now())
+            .saturating_add(nanos(PAUSE));
+        // What was asked for lately may be asked for again at once only the first time.
+        let due = if *changes == 1 { 0 } else { soon };
+        self.due.fetch_min(due, Ordering::AcqRel);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The errand of asking the catalogue.
+#[derive(Debug)]
+pub struct Claim {
+    changes: u64,
+}
+
+/// A transaction that changes the catalogue: as long as it may not have ended, nothing is believed.
+#[derive(Debug)]
+pub struct Alteration(Arc<Hidden>);
+
+impl Alteration {
+    /// Begins one.
+    pub fn begin(hidden: &Arc<Hidden>) -> Self {
+        hidden.altering.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(hidden))
+    }
+}
+
+impl Drop for Alteration {
+    fn drop(&mut self) {
+        // In this order: there is no moment at which the old knowledge holds.
+        self.0.changed();
+        self.0.altering.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use pgherd_sql::{LexOptions, Runs};
+
+    use super::{Alteration, FRESH, Found, Hidden};
+
+    fn found(threshold: Runs) -> Found {
+        Found {
+            threshold,
+            known: [Box::from(&b"pure"[..])].into(),
+            ..Found::default()
+        }
+    }
+
+    #[test]
+    fn nothing_is_believed_before_the_catalogue_was_asked() {
+        let hidden = Hidden::default();
+        assert_eq!(hidden.threshold(), Runs::Reads);
+        let now = Instant::now();
+        let claim = hidden.claim(now).expect("it is time");
+        assert!(hidden.claim(now).is_none(), "somebody asks already");
+        hidden.learn(&claim, found(Runs::Unknown));
+        assert_eq!(hidden.threshold(), Runs::Unknown);
+        assert!(!hidden.is_due(now));
+        assert!(hidden.is_due(now + FRESH + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_changed_meanwhile_makes_an_answer_worthless() {
+        let hidden = Arc::new(Hidden::default());
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        let alteration = Alteration::begin(&hidden);
+        hidden.learn(&claim, found(Runs::Unknown));
+        assert_eq!(hidden.threshold(), Runs::Reads, "a change is under way");
+        drop(alteration);
+        assert_eq!(hidden.threshold(), Runs::Reads, "it has happened");
+        let later = Instant::now() + FRESH;
+        let claim = hidden.claim(later).expect("it is asked soon");
+        hidden.learn(&claim, found(Runs::Writes));
+        assert_eq!(hidden.threshold(), Runs::Writes);
+    }
+
+    #[test]
+    fn known_functions_are_no_reason() {
+        let hidden = Hidden::default();
+        let reread = |text: &str| hidden.reread(text.as_bytes(), LexOptions::default());
+        assert_eq!(reread("select pure(1)"), Runs::Unknown);
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        hidden.learn(&claim, found(Runs::Unknown));
+        assert_eq!(reread("select PURE(1)"), Runs::Reads);
+        assert_eq!(reread("select pure(1), other(2)"), Runs::Unknown);
+    }
+}

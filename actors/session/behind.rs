@@ -1,0 +1,193 @@
+//! What code that no text shows has done to a server's session, found out before anybody else has the
+//! server.
+//!
+//! The client has its answer by then, and waits only if it asks for more meanwhile.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use pgherd_config::{FunctionCheck, PoolMode};
+use pgherd_net::poll_write_from;
+use pgherd_sql::{LexOptions, Pin, PinSet, Runs};
+use pgherd_wire::error::ErrorReport;
+
+use crate::hidden::{Alteration, Hidden};
+use crate::judgement::Judgement;
+use crate::pool::ServerLease;
+use crate::server::ServerConn;
+use crate::session::check::{self, Session};
+use crate::session::relay::Relay;
+use crate::session::{Bye, survey};
+
+/// Pins that a look at the server may take away or leave.
+const OWN: PinSet = PinSet::of(&[Pin::Function, Pin::Sequence]);
+
+/// How long a look waits for a cancel request that is on its way to the server.
+const CANCELS: Duration = Duration::from_secs(30);
+
+/// The functions of large objects, which libpq calls by their numbers (`pg_proc.dat`): they leave nothing
+/// that outlives the transaction.
+const LARGE_OBJECTS: [u32; 14] = [
+    715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171,
+];
+
+/// Takes note of a text that is sent to a server.
+pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, text: &[u8], how: LexOptions) {
+    if judgement.runs > server.ran {
+        server.ran = match judgement.runs {
+            Runs::Unknown => hidden(server).reread(text, how).max(server.ran),
+            runs => runs,
+        };
+    }
+    if judgement.alters && server.alters.is_none() {
+        server.alters = Some(Alteration::begin(&server.about.upstream.hidden.0));
+    }
+}
+
+/// Takes note of a function that is called by its number.
+pub(super) fn called(server: &mut ServerConn, body: &[u8]) {
+    let number = body
+        .first_chunk::<4>()
+        .map(|bytes| u32::from_be_bytes(*bytes));
+    if !number.is_some_and(|number| LARGE_OBJECTS.contains(&number)) {
+        unseen(server);
+    }
+}
+
+/// Takes note of something that is run whose text nobody has seen.
+pub(super) fn unseen(server: &mut ServerConn) {
+    server.ran = Runs::Unknown;
+    server.touched = true;
+}
+
+/// The text in the body of a Parse message behind the name.
+pub(super) fn text(tail: &[u8]) -> &[u8] {
+    tail.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn hidden(server: &ServerConn) -> &Hidden {
+    &server.about.upstream.hidden.0
+}
+
+/// Whether the server must be looked at before anybody else may have it.
+pub(super) fn is_due(relay: &Relay, server: &ServerConn, how: FunctionCheck, now: Instant) -> bool {
+    if relay.mode == PoolMode::Session || !relay.pins.without(OWN).is_empty() {
+        return false;
+    }
+    match how {
+        FunctionCheck::Never => false,
+        FunctionCheck::Auto => is_suspect(server, how) || hidden(server).is_due(now),
+        FunctionCheck::Always => is_suspect(server, how),
+    }
+}
+
+/// Whether code has run there that may have changed the session.
+pub(super) fn is_suspect(server: &ServerConn, how: FunctionCheck) -> bool {
+    match how {
+        FunctionCheck::Never => false,
+        FunctionCheck::Auto => server.ran >= hidden(server).threshold(),
+        FunctionCheck::Always => server.ran >= Runs::Reads,
+    }
+}
+
+impl Relay {
+    /// Looks at a server whose transaction is over, and keeps it or gives it back.
+    pub(super) async fn look_behind(
+        &mut self,
+        mut lease: ServerLease,
+        how: FunctionCheck,
+        now: Instant,
+    ) -> Option<Bye> {
+        self.answer_first(&mut lease).await;
+        if !self.control.runs_nowhere() {
+            // It would hit our own question; what it finds in its place is settled when the server goes back.
+            let about = Arc::clone(&lease.about);
+            let _ = tokio::time::timeout(CANCELS, about.cancels.settled()).await;
+        }
+        let looked = self.look_at(&mut lease, how, now).await;
+        match looked {
+            Ok(Session::Clean) => {
+                self.pins.remove(Pin::Function);
+                lease.ran = Runs::Nothing;
+            }
+            Ok(Session::Changed) => {
+                self.pins.insert(Pin::Function);
+                lease.ran = Runs::Nothing;
+            }
+            // Nobody can tell when that will be over.
+            Ok(Session::Hidden) => self.pins.insert(Pin::Unknown),
+            // Dropped as it is, it is closed, and nothing of the client's was on it.
+            Ok(Session::Poorer) => {
+                self.pins.remove(Pin::Function);
+                return None;
+            }
+            // The server is gone, and of what this client has there nothing is known to matter.
+            Err(_) if !self.leaves_something(&lease, how) => return None,
+            Err(report) => {
+                let mut last = report.into_fatal();
+                let text = "The session may have been bound to that server, and its state is lost.";
+                last.hint = Some(text.to_owned());
+                return Some(Bye::Sent(Box::new(last)));
+            }
+        }
+        if self.pool.pins(self.pins, self.mode) {
+            self.control.runs_on(&lease.about);
+        }
+        self.part(lease, now)
+    }
+
+    /// Gives the client what waits for it, as far as its socket takes it at once.
+    async fn answer_first(&mut self, lease: &mut ServerLease) {
+        lease.flow.hand_over(&mut self.down);
+        poll_fn(|cx| {
+            let sent = poll_write_from(&mut self.client, cx, &mut self.down);
+            // One that has broken shows when it is read from.
+            self.held |= sent.is_pending();
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Whether something of the client's may be lost with a server that could not be looked at. Before the
+    /// catalogue was asked for the first time, only what a text calls is a reason to believe so.
+    fn leaves_something(&self, server: &ServerConn, how: FunctionCheck) -> bool {
+        let threshold = match (how, hidden(server).found()) {
+            (FunctionCheck::Auto, Some(_)) => hidden(server).threshold(),
+            _ => Runs::Unknown,
+        };
+        server.ran >= threshold || !self.pins.is_empty()
+    }
+
+    async fn look_at(
+        &mut self,
+        lease: &mut ServerLease,
+        how: FunctionCheck,
+        now: Instant,
+    ) -> Result<Session, ErrorReport> {
+        let hidden = Arc::clone(&lease.about.upstream.hidden.0);
+        if let Some(claim) = hidden.claim(now) {
+            match survey::run(lease).await {
+                Ok(Some(found)) => hidden.learn(&claim, found),
+                Ok(None) => {}
+                Err(report) => return Err(report),
+            }
+            self.pool.stats.surveyed();
+        }
+        if !is_suspect(lease, how) {
+            return Ok(match self.pins.contains(Pin::Function) {
+                true => Session::Changed,
+                false => Session::Clean,
+            });
+        }
+        self.pool.stats.checked();
+        let found = hidden.found();
+        let pool = Arc::clone(&self.pool);
+        let session = check::run(&pool, lease, found.as_deref()).await?;
+        if session == Session::Clean && found.is_none_or(|found| found.obscure) {
+            return check::wash(lease).await;
+        }
+        Ok(session)
+    }
+}

@@ -1,0 +1,230 @@
+//! One look at a server's session for what only a function can have left there.
+
+use std::fmt::Write as _;
+
+use pgherd_session::{Parameters, literal};
+use pgherd_wire::error::ErrorReport;
+
+use crate::hidden::Found;
+use crate::pool::Pool;
+use crate::server::ServerConn;
+use crate::session::setup;
+
+/// What a look has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    /// It is as its client has set it.
+    Clean,
+    /// There is something that belongs to its client.
+    Changed,
+    /// There is nothing, but prepared statements are gone that all clients share.
+    Poorer,
+    /// It could not be told.
+    Hidden,
+}
+
+/// Looks at a server that is idle.
+///
+/// # Errors
+/// When the connection breaks.
+pub(super) async fn run(
+    pool: &Pool,
+    server: &mut ServerConn,
+    found: Option<&Found>,
+) -> Result<Session, ErrorReport> {
+    let welcome = pool.welcome.load_full();
+    let is_reported = |name: &str| {
+        welcome.as_ref().is_some_and(|welcome| {
+            let mut known = welcome.parameters.iter();
+            known.any(|(known, _)| known.eq_ignore_ascii_case(name))
+        })
+    };
+    let upstream = &server.about.upstream;
+    let mut wanted = Parameters::default();
+    for (name, value) in &upstream.parameters {
+        wanted.set(name, value);
+    }
+    let sql = question(&server.applied, &wanted, found, &upstream.user, is_reported);
+    let answer = setup::run_into(server, sql.as_bytes(), setup::Answer::keeping_news()).await?;
+    if let Some(error) = answer.error {
+        tracing::info!(%error, "a session cannot be looked at, so its client keeps it");
+        return Ok(Session::Hidden);
+    }
+    let [row] = answer.rows.as_slice() else {
+        return Ok(Session::Hidden);
+    };
+    let [changed, statements] = row.as_slice() else {
+        return Ok(Session::Hidden);
+    };
+    let count = statements
+        .as_deref()
+        .and_then(|text| std::str::from_utf8(text).ok());
+    Ok(match (changed.as_deref(), count.map(str::parse::<usize>)) {
+        (Some(b""), Some(Ok(count))) if server.statements.len() == count => Session::Clean,
+        (Some(b""), Some(Ok(_count))) => Session::Poorer,
+        (Some(what), _) => {
+            let what = String::from_utf8_lossy(what);
+            let client = &pool.key.user;
+            tracing::debug!(%what, client, "a function has changed its session");
+            Session::Changed
+        }
+        (None, _) => Session::Hidden,
+    })
+}
+
+/// Takes back what no look can show: settings of the users' own whose names nobody knows. Whatever is
+/// known to be set is set again.
+///
+/// # Errors
+/// When the connection breaks.
+pub(super) async fn wash(server: &mut ServerConn) -> Result<Session, ErrorReport> {
+    let mut sql = String::from("RESET ALL");
+    if let Some(again) = Parameters::default().transition(&server.applied) {
+        sql.push_str("; ");
+        sql.push_str(&again);
+    }
+    let answer = setup::run(server, sql.as_bytes()).await?;
+    Ok(match answer.error {
+        None => Session::Clean,
+        Some(_) => Session::Hidden,
+    })
+}
+
+/// The question, in ASCII, so that it means the same in every encoding and with any setting for strings.
+/// Each name and operator in it is Postgres' own, whatever the search path is.
+fn question(
+    applied: &Parameters,
+    start: &Parameters,
+    found: Option<&Found>,
+    user: &str,
+    is_reported: impl Fn(&str) -> bool,
+) -> String {
+    let mut sql = String::from("SELECT pg_catalog.concat(");
+    // Writing to a String cannot fail.
+    let _ = write!(
+        sql,
+        "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_settings AS s \
+         WHERE s.source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text \
+         AND pg_catalog.lower(s.name) OPERATOR(pg_catalog.<>) ALL (ARRAY["
+    );
+    for (name, _) in applied.iter() {
+        let _ = write!(sql, "{}, ", literal(name));
+    }
+    sql.push_str("'']::pg_catalog.text[])) THEN 'settings ' END, ");
+    for (name, value) in applied.iter().filter(|(name, _)| !is_reported(name)) {
+        let name = literal(name);
+        let _ = write!(
+            sql,
+            "CASE WHEN COALESCE(pg_catalog.current_setting({name}, true), '') \
+             OPERATOR(pg_catalog.<>) pg_catalog.set_config({name}, {}, true) \
+             THEN 'setting ' END, ",
+            literal(value)
+        );
+    }
+    let settings = found.iter().flat_map(|found| &found.settings);
+    for name in settings.filter(|name| applied.get(name).is_none()) {
+        custom(&mut sql, name, start.get(name));
+    }
+    if applied.get("role").is_none() {
+        role(&mut sql, start.get("role"));
+    }
+    let _ = write!(
+        sql,
+        "CASE WHEN SESSION_USER::pg_catalog.text OPERATOR(pg_catalog.<>) {}::pg_catalog.text \
+         THEN 'session_authorization ' END, ",
+        literal(user)
+    );
+    sql.push_str(
+        "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+         WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid \
+         AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+         AND pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) \
+         THEN 'temporary ' END, \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen ' END, \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
+         AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'lock ' END, \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p WHERE p.from_sql) \
+         THEN 'prepared ' END, \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.is_holdable) \
+         THEN 'cursor ' END), \
+         (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements AS p \
+         WHERE NOT p.from_sql)",
+    );
+    sql
+}
+
+/// What a session's own value of a setting is when it begins, as the database and the role say.
+fn default_of(name: &str) -> String {
+    format!(
+        "(SELECT pg_catalog.substr(c, {}) FROM pg_catalog.pg_db_role_setting AS d, \
+         pg_catalog.unnest(d.setconfig) AS c \
+         WHERE pg_catalog.starts_with(pg_catalog.lower(c), {}) \
+         AND d.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, \
+         (SELECT b.oid FROM pg_catalog.pg_database AS b \
+         WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())]) \
+         AND d.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, \
+         (SELECT r.oid FROM pg_catalog.pg_roles AS r \
+         WHERE r.rolname OPERATOR(pg_catalog.=) SESSION_USER)]) \
+         ORDER BY d.setrole DESC, d.setdatabase DESC LIMIT 1)",
+        name.len() + 2,
+        literal(&format!("{name}="))
+    )
+}
+
+/// A setting of the users' own, which Postgres lists nowhere.
+fn custom(sql: &mut String, name: &str, start: Option<&str>) {
+    let default = start.map_or_else(|| default_of(name), literal);
+    let _ = write!(
+        sql,
+        "CASE WHEN COALESCE(pg_catalog.current_setting({}, true), '') \
+         OPERATOR(pg_catalog.<>) COALESCE({default}, '') THEN 'setting ' END, ",
+        literal(name)
+    );
+}
+
+fn role(sql: &mut String, start: Option<&str>) {
+    let default = start.map_or_else(|| default_of("role"), literal);
+    let _ = write!(
+        sql,
+        "CASE WHEN pg_catalog.current_setting('role') \
+         OPERATOR(pg_catalog.<>) COALESCE({default}, 'none') THEN 'role ' END, "
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_session::Parameters;
+
+    use super::question;
+    use crate::hidden::Found;
+
+    #[test]
+    fn the_question_is_ascii_and_asks_only_for_postgres_own() {
+        let mut applied = Parameters::default();
+        applied.set("work_mem", "1MB'; DROP TABLE t; -- \u{e9}");
+        applied.set("TimeZone", "UTC");
+        let found = Found {
+            settings: vec!["app.x".into()],
+            ..Found::default()
+        };
+        let is_reported = |name: &str| name == "timezone";
+        let sql = question(
+            &applied,
+            &Parameters::default(),
+            Some(&found),
+            "a\"b",
+            is_reported,
+        );
+        assert!(sql.is_ascii());
+        assert!(
+            !sql.contains(" = ") && !sql.contains(" <> ") && !sql.contains(" IN ("),
+            "{sql}"
+        );
+        assert!(
+            sql.contains("set_config(E'work_mem', E'1MB''; DROP TABLE t; -- \\xc3\\xa9', true)")
+        );
+        assert!(!sql.contains("set_config(E'timezone'"));
+        assert!(sql.contains("E'app.x'"));
+    }
+}

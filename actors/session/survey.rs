@@ -1,0 +1,319 @@
+//! What a database's catalogue says about code that runs unseen.
+
+use std::collections::HashMap;
+
+use pgherd_sql::{Body, Runs, body, is_harmless};
+use pgherd_wire::error::ErrorReport;
+
+use crate::hidden::Found;
+use crate::server::ServerConn;
+use crate::session::setup;
+
+/// More functions than this are not read.
+const FUNCTIONS_MAX: usize = 4000;
+
+/// The functions of the users, with their texts up to a bound, and by what they are reached besides by
+/// their names: every object that calls a function depends on it (`pg_depend`). Functions that Postgres
+/// brings are no one's dependency, so the expressions that might call such as change a session are
+/// searched for their numbers (`set_config`, `setseed`, the advisory locks). The first column says what
+/// a row is.
+const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
+WITH f AS (
+ SELECT p.oid, p.proname::text AS name, p.pronargs, p.proargtypes,
+  CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE l.lanname::text END AS language,
+  CASE WHEN p.prokind = 'a' THEN (
+    SELECT coalesce(string_agg('select ' || quote_ident(s.proname::text) || '(); ', ''), '')
+    FROM pg_aggregate a JOIN pg_proc s ON s.oid >= 16384 AND s.oid = ANY (ARRAY[a.aggtransfn,
+     a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
+     a.aggmfinalfn]::oid[]) WHERE a.aggfnoid = p.oid)
+   WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid)
+   ELSE p.prosrc END AS source,
+  (SELECT e.extname::text FROM pg_depend x JOIN pg_extension e ON e.oid = x.refobjid
+   WHERE x.classid = 1255 AND x.objid = p.oid AND x.refclassid = 3079 AND x.deptype = 'e' LIMIT 1)
+   AS extension
+ FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384), 
+trusted AS (SELECT f.* FROM f WHERE f.extension = ANY ('{uuid-ossp,pgcrypto,postgis,vector,pg_trgm,
+citext,hstore,ltree,intarray,cube,earthdistance,unaccent,fuzzystrmatch,btree_gin,btree_gist,bloom,
+isn,lo,seg,tsm_system_rows,tsm_system_time,pg_stat_statements,pg_buffercache,pg_prewarm}')), 
+reached AS (
+ SELECT d.refobjid AS oid, bool_or(CASE
+   WHEN d.classid = ANY ('{2604,2620,1259,3381}') THEN false
+   WHEN d.classid = 2606 THEN EXISTS (
+    SELECT FROM pg_constraint c WHERE c.oid = d.objid AND c.contypid <> 0)
+   WHEN d.classid = 2618 THEN EXISTS (
+    SELECT FROM pg_rewrite w WHERE w.oid = d.objid AND w.ev_type = '1')
+   ELSE true END) AS reads
+ FROM pg_depend d WHERE d.refclassid = 1255 AND d.refobjid >= 16384
+  AND d.classid <> ALL ('{1255,3466}') GROUP BY d.refobjid) 
+SELECT 'known', t.name, NULL, NULL, NULL FROM (SELECT DISTINCT name FROM trusted) t 
+UNION ALL SELECT 'tree', NULL, NULL, NULL, t.reads::text FROM (
+ SELECT DISTINCT t.reads FROM (
+  SELECT w.ev_type = '1' AS reads, w.ev_action::text AS tree FROM pg_rewrite w WHERE w.oid >= 16384
+  UNION ALL SELECT true, concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
+  UNION ALL SELECT false, d.adbin::text FROM pg_attrdef d
+  UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384) t
+ WHERE t.tree ~ ':(funcid|opfuncid) (2078|1599|288[0-9]|289[0-2]) ') t 
+UNION ALL (SELECT 'function', f.name, f.language,
+  CASE WHEN f.language = 'c' THEN ''
+   WHEN sum(octet_length(f.source)) OVER (ORDER BY f.oid) < 8000000 AND octet_length(f.source) < 100000
+   THEN f.source END,
+  CASE WHEN r.reads OR f.pronargs = 1 AND EXISTS (
+    SELECT FROM pg_type t WHERE t.oid = f.proargtypes[0] AND t.typtype = 'c') THEN 'reads'
+   WHEN r.oid IS NOT NULL THEN 'writes' END
+ FROM f LEFT JOIN reached r ON r.oid = f.oid
+ WHERE f.oid <> ALL (ARRAY(SELECT t.oid FROM trusted t)) ORDER BY f.oid LIMIT 4001)";
+
+/// By what a function is reached besides by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Nothing,
+    Writes,
+    Reads,
+}
+
+/// One name of functions, which may be several.
+#[derive(Debug, Default)]
+struct Named {
+    body: Body,
+    /// Only functions in C bear the name.
+    foreign: bool,
+    reach: Option<Reach>,
+}
+
+/// Asks a server that is idle; `None` if it gives no answer that could be used.
+///
+/// # Errors
+/// When the connection breaks.
+pub(super) async fn run(server: &mut ServerConn) -> Result<Option<Found>, ErrorReport> {
+    let answer = setup::Answer::of_rows(FUNCTIONS_MAX * 2);
+    let answer = setup::run_into(server, QUESTION.as_bytes(), answer).await?;
+    if let Some(error) = answer.error {
+        tracing::warn!(%error, "the functions of a database cannot be read, so all texts are checked");
+        return Ok(None);
+    }
+    Ok(understand(&answer.rows))
+}
+
+/// One row: its kind, name, language, source, and reach.
+type Row = Vec<Option<Vec<u8>>>;
+
+fn understand(rows: &[Row]) -> Option<Found> {
+    let mut found = Found::default();
+    let mut functions: HashMap<Box<[u8]>, Named> = HashMap::new();
+    let (mut reach, mut count) = (Reach::Nothing, 0);
+    for row in rows {
+        let [kind, name, language, source, by] = row.as_slice() else {
+            return None;
+        };
+        let lower = name.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let by = by.as_deref().unwrap_or_default();
+        match kind.as_deref()? {
+            b"known" => {
+                found.known.insert(lower.into());
+            }
+            b"tree" => {
+                reach = reach.max(if by == b"true" {
+                    Reach::Reads
+                } else {
+                    Reach::Writes
+                })
+            }
+            _ => {
+                count += 1;
+                let by = match by {
+                    // Where it has the name of one that counts as harmless, any text may mean it.
+                    _ if is_harmless(&lower, true) => Reach::Reads,
+                    b"reads" => Reach::Reads,
+                    b"writes" => Reach::Writes,
+                    _ => Reach::Nothing,
+                };
+                let language = language.as_deref().unwrap_or_default();
+                let body = read(language, source.as_deref());
+                add(&mut functions, lower, body, language == b"c", by);
+            }
+        }
+    }
+    if count > FUNCTIONS_MAX {
+        found.threshold = Runs::Reads;
+        found.obscure = true;
+        found.known.clear();
+        return Some(found);
+    }
+    settle(&mut functions, &found);
+    conclude(functions, reach, &mut found);
+    Some(found)
+}
+
+/// What a function in a language does, as far as its source tells.
+fn read(language: &[u8], source: Option<&[u8]>) -> Body {
+    let harmful = |obscure: bool| Body {
+        harmful: true,
+        writes: true,
+        obscure,
+        ..Body::default()
+    };
+    match (language, source) {
+        (b"sql" | b"plpgsql" | b"aggregate", Some(source)) => body(source),
+        (b"internal", Some(source)) if is_harmless(source, false) => Body::default(),
+        // What is written in C changes the session seldom, and no settings of the users' own.
+        (b"c" | b"internal", _) => harmful(false),
+        _ => harmful(true),
+    }
+}
+
+fn add(functions: &mut HashMap<Box<[u8]>, Named>, name: Vec<u8>, body: Body, c: bool, by: Reach) {
+    // What is in C is believed where nobody calls it by its name: it makes up operators and types.
+    let by = if c { Reach::Nothing } else { by };
+    let named = functions.entry(name.into()).or_insert_with(|| Named {
+        foreign: true,
+        ..Named::default()
+    });
+    named.foreign &= c;
+    named.reach = named.reach.max(Some(by));
+    named.body.harmful |= body.harmful;
+    named.body.writes |= body.writes;
+    named.body.obscure |= body.obscure;
+    named.body.calls.extend(body.calls);
+    named.body.settings.extend(body.settings);
+}
+
+/// Who calls what is harmful, or writes, does so too.
+fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found) {
+    loop {
+        let mut changes = Vec::new();
+        for (name, named) in functions.iter() {
+            let (mut harmful, mut writes) = (named.body.harmful, named.body.writes);
+            for call in &named.body.calls {
+                if found.known.contains(call) {
+                    continue;
+                }
+                let called = functions.get(call).map(|called| &called.body);
+                harmful |= called.is_none_or(|called| called.harmful);
+                writes |= called.is_none_or(|called| called.writes);
+            }
+            if (harmful, writes) != (named.body.harmful, named.body.writes) {
+                changes.push((name.clone(), harmful, writes));
+            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        for (name, harmful, writes) in changes {
+            if let Some(named) = functions.get_mut(&name) {
+                (named.body.harmful, named.body.writes) = (harmful, writes);
+            }
+        }
+    }
+}
+
+fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, found: &mut Found) {
+    let harmful = functions.values().filter(|named| named.body.harmful);
+    let reach = harmful.filter_map(|named| named.reach).max();
+    found.threshold = match reach.max(Some(trees)) {
+        Some(Reach::Reads) => Runs::Reads,
+        Some(Reach::Writes) => Runs::Writes,
+        Some(Reach::Nothing) | None => Runs::Unknown,
+    };
+    for (name, named) in functions {
+        found.obscure |= named.body.obscure;
+        found.settings.extend(named.body.settings);
+        // Where triggers do harm, who writes does it too.
+        let quiet = found.threshold == Runs::Unknown || !named.body.writes;
+        if !named.body.harmful && quiet && !named.foreign {
+            found.known.insert(name);
+        }
+    }
+    found.settings.sort();
+    found.settings.dedup();
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_sql::Runs;
+
+    use super::{Row, understand};
+
+    fn function(name: &str, language: &str, source: &str, by: &str) -> Row {
+        ["function", name, language, source, by]
+            .map(|text| Some(text.as_bytes().to_vec()))
+            .into()
+    }
+
+    fn threshold(rows: &[Row]) -> Runs {
+        understand(rows).expect("an answer").threshold
+    }
+
+    const SNEAKY: &str = "begin set role x; return new; end";
+    const CLEAN: &str = "begin new.at := now(); return new; end";
+
+    #[test]
+    fn only_what_does_harm_and_is_reached_counts() {
+        assert_eq!(threshold(&[]), Runs::Unknown);
+        assert_eq!(
+            threshold(&[function("f", "plpgsql", SNEAKY, "")]),
+            Runs::Unknown
+        );
+        assert_eq!(
+            threshold(&[function("f", "plpgsql", SNEAKY, "writes")]),
+            Runs::Writes
+        );
+        assert_eq!(
+            threshold(&[function("f", "plpgsql", SNEAKY, "reads")]),
+            Runs::Reads
+        );
+        assert_eq!(
+            threshold(&[function("f", "plpgsql", CLEAN, "reads")]),
+            Runs::Unknown
+        );
+        assert_eq!(
+            threshold(&[function("f", "plperl", CLEAN, "writes")]),
+            Runs::Writes
+        );
+        assert_eq!(
+            threshold(&[function("f", "c", "f", "reads")]),
+            Runs::Unknown
+        );
+        assert_eq!(
+            threshold(&[function("lower", "plpgsql", SNEAKY, "")]),
+            Runs::Reads
+        );
+        let tree = ["tree", "", "", "", "true"].map(|text| Some(text.as_bytes().to_vec()));
+        assert_eq!(threshold(&[tree.into()]), Runs::Reads);
+    }
+
+    #[test]
+    fn harm_is_inherited_by_callers() {
+        let rows = [
+            function("g", "sql", "select f()", "writes"),
+            function("f", "plpgsql", SNEAKY, ""),
+        ];
+        assert_eq!(threshold(&rows), Runs::Writes);
+        let rows = [
+            function("g", "sql", "select f()", "writes"),
+            function("f", "sql", "select g()", ""),
+        ];
+        assert_eq!(threshold(&rows), Runs::Unknown);
+        assert_eq!(
+            threshold(&[function("g", "sql", "select gone()", "reads")]),
+            Runs::Reads
+        );
+    }
+
+    #[test]
+    fn harmless_functions_are_known_unless_they_wake_triggers() {
+        let mut rows = vec![
+            function("Pure", "sql", "select 1", ""),
+            function("log", "sql", "insert into t values (1)", ""),
+            function("native", "c", "native", ""),
+            function("two", "sql", "select 1", ""),
+            function("two", "plpgsql", SNEAKY, ""),
+        ];
+        let found = understand(&rows).expect("an answer");
+        let knows = |name: &[u8]| found.known.contains(name);
+        assert!(knows(b"pure") && knows(b"log"));
+        assert!(!knows(b"native") && !knows(b"two"));
+        rows.push(function("wake", "plpgsql", SNEAKY, "writes"));
+        let found = understand(&rows).expect("an answer");
+        assert!(found.known.contains(&b"pure"[..]) && !found.known.contains(&b"log"[..]));
+    }
+}

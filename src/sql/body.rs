@@ -1,0 +1,337 @@
+//! What the body of a function in SQL or PL/pgSQL does to the session that runs it.
+//!
+//! Errs towards harm: a body is harmless only if it provably says nothing that outlives its transaction.
+
+use crate::effect::{Call, Calls};
+use crate::lexer::{LexOptions, Lexer, Token, TokenKind};
+use crate::word::{Word, word};
+
+/// What was found in a body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Body {
+    /// Something in it may change the session, whatever the functions that it calls do.
+    pub harmful: bool,
+    /// It may write rows, and so wake triggers.
+    pub writes: bool,
+    /// It makes statements or names of settings at run time, so that it may set any.
+    pub obscure: bool,
+    /// The functions that it calls, in lower case, but for those of Postgres that are harmless.
+    pub calls: Vec<Box<[u8]>>,
+    /// The settings with a dot in their names that it sets.
+    pub settings: Vec<Box<str>>,
+}
+
+/// Reads a body.
+pub fn body(text: &[u8]) -> Body {
+    let mut reader = BodyReader {
+        lexer: Lexer::new(text, LexOptions::default()),
+        body: Body::default(),
+        calls: Calls::default(),
+        before: Before::Start,
+        executes: false,
+        says_set: false,
+    };
+    loop {
+        match reader.lexer.token() {
+            Ok(Some(token)) => reader.take(&token),
+            Ok(None) => break,
+            Err(_) => {
+                reader.body.harmful = true;
+                reader.body.obscure = true;
+                break;
+            }
+        }
+    }
+    reader.body.obscure |= reader.executes && reader.says_set;
+    reader.body
+}
+
+/// What stands before a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing that belongs to the same statement.
+    Start,
+    With,
+    Other,
+}
+
+struct BodyReader<'a> {
+    lexer: Lexer<'a>,
+    body: Body,
+    calls: Calls<'a>,
+    before: Before,
+    executes: bool,
+    /// A string has the word SET in it, or what sets.
+    says_set: bool,
+}
+
+/// Words of PL/pgSQL that may stand before a parenthesis.
+const BEFORE_PARENTHESES: [&[u8]; 12] = [
+    b"if", b"elsif", b"elseif", b"while", b"return", b"perform", b"query", b"assert", b"loop",
+    b"next", b"exit", b"raise",
+];
+
+/// What a statement that leaves something in the session begins with.
+const HARMFUL: [&[u8]; 14] = [
+    b"set",
+    b"reset",
+    b"listen",
+    b"unlisten",
+    b"prepare",
+    b"deallocate",
+    b"discard",
+    b"load",
+    b"call",
+    b"do",
+    b"create",
+    b"alter",
+    b"drop",
+    b"import",
+];
+
+const WRITES: [&[u8]; 6] = [
+    b"insert",
+    b"update",
+    b"delete",
+    b"merge",
+    b"truncate",
+    b"copy",
+];
+
+impl<'a> BodyReader<'a> {
+    fn take(&mut self, token: &Token<'a>) {
+        if token.is_string() {
+            self.says_set |= token
+                .text
+                .windows(3)
+                .any(|three| three.eq_ignore_ascii_case(b"set"));
+        }
+        match token.kind {
+            TokenKind::Word => self.word(token),
+            TokenKind::QuotedWord => self.name(&token.text[1..token.text.len() - 1]),
+            TokenKind::UnicodeWord => self.body.harmful = true,
+            _ => {}
+        }
+        self.before = match token.kind {
+            TokenKind::Punct(b';') => Before::Start,
+            TokenKind::Operator if token.text == b">>" => Before::Start,
+            TokenKind::Word => {
+                const STARTS: [&[u8]; 6] =
+                    [b"begin", b"then", b"else", b"loop", b"atomic", b"declare"];
+                if STARTS.iter().any(|word| token.is_word(word)) {
+                    Before::Start
+                } else if token.is_word(b"with") {
+                    Before::With
+                } else {
+                    Before::Other
+                }
+            }
+            _ => Before::Other,
+        };
+        if let Some(call) = self.calls.step(token) {
+            self.call(call);
+        }
+    }
+
+    fn call(&mut self, call: Call<'a>) {
+        let name = match call {
+            Call::UsesSequence | Call::AsksSequence => return,
+            Call::Unknown(name) => name.map(<[u8]>::to_ascii_lowercase),
+        };
+        match name {
+            None => self.body.harmful = true,
+            Some(name) if BEFORE_PARENTHESES.contains(&&*name) => {}
+            Some(name) if name == b"set_config" => self.set_config(),
+            Some(name) => self.body.calls.push(name.into()),
+        }
+    }
+
+    fn word(&mut self, token: &Token<'_>) {
+        self.body.writes |= WRITES.iter().any(|word| token.is_word(word));
+        if token.is_word(b"execute") {
+            self.executes = true;
+            self.body.harmful = true;
+        }
+        if token.is_word(b"hold") && self.before == Before::With {
+            self.body.harmful = true;
+        }
+        if self.before == Before::Start && HARMFUL.iter().any(|word| token.is_word(word)) {
+            let next = self.lexer.peek_token();
+            let local = |next: Token<'_>| token.is_word(b"set") && next.is_word(b"local");
+            if !next.is_ok_and(|next| next.is_some_and(local)) {
+                self.body.harmful = true;
+                self.setting(token);
+            }
+        }
+        self.name(token.text);
+    }
+
+    /// The name behind a SET, if it is one with a dot.
+    fn setting(&mut self, token: &Token<'_>) {
+        if !token.is_word(b"set") {
+            return;
+        }
+        let mut ahead = self.lexer;
+        let mut next = || ahead.token().ok().flatten();
+        let mut first = next();
+        if first.is_some_and(|first| first.is_word(b"session")) {
+            first = next();
+        }
+        if let (Some(first), Some(dot), Some(second)) = (first, next(), next())
+            && dot.is(b'.')
+        {
+            let name = [first.text, b".", second.text].concat();
+            self.remember(&name);
+        }
+    }
+
+    fn remember(&mut self, name: &[u8]) {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$');
+        match std::str::from_utf8(name) {
+            Ok(name) if name.bytes().all(|byte| plain(&byte)) => {
+                self.body.settings.push(name.to_ascii_lowercase().into());
+            }
+            _ => self.body.obscure = true,
+        }
+    }
+
+    /// Names that tell what they do.
+    fn name(&mut self, name: &[u8]) {
+        match word(name) {
+            Word::Setseed | Word::AdvisoryLock | Word::Bound | Word::PgTemp | Word::Temp => {
+                self.body.harmful = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// A call of `set_config`, read up to its parenthesis.
+    fn set_config(&mut self) {
+        let mut ahead = self.lexer;
+        let mut tokens = Vec::new();
+        // Name, value and the third argument are seldom longer.
+        while tokens.len() < 32
+            && let Ok(Some(token)) = ahead.token()
+            && !token.is(b';')
+        {
+            tokens.push(token);
+        }
+        let (mut depth, mut ends) = (0usize, None);
+        for (at, token) in tokens.iter().enumerate() {
+            match token.kind {
+                TokenKind::Punct(b'(' | b'[') => depth += 1,
+                TokenKind::Punct(b')') if depth == 0 => {
+                    ends = Some(at);
+                    break;
+                }
+                TokenKind::Punct(b')' | b']') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        let last = ends.and_then(|end| Some((tokens.get(end.checked_sub(2)?)?, &tokens[end - 1])));
+        if last.is_some_and(|(comma, last)| comma.is(b',') && last.is_word(b"true")) {
+            return;
+        }
+        self.body.harmful = true;
+        match (tokens.first(), tokens.get(1)) {
+            (Some(name), Some(comma)) if name.kind == TokenKind::String && comma.is(b',') => {
+                let inner = &name.text[1..name.text.len() - 1];
+                // What Postgres knows itself shows among its settings.
+                if inner.contains(&b'.') {
+                    self.remember(inner);
+                } else if inner.contains(&b'\'') {
+                    self.body.obscure = true;
+                }
+            }
+            _ => self.body.obscure = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::body;
+
+    #[test]
+    fn what_touches_no_session_is_harmless() {
+        for (text, calls) in [
+            ("select $1 + 1", ""),
+            ("begin return upper(new.name); end", ""),
+            ("begin new.at := now(); return new; end;", ""),
+            (
+                "declare n int; begin update t set a = 1 where b = 2; if (n > 1) then \
+                 insert into log (a) values (new.a); end if; return new; end",
+                "",
+            ),
+            (
+                "begin set local work_mem = '1MB'; perform set_config('app.x', n, true); end",
+                "",
+            ),
+            (
+                "begin notify news; perform pg_notify('news', 'x'); return null; end",
+                "",
+            ),
+            ("begin perform audit(new.id); return new; end", "audit"),
+            (
+                "begin insert into t values (1) on conflict do nothing; end",
+                "",
+            ),
+            ("begin raise notice 'set x'; end", ""),
+        ] {
+            let found = body(text.as_bytes());
+            assert!(!found.harmful && !found.obscure, "{text} {found:?}");
+            let names: Vec<_> = found
+                .calls
+                .iter()
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect();
+            assert_eq!(names.join(" "), calls, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_touch_the_session_is_not() {
+        for text in [
+            "begin set work_mem = '1MB'; end",
+            "begin if true then set role x; end if; end",
+            "begin perform set_config('work_mem', '1MB', false); end",
+            "begin perform set_config('work_mem', '1MB', $1); end",
+            "begin execute 'select 1'; end",
+            "begin for r in execute q loop end loop; end",
+            "begin create temp table x (a int); end",
+            "begin create table x (a int); end",
+            "begin perform pg_advisory_lock(1); end",
+            "begin perform setseed(0.5); end",
+            "begin insert into pg_temp.x values (1); end",
+            "begin listen x; end",
+            "<<label>> set x = 1",
+            "select U&\"f\"(1)",
+            "declare c cursor with hold for select 1",
+            "select 'open",
+            "/* open",
+            "begin prepare p as select 1; end",
+        ] {
+            assert!(body(text.as_bytes()).harmful, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_of_ones_own_are_named() {
+        let text = "begin perform set_config('App.Tenant', x, false); set my.thing = 1; end";
+        let found = body(text.as_bytes());
+        assert_eq!(found.settings, ["app.tenant".into(), "my.thing".into()]);
+        assert!(!found.obscure);
+        assert!(body(b"begin perform set_config('app.' || x, y, false); end").obscure);
+        assert!(body(b"begin execute format('set app.x = %L', y); end").obscure);
+        assert!(!body(b"begin execute 'select 1'; end").obscure);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = body(&bytes);
+        }
+    }
+}
