@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::caps::Caps;
 use crate::config::ConfigMessage;
 use crate::control::Sessions;
+use crate::doors::Doors;
 use crate::drain::Curtain;
 use crate::failures::Failures;
 use crate::pool::{Pool, PoolKey};
@@ -58,6 +59,8 @@ pub struct Facts {
     pub caps: Arc<Caps>,
     /// Logins that failed, and sessions that did not end as they should.
     pub failures: Arc<Failures>,
+    /// What the console has closed.
+    pub doors: Doors,
     /// The secret behind the verifiers of users that do not exist.
     pub mock_secret: [u8; 32],
     /// When the proxy was started.
@@ -98,6 +101,7 @@ impl Facts {
             cancels,
             caps: Arc::default(),
             failures: Arc::default(),
+            doors: Doors::default(),
             mock_secret,
             started: SystemTime::now(),
             ready: AtomicBool::new(false),

@@ -21,6 +21,7 @@ pub mod connection;
 pub mod console;
 pub mod control;
 pub mod dialogue;
+pub mod doors;
 pub mod drain;
 pub mod facts;
 pub mod failures;

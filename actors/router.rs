@@ -197,8 +197,13 @@ impl RouterArguments {
             .lock()
             .insert(key.clone(), database.name.clone());
         let mut routes: Routes = (**self.facts.routes.load()).clone();
+        let name = key.database.clone();
         routes.insert(key, Arc::clone(&pool));
         self.facts.routes.store(Arc::new(routes));
+        // Behind the table: whoever pauses from here on finds the pool there.
+        if self.facts.doors.is_paused(&name) {
+            pool.core.pause();
+        }
         // After it is in the table, where a supervisor that is being restarted looks for it.
         self.start(&supervisor, &pool);
         Ok(pool)

@@ -154,7 +154,7 @@ impl Show {
             Self::Mem => process::mem(),
             Self::Pins => pins::rows(facts),
             Self::Pools => pools::rows(&survey(facts)),
-            Self::State => process::state(&survey(facts)),
+            Self::State => process::state(facts.doors.are_all_paused(), &survey(facts)),
             Self::Stats => stats::stats(&survey(facts), stats::age(facts)),
             Self::StatsAverages => stats::averages(&survey(facts), stats::age(facts)),
             Self::StatsTotals => stats::totals(&survey(facts)),

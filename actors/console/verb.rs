@@ -12,6 +12,7 @@ use crate::drain::Ending;
 use crate::facts::Facts;
 use crate::pool::Pool;
 
+pub mod disable;
 pub mod kill;
 pub mod pause;
 pub mod reconnect;
@@ -36,9 +37,9 @@ pub enum Verb {
     Reload,
     /// End the proxy.
     Shutdown(Ending),
-    /// Refuse new clients of a database; not supported.
+    /// Refuse new clients of a database.
     Disable(String),
-    /// The opposite; not supported.
+    /// The opposite.
     Enable(String),
     /// Stop all sockets; not supported.
     Suspend,
@@ -70,6 +71,14 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Database(name) => name == database,
+        }
+    }
+
+    /// The name of the database, if only one is meant.
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Database(name) => Some(name),
         }
     }
 
@@ -136,7 +145,8 @@ impl Verb {
                     ..Done::default()
                 });
             }
-            Self::Disable(_) | Self::Enable(_) => return Err(closed_doors(self.tag())),
+            Self::Disable(name) => disable::disable(name, true, facts)?,
+            Self::Enable(name) => disable::disable(name, false, facts)?,
             Self::Suspend => return Err(suspend()),
             Self::Set(name) => return Err(set(name)),
         }
@@ -146,11 +156,6 @@ impl Verb {
 
 fn unsupported(message: String) -> ErrorReport {
     ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
-}
-
-fn closed_doors(tag: &str) -> ErrorReport {
-    unsupported(format!("{tag} is not supported"))
-        .hint("Remove the database from the configuration file and RELOAD, or PAUSE it.")
 }
 
 fn suspend() -> ErrorReport {

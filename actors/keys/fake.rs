@@ -315,7 +315,7 @@ async fn obey(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
                     }
                     other => {
                         status = match other {
-                            "BEGIN" => TransactionStatus::InTransaction,
+                            "BEGIN" | "BEGIN READ WRITE" => TransactionStatus::InTransaction,
                             "COMMIT" | "ROLLBACK" => TransactionStatus::Idle,
                             _ => status,
                         };

@@ -197,8 +197,8 @@ async fn server_connections_follow_a_reload() {
         let text = |max: usize| format!("{SHOP}{place}\n{limit} = {max}\n");
         let house = House::before(&fake, &text(1)).await;
         let (mut first, mut second) = (house.client("alice").await, house.client("alice").await);
-        first.query("BEGIN").await;
-        second.ask("BEGIN").await;
+        first.query("BEGIN READ WRITE").await;
+        second.ask("BEGIN READ WRITE").await;
         let pool = house
             .facts
             .routes

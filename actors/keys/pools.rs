@@ -65,7 +65,7 @@ async fn modes() {
         let leased = || pool.core.snapshot(std::time::Instant::now()).leased;
         house.wait_until(mode, || leased() == kept).await;
         if mode == "statement" {
-            client.ask("BEGIN").await;
+            client.ask("BEGIN READ WRITE").await;
             let told = client.end().await.expect("refused");
             assert_eq!(told.code, sqlstate::FEATURE_NOT_SUPPORTED);
         }

@@ -71,7 +71,7 @@ async fn a_pool_follows_its_database_to_another_section() {
         assert_eq!(count, 1, "one manager");
         // The manager that is left opens connections.
         let mut second = house.client("alice").await;
-        client.query("BEGIN").await;
+        client.query("BEGIN READ WRITE").await;
         second.query("SELECT 3").await;
         client.query("COMMIT").await;
     }
@@ -115,7 +115,7 @@ async fn connections_count_at_the_host_that_a_reload_has_moved_them_to() {
     let mut shopper = house.client("alice").await;
     shopper.query("SELECT 1").await;
     house.reload(&left, &text(&right)).await;
-    shopper.query("BEGIN").await;
+    shopper.query("BEGIN READ WRITE").await;
     assert_eq!((left.logins(), right.logins()), (1, 1));
     let mut other = Client::silent(house.address).await;
     other.start("alice", "other").await;

@@ -72,7 +72,7 @@ async fn checkout_and_checkout_notice() {
     let text = "checkout = \"100ms\"\ncheckout_notice = \"20ms\"\n[pool]\nsize = 1";
     let house = house(&fake, text).await;
     let (mut first, mut second) = (house.client("alice").await, house.client("alice").await);
-    first.query("BEGIN").await;
+    first.query("BEGIN READ WRITE").await;
     second.ask("SELECT 1").await;
     let answer = second.answer().await;
     assert_eq!(answer[0].0, b'N', "{answer:?}");
@@ -111,7 +111,7 @@ async fn transaction_and_idle_in_transaction() {
         let fake = Fake::plain().await;
         let house = house(&fake, &format!("{key} = \"20ms\"")).await;
         let mut client = house.client("alice").await;
-        client.query("BEGIN").await;
+        client.query("BEGIN READ WRITE").await;
         has(client.end().await, code, "timeout of the pool");
         house
             .wait_until("it was rolled back", || fake.count("ROLLBACK") == 1)
@@ -182,7 +182,7 @@ async fn rollback() {
     .await;
     let house = house(&fake, "rollback = \"20ms\"").await;
     let mut client = house.client("alice").await;
-    client.query("BEGIN").await;
+    client.query("BEGIN READ WRITE").await;
     drop(client);
     house
         .wait_until("it was tried", || fake.count("ROLLBACK") == 1)
@@ -207,7 +207,7 @@ async fn shutdown() {
     let fake = Fake::plain().await;
     let mut house = house(&fake, "shutdown = \"20ms\"").await;
     let mut client = house.client("alice").await;
-    client.query("BEGIN").await;
+    client.query("BEGIN READ WRITE").await;
     house.curtain.ask(Ending::Gracefully);
     client.end().await;
     let outcome = (&mut house.run).await.expect("no panic");

@@ -361,6 +361,14 @@ async fn place(
         )
         .into());
     }
+    if facts.doors.is_disabled(&claim.database) {
+        // The words and the code of Postgres for a database that allows no connections.
+        let text = format!(
+            "database \"{}\" is not currently accepting connections",
+            claim.database
+        );
+        return Err(ErrorReport::fatal(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into());
+    }
     match router::pool(facts, &claim.database, &claim.user, proof).await {
         Ok(pool) => Ok(Place::Pool(pool)),
         Err(report) => Err(Refusal::Told(Box::new(report))),

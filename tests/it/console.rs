@@ -212,6 +212,51 @@ async fn a_paused_pool_holds_its_clients() {
 }
 
 #[tokio::test]
+async fn a_pause_reaches_pools_that_come_later() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    let console = console(&proxy, "app").await;
+    let of = |verb: &str| format!("{verb} {}", database.name);
+    let paused = async || {
+        let rows = rows(&console, "show databases").await;
+        let row = rows.iter().find(|row| row["name"] == database.name);
+        row.unwrap()["paused"].clone()
+    };
+    console.batch_execute(&of("pause")).await.unwrap();
+    assert_eq!(paused().await, "1");
+    let url = proxy.url("app", &database.name);
+    let late = tokio::spawn(async move { connect(&url).await.one("select 'late'").await });
+    until("it waits for a server", async || {
+        let pools = rows(&console, "show pools").await;
+        pools.iter().any(|row| row["database"] == database.name)
+    })
+    .await;
+    assert_eq!(database.backends("app").await, 0);
+    assert!(!late.is_finished());
+    console.batch_execute(&of("resume")).await.unwrap();
+    assert_eq!(late.await.unwrap(), "late");
+    assert_eq!(paused().await, "0");
+}
+
+#[tokio::test]
+async fn a_disabled_database_takes_no_new_clients_and_keeps_the_others() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    let client = proxy.client("app", &database).await;
+    let console = console(&proxy, "app").await;
+    let of = |verb: &str| format!("{verb} {}", database.name);
+    console.batch_execute(&of("disable")).await.unwrap();
+    let url = proxy.url("app", &database.name);
+    let (code, message) = try_connect(&url).await.map(drop).unwrap_err();
+    assert_eq!(code, "55000");
+    assert!(message.contains("is not currently accepting connections"));
+    assert_eq!(client.one("select 1").await, "1");
+    console.batch_execute(&of("enable")).await.unwrap();
+    assert_eq!(connect(&url).await.one("select 2").await, "2");
+    assert_eq!(console.refused("disable nowhere").await.0, "3D000");
+}
+
+#[tokio::test]
 async fn reconnect_replaces_server_connections() {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;

@@ -49,13 +49,11 @@ pub fn rows(facts: &Facts, pools: &[Figures]) -> Vec<Row> {
             .iter()
             .filter(|pool| pool.key.database == name)
             .collect();
-        Some(row(
-            &config,
-            name,
-            &database,
-            &pools,
-            clients.get(name).copied().unwrap_or(0),
-        ))
+        let clients = clients.get(name).copied().unwrap_or(0);
+        let mut row = row(&config, name, &database, &pools, clients);
+        let closed = [facts.doors.is_paused(name), facts.doors.is_disabled(name)];
+        row.extend(closed.map(Into::into));
+        Some(row)
     });
     rows.collect()
 }
@@ -73,6 +71,7 @@ fn clients(facts: &Facts) -> BTreeMap<String, usize> {
     clients
 }
 
+/// All but whether it is paused or disabled.
 fn row(
     config: &Config,
     name: &str,
@@ -82,7 +81,6 @@ fn row(
 ) -> Row {
     let settings = config.effective_pool(database, None);
     let (hosts, port) = hosts(database);
-    let paused = !pools.is_empty() && pools.iter().all(|pool| pool.servers.paused);
     let lifetime = settings.timeouts.server_lifetime;
     vec![
         name.to_owned().into(),
@@ -105,8 +103,6 @@ fn row(
             .into(),
         limit(settings.database.max_clients),
         clients.into(),
-        paused.into(),
-        false.into(),
     ]
 }
 

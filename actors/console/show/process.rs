@@ -23,9 +23,10 @@ pub fn version() -> Vec<Row> {
     vec![vec![concat!("pgherd ", env!("CARGO_PKG_VERSION")).into()]]
 }
 
-/// Whether all pools are paused. Nothing is ever suspended.
-pub fn state(pools: &[Figures]) -> Vec<Row> {
-    let paused = !pools.is_empty() && pools.iter().all(|pool| pool.servers.paused);
+/// Whether all pools are paused, those to come (`doors`) or those that are there. Nothing is ever
+/// suspended.
+pub fn state(doors: bool, pools: &[Figures]) -> Vec<Row> {
+    let paused = doors || !pools.is_empty() && pools.iter().all(|pool| pool.servers.paused);
     let word = |truth| if truth { "yes" } else { "no" };
     vec![
         vec!["active".into(), word(!paused).into()],

@@ -29,7 +29,7 @@ fn rows_fit_their_columns() {
         (Show::StatsAverages, stats::averages(&pools, age), 2),
         (Show::Totals, stats::sums(&pools, age), 24),
         (Show::Waiters, waiters::rows(&pools), 3),
-        (Show::State, process::state(&pools), 3),
+        (Show::State, process::state(false, &pools), 3),
         (Show::Version, process::version(), 1),
     ];
     for (show, rows, count) in tables {
@@ -135,11 +135,12 @@ fn no_time_and_no_queries_have_means_too() {
 fn all_pools_must_be_paused_for_the_proxy_to_be() {
     let mut pools = [figures("a", "u"), figures("b", "u")];
     pools[0].servers.paused = true;
-    let paused = |pools: &[Figures]| process::state(pools)[1][1].clone();
+    let paused = |pools: &[Figures]| process::state(false, pools)[1][1].clone();
     assert_eq!(paused(&pools), "no".into());
     pools[1].servers.paused = true;
     assert_eq!(paused(&pools), "yes".into());
     assert_eq!(paused(&[]), "no".into());
+    assert_eq!(process::state(true, &[])[1][1], "yes".into());
 }
 
 #[test]

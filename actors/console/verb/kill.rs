@@ -13,6 +13,8 @@ use crate::facts::Facts;
 /// # Errors
 /// No such database.
 pub fn kill(scope: &Scope, facts: &Facts) -> Result<(), ErrorReport> {
+    scope.pools(facts)?;
+    facts.doors.pause(scope.database(), true);
     let pools = scope.pools(facts)?;
     pools.iter().for_each(|pool| pool.core.pause());
     let config = facts.config.load();

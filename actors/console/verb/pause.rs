@@ -13,6 +13,9 @@ use crate::facts::Facts;
 /// # Errors
 /// No such database.
 pub async fn pause(scope: &Scope, facts: &Arc<Facts>) -> Result<(), ErrorReport> {
+    scope.pools(facts)?;
+    facts.doors.pause(scope.database(), true);
+    // Looked at behind the doors: a pool that comes later finds them closed.
     let pools = scope.pools(facts)?;
     pools.iter().for_each(|pool| pool.core.pause());
     for pool in &pools {
@@ -32,6 +35,8 @@ pub async fn pause(scope: &Scope, facts: &Arc<Facts>) -> Result<(), ErrorReport>
 /// # Errors
 /// No such database.
 pub fn resume(scope: &Scope, facts: &Facts) -> Result<(), ErrorReport> {
+    scope.pools(facts)?;
+    facts.doors.pause(scope.database(), false);
     scope
         .pools(facts)?
         .iter()
