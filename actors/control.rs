@@ -14,6 +14,7 @@ use pgherd_wire::error::ErrorReport;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::pins::Bound;
 use crate::server::{CancelGuard, Cancels, ServerAbout};
 
 /// What a session has been told to do.
@@ -70,6 +71,8 @@ pub struct Control {
     pub token: CancellationToken,
     /// When the client connected.
     pub since: SystemTime,
+    /// Why it keeps its server between transactions.
+    pub bound: Bound,
     order: AtomicU8,
     standing: AtomicU8,
     running: Mutex<Option<Arc<ServerAbout>>>,
@@ -107,6 +110,7 @@ impl Control {
             key: OnceLock::new(),
             token: CancellationToken::new(),
             since: SystemTime::now(),
+            bound: Bound::default(),
             order: AtomicU8::new(Order::Serve as u8),
             standing: AtomicU8::new(Standing::Login as u8),
             running: Mutex::new(None),

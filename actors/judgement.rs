@@ -2,8 +2,8 @@
 
 use pgherd_session::Reach;
 use pgherd_sql::{
-    Action, Effects, LexOptions, Lexer, Pin, PinSet, Runs, SequenceEffect, TransactionEffect,
-    effects, names_moment,
+    Action, Effects, FOLLOWED, LexOptions, Lexer, Pin, PinSet, Reading, Runs, SequenceEffect,
+    TransactionEffect, effects, is_followed, names_moment, script,
 };
 
 use crate::upstream::Welcome;
@@ -27,12 +27,18 @@ pub struct Judgement {
     pub sequence: SequenceEffect,
     /// It changes what the database consists of.
     pub alters: bool,
+    /// It does something to settings or savepoints that can be followed, statement by statement.
+    pub follows: bool,
+    /// It is one SET or RESET, which does nothing if it fails.
+    pub sets: bool,
+    /// It may get a server out of a failed transaction block.
+    pub leaves: bool,
 }
 
 impl Judgement {
-    /// It takes all parameters back to those of the connection by `RESET ALL`.
+    /// It takes all parameters back to those of the connection by `RESET ALL`, and is not followed.
     pub fn resets(&self) -> bool {
-        self.unpins.contains(Pin::Set) && self.unpins != PinSet::DISCARD_ALL
+        self.unpins.contains(Pin::Set) && self.unpins != PinSet::DISCARD_ALL && !self.follows
     }
 }
 
@@ -40,7 +46,7 @@ impl Judgement {
 /// the answer matters.
 ///
 /// A single SET or RESET of a parameter that the server reports binds nobody: the report is what
-/// the next server is brought to.
+/// the next server is brought to. Nor does what can be followed statement by statement.
 pub fn judge(
     text: &[u8],
     options: LexOptions,
@@ -50,6 +56,21 @@ pub fn judge(
     let mut pins = effects.pins;
     if !pins.is_empty() && is_reported(&effects) {
         pins.remove(Pin::Set);
+    }
+    let mut follows = false;
+    if is_followed(&effects) {
+        match script(text, options) {
+            Reading::Nothing => {}
+            Reading::Script(_) => {
+                follows = true;
+                pins = pins.without(FOLLOWED);
+            }
+            // A savepoint, then: what a ROLLBACK TO it takes back would not be known.
+            Reading::Unclear if effects.sets.is_none() && pins.without(FOLLOWED) == pins => {
+                pins.insert(Pin::Set);
+            }
+            Reading::Unclear => {}
+        }
     }
     Judgement {
         pins,
@@ -65,6 +86,18 @@ pub fn judge(
                 | TransactionEffect::Mixed
         ),
         plain: effects.transaction == TransactionEffect::None,
+        follows,
+        sets: effects
+            .sets
+            .is_some_and(|setting| setting.action != Action::Show),
+        leaves: !matches!(
+            effects.transaction,
+            TransactionEffect::None
+                | TransactionEffect::Begin
+                | TransactionEffect::Savepoint
+                | TransactionEffect::Release
+                | TransactionEffect::RollbackTo
+        ),
         commits: matches!(
             effects.transaction,
             TransactionEffect::Commit
@@ -144,13 +177,41 @@ mod tests {
         };
         assert!(pins("SET timezone = 'UTC'").is_empty());
         assert!(pins("SET TIME ZONE 'UTC'").is_empty());
-        assert!(pins("SET search_path = a").contains(Pin::Set));
-        assert!(pins("SET timezone = 'UTC'; SET timezone = 'GMT'").contains(Pin::Set));
-        assert!(
-            judge(b"SET timezone = 'UTC'", LexOptions::default(), |_| false)
-                .pins
-                .contains(Pin::Set)
-        );
+        assert!(pins("SET TIME ZONE INTERVAL '1' HOUR").is_empty());
+        assert!(pins("SET search_path = $$a$$").contains(Pin::Set));
+        assert!(pins("SET timezone = 'a\\b'; SET timezone = 'GMT'").contains(Pin::Set));
+        let unknown = judge(b"SET timezone = $$a$$", LexOptions::default(), |_| false);
+        assert!(unknown.pins.contains(Pin::Set));
+    }
+
+    #[test]
+    fn what_can_be_followed_binds_nobody() {
+        let judge = |sql: &str| judge(sql.as_bytes(), LexOptions::default(), |_| false);
+        for text in [
+            "SET search_path = a",
+            "SET ROLE joe",
+            "select set_config('a.b', 'c', false)",
+            "begin; savepoint s; set x = 1; rollback to s; commit",
+            "SAVEPOINT s",
+            "RESET ALL",
+        ] {
+            let judgement = judge(text);
+            assert!(judgement.follows && judgement.pins.is_empty(), "{text}");
+            assert!(!judgement.resets(), "{text}");
+        }
+        for (text, pin) in [
+            ("savepoint U&\"s\"", Pin::Set),
+            (
+                "set x = 1; select set_config('a', b, false) from t",
+                Pin::SetConfig,
+            ),
+            ("set role joe; set x = e'a'", Pin::Role),
+        ] {
+            let judgement = judge(text);
+            assert!(!judgement.follows && judgement.pins.contains(pin), "{text}");
+        }
+        let plain = judge("begin; insert into t values ('\u{e9}'); commit");
+        assert!(!plain.follows && plain.pins.is_empty() && plain.leaves);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod judgement;
 #[cfg(test)]
 mod keys;
 pub mod listener;
+pub mod pins;
 pub mod pool;
 pub mod root;
 pub mod router;

@@ -22,6 +22,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::judgement::Judgement;
+use crate::pins::{PinCounts, PinTotals};
 use crate::server::{ServerAbout, ServerConn};
 use crate::upstream::{OpenError, Secret, Source, Upstream, Welcome};
 
@@ -181,6 +182,7 @@ pub struct Stats {
     pinned: AtomicU64,
     checked: AtomicU64,
     surveyed: AtomicU64,
+    pins: PinCounts,
 }
 
 /// The counters of a pool at one moment, in PgBouncer's terms.
@@ -219,6 +221,8 @@ pub struct Totals {
     pub check_count: u64,
     /// Looks at the catalogue for functions that run unseen.
     pub survey_count: u64,
+    /// Times a session came to be pinned, by reason.
+    pub pins: PinTotals,
 }
 
 impl Stats {
@@ -297,6 +301,11 @@ impl Stats {
         self.surveyed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A session came to be pinned for these reasons.
+    pub fn pinned_for(&self, pins: PinSet) {
+        self.pins.add(pins);
+    }
+
     /// The counters as they are.
     pub fn totals(&self) -> Totals {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -317,6 +326,7 @@ impl Stats {
             pinned_count: get(&self.pinned),
             check_count: get(&self.checked),
             survey_count: get(&self.surveyed),
+            pins: self.pins.totals(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod abandon;
 pub mod behind;
 pub mod check;
 pub mod checkout;
+pub mod follow;
 pub mod limit;
 pub mod local;
 pub mod login;
@@ -259,7 +260,11 @@ fn serve(
                 parameters: Arc::clone(&startup),
                 startup,
                 statements: None,
+                block: None,
+                guarded: false,
+                wary: false,
                 kept: None,
+                bound: false,
                 pins: pgherd_sql::PinSet::default(),
                 held: false,
                 opened: None,

@@ -7,6 +7,7 @@ use pgherd_pool::{Limits, LostCounts, Order, Snapshot};
 use pgherd_supervise::{NodeKind, NodeState, TreeNode};
 
 use crate::console::figures::Figures;
+use crate::pins::PinTotals;
 use crate::pool::{PoolKey, Totals};
 
 /// A busy pool.
@@ -59,6 +60,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
             pinned_count: 1,
             check_count: 1,
             survey_count: 1,
+            pins: PinTotals::default(),
         },
         clients: 12,
         hidden: pgherd_sql::Runs::Unknown,

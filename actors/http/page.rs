@@ -65,6 +65,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;
         losses(&mut page, pool)?;
+        pins(&mut page, pool)?;
     }
     if let Some(tree) = &sights.tree {
         restarts(&mut page, tree, "")?;
@@ -265,6 +266,23 @@ fn counters(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError
     ];
     for (name, help, value) in numbers {
         page.counter(&format!("pgherd_pool_{name}_total"), help, labels, value)?;
+    }
+    Ok(())
+}
+
+fn pins(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    for (reason, count) in pool.totals.pins.iter() {
+        let labels = [
+            ("database", pool.key.database.as_str()),
+            ("user", pool.key.user.as_str()),
+            ("reason", reason.name()),
+        ];
+        page.counter(
+            "pgherd_pool_pins_total",
+            "How often a session came to be bound to its server, by reason.",
+            &labels,
+            count,
+        )?;
     }
     Ok(())
 }

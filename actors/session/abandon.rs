@@ -32,6 +32,9 @@ pub(super) enum Parting {
 pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: Parting) {
     let about = Arc::clone(&lease.about);
     let settings = relay.pool.settings().clone();
+    let block = relay.block.take();
+    // Whether they take effect is not known, nor is what the end of the transaction keeps.
+    let unsettled = lease.exchange.follows() || (block.is_some() && lease.exchange.owes());
     // From here on the client's own cancel requests find nothing.
     relay.control.runs_nowhere();
     let cut = relay.up.is_mid_message();
@@ -44,13 +47,16 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
             if answer.error.is_some() || !answer.reported.is_empty() {
                 return None;
             }
+            if let Some(block) = block {
+                lease.applied = Arc::clone(block.begin());
+            }
         }
         if !relay.pins.without(PinSet::DISCARD_ALL).is_empty() {
             // Nothing takes back what binds this session, so nobody else may have the server.
             return None;
         }
         let suspect = behind::is_suspect(&lease, settings.pool.function_check);
-        let pinned = !relay.pins.is_empty() || suspect;
+        let pinned = !relay.pins.is_empty() || suspect || unsettled;
         if lease.touched && (relay.mode == PoolMode::Session || pinned) {
             let reset = settings.pool.reset_query.as_deref()?;
             quiet(setup::run(&mut lease, reset.as_bytes()).await)?;

@@ -16,7 +16,7 @@ use crate::control::{Control, Standing};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::setup;
+use crate::session::{follow, setup};
 
 /// Why a session got no server.
 #[derive(Debug)]
@@ -338,21 +338,48 @@ fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
         relay.parameters = Arc::clone(&lease.applied);
         return Tuned::Ready;
     };
-    if !relay.pool.proven.covers(&lease.applied, &relay.parameters) {
+    let (applied, wanted) = (Arc::clone(&lease.applied), Arc::clone(&relay.parameters));
+    let is_reported = |name: &str| follow::is_reported(relay, name);
+    let proven = &relay.pool.proven;
+    if relay.wary || !proven.covers_reported(&applied, &wanted, is_reported) {
         return Tuned::Untried;
     }
+    // What the server does not report may have become impossible: a role may have been dropped.
+    // In the block, the client's statement would be refused then, too, instead of running without.
+    let guarded = !applied.differing(&wanted).all(is_reported);
+    let sql = if guarded {
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED; {sql}; COMMIT")
+    } else {
+        sql
+    };
     if frontend::query(relay.up.made(), sql.as_bytes()).is_err() {
         return Tuned::Gone;
     }
+    relay.guarded = guarded;
     lease.exchange.sent(Owed::Setup);
     lease.applied = Arc::clone(&relay.parameters);
     Tuned::Ready
 }
 
 /// Tries values out that no server of this pool has seen.
-async fn try_out(relay: &Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+async fn try_out(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
     match setup::apply(&relay.pool, lease, &relay.parameters).await {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            relay.wary = false;
+            Ok(())
+        }
+        // The server is as it was, and so is the client, which may set something else.
+        Err(report) if lease.exchange.is_over() && relay.pins.is_empty() => {
+            let own = follow::as_itself(relay);
+            if follow::only_sets(relay) && setup::apply(&relay.pool, lease, &own).await.is_ok() {
+                relay.set_parameters(own);
+                return Ok(());
+            }
+            if lease.exchange.is_over() {
+                lease.mark_clean();
+            }
+            Err(Denied::Refused(Box::new(report)))
+        }
         Err(report) => Err(Denied::Fatal(Box::new(report.into_fatal()))),
     }
 }

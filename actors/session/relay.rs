@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_config::PoolMode;
 use pgherd_net::{Stream, poll_read_into, poll_write_from};
-use pgherd_session::{ClientStatements, Flow, Parameters};
+use pgherd_session::{Block, ClientStatements, Flow, Parameters};
 use pgherd_sql::{Encoding, LexOptions, Pin, Runs};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
@@ -15,7 +15,9 @@ use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::control::{Control, Order, Standing};
 use crate::judgement::{self, Judgement};
+use crate::pins;
 use crate::pool::{Pool, ServerLease};
+use crate::server::ServerAbout;
 use crate::session::abandon::Parting;
 use crate::session::checkout::Start;
 use crate::session::limit::{Expired, Limits};
@@ -52,8 +54,16 @@ pub struct Relay {
     pub startup: Arc<Parameters>,
     /// Its prepared statements; most clients have none.
     pub statements: Option<Box<ClientStatements<Judgement>>>,
+    /// What the end of the transaction takes back of its settings, once it has changed some.
+    pub block: Option<Box<Block>>,
+    /// The server is being brought to the client's settings, in a block that fails if it refuses.
+    pub guarded: bool,
+    /// A server has refused the settings lately, so the next is asked before anything else is sent.
+    pub wary: bool,
     /// A server that the session is pinned to.
     pub kept: Option<ServerLease>,
+    /// It was said that the session is pinned.
+    pub bound: bool,
     /// Why the session is pinned.
     pub pins: pgherd_sql::PinSet,
     /// TLS holds bytes for the client that its socket has not taken yet.
@@ -246,6 +256,7 @@ impl Relay {
         };
         self.control.stand(Standing::Active);
         let outcome = Turn::new(self, &mut lease, limits).run().await;
+        self.guarded = false;
         let now = Instant::now();
         self.pool
             .stats
@@ -274,9 +285,15 @@ impl Relay {
         if self.pool.pins(self.pins, self.mode) {
             if !self.pins.is_empty() {
                 self.pool.stats.pinned();
+                self.note_pins(&lease.about);
             }
             self.kept = Some(lease);
         } else {
+            if self.bound {
+                self.bound = false;
+                self.control.bound.free();
+                tracing::debug!(client = self.control.id, "no longer bound to a server");
+            }
             lease.flow.hand_over(&mut self.down);
             lease.ran = Runs::Nothing;
             checkout::checkin(&self.control, lease, now);
@@ -286,6 +303,22 @@ impl Relay {
             Order::Drain | Order::Terminate => {
                 Some(self.control.farewell().map_or(Bye::Left, Bye::Sent))
             }
+        }
+    }
+
+    /// Says why the session stays on this server, if there is anything new to say.
+    fn note_pins(&mut self, server: &ServerAbout) {
+        self.bound = true;
+        let new = self.control.bound.bind(self.pins);
+        if !new.is_empty() {
+            self.pool.stats.pinned_for(new);
+            let (client, server) = (self.control.id, server.id);
+            tracing::debug!(
+                client,
+                server,
+                reason = pins::names(new),
+                "bound to a server"
+            );
         }
     }
 
@@ -308,13 +341,16 @@ impl Relay {
                 abandon::abandon(self, lease, Parting::Cut).await;
                 Some(Bye::Sent(report))
             }
-            Loss::Server(report) => self.server_lost(&report, lease),
+            Loss::Server(report) | Loss::Refused(report) => self.server_lost(&report, lease),
         }
     }
 
     /// The server is gone: the client is told for each reply it waits for, and stays.
     fn server_lost(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
         self.control.runs_nowhere();
+        if let Some(block) = self.block.take() {
+            self.set_parameters(Arc::clone(block.begin()));
+        }
         let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
         let replies = lease.exchange.replies_owed();

@@ -10,7 +10,7 @@ use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::Judgement;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{names, shape};
+use crate::session::{follow, names, requests, shape};
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -126,13 +126,23 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         Err(error) => return Err(confused(turn, &error.to_string())),
     };
     let hidden = turn.server.exchange.in_setup();
+    let behind_sync = turn.server.exchange.at_sync();
     let verdict = turn.server.exchange.ready(status);
     if hidden {
         // From here on the client's cancel may find the server.
         turn.relay.control.runs_on(&turn.server.about);
+        if turn.relay.guarded {
+            turn.relay.guarded = false;
+            act(turn, verdict, tag::READY_FOR_QUERY, total)?;
+            // Some of what the client has sent may have waited for this.
+            return requests::take(turn);
+        }
     } else {
         turn.queries += 1;
         settle(turn);
+        if status == TransactionStatus::Idle && turn.relay.block.is_some() {
+            follow::idle(turn, behind_sync);
+        }
         // The COMMIT may stand behind what was answered now.
         turn.committing &= turn.server.exchange.owes();
         turn.beginning &= turn.server.exchange.owes();
@@ -167,13 +177,28 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     }
     if turn.server.exchange.in_setup() {
         let report = ErrorReport::parse(body);
+        if turn.relay.guarded {
+            turn.relay.guarded = false;
+            turn.relay.wary = true;
+            return Err(Loss::Refused(Box::new(report)));
+        }
         return Err(Loss::Fatal(Box::new(report.into_fatal())));
+    }
+    let placed = match turn.server.exchange.has_following() && total <= LOOK_MAX {
+        true => follow::placed(turn, &turn.server.flow.unjudged()[frame::HEADER_LEN..total]),
+        false => None,
+    };
+    if turn.alone.is_some_and(|judgement| judgement.sets) {
+        turn.relay.pins = turn.before;
     }
     doubt(turn);
     // Names are looked up before the error takes them back.
     let renamed = names::renamed(turn, total);
     heal(turn, total);
     turn.check = Check::None;
+    if let Some(block) = &mut turn.relay.block {
+        block.fail();
+    }
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
     let server: &mut crate::server::ServerConn = &mut *turn.server;
@@ -213,6 +238,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
             });
     let verdict = match (verdict, renamed) {
         (Verdict::Forward, Some(renamed)) => Verdict::Replace(renamed),
+        (Verdict::Forward, None) => placed.map_or(Verdict::Forward, Verdict::Replace),
         (verdict, _) => verdict,
     };
     act(turn, verdict, tag::ERROR_RESPONSE, total)
@@ -285,6 +311,14 @@ pub(super) fn doubt(turn: &mut Turn<'_>) {
 
 /// Takes note of what changes the state of the server and of the client at once.
 fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
+    let followed = turn.relay.block.is_some() || turn.server.exchange.has_following();
+    if followed
+        && matches!(message, tag::COMMAND_COMPLETE | tag::PORTAL_SUSPENDED)
+        && !turn.server.exchange.in_setup()
+    {
+        let answer: Box<[u8]> = turn.server.flow.unjudged()[frame::HEADER_LEN..total].into();
+        follow::answered(turn, &answer);
+    }
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
     match message {
@@ -318,6 +352,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 turn.relay.statements = None;
                 let startup = Arc::clone(&turn.relay.startup);
                 turn.relay.set_parameters(startup);
+                turn.relay.block = None;
                 turn.relay.pins = turn.relay.pins.without(pgherd_sql::PinSet::DISCARD_ALL);
                 // What the server reports of it comes later, before its ReadyForQuery.
                 turn.discarded = true;

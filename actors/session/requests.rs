@@ -9,7 +9,7 @@ use pgherd_wire::{frame, sqlstate};
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{behind, replies, statements};
+use crate::session::{behind, follow, replies, statements};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -73,6 +73,7 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::BIND => statements::bind(turn, total, whole)?,
             tag::DESCRIBE => statements::describe(turn, total, whole)?,
             tag::CLOSE => statements::close(turn, total, whole)?,
+            tag::EXECUTE if !turn.portals.is_empty() => statements::execute(turn, total, whole)?,
             tag::EXECUTE => {
                 turn.server.exchange.sent(Owed::Execute);
                 turn.relay.up.pass(total);
@@ -100,7 +101,11 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
 }
 
 fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let mut instead = None;
     if !is_held(turn.relay, total) {
+        if turn.relay.guarded {
+            return Ok(false);
+        }
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
         turn.beginning = true;
@@ -108,8 +113,17 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let judgement = turn.relay.judge(query.text);
+        if turn.relay.guarded && judgement.leaves {
+            return Ok(false);
+        }
         behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
-        if judgement.plain && turn.server.exchange.is_over() {
+        let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
+        if judgement.follows {
+            let text: Box<[u8]> = query.text.into();
+            instead = follow::query(turn, &text);
+        }
+        if alone {
+            turn.before = turn.relay.pins;
             turn.relay.pins = turn.relay.pins.union(judgement.pins);
             turn.alone = Some(judgement);
         } else {
@@ -125,7 +139,14 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     }
     turn.server.touched = true;
     turn.server.exchange.sent(Owed::Query);
-    turn.relay.up.pass(total);
+    match instead {
+        None => turn.relay.up.pass(total),
+        Some(text) => {
+            let built = frontend::query(turn.relay.up.made(), &text);
+            debug_assert!(built.is_ok(), "what is put in is bounded");
+            turn.relay.up.hide(total);
+        }
+    }
     Ok(true)
 }
 
@@ -137,6 +158,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
         // Whether and when it will have taken effect is not followed.
         turn.relay.pins.insert(Pin::Set);
     }
+    turn.follows = judgement.follows;
     turn.committing |= judgement.commits;
     turn.beginning |= judgement.begins;
 }

@@ -23,6 +23,8 @@ use pgherd_wire::{backend, frame};
 
 use crate::judgement::{self, Judgement};
 use crate::session::behind;
+use crate::session::follow;
+use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, is_held, note, refuse, violation};
 use crate::session::turn::{Check, Loss, Turn};
 
@@ -126,8 +128,18 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         turn.relay.up.pass(total);
         return Ok(true);
     }
-    if head.statement.is_empty() {
+    if turn.relay.guarded && leaves(turn.relay, head.statement) {
+        return Ok(false);
+    }
+    let portal: Box<[u8]> = head.portal.into();
+    let name: Box<[u8]> = head.statement.into();
+    let head_len = frame::HEADER_LEN + head.len;
+    if !turn.portals.is_empty() {
+        turn.portals.remove(&portal);
+    }
+    if name.is_empty() {
         if bring_unnamed(turn, "exec_bind_message") {
+            follow_unnamed(turn, &portal, total, whole);
             turn.server.exchange.sent(Owed::Bind { of: None });
             turn.relay.up.pass(total);
         } else {
@@ -135,9 +147,6 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         }
         return Ok(true);
     }
-    let portal: Box<[u8]> = head.portal.into();
-    let name: Box<[u8]> = head.statement.into();
-    let head_len = frame::HEADER_LEN + head.len;
     let placed = match bring_named(turn, &name) {
         Brought::There(placed) => placed,
         Brought::Unknown => {
@@ -152,6 +161,9 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         }
         Brought::Later => return Ok(false),
     };
+    if turn.follows {
+        follow_named(turn, (&portal, &name), total, whole);
+    }
     let own = placed.name.text();
     let length = total - 1 - name.len() + own.as_bytes().len();
     let Ok(length) = u32::try_from(length) else {
@@ -168,6 +180,67 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     turn.relay.up.pass(total - head_len);
     turn.server.exchange.sent(Owed::Bind { of: Some(placed) });
     turn.relay.pool.stats.bind();
+    Ok(true)
+}
+
+/// The body of the message in front, if it is here as a whole.
+fn whole_body(turn: &Turn<'_>, total: usize, whole: bool) -> Option<Box<[u8]>> {
+    whole.then(|| turn.relay.up.unjudged()[frame::HEADER_LEN..total].into())
+}
+
+/// Takes note of what the portal of the client's unnamed statement will do to its settings.
+fn follow_unnamed(turn: &mut Turn<'_>, portal: &[u8], total: usize, whole: bool) {
+    let unnamed = turn.relay.statements.as_deref().map(|known| &known.unnamed);
+    if let Some(Unnamed::Parsed { judgement, tail }) = unnamed
+        && judgement.follows
+    {
+        let tail = tail.clone();
+        let body = whole_body(turn, total, whole);
+        follow::bind(turn, portal, &tail, body.as_deref());
+    }
+}
+
+/// The same of a named one.
+fn follow_named(turn: &mut Turn<'_>, (portal, name): (&[u8], &[u8]), total: usize, whole: bool) {
+    let known = turn.relay.statements.as_deref();
+    if let Some(held) = known.and_then(|known| known.get(name))
+        && held.statement.judgement.follows
+    {
+        let statement = Arc::clone(&held.statement);
+        let body = whole_body(turn, total, whole);
+        follow::bind(turn, portal, &statement.tail, body.as_deref());
+    }
+}
+
+/// Whether a statement of the client may get a server out of a failed block.
+fn leaves(relay: &Relay, name: &[u8]) -> bool {
+    let Some(statements) = relay.statements.as_deref() else {
+        return true;
+    };
+    match &statements.unnamed {
+        Unnamed::Parsed { judgement, .. } if name.is_empty() => judgement.leaves,
+        _ => statements
+            .get(name)
+            .is_none_or(|held| held.statement.judgement.leaves),
+    }
+}
+
+/// Executes a portal while one of the client's does something to settings; false when more of the
+/// message must be here first.
+pub(super) fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    if total > NAMES_MAX {
+        return Err(violation("name too long".into()));
+    }
+    if !whole {
+        return Ok(false);
+    }
+    let body: Box<[u8]> = turn.relay.up.unjudged()[frame::HEADER_LEN..total].into();
+    let behind = follow::execute(turn, &body);
+    turn.server.exchange.sent(Owed::Execute);
+    turn.relay.up.pass(total);
+    if let Some(sql) = behind {
+        follow::put_in(turn, &sql);
+    }
     Ok(true)
 }
 

@@ -5,11 +5,13 @@ use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::Placed;
+use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
+use crate::session::follow::Portals;
 use crate::session::limit::Limits;
 use crate::session::relay::{Relay, wanted};
 use crate::session::{opened, replies, requests};
@@ -32,6 +34,8 @@ pub(super) enum Loss {
     Client,
     /// The session cannot go on.
     Fatal(Box<ErrorReport>),
+    /// The server refuses the client's settings, so that nothing of what was sent has run.
+    Refused(Box<ErrorReport>),
     /// The server's connection broke, or the server broke the protocol.
     Server(Box<ErrorReport>),
 }
@@ -62,8 +66,14 @@ pub(super) struct Turn<'a> {
     pub(super) committing: bool,
     /// A BEGIN is under way.
     pub(super) beginning: bool,
+    /// What the client's portals will do to its settings.
+    pub(super) portals: Portals,
     /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
     pub(super) alone: Option<Judgement>,
+    /// What was noted last does something to settings or savepoints.
+    pub(super) follows: bool,
+    /// Why the session was pinned before that query.
+    pub(super) before: PinSet,
     /// A DISCARD ALL has been answered.
     pub(super) discarded: bool,
     /// Statements answered so far.
@@ -85,7 +95,10 @@ impl<'a> Turn<'a> {
             parameters_shape: 0,
             committing: false,
             beginning: false,
+            portals: Portals::new(),
             alone: None,
+            follows: false,
+            before: PinSet::EMPTY,
             discarded: false,
             queries: 0,
             read_room: READ_MIN,
@@ -97,7 +110,7 @@ impl<'a> Turn<'a> {
     /// Relays until nothing is owed and no transaction is open.
     pub(super) async fn run(mut self) -> Result<(), Loss> {
         let outcome = self.relay_all().await;
-        if matches!(outcome, Err(Loss::Server(_))) {
+        if matches!(outcome, Err(Loss::Server(_) | Loss::Refused(_))) {
             let open = self.server.exchange.status() != TransactionStatus::Idle;
             self.relay.lost_block = self.beginning || (open && !self.committing);
         }
@@ -224,7 +237,8 @@ impl<'a> Turn<'a> {
 
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
-        if self.relay.up.backlog() >= BACKLOG_MAX || self.holds_client_up() {
+        let full = self.relay.up.backlog() >= BACKLOG_MAX || self.holds_client_up();
+        if full || self.relay.guarded {
             return Ok(false);
         }
         let room = wanted(&self.relay.up).max(READ_MIN);

@@ -232,7 +232,7 @@ impl Client {
 
 impl Answer {
     /// The connection ended before anything was said.
-    fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             messages: Vec::new(),
             end: End::Closed,

@@ -7,8 +7,10 @@
 
 use std::collections::VecDeque;
 
+use pgherd_sql::Step;
 use pgherd_wire::backend::{TransactionStatus, tag};
 
+use crate::following::{Asker, Following};
 use crate::prepared::{Gone, Held, Placed};
 
 /// How many replies may be owed before a client's pipeline is read no further.
@@ -68,6 +70,11 @@ pub enum Owed<P> {
     },
     /// A message that the server is sure to refuse, whose refusal we word ourselves.
     Fail(Box<[u8]>),
+    /// A statement of ours inside of the client's pipeline: Close, Parse, Bind and Execute, with
+    /// answers that the client does not see.
+    Aside,
+    /// Nothing: what the message behind it does to settings and savepoints.
+    Follow(Box<Following>),
 }
 
 /// What is asked to be described.
@@ -155,6 +162,8 @@ enum Doubt {
 #[derive(Debug)]
 pub struct Exchange<P> {
     owed: VecDeque<Owed<P>>,
+    /// What the message at the front does to settings and savepoints, if that is followed.
+    following: Option<Box<Following>>,
     status: TransactionStatus,
     copy: CopyFlow,
     /// Extended-protocol messages were sent and no Sync has followed.
@@ -168,6 +177,7 @@ impl<P> Default for Exchange<P> {
     fn default() -> Self {
         Self {
             owed: VecDeque::new(),
+            following: None,
             status: TransactionStatus::Idle,
             copy: CopyFlow::None,
             unsynced: false,
@@ -204,6 +214,15 @@ impl<P> Exchange<P> {
                 }
             }
             Owed::Query | Owed::Setup | Owed::FunctionCall => self.interrupt(),
+            Owed::Follow(following) => {
+                self.interrupt();
+                if self.owed.is_empty() {
+                    self.following = Some(following);
+                } else {
+                    self.owed.push_back(Owed::Follow(following));
+                }
+                return;
+            }
             _ => {
                 self.interrupt();
                 self.unsynced = true;
@@ -238,10 +257,20 @@ impl<P> Exchange<P> {
         };
         match (front, message) {
             (Owed::Setup, _) => Verdict::Swallow,
+            (Owed::Query, tag::ROW_DESCRIPTION | tag::DATA_ROW)
+                if self.following.as_deref().is_some_and(Following::is_ours) =>
+            {
+                Verdict::Swallow
+            }
             (Owed::Query | Owed::Execute, tag::COPY_IN_RESPONSE) => self.copy_in(),
             (Owed::Query | Owed::Execute, tag::COPY_OUT_RESPONSE) => self.copies(CopyFlow::Out),
             (Owed::Query | Owed::Execute, tag::COPY_BOTH_RESPONSE) => self.copies(CopyFlow::Both),
-            (Owed::Query, tag::COMMAND_COMPLETE) => self.completed(),
+            (Owed::Query, tag::COMMAND_COMPLETE) => {
+                match self.following.as_deref_mut().map(Following::pass) {
+                    Some(Asker::Us) => Verdict::Swallow,
+                    Some(Asker::Client) | None => self.completed(),
+                }
+            }
             (Owed::Query, _) if answers_query(message) => Verdict::Forward,
             (Owed::FunctionCall, tag::FUNCTION_CALL_RESPONSE) => Verdict::Forward,
             (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
@@ -271,6 +300,11 @@ impl<P> Exchange<P> {
                 self.done(Verdict::Forward)
             }
             (Owed::Execute, tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE) => Verdict::Forward,
+            (Owed::Aside, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
+            (
+                Owed::Aside,
+                tag::CLOSE_COMPLETE | tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::DATA_ROW,
+            ) => Verdict::Swallow,
             _ => Verdict::Unexpected,
         }
     }
@@ -319,6 +353,16 @@ impl<P> Exchange<P> {
     #[inline]
     pub fn is_over(&self) -> bool {
         self.owed.is_empty()
+            && self.status == TransactionStatus::Idle
+            && !self.unsynced
+            && !self.skipping
+            && self.doubt == Doubt::None
+    }
+
+    /// Whether no transaction is open and nothing that the client has asked for is owed, though the
+    /// server may still be brought to the client's settings.
+    pub fn is_unasked(&self) -> bool {
+        self.owed.iter().all(|owed| matches!(owed, Owed::Setup))
             && self.status == TransactionStatus::Idle
             && !self.unsynced
             && !self.skipping
@@ -377,6 +421,35 @@ impl<P> Exchange<P> {
             Owed::DescribeStatement { of, .. } => Some(of.as_deref()?.placed),
             _ => None,
         }
+    }
+
+    /// What the statement whose answer has come just now does to settings and savepoints; `None` if
+    /// that is not followed.
+    #[inline]
+    pub fn next_step(&mut self) -> Option<Step> {
+        self.following.as_deref_mut()?.next()
+    }
+
+    /// Whether what the message at the front does to settings and savepoints is followed.
+    #[inline]
+    pub fn has_following(&self) -> bool {
+        self.following.is_some()
+    }
+
+    /// Where in the client's text an error is that the server places at `told`, if that differs.
+    pub fn position(&self, told: usize) -> Option<usize> {
+        self.following.as_deref()?.position(told)
+    }
+
+    /// Whether statements were sent that do something to settings or savepoints and are not answered.
+    pub fn follows(&self) -> bool {
+        let follows = |owed: &Owed<P>| matches!(owed, Owed::Follow(_));
+        self.following.is_some() || self.owed.iter().any(follows)
+    }
+
+    /// Whether a Sync is what the server answers next.
+    pub fn at_sync(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Sync))
     }
 
     /// The transaction status of the last ReadyForQuery.
@@ -454,6 +527,8 @@ impl<P> Exchange<P> {
     }
 
     fn failed(&mut self, mut undo: impl FnMut(Undo<P>)) -> Verdict {
+        // What has not been answered yet will not run.
+        self.following = None;
         let copying = matches!(self.doubt, Doubt::Copying(_));
         let verdict = match self.owed.front_mut() {
             None => return Verdict::Unexpected,
@@ -489,8 +564,11 @@ impl<P> Exchange<P> {
 
     fn done(&mut self, verdict: Verdict) -> Verdict {
         self.owed.pop_front();
-        while matches!(self.owed.front(), Some(Owed::CopyEnd)) {
-            self.owed.pop_front();
+        self.following = None;
+        while let Some(Owed::CopyEnd | Owed::Follow(_)) = self.owed.front() {
+            if let Some(Owed::Follow(following)) = self.owed.pop_front() {
+                self.following = Some(following);
+            }
         }
         verdict
     }

@@ -3,15 +3,19 @@
 //! Pure bookkeeping: no sockets, no clock. The relay in `actors/session` moves the bytes and asks
 //! this crate what each message means.
 
+mod block;
 mod exchange;
 mod flow;
+mod following;
 mod parameters;
 mod prepared;
 #[cfg(test)]
 mod tests;
 
+pub use block::Block;
 pub use exchange::{Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
+pub use following::Following;
 pub use parameters::{Parameters, Proven, Shared, literal};
 pub use prepared::{
     ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,

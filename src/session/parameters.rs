@@ -8,6 +8,9 @@ use parking_lot::{Mutex, RwLock};
 /// How many proven values are remembered for one pool before the memory starts anew.
 const PROVEN_MAX: usize = 4096;
 
+/// A longer value is not remembered.
+const VALUE_MAX: usize = 1024;
+
 /// Parameters that a session has set to values of its own, by lower-case name.
 ///
 /// Two sessions with the same parameters usually share one `Arc<Parameters>`, so that comparing a
@@ -19,6 +22,32 @@ impl Parameters {
     /// Sets `name` to `value`; names are case-insensitive.
     pub fn set(&mut self, name: &str, value: &str) {
         self.0.insert(key(name), value.into());
+    }
+
+    /// Leaves `name` at what the server has.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(&*key(name));
+    }
+
+    /// How many are set.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Bytes of names and values.
+    pub fn bytes(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
+    }
+
+    /// The names that are not set alike here and in `other`.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        let changed = other
+            .iter()
+            .filter(|(name, value)| self.0.get(*name).map(|own| &**own) != Some(*value));
+        let gone = self.iter().filter(|(name, _)| !other.0.contains_key(*name));
+        changed.chain(gone).map(|(name, _)| name)
     }
 
     /// The value of `name`, if this session has one of its own.
@@ -39,16 +68,8 @@ impl Parameters {
     /// Whatever of these may change what a text means when it is parsed: constants are read then
     /// under `DateStyle`, `TimeZone`, the encoding and others. Only what surely does not is left out.
     pub fn reading(&self) -> Vec<u8> {
-        const NOT_READ: [&str; 6] = [
-            "application_name",
-            "extra_float_digits",
-            "idle_in_transaction_session_timeout",
-            "lock_timeout",
-            "search_path", // Postgres analyses a statement anew when it differs.
-            "statement_timeout",
-        ];
         let mut reading = Vec::new();
-        for (name, value) in self.iter().filter(|(name, _)| !NOT_READ.contains(name)) {
+        for (name, value) in self.iter().filter(|(name, _)| !is_not_read(name)) {
             reading.extend_from_slice(name.as_bytes());
             reading.push(0);
             reading.extend_from_slice(value.as_bytes());
@@ -57,22 +78,114 @@ impl Parameters {
         reading
     }
 
+    /// The statement that sets all of these, for the session or the transaction; `None` if there are
+    /// none.
+    pub fn assignment(&self, local: bool) -> Option<String> {
+        let mut sql = String::new();
+        for (name, value) in self.iter() {
+            push_call(&mut sql, name, Some(value), local);
+        }
+        (!sql.is_empty()).then_some(sql)
+    }
+
     /// The statement that turns a server at `self` into one at `wanted`; `None` when they agree.
     ///
     /// One `SELECT` of `set_config` calls, so that all of it happens or none: a NULL value resets.
     /// The text is pure ASCII whatever the values are, because the server may still be set to a
     /// client encoding whose multi-byte sequences swallow a quote.
+    ///
+    /// Postgres calls them one after the other. A user that the session has become, or a role that
+    /// it has taken on, may not be allowed what its login is, so both are left first and entered last.
     pub fn transition(&self, wanted: &Self) -> Option<String> {
-        let mut sql = String::new();
-        for (name, value) in &wanted.0 {
-            if self.0.get(name) != Some(value) {
-                push_call(&mut sql, name, Some(value));
-            }
+        let mut calls = Calls::default();
+        let is_who = |name: &str| name == ROLE || name == SESSION_AUTHORIZATION;
+        let mut differing = self.differing(wanted).peekable();
+        differing.peek()?;
+        let others: Vec<&str> = differing.filter(|name| !is_who(name)).collect();
+        let (user, other_user) = (
+            self.get(SESSION_AUTHORIZATION),
+            wanted.get(SESSION_AUTHORIZATION),
+        );
+        let (role, other_role) = (self.get(ROLE), wanted.get(ROLE));
+        let leaves_user = user.is_some() && (user != other_user || !others.is_empty());
+        let leaves_role = role.is_some() && (leaves_user || !others.is_empty());
+        if leaves_role {
+            calls.push(ROLE, Some("none"));
         }
-        for name in self.0.keys().filter(|name| !wanted.0.contains_key(*name)) {
-            push_call(&mut sql, name, None);
+        if leaves_user {
+            calls.push(SESSION_AUTHORIZATION, None);
         }
-        (!sql.is_empty()).then_some(sql)
+        for name in others {
+            calls.push(name, wanted.get(name));
+        }
+        let enters_user = other_user.is_some() && (leaves_user || user != other_user);
+        if enters_user {
+            calls.push(SESSION_AUTHORIZATION, other_user);
+        }
+        // A change of the user is one of the role, too.
+        if leaves_role || role != other_role || leaves_user || enters_user {
+            calls.push(ROLE, other_role);
+        }
+        Some(calls.0)
+    }
+}
+
+/// The setting of `SET ROLE`.
+pub(crate) const ROLE: &str = "role";
+/// The setting of `SET SESSION AUTHORIZATION`.
+pub(crate) const SESSION_AUTHORIZATION: &str = "session_authorization";
+
+/// Whether a setting surely does not change what a text means when it is parsed.
+fn is_not_read(name: &str) -> bool {
+    const NOT_READ: [&str; 22] = [
+        "application_name",
+        "client_min_messages",
+        "default_tablespace",
+        "default_transaction_deferrable",
+        "default_transaction_isolation",
+        "default_transaction_read_only",
+        "effective_cache_size",
+        "effective_io_concurrency",
+        "extra_float_digits",
+        "from_collapse_limit",
+        "jit",
+        "join_collapse_limit",
+        "maintenance_io_concurrency",
+        "plan_cache_mode",
+        ROLE, // As search_path.
+        "row_security",
+        "search_path", // Postgres analyses a statement anew when it differs.
+        SESSION_AUTHORIZATION,
+        "session_replication_role",
+        "synchronous_commit",
+        "temp_tablespaces",
+        "work_mem",
+    ];
+    const PARTS: [&str; 7] = [
+        "enable_",
+        "geqo",
+        "jit_",
+        "log_",
+        "max_parallel_",
+        "track_",
+        "vacuum_",
+    ];
+    // What an application names itself, or an extension that is no part of the parser.
+    name.contains('.')
+        || NOT_READ.contains(&name)
+        || PARTS.iter().any(|part| name.starts_with(part))
+        || name.ends_with("_timeout")
+        || name.ends_with("_cost")
+        || name.ends_with("_work_mem")
+}
+
+/// A `SELECT` of `set_config` calls.
+#[derive(Default)]
+struct Calls(String);
+
+impl Calls {
+    fn push(&mut self, name: &str, value: Option<&str>) {
+        push_call(&mut self.0, name, value, false);
     }
 }
 
@@ -80,7 +193,7 @@ fn key(name: &str) -> Box<str> {
     name.to_ascii_lowercase().into()
 }
 
-fn push_call(sql: &mut String, name: &str, value: Option<&str>) {
+fn push_call(sql: &mut String, name: &str, value: Option<&str>, local: bool) {
     sql.push_str(if sql.is_empty() { "SELECT " } else { ", " });
     sql.push_str("pg_catalog.set_config(");
     push_literal(sql, name);
@@ -89,7 +202,7 @@ fn push_call(sql: &mut String, name: &str, value: Option<&str>) {
         Some(value) => push_literal(sql, value),
         None => sql.push_str("NULL"),
     }
-    sql.push_str(", false)");
+    sql.push_str(if local { ", true)" } else { ", false)" });
 }
 
 /// An escape-string literal in ASCII for any text: it means the same whatever the session is set to.
@@ -152,6 +265,9 @@ impl Proven {
     /// Remembers that `name = value` was accepted, and how the server reports it (`None` when the
     /// parameter is not a reported one).
     pub fn learn(&self, name: &str, value: &str, reported: Option<&str>) {
+        if value.len() > VALUE_MAX {
+            return;
+        }
         let mut known = self.0.write();
         if known.len() >= PROVEN_MAX {
             known.clear();
@@ -165,6 +281,23 @@ impl Proven {
         wanted.iter().all(|(name, value)| {
             current.get(name) == Some(value)
                 || harmless(name, value)
+                || known.contains_key(&(key(name), Box::from(value)))
+        })
+    }
+
+    /// As [`Self::covers`], but only of those parameters that the server reports: what others are
+    /// like there need not be learnt.
+    pub fn covers_reported(
+        &self,
+        current: &Parameters,
+        wanted: &Parameters,
+        is_reported: impl Fn(&str) -> bool,
+    ) -> bool {
+        let known = self.0.read();
+        wanted.iter().all(|(name, value)| {
+            current.get(name) == Some(value)
+                || harmless(name, value)
+                || !is_reported(name)
                 || known.contains_key(&(key(name), Box::from(value)))
         })
     }
@@ -218,6 +351,54 @@ mod tests {
                  pg_catalog.set_config(E'c', NULL, false)"
             )
         );
+    }
+
+    #[test]
+    fn users_and_roles_are_left_first_and_entered_last() {
+        let calls = |now: &[(&str, &str)], wanted: &[(&str, &str)]| {
+            let sql = parameters(now).transition(&parameters(wanted)).unwrap();
+            sql.replace("pg_catalog.set_config", "")
+                .replace("SELECT ", "")
+                .replace(", false", "")
+        };
+        assert_eq!(
+            calls(&[], &[("role", "a"), ("x", "1")]),
+            "(E'x', E'1'), (E'role', E'a')"
+        );
+        assert_eq!(calls(&[("role", "a")], &[("role", "b")]), "(E'role', E'b')");
+        assert_eq!(calls(&[("role", "a")], &[]), "(E'role', NULL)");
+        assert_eq!(
+            calls(&[("role", "a"), ("x", "1")], &[("role", "a"), ("x", "2")]),
+            "(E'role', E'none'), (E'x', E'2'), (E'role', E'a')"
+        );
+        assert_eq!(
+            calls(
+                &[("session_authorization", "u"), ("role", "a")],
+                &[("session_authorization", "v"), ("x", "1")]
+            ),
+            "(E'role', E'none'), (E'session_authorization', NULL), (E'x', E'1'), \
+             (E'session_authorization', E'v'), (E'role', NULL)"
+        );
+        assert_eq!(
+            calls(
+                &[("role", "a")],
+                &[("role", "a"), ("session_authorization", "u")]
+            ),
+            "(E'session_authorization', E'u'), (E'role', E'a')"
+        );
+    }
+
+    #[test]
+    fn only_what_may_change_a_reading_parts_statements() {
+        let set = [
+            ("app.tenant", "7"),
+            ("role", "a"),
+            ("work_mem", "1MB"),
+            ("enable_sort", "off"),
+        ];
+        assert!(parameters(&set).reading().is_empty());
+        assert!(!parameters(&[("datestyle", "ISO")]).reading().is_empty());
+        assert!(!parameters(&[("array_nulls", "off")]).reading().is_empty());
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub struct Effects<'a> {
     pub sequence: SequenceEffect,
     /// Whether it changes what the database consists of, so that from now on other code may run.
     pub alters: bool,
+    /// Whether it calls `set_config`, for the session or the transaction, or has a `SET LOCAL`.
+    pub configures: bool,
     /// The parameter, if this is one `SET`, `RESET` or `SHOW` of one parameter and nothing else.
     pub sets: Option<Setting<'a>>,
 }

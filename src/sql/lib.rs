@@ -10,6 +10,7 @@ mod effect;
 mod lexer;
 mod moment;
 pub mod parse;
+mod script;
 mod word;
 
 pub use block::{Block, block};
@@ -21,3 +22,4 @@ pub use effect::{
 };
 pub use lexer::{Encoding, LexError, LexOptions, Lexer, Statements, Token, TokenKind};
 pub use moment::names_moment;
+pub use script::{Change, FOLLOWED, Part, Reading, Span, Step, Value, is_followed, script};

@@ -50,6 +50,7 @@ pub(crate) enum Word {
     AdvisoryLock,
     AdvisoryUnlockAll,
     PgTemp,
+    PgSettings,
     Bound,
 }
 
@@ -118,7 +119,7 @@ const fn firsts() -> [usize; 26] {
 }
 
 /// Grouped by first letter, frequent ones first.
-const WORDS: [(&[u8], Word); 65] = [
+const WORDS: [(&[u8], Word); 66] = [
     (b"as", Word::As),
     (b"abort", Word::Abort),
     (b"begin", Word::Begin),
@@ -152,6 +153,7 @@ const WORDS: [(&[u8], Word); 65] = [
     (b"pg_try_advisory_lock", Word::AdvisoryLock),
     (b"pg_try_advisory_lock_shared", Word::AdvisoryLock),
     (b"pg_advisory_unlock_all", Word::AdvisoryUnlockAll),
+    (b"pg_settings", Word::PgSettings),
     (b"pg_start_backup", Word::Bound),
     (b"pg_backup_start", Word::Bound),
     (b"pg_replication_origin_session_setup", Word::Bound),

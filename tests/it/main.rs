@@ -32,6 +32,7 @@ mod prepared;
 mod reading;
 mod replication;
 mod rules;
+mod settings;
 mod sharing;
 mod strangers;
 mod transcripts;

@@ -180,7 +180,7 @@ async fn a_server_connection_is_shared_again_after_discard_all() {
     let (database, proxy) = before(1).await;
     let first = proxy.client("app", &database).await;
     let second = proxy.client("app", &database).await;
-    first.batch_execute("set work_mem = '7MB'").await.unwrap();
+    first.batch_execute("set work_mem = e'7MB'").await.unwrap();
     let waiting = tokio::spawn(async move { second.one("show work_mem").await });
     assert_eq!(first.one("show work_mem").await, "7MB");
     assert!(!waiting.is_finished());

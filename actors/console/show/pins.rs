@@ -1,19 +1,23 @@
 //! SHOW PINS: the clients that keep a server between transactions.
 
-use crate::console::table::{Column, Row, int, text};
+use crate::console::clock::stamp;
+use crate::console::table::{Cell, Column, Row, int, text};
 use crate::control::Standing;
 use crate::facts::Facts;
+use crate::pins;
 use crate::pool::PoolKey;
 
-/// The columns. Why a client is pinned is known to its session alone; `pool_mode` tells session
-/// mode, in which every client is, from a pin. `pinned_count` is how often it happened in the
-/// client's pool.
-pub const COLUMNS: [Column; 6] = [
+/// The columns. `pool_mode` tells session mode, in which every client keeps its server, from a pin;
+/// `reasons` says why a client is pinned, and `since` since when. `pinned_count` is after how many
+/// transactions clients of the pool stayed pinned.
+pub const COLUMNS: [Column; 8] = [
     text("database"),
     text("user"),
     text("client"),
     text("server"),
     text("pool_mode"),
+    text("reasons"),
+    text("since"),
     int("pinned_count"),
 ];
 
@@ -32,12 +36,18 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
             user: who.user.clone(),
         };
         let pool = routes.get(&key)?;
+        let (reasons, since) = match control.bound.get() {
+            Some((reasons, since)) => (pins::names(reasons).into(), stamp(since).into()),
+            None => (Cell::Null, Cell::Null),
+        };
         Some(vec![
             key.database.into(),
             key.user.into(),
             format!("c{}", control.id).into(),
             format!("s{}", server.id).into(),
             pool.settings().pool.mode.word().into(),
+            reasons,
+            since,
             pool.stats.totals().pinned_count.into(),
         ])
     });

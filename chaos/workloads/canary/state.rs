@@ -4,6 +4,7 @@
 mod deed;
 mod model;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::hostile::client::Client;
 use crate::hostile::packet;
 use crate::workloads::canary::crowd;
 use deed::Deed;
-use model::Model;
+use model::{Model, Name};
 
 /// What must be in the database, where the clients are the superuser `postgres`.
 pub const ROLE: &str = "create role canary_role; grant canary_role to postgres;";
@@ -76,7 +77,8 @@ async fn live(
     end: Instant,
 ) {
     while Instant::now() < end {
-        let mut client = match Client::login(address, "postgres", "", "postgres").await {
+        let startup = startup(number, &mut rng);
+        let mut client = match login(address, &startup).await {
             Ok(client) => client,
             Err(answer) => return identity.fault(format!("{number} was not let in: {answer:?}")),
         };
@@ -84,7 +86,7 @@ async fn live(
         let mut guest = Guest {
             number,
             client,
-            model: Model::default(),
+            model: Model::new(startup),
             done: Vec::new(),
         };
         // Some sessions begin again after DISCARD ALL, and the last of them goes in any state.
@@ -99,6 +101,30 @@ async fn live(
         if rng.random() {
             let _ = guest.client.send(&packet::terminate()).await;
         }
+    }
+}
+
+/// Some clients have settings from the first, and RESET leads back to those.
+fn startup(number: usize, rng: &mut StdRng) -> BTreeMap<Name, String> {
+    let given = [Name::WorkMem, Name::SearchPath, Name::Application];
+    let mut startup = BTreeMap::new();
+    for name in given {
+        if rng.random_ratio(1, 4) {
+            startup.insert(name, Deed::value(name, number, rng));
+        }
+    }
+    startup
+}
+
+async fn login(address: SocketAddr, startup: &BTreeMap<Name, String>) -> Result<Client, Answer> {
+    let mut parameters = vec![("user", "postgres"), ("database", "postgres")];
+    parameters.extend(startup.iter().map(|(name, value)| (name.text(), &**value)));
+    let connected = Client::connect(address).await;
+    let mut client = connected.map_err(|_| Answer::nothing())?;
+    let answer = client.authenticate("", &parameters).await;
+    match answer.end {
+        End::Ready(_) => Ok(client),
+        _ => Err(answer),
     }
 }
 
@@ -138,7 +164,7 @@ impl Guest {
     async fn perform(&mut self, deed: Deed, rng: &mut StdRng, identity: &Identity) -> Option<()> {
         let text = deed.text();
         self.done.push(text.clone());
-        let answer = if rng.random() {
+        let answer = if rng.random() || !deed.is_single() {
             self.client.query(&text).await
         } else {
             let messages = [

@@ -104,8 +104,11 @@ fn look(text: &[u8], at: usize) -> Option<usize> {
             let behind = text.get(at + 1..at + 4).unwrap_or_default();
             !behind.eq_ignore_ascii_case(b"nto")
         }
-        // The temporary schema.
-        b'_' => !(next | 0x20 == b't' && text[..at].last().is_some_and(|&b| b | 0x20 == b'g')),
+        // The temporary schema, and the view of settings.
+        b'_' => {
+            !(matches!(next | 0x20, b't' | b's')
+                && text[..at].last().is_some_and(|&b| b | 0x20 == b'g'))
+        }
         b'-' => next != b'-',
         b'/' => next != b'*',
         // A parameter, and not the begin of a dollar quote.

@@ -146,7 +146,9 @@ impl<'a, 'k> Scan<'a, 'k> {
         let here = match token.kind {
             TokenKind::Word => word(token.text),
             TokenKind::QuotedWord => {
-                self.name(word(&token.text[1..token.text.len() - 1]));
+                let name = word(&token.text[1..token.text.len() - 1]);
+                self.name(name);
+                self.view(state, name);
                 Word::Other
             }
             TokenKind::UnicodeWord => {
@@ -159,6 +161,7 @@ impl<'a, 'k> Scan<'a, 'k> {
         if here != Word::Other {
             self.word(state, here);
             self.name(here);
+            self.view(state, here);
         }
         if state.family == Family::Composed {
             self.composed(here, token);
@@ -234,10 +237,22 @@ impl<'a, 'k> Scan<'a, 'k> {
         };
     }
 
+    /// A rule turns an UPDATE of `pg_settings` into calls of `set_config`.
+    fn view(&mut self, state: &Statement<'_>, name: Word) {
+        if name == Word::PgSettings && state.first != Word::Select {
+            self.pin(Pin::SetConfig);
+        }
+    }
+
     /// Names that pin wherever they stand.
     fn name(&mut self, name: Word) {
         match name {
-            Word::SetConfig if !self.local_config() => self.pin(Pin::SetConfig),
+            Word::SetConfig => {
+                self.effects.configures = true;
+                if !self.local_config() {
+                    self.pin(Pin::SetConfig);
+                }
+            }
             Word::Setseed => self.pin(Pin::Setseed),
             Word::AdvisoryLock => self.pin(Pin::AdvisoryLock),
             Word::PgTemp => self.pin(Pin::TempTable),
@@ -302,6 +317,9 @@ impl<'a, 'k> Scan<'a, 'k> {
             | Word::Savepoint
             | Word::Release => self.transaction(first)?,
             Word::Set | Word::Reset | Word::Show => {
+                let next = self.lexer.peek_token()?;
+                self.effects.configures |=
+                    first == Word::Set && next.is_some_and(|next| next.is_word(b"local"));
                 let change = change(first, self.text, self.lexer)?;
                 self.effects.pins = self.effects.pins.union(change.pins);
                 self.effects.unpins = self.effects.unpins.union(change.unpins);

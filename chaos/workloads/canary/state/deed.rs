@@ -20,14 +20,20 @@ pub(super) enum Deed {
     /// The same by `set_config`.
     Config(Name, String, Span),
     Reset(Name),
+    /// The same by `SET … TO DEFAULT`.
+    Default(Name),
     ResetAll,
     Begin,
     Commit,
+    CommitChain,
     Rollback,
+    RollbackChain,
     Savepoint(usize),
     RollbackTo(usize),
     Release(usize),
     Fail,
+    /// A setting, and a failure behind it in the same message.
+    Undone(Box<Self>),
     CreateTemp,
     Insert(String),
     DropTemp,
@@ -48,21 +54,27 @@ impl Deed {
         }
         match rng.random_range(0..20) {
             0..7 => Self::setting(number, rng),
-            7 => Self::Reset(*Name::ALL.choose(rng).unwrap_or(&Name::WorkMem)),
+            7 if rng.random() => Self::Default(Self::name(rng)),
+            7 => Self::Reset(Self::name(rng)),
             8 => Self::ResetAll,
             9 | 10 if !model.in_block() => Self::Begin,
             9..15 if model.in_block() => Self::within(model, rng),
             15 | 16 => Self::temporary(number, model, rng),
             17 => Self::Lock(number * 10 + rng.random_range(0..3)),
             18 => Self::UnlockAll,
-            19 if !model.in_block() => Self::DiscardAll,
+            19 if !model.in_block() && rng.random() => Self::DiscardAll,
+            19 => Self::Undone(Box::new(Self::setting(number, rng))),
             _ => Self::Fail,
         }
     }
 
-    fn setting(number: usize, rng: &mut StdRng) -> Self {
-        let name = *Name::ALL.choose(rng).unwrap_or(&Name::WorkMem);
-        let value = match name {
+    fn name(rng: &mut StdRng) -> Name {
+        *Name::ALL.choose(rng).unwrap_or(&Name::WorkMem)
+    }
+
+    /// A value of a setting that is this client's.
+    pub(super) fn value(name: Name, number: usize, rng: &mut StdRng) -> String {
+        match name {
             Name::WorkMem => format!("{}kB", 1100 + number * 20 + rng.random_range(0..20)),
             Name::SearchPath => format!("who{number}_{}", rng.random_range(0..5)),
             Name::Application | Name::Own => format!("who{number}-{}", rng.next_u32()),
@@ -71,7 +83,12 @@ impl Deed {
                 .unwrap_or(&"iso_8601"))
             .to_owned(),
             Name::Role => "canary_role".to_owned(),
-        };
+        }
+    }
+
+    fn setting(number: usize, rng: &mut StdRng) -> Self {
+        let name = Self::name(rng);
+        let value = Self::value(name, number, rng);
         let span = if rng.random_ratio(1, 3) {
             Span::Local
         } else {
@@ -86,9 +103,11 @@ impl Deed {
 
     fn within(model: &Model, rng: &mut StdRng) -> Self {
         let depth = model.depth();
-        match rng.random_range(0..7) {
+        match rng.random_range(0..9) {
             0 => Self::Commit,
             1 => Self::Rollback,
+            7 => Self::CommitChain,
+            8 => Self::RollbackChain,
             2 | 3 if depth > 0 => Self::RollbackTo(rng.random_range(0..depth)),
             4 if depth > 0 => Self::Release(rng.random_range(0..depth)),
             5 => Self::Fail,
@@ -112,6 +131,9 @@ impl Deed {
         match self {
             Self::Set(name, value, span) => {
                 let local = if *span == Span::Local { "local " } else { "" };
+                if *name == Name::Role {
+                    return format!("set {local}role {value}");
+                }
                 format!("set {local}{} = '{value}'", name.text())
             }
             Self::Config(name, value, span) => {
@@ -119,14 +141,18 @@ impl Deed {
                 format!("select set_config('{}', '{value}', {local})", name.text())
             }
             Self::Reset(name) => format!("reset {}", name.text()),
+            Self::Default(name) => format!("set {} to default", name.text()),
             Self::ResetAll => "reset all".to_owned(),
             Self::Begin => "begin".to_owned(),
             Self::Commit => "commit".to_owned(),
+            Self::CommitChain => "commit and chain".to_owned(),
             Self::Rollback => "rollback".to_owned(),
+            Self::RollbackChain => "rollback and chain".to_owned(),
             Self::Savepoint(number) => format!("savepoint s{number}"),
             Self::RollbackTo(number) => format!("rollback to s{number}"),
             Self::Release(number) => format!("release s{number}"),
             Self::Fail => "select 1 / 0".to_owned(),
+            Self::Undone(deed) => format!("{}; select 1 / 0", deed.text()),
             Self::CreateTemp => "create temp table mine (word text)".to_owned(),
             Self::Insert(word) => format!("insert into mine values ('{word}')"),
             Self::DropTemp => "drop table mine".to_owned(),
@@ -136,8 +162,13 @@ impl Deed {
         }
     }
 
+    /// Whether it is one statement, as the extended protocol wants it.
+    pub(super) fn is_single(&self) -> bool {
+        !matches!(self, Self::Undone(_))
+    }
+
     /// The SQLSTATE with which it fails.
     pub(super) fn code(&self) -> Option<&'static str> {
-        (*self == Self::Fail).then_some("22012")
+        matches!(self, Self::Fail | Self::Undone(_)).then_some("22012")
     }
 }

@@ -74,6 +74,8 @@ enum Block {
 /// A session.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
+    /// What it began with.
+    startup: BTreeMap<Name, String>,
     now: Values,
     block: Block,
     /// What was at BEGIN, and at each savepoint.
@@ -83,6 +85,14 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// A session that began with these settings.
+    pub(super) fn new(startup: BTreeMap<Name, String>) -> Self {
+        Self {
+            startup,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn is_fresh(&self) -> bool {
         self.now == Values::default() && self.locks.is_empty() && self.block == Block::None
     }
@@ -112,6 +122,7 @@ impl Model {
     fn value(&self, name: Name) -> &str {
         let own = self.now.local.get(&name);
         let own = own.or_else(|| self.now.session.get(&name));
+        let own = own.or_else(|| self.startup.get(&name));
         own.map_or_else(|| name.usual(), String::as_str)
     }
 
@@ -144,7 +155,7 @@ impl Model {
             Deed::Set(name, value, span) | Deed::Config(name, value, span) => {
                 self.set(*name, value, *span);
             }
-            Deed::Reset(name) => {
+            Deed::Reset(name) | Deed::Default(name) => {
                 self.now.session.remove(name);
                 self.now.local.remove(name);
             }
@@ -153,14 +164,16 @@ impl Model {
                 self.now.session.retain(|name, _| *name == Name::Role);
                 self.now.local.retain(|name, _| *name == Name::Role);
             }
-            Deed::Begin => {
-                self.block = Block::Open;
-                self.before = vec![self.now.clone()];
-            }
+            Deed::Begin => self.begin(),
             Deed::Commit if self.block == Block::Open => self.end(),
-            Deed::Commit | Deed::Rollback => {
-                self.now = self.before.swap_remove(0);
+            Deed::Commit | Deed::Rollback => self.undo(),
+            Deed::CommitChain => {
                 self.end();
+                self.begin();
+            }
+            Deed::RollbackChain => {
+                self.undo();
+                self.begin();
             }
             Deed::Savepoint(_) => self.before.push(self.now.clone()),
             Deed::RollbackTo(number) => {
@@ -169,8 +182,8 @@ impl Model {
                 self.now = self.before[number + 1].clone();
             }
             Deed::Release(number) => self.before.truncate(number + 1),
-            Deed::Fail if self.in_block() => self.block = Block::Failed,
-            Deed::Fail => {}
+            Deed::Fail | Deed::Undone(_) if self.in_block() => self.block = Block::Failed,
+            Deed::Fail | Deed::Undone(_) => {}
             Deed::CreateTemp => self.now.words = Some(BTreeSet::new()),
             Deed::Insert(word) => self
                 .now
@@ -180,7 +193,7 @@ impl Model {
             Deed::DropTemp => self.now.words = None,
             Deed::Lock(key) => drop(self.locks.insert(*key)),
             Deed::UnlockAll => self.locks.clear(),
-            Deed::DiscardAll => *self = Self::default(),
+            Deed::DiscardAll => *self = Self::new(std::mem::take(&mut self.startup)),
         }
     }
 
@@ -196,6 +209,16 @@ impl Model {
             // It ends with its own statement.
             Span::Local => {}
         }
+    }
+
+    fn begin(&mut self) {
+        self.block = Block::Open;
+        self.before = vec![self.now.clone()];
+    }
+
+    fn undo(&mut self) {
+        self.now = self.before.swap_remove(0);
+        self.end();
     }
 
     fn end(&mut self) {

@@ -117,6 +117,12 @@ pub(super) const TABLE: &[(&str, &str)] = &[
         "update t set a = set_config('a', 'b', false)",
         "1 +set_config",
     ),
+    ("update pg_settings set setting = '1'", "1 +set_config"),
+    (
+        "UPDATE pg_catalog.pg_settings SET setting = 1",
+        "1 +set_config",
+    ),
+    ("select setting from pg_settings", "1"),
     ("select set_config", "1"),
     ("select (set_config)", "1 +set_config"),
     ("select 'set_config'", "1"),

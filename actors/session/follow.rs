@@ -1,0 +1,360 @@
+//! What a client's statements do to its settings, followed so that any server can be brought to them.
+//!
+//! What a statement will do is written down when it is sent ([`Owed::Follow`]) and done here when its
+//! answer says that it has succeeded. A parameter that the server reports is taken as it is
+//! reported, whatever the statement said.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pgherd_session::{Block, Following, Owed, Parameters};
+use pgherd_sql::{Change, LexOptions, Pin, PinSet, Reading, Span, Step, Value, script};
+use pgherd_wire::backend::tag;
+use pgherd_wire::frame;
+use pgherd_wire::frontend::{self, Bind, Execute, Target};
+
+use crate::session::relay::Relay;
+use crate::session::replies;
+use crate::session::turn::Turn;
+
+/// A client that sets more than this keeps its server.
+const SETTINGS_MAX: usize = 128;
+/// The same in bytes of names and values.
+const BYTES_MAX: usize = 64 * 1024;
+/// More portals than this are not kept an eye on.
+const PORTALS_MAX: usize = 1024;
+/// The name of statements and portals of ours in a client's pipeline.
+const ASIDE: &[u8] = b"pgherd_aside";
+
+/// What the portals of a transaction will do to settings once they are executed.
+pub(super) type Portals = HashMap<Box<[u8]>, Step>;
+
+/// Writes down what a simple query does. Answers the text that is to run in its place, if the
+/// server alone would not do all of it: what `RESET` goes back to is the client's, not the server's.
+pub(super) fn query(turn: &mut Turn<'_>, text: &[u8]) -> Option<Vec<u8>> {
+    let Reading::Script(parts) = script(text, turn.relay.lexing) else {
+        return None;
+    };
+    let mut following = Following::default();
+    let mut longer: Option<Vec<u8>> = None;
+    let mut copied = 0;
+    for part in parts {
+        if let Some(sql) = remainder(turn.relay, &part.step) {
+            let longer = longer.get_or_insert_default();
+            longer.extend_from_slice(&text[copied..part.end]);
+            longer.push(b';');
+            longer.extend_from_slice(sql.as_bytes());
+            copied = part.end;
+            following.push(part.step);
+            // Characters, as far as the text is UTF-8.
+            let begins = |byte: &&u8| **byte & 0xc0 != 0x80;
+            let at = text[..copied].iter().filter(begins).count();
+            following.push_ours(at, sql.len() + 1);
+        } else {
+            following.push(part.step);
+        }
+    }
+    turn.server.exchange.sent(Owed::Follow(Box::new(following)));
+    longer.map(|mut longer| {
+        longer.extend_from_slice(&text[copied..]);
+        longer
+    })
+}
+
+/// Takes note of what a portal will do once it is executed. `tail` is what was prepared: a Parse
+/// message behind its name; `body` the Bind message, if it is here as a whole.
+pub(super) fn bind(turn: &mut Turn<'_>, portal: &[u8], tail: &[u8], body: Option<&[u8]>) {
+    let end = tail.iter().position(|byte| *byte == 0);
+    let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
+    let step = match script(text, LexOptions::default()) {
+        Reading::Script(parts) => parts.into_iter().next().map(|part| part.step),
+        Reading::Nothing | Reading::Unclear => None,
+    };
+    let step = step.and_then(|step| resolved(step, types, body));
+    match step {
+        Some(step) if turn.portals.len() < PORTALS_MAX => {
+            turn.portals.insert(portal.into(), step);
+        }
+        _ => turn.relay.pins.insert(Pin::Set),
+    }
+}
+
+/// A step with its parameters in place; `None` if one of them cannot be told.
+fn resolved(mut step: Step, types: &[u8], body: Option<&[u8]>) -> Option<Step> {
+    let Step::Change(changes) = &mut step else {
+        return Some(step);
+    };
+    for change in changes {
+        if let Value::Parameter(number) = change.value {
+            change.value = match change.span {
+                Span::Session => parameter(usize::from(number), types, body?)?,
+                Span::Local => Value::Unknown,
+            };
+        }
+    }
+    Some(step)
+}
+
+/// What is bound to a parameter of type text.
+fn parameter(number: usize, types: &[u8], body: &[u8]) -> Option<Value> {
+    // The zero byte behind the text and the count stand before the types.
+    let at = 3 + 4 * number;
+    let oid = types.get(at..at + 4).map_or(0, |oid| {
+        u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]])
+    });
+    // Not given, text, unknown, varchar: their binary form is their text.
+    if !matches!(oid, 0 | 25 | 705 | 1043) {
+        return None;
+    }
+    let bind = Bind::parse(body).ok()?;
+    Some(match bind.parameters().nth(number)? {
+        None => Value::Default,
+        Some(text) if text.is_ascii() => Value::Text(std::str::from_utf8(text).ok()?.into()),
+        Some(_) => return None,
+    })
+}
+
+/// Writes down what the portal does that is executed next. Answers what must run behind it.
+pub(super) fn execute(turn: &mut Turn<'_>, body: &[u8]) -> Option<String> {
+    let portal = Execute::parse(body).ok()?.portal;
+    // Executed on, it gives the rest of its rows, and does nothing any more.
+    let step = turn.portals.remove(portal)?;
+    let sql = remainder(turn.relay, &step);
+    let mut following = Following::default();
+    following.push(step);
+    turn.server.exchange.sent(Owed::Follow(Box::new(following)));
+    sql
+}
+
+/// Puts a statement of ours into the client's pipeline, in which it runs only if what is before it
+/// has succeeded.
+pub(super) fn put_in(turn: &mut Turn<'_>, sql: &str) {
+    let out = turn.relay.up.made();
+    let built = frontend::close(out, Target::Statement, ASIDE)
+        .and_then(|()| frontend::parse(out, ASIDE, sql.as_bytes(), &[]))
+        .and_then(|()| frontend::bind(out, ASIDE, ASIDE, &[], &[], &[]))
+        .and_then(|()| frontend::execute(out, ASIDE, 0));
+    debug_assert!(built.is_ok(), "settings are bounded");
+    turn.server.exchange.sent(Owed::Aside);
+}
+
+/// What is to run behind a statement that resets settings for which the client has values of its own.
+fn remainder(relay: &Relay, step: &Step) -> Option<String> {
+    if relay.startup.is_empty() {
+        return None;
+    }
+    let own = |name: &str| relay.startup.get(name);
+    let mut back = Parameters::default();
+    let mut span = Span::Session;
+    match step {
+        Step::ResetAll => {
+            for (name, value) in relay.startup.iter() {
+                // RESET ALL leaves them alone (GUC_NO_RESET_ALL).
+                if !matches!(name, "role" | "session_authorization") {
+                    back.set(name, value);
+                }
+            }
+        }
+        Step::Change(changes) => {
+            for change in changes.iter().filter(|c| c.value == Value::Default) {
+                if let Some(value) = own(&change.name) {
+                    back.set(&change.name, value);
+                    span = change.span;
+                }
+            }
+        }
+        _ => {}
+    }
+    back.assignment(span == Span::Local)
+}
+
+/// An error whose position is that in a text to which we have added; the same with the position in
+/// the client's text. `body` is the ErrorResponse behind its header.
+pub(super) fn placed(turn: &Turn<'_>, body: &[u8]) -> Option<Box<[u8]>> {
+    let told = |field: &[u8]| {
+        std::str::from_utf8(field.strip_prefix(b"P")?)
+            .ok()?
+            .parse()
+            .ok()
+    };
+    let fields = || {
+        body.split(|byte| *byte == 0)
+            .take_while(|field| !field.is_empty())
+    };
+    let position = turn.server.exchange.position(fields().find_map(told)?)?;
+    let mut out = bytes::BytesMut::new();
+    frame::build(&mut out, tag::ERROR_RESPONSE, |out| {
+        for field in fields() {
+            match field.first() {
+                Some(b'P') => out.extend_from_slice(format!("P{position}").as_bytes()),
+                _ => out.extend_from_slice(field),
+            }
+            out.extend_from_slice(&[0]);
+        }
+        out.extend_from_slice(&[0]);
+    })
+    .ok()?;
+    Some(out[..].into())
+}
+
+/// A statement was answered with success.
+pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
+    match turn.server.exchange.next_step() {
+        Some(Step::Change(changes)) => change(turn, &changes),
+        Some(Step::ResetAll) => reset_all(turn),
+        Some(Step::Savepoint(name)) => {
+            let relay = &mut *turn.relay;
+            let block = block(&mut relay.block, &relay.parameters);
+            if block.savepoint(name, &relay.parameters).is_err() {
+                relay.pins.insert(Pin::Set);
+            }
+        }
+        Some(Step::Release(name)) => {
+            if let Some(block) = &mut turn.relay.block {
+                block.release(&name);
+            }
+        }
+        Some(Step::RollbackTo(name)) => {
+            let block = turn.relay.block.as_deref_mut();
+            match block.and_then(|block| block.rollback_to(&name)) {
+                Some(before) => adopt(turn, before),
+                // The savepoint was made where it could not be seen.
+                None => turn.relay.pins.insert(Pin::Set),
+            }
+        }
+        Some(Step::Other) | None => {
+            if turn.relay.block.is_some() {
+                transacted(turn, answer);
+            }
+        }
+    }
+}
+
+/// What a transaction takes back, from its first change on.
+fn block<'a>(block: &'a mut Option<Box<Block>>, now: &Arc<Parameters>) -> &'a mut Block {
+    block.get_or_insert_with(|| Box::new(Block::new(Arc::clone(now))))
+}
+
+/// A statement that may end the transaction was answered.
+fn transacted(turn: &mut Turn<'_>, answer: &[u8]) {
+    match answer {
+        b"COMMIT\0" | b"PREPARE TRANSACTION\0" => turn.relay.block = None,
+        b"ROLLBACK\0" => {
+            if let Some(block) = turn.relay.block.take() {
+                adopt(turn, Arc::clone(block.begin()));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The server has fallen idle.
+pub(super) fn idle(turn: &mut Turn<'_>, behind_sync: bool) {
+    let Some(block) = turn.relay.block.take() else {
+        return;
+    };
+    if block.has_failed() && behind_sync {
+        // A procedure in the pipeline may have committed what came before it.
+        turn.relay.pins.insert(Pin::Set);
+    }
+    let now = Arc::clone(&turn.relay.parameters);
+    adopt(turn, block.end(&now));
+}
+
+fn change(turn: &mut Turn<'_>, changes: &[Change]) {
+    let relay = &mut *turn.relay;
+    let mut now = (*relay.parameters).clone();
+    for change in changes.iter().filter(|change| change.span == Span::Session) {
+        let name = &*change.name;
+        if is_reported(relay, name) {
+            continue;
+        }
+        if name == "session_authorization" {
+            // It ends the role as well; what a ROLLBACK makes of that hangs on the release.
+            if now.get("role").is_some() {
+                relay.pins.insert(Pin::Role);
+            }
+            now.remove("role");
+        }
+        match (&change.value, relay.startup.get(name)) {
+            (Value::Text(value), _) => now.set(name, value),
+            (Value::Default, Some(value)) => now.set(name, value),
+            (Value::Default, None) => now.remove(name),
+            (Value::Parameter(_) | Value::Unknown, _) => relay.pins.insert(Pin::Set),
+        }
+    }
+    settle(turn, now);
+}
+
+fn reset_all(turn: &mut Turn<'_>) {
+    let relay = &*turn.relay;
+    let mut now = (*relay.startup).clone();
+    for (name, value) in relay.parameters.iter() {
+        // Those are left alone; the server reports what has become of the others that it reports.
+        if matches!(name, "role" | "session_authorization") || is_reported(relay, name) {
+            now.set(name, value);
+        }
+    }
+    settle(turn, now);
+}
+
+/// Takes over what a statement has set.
+fn settle(turn: &mut Turn<'_>, now: Parameters) {
+    let relay = &mut *turn.relay;
+    if now == *relay.parameters {
+        return;
+    }
+    if now.len() > SETTINGS_MAX || now.bytes() > BYTES_MAX {
+        relay.pins.insert(Pin::Set);
+        return;
+    }
+    block(&mut relay.block, &relay.parameters);
+    let now = relay.pool.shared.share(now);
+    adopt(turn, now);
+}
+
+/// The client's settings are these now, and so are the server's.
+fn adopt(turn: &mut Turn<'_>, now: Arc<Parameters>) {
+    turn.server.applied = Arc::clone(&now);
+    turn.relay.set_parameters(now);
+}
+
+/// Whether the client's next message only changes settings, so that it may run although the present
+/// ones cannot be brought to a server any more.
+pub(super) fn only_sets(relay: &Relay) -> bool {
+    let here = relay.up.unjudged();
+    let Ok(Some(header)) = frame::header(here) else {
+        return false;
+    };
+    let Some(message) = here.get(..header.total()) else {
+        return false;
+    };
+    let Ok(query) = frontend::Query::parse(&message[frame::HEADER_LEN..]) else {
+        return false;
+    };
+    let sets = |step: &Step| matches!(step, Step::Change(_) | Step::ResetAll);
+    header.tag == frontend::tag::QUERY
+        && match script(query.text, relay.lexing) {
+            Reading::Script(parts) => parts.iter().all(|part| sets(&part.step)),
+            Reading::Nothing => relay.judge(query.text).unpins == PinSet::DISCARD_ALL,
+            Reading::Unclear => false,
+        }
+}
+
+/// The client's settings without who it is.
+pub(super) fn as_itself(relay: &Relay) -> Arc<Parameters> {
+    let mut own = (*relay.parameters).clone();
+    own.remove("role");
+    own.remove("session_authorization");
+    relay.pool.shared.share(own)
+}
+
+/// Whether the server tells by itself what has become of a parameter.
+pub(super) fn is_reported(relay: &Relay, name: &str) -> bool {
+    let welcome = relay.pool.welcome.load();
+    replies::is_settable(name)
+        && welcome.as_deref().is_some_and(|welcome| {
+            let mut reported = welcome.parameters.iter();
+            reported.any(|(known, _)| known.eq_ignore_ascii_case(name))
+        })
+}
