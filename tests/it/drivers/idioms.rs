@@ -124,3 +124,11 @@ async fn go_libpq() {
     run(go, "").await.success();
     same(&[&program]).await;
 }
+
+#[tokio::test]
+async fn php_pdo() {
+    let script = source("tests/drivers/pdo.php");
+    if installed(&[Path::new("php"), Path::new("/usr/share/doc/php-pgsql")]) {
+        same(&[Path::new("php"), &script]).await;
+    }
+}
