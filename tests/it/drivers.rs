@@ -24,7 +24,7 @@ async fn pool_of_two(database: &Database) -> Proxy {
         "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
          [pool]\nsize = 2\n\
          [timeouts]\ncheckout = \"15s\"\n\
-         [users.app]\npassword = \"app\"\n\
+         [users.app]\npassword = \"app\"\nconsole = \"reader\"\n\
          [databases.{name}]\nhosts = [\"127.0.0.1:{port}\"]\n"
     )))
     .await

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use pgherd_tests::{Database, Output, Proxy, run};
+use pgherd_tests::{Database, Output, Proxy, connect, run};
 
 use super::noise::Noise;
 use super::{installed, pool_of_two, script, source};
@@ -22,6 +22,13 @@ async fn same_by(command: &[&Path], database: &Database, proxy: &Proxy) {
     let url = proxy.url("app", &database.name);
     let noise = Noise::begin(&url);
     let through = script(command, &url).await;
+    if through.code != 0 || seen(&through) != seen(&direct) {
+        // Who keeps a server tells why others found none.
+        let console = connect(&proxy.url("app", "pgherd")).await;
+        for table in ["show pins", "show servers", "show clients"] {
+            println!("{table}: {:#?}", console.simple_query(table).await);
+        }
+    }
     assert_eq!(
         through.code, 0,
         "through pgherd: {}{}\ndirect: {}",
