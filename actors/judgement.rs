@@ -33,6 +33,8 @@ pub struct Judgement {
     pub sets: bool,
     /// It may get a server out of a failed transaction block.
     pub leaves: bool,
+    /// How the text was read, if the judgement hangs on nothing else.
+    pub as_read: Option<LexOptions>,
 }
 
 impl Judgement {
@@ -54,7 +56,8 @@ pub fn judge(
 ) -> Judgement {
     let effects = effects(text, options);
     let mut pins = effects.pins;
-    if !pins.is_empty() && is_reported(&effects) {
+    let as_read = pins.is_empty().then_some(options);
+    if as_read.is_none() && is_reported(&effects) {
         pins.remove(Pin::Set);
     }
     let mut follows = false;
@@ -78,6 +81,7 @@ pub fn judge(
         runs: effects.runs,
         sequence: effects.sequence,
         alters: effects.alters,
+        as_read,
         begins: matches!(
             effects.transaction,
             TransactionEffect::Begin

@@ -33,11 +33,11 @@ const LARGE_OBJECTS: [u32; 14] = [
     715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171,
 ];
 
-/// Takes note of a text that is sent to a server.
-pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, text: &[u8], how: LexOptions) {
+/// Takes note of a text that is sent to a server: a text alone, or a Parse message behind the name.
+pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], how: LexOptions) {
     if judgement.runs > server.ran {
         server.ran = match judgement.runs {
-            Runs::Unknown => hidden(server).reread(text, how).max(server.ran),
+            Runs::Unknown => hidden(server).reread(text(tail), how).max(server.ran),
             runs => runs,
         };
     }
@@ -63,7 +63,7 @@ pub(super) fn unseen(server: &mut ServerConn) {
 }
 
 /// The text in the body of a Parse message behind the name.
-pub(super) fn text(tail: &[u8]) -> &[u8] {
+fn text(tail: &[u8]) -> &[u8] {
     tail.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 

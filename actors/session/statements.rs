@@ -54,11 +54,13 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         });
         turn.relay.up.pass(total);
     } else if parse.name.is_empty() {
-        let unnamed = Unnamed::Parsed {
-            judgement: turn.relay.judge(parse.query),
-            tail: tail.into(),
-        };
-        turn.relay.statements.get_or_insert_default().unnamed = unnamed;
+        if !is_the_same(turn.relay, tail) {
+            let unnamed = Unnamed::Parsed {
+                judgement: turn.relay.judge(parse.query),
+                tail: tail.into(),
+            };
+            turn.relay.statements.get_or_insert_default().unnamed = unnamed;
+        }
         turn.unnamed_here = true;
         turn.server.exchange.sent(Owed::Parse {
             hidden: false,
@@ -69,6 +71,18 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         parse_named(turn, total)?;
     }
     Ok(true)
+}
+
+/// Whether the client's last unnamed statement was this one, and would be judged as it was then.
+/// Drivers that prepare nothing by name send the same few texts again and again.
+fn is_the_same(relay: &Relay, tail: &[u8]) -> bool {
+    match relay.statements.as_deref().map(|all| &all.unnamed) {
+        Some(Unnamed::Parsed {
+            tail: last,
+            judgement,
+        }) => last[..] == *tail && judgement.as_read == Some(relay.lexing),
+        _ => false,
+    }
 }
 
 fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
@@ -378,7 +392,7 @@ fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
             .as_deref()
             .map(|statements| &statements.unnamed);
         if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
-            behind::sent(turn.server, &judgement, behind::text(tail), lexing);
+            behind::sent(turn.server, &judgement, tail, lexing);
         }
         if let (false, Some(Unnamed::Parsed { tail, .. })) = (turn.unnamed_here, unnamed) {
             write_parse(turn.relay.up.made(), b"", tail);
@@ -418,8 +432,8 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
     };
     let statement = &held.statement;
     note(turn, statement.judgement);
-    let text = behind::text(&statement.tail);
-    behind::sent(turn.server, &statement.judgement, text, turn.relay.lexing);
+    let (judgement, tail) = (&statement.judgement, &statement.tail);
+    behind::sent(turn.server, judgement, tail, turn.relay.lexing);
     let checked = match turn.check {
         Check::Done(placed) => {
             turn.check = Check::None;
