@@ -161,7 +161,7 @@ impl Relay {
     }
 
     async fn look_at(
-        &mut self,
+        &self,
         lease: &mut ServerLease,
         how: FunctionCheck,
         now: Instant,

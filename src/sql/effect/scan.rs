@@ -8,13 +8,16 @@ use crate::word::{Word, word};
 /// How far a look ahead into the arguments of `set_config` goes, so that nested calls stay linear.
 const LOOK_AHEAD: usize = 64;
 
+/// Whether a function touches no session, by its name.
+type Known<'k> = dyn Fn(&[u8]) -> bool + 'k;
+
 /// One pass over a text.
 pub(super) struct Scan<'a, 'k> {
     text: &'a [u8],
     lexer: Lexer<'a>,
     effects: Effects<'a>,
     /// Functions beyond those of Postgres that touch no session.
-    known: Option<&'k dyn Fn(&[u8]) -> bool>,
+    known: Option<&'k Known<'k>>,
     /// A `BEGIN ATOMIC` body was seen. Where it ends is a guess, so anything behind it pins.
     atomic: bool,
 }
@@ -34,11 +37,7 @@ struct Statement<'a> {
 }
 
 impl<'a, 'k> Scan<'a, 'k> {
-    pub(super) fn new(
-        text: &'a [u8],
-        options: LexOptions,
-        known: Option<&'k dyn Fn(&[u8]) -> bool>,
-    ) -> Self {
+    pub(super) fn new(text: &'a [u8], options: LexOptions, known: Option<&'k Known<'k>>) -> Self {
         Self {
             text,
             lexer: Lexer::new(text, options),
