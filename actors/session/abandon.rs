@@ -15,7 +15,7 @@ use pgherd_wire::{frame, frontend};
 use crate::pool::ServerLease;
 use crate::server::{Cancels, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::{behind, setup};
+use crate::session::{behind, follow, setup};
 use crate::upstream;
 
 /// How the client went.
@@ -48,7 +48,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
                 return None;
             }
             if let Some(block) = block {
-                lease.applied = Arc::clone(block.begin());
+                lease.applied = follow::restored(relay, block.begin());
             }
         }
         if !relay.pins.without(PinSet::DISCARD_ALL).is_empty() {

@@ -130,7 +130,9 @@ pub(super) fn execute(turn: &mut Turn<'_>, body: &[u8]) -> Option<String> {
 /// has succeeded.
 pub(super) fn put_in(turn: &mut Turn<'_>, sql: &str) {
     let out = turn.relay.up.made();
-    let built = frontend::close(out, Target::Statement, ASIDE)
+    // In a block, the portal of the last time is still there.
+    let built = frontend::close(out, Target::Portal, ASIDE)
+        .and_then(|()| frontend::close(out, Target::Statement, ASIDE))
         .and_then(|()| frontend::parse(out, ASIDE, sql.as_bytes(), &[]))
         .and_then(|()| frontend::bind(out, ASIDE, ASIDE, &[], &[], &[]))
         .and_then(|()| frontend::execute(out, ASIDE, 0));
@@ -217,7 +219,7 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
         Some(Step::RollbackTo(name)) => {
             let block = turn.relay.block.as_deref_mut();
             match block.and_then(|block| block.rollback_to(&name)) {
-                Some(before) => adopt(turn, before),
+                Some(before) => take_back(turn, &before),
                 // The savepoint was made where it could not be seen.
                 None => turn.relay.pins.insert(Pin::Set),
             }
@@ -241,7 +243,7 @@ fn transacted(turn: &mut Turn<'_>, answer: &[u8]) {
         b"COMMIT\0" | b"PREPARE TRANSACTION\0" => turn.relay.block = None,
         b"ROLLBACK\0" => {
             if let Some(block) = turn.relay.block.take() {
-                adopt(turn, Arc::clone(block.begin()));
+                take_back(turn, block.begin());
             }
         }
         _ => {}
@@ -258,7 +260,7 @@ pub(super) fn idle(turn: &mut Turn<'_>, behind_sync: bool) {
         turn.relay.pins.insert(Pin::Set);
     }
     let now = Arc::clone(&turn.relay.parameters);
-    adopt(turn, block.end(&now));
+    take_back(turn, &block.end(&now));
 }
 
 fn change(turn: &mut Turn<'_>, changes: &[Change]) {
@@ -311,6 +313,33 @@ fn settle(turn: &mut Turn<'_>, now: Parameters) {
     block(&mut relay.block, &relay.parameters);
     let now = relay.pool.shared.share(now);
     adopt(turn, now);
+}
+
+/// The server has gone back to these settings.
+fn take_back(turn: &mut Turn<'_>, before: &Arc<Parameters>) {
+    let now = restored(turn.relay, before);
+    adopt(turn, now);
+}
+
+/// What is set where the server has gone back to what was set `before`. What it reports it has
+/// reported, or will before it is idle; `before`, that may have been something for the transaction.
+pub(super) fn restored(relay: &Relay, before: &Arc<Parameters>) -> Arc<Parameters> {
+    let now = &relay.parameters;
+    let reported: Vec<&str> = before
+        .differing(now)
+        .filter(|name| is_reported(relay, name))
+        .collect();
+    if reported.is_empty() {
+        return Arc::clone(before);
+    }
+    let mut restored = (**before).clone();
+    for name in reported {
+        match now.get(name) {
+            Some(value) => restored.set(name, value),
+            None => restored.remove(name),
+        }
+    }
+    relay.pool.shared.share(restored)
 }
 
 /// The client's settings are these now, and so are the server's.

@@ -101,6 +101,13 @@ async fn the_next_statement_of_a_message_sees_it_too() {
     assert_eq!(first.one("show work_mem").await, "7MB");
     first.ask(&Raw::query("rollback")).await;
     assert_eq!(first.one("show work_mem").await, "5MB");
+    // Twice in one block.
+    first.ask(&Raw::query("begin")).await;
+    for _ in 0..2 {
+        let reset = [unnamed("reset all", &[]), Raw::sync()].concat();
+        assert_eq!(first.ask(&reset).await, "1 2 C ZT");
+    }
+    first.ask(&Raw::query("commit")).await;
     // For the transaction only.
     first.ask(&Raw::query("set work_mem = '9MB'")).await;
     first

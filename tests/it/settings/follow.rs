@@ -225,6 +225,21 @@ async fn a_failure_takes_back_what_was_set_before_it() {
     steps(&first, &["commit"]).await;
     assert_eq!(second.one(show).await, "4MB");
     assert_eq!(first.one(show).await, "8MB");
+    // What was reported for the transaction only is not what it goes back to.
+    steps(
+        &first,
+        &[
+            "begin",
+            "set local application_name = 'x'",
+            "set work_mem = '9MB'",
+        ],
+    )
+    .await;
+    first.refused("select 1 / 0").await;
+    steps(&first, &["rollback"]).await;
+    assert_eq!(second.one(show).await, "4MB");
+    assert_eq!(first.one("show application_name").await, "");
+    assert_eq!(first.one(show).await, "8MB");
     let deferred = "create temp table d (a int unique deferrable initially deferred)";
     steps(
         &first,
