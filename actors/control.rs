@@ -29,6 +29,10 @@ pub enum Order {
     Terminate = 2,
 }
 
+/// The highest number of a session. What is above is for processes that are no client's, where one
+/// must be named.
+pub const NUMBER_MAX: i32 = i32::MAX >> 1;
+
 /// How long a client in the middle of something has to take its farewell.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -225,7 +229,7 @@ impl Sessions {
     /// A number that no living session has.
     pub fn number(&self) -> i32 {
         loop {
-            let id = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
+            let id = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & NUMBER_MAX;
             if id != 0 && !self.by_id.lock().contains_key(&id) {
                 return id;
             }

@@ -6,6 +6,8 @@ use pgherd_sql::{
     TransactionEffect, effects, is_followed, names_moment, script,
 };
 
+use pgherd_sql::parse::Channel;
+
 use crate::upstream::Welcome;
 
 /// The part of a statement's effects that a session acts on.
@@ -35,6 +37,22 @@ pub struct Judgement {
     pub leaves: bool,
     /// How the text was read, if the judgement hangs on nothing else.
     pub as_read: Option<LexOptions>,
+    /// What it does to what the session listens to.
+    pub listens: Listens,
+}
+
+/// What a text does to what its session listens to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Listens {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It is one LISTEN, and nothing else.
+    Listen,
+    /// It is one UNLISTEN, and nothing else.
+    Unlisten,
+    /// It has one among other statements, or one that cannot be read.
+    Opaque,
 }
 
 impl Judgement {
@@ -75,7 +93,13 @@ pub fn judge(
             Reading::Unclear => {}
         }
     }
+    let listens = listens(&effects, text);
+    if listens == Listens::Listen {
+        // Whether it binds is known when it runs.
+        pins.remove(Pin::Listen);
+    }
     Judgement {
+        listens,
         pins,
         unpins: effects.unpins,
         runs: effects.runs,
@@ -109,6 +133,17 @@ pub fn judge(
                 | TransactionEffect::Prepare
                 | TransactionEffect::Mixed
         ),
+    }
+}
+
+fn listens(effects: &Effects<'_>, text: &[u8]) -> Listens {
+    if !effects.listens {
+        return Listens::Nothing;
+    }
+    match pgherd_sql::parse::channel(text) {
+        Some(Channel::Listen(_)) => Listens::Listen,
+        Some(Channel::Unlisten(_) | Channel::UnlistenAll) => Listens::Unlisten,
+        None => Listens::Opaque,
     }
 }
 

@@ -7,6 +7,7 @@
 //! ├ router                 the only writer of the routing table
 //! ├ cluster (a database)   isolates its failures
 //! │  └ pools               pool (per user and database) → server connection (temporary)
+//! │                        herald (of a pool, once a client listens): its notifications
 //! └ front                  rest_for_one
 //!    ├ sessions (a worker) client sessions, never restarted
 //!    └ listener (an address)
@@ -26,6 +27,7 @@ pub mod drain;
 pub mod facts;
 pub mod failures;
 pub mod gate;
+pub mod herald;
 pub mod hidden;
 pub mod http;
 pub mod judgement;

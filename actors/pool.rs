@@ -21,6 +21,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
+use crate::herald::audience::Audience;
 use crate::judgement::Judgement;
 use crate::pins::{PinCounts, PinTotals};
 use crate::server::{ServerAbout, ServerConn};
@@ -62,6 +63,8 @@ pub struct Pool {
     pub stats: Stats,
     /// The actor that manages it.
     pub manager: Slot<PoolMessage>,
+    /// Its clients that listen.
+    pub audience: Arc<Audience>,
     settings: ArcSwap<PoolSettings>,
 }
 
@@ -93,6 +96,7 @@ impl Pool {
             welcome: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
             stats: Stats::default(),
+            audience: Arc::default(),
             settings: ArcSwap::new(settings),
         }
     }
@@ -359,6 +363,8 @@ pub enum PoolMessage {
     Failed(Arc<OpenError>),
     /// A second has passed.
     Tick,
+    /// A client listens, and there may be no herald.
+    Listen,
     /// A test wants to see it crash.
     #[cfg(feature = "chaos")]
     Crash,
@@ -371,6 +377,8 @@ pub struct PoolState {
     facts: Arc<Facts>,
     heartbeat: Heartbeat,
     looking_later: bool,
+    /// It has seen to it that there is a herald.
+    called: bool,
 }
 
 impl Actor for PoolManager {
@@ -391,6 +399,7 @@ impl Actor for PoolManager {
             facts: arguments.facts,
             heartbeat: arguments.heartbeat,
             looking_later: false,
+            called: false,
         })
     }
 
@@ -406,9 +415,11 @@ impl Actor for PoolManager {
                 state.look(&myself).await;
             }
             PoolMessage::Failed(error) => state.failed(error, &myself),
+            PoolMessage::Listen => state.call_herald(),
             PoolMessage::Tick => {
                 state.heartbeat.touch();
                 state.tick();
+                state.call_herald();
                 state.look(&myself).await;
                 myself.send_after(TICK, || PoolMessage::Tick);
             }
@@ -481,6 +492,14 @@ impl PoolState {
         self.pool.trouble.store(Some(error));
         let pause = self.pool.upstream.load().gate.0.pause(Instant::now());
         self.look_later(pause.unwrap_or(TICK), myself);
+    }
+
+    /// Has a herald started, once somebody listens. A client may have come while nobody was here to be
+    /// told, so this is looked after at each tick.
+    fn call_herald(&mut self) {
+        if !self.called && self.pool.audience.is_wanted() {
+            self.called = crate::root::start_herald(&self.pool, &self.facts);
+        }
     }
 
     /// Ends connections that are too old or too long unused.

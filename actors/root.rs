@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config, ConfigArguments};
 use crate::drain::{self, Curtain};
 use crate::facts::Facts;
+use crate::herald::{Herald, HeraldArguments};
 use crate::http::{Http, HttpArguments};
 use crate::listener::{Listener, ListenerArguments};
 use crate::pool::{PoolArguments, PoolKey, PoolManager};
@@ -341,7 +342,45 @@ fn own_pools(name: &str, facts: &Arc<Facts>) -> Vec<ChildSpec> {
         let database = config.database(&key.database);
         database.is_some_and(|database| database.name == name)
     });
-    own.map(|(_, pool)| pool_child(pool, facts)).collect()
+    own.flat_map(|(_, pool)| {
+        let herald = pool.audience.is_wanted().then(|| herald_child(pool, facts));
+        std::iter::once(pool_child(pool, facts)).chain(herald)
+    })
+    .collect()
+}
+
+/// Has the supervisor of a pool start its herald; one that it has is left alone. False if it is not
+/// there at the moment.
+pub(crate) fn start_herald(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> bool {
+    let config = facts.config.load();
+    let Some(database) = config.database(&pool.key.database) else {
+        return false;
+    };
+    let supervisor = facts.memory.clusters.lock().get(&database.name).cloned();
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    supervisor.is_some_and(|supervisor| {
+        supervisor.cast(SupervisorMessage::StartChild(
+            herald_child(pool, facts),
+            reply.into(),
+        ))
+    })
+}
+
+/// What the herald of a pool is called among its siblings.
+pub(crate) fn herald_name(key: &PoolKey) -> String {
+    format!("herald {}/{}", key.database, key.user)
+}
+
+/// The herald of a pool as a child. It ends by itself only when another takes its place, or there is no
+/// pool any more.
+fn herald_child(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> ChildSpec {
+    let arguments = HeraldArguments {
+        pool: Arc::clone(pool),
+        facts: Arc::clone(facts),
+    };
+    ChildSpec::transient(herald_name(&pool.key), move |parent| {
+        linked(parent, Tasked(Herald), arguments.clone())
+    })
 }
 
 /// What the actor of a pool is called among its siblings.

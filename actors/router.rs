@@ -23,7 +23,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use crate::facts::{Facts, Routes};
 use crate::gate::Gate;
 use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
-use crate::root::{child_name, cluster, pool_child};
+use crate::root::{child_name, cluster, herald_name, pool_child};
 use crate::session::checkout::{check, denial};
 use crate::session::prove::Proof;
 use crate::upstream::{Depths, Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
@@ -273,6 +273,7 @@ impl RouterArguments {
         }
         if let Some(supervisor) = clusters.get(&before) {
             stop(supervisor, child_name(&pool.key));
+            stop(supervisor, herald_name(&pool.key));
         }
     }
 
@@ -280,6 +281,8 @@ impl RouterArguments {
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.retain(|key, pool| {
             let Some(database) = config.database(&key.database) else {
+                pool.audience
+                    .close("the database was removed from the configuration");
                 drop(
                     pool.core
                         .close("the database was removed from the configuration"),

@@ -13,6 +13,7 @@ pub mod check;
 pub mod checkout;
 pub mod follow;
 pub mod limit;
+pub mod listen;
 pub mod local;
 pub mod login;
 pub mod names;
@@ -272,6 +273,8 @@ fn serve(
                 commit_fails: false,
                 untold: None,
                 refusing: false,
+                listening: None,
+                prepared_listen: false,
             };
             Box::pin(relay.run())
         }

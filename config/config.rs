@@ -8,6 +8,7 @@ use crate::limits::Limits;
 use crate::listen::Listen;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::notifications::Notifications;
 use crate::pool::PoolDefaults;
 use crate::timeouts::Timeouts;
 use crate::tls::ClientTls;
@@ -33,6 +34,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The most there may be of anything.
     pub limits: Limits,
+    /// Clients that listen.
+    pub notifications: Notifications,
     /// The threads that carry the traffic.
     pub workers: Workers,
     /// What is written to the log.

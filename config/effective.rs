@@ -1,6 +1,7 @@
 use crate::config::Config;
 use crate::database::Database;
 use crate::limits::{LimitOverrides, Limits, Share};
+use crate::notifications::Notifications;
 use crate::pool::PoolDefaults;
 use crate::timeouts::Timeouts;
 use crate::user::User;
@@ -18,6 +19,8 @@ pub struct PoolSettings {
     pub user: Share,
     /// The limits that know neither database nor user.
     pub limits: Limits,
+    /// What clients that listen may have.
+    pub notifications: Notifications,
     /// Whether errors that pgherd itself gives its clients are written to the log.
     pub log_errors: bool,
 }
@@ -54,6 +57,7 @@ impl Config {
             database,
             user,
             limits: limits.clone(),
+            notifications: self.notifications.clone(),
             log_errors: self.log.errors,
         }
     }

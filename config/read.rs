@@ -23,6 +23,7 @@ impl Config {
         let pool = reader.section("pool");
         let timeouts = reader.section("timeouts");
         let limits = reader.section("limits");
+        let notifications = reader.section("notifications");
         let workers = reader.section("workers");
         let log = reader.section("log");
         let metrics = reader.section("metrics");
@@ -37,6 +38,7 @@ impl Config {
             pool: pool?,
             timeouts: timeouts?,
             limits: limits?,
+            notifications: notifications?,
             workers: workers?,
             log: log?,
             metrics: metrics?,
@@ -62,6 +64,7 @@ impl Config {
         rows.extend(self.pool.rows("pool"));
         rows.extend(self.timeouts.rows("timeouts"));
         rows.extend(self.limits.rows("limits"));
+        rows.extend(self.notifications.rows("notifications"));
         rows.extend(self.workers.rows("workers"));
         rows.extend(self.log.rows("log"));
         rows.extend(self.metrics.rows("metrics"));

@@ -9,6 +9,7 @@ use pgherd_sql::Runs;
 
 use crate::control::Standing;
 use crate::facts::Facts;
+use crate::herald::audience::Census;
 use crate::pool::{Pool, PoolKey, Totals};
 
 /// One pool.
@@ -26,6 +27,8 @@ pub struct Figures {
     pub clients: usize,
     /// Which transactions may run code of the database that changes a session.
     pub hidden: Runs,
+    /// Its clients that listen.
+    pub audience: Census,
     /// When its server connections go back.
     pub mode: PoolMode,
 }
@@ -51,6 +54,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             totals: pool.stats.totals(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),
+            audience: pool.audience.census(),
             mode: pool.settings().pool.mode,
         })
         .collect();

@@ -7,6 +7,7 @@ use pgherd_pool::{Limits, LostCounts, Order, Snapshot};
 use pgherd_supervise::{NodeKind, NodeState, TreeNode};
 
 use crate::console::figures::Figures;
+use crate::herald::audience::Census;
 use crate::pins::PinTotals;
 use crate::pool::{PoolKey, Totals};
 
@@ -64,6 +65,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         },
         clients: 12,
         hidden: pgherd_sql::Runs::Unknown,
+        audience: Census::default(),
         mode: PoolMode::Transaction,
     }
 }

@@ -14,6 +14,7 @@ pub mod databases;
 pub mod failures;
 pub mod help;
 pub mod hosts;
+pub mod listeners;
 pub mod lists;
 pub mod names;
 pub mod peers;
@@ -40,6 +41,7 @@ pub enum Show {
     Failures,
     Help,
     Hosts,
+    Listeners,
     Lists,
     Mem,
     Peers,
@@ -59,7 +61,7 @@ pub enum Show {
     Waiters,
 }
 
-const NAMES: [(&str, Show); 26] = [
+const NAMES: [(&str, Show); 27] = [
     ("ACTIVE_SOCKETS", Show::ActiveSockets),
     ("CLIENTS", Show::Clients),
     ("CONFIG", Show::Config),
@@ -69,6 +71,7 @@ const NAMES: [(&str, Show); 26] = [
     ("FAILURES", Show::Failures),
     ("HELP", Show::Help),
     ("HOSTS", Show::Hosts),
+    ("LISTENERS", Show::Listeners),
     ("LISTS", Show::Lists),
     ("MEM", Show::Mem),
     ("PEERS", Show::Peers),
@@ -114,6 +117,7 @@ impl Show {
             Self::Failures => &failures::COLUMNS,
             Self::Help => &[],
             Self::Hosts => &hosts::COLUMNS,
+            Self::Listeners => &listeners::COLUMNS,
             Self::Lists => &lists::COLUMNS,
             Self::Mem => &process::MEM,
             Self::Peers => &names::PEERS,
@@ -150,6 +154,7 @@ impl Show {
             }
             Self::Failures => failures::rows(&facts.failures.counts()),
             Self::Hosts => hosts::rows(facts),
+            Self::Listeners => listeners::rows(facts),
             Self::Lists => lists::rows(facts, &survey(facts)),
             Self::Mem => process::mem(),
             Self::Pins => pins::rows(facts),

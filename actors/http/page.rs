@@ -1,5 +1,6 @@
 //! The Prometheus page.
 
+mod listeners;
 mod replication;
 
 use std::time::Duration;
@@ -66,6 +67,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
         counters(&mut page, pool)?;
         losses(&mut page, pool)?;
         pins(&mut page, pool)?;
+        listeners::write(&mut page, &pool.key, &pool.audience)?;
     }
     if let Some(tree) = &sights.tree {
         restarts(&mut page, tree, "")?;

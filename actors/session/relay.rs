@@ -14,6 +14,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::control::{Control, Order, Standing};
+use crate::herald::audience::Listening;
 use crate::judgement::{self, Judgement};
 use crate::pins;
 use crate::pool::{Pool, ServerLease};
@@ -23,7 +24,7 @@ use crate::session::checkout::Start;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, abandon, behind, checkout, local, opened, requests};
+use crate::session::{Bye, abandon, behind, checkout, listen, local, opened, requests};
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
@@ -78,12 +79,17 @@ pub struct Relay {
     pub untold: Option<Box<ErrorReport>>,
     /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.
     pub refusing: bool,
+    /// What it listens to, if anything.
+    pub listening: Option<Box<Listening>>,
+    /// It has prepared a LISTEN or an UNLISTEN.
+    pub prepared_listen: bool,
 }
 
 /// What ends a client's idleness.
 enum Wake {
     Input,
     Server,
+    Heard,
     Ordered,
     TimedOut(Expired),
     Gone,
@@ -148,6 +154,11 @@ impl Relay {
                 Wake::Input => {}
                 Wake::Server => {
                     if let Some(bye) = Box::pin(self.turn()).await {
+                        return bye;
+                    }
+                }
+                Wake::Heard => {
+                    if let Some(bye) = listen::deliver(self).await {
                         return bye;
                     }
                 }
@@ -254,6 +265,9 @@ impl Relay {
             }
             Err(checkout::Denied::Fatal(report)) => return Some(Bye::Sent(report)),
         };
+        if self.listening.is_some() {
+            Box::pin(listen::hold(self, &lease)).await;
+        }
         self.control.stand(Standing::Active);
         let outcome = Turn::new(self, &mut lease, limits).run().await;
         self.guarded = false;
@@ -296,6 +310,7 @@ impl Relay {
             }
             lease.flow.hand_over(&mut self.down);
             lease.ran = Runs::Nothing;
+            let now = listen::release(self, &lease).unwrap_or(now);
             checkout::checkin(&self.control, lease, now);
         }
         match self.control.ordered() {
@@ -351,6 +366,7 @@ impl Relay {
         if let Some(block) = self.block.take() {
             self.set_parameters(Arc::clone(block.begin()));
         }
+        listen::release(self, &lease);
         let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
         let replies = lease.exchange.replies_owed();
@@ -461,6 +477,9 @@ impl Relay {
             let may_stay = self.opened.is_some() && self.control.ordered() != Order::Terminate;
             if self.control.poll_ordered(cx).is_ready() && !may_stay {
                 return Poll::Ready(Wake::Ordered);
+            }
+            if listen::poll_heard(self, cx).is_ready() {
+                return Poll::Ready(Wake::Heard);
             }
             match &mut timer {
                 Some((timer, what)) => timer.as_mut().poll(cx).map(|()| Wake::TimedOut(*what)),

@@ -10,7 +10,7 @@ use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::Judgement;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{follow, names, requests, shape};
+use crate::session::{follow, listen, names, requests, shape};
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -42,7 +42,10 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             break;
         }
         match header.tag {
+            // Notifications come before it, and they may be on their way.
+            tag::READY_FOR_QUERY if !listen::may_be_ready(turn, total)? => break,
             tag::READY_FOR_QUERY => ready(turn, total)?,
+            tag::NOTIFICATION_RESPONSE if total <= LOOK_MAX => listen::pass_on(turn, total),
             tag::ERROR_RESPONSE => error(turn, total)?,
             tag::NOTICE_RESPONSE => notice(turn, total)?,
             other => {
@@ -55,7 +58,10 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                         let verdict = Verdict::Replace(failed_commit());
                         act(turn, verdict, other, total)?;
                     }
-                    verdict => act(turn, verdict, other, total)?,
+                    verdict => {
+                        turn.listen.completed(other, &verdict);
+                        act(turn, verdict, other, total)?;
+                    }
                 }
             }
         }
@@ -199,6 +205,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     if let Some(block) = &mut turn.relay.block {
         block.fail();
     }
+    turn.listen.excuse();
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
     let server: &mut crate::server::ServerConn = &mut *turn.server;
@@ -345,6 +352,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 turn.relay.pool.proven.learn(name, value, Some(value));
             }
         }
+        tag::COMMAND_COMPLETE if body == b"ROLLBACK\0" => turn.listen.excuse(),
         tag::COMMAND_COMPLETE if body.first() == Some(&b'D') => match body {
             b"DISCARD ALL\0" => {
                 server.statements.clear();
@@ -354,6 +362,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 turn.relay.set_parameters(startup);
                 turn.relay.block = None;
                 turn.relay.pins = turn.relay.pins.without(pgherd_sql::PinSet::DISCARD_ALL);
+                listen::unlisten_all(turn.relay);
                 // What the server reports of it comes later, before its ReadyForQuery.
                 turn.discarded = true;
             }

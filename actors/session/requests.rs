@@ -6,10 +6,10 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
 
-use crate::judgement::Judgement;
+use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{behind, follow, replies, statements};
+use crate::session::{behind, follow, listen, replies, statements};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -73,12 +73,18 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::BIND => statements::bind(turn, total, whole)?,
             tag::DESCRIBE => statements::describe(turn, total, whole)?,
             tag::CLOSE => statements::close(turn, total, whole)?,
-            tag::EXECUTE if !turn.portals.is_empty() => statements::execute(turn, total, whole)?,
-            tag::EXECUTE => {
-                turn.server.exchange.sent(Owed::Execute);
-                turn.relay.up.pass(total);
-                true
-            }
+            tag::EXECUTE => match listen::execute(turn, total, whole)? {
+                listen::Way::Later => false,
+                listen::Way::Taken => true,
+                listen::Way::Usual if !turn.portals.is_empty() => {
+                    statements::execute(turn, total, whole)?
+                }
+                listen::Way::Usual => {
+                    turn.server.exchange.sent(Owed::Execute);
+                    turn.relay.up.pass(total);
+                    true
+                }
+            },
             tag::FLUSH => {
                 turn.relay.up.pass(total);
                 true
@@ -112,10 +118,19 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     } else if whole {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
-        let judgement = turn.relay.judge(query.text);
+        let mut judgement = turn.relay.judge(query.text);
         if turn.relay.guarded && judgement.leaves {
             return Ok(false);
         }
+        if judgement.listens != Listens::Nothing {
+            match listen::query(turn, total, &mut judgement)? {
+                listen::Way::Usual => {}
+                listen::Way::Taken => return Ok(true),
+                listen::Way::Later => return Ok(false),
+            }
+        }
+        let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+        let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
         if judgement.follows {

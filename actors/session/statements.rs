@@ -21,9 +21,10 @@ use pgherd_wire::frontend::{self, BindHead, Target, tag};
 use pgherd_wire::sqlstate;
 use pgherd_wire::{backend, frame};
 
-use crate::judgement::{self, Judgement};
+use crate::judgement::{self, Judgement, Listens};
 use crate::session::behind;
 use crate::session::follow;
+use crate::session::listen;
 use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, is_held, note, refuse, violation};
 use crate::session::turn::{Check, Loss, Turn};
@@ -55,10 +56,12 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         turn.relay.up.pass(total);
     } else if parse.name.is_empty() {
         if !is_the_same(turn.relay, tail) {
+            let judgement = turn.relay.judge(parse.query);
             let unnamed = Unnamed::Parsed {
-                judgement: turn.relay.judge(parse.query),
+                judgement,
                 tail: tail.into(),
             };
+            turn.relay.prepared_listen |= judgement.listens != Listens::Nothing;
             turn.relay.statements.get_or_insert_default().unnamed = unnamed;
         }
         turn.unnamed_here = true;
@@ -113,6 +116,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     if statement.reach == Reach::Bound {
         turn.relay.pins.insert(Pin::Moment);
     }
+    turn.relay.prepared_listen |= statement.judgement.listens != Listens::Nothing;
     let held = Held {
         statement: Arc::clone(&statement),
         shape: None,
@@ -129,6 +133,11 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
 
 /// Takes a Bind; false when more of it must be here first.
 pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    match listen::bind(turn, total)? {
+        listen::Way::Usual => {}
+        listen::Way::Taken => return Ok(true),
+        listen::Way::Later => return Ok(false),
+    }
     let here = turn.relay.up.unjudged();
     let body = &here[frame::HEADER_LEN..total.min(here.len())];
     let head = match BindHead::parse(body).map_err(|error| violation(error.to_string()))? {

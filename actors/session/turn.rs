@@ -13,6 +13,7 @@ use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::follow::Portals;
 use crate::session::limit::Limits;
+use crate::session::listen::{self, Progress};
 use crate::session::relay::{Relay, wanted};
 use crate::session::{opened, replies, requests};
 
@@ -76,6 +77,8 @@ pub(super) struct Turn<'a> {
     pub(super) before: PinSet,
     /// A DISCARD ALL has been answered.
     pub(super) discarded: bool,
+    /// What is under way of its LISTEN and UNLISTEN.
+    pub(super) listen: Progress,
     /// Statements answered so far.
     pub(super) queries: u64,
     read_room: usize,
@@ -100,6 +103,7 @@ impl<'a> Turn<'a> {
             follows: false,
             before: PinSet::EMPTY,
             discarded: false,
+            listen: Progress::default(),
             queries: 0,
             read_room: READ_MIN,
             limits,
@@ -131,15 +135,20 @@ impl<'a> Turn<'a> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            let mut moved = self.listen.waits() && listen::poll_turn(self, cx)?;
             if self.relay.up.backlog() > 0 || self.held {
                 self.poll_to_server(cx)?;
             }
             let stalled = self.is_client_behind();
-            let mut moved = self.poll_from_server(cx)?;
+            moved |= self.poll_from_server(cx)?;
             self.poll_to_client(cx)?;
             // The server was not read from, so nobody would wake us for what it has sent.
             moved |= stalled && !self.is_client_behind();
-            if self.server.exchange.is_over() && self.relay.up.backlog() == 0 && !self.held {
+            if self.server.exchange.is_over()
+                && self.relay.up.backlog() == 0
+                && !self.held
+                && !self.listen.is_stalled()
+            {
                 return Poll::Ready(Ok(()));
             }
             moved |= self.poll_from_client(cx)?;
@@ -186,7 +195,7 @@ impl<'a> Turn<'a> {
 
     /// Reads from the server once; true when something came.
     fn poll_from_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
-        if self.is_client_behind() {
+        if self.is_client_behind() || self.listen.waits_for_fence() {
             return Ok(false);
         }
         let server: &mut crate::server::ServerConn = &mut *self.server;
@@ -238,7 +247,8 @@ impl<'a> Turn<'a> {
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let full = self.relay.up.backlog() >= BACKLOG_MAX || self.holds_client_up();
-        if full || self.relay.guarded {
+        let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
+        if full || stalled || self.relay.guarded {
             return Ok(false);
         }
         let room = wanted(&self.relay.up).max(READ_MIN);

@@ -18,7 +18,7 @@ use crate::load::Load;
 use crate::{ALONE, Blow, PATIENCE};
 
 /// By their paths from the root, the listener without its address.
-pub(crate) const HARMLESS: [&str; 10] = [
+pub(crate) const HARMLESS: [&str; 11] = [
     "root/config",
     "root/aux",
     "root/aux/totals",
@@ -28,6 +28,7 @@ pub(crate) const HARMLESS: [&str; 10] = [
     "root/cluster postgres/pools",
     "root/cluster postgres/pools/pool postgres/postgres",
     "root/cluster postgres/pools/pool postgres/postgres/*",
+    "root/cluster postgres/pools/herald postgres/postgres",
     "root/front/listener",
 ];
 

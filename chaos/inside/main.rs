@@ -9,6 +9,7 @@ mod budget;
 mod connecting;
 mod costly;
 mod harmless;
+mod herald;
 mod house;
 mod load;
 mod meanwhile;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::ALONE;
 use crate::costly::COSTLY;
 use crate::harmless::HARMLESS;
+use crate::herald::Listener;
 use crate::house::{self, House, paths};
 use crate::load::Load;
 
@@ -15,6 +16,7 @@ async fn every_kind_of_actor_has_its_crash() {
     let server = house::server().await;
     let house = House::before(&server);
     let load = Load::start(&house, 2).await;
+    let _listener = Listener::enter(&house).await;
     let address = format!(" {}", house.address);
     let living: BTreeSet<String> = paths(&house.living().await)
         .into_iter()

@@ -45,7 +45,7 @@ console = "root"
     );
     let allowed_address = "\"127.0.0.1:6432\", \"[::1]:6432\", \"localhost:6432\", \
                            \"*:6432\" for all of IPv4, \"[::]:6432\" for all";
-    let sections = "listen, admin, tls, auth, pool, timeouts, limits, workers, log, metrics, \
+    let sections = "listen, admin, tls, auth, pool, timeouts, limits, notifications, workers, log, metrics, \
                     databases, users";
     let time = "seconds, or a text such as \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\"";
     let database = "hosts, dbname, user, password, password_file, auth_query, \

@@ -9,7 +9,8 @@ use crate::socket::Socket;
 ///
 /// It belongs to the socket as registered at the time: after [`Stream::rehome`](crate::Stream::rehome) an older
 /// handle does nothing, so take a new one there.
-#[derive(Clone, Debug)]
+/// The default one ends nothing.
+#[derive(Clone, Debug, Default)]
 pub struct Killer {
     socket: Weak<Socket>,
 }

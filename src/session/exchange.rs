@@ -21,6 +21,10 @@ const CROWD: usize = 4096;
 pub enum Owed<P> {
     /// A simple query of the client: answered up to ReadyForQuery.
     Query,
+    /// A simple query of ours in the place of the client's, which completes with this message.
+    QuerySaying(&'static [u8]),
+    /// A simple query that the server is sure to refuse, whose refusal we word ourselves.
+    QueryFail(Box<[u8]>),
     /// A simple query of ours: answered up to ReadyForQuery, unseen by the client.
     Setup,
     /// The client's function call: answered up to ReadyForQuery.
@@ -50,6 +54,8 @@ pub enum Owed<P> {
     DescribePortal,
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
     Execute,
+    /// A statement of ours in the place of the client's, which completes with this message.
+    ExecuteSaying(&'static [u8]),
     /// CloseComplete, unseen by the client when the Close is ours.
     Close {
         /// The Close was put in by us.
@@ -213,7 +219,11 @@ impl<P> Exchange<P> {
                     return;
                 }
             }
-            Owed::Query | Owed::Setup | Owed::FunctionCall => self.interrupt(),
+            Owed::Query
+            | Owed::QuerySaying(_)
+            | Owed::QueryFail(_)
+            | Owed::Setup
+            | Owed::FunctionCall => self.interrupt(),
             Owed::Follow(following) => {
                 self.interrupt();
                 if self.owed.is_empty() {
@@ -271,6 +281,7 @@ impl<P> Exchange<P> {
                     Some(Asker::Client) | None => self.completed(),
                 }
             }
+            (Owed::QuerySaying(reply), tag::COMMAND_COMPLETE) => Verdict::Replace((*reply).into()),
             (Owed::Query, _) if answers_query(message) => Verdict::Forward,
             (Owed::FunctionCall, tag::FUNCTION_CALL_RESPONSE) => Verdict::Forward,
             (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
@@ -299,6 +310,10 @@ impl<P> Exchange<P> {
                 self.doubt = Doubt::None;
                 self.done(Verdict::Forward)
             }
+            (Owed::ExecuteSaying(reply), tag::COMMAND_COMPLETE) => {
+                let verdict = Verdict::Replace((*reply).into());
+                self.done(verdict)
+            }
             (Owed::Execute, tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE) => Verdict::Forward,
             (Owed::Aside, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
             (
@@ -322,7 +337,7 @@ impl<P> Exchange<P> {
                 self.unsynced &= !self.owed.is_empty();
                 Verdict::Forward
             }
-            Some(Owed::Query | Owed::FunctionCall) => {
+            Some(Owed::Query | Owed::QuerySaying(_) | Owed::QueryFail(_) | Owed::FunctionCall) => {
                 if self.doubt == Doubt::Failed {
                     self.doubt = Doubt::Behind;
                 }
@@ -376,8 +391,16 @@ impl<P> Exchange<P> {
 
     /// How many ReadyForQuery messages the client waits for.
     pub fn replies_owed(&self) -> usize {
-        let awaited =
-            |owed: &&Owed<P>| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall);
+        let awaited = |owed: &&Owed<P>| {
+            matches!(
+                owed,
+                Owed::Query
+                    | Owed::QuerySaying(_)
+                    | Owed::QueryFail(_)
+                    | Owed::Sync
+                    | Owed::FunctionCall
+            )
+        };
         self.owed.iter().filter(awaited).count()
     }
 
@@ -532,7 +555,8 @@ impl<P> Exchange<P> {
         let copying = matches!(self.doubt, Doubt::Copying(_));
         let verdict = match self.owed.front_mut() {
             None => return Verdict::Unexpected,
-            Some(Owed::Query | Owed::FunctionCall) => {
+            Some(Owed::QueryFail(report)) => return Verdict::Replace(std::mem::take(report)),
+            Some(Owed::Query | Owed::QuerySaying(_) | Owed::FunctionCall) => {
                 self.copy = CopyFlow::None;
                 if copying {
                     self.doubt = Doubt::Failed;

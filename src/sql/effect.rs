@@ -97,6 +97,8 @@ pub struct Effects<'a> {
     pub configures: bool,
     /// The parameter, if this is one `SET`, `RESET` or `SHOW` of one parameter and nothing else.
     pub sets: Option<Setting<'a>>,
+    /// Whether one of its statements is a `LISTEN` or an `UNLISTEN`; [`crate::parse::channel`] tells of what.
+    pub listens: bool,
 }
 
 /// Reads `text` once. A text that cannot be followed (the server will refuse it, or its encoding hides it)

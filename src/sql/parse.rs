@@ -113,6 +113,42 @@ pub fn set_statement(text: &[u8]) -> Result<SetStatement, ParseError> {
     }
 }
 
+/// What a `LISTEN` or `UNLISTEN` is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Channel {
+    /// `LISTEN` to a channel, named as PostgreSQL folds it.
+    Listen(String),
+    /// `UNLISTEN` of one channel.
+    Unlisten(String),
+    /// `UNLISTEN *`.
+    UnlistenAll,
+}
+
+/// The longest name that is certain not to be cut: identifiers have up to 63 bytes (`NAMEDATALEN`), and
+/// one of just that length may have been longer.
+const NAME_MAX: usize = 62;
+
+/// Takes a single `LISTEN` or `UNLISTEN` apart; None where it is something else, cannot be parsed, or
+/// has a name that the server may cut.
+pub fn channel(text: &[u8]) -> Option<Channel> {
+    let mut nodes = parse(text).ok()?.into_iter();
+    let (node, None) = (nodes.next()?, nodes.next()) else {
+        return None;
+    };
+    let channel = match node {
+        NodeEnum::ListenStmt(listen) => Channel::Listen(listen.conditionname),
+        NodeEnum::UnlistenStmt(unlisten) if unlisten.conditionname.is_empty() => {
+            Channel::UnlistenAll
+        }
+        NodeEnum::UnlistenStmt(unlisten) => Channel::Unlisten(unlisten.conditionname),
+        _ => return None,
+    };
+    match &channel {
+        Channel::Listen(name) | Channel::Unlisten(name) if name.len() > NAME_MAX => None,
+        _ => Some(channel),
+    }
+}
+
 fn taken_apart(set: VariableSetStmt) -> Result<SetStatement, ParseError> {
     let value = match set.kind() {
         VariableSetKind::VarSetValue => value(&set)?,

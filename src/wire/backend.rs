@@ -159,6 +159,35 @@ impl<'a> ParameterStatus<'a> {
     }
 }
 
+/// A word to all who listen to a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The process that notified.
+    pub pid: i32,
+    /// The channel.
+    pub channel: &'a [u8],
+    /// The payload; empty if there is none.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Notification<'a> {
+    /// Reads the body of a NotificationResponse.
+    ///
+    /// # Errors
+    /// A string without end, too few bytes, or bytes behind the last.
+    pub fn parse(body: &'a [u8]) -> Result<Self, MessageError> {
+        let mut reader = Reader::new(body);
+        let pid = reader.i32()?;
+        let (channel, payload) = (reader.string()?, reader.string()?);
+        reader.end()?;
+        Ok(Self {
+            pid,
+            channel,
+            payload,
+        })
+    }
+}
+
 /// What a client must show to cancel; the secret is never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BackendKeyData<'a> {

@@ -329,7 +329,10 @@ impl<'a, 'k> Scan<'a, 'k> {
             Word::Discard => self.discard()?,
             Word::Close => self.close_cursor()?,
             Word::Unlisten => self.unlisten()?,
-            Word::Listen => self.pin(Pin::Listen),
+            Word::Listen => {
+                self.pin(Pin::Listen);
+                self.effects.listens = true;
+            }
             Word::Load => self.pin(Pin::Load),
             Word::Execute => self.effects.executes = true,
             _ => {}
@@ -411,6 +414,7 @@ impl<'a, 'k> Scan<'a, 'k> {
     }
 
     fn unlisten(&mut self) -> Result<(), LexError> {
+        self.effects.listens = true;
         if self.lexer.peek_token()?.is_some_and(|t| t.text == b"*") {
             self.effects.unpins.insert(Pin::Listen);
         }

@@ -1,4 +1,4 @@
-use super::{ParseError, SetValue, set_statement, statement_kinds};
+use super::{Channel, ParseError, SetValue, channel, set_statement, statement_kinds};
 
 #[test]
 fn kinds_are_node_names() {
@@ -68,4 +68,29 @@ fn depth_bombs_are_refused_on_a_small_stack() {
     let run = move || bombs.map(|bomb| statement_kinds(bomb.as_bytes()).is_ok());
     let accepted = thread.spawn(run).unwrap().join().unwrap();
     assert!(!accepted[0] && !accepted[1], "{accepted:?}");
+}
+
+#[test]
+fn channels_are_named_as_the_server_folds_them() {
+    let listen = |name: &str| Some(Channel::Listen(name.to_owned()));
+    let unlisten = |name: &str| Some(Channel::Unlisten(name.to_owned()));
+    let (fits, long) = ("x".repeat(62), "x".repeat(63));
+    for (text, expected) in [
+        ("listen a", listen("a")),
+        (" LISTEN Foo ; -- x", listen("foo")),
+        ("listen \"Foo \"\"é\"", listen("Foo \"é")),
+        ("listen Ä", listen("Ä")),
+        ("unlisten a", unlisten("a")),
+        ("unlisten *", Some(Channel::UnlistenAll)),
+        (&*format!("listen {fits}"), listen(&fits)),
+        (&*format!("listen {long}"), None),
+        ("listen select", None),
+        ("listen a b", None),
+        ("listen *", None),
+        ("listen \"\"", None),
+        ("listen a; listen b", None),
+        ("notify a", None),
+    ] {
+        assert_eq!(channel(text.as_bytes()), expected, "{text}");
+    }
 }

@@ -1,0 +1,286 @@
+//! Notifications for all clients of one pool that listen, over one server connection.
+//!
+//! Owns: that connection. It counts towards all limits but the pool's size, is opened at the first
+//!   LISTEN, and closed when nobody has listened for as long as the pool keeps an idle connection.
+//! Hears: that its task has ended. What sessions want is in the [`Audience`], which outlives it.
+//! Tells: each session what it listens to, over a queue of its own, without a message.
+//! If it dies: the connection is closed; the next one opens another, listens to everything again, and
+//!   has the clients told that notifications may have been lost.
+
+pub mod audience;
+pub mod ear;
+pub mod link;
+pub mod table;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pgherd_pool::{Limits, OpenSlot, Order, PoolCore};
+use pgherd_supervise::{End, Work};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::facts::Facts;
+use crate::herald::audience::Audience;
+use crate::herald::link::{Idleness, Link, LinkError};
+use crate::pool::{Forgotten, Pool};
+use crate::router;
+use crate::server::{Life, ServerConn};
+use crate::upstream::{self, OpenError, Upstream};
+
+/// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
+#[derive(Debug)]
+pub struct Herald;
+
+/// What it is born with.
+#[derive(Debug, Clone)]
+pub struct HeraldArguments {
+    /// Its pool.
+    pub pool: Arc<Pool>,
+    /// The facts, for the limits and for numbers.
+    pub facts: Arc<Facts>,
+}
+
+impl Work for Herald {
+    type Arguments = HeraldArguments;
+
+    async fn run(arguments: HeraldArguments) -> End {
+        live(arguments).await;
+        End::Stop
+    }
+}
+
+/// How often it looks at clocks and settings.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long it leaves a server alone that does not want to listen.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Another herald is in charge, or the pool is closed.
+struct Dismissed;
+
+/// One herald of a pool.
+struct Office {
+    pool: Arc<Pool>,
+    facts: Arc<Facts>,
+    claim: u64,
+}
+
+async fn live(arguments: HeraldArguments) {
+    let HeraldArguments { pool, facts } = arguments;
+    let claim = pool.audience.claim();
+    let office = Office { pool, facts, claim };
+    while let Ok(()) = office.await_listeners().await {
+        if let Err(Dismissed) = office.open_and_serve().await {
+            return;
+        }
+    }
+}
+
+/// Has the audience know that there is no connection, however the herald ends.
+struct Lost<'a>(&'a Audience, bool);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        self.0.link_lost(self.1);
+    }
+}
+
+impl Office {
+    fn audience(&self) -> &Audience {
+        &self.pool.audience
+    }
+
+    async fn await_listeners(&self) -> Result<(), Dismissed> {
+        poll_fn(|cx| {
+            if !self.audience().is_in_charge(self.claim, cx) {
+                return Poll::Ready(Err(Dismissed));
+            }
+            self.audience().poll_listeners().map(Ok)
+        })
+        .await
+    }
+
+    /// Waits, unless this herald is dismissed meanwhile.
+    async fn pause(&self, pause: Duration) -> Result<(), Dismissed> {
+        self.attend(tokio::time::sleep(pause)).await
+    }
+
+    /// Lets something happen, unless this herald is dismissed meanwhile.
+    async fn attend<T>(&self, what: impl Future<Output = T>) -> Result<T, Dismissed> {
+        let mut what = std::pin::pin!(what);
+        poll_fn(|cx| {
+            if !self.audience().is_in_charge(self.claim, cx) {
+                return Poll::Ready(Err(Dismissed));
+            }
+            what.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    async fn open_and_serve(&self) -> Result<(), Dismissed> {
+        let upstream = self.pool.upstream.load_full();
+        let (mut server, _place) = match self.attend(self.open(&upstream)).await? {
+            Ok(opened) => opened,
+            Err((report, passing)) => {
+                self.audience().failed(report, passing);
+                return self.pause(PAUSE).await;
+            }
+        };
+        let host = &self.pool.key;
+        match self.serve(&mut server, &upstream).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::warn!(
+                    database = host.database,
+                    user = host.user,
+                    host = upstream.name,
+                    %error,
+                    "notifications are not heard"
+                );
+                let (report, passing) = (error.report(&upstream.name), error.is_passing());
+                self.audience().failed(report, passing);
+                if passing {
+                    Ok(())
+                } else {
+                    self.pause(PAUSE).await
+                }
+            }
+        }
+    }
+
+    /// Opens a connection within the limits.
+    async fn open(
+        &self,
+        upstream: &Arc<Upstream>,
+    ) -> Result<(Box<ServerConn>, OpenSlot<()>), (ErrorReport, bool)> {
+        let place = self.place(upstream)?;
+        let gate = &upstream.gate.0;
+        if let Some(pause) = gate.pause(Instant::now()) {
+            tokio::time::sleep(pause).await;
+        }
+        let permit = gate.enter().await;
+        let opened = upstream::open(upstream, self.facts.number(), Life::new().0).await;
+        drop(permit);
+        match opened {
+            Ok((server, welcome)) => {
+                gate.succeeded();
+                self.pool.welcome.store(Some(Arc::new(welcome)));
+                Ok((server, place))
+            }
+            Err(error) => {
+                self.note_failure(&error, upstream);
+                Err((error.report(), error.is_passing()))
+            }
+        }
+    }
+
+    fn note_failure(&self, error: &OpenError, upstream: &Arc<Upstream>) {
+        let forgotten = match error.is_wrong_password() {
+            true => self.pool.forget(upstream),
+            false => Forgotten::Nothing,
+        };
+        if forgotten == Forgotten::Nothing {
+            upstream.gate.0.failed(Instant::now());
+        }
+        tracing::warn!(
+            database = self.pool.key.database,
+            user = self.pool.key.user,
+            host = upstream.name,
+            %error,
+            "no server connection for notifications"
+        );
+    }
+
+    /// A permit of each limit: the one place of a pool of its own, so that the rules are the same.
+    fn place(&self, upstream: &Upstream) -> Result<OpenSlot<()>, (ErrorReport, bool)> {
+        let (pool, config) = (&self.pool, self.facts.config.load_full());
+        let settings = pool.settings().clone();
+        let quotas = router::quotas(
+            &self.facts.memory,
+            &config,
+            &settings,
+            &pool.key,
+            &upstream.name,
+        );
+        let core = PoolCore::<()>::new(ALONE, quotas, || {});
+        core.begin_open(Instant::now()).map_err(|refused| {
+            let text = "no server connection is left for notifications";
+            let report = ErrorReport::error(sqlstate::TOO_MANY_CONNECTIONS, text);
+            (report.detail(refused.to_string()), true)
+        })
+    }
+
+    async fn serve(
+        &self,
+        server: &mut ServerConn,
+        upstream: &Arc<Upstream>,
+    ) -> Result<Result<(), Dismissed>, LinkError> {
+        let about = Arc::clone(&server.about);
+        let mut link = Link::new(server, self.audience());
+        let patience = upstream.patience.unwrap_or(Duration::from_secs(15));
+        let opening = poll_fn(|cx| link.poll_opening(cx));
+        match self.attend(tokio::time::timeout(patience, opening)).await {
+            Ok(Ok(opened)) => opened?,
+            Ok(Err(_elapsed)) => return Err(LinkError::Mute),
+            Err(dismissed) => return Ok(Err(dismissed)),
+        }
+        let mut lost = Lost(self.audience(), false);
+        self.audience().link_up(&about);
+        let mut clock = interval(TICK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idleness = Idleness::new(self.pool.settings().timeouts.server_idle);
+        let outcome = poll_fn(|cx| {
+            if !self.audience().is_in_charge(self.claim, cx) {
+                return Poll::Ready(Ok(Err(Dismissed)));
+            }
+            if let Err(error) = link.poll_talk(cx) {
+                return Poll::Ready(Err(error));
+            }
+            self.poll_clock(&mut clock, &mut idleness, upstream, cx)
+                .map(|()| Ok(Ok(())))
+        })
+        .await;
+        // What nobody listened to cannot have been missed.
+        lost.1 = matches!(outcome, Ok(Ok(())));
+        outcome
+    }
+
+    /// Ready when the connection is of no use any more, or leads where it is not to lead.
+    fn poll_clock(
+        &self,
+        clock: &mut Interval,
+        idleness: &mut Idleness,
+        upstream: &Arc<Upstream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let used = self.audience().poll_listeners().is_ready();
+        while clock.poll_tick(cx).is_ready() {
+            if idleness.is_over(used, Instant::now()) {
+                return Poll::Ready(());
+            }
+            let wanted = self.pool.upstream.load();
+            if !wanted.is_as_good_as(upstream) {
+                return Poll::Ready(());
+            }
+        }
+        if used {
+            idleness.is_over(true, Instant::now());
+        }
+        Poll::Pending
+    }
+}
+
+/// The limits of a pool for one connection, which is never idle and never waited for.
+const ALONE: Limits = Limits {
+    size: 1,
+    min: 0,
+    reserve: 0,
+    reserve_after: Duration::ZERO,
+    max_waiters: 0,
+    max_opening: 1,
+    order: Order::Fifo,
+};

@@ -1,0 +1,433 @@
+//! LISTEN and UNLISTEN of a session that keeps no server: its pool's [herald](crate::herald) listens for
+//! it.
+//!
+//! In the place of the client's statement a mark goes to the server (a NOTIFY that only the herald
+//! hears) in the client's own transaction, and its answer is worded as the statement's. So the server
+//! decides whether and when the statement takes effect. The mark is not sent before the herald listens,
+//! and the end of a listening client's transaction is told only when all that was committed before it
+//! has come: so its own notifications come before its ReadyForQuery, as from Postgres.
+
+mod plan;
+mod send;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use pgherd_net::poll_write_from;
+use pgherd_session::{Owed, Unnamed, Verdict};
+use pgherd_sql::Pin as Reason;
+use pgherd_wire::backend::{self, tag};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::{self, BindHead};
+use pgherd_wire::{frame, sqlstate};
+use tokio::time::Sleep;
+
+use crate::herald::audience::Readiness;
+use crate::herald::table::Asked;
+use crate::judgement::{Judgement, Listens};
+use crate::pool::ServerLease;
+use crate::server::ServerAbout;
+use crate::session::listen::plan::Plan;
+use crate::session::relay::Relay;
+use crate::session::turn::{Loss, Turn};
+use crate::session::{Bye, replies, requests};
+
+/// What is to be done with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// What is done with any other.
+    Usual,
+    /// Nothing more.
+    Taken,
+    /// Nothing yet: something must happen first.
+    Later,
+}
+
+/// How far a session is with what it listens to, during a turn.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    stall: Option<Box<Stall>>,
+    fence: Fence,
+    /// Portals of LISTEN and UNLISTEN, and what their execution is answered with.
+    portals: Vec<(Box<[u8]>, &'static [u8])>,
+    /// Statements answered since the session was idle.
+    done: usize,
+    /// Something was rolled back since.
+    excused: bool,
+}
+
+/// What the client's next message waits for.
+#[derive(Debug)]
+enum Stall {
+    /// The end of all that was sent before.
+    Replies,
+    /// The herald.
+    Herald {
+        asked: Asked,
+        outcome: Option<Result<Arc<ServerAbout>, Box<ErrorReport>>>,
+        timer: Pin<Box<Sleep>>,
+    },
+}
+
+/// Whether the ReadyForQuery in front may be passed on.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Fence {
+    #[default]
+    None,
+    Waiting(u64),
+    Passed,
+}
+
+impl Progress {
+    /// Whether there is anything to wait for.
+    pub(super) fn waits(&self) -> bool {
+        self.stall.is_some() || self.waits_for_fence()
+    }
+
+    /// Whether nothing may be read from the server.
+    pub(super) fn waits_for_fence(&self) -> bool {
+        matches!(self.fence, Fence::Waiting(_))
+    }
+
+    /// Whether a message of the client waits.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// A message of the server was judged.
+    pub(super) fn completed(&mut self, message: u8, verdict: &Verdict) {
+        if message == tag::COMMAND_COMPLETE && matches!(verdict, Verdict::Replace(_)) {
+            self.done += 1;
+        }
+    }
+
+    /// Something was rolled back, and perhaps a LISTEN with it.
+    pub(super) fn excuse(&mut self) {
+        self.excused = true;
+    }
+}
+
+/// Looks whether what is waited for has happened; true when something has moved.
+pub(super) fn poll_turn(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Result<bool, Loss> {
+    let mut moved = false;
+    if let Fence::Waiting(ticket) = turn.listen.fence {
+        let listening = turn.relay.listening.as_deref();
+        if listening.is_none_or(|listening| listening.poll_fenced(ticket, cx).is_ready()) {
+            turn.listen.fence = Fence::Passed;
+            replies::judge(turn)?;
+            moved = true;
+        }
+    }
+    if poll_stall(turn, cx) {
+        requests::take(turn)?;
+        moved = true;
+    }
+    Ok(moved)
+}
+
+/// Whether the client's next message need not wait any longer.
+fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
+    let (asked, outcome, timer) = match turn.listen.stall.as_deref_mut() {
+        None => return false,
+        Some(Stall::Replies) => return turn.server.exchange.replies_owed() == 0,
+        Some(Stall::Herald {
+            asked,
+            outcome,
+            timer,
+        }) => (*asked, outcome, timer),
+    };
+    let Some(listening) = turn.relay.listening.as_deref() else {
+        return false;
+    };
+    *outcome = match listening.poll_ready(asked, cx) {
+        Readiness::Ready(about) => Some(Ok(about)),
+        Readiness::Refused(report) => Some(Err(report)),
+        Readiness::Waiting => match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Some(Err(Box::new(plan::timed_out(turn.relay)))),
+            Poll::Pending => None,
+        },
+    };
+    outcome.is_some()
+}
+
+/// Takes a simple query that listens.
+pub(super) fn query(
+    turn: &mut Turn<'_>,
+    total: usize,
+    judgement: &mut Judgement,
+) -> Result<Way, Loss> {
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let text = body.strip_suffix(b"\0").unwrap_or(body).to_vec();
+    let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
+    Ok(match plan::plan(turn, &text, judgement, alone) {
+        Plan::Usual => Way::Usual,
+        Plan::Pin => {
+            judgement.pins.insert(Reason::Listen);
+            Way::Usual
+        }
+        Plan::Later => Way::Later,
+        Plan::Refuse(report) => {
+            send::refused_query(turn, total, &report);
+            Way::Taken
+        }
+        Plan::Send(asked) => {
+            send::query(turn, total, asked, judgement.listens);
+            Way::Taken
+        }
+    })
+}
+
+/// Takes a Bind of a statement that listens.
+#[inline]
+pub(super) fn bind(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
+    // It is not told of a session that has its server for itself.
+    if turn.relay.prepared_listen {
+        bind_any(turn, total)
+    } else {
+        Ok(Way::Usual)
+    }
+}
+
+#[cold]
+fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
+    let here = turn.relay.up.unjudged();
+    let body = &here[frame::HEADER_LEN..total.min(here.len())];
+    let head = BindHead::parse(body).map_err(|error| requests::violation(error.to_string()))?;
+    let Some(head) = head else {
+        return Ok(Way::Usual);
+    };
+    // From here on the portal is another.
+    let portals = &mut turn.listen.portals;
+    portals.retain(|(portal, _)| **portal != *head.portal);
+    let Some(statements) = turn.relay.statements.as_deref() else {
+        return Ok(Way::Usual);
+    };
+    let (judgement, tail) = match (statements.get(head.statement), &statements.unnamed) {
+        (Some(held), _) => (held.statement.judgement, &held.statement.tail),
+        (None, Unnamed::Parsed { judgement, tail }) if head.statement.is_empty() => {
+            (*judgement, tail)
+        }
+        _ => return Ok(Way::Usual),
+    };
+    if judgement.listens == Listens::Nothing {
+        return Ok(Way::Usual);
+    }
+    let text = text(tail).to_vec();
+    bind_listening(turn, total, judgement, &text)
+}
+
+/// The text of a Parse whose name is cut off.
+fn text(tail: &[u8]) -> &[u8] {
+    tail.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A Bind of a LISTEN has no parameters; a larger one is left to the server to refuse.
+const BIND_MAX: usize = 32 * 1024;
+
+fn bind_listening(
+    turn: &mut Turn<'_>,
+    total: usize,
+    judgement: Judgement,
+    text: &[u8],
+) -> Result<Way, Loss> {
+    if total > BIND_MAX {
+        turn.relay.pins.insert(Reason::Listen);
+        return Ok(Way::Usual);
+    }
+    if turn.relay.up.unjudged().len() < total {
+        return Ok(Way::Later);
+    }
+    Ok(match plan::plan(turn, text, &judgement, false) {
+        Plan::Usual => Way::Usual,
+        Plan::Pin => {
+            turn.relay.pins.insert(Reason::Listen);
+            Way::Usual
+        }
+        Plan::Later => Way::Later,
+        Plan::Refuse(report) => {
+            requests::refuse(turn, *report);
+            turn.relay.up.hide(total);
+            Way::Taken
+        }
+        Plan::Send(asked) => {
+            send::bind(turn, total, asked, judgement.listens)?;
+            Way::Taken
+        }
+    })
+}
+
+/// Takes an Execute of a portal that listens.
+#[inline]
+pub(super) fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<Way, Loss> {
+    if turn.listen.portals.is_empty() || total > BIND_MAX {
+        return Ok(Way::Usual);
+    }
+    if !whole {
+        return Ok(Way::Later);
+    }
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let execute =
+        frontend::Execute::parse(body).map_err(|error| requests::violation(error.to_string()))?;
+    let mut portals = turn.listen.portals.iter();
+    let ours = portals.find(|(portal, _)| **portal == *execute.portal);
+    let Some((_, reply)) = ours else {
+        return Ok(Way::Usual);
+    };
+    turn.server.exchange.sent(Owed::ExecuteSaying(reply));
+    turn.relay.up.pass(total);
+    Ok(Way::Taken)
+}
+
+/// Whether the ReadyForQuery in front may go to the client. Between transactions, everything that was
+/// notified up to now is told to a listening client first.
+pub(super) fn may_be_ready(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
+    let Some(listening) = turn.relay.listening.as_deref() else {
+        return Ok(true);
+    };
+    let status = turn.server.flow.unjudged().get(frame::HEADER_LEN..total);
+    if turn.server.exchange.in_setup() || status != Some(b"I") {
+        return Ok(true);
+    }
+    match turn.listen.fence {
+        Fence::Waiting(_) => return Ok(false),
+        Fence::None => {
+            turn.listen.fence = Fence::Waiting(listening.fence());
+            return Ok(false);
+        }
+        Fence::Passed => turn.listen.fence = Fence::None,
+    }
+    // A text that stood alone, has an UNLISTEN * in it, and has succeeded.
+    let alone = turn.alone.as_ref();
+    if alone.is_some_and(|judgement| judgement.unpins.contains(Reason::Listen)) {
+        listening.unlisten_all();
+    }
+    let settled = listening.settle();
+    let done = std::mem::take(&mut turn.listen.done);
+    let excused = std::mem::take(&mut turn.listen.excused);
+    if done > settled.seen && (settled.interrupted || !excused) {
+        return Err(Loss::Fatal(Box::new(unseen(settled.interrupted))));
+    }
+    tell(turn)?;
+    Ok(true)
+}
+
+fn tell(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    let alike = plan::is_alike(turn.relay);
+    let Some(listening) = turn.relay.listening.as_deref() else {
+        return Ok(());
+    };
+    let told = listening.ear().tell(turn.server.flow.made(), alike);
+    if !listening.is_listening() {
+        turn.relay.listening = None;
+    }
+    told.map_err(|_| Loss::Fatal(Box::new(unreadable())))
+}
+
+/// It is not known, or cannot be, whether a LISTEN is in force.
+fn unseen(interrupted: bool) -> ErrorReport {
+    let report = ErrorReport::fatal(
+        sqlstate::CONNECTION_FAILURE,
+        "whether LISTEN or UNLISTEN took effect is unknown",
+    );
+    if interrupted {
+        report.detail("The server connection that listens for this session was lost meanwhile.")
+    } else {
+        report.detail("The server connection that listens leads to another server.")
+    }
+}
+
+fn unreadable() -> ErrorReport {
+    ErrorReport::fatal(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "a notification cannot be converted to the client's encoding",
+    )
+    .hint("Listen with the server's own encoding as client_encoding.")
+}
+
+/// Puts the client's numbers in the place of the server's in a notification of the server that the
+/// session is bound to.
+pub(super) fn pass_on(turn: &mut Turn<'_>, total: usize) {
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
+    let Ok(heard) = backend::Notification::parse(body) else {
+        server.flow.pass(total);
+        return;
+    };
+    let from = if heard.pid == server.about.backend {
+        turn.relay.control.id
+    } else {
+        turn.relay.pool.audience.shown(heard.pid)
+    };
+    let mut told = bytes::BytesMut::new();
+    // It came in one message, and so fits into one.
+    let _ = backend::notification(&mut told, from, heard.channel, heard.payload);
+    server.flow.hide(total);
+    server.flow.insert(&told);
+}
+
+/// The session listens to nothing any more.
+pub(super) fn unlisten_all(relay: &Relay) {
+    if let Some(listening) = relay.listening.as_deref() {
+        listening.unlisten_all();
+    }
+}
+
+/// Sees to it that what the server notifies from here on is known to be this session's.
+pub(super) async fn hold(relay: &Relay, lease: &ServerLease) {
+    let Some(listening) = relay.listening.as_deref() else {
+        return;
+    };
+    if listening.holds(&lease.about) {
+        return;
+    }
+    // What its last client has notified may be on its way.
+    if let Some(ticket) = listening.fence_since(lease.heard) {
+        poll_fn(|cx| listening.poll_fenced(ticket, cx)).await;
+    }
+    listening.hold(&lease.about);
+}
+
+/// The session lets its server go; answers up to when everything from there has come.
+pub(super) fn release(relay: &Relay, lease: &ServerLease) -> Option<Instant> {
+    let listening = relay.listening.as_deref()?;
+    listening.settle();
+    listening.release(&lease.about);
+    listening.fenced_up_to()
+}
+
+/// Ready when there is something to tell to an idle client. One that believes to be in a transaction
+/// or in the middle of a pipeline is told later.
+pub(super) fn poll_heard(relay: &Relay, cx: &Context<'_>) -> Poll<()> {
+    match relay.listening.as_deref() {
+        Some(listening) if !relay.lost_block && !relay.refusing && relay.opened.is_none() => {
+            listening.ear().poll_heard(cx)
+        }
+        _ => Poll::Pending,
+    }
+}
+
+/// Tells an idle client what was heard; answers how the session ends, if it does. A client that does
+/// not read can still be sent away.
+pub(super) async fn deliver(relay: &mut Relay) -> Option<Bye> {
+    let alike = plan::is_alike(relay);
+    let listening = relay.listening.as_deref()?;
+    if listening.ear().tell(relay.down.made(), alike).is_err() {
+        return Some(Bye::Sent(Box::new(unreadable())));
+    }
+    let control = Arc::clone(&relay.control);
+    let outcome = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = poll_write_from(&mut relay.client, cx, &mut relay.down) {
+            return Poll::Ready(Some(outcome));
+        }
+        control.poll_ordered(cx).map(|()| None)
+    })
+    .await;
+    match outcome {
+        Some(Ok(())) => None,
+        Some(Err(_)) => Some(Bye::Gone),
+        None => Some(relay.control.farewell().map_or(Bye::Left, Bye::Sent)),
+    }
+}

@@ -1,0 +1,231 @@
+//! What is to be done with a LISTEN or an UNLISTEN.
+
+use std::time::Duration;
+
+use pgherd_config::PoolMode;
+use pgherd_sql::Pin;
+use pgherd_sql::parse::{self, Channel};
+use pgherd_wire::backend::TransactionStatus;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::herald::audience::is_same_place;
+use crate::herald::table::{Asked, Change};
+use crate::judgement::{Judgement, Listens};
+use crate::pool::PoolMessage;
+use crate::session::listen::Stall;
+use crate::session::relay::Relay;
+use crate::session::turn::Turn;
+
+/// How long the herald may take, however long a checkout may: the client holds a server meanwhile.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What is to be done.
+pub(super) enum Plan {
+    /// The server takes it like any other statement.
+    Usual,
+    /// The server takes it, and the session is bound to that server.
+    Pin,
+    /// Something must happen first.
+    Later,
+    /// It is refused.
+    Refuse(Box<ErrorReport>),
+    /// The mark of this change is sent in its place.
+    Send(Asked),
+}
+
+/// Says what is to be done with a text that listens; `alone` if it does nothing to a transaction and
+/// nothing else is under way.
+pub(super) fn plan(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement, alone: bool) -> Plan {
+    let relay = &*turn.relay;
+    // A server that is bound to a session knows itself what that listens to.
+    let bound = relay.mode == PoolMode::Session || relay.pins.contains(Pin::Listen);
+    // The server says itself that it takes nothing in a failed transaction.
+    if bound || turn.server.exchange.status() == TransactionStatus::Failed {
+        return Plan::Usual;
+    }
+    let listening = relay.listening.as_deref();
+    let listens = listening.is_some_and(|listening| listening.is_listening());
+    let change = match parse::channel(text) {
+        Some(channel) if judgement.listens != Listens::Opaque => change(relay, channel),
+        _ => None,
+    };
+    match (judgement.listens, change) {
+        (Listens::Nothing, _) => Plan::Usual,
+        // It ends nothing that there is.
+        (Listens::Unlisten, _) if !listens => Plan::Usual,
+        (Listens::Listen | Listens::Unlisten, Some(change)) if turn.server.about.backend != 0 => {
+            follow(turn, change)
+        }
+        (Listens::Listen, _) if !listens => Plan::Pin,
+        (Listens::Opaque, _) if !listens => Plan::Usual,
+        (Listens::Opaque, _)
+            if alone
+                && judgement.unpins.contains(Pin::Listen)
+                && !judgement.pins.contains(Pin::Listen) =>
+        {
+            Plan::Usual
+        }
+        _ => Plan::Refuse(Box::new(unfollowed())),
+    }
+}
+
+/// What the statement changes; `None` where the herald cannot know the channel as the server does.
+fn change(relay: &Relay, channel: Channel) -> Option<Change> {
+    let name = |name: String| {
+        let known = name.is_ascii() || is_alike(relay);
+        known.then(|| name.into_bytes().into())
+    };
+    Some(match channel {
+        Channel::Listen(of) => {
+            // There the server refuses it in its own words.
+            if is_standby(relay) {
+                return None;
+            }
+            Change::Listen(name(of)?)
+        }
+        Channel::Unlisten(of) => Change::Unlisten(name(of)?),
+        Channel::UnlistenAll => Change::UnlistenAll,
+    })
+}
+
+fn follow(turn: &mut Turn<'_>, change: Change) -> Plan {
+    match turn.listen.stall.as_deref_mut() {
+        Some(Stall::Herald { outcome: None, .. }) => return Plan::Later,
+        Some(Stall::Herald {
+            asked,
+            outcome: Some(outcome),
+            ..
+        }) => {
+            let asked = *asked;
+            let here = match outcome {
+                Ok(about) if is_same_place(about, &turn.server.about) => Ok(()),
+                Ok(_) => Err(Box::new(elsewhere())),
+                Err(report) => Err(report.clone()),
+            };
+            turn.listen.stall = None;
+            return arrived(turn, asked, here);
+        }
+        // What was committed before it must be known to be so.
+        _ if turn.server.exchange.replies_owed() > 0 => {
+            turn.listen.stall = Some(Box::new(Stall::Replies));
+            return Plan::Later;
+        }
+        Some(Stall::Replies) | None => {}
+    }
+    turn.listen.stall = None;
+    match ask(turn, change) {
+        Ok(asked) => {
+            turn.listen.stall = Some(Box::new(Stall::Herald {
+                asked,
+                outcome: None,
+                timer: Box::pin(tokio::time::sleep(patience(turn.relay))),
+            }));
+            Plan::Later
+        }
+        Err(report) => Plan::Refuse(Box::new(report)),
+    }
+}
+
+fn arrived(turn: &mut Turn<'_>, asked: Asked, here: Result<(), Box<ErrorReport>>) -> Plan {
+    let Some(listening) = turn.relay.listening.as_deref() else {
+        return Plan::Refuse(Box::new(elsewhere()));
+    };
+    match here {
+        Ok(()) => {
+            // All that others have notified from there came before.
+            listening.hold(&turn.server.about);
+            Plan::Send(asked)
+        }
+        Err(report) => {
+            listening.take_back(asked);
+            Plan::Refuse(report)
+        }
+    }
+}
+
+fn ask(turn: &mut Turn<'_>, change: Change) -> Result<Asked, ErrorReport> {
+    let relay = &mut *turn.relay;
+    let settings = relay.pool.settings().clone();
+    let listening = match relay.listening.take() {
+        Some(listening) => listening,
+        None => {
+            let listening = relay
+                .pool
+                .audience
+                .join(&relay.control, &settings.notifications)?;
+            // Should nobody be there to hear it, the next one looks by itself.
+            let _ = relay.pool.manager.cast(PoolMessage::Listen);
+            Box::new(listening)
+        }
+    };
+    let asked = listening.ask(change, settings.notifications.max_channels.get());
+    relay.listening = Some(listening);
+    asked
+}
+
+fn patience(relay: &Relay) -> Duration {
+    let limit = relay.pool.settings().timeouts.checkout;
+    limit.map_or(PATIENCE, |limit| limit.min(PATIENCE))
+}
+
+/// The herald has not come to listen in time.
+pub(super) fn timed_out(relay: &Relay) -> ErrorReport {
+    let report = ErrorReport::error(
+        sqlstate::QUERY_CANCELED,
+        "no server connection that listens for this session was ready in time (checkout timeout)",
+    );
+    let trouble = relay.listening.as_deref().and_then(|own| own.trouble());
+    match trouble {
+        Some(trouble) => report.detail(trouble),
+        None => report,
+    }
+}
+
+fn elsewhere() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::CONNECTION_FAILURE,
+        "the server connection that listens leads to another server than this transaction's",
+    )
+    .hint("The configuration was changed. Try again.")
+}
+
+fn unfollowed() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "this LISTEN or UNLISTEN cannot be joined to those of the session before it",
+    )
+    .hint(
+        "Send LISTEN and UNLISTEN as statements of their own, with names of fewer than 63 bytes \
+         that are ASCII or in the server's encoding.",
+    )
+}
+
+/// What the server last said of a parameter of its own.
+fn reported(relay: &Relay, name: &str) -> Option<String> {
+    let welcome = relay.pool.welcome.load();
+    let said = &welcome.as_deref()?.parameters;
+    let found = said.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.clone())
+}
+
+fn is_standby(relay: &Relay) -> bool {
+    reported(relay, "in_hot_standby").is_some_and(|value| value == "on")
+}
+
+/// Whether the server sends text to this client as it is, without conversion.
+pub(super) fn is_alike(relay: &Relay) -> bool {
+    let own = relay.parameters.get("client_encoding").map(plain);
+    let own = own.or_else(|| reported(relay, "client_encoding").map(|name| plain(&name)));
+    let Some(servers) = reported(relay, "server_encoding").map(|name| plain(&name)) else {
+        return false;
+    };
+    let raw = "SQLASCII";
+    own.is_some_and(|own| own == servers || own == raw) || servers == raw
+}
+
+/// An encoding's name as it is compared.
+fn plain(name: &str) -> String {
+    let letters = name.chars().filter(char::is_ascii_alphanumeric);
+    letters.collect::<String>().to_ascii_uppercase()
+}

@@ -1,0 +1,106 @@
+//! What goes to the server in the place of a LISTEN or an UNLISTEN.
+
+use pgherd_session::{Owed, Undo, Unnamed};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame;
+use pgherd_wire::frontend::{self, BindHead, Target, tag};
+
+use crate::herald::table::Asked;
+use crate::judgement::Listens;
+use crate::session::requests;
+use crate::session::turn::{Loss, Turn};
+
+/// The statement that marks are prepared as; no client's statement has this name on a server.
+const NAME: &[u8] = b"pgherd_mark";
+
+const LISTEN: &[u8] = b"C\0\0\0\x0bLISTEN\0";
+const UNLISTEN: &[u8] = b"C\0\0\0\x0dUNLISTEN\0";
+
+/// What the client is told when its statement is done.
+fn reply(listens: Listens) -> &'static [u8] {
+    match listens {
+        Listens::Listen => LISTEN,
+        Listens::Unlisten | Listens::Nothing | Listens::Opaque => UNLISTEN,
+    }
+}
+
+/// The mark as a statement.
+fn mark(turn: &Turn<'_>, asked: Asked) -> Vec<u8> {
+    let channel = String::from_utf8_lossy(turn.relay.pool.audience.marks()).into_owned();
+    format!("NOTIFY {channel}, '{:x}'", asked.token).into_bytes()
+}
+
+/// Sends a mark in the place of a simple query.
+pub(super) fn query(turn: &mut Turn<'_>, total: usize, asked: Asked, listens: Listens) {
+    let text = mark(turn, asked);
+    replace_query(turn, total, &text);
+    turn.server.exchange.sent(Owed::QuerySaying(reply(listens)));
+}
+
+/// Sends what is sure to fail in the place of a simple query, and words the failure for the server: so
+/// a transaction block fails as on one Postgres.
+pub(super) fn refused_query(turn: &mut Turn<'_>, total: usize, report: &ErrorReport) {
+    turn.relay.record(report);
+    replace_query(turn, total, b"pgherd refuses this");
+    let mut worded = bytes::BytesMut::new();
+    report.encode_error(&mut worded);
+    turn.server
+        .exchange
+        .sent(Owed::QueryFail(worded[..].into()));
+}
+
+fn replace_query(turn: &mut Turn<'_>, total: usize, text: &[u8]) {
+    // As any simple query does.
+    turn.unnamed_here = false;
+    if let Some(statements) = turn.relay.statements.as_deref_mut() {
+        statements.unnamed = Unnamed::None;
+    }
+    turn.server.touched = true;
+    turn.relay.up.hide(total);
+    let built = frontend::query(turn.relay.up.made(), text);
+    debug_assert!(built.is_ok(), "the text is short");
+}
+
+/// Sends a mark, and a Bind of it in the place of the client's.
+pub(super) fn bind(
+    turn: &mut Turn<'_>,
+    total: usize,
+    asked: Asked,
+    listens: Listens,
+) -> Result<(), Loss> {
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let head = BindHead::parse(body).map_err(|error| requests::violation(error.to_string()))?;
+    let Some(head) = head else {
+        return Err(requests::violation("invalid Bind message".into()));
+    };
+    let portal: Box<[u8]> = head.portal.into();
+    let rest: Box<[u8]> = body[head.len..].into();
+    let text = mark(turn, asked);
+    turn.relay.up.hide(total);
+    let out = turn.relay.up.made();
+    let built = [
+        frontend::close(out, Target::Statement, NAME),
+        frontend::parse(out, NAME, &text, &[]),
+        frame::build(out, tag::BIND, |out| {
+            out.extend_from_slice(&portal);
+            out.extend_from_slice(&[0]);
+            out.extend_from_slice(NAME);
+            out.extend_from_slice(&[0]);
+            out.extend_from_slice(&rest);
+        }),
+    ];
+    debug_assert!(built.iter().all(Result::is_ok), "they are short");
+    let exchange = &mut turn.server.exchange;
+    exchange.sent(Owed::Close {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
+    exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
+    exchange.sent(Owed::Bind { of: None });
+    turn.server.touched = true;
+    turn.listen.portals.push((portal, reply(listens)));
+    Ok(())
+}

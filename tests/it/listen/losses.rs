@@ -1,0 +1,90 @@
+//! Connections and servers that are lost while clients listen.
+
+use pgherd_sandbox::{Binaries, Server};
+use pgherd_tests::{Config, Proxy, Raw, until};
+
+use super::{enter, heard, herald, house, next};
+
+/// Waits for the notice that something may have been missed.
+async fn warned(client: &mut Raw) {
+    let notice = client.message().await;
+    assert_eq!(notice.tag, 'N', "{notice:?}");
+    assert_eq!(notice.field('C').as_deref(), Some("01000"));
+    assert_eq!(
+        notice.field('M').as_deref(),
+        Some("notifications may have been lost")
+    );
+}
+
+#[tokio::test]
+async fn a_lost_herald_connection_is_told_of_once_and_made_anew() {
+    let (proxy, database) = house().await;
+    let mut clients = Vec::new();
+    for channel in ["a", "b", "a"] {
+        let mut client = enter(&proxy, &database).await;
+        client.ask(&Raw::query(&format!("listen {channel}"))).await;
+        clients.push(client);
+    }
+    let mut idler = enter(&proxy, &database).await;
+    idler.ask(&Raw::query("select 1")).await;
+    for round in 0..2 {
+        let pid = herald(&database).await;
+        let kill = format!("select pg_terminate_backend({pid})");
+        assert_eq!(database.sql(&kill).await, "t", "{round}");
+        for client in &mut clients {
+            warned(client).await;
+        }
+        database.sql("notify a, 'a'; notify b, 'b'").await;
+        for (client, payload) in clients.iter_mut().zip(["a", "b", "a"]) {
+            assert_eq!(next(client).await.2, payload);
+        }
+        assert_eq!(heard(&mut clients[0], "notify a, 'own'").await, ["own"]);
+        assert_eq!(next(&mut clients[2]).await.2, "own");
+    }
+    assert_eq!(idler.ask(&Raw::query("select 1")).await, "T D C ZI");
+}
+
+#[tokio::test]
+async fn listening_outlives_a_crash_of_the_server() {
+    let mut server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
+    let text = format!(
+        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n[auth]\nmethod = \"trust\"\n\
+         [timeouts]\ncheckout = \"3s\"\n\
+         [users.postgres]\n[databases.postgres]\nhosts = [\"127.0.0.1:{}\"]\n",
+        server.port()
+    );
+    let proxy = Proxy::start(&Config::text(text)).await;
+    let mut client = Raw::login(proxy.port(), "postgres", "postgres", &[]).await;
+    assert_eq!(client.ask(&Raw::query("listen a")).await, "C ZI");
+    let mut late = Raw::login(proxy.port(), "postgres", "postgres", &[]).await;
+    late.ask(&Raw::query("select 1")).await;
+    server.kill9();
+    proxy.logged("notifications are not heard", 1).await;
+    let refused = late.ask(&Raw::query("listen a")).await;
+    assert!(refused.starts_with('E'), "{refused}");
+    server.restart().await.unwrap();
+    warned(&mut client).await;
+    server.sql("notify a, 'again'").await.unwrap();
+    assert_eq!(next(&mut client).await.2, "again");
+    until("it listens", async || {
+        late.ask(&Raw::query("listen a")).await == "C ZI"
+    })
+    .await;
+    assert_eq!(heard(&mut late, "notify a, 'late'").await, ["late"]);
+    assert_eq!(next(&mut client).await.2, "late");
+}
+
+#[tokio::test]
+async fn a_drain_sends_listening_clients_away_like_idle_ones() {
+    let (mut proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    client.ask(&Raw::query("listen a")).await;
+    proxy.signal(rustix::process::Signal::TERM);
+    let farewell = client.message().await;
+    assert_eq!(farewell.field('C').as_deref(), Some("57P01"));
+    assert!(proxy.wait().await.success());
+    assert_eq!(database.backends("app").await, 0);
+}

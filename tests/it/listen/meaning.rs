@@ -1,0 +1,277 @@
+//! What is heard and what is not, as from Postgres.
+
+use pgherd_tests::{Config, Proxy, Raw, connect};
+
+use super::{enter, heard, herald, house, next, shown};
+
+#[tokio::test]
+async fn a_client_that_listens_keeps_no_server() {
+    let (proxy, database) = house().await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = enter(&proxy, &database).await;
+        assert_eq!(client.ask(&Raw::query("listen news")).await, "C ZI");
+        clients.push(client);
+    }
+    let other = proxy.client("other", &database).await;
+    other.batch_execute("notify news, 'one'").await.unwrap();
+    let mut sender = enter(&proxy, &database).await;
+    sender.ask(&Raw::query("notify news, 'two'")).await;
+    for client in &mut clients {
+        let (from, channel, payload) = next(client).await;
+        assert_eq!((&*channel, &*payload), ("news", "one"));
+        assert_ne!(from, client.key.0);
+        let (from, _, payload) = next(client).await;
+        assert_eq!(payload, "two");
+        assert_ne!(from, client.key.0);
+        assert_ne!(from, sender.key.0, "this is not known");
+    }
+    // Two of the pool, and the herald's.
+    assert!(database.backends("app").await <= 3);
+}
+
+#[tokio::test]
+async fn its_own_notifications_come_before_it_is_ready_and_with_its_own_number() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    let mut other = enter(&proxy, &database).await;
+    client.ask(&Raw::query("listen a")).await;
+    other.ask(&Raw::query("listen a")).await;
+    for round in 0..50 {
+        // Whoever had the server before has notified, too.
+        let mut stranger = enter(&proxy, &database).await;
+        stranger
+            .ask(&Raw::query(&format!("notify a, 's{round}'")))
+            .await;
+        client
+            .send(&Raw::query(&format!("notify a, 'c{round}'")))
+            .await;
+        let messages = client.ready().await;
+        let own = messages.iter().filter(|message| message.tag == 'A');
+        let own: Vec<_> = own.map(super::note).collect();
+        let last = own.last().unwrap();
+        assert_eq!((last.0, &*last.2), (client.key.0, &*format!("c{round}")));
+        for (from, _, payload) in &own {
+            assert_eq!(*from == client.key.0, payload.starts_with('c'), "{own:?}");
+        }
+        let heard = [next(&mut other).await, next(&mut other).await];
+        let of = |payload: &str| heard.iter().find(|note| note.2 == payload).unwrap().0;
+        assert_eq!(of(&format!("c{round}")), client.key.0);
+        assert_ne!(of(&format!("s{round}")), other.key.0);
+        assert_ne!(of(&format!("s{round}")), client.key.0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_listened_to_follows_the_transaction() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    let none = Vec::<String>::new();
+    assert_eq!(heard(&mut client, "notify a, 'before'").await, none);
+    heard(&mut client, "begin").await;
+    heard(&mut client, "listen a").await;
+    assert_eq!(heard(&mut client, "notify a, 'within'").await, none);
+    assert_eq!(heard(&mut client, "commit").await, ["within"]);
+    assert_eq!(heard(&mut client, "notify a, 'after'").await, ["after"]);
+    // What the transaction notified before it listens counts as well.
+    heard(&mut client, "begin").await;
+    heard(&mut client, "notify b, 'early'").await;
+    heard(&mut client, "listen b").await;
+    assert_eq!(heard(&mut client, "commit").await, ["early"]);
+    // Rolled back, all or in part.
+    heard(&mut client, "begin").await;
+    heard(&mut client, "listen c").await;
+    heard(&mut client, "rollback").await;
+    assert_eq!(heard(&mut client, "notify c").await, none);
+    heard(&mut client, "begin").await;
+    heard(&mut client, "savepoint s").await;
+    heard(&mut client, "unlisten *").await;
+    heard(&mut client, "listen c").await;
+    heard(&mut client, "rollback to s").await;
+    heard(&mut client, "listen d").await;
+    heard(&mut client, "notify c, 'c'").await;
+    heard(&mut client, "notify d, 'd'").await;
+    heard(&mut client, "notify a, 'a'").await;
+    assert_eq!(heard(&mut client, "commit").await, ["d", "a"]);
+    heard(&mut client, "begin").await;
+    heard(&mut client, "notify a, 'unheard'").await;
+    heard(&mut client, "unlisten a").await;
+    assert_eq!(heard(&mut client, "commit").await, none);
+    assert_eq!(heard(&mut client, "notify b, 'b'").await, ["b"]);
+    heard(&mut client, "unlisten *").await;
+    assert_eq!(heard(&mut client, "notify b, 'b'").await, none);
+    heard(&mut client, "listen b").await;
+    heard(&mut client, "listen b").await;
+    assert_eq!(heard(&mut client, "notify b, 'once'").await, ["once"]);
+    heard(&mut client, "discard all").await;
+    assert_eq!(heard(&mut client, "notify b").await, none);
+}
+
+#[tokio::test]
+async fn a_failed_block_refuses_it_and_nothing_is_heard_within_a_block() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    client.ask(&Raw::query("begin")).await;
+    client.ask(&Raw::query("select 1/0")).await;
+    assert_eq!(client.ask(&Raw::query("listen a")).await, "E25P02 ZE");
+    assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(client.ask(&Raw::query("listen select")).await, "E42601 ZI");
+    client.ask(&Raw::query("listen a")).await;
+    client.ask(&Raw::query("begin")).await;
+    database.sql("notify a, 'x'").await;
+    assert_eq!(client.ask(&Raw::query("select 1")).await, "T D C ZT");
+    let messages = client.ask(&Raw::query("commit")).await;
+    assert_eq!(messages, "C A ZI");
+    client.ask(&Raw::query("begin")).await;
+    client.ask(&Raw::query("listen b")).await;
+    let prepared = client.ask(&Raw::query("prepare transaction 'x'")).await;
+    assert_eq!(prepared, "E0A000 ZI");
+}
+
+#[tokio::test]
+async fn both_protocols_and_pipelines_listen() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    for name in ["", "named"] {
+        let listen = [
+            Raw::parse(name, "LISTEN \"Odd \"\"Name\""),
+            Raw::describe('S', name),
+            Raw::bind("", name, &[]),
+            Raw::describe('P', ""),
+            Raw::execute("", 0),
+            Raw::sync(),
+        ];
+        client.send(&listen.concat()).await;
+        let messages = client.ready().await;
+        let tags: String = messages.iter().map(|message| message.tag).collect();
+        assert_eq!(tags, "1tn2nCZ");
+        assert_eq!(messages[5].body, b"LISTEN\0");
+        let notify = "notify \"Odd \"\"Name\", 'here'";
+        assert_eq!(heard(&mut client, notify).await, ["here"]);
+        let unlisten = [
+            Raw::parse("", "unlisten *"),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+            Raw::sync(),
+        ];
+        client.send(&unlisten.concat()).await;
+        let messages = client.ready().await;
+        assert_eq!(messages[2].body, b"UNLISTEN\0");
+        assert!(heard(&mut client, notify).await.is_empty());
+    }
+    // What was committed before it in the same write is not heard.
+    let pipeline = [
+        Raw::query("notify p, 'no'"),
+        Raw::query("listen p"),
+        Raw::query("notify p, 'yes'"),
+        Raw::query("unlisten p"),
+        Raw::query("notify p, 'no more'"),
+        Raw::query("select 'end'"),
+    ];
+    client.send(&pipeline.concat()).await;
+    let mut payloads = Vec::new();
+    for _ in 0..pipeline.len() {
+        let messages = client.ready().await;
+        let notes = messages.iter().filter(|message| message.tag == 'A');
+        payloads.extend(notes.map(|message| super::note(message).2));
+    }
+    assert_eq!(payloads, ["yes"]);
+    // Bound and never executed, it does nothing.
+    let bound = [
+        Raw::parse("", "listen p"),
+        Raw::bind("x", "", &[]),
+        Raw::sync(),
+    ];
+    assert_eq!(client.ask(&bound.concat()).await, "1 2 ZI");
+    assert!(heard(&mut client, "notify p").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_followed_binds_or_is_refused() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    // Among other statements it binds the session to its server, where the numbers are right, too.
+    client
+        .send(&Raw::query("listen a; listen b; notify b, 'own'"))
+        .await;
+    let messages = client.ready().await;
+    let own = messages.iter().find(|message| message.tag == 'A').unwrap();
+    assert_eq!(super::note(own).0, client.key.0);
+    database.sql("notify a, 'other'").await;
+    let (from, _, payload) = next(&mut client).await;
+    assert_eq!(payload, "other");
+    assert_ne!(from, client.key.0);
+    client.ask(&Raw::query("listen c")).await;
+    assert_eq!(heard(&mut client, "notify c, 'c'").await, ["c"]);
+    assert_eq!(client.ask(&Raw::query("unlisten *")).await, "C ZI");
+    assert!(heard(&mut client, "notify c").await.is_empty());
+    // A client that the herald listens for cannot do both.
+    assert_eq!(client.ask(&Raw::query("listen a")).await, "C ZI");
+    let mixed = client.ask(&Raw::query("listen b; select 1")).await;
+    assert_eq!(mixed, "E0A000 ZI");
+    let long = format!("listen {}", "x".repeat(70));
+    assert_eq!(client.ask(&Raw::query(&long)).await, "E0A000 ZI");
+    assert_eq!(heard(&mut client, "notify a, 'a'").await, ["a"]);
+    // What pools of drivers send before they hand a connection on.
+    let reset = "select pg_advisory_unlock_all(); close all; unlisten *; reset all";
+    client.ask(&Raw::query(reset)).await;
+    assert!(heard(&mut client, "notify a").await.is_empty());
+}
+
+#[tokio::test]
+async fn texts_are_told_only_to_clients_that_can_read_them() {
+    let (proxy, database) = house().await;
+    let latin = [("client_encoding", "LATIN1")];
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &latin).await;
+    let mut plain = enter(&proxy, &database).await;
+    for client in [&mut client, &mut plain] {
+        client.ask(&Raw::query("listen a")).await;
+    }
+    database.sql("notify a, 'plain'").await;
+    assert_eq!(next(&mut client).await.2, "plain");
+    database.sql("notify a, 'é'").await;
+    let farewell = client.message().await;
+    assert_eq!(farewell.field('C').as_deref(), Some("0A000"));
+    assert_eq!(next(&mut plain).await.2, "plain");
+    assert_eq!(next(&mut plain).await.2, "é");
+    assert_eq!(plain.ask(&Raw::query("listen \"é\"")).await, "C ZI");
+    assert_eq!(heard(&mut plain, "notify \"é\", 'ü'").await, ["ü"]);
+}
+
+#[tokio::test]
+async fn limits_hold_and_the_console_shows_it() {
+    let (_, database) = house().await;
+    let more =
+        "[notifications]\nmax_listeners = 2\nmax_channels = 2\n[timeouts]\nserver_idle = \"1s\"";
+    let proxy = Proxy::start(&Config::before(&database, more)).await;
+    let mut clients = [
+        enter(&proxy, &database).await,
+        enter(&proxy, &database).await,
+        enter(&proxy, &database).await,
+    ];
+    for client in &mut clients[..2] {
+        assert_eq!(client.ask(&Raw::query("listen a")).await, "C ZI");
+    }
+    let refused = clients[2].ask(&Raw::query("listen a")).await;
+    assert_eq!(refused, "E53300 ZI");
+    assert_eq!(clients[0].ask(&Raw::query("listen b")).await, "C ZI");
+    assert_eq!(clients[0].ask(&Raw::query("listen b")).await, "C ZI");
+    assert_eq!(clients[0].ask(&Raw::query("listen c")).await, "E54000 ZI");
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    assert_eq!(shown(&console, "database").await, database.name);
+    assert_eq!(shown(&console, "clients").await, "2");
+    assert_eq!(shown(&console, "channels").await, "2");
+    herald(&database).await;
+    // Those that have gone make room, and the last takes the connection with it.
+    let [first, second, mut third] = clients;
+    drop((first, second));
+    pgherd_tests::until("there is room", async || {
+        third.ask(&Raw::query("listen a")).await == "C ZI"
+    })
+    .await;
+    drop(third);
+    pgherd_tests::until("the herald's connection is closed", async || {
+        database.backends("app").await == 0
+    })
+    .await;
+}
