@@ -90,7 +90,8 @@ impl Ear {
         for word in heard.words {
             match word {
                 Word::Note { note, from } => {
-                    if !alike && !(note.channel.is_ascii() && note.payload.is_ascii()) {
+                    let ascii = note.channel.is_ascii() && note.payload.is_ascii();
+                    if !alike && !ascii {
                         return Err(Unreadable);
                     }
                     // It came in one message, and so fits into one.

@@ -197,7 +197,7 @@ impl<'a> Link<'a> {
         Ok(Some((header.tag, body)))
     }
 
-    fn hear(&mut self, kind: u8, body: &[u8]) -> Result<(), LinkError> {
+    fn hear(&self, kind: u8, body: &[u8]) -> Result<(), LinkError> {
         match kind {
             tag::NOTIFICATION_RESPONSE => {
                 let heard = backend::Notification::parse(body)

@@ -127,7 +127,7 @@ fn follow(turn: &mut Turn<'_>, change: Change) -> Plan {
     }
 }
 
-fn arrived(turn: &mut Turn<'_>, asked: Asked, here: Result<(), Box<ErrorReport>>) -> Plan {
+fn arrived(turn: &Turn<'_>, asked: Asked, here: Result<(), Box<ErrorReport>>) -> Plan {
     let Some(listening) = turn.relay.listening.as_deref() else {
         return Plan::Refuse(Box::new(elsewhere()));
     };
