@@ -8,7 +8,7 @@
 //! If it dies: traffic goes on over the core; the next one looks at the core and continues.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -59,6 +59,8 @@ pub struct Pool {
     pub welcome: ArcSwapOption<Welcome>,
     /// Why the last attempt to connect failed, until one succeeds.
     pub trouble: ArcSwapOption<OpenError>,
+    /// Its clients ask for what they remember of sequences behind the transactions that used them.
+    pub asks_sequences: AtomicBool,
     /// Counters.
     pub stats: Stats,
     /// The actor that manages it.
@@ -95,6 +97,7 @@ impl Pool {
             shared: Shared::default(),
             welcome: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
+            asks_sequences: AtomicBool::new(false),
             stats: Stats::default(),
             audience: Arc::default(),
             settings: ArcSwap::new(settings),

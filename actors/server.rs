@@ -13,6 +13,7 @@ use pgherd_wire::cancel::CancelKey;
 use crate::hidden::Alteration;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
+use crate::session::sequence::Sequences;
 use crate::upstream::Upstream;
 
 /// A logged-in connection to a server, with everything that is known about its state.
@@ -33,6 +34,10 @@ pub struct ServerConn {
     pub touched: bool,
     /// Code that may have run here unseen since the session was last known to be its client's own.
     pub ran: Runs,
+    /// Whose use of sequences the server remembers.
+    pub sequences: Sequences,
+    /// The transaction under way has used a sequence, or may have.
+    pub used_sequence: bool,
     /// The transaction under way changes what the database consists of.
     pub alters: Option<Alteration>,
     /// When it was last known to answer.

@@ -25,6 +25,7 @@ pub mod replication;
 pub mod replies;
 pub mod requests;
 pub mod rules;
+pub mod sequence;
 pub mod setup;
 pub mod shape;
 pub mod statements;

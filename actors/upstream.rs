@@ -24,6 +24,7 @@ use crate::facts::aside;
 use crate::gate::Gate;
 use crate::hidden::Hidden;
 use crate::server::{CancelGuard, Cancels, Life, ServerAbout, ServerConn};
+use crate::session::sequence::Sequences;
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -520,6 +521,8 @@ async fn connect(
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,
         ran: Runs::Nothing,
+        sequences: Sequences::Nobody,
+        used_sequence: false,
         alters: None,
         heard: Instant::now(),
         about,

@@ -15,6 +15,7 @@ use pgherd_wire::{frame, frontend};
 use crate::pool::ServerLease;
 use crate::server::{Cancels, ServerConn};
 use crate::session::relay::Relay;
+use crate::session::sequence::Sequences;
 use crate::session::{behind, follow, setup};
 use crate::upstream;
 
@@ -62,9 +63,11 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
             quiet(setup::run(&mut lease, reset.as_bytes()).await)?;
             lease.statements.clear();
             lease.applied = Arc::default();
+            lease.sequences = Sequences::Nobody;
         }
         lease.ran = Runs::Nothing;
         lease.alters = None;
+        lease.used_sequence = false;
         about.cancels.settled().await.then_some(())
     };
     let ended = tokio::time::timeout(settings.timeouts.rollback, clean).await;

@@ -24,7 +24,7 @@ use crate::session::checkout::Start;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, abandon, behind, checkout, listen, local, opened, requests};
+use crate::session::{Bye, abandon, behind, checkout, listen, local, opened, requests, sequence};
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
@@ -88,6 +88,8 @@ pub struct Relay {
 /// What ends a client's idleness.
 enum Wake {
     Input,
+    /// The server is not kept any longer for a question after a sequence.
+    Unasked,
     Server,
     Heard,
     Ordered,
@@ -159,6 +161,14 @@ impl Relay {
                 }
                 Wake::Heard => {
                     if let Some(bye) = listen::deliver(self).await {
+                        return bye;
+                    }
+                }
+                Wake::Unasked => {
+                    self.pins.remove(Pin::Sequence);
+                    let kept = self.kept.take();
+                    let bye = kept.and_then(|lease| self.part(lease, Instant::now()));
+                    if let Some(bye) = bye {
                         return bye;
                     }
                 }
@@ -277,6 +287,7 @@ impl Relay {
             .transaction(now.saturating_duration_since(started));
         // Whatever it has changed is there by now.
         lease.alters = None;
+        self.keep_for_sequence(std::mem::take(&mut lease.used_sequence));
         match outcome {
             Ok(()) if behind::is_due(self, &lease, functions, now) => {
                 Box::pin(self.look_behind(lease, functions, now)).await
@@ -462,6 +473,9 @@ impl Relay {
                 .patience
                 .map(|idle| (Instant::now() + idle, Expired::ClientIdle)),
         };
+        let mut unasked = self
+            .waits_for_question()
+            .then(|| Box::pin(tokio::time::sleep(sequence::KEPT)));
         let mut timer =
             limit.map(|(at, what)| (Box::pin(tokio::time::sleep_until(at.into())), what));
         poll_fn(|cx| {
@@ -480,6 +494,11 @@ impl Relay {
             }
             if listen::poll_heard(self, cx).is_ready() {
                 return Poll::Ready(Wake::Heard);
+            }
+            if let Some(unasked) = &mut unasked
+                && unasked.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Wake::Unasked);
             }
             match &mut timer {
                 Some((timer, what)) => timer.as_mut().poll(cx).map(|()| Wake::TimedOut(*what)),

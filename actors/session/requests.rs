@@ -8,8 +8,9 @@ use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
+use crate::session::sequence::Way;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{behind, follow, listen, replies, statements};
+use crate::session::{behind, follow, listen, replies, sequence, statements};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -137,6 +138,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             let text: Box<[u8]> = query.text.into();
             instead = follow::query(turn, &text);
         }
+        sequence::sent(turn, &judgement, Way::Simple);
         if alone {
             turn.before = turn.relay.pins;
             turn.relay.pins = turn.relay.pins.union(judgement.pins);

@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use pgherd_config::PoolMode;
+use pgherd_session::{ClientStatements, ServerStatements, Unnamed};
 use pgherd_session::{Closed, Described, Held, Owed, Placed, Reach, ServerName, Statement, Undo};
-use pgherd_session::{ServerStatements, Unnamed};
 use pgherd_sql::Pin;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
@@ -22,12 +22,11 @@ use pgherd_wire::sqlstate;
 use pgherd_wire::{backend, frame};
 
 use crate::judgement::{self, Judgement, Listens};
-use crate::session::behind;
-use crate::session::follow;
-use crate::session::listen;
 use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, is_held, note, refuse, violation};
+use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
+use crate::session::{behind, follow, listen, sequence};
 
 /// Takes a Parse; false when more of it must be here first.
 pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
@@ -64,6 +63,9 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
             turn.relay.prepared_listen |= judgement.listens != Listens::Nothing;
             turn.relay.statements.get_or_insert_default().unnamed = unnamed;
         }
+        if let Some(judgement) = turn.relay.statements.as_deref().and_then(judgement_of) {
+            sequence::clear_way(turn, &judgement, Way::Extended);
+        }
         turn.unnamed_here = true;
         turn.server.exchange.sent(Owed::Parse {
             hidden: false,
@@ -85,6 +87,13 @@ fn is_the_same(relay: &Relay, tail: &[u8]) -> bool {
             judgement,
         }) => last[..] == *tail && judgement.as_read == Some(relay.lexing),
         _ => false,
+    }
+}
+
+fn judgement_of(statements: &ClientStatements<Judgement>) -> Option<Judgement> {
+    match statements.unnamed {
+        Unnamed::Parsed { judgement, .. } => Some(judgement),
+        Unnamed::None => None,
     }
 }
 
@@ -127,6 +136,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         .insert(&name, held);
     turn.relay.up.hide(total);
     turn.relay.pool.stats.client_parse();
+    sequence::clear_way(turn, &statement.judgement, Way::Extended);
     put(turn, &statement, Some(name));
     Ok(())
 }
@@ -394,6 +404,9 @@ fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
     };
     if let Some(judgement) = known(turn) {
         note(turn, judgement);
+        if !sequence::sent(turn, &judgement, Way::Extended) {
+            return false;
+        }
         let lexing = turn.relay.lexing;
         let unnamed = turn
             .relay
@@ -442,6 +455,9 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
     let statement = &held.statement;
     note(turn, statement.judgement);
     let (judgement, tail) = (&statement.judgement, &statement.tail);
+    if !sequence::sent(turn, judgement, Way::Extended) {
+        return Brought::Refused;
+    }
     behind::sent(turn.server, judgement, tail, turn.relay.lexing);
     let checked = match turn.check {
         Check::Done(placed) => {

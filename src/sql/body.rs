@@ -135,7 +135,12 @@ impl<'a> BodyReader<'a> {
 
     fn call(&mut self, call: Call<'a>) {
         let name = match call {
-            Call::UsesSequence | Call::AsksSequence => return,
+            Call::UsesSequence => return,
+            // It may be told what another has used.
+            Call::AsksSequence => {
+                self.body.harmful = true;
+                return;
+            }
             Call::Unknown(name) => name.map(<[u8]>::to_ascii_lowercase),
         };
         match name {
@@ -312,6 +317,7 @@ mod tests {
             "select 'open",
             "/* open",
             "begin prepare p as select 1; end",
+            "select lastval()",
         ] {
             assert!(body(text.as_bytes()).harmful, "{text}");
         }

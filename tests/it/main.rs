@@ -33,6 +33,7 @@ mod prepared;
 mod reading;
 mod replication;
 mod rules;
+mod sequences;
 mod settings;
 mod sharing;
 mod strangers;

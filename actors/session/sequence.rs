@@ -1,0 +1,169 @@
+//! What a session remembers of sequences (`lastval`, `currval`) is its client's own.
+//!
+//! A server remembers it for whoever used a sequence there. So before a client asks on a server that
+//! another has used, the server is made to forget, and Postgres itself says that nothing is defined.
+//! A pool whose clients ask learns it from the first who asks elsewhere than where it used the sequence:
+//! from then on, its clients keep the server for a while after each use.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pgherd_config::PoolMode;
+use pgherd_session::Owed;
+use pgherd_sql::{Pin, PinSet, Runs};
+use pgherd_wire::backend::TransactionStatus;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frontend, sqlstate};
+
+use crate::judgement::Judgement;
+use crate::session::relay::Relay;
+use crate::session::requests;
+use crate::session::turn::Turn;
+
+/// For so long a client that has used a sequence keeps its server, should it ask next.
+pub(super) const KEPT: Duration = Duration::from_secs(1);
+
+/// What keeps a server for nothing but a question that may come.
+const ALONE: PinSet = PinSet::of(&[Pin::Sequence]);
+
+/// Whose use of sequences a server remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sequences {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// That of the session with this number.
+    Of(i32),
+    /// That of several, this one the last.
+    Several(i32),
+}
+
+impl Sequences {
+    fn used_by(self, client: i32) -> Self {
+        match self {
+            Self::Nobody => Self::Of(client),
+            Self::Of(other) if other == client => self,
+            Self::Of(_) | Self::Several(_) => Self::Several(client),
+        }
+    }
+
+    /// Whether somebody else was the last to use one.
+    fn is_foreign_to(self, client: i32) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Of(last) | Self::Several(last) => last != client,
+        }
+    }
+
+    /// Whether anything is remembered of somebody else.
+    fn is_mixed_for(self, client: i32) -> bool {
+        !matches!(self, Self::Nobody) && self != Self::Of(client)
+    }
+}
+
+/// How a text comes to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By a simple query, before which another may go at any time.
+    Simple,
+    /// By a pipeline, which no other query may cut.
+    Extended,
+}
+
+/// Takes note of a text that is about to be sent; false if it was refused, since it asks for what the
+/// server remembers of others.
+pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool {
+    let uses = judgement.sequence.uses();
+    if !uses && !judgement.sequence.asks() {
+        turn.relay.pins.remove(Pin::Sequence);
+        if judgement.runs < Runs::Writes {
+            return true;
+        }
+    }
+    if turn.relay.mode == PoolMode::Session {
+        return true;
+    }
+    let client = turn.relay.control.id;
+    clear_way(turn, judgement, way);
+    if way == Way::Extended
+        && judgement.sequence.asks()
+        && turn.server.sequences.is_foreign_to(client)
+    {
+        let report = ErrorReport::error(
+            sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "what this session remembers of sequences is not on the server that it runs on",
+        )
+        .hint("Ask by RETURNING, or within the transaction that uses the sequence.");
+        requests::refuse(turn, report);
+        return false;
+    }
+    if judgement.runs >= Runs::Writes || uses {
+        turn.server.sequences = turn.server.sequences.used_by(client);
+    }
+    turn.server.used_sequence |= uses || judgement.runs == Runs::Unknown;
+    true
+}
+
+/// Makes a server forget what others have used, if the text asks, where a message of ours can go.
+pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
+    let client = turn.relay.control.id;
+    let (asks, server) = (judgement.sequence.asks(), &turn.server);
+    if turn.relay.mode == PoolMode::Session {
+        return;
+    }
+    if asks && server.sequences != Sequences::Of(client) {
+        turn.relay
+            .pool
+            .asks_sequences
+            .store(true, Ordering::Relaxed);
+    }
+    if !server.sequences.is_mixed_for(client) {
+        return;
+    }
+    let learned = || turn.relay.pool.asks_sequences.load(Ordering::Relaxed);
+    // A function may ask, too. Where nobody does, nobody minds who was the last to use one.
+    let foreign = server.sequences.is_foreign_to(client);
+    let hidden = judgement.runs >= server.about.upstream.hidden.0.threshold();
+    let uses = judgement.runs >= Runs::Writes || judgement.sequence.uses();
+    let due = foreign && (asks || hidden || uses && learned());
+    let exchange = &server.exchange;
+    let between = exchange.replies_owed() == 0 && !exchange.unsynced() && !exchange.skipping();
+    let free = (between || way == Way::Simple) && exchange.status() != TransactionStatus::Failed;
+    if due && free && frontend::query(turn.relay.up.made(), b"DISCARD SEQUENCES").is_ok() {
+        turn.server.exchange.sent(Owed::Setup);
+        turn.server.sequences = Sequences::Nobody;
+    }
+}
+
+impl Relay {
+    /// Whether the transaction that is over has used a sequence for which the client may ask next.
+    pub(super) fn keep_for_sequence(&mut self, used: bool) {
+        if used
+            && self.mode != PoolMode::Session
+            && self.pool.asks_sequences.load(Ordering::Relaxed)
+        {
+            self.pins.insert(Pin::Sequence);
+        }
+    }
+
+    /// Whether the server is kept for nothing else than a question that may come.
+    pub(super) fn waits_for_question(&self) -> bool {
+        self.pins == ALONE && self.kept.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sequences;
+
+    #[test]
+    fn only_what_is_wholly_ones_own_is_not_foreign() {
+        let one = Sequences::Nobody.used_by(1);
+        assert_eq!(one, Sequences::Of(1));
+        assert!(!Sequences::Nobody.is_foreign_to(1));
+        assert!(!one.is_foreign_to(1) && one.is_foreign_to(2));
+        let both = one.used_by(2);
+        assert!(both.is_foreign_to(1) && !both.is_foreign_to(2) && both.is_mixed_for(2));
+        assert_eq!(both.used_by(1), Sequences::Several(1));
+    }
+}

@@ -1,0 +1,98 @@
+//! What a session remembers of sequences is its own.
+
+use pgherd_tests::{Client, Database, Proxy};
+
+const TABLE: &str = "create sequence s; create table t (id serial, a int)";
+
+async fn pool(size: usize) -> (Proxy, Client, Client) {
+    let database = Database::new().await;
+    database.sql(TABLE).await;
+    let proxy = Proxy::before(&database, &format!("[pool]\nsize = {size}")).await;
+    let one = proxy.client("app", &database).await;
+    let two = proxy.client("app", &database).await;
+    (proxy, one, two)
+}
+
+#[tokio::test]
+async fn nobody_is_told_what_another_used() {
+    let (_proxy, one, two) = pool(1).await;
+    for ask in [
+        "select lastval()",
+        "select currval('s')",
+        "begin; select lastval(); commit",
+    ] {
+        one.one("select nextval('s')").await;
+        assert_eq!(two.refused(ask).await.0, "55000", "{ask}");
+        let _ = two.batch_execute("rollback").await;
+    }
+    one.batch_execute("insert into t (a) values (1)")
+        .await
+        .unwrap();
+    let error = two.query("select lastval()", &[]).await.unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("55000"));
+    // Not even by its own use of another sequence.
+    one.one("select nextval('s')").await;
+    two.batch_execute("insert into t (a) values (1)")
+        .await
+        .unwrap();
+    assert_eq!(two.refused("select currval('s')").await.0, "55000");
+}
+
+#[tokio::test]
+async fn a_function_is_told_nothing_either() {
+    let (_proxy, one, two) = pool(1).await;
+    one.batch_execute("create function peek() returns bigint language sql as 'select lastval()'")
+        .await
+        .unwrap();
+    one.one("select nextval('s')").await;
+    assert_eq!(two.refused("select peek()").await.0, "55000");
+}
+
+#[tokio::test]
+async fn ones_own_is_found_in_its_block_and_behind_it() {
+    let (_proxy, one, two) = pool(2).await;
+    assert_eq!(
+        one.one("begin; insert into t (a) values (1); select lastval()")
+            .await,
+        "1"
+    );
+    one.batch_execute("commit").await.unwrap();
+    // The first who asks is refused at most; from then on the idiom works.
+    let _ = two.batch_execute("select lastval()").await;
+    for number in 0..5 {
+        let first = one.one("insert into t (a) values (1) returning id").await;
+        two.batch_execute("insert into t (a) values (2)")
+            .await
+            .unwrap();
+        assert_eq!(one.one("select lastval()").await, first, "{number}");
+        assert_eq!(
+            one.one("select currval('t_id_seq')").await,
+            first,
+            "{number}"
+        );
+        let second = two.one("select lastval()").await;
+        assert_ne!(first, second);
+        let row = two
+            .query_one("select currval('t_id_seq')", &[])
+            .await
+            .unwrap();
+        assert_eq!(row.get::<_, i64>(0).to_string(), second);
+        one.one("select 1").await;
+        two.one("select 1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_not_kept_long_for_a_question() {
+    let (_proxy, one, two) = pool(1).await;
+    let _ = two.batch_execute("select lastval()").await;
+    one.batch_execute("insert into t (a) values (1)")
+        .await
+        .unwrap();
+    // The only server is free again without a word of the first.
+    let began = std::time::Instant::now();
+    two.one("select 1").await;
+    assert!(began.elapsed().as_secs() < 30);
+    assert_eq!(two.refused("select lastval()").await.0, "55000");
+    one.one("select 1").await;
+}
