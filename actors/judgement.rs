@@ -3,7 +3,7 @@
 use pgherd_session::Reach;
 use pgherd_sql::{
     Action, Effects, FOLLOWED, LexOptions, Lexer, Pin, PinSet, Reading, Runs, SequenceEffect,
-    TransactionEffect, effects, is_followed, names_moment, script,
+    Token, TransactionEffect, effects, is_followed, names_moment, script,
 };
 
 use pgherd_sql::parse::Channel;
@@ -162,10 +162,6 @@ pub fn is_reported(effects: &Effects<'_>, welcome: Option<&Welcome>) -> bool {
 /// Who may use the prepared statement of this text. What FETCH, EXECUTE, SHOW, EXPLAIN or CALL
 /// answers with depends on the session that prepared it, so only what surely may is shared.
 pub fn reach(text: &[u8], options: LexOptions) -> Reach {
-    // Those whose constants are read when they are prepared.
-    const ANALYSED: [&[u8]; 8] = [
-        b"select", b"insert", b"update", b"delete", b"with", b"values", b"table", b"merge",
-    ];
     const UTILITIES: [&[u8]; 10] = [
         b"begin",
         b"start",
@@ -182,7 +178,7 @@ pub fn reach(text: &[u8], options: LexOptions) -> Reach {
         return Reach::Own;
     };
     let is_one_of = |words: &[&[u8]]| words.iter().any(|word| first.is_word(word));
-    if first.is(b'(') || is_one_of(&ANALYSED) {
+    if is_first_of_analysed(&first) {
         if names_moment(text, options) {
             Reach::Bound
         } else {
@@ -193,6 +189,20 @@ pub fn reach(text: &[u8], options: LexOptions) -> Reach {
     } else {
         Reach::Own
     }
+}
+
+/// Whether what a text means is settled when it is prepared, constants included: Postgres looks into
+/// other statements only when they run.
+pub fn is_analysed(text: &[u8], options: LexOptions) -> bool {
+    let first = Lexer::new(text, options).token();
+    matches!(first, Ok(Some(first)) if is_first_of_analysed(&first))
+}
+
+fn is_first_of_analysed(first: &Token<'_>) -> bool {
+    const ANALYSED: [&[u8]; 8] = [
+        b"select", b"insert", b"update", b"delete", b"with", b"values", b"table", b"merge",
+    ];
+    first.is(b'(') || ANALYSED.iter().any(|word| first.is_word(word))
 }
 
 #[cfg(test)]

@@ -517,6 +517,13 @@ fn put(
         turn.relay.pool.stats.evicted();
         close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
     }
+    let visit = by_client
+        .is_none()
+        .then(|| visit(turn, statement))
+        .flatten();
+    if let Some((there, _)) = &visit {
+        run_hidden(turn, there);
+    }
     let server: &mut ServerStatements = &mut turn.server.statements;
     let placed = server.insert(statement.id, statement.tail.len());
     let own = placed.name.text();
@@ -529,7 +536,55 @@ fn put(
             by_client,
         },
     });
+    if let Some((_, back)) = &visit {
+        run_hidden(turn, back);
+    }
     placed
+}
+
+/// How to get to the settings under which the client has prepared the statement, and back, if those
+/// that change what its text means are others by now. In passing: the transaction has them for the
+/// time of one Parse.
+fn visit(turn: &Turn<'_>, statement: &Statement<Judgement>) -> Option<(String, String)> {
+    let (now, then) = (&turn.relay.parameters, &statement.read_under);
+    if Arc::ptr_eq(now, then) || now.reading() == then.reading() {
+        return None;
+    }
+    let text = statement.tail.split(|byte| *byte == 0).next()?;
+    if !judgement::is_analysed(text, turn.relay.lexing) {
+        return None;
+    }
+    let there = now.reading_as(then);
+    Some((now.visit(&there)?, there.visit(now)?))
+}
+
+/// Runs a query of ours inside of the client's pipeline, without a trace but for its effect.
+fn run_hidden(turn: &mut Turn<'_>, sql: &str) {
+    const NAME: &[u8] = b"pgherd_set";
+    // One that an error has left behind is in the way.
+    close_hidden(turn, Target::Statement, NAME);
+    let out = turn.relay.up.made();
+    let built = frontend::parse(out, NAME, sql.as_bytes(), &[])
+        .and_then(|()| frontend::bind(out, NAME, NAME, &[], &[], &[]))
+        .and_then(|()| frontend::execute(out, NAME, 0));
+    debug_assert!(built.is_ok(), "settings are short");
+    let exchange = &mut turn.server.exchange;
+    exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
+    exchange.sent(Owed::Ours(backend::tag::BIND_COMPLETE));
+    exchange.sent(Owed::Ours(backend::tag::COMMAND_COMPLETE));
+    close_hidden(turn, Target::Portal, NAME);
+}
+
+fn close_hidden(turn: &mut Turn<'_>, target: Target, name: &[u8]) {
+    let built = frontend::close(turn.relay.up.made(), target, name);
+    debug_assert!(built.is_ok(), "the name is short");
+    turn.server.exchange.sent(Owed::Close {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
 }
 
 fn close_on_server(turn: &mut Turn<'_>, name: ServerName, hidden: bool, undo: Undo<Judgement>) {

@@ -1,5 +1,7 @@
 //! The run-time parameters of a session, and what it takes to bring a server to them.
 
+mod visit;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 

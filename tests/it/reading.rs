@@ -151,6 +151,42 @@ async fn nobody_is_moved_to_other_columns() {
 }
 
 #[tokio::test]
+async fn a_moved_statement_is_read_under_the_settings_of_its_time() {
+    for block in [false, true] {
+        let (_database, _proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
+        first.ask(&Raw::query("set datestyle = 'ISO, MDY'")).await;
+        let text = "select '01/02/2024'::date::text";
+        assert_eq!(first.ask(&described("s", text)).await, "1 t T ZI");
+        first.ask(&Raw::query("set datestyle = 'ISO, DMY'")).await;
+        take_server(&mut second).await;
+        if block {
+            assert_eq!(first.ask(&Raw::query("begin")).await, "C ZT");
+        }
+        // What is set for the reading alone is not seen, neither behind it nor in what is reported.
+        let pipeline = [
+            Raw::bind("", "s", &[]),
+            Raw::execute("", 0),
+            Raw::parse("", "select '01/02/2024'::date::text"),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+            Raw::sync(),
+        ];
+        first.send(&pipeline.concat()).await;
+        let said = first.ready().await;
+        let tags: String = said.iter().map(|message| message.tag).collect();
+        assert_eq!(tags, "2DC12DCZ");
+        assert_eq!(said[1].columns(), ["2024-01-02"]);
+        assert_eq!(said[5].columns(), ["2024-02-01"]);
+        assert_eq!(first.one("show datestyle").await, "ISO, DMY");
+        if block {
+            assert_eq!(first.ask(&Raw::query("commit")).await, "C ZI");
+        }
+        assert_eq!(first.one("show datestyle").await, "ISO, DMY");
+        assert_eq!(value(&mut first, "s").await, "2024-01-02");
+    }
+}
+
+#[tokio::test]
 async fn a_long_pipeline_goes_on_behind_a_check() {
     let (_database, _proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
     let asked = described("s", "select 1 as one");
