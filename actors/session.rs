@@ -9,6 +9,7 @@
 
 pub mod abandon;
 pub mod behind;
+pub mod by_sql;
 pub mod check;
 pub mod checkout;
 pub mod follow;

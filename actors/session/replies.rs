@@ -131,6 +131,10 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         Ok(ready) => ready.status,
         Err(error) => return Err(confused(turn, &error.to_string())),
     };
+    if turn.server.exchange.at_our_sync() {
+        let verdict = turn.server.exchange.ready(status);
+        return act(turn, verdict, tag::READY_FOR_QUERY, total);
+    }
     let hidden = turn.server.exchange.in_setup();
     let behind_sync = turn.server.exchange.at_sync();
     let verdict = turn.server.exchange.ready(status);

@@ -10,7 +10,7 @@ use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::sequence::Way;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{behind, follow, listen, replies, sequence, statements};
+use crate::session::{behind, by_sql, follow, listen, replies, sequence, statements};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -117,6 +117,12 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.committing = true;
         turn.beginning = true;
     } else if whole {
+        match by_sql::take(turn, total) {
+            by_sql::Taken::No => {}
+            by_sql::Taken::Later => return Ok(false),
+            by_sql::Taken::Answered => return Ok(true),
+            by_sql::Taken::Rewritten(text) => instead = Some(text),
+        }
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let mut judgement = turn.relay.judge(query.text);
@@ -134,7 +140,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
-        if judgement.follows {
+        if judgement.follows && instead.is_none() {
             let text: Box<[u8]> = query.text.into();
             instead = follow::query(turn, &text);
         }

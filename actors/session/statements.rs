@@ -464,7 +464,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
             turn.check = Check::None;
             Some(placed)
         }
-        Check::None | Check::UnderWay => None,
+        Check::None | Check::UnderWay | Check::Quiet => None,
     };
     if let Some(placed) = turn.server.statements.touch(statement.id) {
         let shape = turn.server.statements.shape(statement.id);
@@ -505,7 +505,7 @@ fn unknown(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
 
 /// Puts a statement on the server, in place of what it has of it. `by_client` is the client's name,
 /// if the client has asked for it just now and waits for the answer.
-fn put(
+pub(super) fn put(
     turn: &mut Turn<'_>,
     statement: &Statement<Judgement>,
     by_client: Option<Box<[u8]>>,

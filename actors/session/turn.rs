@@ -41,16 +41,18 @@ pub(super) enum Loss {
     Server(Box<ErrorReport>),
 }
 
-/// Whether the client's messages wait for what the server says of a statement that it has got.
+/// Whether the client's messages wait for something that the server is to say.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
     /// They do not.
     #[default]
     None,
-    /// The server was asked.
+    /// The server was asked what a statement gives that it has got.
     UnderWay,
     /// It has just answered about this one.
     Done(Placed),
+    /// All that is owed must come first.
+    Quiet,
 }
 
 /// A client and the server it holds.
@@ -185,7 +187,11 @@ impl<'a> Turn<'a> {
 
     /// Whether what the client has sent lies here until the server has said more.
     pub(super) fn holds_client_up(&self) -> bool {
-        self.check == Check::UnderWay || self.server.exchange.is_crowded()
+        match self.check {
+            Check::UnderWay => true,
+            Check::Quiet if self.server.exchange.owes() => true,
+            _ => self.server.exchange.is_crowded(),
+        }
     }
 
     /// Whether so much waits for the client that no more is read for it.

@@ -31,6 +31,8 @@ pub enum Owed<P> {
     FunctionCall,
     /// Sync: ReadyForQuery.
     Sync,
+    /// A Sync of ours: ReadyForQuery, unseen by the client.
+    OurSync,
     /// ParseComplete, unseen by the client when the Parse is ours.
     Parse {
         /// The Parse was put in by us.
@@ -207,7 +209,7 @@ impl<P> Exchange<P> {
                 self.doubt = Doubt::Copying(before + 1);
                 return;
             }
-            Owed::Sync => {
+            Owed::Sync | Owed::OurSync => {
                 self.unsynced = false;
                 self.skipping = false;
             }
@@ -331,6 +333,7 @@ impl<P> Exchange<P> {
         self.copy = CopyFlow::None;
         match self.owed.front() {
             Some(Owed::Sync) => self.done(Verdict::Forward),
+            Some(Owed::OurSync) => self.done(Verdict::Swallow),
             // Nothing has come yet of what is owed, so a Sync in doubt turns out to be heard.
             _ if self.doubt == Doubt::Behind => {
                 self.skipping = false;
@@ -413,6 +416,11 @@ impl<P> Exchange<P> {
     /// Whether the front of the queue is a message of ours.
     pub fn in_setup(&self) -> bool {
         matches!(self.owed.front(), Some(Owed::Setup))
+    }
+
+    /// Whether the next ReadyForQuery is not the client's.
+    pub fn at_our_sync(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::OurSync))
     }
 
     /// Whether what the server does now was put in by us.
@@ -571,7 +579,10 @@ impl<P> Exchange<P> {
         if copying {
             self.doubt = Doubt::Behind;
         }
-        let sync = self.owed.iter().position(|owed| matches!(owed, Owed::Sync));
+        let sync = self
+            .owed
+            .iter()
+            .position(|owed| matches!(owed, Owed::Sync | Owed::OurSync));
         self.skipping |= sync.is_none();
         let end = sync.unwrap_or(self.owed.len());
         // The latest first: a name may have been closed and taken again, or taken and closed.

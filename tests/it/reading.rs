@@ -187,6 +187,25 @@ async fn a_moved_statement_is_read_under_the_settings_of_its_time() {
 }
 
 #[tokio::test]
+async fn a_statement_is_named_in_sql_on_any_server() {
+    let (_database, proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
+    assert_eq!(first.ask(&prepare("s", "select 'mine'")).await, "1 ZI");
+    assert_eq!(second.ask(&prepare("s", "select 'mine'")).await, "1 ZI");
+    take_server(&mut second).await;
+    assert_eq!(first.one("execute s").await, "mine");
+    assert_eq!(second.ask(&Raw::query("commit")).await, "C ZI");
+    // What one client drops is dropped for it alone, and nobody is bound by that.
+    assert_eq!(first.ask(&Raw::query("deallocate s")).await, "C ZI");
+    assert_eq!(first.ask(&Raw::query("execute s")).await, "E26000 ZI");
+    assert_eq!(second.one("execute s").await, "mine");
+    assert_eq!(value(&mut second, "s").await, "mine");
+    let mut console = Raw::login(proxy.port(), "app", "pgherd", &[]).await;
+    console.send(&Raw::query("show pins")).await;
+    let pins = console.ready().await;
+    assert!(pins.iter().all(|message| message.tag != 'D'), "{pins:?}");
+}
+
+#[tokio::test]
 async fn a_long_pipeline_goes_on_behind_a_check() {
     let (_database, _proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
     let asked = described("s", "select 1 as one");
