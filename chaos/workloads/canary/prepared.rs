@@ -101,13 +101,15 @@ impl Guest {
     /// Does something; the error is what was wrong.
     async fn deed(&mut self, rng: &mut StdRng, identity: &Identity) -> Result<(), String> {
         let name = format!("n{}", rng.random_range(0..NAMES));
-        match rng.random_range(0..16) {
+        match rng.random_range(0..19) {
             0..4 => self.prepare(&name, rng).await,
             4..10 => self.execute(&name, identity).await,
             10 => self.close(&name).await,
             11 => self.pipeline(&name, identity).await,
             12 => self.failed_block(&name).await,
             13 | 14 => self.by_sql(&name, identity).await,
+            15 | 16 => self.execute_by_sql(&name, identity).await,
+            17 => self.deallocate(&name).await,
             _ => self.forget(rng).await,
         }
     }
@@ -159,6 +161,27 @@ impl Guest {
         expect(&answer, None)?;
         self.statements.remove(name);
         Ok(())
+    }
+
+    /// Runs by SQL what was prepared by the protocol.
+    async fn execute_by_sql(&mut self, name: &str, identity: &Identity) -> Result<(), String> {
+        let text = format!("execute {name}");
+        self.done.push(text.clone());
+        let answer = self.client.query(&text).await;
+        match self.statements.get(name) {
+            Some(value) => gives(&answer, value, identity),
+            None => expect(&answer, Some("26000")),
+        }
+    }
+
+    /// Drops by SQL what was prepared by the protocol.
+    async fn deallocate(&mut self, name: &str) -> Result<(), String> {
+        if self.statements.remove(name).is_none() {
+            return Ok(());
+        }
+        let text = format!("deallocate {name}");
+        self.done.push(text.clone());
+        expect(&self.client.query(&text).await, None)
     }
 
     /// Closes, prepares and runs under one name, and then fails: what came before stays prepared.
