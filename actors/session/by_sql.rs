@@ -101,12 +101,7 @@ fn execute(turn: &mut Turn<'_>, mut text: Vec<u8>, name: &[u8], at: Range<usize>
         // What it does to settings is only followed where it is bound by the protocol.
         turn.relay.pins.insert(Pin::SetConfig);
     }
-    behind::sent(
-        turn.server,
-        &judgement,
-        behind::text(tail),
-        turn.relay.lexing,
-    );
+    behind::sent(turn.server, &judgement, tail, turn.relay.lexing);
     let there = turn.server.statements.touch(held.statement.id);
     let placed = there.unwrap_or_else(|| {
         turn.relay.pool.stats.server_parse_again();
