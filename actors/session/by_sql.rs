@@ -15,6 +15,7 @@ use pgherd_wire::{frame, frontend};
 
 use crate::session::behind;
 use crate::session::requests::note;
+use crate::session::sequence::{self, Way};
 use crate::session::statements::{put, taken};
 use crate::session::turn::{Check, Turn};
 
@@ -102,6 +103,7 @@ fn execute(turn: &mut Turn<'_>, mut text: Vec<u8>, name: &[u8], at: Range<usize>
         turn.relay.pins.insert(Pin::SetConfig);
     }
     behind::sent(turn.server, &judgement, tail, turn.relay.lexing);
+    sequence::sent(turn, &judgement, Way::Simple);
     let there = turn.server.statements.touch(held.statement.id);
     let placed = there.unwrap_or_else(|| {
         turn.relay.pool.stats.server_parse_again();
