@@ -103,14 +103,18 @@ fn question(
     // Writing to a String cannot fail.
     let _ = write!(
         sql,
-        "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_settings AS s \
+        "(SELECT pg_catalog.string_agg(s.name, ' '::pg_catalog.text) FROM pg_catalog.pg_settings AS s \
          WHERE s.source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text \
          AND pg_catalog.lower(s.name) OPERATOR(pg_catalog.<>) ALL (ARRAY["
     );
     for (name, _) in applied.iter() {
         let _ = write!(sql, "{}, ", literal(name));
     }
-    sql.push_str("'']::pg_catalog.text[])) THEN 'settings ' END, ");
+    // Those of a transaction are set anew for each, whatever the last one has left of them.
+    sql.push_str(
+        "'transaction_isolation', 'transaction_read_only', 'transaction_deferrable']\
+         ::pg_catalog.text[])), ",
+    );
     for (name, value) in applied.iter().filter(|(name, _)| !is_reported(name)) {
         let name = literal(name);
         let _ = write!(

@@ -466,3 +466,32 @@ async fn defaults_of_a_role_are_no_change() {
         .unwrap();
     assert_eq!(one.one("show app.tenant").await, "nine");
 }
+
+#[tokio::test]
+async fn what_held_for_a_transaction_is_no_change() {
+    let touch = "create function touch() returns void language plpgsql as $$ begin \
+        if random() > 2 then perform set_config('work_mem', '8MB', false); end if; end $$";
+    let (_database, _proxy, one, two) = pool_of_one(touch).await;
+    for (begin, end) in [
+        ("begin isolation level serializable read only", "commit"),
+        (
+            "begin; set transaction isolation level serializable, read only",
+            "commit",
+        ),
+        (
+            "begin isolation level serializable read only deferrable; set local work_mem = '9MB'; \
+             set local search_path = nowhere, public; savepoint a",
+            "rollback",
+        ),
+    ] {
+        one.batch_execute(&format!("{begin}; select touch()"))
+            .await
+            .unwrap();
+        one.batch_execute(end).await.unwrap();
+        assert!(!keeps(&two).await, "{begin}");
+        let failing = format!("{begin}; select touch(); select 1/0");
+        one.batch_execute(&failing).await.unwrap_err();
+        one.batch_execute("rollback").await.unwrap();
+        assert!(!keeps(&two).await, "{begin}, which fails");
+    }
+}
