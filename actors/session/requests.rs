@@ -140,11 +140,13 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
-        if judgement.follows && instead.is_none() {
-            let text: Box<[u8]> = query.text.into();
+        let text: Option<Box<[u8]>> =
+            (judgement.follows && instead.is_none()).then(|| query.text.into());
+        // A question of ours that goes before comes before what is written down of the text, too.
+        sequence::sent(turn, &judgement, Way::Simple);
+        if let Some(text) = text {
             instead = follow::query(turn, &text);
         }
-        sequence::sent(turn, &judgement, Way::Simple);
         if alone {
             turn.before = turn.relay.pins;
             turn.relay.pins = turn.relay.pins.union(judgement.pins);

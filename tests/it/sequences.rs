@@ -96,3 +96,22 @@ async fn a_server_is_not_kept_long_for_a_question() {
     assert_eq!(two.refused("select lastval()").await.0, "55000");
     one.one("select 1").await;
 }
+
+#[tokio::test]
+async fn what_goes_before_a_text_takes_none_of_its_effects_away() {
+    let (_proxy, one, two) = pool(1).await;
+    // From here on the server must forget before anything that might ask.
+    let teach = "select currval('s')";
+    for _ in 0..2 {
+        one.one("select nextval('s')").await;
+        two.one("select nextval('s')").await;
+        assert_eq!(one.refused(teach).await.0, "55000");
+        one.one("select nextval('s')").await;
+        two.one("select nextval('s')").await;
+        one.one("select set_config('app.tenant', 'one', false)")
+            .await;
+        let ask = "select coalesce(current_setting('app.tenant', true), '')";
+        assert_eq!(two.one(ask).await, "");
+        assert_eq!(one.one(ask).await, "one");
+    }
+}
