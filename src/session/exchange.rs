@@ -598,8 +598,10 @@ impl<P> Exchange<P> {
     }
 
     fn done(&mut self, verdict: Verdict) -> Verdict {
-        self.owed.pop_front();
-        self.following = None;
+        // What goes before a text of the client's has nothing to do with what is written down of it.
+        if !matches!(self.owed.pop_front(), Some(Owed::Setup)) {
+            self.following = None;
+        }
         while let Some(Owed::CopyEnd | Owed::Follow(_)) = self.owed.front() {
             if let Some(Owed::Follow(following)) = self.owed.pop_front() {
                 self.following = Some(following);
