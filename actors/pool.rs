@@ -489,6 +489,12 @@ impl PoolState {
 
     /// What will not pass by itself is told to everybody who waits; the rest they may sit out.
     fn failed(&mut self, error: Arc<OpenError>, myself: &ActorRef<PoolMessage>) {
+        let outdated = matches!(*error, OpenError::Outdated { .. });
+        if outdated && !matches!(self.pool.upstream.load().secret, Secret::Refused) {
+            // A login has brought a newer one while this was on its way, and waits for it to be tried.
+            let _ = myself.cast(PoolMessage::Look);
+            return;
+        }
         if !error.is_passing() {
             self.pool.core.fail_waiters(Arc::clone(&error) as Arc<_>);
         }
