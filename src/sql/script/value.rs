@@ -62,11 +62,12 @@ fn item_text(sign: Option<char>, tokens: &[Token<'_>]) -> Option<Item> {
         _ => return None,
     };
     if token.kind == TokenKind::Number {
-        let mut text = String::new();
-        if sign == Some('-') {
-            text.push('-');
-        }
-        text.push_str(number(token)?);
+        let number = number(token)?;
+        // A whole number is read as one, and there is no zero below zero among them.
+        let text = match sign {
+            Some('-') if number != "0" => format!("-{number}"),
+            _ => number.to_owned(),
+        };
         let is_number = true;
         return Some(Item { text, is_number });
     }
