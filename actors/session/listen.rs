@@ -180,6 +180,28 @@ pub(super) fn query(
     })
 }
 
+/// Whether a text asks what its session listens to, where only the herald could tell: the server at hand
+/// would say that it is nothing.
+pub(super) fn asks(relay: &Relay, tail: &[u8]) -> bool {
+    const QUESTION: &[u8] = b"pg_listening_channels";
+    let asked = |part: &[u8]| part.eq_ignore_ascii_case(QUESTION);
+    relay.listening.is_some() && tail.windows(QUESTION.len()).any(asked)
+}
+
+/// What a client is told that asks so.
+pub(super) fn unanswered() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "pg_listening_channels() is not supported while the pool listens for the session",
+    )
+    .hint("In session mode, the server itself listens and tells.")
+}
+
+/// Refuses a simple query that asks so.
+pub(super) fn refuse_question(turn: &mut Turn<'_>, total: usize) {
+    send::refused_query(turn, total, &unanswered());
+}
+
 /// Takes a Bind of a statement that listens.
 #[inline]
 pub(super) fn bind(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {

@@ -126,6 +126,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let mut judgement = turn.relay.judge(query.text);
+        if listen::asks(turn.relay, query.text) {
+            listen::refuse_question(turn, total);
+            return Ok(true);
+        }
         if turn.relay.guarded && judgement.leaves {
             return Ok(false);
         }

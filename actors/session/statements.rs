@@ -395,6 +395,21 @@ fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option
     }))
 }
 
+/// Refuses a statement that asks what the session listens to: that of this tail, or the unnamed one.
+fn refuses_question(turn: &mut Turn<'_>, tail: Option<&[u8]>) -> bool {
+    let unnamed = match turn.relay.statements.as_deref().map(|all| &all.unnamed) {
+        Some(Unnamed::Parsed { tail, .. }) => Some(&**tail),
+        _ => None,
+    };
+    let asks = tail
+        .or(unnamed)
+        .is_some_and(|tail| listen::asks(turn.relay, tail));
+    if asks {
+        refuse(turn, listen::unanswered());
+    }
+    asks
+}
+
 /// Sees to it that the server has the client's unnamed statement; false when there is none, and
 /// the client will be told, as by Postgres' `routine`.
 fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
@@ -404,7 +419,7 @@ fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
     };
     if let Some(judgement) = known(turn) {
         note(turn, judgement);
-        if !sequence::sent(turn, &judgement, Way::Extended) {
+        if refuses_question(turn, None) || !sequence::sent(turn, &judgement, Way::Extended) {
             return false;
         }
         let lexing = turn.relay.lexing;
@@ -455,7 +470,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
     let statement = &held.statement;
     note(turn, statement.judgement);
     let (judgement, tail) = (&statement.judgement, &statement.tail);
-    if !sequence::sent(turn, judgement, Way::Extended) {
+    if refuses_question(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }
     behind::sent(turn.server, judgement, tail, turn.relay.lexing);

@@ -275,3 +275,24 @@ async fn limits_hold_and_the_console_shows_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_listened_to_is_not_told_wrongly() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    let question = "select pg_catalog.PG_Listening_Channels()";
+    // Who never listened may ask.
+    assert_eq!(client.ask(&Raw::query(question)).await, "T C ZI");
+    assert_eq!(client.ask(&Raw::query("listen news")).await, "C ZI");
+    assert_eq!(client.ask(&Raw::query(question)).await, "E0A000 ZI");
+    for name in ["", "named"] {
+        let pipeline = [
+            Raw::parse(name, question),
+            Raw::bind("", name, &[]),
+            Raw::execute("", 0),
+            Raw::sync(),
+        ];
+        assert_eq!(client.ask(&pipeline.concat()).await, "1 E0A000 ZI");
+    }
+    assert_eq!(client.one("select 1").await, "1");
+}
