@@ -278,7 +278,7 @@ fn serve(
                 listening: None,
                 prepared_listen: false,
             };
-            Box::pin(relay.run())
+            Box::pin(Box::new(relay).run())
         }
     }
 }
