@@ -168,9 +168,11 @@ async fn a_killed_backend_takes_no_session_with_it() {
         }
         guest.client.batch_execute("select 1").await.unwrap();
     }
-    assert_eq!(
-        lost, 4,
-        "those on a server lost it, those in the queue waited"
+    // Postgres ends all backends a moment behind the first, and lets new ones in until then: some of
+    // those in the queue may have got one that was ended with the others.
+    assert!(
+        (4..8).contains(&lost),
+        "{lost}: those on a server lost it, those in the queue waited"
     );
     rig.settle().await;
 }
