@@ -6,14 +6,13 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use pgherd_net::Stream;
-use pgherd_session::{Exchange, Flow, Parameters, ServerStatements};
+use pgherd_session::{Exchange, Flow, Parameters, Sequences, ServerStatements};
 use pgherd_sql::Runs;
 use pgherd_wire::cancel::CancelKey;
 
 use crate::hidden::Alteration;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
-use crate::session::sequence::Sequences;
 use crate::upstream::Upstream;
 
 /// A logged-in connection to a server, with everything that is known about its state.

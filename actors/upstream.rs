@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
-use pgherd_session::{Exchange, Flow, ServerStatements};
+use pgherd_session::{Exchange, Flow, Sequences, ServerStatements};
 use pgherd_sql::Runs;
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
@@ -24,7 +24,6 @@ use crate::facts::aside;
 use crate::gate::Gate;
 use crate::hidden::Hidden;
 use crate::server::{CancelGuard, Cancels, Life, ServerAbout, ServerConn};
-use crate::session::sequence::Sequences;
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;

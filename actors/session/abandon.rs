@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::{CopyFlow, Flow, Owed};
+use pgherd_session::{CopyFlow, Flow, Owed, Sequences};
 use pgherd_sql::{PinSet, Runs};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
@@ -15,7 +15,6 @@ use pgherd_wire::{frame, frontend};
 use crate::pool::ServerLease;
 use crate::server::{Cancels, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::sequence::Sequences;
 use crate::session::{behind, follow, setup};
 use crate::upstream;
 

@@ -16,6 +16,7 @@ use pgherd_wire::{backend, frame, frontend};
 use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests;
+use crate::session::sequence::{self, Way};
 use crate::session::turn::Turn;
 
 /// A longer text is not looked at; no BEGIN of an application is.
@@ -120,6 +121,7 @@ pub(super) fn open(turn: &mut Turn<'_>) {
     if let Ok(query) = frontend::Query::parse(&opened.message[frame::HEADER_LEN..]) {
         let judgement = turn.relay.judge(query.text);
         requests::note(turn, judgement);
+        sequence::clear_way(turn, &judgement, Way::Simple);
     }
     turn.server.touched = true;
     turn.server.exchange.sent(Owed::Setup);

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pgherd_config::PoolMode;
-use pgherd_session::Owed;
+use pgherd_session::{Owed, Sequences};
 use pgherd_sql::{Pin, PinSet, Runs};
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
@@ -26,41 +26,6 @@ pub(super) const KEPT: Duration = Duration::from_secs(1);
 /// What keeps a server for nothing but a question that may come.
 const ALONE: PinSet = PinSet::of(&[Pin::Sequence]);
 
-/// Whose use of sequences a server remembers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sequences {
-    /// Nobody's.
-    #[default]
-    Nobody,
-    /// That of the session with this number.
-    Of(i32),
-    /// That of several, this one the last.
-    Several(i32),
-}
-
-impl Sequences {
-    fn used_by(self, client: i32) -> Self {
-        match self {
-            Self::Nobody => Self::Of(client),
-            Self::Of(other) if other == client => self,
-            Self::Of(_) | Self::Several(_) => Self::Several(client),
-        }
-    }
-
-    /// Whether somebody else was the last to use one.
-    fn is_foreign_to(self, client: i32) -> bool {
-        match self {
-            Self::Nobody => false,
-            Self::Of(last) | Self::Several(last) => last != client,
-        }
-    }
-
-    /// Whether anything is remembered of somebody else.
-    fn is_mixed_for(self, client: i32) -> bool {
-        !matches!(self, Self::Nobody) && self != Self::Of(client)
-    }
-}
-
 /// How a text comes to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -76,7 +41,7 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
     let uses = judgement.sequence.uses();
     if !uses && !judgement.sequence.asks() {
         turn.relay.pins.remove(Pin::Sequence);
-        if judgement.runs < Runs::Writes {
+        if judgement.runs < Runs::Writes && !judgement.begins {
             return true;
         }
     }
@@ -87,7 +52,7 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
     clear_way(turn, judgement, way);
     if way == Way::Extended
         && judgement.sequence.asks()
-        && turn.server.sequences.is_foreign_to(client)
+        && turn.server.sequences.is_mixed_for(client)
     {
         let report = ErrorReport::error(
             sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -105,6 +70,8 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
 }
 
 /// Makes a server forget what others have used, if the text asks, where a message of ours can go.
+///
+/// It forgets before each block as well, so that whatever is asked within a block was used in it.
 pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
     let client = turn.relay.control.id;
     let (asks, server) = (judgement.sequence.asks(), &turn.server);
@@ -125,7 +92,7 @@ pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
     let foreign = server.sequences.is_foreign_to(client);
     let hidden = judgement.runs >= server.about.upstream.hidden.0.threshold();
     let uses = judgement.runs >= Runs::Writes || judgement.sequence.uses();
-    let due = foreign && (asks || hidden || uses && learned());
+    let due = asks || judgement.begins || uses && learned() || foreign && hidden;
     let exchange = &server.exchange;
     let between = exchange.replies_owed() == 0 && !exchange.unsynced() && !exchange.skipping();
     let free = (between || way == Way::Simple) && exchange.status() != TransactionStatus::Failed;
@@ -149,21 +116,5 @@ impl Relay {
     /// Whether the server is kept for nothing else than a question that may come.
     pub(super) fn waits_for_question(&self) -> bool {
         self.pins == ALONE && self.kept.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Sequences;
-
-    #[test]
-    fn only_what_is_wholly_ones_own_is_not_foreign() {
-        let one = Sequences::Nobody.used_by(1);
-        assert_eq!(one, Sequences::Of(1));
-        assert!(!Sequences::Nobody.is_foreign_to(1));
-        assert!(!one.is_foreign_to(1) && one.is_foreign_to(2));
-        let both = one.used_by(2);
-        assert!(both.is_foreign_to(1) && !both.is_foreign_to(2) && both.is_mixed_for(2));
-        assert_eq!(both.used_by(1), Sequences::Several(1));
     }
 }

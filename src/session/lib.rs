@@ -9,6 +9,7 @@ mod flow;
 mod following;
 mod parameters;
 mod prepared;
+mod sequences;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +22,4 @@ pub use prepared::{
     ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,
     Statement, Unnamed,
 };
+pub use sequences::Sequences;

@@ -1,6 +1,6 @@
 //! What a session remembers of sequences is its own.
 
-use pgherd_tests::{Client, Database, Proxy};
+use pgherd_tests::{Client, Database, Proxy, Raw};
 
 const TABLE: &str = "create sequence s; create table t (id serial, a int)";
 
@@ -114,4 +114,71 @@ async fn what_goes_before_a_text_takes_none_of_its_effects_away() {
         assert_eq!(two.one(ask).await, "");
         assert_eq!(one.one(ask).await, "one");
     }
+}
+
+#[tokio::test]
+async fn one_that_was_never_used_is_not_defined() {
+    // Nobody has asked in this pool before, so nothing is known of who will.
+    for ask in ["select currval('s')", "begin; select currval('s')"] {
+        let (_proxy, one, two) = pool(1).await;
+        one.one("select nextval('s')").await;
+        two.batch_execute("insert into t (a) values (1)")
+            .await
+            .unwrap();
+        assert_eq!(two.refused(ask).await.0, "55000", "{ask}");
+    }
+    let (_proxy, one, two) = pool(1).await;
+    one.one("select nextval('s')").await;
+    two.batch_execute("insert into t (a) values (1)")
+        .await
+        .unwrap();
+    let error = two.query("select currval('s')", &[]).await.unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("55000"));
+}
+
+#[tokio::test]
+async fn what_is_used_in_a_block_is_found_in_it_by_the_first_who_asks() {
+    for begin in ["begin", "begin read write"] {
+        let (_proxy, one, two) = pool(1).await;
+        for other in ["select nextval('s')", "insert into t (a) values (0)"] {
+            one.batch_execute(other).await.unwrap();
+            two.batch_execute("insert into t (a) values (1)")
+                .await
+                .unwrap();
+        }
+        two.batch_execute(begin).await.unwrap();
+        let id = two.one("insert into t (a) values (1) returning id").await;
+        assert_eq!(two.one("select currval('t_id_seq')").await, id, "{begin}");
+        assert_eq!(two.one("select lastval()").await, id, "{begin}");
+        two.batch_execute("commit").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_block_that_begins_in_a_pipeline_finds_its_own() {
+    let database = Database::new().await;
+    database.sql(TABLE).await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let one = proxy.client("app", &database).await;
+    let mut two = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    two.ask(&Raw::query("insert into t (a) values (1)")).await;
+    one.one("select nextval('s')").await;
+    let step = |text: &str| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    };
+    // As JDBC begins: BEGIN goes with the first statement.
+    let first = [
+        step("begin"),
+        step("insert into t (a) values (2)"),
+        Raw::sync(),
+    ];
+    assert_eq!(two.ask(&first.concat()).await, "1 2 C 1 2 C ZT");
+    let ask = [step("select currval('t_id_seq')"), Raw::sync()];
+    assert_eq!(two.ask(&ask.concat()).await, "1 2 D C ZT");
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
 }
