@@ -15,8 +15,6 @@ function connect(array $options = [], string $more = ''): PDO
     global $place, $database;
     $name = "pgsql:host={$place['host']};port={$place['port']};dbname=$database$more";
     return new PDO($name, $place['user'], $place['pass'], $options + [
-        // Without it, PDO ends its prepared statements by DEALLOCATE, which does not find them yet.
-        PDO::PGSQL_ATTR_DISABLE_PREPARES => true,
         PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION,
         PDO::ATTR_DEFAULT_FETCH_MODE => PDO::FETCH_ASSOC,
     ]);

@@ -84,8 +84,10 @@ check "prepared statements over shared servers" do
       end
       about = conn.describe_prepared("ask")
       twice = state { conn.prepare("add", "select 1") }
+      conn.exec("deallocate ask")
+      gone = state { conn.exec_prepared("ask", [1]) }
       conn.exec("deallocate all")
-      [about.nparams, about.fname(0), twice, state { conn.exec_prepared("ask", [1]) }]
+      [about.nparams, about.fname(0), twice, gone, state { conn.exec_prepared("add", [1]) }]
     end
   end.uniq)
 end
