@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pgherd_pool::{Limits, OpenSlot, Order, PoolCore};
+use pgherd_pool::{Limits, OpenSlot, PoolCore};
 use pgherd_supervise::{End, Work};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -206,7 +206,7 @@ impl Office {
             &pool.key,
             &upstream.name,
         );
-        let core = PoolCore::<()>::new(ALONE, quotas, || {});
+        let core = PoolCore::<()>::new(Limits::ALONE, quotas, || {});
         core.begin_open(Instant::now()).map_err(|refused| {
             let text = "no server connection is left for notifications";
             let report = ErrorReport::error(sqlstate::TOO_MANY_CONNECTIONS, text);
@@ -273,14 +273,3 @@ impl Office {
         Poll::Pending
     }
 }
-
-/// The limits of a pool for one connection, which is never idle and never waited for.
-const ALONE: Limits = Limits {
-    size: 1,
-    min: 0,
-    reserve: 0,
-    reserve_after: Duration::ZERO,
-    max_waiters: 0,
-    max_opening: 1,
-    order: Order::Fifo,
-};

@@ -6,7 +6,7 @@ use pgherd_config::{Config, LoadInput};
 use pgherd_pool::{Limits, Order};
 use pgherd_wire::sqlstate;
 
-use super::client::error;
+use super::client::{Client, error};
 use super::{Fake, House, SHOP};
 use crate::pool::limits;
 
@@ -102,6 +102,18 @@ async fn reset_query() {
     }
 }
 
+/// Prepares statements by name.
+async fn prepare(client: &mut Client, statements: [(&str, &str); 3]) {
+    for (name, text) in statements {
+        let mut out = bytes::BytesMut::new();
+        let (name, text) = (name.as_bytes(), text.as_bytes());
+        pgherd_wire::frontend::parse(&mut out, name, text, &[]).expect("short");
+        pgherd_wire::frontend::sync(&mut out);
+        client.send(&out).await;
+        assert!(error(&client.answer().await).is_none());
+    }
+}
+
 #[tokio::test]
 async fn max_prepared_statements() {
     let fake = Fake::plain().await;
@@ -111,14 +123,11 @@ async fn max_prepared_statements() {
     )
     .await;
     let mut client = house.client("alice").await;
-    for (name, text) in [("a", "SELECT 1"), ("b", "SELECT 2"), ("c", "SELECT 1")] {
-        let mut out = bytes::BytesMut::new();
-        let (name, text) = (name.as_bytes(), text.as_bytes());
-        pgherd_wire::frontend::parse(&mut out, name, text, &[]).expect("short");
-        pgherd_wire::frontend::sync(&mut out);
-        client.send(&out).await;
-        assert!(error(&client.answer().await).is_none());
-    }
+    prepare(
+        &mut client,
+        [("a", "SELECT 1"), ("b", "SELECT 2"), ("c", "SELECT 1")],
+    )
+    .await;
     // The second made the first leave, which had to be prepared again.
     assert_eq!((fake.count("SELECT 1"), fake.count("SELECT 2")), (2, 1));
 }
@@ -129,14 +138,11 @@ async fn max_prepared_bytes_of_a_pool() {
     let limit = format!("{SHOP}[pool]\nmax_prepared_bytes = 20\n");
     let house = House::before(&fake, &limit).await;
     let mut client = house.client("alice").await;
-    for (name, text) in [("a", "SELECT 1"), ("b", "SELECT 2"), ("c", "SELECT 3")] {
-        let mut out = bytes::BytesMut::new();
-        let (name, text) = (name.as_bytes(), text.as_bytes());
-        pgherd_wire::frontend::parse(&mut out, name, text, &[]).expect("short");
-        pgherd_wire::frontend::sync(&mut out);
-        client.send(&out).await;
-        assert!(error(&client.answer().await).is_none());
-    }
+    prepare(
+        &mut client,
+        [("a", "SELECT 1"), ("b", "SELECT 2"), ("c", "SELECT 3")],
+    )
+    .await;
     // Two of them with the ends of their texts are more than that.
     let mut out = bytes::BytesMut::new();
     pgherd_wire::frontend::bind(&mut out, b"", b"a", &[], &[], &[]).expect("short");

@@ -32,6 +32,17 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Those of a pool for one connection, which is never idle and never waited for.
+    pub const ALONE: Self = Self {
+        size: 1,
+        min: 0,
+        reserve: 0,
+        reserve_after: Duration::ZERO,
+        max_waiters: 0,
+        max_opening: 1,
+        order: Order::Fifo,
+    };
+
     /// The most connections the pool may ever hold.
     #[must_use]
     pub const fn ceiling(&self) -> usize {

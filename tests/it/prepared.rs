@@ -2,7 +2,7 @@
 
 use pgherd_tests::{Database, Proxy, Raw};
 
-async fn pair(more: &str) -> (Database, Proxy, Raw, Raw) {
+pub(crate) async fn pair(more: &str) -> (Database, Proxy, Raw, Raw) {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, more).await;
     let first = Raw::login(proxy.port(), "app", &database.name, &[]).await;
@@ -10,7 +10,7 @@ async fn pair(more: &str) -> (Database, Proxy, Raw, Raw) {
     (database, proxy, first, second)
 }
 
-fn prepare(name: &str, text: &str) -> Vec<u8> {
+pub(crate) fn prepare(name: &str, text: &str) -> Vec<u8> {
     [Raw::parse(name, text), Raw::sync()].concat()
 }
 

@@ -1,18 +1,8 @@
 //! When the text of a prepared statement is read, and what it means since.
 
-use pgherd_tests::{Database, Proxy, Raw};
+use pgherd_tests::Raw;
 
-async fn clients(more: &str) -> (Database, Proxy, Raw, Raw) {
-    let database = Database::new().await;
-    let proxy = Proxy::before(&database, more).await;
-    let first = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    let second = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    (database, proxy, first, second)
-}
-
-fn prepare(name: &str, text: &str) -> Vec<u8> {
-    [Raw::parse(name, text), Raw::sync()].concat()
-}
+use crate::prepared::{pair, prepare};
 
 fn described(name: &str, text: &str) -> Vec<u8> {
     [
@@ -44,7 +34,7 @@ async fn take_server(holder: &mut Raw) {
 
 #[tokio::test]
 async fn a_moment_is_that_of_the_client_who_prepared_it() {
-    let (_database, _proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 2").await;
     let text = "select 'now'::timestamptz::text";
     assert_eq!(first.ask(&prepare("s", text)).await, "1 ZI");
     let before = value(&mut first, "s").await;
@@ -64,7 +54,7 @@ async fn a_moment_is_that_of_the_client_who_prepared_it() {
 
 #[tokio::test]
 async fn a_text_means_what_it_means_when_its_client_prepares_it() {
-    let (database, _proxy, mut first, mut second) = clients("[pool]\nsize = 1").await;
+    let (database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
     database
         .sql(
             "create function f(text) returns text language sql as $$select 'text'$$;
@@ -86,7 +76,7 @@ async fn a_text_means_what_it_means_when_its_client_prepares_it() {
 
 #[tokio::test]
 async fn what_is_missing_is_told_by_the_parse() {
-    let (database, _proxy, mut first, mut second) = clients("[pool]\nsize = 1").await;
+    let (database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
     database.sql("create table gone (a int)").await;
     let text = "select * from gone";
     assert_eq!(first.ask(&prepare("s", text)).await, "1 ZI");
@@ -99,7 +89,7 @@ async fn what_is_missing_is_told_by_the_parse() {
 
 #[tokio::test]
 async fn a_first_parse_sees_the_table_as_it_is() {
-    let (database, _proxy, mut first, mut second) = clients("[pool]\nsize = 1").await;
+    let (database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
     database
         .sql("create table shape (a int); insert into shape values (1)")
         .await;
@@ -121,7 +111,7 @@ async fn a_first_parse_sees_the_table_as_it_is() {
 
 #[tokio::test]
 async fn nobody_is_moved_to_other_columns() {
-    let (database, proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
+    let (database, proxy, mut first, mut second) = pair("[pool]\nsize = 2").await;
     database
         .sql("create table shape (a int, b int); insert into shape values (1, 2)")
         .await;
@@ -153,7 +143,7 @@ async fn nobody_is_moved_to_other_columns() {
 #[tokio::test]
 async fn a_moved_statement_is_read_under_the_settings_of_its_time() {
     for block in [false, true] {
-        let (_database, _proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
+        let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 2").await;
         first.ask(&Raw::query("set datestyle = 'ISO, MDY'")).await;
         let text = "select '01/02/2024'::date::text";
         assert_eq!(first.ask(&described("s", text)).await, "1 t T ZI");
@@ -188,7 +178,7 @@ async fn a_moved_statement_is_read_under_the_settings_of_its_time() {
 
 #[tokio::test]
 async fn a_statement_is_named_in_sql_on_any_server() {
-    let (_database, proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
+    let (_database, proxy, mut first, mut second) = pair("[pool]\nsize = 2").await;
     assert_eq!(first.ask(&prepare("s", "select 'mine'")).await, "1 ZI");
     assert_eq!(second.ask(&prepare("s", "select 'mine'")).await, "1 ZI");
     take_server(&mut second).await;
@@ -207,7 +197,7 @@ async fn a_statement_is_named_in_sql_on_any_server() {
 
 #[tokio::test]
 async fn a_long_pipeline_goes_on_behind_a_check() {
-    let (_database, _proxy, mut first, mut second) = clients("[pool]\nsize = 2").await;
+    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 2").await;
     let asked = described("s", "select 1 as one");
     assert_eq!(first.ask(&asked).await, "1 t T ZI");
     take_server(&mut second).await;
@@ -220,7 +210,7 @@ async fn a_long_pipeline_goes_on_behind_a_check() {
 
 #[tokio::test]
 async fn errors_name_statements_as_the_client_does() {
-    let (_database, _proxy, mut first, _second) = clients("[pool]\nsize = 1").await;
+    let (_database, _proxy, mut first, _second) = pair("[pool]\nsize = 1").await;
     assert_eq!(first.ask(&prepare("mine", "select $1::int")).await, "1 ZI");
     first.send(&run("mine")).await;
     let said = first.ready().await;
@@ -240,7 +230,7 @@ async fn errors_name_statements_as_the_client_does() {
 
 #[tokio::test]
 async fn a_server_that_has_lost_a_statement_gets_it_again() {
-    let (_database, _proxy, mut first, _second) = clients("[pool]\nsize = 1").await;
+    let (_database, _proxy, mut first, _second) = pair("[pool]\nsize = 1").await;
     assert_eq!(first.ask(&prepare("s", "select 'here'")).await, "1 ZI");
     let lost = "do $$ begin execute 'deallocate all'; end $$";
     first.ask(&Raw::query(lost)).await;

@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use pgherd_net::{Stream, poll_read_into};
-use pgherd_pool::{Limits, OpenSlot, Order, PoolCore, Refused};
+use pgherd_pool::{Limits, OpenSlot, PoolCore, Refused};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -134,17 +134,6 @@ async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
     }
 }
 
-/// The limits of a pool for one connection, which is never idle and never waited for.
-const ALONE: Limits = Limits {
-    size: 1,
-    min: 0,
-    reserve: 0,
-    reserve_after: Duration::ZERO,
-    max_waiters: 0,
-    max_opening: 1,
-    order: Order::Fifo,
-};
-
 /// A permit of each limit, waited for as long as a client of a pool may wait.
 ///
 /// It is the one place of a pool of its own, so that it is taken, waited for and given back by the
@@ -155,7 +144,7 @@ async fn place(plan: &Plan) -> Result<OpenSlot<()>, ErrorReport> {
         let freed = Arc::clone(&freed);
         move || freed.notify_one()
     };
-    let core = PoolCore::<()>::new(ALONE, plan.quotas.clone(), hint);
+    let core = PoolCore::<()>::new(Limits::ALONE, plan.quotas.clone(), hint);
     let limit = plan.settings.timeouts.checkout;
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     loop {
