@@ -131,6 +131,7 @@ impl Office {
             }
         };
         let host = &self.pool.key;
+        let begun = Instant::now();
         match self.serve(&mut server, &upstream).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -143,7 +144,8 @@ impl Office {
                 );
                 let (report, passing) = (error.report(&upstream.name), error.is_passing());
                 self.audience().failed(report, passing);
-                if passing {
+                // A server that ends each connection at once is not to be asked again and again.
+                if passing && begun.elapsed() > PAUSE {
                     Ok(())
                 } else {
                     self.pause(PAUSE).await

@@ -127,7 +127,11 @@ impl Hear for Arc<Ear> {
     }
 
     fn missed(&self) {
-        self.heard.lock().words.push_back(Word::Missed);
+        let mut heard = self.heard.lock();
+        if !matches!(heard.words.back(), Some(Word::Missed)) {
+            heard.words.push_back(Word::Missed);
+        }
+        drop(heard);
         self.waker.wake();
     }
 

@@ -253,7 +253,7 @@ impl<E: Hear> Table<E> {
     /// [`Self::is_ready`] says so.
     ///
     /// # Errors
-    /// The session listens to `max` channels already.
+    /// The session listens to `max` channels already, or changes so many in one transaction.
     pub fn ask(
         &mut self,
         listener: Listener,
@@ -264,6 +264,9 @@ impl<E: Hear> Table<E> {
         let Some(entry) = self.listeners.get_mut(&listener) else {
             return Err(TooMany(0));
         };
+        if entry.pending.len() >= max {
+            return Err(TooMany(max));
+        }
         if let Change::Listen(channel) = &change {
             let more = !entry.active.contains(channel);
             if more && entry.active.len() + entry.pending.len() >= max {
@@ -336,7 +339,11 @@ impl<E: Hear> Table<E> {
     /// A transaction of the session has ended, and all that it notified has come: marks that have not
     /// were rolled back.
     pub fn settle(&mut self, listener: Listener) -> Settled {
-        self.flush();
+        // What another notified may still be followed by a mark of its transaction.
+        let own = |run: &Run| self.holders.get(&run.process) == Some(&listener);
+        if self.run.as_ref().is_some_and(own) {
+            self.flush();
+        }
         self.drop_marks(listener);
         match self.listeners.get_mut(&listener) {
             Some(entry) => Settled {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
@@ -72,6 +73,8 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
     let ended = tokio::time::timeout(settings.timeouts.rollback, clean).await;
     if ended == Ok(Some(())) && lease.exchange.is_over() {
         lease.touched = false;
+        // What the client has notified is to be awaited by the next who listens.
+        lease.heard = Instant::now();
         lease.mark_clean();
     }
 }

@@ -19,6 +19,7 @@ use crate::pool::ServerLease;
 use crate::server::ServerConn;
 use crate::session::check::{self, Session};
 use crate::session::relay::Relay;
+use crate::session::setup::Listener;
 use crate::session::{Bye, survey};
 
 /// Pins that a look at the server may take away or leave.
@@ -107,6 +108,8 @@ impl Relay {
             let _ = tokio::time::timeout(CANCELS, about.cancels.settled()).await;
         }
         let looked = self.look_at(&mut lease, how, now).await;
+        // Notifications that came meanwhile are not to wait for more of them.
+        lease.flow.hand_over(&mut self.down);
         match looked {
             Ok(Session::Clean) => {
                 self.pins.remove(Pin::Function);
@@ -160,6 +163,13 @@ impl Relay {
         server.ran >= threshold || !self.pins.is_empty()
     }
 
+    fn listener(&self) -> Listener {
+        Listener {
+            pool: Arc::clone(&self.pool),
+            id: self.control.id,
+        }
+    }
+
     async fn look_at(
         &self,
         lease: &mut ServerLease,
@@ -168,7 +178,7 @@ impl Relay {
     ) -> Result<Session, ErrorReport> {
         let hidden = Arc::clone(&lease.about.upstream.hidden.0);
         if let Some(claim) = hidden.claim(now) {
-            match survey::run(lease).await {
+            match survey::run(lease, self.listener()).await {
                 Ok(Some(found)) => hidden.learn(&claim, found),
                 Ok(None) => {}
                 Err(report) => return Err(report),
@@ -184,7 +194,7 @@ impl Relay {
         self.pool.stats.checked();
         let found = hidden.found();
         let pool = Arc::clone(&self.pool);
-        let session = check::run(&pool, lease, found.as_deref()).await?;
+        let session = check::run(&pool, lease, found.as_deref(), self.listener()).await?;
         if session == Session::Clean && found.is_none_or(|found| found.obscure) {
             return check::wash(lease).await;
         }

@@ -31,6 +31,7 @@ pub(super) async fn run(
     pool: &Pool,
     server: &mut ServerConn,
     found: Option<&Found>,
+    listener: setup::Listener,
 ) -> Result<Session, ErrorReport> {
     let welcome = pool.welcome.load_full();
     let is_reported = |name: &str| {
@@ -45,7 +46,12 @@ pub(super) async fn run(
         wanted.set(name, value);
     }
     let sql = question(&server.applied, &wanted, found, &upstream.user, is_reported);
-    let answer = setup::run_into(server, sql.as_bytes(), setup::Answer::keeping_news()).await?;
+    let answer = setup::run_into(
+        server,
+        sql.as_bytes(),
+        setup::Answer::default().heard_by(listener),
+    )
+    .await?;
     if let Some(error) = answer.error {
         tracing::info!(%error, "a session cannot be looked at, so its client keeps it");
         return Ok(Session::Hidden);

@@ -28,7 +28,7 @@ use tokio::time::Sleep;
 use crate::herald::audience::Readiness;
 use crate::herald::table::Asked;
 use crate::judgement::{Judgement, Listens};
-use crate::pool::ServerLease;
+use crate::pool::{Pool, ServerLease};
 use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
@@ -374,20 +374,34 @@ fn unreadable() -> ErrorReport {
 pub(super) fn pass_on(turn: &mut Turn<'_>, total: usize) {
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
-    let Ok(heard) = backend::Notification::parse(body) else {
-        server.flow.pass(total);
-        return;
-    };
-    let from = if heard.pid == server.about.backend {
-        turn.relay.control.id
+    let (pool, own) = (&turn.relay.pool, turn.relay.control.id);
+    match renumbered(pool, own, server.about.backend, body) {
+        Some(told) => {
+            server.flow.hide(total);
+            server.flow.insert(&told);
+        }
+        None => server.flow.pass(total),
+    }
+}
+
+/// A notification with the numbers of clients in it, as the one with the number `own` is to be told of
+/// what its server, the process `backend`, says. `None` if it is none.
+pub(super) fn renumbered(
+    pool: &Pool,
+    own: i32,
+    backend: i32,
+    body: &[u8],
+) -> Option<bytes::BytesMut> {
+    let heard = backend::Notification::parse(body).ok()?;
+    let from = if heard.pid == backend {
+        own
     } else {
-        turn.relay.pool.audience.shown(heard.pid)
+        pool.audience.shown(heard.pid)
     };
     let mut told = bytes::BytesMut::new();
     // It came in one message, and so fits into one.
-    let _ = backend::notification(&mut told, from, heard.channel, heard.payload);
-    server.flow.hide(total);
-    server.flow.insert(&told);
+    backend::notification(&mut told, from, heard.channel, heard.payload).ok()?;
+    Some(told)
 }
 
 /// The session listens to nothing any more.

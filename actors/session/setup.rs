@@ -12,9 +12,12 @@ use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::pool::Pool;
 use crate::server::ServerConn;
+use crate::session::listen;
 
 /// The most that an answer to a query of ours may take in one message.
 const ANSWER_MAX: usize = 256 * 1024;
+/// The most that the rows of an answer may take together.
+const ANSWERS_MAX: usize = 16 * 1024 * 1024;
 
 /// What a server said while it answered a query of ours.
 #[derive(Debug)]
@@ -26,16 +29,18 @@ pub(super) struct Answer {
     /// The first error.
     pub(super) error: Option<ErrorReport>,
     rows_max: usize,
-    news: News,
+    /// Nobody listens if there is none.
+    listener: Option<Listener>,
+    bytes: usize,
 }
 
-/// What becomes of notifications that come meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum News {
-    /// Nobody listens.
-    Lost,
-    /// Whoever keeps the server gets them.
-    Kept,
+/// Who gets notifications that come meanwhile.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// Its pool.
+    pub(super) pool: Arc<Pool>,
+    /// The number that it was told at its login.
+    pub(super) id: i32,
 }
 
 impl Default for Answer {
@@ -52,15 +57,16 @@ impl Answer {
             rows: Vec::new(),
             error: None,
             rows_max,
-            news: News::Lost,
+            listener: None,
+            bytes: 0,
         }
     }
 
     /// One from a server whose client may listen.
-    pub(super) fn keeping_news() -> Self {
+    pub(super) fn heard_by(self, listener: Listener) -> Self {
         Self {
-            news: News::Kept,
-            ..Self::default()
+            listener: Some(listener),
+            ..self
         }
     }
 }
@@ -244,14 +250,21 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
                 }
                 server.exchange.received(tag::ERROR_RESPONSE, |_| {})
             }
-            tag::NOTIFICATION_RESPONSE if answer.news == News::Kept => {
-                server.flow.pass(total);
+            tag::NOTIFICATION_RESPONSE if let Some(listener) = &answer.listener => {
+                let told =
+                    listen::renumbered(&listener.pool, listener.id, server.about.backend, body);
+                server.flow.hide(total);
+                server.flow.insert(&told.unwrap_or_default());
                 continue;
             }
             tag::DATA_ROW if answer.rows.len() < answer.rows_max => {
                 let Ok(row) = backend::DataRow::parse(body) else {
                     return Err(broken(server, "the server broke the protocol"));
                 };
+                answer.bytes += body.len();
+                if answer.bytes > ANSWERS_MAX {
+                    return Err(broken(server, "the server's answer is too large"));
+                }
                 answer.rows.push(
                     row.values()
                         .map(|value| value.map(<[u8]>::to_vec))

@@ -164,6 +164,34 @@ fn only_what_follows_the_mark_is_heard_and_what_its_own_transaction_notified() {
 }
 
 #[test]
+fn the_end_of_anothers_transaction_takes_nothing_from_one_that_is_still_being_heard() {
+    let mut rig = Rig::new();
+    let ear = rig.join(1);
+    rig.join(2);
+    rig.listen(2, 20, "b");
+    let token = rig.begin(1, 10, Change::Listen(channel("a")));
+    rig.table.notify(10, &note("a", "own"));
+    rig.table.settle(2);
+    rig.table.mark(10, token);
+    rig.table.settle(1);
+    assert_eq!(ear.payloads(), ["own"]);
+}
+
+#[test]
+fn the_changes_of_one_transaction_are_bounded() {
+    let mut rig = Rig::new();
+    rig.join(1);
+    rig.listen(1, 10, "a");
+    for _ in 0..10 {
+        rig.ask(1, Change::Unlisten(channel("a")));
+    }
+    let more = Change::Unlisten(channel("a"));
+    assert!(rig.table.ask(1, 99, more.clone(), 10).is_err());
+    rig.table.settle(1);
+    assert!(rig.table.ask(1, 100, more, 10).is_ok());
+}
+
+#[test]
 fn a_mark_counts_only_from_its_own_server() {
     let mut rig = Rig::new();
     let ear = rig.join(1);

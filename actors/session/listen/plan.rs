@@ -73,8 +73,10 @@ pub(super) fn plan(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement, alon
 /// What the statement changes; `None` where the herald cannot know the channel as the server does.
 fn change(relay: &Relay, channel: Channel) -> Option<Change> {
     let name = |name: String| {
-        let known = name.is_ascii() || is_alike(relay);
-        known.then(|| name.into_bytes().into())
+        let known = name.is_ascii() || is_alike(relay) && takes_any(relay);
+        // The herald's own channel is nobody else's to leave.
+        let free = name.as_bytes() != &**relay.pool.audience.marks();
+        (known && free).then(|| name.into_bytes().into())
     };
     Some(match channel {
         Channel::Listen(of) => {
@@ -222,6 +224,13 @@ pub(super) fn is_alike(relay: &Relay) -> bool {
     };
     let raw = "SQLASCII";
     own.is_some_and(|own| own == servers || own == raw) || servers == raw
+}
+
+/// Whether what this parser takes for a name is one in the server's encoding: another one would refuse
+/// it to the herald, and so to everybody.
+fn takes_any(relay: &Relay) -> bool {
+    let servers = reported(relay, "server_encoding").map(|name| plain(&name));
+    servers.is_some_and(|servers| matches!(&*servers, "UTF8" | "SQLASCII"))
 }
 
 /// An encoding's name as it is compared.

@@ -296,3 +296,29 @@ async fn what_is_listened_to_is_not_told_wrongly() {
     }
     assert_eq!(client.one("select 1").await, "1");
 }
+
+#[tokio::test]
+async fn nobody_leaves_the_channel_of_the_herald_for_all() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    let mut other = enter(&proxy, &database).await;
+    // The first has the pool look at the catalogue.
+    client.ask(&Raw::query("select 1")).await;
+    client.ask(&Raw::query("listen a")).await;
+    // Whoever may see the statements of the pool's user may see its name.
+    let marks = "select substring(query from '[Nn][Oo][Tt][Ii][Ff][Yy] \"?([a-z0-9_]+)') \
+        from pg_stat_activity where usename = 'app' and datname = current_database() \
+        and query ilike 'notify%'";
+    let marks = database.sql(marks).await;
+    assert!(marks.starts_with("pgherd_"), "{marks}");
+    let listened = other.ask(&Raw::query(&format!("listen \"{marks}\""))).await;
+    assert_eq!(listened, "C ZI");
+    other
+        .ask(&Raw::query(&format!("unlisten \"{marks}\"")))
+        .await;
+    other.ask(&Raw::query("unlisten *")).await;
+    // Who listens from now on still hears.
+    client.ask(&Raw::query("listen b")).await;
+    client.ask(&Raw::query("listen c")).await;
+    assert_eq!(heard(&mut client, "notify c, 'x'").await, ["x"]);
+}
