@@ -56,6 +56,11 @@ pub enum Listens {
 }
 
 impl Judgement {
+    /// It ends all prepared statements: `DISCARD ALL`, `DEALLOCATE ALL`.
+    pub fn clears(&self) -> bool {
+        self.unpins.contains(Pin::Prepare)
+    }
+
     /// It takes all parameters back to those of the connection by `RESET ALL`, and is not followed.
     pub fn resets(&self) -> bool {
         self.unpins.contains(Pin::Set) && self.unpins != PinSet::DISCARD_ALL && !self.follows

@@ -58,7 +58,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
         }
         let suspect = behind::is_suspect(&lease, settings.pool.function_check);
         let pinned = !relay.pins.is_empty() || suspect || unsettled;
-        if lease.touched && (relay.mode == PoolMode::Session || pinned) {
+        if pinned || lease.touched && relay.mode == PoolMode::Session {
             let reset = settings.pool.reset_query.as_deref()?;
             quiet(setup::run(&mut lease, reset.as_bytes()).await)?;
             lease.statements.clear();
@@ -157,6 +157,10 @@ fn ignore(server: &mut ServerConn, pending: &mut Flow) -> Option<()> {
                     && ErrorReport::parse(&here[frame::HEADER_LEN..total.min(here.len())])
                         .is_fatal()
                 {
+                    return None;
+                }
+                // A message of ours has failed, so the server is not what it is believed to be.
+                if other == tag::ERROR_RESPONSE && server.exchange.in_setup() {
                     return None;
                 }
                 // What an error takes back may belong to the client, who is gone, or to the

@@ -135,9 +135,8 @@ impl Relay {
                 return Some(Bye::Sent(Box::new(last)));
             }
         }
-        if self.pool.pins(self.pins, self.mode) {
-            self.control.runs_on(&lease.about);
-        }
+        // Whoever parts from it asks once more whether a cancel request is on its way there.
+        self.control.runs_on(&lease.about);
         self.part(lease, now)
     }
 

@@ -97,6 +97,10 @@ fn execute(turn: &mut Turn<'_>, mut text: Vec<u8>, name: &[u8], at: Range<usize>
         return Taken::No;
     };
     let (judgement, tail) = (held.statement.judgement, &held.statement.tail);
+    if sequence::must_wait(turn, &judgement) {
+        turn.check = Check::Quiet;
+        return Taken::Later;
+    }
     note(turn, judgement);
     if judgement.follows {
         // What it does to settings is only followed where it is bound by the protocol.

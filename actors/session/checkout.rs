@@ -59,7 +59,10 @@ pub(super) fn at_once(relay: &mut Relay, fresh: Option<Duration>, now: Instant) 
         }
         Some(lease) => {
             relay.pool.stats.assigned(Duration::ZERO);
-            relay.control.runs_on(&lease.about);
+            // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
+            if relay.opened.is_none() {
+                relay.control.runs_on(&lease.about);
+            }
             Start::Ready(lease)
         }
     }
@@ -94,7 +97,7 @@ pub(super) async fn checkout(
         bring(relay, &mut lease).await?;
         // Where a setup is still to be answered, this waits for the answer: the client's cancel
         // must not hit the setup, behind which its query would run with other parameters.
-        if !lease.exchange.in_setup() {
+        if !lease.exchange.in_setup() && relay.opened.is_none() {
             relay.control.runs_on(&lease.about);
         }
         return Ok((lease, started));

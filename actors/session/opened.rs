@@ -82,6 +82,7 @@ pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
         })
     });
     relay.lost_block = false;
+    relay.commit_fails = false;
     // A simple query ends the unnamed statement.
     if let Some(statements) = relay.statements.as_deref_mut() {
         statements.unnamed = Unnamed::None;

@@ -139,8 +139,11 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let behind_sync = turn.server.exchange.at_sync();
     let verdict = turn.server.exchange.ready(status);
     if hidden {
-        // From here on the client's cancel may find the server.
-        turn.relay.control.runs_on(&turn.server.about);
+        // From here on the client's cancel may find the server, unless another message of ours comes
+        // first: a BEGIN must not be what it hits.
+        if !turn.server.exchange.in_setup() {
+            turn.relay.control.runs_on(&turn.server.about);
+        }
         if turn.relay.guarded {
             turn.relay.guarded = false;
             act(turn, verdict, tag::READY_FOR_QUERY, total)?;
@@ -205,13 +208,17 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     // Names are looked up before the error takes them back.
     let renamed = names::renamed(turn, total);
     heal(turn, total);
-    turn.check = Check::None;
+    if turn.check != Check::Quiet {
+        turn.check = Check::None;
+    }
     if let Some(block) = &mut turn.relay.block {
         block.fail();
     }
     turn.listen.excuse();
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
+    let again = turn.server.exchange.prepares_unnamed_later();
+    let blamed = blame(turn, total);
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let statements = &mut server.statements;
     let mut client = turn.relay.statements.as_deref_mut();
@@ -231,6 +238,8 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
                         client.remove(&name);
                     }
                 }
+                // A later Parse of the same pipeline has made another since.
+                Undo::Unnamed if again => {}
                 Undo::Unnamed => {
                     if let Some(client) = client.as_deref_mut() {
                         client.unnamed = pgherd_session::Unnamed::None;
@@ -248,11 +257,22 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
                 }
             });
     let verdict = match (verdict, renamed) {
+        (Verdict::Forward, _) if blamed => Verdict::Swallow,
         (Verdict::Forward, Some(renamed)) => Verdict::Replace(renamed),
         (Verdict::Forward, None) => placed.map_or(Verdict::Forward, Verdict::Replace),
         (verdict, _) => verdict,
     };
     act(turn, verdict, tag::ERROR_RESPONSE, total)
+}
+
+/// Whether it is a statement that a simple query runs which could not be prepared: the query's own error
+/// is this one then.
+fn blame(turn: &mut Turn<'_>, total: usize) -> bool {
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    match server.flow.unjudged().get(..total) {
+        Some(message) => server.exchange.blame(message),
+        None => false,
+    }
 }
 
 /// A statement that the server says it does not have, or has for another table than there is by

@@ -9,7 +9,7 @@ use pgherd_wire::{frame, sqlstate};
 use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::sequence::Way;
-use crate::session::turn::{Loss, Turn};
+use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{behind, by_sql, follow, listen, replies, sequence, statements};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
@@ -37,6 +37,18 @@ pub(super) fn is_judgeable(relay: &Relay, header: frame::Header) -> bool {
 
 /// Judges everything that the client has sent and passes it on to the server.
 pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    take_all(turn)?;
+    // What is owed must come before more is sent, and a server keeps it back until it is asked.
+    let between = !turn.relay.up.is_mid_message();
+    let waits = turn.check != Check::UnderWay && turn.holds_client_up();
+    if between && waits && turn.server.exchange.unsynced() {
+        turn.relay.up.insert(&frontend::FLUSH);
+    }
+    Ok(())
+}
+
+fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    turn.go_on();
     while turn.relay.up.resume() && !turn.holds_client_up() {
         let header = match frame::header(turn.relay.up.unjudged()) {
             Ok(Some(header)) => header,
@@ -56,9 +68,15 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 continue;
             }
             tag::TERMINATE => return Err(Loss::Left),
+            tag::SYNC if turn.server.exchange.is_flooded() => {
+                return Err(violation("too many Sync messages within a COPY".into()));
+            }
             tag::SYNC => {
                 turn.server.exchange.sent(Owed::Sync);
                 turn.relay.up.pass(total);
+                if std::mem::take(&mut turn.clears) {
+                    turn.check = Check::Quiet;
+                }
                 continue;
             }
             // The server would discard it as well.
@@ -109,10 +127,12 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
 
 fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let mut instead = None;
+    let mut clears = false;
     if !is_held(turn.relay, total) {
         if turn.relay.guarded {
             return Ok(false);
         }
+        replies::doubt(turn);
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
         turn.beginning = true;
@@ -126,6 +146,15 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let mut judgement = turn.relay.judge(query.text);
+        clears = judgement.clears();
+        // Of a statement that is run by its name, all this was told already.
+        let by_name = instead.is_some();
+        if !by_name && sequence::must_wait(turn, &judgement) {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
+        let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+        let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         if listen::asks(turn.relay, query.text) {
             listen::refuse_question(turn, total);
             return Ok(true);
@@ -147,7 +176,9 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let text: Option<Box<[u8]>> =
             (judgement.follows && instead.is_none()).then(|| query.text.into());
         // A question of ours that goes before comes before what is written down of the text, too.
-        sequence::sent(turn, &judgement, Way::Simple);
+        if !by_name {
+            sequence::sent(turn, &judgement, Way::Simple);
+        }
         if let Some(text) = text {
             instead = follow::query(turn, &text);
         }
@@ -168,6 +199,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     }
     turn.server.touched = true;
     turn.server.exchange.sent(Owed::Query);
+    if clears {
+        // What comes behind it is prepared, set and bound anew.
+        turn.check = Check::Quiet;
+    }
     match instead {
         None => turn.relay.up.pass(total),
         Some(text) => {
@@ -188,6 +223,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
         turn.relay.pins.insert(Pin::Set);
     }
     turn.follows = judgement.follows;
+    turn.clears |= judgement.clears();
     turn.committing |= judgement.commits;
     turn.beginning |= judgement.begins;
 }

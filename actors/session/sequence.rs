@@ -69,37 +69,46 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
     true
 }
 
+/// Whether a simple query has to wait until all that is owed has come: what goes before it must know
+/// whether the transaction has failed by then.
+pub(super) fn must_wait(turn: &Turn<'_>, judgement: &Judgement) -> bool {
+    turn.server.exchange.replies_owed() > 0 && must_forget(turn, judgement)
+}
+
 /// Makes a server forget what others have used, if the text asks, where a message of ours can go.
 ///
 /// It forgets before each block as well, so that whatever is asked within a block was used in it.
 pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
     let client = turn.relay.control.id;
-    let (asks, server) = (judgement.sequence.asks(), &turn.server);
-    if turn.relay.mode == PoolMode::Session {
+    let asks = judgement.sequence.asks() && turn.relay.mode != PoolMode::Session;
+    if asks && turn.server.sequences != Sequences::Of(client) {
+        let learned = &turn.relay.pool.asks_sequences;
+        learned.store(true, Ordering::Relaxed);
+    }
+    if !must_forget(turn, judgement) {
         return;
     }
-    if asks && server.sequences != Sequences::Of(client) {
-        turn.relay
-            .pool
-            .asks_sequences
-            .store(true, Ordering::Relaxed);
+    let exchange = &turn.server.exchange;
+    let between = exchange.replies_owed() == 0 && !exchange.unsynced() && !exchange.skipping();
+    let free = (between || way == Way::Simple) && exchange.status() != TransactionStatus::Failed;
+    if free && frontend::query(turn.relay.up.made(), b"DISCARD SEQUENCES").is_ok() {
+        turn.server.exchange.sent(Owed::Setup);
+        turn.server.sequences = Sequences::Nobody;
     }
-    if !server.sequences.is_mixed_for(client) {
-        return;
+}
+
+/// Whether the server remembers something of others that a text might be told.
+fn must_forget(turn: &Turn<'_>, judgement: &Judgement) -> bool {
+    let (client, server) = (turn.relay.control.id, &turn.server);
+    if turn.relay.mode == PoolMode::Session || !server.sequences.is_mixed_for(client) {
+        return false;
     }
     let learned = || turn.relay.pool.asks_sequences.load(Ordering::Relaxed);
     // A function may ask, too. Where nobody does, nobody minds who was the last to use one.
     let foreign = server.sequences.is_foreign_to(client);
     let hidden = judgement.runs >= server.about.upstream.hidden.0.threshold();
     let uses = judgement.runs >= Runs::Writes || judgement.sequence.uses();
-    let due = asks || judgement.begins || uses && learned() || foreign && hidden;
-    let exchange = &server.exchange;
-    let between = exchange.replies_owed() == 0 && !exchange.unsynced() && !exchange.skipping();
-    let free = (between || way == Way::Simple) && exchange.status() != TransactionStatus::Failed;
-    if due && free && frontend::query(turn.relay.up.made(), b"DISCARD SEQUENCES").is_ok() {
-        turn.server.exchange.sent(Owed::Setup);
-        turn.server.sequences = Sequences::Nobody;
-    }
+    judgement.sequence.asks() || judgement.begins || uses && learned() || foreign && hidden
 }
 
 impl Relay {

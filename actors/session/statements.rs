@@ -26,7 +26,7 @@ use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, is_held, note, refuse, violation};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{behind, follow, listen, sequence};
+use crate::session::{behind, follow, listen, replies, sequence};
 
 /// Takes a Parse; false when more of it must be here first.
 pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
@@ -73,7 +73,7 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         });
         turn.relay.up.pass(total);
     } else {
-        parse_named(turn, total)?;
+        return parse_named(turn, total);
     }
     Ok(true)
 }
@@ -97,22 +97,27 @@ fn judgement_of(statements: &ClientStatements<Judgement>) -> Option<Judgement> {
     }
 }
 
-fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
+fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
+    if turn.server.exchange.settles_later(parse.name) {
+        // Whether the name is free by then hangs on what was sent in front of a Sync.
+        turn.check = Check::Quiet;
+        return Ok(false);
+    }
     let known = turn.relay.statements.as_deref();
     if known.is_some_and(|client| client.get(parse.name).is_some()) {
         let report = taken(parse.name);
         refuse(turn, report);
         turn.relay.up.hide(total);
-        return Ok(());
+        return Ok(true);
     }
     let settings = turn.relay.parameters.reading();
     if let Some(report) = too_many(turn, parse.name.len() + tail.len() + settings.len()) {
         refuse(turn, report);
         turn.relay.up.hide(total);
-        return Ok(());
+        return Ok(true);
     }
     let name: Box<[u8]> = parse.name.into();
     let judgement = || turn.relay.judge(parse.query);
@@ -123,6 +128,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         reach @ (Reach::Own | Reach::Bound) => registry.own(parameters, tail, reach, judgement()),
     };
     if statement.reach == Reach::Bound {
+        replies::doubt(turn);
         turn.relay.pins.insert(Pin::Moment);
     }
     turn.relay.prepared_listen |= statement.judgement.listens != Listens::Nothing;
@@ -138,7 +144,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     turn.relay.pool.stats.client_parse();
     sequence::clear_way(turn, &statement.judgement, Way::Extended);
     put(turn, &statement, Some(name));
-    Ok(())
+    Ok(true)
 }
 
 /// Takes a Bind; false when more of it must be here first.

@@ -79,6 +79,8 @@ pub(super) struct Turn<'a> {
     pub(super) before: PinSet,
     /// A DISCARD ALL has been answered.
     pub(super) discarded: bool,
+    /// The pipeline in front of the next Sync ends all prepared statements.
+    pub(super) clears: bool,
     /// What is under way of its LISTEN and UNLISTEN.
     pub(super) listen: Progress,
     /// Statements answered so far.
@@ -105,6 +107,7 @@ impl<'a> Turn<'a> {
             follows: false,
             before: PinSet::EMPTY,
             discarded: false,
+            clears: false,
             listen: Progress::default(),
             queries: 0,
             read_room: READ_MIN,
@@ -185,6 +188,13 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Ends a wait for all that was owed, if all has come.
+    pub(super) fn go_on(&mut self) {
+        if self.check == Check::Quiet && !self.server.exchange.owes() {
+            self.check = Check::None;
+        }
+    }
+
     /// Whether what the client has sent lies here until the server has said more.
     pub(super) fn holds_client_up(&self) -> bool {
         match self.check {
@@ -220,7 +230,9 @@ impl<'a> Turn<'a> {
                 }
                 let held_up = self.holds_client_up();
                 replies::judge(self)?;
-                if held_up && !self.holds_client_up() {
+                // Where all has come and no transaction is open, what waits is for another turn.
+                let ends = self.check == Check::Quiet && self.server.exchange.is_over();
+                if held_up && !ends && !self.holds_client_up() {
                     requests::take(self)?;
                 }
                 Ok(true)

@@ -413,6 +413,62 @@ impl<P> Exchange<P> {
         self.owed.len() >= CROWD
     }
 
+    /// Whether so many Syncs were sent into a COPY, which ignores them, that no client means it.
+    pub fn is_flooded(&self) -> bool {
+        matches!(self.doubt, Doubt::Copying(syncs) if syncs >= CROWD)
+    }
+
+    /// Whether an unnamed statement is prepared behind the next Sync.
+    pub fn prepares_unnamed_later(&self) -> bool {
+        let prepares = |owed: &Owed<P>| {
+            matches!(
+                owed,
+                Owed::Parse {
+                    undo: Undo::Unnamed,
+                    ..
+                }
+            )
+        };
+        let mut behind = self.owed.iter().skip_while(|owed| !is_sync(owed));
+        behind.any(prepares)
+    }
+
+    /// Whether what the client means by a name hangs on a message in front of an owed Sync.
+    pub fn settles_later(&self, name: &[u8]) -> bool {
+        let Some(sync) = self.owed.iter().rposition(is_sync) else {
+            return false;
+        };
+        self.owed.iter().take(sync).any(|owed| match owed {
+            Owed::Parse { undo, .. } | Owed::Close { undo, .. } | Owed::Local { undo, .. } => {
+                match undo {
+                    Undo::Parsed { by_client, .. } => by_client.as_deref() == Some(name),
+                    Undo::Closed(closed) => *closed.name == *name,
+                    Undo::Nothing | Undo::Unnamed | Undo::Gone(_) => false,
+                }
+            }
+            _ => false,
+        })
+    }
+
+    /// Has the error at hand answer the simple query behind our own Sync, if what failed is our
+    /// preparation for that query; false if it is anything else. `message` is the whole error.
+    pub fn blame(&mut self, message: &[u8]) -> bool {
+        if !matches!(self.owed.front(), Some(Owed::Parse { hidden: true, .. })) {
+            return false;
+        }
+        let sync = self.owed.iter().position(is_sync);
+        let Some(at) = sync.filter(|at| matches!(self.owed[*at], Owed::OurSync)) else {
+            return false;
+        };
+        match self.owed.get_mut(at + 1) {
+            Some(query @ Owed::Query) => {
+                *query = Owed::QueryFail(message.into());
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the front of the queue is a message of ours.
     pub fn in_setup(&self) -> bool {
         matches!(self.owed.front(), Some(Owed::Setup))
@@ -579,10 +635,7 @@ impl<P> Exchange<P> {
         if copying {
             self.doubt = Doubt::Behind;
         }
-        let sync = self
-            .owed
-            .iter()
-            .position(|owed| matches!(owed, Owed::Sync | Owed::OurSync));
+        let sync = self.owed.iter().position(is_sync);
         self.skipping |= sync.is_none();
         let end = sync.unwrap_or(self.owed.len());
         // The latest first: a name may have been closed and taken again, or taken and closed.
@@ -609,6 +662,10 @@ impl<P> Exchange<P> {
         }
         verdict
     }
+}
+
+fn is_sync<P>(owed: &Owed<P>) -> bool {
+    matches!(owed, Owed::Sync | Owed::OurSync)
 }
 
 /// A reply to a message of ours is not the client's to see.

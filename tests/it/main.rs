@@ -20,6 +20,7 @@ mod features;
 mod function_call;
 mod huge;
 mod identity;
+mod interplay;
 mod listen;
 mod login;
 mod md5;

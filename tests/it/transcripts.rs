@@ -3,7 +3,13 @@
 //! `F` lines that follow each other are sent in one write; each `B` line is one message. Notices
 //! and ParameterStatus are passed over. A text stands in double quotes, with `\n` for a line's end.
 
+use std::time::Duration;
+
 use pgherd_tests::{Database, Message, Proxy, Raw};
+use tokio::time::timeout;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const TRANSCRIPTS: &[(&str, &str)] = &[
     ("simple", include_str!("transcripts/simple.txt")),
@@ -112,12 +118,16 @@ async fn replay(whom: &str, text: &str, mut client: Raw) {
             Some(("F", message)) => pending.extend(frontend(message)),
             Some(("B", expected)) => {
                 client.send(&std::mem::take(&mut pending)).await;
-                let said = loop {
-                    let message = client.message().await;
-                    if !['N', 'S'].contains(&message.tag) {
-                        break backend(&message);
+                let said = async {
+                    loop {
+                        let message = client.message().await;
+                        if !['N', 'S'].contains(&message.tag) {
+                            break backend(&message);
+                        }
                     }
                 };
+                let said = timeout(PATIENCE, said).await;
+                let said = said.unwrap_or_else(|_| panic!("{whom}, line {number}: silence"));
                 assert_eq!(said, expected, "{whom}, line {number}");
             }
             _ => assert!(

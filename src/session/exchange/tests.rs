@@ -361,3 +361,17 @@ fn a_check_of_ours_stays_unseen_with_what_is_remarked() {
     assert_eq!(quiet(&mut talk, tag::BIND_COMPLETE), Verdict::Forward);
     assert!(!talk.owes());
 }
+
+#[test]
+fn syncs_into_a_copy_are_counted_to_an_end() {
+    let mut exchange = Exchange::<()>::default();
+    exchange.sent(Owed::Query);
+    exchange.received(tag::COPY_IN_RESPONSE, |_| {});
+    let mut sent = 0;
+    while !exchange.is_flooded() {
+        exchange.sent(Owed::Sync);
+        sent += 1;
+        assert!(sent < 100_000, "no end");
+    }
+    assert!(sent > 1000, "few are no flood");
+}
