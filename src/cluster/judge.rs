@@ -1,0 +1,243 @@
+//! The judge itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::claim::{Claim, Told};
+use crate::epoch::Epoch;
+use crate::heads::Heads;
+use crate::host::HostName;
+use crate::lag::Lag;
+use crate::look::{Fault, Look, Standing};
+use crate::rules::Rules;
+use crate::track::Track;
+use crate::verdict::{Absence, Holder, Verdict, Writer};
+
+/// Judges the servers of one database by the evidence it is given.
+///
+/// It remembers two things for good: the system identifier of the cluster, fixed by the first primary that is chosen,
+/// and the highest timeline on which a primary was ever seen. All else is the newest evidence of each host.
+///
+/// * The writer is the one host that is writable (a primary, not read-only, its word not expired), belongs to the
+///   cluster, and is on no lower timeline than any primary ever seen, than any replica is on, and than a fresh claim
+///   names. A higher timeline therefore wins at once, and what it replaced never comes back.
+/// * If there are several on one timeline, there is no writer, until all but one are gone or demoted.
+/// * The first writer is chosen when every member has been asked (answered or failed), or has been silent for
+///   [`Rules::expiry`]: of two primaries the stale one may be the first to answer.
+/// * A host's word expires by silence. An answer that sends us away without telling a role ([`Fault::Full`],
+///   [`Fault::Refused`]) is no silence; [`Fault::Starting`], or [`Rules::ill_after`] faults that show that no server
+///   works there, end it at once.
+///
+/// Times may come in any order between hosts; evidence of one host that is older than what is known of it is left aside.
+#[derive(Debug)]
+pub struct Judge {
+    pub(crate) rules: Rules,
+    /// In the order of the members.
+    pub(crate) names: Vec<HostName>,
+    pub(crate) tracks: HashMap<HostName, Track>,
+    pub(crate) told: Option<Told>,
+    pub(crate) system: Option<u64>,
+    /// The highest timeline on which a primary of this system was seen.
+    pub(crate) timeline: u32,
+    pub(crate) epoch: Epoch,
+    pub(crate) holder: Option<Holder>,
+    /// Every member was asked once.
+    pub(crate) asked: bool,
+    /// Since when there is no writer.
+    pub(crate) absent_since: Option<Instant>,
+    pub(crate) heads: Heads,
+    /// The latest time that was ever told.
+    clock: Option<Instant>,
+    pub(crate) verdict: Arc<Verdict>,
+}
+
+impl Judge {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        let verdict = Verdict {
+            epoch: Epoch::default(),
+            writer: Writer::Nobody(Absence::Asking),
+            holder: None,
+            system: None,
+            timeline: 0,
+            hosts: Vec::new(),
+            alarms: Vec::new(),
+        };
+        Self::resume(rules, &Arc::new(verdict))
+    }
+
+    /// Goes on where another judge has ended, of whom only the last verdict is left: epoch, system and highest timeline
+    /// stay, the evidence has to be gathered anew.
+    #[must_use]
+    pub fn resume(rules: Rules, last: &Arc<Verdict>) -> Self {
+        Self {
+            rules,
+            names: Vec::new(),
+            tracks: HashMap::new(),
+            told: None,
+            system: last.system,
+            timeline: last.timeline,
+            epoch: last.epoch,
+            holder: last.holder.clone(),
+            asked: false,
+            absent_since: None,
+            heads: Heads::default(),
+            clock: None,
+            verdict: Arc::clone(last),
+        }
+    }
+
+    /// Judges by other rules from now on.
+    pub fn set_rules(&mut self, rules: Rules, now: Instant) {
+        self.rules = rules;
+        self.settle(now);
+    }
+
+    /// The hosts there are, configured or discovered; it may change at any time, names that come twice count once. What
+    /// is gone is forgotten, so that it starts anew if it comes back; epoch, system and highest timeline stay.
+    pub fn members(&mut self, names: impl IntoIterator<Item = HostName>, now: Instant) {
+        let mut tracks = HashMap::new();
+        self.names.clear();
+        for name in names {
+            if tracks.contains_key(&name) {
+                continue;
+            }
+            let known = self.tracks.remove(&name);
+            tracks.insert(name.clone(), known.unwrap_or_else(|| Track::new(now)));
+            self.names.push(name);
+        }
+        self.tracks = tracks;
+        self.settle(now);
+    }
+
+    /// A host was looked at: it answered, or it failed. `now` is when that was known. Hosts that are no members are
+    /// left aside.
+    pub fn saw(&mut self, host: &HostName, seen: Result<Look, Fault>, now: Instant) {
+        let Some(track) = self.tracks.get_mut(host) else {
+            return;
+        };
+        // A timeline that was reached stays reached, however late the word of it comes.
+        if let Ok(look) = &seen
+            && look.standing == Standing::Primary
+            && self.system == Some(look.system)
+        {
+            self.timeline = self.timeline.max(look.timeline);
+        }
+        if track.is_late(now) {
+            return;
+        }
+        match seen {
+            Ok(look) => {
+                track.lag = match look.standing {
+                    Standing::Primary => Lag::default(),
+                    Standing::Replica => self.heads.lag(look.lsn, now, look.replay_age),
+                };
+                track.answered(look, now, &self.rules);
+            }
+            Err(fault) => track.failed(fault, now, &self.rules),
+        }
+        self.settle(now);
+    }
+
+    /// A source says who leads. It counts as long as a host's word does; a claim that is older, or of a lower timeline than
+    /// the one that counts, is left aside.
+    pub fn told(&mut self, claim: Claim, now: Instant) {
+        let known = self.told.take().filter(|told| self.is_fresh(told.at, now));
+        let lower = |told: &Told| {
+            let both = claim.timeline.zip(told.claim.timeline);
+            both.is_some_and(|(new, old)| new < old)
+        };
+        self.told = Some(match known {
+            Some(told) if told.at > now || lower(&told) => told,
+            Some(told) if told.claim == claim => Told { at: now, ..told },
+            _ => Told {
+                claim,
+                since: now,
+                at: now,
+            },
+        });
+        self.settle(now);
+    }
+
+    /// Somebody has run into something at this host that only a look can explain: a refused or broken connection,
+    /// 57P01, 57P03, 25006. It changes no verdict; [`Self::pace`] tells to look at all hosts now.
+    pub fn suspect(&mut self, host: &HostName, now: Instant) {
+        if let Some(track) = self.tracks.get_mut(host) {
+            let later = track.suspected.filter(|since| *since > now);
+            track.suspected = Some(later.unwrap_or(now));
+        }
+    }
+
+    /// An operator says that it is another cluster from now on (a major upgrade, a restored backup), or that the higher
+    /// timeline which was seen is to be forgotten. System and timelines are fixed anew, in a new epoch. This is the
+    /// only way back to a lower timeline.
+    pub fn adopt_anew(&mut self, now: Instant) {
+        (self.system, self.timeline) = (None, 0);
+        self.holder = None;
+        self.told = None;
+        for track in self.tracks.values_mut() {
+            let primary = track.is_primary(now, &self.rules);
+            track.reached = track.system().zip(track.timeline()).filter(|_| primary);
+        }
+        self.settle(now);
+    }
+
+    /// The verdict as of now; the same `Arc` as long as nothing has changed.
+    pub fn verdict(&mut self, now: Instant) -> Arc<Verdict> {
+        self.settle(now);
+        Arc::clone(&self.verdict)
+    }
+
+    pub(crate) fn is_fresh(&self, at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(at) <= self.rules.expiry
+    }
+
+    /// Brings everything that follows from the evidence up to date.
+    fn settle(&mut self, now: Instant) {
+        // Hosts are asked in parallel, so that what one said may arrive after what another said later.
+        let now = self.clock.map_or(now, |clock| clock.max(now));
+        self.clock = Some(now);
+        let writer = self.elect(now);
+        match &writer {
+            Writer::At(host) => {
+                self.absent_since = None;
+                let host = host.clone();
+                self.enthrone(&host);
+            }
+            Writer::Nobody(_) => {
+                self.absent_since.get_or_insert(now);
+            }
+        }
+        let verdict = self.describe(writer, now);
+        if *self.verdict != verdict {
+            self.verdict = Arc::new(verdict);
+        }
+    }
+
+    /// The writer is another than the epoch belongs to: a new one begins. Nothing else begins one.
+    fn enthrone(&mut self, host: &HostName) {
+        let Some((look, at)) = self.tracks.get(host).and_then(|track| track.look.as_ref()) else {
+            return;
+        };
+        let holder = Holder {
+            host: host.clone(),
+            timeline: look.timeline,
+        };
+        if self.holder.as_ref() != Some(&holder) {
+            self.epoch = self.epoch.next(look.timeline);
+            self.holder = Some(holder);
+            self.heads.forget();
+        }
+        self.heads.record(look.lsn, *at, self.rules.pace / 2);
+        for track in self.tracks.values_mut() {
+            if let Some((look, at)) = &track.look
+                && look.standing == Standing::Replica
+                && track.lag.bytes.is_none()
+            {
+                track.lag = self.heads.lag(look.lsn, *at, look.replay_age);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! When a host should be looked at.
+
+use std::time::{Duration, Instant};
+
+use crate::host::HostName;
+use crate::judge::Judge;
+
+impl Judge {
+    /// How long from `now` until this host should be looked at; zero: at once. While anything is wrong with any host
+    /// or there is no writer, all hosts are looked at quickly, for it is the others that tell what has happened. A
+    /// host that is known to be ill is nothing to wonder about, and neither is a primary that is missing for long.
+    ///
+    /// To be asked again after each look and after each [`Self::suspect`], [`Self::told`] and [`Self::members`], for
+    /// these may bring it nearer. A host that is not a member is never due: it gets the usual pace.
+    #[must_use]
+    pub fn pace(&self, host: &HostName, now: Instant) -> Duration {
+        let Some(track) = self.tracks.get(host) else {
+            return self.rules.pace;
+        };
+        let Some(last) = track.last else {
+            return Duration::ZERO;
+        };
+        let quick = track.is_recovering() || self.is_suspicious(now);
+        let pace = if quick {
+            self.rules.quick_pace
+        } else {
+            self.rules.pace
+        };
+        pace.saturating_sub(now.saturating_duration_since(last))
+    }
+
+    /// Whether all hosts are looked at quickly.
+    #[must_use]
+    pub fn is_suspicious(&self, now: Instant) -> bool {
+        let recent = |since: Instant| now.saturating_duration_since(since) < self.rules.suspicion;
+        self.absent_since.is_some_and(recent)
+            || self.told.as_ref().is_some_and(|told| {
+                let other = told.claim.leader.as_ref() != self.verdict.writer();
+                other && recent(told.since) && self.is_fresh(told.at, now)
+            })
+            || self
+                .tracks
+                .values()
+                .any(|track| track.is_in_doubt(now, &self.rules))
+    }
+}
