@@ -15,7 +15,7 @@ use ractor::ActorRef;
 
 use crate::pool::{Forgotten, Pool, PoolMessage};
 use crate::server::{Life, ServerAbout, ServerConn};
-use crate::upstream;
+use crate::upstream::{self, OpenError};
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
@@ -56,6 +56,13 @@ async fn live(arguments: ConnectionArguments) {
     let (life, ended) = Life::new();
     let opened = upstream::open(&upstream, id, life).await;
     drop(permit);
+    let opened = match opened {
+        Ok((_, welcome)) if pool.cluster.load().is_watched() && welcome.is_in_recovery() => {
+            let host = upstream.name.clone();
+            Err(OpenError::Standby { host })
+        }
+        opened => opened,
+    };
     match opened {
         Ok((conn, welcome)) => {
             upstream.gate.0.succeeded();
@@ -74,6 +81,10 @@ async fn live(arguments: ConnectionArguments) {
             // A client's outdated password says nothing against the host, where others log in.
             if forgotten == Forgotten::Nothing {
                 upstream.gate.0.failed(std::time::Instant::now());
+            }
+            if error.is_of_host() {
+                let now = std::time::Instant::now();
+                pool.cluster.load().suspect(&upstream.name, now);
             }
             tracing::warn!(
                 database = pool.key.database,

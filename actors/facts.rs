@@ -14,6 +14,7 @@ use pgherd_wire::scram::Verifier;
 use tokio::sync::Semaphore;
 
 use crate::caps::Caps;
+use crate::cluster::Topology;
 use crate::config::ConfigMessage;
 use crate::control::Sessions;
 use crate::doors::Doors;
@@ -35,6 +36,8 @@ pub struct Facts {
     pub config: ArcSwap<Config>,
     /// The routing table; written by Router.
     pub routes: ArcSwap<Routes>,
+    /// The servers of each database, and what is known of them; its list is written by Router.
+    pub topology: Topology,
     /// TLS towards clients; written by Config.
     pub client_tls: ArcSwap<ClientTls>,
     /// TCP options of clients' sockets; written by Config.
@@ -86,14 +89,17 @@ impl Facts {
     ) -> Arc<Self> {
         let cancels = ArcSwap::from_pointee(Semaphore::new(config.limits.max_cancels.get()));
         let socket = crate::config::client_socket(&config);
+        let (topology, router) = (Topology::default(), Slot::default());
+        topology.reconfigure(&config, &router);
         Arc::new(Self {
             config: ArcSwap::new(config),
             routes: ArcSwap::default(),
+            topology,
             client_tls: ArcSwap::new(tls),
             client_socket: ArcSwap::from_pointee(socket),
             sessions: Arc::default(),
             replications: Arc::default(),
-            router: Slot::default(),
+            router,
             configuration: Slot::default(),
             memory: RouterMemory::default(),
             root: Slot::default(),

@@ -6,6 +6,7 @@
 //! ├ aux                    totals for the log, the endpoint for metrics and health
 //! ├ router                 the only writer of the routing table
 //! ├ cluster (a database)   isolates its failures
+//! │  ├ hosts               monitor (of a host, where there are several): who may be written to
 //! │  └ pools               pool (per user and database) → server connection (temporary)
 //! │                        herald (of a pool, once a client listens): its notifications
 //! └ front                  rest_for_one
@@ -17,6 +18,7 @@
 pub mod caps;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod console;

@@ -19,6 +19,7 @@ use pgherd_sql::PinSet;
 use pgherd_supervise::{Heartbeat, Slot, Tasked, linked};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use crate::cluster::Cluster;
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::herald::audience::Audience;
@@ -49,6 +50,8 @@ pub struct Pool {
     pub core: Arc<Core>,
     /// Where its connections lead.
     pub upstream: ArcSwap<Upstream>,
+    /// The servers of its database.
+    pub cluster: ArcSwap<Cluster>,
     /// Prepared statements that its clients share.
     pub registry: Registry<Judgement>,
     /// Parameter values that its server has accepted.
@@ -86,12 +89,14 @@ impl Pool {
         settings: Arc<PoolSettings>,
         core: Arc<Core>,
         manager: Slot<PoolMessage>,
+        cluster: Arc<Cluster>,
     ) -> Self {
         Self {
             key,
             manager,
             core,
             upstream: ArcSwap::new(upstream),
+            cluster: ArcSwap::new(cluster),
             registry: Registry::default(),
             proven: Proven::default(),
             shared: Shared::default(),
@@ -117,6 +122,27 @@ impl Pool {
         if !upstream.is_as_good_as(&before) {
             drop(self.core.retire_all());
         }
+    }
+
+    /// Leads to another server from now on, or to the same as before, in an epoch that is not earlier.
+    /// Connections of an earlier one are closed, those on loan too: what their sessions have not ended
+    /// there they may not end any more.
+    pub fn lead_to(&self, upstream: Arc<Upstream>, epoch: u64) {
+        let before = self.upstream.swap(Arc::clone(&upstream));
+        let moves = before.name != upstream.name;
+        drop(self.core.fence(epoch));
+        if moves {
+            self.trouble.store(None);
+            if !upstream.is_as_good_as(&before) {
+                drop(self.core.retire_all());
+            }
+            self.core.each(|seen| {
+                if seen.info.upstream.name != upstream.name {
+                    seen.info.killer.kill();
+                }
+            });
+        }
+        self.core.release();
     }
 
     /// Drops a secret that a client brought and the server has refused, so that nothing knocks with

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use pgherd_cluster::HostName;
 use pgherd_config::{Config as Settings, LoadInput};
 use pgherd_net::{ListenError, Listener as Socket, TlsSetupError};
 use pgherd_supervise::{
-    ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Strategy, SupervisorMessage,
-    SupervisorSpec, Tasked, linked, run_root,
+    ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Slot, Strategy,
+    SupervisorMessage, SupervisorSpec, Tasked, linked, run_root,
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Cluster;
+use crate::cluster::monitor::{Monitor, MonitorArguments};
 use crate::config::{self, Config, ConfigArguments};
 use crate::drain::{self, Curtain};
 use crate::facts::Facts;
@@ -282,7 +285,7 @@ impl Proxy {
 /// How often permanent actors give a sign of life; one that misses three is killed and restarted.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// A database: its host, and that host's pools. Its failures never touch its siblings.
+/// A database: the monitors of its hosts, and its pools. Its failures never touch its siblings.
 pub(crate) fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
     ChildSpec::supervisor(move || {
         let title = format!("cluster {name}");
@@ -295,11 +298,55 @@ pub(crate) fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {
             .when_exhausted(Exhausted::isolate(move |why| {
                 tracing::error!(cluster = isolated, %why, "a cluster is down");
             }))
-            .child(host(name.clone(), Arc::clone(&facts)))
+            .child(hosts(name.clone(), Arc::clone(&facts)))
+            .child(pools(name.clone(), Arc::clone(&facts)))
     })
 }
 
-fn host(name: String, facts: Arc<Facts>) -> ChildSpec {
+/// The monitors of a cluster's hosts; one without a choice of hosts has none.
+fn hosts(name: String, facts: Arc<Facts>) -> ChildSpec {
+    let mut watches = facts.memory.watches.lock();
+    let slot = watches.entry(name.clone()).or_default().supervisor.clone();
+    drop(watches);
+    let own = move || own_monitors(&name, &facts);
+    reachable("hosts", slot, own)
+}
+
+fn own_monitors(name: &str, facts: &Arc<Facts>) -> Vec<ChildSpec> {
+    let cluster = facts.topology.of(name);
+    let Some(cluster) = cluster.filter(|cluster| cluster.is_watched()) else {
+        return Vec::new();
+    };
+    let members = cluster.members();
+    let monitors = members.keys();
+    monitors
+        .map(|host| monitor_child(&cluster, host, facts))
+        .collect()
+}
+
+/// What the monitor of a host is called among its siblings.
+pub(crate) fn monitor_name(host: &HostName) -> String {
+    format!("monitor {host}")
+}
+
+/// The monitor of a host as a child. It ends by itself only when the host is none of the cluster's any
+/// more.
+pub(crate) fn monitor_child(
+    cluster: &Arc<Cluster>,
+    host: &HostName,
+    facts: &Arc<Facts>,
+) -> ChildSpec {
+    let arguments = MonitorArguments {
+        cluster: Arc::clone(cluster),
+        host: host.clone(),
+        facts: Arc::clone(facts),
+    };
+    ChildSpec::transient(monitor_name(host), move |parent| {
+        linked(parent, Tasked(Monitor), arguments.clone())
+    })
+}
+
+fn pools(name: String, facts: Arc<Facts>) -> ChildSpec {
     let slot = facts
         .memory
         .clusters
@@ -308,13 +355,22 @@ fn host(name: String, facts: Arc<Facts>) -> ChildSpec {
         .or_default()
         .clone();
     let own = move || own_pools(&name, &facts);
+    reachable("pools", slot, own)
+}
+
+/// A supervisor of children that come and go, which whoever starts one finds in `slot`. One that was
+/// restarted takes up again those that exist, as `own` says.
+fn reachable(
+    title: &'static str,
+    slot: Slot<SupervisorMessage>,
+    own: impl Fn() -> Vec<ChildSpec> + Clone + Send + Sync + 'static,
+) -> ChildSpec {
     let first = own.clone();
-    // A supervisor that was restarted takes up again the pools that exist.
     let child = ChildSpec::supervisor(move || {
-        let spec = SupervisorSpec::new("pools");
+        let spec = SupervisorSpec::new(title);
         first().into_iter().fold(spec, SupervisorSpec::child)
     });
-    // Whoever starts a pool must find the supervisor of the moment.
+    // Whoever starts a child must find the supervisor of the moment.
     let start = child.start;
     ChildSpec {
         start: Box::new(move |parent| {

@@ -1,8 +1,9 @@
 //! Where sessions find their pool.
 //!
 //! Owns: the routing table, of which it is the only writer; the quotas that pools share.
-//! Hears: requests for a pool that does not exist yet, a new configuration.
-//! Tells: the supervisor of a host's pools to start one.
+//! Hears: requests for a pool that does not exist yet, a new configuration, that writes go elsewhere.
+//! Tells: the supervisor of a cluster's pools to start one, the supervisor of its monitors too; pools
+//!   where they lead.
 //! If it dies: the table stays in force; the next one reads it and goes on. Pools that exist are
 //!   found without it.
 
@@ -11,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgherd_config::{Address, ChannelBinding, Config, Database, PoolSettings, TlsMode};
+use pgherd_cluster::HostName;
+use pgherd_config::{Address, ChannelBinding, Config, Database, Host, PoolSettings, TlsMode};
 use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
 use pgherd_pool::{Ask, PoolCore, Quota};
 use pgherd_supervise::{Heartbeat, Slot, SupervisorMessage};
@@ -20,10 +22,11 @@ use pgherd_wire::scram::client::Binding;
 use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use crate::cluster::{Cluster, Lead};
 use crate::facts::{Facts, Routes};
 use crate::gate::Gate;
 use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
-use crate::root::{child_name, cluster, herald_name, pool_child};
+use crate::root::{child_name, cluster, herald_name, monitor_child, monitor_name, pool_child};
 use crate::session::checkout::{check, denial};
 use crate::session::prove::Proof;
 use crate::upstream::{Depths, Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
@@ -49,9 +52,20 @@ pub struct RouterArguments {
 pub struct RouterMemory {
     /// The supervisors of pools, by the name of the database's section.
     pub clusters: parking_lot::Mutex<HashMap<String, Slot<SupervisorMessage>>>,
+    /// The supervisors of monitors, by the same name.
+    pub watches: parking_lot::Mutex<HashMap<String, Watch>>,
     /// Under which database's section each pool was made.
     homes: parking_lot::Mutex<HashMap<PoolKey, String>>,
     shared: parking_lot::Mutex<Shared>,
+}
+
+/// The monitors of a cluster.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Their supervisor.
+    pub supervisor: Slot<SupervisorMessage>,
+    /// The hosts that were to be watched last.
+    hosts: parking_lot::Mutex<Vec<HostName>>,
 }
 
 /// What is known of so many databases is kept; of more, only what a pool still uses.
@@ -95,6 +109,11 @@ pub enum RouterMessage {
         /// The pool, or why there is none.
         reply: RpcReplyPort<Result<Arc<Pool>, ErrorReport>>,
     },
+    /// Another server of this section may be written to, or none.
+    Follow {
+        /// The name of the database's section.
+        section: String,
+    },
     /// The configuration has changed.
     Reconfigure(RpcReplyPort<()>),
     /// Time for a sign of life.
@@ -115,7 +134,12 @@ impl Actor for Router {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         arguments.heartbeat.beat(&myself, || RouterMessage::Beat);
-        arguments.facts.router.fill(myself);
+        arguments.facts.router.fill(myself.clone());
+        // What its predecessor was told and did not live to do.
+        for cluster in arguments.facts.topology.all() {
+            let section = cluster.name.clone();
+            myself.cast(RouterMessage::Follow { section })?;
+        }
         Ok(arguments)
     }
 
@@ -132,6 +156,7 @@ impl Actor for Router {
                 // An asker that is gone needs no answer.
                 let _ = reply.send(made);
             }
+            RouterMessage::Follow { section } => state.follow(&section),
             RouterMessage::Reconfigure(reply) => {
                 state.reconfigure().await;
                 let _ = reply.send(());
@@ -180,17 +205,27 @@ impl RouterArguments {
         };
         let settings =
             Arc::new(config.effective_pool(&database, config.user(&key.user).as_deref()));
+        let cluster = self.facts.topology.of(&database.name).ok_or_else(|| {
+            ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the database is starting")
+        })?;
+        let lead = cluster.lead();
+        let address = &leading(&lead, &database)?.address;
         let upstream = self
             .facts
             .memory
-            .upstream(&config, &database, &settings, &key, proof)?;
+            .upstream(&config, &database, &settings, &key, proof, address)?;
         let quotas = self
             .facts
             .memory
             .quotas(&config, &settings, &key, &upstream.name);
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
-        let pool = Arc::new(Pool::new(key.clone(), upstream, settings, core, slot));
+        let pool = Pool::new(key.clone(), upstream, settings, core, slot, cluster);
+        let pool = Arc::new(pool);
+        drop(pool.core.fence(lead.epoch));
+        if lead.host.is_none() {
+            pool.core.hold(Instant::now());
+        }
         self.facts
             .memory
             .homes
@@ -206,7 +241,48 @@ impl RouterArguments {
         }
         // After it is in the table, where a supervisor that is being restarted looks for it.
         self.start(&supervisor, &pool);
+        // A monitor may have waited for somebody as whom it can look.
+        pool.cluster.load().wake();
         Ok(pool)
+    }
+
+    /// Has the pools of a section lead to where writes go now.
+    fn follow(&self, section: &str) {
+        let Some(cluster) = self.facts.topology.of(section) else {
+            return;
+        };
+        let config = self.facts.config.load_full();
+        let lead = cluster.lead();
+        for pool in self.facts.routes.load().values() {
+            let database = config.database(&pool.key.database);
+            let Some(database) = database.filter(|database| database.name == section) else {
+                continue;
+            };
+            let Some(host) = &lead.host else {
+                pool.core.hold(Instant::now());
+                continue;
+            };
+            let settings = Arc::clone(&pool.settings());
+            let memory = &self.facts.memory;
+            let proof = Proof {
+                secret: pool.upstream.load().learned(),
+            };
+            match memory.upstream(
+                &config,
+                &database,
+                &settings,
+                &pool.key,
+                &proof,
+                &host.address,
+            ) {
+                Ok(upstream) => {
+                    let quotas = memory.quotas(&config, &settings, &pool.key, &upstream.name);
+                    pool.core.move_to(quotas);
+                    pool.lead_to(upstream, lead.epoch);
+                }
+                Err(report) => tracing::error!(error = report.message, "a pool stays where it is"),
+            }
+        }
     }
 
     fn start(&self, supervisor: &Slot<SupervisorMessage>, pool: &Arc<Pool>) {
@@ -223,7 +299,12 @@ impl RouterArguments {
     async fn reconfigure(&self) {
         let config = self.facts.config.load_full();
         self.facts.memory.knock(config.limits.max_host_logins.get());
+        let facts = &self.facts;
+        facts.topology.reconfigure(&config, &facts.router);
         self.found(&config).await;
+        for cluster in facts.topology.all() {
+            self.watch(&cluster);
+        }
         self.reconfigure_pools(&config);
         self.facts.replications.leave_gone(&config);
         self.dissolve(&config);
@@ -244,12 +325,45 @@ impl RouterArguments {
             };
             // The next reload tries again.
             self.facts.memory.clusters.lock().remove(name);
+            self.facts.memory.watches.lock().remove(name);
             tracing::error!(database = name, error, "a new database has no supervisor");
         }
     }
 
+    /// Sees to it that each host has a monitor, and what is no host any more has none.
+    fn watch(&self, cluster: &Arc<Cluster>) {
+        let watches = self.facts.memory.watches.lock();
+        let Some(watch) = watches.get(&cluster.name) else {
+            return;
+        };
+        let wanted: Vec<HostName> = match cluster.is_watched() {
+            true => cluster.members().keys().cloned().collect(),
+            false => Vec::new(),
+        };
+        let mut watched = watch.hosts.lock();
+        for gone in watched.iter().filter(|host| !wanted.contains(host)) {
+            stop(&watch.supervisor, monitor_name(gone));
+        }
+        // A supervisor refuses what it has.
+        for host in &wanted {
+            let child = monitor_child(cluster, host, &self.facts);
+            let (reply, _answer) = tokio::sync::oneshot::channel();
+            let start = SupervisorMessage::StartChild(child, reply.into());
+            if !watch.supervisor.cast(start) {
+                tracing::error!("the supervisor of monitors is not there");
+            }
+        }
+        *watched = wanted;
+    }
+
     /// Stops the supervisors of databases that are gone.
     fn dissolve(&self, config: &Config) {
+        let gone = |name: &String| config.databases.contains_key(name);
+        self.facts
+            .memory
+            .watches
+            .lock()
+            .retain(|name, _| gone(name));
         self.facts.memory.clusters.lock().retain(|name, _| {
             let stays = config.databases.contains_key(name);
             if !stays {
@@ -296,11 +410,16 @@ impl RouterArguments {
             let proof = Proof {
                 secret: pool.upstream.load().learned(),
             };
-            match self
-                .facts
-                .memory
-                .upstream(config, &database, &settings, key, &proof)
-            {
+            let Some(cluster) = self.facts.topology.of(&database.name) else {
+                return true;
+            };
+            let lead = cluster.lead();
+            let address = leading(&lead, &database).map(|host| &host.address);
+            let memory = &self.facts.memory;
+            let upstream = address.and_then(|address| {
+                memory.upstream(config, &database, &settings, key, &proof, address)
+            });
+            match upstream {
                 Ok(upstream) => {
                     // Asking for its quotas brings them to their new sizes. What is opened between
                     // the two steps still leads to the old host, and is retired by the second.
@@ -308,6 +427,14 @@ impl RouterArguments {
                     let quotas = memory.quotas(config, &settings, key, &upstream.name);
                     pool.core.move_to(quotas);
                     pool.reconfigure(settings, upstream);
+                    pool.cluster.store(cluster);
+                    match lead.host {
+                        Some(_) => {
+                            drop(pool.core.fence(lead.epoch));
+                            pool.core.release();
+                        }
+                        None => pool.core.hold(Instant::now()),
+                    }
                 }
                 Err(report) => tracing::error!(error = report.message, "a pool keeps its settings"),
             }
@@ -315,6 +442,18 @@ impl RouterArguments {
         });
         self.facts.routes.store(Arc::new(routes));
     }
+}
+
+/// Where a pool leads: to the server that may be written to, or, held, to the first of all.
+fn leading<'a>(lead: &'a Lead, database: &'a Database) -> Result<&'a Host, ErrorReport> {
+    lead.host
+        .as_ref()
+        .or_else(|| database.hosts.first())
+        .ok_or_else(hostless)
+}
+
+fn hostless() -> ErrorReport {
+    ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the database has no host")
 }
 
 /// Has a supervisor stop a child for good.
@@ -357,21 +496,16 @@ impl RouterMemory {
         }
     }
 
-    fn upstream(
+    pub(crate) fn upstream(
         &self,
         config: &Config,
         database: &Database,
         settings: &PoolSettings,
         key: &PoolKey,
         proof: &Proof,
+        address: &Address,
     ) -> Result<Arc<Upstream>, ErrorReport> {
-        let Some(host) = database.hosts.first() else {
-            return Err(ErrorReport::fatal(
-                sqlstate::CANNOT_CONNECT_NOW,
-                "the database has no host",
-            ));
-        };
-        let target = target(&host.address);
+        let target = target(address);
         let name = target.to_string();
         let user = config.user(&key.user);
         let forced = user.as_deref().and_then(|user| user.server_user.clone());
@@ -586,7 +720,8 @@ pub fn unreachable(pool: &Pool) -> ErrorReport {
     }
 }
 
-fn target(address: &Address) -> Target {
+/// An address in the words of the crate that connects.
+pub(crate) fn target(address: &Address) -> Target {
     match address {
         Address::Tcp { host, port } => Target::Tcp {
             host: host.clone(),
@@ -673,7 +808,7 @@ pub fn mode(mode: TlsMode) -> SslMode {
 ///
 /// # Errors
 /// Why it cannot be reached.
-pub async fn try_out(config: &Config, database: &Database) -> Result<String, String> {
+pub async fn try_out(config: &Config, database: &Database, host: &Host) -> Result<String, String> {
     let user = match &database.user {
         Some(user) => user.clone(),
         None => match config
@@ -699,7 +834,7 @@ pub async fn try_out(config: &Config, database: &Database) -> Result<String, Str
         secret: Secret::None,
     };
     let upstream = RouterMemory::default()
-        .upstream(config, database, &settings, &key, &proof)
+        .upstream(config, database, &settings, &key, &proof, &host.address)
         .map_err(|report| report.message)?;
     match crate::upstream::open(&upstream, 0, crate::server::Life::new().0).await {
         Ok(_) => Ok(format!(
@@ -727,12 +862,18 @@ pub(crate) fn quotas(
 /// # Errors
 /// What the client is told when there is nowhere to go.
 pub fn upstream(
-    memory: &RouterMemory,
+    facts: &Facts,
     config: &Config,
     database: &Database,
     key: &PoolKey,
     proof: &Proof,
 ) -> Result<Arc<Upstream>, ErrorReport> {
     let settings = config.effective_pool(database, config.user(&key.user).as_deref());
-    memory.upstream(config, database, &settings, key, proof)
+    let lead = facts.topology.of(&database.name).map(|it| it.lead());
+    let host = match &lead {
+        Some(lead) => leading(lead, database)?,
+        None => database.hosts.first().ok_or_else(hostless)?,
+    };
+    let memory = &facts.memory;
+    memory.upstream(config, database, &settings, key, proof, &host.address)
 }

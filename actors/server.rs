@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use pgherd_net::Stream;
+use pgherd_net::{Killer, Stream};
 use pgherd_session::{Exchange, Flow, Parameters, Sequences, ServerStatements};
 use pgherd_sql::Runs;
 use pgherd_wire::cancel::CancelKey;
@@ -85,6 +85,28 @@ pub struct ServerAbout {
     pub since: std::time::SystemTime,
     /// Cancel requests under way, and the session that it serves.
     pub cancels: Cancels,
+    /// Ends it while a session holds it.
+    pub killer: KillSwitch,
+}
+
+/// Ends a connection from without, also after it has moved to another thread.
+#[derive(Debug)]
+pub struct KillSwitch(parking_lot::Mutex<Killer>);
+
+impl KillSwitch {
+    /// One for a socket.
+    pub fn new(stream: &Stream) -> Self {
+        Self(parking_lot::Mutex::new(stream.killer()))
+    }
+
+    fn renew(&self, stream: &Stream) {
+        *self.0.lock() = stream.killer();
+    }
+
+    /// Ends the connection: whoever waits for an answer on it hears that it is gone.
+    pub fn kill(&self) {
+        self.0.lock().kill();
+    }
 }
 
 /// Keeps a server connection from being handed on while a cancel request may still hit it.
@@ -185,6 +207,8 @@ pub fn vet(mut lease: ServerLease) -> Option<ServerLease> {
     if moved {
         lease.stream.move_here().ok()?;
         lease.home = here;
+        let (about, stream) = (Arc::clone(&lease.about), &lease.stream);
+        about.killer.renew(stream);
     }
     if moved || !lease.stream.is_quiet() {
         let mut byte = [0];

@@ -23,7 +23,7 @@ use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
 use crate::gate::Gate;
 use crate::hidden::Hidden;
-use crate::server::{CancelGuard, Cancels, Life, ServerAbout, ServerConn};
+use crate::server::{CancelGuard, Cancels, KillSwitch, Life, ServerAbout, ServerConn};
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -225,6 +225,14 @@ pub struct Welcome {
     pub demand: Demand,
 }
 
+impl Welcome {
+    /// Whether the server said that it is in recovery. Those before PostgreSQL 14 do not say.
+    pub fn is_in_recovery(&self) -> bool {
+        let says = |(name, value): &(String, String)| name == "in_hot_standby" && value == "on";
+        self.parameters.iter().any(says)
+    }
+}
+
 /// What a server asks of who logs in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Demand {
@@ -289,6 +297,12 @@ pub enum OpenError {
         /// What is missing.
         why: &'static str,
     },
+    /// The server is in recovery, where one was to be that may be written to.
+    #[error("server {host} is a standby at the moment")]
+    Standby {
+        /// The server.
+        host: String,
+    },
     /// The time was up.
     #[error("login to {host} took longer than {patience:?}")]
     TimedOut {
@@ -309,7 +323,22 @@ impl OpenError {
                 class == "53" || class == "57"
             }
             Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
-            Self::Connect(_) | Self::Dialogue { .. } | Self::TimedOut { .. } => true,
+            Self::Connect(_)
+            | Self::Dialogue { .. }
+            | Self::Standby { .. }
+            | Self::TimedOut { .. } => true,
+        }
+    }
+
+    /// Whether it speaks against the host as one to be written to.
+    pub fn is_of_host(&self) -> bool {
+        match self {
+            Self::Refused { report, .. } => report.code.class() == "57",
+            Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
+            Self::Connect(_)
+            | Self::Dialogue { .. }
+            | Self::Standby { .. }
+            | Self::TimedOut { .. } => true,
         }
     }
 
@@ -508,6 +537,7 @@ async fn connect(
             .unwrap_or_default(),
         since: SystemTime::now(),
         cancels: Cancels::default(),
+        killer: KillSwitch::new(&stream),
     });
     let mut flow = Flow::default();
     flow.buffer = buffer;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::admin::{Admin, Role};
 use crate::auth::Auth;
 use crate::database::{Database, WILDCARD};
+use crate::failover::Failover;
 use crate::limits::Limits;
 use crate::listen::Listen;
 use crate::log::Log;
@@ -34,6 +35,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The most there may be of anything.
     pub limits: Limits,
+    /// How it is found out which server may be written to.
+    pub failover: Failover,
     /// Clients that listen.
     pub notifications: Notifications,
     /// The threads that carry the traffic.

@@ -6,6 +6,7 @@ use crate::fault::Problem;
 use crate::files;
 use crate::host::Host;
 use crate::limits::LimitOverrides;
+use crate::patroni::Patroni;
 use crate::pool::PoolOverrides;
 use crate::reader::Reader;
 use crate::row::{Effect, Row};
@@ -23,8 +24,11 @@ pub const WILDCARD: &str = "*";
 pub struct Database {
     /// The name clients ask for, or [`WILDCARD`].
     pub name: String,
-    /// The servers, at least one. Only the first is used so far.
+    /// The servers, at least one unless Patroni knows them. Of several, the one that may be written
+    /// to is found out.
     pub hosts: Vec<Host>,
+    /// Where Patroni tells of the servers; it then says which there are, in place of `hosts`.
+    pub patroni: Vec<Patroni>,
     /// The name on the servers; `None` is the name the client asked for.
     pub dbname: Option<String>,
     /// The user on the servers, whoever the client is; `None` is the client's.
@@ -62,7 +66,11 @@ impl Database {
 impl Database {
     /// Reads a database of a name.
     pub(crate) fn read(name: &str, reader: &mut Reader<'_>) -> Option<Self> {
-        let hosts: Option<Vec<Host>> = reader.required("hosts");
+        let hosts: Option<Vec<Host>> = match reader.has("patroni") {
+            true => Some(reader.optional("hosts").unwrap_or_default()),
+            false => reader.required("hosts"),
+        };
+        let patroni: Vec<Patroni> = reader.optional("patroni").unwrap_or_default();
         let dbname = reader.optional("dbname");
         let user: Option<String> = reader.optional("user");
         let password = files::secret("password", "password_file", reader);
@@ -73,7 +81,7 @@ impl Database {
         let timeouts = reader.section("timeouts");
         let limits = reader.section("limits");
         let parameters = parameters(reader);
-        check_hosts(hosts.as_deref(), reader);
+        check_hosts(hosts.as_deref(), patroni.is_empty(), reader);
         if auth_query
             .as_ref()
             .is_some_and(|query| !query.contains("$1"))
@@ -104,6 +112,7 @@ impl Database {
         Some(Self {
             name: name.to_owned(),
             hosts: hosts?,
+            patroni,
             dbname,
             user,
             password,
@@ -123,6 +132,9 @@ impl Database {
         let at = |key: &str| format!("{path}.{key}");
         let plain = |key: &str, value: String| Row::plain(at(key), value, Effect::NextConnection);
         let mut rows = vec![plain("hosts", self.hosts.show())];
+        if !self.patroni.is_empty() {
+            rows.push(plain("patroni", self.patroni.show()));
+        }
         rows.extend(self.dbname.clone().map(|it| plain("dbname", it)));
         rows.extend(self.user.clone().map(|it| plain("user", it)));
         rows.extend(
@@ -148,12 +160,9 @@ impl Database {
     }
 }
 
-fn check_hosts(hosts: Option<&[Host]>, reader: &mut Reader<'_>) {
+fn check_hosts(hosts: Option<&[Host]>, alone: bool, reader: &mut Reader<'_>) {
     let Some(hosts) = hosts else { return };
-    if hosts.len() > 1 {
-        reader.warn("hosts", "only the first is used so far");
-    }
-    if hosts.is_empty() {
+    if hosts.is_empty() && alone {
         reader.contradiction("hosts", "there is no host", "at least one host");
     }
     for (at, host) in hosts.iter().enumerate() {

@@ -36,7 +36,7 @@ pub(crate) const SERVER_PORT: u16 = 5432;
 
 impl Host {
     /// Takes a host by name, address, or absolute directory of a unix socket, as libpq does.
-    pub(crate) fn new(host: &str, port: u16) -> Self {
+    pub fn new(host: &str, port: u16) -> Self {
         let address = if host.starts_with('/') {
             Address::Unix {
                 dir: PathBuf::from(host),

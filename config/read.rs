@@ -23,6 +23,7 @@ impl Config {
         let pool = reader.section("pool");
         let timeouts = reader.section("timeouts");
         let limits = reader.section("limits");
+        let failover = reader.section("failover");
         let notifications = reader.section("notifications");
         let workers = reader.section("workers");
         let log = reader.section("log");
@@ -38,6 +39,7 @@ impl Config {
             pool: pool?,
             timeouts: timeouts?,
             limits: limits?,
+            failover: failover?,
             notifications: notifications?,
             workers: workers?,
             log: log?,
@@ -64,6 +66,7 @@ impl Config {
         rows.extend(self.pool.rows("pool"));
         rows.extend(self.timeouts.rows("timeouts"));
         rows.extend(self.limits.rows("limits"));
+        rows.extend(self.failover.rows("failover"));
         rows.extend(self.notifications.rows("notifications"));
         rows.extend(self.workers.rows("workers"));
         rows.extend(self.log.rows("log"));
@@ -99,6 +102,13 @@ impl Config {
                 let allowed = "a user of [users] with a plain password";
                 findings.fault(&at, "auth.query_user", problem, allowed);
             }
+        }
+        if let Some(name) = &self.failover.user
+            && !self.users.contains_key(name)
+        {
+            let at = origin(draft, &["failover", "user"]);
+            let problem = Problem::Contradiction(format!("{name:?} is not among the users"));
+            findings.fault(&at, "failover.user", problem, "a user of [users]");
         }
         for database in self
             .databases

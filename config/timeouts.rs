@@ -13,6 +13,9 @@ section! {
         [Now] connect: Option<Duration>,
         /// For a client in the queue to get a server connection.
         [Now] checkout: Option<Duration>,
+        /// For a primary to be found, for work that has not begun; takes the place of `checkout`
+        /// while there is none.
+        [Now] hold: Option<Duration>,
         /// Until a waiting client is sent a notice.
         [Now] checkout_notice: Option<Duration>,
         /// For a query.
@@ -48,6 +51,8 @@ overrides! {
         connect: Option<Duration>,
         /// For a client in the queue to get a server connection.
         checkout: Option<Duration>,
+        /// For a primary to be found.
+        hold: Option<Duration>,
         /// Until a waiting client is sent a notice.
         checkout_notice: Option<Duration>,
         /// For a query.

@@ -35,6 +35,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
             waiting: 5,
             oldest_wait: Some(Duration::from_micros(2_000_007)),
             epoch: 0,
+            held: None,
             paused: false,
             closed: false,
             lost: LostCounts::default(),

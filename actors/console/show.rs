@@ -11,6 +11,7 @@ use crate::facts::Facts;
 pub mod clients;
 pub mod config;
 pub mod databases;
+pub mod epochs;
 pub mod failures;
 pub mod help;
 pub mod hosts;
@@ -38,6 +39,7 @@ pub enum Show {
     Databases,
     DnsHosts,
     DnsZones,
+    Epochs,
     Failures,
     Help,
     Hosts,
@@ -61,13 +63,14 @@ pub enum Show {
     Waiters,
 }
 
-const NAMES: [(&str, Show); 27] = [
+const NAMES: [(&str, Show); 28] = [
     ("ACTIVE_SOCKETS", Show::ActiveSockets),
     ("CLIENTS", Show::Clients),
     ("CONFIG", Show::Config),
     ("DATABASES", Show::Databases),
     ("DNS_HOSTS", Show::DnsHosts),
     ("DNS_ZONES", Show::DnsZones),
+    ("EPOCHS", Show::Epochs),
     ("FAILURES", Show::Failures),
     ("HELP", Show::Help),
     ("HOSTS", Show::Hosts),
@@ -114,6 +117,7 @@ impl Show {
             Self::Databases => &databases::COLUMNS,
             Self::DnsHosts => &names::HOSTS,
             Self::DnsZones => &names::ZONES,
+            Self::Epochs => &epochs::COLUMNS,
             Self::Failures => &failures::COLUMNS,
             Self::Help => &[],
             Self::Hosts => &hosts::COLUMNS,
@@ -152,6 +156,7 @@ impl Show {
             Self::DnsHosts | Self::DnsZones | Self::Peers | Self::PeerPools | Self::Help => {
                 Vec::new()
             }
+            Self::Epochs => epochs::rows(facts),
             Self::Failures => failures::rows(&facts.failures.counts()),
             Self::Hosts => hosts::rows(facts),
             Self::Listeners => listeners::rows(facts),

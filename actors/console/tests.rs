@@ -58,11 +58,12 @@ fn add_pool(facts: &Arc<Facts>, database: &str, user: &str) -> Arc<Pool> {
         database: database.to_owned(),
         user: user.to_owned(),
     };
-    let upstream = router::upstream(&facts.memory, &config, &section, &key, &proof);
+    let upstream = router::upstream(facts, &config, &section, &key, &proof);
     let upstream = upstream.expect("an upstream");
     let settings = Arc::new(config.effective_pool(&section, None));
     let core = PoolCore::new(limits(&settings), Vec::new(), || {});
-    let pool = Pool::new(key.clone(), upstream, settings, core, Slot::new());
+    let cluster = facts.topology.of(&section.name).expect("a cluster");
+    let pool = Pool::new(key.clone(), upstream, settings, core, Slot::new(), cluster);
     let pool = Arc::new(pool);
     let routes = HashMap::from([(key, Arc::clone(&pool))]);
     facts.routes.store(Arc::new(routes));

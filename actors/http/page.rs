@@ -1,5 +1,6 @@
 //! The Prometheus page.
 
+mod hosts;
 mod listeners;
 mod replication;
 
@@ -11,6 +12,7 @@ use pgherd_telemetry::{Exposition, ExpositionError, Labels};
 use crate::console::figures::{Figures, survey};
 use crate::facts::Facts;
 use crate::failures::FailureCounts;
+use crate::http::page::hosts::HostSights;
 use crate::session::replication::Census;
 
 /// What the page says of itself.
@@ -21,6 +23,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Sights {
     /// The pools.
     pub pools: Vec<Figures>,
+    /// The servers of databases with several.
+    pub hosts: Vec<HostSights>,
     /// Client connections, those that are logging in too.
     pub sessions: usize,
     /// Client connections that are logging in.
@@ -42,6 +46,7 @@ impl Sights {
     pub fn of(facts: &Facts, tree: Option<TreeNode>) -> Self {
         Self {
             pools: survey(facts),
+            hosts: HostSights::of(facts),
             sessions: facts.sessions.count(),
             unauthenticated: facts.sessions.unauthenticated(),
             replication: facts.replications.census(),
@@ -62,6 +67,9 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
     process(&mut page, sights)?;
     failures(&mut page, &sights.failures)?;
     replication::write(&mut page, &sights.replication)?;
+    for cluster in &sights.hosts {
+        hosts::write(&mut page, cluster)?;
+    }
     for pool in &sights.pools {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;
@@ -160,6 +168,11 @@ fn gauges(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> 
             "pgherd_pool_paused",
             "1 if the pool is paused.",
             f64::from(u8::from(servers.paused)),
+        ),
+        (
+            "pgherd_pool_held",
+            "1 if the pool waits for a primary.",
+            f64::from(u8::from(servers.held.is_some())),
         ),
     ];
     for (name, help, value) in numbers {

@@ -25,6 +25,7 @@ fn sights() -> Sights {
     Sights {
         failures: failures.counts(),
         pools: vec![figures("a", "u\"v"), figures("b", "u")],
+        hosts: Vec::new(),
         sessions: 30,
         unauthenticated: 2,
         replication: Census {

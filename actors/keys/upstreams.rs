@@ -221,7 +221,7 @@ async fn cancel() {
     let proof = Proof {
         secret: Secret::None,
     };
-    let upstream = router::upstream(&house.facts.memory, &config, &shop, &key, &proof);
+    let upstream = router::upstream(&house.facts, &config, &shop, &key, &proof);
     let opened = upstream::open(&upstream.expect("an upstream"), 1, Life::new().0).await;
     let about = Arc::clone(&opened.expect("opened").0.about);
     let sent = upstream::cancel(Cancels::begin(&about));
@@ -252,7 +252,7 @@ async fn renewed_certificates_of_authorities_are_read() {
         let proof = Proof {
             secret: Secret::None,
         };
-        router::upstream(&house.facts.memory, &config, &shop, &key, &proof).expect("an upstream")
+        router::upstream(&house.facts, &config, &shop, &key, &proof).expect("an upstream")
     };
     let (first, second) = (made(), made());
     assert!(first.is_as_good_as(&second));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use pgherd_cluster::Writer;
 use pgherd_net::poll_read_into;
 use pgherd_pool::{Ask, LeaseError, Waiter};
 use pgherd_session::Owed;
@@ -84,10 +85,8 @@ pub(super) async fn checkout(
             None => Box::pin(queue(relay, asked)).await?,
         };
         let Some(mut lease) = check(&relay.pool, lease, asked).await else {
-            let waited = asked.elapsed();
-            let limit = relay.pool.settings().timeouts.checkout;
-            if limit.is_some_and(|limit| waited >= limit) {
-                return Err(Denied::Refused(Box::new(timed_out(relay, waited))));
+            if let Some(report) = overdue(&relay.pool, asked) {
+                return Err(Denied::Refused(Box::new(report)));
             }
             continue;
         };
@@ -174,31 +173,28 @@ async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied>
         Err(error) => return Err(deny(&error, &relay.pool)),
     };
     relay.control.stand(Standing::Waiting);
-    let settings = pool.settings().clone();
-    let notice = settings.timeouts.checkout_notice;
-    let deadline = settings.timeouts.checkout;
-    wait(relay, waiter, notice, deadline).await
+    wait(relay, waiter).await
 }
 
 async fn wait(
     relay: &mut Relay,
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
-    notice: Option<Duration>,
-    deadline: Option<Duration>,
 ) -> Result<ServerLease, Denied> {
     let control = Arc::clone(&relay.control);
     let mut ordered = pin!(control.token.cancelled());
     let mut called_off = pin!(control.called_off.notified());
     let mut waiter = pin!(waiter);
-    let began = tokio::time::Instant::now();
-    let mut noticed = notice.is_none();
+    let began = Instant::now();
+    let mut noticed = false;
     loop {
-        let next = if noticed {
-            deadline
-        } else {
-            notice.min(deadline.or(notice))
+        let notice = match noticed {
+            true => None,
+            false => relay.pool.settings().timeouts.checkout_notice,
         };
-        let mut timer = next.map(|after| Box::pin(tokio::time::sleep_until(began + after)));
+        let notice = notice.map(|after| began + after);
+        let next = [notice, next_look(&relay.pool, began)];
+        let next = next.into_iter().flatten().min();
+        let mut timer = next.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
         let event = poll_fn(|cx| {
             if let Poll::Ready(outcome) = waiter.as_mut().poll(cx) {
                 return Poll::Ready(Event::Served(outcome));
@@ -231,14 +227,59 @@ async fn wait(
                     "canceling statement due to user request",
                 ))));
             }
-            Event::Time if !noticed && deadline.is_none_or(|limit| began.elapsed() < limit) => {
-                noticed = true;
-                send_notice(relay).await.map_err(|_| Denied::Gone)?;
-            }
             Event::Time => {
-                return Err(Denied::Refused(Box::new(timed_out(relay, began.elapsed()))));
+                if let Some(report) = overdue(&relay.pool, began) {
+                    return Err(Denied::Refused(Box::new(report)));
+                }
+                if notice.is_some_and(|at| Instant::now() >= at) {
+                    noticed = true;
+                    send_notice(relay).await.map_err(|_| Denied::Gone)?;
+                }
             }
         }
+    }
+}
+
+/// When it may be over for whoever waits since `began`, as far as can be told now.
+fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
+    let (settings, now) = (pool.settings(), Instant::now());
+    let timeouts = &settings.timeouts;
+    // While the pool is held the queue's own limit does not strike, and while it is not the other.
+    let checkout = timeouts.checkout.map(|limit| began + limit);
+    let held = pool.core.held().unwrap_or(now).max(began);
+    let hold = timeouts.hold.map(|limit| held + limit);
+    let later = |at: &Instant| *at > now;
+    [checkout, hold].into_iter().flatten().filter(later).min()
+}
+
+/// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
+fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
+    let (settings, now) = (pool.settings(), Instant::now());
+    let timeouts = &settings.timeouts;
+    let over = |limit: Option<Duration>, since: Instant| {
+        let waited = now.saturating_duration_since(since);
+        limit.is_some_and(|limit| waited >= limit).then_some(waited)
+    };
+    match pool.core.held() {
+        Some(held) => over(timeouts.hold, held.max(began)).map(|waited| unled(pool, waited)),
+        None => over(timeouts.checkout, began).map(|waited| timed_out(pool, waited)),
+    }
+}
+
+/// There has been no primary for too long.
+fn unled(pool: &Pool, waited: Duration) -> ErrorReport {
+    let verdict = pool.cluster.load().verdict();
+    let report = ErrorReport::error(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!(
+            "database \"{}\" has had no primary for {:.1} s (hold timeout)",
+            pool.key.database,
+            waited.as_secs_f64()
+        ),
+    );
+    match &verdict.writer {
+        Writer::Nobody(absence) => report.detail(absence.to_string()),
+        Writer::At(_) => report,
     }
 }
 
@@ -264,6 +305,10 @@ fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
 }
 
 async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
+    if relay.pool.core.held().is_some() {
+        ErrorReport::notice("still waiting for a primary").encode_notice(relay.down.made());
+        return relay.flush().await;
+    }
     let text = match relay.pool.trouble.load_full() {
         Some(trouble) => format!(
             "still waiting for a server connection: {}",
@@ -275,8 +320,8 @@ async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
     relay.flush().await
 }
 
-fn timed_out(relay: &Relay, waited: Duration) -> ErrorReport {
-    let key = &relay.pool.key;
+fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {
+    let key = &pool.key;
     let report = ErrorReport::error(
         sqlstate::QUERY_CANCELED,
         format!(
@@ -286,7 +331,7 @@ fn timed_out(relay: &Relay, waited: Duration) -> ErrorReport {
             waited.as_secs_f64()
         ),
     );
-    match relay.pool.trouble.load_full() {
+    match pool.trouble.load_full() {
         Some(trouble) => report.detail(trouble.report().message),
         None => report,
     }

@@ -216,7 +216,7 @@ fn proving(
     let nothing = Proof {
         secret: Secret::None,
     };
-    let usual = router::upstream(&facts.memory, config, &database, &key, &nothing)
+    let usual = router::upstream(facts, config, &database, &key, &nothing)
         .map_err(|report| Refusal::Told(Box::new(report)))?;
     let own = Upstream {
         user: claim.user.clone(),

@@ -375,6 +375,9 @@ impl Relay {
     /// The server is gone: the client is told for each reply it waits for, and stays.
     fn server_lost(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
         self.control.runs_nowhere();
+        let cluster = self.pool.cluster.load();
+        cluster.suspect(&lease.about.upstream.name, Instant::now());
+        drop(cluster);
         if let Some(block) = self.block.take() {
             self.set_parameters(Arc::clone(block.begin()));
         }

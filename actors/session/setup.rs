@@ -21,13 +21,13 @@ const ANSWERS_MAX: usize = 16 * 1024 * 1024;
 
 /// What a server said while it answered a query of ours.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Parameters that it reported anew.
     pub(super) reported: Vec<(String, String)>,
     /// The first rows, as many as are kept.
-    pub(super) rows: Vec<Vec<Option<Vec<u8>>>>,
+    pub(crate) rows: Vec<Vec<Option<Vec<u8>>>>,
     /// The first error.
-    pub(super) error: Option<ErrorReport>,
+    pub(crate) error: Option<ErrorReport>,
     rows_max: usize,
     /// Nobody listens if there is none.
     listener: Option<Listener>,
@@ -123,7 +123,7 @@ fn in_force(pool: &Pool, server: &ServerConn, name: &str) -> Option<String> {
 }
 
 /// Runs a simple query and waits for its end.
-pub(super) async fn run(server: &mut ServerConn, sql: &[u8]) -> Result<Answer, ErrorReport> {
+pub(crate) async fn run(server: &mut ServerConn, sql: &[u8]) -> Result<Answer, ErrorReport> {
     run_into(server, sql, Answer::default()).await
 }
 

@@ -45,10 +45,10 @@ console = "root"
     );
     let allowed_address = "\"127.0.0.1:6432\", \"[::1]:6432\", \"localhost:6432\", \
                            \"*:6432\" for all of IPv4, \"[::]:6432\" for all";
-    let sections = "listen, admin, tls, auth, pool, timeouts, limits, notifications, workers, log, metrics, \
+    let sections = "listen, admin, tls, auth, pool, timeouts, limits, failover, notifications, workers, log, metrics, \
                     databases, users";
     let time = "seconds, or a text such as \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\"";
-    let database = "hosts, dbname, user, password, password_file, auth_query, \
+    let database = "hosts, patroni, dbname, user, password, password_file, auth_query, \
                     channel_binding, tls, pool, timeouts, limits, parameters";
     let expected = format!(
         r#"more.toml:1: databases.other.hosts: is missing (allowed: a list of "host", "host:5432", "[::1]:5432", "/directory:5432")

@@ -145,12 +145,8 @@ fn several_urls_are_hosts_or_databases() {
         .url("postgres://u:p@b/d")
         .config();
     assert_eq!(config.database("d").unwrap().hosts.len(), 2);
-    let place = Place::bare().url("postgres://u:p@a,b/d");
-    let warnings = place.warnings().join("\n");
-    assert!(
-        warnings.contains("only the first is used so far"),
-        "{warnings}"
-    );
+    let listed = Place::bare().url("postgres://u:p@a,b/d").config();
+    assert_eq!(listed.database("d").unwrap().hosts.len(), 2);
     assert!(config.database("other").is_some());
     let config = Place::bare()
         .url("postgres://u:p@a/d")

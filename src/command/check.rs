@@ -36,9 +36,11 @@ pub(crate) fn run(check: Check) -> Result<(), Failure> {
 async fn reach(config: &Config) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for database in config.databases.values() {
-        match pgherd_actors::router::try_out(config, database).await {
-            Ok(told) => println!("{}: {told}", database.name),
-            Err(why) => failures.push(format!("{}: {why}", database.name)),
+        for host in &database.hosts {
+            match pgherd_actors::router::try_out(config, database, host).await {
+                Ok(told) => println!("{}: {told}", database.name),
+                Err(why) => failures.push(format!("{}: {why}", database.name)),
+            }
         }
     }
     if failures.is_empty() {

@@ -225,6 +225,29 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         });
     }
 
+    /// Gives no leases and opens nothing until [`Self::release`], since there is no server to connect to; who asks,
+    /// waits. It is apart from a pause: each ends by itself.
+    pub fn hold(&self, now: Instant) {
+        self.with(|state, _| {
+            state.held.get_or_insert(now);
+        });
+    }
+
+    /// Ends [`Self::hold`] and serves the waiters.
+    pub fn release(&self) {
+        self.with(|state, fx| {
+            state.held = None;
+            state.serve(fx);
+            fx.hint |= state.missing() > 0;
+        });
+    }
+
+    /// Since when the pool is held, if it is.
+    #[must_use]
+    pub fn held(&self) -> Option<Instant> {
+        self.with(|state, _| state.held)
+    }
+
     /// Is the pool paused?
     #[must_use]
     pub fn is_paused(&self) -> bool {
@@ -317,6 +340,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             oldest_wait: state.oldest_wait(now),
             epoch: state.epoch,
             paused: state.paused,
+            held: state.held,
             closed: state.closed.is_some(),
             lost: state.totals.lost,
             opened: state.totals.opened,

@@ -1,6 +1,6 @@
 //! The figures of a pool at one moment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 use crate::lost::LostCounts;
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub epoch: u64,
     /// No leases are given for the time being.
     pub paused: bool,
+    /// Since when there is no server to connect to, if there is none.
+    pub held: Option<Instant>,
     /// The pool was closed for good.
     pub closed: bool,
     /// Connections lost since the pool was made.

@@ -75,6 +75,8 @@ pub(crate) struct State<C, I> {
     /// Raised by every fence and retirement: what began to open before is not taken in afterwards.
     pub(crate) generation: u64,
     pub(crate) paused: bool,
+    /// There is nothing to connect to since then.
+    pub(crate) held: Option<Instant>,
     pub(crate) closed: Option<Arc<str>>,
     /// How many wait for the pool to be quiet.
     pub(crate) watched: usize,
@@ -98,10 +100,16 @@ impl<C, I> State<C, I> {
             epoch: 0,
             generation: 0,
             paused: false,
+            held: None,
             closed: None,
             watched: 0,
             totals: Totals::default(),
         }
+    }
+
+    /// Whether no leases are given.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.paused || self.held.is_some()
     }
 
     pub(crate) fn leased(&self) -> usize {
@@ -131,7 +139,7 @@ impl<C, I> State<C, I> {
 
     /// Connections missing for the waiters, the minimum and the successors, whatever the limits say.
     pub(crate) fn missing(&self) -> usize {
-        if self.paused || self.closed.is_some() {
+        if self.is_stopped() || self.closed.is_some() {
             return 0;
         }
         let ageing = self
@@ -154,7 +162,7 @@ impl<C, I> State<C, I> {
 
     /// Takes an idle connection: the next in order, or one nearly as near that this worker used.
     pub(crate) fn take(&mut self, worker: u16) -> Option<Grant<C>> {
-        if self.paused || self.closed.is_some() {
+        if self.is_stopped() || self.closed.is_some() {
             return None;
         }
         let last = self.idle.len().checked_sub(1)?;
@@ -281,7 +289,7 @@ impl<C, I> State<C, I> {
             return;
         };
         record.holding = Holding::Idle { conn, since: None };
-        let next = if self.paused {
+        let next = if self.is_stopped() {
             None
         } else {
             self.queue.pop_first()
@@ -306,7 +314,7 @@ impl<C, I> State<C, I> {
 
     /// Serves waiters from the idle connections, after a pause.
     pub(crate) fn serve(&mut self, fx: &mut Effects<C>) {
-        while !self.queue.is_empty() && !self.paused {
+        while !self.queue.is_empty() && !self.is_stopped() {
             let next = match self.limits.order {
                 Order::Lifo => self.idle.pop_back(),
                 Order::Fifo => self.idle.pop_front(),
@@ -428,7 +436,7 @@ impl<C, I> State<C, I> {
             "a slot is lost or used twice"
         );
         debug_assert!(
-            self.paused || self.queue.is_empty() || self.idle.is_empty(),
+            self.is_stopped() || self.queue.is_empty() || self.idle.is_empty(),
             "somebody waits while a connection is idle"
         );
         debug_assert_eq!(

@@ -15,6 +15,7 @@ mod copy;
 mod crowd;
 mod direct;
 mod drivers;
+mod failover;
 mod failures;
 mod features;
 mod function_call;

@@ -1,15 +1,31 @@
-//! SHOW HOSTS: the servers, over all pools that lead there.
+//! SHOW HOSTS: the servers, what they were seen to be, and the pools that lead there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::console::table::{Column, Row, int, text};
+use pgherd_cluster::{HostName, HostState, Verdict};
+
+use crate::cluster::Cluster;
+use crate::console::table::{Cell, Column, Row, int, text};
 use crate::facts::Facts;
 
-/// The columns. `pause_ms` is for how long nobody will knock after failed logins, `trouble` why the
-/// last login failed if none has succeeded since.
-pub const COLUMNS: [Column; 7] = [
+/// The columns. `database` is the section that the host stands in; `role` is what it was last seen to
+/// be, `writer` whether writes go there, and `reads` whether it may be read from. `seen_ms` is the age of the last look that was answered,
+/// `pause_ms` for how long nobody will knock after failed logins, `trouble` why the last look or login
+/// failed if none has succeeded since.
+pub const COLUMNS: [Column; 17] = [
     text("host"),
+    text("database"),
+    text("role"),
+    text("writer"),
+    text("reads"),
+    text("health"),
+    int("timeline"),
+    text("lsn"),
+    int("lag_bytes"),
+    int("seen_ms"),
+    int("latency_us"),
     int("pools"),
     int("idle"),
     int("active"),
@@ -19,7 +35,7 @@ pub const COLUMNS: [Column; 7] = [
 ];
 
 #[derive(Default)]
-struct Host {
+struct Use {
     pools: usize,
     idle: usize,
     active: usize,
@@ -28,34 +44,104 @@ struct Host {
     trouble: Option<String>,
 }
 
-/// A row for each host that a pool leads to.
+/// A row for each host of each database's section.
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let now = Instant::now();
-    let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
+    let mut uses: BTreeMap<(String, String), Use> = BTreeMap::new();
     for pool in facts.routes.load().values() {
         let upstream = pool.upstream.load();
         let servers = pool.core.snapshot(now);
-        let host = hosts.entry(upstream.name.clone()).or_default();
-        host.pools += 1;
-        host.idle += servers.idle;
-        host.active += servers.leased;
-        host.login += servers.opening;
+        let section = pool.cluster.load().name.clone();
+        let used = uses.entry((section, upstream.name.clone())).or_default();
+        used.pools += 1;
+        used.idle += servers.idle;
+        used.active += servers.leased;
+        used.login += servers.opening;
         // The gate is the host's, so each pool has the same answer.
-        host.pause = upstream.gate.0.pause(now);
+        used.pause = upstream.gate.0.pause(now);
         if let Some(error) = pool.trouble.load().as_deref() {
-            host.trouble = Some(error.to_string());
+            used.trouble = Some(error.to_string());
         }
     }
-    let rows = hosts.into_iter().map(|(name, host)| {
-        vec![
-            name.into(),
-            host.pools.into(),
-            host.idle.into(),
-            host.active.into(),
-            host.login.into(),
-            host.pause.map_or(0, |pause| pause.as_millis()).into(),
-            host.trouble.into(),
-        ]
+    let clusters = facts.topology.all();
+    let hosts = clusters.iter().flat_map(|cluster| {
+        let verdict = cluster.is_watched().then(|| cluster.verdict());
+        let members = cluster.members();
+        let names: Vec<HostName> = members.keys().cloned().collect();
+        names
+            .into_iter()
+            .map(move |name| (Arc::clone(cluster), verdict.clone(), name))
     });
-    rows.collect()
+    hosts
+        .map(|(cluster, verdict, name)| {
+            let used = uses.remove(&(cluster.name.clone(), name.to_string()));
+            let used = used.unwrap_or_default();
+            row(&cluster, verdict.as_deref(), &name, used, now)
+        })
+        .collect()
+}
+
+fn row(
+    cluster: &Cluster,
+    verdict: Option<&Verdict>,
+    host: &HostName,
+    used: Use,
+    now: Instant,
+) -> Row {
+    let state = verdict.and_then(|verdict| verdict.host(host));
+    // A single server is asked nothing, and is written to.
+    let writes = verdict.is_none_or(|verdict| verdict.writer() == Some(host));
+    let mut row = vec![host.to_string().into(), cluster.name.clone().into()];
+    row.extend(sights(state, writes, now));
+    let trouble = used.trouble.or_else(|| state.and_then(trouble));
+    row.extend([
+        Cell::from(used.pools),
+        used.idle.into(),
+        used.active.into(),
+        used.login.into(),
+        used.pause.map_or(0, |pause| pause.as_millis()).into(),
+        trouble.into(),
+    ]);
+    row
+}
+
+/// What the monitor knows, from `role` to `latency_us`.
+fn sights(state: Option<&HostState>, writes: bool, now: Instant) -> Row {
+    let shown = |what: Option<String>| what.map_or(Cell::Null, Cell::from);
+    let count = |number: Option<u128>| number.map_or(Cell::Null, Cell::from);
+    let health = state.map(|state| match state.fence {
+        Some(_) => "fenced".to_owned(),
+        None => state.health.to_string(),
+    });
+    let seen = state.and_then(|state| state.seen);
+    vec![
+        shown(
+            state
+                .and_then(|state| state.standing)
+                .map(|it| it.to_string()),
+        ),
+        if writes { "yes" } else { "no" }.into(),
+        shown(state.map(|state| state.offer.to_string())),
+        shown(health),
+        state
+            .and_then(|state| state.timeline)
+            .map_or(Cell::Null, |it| u64::from(it).into()),
+        shown(state.and_then(|state| state.lsn).map(|it| it.to_string())),
+        state
+            .and_then(|state| state.lag.bytes)
+            .map_or(Cell::Null, Cell::from),
+        count(seen.map(|seen| now.saturating_duration_since(seen).as_millis())),
+        count(
+            state
+                .and_then(|state| state.latency)
+                .map(|it| it.as_micros()),
+        ),
+    ]
+}
+
+fn trouble(state: &HostState) -> Option<String> {
+    match (&state.fence, &state.fault) {
+        (Some(fence), _) => Some(fence.to_string()),
+        (None, fault) => fault.as_ref().map(ToString::to_string),
+    }
 }

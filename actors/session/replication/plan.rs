@@ -77,7 +77,7 @@ impl Plan {
             user: claim.user.clone(),
         };
         let settings = config.effective_pool(&database, config.user(&key.user).as_deref());
-        let usual = router::upstream(&facts.memory, config, &database, &key, proof)?;
+        let usual = router::upstream(facts, config, &database, &key, proof)?;
         let quotas = router::quotas(&facts.memory, config, &settings, &key, &usual.name);
         Ok(Self {
             kind,

@@ -272,6 +272,27 @@ fn pause_holds_back_and_resume_serves() {
 }
 
 #[test]
+fn a_hold_and_a_pause_end_each_by_itself() {
+    let now = Instant::now();
+    let core = pool(LIMITS);
+    open(&core, 1, now);
+    core.hold(now);
+    core.hold(now + Duration::from_secs(9));
+    assert_eq!(core.held(), Some(now), "since the first");
+    assert!(!core.is_paused());
+    let mut waiter = wait(&core, now);
+    assert_eq!(core.wanted(now), 0);
+    core.pause();
+    core.release();
+    assert!(peek(&mut waiter).is_pending());
+    core.hold(now);
+    core.resume();
+    assert!(peek(&mut waiter).is_pending());
+    core.release();
+    assert_eq!((core.held(), *given(&mut waiter)), (None, 1));
+}
+
+#[test]
 fn quiet_is_awaited() {
     let now = Instant::now();
     let core = pool(LIMITS);

@@ -1,0 +1,72 @@
+//! Who was written to, and since when: for the console, and for the log.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use pgherd_cluster::{Verdict, Writer};
+
+/// So many changes are remembered.
+const KEPT: usize = 200;
+
+/// The last changes of who may be written to.
+#[derive(Debug, Default)]
+pub struct Chronicle {
+    entries: Mutex<VecDeque<Entry>>,
+    count: AtomicU64,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// When it took force.
+    pub at: SystemTime,
+    /// The epoch.
+    pub epoch: String,
+    /// The server that is written to from then on; `None` is nobody.
+    pub writer: Option<String>,
+    /// Why nobody is.
+    pub why: Option<String>,
+}
+
+impl Chronicle {
+    /// Takes a new verdict down, and writes it to the log.
+    pub(super) fn note(&self, database: &str, before: &Verdict, verdict: &Verdict) {
+        let (writer, why) = words(&verdict.writer);
+        let (from, _) = words(&before.writer);
+        let epoch = verdict.epoch.to_string();
+        match (&writer, &why) {
+            (Some(writer), _) => tracing::warn!(database, epoch, from, writer, "writes go here"),
+            (None, why) => tracing::warn!(database, epoch, from, why, "there is no primary"),
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.entries.lock();
+        if entries.len() == KEPT {
+            entries.pop_front();
+        }
+        entries.push_back(Entry {
+            at: SystemTime::now(),
+            epoch,
+            writer,
+            why,
+        });
+    }
+
+    /// The changes, the latest last.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.entries.lock().iter().cloned().collect()
+    }
+
+    /// How many there were, those too that are not remembered.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+fn words(writer: &Writer) -> (Option<String>, Option<String>) {
+    match writer {
+        Writer::At(host) => (Some(host.to_string()), None),
+        Writer::Nobody(absence) => (None, Some(absence.to_string())),
+    }
+}

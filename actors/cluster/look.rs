@@ -1,0 +1,133 @@
+//! One look at a host: what it is asked, and how its answer is read.
+
+use std::time::Duration;
+
+use pgherd_cluster::{Fault, Look, Standing};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::upstream::OpenError;
+
+/// What is asked, with an empty `search_path`. The timeline of a primary is that of the segment it
+/// writes, which is the new one as soon as it is promoted, while the control file keeps the old one
+/// until the next checkpoint. Functions that are refused in recovery stand behind a CASE.
+pub(super) const QUESTION: &[u8] = b"\
+SELECT r.r, \
+(SELECT c.system_identifier FROM pg_catalog.pg_control_system() c), \
+CASE WHEN r.r THEN (SELECT GREATEST(c.timeline_id, \
+(SELECT w.received_tli FROM pg_catalog.pg_stat_wal_receiver w))::text \
+FROM pg_catalog.pg_control_checkpoint() c) \
+ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END, \
+CASE WHEN r.r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
+CASE WHEN r.r THEN pg_catalog.pg_last_wal_receive_lsn() END, \
+CASE WHEN r.r THEN pg_catalog.date_part('epoch', \
+pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END, \
+pg_catalog.current_setting('transaction_read_only') \
+FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
+
+/// Reads the row that answers [`QUESTION`]; `None` if it is not one.
+pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
+    let text = |at: usize| std::str::from_utf8(row.get(at)?.as_deref()?).ok();
+    let (standing, radix) = match text(0)? {
+        "t" => (Standing::Replica, 10),
+        "f" => (Standing::Primary, 16),
+        _ => return None,
+    };
+    let seconds = text(5).and_then(|seconds| seconds.parse::<f64>().ok());
+    Some(Look {
+        system: text(1)?.parse().ok()?,
+        timeline: u32::from_str_radix(text(2)?, radix).ok()?,
+        standing,
+        // A replica that has replayed nothing yet has no position.
+        lsn: text(3).unwrap_or("0/0").parse().ok()?,
+        received: text(4).and_then(|lsn| lsn.parse().ok()),
+        replay_age: seconds.and_then(|age| Duration::try_from_secs_f64(age.max(0.0)).ok()),
+        // In recovery it is always on, and says nothing.
+        read_only: standing == Standing::Primary && text(6)? == "on",
+        latency,
+    })
+}
+
+/// What it says of a host that no connection could be opened.
+pub(super) fn unopened(error: &OpenError) -> Fault {
+    match error {
+        OpenError::Connect(_) => Fault::Unreachable,
+        OpenError::TimedOut { .. } => Fault::TimedOut,
+        OpenError::Refused { report, .. } => refused(report),
+        OpenError::Secret { .. } | OpenError::Outdated { .. } | OpenError::Unbound { .. } => {
+            Fault::Refused
+        }
+        OpenError::Dialogue { .. } | OpenError::Standby { .. } => {
+            Fault::Broken(error.to_string().into())
+        }
+    }
+}
+
+/// What a server's own words say of it.
+pub(super) fn refused(report: &ErrorReport) -> Fault {
+    let code = report.code;
+    if code == sqlstate::CANNOT_CONNECT_NOW {
+        Fault::Starting
+    } else if code.class() == "57" {
+        Fault::Stopping
+    } else if code.class() == "53" {
+        Fault::Full
+    } else if matches!(code.class(), "28" | "3D" | "42") {
+        Fault::Refused
+    } else {
+        Fault::Broken(report.message.as_str().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pgherd_cluster::Standing;
+
+    use super::read;
+
+    fn row(values: [&str; 7]) -> Vec<Option<Vec<u8>>> {
+        let value = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
+        values.into_iter().map(value).collect()
+    }
+
+    #[test]
+    fn a_primary_says_its_timeline_in_hexadecimal() {
+        let row = row([
+            "f",
+            "7123456789012345678",
+            "0000001F",
+            "16/B374D848",
+            "",
+            "",
+            "off",
+        ]);
+        let look = read(&row, Duration::ZERO).expect("a look");
+        assert_eq!((look.standing, look.timeline), (Standing::Primary, 31));
+        assert_eq!(look.lsn.to_string(), "16/B374D848");
+        assert_eq!((look.received, look.read_only), (None, false));
+    }
+
+    #[test]
+    fn a_replica_is_not_read_only_of_its_own_will() {
+        let row = row(["t", "1", "31", "0/10", "0/20", "1.5", "on"]);
+        let look = read(&row, Duration::ZERO).expect("a look");
+        assert_eq!((look.standing, look.timeline), (Standing::Replica, 31));
+        assert_eq!(look.replay_age, Some(Duration::from_millis(1500)));
+        assert!(!look.read_only);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_not_read() {
+        for wrong in [
+            ["", "1", "1", "0/1", "", "", "off"],
+            ["f", "x", "1", "0/1", "", "", "off"],
+            ["f", "1", "", "0/1", "", "", "off"],
+            ["t", "1", "1", "nowhere", "", "", "on"],
+        ] {
+            assert!(read(&row(wrong), Duration::ZERO).is_none(), "{wrong:?}");
+        }
+        assert!(read(&[], Duration::ZERO).is_none());
+    }
+}

@@ -1,0 +1,134 @@
+//! The servers of databases whose primary is found out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pgherd_cluster::{Health, HostState, Offer, Verdict};
+use pgherd_telemetry::{Exposition, ExpositionError, Labels};
+
+use crate::facts::Facts;
+
+/// What is known of the servers of a database at one moment.
+#[derive(Debug)]
+pub struct HostSights {
+    database: String,
+    verdict: Arc<Verdict>,
+    changes: u64,
+    at: Instant,
+}
+
+impl HostSights {
+    /// What there is to see of all databases with several servers.
+    pub fn of(facts: &Facts) -> Vec<Self> {
+        let at = Instant::now();
+        let clusters = facts.topology.all().into_iter();
+        clusters
+            .filter(|cluster| cluster.is_watched())
+            .map(|cluster| Self {
+                database: cluster.name.clone(),
+                verdict: cluster.verdict(),
+                changes: cluster.changes(),
+                at,
+            })
+            .collect()
+    }
+}
+
+/// Writes them.
+///
+/// # Errors
+/// A name that Prometheus does not take.
+pub(super) fn write(page: &mut Exposition, sights: &HostSights) -> Result<(), ExpositionError> {
+    let verdict = &sights.verdict;
+    let labels: Labels<'_> = &[("database", &sights.database)];
+    let numbers = [
+        (
+            "pgherd_cluster_writable",
+            "1 if there is a primary to write to.",
+            truth(verdict.writer().is_some()),
+        ),
+        (
+            "pgherd_cluster_timeline",
+            "The highest timeline on which a primary was seen.",
+            f64::from(verdict.timeline),
+        ),
+        (
+            "pgherd_cluster_alarms",
+            "What an operator should look at; the log says what.",
+            verdict.alarms.len() as f64,
+        ),
+    ];
+    for (name, help, value) in numbers {
+        page.gauge(name, help, labels, value)?;
+    }
+    page.counter(
+        "pgherd_cluster_changes_total",
+        "How often it changed who may be written to, nobody included.",
+        labels,
+        sights.changes,
+    )?;
+    verdict
+        .hosts
+        .iter()
+        .try_for_each(|state| host(page, sights, state))
+}
+
+fn host(
+    page: &mut Exposition,
+    sights: &HostSights,
+    state: &HostState,
+) -> Result<(), ExpositionError> {
+    let labels: Labels<'_> = &[
+        ("database", &sights.database),
+        ("host", state.name.as_str()),
+    ];
+    let writes = sights.verdict.writer() == Some(&state.name);
+    let age = state
+        .seen
+        .map(|seen| sights.at.saturating_duration_since(seen));
+    let numbers = [
+        (
+            "pgherd_host_up",
+            "1 if the server answers.",
+            Some(truth(state.health == Health::Well)),
+        ),
+        (
+            "pgherd_host_writer",
+            "1 if writes go to the server.",
+            Some(truth(writes)),
+        ),
+        (
+            "pgherd_host_readable",
+            "1 if the server may be read from.",
+            Some(truth(!matches!(state.offer, Offer::Withheld(_)))),
+        ),
+        (
+            "pgherd_host_fenced",
+            "1 if nothing may be sent to the server, whatever it says of itself.",
+            Some(truth(state.fence.is_some())),
+        ),
+        (
+            "pgherd_host_lag_bytes",
+            "What the server had not replayed when it was last seen.",
+            state.lag.bytes.map(|bytes| bytes as f64),
+        ),
+        (
+            "pgherd_host_seen_age_seconds",
+            "How long ago the server answered last.",
+            age.map(|age| age.as_secs_f64()),
+        ),
+        (
+            "pgherd_host_latency_seconds",
+            "How long its last answer took.",
+            state.latency.map(|latency| latency.as_secs_f64()),
+        ),
+    ];
+    numbers
+        .into_iter()
+        .filter_map(|(name, help, value)| Some((name, help, value?)))
+        .try_for_each(|(name, help, value)| page.gauge(name, help, labels, value))
+}
+
+fn truth(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}

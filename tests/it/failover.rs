@@ -1,0 +1,271 @@
+//! A primary goes, another comes: what clients see of it.
+
+mod fleet;
+
+use std::time::{Duration, Instant};
+
+use fleet::Fleet;
+use pgherd_sandbox::Stop;
+use pgherd_tests::{connect, until};
+
+#[tokio::test]
+async fn writes_go_to_the_primary_wherever_it_stands_in_the_list() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    for order in [[primary, replica], [replica, primary]] {
+        let proxy = fleet.proxy(&order, "").await;
+        let client = fleet.client(&proxy).await;
+        assert_eq!(client.one("select pg_is_in_recovery()").await, "f");
+        client
+            .batch_execute("insert into acked values (1)")
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        fleet
+            .primary
+            .sql("select count(*) from acked")
+            .await
+            .unwrap(),
+        "2"
+    );
+}
+
+#[tokio::test]
+async fn a_killed_primary_is_a_pause_for_work_that_has_not_begun() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let idle = fleet.client(&proxy).await;
+    let busy = fleet.client(&proxy).await;
+    idle.batch_execute("set application_name = 'mine'")
+        .await
+        .unwrap();
+    busy.batch_execute("begin; insert into acked values (1)")
+        .await
+        .unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.primary.kill9();
+    // Asked while there is no primary at all.
+    let asked = tokio::spawn(async move {
+        idle.batch_execute("insert into acked values (2)")
+            .await
+            .unwrap();
+        idle.one("show application_name").await
+    });
+    let (code, _) = busy.refused("insert into acked values (3)").await;
+    assert_eq!(code, "40001");
+    fleet.replica.promote().await.unwrap();
+    let promoted = Instant::now();
+    assert_eq!(asked.await.unwrap(), "mine");
+    assert!(promoted.elapsed() < Duration::from_secs(5));
+    // The session stays, once it has heard what became of its transaction.
+    busy.batch_execute("rollback").await.unwrap();
+    busy.batch_execute("insert into acked values (4)")
+        .await
+        .unwrap();
+    let rows = fleet
+        .replica
+        .sql("select x from acked order by x")
+        .await
+        .unwrap();
+    assert_eq!(rows, "2\n4");
+}
+
+#[tokio::test]
+async fn a_login_and_a_block_that_has_not_begun_wait_too() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let client = fleet.client(&proxy).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    client.batch_execute("begin").await.unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.primary.kill9();
+    let late = fleet.client(&proxy).await;
+    let blocked = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (2)")
+            .await
+            .unwrap();
+        client.batch_execute("commit").await.unwrap();
+        late.batch_execute("insert into acked values (3)")
+            .await
+            .unwrap();
+    });
+    fleet.replica.promote().await.unwrap();
+    blocked.await.unwrap();
+    let rows = fleet
+        .replica
+        .sql("select x from acked order by x")
+        .await
+        .unwrap();
+    assert_eq!(rows, "1\n2\n3");
+}
+
+#[tokio::test]
+async fn a_restarted_primary_stays_the_primary() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.replica.port(), fleet.primary.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let client = fleet.client(&proxy).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    fleet.primary.stop(Stop::Fast).await.unwrap();
+    let asked = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (2)")
+            .await
+            .unwrap();
+    });
+    fleet.primary.restart().await.unwrap();
+    asked.await.unwrap();
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let roles = console.column("show hosts").await.unwrap();
+    assert_eq!(roles.len(), 2);
+    let rows = fleet
+        .primary
+        .sql("select count(*) from acked")
+        .await
+        .unwrap();
+    assert_eq!(rows, "2");
+}
+
+#[tokio::test]
+async fn without_a_primary_the_wait_ends_with_the_reason() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[timeouts]\nhold = \"1s\"").await;
+    let client = fleet.client(&proxy).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    fleet.primary.kill9();
+    let begun = Instant::now();
+    let (code, message) = client.refused("insert into acked values (2)").await;
+    assert_eq!(code, "57P03", "{message}");
+    assert!(message.contains("no primary"), "{message}");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    fleet.replica.promote().await.unwrap();
+    until("writes go to the new primary", async || {
+        client
+            .batch_execute("insert into acked values (3)")
+            .await
+            .is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_old_primary_that_comes_back_is_never_written_to() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let client = fleet.client(&proxy).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.primary.kill9();
+    fleet.replica.promote().await.unwrap();
+    client
+        .batch_execute("insert into acked values (2)")
+        .await
+        .unwrap();
+    // It is writable, and does not know that it has been replaced.
+    fleet.primary.restart().await.unwrap();
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let old = fleet.primary.port();
+    until("the old primary was looked at", async || {
+        fleet.host(&console, old).await.get("role") == Some("primary")
+    })
+    .await;
+    let row = fleet.host(&console, old).await;
+    assert_eq!(row.get("writer"), Some("no"));
+    assert_eq!(row.get("health"), Some("fenced"));
+    for value in 3..10 {
+        let insert = format!("insert into acked values ({value})");
+        client.batch_execute(&insert).await.unwrap();
+    }
+    assert_eq!(
+        fleet.primary.sql("select max(x) from acked").await.unwrap(),
+        "1"
+    );
+    // Now the new one goes, and the old one is still not taken.
+    fleet.replica.stop(Stop::Immediate).await.unwrap();
+    let asked = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (10)")
+            .await
+            .unwrap();
+    });
+    until("there is no primary", async || {
+        let rows = console.simple_query("show epochs").await.unwrap();
+        let last = rows.iter().rev().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get("writer").is_none()),
+            _ => None,
+        });
+        last == Some(true)
+    })
+    .await;
+    fleet.replica.restart().await.unwrap();
+    asked.await.unwrap();
+    assert_eq!(
+        fleet.primary.sql("select max(x) from acked").await.unwrap(),
+        "1"
+    );
+    assert_eq!(
+        fleet.replica.sql("select max(x) from acked").await.unwrap(),
+        "10"
+    );
+}
+
+#[tokio::test]
+async fn a_frozen_primary_that_was_replaced_holds_nobody() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let client = fleet.client(&proxy).await;
+    let busy = fleet.client(&proxy).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    busy.batch_execute("begin; insert into acked values (2)")
+        .await
+        .unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.primary.freeze();
+    let stuck = tokio::spawn(async move {
+        let lost = busy.refused("insert into acked values (3)").await.0;
+        busy.batch_execute("rollback").await.unwrap();
+        (lost, busy.one("select 1").await)
+    });
+    fleet.replica.promote().await.unwrap();
+    // Until that is seen, what is sent goes to the frozen one, and nobody can know what becomes of it.
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    until("writes go to the new primary", async || {
+        let row = fleet.host(&console, fleet.replica.port()).await;
+        row.get("writer") == Some("yes")
+    })
+    .await;
+    client
+        .batch_execute("insert into acked values (4)")
+        .await
+        .unwrap();
+    assert_eq!(stuck.await.unwrap(), ("40001".to_owned(), "1".to_owned()));
+    fleet.primary.thaw();
+    let rows = fleet
+        .replica
+        .sql("select x from acked order by x")
+        .await
+        .unwrap();
+    assert_eq!(rows, "1\n4");
+}

@@ -1,0 +1,56 @@
+use pgherd_sandbox::{Binaries, Server};
+use pgherd_tests::{Client, Config, Proxy, connect};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
+
+/// A primary and its streaming replica, both a test's own.
+pub(super) struct Fleet {
+    pub(super) primary: Server,
+    pub(super) replica: Server,
+}
+
+impl Fleet {
+    pub(super) async fn new() -> Self {
+        let binaries = Binaries::find().expect("Postgres is needed");
+        let primary = Server::builder(&binaries).start().await.unwrap();
+        primary
+            .sql("create role app login superuser; create table acked (x int)")
+            .await
+            .unwrap();
+        let replica = primary.replica().await.unwrap();
+        replica.caught_up(&primary).await.unwrap();
+        Self { primary, replica }
+    }
+
+    /// A proxy before the servers with these ports, in this order; `more` are further tables.
+    pub(super) async fn proxy(&self, ports: &[u16], more: &str) -> Proxy {
+        let hosts: Vec<String> = ports
+            .iter()
+            .map(|port| format!("\"127.0.0.1:{port}\""))
+            .collect();
+        let hosts = hosts.join(", ");
+        Proxy::start(&Config::text(format!(
+            "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
+             [auth]\nmethod = \"trust\"\n\
+             [log]\nstats_every = 0\n\
+             [users.app]\npassword = \"app\"\nconsole = \"admin\"\n\
+             [databases.postgres]\nhosts = [{hosts}]\n{more}\n"
+        )))
+        .await
+    }
+
+    pub(super) async fn client(&self, proxy: &Proxy) -> Client {
+        connect(&proxy.url("app", "postgres")).await
+    }
+
+    /// What SHOW HOSTS says of the host with this port.
+    pub(super) async fn host(&self, console: &Client, port: u16) -> SimpleQueryRow {
+        let rows = console.simple_query("show hosts").await.unwrap();
+        let name = format!("127.0.0.1:{port}");
+        rows.into_iter()
+            .find_map(|message| match message {
+                SimpleQueryMessage::Row(row) if row.get("host") == Some(&name) => Some(row),
+                _ => None,
+            })
+            .expect("the host is shown")
+    }
+}
