@@ -57,9 +57,14 @@ impl Judge {
             .filter_map(|name| self.tracks.get_key_value(name))
     }
 
+    /// Who is silent is waited for from when anybody was heard of: before, nobody may have been asked at all.
     fn all_asked(&self, now: Instant) -> bool {
-        let asked = |track: &Track| track.last.is_some() || !self.is_fresh(track.joined, now);
-        !self.tracks.is_empty() && self.tracks.values().all(asked)
+        let begun = self.tracks.values().filter_map(|track| track.first).min();
+        begun.is_some_and(|begun| {
+            self.tracks
+                .values()
+                .all(|track| track.first.is_some() || !self.is_fresh(begun.max(track.joined), now))
+        })
     }
 
     /// The first primary fixes the system; of several that are found at once, the first in the order of the members, so

@@ -24,7 +24,7 @@ use crate::verdict::{Absence, Holder, Verdict, Writer};
 ///   names. A higher timeline therefore wins at once, and what it replaced never comes back.
 /// * If there are several on one timeline, there is no writer, until all but one are gone or demoted.
 /// * The first writer is chosen when every member has been asked (answered or failed), or has been silent for
-///   [`Rules::expiry`]: of two primaries the stale one may be the first to answer.
+///   [`Rules::expiry`] after the first one was: of two primaries the stale one may be the first to answer.
 /// * A host's word expires by silence. An answer that sends us away without telling a role ([`Fault::Full`],
 ///   [`Fault::Refused`]) is no silence; [`Fault::Starting`], or [`Rules::ill_after`] faults that show that no server
 ///   works there, end it at once.
@@ -65,27 +65,20 @@ impl Judge {
             hosts: Vec::new(),
             alarms: Vec::new(),
         };
-        Self::resume(rules, &Arc::new(verdict))
-    }
-
-    /// Goes on where another judge has ended, of whom only the last verdict is left: epoch, system and highest timeline
-    /// stay, the evidence has to be gathered anew.
-    #[must_use]
-    pub fn resume(rules: Rules, last: &Arc<Verdict>) -> Self {
         Self {
             rules,
             names: Vec::new(),
             tracks: HashMap::new(),
             told: None,
-            system: last.system,
-            timeline: last.timeline,
-            epoch: last.epoch,
-            holder: last.holder.clone(),
+            system: None,
+            timeline: 0,
+            epoch: Epoch::default(),
+            holder: None,
             asked: false,
             absent_since: None,
             heads: Heads::default(),
             clock: None,
-            verdict: Arc::clone(last),
+            verdict: Arc::new(verdict),
         }
     }
 

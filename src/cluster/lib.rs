@@ -4,6 +4,7 @@
 //! it for a [`Verdict`]. The judgement is a function of the newest evidence of each host and of the highest timeline
 //! that was ever seen, so that several proxies that see the same come to the same verdict without a word between them.
 
+pub mod aurora;
 mod claim;
 mod elect;
 mod epoch;
@@ -13,6 +14,8 @@ mod judge;
 mod lag;
 mod look;
 mod lsn;
+pub mod patroni;
+pub mod reads;
 mod rules;
 mod suspicion;
 mod track;

@@ -14,6 +14,8 @@ pub(crate) struct Track {
     pub(crate) look: Option<(Look, Instant)>,
     /// The last fault since then.
     pub(crate) fault: Option<Fault>,
+    /// The first evidence of any kind.
+    pub(crate) first: Option<Instant>,
     /// The last evidence of any kind.
     pub(crate) last: Option<Instant>,
     /// Ill for readers, by hysteresis.
@@ -42,6 +44,7 @@ impl Track {
             joined: now,
             look: None,
             fault: None,
+            first: None,
             last: None,
             ill: false,
             suspected: None,
@@ -80,7 +83,8 @@ impl Track {
         (self.faults, self.hard_faults) = (0, 0);
         self.looks = self.looks.saturating_add(1);
         self.ill &= self.looks < rules.well_after;
-        (self.alive, self.last) = (Some(now), Some(now));
+        self.heard(now);
+        self.alive = Some(now);
         // An answer to a question that was asked before somebody ran into something does not explain it.
         let asked = now.checked_sub(look.latency).unwrap_or(now);
         self.look = Some((look, now));
@@ -90,7 +94,7 @@ impl Track {
     pub(crate) fn failed(&mut self, fault: Fault, now: Instant, rules: &Rules) {
         // A sign of life renews what still counts; it does not revive what has expired.
         self.void |= self.is_silent(now, rules);
-        self.last = Some(now);
+        self.heard(now);
         if fault.is_sign_of_life() {
             self.alive = Some(now);
             (self.faults, self.hard_faults) = (0, 0);
@@ -105,6 +109,11 @@ impl Track {
             self.void |= said_so || self.hard_faults >= rules.ill_after;
         }
         self.fault = Some(fault);
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.first.get_or_insert(now);
+        self.last = Some(now);
     }
 
     fn understood(&mut self, asked: Instant) {

@@ -29,8 +29,6 @@ enum Step {
     },
     Members(u8),
     Wait(u64),
-    /// The actor that owns the judge is started anew.
-    Restart,
 }
 
 const HOSTS: [&str; 4] = ["a", "b", "c", "d"];
@@ -62,7 +60,6 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(leader, timeline)| Step::Claim { leader, timeline }),
         1 => (1..16_u8).prop_map(Step::Members),
         6 => (1..3000_u64).prop_map(Step::Wait),
-        1 => Just(Step::Restart),
     ]
 }
 
@@ -168,13 +165,6 @@ impl World {
             }
             Step::Members(set) => self.members(set),
             Step::Wait(millis) => self.court.wait(millis),
-            Step::Restart => {
-                let last = self.court.judge.verdict(self.court.now);
-                self.court.judge = Judge::resume(Rules::default(), &last);
-                self.last.clear();
-                self.hard_since.clear();
-                self.members(self.present);
-            }
         }
         self.check();
     }

@@ -29,10 +29,14 @@ fn the_first_writer_is_chosen_when_all_were_asked() {
 #[test]
 fn a_silent_host_does_not_hold_up_the_first_writer_for_long() {
     let mut court = Court::new();
-    court.wait(4000);
+    // Nobody may have been asked so far: that is no silence.
+    court.wait(60_000);
     court.saw("a", primary(1));
     assert_eq!(court.absence(), Absence::Asking);
-    court.wait(1001);
+    court.wait(5000);
+    court.saw("a", primary(1));
+    assert_eq!(court.absence(), Absence::Asking);
+    court.wait(1);
     assert_eq!(court.writer().as_deref(), Some("a"));
 }
 
@@ -398,23 +402,6 @@ fn the_verdict_is_the_same_while_nothing_changes() {
     assert!(Arc::ptr_eq(&first, &court.judge.verdict(court.now)));
     court.saw("a", primary(1));
     assert!(!Arc::ptr_eq(&first, &court.judge.verdict(court.now)));
-}
-
-#[test]
-fn another_judge_goes_on_from_the_last_verdict() {
-    let mut court = Court::seated();
-    court.saw("b", primary(2));
-    let last = court.judge.verdict(court.now);
-    court.judge = Judge::resume(Rules::default(), &last);
-    court.members(&["a", "b"]);
-    assert_eq!(court.absence(), Absence::Asking);
-    assert_eq!(court.epoch(), (2, 0));
-    court.saw("a", primary(1));
-    court.failed("b", Fault::Unreachable);
-    assert_eq!(court.writer(), None, "a was replaced before the crash");
-    court.saw("b", primary(2));
-    assert_eq!(court.writer().as_deref(), Some("b"));
-    assert_eq!(court.epoch(), (2, 0), "it is the same reign");
 }
 
 #[test]
