@@ -153,3 +153,15 @@ fn an_old_answer_does_not_undo_a_newer_one() {
     court.judge.saw(&name("a"), Ok(primary(1)), early);
     assert_eq!(court.writer(), None);
 }
+
+#[test]
+fn late_word_of_another_host_does_not_turn_the_clock_back() {
+    let mut court = Court::seated();
+    let early = court.now + Duration::from_millis(4900);
+    court.wait(5001);
+    court.saw("b", replica(1));
+    assert_eq!(court.absence(), Absence::Silent { last: name("a") });
+    // The monitors of b and c have looked at about the same time, and that of c was held up.
+    court.judge.saw(&name("c"), Ok(replica(1)), early);
+    assert_eq!(court.judge.verdict(early).writer(), None);
+}
