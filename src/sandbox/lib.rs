@@ -21,6 +21,7 @@
 mod account;
 mod binaries;
 mod certificate;
+mod cluster;
 mod daemon;
 mod demo;
 mod error;
@@ -36,6 +37,7 @@ pub mod tool;
 pub use account::Account;
 pub use binaries::{Binaries, Missing};
 pub use certificate::Certificate;
+pub use cluster::{Cluster, Rejoined, Replication};
 pub use daemon::Daemon;
 pub use demo::{Demo, things_to_try};
 pub use error::Error;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::account::Account;
-use crate::binaries::{Missing, find_program};
+use crate::binaries::{Binaries, Missing, find_program};
 use crate::certificate::Certificate;
 use crate::daemon::Daemon;
 use crate::error::Error;
@@ -59,6 +59,9 @@ pub struct Pgbouncer {
     port: u16,
     version: Version,
     certificate: Option<Certificate>,
+    account: Account,
+    /// The programs of a server, for the way to the console.
+    binaries: Binaries,
 }
 
 /// A version of PgBouncer.
@@ -134,6 +137,8 @@ impl Pgbouncer {
             port,
             version,
             certificate,
+            account,
+            binaries: server.binaries().clone(),
         };
         started.ready().await?;
         Ok(started)
@@ -162,6 +167,31 @@ impl Pgbouncer {
     /// Gives the certificate shown to clients, if it speaks TLS.
     pub fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_ref()
+    }
+
+    /// Sends it to a server at another port, as an administrator does after a failover: the new
+    /// configuration is read, and connections to the old server close as soon as nobody uses them.
+    /// Only for one that trusts everyone, as its console does then, too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the configuration cannot be written, [`Error::Tool`] if the console refuses.
+    pub async fn point(&self, port: u16) -> Result<(), Error> {
+        let path = self.home.join("pgbouncer.ini");
+        let text = fs::read_to_string(&path).map_err(Error::io("read pgbouncer.ini"))?;
+        let lines = text.lines().map(|line| match line.strip_prefix("* = ") {
+            Some(_) => format!("* = host=127.0.0.1 port={port} user=postgres\n"),
+            None => format!("{line}\n"),
+        });
+        write(
+            &self.home,
+            self.account,
+            "pgbouncer.ini",
+            &lines.collect::<String>(),
+        )?;
+        let mut psql = self.account.command(self.binaries.tool("psql")?);
+        psql.args(["-XAtq", "-c", "reload", "-c", "reconnect"])
+            .arg(self.url("postgres", "pgbouncer"));
+        tool::run(psql).await.map(drop)
     }
 
     /// Stops it and waits for its end.
@@ -224,6 +254,7 @@ fn configuration(
          listen_port = {port}\n\
          unix_socket_dir =\n\
          auth_type = {method}\n\
+         admin_users = postgres\n\
          auth_file = {home}/users.txt\n\
          pool_mode = transaction\n\
          default_pool_size = {}\n\
@@ -304,6 +335,24 @@ mod tests {
         let home = bouncer.home.path().to_owned();
         bouncer.stop().await?;
         assert!(!home.exists());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn goes_to_another_server_when_told() -> Result<(), Error> {
+        let binaries = Binaries::find()?;
+        let one = Server::builder(&binaries).start().await?;
+        let two = Server::builder(&binaries).start().await?;
+        let bouncer = Pgbouncer::start(&one, &Options::default()).await?;
+        let ask = || {
+            let mut psql = one.client("psql")?;
+            psql.args(["-XAtqc", "select inet_server_port()"]);
+            psql.arg(bouncer.url("postgres", "postgres"));
+            Ok::<_, Error>(psql)
+        };
+        assert_eq!(tool::run(ask()?).await?.trim(), one.port().to_string());
+        bouncer.point(two.port()).await?;
+        assert_eq!(tool::run(ask()?).await?.trim(), two.port().to_string());
         Ok(())
     }
 }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use tokio::time::{Instant, sleep};
 
 use crate::certificate::Certificate;
@@ -18,16 +20,6 @@ impl Server {
     pub async fn replica(&self) -> Result<Self, Error> {
         let home = Home::new(self.account)?;
         let data = home.join("data");
-        let port = free_port();
-        let mut backup = self.client("pg_basebackup")?;
-        backup
-            .arg("--dbname")
-            .arg(self.origin(port))
-            .arg("--pgdata")
-            .arg(&data)
-            .args(["--wal-method=stream", "--checkpoint=fast"])
-            .args(["--write-recovery-conf", "--no-sync", "--no-password"]);
-        tool::run(backup).await?;
         let mut replica = Self {
             daemon: None,
             certificate: self.certificate.as_ref().map(|_| Certificate {
@@ -38,10 +30,96 @@ impl Server {
             home,
             binaries: self.binaries.clone(),
             account: self.account,
-            port,
+            port: free_port(),
         };
+        replica.copy(self).await?;
         replica.settle(ATTEMPTS).await?;
         Ok(replica)
+    }
+
+    /// Kills this server, if it runs, and has it follow another one with a fresh copy of that one's
+    /// data, under the port it had.
+    ///
+    /// # Errors
+    /// As [`crate::Builder::start`].
+    pub async fn replace(&mut self, primary: &Self) -> Result<(), Error> {
+        self.kill9();
+        fs::remove_dir_all(self.data_dir()).map_err(Error::io("remove a data directory"))?;
+        self.copy(primary).await?;
+        self.settle(1).await
+    }
+
+    /// Kills this server, if it runs, and has it follow another one of the same history, under the
+    /// port it had. What it wrote after the two went apart is undone by `pg_rewind`, for which the
+    /// other one must have `wal_log_hints` and `full_page_writes`.
+    ///
+    /// # Errors
+    /// [`Error::Tool`] if `pg_rewind` refuses, upon which the data are of no use any more; else as
+    /// [`crate::Builder::start`].
+    pub async fn rewind(&mut self, primary: &Self) -> Result<(), Error> {
+        self.kill9();
+        // Only a checkpoint writes the timeline of a promoted server where pg_rewind reads it.
+        primary.sql("checkpoint").await?;
+        let mut rewind = self.account.command(self.binaries.tool("pg_rewind")?);
+        rewind
+            .arg("--target-pgdata")
+            .arg(self.data_dir())
+            .arg("--source-server")
+            .arg(primary.origin(self.port))
+            .args(["--write-recovery-conf", "--no-sync"]);
+        tool::run(rewind).await?;
+        // The other one's settings have come along, and its port with them.
+        self.settle(1).await
+    }
+
+    /// Fills the data directory, which must not exist.
+    async fn copy(&self, primary: &Self) -> Result<(), Error> {
+        let mut backup = primary.client("pg_basebackup")?;
+        backup
+            .arg("--dbname")
+            .arg(primary.origin(self.port))
+            .arg("--pgdata")
+            .arg(self.data_dir())
+            .args(["--wal-method=stream", "--checkpoint=fast"])
+            .args(["--write-recovery-conf", "--no-sync", "--no-password"]);
+        tool::run(backup).await.map(drop)
+    }
+
+    /// Takes this replica off its primary, and gives the position up to which it has all WAL, in
+    /// bytes. It has applied that much, and receives no more.
+    ///
+    /// # Errors
+    /// As [`Server::sql`].
+    pub async fn detach(&self) -> Result<u64, Error> {
+        let position = self
+            .sql(
+                "alter system set primary_conninfo = '';\n\
+                 select from pg_reload_conf();\n\
+                 do $$ begin\n\
+                   while exists (select from pg_stat_wal_receiver)\n\
+                     or pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()\n\
+                   loop perform pg_sleep(0.005); end loop;\n\
+                 end $$;\n\
+                 select pg_last_wal_replay_lsn() - '0/0'::pg_lsn;",
+            )
+            .await?;
+        Ok(position.trim().parse().unwrap_or_default())
+    }
+
+    /// Waits until this replica streams.
+    ///
+    /// # Errors
+    /// [`Error::Behind`] if it takes too long, else as [`Server::sql`].
+    pub async fn streaming(&self) -> Result<(), Error> {
+        let question = "select count(*) from pg_stat_wal_receiver where status = 'streaming'";
+        let deadline = Instant::now() + PATIENCE;
+        while self.sql(question).await? != "1" {
+            if Instant::now() > deadline {
+                return Err(Error::Behind(PATIENCE));
+            }
+            sleep(TICK).await;
+        }
+        Ok(())
     }
 
     /// Waits until this replica has applied all that its primary has written by now.
