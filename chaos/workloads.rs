@@ -1,4 +1,10 @@
 //! What clients do while things break.
 
 pub mod acked;
+pub mod bank;
 pub mod canary;
+pub mod idle;
+pub mod life;
+pub mod lists;
+pub mod own;
+pub mod sessions;

@@ -1,202 +1,225 @@
 //! Unique inserts, each entered in a ledger by what its client was told.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, Error, NoTls};
 
-/// What a client knows of an insert.
+use crate::checks::ledger::Ledger;
+use crate::door::{Caller, Door, Failure, Fate, Stage};
+use crate::workloads::life::Life;
+
+/// How a client commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// It was acknowledged.
-    Acknowledged,
-    /// It failed for certain.
-    Failed,
-    /// Nobody knows.
-    Unknown,
+enum Way {
+    /// Each insert by itself, in the extended protocol.
+    Alone,
+    /// In a transaction, message by message.
+    Block,
+    /// In a transaction that is one message.
+    Text,
 }
 
-/// What became of all inserts.
-#[derive(Default)]
-pub struct Ledger {
-    fates: HashMap<i64, Fate>,
+/// When which client was acknowledged something.
+#[derive(Debug, Default)]
+pub struct Acknowledged {
+    times: Mutex<Vec<(Instant, usize)>>,
+    news: Notify,
 }
 
-/// Clients that insert numbers into `herd` until they are stopped.
+/// Clients that insert numbers into a table until their life ends.
 #[derive(Debug)]
 pub struct Acked {
-    stop: Arc<AtomicBool>,
+    next: Arc<AtomicI64>,
+    acknowledged: Arc<Acknowledged>,
     clients: Vec<JoinHandle<Vec<(i64, Fate)>>>,
 }
 
 impl Acked {
-    /// Starts the clients. Every second one inserts within explicit transactions.
-    pub fn start(proxy: &Config, clients: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+    /// Starts the clients. The table has one column `id`; the kind is the name in the table of errors.
+    pub fn start(
+        life: &Arc<Life>,
+        door: &Door,
+        table: &'static str,
+        kind: &'static str,
+        clients: usize,
+    ) -> Self {
         let next = Arc::new(AtomicI64::new(1));
+        let acknowledged = Arc::new(Acknowledged::default());
         let clients = (0..clients)
             .map(|number| {
-                let (stop, next, proxy) = (Arc::clone(&stop), Arc::clone(&next), proxy.clone());
-                tokio::spawn(insert(number % 2 == 0, proxy, next, stop))
+                let client = Inserter {
+                    way: [Way::Alone, Way::Block, Way::Text][number % 3],
+                    number,
+                    name: format!("{kind}{number}"),
+                    kind,
+                    table,
+                    door: door.clone(),
+                    life: Arc::clone(life),
+                    next: Arc::clone(&next),
+                    acknowledged: Arc::clone(&acknowledged),
+                };
+                tokio::spawn(client.live())
             })
             .collect();
-        Self { stop, clients }
+        Self {
+            next,
+            acknowledged,
+            clients,
+        }
     }
 
-    /// Stops the clients and gives what they were told.
+    /// No number from this one on was inserted before the call.
+    pub fn next(&self) -> i64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// When which client was acknowledged something.
+    pub fn acknowledged(&self) -> &Arc<Acknowledged> {
+        &self.acknowledged
+    }
+
+    /// Gives what the clients were told, once their life has ended.
     ///
     /// # Panics
     /// If a client broke down.
-    pub async fn stop(self) -> Ledger {
-        self.stop.store(true, Ordering::Relaxed);
+    pub async fn finish(self) -> Ledger {
         let mut ledger = Ledger::default();
         for client in self.clients {
-            ledger
-                .fates
-                .extend(client.await.expect("a client does not break down"));
+            ledger.enter(client.await.expect("a client does not break down"));
         }
         ledger
     }
 }
 
-async fn insert(
-    explicitly: bool,
-    proxy: Config,
+impl Acknowledged {
+    /// The first time of each client at or after a moment; in the order of time.
+    fn since(&self, moment: Instant) -> Vec<(usize, Instant)> {
+        let times = self.times.lock();
+        let mut firsts: Vec<(usize, Instant)> = Vec::new();
+        let from = times.partition_point(|(time, _)| *time < moment);
+        for (time, client) in &times[from..] {
+            if firsts.iter().all(|(known, _)| known != client) {
+                firsts.push((*client, *time));
+            }
+        }
+        firsts
+    }
+
+    /// Waits for the first time at or after a moment.
+    pub async fn first(&self, moment: Instant) -> Instant {
+        loop {
+            let news = self.news.notified();
+            if let Some((_, time)) = self.since(moment).first() {
+                return *time;
+            }
+            news.await;
+        }
+    }
+
+    /// Waits for that of each of so many clients.
+    pub async fn everybody(&self, moment: Instant, clients: usize) -> Vec<Instant> {
+        loop {
+            let news = self.news.notified();
+            let firsts = self.since(moment);
+            if firsts.len() >= clients {
+                return firsts.into_iter().map(|(_, time)| time).collect();
+            }
+            news.await;
+        }
+    }
+
+    fn add(&self, client: usize) {
+        // Under the lock, so that the times are in order.
+        let mut times = self.times.lock();
+        times.push((Instant::now(), client));
+        drop(times);
+        self.news.notify_waiters();
+    }
+}
+
+/// One client.
+struct Inserter {
+    way: Way,
+    number: usize,
+    name: String,
+    kind: &'static str,
+    table: &'static str,
+    door: Door,
+    life: Arc<Life>,
     next: Arc<AtomicI64>,
-    stop: Arc<AtomicBool>,
-) -> Vec<(i64, Fate)> {
-    let mut fates = Vec::new();
-    let mut client = None;
-    while !stop.load(Ordering::Relaxed) {
-        let Some(present) = client.take().filter(|client: &Client| !client.is_closed()) else {
-            match proxy.connect(NoTls).await {
-                Ok((fresh, connection)) => {
-                    tokio::spawn(connection);
-                    client = Some(fresh);
-                }
-                Err(_) => sleep(Duration::from_millis(20)).await,
-            }
-            continue;
-        };
-        let id = next.fetch_add(1, Ordering::Relaxed);
-        let fate = if explicitly {
-            in_transaction(&present, id).await
-        } else {
-            fate(
-                &present
-                    .execute("insert into herd values ($1)", &[&id])
-                    .await
-                    .map(drop),
-                true,
-            )
-        };
-        fates.push((id, fate));
-        client = Some(present);
-    }
-    fates
+    acknowledged: Arc<Acknowledged>,
 }
 
-/// Only the COMMIT may leave a doubt.
-async fn in_transaction(client: &Client, id: i64) -> Fate {
-    let before = async {
-        client.batch_execute("begin").await?;
-        client
-            .execute("insert into herd values ($1)", &[&id])
+impl Inserter {
+    async fn live(self) -> Vec<(i64, Fate)> {
+        let mut fates = Vec::new();
+        let mut present = None;
+        let life = &self.life;
+        while let Some(caller) = life
+            .caller(present, &self.door, self.kind, &self.name)
             .await
-            .map(drop)
-    };
-    if let Err(error) = before.await {
-        if !client.is_closed() {
-            let _ = client.batch_execute("rollback").await;
+        {
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            let (outcome, stage) = self.insert(&caller, id).await;
+            let fate = self.door.fate(&outcome, stage);
+            match &outcome {
+                Ok(()) => self.acknowledged.add(self.number),
+                Err(failure) => life.failed(self.kind, &self.name, "insert", failure),
+            }
+            life.history.note(&self.name, format_args!("{id} {fate:?}"));
+            fates.push((id, fate));
+            life.rest().await;
+            present = Some(caller);
         }
-        return fate(&Err(error), false);
-    }
-    fate(&client.batch_execute("commit").await, true)
-}
-
-/// What an answer says. Without a word from the proxy, an insert that could have committed may
-/// have.
-fn fate(outcome: &Result<(), Error>, could_commit: bool) -> Fate {
-    match outcome {
-        Ok(()) => Fate::Acknowledged,
-        Err(error) => match error.code() {
-            Some(code) if *code == SqlState::TRANSACTION_RESOLUTION_UNKNOWN => Fate::Unknown,
-            Some(_) => Fate::Failed,
-            None if could_commit => Fate::Unknown,
-            None => Fate::Failed,
-        },
-    }
-}
-
-impl Ledger {
-    /// How many inserts were acknowledged.
-    pub fn acknowledged(&self) -> usize {
-        self.count(Fate::Acknowledged)
+        fates
     }
 
-    /// How many failed for certain, or nobody knows.
-    pub fn failed(&self) -> usize {
-        self.count(Fate::Failed) + self.count(Fate::Unknown)
+    async fn roll_back(&self, caller: &Caller) {
+        roll_back(caller, &self.life, self.kind, &self.name).await;
     }
 
-    /// Compares with the numbers that are in the table.
-    pub fn faults(&self, there: &[i64]) -> Vec<String> {
-        let mut counts: HashMap<i64, usize> = HashMap::new();
-        for id in there {
-            *counts.entry(*id).or_default() += 1;
-        }
-        let mut faults = Vec::new();
-        for (id, fate) in &self.fates {
-            let count = counts.remove(id).unwrap_or_default();
-            match (fate, count) {
-                (Fate::Acknowledged, 1) | (Fate::Failed, 0) | (Fate::Unknown, 0 | 1) => {}
-                _ => faults.push(format!("{id} is {fate:?} and there {count} times")),
+    async fn insert(&self, caller: &Caller, id: i64) -> (Result<(), Failure>, Stage) {
+        let client = &caller.client;
+        let insert = format!("insert into {} values ({id})", self.table);
+        match self.way {
+            Way::Alone => {
+                let ask = async { client.query_typed(&insert, &[]).await.map(drop) };
+                (caller.ask(ask).await, Stage::Commit)
+            }
+            Way::Text => {
+                let text = format!("begin; {insert}; commit");
+                let outcome = caller.ask(client.batch_execute(&text)).await;
+                if outcome.is_err() {
+                    self.roll_back(caller).await;
+                }
+                (outcome, Stage::Commit)
+            }
+            Way::Block => {
+                for text in ["begin", &insert] {
+                    if let Err(failure) = caller.ask(client.batch_execute(text)).await {
+                        self.roll_back(caller).await;
+                        return (Err(failure), Stage::Before);
+                    }
+                }
+                let outcome = caller.ask(client.batch_execute("commit")).await;
+                if outcome.is_err() {
+                    self.roll_back(caller).await;
+                }
+                (outcome, Stage::Commit)
             }
         }
-        faults.extend(counts.keys().map(|id| format!("nobody has written {id}")));
-        faults
-    }
-
-    fn count(&self, wanted: Fate) -> usize {
-        self.fates.values().filter(|fate| **fate == wanted).count()
     }
 }
 
-impl std::fmt::Debug for Ledger {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger")
-            .field("acknowledged", &self.acknowledged())
-            .field("failed", &self.count(Fate::Failed))
-            .field("unknown", &self.count(Fate::Unknown))
-            .finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Fate, Ledger};
-
-    #[test]
-    fn what_was_lost_doubled_or_undead_is_found() {
-        let fates = [
-            (1, Fate::Acknowledged),
-            (2, Fate::Failed),
-            (3, Fate::Unknown),
-        ];
-        let ledger = Ledger {
-            fates: fates.into_iter().collect(),
-        };
-        assert!(ledger.faults(&[1]).is_empty());
-        assert!(ledger.faults(&[1, 3]).is_empty());
-        assert_eq!(ledger.faults(&[]).len(), 1, "lost");
-        assert_eq!(ledger.faults(&[1, 1]).len(), 1, "doubled");
-        assert_eq!(ledger.faults(&[1, 2]).len(), 1, "undead");
-        assert_eq!(ledger.faults(&[1, 3, 3]).len(), 1, "doubled");
-        assert_eq!(ledger.faults(&[1, 9]).len(), 1, "from nowhere");
+/// Leaves a failed block, if the client is still there.
+pub(super) async fn roll_back(caller: &Caller, life: &Life, kind: &'static str, name: &str) {
+    if caller.is_usable()
+        && let Err(failure) = caller.ask(caller.client.batch_execute("rollback")).await
+    {
+        life.failed(kind, name, "rollback", &failure);
     }
 }

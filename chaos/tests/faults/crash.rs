@@ -1,7 +1,11 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_chaos::door::Door;
+use pgherd_chaos::history::History;
 use pgherd_chaos::rig::{PATIENCE, Rig, code};
 use pgherd_chaos::workloads::acked::Acked;
+use pgherd_chaos::workloads::life::Life;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::SqlState;
 
@@ -207,7 +211,9 @@ async fn a_terminated_backend_costs_one_statement() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_write_is_lost_or_doubled() {
     let mut rig = Rig::start(crate::EXECUTABLE, POOL).await;
-    let acked = Acked::start(&rig.proxy.client("postgres", "postgres", "postgres"), 16);
+    let life = Arc::new(Life::new(Duration::ZERO, History::none()));
+    let door = Door::pgherd(rig.proxy.port());
+    let acked = Acked::start(&life, &door, "herd", "acked", 16);
     for _ in 0..3 {
         sleep(Duration::from_millis(1500)).await;
         rig.server.kill9();
@@ -215,7 +221,8 @@ async fn no_acknowledged_write_is_lost_or_doubled() {
         rig.server.restart().await.unwrap();
     }
     sleep(Duration::from_millis(1500)).await;
-    let ledger = acked.stop().await;
+    life.end();
+    let ledger = acked.finish().await;
     let rows = rig.server.sql("select id from herd").await.unwrap();
     let there: Vec<i64> = rows.lines().map(|row| row.parse().unwrap()).collect();
     println!("{} written, {ledger:?}", there.len());

@@ -1,0 +1,69 @@
+//! Only those errors are given that say what happened.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+use crate::door::Failure;
+
+/// How often which workload was told which error.
+#[derive(Debug, Default)]
+pub struct Errors {
+    counts: Mutex<BTreeMap<(&'static str, String), u64>>,
+}
+
+/// What pgherd may tell a client whose server is lost: that a transaction is undone, or that nobody
+/// knows what became of a write. The same code as the first one is what serializable transactions
+/// that conflict get from Postgres.
+const ALLOWED: [&str; 2] = ["40001", "08007"];
+
+impl Errors {
+    /// Counts one.
+    pub fn add(&self, workload: &'static str, failure: &Failure) {
+        let key = (workload, failure.code().to_owned());
+        *self.counts.lock().entry(key).or_default() += 1;
+    }
+
+    /// All that were counted: the workload, the SQLSTATE or a word for silence, and how often.
+    pub fn counts(&self) -> Vec<(&'static str, String, u64)> {
+        let counts = self.counts.lock();
+        let rows = counts.iter();
+        rows.map(|((workload, code), count)| (*workload, code.clone(), *count))
+            .collect()
+    }
+
+    /// Those that pgherd must not give to any of its clients.
+    pub fn forbidden(&self, workloads: &[&str]) -> Vec<String> {
+        let counts = self.counts().into_iter();
+        counts
+            .filter(|(workload, code, _)| {
+                workloads.contains(workload) && !ALLOWED.contains(&code.as_str())
+            })
+            .map(|(workload, code, count)| format!("{workload} was told {code} {count} times"))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Errors;
+    use crate::door::Failure;
+    use tokio_postgres::error::SqlState;
+
+    #[test]
+    fn what_says_nothing_is_forbidden() {
+        let errors = Errors::default();
+        errors.add(
+            "a",
+            &Failure::Said(SqlState::TRANSACTION_RESOLUTION_UNKNOWN),
+        );
+        errors.add("a", &Failure::Said(SqlState::T_R_SERIALIZATION_FAILURE));
+        errors.add("b", &Failure::Cut);
+        assert!(errors.forbidden(&["a"]).is_empty());
+        assert_eq!(errors.forbidden(&["a", "b"]).len(), 1);
+        errors.add("a", &Failure::Said(SqlState::ADMIN_SHUTDOWN));
+        errors.add("a", &Failure::Said(SqlState::ADMIN_SHUTDOWN));
+        assert_eq!(errors.forbidden(&["a"]), ["a was told 57P01 2 times"]);
+        assert_eq!(errors.counts().len(), 4);
+    }
+}

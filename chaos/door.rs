@@ -1,0 +1,257 @@
+//! Ways to the primary, and what a client may conclude from what it hears there.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, Error, NoTls};
+
+/// How long a client waits for anything before it gives up; longer than pgherd lets work wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A way to whichever server is the primary; everybody is trusted, and is `postgres`.
+#[derive(Clone, Debug)]
+pub struct Door {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// A pgherd at this port.
+    Pgherd(u16),
+    /// Another pooler at this port.
+    Pooler(u16),
+    /// The primary itself, whose port is told to all clients as soon as it takes writes.
+    Direct(watch::Receiver<u16>),
+}
+
+/// Why a client got no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It was told.
+    Said(SqlState),
+    /// The connection ended without a word.
+    Cut,
+    /// Nothing came for as long as it is patient.
+    Hung,
+    /// It heard of another primary and left the old one.
+    Left,
+}
+
+/// What a client knows of something it wanted to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fate {
+    /// It was acknowledged.
+    Acknowledged,
+    /// It failed for certain.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Whether what was asked could have committed, had it come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Inside a transaction, before its COMMIT.
+    Before,
+    /// The COMMIT, or a statement that commits by itself.
+    Commit,
+}
+
+impl Door {
+    /// Through a pgherd, which must tell every outcome that can be known.
+    pub fn pgherd(port: u16) -> Self {
+        Self {
+            kind: Kind::Pgherd(port),
+        }
+    }
+
+    /// Through another pooler, whose errors of class 08 may mean anything.
+    pub fn pooler(port: u16) -> Self {
+        Self {
+            kind: Kind::Pooler(port),
+        }
+    }
+
+    /// To the primary, wherever that is by now.
+    pub fn direct(primary: watch::Receiver<u16>) -> Self {
+        Self {
+            kind: Kind::Direct(primary),
+        }
+    }
+
+    /// Whether a session and its state outlive its server.
+    pub fn keeps_sessions(&self) -> bool {
+        matches!(self.kind, Kind::Pgherd(_))
+    }
+
+    /// Whether a session is one, on whichever servers: its settings and prepared statements are there
+    /// with each statement. Some poolers do not care for that.
+    pub fn has_sessions(&self) -> bool {
+        !matches!(self.kind, Kind::Pooler(_))
+    }
+
+    /// Logs in under an application name.
+    ///
+    /// # Errors
+    /// What was heard instead of a welcome.
+    pub async fn open(&self, name: &str) -> Result<Caller, Failure> {
+        let (port, primary) = match &self.kind {
+            Kind::Pgherd(port) | Kind::Pooler(port) => (*port, None),
+            Kind::Direct(primary) => {
+                let port = *primary.borrow();
+                (port, Some((port, primary.clone())))
+            }
+        };
+        let mut config = Config::new();
+        config
+            .host("127.0.0.1")
+            .port(port)
+            .user("postgres")
+            .password("postgres")
+            .dbname("postgres")
+            .application_name(name);
+        let connect = patient(config.connect(NoTls), primary.clone());
+        let (client, connection) = connect.await?;
+        let connection = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Caller {
+            client,
+            connection,
+            primary,
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    /// What an answer says of a write.
+    pub fn fate<T>(&self, outcome: &Result<T, Failure>, stage: Stage) -> Fate {
+        let Err(failure) = outcome else {
+            return Fate::Acknowledged;
+        };
+        let in_doubt = match failure {
+            Failure::Said(code) => match self.kind {
+                // Whoever says so is believed, wherever it is said.
+                Kind::Pgherd(_) if *code == SqlState::TRANSACTION_RESOLUTION_UNKNOWN => {
+                    return Fate::Unknown;
+                }
+                Kind::Pgherd(_) => false,
+                Kind::Pooler(_) | Kind::Direct(_) => code.code().starts_with("08"),
+            },
+            Failure::Cut | Failure::Hung | Failure::Left => true,
+        };
+        match stage {
+            Stage::Commit if in_doubt => Fate::Unknown,
+            Stage::Commit | Stage::Before => Fate::Failed,
+        }
+    }
+}
+
+/// A client that has come in.
+#[derive(Debug)]
+pub struct Caller {
+    /// The client; what it is asked goes through [`Caller::ask`].
+    pub client: Client,
+    connection: JoinHandle<()>,
+    /// Where it is and where the primary is, if it must look for that itself.
+    primary: Option<(u16, watch::Receiver<u16>)>,
+    given_up: AtomicBool,
+}
+
+impl Caller {
+    /// Waits for an answer, with patience.
+    ///
+    /// # Errors
+    /// What was heard instead, upon which the client may have become useless.
+    pub async fn ask<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let answer = patient(asked, self.primary.clone()).await;
+        if matches!(answer, Err(Failure::Hung | Failure::Left)) {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// Whether it can be asked again.
+    pub fn is_usable(&self) -> bool {
+        let elsewhere = self.primary.as_ref();
+        let elsewhere = elsewhere.is_some_and(|(here, primary)| *primary.borrow() != *here);
+        !self.client.is_closed() && !self.given_up.load(Ordering::Relaxed) && !elsewhere
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Waits for an answer, but not for ever, and not from a server that is no longer the primary.
+async fn patient<T>(
+    asked: impl Future<Output = Result<T, Error>>,
+    primary: Option<(u16, watch::Receiver<u16>)>,
+) -> Result<T, Failure> {
+    let left = async {
+        match primary {
+            Some((here, mut primary)) => drop(primary.wait_for(|port| *port != here).await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = timeout(PATIENCE, asked) => match answer {
+            Ok(answer) => answer.map_err(|error| Failure::of(&error)),
+            Err(_) => Err(Failure::Hung),
+        },
+        () = left => Err(Failure::Left),
+    }
+}
+
+impl Failure {
+    /// Reads the driver's error.
+    pub fn of(error: &Error) -> Self {
+        error
+            .code()
+            .map_or(Self::Cut, |code| Self::Said(code.clone()))
+    }
+
+    /// The SQLSTATE, or a word.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Said(code) => code.code(),
+            Self::Cut => "cut",
+            Self::Hung => "hung",
+            Self::Left => "left",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Door, Failure, Fate, Stage};
+    use tokio_postgres::error::SqlState;
+
+    fn fate(door: &Door, failure: Failure, stage: Stage) -> Fate {
+        door.fate(&Err::<(), _>(failure), stage)
+    }
+
+    #[test]
+    fn only_who_knows_is_believed() {
+        let (pgherd, pooler) = (Door::pgherd(1), Door::pooler(1));
+        let lost = Failure::Said(SqlState::CONNECTION_FAILURE);
+        assert_eq!(fate(&pgherd, lost.clone(), Stage::Commit), Fate::Failed);
+        assert_eq!(fate(&pooler, lost.clone(), Stage::Commit), Fate::Unknown);
+        assert_eq!(fate(&pooler, lost, Stage::Before), Fate::Failed);
+        let doubt = Failure::Said(SqlState::TRANSACTION_RESOLUTION_UNKNOWN);
+        assert_eq!(fate(&pgherd, doubt.clone(), Stage::Before), Fate::Unknown);
+        for silence in [Failure::Cut, Failure::Hung, Failure::Left] {
+            assert_eq!(fate(&pgherd, silence.clone(), Stage::Commit), Fate::Unknown);
+            assert_eq!(fate(&pgherd, silence, Stage::Before), Fate::Failed);
+        }
+    }
+}

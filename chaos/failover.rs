@@ -1,0 +1,45 @@
+//! Primaries are lost again and again while clients of all kinds go on, and what they were told is
+//! compared with what is there.
+
+mod fault;
+mod pauses;
+mod promoter;
+mod report;
+mod run;
+mod stage;
+
+use std::path::PathBuf;
+
+use pgherd_sandbox::Replication;
+
+pub use fault::Fault;
+pub use report::Report;
+pub use run::run;
+
+/// Who stands between the clients and the servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// pgherd, of which this is the executable; it has to find out itself who is the primary.
+    Pgherd(PathBuf),
+    /// PgBouncer, which is told by its console.
+    Pgbouncer,
+    /// Nobody: the clients are told.
+    Direct,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Who is tested.
+    pub way: Way,
+    /// How the servers replicate.
+    pub replication: Replication,
+    /// How often the primary is lost.
+    pub failovers: usize,
+    /// By which faults, in turn, in an order by chance.
+    pub faults: Vec<Fault>,
+    /// What decides about everything that is left to chance, but for the timing.
+    pub seed: u64,
+    /// Where the history is written; it stays if anything was wrong.
+    pub history: PathBuf,
+}

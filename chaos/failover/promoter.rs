@@ -1,0 +1,143 @@
+use std::time::{Duration, Instant};
+
+use pgherd_sandbox::{Cluster, Error, Rejoined};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_postgres::NoTls;
+
+use super::fault::Fault;
+use super::stage::Middle;
+
+/// How often the one that is being promoted is asked.
+const TICK: Duration = Duration::from_millis(2);
+
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A small failover manager of our own: it breaks the primary, and makes another one.
+pub(super) struct Promoter {
+    cluster: Cluster,
+    /// Told to those who go directly.
+    primary: watch::Sender<u16>,
+}
+
+/// A failover that is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    /// The number of the primary before.
+    pub(super) old: usize,
+    /// When the new one took writes first.
+    pub(super) writable: Instant,
+    /// How long it took from the fault until then.
+    pub(super) took: Duration,
+}
+
+impl Promoter {
+    pub(super) fn new(cluster: Cluster) -> Self {
+        let port = cluster.node(cluster.primary()).port();
+        let (primary, _) = watch::channel(port);
+        Self { cluster, primary }
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Where the primary is.
+    pub(super) fn whereabouts(&self) -> watch::Receiver<u16> {
+        self.primary.subscribe()
+    }
+
+    /// Runs statements on the primary, past everybody.
+    pub(super) async fn sql(&self, text: &str) -> Result<String, Error> {
+        self.cluster.node(self.cluster.primary()).sql(text).await
+    }
+
+    /// Keeps from the replicas for a while what the primary writes, which is lost with it.
+    pub(super) async fn fall_behind(&self, time: Duration) -> Result<(), Error> {
+        self.cluster.sever().await?;
+        sleep(time).await;
+        Ok(())
+    }
+
+    /// Breaks the primary and promotes another one, of which everybody who must be is told at once.
+    pub(super) async fn fail_over(&mut self, fault: Fault, middle: &Middle) -> Result<Done, Error> {
+        let old = self.cluster.primary();
+        let began = Instant::now();
+        match fault {
+            Fault::Kill | Fault::Revive => self.cluster.kill9(old),
+            Fault::Stop => self.cluster.stop(old).await?,
+            Fault::Freeze => self.cluster.node(old).freeze(),
+        }
+        let new = self.cluster.elect().await?;
+        let port = self.cluster.node(new).port();
+        let told = async {
+            let writable = writable(port).await?;
+            self.primary.send_replace(port);
+            middle.tell(port).await?;
+            Ok::<_, Error>(writable)
+        };
+        let (promoted, writable) = tokio::join!(self.cluster.promote(), told);
+        promoted?;
+        let writable = writable?;
+        Ok(Done {
+            old,
+            writable,
+            took: writable.saturating_duration_since(began),
+        })
+    }
+
+    /// Lets the old primary take writes again, as if nothing had happened.
+    pub(super) async fn bring_back(&mut self, fault: Fault, old: usize) -> Result<(), Error> {
+        if fault == Fault::Freeze {
+            self.cluster.node(old).thaw();
+        }
+        self.cluster.revive(old).await
+    }
+
+    /// The numbers in a table of the old primary from this one on.
+    pub(super) async fn stale(
+        &self,
+        old: usize,
+        table: &str,
+        from: i64,
+    ) -> Result<Vec<String>, Error> {
+        let text = format!("select id from {table} where id >= {from} order by id");
+        let rows = self.cluster.node(old).sql(&text).await?;
+        Ok(rows.lines().map(str::to_owned).collect())
+    }
+
+    /// Makes a replica of the old primary.
+    pub(super) async fn rejoin(&mut self, old: usize) -> Result<Rejoined, Error> {
+        self.cluster.rejoin(old).await
+    }
+}
+
+/// Waits until a server takes writes.
+async fn writable(port: u16) -> Result<Instant, Error> {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(port).user("postgres");
+    let slow = Error::Behind(PATIENCE);
+    let Ok((client, connection)) = config.connect(NoTls).await else {
+        return Err(slow);
+    };
+    let connection = tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let mut when = None;
+    while when.is_none() && Instant::now() < deadline {
+        let answer = client
+            .query_typed("select pg_is_in_recovery()", &[])
+            .await
+            .ok();
+        let row = answer.as_ref().and_then(|rows| rows.first());
+        if row.is_some_and(|row| !row.get::<_, bool>(0)) {
+            when = Some(Instant::now());
+        } else {
+            sleep(TICK).await;
+        }
+    }
+    connection.abort();
+    when.ok_or(slow)
+}

@@ -1,0 +1,217 @@
+//! Each client counts in a row of its own, and must find there what it was told.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::door::{Caller, Door, Failure, Fate, Stage};
+use crate::workloads::life::Life;
+
+/// The name in the table of errors.
+pub const KIND: &str = "own";
+
+/// The rows; each client makes its own.
+pub const TABLE: &str = "create table own (who text primary key, n bigint not null)";
+
+/// What the clients found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// How many looks were right.
+    pub right: u64,
+    /// Values below what had been acknowledged or seen before.
+    pub stale: Vec<String>,
+    /// Values above what had been asked for.
+    pub doubled: Vec<String>,
+}
+
+/// Clients that count until their life ends.
+#[derive(Debug)]
+pub struct Counters {
+    clients: Vec<JoinHandle<()>>,
+    findings: Arc<Mutex<Findings>>,
+}
+
+/// What a row may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bounds {
+    /// It was acknowledged or seen.
+    low: i64,
+    /// Everything that was asked for.
+    high: i64,
+}
+
+/// What a value shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Right,
+    Stale,
+    Doubled,
+}
+
+impl Bounds {
+    /// Takes note of an increment, and of the value that was told with an acknowledgement.
+    fn incremented(&mut self, fate: Fate, told: Option<i64>) -> Look {
+        match (fate, told) {
+            (Fate::Acknowledged, Some(value)) => {
+                self.high += 1;
+                // The new value is above all that was there before.
+                self.low += 1;
+                let look = self.seen(value);
+                // Nothing else is under way.
+                self.high = self.low;
+                look
+            }
+            (Fate::Acknowledged, None) => Look::Stale,
+            (Fate::Unknown, _) => {
+                self.high += 1;
+                Look::Right
+            }
+            (Fate::Failed, _) => Look::Right,
+        }
+    }
+
+    /// Takes note of what a look showed, which is the truth from now on.
+    fn seen(&mut self, value: i64) -> Look {
+        let look = if value < self.low {
+            Look::Stale
+        } else if value > self.high {
+            Look::Doubled
+        } else {
+            Look::Right
+        };
+        self.low = value;
+        self.high = self.high.max(value);
+        look
+    }
+}
+
+impl Counters {
+    /// Starts the clients.
+    pub fn start(life: &Arc<Life>, door: &Door, clients: usize) -> Self {
+        let findings = Arc::new(Mutex::new(Findings::default()));
+        let clients = (0..clients)
+            .map(|number| {
+                let counter = Counter {
+                    name: format!("{KIND}{number}"),
+                    door: door.clone(),
+                    life: Arc::clone(life),
+                    findings: Arc::clone(&findings),
+                };
+                tokio::spawn(counter.live())
+            })
+            .collect();
+        Self { clients, findings }
+    }
+
+    /// Gives what the clients found, once their life has ended.
+    ///
+    /// # Panics
+    /// If a client broke down.
+    pub async fn finish(self) -> Findings {
+        for client in self.clients {
+            client.await.expect("a client does not break down");
+        }
+        self.findings.lock().clone()
+    }
+}
+
+/// One client.
+struct Counter {
+    name: String,
+    door: Door,
+    life: Arc<Life>,
+    findings: Arc<Mutex<Findings>>,
+}
+
+impl Counter {
+    async fn live(self) {
+        let mut bounds = Bounds::default();
+        let mut present = None;
+        let life = &self.life;
+        let increment = format!(
+            "insert into own values ('{0}', 1) \
+             on conflict (who) do update set n = own.n + 1 returning n",
+            self.name
+        );
+        let look = format!("select n from own where who = '{}'", self.name);
+        while let Some(caller) = life.caller(present, &self.door, KIND, &self.name).await {
+            let outcome = value(&caller, &increment).await;
+            let fate = self.door.fate(&outcome, Stage::Commit);
+            let told = outcome.as_ref().ok().copied().flatten();
+            let before = bounds;
+            let shown = bounds.incremented(fate, told);
+            self.enter("increment", shown, &outcome, before);
+            if caller.is_usable() {
+                let outcome = value(&caller, &look).await;
+                if let Ok(found) = &outcome {
+                    let before = bounds;
+                    let shown = bounds.seen(found.unwrap_or_default());
+                    self.enter("look", shown, &outcome, before);
+                } else {
+                    self.enter("look", Look::Right, &outcome, bounds);
+                }
+            }
+            life.rest().await;
+            present = Some(caller);
+        }
+    }
+
+    fn enter(
+        &self,
+        what: &str,
+        shown: Look,
+        outcome: &Result<Option<i64>, Failure>,
+        bounds: Bounds,
+    ) {
+        let line = format!("{what}: {outcome:?} within {bounds:?}");
+        self.life.history.note(&self.name, &line);
+        if let Err(failure) = outcome {
+            self.life.failed(KIND, &self.name, what, failure);
+            return;
+        }
+        let mut findings = self.findings.lock();
+        let line = format!("{} {line}", self.name);
+        match shown {
+            Look::Right => findings.right += 1,
+            Look::Stale => findings.stale.push(line),
+            Look::Doubled => findings.doubled.push(line),
+        }
+    }
+}
+
+/// The value of the only row.
+async fn value(caller: &Caller, text: &str) -> Result<Option<i64>, Failure> {
+    let messages = caller.ask(caller.client.simple_query(text)).await?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, Fate, Look};
+
+    #[test]
+    fn what_was_told_must_be_found_and_no_more() {
+        let mut bounds = Bounds::default();
+        assert_eq!(bounds.incremented(Fate::Acknowledged, Some(1)), Look::Right);
+        assert_eq!(bounds.seen(1), Look::Right);
+        assert_eq!(bounds.incremented(Fate::Unknown, None), Look::Right);
+        assert_eq!(bounds.incremented(Fate::Failed, None), Look::Right);
+        assert_eq!(bounds.seen(2), Look::Right, "the unknown one was done");
+        assert_eq!(bounds.seen(1), Look::Stale, "it was seen");
+        let mut bounds = Bounds { low: 5, high: 5 };
+        assert_eq!(bounds.seen(4), Look::Stale);
+        let mut bounds = Bounds { low: 5, high: 5 };
+        assert_eq!(
+            bounds.incremented(Fate::Acknowledged, Some(7)),
+            Look::Doubled
+        );
+        let mut bounds = Bounds { low: 5, high: 6 };
+        assert_eq!(bounds.incremented(Fate::Acknowledged, Some(7)), Look::Right);
+        assert_eq!(bounds, Bounds { low: 7, high: 7 });
+    }
+}
