@@ -150,7 +150,11 @@ async fn open(
                 continue;
             }
             Err(error) => {
-                return refuse(stream, ErrorReport::fatal(error.code(), error.to_string())).await;
+                let report = ErrorReport::fatal(error.code(), error.to_string());
+                if !error.is_told() {
+                    return Err(Bye::Refused(Box::new(report)));
+                }
+                return refuse(stream, report).await;
             }
         };
         let _ = input.split_to(used);

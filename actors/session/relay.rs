@@ -125,6 +125,8 @@ impl Relay {
         if let Bye::Sent(report) = &bye {
             self.record(report);
             report.encode_error(self.down.made());
+        }
+        if self.down.backlog() > 0 && !matches!(bye, Bye::Gone) {
             // A client that does not read must not hold its own farewell up.
             let _ = Box::pin(tokio::time::timeout(Duration::from_secs(1), self.flush())).await;
         }
@@ -352,6 +354,7 @@ impl Relay {
     async fn lost(&mut self, loss: Loss, mut lease: ServerLease) -> Option<Bye> {
         match loss {
             Loss::Left => {
+                lease.flow.hand_over(&mut self.down);
                 abandon::abandon(self, lease, Parting::Goodbye).await;
                 Some(Bye::Left)
             }

@@ -208,7 +208,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     // Names are looked up before the error takes them back.
     let renamed = names::renamed(turn, total);
     heal(turn, total);
-    if turn.check != Check::Quiet {
+    if !matches!(turn.check, Check::Quiet | Check::Goodbye) {
         turn.check = Check::None;
     }
     if let Some(block) = &mut turn.relay.block {

@@ -67,7 +67,14 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 turn.relay.up.pass(total);
                 continue;
             }
-            tag::TERMINATE => return Err(Loss::Left),
+            // Postgres answers what stands before it, too.
+            tag::TERMINATE => {
+                turn.check = Check::Goodbye;
+                if !turn.holds_client_up() {
+                    return Err(Loss::Left);
+                }
+                continue;
+            }
             tag::SYNC if turn.server.exchange.is_flooded() => {
                 return Err(violation("too many Sync messages within a COPY".into()));
             }

@@ -485,7 +485,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
             turn.check = Check::None;
             Some(placed)
         }
-        Check::None | Check::UnderWay | Check::Quiet => None,
+        Check::None | Check::UnderWay | Check::Quiet | Check::Goodbye => None,
     };
     if let Some(placed) = turn.server.statements.touch(statement.id) {
         let shape = turn.server.statements.shape(statement.id);

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::Placed;
+use pgherd_session::{CopyFlow, Placed};
 use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
@@ -53,6 +53,8 @@ pub(super) enum Check {
     Done(Placed),
     /// All that is owed must come first.
     Quiet,
+    /// The client has said goodbye, behind which it says nothing: it gets what it is owed, and goes.
+    Goodbye,
 }
 
 /// A client and the server it holds.
@@ -200,6 +202,10 @@ impl<'a> Turn<'a> {
         match self.check {
             Check::UnderWay => true,
             Check::Quiet if self.server.exchange.owes() => true,
+            // A COPY waits for a client that is not there.
+            Check::Goodbye => {
+                self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In
+            }
             _ => self.server.exchange.is_crowded(),
         }
     }
@@ -231,7 +237,8 @@ impl<'a> Turn<'a> {
                 let held_up = self.holds_client_up();
                 replies::judge(self)?;
                 // Where all has come and no transaction is open, what waits is for another turn.
-                let ends = self.check == Check::Quiet && self.server.exchange.is_over();
+                let waits = matches!(self.check, Check::Quiet | Check::Goodbye);
+                let ends = waits && self.server.exchange.is_over();
                 if held_up && !ends && !self.holds_client_up() {
                     requests::take(self)?;
                 }
@@ -244,7 +251,7 @@ impl<'a> Turn<'a> {
         if self.relay.down.backlog() > 0 || self.relay.held {
             match poll_write_from(&mut self.relay.client, cx, &mut self.relay.down) {
                 Poll::Ready(Ok(())) => self.relay.held = false,
-                Poll::Ready(Err(_)) => return Err(Loss::Client),
+                Poll::Ready(Err(_)) => return Err(self.client_gone()),
                 Poll::Pending => {
                     self.relay.held = true;
                     return Ok(());
@@ -255,11 +262,19 @@ impl<'a> Turn<'a> {
             let server: &mut crate::server::ServerConn = self.server;
             match poll_write_from(&mut self.relay.client, cx, &mut server.flow) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Err(Loss::Client),
+                Poll::Ready(Err(_)) => return Err(self.client_gone()),
                 Poll::Pending => self.relay.held = true,
             }
         }
         Ok(())
+    }
+
+    /// The client takes nothing any more. Who has said goodbye need not, and what it has asked runs on.
+    fn client_gone(&self) -> Loss {
+        match self.check {
+            Check::Goodbye => Loss::Left,
+            _ => Loss::Client,
+        }
     }
 
     /// Reads from the client once; true when something came.

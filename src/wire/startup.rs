@@ -91,6 +91,12 @@ pub enum StartupError {
 }
 
 impl StartupError {
+    /// Whether the client is told. Postgres keeps it to itself where the length is wrong, for then the
+    /// client may speak anything.
+    pub fn is_told(&self) -> bool {
+        !matches!(self, Self::Length(_) | Self::CancelLength(_))
+    }
+
     /// The code that Postgres gives it.
     pub fn code(&self) -> SqlState {
         match self {

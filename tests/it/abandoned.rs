@@ -223,3 +223,115 @@ async fn a_setting_that_the_rollback_of_a_leaving_client_takes_back_is_brought_a
         assert_eq!(stays.one("show timezone").await, "America/Lima");
     }
 }
+
+/// What a client gets, in a block or without one, that says goodbye right behind what it asks for.
+async fn answers(port: u16, database: &str, in_block: bool, asked: &[u8]) -> String {
+    let mut client = Raw::login(port, "app", database, &[]).await;
+    if in_block {
+        client.ask(&Raw::query("begin")).await;
+    }
+    client
+        .send(&[asked, &Raw::framed(b'X', b"")].concat())
+        .await;
+    let mut said = String::new();
+    while let Some(message) = client.next().await {
+        match message.field('C') {
+            Some(code) if message.tag == 'E' => said += &code,
+            _ => said.push(message.tag),
+        }
+    }
+    said
+}
+
+#[tokio::test]
+async fn a_goodbye_waits_for_the_answers_to_what_stands_before_it() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table kept (a int)").await;
+    let [insert, slow] = [
+        "insert into kept values (1) returning a",
+        "select pg_sleep(0.2)",
+    ]
+    .map(Raw::query);
+    let part = [
+        Raw::parse("", "select generate_series(1, 9)"),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 3),
+    ]
+    .concat();
+    let large = Raw::query("select repeat('x', 1000) from generate_series(1, 2000)");
+    let wrong = Raw::parse("", "select from nowhere");
+    let talks = [
+        (false, insert.clone(), 1),
+        (false, [slow.clone(), insert.clone()].concat(), 1),
+        (false, [part.clone(), Raw::sync()].concat(), 0),
+        (
+            false,
+            [wrong, part.clone(), Raw::sync(), insert.clone()].concat(),
+            1,
+        ),
+        (false, large, 0),
+        (true, insert.clone(), 0),
+        (
+            true,
+            [insert.clone(), slow, Raw::query("commit")].concat(),
+            1,
+        ),
+        (false, [Raw::query("select 1/0"), insert].concat(), 1),
+    ];
+    for (number, (in_block, asked, rows)) in talks.iter().enumerate() {
+        let direct = answers(database.port, &database.name, *in_block, asked).await;
+        assert!(
+            direct.ends_with('Z'),
+            "Postgres answers talk {number}: {direct}"
+        );
+        database.sql("truncate kept").await;
+        let through = answers(proxy.port(), &database.name, *in_block, asked).await;
+        assert_eq!(through, direct, "talk {number}");
+        serves(&proxy, &database).await;
+        let kept = database.sql("select count(*) from kept").await;
+        assert_eq!(kept, rows.to_string(), "talk {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_behind_what_has_no_end_does_not_wait() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table copied (a int)").await;
+    let copy = Raw::query("copy copied from stdin");
+    let unsynced = Raw::parse("", "select 1");
+    for asked in [
+        copy.clone(),
+        [copy, Raw::framed(b'd', b"1\n")].concat(),
+        unsynced.clone(),
+        [Raw::query("select 1"), unsynced].concat(),
+        Raw::flush(),
+    ] {
+        answers(proxy.port(), &database.name, false, &asked).await;
+        serves(&proxy, &database).await;
+        assert_eq!(database.sql("select count(*) from copied").await, "0");
+    }
+    quiet(&database).await;
+}
+
+#[tokio::test]
+async fn who_says_goodbye_and_is_gone_has_asked_all_the_same() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table asked (a int)").await;
+    let insert = Raw::query("insert into asked select 1 from pg_sleep(0.3)");
+    for (rows, port) in (1..).zip([database.port, proxy.port(), proxy.port()]) {
+        // Who is gone before there is a server for it has no turn.
+        serves(&proxy, &database).await;
+        let mut client = Raw::login(port, "app", &database.name, &[]).await;
+        client
+            .send(&[insert.clone(), Raw::framed(b'X', b"")].concat())
+            .await;
+        drop(client);
+        until("it is there", async || {
+            database.sql("select count(*) from asked").await == format!("{rows}")
+        })
+        .await;
+    }
+}

@@ -133,3 +133,24 @@ async fn a_password_in_clear_takes_everybody_the_same_time() {
         "{quickest:?}"
     );
 }
+
+/// Postgres tells its log alone of a first packet that cannot be one: whoever sent it does not speak
+/// this protocol, or says goodbye before it has said anything, as node's `pg` does.
+#[tokio::test]
+async fn a_first_packet_of_no_length_gets_no_answer() {
+    let database = Database::new().await;
+    let proxy = house("trust", &database).await;
+    let goodbye = Raw::framed(b'X', b"");
+    let cancel = [0, 0, 0, 12, 4, 210, 22, 46, 0, 0, 0, 1];
+    for (name, first) in [
+        ("a goodbye", &goodbye[..]),
+        ("another protocol", b"GET / HTTP/1.1\r\n\r\n"),
+        ("a cancel request without a key", &cancel),
+    ] {
+        for port in [database.port, proxy.port()] {
+            let mut stranger = Raw::open(port).await;
+            stranger.send(first).await;
+            assert_eq!(stranger.end().await, b"", "{name}");
+        }
+    }
+}
