@@ -71,6 +71,16 @@ async fn node(name: &str, package: &str) {
 }
 
 #[tokio::test]
+async fn psycopg3_listens() {
+    python("psycopg3_listen.py", "psycopg").await;
+}
+
+#[tokio::test]
+async fn node_pg_listens() {
+    node("pg_listen.mjs", "pg").await;
+}
+
+#[tokio::test]
 async fn psycopg2() {
     python("psycopg2_classic.py", "psycopg2").await;
 }
