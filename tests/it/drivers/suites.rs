@@ -2,9 +2,14 @@
 //! fetches them. Each runs on the server itself and then through the proxy, where no test may fail
 //! that passes without it, but for those in `tests/drivers/known.txt`, which have a reason.
 
+mod go;
+mod node;
+mod python;
+mod rust;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -21,6 +26,35 @@ struct Place<'a> {
     port: u16,
     database: &'a str,
 }
+
+impl Place<'_> {
+    /// Tells a command the place by the variables that libpq knows, and most drivers do.
+    fn by_variables(&self, mut command: Command) -> Command {
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "app")
+            .env("PGPASSWORD", "app")
+            .env("PGDATABASE", self.database)
+            .env("PGSSLMODE", "disable");
+        command
+    }
+}
+
+/// A suite and what it wants to find.
+struct Suite {
+    /// Its name in the list of what is known.
+    name: &'static str,
+    /// How its clients log in to pgherd, in the words of a configuration file.
+    login: &'static str,
+    /// What its database needs, in SQL.
+    needs: &'static str,
+}
+
+/// Logging in with a password, as applications do.
+const BY_PASSWORD: &str = "[users.app]\npassword = \"app\"\n";
+/// For suites that know no password, or users with other ones.
+const TRUSTED: &str = "[auth]\nmethod = \"trust\"\n[users.app]\n[users.postgres]\n";
 
 /// How a test went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,45 +73,83 @@ struct Reason {
     tests: Vec<String>,
 }
 
-/// Many servers, for a suite is one client after another, and some keep theirs.
-async fn proxy(database: &Database) -> Proxy {
-    let port = database.port;
-    Proxy::start(&Config::text(format!(
-        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
-         [pool]\nsize = 30\n\
-         [users.\"*\"]\n[users.app]\npassword = \"app\"\n\
-         [databases.\"*\"]\nhosts = [\"127.0.0.1:{port}\"]\n"
-    )))
-    .await
-}
+impl Suite {
+    /// One that logs in as most do, and needs nothing.
+    fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            login: BY_PASSWORD,
+            needs: "",
+        }
+    }
 
-async fn compare(suite: &str, command: impl Fn(&Place<'_>) -> Command) {
-    let database = Database::new().await;
-    let place = Place {
-        port: database.port,
-        database: &database.name,
-    };
-    let direct = results(suite, "direct", command(&place)).await;
-    let database = Database::new().await;
-    let proxy = proxy(&database).await;
-    let place = Place {
-        port: proxy.port(),
-        database: &database.name,
-    };
-    let through = results(suite, "through", command(&place)).await;
-    let passed = |results: &Results| {
-        let passed = results.values().filter(|went| **went == Went::Passed);
-        passed.count()
-    };
-    println!(
-        "{suite}: {} tests pass on the server itself, {} through pgherd",
-        passed(&direct),
-        passed(&through)
-    );
-    assert!(passed(&direct) > 20, "the suite runs");
-    let list = fs::read_to_string(source("tests/drivers/known.txt")).expect("the list is there");
-    let wrong = judge(suite, &reasons(&list), &direct, &through);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    fn login(self, login: &'static str) -> Self {
+        Self { login, ..self }
+    }
+
+    fn needs(self, needs: &'static str) -> Self {
+        Self { needs, ..self }
+    }
+
+    /// A database of its own, and a second one whose name ends with `_other`.
+    async fn database(&self) -> Database {
+        let database = Database::new().await;
+        let other = format!("create database {}_other template template0", database.name);
+        database.sql(&other).await;
+        if !self.needs.is_empty() {
+            database.sql(self.needs).await;
+        }
+        database
+    }
+
+    /// Many servers, for a suite is one client after another, and some keep theirs.
+    async fn proxy(&self, database: &Database) -> Proxy {
+        let port = database.port;
+        let login = self.login;
+        Proxy::start(&Config::text(format!(
+            "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
+             [pool]\nsize = 30\n\
+             {login}\
+             [users.\"*\"]\n\
+             [databases.\"*\"]\nhosts = [\"127.0.0.1:{port}\"]\n"
+        )))
+        .await
+    }
+
+    /// Runs it on the server itself and through the proxy.
+    ///
+    /// # Panics
+    /// If a test fails through the proxy alone without a reason that is known.
+    async fn compare(&self, command: impl Fn(&Place<'_>) -> Command) {
+        let name = self.name;
+        let database = self.database().await;
+        let place = Place {
+            port: database.port,
+            database: &database.name,
+        };
+        let direct = results(name, "direct", command(&place)).await;
+        let database = self.database().await;
+        let proxy = self.proxy(&database).await;
+        let place = Place {
+            port: proxy.port(),
+            database: &database.name,
+        };
+        let through = results(name, "through", command(&place)).await;
+        let passed = |results: &Results| {
+            let passed = results.values().filter(|went| **went == Went::Passed);
+            passed.count()
+        };
+        println!(
+            "{name}: {} tests pass on the server itself, {} through pgherd",
+            passed(&direct),
+            passed(&through)
+        );
+        assert!(passed(&direct) > 20, "the suite runs");
+        let list =
+            fs::read_to_string(source("tests/drivers/known.txt")).expect("the list is there");
+        let wrong = judge(name, &reasons(&list), &direct, &through);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }
 
 /// Runs a suite; what it says is kept beside its results, to be read.
@@ -107,7 +179,7 @@ async fn results(suite: &str, where_: &str, mut command: Command) -> Results {
     results
 }
 
-/// Reads a line of a result, as our runner of Python's suites or Go writes it.
+/// Reads a line of a result, as our runners of suites, Go or Cargo write it.
 fn result(line: &str) -> Option<(&str, Went)> {
     let ways = [
         ("pass ", Went::Passed),
@@ -118,6 +190,17 @@ fn result(line: &str) -> Option<(&str, Went)> {
         ("--- SKIP: ", Went::Skipped),
     ];
     let line = line.trim_start();
+    if let Some((test, went)) = line
+        .strip_prefix("test ")
+        .and_then(|line| line.split_once(" ... "))
+    {
+        let went = match went {
+            "ok" => Went::Passed,
+            "FAILED" => Went::Failed,
+            _ => Went::Skipped,
+        };
+        return Some((test, went));
+    }
     ways.iter().find_map(|(mark, went)| {
         let name = line.strip_prefix(mark)?.split(' ').next()?;
         Some((name, *went))
@@ -170,116 +253,6 @@ fn fetched(suite: &str) -> PathBuf {
     place
 }
 
-/// Our runner for suites of Python's unittest, on all modules of a suite's tests.
-fn unittests(suite: &str, left_out: &[&str]) -> Command {
-    let home = fetched(suite);
-    let tests = fs::read_dir(home.join("tests")).expect("the suite has tests");
-    let mut modules: Vec<_> = tests
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter_map(|name| name.strip_suffix(".py").map(str::to_owned))
-        .filter(|name| name.starts_with("test_") && !left_out.contains(&name.as_str()))
-        .map(|name| format!("tests.{name}"))
-        .collect();
-    modules.sort();
-    let mut command = Command::new(source("target/drivers/python/bin/python"));
-    command
-        .arg(source("tests/drivers/suites/python.py"))
-        .arg(home)
-        .args(modules);
-    command
-}
-
-fn by_variables(command: &mut Command, place: &Place<'_>) {
-    command
-        .env("PGHOST", "127.0.0.1")
-        .env("PGPORT", place.port.to_string())
-        .env("PGUSER", "app")
-        .env("PGPASSWORD", "app")
-        .env("PGDATABASE", place.database)
-        .env("PGSSLMODE", "disable");
-}
-
-#[tokio::test]
-#[ignore = "long: tests/drivers/long.sh"]
-async fn psycopg2() {
-    compare("psycopg2", |place| {
-        let mut command = unittests("psycopg2", &[]);
-        command
-            .env("PSYCOPG2_TESTDB", place.database)
-            .env("PSYCOPG2_TESTDB_HOST", "127.0.0.1")
-            .env("PSYCOPG2_TESTDB_PORT", place.port.to_string())
-            .env("PSYCOPG2_TESTDB_USER", "app")
-            .env("PSYCOPG2_TESTDB_PASSWORD", "app");
-        command
-    })
-    .await;
-}
-
-#[tokio::test]
-#[ignore = "long: tests/drivers/long.sh"]
-async fn asyncpg() {
-    compare("asyncpg", |place| {
-        // The left out ones start servers of their own, or check how the source is written.
-        let mut command = unittests("asyncpg", &["test__sourcecode", "test_subinterpreters"]);
-        by_variables(&mut command, place);
-        command
-    })
-    .await;
-}
-
-/// The tests of packages of Go, which Debian brings along with them.
-fn go(packages: &[&str]) -> Command {
-    let mut command = Command::new("go");
-    command
-        .args(["test", "-count=1", "-v"])
-        .args(packages)
-        .env("GO111MODULE", "off")
-        .env("GOFLAGS", "")
-        .env("GOPATH", Path::new("/usr/share/gocode"))
-        .env("GOCACHE", source("target/drivers/go/cache"));
-    command
-}
-
-#[tokio::test]
-#[ignore = "long: tests/drivers/long.sh"]
-async fn lib_pq() {
-    compare("lib_pq", |place| {
-        let mut command = go(&["github.com/lib/pq"]);
-        by_variables(&mut command, place);
-        command
-    })
-    .await;
-}
-
-#[tokio::test]
-#[ignore = "long: tests/drivers/long.sh"]
-async fn pgx() {
-    compare("pgx", |place| {
-        let Place { port, database } = place;
-        let mut command = go(&["github.com/jackc/pgx/v4", "github.com/jackc/pgx/v4/pgxpool"]);
-        let words = format!(
-            "host=127.0.0.1 port={port} user=app password=app dbname={database} sslmode=disable"
-        );
-        command.env("PGX_TEST_DATABASE", words);
-        command
-    })
-    .await;
-}
-
-/// The usual idioms of sqlx, whose build takes too long for the short form.
-#[tokio::test]
-#[ignore = "long: tests/drivers/long.sh"]
-async fn sqlx() {
-    let mut build = Command::new("cargo");
-    let target = source("target/drivers/sqlx");
-    build.args(["build", "--quiet", "--locked", "--manifest-path"]);
-    build.arg(source("tests/drivers/sqlx/Cargo.toml"));
-    build.arg("--target-dir").arg(&target);
-    let built = tokio::process::Command::from(build).status().await;
-    assert!(built.expect("cargo is there").success());
-    super::idioms::same(&[&target.join("debug/pgherd-sqlx")]).await;
-}
-
 #[test]
 fn what_is_known_is_told_from_what_is_not() {
     let results = |lines: &[&str]| -> Results {
@@ -292,11 +265,24 @@ fn what_is_known_is_told_from_what_is_not() {
         "fail c",
         "pass d",
         "skip e",
+        "test f ... ok",
+        "test g ... ignored, why",
     ]);
-    let through = results(&["fail a", "--- PASS: b (0.1s)", "fail c", "fail e"]);
+    let through = results(&[
+        "fail a",
+        "--- PASS: b (0.1s)",
+        "fail c",
+        "fail e",
+        "test f ... FAILED",
+        "test g ... FAILED",
+    ]);
     let known = |list| judge("s", &reasons(list), &direct, &through);
-    assert_eq!(known("").len(), 2, "a fails, d is missing");
-    assert!(known("[why]\nWords.\nat s a\nat s d\nat other b").is_empty());
-    assert_eq!(known("[why]\nat s a\nat s b\nat s d").len(), 1, "b passes");
-    assert!(known("[why?]\nat s a\nat s b\nat s d").is_empty());
+    assert_eq!(known("").len(), 3, "a and f fail, d is missing");
+    assert!(known("[why]\nWords.\nat s a\nat s d\nat s f\nat other b").is_empty());
+    assert_eq!(
+        known("[why]\nat s a\nat s b\nat s d\nat s f").len(),
+        1,
+        "b passes"
+    );
+    assert!(known("[why?]\nat s a\nat s b\nat s d\nat s f").is_empty());
 }
