@@ -67,6 +67,7 @@ async fn live(arguments: ConnectionArguments) {
         Ok((conn, welcome)) => {
             upstream.gate.0.succeeded();
             pool.trouble.store(None);
+            pool.retries.saw(conn.role);
             pool.welcome.store(Some(Arc::new(welcome)));
             let about = Arc::clone(&conn.about);
             // A pool that no longer wants it has closed it, which ends this life as well.

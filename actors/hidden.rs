@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -28,12 +28,17 @@ pub struct Found {
     pub settings: Vec<Box<str>>,
     /// Whether a function may set others, whose names it makes up.
     pub obscure: bool,
+    /// Whether a query may call a volatile function that its text does not name: by a view, a policy, a type,
+    /// an operator, or because it has the name of one of Postgres' own.
+    pub volatile: bool,
 }
 
 /// What is known about one database.
 #[derive(Debug)]
 pub struct Hidden {
     threshold: AtomicU8,
+    /// A query runs no volatile function but those that its text names.
+    steady: AtomicBool,
     /// Transactions under way that change the catalogue.
     altering: AtomicU32,
     /// When to look again, in nanoseconds after `born`.
@@ -48,6 +53,7 @@ impl Default for Hidden {
     fn default() -> Self {
         Self {
             threshold: AtomicU8::new(Runs::Reads as u8),
+            steady: AtomicBool::new(false),
             altering: AtomicU32::new(0),
             due: AtomicU64::new(0),
             born: Instant::now(),
@@ -65,6 +71,11 @@ impl Hidden {
         }
         let level = usize::from(self.threshold.load(Ordering::Acquire));
         Runs::ALL.get(level).copied().unwrap_or(Runs::Reads)
+    }
+
+    /// Whether a query runs no volatile function but those that its text names. While that is not known, not.
+    pub fn is_steady(&self) -> bool {
+        self.altering.load(Ordering::Acquire) == 0 && self.steady.load(Ordering::Acquire)
     }
 
     /// What was found when the catalogue was last asked.
@@ -100,6 +111,7 @@ impl Hidden {
         let changes = self.changes.lock();
         if *changes == claim.changes {
             let threshold = found.threshold.max(Runs::Reads);
+            self.steady.store(!found.volatile, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
             self.threshold.store(threshold as u8, Ordering::Release);
         }
@@ -127,6 +139,7 @@ impl Hidden {
         let mut changes = self.changes.lock();
         *changes += 1;
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
+        self.steady.store(false, Ordering::Release);
         let soon = self
             .since_birth(Instant::now())
             .saturating_add(nanos(PAUSE));
@@ -187,11 +200,13 @@ mod tests {
     fn nothing_is_believed_before_the_catalogue_was_asked() {
         let hidden = Hidden::default();
         assert_eq!(hidden.threshold(), Runs::Reads);
+        assert!(!hidden.is_steady());
         let now = Instant::now();
         let claim = hidden.claim(now).expect("it is time");
         assert!(hidden.claim(now).is_none(), "somebody asks already");
         hidden.learn(&claim, found(Runs::Unknown));
         assert_eq!(hidden.threshold(), Runs::Unknown);
+        assert!(hidden.is_steady());
         assert!(!hidden.is_due(now));
         assert!(hidden.is_due(now + FRESH + Duration::from_secs(1)));
     }
@@ -205,6 +220,7 @@ mod tests {
         assert_eq!(hidden.threshold(), Runs::Reads, "a change is under way");
         drop(alteration);
         assert_eq!(hidden.threshold(), Runs::Reads, "it has happened");
+        assert!(!hidden.is_steady());
         let later = Instant::now() + FRESH;
         let claim = hidden.claim(later).expect("it is asked soon");
         hidden.learn(&claim, found(Runs::Writes));

@@ -29,6 +29,9 @@ pub struct Judgement {
     pub sequence: SequenceEffect,
     /// It changes what the database consists of.
     pub alters: bool,
+    /// It is a query that may run twice as well as once, unless the database brings more with it than its
+    /// text tells.
+    pub steady: bool,
     /// It does something to settings or savepoints that can be followed, statement by statement.
     pub follows: bool,
     /// It is one SET or RESET, which does nothing if it fails.
@@ -110,6 +113,7 @@ pub fn judge(
         runs: effects.runs,
         sequence: effects.sequence,
         alters: effects.alters,
+        steady: effects.steady,
         as_read,
         begins: matches!(
             effects.transaction,

@@ -38,6 +38,7 @@ mod keys;
 pub mod listener;
 pub mod pins;
 pub mod pool;
+pub mod retries;
 pub mod root;
 pub mod router;
 pub mod server;

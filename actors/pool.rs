@@ -25,6 +25,7 @@ use crate::facts::Facts;
 use crate::herald::audience::Audience;
 use crate::judgement::Judgement;
 use crate::pins::{PinCounts, PinTotals};
+use crate::retries::Retries;
 use crate::server::{ServerAbout, ServerConn};
 use crate::upstream::{OpenError, Secret, Source, Upstream, Welcome};
 
@@ -66,6 +67,8 @@ pub struct Pool {
     pub asks_sequences: AtomicBool,
     /// Counters.
     pub stats: Stats,
+    /// Requests that were sent again.
+    pub retries: Retries,
     /// The actor that manages it.
     pub manager: Slot<PoolMessage>,
     /// Its clients that listen.
@@ -104,6 +107,7 @@ impl Pool {
             trouble: ArcSwapOption::empty(),
             asks_sequences: AtomicBool::new(false),
             stats: Stats::default(),
+            retries: Retries::default(),
             audience: Arc::default(),
             settings: ArcSwap::new(settings),
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use pgherd_net::{Killer, Stream};
-use pgherd_session::{Exchange, Flow, Parameters, Sequences, ServerStatements};
+use pgherd_session::{Exchange, Flow, Parameters, Role, Sequences, ServerStatements};
 use pgherd_sql::Runs;
 use pgherd_wire::cancel::CancelKey;
 
@@ -27,6 +27,8 @@ pub struct ServerConn {
     pub exchange: Exchange<Judgement>,
     /// The parameters that the server is set to.
     pub applied: Arc<Parameters>,
+    /// What it last said of its part in the cluster.
+    pub role: Role,
     /// The shared prepared statements that it has.
     pub statements: ServerStatements,
     /// State was changed that only a reset takes back.

@@ -8,6 +8,7 @@
 //!   the middle of something is closed, never handed on.
 
 pub mod abandon;
+pub mod attempt;
 pub mod behind;
 pub mod by_sql;
 pub mod check;
@@ -25,6 +26,7 @@ pub mod relay;
 pub mod replication;
 pub mod replies;
 pub mod requests;
+pub mod retry;
 pub mod rules;
 pub mod sequence;
 pub mod setup;

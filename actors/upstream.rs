@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
-use pgherd_session::{Exchange, Flow, Sequences, ServerStatements};
+use pgherd_session::{Exchange, Flow, Role, Sequences, ServerStatements};
 use pgherd_sql::Runs;
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
@@ -541,12 +541,15 @@ async fn connect(
     });
     let mut flow = Flow::default();
     flow.buffer = buffer;
+    let said = |(name, value): &(String, String)| Role::told(name.as_bytes(), value.as_bytes());
+    let role = welcome.parameters.iter().find_map(said).unwrap_or_default();
     let conn = Box::new(ServerConn {
         stream,
         home: std::thread::current().id(),
         flow,
         exchange: Exchange::default(),
         applied: Arc::default(),
+        role,
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,
         ran: Runs::Nothing,

@@ -11,6 +11,7 @@ use crate::control::Standing;
 use crate::facts::Facts;
 use crate::herald::audience::Census;
 use crate::pool::{Pool, PoolKey, Totals};
+use crate::retries::RetryCounts;
 
 /// One pool.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Figures {
     pub cancelled: usize,
     /// Its counters.
     pub totals: Totals,
+    /// Its requests that were sent again.
+    pub retries: RetryCounts,
     /// Its clients, those that wait left out.
     pub clients: usize,
     /// Which transactions may run code of the database that changes a session.
@@ -52,6 +55,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             servers: pool.core.snapshot(now),
             cancelled: cancelled(pool),
             totals: pool.stats.totals(),
+            retries: pool.retries.counts(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),
             audience: pool.audience.census(),

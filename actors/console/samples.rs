@@ -10,6 +10,7 @@ use crate::console::figures::Figures;
 use crate::herald::audience::Census;
 use crate::pins::PinTotals;
 use crate::pool::{PoolKey, Totals};
+use crate::retries::Retries;
 
 /// A busy pool.
 pub(crate) fn figures(database: &str, user: &str) -> Figures {
@@ -45,6 +46,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
             wait_time: Duration::ZERO,
         },
         cancelled: 1,
+        retries: Retries::default().counts(),
         totals: Totals {
             server_assignment_count: 100,
             xact_count: 50,

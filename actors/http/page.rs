@@ -74,6 +74,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;
         losses(&mut page, pool)?;
+        retries(&mut page, pool)?;
         pins(&mut page, pool)?;
         listeners::write(&mut page, &pool.key, &pool.audience)?;
     }
@@ -312,6 +313,23 @@ fn losses(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> 
         page.counter(
             "pgherd_pool_servers_lost_total",
             "Server connections that ended, by reason.",
+            &labels,
+            count,
+        )?;
+    }
+    Ok(())
+}
+
+fn retries(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    for (reason, count) in pool.retries.iter() {
+        let labels = [
+            ("database", pool.key.database.as_str()),
+            ("user", pool.key.user.as_str()),
+            ("reason", reason),
+        ];
+        page.counter(
+            "pgherd_pool_retries_total",
+            "Requests that were sent again, unseen by their client, by reason.",
             &labels,
             count,
         )?;

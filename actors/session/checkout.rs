@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pgherd_cluster::Writer;
 use pgherd_net::poll_read_into;
 use pgherd_pool::{Ask, LeaseError, Waiter};
-use pgherd_session::Owed;
+use pgherd_session::{Again, Owed};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
 
@@ -30,6 +30,8 @@ pub enum Denied {
     Refused(Box<ErrorReport>),
     /// The session ends with this error.
     Fatal(Box<ErrorReport>),
+    /// The server was lost with this error before anything of the client's was sent to it.
+    Lost(Box<ErrorReport>),
 }
 
 /// How far a session gets without waiting.
@@ -76,6 +78,7 @@ pub(super) async fn checkout(
     mut found: Option<ServerLease>,
     asked: Instant,
 ) -> Result<(ServerLease, Instant), Denied> {
+    let mut lost = false;
     loop {
         let idle = found
             .take()
@@ -93,7 +96,16 @@ pub(super) async fn checkout(
         let started = Instant::now();
         let waited = started.saturating_duration_since(asked);
         relay.pool.stats.assigned(waited);
-        bring(relay, &mut lease).await?;
+        match bring(relay, &mut lease).await {
+            Ok(()) => {}
+            // Whatever the client wants is the next server's.
+            Err(Denied::Lost(_)) if !lost => {
+                lost = true;
+                relay.pool.retries.count(Again::Unsent);
+                continue;
+            }
+            Err(denied) => return Err(denied),
+        }
         // Where a setup is still to be answered, this waits for the answer: the client's cancel
         // must not hit the setup, behind which its query would run with other parameters.
         if !lease.exchange.in_setup() && relay.opened.is_none() {
@@ -173,18 +185,18 @@ async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied>
         Err(error) => return Err(deny(&error, &relay.pool)),
     };
     relay.control.stand(Standing::Waiting);
-    wait(relay, waiter).await
+    wait(relay, waiter, asked).await
 }
 
 async fn wait(
     relay: &mut Relay,
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
+    began: Instant,
 ) -> Result<ServerLease, Denied> {
     let control = Arc::clone(&relay.control);
     let mut ordered = pin!(control.token.cancelled());
     let mut called_off = pin!(control.called_off.notified());
     let mut waiter = pin!(waiter);
-    let began = Instant::now();
     let mut noticed = false;
     loop {
         let notice = match noticed {
@@ -222,10 +234,7 @@ async fn wait(
             Event::Gone => return Err(Denied::Gone),
             Event::Ordered => return Err(Denied::Ordered),
             Event::CalledOff => {
-                return Err(Denied::Refused(Box::new(ErrorReport::error(
-                    sqlstate::QUERY_CANCELED,
-                    "canceling statement due to user request",
-                ))));
+                return Err(Denied::Refused(Box::new(called_off_report())));
             }
             Event::Time => {
                 if let Some(report) = overdue(&relay.pool, began) {
@@ -289,6 +298,36 @@ enum Event {
     Ordered,
     CalledOff,
     Time,
+}
+
+/// Waits for so long, while the client may still leave or be sent away.
+pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denied> {
+    let control = Arc::clone(&relay.control);
+    relay.control.stand(Standing::Waiting);
+    let mut ordered = pin!(control.token.cancelled());
+    let mut called_off = pin!(control.called_off.notified());
+    let mut timer = pin!(tokio::time::sleep(time));
+    poll_fn(|cx| {
+        if poll_presence(relay, cx).is_ready() {
+            return Poll::Ready(Err(Denied::Gone));
+        }
+        if ordered.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Denied::Ordered));
+        }
+        if called_off.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Denied::Refused(Box::new(called_off_report()))));
+        }
+        timer.as_mut().poll(cx).map(Ok)
+    })
+    .await
+}
+
+/// What a client is told that has cancelled what waits for a server.
+fn called_off_report() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::QUERY_CANCELED,
+        "canceling statement due to user request",
+    )
 }
 
 /// Ready when the client has left. What it sends meanwhile is kept, up to a bound.
@@ -428,7 +467,10 @@ async fn try_out(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denie
             }
             Err(Denied::Refused(Box::new(report)))
         }
-        Err(report) => Err(Denied::Fatal(Box::new(report.into_fatal()))),
+        Err(report) if lease.exchange.is_over() => {
+            Err(Denied::Fatal(Box::new(report.into_fatal())))
+        }
+        Err(report) => Err(Denied::Lost(Box::new(report))),
     }
 }
 

@@ -237,6 +237,7 @@ fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
     if judgement.listens == Listens::Nothing {
         return Ok(Way::Usual);
     }
+    turn.attempt.note(&judgement);
     let text = text(tail).to_vec();
     bind_listening(turn, total, judgement, &text)
 }

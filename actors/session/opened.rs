@@ -32,6 +32,17 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Whether it says that nothing is to be written in it.
+    pub fn is_read_only(&self) -> bool {
+        let words = self.message.split(|byte| !byte.is_ascii_alphabetic());
+        let words = words.filter(|word| !word.is_empty());
+        let pairs = words.clone().zip(words.skip(1));
+        let is = |(first, second): (&[u8], &[u8])| {
+            first.eq_ignore_ascii_case(b"read") && second.eq_ignore_ascii_case(b"only")
+        };
+        pairs.into_iter().any(is)
+    }
+
     /// When it came: the limits on a transaction are counted from here.
     pub fn at(&self) -> Instant {
         self.at
@@ -127,4 +138,5 @@ pub(super) fn open(turn: &mut Turn<'_>) {
     turn.server.touched = true;
     turn.server.exchange.sent(Owed::Setup);
     turn.relay.up.insert(&opened.message);
+    turn.attempt.opens(opened);
 }

@@ -20,7 +20,8 @@ use crate::pins;
 use crate::pool::{Pool, ServerLease};
 use crate::server::ServerAbout;
 use crate::session::abandon::Parting;
-use crate::session::checkout::Start;
+use crate::session::attempt::Tries;
+use crate::session::checkout::{Denied, Start};
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
@@ -28,6 +29,9 @@ use crate::session::{Bye, abandon, behind, checkout, listen, local, opened, requ
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
+
+/// What a client is told whose session ends with its server.
+pub(super) const BOUND: &str = "The session was bound to that server, and its state is lost.";
 
 /// A client and everything that is its own: it owns no server between transactions.
 pub struct Relay {
@@ -248,15 +252,13 @@ impl Relay {
         let asked = Instant::now();
         let settings = self.pool.settings();
         self.patience = settings.timeouts.client_idle;
-        let (fresh, limits) = (
-            settings.timeouts.server_check,
-            Limits::new(
-                &settings,
-                self.opened.as_ref().map_or(asked, |opened| opened.at()),
-            ),
-        );
+        let fresh = settings.timeouts.server_check;
         let functions = settings.pool.function_check;
+        let timeouts = &settings.timeouts;
+        let patience = [timeouts.checkout, timeouts.hold].into_iter().flatten();
+        let deadline = patience.min().map(|limit| asked + limit);
         drop(settings);
+        let began = self.opened.as_ref().map_or(asked, |opened| opened.at());
         let leased = match checkout::at_once(self, fresh, asked) {
             Start::Ready(lease) => Ok((lease, asked)),
             Start::Unready(lease) => Box::pin(checkout::checkout(self, lease, asked)).await,
@@ -265,24 +267,28 @@ impl Relay {
                 brought.map(|()| (lease, asked))
             }
         };
-        let (mut lease, started) = match leased {
+        let (mut lease, mut started) = match leased {
             Ok(leased) => leased,
-            Err(checkout::Denied::Gone) => return Some(Bye::Gone),
-            Err(checkout::Denied::Ordered) => {
-                return Some(self.control.farewell().map_or(Bye::Left, Bye::Sent));
-            }
-            Err(checkout::Denied::Refused(report)) => {
-                // An error ends a block, whether a server knows of it or not.
-                self.lost_block |= self.opened.take().is_some();
-                return self.refuse(&report);
-            }
-            Err(checkout::Denied::Fatal(report)) => return Some(Bye::Sent(report)),
+            Err(denied) => return self.denied(denied),
         };
-        if self.listening.is_some() {
-            Box::pin(listen::hold(self, &lease)).await;
-        }
-        self.control.stand(Standing::Active);
-        let outcome = Turn::new(self, &mut lease, limits).run().await;
+        let mut tries = Tries::until(deadline);
+        let outcome = loop {
+            if self.listening.is_some() {
+                Box::pin(listen::hold(self, &lease)).await;
+            }
+            self.control.stand(Standing::Active);
+            let limits = Limits::new(&self.pool.settings(), began);
+            match Turn::new(self, &mut lease, limits, tries).run().await {
+                Err(Loss::Again(again)) => {
+                    let next = Box::pin(self.again(again, lease, &mut tries, asked));
+                    match next.await {
+                        Ok(next) => (lease, started) = next,
+                        Err(denied) => return self.denied(denied),
+                    }
+                }
+                outcome => break outcome,
+            }
+        };
         self.guarded = false;
         let now = Instant::now();
         self.pool
@@ -297,6 +303,21 @@ impl Relay {
             }
             Ok(()) => self.part(lease, now),
             Err(loss) => Box::pin(self.lost(loss, lease)).await,
+        }
+    }
+
+    /// There is no server: answers how the session ends, if it does.
+    fn denied(&mut self, denied: Denied) -> Option<Bye> {
+        match denied {
+            Denied::Gone => Some(Bye::Gone),
+            Denied::Ordered => Some(self.control.farewell().map_or(Bye::Left, Bye::Sent)),
+            Denied::Refused(report) => {
+                // An error ends a block, whether a server knows of it or not.
+                self.lost_block |= self.opened.take().is_some();
+                self.refuse(&report)
+            }
+            Denied::Fatal(report) => Some(Bye::Sent(report)),
+            Denied::Lost(report) => Some(Bye::Sent(Box::new(report.into_fatal()))),
         }
     }
 
@@ -372,6 +393,8 @@ impl Relay {
                 Some(Bye::Sent(report))
             }
             Loss::Server(report) | Loss::Refused(report) => self.server_lost(&report, lease),
+            // It was begun anew before.
+            Loss::Again(_) => None,
         }
     }
 
@@ -401,8 +424,7 @@ impl Relay {
         if bound {
             // What bound the session to that server is gone, and going on without it would be wrong.
             let mut last = report.clone().into_fatal();
-            last.hint =
-                Some("The session was bound to that server, and its state is lost.".to_owned());
+            last.hint = Some(BOUND.to_owned());
             return Some(Bye::Sent(Box::new(last)));
         }
         if replies > 0 || unsynced {

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use pgherd_session::{Closed, Undo, Verdict};
+use pgherd_session::{
+    Again, ClientStatements, Closed, Owed, Role, ServerStatements, Undo, Unnamed, Verdict,
+    is_turned_away,
+};
 use pgherd_sql::Pin;
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
-use pgherd_wire::{frame, sqlstate};
+use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{follow, listen, names, requests, shape};
+use crate::session::{attempt, follow, listen, names, requests, shape};
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -22,6 +25,9 @@ const PARAMETERS_MAX: usize = 256;
 
 /// Judges everything that has been read from the server.
 pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    if let Some(again) = turn.again {
+        return attempt::hear_out(turn, again);
+    }
     while turn.server.flow.resume() {
         reply(turn);
         let header = match frame::header(turn.server.flow.unjudged()) {
@@ -46,7 +52,12 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::READY_FOR_QUERY if !listen::may_be_ready(turn, total)? => break,
             tag::READY_FOR_QUERY => ready(turn, total)?,
             tag::NOTIFICATION_RESPONSE if total <= LOOK_MAX => listen::pass_on(turn, total),
-            tag::ERROR_RESPONSE => error(turn, total)?,
+            tag::ERROR_RESPONSE => {
+                error(turn, total)?;
+                if let Some(again) = turn.again {
+                    return attempt::hear_out(turn, again);
+                }
+            }
             tag::NOTICE_RESPONSE => notice(turn, total)?,
             other => {
                 if total <= LOOK_MAX {
@@ -197,6 +208,12 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         }
         return Err(Loss::Fatal(Box::new(report.into_fatal())));
     }
+    let report = ErrorReport::parse(body);
+    match attempt::after_error(turn, &report) {
+        None => {}
+        Some(Again::Statement) => return prepare_anew(turn, total),
+        Some(again) => return Err(Loss::Again(again)),
+    }
     let placed = match turn.server.exchange.has_following() && total <= LOOK_MAX {
         true => follow::placed(turn, &turn.server.flow.unjudged()[frame::HEADER_LEN..total]),
         false => None,
@@ -222,40 +239,13 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let statements = &mut server.statements;
     let mut client = turn.relay.statements.as_deref_mut();
-    let verdict =
-        server
-            .exchange
-            .received(tag::ERROR_RESPONSE, |undo: Undo<Judgement>| match undo {
-                Undo::Nothing => {}
-                Undo::Parsed {
-                    on_server,
-                    by_client,
-                } => {
-                    if let Some(placed) = on_server {
-                        statements.remove(placed);
-                    }
-                    if let (Some(name), Some(client)) = (by_client, client.as_deref_mut()) {
-                        client.remove(&name);
-                    }
-                }
-                // A later Parse of the same pipeline has made another since.
-                Undo::Unnamed if again => {}
-                Undo::Unnamed => {
-                    if let Some(client) = client.as_deref_mut() {
-                        client.unnamed = pgherd_session::Unnamed::None;
-                    }
-                }
-                Undo::Gone(gone) => statements.restore(*gone),
-                Undo::Closed(closed) => {
-                    let Closed { name, held, gone } = *closed;
-                    if let Some(gone) = gone {
-                        statements.restore(gone);
-                    }
-                    if let Some(client) = client.as_deref_mut() {
-                        client.insert(&name, held);
-                    }
-                }
-            });
+    let verdict = server
+        .exchange
+        .received(tag::ERROR_RESPONSE, |undo| match undo {
+            // A later Parse of the same pipeline has made another since.
+            Undo::Unnamed if again => {}
+            undo => take_back(statements, client.as_deref_mut(), undo),
+        });
     let verdict = match (verdict, renamed) {
         (Verdict::Forward, _) if blamed => Verdict::Swallow,
         (Verdict::Forward, Some(renamed)) => Verdict::Replace(renamed),
@@ -263,6 +253,64 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         (verdict, _) => verdict,
     };
     act(turn, verdict, tag::ERROR_RESPONSE, total)
+}
+
+/// Takes back what a message was to do that the server has refused or skipped.
+pub(super) fn take_back(
+    statements: &mut ServerStatements,
+    client: Option<&mut ClientStatements<Judgement>>,
+    undo: Undo<Judgement>,
+) {
+    match undo {
+        Undo::Nothing => {}
+        Undo::Parsed {
+            on_server,
+            by_client,
+        } => {
+            if let Some(placed) = on_server {
+                statements.remove(placed);
+            }
+            if let (Some(name), Some(client)) = (by_client, client) {
+                client.remove(&name);
+            }
+        }
+        Undo::Unnamed => {
+            if let Some(client) = client {
+                client.unnamed = Unnamed::None;
+            }
+        }
+        Undo::Gone(gone) => statements.restore(*gone),
+        Undo::Closed(closed) => {
+            let Closed { name, held, gone } = *closed;
+            if let Some(gone) = gone {
+                statements.restore(gone);
+            }
+            if let Some(client) = client {
+                client.insert(&name, held);
+            }
+        }
+    }
+}
+
+/// A shared statement is not on the server, or not as it would be read now: nothing on it is believed
+/// any more, and the request is sent again once the server has answered all of it.
+fn prepare_anew(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    let statements = &mut server.statements;
+    statements.doubt_all();
+    let mut client = turn.relay.statements.as_deref_mut();
+    server.exchange.received(tag::ERROR_RESPONSE, |undo| {
+        take_back(statements, client.as_deref_mut(), undo);
+    });
+    server.flow.hide(total);
+    // What came before it is said again.
+    server.flow.discard();
+    if server.exchange.skipping() {
+        turn.relay.up.insert(&frontend::SYNC);
+        server.exchange.sent(Owed::OurSync);
+    }
+    turn.again = Some(Again::Statement);
+    Ok(())
 }
 
 /// Whether it is a statement that a simple query runs which could not be prepared: the query's own error
@@ -356,10 +404,17 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
         tag::PARAMETER_DESCRIPTION | tag::ROW_DESCRIPTION | tag::NO_DATA => {
             shape::learn(turn, message, total);
         }
-        tag::PARAMETER_STATUS if !server.exchange.in_setup() => {
+        tag::PARAMETER_STATUS => {
             let Ok(status) = backend::ParameterStatus::parse(body) else {
                 return;
             };
+            if let Some(role) = Role::told(status.name, status.value) {
+                server.role = role;
+                turn.relay.pool.retries.saw(role);
+            }
+            if server.exchange.in_setup() {
+                return;
+            }
             let (Ok(name), Ok(value)) = (
                 std::str::from_utf8(status.name),
                 std::str::from_utf8(status.value),
@@ -414,9 +469,13 @@ pub(super) fn is_settable(name: &str) -> bool {
     !FIXED.contains(&name)
 }
 
-/// The server's connection broke: words the loss as the client must understand it.
+/// The server's connection broke: words the loss as the client must understand it, unless the client
+/// need not know.
 pub(super) fn server_gone(turn: &Turn<'_>, why: &str) -> Loss {
-    loss(turn, why, None)
+    match attempt::after_break(turn) {
+        Some(again) => Loss::Again(again),
+        None => loss(turn, why, None),
+    }
 }
 
 fn confused(turn: &Turn<'_>, why: &str) -> Loss {
@@ -426,13 +485,19 @@ fn confused(turn: &Turn<'_>, why: &str) -> Loss {
 fn fatal(turn: &Turn<'_>, total: usize) -> Loss {
     let here = turn.server.flow.unjudged();
     let report = ErrorReport::parse(&here[frame::HEADER_LEN..total.min(here.len())]);
+    if let Some(again) = attempt::after_error(turn, &report) {
+        return Loss::Again(again);
+    }
     let why = report.message.clone();
     loss(turn, &why, Some(report))
 }
 
 fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
     let host = &turn.server.about.upstream.name;
-    let report = if turn.server.exchange.owes() && may_have_committed(turn) {
+    let turned = said
+        .as_ref()
+        .is_some_and(|report| is_turned_away(report.code));
+    let report = if turn.server.exchange.owes() && !turned && may_have_committed(turn) {
         ErrorReport::error(
             sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             format!("connection to server {host} was lost while a write was under way"),
@@ -445,9 +510,10 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
         )
         .hint("Nothing of it was committed; run it again.")
     } else {
-        let code = said
-            .as_ref()
-            .map_or(sqlstate::CONNECTION_FAILURE, |report| report.code);
+        // A read that was cut off has done nothing.
+        let said = said.as_ref();
+        let said = said.filter(|_| turned || !turn.server.exchange.owes());
+        let code = said.map_or(sqlstate::CONNECTION_FAILURE, |report| report.code);
         ErrorReport::error(code, format!("connection to server {host} was lost"))
     };
     debug_assert!(report.severity != Severity::Fatal);
@@ -457,5 +523,5 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
 /// Whether what is under way may have taken effect although its answer never came.
 fn may_have_committed(turn: &Turn<'_>) -> bool {
     let alone = turn.server.exchange.status() == TransactionStatus::Idle && !turn.beginning;
-    turn.committing || alone
+    turn.committing || alone && !attempt::is_steady(turn)
 }

@@ -1,6 +1,6 @@
 //! What a client's messages mean for the server that it holds.
 
-use pgherd_session::{Owed, ServerStatements, Unnamed};
+use pgherd_session::{Owed, ServerStatements};
 use pgherd_sql::Pin;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
@@ -10,7 +10,7 @@ use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{behind, by_sql, follow, listen, replies, sequence, statements};
+use crate::session::{attempt, behind, by_sql, follow, listen, replies, sequence, statements};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -59,10 +59,12 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
         let whole = turn.relay.up.unjudged().len() >= total;
         match header.tag {
             tag::COPY_DATA => {
+                attempt::end(turn);
                 turn.relay.up.pass(total);
                 continue;
             }
             tag::COPY_DONE | tag::COPY_FAIL => {
+                attempt::end(turn);
                 turn.server.exchange.sent(Owed::CopyEnd);
                 turn.relay.up.pass(total);
                 continue;
@@ -80,6 +82,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             tag::SYNC => {
                 turn.server.exchange.sent(Owed::Sync);
+                turn.attempt.ends();
                 turn.relay.up.pass(total);
                 if std::mem::take(&mut turn.clears) {
                     turn.check = Check::Quiet;
@@ -118,6 +121,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::FUNCTION_CALL => {
                 let body = turn.relay.up.unjudged().get(frame::HEADER_LEN..);
                 behind::called(turn.server, body.unwrap_or_default());
+                turn.attempt.unread();
                 turn.server.exchange.sent(Owed::FunctionCall);
                 turn.relay.up.pass(total);
                 true
@@ -140,6 +144,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             return Ok(false);
         }
         replies::doubt(turn);
+        turn.attempt.unread();
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
         turn.beginning = true;
@@ -170,6 +175,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             return Ok(false);
         }
         if judgement.listens != Listens::Nothing {
+            turn.attempt.note(&judgement);
             match listen::query(turn, total, &mut judgement)? {
                 listen::Way::Usual => {}
                 listen::Way::Taken => return Ok(true),
@@ -190,6 +196,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             instead = follow::query(turn, &text);
         }
         if alone {
+            turn.attempt.note(&judgement);
             turn.before = turn.relay.pins;
             turn.relay.pins = turn.relay.pins.union(judgement.pins);
             turn.alone = Some(judgement);
@@ -201,11 +208,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     }
     // A simple query ends the unnamed statement on the server.
     turn.unnamed_here = false;
-    if let Some(statements) = turn.relay.statements.as_deref_mut() {
-        statements.unnamed = Unnamed::None;
-    }
+    forget_unnamed(turn);
     turn.server.touched = true;
     turn.server.exchange.sent(Owed::Query);
+    turn.attempt.ends();
     if clears {
         // What comes behind it is prepared, set and bound anew.
         turn.check = Check::Quiet;
@@ -221,8 +227,17 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     Ok(true)
 }
 
+/// The client has no unnamed statement any more.
+pub(super) fn forget_unnamed(turn: &mut Turn<'_>) {
+    if let Some(statements) = turn.relay.statements.as_deref_mut() {
+        let unnamed = std::mem::take(&mut statements.unnamed);
+        turn.attempt.replaced(unnamed);
+    }
+}
+
 /// Takes note of what a text does to the session.
 pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
+    turn.attempt.note(&judgement);
     replies::doubt(turn);
     turn.relay.pins = turn.relay.pins.union(judgement.pins);
     if judgement.resets() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::{Flow, Owed, Parameters, Undo, Verdict};
+use pgherd_session::{Flow, Owed, Parameters, Role, Undo, Verdict};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -234,6 +234,9 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
             }
             tag::PARAMETER_STATUS => {
                 if let Ok(status) = backend::ParameterStatus::parse(body) {
+                    if let Some(role) = Role::told(status.name, status.value) {
+                        server.role = role;
+                    }
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                     answer
                         .reported

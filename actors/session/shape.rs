@@ -7,6 +7,7 @@ use pgherd_session::Shape;
 use pgherd_wire::backend::{RowDescription, tag};
 use pgherd_wire::frame;
 
+use crate::session::attempt;
 use crate::session::turn::{Check, Turn};
 
 /// Takes note of a part of a description, if it is that of a statement with a name.
@@ -30,8 +31,17 @@ pub(super) fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     server.statements.described(described.placed, shape);
     if hidden {
         turn.check = Check::Done(described.placed);
-    } else if let Some(client) = turn.relay.statements.as_deref_mut() {
+        return;
+    }
+    let client = turn.relay.statements.as_deref();
+    let held = client.and_then(|client| client.get(&described.name));
+    // The client has not been told so before it is: until then it may be told something else.
+    let retold = held.is_some_and(|held| held.shape.is_some_and(|told| told != shape));
+    if let Some(client) = turn.relay.statements.as_deref_mut() {
         client.described(&described.name, described.placed.id, shape);
+    }
+    if retold {
+        attempt::end(turn);
     }
 }
 

@@ -23,7 +23,7 @@ use pgherd_wire::{backend, frame};
 
 use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
-use crate::session::requests::{NAMES_MAX, is_held, note, refuse, violation};
+use crate::session::requests::{NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{behind, follow, listen, replies, sequence};
@@ -61,7 +61,9 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
                 tail: tail.into(),
             };
             turn.relay.prepared_listen |= judgement.listens != Listens::Nothing;
-            turn.relay.statements.get_or_insert_default().unnamed = unnamed;
+            let statements = turn.relay.statements.get_or_insert_default();
+            let before = std::mem::replace(&mut statements.unnamed, unnamed);
+            turn.attempt.replaced(before);
         }
         if let Some(judgement) = turn.relay.statements.as_deref().and_then(judgement_of) {
             sequence::clear_way(turn, &judgement, Way::Extended);
@@ -140,6 +142,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
         .statements
         .get_or_insert_default()
         .insert(&name, held);
+    turn.attempt.prepared(&name);
     turn.relay.up.hide(total);
     turn.relay.pool.stats.client_parse();
     sequence::clear_way(turn, &statement.judgement, Way::Extended);
@@ -186,10 +189,15 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         }
         return Ok(true);
     }
-    let placed = match bring_named(turn, &name) {
+    let told = Told::With {
+        portal: &portal,
+        total,
+    };
+    let placed = match bring_named(turn, &name, told) {
         Brought::There(placed) => placed,
         Brought::Unknown => {
             behind::unseen(turn.server);
+            turn.attempt.unread();
             turn.server.exchange.sent(Owed::Bind { of: None });
             turn.relay.up.pass(total);
             return Ok(true);
@@ -309,7 +317,7 @@ pub(super) fn describe(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result
                 turn.relay.up.hide(total);
             }
         }
-        Named::Statement(name) => match bring_named(turn, &name) {
+        Named::Statement(name) => match bring_named(turn, &name, Told::Now) {
             Brought::There(placed) => {
                 turn.relay.up.hide(total);
                 describe_on_server(turn, false, Described { name, placed });
@@ -334,9 +342,7 @@ pub(super) fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         Named::Statement(name) if !name.is_empty() => close_named(turn, total, name),
         Named::Statement(_) => {
             turn.unnamed_here = false;
-            if let Some(client) = turn.relay.statements.as_deref_mut() {
-                client.unnamed = Unnamed::None;
-            }
+            forget_unnamed(turn);
             pass_close(turn, total);
         }
         Named::Portal | Named::Raw => pass_close(turn, total),
@@ -358,6 +364,7 @@ fn close_named(turn: &mut Turn<'_>, total: usize, name: Box<[u8]>) {
         // Made by SQL, if at all.
         return pass_close(turn, total);
     };
+    turn.attempt.closed(&name, &held);
     turn.relay.up.hide(total);
     let gone = match held.statement.reach {
         Reach::Own | Reach::Bound => turn.server.statements.take(held.statement.id),
@@ -466,9 +473,35 @@ enum Brought {
     Later,
 }
 
+/// How the client is told what a statement gives that it uses.
+#[derive(Clone, Copy)]
+enum Told<'a> {
+    /// It asks for just that.
+    Now,
+    /// It binds the statement by a message of `total` bytes, behind which it may ask what the portal gives.
+    With { portal: &'a [u8], total: usize },
+}
+
+impl Told<'_> {
+    /// Whether it is told anew before it gets a row, whatever it was told before.
+    fn is_told(self, turn: &Turn<'_>) -> bool {
+        let Self::With { portal, total } = self else {
+            return true;
+        };
+        let behind = turn.relay.up.unjudged().get(total..).unwrap_or_default();
+        let Ok(Some(header)) = frame::header(behind) else {
+            return false;
+        };
+        let body = behind.get(frame::HEADER_LEN..header.total());
+        let described = body.and_then(|body| frontend::Describe::parse(body).ok());
+        header.tag == tag::DESCRIBE
+            && described.is_some_and(|what| what.kind == Target::Portal && what.name == portal)
+    }
+}
+
 /// Sees to it that the server has the statement that the client calls `name`, in the shape that
 /// the client knows.
-fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
+fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     let known = turn.relay.statements.as_deref();
     let Some(held) = known.and_then(|statements| statements.get(name)).cloned() else {
         return unknown(turn, name);
@@ -489,7 +522,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
     };
     if let Some(placed) = turn.server.statements.touch(statement.id) {
         let shape = turn.server.statements.shape(statement.id);
-        if held.shape.is_none() || held.shape == shape {
+        if held.shape.is_none() || held.shape == shape || told.is_told(turn) {
             return Brought::There(placed);
         }
         if checked == Some(placed) {
@@ -499,7 +532,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
     }
     turn.relay.pool.stats.server_parse_again();
     let placed = put(turn, statement, None);
-    if held.shape.is_none() {
+    if held.shape.is_none() || told.is_told(turn) {
         return Brought::There(placed);
     }
     let described = Described {

@@ -15,8 +15,8 @@ const FUNCTIONS_MAX: usize = 4000;
 /// The functions of the users, with their texts up to a bound, and by what they are reached besides by
 /// their names: every object that calls a function depends on it (`pg_depend`). Functions that Postgres
 /// brings are no one's dependency, so the expressions that might call such as change a session are
-/// searched for their numbers (`set_config`, `setseed`, the advisory locks). The first column says what
-/// a row is.
+/// searched for their numbers (`set_config`, `setseed`, the advisory locks), and those that a query may
+/// call for the numbers of all that are volatile. The first column says what a row is.
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
 WITH f AS (
  SELECT p.oid, p.proname::text AS name, p.pronargs, p.proargtypes,
@@ -53,6 +53,25 @@ UNION ALL SELECT 'tree', NULL, NULL, NULL, t.reads::text FROM (
   UNION ALL SELECT false, d.adbin::text FROM pg_attrdef d
   UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384) t
  WHERE t.tree ~ ':(funcid|opfuncid) (2078|1599|288[0-9]|289[0-2]) ') t 
+UNION ALL SELECT 'volatile', NULL, NULL, NULL, NULL WHERE EXISTS (
+ SELECT FROM (
+  SELECT w.ev_action::text AS tree FROM pg_rewrite w WHERE w.oid >= 16384 AND w.ev_type = '1'
+  UNION ALL SELECT concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
+  UNION ALL SELECT c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384 AND c.contypid <> 0) t
+ WHERE t.tree ~ (SELECT ':(funcid|opfuncid) (' || string_agg(p.oid::text, '|') || ') '
+  FROM pg_proc p WHERE p.provolatile = 'v' AND p.oid <> ALL (ARRAY(SELECT t.oid FROM trusted t)))) 
+ OR EXISTS (
+ SELECT FROM pg_proc p
+ WHERE p.oid >= 16384 AND p.provolatile = 'v' AND p.oid <> ALL (ARRAY(SELECT t.oid FROM trusted t))
+ AND (EXISTS (SELECT FROM pg_proc o WHERE o.oid < 16384 AND o.proname = p.proname)
+  OR EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 1255 AND d.refobjid = p.oid
+   AND d.classid = ANY ('{1247,2602,2603,2605,2616,2617,3541,3576}'))
+  OR p.pronargs = 1 AND EXISTS (
+   SELECT FROM pg_type t WHERE t.oid = p.proargtypes[0] AND t.typtype = 'c'))) 
+ OR EXISTS (
+ SELECT FROM pg_aggregate a JOIN pg_proc p
+ ON p.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn]::oid[]) AND p.provolatile = 'v'
+ WHERE a.aggfnoid >= 16384) 
 UNION ALL (SELECT 'function', f.name, f.language,
   CASE WHEN f.language = 'c' THEN ''
    WHEN sum(octet_length(f.source)) OVER (ORDER BY f.oid) < 8000000 AND octet_length(f.source) < 100000
@@ -114,6 +133,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
             b"known" => {
                 found.known.insert(lower.into());
             }
+            b"volatile" => found.volatile = true,
             b"tree" => {
                 reach = reach.max(if by == b"true" {
                     Reach::Reads
@@ -139,6 +159,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
     if count > FUNCTIONS_MAX {
         found.threshold = Runs::Reads;
         found.obscure = true;
+        found.volatile = true;
         found.known.clear();
         return Some(found);
     }
@@ -299,6 +320,14 @@ mod tests {
         );
         let tree = ["tree", "", "", "", "true"].map(|text| Some(text.as_bytes().to_vec()));
         assert_eq!(threshold(&[tree.into()]), Runs::Reads);
+    }
+
+    #[test]
+    fn volatile_code_behind_queries_is_told() {
+        let row = ["volatile", "", "", "", ""].map(|text| Some(text.as_bytes().to_vec()));
+        let found = understand(&[row.into()]).expect("an answer");
+        assert!(found.volatile && found.threshold == Runs::Unknown);
+        assert!(!understand(&[]).expect("an answer").volatile);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::{CopyFlow, Placed};
+use pgherd_session::{Again, CopyFlow, Placed};
 use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
+use crate::session::attempt::{self, Attempt, Tries};
 use crate::session::follow::Portals;
 use crate::session::limit::Limits;
 use crate::session::listen::{self, Progress};
@@ -39,6 +40,8 @@ pub(super) enum Loss {
     Refused(Box<ErrorReport>),
     /// The server's connection broke, or the server broke the protocol.
     Server(Box<ErrorReport>),
+    /// Nothing has come of what was sent, and the client knows of nothing: it is to be sent again.
+    Again(Again),
 }
 
 /// Whether the client's messages wait for something that the server is to say.
@@ -85,6 +88,10 @@ pub(super) struct Turn<'a> {
     pub(super) clears: bool,
     /// What is under way of its LISTEN and UNLISTEN.
     pub(super) listen: Progress,
+    /// What it takes to begin anew.
+    pub(super) attempt: Attempt,
+    /// The turn begins anew once the server has answered all that it was sent.
+    pub(super) again: Option<Again>,
     /// Statements answered so far.
     pub(super) queries: u64,
     read_room: usize,
@@ -95,7 +102,12 @@ pub(super) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     /// A turn of `relay` on `server`, which has been brought to the client's parameters.
-    pub(super) fn new(relay: &'a mut Relay, server: &'a mut ServerLease, limits: Limits) -> Self {
+    pub(super) fn new(
+        relay: &'a mut Relay,
+        server: &'a mut ServerLease,
+        limits: Limits,
+        tries: Tries,
+    ) -> Self {
         Self {
             relay,
             server,
@@ -111,6 +123,8 @@ impl<'a> Turn<'a> {
             discarded: false,
             clears: false,
             listen: Progress::default(),
+            attempt: Attempt::new(tries),
+            again: None,
             queries: 0,
             read_room: READ_MIN,
             limits,
@@ -125,11 +139,16 @@ impl<'a> Turn<'a> {
             let open = self.server.exchange.status() != TransactionStatus::Idle;
             self.relay.lost_block = self.beginning || (open && !self.committing);
         }
+        match outcome {
+            Err(Loss::Again(_)) => attempt::rewind(&mut self),
+            _ => attempt::end(&mut self),
+        }
         self.relay.pool.stats.queries(self.queries);
         outcome
     }
 
     async fn relay_all(&mut self) -> Result<(), Loss> {
+        attempt::begin(self);
         opened::open(self);
         requests::take(self)?;
         poll_fn(|cx| self.poll_turn(cx)).await
@@ -173,7 +192,10 @@ impl<'a> Turn<'a> {
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
-        match poll_write_from(&mut self.server.stream, cx, &mut self.relay.up) {
+        let before = self.relay.up.backlog();
+        let outcome = poll_write_from(&mut self.server.stream, cx, &mut self.relay.up);
+        self.attempt.written |= self.relay.up.backlog() < before;
+        match outcome {
             Poll::Ready(Err(error)) => {
                 // Why it hung up may still be readable.
                 while let Ok(true) = self.poll_from_server(cx) {}
@@ -206,6 +228,7 @@ impl<'a> Turn<'a> {
             Check::Goodbye => {
                 self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In
             }
+            _ if self.again.is_some() => true,
             _ => self.server.exchange.is_crowded(),
         }
     }
@@ -259,6 +282,7 @@ impl<'a> Turn<'a> {
             }
         }
         if self.server.flow.backlog() > 0 {
+            attempt::end(self);
             let server: &mut crate::server::ServerConn = self.server;
             match poll_write_from(&mut self.relay.client, cx, &mut server.flow) {
                 Poll::Ready(Ok(())) => {}

@@ -1,17 +1,21 @@
 //! One direction of a relay: bytes that were read, judged, and wait to be written.
 //!
 //! ```text
-//!             spill             buffer
-//!        ┌──────────────┐┌──────────────┬───────────────┐
-//! sink ← │ made or moved ││   approved   │    unjudged   │ ← source
-//!        └──────────────┘└──────────────┴───────────────┘
+//!              spill                   buffer
+//!        ┌───────────────┐┌────────┬──────────────┬───────────────┐
+//! sink ← │ made or moved ││ (kept) │   approved   │    unjudged   │ ← source
+//!        └───────────────┘└────────┴──────────────┴───────────────┘
 //! ```
 //! Approved bytes go out from where they were read into, without a copy. Only when something must
-//! be put in or left out do the bytes before it move to the spill.
+//! be put in or left out do the bytes before it move to the spill. While a flow is told to keep what
+//! it reads, bytes that are done with stay in front, so that all can be judged once more.
 
 use std::io::IoSlice;
 
 use bytes::{Buf, BytesMut};
+
+/// A flow keeps no more than this of what it is done with.
+const KEPT_MAX: u32 = 64 * 1024;
 
 /// Bytes on their way from one socket to the other.
 #[derive(Debug, Default)]
@@ -20,23 +24,30 @@ pub struct Flow {
     pub buffer: BytesMut,
     approved: usize,
     spill: BytesMut,
-    passing: usize,
-    hiding: usize,
+    /// How much of the message in front is not read yet.
+    rest: usize,
+    /// Whether that is left out.
+    hides: bool,
+    /// Whether bytes that are done with stay in front of the buffer.
+    keeping: bool,
+    /// How many of them there are. A flow is part of what an idle client costs, so it is small.
+    kept: u32,
 }
 
 impl Flow {
     /// The bytes that nobody has looked at yet.
     #[inline]
     pub fn unjudged(&self) -> &[u8] {
-        &self.buffer[self.approved..]
+        &self.buffer[self.kept() + self.approved..]
     }
 
     /// Lets the next message of `total` bytes go on as it is, also what of it is not read yet.
     #[inline]
     pub fn pass(&mut self, total: usize) {
-        let here = total.min(self.buffer.len() - self.approved);
+        let here = total.min(self.unjudged().len());
         self.approved += here;
-        self.passing = total - here;
+        self.rest = total - here;
+        self.hides = false;
     }
 
     /// Lets the next `total` bytes go on, and with them all whole messages of this kind behind them:
@@ -59,9 +70,10 @@ impl Flow {
     /// Leaves the next message of `total` bytes out, also what of it is not read yet.
     pub fn hide(&mut self, total: usize) {
         self.settle();
-        let here = total.min(self.buffer.len());
-        self.buffer.advance(here);
-        self.hiding = total - here;
+        let here = total.min(self.unjudged().len());
+        self.done_with(here);
+        self.rest = total - here;
+        self.hides = true;
     }
 
     /// Puts bytes of our own behind everything approved so far.
@@ -79,17 +91,17 @@ impl Flow {
     /// message may begin.
     #[inline]
     pub fn resume(&mut self) -> bool {
-        if self.passing > 0 {
-            self.pass(self.passing);
-        } else if self.hiding > 0 {
-            self.hide(self.hiding);
+        match (self.rest, self.hides) {
+            (0, _) => return true,
+            (rest, false) => self.pass(rest),
+            (rest, true) => self.hide(rest),
         }
-        self.passing == 0 && self.hiding == 0
+        self.rest == 0
     }
 
     /// Whether the source stopped in the middle of a message that was begun to be passed.
     pub fn is_mid_message(&self) -> bool {
-        self.passing > 0 || self.hiding > 0
+        self.rest > 0
     }
 
     /// How many bytes wait to be written.
@@ -109,6 +121,46 @@ impl Flow {
         }
     }
 
+    /// From here on keeps what it is done with, up to a bound, so that [`Flow::rewind`] can go back to here.
+    #[inline]
+    pub fn keep(&mut self) {
+        self.release();
+        self.keeping = true;
+    }
+
+    /// Keeps nothing any longer.
+    #[inline]
+    pub fn release(&mut self) {
+        self.keeping = false;
+        if self.kept > 0 {
+            self.buffer.advance(self.kept());
+            self.kept = 0;
+        }
+    }
+
+    /// Whether it can go back to where it began to keep: it began, and the bound has not been passed.
+    #[inline]
+    pub fn can_rewind(&self) -> bool {
+        self.keeping
+    }
+
+    /// Takes everything for unjudged that was read since it began to keep, and forgets what waits to be
+    /// written; false, and nothing happens, if it cannot.
+    pub fn rewind(&mut self) -> bool {
+        if !self.keeping {
+            return false;
+        }
+        (self.kept, self.approved) = (0, 0);
+        self.rest = 0;
+        self.spill.clear();
+        true
+    }
+
+    /// A copy of what waits to be written.
+    pub fn waiting(&self) -> Vec<u8> {
+        [&self.spill[..], self.approved()].concat()
+    }
+
     /// Gives memory back that an idle connection does not need.
     pub fn shrink(&mut self) {
         if self.buffer.is_empty() {
@@ -121,17 +173,41 @@ impl Flow {
 
     /// Forgets what waits to be written. What was read and not judged stays.
     pub fn discard(&mut self) {
-        self.buffer.advance(self.approved);
-        self.approved = 0;
+        let approved = std::mem::take(&mut self.approved);
+        self.done_with(approved);
         self.spill.clear();
-        self.hiding += std::mem::take(&mut self.passing);
+        self.hides = true;
     }
 
     fn settle(&mut self) {
         if self.approved > 0 {
-            self.spill.extend_from_slice(&self.buffer[..self.approved]);
-            self.buffer.advance(self.approved);
-            self.approved = 0;
+            let approved = self.kept()..self.kept() + self.approved;
+            self.spill.extend_from_slice(&self.buffer[approved]);
+            let approved = std::mem::take(&mut self.approved);
+            self.done_with(approved);
+        }
+    }
+
+    fn approved(&self) -> &[u8] {
+        &self.buffer[self.kept()..self.kept() + self.approved]
+    }
+
+    #[inline]
+    fn kept(&self) -> usize {
+        self.kept as usize
+    }
+
+    /// The first `count` bytes that are not kept yet go on no further in the buffer.
+    #[inline]
+    fn done_with(&mut self, count: usize) {
+        let kept = self.kept() + count;
+        match u32::try_from(kept) {
+            Ok(kept) if self.keeping && kept <= KEPT_MAX => self.kept = kept,
+            _ => {
+                self.buffer.advance(kept);
+                self.kept = 0;
+                self.keeping = false;
+            }
         }
     }
 }
@@ -146,14 +222,14 @@ impl Buf for Flow {
     #[inline]
     fn chunk(&self) -> &[u8] {
         if self.spill.is_empty() {
-            &self.buffer[..self.approved]
+            self.approved()
         } else {
             &self.spill
         }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let waiting = [&self.spill[..], &self.buffer[..self.approved]];
+        let waiting = [&self.spill[..], self.approved()];
         let mut filled = 0;
         for (slot, chunk) in slices
             .iter_mut()
@@ -169,8 +245,8 @@ impl Buf for Flow {
     fn advance(&mut self, count: usize) {
         let made = count.min(self.spill.len());
         self.spill.advance(made);
-        self.buffer.advance(count - made);
         self.approved -= count - made;
+        self.done_with(count - made);
     }
 }
 
@@ -178,7 +254,7 @@ impl Buf for Flow {
 mod tests {
     use bytes::Buf;
 
-    use super::Flow;
+    use super::{Flow, KEPT_MAX};
 
     fn drain(flow: &mut Flow, step: usize) -> Vec<u8> {
         let mut out = Vec::new();
@@ -236,6 +312,47 @@ mod tests {
         assert!(flow.resume());
         assert_eq!(flow.unjudged(), b"Z");
         assert_eq!(flow.backlog(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_judged_once_more_whatever_became_of_it() {
+        let mut flow = Flow::default();
+        flow.buffer.extend_from_slice(b"old");
+        flow.pass(3);
+        assert_eq!(drain(&mut flow, 2), b"old");
+        flow.keep();
+        flow.buffer.extend_from_slice(b"aaabbbccc");
+        flow.insert(b"ours");
+        flow.pass(3);
+        flow.hide(3);
+        assert_eq!(drain(&mut flow, 2), b"oursaaa");
+        flow.pass(10);
+        assert_eq!(flow.waiting(), b"ccc");
+        flow.buffer.extend_from_slice(b"dddd");
+        assert!(flow.rewind());
+        assert_eq!(
+            (flow.unjudged(), flow.backlog()),
+            (&b"aaabbbcccdddd"[..], 0)
+        );
+        assert!(flow.resume());
+        flow.pass(9);
+        assert_eq!(drain(&mut flow, 100), b"aaabbbccc");
+        flow.release();
+        assert!(!flow.rewind());
+        assert_eq!(flow.buffer, b"dddd"[..]);
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound() {
+        let mut flow = Flow::default();
+        flow.keep();
+        let half = KEPT_MAX as usize / 2;
+        for _ in 0..3 {
+            flow.buffer.extend_from_slice(&vec![7; half]);
+            flow.pass(half);
+            assert_eq!(drain(&mut flow, 5000).len(), half);
+        }
+        assert!(!flow.can_rewind() && flow.buffer.is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod flow;
 mod following;
 mod parameters;
 mod prepared;
+mod retry;
 mod sequences;
 #[cfg(test)]
 mod tests;
@@ -22,4 +23,5 @@ pub use prepared::{
     ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,
     Statement, Unnamed,
 };
+pub use retry::{Again, Failure, Role, Sent, again, is_turned_away};
 pub use sequences::Sequences;

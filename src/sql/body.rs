@@ -135,7 +135,7 @@ impl<'a> BodyReader<'a> {
 
     fn call(&mut self, call: Call<'a>) {
         let name = match call {
-            Call::UsesSequence => return,
+            Call::UsesSequence | Call::Volatile => return,
             // It may be told what another has used.
             Call::AsksSequence => {
                 self.body.harmful = true;

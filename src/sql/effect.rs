@@ -97,6 +97,9 @@ pub struct Effects<'a> {
     pub configures: bool,
     /// The parameter, if this is one `SET`, `RESET` or `SHOW` of one parameter and nothing else.
     pub sets: Option<Setting<'a>>,
+    /// Whether it is one statement that only reads, as far as the text tells, so that running it twice comes
+    /// to the same as running it once: no volatile function, nothing that is left behind.
+    pub steady: bool,
     /// Whether one of its statements is a `LISTEN` or an `UNLISTEN`; [`crate::parse::channel`] tells of what.
     pub listens: bool,
 }

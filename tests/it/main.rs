@@ -34,6 +34,7 @@ mod pipeline;
 mod prepared;
 mod reading;
 mod replication;
+mod retries;
 mod rules;
 mod sequences;
 mod settings;

@@ -269,8 +269,7 @@ async fn a_changed_table_gives_its_new_columns() {
     );
     assert_eq!(value(&mut first, "s").await, "1");
     database.sql("alter table shape add b int").await;
-    let answer = first.ask(&run("s", &[])).await;
-    assert!(["2 D C ZI", "E0A000 ZI"].contains(&&*answer), "{answer}");
+    assert_eq!(first.ask(&run("s", &[])).await, "2 D C ZI");
     // As on Postgres, a client that prepares anew sees the new shape.
     assert_eq!(
         first

@@ -1,6 +1,6 @@
 //! What goes to the server in the place of a LISTEN or an UNLISTEN.
 
-use pgherd_session::{Owed, Undo, Unnamed};
+use pgherd_session::{Owed, Undo};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
@@ -35,6 +35,7 @@ pub(super) fn query(turn: &mut Turn<'_>, total: usize, asked: Asked, listens: Li
     let text = mark(turn, asked);
     replace_query(turn, total, &text);
     turn.server.exchange.sent(Owed::QuerySaying(reply(listens)));
+    turn.attempt.ends();
 }
 
 /// Sends what is sure to fail in the place of a simple query, and words the failure for the server: so
@@ -47,14 +48,13 @@ pub(super) fn refused_query(turn: &mut Turn<'_>, total: usize, report: &ErrorRep
     turn.server
         .exchange
         .sent(Owed::QueryFail(worded[..].into()));
+    turn.attempt.ends();
 }
 
 fn replace_query(turn: &mut Turn<'_>, total: usize, text: &[u8]) {
     // As any simple query does.
     turn.unnamed_here = false;
-    if let Some(statements) = turn.relay.statements.as_deref_mut() {
-        statements.unnamed = Unnamed::None;
-    }
+    requests::forget_unnamed(turn);
     turn.server.touched = true;
     turn.relay.up.hide(total);
     let built = frontend::query(turn.relay.up.made(), text);

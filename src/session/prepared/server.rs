@@ -164,6 +164,13 @@ impl ServerStatements {
         }
     }
 
+    /// Has all statements prepared anew before they are used again.
+    pub fn doubt_all(&mut self) {
+        for known in self.known.values_mut() {
+            known.stale = true;
+        }
+    }
+
     /// What has to leave the server before so many bytes more find room: to be called until there is
     /// nothing.
     pub fn make_room(&mut self, bytes: usize) -> Option<Gone> {
@@ -271,6 +278,21 @@ mod tests {
         server.restore(gone);
         assert_eq!(server.touch(2), Some(second));
         assert_eq!((server.len(), server.bytes()), (3, 30));
+    }
+
+    #[test]
+    fn what_is_doubted_is_not_used_any_more_but_still_known() {
+        let mut server = ServerStatements::new(3, 1000);
+        let first = server.insert(1, 1);
+        server.insert(2, 1);
+        server.doubt_all();
+        assert_eq!(
+            (server.touch(1), server.touch(2), server.len()),
+            (None, None, 2)
+        );
+        assert_eq!(server.take(1).map(|gone| gone.name()), Some(first.name));
+        let third = server.insert(3, 1);
+        assert_eq!(server.touch(3), Some(third));
     }
 
     #[test]

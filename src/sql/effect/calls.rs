@@ -1,6 +1,6 @@
 //! Which functions a text calls, as far as its tokens tell.
 
-use super::known::is_harmless;
+use super::known::{Harmless, harmless};
 use crate::lexer::{Token, TokenKind};
 
 /// What stands before a parenthesis.
@@ -10,6 +10,8 @@ pub(crate) enum Call<'a> {
     UsesSequence,
     /// `lastval`, `currval`: it asks for the value that the session has.
     AsksSequence,
+    /// It touches no session, but is marked as volatile.
+    Volatile,
     /// A function of which nothing is known, by its last name. None if it cannot be named in one word.
     Unknown(Option<&'a [u8]>),
 }
@@ -147,8 +149,10 @@ impl<'a> Chain<'a> {
             TokenKind::QuotedWord => (&self.last[1..self.last.len() - 1], false),
             _ => return Some(Call::Unknown(None)),
         };
-        if self.qualifier != Qualifier::Other && is_harmless(name, bare) {
-            return None;
+        if self.qualifier != Qualifier::Other
+            && let Some(known) = harmless(name, bare)
+        {
+            return (known == Harmless::Volatile).then_some(Call::Volatile);
         }
         let is = |known: &[u8]| name == known || bare && name.eq_ignore_ascii_case(known);
         if self.qualifier != Qualifier::Other {

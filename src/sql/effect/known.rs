@@ -2,7 +2,7 @@
 
 /// One name a line, in the order of their bytes: the functions of `pg_catalog` in PostgreSQL 14 to 18
 /// (`pg_proc.dat`) but for those that change the session, read what a text says at run time, or cannot
-/// be called, and the keywords that may stand before a parenthesis.
+/// be called, and the keywords that may stand before a parenthesis. Behind the volatile ones stands a `!`.
 const LIST: &str = include_str!("harmless.txt");
 
 const COUNT: usize = count(LIST.as_bytes());
@@ -36,13 +36,25 @@ const fn starts(list: &[u8]) -> [u16; COUNT + 1] {
 /// No name of Postgres is longer.
 const NAME_MAX: usize = 63;
 
+/// What is known of a function that touches no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Harmless {
+    /// It changes nothing at all, however often it is called.
+    Steady,
+    /// One of the functions of this name is marked as volatile: it may have effects elsewhere.
+    Volatile,
+}
+
 /// Whether this is the name of a function of Postgres that touches no session, or a keyword. It must be in
 /// lower case, unless it is `bare`: without quotes, in which case nothing is told by case.
 pub fn is_harmless(name: &[u8], bare: bool) -> bool {
+    harmless(name, bare).is_some()
+}
+
+/// As [`is_harmless`], with what is known of it.
+pub(super) fn harmless(name: &[u8], bare: bool) -> Option<Harmless> {
     let mut lower = [0; NAME_MAX];
-    let Some(lower) = lower.get_mut(..name.len()) else {
-        return false;
-    };
+    let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     if bare {
         lower.make_ascii_lowercase();
@@ -51,23 +63,30 @@ pub fn is_harmless(name: &[u8], bare: bool) -> bool {
     while low < high {
         let middle = (low + high) / 2;
         let end = usize::from(STARTS[middle + 1]) - 1;
-        let here = &LIST.as_bytes()[usize::from(STARTS[middle])..end];
+        let line = &LIST.as_bytes()[usize::from(STARTS[middle])..end];
+        let (here, known) = match line {
+            [here @ .., b'!'] => (here, Harmless::Volatile),
+            here => (here, Harmless::Steady),
+        };
         match here.cmp(&*lower) {
-            std::cmp::Ordering::Equal => return true,
+            std::cmp::Ordering::Equal => return Some(known),
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle,
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LIST, is_harmless};
+    use super::{Harmless, LIST, harmless, is_harmless};
 
     #[test]
     fn the_list_is_in_order() {
-        let names: Vec<&str> = LIST.lines().collect();
+        let names: Vec<&str> = LIST
+            .lines()
+            .map(|line| line.trim_end_matches('!'))
+            .collect();
         assert!(names.is_sorted_by(|a, b| a < b));
         assert!(names.len() > 1500);
         assert!(names.iter().all(|name| is_harmless(name.as_bytes(), true)));
@@ -94,5 +113,23 @@ mod tests {
         assert!(is_harmless(b"COUNT", true));
         assert!(!is_harmless(b"COUNT", false));
         assert!(!is_harmless(&[b'a'; 200], true));
+    }
+
+    #[test]
+    fn what_has_effects_elsewhere_is_marked() {
+        for name in [
+            "pg_notify",
+            "pg_sleep",
+            "lo_create",
+            "pg_logical_emit_message",
+            "uuidv7",
+        ] {
+            let known = harmless(name.as_bytes(), true);
+            assert_eq!(known, Some(Harmless::Volatile), "{name}");
+        }
+        for name in ["count", "now", "lower", "values", "in"] {
+            let known = harmless(name.as_bytes(), true);
+            assert_eq!(known, Some(Harmless::Steady), "{name}");
+        }
     }
 }

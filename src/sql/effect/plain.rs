@@ -54,6 +54,7 @@ pub(super) fn plain(text: &[u8], options: LexOptions) -> Option<Effects<'_>> {
         statements: 1,
         runs,
         sequence,
+        steady: runs == Runs::Reads,
         ..Effects::default()
     })
 }

@@ -20,6 +20,8 @@ pub(super) struct Scan<'a, 'k> {
     known: Option<&'k Known<'k>>,
     /// A `BEGIN ATOMIC` body was seen. Where it ends is a guess, so anything behind it pins.
     atomic: bool,
+    /// A volatile function of Postgres' own is called.
+    volatile: bool,
 }
 
 /// What is remembered inside of a statement.
@@ -44,6 +46,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             effects: Effects::default(),
             known,
             atomic: false,
+            volatile: false,
         }
     }
 
@@ -59,7 +62,22 @@ impl<'a, 'k> Scan<'a, 'k> {
         if self.effects.statements != 1 {
             self.effects.sets = None;
         }
+        self.effects.steady = self.is_steady();
         self.effects
+    }
+
+    /// One statement that runs no more than what reading does is a query: what is about the session runs
+    /// nothing, and all others more.
+    fn is_steady(&self) -> bool {
+        let effects = &self.effects;
+        effects.statements == 1
+            && effects.runs == Runs::Reads
+            && effects.sequence == SequenceEffect::None
+            && effects.pins.is_empty()
+            && effects.unpins.is_empty()
+            && effects.copy == CopyEffect::None
+            && !effects.configures
+            && !self.volatile
     }
 
     fn all(&mut self) -> Result<(), LexError> {
@@ -175,6 +193,7 @@ impl<'a, 'k> Scan<'a, 'k> {
         match call {
             Call::UsesSequence => self.sequence(SequenceEffect::Uses),
             Call::AsksSequence => self.sequence(SequenceEffect::Asks),
+            Call::Volatile => self.volatile = true,
             Call::Unknown(name) => {
                 let known = self.known.zip(name);
                 if !known.is_some_and(|(known, name)| known(name)) {

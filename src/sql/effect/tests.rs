@@ -371,6 +371,47 @@ fn code_that_may_run_is_told_by_the_text() {
 }
 
 #[test]
+fn what_may_run_twice_is_told_by_the_text() {
+    for text in [
+        "select 1",
+        "SELECT * FROM t WHERE a = $1 ;",
+        "select count(*), max(lower(a)) from t where b in (1, 2) for update",
+        "(select now())",
+        "with a as (select 1) select * from a",
+        "values (1)",
+        "table t",
+        "explain analyze select 1",
+    ] {
+        assert!(of(text).steady, "{text}");
+    }
+    for text in [
+        "",
+        "select 1; select 2",
+        "select pg_notify('a', 'b')",
+        "select pg_sleep(1)",
+        "select pg_catalog.lo_create(1)",
+        "select nextval('s')",
+        "select mine()",
+        "select set_config('a', 'b', true)",
+        "select pg_advisory_lock(1)",
+        "select * into u from t",
+        "with a as (delete from t returning *) select * from a",
+        "explain analyze insert into t values (1)",
+        "insert into t values (1)",
+        "copy t to stdout",
+        "notify a",
+        "set x = 1",
+        "show x",
+        "commit",
+        "execute p",
+        "declare c cursor with hold for select 1",
+        "do $$ begin end $$",
+    ] {
+        assert!(!of(text).steady, "{text}");
+    }
+}
+
+#[test]
 fn what_else_is_known_is_asked_for() {
     let options = LexOptions::default();
     let known = |name: &[u8]| name.eq_ignore_ascii_case(b"pure");

@@ -1,0 +1,126 @@
+//! A request that its server did not serve is sent again, and its client does not notice.
+
+use std::time::{Duration, Instant};
+
+use pgherd_session::Again;
+use pgherd_wire::backend::TransactionStatus;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::control::Standing;
+use crate::pool::ServerLease;
+use crate::server::ServerConn;
+use crate::session::attempt::Tries;
+use crate::session::checkout::{self, Denied};
+use crate::session::relay::{BOUND, Relay};
+use crate::session::{listen, setup};
+
+/// How long to wait before a server that takes nothing is asked a second time, doubled with each try.
+const PAUSE: Duration = Duration::from_millis(20);
+/// And no longer than this.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// A server for one more try of what [`Turn`](crate::session::turn::Turn) has rewound, and when it was
+    /// there. `lease` is the server that failed.
+    pub(super) async fn again(
+        &mut self,
+        again: Again,
+        lease: ServerLease,
+        tries: &mut Tries,
+        asked: Instant,
+    ) -> Result<(ServerLease, Instant), Denied> {
+        let pause = pause(again, tries.count(again));
+        tries.add(again);
+        self.pool.retries.count(again);
+        tracing::debug!(
+            client = self.control.id,
+            server = lease.about.id,
+            host = lease.about.upstream.name,
+            reason = again.name(),
+            "a request is sent again"
+        );
+        match again {
+            Again::Statement => {
+                if let Some(lease) = self.stay(lease).await? {
+                    return Ok((lease, Instant::now()));
+                }
+            }
+            Again::Unsent | Again::Read | Again::Recovering | Again::Turned => self.leave(lease),
+        }
+        if !pause.is_zero() {
+            checkout::pause(self, pause).await?;
+        }
+        self.control.stand(Standing::Waiting);
+        checkout::checkout(self, None, asked).await
+    }
+
+    /// Goes on with the same server if it is ready for that, else lets it go.
+    async fn stay(&self, mut lease: ServerLease) -> Result<Option<ServerLease>, Denied> {
+        // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
+        let quiet = self.opened.is_none() || self.control.runs_nowhere();
+        if quiet && is_idle(&mut lease).await {
+            return Ok(Some(lease));
+        }
+        let bound = self.pool.pins(self.pins, self.mode);
+        self.leave(lease);
+        if bound {
+            let text = "the connection to the session's server was lost";
+            let report = ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text).hint(BOUND);
+            return Err(Denied::Fatal(Box::new(report)));
+        }
+        Ok(None)
+    }
+
+    /// Parts with a server that is of no use any more. Dropped as it is, it is closed, and makes room for
+    /// another.
+    fn leave(&self, lease: ServerLease) {
+        self.control.runs_nowhere();
+        let cluster = self.pool.cluster.load();
+        cluster.suspect(&lease.about.upstream.name, Instant::now());
+        drop(cluster);
+        listen::release(self, &lease);
+        drop(lease);
+    }
+}
+
+/// How long to wait before try number `count`. What needs only another connection is tried at once.
+fn pause(again: Again, count: u32) -> Duration {
+    match again {
+        Again::Statement | Again::Unsent | Again::Read => Duration::ZERO,
+        Again::Recovering | Again::Turned => PAUSE
+            .saturating_mul(2_u32.saturating_pow(count))
+            .min(PAUSE_MAX),
+    }
+}
+
+/// Ends the transaction that an error has left behind; false if the server is in the middle of something.
+async fn is_idle(server: &mut ServerConn) -> bool {
+    if server.exchange.owes() {
+        return false;
+    }
+    if server.exchange.status() != TransactionStatus::Idle {
+        let ended = setup::run(server, b"ROLLBACK").await;
+        if !ended.is_ok_and(|answer| answer.error.is_none()) {
+            return false;
+        }
+    }
+    server.exchange.is_over()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pgherd_session::Again;
+
+    use super::{PAUSE, PAUSE_MAX, pause};
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_where_the_server_itself_is_the_reason() {
+        assert_eq!(pause(Again::Unsent, 3), Duration::ZERO);
+        assert_eq!(pause(Again::Recovering, 0), PAUSE);
+        assert_eq!(pause(Again::Recovering, 2), PAUSE * 4);
+        assert_eq!(pause(Again::Turned, u32::MAX), PAUSE_MAX);
+    }
+}

@@ -1,0 +1,158 @@
+//! A place where a server is, which may become another's, and which may fail on demand.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What happens to the next messages with certain bytes in them.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    /// The bytes.
+    pub(super) needle: &'static str,
+    /// Whether the server gets the message before.
+    pub(super) passes: bool,
+    /// What the proxy is told before its connection is closed.
+    pub(super) says: Vec<u8>,
+    /// How often.
+    pub(super) times: usize,
+}
+
+/// The place. All connections through it end with it.
+#[derive(Debug)]
+pub(super) struct Node {
+    port: u16,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: AtomicU16,
+    fault: Mutex<Option<Fault>>,
+    /// Counts how often all connections were cut.
+    cuts: watch::Sender<u32>,
+}
+
+impl Node {
+    /// One that leads to the server at this port.
+    pub(super) async fn new(target: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared {
+            target: AtomicU16::new(target),
+            fault: Mutex::new(None),
+            cuts: watch::Sender::new(0),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { port, shared, task }
+    }
+
+    /// Where it listens.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Leads to another server from here on; connections to the old one end.
+    pub(super) fn lead_to(&self, target: u16) {
+        self.shared.target.store(target, Ordering::SeqCst);
+        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Fails in this way next.
+    pub(super) fn fail(&self, fault: Fault) {
+        *self.shared.fault.lock().unwrap() = Some(fault);
+    }
+
+    /// How often it is still to fail.
+    pub(super) fn left(&self) -> usize {
+        let fault = self.shared.fault.lock().unwrap();
+        fault.as_ref().map_or(0, |fault| fault.times)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut cuts = shared.cuts.subscribe();
+            tokio::select! {
+                _ended = converse(stream, &shared) => {}
+                _cut = cuts.changed() => {}
+            }
+        });
+    }
+}
+
+async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    const REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
+    stream.set_nodelay(true)?;
+    let (mut from, mut to) = stream.into_split();
+    let startup = loop {
+        let packet = packet(&mut from, Vec::new()).await?;
+        let code = packet.get(4..8).map(|code| code.try_into().unwrap());
+        if !code.is_some_and(|code| REQUESTS.contains(&u32::from_be_bytes(code))) {
+            break packet;
+        }
+        to.write_all(b"N").await?;
+    };
+    let target = shared.target.load(Ordering::SeqCst);
+    let server = TcpStream::connect(("127.0.0.1", target)).await?;
+    server.set_nodelay(true)?;
+    let (mut answers, mut server) = server.into_split();
+    server.write_all(&startup).await?;
+    let fault = async {
+        loop {
+            let tag = from.read_u8().await?;
+            let message = packet(&mut from, vec![tag]).await?;
+            match shared.strikes(&message) {
+                Some(fault) if fault.passes => {
+                    server.write_all(&message).await?;
+                    return Ok(fault.says);
+                }
+                Some(fault) => return Ok(fault.says),
+                None => server.write_all(&message).await?,
+            }
+        }
+    };
+    let says: std::io::Result<Vec<u8>> = tokio::select! {
+        says = fault => says,
+        _ended = tokio::io::copy(&mut answers, &mut to) => return Ok(()),
+    };
+    to.write_all(&says?).await
+}
+
+/// Reads a packet with its length, behind what was read of it.
+async fn packet(from: &mut OwnedReadHalf, mut before: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
+    before.extend(length.to_be_bytes());
+    let mut body = vec![0; length as usize - 4];
+    from.read_exact(&mut body).await?;
+    before.extend(body);
+    Ok(before)
+}
+
+impl Shared {
+    fn strikes(&self, message: &[u8]) -> Option<Fault> {
+        let mut fault = self.fault.lock().unwrap();
+        let known = fault.as_mut().filter(|fault| fault.times > 0)?;
+        let needle = known.needle.as_bytes();
+        if !message.windows(needle.len()).any(|part| part == needle) {
+            return None;
+        }
+        known.times -= 1;
+        Some(known.clone())
+    }
+}
