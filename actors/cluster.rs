@@ -9,19 +9,24 @@ pub mod chronicle;
 pub mod login;
 pub mod look;
 pub mod monitor;
+pub mod patroni;
+pub mod reads;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pgherd_cluster::{Fault, HostName, Judge, Look, Rules, Verdict, Writer};
+use pgherd_cluster::patroni::PatroniCluster;
+use pgherd_cluster::{Absence, Fault, HostName, Judge, LagBounds, Look, Rules, Verdict, Writer};
 use pgherd_config::{Config, Database, Host};
 use pgherd_supervise::Slot;
 use tokio::sync::Notify;
 
 use crate::cluster::chronicle::{Chronicle, Entry};
+use crate::cluster::reads::Arrivals;
 use crate::router::RouterMessage;
 
 /// The servers of a database's section, and what is known of them.
@@ -31,13 +36,49 @@ pub struct Cluster {
     judge: Mutex<Judge>,
     verdict: ArcSwap<Verdict>,
     members: ArcSwap<Members>,
+    /// The hosts are told by Patroni.
+    told: AtomicBool,
+    /// Those that Patroni has told.
+    discovered: Mutex<Option<Members>>,
     doubt: Notify,
     chronicle: Chronicle,
+    arrivals: Mutex<Arrivals>,
+    suspects: Mutex<HashSet<HostName>>,
     router: Slot<RouterMessage>,
 }
 
-/// Hosts by the name that the judge knows them by.
-pub type Members = BTreeMap<HostName, Host>;
+/// Hosts by the name that the judge knows them by, in the order of the configuration.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Members(Vec<(HostName, Host)>);
+
+impl Members {
+    /// The host of this name.
+    pub fn get(&self, name: &HostName) -> Option<&Host> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, host)| host)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, (HostName, Host)> {
+        self.0.iter()
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &HostName> {
+        self.0.iter().map(|(name, _)| name)
+    }
+
+    /// Their addresses.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.0.iter().map(|(_, host)| host)
+    }
+}
+
+impl FromIterator<(HostName, Host)> for Members {
+    fn from_iter<I: IntoIterator<Item = (HostName, Host)>>(hosts: I) -> Self {
+        Self(hosts.into_iter().collect())
+    }
+}
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,24 +99,28 @@ pub struct Lead {
 
 impl Cluster {
     fn new(name: &str, config: &Config, database: &Database, router: Slot<RouterMessage>) -> Self {
-        let mut judge = Judge::new(rules(config));
+        let mut judge = Judge::new(rules(config, database));
         let members = members(database);
         let now = Instant::now();
-        judge.members(members.keys().cloned(), now);
+        judge.members(members.names().cloned(), now);
         Self {
             name: name.to_owned(),
             verdict: ArcSwap::new(judge.verdict(now)),
             judge: Mutex::new(judge),
             members: ArcSwap::from_pointee(members),
+            told: AtomicBool::new(!database.patroni.is_empty()),
+            discovered: Mutex::default(),
             doubt: Notify::new(),
             chronicle: Chronicle::default(),
+            arrivals: Mutex::default(),
+            suspects: Mutex::default(),
             router,
         }
     }
 
     /// Whether it must be found out where writes go: a single server is asked nothing.
     pub fn is_watched(&self) -> bool {
-        self.members.load().len() > 1
+        self.told.load(Ordering::Relaxed) || self.members.load().0.len() > 1
     }
 
     /// The hosts.
@@ -86,8 +131,8 @@ impl Cluster {
     /// Where writes go at this moment.
     pub fn lead(&self) -> Lead {
         let members = self.members.load();
-        if members.len() == 1 {
-            let host = members.values().next().cloned();
+        if !self.is_watched() {
+            let host = members.hosts().next().cloned();
             return Lead { host, epoch: 0 };
         }
         let verdict = self.verdict.load();
@@ -111,23 +156,69 @@ impl Cluster {
         self.chronicle.entries()
     }
 
+    /// Whether who was written to last is not to be written to any more, however alive it is: it was
+    /// replaced or demoted, or it is one of several.
+    pub fn has_left(&self) -> bool {
+        match &self.verdict.load().writer {
+            Writer::At(_) => false,
+            Writer::Nobody(absence) => match absence {
+                Absence::Demoted { .. }
+                | Absence::Removed { .. }
+                | Absence::Superseded { .. }
+                | Absence::Two { .. } => true,
+                Absence::Asking
+                | Absence::NoneSeen
+                | Absence::Gone { .. }
+                | Absence::Silent { .. }
+                | Absence::ReadOnly { .. } => false,
+            },
+        }
+    }
+
+    /// Lets time pass: what was seen grows old even if nobody looks.
+    pub fn age(&self, now: Instant) {
+        self.judged(now, |_| {});
+    }
+
     /// How often it changed who may be written to.
     pub fn changes(&self) -> u64 {
         self.chronicle.count()
     }
 
-    /// A host was looked at.
-    pub fn saw(&self, host: &HostName, outcome: Result<Look, Fault>, now: Instant) {
+    /// A host was looked at; it was asked at `asked`.
+    pub fn saw(&self, host: &HostName, outcome: Result<Look, Fault>, asked: Instant, now: Instant) {
+        let look = outcome.as_ref().ok().cloned();
         self.judged(now, |judge| judge.saw(host, outcome, now));
+        if look.is_none() {
+            // All others are looked at, too, if this has raised a doubt.
+            self.doubt.notify_waiters();
+        }
+        if let Some(look) = look {
+            let verdict = self.verdict.load();
+            self.arrivals.lock().note(&verdict, host, &look, asked);
+        }
+    }
+
+    /// Whether all that was written until `moment` is known to have arrived at a host.
+    pub fn has_arrived(&self, host: &HostName, moment: Instant) -> bool {
+        self.arrivals.lock().has_arrived(host, moment)
     }
 
     /// Somebody has met what speaks against a host: all are looked at at once.
     pub fn suspect(&self, host: &str, now: Instant) {
         if self.is_watched() {
             let name = HostName::from(host);
+            if self.members.load().get(&name).is_some() {
+                self.suspects.lock().insert(name.clone());
+            }
             self.judged(now, |judge| judge.suspect(&name, now));
             self.doubt.notify_waiters();
         }
+    }
+
+    /// Whether somebody has met what speaks against a host since this was asked last.
+    pub fn take_suspect(&self, host: &HostName) -> bool {
+        self.suspects.lock().remove(host)
     }
 
     /// How long after the last look at a host it is time for the next.
@@ -145,42 +236,74 @@ impl Cluster {
         self.doubt.notify_waiters();
     }
 
-    /// Takes over what the configuration says now; true if the hosts are others.
-    pub fn reconfigure(&self, config: &Config, database: &Database, now: Instant) -> bool {
-        let members = members(database);
-        let changed = **self.members.load() != members;
-        let names: Vec<HostName> = members.keys().cloned().collect();
+    /// Takes over what the configuration says now.
+    pub fn reconfigure(&self, config: &Config, database: &Database, now: Instant) {
+        let told = !database.patroni.is_empty();
+        self.told.store(told, Ordering::Relaxed);
+        let mut discovered = self.discovered.lock();
+        if !told {
+            *discovered = None;
+        }
+        let members = discovered.clone().unwrap_or_else(|| members(database));
+        drop(discovered);
+        self.judged(now, |judge| judge.set_rules(rules(config, database), now));
+        self.enlist(members, now);
+    }
+
+    /// Patroni has said which hosts there are and who leads. Who may be written to is still for the
+    /// hosts themselves to show.
+    pub fn heard(&self, told: PatroniCluster, now: Instant) {
+        let members: Members = told
+            .members
+            .iter()
+            .filter_map(|member| Some((member.host.clone(), host(&member.host)?)))
+            .collect();
+        // A cluster without members is one that is being set up, or a Patroni that knows nothing.
+        if members.iter().next().is_some() {
+            let mut discovered = self.discovered.lock();
+            let new = discovered.as_ref() != Some(&members);
+            *discovered = Some(members.clone());
+            drop(discovered);
+            if new {
+                tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "told by patroni");
+                self.enlist(members, now);
+                let section = self.name.clone();
+                let _ = self.router.cast(RouterMessage::Enlist { section });
+            }
+        }
+        self.judged(now, |judge| judge.told(told.claim, now));
+    }
+
+    fn enlist(&self, members: Members, now: Instant) {
+        let names: Vec<HostName> = members.names().cloned().collect();
         self.members.store(Arc::new(members));
-        self.judged(now, |judge| {
-            judge.set_rules(rules(config), now);
-            judge.members(names, now);
-        });
+        self.judged(now, |judge| judge.members(names, now));
         self.doubt.notify_waiters();
-        changed
+    }
+
+    /// How long it is until some host should be looked at.
+    pub fn soonest(&self, now: Instant) -> Duration {
+        let judge = self.judge.lock();
+        let members = self.members.load();
+        let paces = members.names().map(|host| judge.pace(host, now));
+        paces.min().unwrap_or(Duration::from_secs(1))
     }
 
     fn judged(&self, now: Instant, act: impl FnOnce(&mut Judge)) {
         let mut judge = self.judge.lock();
-        let hurried = |judge: &Judge| {
-            let members = self.members.load();
-            let first = members.keys().next();
-            first.map(|host| judge.pace(host, now))
-        };
-        let pace = hurried(&judge);
         act(&mut judge);
-        let hurries = hurried(&judge) < pace;
         let verdict = judge.verdict(now);
         // Stored under the lock: of two verdicts the later stays.
         let before = self.verdict.swap(Arc::clone(&verdict));
+        if Arc::ptr_eq(&before, &verdict) {
+            return;
+        }
         let turned = (&before.writer, before.epoch) != (&verdict.writer, verdict.epoch);
-        if turned {
-            self.chronicle.note(&self.name, &before, &verdict);
-        }
+        let lost = |verdict: &Verdict| verdict.hosts.iter().filter(|it| reads::is_lost(it)).count();
+        let moves = turned || lost(&before) != lost(&verdict);
+        self.chronicle.note(&self.name, &before, &verdict);
         drop(judge);
-        if hurries {
-            self.doubt.notify_waiters();
-        }
-        if turned {
+        if moves {
             // A router that is being restarted follows all verdicts when it starts.
             let _ = self.router.cast(RouterMessage::Follow {
                 section: self.name.clone(),
@@ -189,14 +312,30 @@ impl Cluster {
     }
 }
 
-fn rules(config: &Config) -> Rules {
+fn rules(config: &Config, database: &Database) -> Rules {
     let failover = &config.failover;
+    let reads = config.effective_pool(database, None).reads;
     Rules {
         expiry: failover.evidence,
         pace: failover.probe,
         quick_pace: failover.probe_suspect,
+        ill_after: 2,
+        lag: LagBounds {
+            bytes: reads.max_lag_bytes.map(|max| max.get() as u64),
+            time: reads.max_lag,
+        },
         ..Rules::default()
     }
+}
+
+/// A host by the name that Patroni gives it, `address:port`.
+fn host(name: &HostName) -> Option<Host> {
+    let (host, port) = name.as_str().rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    Some(Host::new(host, port.parse().ok()?))
 }
 
 fn members(database: &Database) -> Members {

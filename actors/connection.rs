@@ -50,14 +50,26 @@ async fn live(arguments: ConnectionArguments) {
         id,
     } = arguments;
     let upstream = pool.upstream.load_full();
-    let Some(permit) = upstream.gate.0.enter().await else {
-        return;
-    };
     let (life, ended) = Life::new();
-    let opened = upstream::open(&upstream, id, life).await;
-    drop(permit);
+    let opening = async {
+        let permit = upstream.gate.0.enter().await?;
+        let opened = upstream::open(&upstream, id, life).await;
+        drop(permit);
+        Some(opened)
+    };
+    // A host that does not answer must not keep the place from the one that writes go to by now.
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = place.outdated() => None,
+    };
+    let Some(opened) = opened else { return };
+    let is_usual = || pool.upstream.load().name == upstream.name;
     let opened = match opened {
-        Ok((_, welcome)) if pool.cluster.load().is_watched() && welcome.is_in_recovery() => {
+        Ok((_, welcome))
+            if pool.key.reader.is_none()
+                && pool.cluster.load().is_watched()
+                && welcome.is_in_recovery() =>
+        {
             let host = upstream.name.clone();
             Err(OpenError::Standby { host })
         }
@@ -66,9 +78,11 @@ async fn live(arguments: ConnectionArguments) {
     match opened {
         Ok((conn, welcome)) => {
             upstream.gate.0.succeeded();
-            pool.trouble.store(None);
-            pool.retries.saw(conn.role);
-            pool.welcome.store(Some(Arc::new(welcome)));
+            if is_usual() {
+                pool.trouble.store(None);
+                pool.retries.saw(conn.role);
+                pool.welcome.store(Some(Arc::new(welcome)));
+            }
             let about = Arc::clone(&conn.about);
             // A pool that no longer wants it has closed it, which ends this life as well.
             let _ = place.fill_with(conn, about, std::time::Instant::now());
@@ -96,6 +110,8 @@ async fn live(arguments: ConnectionArguments) {
             );
             drop(place);
             let told = match forgotten {
+                // What another host says is nothing to those who wait for this one.
+                _ if !is_usual() || pool.core.held().is_some() => PoolMessage::Look,
                 Forgotten::Nothing => PoolMessage::Failed(Arc::new(error)),
                 Forgotten::Secret => PoolMessage::Failed(Arc::new(upstream::outdated(&upstream))),
                 Forgotten::Renewed => PoolMessage::Look,

@@ -56,6 +56,9 @@ impl Work for Herald {
 /// How often it looks at clocks and settings.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often it looks whether there is a primary again.
+const HOLD_PACE: Duration = Duration::from_millis(50);
+
 /// How long it leaves a server alone that does not want to listen.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -122,6 +125,10 @@ impl Office {
     }
 
     async fn open_and_serve(&self) -> Result<(), Dismissed> {
+        while self.pool.core.held().is_some() {
+            // There is nobody to notify as long as nobody can write.
+            self.pause(HOLD_PACE).await?;
+        }
         let upstream = self.pool.upstream.load_full();
         let (mut server, _place) = match self.attend(self.open(&upstream)).await? {
             Ok(opened) => opened,
@@ -168,6 +175,14 @@ impl Office {
         let opened = upstream::open(upstream, self.facts.number(), Life::new().0).await;
         drop(permit);
         match opened {
+            Ok((_, welcome))
+                if self.pool.cluster.load().is_watched() && welcome.is_in_recovery() =>
+            {
+                let (host, now) = (upstream.name.clone(), Instant::now());
+                self.pool.cluster.load().suspect(&host, now);
+                let error = OpenError::Standby { host };
+                Err((error.report(), true))
+            }
             Ok((server, welcome)) => {
                 gate.succeeded();
                 self.pool.welcome.store(Some(Arc::new(welcome)));

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use pgherd_cluster::HostName;
 use pgherd_config::{PoolMode, PoolSettings};
 use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
 use pgherd_session::{Proven, Registry, Shared};
@@ -41,6 +42,19 @@ pub struct PoolKey {
     pub database: String,
     /// The user that clients log in as.
     pub user: String,
+    /// The host, for a pool that is only read from; `None` is the pool of whatever host is written to.
+    pub reader: Option<HostName>,
+}
+
+impl PoolKey {
+    /// The pool of a database and a user that leads to where writes go.
+    pub fn new(database: impl Into<String>, user: impl Into<String>) -> Self {
+        Self {
+            database: database.into(),
+            user: user.into(),
+            reader: None,
+        }
+    }
 }
 
 /// Everything that sessions of one user and database share.
@@ -54,11 +68,11 @@ pub struct Pool {
     /// The servers of its database.
     pub cluster: ArcSwap<Cluster>,
     /// Prepared statements that its clients share.
-    pub registry: Registry<Judgement>,
+    pub registry: Arc<Registry<Judgement>>,
     /// Parameter values that its server has accepted.
-    pub proven: Proven,
+    pub proven: Arc<Proven>,
     /// The sets of parameters that its clients have.
-    pub shared: Shared,
+    pub shared: Arc<Shared>,
     /// What the server says at login; known once one connection was made.
     pub welcome: ArcSwapOption<Welcome>,
     /// Why the last attempt to connect failed, until one succeeds.
@@ -73,6 +87,10 @@ pub struct Pool {
     pub manager: Slot<PoolMessage>,
     /// Its clients that listen.
     pub audience: Arc<Audience>,
+    /// The pools of the same database and user that are only read from, one a host.
+    pub readers: ArcSwap<Vec<Arc<Self>>>,
+    /// Counts what was read, to take the hosts in turns.
+    pub turns: AtomicU64,
     settings: ArcSwap<PoolSettings>,
 }
 
@@ -100,16 +118,39 @@ impl Pool {
             core,
             upstream: ArcSwap::new(upstream),
             cluster: ArcSwap::new(cluster),
-            registry: Registry::default(),
-            proven: Proven::default(),
-            shared: Shared::default(),
+            registry: Arc::default(),
+            proven: Arc::default(),
+            shared: Arc::default(),
             welcome: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
             asks_sequences: AtomicBool::new(false),
             stats: Stats::default(),
             retries: Retries::default(),
             audience: Arc::default(),
+            readers: ArcSwap::default(),
+            turns: AtomicU64::new(0),
             settings: ArcSwap::new(settings),
+        }
+    }
+
+    /// A pool for reading, beside this one: its clients are this one's, and so is what is known of them.
+    pub fn reader(
+        &self,
+        host: HostName,
+        upstream: Arc<Upstream>,
+        core: Arc<Core>,
+        manager: Slot<PoolMessage>,
+    ) -> Self {
+        let key = PoolKey {
+            reader: Some(host),
+            ..self.key.clone()
+        };
+        let (settings, cluster) = (self.settings.load_full(), self.cluster.load_full());
+        Self {
+            registry: Arc::clone(&self.registry),
+            proven: Arc::clone(&self.proven),
+            shared: Arc::clone(&self.shared),
+            ..Self::new(key, upstream, settings, core, manager, cluster)
         }
     }
 
@@ -119,34 +160,50 @@ impl Pool {
     }
 
     /// Takes new settings over.
-    pub fn reconfigure(&self, settings: Arc<PoolSettings>, upstream: Arc<Upstream>) {
+    pub fn reconfigure(&self, settings: Arc<PoolSettings>) {
         self.core.resize(limits(&settings));
         self.settings.store(settings);
+    }
+
+    /// Leads to this server from now on, in an epoch that is not earlier. What leads elsewhere, or was
+    /// opened in an earlier epoch, is closed. If it `cuts`, also what is on loan: what a session has not
+    /// ended there it may not end any more.
+    pub fn lead_to(&self, upstream: Arc<Upstream>, epoch: u64, cuts: bool) {
         let before = self.upstream.swap(Arc::clone(&upstream));
+        drop(self.core.fence(epoch));
         if !upstream.is_as_good_as(&before) {
             drop(self.core.retire_all());
         }
+        if before.name != upstream.name {
+            self.trouble.store(None);
+            // Failures of its past, when it was no primary yet, are no reason to wait.
+            upstream.gate.0.succeeded();
+        }
+        self.core.each(|seen| {
+            // Before there was a choice of servers there were no epochs.
+            let replaced = seen.meta.epoch != 0 && seen.meta.epoch < epoch;
+            if cuts && (replaced || seen.info.upstream.name != upstream.name) {
+                seen.info.killer.kill();
+            }
+        });
+        self.core.release();
     }
 
-    /// Leads to another server from now on, or to the same as before, in an epoch that is not earlier.
-    /// Connections of an earlier one are closed, those on loan too: what their sessions have not ended
-    /// there they may not end any more.
-    pub fn lead_to(&self, upstream: Arc<Upstream>, epoch: u64) {
-        let before = self.upstream.swap(Arc::clone(&upstream));
-        let moves = before.name != upstream.name;
-        drop(self.core.fence(epoch));
-        if moves {
-            self.trouble.store(None);
-            if !upstream.is_as_good_as(&before) {
-                drop(self.core.retire_all());
-            }
-            self.core.each(|seen| {
-                if seen.info.upstream.name != upstream.name {
-                    seen.info.killer.kill();
-                }
-            });
-        }
-        self.core.release();
+    /// Waits for a server to lead to, and leaves those that there are: nobody may be written to.
+    pub fn abandon(&self, now: Instant) {
+        self.core.hold(now);
+        drop(self.core.retire_all());
+        self.core.each(|seen| seen.info.killer.kill());
+    }
+
+    /// Leaves a host that is not to be read from any more: who waits is told, and who reads is cut off.
+    pub fn desert(&self) {
+        let lost = OpenError::Withheld {
+            host: self.upstream.load().name.clone(),
+        };
+        self.core.fail_waiters(Arc::new(lost));
+        drop(self.core.retire_all());
+        self.core.each(|seen| seen.info.killer.kill());
     }
 
     /// Drops a secret that a client brought and the server has refused, so that nothing knocks with
@@ -525,7 +582,8 @@ impl PoolState {
             let _ = myself.cast(PoolMessage::Look);
             return;
         }
-        if !error.is_passing() {
+        // Who only wants to read may do so elsewhere.
+        if !error.is_passing() || self.pool.key.reader.is_some() {
             self.pool.core.fail_waiters(Arc::clone(&error) as Arc<_>);
         }
         self.pool.trouble.store(Some(error));

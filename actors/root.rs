@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::cluster::monitor::{Monitor, MonitorArguments};
+use crate::cluster::patroni::{Scout, ScoutArguments};
 use crate::config::{self, Config, ConfigArguments};
 use crate::drain::{self, Curtain};
 use crate::facts::Facts;
@@ -317,11 +318,34 @@ fn own_monitors(name: &str, facts: &Arc<Facts>) -> Vec<ChildSpec> {
     let Some(cluster) = cluster.filter(|cluster| cluster.is_watched()) else {
         return Vec::new();
     };
+    let config = facts.config.load();
+    let database = config.databases.get(name);
+    let asks = database.is_some_and(|database| !database.patroni.is_empty());
+    let scout = asks.then(|| scout_child(&cluster, facts));
     let members = cluster.members();
-    let monitors = members.keys();
-    monitors
-        .map(|host| monitor_child(&cluster, host, facts))
-        .collect()
+    let monitors = members
+        .names()
+        .map(|host| monitor_child(&cluster, host, facts));
+    let children: Vec<ChildSpec> = scout.into_iter().chain(monitors).collect();
+    if let Some(watch) = facts.memory.watches.lock().get(name) {
+        let names = children.iter().map(|child| child.id.clone());
+        *watch.children.lock() = names.collect();
+    }
+    children
+}
+
+/// What who asks Patroni is called among its siblings.
+pub(crate) const SCOUT: &str = "patroni";
+
+/// Who asks Patroni, as a child. It ends by itself when the configuration names no Patroni any more.
+pub(crate) fn scout_child(cluster: &Arc<Cluster>, facts: &Arc<Facts>) -> ChildSpec {
+    let arguments = ScoutArguments {
+        cluster: Arc::clone(cluster),
+        facts: Arc::clone(facts),
+    };
+    ChildSpec::transient(SCOUT, move |parent| {
+        linked(parent, Tasked(Scout), arguments.clone())
+    })
 }
 
 /// What the monitor of a host is called among its siblings.
@@ -441,7 +465,10 @@ fn herald_child(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> ChildSpec 
 
 /// What the actor of a pool is called among its siblings.
 pub(crate) fn child_name(key: &PoolKey) -> String {
-    format!("pool {}/{}", key.database, key.user)
+    match &key.reader {
+        Some(host) => format!("pool {}/{} at {host}", key.database, key.user),
+        None => format!("pool {}/{}", key.database, key.user),
+    }
 }
 
 /// The actor of a pool as a child.

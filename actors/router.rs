@@ -7,29 +7,36 @@
 //! If it dies: the table stays in force; the next one reads it and goes on. Pools that exist are
 //!   found without it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgherd_cluster::HostName;
-use pgherd_config::{Address, ChannelBinding, Config, Database, Host, PoolSettings, TlsMode};
+use pgherd_cluster::{HostName, Writer};
+use pgherd_config::{
+    Address, ChannelBinding, Config, Database, Host, PoolMode, PoolSettings, ReadFrom, TlsMode,
+};
 use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
 use pgherd_pool::{Ask, PoolCore, Quota};
-use pgherd_supervise::{Heartbeat, Slot, SupervisorMessage};
+use pgherd_supervise::{ChildSpec, Heartbeat, Slot, SupervisorMessage};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::client::Binding;
 use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-use crate::cluster::{Cluster, Lead};
+use crate::cluster::{Cluster, Lead, reads};
 use crate::facts::{Facts, Routes};
 use crate::gate::Gate;
 use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
-use crate::root::{child_name, cluster, herald_name, monitor_child, monitor_name, pool_child};
-use crate::session::checkout::{check, denial};
+use crate::root::{
+    SCOUT, child_name, cluster, herald_name, monitor_child, monitor_name, pool_child, scout_child,
+};
+use crate::session::checkout::{check, denial, overdue};
 use crate::session::prove::Proof;
 use crate::upstream::{Depths, Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
+
+/// After how long it tries again to have a pool follow.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the router may take to make a pool.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -64,8 +71,8 @@ pub struct RouterMemory {
 pub struct Watch {
     /// Their supervisor.
     pub supervisor: Slot<SupervisorMessage>,
-    /// The hosts that were to be watched last.
-    hosts: parking_lot::Mutex<Vec<HostName>>,
+    /// The children that it was to have last.
+    pub(crate) children: parking_lot::Mutex<BTreeSet<String>>,
 }
 
 /// What is known of so many databases is kept; of more, only what a pool still uses.
@@ -75,7 +82,7 @@ const HIDDEN_MAX: usize = 1024;
 struct Shared {
     quotas: HashMap<QuotaKey, Arc<Quota>>,
     gates: HashMap<String, Arc<Gate>>,
-    /// What is known of the code in each database, by host and name.
+    /// What is known of the code in each database, by section and name: its servers all have the same.
     hidden: HashMap<(String, String), Depths>,
     /// The size of the gates, once it was set.
     logins: Option<usize>,
@@ -111,6 +118,11 @@ pub enum RouterMessage {
     },
     /// Another server of this section may be written to, or none.
     Follow {
+        /// The name of the database's section.
+        section: String,
+    },
+    /// A section has other hosts than before.
+    Enlist {
         /// The name of the database's section.
         section: String,
     },
@@ -157,6 +169,12 @@ impl Actor for Router {
                 let _ = reply.send(made);
             }
             RouterMessage::Follow { section } => state.follow(&section),
+            RouterMessage::Enlist { section } => {
+                if let Some(cluster) = state.facts.topology.of(&section) {
+                    state.watch(&cluster);
+                }
+                state.follow(&section);
+            }
             RouterMessage::Reconfigure(reply) => {
                 state.reconfigure().await;
                 let _ = reply.send(());
@@ -209,7 +227,7 @@ impl RouterArguments {
             ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the database is starting")
         })?;
         let lead = cluster.lead();
-        let address = &leading(&lead, &database)?.address;
+        let address = &leading(&lead, &cluster)?.address;
         let upstream = self
             .facts
             .memory
@@ -241,46 +259,180 @@ impl RouterArguments {
         }
         // After it is in the table, where a supervisor that is being restarted looks for it.
         self.start(&supervisor, &pool);
+        let mut routes: Routes = (**self.facts.routes.load()).clone();
+        self.muster(&mut routes, &pool, &config);
+        self.facts.routes.store(Arc::new(routes));
         // A monitor may have waited for somebody as whom it can look.
         pool.cluster.load().wake();
         Ok(pool)
     }
 
-    /// Has the pools of a section lead to where writes go now.
+    /// Has the pools of a section lead to where writes go now, and those who only read leave what is not
+    /// to be read from.
     fn follow(&self, section: &str) {
         let Some(cluster) = self.facts.topology.of(section) else {
             return;
         };
+        self.lead(section, &cluster);
+        let config = self.facts.config.load_full();
+        let mut routes: Routes = (**self.facts.routes.load()).clone();
+        let of_section = |pool: &&Arc<Pool>| pool.cluster.load().name == section;
+        let pools: Vec<_> = routes.values().filter(of_section).cloned().collect();
+        for pool in pools.iter().filter(|pool| pool.key.reader.is_none()) {
+            self.muster(&mut routes, pool, &config);
+        }
+        self.facts.routes.store(Arc::new(routes));
+        let verdict = cluster.verdict();
+        for pool in &pools {
+            let state = pool.key.reader.as_ref().and_then(|host| verdict.host(host));
+            if state.is_some_and(reads::is_lost) {
+                pool.desert();
+            }
+        }
+    }
+
+    /// Sees to it that there is a pool for reading for each host but the one that is written to, if such
+    /// are wanted.
+    fn muster(&self, routes: &mut Routes, pool: &Arc<Pool>, config: &Config) {
+        let (settings, cluster) = (pool.settings().clone(), pool.cluster.load_full());
+        let lead = cluster.lead();
+        let wanted = cluster.is_watched()
+            && settings.reads.from != ReadFrom::Primary
+            && settings.pool.mode == PoolMode::Transaction;
+        let members = cluster.members();
+        let hosts = members
+            .iter()
+            .filter(|(_, host)| wanted && lead.host.as_ref() != Some(host));
+        let before = pool.readers.load_full();
+        let mut readers = Vec::new();
+        for (name, host) in hosts {
+            let known = before
+                .iter()
+                .find(|reader| reader.key.reader.as_ref() == Some(name));
+            if let Some(reader) = known {
+                readers.push(Arc::clone(reader));
+                continue;
+            }
+            match self.reader(pool, name, host, config) {
+                Ok(reader) => {
+                    routes.insert(reader.key.clone(), Arc::clone(&reader));
+                    readers.push(reader);
+                }
+                Err(report) => tracing::error!(error = report.message, "no pool for reading"),
+            }
+        }
+        let gone = before.iter().filter(|reader| {
+            let stays = readers.iter().any(|other| Arc::ptr_eq(other, reader));
+            !stays
+        });
+        let gone: Vec<_> = gone.cloned().collect();
+        pool.readers.store(Arc::new(readers));
+        for reader in gone {
+            self.discharge(routes, &reader);
+        }
+    }
+
+    /// A pool for reading is not wanted any more.
+    fn discharge(&self, routes: &mut Routes, reader: &Arc<Pool>) {
+        routes.remove(&reader.key);
+        let home = self.facts.memory.homes.lock().remove(&reader.key);
+        drop(reader.core.close("the host is not read from any more"));
+        let clusters = self.facts.memory.clusters.lock();
+        if let Some(supervisor) = home.and_then(|home| clusters.get(&home).cloned()) {
+            stop(&supervisor, child_name(&reader.key));
+        }
+    }
+
+    fn reader(
+        &self,
+        pool: &Arc<Pool>,
+        name: &HostName,
+        host: &Host,
+        config: &Config,
+    ) -> Result<Arc<Pool>, ErrorReport> {
+        let section = pool.cluster.load().name.clone();
+        let database = config.databases.get(&section).ok_or_else(hostless)?;
+        let supervisor = self.facts.memory.clusters.lock().get(&section).cloned();
+        let supervisor = supervisor.ok_or_else(hostless)?;
+        let settings = pool.settings().clone();
+        let proof = Proof {
+            secret: pool.upstream.load().learned(),
+        };
+        let (memory, key) = (&self.facts.memory, &pool.key);
+        let upstream = memory.upstream(config, database, &settings, key, &proof, &host.address)?;
+        let quotas = memory.quotas(config, &settings, key, &upstream.name);
+        let slot = Slot::new();
+        let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
+        let reader = Arc::new(pool.reader(name.clone(), upstream, core, slot));
+        if self.facts.doors.is_paused(&key.database) {
+            reader.core.pause();
+        }
+        memory.homes.lock().insert(reader.key.clone(), section);
+        self.start(&supervisor, &reader);
+        Ok(reader)
+    }
+
+    /// Has the pools of a section lead to where writes go, or wait.
+    fn lead(&self, section: &str, cluster: &Cluster) {
         let config = self.facts.config.load_full();
         let lead = cluster.lead();
-        for pool in self.facts.routes.load().values() {
-            let database = config.database(&pool.key.database);
-            let Some(database) = database.filter(|database| database.name == section) else {
-                continue;
-            };
-            let Some(host) = &lead.host else {
-                pool.core.hold(Instant::now());
-                continue;
-            };
-            let settings = Arc::clone(&pool.settings());
-            let memory = &self.facts.memory;
-            let proof = Proof {
-                secret: pool.upstream.load().learned(),
-            };
-            match memory.upstream(
-                &config,
-                &database,
-                &settings,
-                &pool.key,
-                &proof,
-                &host.address,
-            ) {
-                Ok(upstream) => {
-                    let quotas = memory.quotas(&config, &settings, &pool.key, &upstream.name);
-                    pool.core.move_to(quotas);
-                    pool.lead_to(upstream, lead.epoch);
-                }
-                Err(report) => tracing::error!(error = report.message, "a pool stays where it is"),
+        let routes = self.facts.routes.load();
+        let leading = routes
+            .values()
+            .filter(|pool| pool.key.reader.is_none() && pool.cluster.load().name == section);
+        for pool in leading {
+            self.aim(pool, &lead, cluster, &config);
+        }
+        let usual = lead
+            .host
+            .as_ref()
+            .map(|host| target(&host.address).to_string());
+        let left = usual.is_some() || cluster.has_left();
+        let of_section = |database: &str| {
+            let database = config.database(database);
+            database.is_some_and(|database| database.name == section)
+        };
+        for session in self.facts.replications.all() {
+            let elsewhere = Some(&session.about.upstream.name) != usual.as_ref();
+            if left && elsewhere && cluster.is_watched() && of_section(&session.of.database) {
+                session.about.killer.kill();
+            }
+        }
+    }
+
+    /// Has one pool lead to where writes go, or wait.
+    fn aim(&self, pool: &Arc<Pool>, lead: &Lead, cluster: &Cluster, config: &Config) {
+        let now = Instant::now();
+        let Some(host) = &lead.host else {
+            match cluster.has_left() {
+                // Who still is at the former primary must not go on there.
+                true => pool.abandon(now),
+                false => pool.core.hold(now),
+            }
+            return;
+        };
+        let Some(database) = config.databases.get(&cluster.name) else {
+            return;
+        };
+        let (memory, settings) = (&self.facts.memory, pool.settings().clone());
+        let proof = Proof {
+            secret: pool.upstream.load().learned(),
+        };
+        let key = &pool.key;
+        match memory.upstream(config, database, &settings, key, &proof, &host.address) {
+            Ok(upstream) => {
+                let quotas = memory.quotas(config, &settings, key, &upstream.name);
+                pool.core.move_to(quotas);
+                pool.lead_to(upstream, lead.epoch, cluster.is_watched());
+            }
+            Err(report) => {
+                tracing::error!(error = report.message, "a pool cannot follow yet");
+                pool.abandon(now);
+                let (router, section) = (self.facts.router.clone(), cluster.name.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(AGAIN).await;
+                    let _ = router.cast(RouterMessage::Follow { section });
+                });
             }
         }
     }
@@ -336,34 +488,46 @@ impl RouterArguments {
         let Some(watch) = watches.get(&cluster.name) else {
             return;
         };
-        let wanted: Vec<HostName> = match cluster.is_watched() {
-            true => cluster.members().keys().cloned().collect(),
-            false => Vec::new(),
-        };
-        let mut watched = watch.hosts.lock();
-        for gone in watched.iter().filter(|host| !wanted.contains(host)) {
-            stop(&watch.supervisor, monitor_name(gone));
+        let config = self.facts.config.load();
+        let patroni = config
+            .databases
+            .get(&cluster.name)
+            .is_some_and(|database| !database.patroni.is_empty());
+        let mut wanted: BTreeMap<String, ChildSpec> = BTreeMap::new();
+        if cluster.is_watched() {
+            for host in cluster.members().names() {
+                let monitor = monitor_child(cluster, host, &self.facts);
+                wanted.insert(monitor_name(host), monitor);
+            }
         }
-        // A supervisor refuses what it has.
-        for host in &wanted {
-            let child = monitor_child(cluster, host, &self.facts);
+        if patroni {
+            wanted.insert(SCOUT.to_owned(), scout_child(cluster, &self.facts));
+        }
+        let mut watched = watch.children.lock();
+        for gone in watched.iter().filter(|name| !wanted.contains_key(*name)) {
+            stop(&watch.supervisor, gone.clone());
+        }
+        let names = wanted.keys().cloned().collect();
+        for (name, child) in wanted {
+            if !watched.contains(&name) {
+                // One of that name that has ended by itself is in the way.
+                stop(&watch.supervisor, name);
+            }
+            // A supervisor refuses what it has.
             let (reply, _answer) = tokio::sync::oneshot::channel();
             let start = SupervisorMessage::StartChild(child, reply.into());
             if !watch.supervisor.cast(start) {
                 tracing::error!("the supervisor of monitors is not there");
             }
         }
-        *watched = wanted;
+        *watched = names;
     }
 
     /// Stops the supervisors of databases that are gone.
     fn dissolve(&self, config: &Config) {
-        let gone = |name: &String| config.databases.contains_key(name);
-        self.facts
-            .memory
-            .watches
-            .lock()
-            .retain(|name, _| gone(name));
+        let stays = |name: &String| config.databases.contains_key(name);
+        let memory = &self.facts.memory;
+        memory.watches.lock().retain(|name, _| stays(name));
         self.facts.memory.clusters.lock().retain(|name, _| {
             let stays = config.databases.contains_key(name);
             if !stays {
@@ -407,49 +571,38 @@ impl RouterArguments {
             self.rehome(pool, &database.name);
             let user = config.user(&key.user);
             let settings = Arc::new(config.effective_pool(&database, user.as_deref()));
-            let proof = Proof {
-                secret: pool.upstream.load().learned(),
-            };
             let Some(cluster) = self.facts.topology.of(&database.name) else {
                 return true;
             };
-            let lead = cluster.lead();
-            let address = leading(&lead, &database).map(|host| &host.address);
-            let memory = &self.facts.memory;
-            let upstream = address.and_then(|address| {
-                memory.upstream(config, &database, &settings, key, &proof, address)
-            });
-            match upstream {
-                Ok(upstream) => {
-                    // Asking for its quotas brings them to their new sizes. What is opened between
-                    // the two steps still leads to the old host, and is retired by the second.
-                    let memory = &self.facts.memory;
-                    let quotas = memory.quotas(config, &settings, key, &upstream.name);
-                    pool.core.move_to(quotas);
-                    pool.reconfigure(settings, upstream);
-                    pool.cluster.store(cluster);
-                    match lead.host {
-                        Some(_) => {
-                            drop(pool.core.fence(lead.epoch));
-                            pool.core.release();
-                        }
-                        None => pool.core.hold(Instant::now()),
+            pool.reconfigure(settings);
+            pool.cluster.store(Arc::clone(&cluster));
+            match &key.reader {
+                None => self.aim(pool, &cluster.lead(), &cluster, config),
+                // One whose host is gone is discharged below.
+                Some(name) => {
+                    if let Some(host) = cluster.members().get(name) {
+                        let lead = Lead {
+                            host: Some(host.clone()),
+                            epoch: 0,
+                        };
+                        self.aim(pool, &lead, &cluster, config);
                     }
                 }
-                Err(report) => tracing::error!(error = report.message, "a pool keeps its settings"),
             }
             true
         });
+        let pools: Vec<_> = routes.values().cloned().collect();
+        for pool in pools.iter().filter(|pool| pool.key.reader.is_none()) {
+            self.muster(&mut routes, pool, config);
+        }
         self.facts.routes.store(Arc::new(routes));
     }
 }
 
 /// Where a pool leads: to the server that may be written to, or, held, to the first of all.
-fn leading<'a>(lead: &'a Lead, database: &'a Database) -> Result<&'a Host, ErrorReport> {
-    lead.host
-        .as_ref()
-        .or_else(|| database.hosts.first())
-        .ok_or_else(hostless)
+fn leading(lead: &Lead, cluster: &Cluster) -> Result<Host, ErrorReport> {
+    let first = || cluster.members().hosts().next().cloned();
+    lead.host.clone().or_else(first).ok_or_else(hostless)
 }
 
 fn hostless() -> ErrorReport {
@@ -532,7 +685,7 @@ impl RouterMemory {
             .or_insert_with(|| Arc::new(Gate::new(logins)));
         let gate = Door(Arc::clone(gate));
         let dbname = database.dbname(&key.database).to_owned();
-        let hidden = shared.hidden(&name, &dbname);
+        let hidden = shared.hidden(&database.name, &dbname);
         let tls = shared.tls(&database.name, &database.tls)?;
         Ok(Arc::new(Upstream {
             name,
@@ -599,8 +752,8 @@ impl RouterMemory {
 }
 
 impl Shared {
-    fn hidden(&mut self, host: &str, database: &str) -> Depths {
-        let key = (host.to_owned(), database.to_owned());
+    fn hidden(&mut self, section: &str, database: &str) -> Depths {
+        let key = (section.to_owned(), database.to_owned());
         // Names of databases come from clients, where any is let in.
         if self.hidden.len() >= HIDDEN_MAX && !self.hidden.contains_key(&key) {
             self.hidden
@@ -661,10 +814,7 @@ pub async fn pool(
     user: &str,
     proof: Proof,
 ) -> Result<Arc<Pool>, ErrorReport> {
-    let key = PoolKey {
-        database: database.to_owned(),
-        user: user.to_owned(),
-    };
+    let key = PoolKey::new(database, user);
     if let Some(pool) = facts.routes.load().get(&key) {
         renew(pool, &proof);
         return Ok(Arc::clone(pool));
@@ -699,12 +849,17 @@ pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
             }
         }
     };
-    let limit = pool.settings().timeouts.checkout;
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, asked)
-            .await
-            .unwrap_or_else(|_| Err(unreachable(pool))),
-        None => asked.await,
+    let (mut asked, began) = (std::pin::pin!(asked), Instant::now());
+    loop {
+        let look = tokio::time::timeout(Duration::from_millis(100), asked.as_mut());
+        if let Ok(leased) = look.await {
+            return leased;
+        }
+        match overdue(pool, began) {
+            Some(report) if pool.core.held().is_some() => return Err(report),
+            Some(_) => return Err(unreachable(pool)),
+            None => {}
+        }
     }
 }
 
@@ -825,10 +980,7 @@ pub async fn try_out(config: &Config, database: &Database, host: &Host) -> Resul
     } else {
         &database.name
     };
-    let key = PoolKey {
-        database: asked.to_owned(),
-        user: user.clone(),
-    };
+    let key = PoolKey::new(asked, user.clone());
     let settings = config.effective_pool(database, config.user(&user).as_deref());
     let proof = Proof {
         secret: Secret::None,
@@ -868,12 +1020,49 @@ pub fn upstream(
     key: &PoolKey,
     proof: &Proof,
 ) -> Result<Arc<Upstream>, ErrorReport> {
-    let settings = config.effective_pool(database, config.user(&key.user).as_deref());
-    let lead = facts.topology.of(&database.name).map(|it| it.lead());
-    let host = match &lead {
-        Some(lead) => leading(lead, database)?,
-        None => database.hosts.first().ok_or_else(hostless)?,
+    let host = match facts.topology.of(&database.name) {
+        Some(cluster) => cluster.lead().host.ok_or_else(|| unled(&cluster))?,
+        None => database.hosts.first().cloned().ok_or_else(hostless)?,
     };
+    let settings = config.effective_pool(database, config.user(&key.user).as_deref());
     let memory = &facts.memory;
     memory.upstream(config, database, &settings, key, proof, &host.address)
+}
+
+/// Where a user may prove itself: where writes go, or else any of the servers.
+///
+/// # Errors
+/// What the client is told when there is nowhere to go.
+pub fn upstreams(
+    facts: &Facts,
+    config: &Config,
+    database: &Database,
+    key: &PoolKey,
+    proof: &Proof,
+) -> Result<Vec<Arc<Upstream>>, ErrorReport> {
+    let cluster = facts.topology.of(&database.name);
+    let lead = cluster.as_ref().and_then(|cluster| cluster.lead().host);
+    let hosts: Vec<Host> = match (lead, &cluster) {
+        (Some(host), _) => vec![host],
+        (None, Some(cluster)) => cluster.members().hosts().cloned().collect(),
+        (None, None) => database.hosts.clone(),
+    };
+    let settings = config.effective_pool(database, config.user(&key.user).as_deref());
+    let memory = &facts.memory;
+    hosts
+        .iter()
+        .map(|host| memory.upstream(config, database, &settings, key, proof, &host.address))
+        .collect()
+}
+
+/// There is no server to write to.
+fn unled(cluster: &Cluster) -> ErrorReport {
+    let report = ErrorReport::fatal(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!("database \"{}\" has no primary at the moment", cluster.name),
+    );
+    match &cluster.verdict().writer {
+        Writer::Nobody(absence) => report.detail(absence.to_string()),
+        Writer::At(_) => report,
+    }
 }

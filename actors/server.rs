@@ -93,21 +93,35 @@ pub struct ServerAbout {
 
 /// Ends a connection from without, also after it has moved to another thread.
 #[derive(Debug)]
-pub struct KillSwitch(parking_lot::Mutex<Killer>);
+pub struct KillSwitch(parking_lot::Mutex<Switch>);
+
+#[derive(Debug)]
+struct Switch {
+    killer: Killer,
+    killed: bool,
+}
 
 impl KillSwitch {
     /// One for a socket.
     pub fn new(stream: &Stream) -> Self {
-        Self(parking_lot::Mutex::new(stream.killer()))
+        Self(parking_lot::Mutex::new(Switch {
+            killer: stream.killer(),
+            killed: false,
+        }))
     }
 
-    fn renew(&self, stream: &Stream) {
-        *self.0.lock() = stream.killer();
+    /// Takes the socket as it is registered now; false if the connection was to end meanwhile.
+    fn renew(&self, stream: &Stream) -> bool {
+        let mut switch = self.0.lock();
+        switch.killer = stream.killer();
+        !switch.killed
     }
 
     /// Ends the connection: whoever waits for an answer on it hears that it is gone.
     pub fn kill(&self) {
-        self.0.lock().kill();
+        let mut switch = self.0.lock();
+        switch.killed = true;
+        switch.killer.kill();
     }
 }
 
@@ -210,7 +224,9 @@ pub fn vet(mut lease: ServerLease) -> Option<ServerLease> {
         lease.stream.move_here().ok()?;
         lease.home = here;
         let (about, stream) = (Arc::clone(&lease.about), &lease.stream);
-        about.killer.renew(stream);
+        if !about.killer.renew(stream) {
+            return None;
+        }
     }
     if moved || !lease.stream.is_quiet() {
         let mut byte = [0];

@@ -22,6 +22,7 @@ pub mod names;
 pub mod opened;
 pub mod prove;
 pub mod query;
+pub mod reads;
 pub mod relay;
 pub mod replication;
 pub mod replies;
@@ -279,6 +280,8 @@ fn serve(
                 refusing: false,
                 listening: None,
                 prepared_listen: false,
+                reading: false,
+                wrote: None,
             };
             Box::pin(Box::new(relay).run())
         }

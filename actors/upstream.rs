@@ -303,6 +303,12 @@ pub enum OpenError {
         /// The server.
         host: String,
     },
+    /// The server is not to be read from at the moment.
+    #[error("server {host} is not to be read from at the moment")]
+    Withheld {
+        /// The server.
+        host: String,
+    },
     /// The time was up.
     #[error("login to {host} took longer than {patience:?}")]
     TimedOut {
@@ -326,6 +332,7 @@ impl OpenError {
             Self::Connect(_)
             | Self::Dialogue { .. }
             | Self::Standby { .. }
+            | Self::Withheld { .. }
             | Self::TimedOut { .. } => true,
         }
     }
@@ -338,6 +345,7 @@ impl OpenError {
             Self::Connect(_)
             | Self::Dialogue { .. }
             | Self::Standby { .. }
+            | Self::Withheld { .. }
             | Self::TimedOut { .. } => true,
         }
     }

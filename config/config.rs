@@ -11,6 +11,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::pool::PoolDefaults;
+use crate::reads::Reads;
 use crate::timeouts::Timeouts;
 use crate::tls::ClientTls;
 use crate::user::User;
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: Limits,
     /// How it is found out which server may be written to.
     pub failover: Failover,
+    /// Which servers are read from.
+    pub reads: Reads,
     /// Clients that listen.
     pub notifications: Notifications,
     /// The threads that carry the traffic.

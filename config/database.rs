@@ -9,6 +9,7 @@ use crate::limits::LimitOverrides;
 use crate::patroni::Patroni;
 use crate::pool::PoolOverrides;
 use crate::reader::Reader;
+use crate::reads::ReadOverrides;
 use crate::row::{Effect, Row};
 use crate::secret::Secret;
 use crate::section::Section;
@@ -41,6 +42,8 @@ pub struct Database {
     pub pool: PoolOverrides,
     /// Its timeouts.
     pub timeouts: TimeoutOverrides,
+    /// Which of its servers are read from.
+    pub reads: ReadOverrides,
     /// Its limits.
     pub limits: LimitOverrides,
     /// The `auth_query` for this database, instead of the general one.
@@ -79,6 +82,7 @@ impl Database {
         let tls = reader.section("tls");
         let pool = reader.section("pool");
         let timeouts = reader.section("timeouts");
+        let reads = reader.section("reads");
         let limits = reader.section("limits");
         let parameters = parameters(reader);
         check_hosts(hosts.as_deref(), patroni.is_empty(), reader);
@@ -119,6 +123,7 @@ impl Database {
             tls: tls?,
             pool: pool?,
             timeouts: timeouts?,
+            reads: reads?,
             limits: limits?,
             auth_query,
             channel_binding: binding,
@@ -147,6 +152,7 @@ impl Database {
         rows.extend(self.tls.rows(&at("tls")));
         rows.extend(self.pool.rows(&at("pool")));
         rows.extend(self.timeouts.rows(&at("timeouts")));
+        rows.extend(self.reads.rows(&at("reads")));
         rows.extend(self.limits.rows(&at("limits")));
         let parameters = at("parameters");
         rows.extend(self.parameters.iter().map(|(name, value)| {

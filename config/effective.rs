@@ -3,6 +3,7 @@ use crate::database::Database;
 use crate::limits::{LimitOverrides, Limits, Share};
 use crate::notifications::Notifications;
 use crate::pool::PoolDefaults;
+use crate::reads::Reads;
 use crate::timeouts::Timeouts;
 use crate::user::User;
 
@@ -19,6 +20,8 @@ pub struct PoolSettings {
     pub user: Share,
     /// The limits that know neither database nor user.
     pub limits: Limits,
+    /// Which servers are read from.
+    pub reads: Reads,
     /// What clients that listen may have.
     pub notifications: Notifications,
     /// Whether errors that pgherd itself gives its clients are written to the log.
@@ -32,6 +35,8 @@ impl Config {
         let mut timeouts = self.timeouts.clone();
         database.pool.apply(&mut pool);
         database.timeouts.apply(&mut timeouts);
+        let mut reads = self.reads.clone();
+        database.reads.apply(&mut reads);
         if let Some(user) = user {
             user.pool.apply(&mut pool);
             user.timeouts.apply(&mut timeouts);
@@ -57,6 +62,7 @@ impl Config {
             database,
             user,
             limits: limits.clone(),
+            reads,
             notifications: self.notifications.clone(),
             log_errors: self.log.errors,
         }

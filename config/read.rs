@@ -24,6 +24,7 @@ impl Config {
         let timeouts = reader.section("timeouts");
         let limits = reader.section("limits");
         let failover = reader.section("failover");
+        let reads = reader.section("reads");
         let notifications = reader.section("notifications");
         let workers = reader.section("workers");
         let log = reader.section("log");
@@ -40,6 +41,7 @@ impl Config {
             timeouts: timeouts?,
             limits: limits?,
             failover: failover?,
+            reads: reads?,
             notifications: notifications?,
             workers: workers?,
             log: log?,
@@ -67,6 +69,7 @@ impl Config {
         rows.extend(self.timeouts.rows("timeouts"));
         rows.extend(self.limits.rows("limits"));
         rows.extend(self.failover.rows("failover"));
+        rows.extend(self.reads.rows("reads"));
         rows.extend(self.notifications.rows("notifications"));
         rows.extend(self.workers.rows("workers"));
         rows.extend(self.log.rows("log"));

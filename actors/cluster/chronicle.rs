@@ -31,8 +31,18 @@ pub struct Entry {
 }
 
 impl Chronicle {
-    /// Takes a new verdict down, and writes it to the log.
+    /// Takes down what is new in a verdict, and writes it to the log.
     pub(super) fn note(&self, database: &str, before: &Verdict, verdict: &Verdict) {
+        let alarms = verdict.alarms.iter();
+        for alarm in alarms.filter(|alarm| !before.alarms.contains(alarm)) {
+            tracing::error!(database, %alarm, "an operator should look at this");
+        }
+        if (&before.writer, before.epoch) != (&verdict.writer, verdict.epoch) {
+            self.turn(database, before, verdict);
+        }
+    }
+
+    fn turn(&self, database: &str, before: &Verdict, verdict: &Verdict) {
         let (writer, why) = words(&verdict.writer);
         let (from, _) = words(&before.writer);
         let epoch = verdict.epoch.to_string();

@@ -1,6 +1,8 @@
 //! As whom a monitor looks at a host.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgherd_config::{Config, Database, Host, WILDCARD};
 
@@ -10,8 +12,75 @@ use crate::pool::PoolKey;
 use crate::session::prove::Proof;
 use crate::upstream::{Secret, Upstream};
 
-/// A look tries no more than so many.
-const CANDIDATES: usize = 8;
+/// No more than so many are thought of.
+const CANDIDATES: usize = 16;
+/// For how long nobody tries again whom the host has refused, doubled each time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// And no longer than this.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Who has been let in by a host, and who was refused. A refused login is not repeated in haste: a host
+/// may lock whom it refuses too often.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// The user that was let in last.
+    usual: Option<String>,
+    refused: HashMap<String, Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    secret: Secret,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Attempts {
+    /// Who of these users should try now, by its place; `None` if nobody should.
+    pub(super) fn choose<'a>(
+        &self,
+        candidates: impl Iterator<Item = (&'a str, &'a Secret)>,
+        now: Instant,
+    ) -> Option<usize> {
+        let may = |user: &str, secret: &Secret| {
+            let refused = self.refused.get(user);
+            refused.is_none_or(|it| it.until <= now || it.secret != *secret)
+        };
+        let mut first = None;
+        for (at, (user, secret)) in candidates.enumerate() {
+            if !may(user, secret) {
+                continue;
+            }
+            if self.usual.as_deref() == Some(user) {
+                return Some(at);
+            }
+            first = first.or(Some(at));
+        }
+        first
+    }
+
+    /// The host has let a user in.
+    pub(super) fn succeeded(&mut self, user: &str) {
+        self.refused.remove(user);
+        self.usual = Some(user.to_owned());
+    }
+
+    /// The host has refused a user.
+    pub(super) fn refused(&mut self, user: &str, secret: &Secret, now: Instant) {
+        let before = self.refused.get(user).map(|before| before.pause);
+        let pause = before.map_or(PAUSE, |pause| (pause * 2).min(PAUSE_MAX));
+        let refused = Refused {
+            secret: secret.clone(),
+            pause,
+            until: now + pause,
+        };
+        // Users that are gone leave no more than this behind.
+        if self.refused.len() >= 4 * CANDIDATES {
+            self.refused.clear();
+        }
+        self.refused.insert(user.to_owned(), refused);
+    }
+}
 
 /// Those who may log in at a host, the likeliest first. Where nobody is configured it is whoever has a
 /// pool, so there may be none yet.
@@ -20,62 +89,108 @@ pub(super) fn candidates(cluster: &Cluster, host: &Host, facts: &Facts) -> Vec<A
     let Some(database) = config.databases.get(&cluster.name) else {
         return Vec::new();
     };
-    let configured = configured(&config, database).map(|key| (key, Secret::None));
+    let asked = if database.is_wildcard() {
+        "postgres"
+    } else {
+        &database.name
+    };
+    let known = |user: &String| (PoolKey::new(asked, user.clone()), Secret::None);
+    let named = config.failover.user.iter().chain(&database.user).map(known);
     let routes = facts.routes.load();
-    let pools = routes.iter().filter(|(key, _)| {
-        let section = config.database(&key.database);
-        section.is_some_and(|section| section.name == cluster.name)
+    let pools = routes.iter().filter(|(_, pool)| {
+        // Its user has been let in before.
+        pool.cluster.load().name == cluster.name && pool.welcome.load().is_some()
     });
     let pooled = pools.map(|(key, pool)| (key.clone(), pool.upstream.load().learned()));
-    configured
-        .chain(pooled)
-        .take(CANDIDATES)
-        .filter_map(|(key, secret)| {
-            let settings = config.effective_pool(database, config.user(&key.user).as_deref());
-            let proof = Proof { secret };
-            let upstream = facts
-                .memory
-                .upstream(&config, database, &settings, &key, &proof, &host.address)
-                .ok()?;
-            Some(Arc::new(adapted(&upstream, &config)))
-        })
-        .filter(|upstream| !matches!(upstream.secret, Secret::Refused))
-        .collect()
+    let others = others(&config).map(known);
+    // A pool that has not been let in yet comes last: the first of all may be waiting for this.
+    let waiting = routes.iter().filter(|(_, pool)| {
+        pool.cluster.load().name == cluster.name && pool.welcome.load().is_none()
+    });
+    let waiting = waiting.map(|(key, pool)| (key.clone(), pool.upstream.load().learned()));
+    let mut found: Vec<Arc<Upstream>> = Vec::new();
+    for (key, secret) in named.chain(pooled).chain(others).chain(waiting) {
+        let Some(upstream) = upstream(&config, database, &key, secret, host, facts) else {
+            continue;
+        };
+        if found.iter().all(|known| known.user != upstream.user) {
+            found.push(Arc::new(upstream));
+        }
+        if found.len() == CANDIDATES {
+            break;
+        }
+    }
+    found
 }
 
-/// Those that the configuration knows: the user for this, then the database's own, then all others.
-fn configured(config: &Config, database: &Database) -> impl Iterator<Item = PoolKey> {
-    let asked = if database.is_wildcard() {
-        "postgres".to_owned()
-    } else {
-        database.name.clone()
-    };
-    let has_secret = |name: &&String| {
-        let user = config.users.get(*name);
-        *name != WILDCARD && user.is_some_and(|user| user.server_secret().is_some())
-    };
-    let names: Vec<String> = config
-        .failover
-        .user
-        .iter()
-        .chain(&database.user)
-        .chain(config.users.keys().filter(has_secret))
-        .cloned()
-        .collect();
-    names.into_iter().map(move |user| PoolKey {
-        database: asked.clone(),
-        user,
+/// Users of the configuration who have a password.
+fn others(config: &Config) -> impl Iterator<Item = &String> {
+    config.users.iter().filter_map(|(name, user)| {
+        (name != WILDCARD && user.server_secret().is_some()).then_some(name)
     })
 }
 
 /// As a monitor connects: quickly or not at all, and with nothing set that could change what it reads.
-fn adapted(upstream: &Upstream, config: &Config) -> Upstream {
-    let mut parameters = upstream.parameters.clone();
-    parameters.insert("search_path".to_owned(), String::new());
-    parameters.insert("application_name".to_owned(), "pgherd monitor".to_owned());
-    Upstream {
-        parameters,
+fn upstream(
+    config: &Config,
+    database: &Database,
+    key: &PoolKey,
+    secret: Secret,
+    host: &Host,
+    facts: &Facts,
+) -> Option<Upstream> {
+    let settings = config.effective_pool(database, config.user(&key.user).as_deref());
+    let proof = Proof { secret };
+    let usual = facts
+        .memory
+        .upstream(config, database, &settings, key, &proof, &host.address)
+        .ok()?;
+    if matches!(usual.secret, Secret::Refused) {
+        return None;
+    }
+    let parameters = [("search_path", ""), ("application_name", "pgherd monitor")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Some(Upstream {
+        parameters: parameters.into(),
         patience: Some(config.failover.probe_timeout),
-        ..upstream.clone()
+        ..(*usual).clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Attempts;
+    use crate::upstream::Secret;
+
+    #[test]
+    fn whom_a_host_refuses_is_not_tried_again_in_haste() {
+        let now = Instant::now();
+        let later = |seconds: u64| now + Duration::from_secs(seconds);
+        let (old, new) = (Secret::password("old"), Secret::password("new"));
+        let mut attempts = Attempts::default();
+        let choose = |attempts: &Attempts, users: &[&'static str], secret, at| {
+            attempts.choose(users.iter().map(|user| (*user, secret)), at)
+        };
+        assert_eq!(choose(&attempts, &["a", "b"], &old, now), Some(0));
+        attempts.refused("a", &old, now);
+        assert_eq!(choose(&attempts, &["a", "b"], &old, now), Some(1));
+        attempts.refused("b", &old, now);
+        assert_eq!(choose(&attempts, &["a", "b"], &old, now), None);
+        assert_eq!(
+            choose(&attempts, &["a"], &new, now),
+            Some(0),
+            "it was changed"
+        );
+        attempts.refused("a", &old, later(1));
+        assert_eq!(
+            choose(&attempts, &["a"], &old, later(2)),
+            None,
+            "it doubles"
+        );
+        assert_eq!(choose(&attempts, &["a"], &old, later(3)), Some(0));
+        attempts.succeeded("b");
+        assert_eq!(choose(&attempts, &["a", "b"], &old, later(9)), Some(1));
     }
 }

@@ -22,7 +22,8 @@ CASE WHEN r.r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_curren
 CASE WHEN r.r THEN pg_catalog.pg_last_wal_receive_lsn() END, \
 CASE WHEN r.r THEN pg_catalog.date_part('epoch', \
 pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END, \
-pg_catalog.current_setting('transaction_read_only') \
+(SELECT s.setting = 'on' AND s.source IN ('configuration file', 'command line', 'global', 'default') \
+FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only') \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
 
 /// Reads the row that answers [`QUESTION`]; `None` if it is not one.
@@ -42,8 +43,8 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
         lsn: text(3).unwrap_or("0/0").parse().ok()?,
         received: text(4).and_then(|lsn| lsn.parse().ok()),
         replay_age: seconds.and_then(|age| Duration::try_from_secs_f64(age.max(0.0)).ok()),
-        // In recovery it is always on, and says nothing.
-        read_only: standing == Standing::Primary && text(6)? == "on",
+        // What is set for a user, a database or this connection alone says nothing of the server.
+        read_only: standing == Standing::Primary && text(6) == Some("t"),
         latency,
     })
 }
@@ -57,7 +58,7 @@ pub(super) fn unopened(error: &OpenError) -> Fault {
         OpenError::Secret { .. } | OpenError::Outdated { .. } | OpenError::Unbound { .. } => {
             Fault::Refused
         }
-        OpenError::Dialogue { .. } | OpenError::Standby { .. } => {
+        OpenError::Dialogue { .. } | OpenError::Standby { .. } | OpenError::Withheld { .. } => {
             Fault::Broken(error.to_string().into())
         }
     }
@@ -68,6 +69,9 @@ pub(super) fn refused(report: &ErrorReport) -> Fault {
     let code = report.code;
     if code == sqlstate::CANNOT_CONNECT_NOW {
         Fault::Starting
+    } else if code == sqlstate::QUERY_CANCELED {
+        // A statement_timeout, on a host that is slow.
+        Fault::TimedOut
     } else if code.class() == "57" {
         Fault::Stopping
     } else if code.class() == "53" {
@@ -101,7 +105,7 @@ mod tests {
             "16/B374D848",
             "",
             "",
-            "off",
+            "f",
         ]);
         let look = read(&row, Duration::ZERO).expect("a look");
         assert_eq!((look.standing, look.timeline), (Standing::Primary, 31));
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_replica_is_not_read_only_of_its_own_will() {
-        let row = row(["t", "1", "31", "0/10", "0/20", "1.5", "on"]);
+        let row = row(["t", "1", "31", "0/10", "0/20", "1.5", "t"]);
         let look = read(&row, Duration::ZERO).expect("a look");
         assert_eq!((look.standing, look.timeline), (Standing::Replica, 31));
         assert_eq!(look.replay_age, Some(Duration::from_millis(1500)));
@@ -121,10 +125,10 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_not_read() {
         for wrong in [
-            ["", "1", "1", "0/1", "", "", "off"],
-            ["f", "x", "1", "0/1", "", "", "off"],
-            ["f", "1", "", "0/1", "", "", "off"],
-            ["t", "1", "1", "nowhere", "", "", "on"],
+            ["", "1", "1", "0/1", "", "", "f"],
+            ["f", "x", "1", "0/1", "", "", "f"],
+            ["f", "1", "", "0/1", "", "", "f"],
+            ["t", "1", "1", "nowhere", "", "", "t"],
         ] {
             assert!(read(&row(wrong), Duration::ZERO).is_none(), "{wrong:?}");
         }

@@ -9,16 +9,18 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_cluster::{Fault, HostName, Look};
+use pgherd_config::Host;
 use pgherd_supervise::{End, Work};
 
+use crate::cluster::login::Attempts;
 use crate::cluster::{Cluster, login, look};
 use crate::facts::Facts;
 use crate::server::{Life, ServerConn};
 use crate::session::setup;
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, OpenError, Upstream};
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
@@ -42,87 +44,130 @@ impl Work for Monitor {
         let mut watch = Watch {
             arguments,
             link: None,
-            refused: 0,
+            attempts: Attempts::default(),
         };
-        while watch.look().await {
-            watch.rest().await;
+        loop {
+            let begun = Instant::now();
+            match watch.look().await {
+                Looked::Seen => watch.rest(begun).await,
+                Looked::Unasked => watch.wait().await,
+                Looked::Dismissed => return End::Stop,
+            }
         }
-        End::Stop
     }
 }
 
 struct Watch {
     arguments: MonitorArguments,
-    link: Option<Box<ServerConn>>,
-    /// How many candidates in a row the host has refused.
-    refused: usize,
+    link: Option<Link>,
+    attempts: Attempts,
+}
+
+/// A connection, and since when it is open.
+struct Link {
+    server: Box<ServerConn>,
+    since: Instant,
+}
+
+/// A connection is made anew after so long: the name may lead elsewhere by then.
+const LINK_MAX: Duration = Duration::from_secs(30);
+
+/// What has come of a look.
+enum Looked {
+    /// The cluster was told of it.
+    Seen,
+    /// There is nobody as whom the host can be asked at the moment.
+    Unasked,
+    /// The host is none of the cluster's any more.
+    Dismissed,
 }
 
 impl Watch {
-    /// Looks once and tells; false if the host is not one of the cluster any more.
-    async fn look(&mut self) -> bool {
+    /// Looks once and tells.
+    async fn look(&mut self) -> Looked {
         let cluster = Arc::clone(&self.arguments.cluster);
-        let outcome = match self.seen_over_link().await {
-            Some(outcome) => outcome,
-            None => {
-                let members = cluster.members();
-                let Some(host) = members.get(&self.arguments.host) else {
-                    return false;
-                };
-                let candidates = login::candidates(&cluster, host, &self.arguments.facts);
-                let Some(at) = self.refused.checked_rem(candidates.len()) else {
-                    // Nobody is known yet as whom to ask: nothing was seen.
-                    return true;
-                };
-                self.seen_anew(&candidates[at]).await
+        let members = cluster.members();
+        let host = members.get(&self.arguments.host);
+        let Some(host) = host.filter(|_| cluster.is_watched()) else {
+            return Looked::Dismissed;
+        };
+        let asked = Instant::now();
+        let patience = self.arguments.facts.config.load().failover.probe_timeout;
+        let looked = tokio::time::timeout(patience, self.ask_as_may_be(host)).await;
+        let outcome = match looked {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => {
+                cluster.age(Instant::now());
+                return Looked::Unasked;
+            }
+            // What was asked may be answered yet, and would be taken for the next answer.
+            Err(_elapsed) => {
+                self.link = None;
+                Err(Fault::TimedOut)
             }
         };
-        match &outcome {
-            Err(Fault::Refused) => self.refused += 1,
-            _ => self.refused = 0,
-        }
-        cluster.saw(&self.arguments.host, outcome, Instant::now());
-        true
+        cluster.saw(&self.arguments.host, outcome, asked, Instant::now());
+        Looked::Seen
     }
 
-    /// What the host says over the connection that there is; `None` if it is of no use any more.
-    async fn seen_over_link(&mut self) -> Option<Result<Look, Fault>> {
-        let mut link = self.link.take()?;
-        match ask(&mut link).await {
-            Ok(look) => {
-                self.link = Some(link);
-                Some(Ok(look))
+    /// What the host says, over the connection that there is or a new one; `None` if there is nobody to
+    /// ask it.
+    async fn ask_as_may_be(&mut self, host: &Host) -> Option<Result<Look, Fault>> {
+        let doubted = self.arguments.cluster.take_suspect(&self.arguments.host);
+        self.link
+            .take_if(|link| doubted || link.since.elapsed() >= LINK_MAX);
+        if let Some(mut link) = self.link.take() {
+            match ask(&mut link.server).await {
+                Ok(look) => {
+                    self.link = Some(link);
+                    return Some(Ok(look));
+                }
+                // It may have been restarted; whether it lives shows on a new connection.
+                Err(Fault::Unreachable | Fault::Stopping) => {}
+                Err(fault) => return Some(Err(fault)),
             }
-            // It may have been restarted; whether it lives shows on a new connection.
-            Err(Fault::Unreachable) => None,
-            Err(fault) => Some(Err(fault)),
         }
+        let (cluster, facts) = (&self.arguments.cluster, &self.arguments.facts);
+        let candidates = login::candidates(cluster, host, facts);
+        let known = candidates.iter().map(|it| (it.user.as_str(), &it.secret));
+        let chosen = self.attempts.choose(known, Instant::now())?;
+        Some(self.ask_anew(&candidates[chosen]).await)
     }
 
-    async fn seen_anew(&mut self, upstream: &Arc<Upstream>) -> Result<Look, Fault> {
+    async fn ask_anew(&mut self, upstream: &Arc<Upstream>) -> Result<Look, Fault> {
         let (life, _ended) = Life::new();
         let id = self.arguments.facts.number();
-        let (mut link, _welcome) = upstream::open(upstream, id, life)
-            .await
-            .map_err(|error| look::unopened(&error))?;
-        let look = ask(&mut link).await?;
-        self.link = Some(link);
+        let opened = upstream::open(upstream, id, life).await;
+        let (mut server, _welcome) = opened.map_err(|error| self.unopened(&error, upstream))?;
+        self.attempts.succeeded(&upstream.user);
+        let look = ask(&mut server).await?;
+        let since = Instant::now();
+        self.link = Some(Link { server, since });
         Ok(look)
     }
 
+    fn unopened(&mut self, error: &OpenError, upstream: &Upstream) -> Fault {
+        let fault = look::unopened(error);
+        if fault == Fault::Refused {
+            let now = Instant::now();
+            self.attempts.refused(&upstream.user, &upstream.secret, now);
+        }
+        fault
+    }
+
     /// Waits until it is time for the next look, or the host hangs up.
-    async fn rest(&mut self) {
+    async fn rest(&mut self, begun: Instant) {
         let (cluster, host) = (&self.arguments.cluster, &self.arguments.host);
-        let begun = Instant::now();
         loop {
             let mut doubted = pin!(cluster.doubted());
             // Registered before the pace is read, so that no doubt in between is missed.
             doubted.as_mut().enable();
-            let due = begun + cluster.pace(host, Instant::now());
+            let now = Instant::now();
+            let due = (now + cluster.pace(host, now)).max(begun + PACE_MIN);
             let mut due = pin!(tokio::time::sleep_until(due.into()));
             let ends = poll_fn(|cx| {
                 if let Some(link) = &mut self.link
-                    && link.stream.poll_readable(cx).is_ready()
+                    && link.server.stream.poll_readable(cx).is_ready()
                 {
                     return Poll::Ready(true);
                 }
@@ -136,7 +181,19 @@ impl Watch {
             }
         }
     }
+
+    /// Waits until there may be somebody as whom to ask.
+    async fn wait(&self) {
+        let probe = self.arguments.facts.config.load().failover.probe;
+        let woken = self.arguments.cluster.doubted();
+        let _ = tokio::time::timeout(probe, woken).await;
+        // Who wakes all at each doubt must not make this one spin.
+        tokio::time::sleep(PACE_MIN).await;
+    }
 }
+
+/// No host is looked at more often than that.
+const PACE_MIN: Duration = Duration::from_millis(10);
 
 /// Asks over a connection that is open.
 async fn ask(link: &mut ServerConn) -> Result<Look, Fault> {

@@ -74,10 +74,7 @@ fn clients(facts: &Facts) -> HashMap<PoolKey, usize> {
             continue;
         }
         if let Some(who) = control.identity() {
-            let key = PoolKey {
-                database: who.database.clone(),
-                user: who.user.clone(),
-            };
+            let key = PoolKey::new(who.database.clone(), who.user.clone());
             *clients.entry(key).or_insert(0) += 1;
         }
     }

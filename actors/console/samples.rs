@@ -24,10 +24,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         order: Order::Lifo,
     };
     Figures {
-        key: PoolKey {
-            database: database.to_owned(),
-            user: user.to_owned(),
-        },
+        key: PoolKey::new(database, user),
         servers: Snapshot {
             limits,
             idle: 3,

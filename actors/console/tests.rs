@@ -54,10 +54,7 @@ fn add_pool(facts: &Arc<Facts>, database: &str, user: &str) -> Arc<Pool> {
     let proof = Proof {
         secret: Secret::None,
     };
-    let key = PoolKey {
-        database: database.to_owned(),
-        user: user.to_owned(),
-    };
+    let key = PoolKey::new(database, user);
     let upstream = router::upstream(facts, &config, &section, &key, &proof);
     let upstream = upstream.expect("an upstream");
     let settings = Arc::new(config.effective_pool(&section, None));

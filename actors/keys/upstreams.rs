@@ -214,10 +214,7 @@ async fn cancel() {
     let house = House::before(&fake, &text).await;
     let config = house.facts.config.load_full();
     let shop = config.database("shop").expect("configured");
-    let key = PoolKey {
-        database: "shop".to_owned(),
-        user: "alice".to_owned(),
-    };
+    let key = PoolKey::new("shop", "alice");
     let proof = Proof {
         secret: Secret::None,
     };
@@ -244,10 +241,7 @@ async fn renewed_certificates_of_authorities_are_read() {
     let house = House::before(&fake, &format!("{SHOP}{tls}")).await;
     let config = house.facts.config.load_full();
     let shop = config.database("shop").expect("configured");
-    let key = PoolKey {
-        database: "shop".to_owned(),
-        user: "alice".to_owned(),
-    };
+    let key = PoolKey::new("shop", "alice");
     let made = || {
         let proof = Proof {
             secret: Secret::None,

@@ -79,7 +79,10 @@ pub(super) fn is_due(relay: &Relay, server: &ServerConn, how: FunctionCheck, now
     }
     match how {
         FunctionCheck::Never => false,
-        FunctionCheck::Auto => is_suspect(server, how) || hidden(server).is_due(now),
+        FunctionCheck::Auto => {
+            // A replica may not know yet what its catalogue has been changed to.
+            is_suspect(server, how) || (!relay.reading && hidden(server).is_due(now))
+        }
         FunctionCheck::Always => is_suspect(server, how),
     }
 }
@@ -176,7 +179,11 @@ impl Relay {
         now: Instant,
     ) -> Result<Session, ErrorReport> {
         let hidden = Arc::clone(&lease.about.upstream.hidden.0);
-        if let Some(claim) = hidden.claim(now) {
+        let claim = match self.reading {
+            true => None,
+            false => hidden.claim(now),
+        };
+        if let Some(claim) = claim {
             match survey::run(lease, self.listener()).await {
                 Ok(Some(found)) => hidden.learn(&claim, found),
                 Ok(None) => {}

@@ -45,11 +45,17 @@ pub(super) enum Start {
 }
 
 /// The usual path: an idle server that was heard lately and is set as the session wants it.
-pub(super) fn at_once(relay: &mut Relay, fresh: Option<Duration>, now: Instant) -> Start {
+pub(super) fn at_once(
+    relay: &mut Relay,
+    reader: Option<&Arc<Pool>>,
+    fresh: Option<Duration>,
+    now: Instant,
+) -> Start {
     if let Some(lease) = relay.kept.take() {
         return Start::Kept(lease);
     }
-    let Some(lease) = relay.pool.core.try_lease(relay.worker, now) else {
+    let core = &reader.unwrap_or(&relay.pool).core;
+    let Some(lease) = core.try_lease(relay.worker, now) else {
         return Start::Unready(None);
     };
     if !is_fresh(&lease, fresh, now) {
@@ -72,23 +78,34 @@ pub(super) fn at_once(relay: &mut Relay, fresh: Option<Duration>, now: Instant) 
 }
 
 /// A server for the session's next transaction, brought to the session's parameters, and when it
-/// was there. The first to be tried is `found`.
+/// was there. The first to be tried is `found`. It is one of `reader`, or of the session's own pool if
+/// there is none, or none that can be had.
 pub(super) async fn checkout(
     relay: &mut Relay,
+    mut reader: Option<Arc<Pool>>,
     mut found: Option<ServerLease>,
     asked: Instant,
 ) -> Result<(ServerLease, Instant), Denied> {
     let mut lost = false;
     loop {
+        let pool = Arc::clone(reader.as_ref().unwrap_or(&relay.pool));
         let idle = found
             .take()
-            .or_else(|| relay.pool.core.try_lease(relay.worker, asked));
+            .or_else(|| pool.core.try_lease(relay.worker, asked));
         let lease = match idle {
             Some(lease) => lease,
-            None => Box::pin(queue(relay, asked)).await?,
+            None => match Box::pin(queue(relay, &pool, asked)).await? {
+                Some(lease) => lease,
+                // What only reads may run elsewhere.
+                None => {
+                    reader = None;
+                    relay.reading = false;
+                    continue;
+                }
+            },
         };
-        let Some(mut lease) = check(&relay.pool, lease, asked).await else {
-            if let Some(report) = overdue(&relay.pool, asked) {
+        let Some(mut lease) = check(&pool, lease, asked).await else {
+            if let Some(report) = overdue(&pool, asked) {
                 return Err(Denied::Refused(Box::new(report)));
             }
             continue;
@@ -176,23 +193,29 @@ pub(super) fn checkin(control: &Control, mut lease: ServerLease, now: Instant) {
     });
 }
 
-/// Waits in the queue, while the client may still leave or be sent away.
-async fn queue(relay: &mut Relay, asked: Instant) -> Result<ServerLease, Denied> {
-    let pool = Arc::clone(&relay.pool);
+/// Waits in the queue, while the client may still leave or be sent away; `None` if a pool for reading has
+/// nothing to give.
+async fn queue(
+    relay: &mut Relay,
+    pool: &Arc<Pool>,
+    asked: Instant,
+) -> Result<Option<ServerLease>, Denied> {
     let waiter = match pool.core.lease(relay.worker, asked) {
-        Ok(Ask::Ready(lease)) => return Ok(lease),
+        Ok(Ask::Ready(lease)) => return Ok(Some(lease)),
         Ok(Ask::Wait(waiter)) => waiter,
-        Err(error) => return Err(deny(&error, &relay.pool)),
+        Err(_) if pool.key.reader.is_some() => return Ok(None),
+        Err(error) => return Err(deny(&error, pool)),
     };
     relay.control.stand(Standing::Waiting);
-    wait(relay, waiter, asked).await
+    wait(relay, pool, waiter, asked).await
 }
 
 async fn wait(
     relay: &mut Relay,
+    pool: &Arc<Pool>,
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
     began: Instant,
-) -> Result<ServerLease, Denied> {
+) -> Result<Option<ServerLease>, Denied> {
     let control = Arc::clone(&relay.control);
     let mut ordered = pin!(control.token.cancelled());
     let mut called_off = pin!(control.called_off.notified());
@@ -204,7 +227,7 @@ async fn wait(
             false => relay.pool.settings().timeouts.checkout_notice,
         };
         let notice = notice.map(|after| began + after);
-        let next = [notice, next_look(&relay.pool, began)];
+        let next = [notice, next_look(pool, began)];
         let next = next.into_iter().flatten().min();
         let mut timer = next.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
         let event = poll_fn(|cx| {
@@ -227,17 +250,16 @@ async fn wait(
         })
         .await;
         match event {
-            Event::Served(Ok(lease)) => return Ok(lease),
-            Event::Served(Err(error)) => {
-                return Err(deny(&error, &relay.pool));
-            }
+            Event::Served(Ok(lease)) => return Ok(Some(lease)),
+            Event::Served(Err(_)) if pool.key.reader.is_some() => return Ok(None),
+            Event::Served(Err(error)) => return Err(deny(&error, pool)),
             Event::Gone => return Err(Denied::Gone),
             Event::Ordered => return Err(Denied::Ordered),
             Event::CalledOff => {
                 return Err(Denied::Refused(Box::new(called_off_report())));
             }
             Event::Time => {
-                if let Some(report) = overdue(&relay.pool, began) {
+                if let Some(report) = overdue(pool, began) {
                     return Err(Denied::Refused(Box::new(report)));
                 }
                 if notice.is_some_and(|at| Instant::now() >= at) {
@@ -249,20 +271,22 @@ async fn wait(
     }
 }
 
-/// When it may be over for whoever waits since `began`, as far as can be told now.
+/// When it may be over for whoever waits since `began`, as far as can be told now; past if it is over.
 fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
-    let (settings, now) = (pool.settings(), Instant::now());
+    let settings = pool.settings();
     let timeouts = &settings.timeouts;
-    // While the pool is held the queue's own limit does not strike, and while it is not the other.
-    let checkout = timeouts.checkout.map(|limit| began + limit);
-    let held = pool.core.held().unwrap_or(now).max(began);
-    let hold = timeouts.hold.map(|limit| held + limit);
-    let later = |at: &Instant| *at > now;
-    [checkout, hold].into_iter().flatten().filter(later).min()
+    let over = match pool.core.held() {
+        Some(held) => timeouts.hold.map(|limit| held.max(began) + limit),
+        None => timeouts.checkout.map(|limit| began + limit),
+    };
+    // A hold may begin or end meanwhile, and another limit holds then.
+    let changes = pool.cluster.load().is_watched();
+    let changed = changes.then(|| Instant::now() + Duration::from_secs(1));
+    [over, changed].into_iter().flatten().min()
 }
 
 /// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
-fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
+pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
     let (settings, now) = (pool.settings(), Instant::now());
     let timeouts = &settings.timeouts;
     let over = |limit: Option<Duration>, since: Instant| {

@@ -199,7 +199,12 @@ pub(super) fn unanswered() -> ErrorReport {
 
 /// Refuses a simple query that asks so.
 pub(super) fn refuse_question(turn: &mut Turn<'_>, total: usize) {
-    send::refused_query(turn, total, &unanswered());
+    refuse_query(turn, total, &unanswered());
+}
+
+/// Has the server refuse the query in front, with this error.
+pub(super) fn refuse_query(turn: &mut Turn<'_>, total: usize, report: &ErrorReport) {
+    send::refused_query(turn, total, report);
 }
 
 /// Takes a Bind of a statement that listens.

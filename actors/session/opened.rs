@@ -43,6 +43,12 @@ impl Opened {
         pairs.into_iter().any(is)
     }
 
+    /// Whether it asks for the isolation that a standby does not know.
+    pub fn is_serializable(&self) -> bool {
+        let mut words = self.message.split(|byte| !byte.is_ascii_alphabetic());
+        words.any(|word| word.eq_ignore_ascii_case(b"serializable"))
+    }
+
     /// When it came: the limits on a transaction are counted from here.
     pub fn at(&self) -> Instant {
         self.at

@@ -165,14 +165,23 @@ pub(super) async fn passthrough(
     config: &Config,
 ) -> Result<Proof, Refusal> {
     let given = Zeroizing::new(ask_password(dialogue).await?);
-    let Some(upstream) = proving(claim, facts, config, given)? else {
+    let places = proving(claim, facts, config, &given)?;
+    let mut rest = places.iter();
+    let Some(mut upstream) = rest.next() else {
         return Err(failed(claim));
     };
-    let Some(permit) = upstream.gate.0.enter().await else {
-        return Err(failed(claim));
+    let opened = loop {
+        let Some(permit) = upstream.gate.0.enter().await else {
+            return Err(failed(claim));
+        };
+        let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
+        drop(permit);
+        match (opened, rest.next()) {
+            // While it is not known which server is the primary, any that answers will do.
+            (Err(error), Some(next)) if error.is_of_host() => upstream = next,
+            (opened, _) => break opened,
+        }
     };
-    let opened = upstream::open(&upstream, facts.number(), Life::new().0).await;
-    drop(permit);
     match opened {
         Ok((_, welcome)) => match welcome.demand {
             Demand::Password => Ok(Proof {
@@ -200,33 +209,33 @@ fn proving(
     claim: &Claim,
     facts: &Arc<Facts>,
     config: &Config,
-    given: Zeroizing<String>,
-) -> Result<Option<Arc<Upstream>>, Refusal> {
+    given: &Zeroizing<String>,
+) -> Result<Vec<Arc<Upstream>>, Refusal> {
     let (database, name) = match config.database(&claim.database) {
         Some(database) => (database, &claim.database),
         None => match config.databases.iter().next() {
             Some((name, database)) => (Arc::clone(database), name),
-            None => return Ok(None),
+            None => return Ok(Vec::new()),
         },
     };
-    let key = PoolKey {
-        database: name.clone(),
-        user: claim.user.clone(),
-    };
+    let key = PoolKey::new(name.clone(), claim.user.clone());
     let nothing = Proof {
         secret: Secret::None,
     };
-    let usual = router::upstream(facts, config, &database, &key, &nothing)
+    let usual = router::upstreams(facts, config, &database, &key, &nothing)
         .map_err(|report| Refusal::Told(Box::new(report)))?;
-    let own = Upstream {
-        user: claim.user.clone(),
-        secret: Secret::Password(given),
-        source: Source::Client,
-        ..(*usual).clone()
-    };
-    Ok(Some(Arc::new(match claim.replication {
-        // The name that it sent for a database need not be one.
-        Some(kind @ Kind::Physical) => replication::replicating(&own, kind, &[]),
-        _ => own,
-    })))
+    let own = usual.iter().map(|usual| {
+        let own = Upstream {
+            user: claim.user.clone(),
+            secret: Secret::Password(given.clone()),
+            source: Source::Client,
+            ..(**usual).clone()
+        };
+        Arc::new(match claim.replication {
+            // The name that it sent for a database need not be one.
+            Some(kind @ Kind::Physical) => replication::replicating(&own, kind, &[]),
+            _ => own,
+        })
+    });
+    Ok(own.collect())
 }

@@ -24,8 +24,10 @@ use crate::session::attempt::Tries;
 use crate::session::checkout::{Denied, Start};
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
-use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, abandon, behind, checkout, listen, local, opened, requests, sequence};
+use crate::session::turn::{Loss, Rollback, Turn};
+use crate::session::{
+    Bye, abandon, behind, checkout, listen, local, opened, reads, requests, sequence,
+};
 
 /// Room for reading from an idle client; most requests fit.
 const FIRST_READ: usize = 4 * 1024;
@@ -87,6 +89,10 @@ pub struct Relay {
     pub listening: Option<Box<Listening>>,
     /// It has prepared a LISTEN or an UNLISTEN.
     pub prepared_listen: bool,
+    /// Its server is one that is only read from.
+    pub reading: bool,
+    /// When it wrote last, or may have.
+    pub wrote: Option<Instant>,
 }
 
 /// What ends a client's idleness.
@@ -259,9 +265,11 @@ impl Relay {
         let deadline = patience.min().map(|limit| asked + limit);
         drop(settings);
         let began = self.opened.as_ref().map_or(asked, |opened| opened.at());
-        let leased = match checkout::at_once(self, fresh, asked) {
+        let reader = reads::source(self);
+        self.reading = reader.is_some();
+        let leased = match checkout::at_once(self, reader.as_ref(), fresh, asked) {
             Start::Ready(lease) => Ok((lease, asked)),
-            Start::Unready(lease) => Box::pin(checkout::checkout(self, lease, asked)).await,
+            Start::Unready(lease) => Box::pin(checkout::checkout(self, reader, lease, asked)).await,
             Start::Kept(mut lease) => {
                 let brought = Box::pin(checkout::bring(self, &mut lease)).await;
                 brought.map(|()| (lease, asked))
@@ -393,39 +401,20 @@ impl Relay {
                 Some(Bye::Sent(report))
             }
             Loss::Server(report) | Loss::Refused(report) => self.server_lost(&report, lease),
+            Loss::RolledBack(report, told) => self.rolled_back(&report, told, lease),
             // It was begun anew before.
             Loss::Again(_) => None,
         }
     }
 
     /// The server is gone: the client is told for each reply it waits for, and stays.
-    fn server_lost(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
-        self.control.runs_nowhere();
-        let cluster = self.pool.cluster.load();
-        cluster.suspect(&lease.about.upstream.name, Instant::now());
-        drop(cluster);
-        if let Some(block) = self.block.take() {
-            self.set_parameters(Arc::clone(block.begin()));
-        }
-        listen::release(self, &lease);
-        let bound = self.pool.pins(self.pins, self.mode);
-        let cut = lease.flow.is_mid_message();
+    fn server_lost(&mut self, report: &ErrorReport, lease: ServerLease) -> Option<Bye> {
         let replies = lease.exchange.replies_owed();
         // Where a COPY has swallowed the client's Sync, it waits for an answer and will send another.
-        let swallowed = replies == 0 && lease.exchange.owes();
+        let swallowed = replies == 0 && lease.exchange.owes_client();
         let unsynced = lease.exchange.unsynced() || lease.exchange.skipping() || swallowed;
-        lease.flow.hand_over(&mut self.down);
-        drop(lease);
-        self.up.discard();
-        if cut {
-            // Part of a message was sent on already: the client's framing cannot be mended.
-            return Some(Bye::Gone);
-        }
-        if bound {
-            // What bound the session to that server is gone, and going on without it would be wrong.
-            let mut last = report.clone().into_fatal();
-            last.hint = Some(BOUND.to_owned());
-            return Some(Bye::Sent(Box::new(last)));
+        if let Some(bye) = self.lose(report, lease) {
+            return Some(bye);
         }
         if replies > 0 || unsynced {
             self.record(report);
@@ -445,6 +434,52 @@ impl Relay {
             self.untold = Some(Box::new(report.clone()));
         }
         None
+    }
+
+    /// The server is gone, and the transaction with it, which is what the client has asked for.
+    fn rolled_back(
+        &mut self,
+        report: &ErrorReport,
+        told: Rollback,
+        lease: ServerLease,
+    ) -> Option<Bye> {
+        if let Some(bye) = self.lose(report, lease) {
+            return Some(bye);
+        }
+        let out = self.down.made();
+        if told == Rollback::Asked {
+            let built = backend::command_complete(out, b"ROLLBACK");
+            debug_assert!(built.is_ok(), "the tag is short");
+        }
+        backend::ready_for_query(out, TransactionStatus::Idle);
+        None
+    }
+
+    /// Lets go of a server that is gone; answers how the session ends, if it cannot go on without it.
+    fn lose(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
+        self.control.runs_nowhere();
+        let cluster = self.pool.cluster.load();
+        cluster.suspect(&lease.about.upstream.name, Instant::now());
+        drop(cluster);
+        if let Some(block) = self.block.take() {
+            self.set_parameters(Arc::clone(block.begin()));
+        }
+        listen::release(self, &lease);
+        let bound = self.pool.pins(self.pins, self.mode);
+        let cut = lease.flow.is_mid_message();
+        lease.flow.hand_over(&mut self.down);
+        drop(lease);
+        self.up.discard();
+        if cut {
+            // Part of a message was sent on already: the client's framing cannot be mended.
+            return Some(Bye::Gone);
+        }
+        // What bound the session to that server is gone, and going on without it would be wrong.
+        bound.then(|| {
+            let mut last = report.clone().into_fatal();
+            last.hint = Some(BOUND.to_owned());
+            Bye::Sent(Box::new(last))
+        })
     }
 
     /// Where the client's transaction stands while it has no server.

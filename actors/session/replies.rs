@@ -12,7 +12,7 @@ use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
-use crate::session::turn::{Check, Loss, Turn};
+use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{attempt, follow, listen, names, requests, shape};
 use pgherd_config::PoolMode;
 
@@ -431,7 +431,12 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 turn.relay.pool.proven.learn(name, value, Some(value));
             }
         }
-        tag::COMMAND_COMPLETE if body == b"ROLLBACK\0" => turn.listen.excuse(),
+        tag::COMMAND_COMPLETE if body == b"ROLLBACK\0" => {
+            turn.listen.excuse();
+            if turn.rollback == Rollback::Asked {
+                turn.rollback = Rollback::Told;
+            }
+        }
         tag::COMMAND_COMPLETE if body.first() == Some(&b'D') => match body {
             b"DISCARD ALL\0" => {
                 server.statements.clear();
@@ -497,7 +502,7 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
     let turned = said
         .as_ref()
         .is_some_and(|report| is_turned_away(report.code));
-    let report = if turn.server.exchange.owes() && !turned && may_have_committed(turn) {
+    let report = if turn.server.exchange.owes_client() && !turned && may_have_committed(turn) {
         ErrorReport::error(
             sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             format!("connection to server {host} was lost while a write was under way"),

@@ -1,7 +1,7 @@
 //! What a client's messages mean for the server that it holds.
 
 use pgherd_session::{Owed, ServerStatements};
-use pgherd_sql::Pin;
+use pgherd_sql::{Block, Pin, block};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
@@ -9,8 +9,10 @@ use pgherd_wire::{frame, sqlstate};
 use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::sequence::Way;
-use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{attempt, behind, by_sql, follow, listen, replies, sequence, statements};
+use crate::session::turn::{Check, Loss, Rollback, Turn};
+use crate::session::{
+    attempt, behind, by_sql, follow, listen, reads, replies, sequence, statements,
+};
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -84,7 +86,8 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 turn.server.exchange.sent(Owed::Sync);
                 turn.attempt.ends();
                 turn.relay.up.pass(total);
-                if std::mem::take(&mut turn.clears) {
+                // Behind a read there may be something else, which is for another server.
+                if std::mem::take(&mut turn.clears) || turn.relay.reading {
                     turn.check = Check::Quiet;
                 }
                 continue;
@@ -171,6 +174,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             listen::refuse_question(turn, total);
             return Ok(true);
         }
+        if let Some(report) = reads::objection(turn.relay, query.text) {
+            listen::refuse_query(turn, total, &report);
+            return Ok(true);
+        }
         if turn.relay.guarded && judgement.leaves {
             return Ok(false);
         }
@@ -184,6 +191,12 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         }
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
+        turn.rollback = match judgement.leaves && !turn.server.exchange.owes_client() {
+            true if block(query.text, turn.relay.lexing) == Some(Block::Rollback) => {
+                Rollback::Asked
+            }
+            _ => Rollback::None,
+        };
         behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
         let text: Option<Box<[u8]>> =
@@ -212,7 +225,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     turn.server.touched = true;
     turn.server.exchange.sent(Owed::Query);
     turn.attempt.ends();
-    if clears {
+    if clears || turn.relay.reading {
         // What comes behind it is prepared, set and bound anew.
         turn.check = Check::Quiet;
     }

@@ -13,7 +13,7 @@ use crate::server::ServerConn;
 use crate::session::attempt::Tries;
 use crate::session::checkout::{self, Denied};
 use crate::session::relay::{BOUND, Relay};
-use crate::session::{listen, setup};
+use crate::session::{listen, reads, setup};
 
 /// How long to wait before a server that takes nothing is asked a second time, doubled with each try.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -52,7 +52,13 @@ impl Relay {
             checkout::pause(self, pause).await?;
         }
         self.control.stand(Standing::Waiting);
-        checkout::checkout(self, None, asked).await
+        // Where there is no primary at the moment, what only reads may find another replica.
+        let reader = match self.reading && self.pool.core.held().is_some() {
+            true => reads::source(self),
+            false => None,
+        };
+        self.reading = reader.is_some();
+        checkout::checkout(self, reader, None, asked).await
     }
 
     /// Goes on with the same server if it is ready for that, else lets it go.

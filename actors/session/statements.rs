@@ -26,7 +26,7 @@ use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{behind, follow, listen, replies, sequence};
+use crate::session::{behind, follow, listen, reads, replies, sequence};
 
 /// Takes a Parse; false when more of it must be here first.
 pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
@@ -46,6 +46,11 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
+    if let Some(report) = reads::objection(turn.relay, parse.query) {
+        refuse(turn, report);
+        turn.relay.up.hide(total);
+        return Ok(true);
+    }
     turn.server.touched = true;
     if session_mode {
         turn.server.exchange.sent(Owed::Parse {

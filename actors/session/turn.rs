@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Again, CopyFlow, Placed};
@@ -40,8 +41,22 @@ pub(super) enum Loss {
     Refused(Box<ErrorReport>),
     /// The server's connection broke, or the server broke the protocol.
     Server(Box<ErrorReport>),
+    /// The server's connection broke while all that was asked for was a ROLLBACK, which is done by that.
+    RolledBack(Box<ErrorReport>, Rollback),
     /// Nothing has come of what was sent, and the client knows of nothing: it is to be sent again.
     Again(Again),
+}
+
+/// How far a ROLLBACK is that the client waits for, and for nothing else.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rollback {
+    /// There is none.
+    #[default]
+    None,
+    /// It was asked for.
+    Asked,
+    /// The server has said that it is done.
+    Told,
 }
 
 /// Whether the client's messages wait for something that the server is to say.
@@ -74,6 +89,8 @@ pub(super) struct Turn<'a> {
     pub(super) committing: bool,
     /// A BEGIN is under way.
     pub(super) beginning: bool,
+    /// A ROLLBACK is under way.
+    pub(super) rollback: Rollback,
     /// What the client's portals will do to its settings.
     pub(super) portals: Portals,
     /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
@@ -116,6 +133,7 @@ impl<'a> Turn<'a> {
             parameters_shape: 0,
             committing: false,
             beginning: false,
+            rollback: Rollback::None,
             portals: Portals::new(),
             alone: None,
             follows: false,
@@ -134,14 +152,26 @@ impl<'a> Turn<'a> {
 
     /// Relays until nothing is owed and no transaction is open.
     pub(super) async fn run(mut self) -> Result<(), Loss> {
-        let outcome = self.relay_all().await;
+        let mut outcome = self.relay_all().await;
+        if let Err(Loss::Server(report)) = &mut outcome
+            && self.rollback != Rollback::None
+            && self.server.exchange.replies_owed() == 1
+        {
+            let report = std::mem::replace(report, Box::new(ErrorReport::notice("")));
+            outcome = Err(Loss::RolledBack(report, self.rollback));
+        }
         if matches!(outcome, Err(Loss::Server(_) | Loss::Refused(_))) {
             let open = self.server.exchange.status() != TransactionStatus::Idle;
             self.relay.lost_block = self.beginning || (open && !self.committing);
         }
         match outcome {
             Err(Loss::Again(_)) => attempt::rewind(&mut self),
-            _ => attempt::end(&mut self),
+            _ => {
+                attempt::end(&mut self);
+                if !self.relay.reading && !self.attempt.sent.steady {
+                    self.relay.wrote = Some(Instant::now());
+                }
+            }
         }
         self.relay.pool.stats.queries(self.queries);
         outcome

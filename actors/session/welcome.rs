@@ -79,10 +79,14 @@ pub(super) fn asked(parameters: &[(String, String)]) -> Parameters {
 /// login.
 async fn try_out(pool: &Arc<Pool>, asked: &Parameters) -> Result<Arc<Welcome>, Refusal> {
     let fatal = |report: ErrorReport| Refusal::Told(Box::new(report.into_fatal()));
-    let leased = tokio::time::timeout(PATIENCE, router::lease(pool)).await;
-    let mut lease = match leased {
-        Ok(lease) => lease.map_err(fatal)?,
-        Err(_) => return Err(fatal(router::unreachable(pool))),
+    let mut leased = std::pin::pin!(router::lease(pool));
+    let mut lease = loop {
+        match tokio::time::timeout(PATIENCE, leased.as_mut()).await {
+            Ok(lease) => break lease.map_err(fatal)?,
+            // As long as there is no primary, the limit for that holds.
+            Err(_) if pool.core.held().is_some() => {}
+            Err(_) => return Err(fatal(router::unreachable(pool))),
+        }
     };
     let wanted = Arc::new(asked.clone());
     let outcome = setup::apply(pool, &mut lease, &wanted).await;

@@ -45,11 +45,11 @@ console = "root"
     );
     let allowed_address = "\"127.0.0.1:6432\", \"[::1]:6432\", \"localhost:6432\", \
                            \"*:6432\" for all of IPv4, \"[::]:6432\" for all";
-    let sections = "listen, admin, tls, auth, pool, timeouts, limits, failover, notifications, workers, log, metrics, \
+    let sections = "listen, admin, tls, auth, pool, timeouts, limits, failover, reads, notifications, workers, log, metrics, \
                     databases, users";
     let time = "seconds, or a text such as \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\"";
     let database = "hosts, patroni, dbname, user, password, password_file, auth_query, \
-                    channel_binding, tls, pool, timeouts, limits, parameters";
+                    channel_binding, tls, pool, timeouts, reads, limits, parameters";
     let expected = format!(
         r#"more.toml:1: databases.other.hosts: is missing (allowed: a list of "host", "host:5432", "[::1]:5432", "/directory:5432")
 more.toml:2: databases.other.host: no such setting, perhaps `hosts` (allowed: {database})

@@ -31,6 +31,8 @@ pub struct PoolCore<C: Send + 'static, I: Send + Sync + 'static = ()> {
     dirty: Flag,
     hint: Box<dyn Fn() + Send + Sync>,
     quiet: Notify,
+    /// Told when what began to open before is not taken in any more.
+    pub(crate) turned: Notify,
 }
 
 /// The answer to a request for a connection.
@@ -55,6 +57,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             dirty: Flag::new(),
             hint: Box::new(hint),
             quiet: Notify::new(),
+            turned: Notify::new(),
         });
         let (me, quotas) = (
             core.sibling(),
@@ -194,6 +197,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             state.epoch = epoch;
             state.generation += 1;
             state.clear(LostReason::Fenced, fx);
+            fx.turned = true;
             std::mem::take(&mut fx.closed)
         })
     }
@@ -204,6 +208,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         self.with(|state, fx| {
             state.generation += 1;
             state.clear(LostReason::Retired, fx);
+            fx.turned = true;
             for record in state.records.iter_mut().flatten() {
                 record.meta.retire = true;
             }
@@ -283,6 +288,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             if state.closed.is_none() {
                 state.closed = Some(Arc::clone(&reason));
                 state.clear(LostReason::Closed, fx);
+                fx.turned = true;
                 state.fail(&LeaseError::Closed(reason), fx);
             }
             std::mem::take(&mut fx.closed)
@@ -313,6 +319,12 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         for quota in quotas.iter().filter(|quota| !has(&before, quota)) {
             quota.join(Weak::clone(&me));
         }
+    }
+
+    /// How many have a connection or wait for one.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.with(|state, _| state.leased() + state.queue.len())
     }
 
     /// Gives up to `count` idle connections for closing, the longest idle first, so that another pool may have their
@@ -399,6 +411,9 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         }
         if fx.quiet {
             self.quiet.notify_waiters();
+        }
+        if fx.turned {
+            self.turned.notify_waiters();
         }
         if fx.hint {
             self.nudge();

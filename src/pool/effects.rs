@@ -22,6 +22,8 @@ pub(crate) struct Effects<C> {
     pub(crate) hint: bool,
     /// Nothing is leased, and somebody waits for that.
     pub(crate) quiet: bool,
+    /// What began to open before is not taken in any more.
+    pub(crate) turned: bool,
 }
 
 impl<C> Effects<C> {
@@ -35,6 +37,7 @@ impl<C> Effects<C> {
             offer: None,
             hint: false,
             quiet: false,
+            turned: false,
         }
     }
 }

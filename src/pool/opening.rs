@@ -33,6 +33,22 @@ impl<C: Send + 'static, I: Send + Sync + 'static> OpenSlot<C, I> {
         }
     }
 
+    /// Resolves when the connection would not be taken any more: the pool was closed, fenced or retired since.
+    pub async fn outdated(&self) {
+        loop {
+            let mut turned = std::pin::pin!(self.core.turned.notified());
+            // Registered before looking, so that a change in between is not missed.
+            turned.as_mut().enable();
+            let outdated = self
+                .core
+                .with(|state, _| state.closed.is_some() || self.generation < state.generation);
+            if outdated {
+                return;
+            }
+            turned.await;
+        }
+    }
+
     /// The epoch in which the opening began, and to which the connection will belong.
     #[must_use]
     pub const fn epoch(&self) -> u64 {

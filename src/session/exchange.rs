@@ -392,6 +392,22 @@ impl<P> Exchange<P> {
         !self.owed.is_empty()
     }
 
+    /// Whether any of that is for the client. What is ours alone may be under way before anything of the client's
+    /// was sent.
+    pub fn owes_client(&self) -> bool {
+        let ours = |owed: &Owed<P>| {
+            matches!(
+                owed,
+                Owed::Setup
+                    | Owed::OurSync
+                    | Owed::Parse { hidden: true, .. }
+                    | Owed::DescribeStatement { hidden: true, .. }
+                    | Owed::Close { hidden: true, .. }
+            )
+        };
+        !self.owed.iter().all(ours)
+    }
+
     /// How many ReadyForQuery messages the client waits for.
     pub fn replies_owed(&self) -> usize {
         let awaited = |owed: &&Owed<P>| {

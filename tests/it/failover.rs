@@ -1,6 +1,6 @@
 //! A primary goes, another comes: what clients see of it.
 
-mod fleet;
+pub(super) mod fleet;
 
 use std::time::{Duration, Instant};
 

@@ -67,7 +67,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     let hosts = clusters.iter().flat_map(|cluster| {
         let verdict = cluster.is_watched().then(|| cluster.verdict());
         let members = cluster.members();
-        let names: Vec<HostName> = members.keys().cloned().collect();
+        let names: Vec<HostName> = members.names().cloned().collect();
         names
             .into_iter()
             .map(move |name| (Arc::clone(cluster), verdict.clone(), name))

@@ -31,10 +31,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
             return None;
         }
         let (server, who) = (control.running()?, control.identity()?);
-        let key = PoolKey {
-            database: who.database.clone(),
-            user: who.user.clone(),
-        };
+        let key = PoolKey::new(who.database.clone(), who.user.clone());
         let pool = routes.get(&key)?;
         let (reasons, since) = match control.bound.get() {
             Some((reasons, since)) => (pins::names(reasons).into(), stamp(since).into()),

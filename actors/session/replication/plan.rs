@@ -72,10 +72,7 @@ impl Plan {
                 ),
             });
         };
-        let key = PoolKey {
-            database: claim.database.clone(),
-            user: claim.user.clone(),
-        };
+        let key = PoolKey::new(claim.database.clone(), claim.user.clone());
         let settings = config.effective_pool(&database, config.user(&key.user).as_deref());
         let usual = router::upstream(facts, config, &database, &key, proof)?;
         let quotas = router::quotas(&facts.memory, config, &settings, &key, &usual.name);

@@ -59,6 +59,17 @@ fn our_own_messages_stay_unseen() {
 }
 
 #[test]
+fn what_is_ours_alone_is_not_owed_to_the_client() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Setup);
+    talk.sent(parse(true));
+    talk.sent(Owed::OurSync);
+    assert!(talk.owes() && !talk.owes_client());
+    talk.sent(Owed::Query);
+    assert!(talk.owes_client());
+}
+
+#[test]
 fn flush_without_sync_keeps_the_server() {
     let mut talk = Talk::default();
     talk.sent(parse(false));

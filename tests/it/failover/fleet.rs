@@ -3,17 +3,17 @@ use pgherd_tests::{Client, Config, Proxy, connect};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 /// A primary and its streaming replica, both a test's own.
-pub(super) struct Fleet {
-    pub(super) primary: Server,
-    pub(super) replica: Server,
+pub(crate) struct Fleet {
+    pub(crate) primary: Server,
+    pub(crate) replica: Server,
 }
 
 impl Fleet {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let binaries = Binaries::find().expect("Postgres is needed");
         let primary = Server::builder(&binaries).start().await.unwrap();
         primary
-            .sql("create role app login superuser; create table acked (x int)")
+            .sql("create role app login superuser; create table acked (x int); create sequence counter")
             .await
             .unwrap();
         let replica = primary.replica().await.unwrap();
@@ -22,7 +22,7 @@ impl Fleet {
     }
 
     /// A proxy before the servers with these ports, in this order; `more` are further tables.
-    pub(super) async fn proxy(&self, ports: &[u16], more: &str) -> Proxy {
+    pub(crate) async fn proxy(&self, ports: &[u16], more: &str) -> Proxy {
         let hosts: Vec<String> = ports
             .iter()
             .map(|port| format!("\"127.0.0.1:{port}\""))
@@ -38,12 +38,12 @@ impl Fleet {
         .await
     }
 
-    pub(super) async fn client(&self, proxy: &Proxy) -> Client {
+    pub(crate) async fn client(&self, proxy: &Proxy) -> Client {
         connect(&proxy.url("app", "postgres")).await
     }
 
     /// What SHOW HOSTS says of the host with this port.
-    pub(super) async fn host(&self, console: &Client, port: u16) -> SimpleQueryRow {
+    pub(crate) async fn host(&self, console: &Client, port: u16) -> SimpleQueryRow {
         let rows = console.simple_query("show hosts").await.unwrap();
         let name = format!("127.0.0.1:{port}");
         rows.into_iter()

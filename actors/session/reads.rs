@@ -1,0 +1,186 @@
+//! Where a turn that only reads is run.
+//!
+//! What is a read is told before a server is taken, from the messages that are here: all of a request
+//! up to its Sync or its one Query, each of whose statements calls no volatile function and locks
+//! nothing; or a block that its BEGIN has said to be READ ONLY. In doubt it is none. Requests behind the
+//! first wait until it is answered, since they may be none. Should the text not tell all, the replica
+//! refuses (25006), and the request is sent again to the primary.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use pgherd_cluster::reads::{PrimaryReads, ReadRules, Reader, Strategy, choose};
+use pgherd_config::{PoolMode, ReadFrom, ReadStrategy};
+use pgherd_session::Unnamed;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::{self, BindHead, tag};
+use pgherd_wire::{frame, sqlstate};
+
+use crate::cluster::{Cluster, reads};
+use crate::judgement::Judgement;
+use crate::pool::Pool;
+use crate::session::relay::Relay;
+
+/// The pool that the turn is to be run on, if that is not the session's own.
+#[inline]
+pub(super) fn source(relay: &Relay) -> Option<Arc<Pool>> {
+    // Where there is nothing to choose, this is all that it costs.
+    if relay.pool.readers.load().is_empty() {
+        return None;
+    }
+    chosen(relay)
+}
+
+fn chosen(relay: &Relay) -> Option<Arc<Pool>> {
+    let bound = relay.kept.is_some() || !relay.pins.is_empty() || relay.lost_block;
+    if bound || relay.mode != PoolMode::Transaction || relay.listening.is_some() {
+        return None;
+    }
+    // A standby knows no serializable transactions.
+    let isolation = relay.parameters.get("default_transaction_isolation");
+    if isolation.is_some_and(|level| level.eq_ignore_ascii_case("serializable")) || !is_read(relay)
+    {
+        return None;
+    }
+    let cluster = relay.pool.cluster.load();
+    // Now and then the catalogue has to be looked at, and only the primary knows how it is.
+    let due = relay.pool.upstream.load().hidden.0.is_due(Instant::now());
+    if due && relay.pool.core.held().is_none() {
+        return None;
+    }
+    choice(&relay.pool, &cluster, relay.wrote)
+}
+
+fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<Pool>> {
+    let (verdict, settings) = (cluster.verdict(), pool.settings());
+    let wrote = wrote.filter(|_| settings.reads.own_writes);
+    let rules = ReadRules {
+        strategy: match settings.reads.strategy {
+            ReadStrategy::LeastOutstanding => Strategy::LeastOutstanding,
+            ReadStrategy::RoundRobin => Strategy::RoundRobin,
+            ReadStrategy::Latency => Strategy::Latency,
+        },
+        primary: match settings.reads.from {
+            ReadFrom::Any => PrimaryReads::Included,
+            ReadFrom::Primary | ReadFrom::Replicas => PrimaryReads::Fallback,
+        },
+        ..ReadRules::default()
+    };
+    let readers = pool.readers.load();
+    let mut pools: Vec<Option<&Arc<Pool>>> = Vec::with_capacity(readers.len() + 1);
+    let mut known: Vec<Reader<'_>> = Vec::with_capacity(readers.len() + 1);
+    for reader in readers.iter() {
+        let Some(host) = &reader.key.reader else {
+            continue;
+        };
+        let state = verdict
+            .host(host)
+            .filter(|it| reads::is_offered(it, &verdict));
+        let arrived = || wrote.is_none_or(|moment| cluster.has_arrived(host, moment));
+        if let Some(state) = state.filter(|_| arrived()) {
+            pools.push(Some(reader));
+            known.push(seen(state, reader));
+        }
+    }
+    if let Some(state) = verdict.writer().and_then(|host| verdict.host(host)) {
+        pools.push(None);
+        known.push(seen(state, pool));
+    }
+    let draw = match rules.strategy {
+        Strategy::RoundRobin => pool.turns.fetch_add(1, Ordering::Relaxed),
+        _ => rand::random(),
+    };
+    let at = choose(&rules, &known, None, draw).ok()?;
+    pools.get(at).copied().flatten().cloned()
+}
+
+fn seen<'a>(state: &'a pgherd_cluster::HostState, pool: &Pool) -> Reader<'a> {
+    Reader {
+        state,
+        outstanding: u32::try_from(pool.core.outstanding()).unwrap_or(u32::MAX),
+        weight: 1,
+        zone: None,
+    }
+}
+
+/// What is said of a text that must not be run on a replica although it only reads: an advisory lock that is
+/// taken there locks nobody out.
+pub(super) fn objection(relay: &Relay, text: &[u8]) -> Option<ErrorReport> {
+    let locks = || {
+        let words = text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+        words.into_iter().any(|word| {
+            let head = |prefix: &[u8]| {
+                let start = word.get(..prefix.len());
+                start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            };
+            head(b"pg_advisory") || head(b"pg_try_advisory")
+        })
+    };
+    (relay.reading && locks()).then(|| {
+        let text =
+            "an advisory lock cannot be taken in a READ ONLY transaction that reads from a replica";
+        ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
+            .hint("Leave READ ONLY out, or set reads.from to primary.")
+    })
+}
+
+/// Whether all that the client has sent for its next transaction only reads.
+fn is_read(relay: &Relay) -> bool {
+    if let Some(opened) = &relay.opened {
+        return opened.is_read_only() && !opened.is_serializable();
+    }
+    let hidden = &relay.pool.upstream.load().hidden.0;
+    hidden.is_steady() && is_request_of_reads(relay)
+}
+
+fn is_request_of_reads(relay: &Relay) -> bool {
+    let steady =
+        |judgement: &Judgement| judgement.steady && judgement.pins.is_empty() && judgement.plain;
+    let statements = relay.statements.as_deref();
+    let mut unnamed = match statements.map(|all| &all.unnamed) {
+        Some(Unnamed::Parsed { judgement, .. }) => steady(judgement),
+        _ => false,
+    };
+    let mut rest = relay.up.unjudged();
+    loop {
+        let Ok(Some(header)) = frame::header(rest) else {
+            return false;
+        };
+        let Some((message, behind)) = rest.split_at_checked(header.total()) else {
+            return false;
+        };
+        rest = behind;
+        let body = &message[frame::HEADER_LEN..];
+        let reads = match header.tag {
+            tag::QUERY => {
+                return frontend::Query::parse(body)
+                    .is_ok_and(|query| steady(&relay.judge(query.text)));
+            }
+            tag::SYNC => return true,
+            tag::PARSE => match frontend::Parse::parse(body) {
+                Ok(parse) => {
+                    let reads = steady(&relay.judge(parse.query));
+                    if parse.name.is_empty() {
+                        unnamed = reads;
+                    }
+                    reads
+                }
+                Err(_) => false,
+            },
+            tag::BIND => match BindHead::parse(body) {
+                Ok(Some(bind)) if bind.statement.is_empty() => unnamed,
+                // A statement that this request prepares was judged above.
+                Ok(Some(bind)) => statements
+                    .and_then(|all| all.get(bind.statement))
+                    .is_none_or(|held| steady(&held.statement.judgement)),
+                _ => false,
+            },
+            tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH => true,
+            _ => false,
+        };
+        if !reads {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Reads that are spread over replicas, and what they may see.
+
+use std::time::Duration;
+
+use pgherd_tests::{Client, connect, until};
+
+use super::failover::fleet::Fleet;
+
+const WHERE: &str = "select inet_server_port()";
+
+async fn reads_on(client: &Client, port: u16) -> bool {
+    client.one(WHERE).await == port.to_string()
+}
+
+/// Waits until what only reads goes to the replica: its database has to be looked at first.
+async fn settled(client: &Client, fleet: &Fleet) {
+    until("reads go to the replica", async || {
+        reads_on(client, fleet.replica.port()).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_only_reads_goes_to_a_replica_and_nothing_else_does() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let proxy = fleet
+        .proxy(&[primary, replica], "[reads]\nfrom = \"replicas\"")
+        .await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    let port = |port: u16| port.to_string();
+    client.batch_execute("begin").await.unwrap();
+    assert_eq!(client.one(WHERE).await, port(primary));
+    client.batch_execute("commit").await.unwrap();
+    // The block wrote nothing, but whether it did is not looked into.
+    settled(&client, &fleet).await;
+    client.batch_execute("begin read only").await.unwrap();
+    assert_eq!(client.one(WHERE).await, port(replica));
+    assert_eq!(client.one("select pg_is_in_recovery()").await, "t");
+    client.batch_execute("commit").await.unwrap();
+    for text in [
+        "select inet_server_port() from acked for update",
+        "with x as (insert into acked values (1) returning x) select inet_server_port() from x",
+        "select inet_server_port(), nextval('counter')",
+        "select inet_server_port(), pg_advisory_xact_lock(1)",
+        "select inet_server_port(), random()",
+    ] {
+        let told = client.column(text).await.unwrap();
+        assert!(
+            told.iter().all(|said| *said == port(primary)),
+            "{text}: {told:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_session_reads_its_own_writes() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[reads]\nfrom = \"replicas\"").await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    // The replica gets nothing any more, and nobody tells.
+    fleet
+        .replica
+        .sql("select pg_wal_replay_pause()")
+        .await
+        .unwrap();
+    for count in 1..=20 {
+        client
+            .batch_execute("insert into acked values (1)")
+            .await
+            .unwrap();
+        assert_eq!(
+            client.one("select count(*) from acked").await,
+            count.to_string()
+        );
+    }
+    // Another session, which has written nothing, is shown what there is.
+    let other = fleet.client(&proxy).await;
+    settled(&other, &fleet).await;
+    assert_eq!(other.one("select count(*) from acked").await, "0");
+    fleet
+        .replica
+        .sql("select pg_wal_replay_resume()")
+        .await
+        .unwrap();
+    settled(&client, &fleet).await;
+    assert_eq!(client.one("select count(*) from acked").await, "20");
+}
+
+#[tokio::test]
+async fn reads_go_on_without_a_primary_and_without_a_replica() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[reads]\nfrom = \"replicas\"").await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    fleet.primary.kill9();
+    for _ in 0..20 {
+        assert!(reads_on(&client, fleet.replica.port()).await);
+    }
+    fleet.primary.restart().await.unwrap();
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    fleet.replica.kill9();
+    assert_eq!(client.one("select count(*) from acked").await, "1");
+    assert!(reads_on(&client, fleet.primary.port()).await);
+    fleet.replica.restart().await.unwrap();
+    settled(&client, &fleet).await;
+}
+
+#[tokio::test]
+async fn a_frozen_replica_costs_nobody_an_error() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[reads]\nfrom = \"replicas\"").await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    fleet.replica.freeze();
+    let read = tokio::time::timeout(Duration::from_secs(5), client.one(WHERE)).await;
+    assert_eq!(read.unwrap(), fleet.primary.port().to_string());
+    fleet.replica.thaw();
+    settled(&client, &fleet).await;
+}
+
+#[tokio::test]
+async fn the_console_shows_the_pools_for_reading() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let proxy = fleet
+        .proxy(&[primary, replica], "[reads]\nfrom = \"any\"")
+        .await;
+    let client = fleet.client(&proxy).await;
+    let (mut there, mut here) = (false, false);
+    until("both are read from", async || {
+        there |= reads_on(&client, replica).await;
+        here |= reads_on(&client, primary).await;
+        there && here
+    })
+    .await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let row = fleet.host(&console, replica).await;
+    assert_eq!(
+        (row.get("reads"), row.get("pools")),
+        (Some("yes"), Some("1"))
+    );
+    console.batch_execute("pause postgres").await.unwrap();
+    console.batch_execute("resume postgres").await.unwrap();
+    assert!(!client.one(WHERE).await.is_empty());
+}
