@@ -27,6 +27,9 @@ const READ_MIN: usize = 8 * 1024;
 const ROUNDS_MAX: u32 = 64;
 /// A flow with more than this waiting to be written is not read into.
 const BACKLOG_MAX: usize = 64 * 1024;
+/// The same where the sink has just taken no more: what is read then moves about in memory before
+/// it can go on.
+const BACKLOG_HELD: usize = READ_MIN;
 
 /// How a turn fails.
 #[derive(Debug)]
@@ -111,9 +114,12 @@ pub(super) struct Turn<'a> {
     pub(super) again: Option<Again>,
     /// Statements answered so far.
     pub(super) queries: u64,
-    read_room: usize,
+    /// How much is read at once from the server.
+    server_room: usize,
+    /// How much is read at once from the client.
+    client_room: usize,
     limits: Limits,
-    /// TLS holds bytes for the server that its socket has not taken yet.
+    /// The server's socket has not taken all that TLS or we hold for it.
     held: bool,
 }
 
@@ -144,7 +150,8 @@ impl<'a> Turn<'a> {
             attempt: Attempt::new(tries),
             again: None,
             queries: 0,
-            read_room: READ_MIN,
+            server_room: READ_MIN,
+            client_room: READ_MIN,
             limits,
             held: false,
         }
@@ -274,7 +281,7 @@ impl<'a> Turn<'a> {
             return Ok(false);
         }
         let server: &mut crate::server::ServerConn = &mut *self.server;
-        let room = wanted(&server.flow).max(self.read_room);
+        let room = wanted(&server.flow).max(self.server_room);
         match poll_read_into(&mut server.stream, cx, &mut server.flow.buffer, room) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => Err(replies::server_gone(
@@ -284,8 +291,8 @@ impl<'a> Turn<'a> {
             Poll::Ready(Err(error)) => Err(replies::server_gone(self, &error.to_string())),
             Poll::Ready(Ok(count)) => {
                 self.relay.pool.stats.received_from_server(count);
-                if count >= self.read_room {
-                    self.read_room = READ_MAX;
+                if count >= self.server_room {
+                    self.server_room = READ_MAX;
                 }
                 let held_up = self.holds_client_up();
                 replies::judge(self)?;
@@ -333,17 +340,21 @@ impl<'a> Turn<'a> {
 
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
-        let full = self.relay.up.backlog() >= BACKLOG_MAX || self.holds_client_up();
+        let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
+        let full = self.relay.up.backlog() >= most || self.holds_client_up();
         let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
         if full || stalled || self.relay.guarded {
             return Ok(false);
         }
-        let room = wanted(&self.relay.up).max(READ_MIN);
+        let room = wanted(&self.relay.up).max(self.client_room);
         match poll_read_into(&mut self.relay.client, cx, &mut self.relay.up.buffer, room) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Loss::Client),
             Poll::Ready(Ok(count)) => {
                 self.relay.pool.stats.received_from_client(count);
+                if count >= self.client_room {
+                    self.client_room = READ_MAX;
+                }
                 requests::take(self)?;
                 Ok(true)
             }
