@@ -286,7 +286,10 @@ impl Relay {
             }
             self.control.stand(Standing::Active);
             let limits = Limits::new(&self.pool.settings(), began);
-            match Turn::new(self, &mut lease, limits, tries).run().await {
+            let mut turn = Turn::new(self, &mut lease, limits, tries);
+            let outcome = turn.run().await;
+            drop(turn);
+            match outcome {
                 Err(Loss::Again(again)) => {
                     let next = Box::pin(self.again(again, lease, &mut tries, asked));
                     match next.await {

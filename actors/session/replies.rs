@@ -29,6 +29,7 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         return attempt::hear_out(turn, again);
     }
     while turn.server.flow.resume() {
+        // Also behind the last message: a look at what is not there yet is the end of each round.
         reply(turn);
         let header = match frame::header(turn.server.flow.unjudged()) {
             Ok(Some(header)) => header,
@@ -36,13 +37,22 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             Err(error) => return Err(confused(turn, &error.to_string())),
         };
         let total = header.total();
-        // Rows are most of the traffic, and nothing in them is of interest.
-        if matches!(header.tag, tag::DATA_ROW | tag::COPY_DATA) {
-            match turn.server.exchange.received(header.tag, |_| {}) {
-                Verdict::Forward => turn.server.flow.pass_alike(header.tag, total),
-                verdict => act(turn, verdict, header.tag, total)?,
+        match header.tag {
+            // Rows are most of the traffic, and nothing in them is of interest.
+            tag::DATA_ROW | tag::COPY_DATA => {
+                match turn.server.exchange.received(header.tag, |_| {}) {
+                    Verdict::Forward => turn.server.flow.pass_alike(header.tag, total),
+                    verdict => act(turn, verdict, header.tag, total)?,
+                }
+                continue;
             }
-            continue;
+            // These say nothing beyond their tag.
+            tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
+                let verdict = turn.server.exchange.received(header.tag, |_| {});
+                act(turn, verdict, header.tag, total)?;
+                continue;
+            }
+            _ => {}
         }
         if turn.server.flow.unjudged().len() < total && total <= LOOK_MAX {
             break;
@@ -76,7 +86,6 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 }
             }
         }
-        reply(turn);
     }
     Ok(())
 }
@@ -118,6 +127,7 @@ fn failed_commit() -> Box<[u8]> {
     worded[..].into()
 }
 
+#[inline]
 fn act(turn: &mut Turn<'_>, verdict: Verdict, tag: u8, total: usize) -> Result<(), Loss> {
     match verdict {
         Verdict::Forward => turn.server.flow.pass(total),

@@ -158,7 +158,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Relays until nothing is owed and no transaction is open.
-    pub(super) async fn run(mut self) -> Result<(), Loss> {
+    pub(super) async fn run(&mut self) -> Result<(), Loss> {
         let mut outcome = self.relay_all().await;
         if let Err(Loss::Server(report)) = &mut outcome
             && self.rollback != Rollback::None
@@ -172,9 +172,9 @@ impl<'a> Turn<'a> {
             self.relay.lost_block = self.beginning || (open && !self.committing);
         }
         match outcome {
-            Err(Loss::Again(_)) => attempt::rewind(&mut self),
+            Err(Loss::Again(_)) => attempt::rewind(self),
             _ => {
-                attempt::end(&mut self);
+                attempt::end(self);
                 if !self.relay.reading && !self.attempt.sent.steady {
                     self.relay.wrote = Some(Instant::now());
                 }

@@ -222,8 +222,8 @@ impl Stream {
     }
 }
 
-/// Chunks of a buffer handed to one system call.
-const SLICES: usize = 16;
+/// Chunks of a buffer handed to one system call: a flow has two.
+const SLICES: usize = 2;
 
 fn rehome(socket: Arc<Socket>) -> io::Result<Arc<Socket>> {
     let socket =
