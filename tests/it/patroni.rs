@@ -1,17 +1,21 @@
 //! Hosts that Patroni tells of, by a stand-in that answers as its REST interface does.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pgherd_tests::{Config, Proxy, connect, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::failover::fleet::Fleet;
 
+/// The port, role and timeline of a member.
+type Member = (u16, &'static str, u32);
+
 /// Answers each request with what `GET /cluster` gives at the moment.
 struct Stand {
     port: u16,
-    members: Arc<Mutex<Vec<(u16, &'static str, u32)>>>,
+    members: Arc<Mutex<Vec<Member>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -25,7 +29,7 @@ impl Stand {
     async fn new() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = socket.local_addr().unwrap().port();
-        let members: Arc<Mutex<Vec<(u16, &'static str, u32)>>> = Arc::default();
+        let members: Arc<Mutex<Vec<Member>>> = Arc::default();
         let told = Arc::clone(&members);
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = socket.accept().await {
@@ -34,7 +38,6 @@ impl Stand {
                 assert!(request[..read].starts_with(b"GET /cluster "));
                 let members: Vec<String> = told
                     .lock()
-                    .unwrap()
                     .iter()
                     .map(|(port, role, timeline)| {
                         format!(
@@ -60,8 +63,8 @@ impl Stand {
         }
     }
 
-    fn tell(&self, members: &[(u16, &'static str, u32)]) {
-        *self.members.lock().unwrap() = members.to_vec();
+    fn tell(&self, members: &[Member]) {
+        *self.members.lock() = members.to_vec();
     }
 }
 

@@ -1,9 +1,9 @@
 //! A place where a server is, which may become another's, and which may fail on demand.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
@@ -66,12 +66,12 @@ impl Node {
 
     /// Fails in this way next.
     pub(super) fn fail(&self, fault: Fault) {
-        *self.shared.fault.lock().unwrap() = Some(fault);
+        *self.shared.fault.lock() = Some(fault);
     }
 
     /// How often it is still to fail.
     pub(super) fn left(&self) -> usize {
-        let fault = self.shared.fault.lock().unwrap();
+        let fault = self.shared.fault.lock();
         fault.as_ref().map_or(0, |fault| fault.times)
     }
 }
@@ -146,7 +146,7 @@ async fn packet(from: &mut OwnedReadHalf, mut before: Vec<u8>) -> std::io::Resul
 
 impl Shared {
     fn strikes(&self, message: &[u8]) -> Option<Fault> {
-        let mut fault = self.fault.lock().unwrap();
+        let mut fault = self.fault.lock();
         let known = fault.as_mut().filter(|fault| fault.times > 0)?;
         let needle = known.needle.as_bytes();
         if !message.windows(needle.len()).any(|part| part == needle) {
