@@ -7,6 +7,7 @@
 //! ├ router                 the only writer of the routing table
 //! ├ cluster (a database)   isolates its failures
 //! │  ├ hosts               monitor (of a host, where there are several): who may be written to
+//! │  │                     patroni: which hosts there are
 //! │  └ pools               pool (per user and database) → server connection (temporary)
 //! │                        herald (of a pool, once a client listens): its notifications
 //! └ front                  rest_for_one

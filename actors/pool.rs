@@ -7,6 +7,7 @@
 //! Tells: a [`ServerConnection`](crate::connection) to open; waiters that the server refuses them.
 //! If it dies: traffic goes on over the core; the next one looks at the core and continues.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -55,6 +56,11 @@ impl PoolKey {
             reader: None,
         }
     }
+
+    /// The host of a pool that is only read from; empty for another.
+    pub fn reader_name(&self) -> &str {
+        self.reader.as_ref().map_or("", HostName::as_str)
+    }
 }
 
 /// Everything that sessions of one user and database share.
@@ -91,6 +97,7 @@ pub struct Pool {
     pub readers: ArcSwap<Vec<Arc<Self>>>,
     /// Counts what was read, to take the hosts in turns.
     pub turns: AtomicU64,
+    born: Instant,
     settings: ArcSwap<PoolSettings>,
 }
 
@@ -129,6 +136,7 @@ impl Pool {
             audience: Arc::default(),
             readers: ArcSwap::default(),
             turns: AtomicU64::new(0),
+            born: Instant::now(),
             settings: ArcSwap::new(settings),
         }
     }
@@ -152,6 +160,16 @@ impl Pool {
             shared: Arc::clone(&self.shared),
             ..Self::new(key, upstream, settings, core, manager, cluster)
         }
+    }
+
+    /// How old it is, in nanoseconds.
+    pub fn age(&self, now: Instant) -> Option<NonZeroU64> {
+        NonZeroU64::new(nanos(now.saturating_duration_since(self.born)))
+    }
+
+    /// When it had this age.
+    pub fn moment(&self, age: NonZeroU64) -> Instant {
+        self.born + Duration::from_nanos(age.get())
     }
 
     /// What holds in this pool at the moment.

@@ -141,7 +141,8 @@ fn failures(page: &mut Exposition, counts: &FailureCounts) -> Result<(), Exposit
 
 fn gauges(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
     let (database, user) = (pool.key.database.as_str(), pool.key.user.as_str());
-    let labels: Labels<'_> = &[("database", database), ("user", user)];
+    let reader = pool.key.reader_name();
+    let labels: Labels<'_> = &[("database", database), ("user", user), ("reader", reader)];
     let servers = &pool.servers;
     let wait = servers.oldest_wait.unwrap_or_default();
     let numbers = [
@@ -186,7 +187,12 @@ fn gauges(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> 
         ("login", servers.opening),
     ];
     for (state, count) in states {
-        let labels = [("database", database), ("user", user), ("state", state)];
+        let labels = [
+            ("database", database),
+            ("user", user),
+            ("reader", reader),
+            ("state", state),
+        ];
         page.gauge(
             "pgherd_pool_servers",
             "Server connections by state.",
@@ -201,6 +207,7 @@ fn counters(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError
     let labels: Labels<'_> = &[
         ("database", pool.key.database.as_str()),
         ("user", pool.key.user.as_str()),
+        ("reader", pool.key.reader_name()),
     ];
     let totals = &pool.totals;
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -291,6 +298,7 @@ fn pins(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
         let labels = [
             ("database", pool.key.database.as_str()),
             ("user", pool.key.user.as_str()),
+            ("reader", pool.key.reader_name()),
             ("reason", reason.name()),
         ];
         page.counter(
@@ -308,6 +316,7 @@ fn losses(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> 
         let labels = [
             ("database", pool.key.database.as_str()),
             ("user", pool.key.user.as_str()),
+            ("reader", pool.key.reader_name()),
             ("reason", reason.name()),
         ];
         page.counter(
@@ -325,6 +334,7 @@ fn retries(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError>
         let labels = [
             ("database", pool.key.database.as_str()),
             ("user", pool.key.user.as_str()),
+            ("reader", pool.key.reader_name()),
             ("reason", reason),
         ];
         page.counter(

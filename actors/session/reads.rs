@@ -49,7 +49,8 @@ fn chosen(relay: &Relay) -> Option<Arc<Pool>> {
     if due && relay.pool.core.held().is_none() {
         return None;
     }
-    choice(&relay.pool, &cluster, relay.wrote)
+    let wrote = relay.wrote.map(|age| relay.pool.moment(age));
+    choice(&relay.pool, &cluster, wrote)
 }
 
 fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<Pool>> {

@@ -1,6 +1,7 @@
 //! A logged-in client between its transactions.
 
 use std::future::poll_fn;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -91,8 +92,9 @@ pub struct Relay {
     pub prepared_listen: bool,
     /// Its server is one that is only read from.
     pub reading: bool,
-    /// When it wrote last, or may have.
-    pub wrote: Option<Instant>,
+    /// When it wrote last, or may have: in nanoseconds after the birth of its pool, which takes half of
+    /// the room.
+    pub wrote: Option<NonZeroU64>,
 }
 
 /// What ends a client's idleness.

@@ -176,7 +176,7 @@ impl<'a> Turn<'a> {
             _ => {
                 attempt::end(self);
                 if !self.relay.reading && !self.attempt.sent.steady {
-                    self.relay.wrote = Some(Instant::now());
+                    self.relay.wrote = self.relay.pool.age(Instant::now());
                 }
             }
         }

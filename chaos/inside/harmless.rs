@@ -18,13 +18,14 @@ use crate::load::Load;
 use crate::{ALONE, Blow, PATIENCE};
 
 /// By their paths from the root, the listener without its address.
-pub(crate) const HARMLESS: [&str; 11] = [
+pub(crate) const HARMLESS: [&str; 12] = [
     "root/config",
     "root/aux",
     "root/aux/totals",
     "root/aux/http",
     "root/router",
     "root/cluster postgres",
+    "root/cluster postgres/hosts",
     "root/cluster postgres/pools",
     "root/cluster postgres/pools/pool postgres/postgres",
     "root/cluster postgres/pools/pool postgres/postgres/*",
@@ -37,6 +38,7 @@ const ROUNDS: [&[&str]; 2] = [
     &[
         "root/cluster postgres/pools/pool postgres/postgres",
         "root/cluster postgres/pools",
+        "root/cluster postgres/hosts",
         "root/cluster postgres",
         "root/router",
         "root/config",

@@ -88,6 +88,15 @@ impl House {
 
     /// Starts such a proxy with more tables in its configuration.
     pub(crate) fn with(server: &Server, more: &str) -> Self {
+        Self::start(server, "", more)
+    }
+
+    /// Starts such a proxy before a server and its replica.
+    pub(crate) fn between(server: &Server, replica: &Server) -> Self {
+        Self::start(server, &format!(", \"127.0.0.1:{}\"", replica.port()), "")
+    }
+
+    fn start(server: &Server, others: &str, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("pgherd.toml");
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -95,7 +104,9 @@ impl House {
             "[pool]\nsize = {SIZE}\n[workers]\ncount = 2\n[timeouts]\ncheckout_notice = 0\n\
              [metrics]\nlisten = \"{metrics}\"\n[users.other]\npassword = \"x\"\n{more}"
         );
-        fs::write(&file, configuration(server.port(), &more)).unwrap();
+        let host = format!("\"127.0.0.1:{}\"", server.port());
+        let text = configuration(server.port(), &more);
+        fs::write(&file, text.replace(&host, &format!("{host}{others}"))).unwrap();
         let input = LoadInput {
             file: Some(file),
             overrides: Overrides {

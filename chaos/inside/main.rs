@@ -13,6 +13,7 @@ mod herald;
 mod house;
 mod load;
 mod meanwhile;
+mod monitors;
 mod whole;
 
 use std::time::Duration;

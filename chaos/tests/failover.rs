@@ -35,7 +35,6 @@ async fn clients_that_are_told_lose_nothing() {
 /// pgherd finds the new primary by itself: its clients lose nothing either, are told of nothing but
 /// what was under way, and nobody writes to the old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a ROLLBACK that loses its server is refused, and a text that waits for a setup is never answered"]
 async fn clients_of_pgherd_lose_nothing() {
     let way = Way::Pgherd(crate::EXECUTABLE.into());
     let report = short(way, &[Fault::Freeze, Fault::Revive, Fault::Stop]).await;

@@ -1,9 +1,12 @@
 //! A world to try pgherd in, gone without a trace when it ends.
 
+use std::time::Instant;
+
 use pgherd_actors::{Curtain, Ending, Proxy};
 use pgherd_config::{Config, LoadInput, Overrides};
 use pgherd_sandbox::{Demo as World, things_to_try};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::{Demo, Failure};
 
@@ -17,16 +20,15 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| unavailable(e.to_string()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| unavailable(e.to_string()))?;
     eprintln!("Starting a primary and a replica, and loading data …");
-    let world = tokio::select! {
+    let mut world = tokio::select! {
         world = World::start(demo.scale) => world.map_err(|error| unavailable(error.to_string()))?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let [primary, _replica] = world.urls();
     let input = LoadInput {
         overrides: Overrides {
             port: Some(demo.port),
-            urls: vec![primary],
+            urls: world.urls().to_vec(),
             ..Overrides::default()
         },
         ..LoadInput::default()
@@ -48,8 +50,10 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
         World::DATABASE
     );
     println!(
-        "DATABASE_URL={url}\n\n{}\n\nCtrl-C ends it.",
-        things_to_try(&url)
+        "DATABASE_URL={url}\n\n{}\n\
+         Without a terminal: kill -USR1 {}\n\nCtrl-C ends it.",
+        things_to_try(&url),
+        std::process::id()
     );
     tokio::spawn(async move {
         tokio::select! {
@@ -58,8 +62,62 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
         }
         curtain.ask(Ending::AtOnce);
     });
-    let outcome = super::serve::serve(proxy).await;
+    let mut keys = keys().map_err(|error| unavailable(error.to_string()))?;
+    let mut serving = std::pin::pin!(super::serve::serve(proxy));
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut serving => break outcome,
+            _ = keys.recv() => {}
+        }
+        tokio::select! {
+            outcome = &mut serving => break outcome,
+            () = fail_over(&mut world) => {}
+        }
+    };
     eprintln!("Stopping the servers and removing their data …");
     drop(world);
     outcome
+}
+
+/// Takes the primary away, and brings it back as a replica.
+async fn fail_over(world: &mut World) {
+    println!("Killing the primary on port {} …", world.primary().port());
+    let begun = Instant::now();
+    if let Err(error) = world.fail_over().await {
+        println!("The replica was not promoted: {error}");
+        return;
+    }
+    println!(
+        "The server on port {} is the primary after {} ms. The other one is being made its replica …",
+        world.primary().port(),
+        begun.elapsed().as_millis()
+    );
+    match world.heal().await {
+        Ok(()) => println!("It follows. Enter does it again, Ctrl-C ends it."),
+        Err(error) => println!("It does not: {error}"),
+    }
+}
+
+/// A message for each line that is typed, and for each SIGUSR1.
+fn keys() -> std::io::Result<mpsc::Receiver<()>> {
+    let mut told = signal(SignalKind::user_defined1())?;
+    let (sender, keys) = mpsc::channel(1);
+    let typed = sender.clone();
+    // A thread of its own, since nothing can end a read of the terminal; it goes with the process.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while std::io::stdin()
+            .read_line(&mut line)
+            .is_ok_and(|read| read > 0)
+        {
+            line.clear();
+            if typed.blocking_send(()).is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(
+        async move { while told.recv().await.is_some() && sender.send(()).await.is_ok() {} },
+    );
+    Ok(keys)
 }

@@ -1,6 +1,6 @@
 use crate::binaries::Binaries;
 use crate::error::Error;
-use crate::server::{Server, Stop};
+use crate::server::{Builder, Server, Stop};
 
 #[cfg(test)]
 mod tests;
@@ -58,11 +58,23 @@ impl Cluster {
         nodes: usize,
         replication: Replication,
     ) -> Result<Self, Error> {
+        Self::start_as(Server::builder(binaries), nodes, replication).await
+    }
+
+    /// As [`Self::start`], with a primary as it is described.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_as(
+        primary: Builder,
+        nodes: usize,
+        replication: Replication,
+    ) -> Result<Self, Error> {
         let standbys = match replication {
             Replication::Synchronous => "ANY 1 (*)",
             Replication::Asynchronous => "",
         };
-        let primary = Server::builder(binaries)
+        let primary = primary
             .settings(&[
                 ("synchronous_standby_names", standbys),
                 // Without these two pg_rewind refuses.

@@ -1,4 +1,5 @@
 use crate::binaries::Binaries;
+use crate::cluster::{Cluster, Replication};
 use crate::error::Error;
 use crate::pgbench::pgbench_init;
 use crate::server::Server;
@@ -9,11 +10,7 @@ use crate::server::Server;
 /// Dropped, both servers and their data are gone.
 #[derive(Debug)]
 pub struct Demo {
-    // The replica goes first, so that it does not complain about its primary's end.
-    /// The replica.
-    pub replica: Server,
-    /// The primary.
-    pub primary: Server,
+    cluster: Cluster,
 }
 
 /// The farm: enough rows to count, group and join by eye.
@@ -62,23 +59,55 @@ impl Demo {
     /// # Errors
     /// As [`crate::Builder::start`] and [`Server::sql`].
     pub async fn start(scale: u32) -> Result<Self, Error> {
-        let primary = Server::builder(&Binaries::find()?)
-            .auth(&["host all all 127.0.0.1/32 scram-sha-256"])
-            .start()
-            .await?;
+        let rules = ["host all all 127.0.0.1/32 scram-sha-256"];
+        let primary = Server::builder(&Binaries::find()?).auth(&rules);
+        let cluster = Cluster::start_as(primary, 2, Replication::Asynchronous).await?;
+        let demo = Self { cluster };
+        let primary = demo.primary();
         primary.create_user(Self::USER, Self::PASSWORD).await?;
         primary.sql("create database demo owner demo").await?;
-        pgbench_init(&primary, Self::DATABASE, scale).await?;
+        pgbench_init(primary, Self::DATABASE, scale).await?;
         primary.sql_in(Self::DATABASE, FARM).await?;
-        let replica = primary.replica().await?;
-        replica.caught_up(&primary).await?;
-        Ok(Self { replica, primary })
+        demo.replica().caught_up(primary).await?;
+        Ok(demo)
     }
 
-    /// Gives the URLs of the primary and of the replica, with user and password.
+    /// The server that is the primary at the moment.
+    pub fn primary(&self) -> &Server {
+        self.cluster.node(self.cluster.primary())
+    }
+
+    /// The other one.
+    pub fn replica(&self) -> &Server {
+        self.cluster.node(1 - self.cluster.primary())
+    }
+
+    /// Gives the URLs of both servers, with user and password.
     pub fn urls(&self) -> [String; 2] {
-        [&self.primary, &self.replica]
-            .map(|server| server.url_with_password(Self::USER, Self::PASSWORD, Self::DATABASE))
+        [0, 1].map(|number| {
+            let server = self.cluster.node(number);
+            server.url_with_password(Self::USER, Self::PASSWORD, Self::DATABASE)
+        })
+    }
+
+    /// Kills the primary and promotes the replica. What was committed last may be lost, as the replica
+    /// is asynchronous.
+    ///
+    /// # Errors
+    /// As [`Server::sql`].
+    pub async fn fail_over(&mut self) -> Result<(), Error> {
+        self.cluster.kill9(self.cluster.primary());
+        self.cluster.elect().await?;
+        self.cluster.promote().await
+    }
+
+    /// Makes a replica of the primary that was killed.
+    ///
+    /// # Errors
+    /// As [`Cluster::rejoin`].
+    pub async fn heal(&mut self) -> Result<(), Error> {
+        let killed = 1 - self.cluster.primary();
+        self.cluster.rejoin(killed).await.map(drop)
     }
 }
 
@@ -90,11 +119,12 @@ pub fn things_to_try(url: &str) -> String {
          1. Look at the data:\n\
          \x20  psql '{url}' -c 'select kind, count(*), min(born) from animals group by kind'\n\
          \n\
-         2. Let 200 clients share a few server connections for ten seconds:\n\
-         \x20  pgbench -n -S -c 200 -j 2 -T 10 -M prepared '{url}'\n\
+         2. See that your settings follow you from server connection to server connection:\n\
+         \x20  psql '{url}' -c \"set timezone = 'Asia/Tokyo'\" -c 'select now(), pg_backend_pid()'\n\
          \n\
-         3. See that your settings follow you from server connection to server connection:\n\
-         \x20  psql '{url}' -c \"set timezone = 'Asia/Tokyo'\" -c 'select now(), pg_backend_pid()'\n"
+         3. Let 100 clients share a few server connections, and lose the primary meanwhile: start this,\n\
+         \x20  then press Enter here. The primary is killed and the replica promoted:\n\
+         \x20  pgbench -n -c 100 -j 2 -T 30 -P 1 -M prepared --max-tries=100 '{url}'\n"
     )
 }
 
@@ -108,9 +138,9 @@ mod tests {
         let question = "select count(*) from weighings; \
                         select count(*) from pgbench_accounts; \
                         select pg_is_in_recovery()";
-        let on_primary = demo.primary.sql_in(Demo::DATABASE, question).await?;
+        let on_primary = demo.primary().sql_in(Demo::DATABASE, question).await?;
         assert_eq!(on_primary, "10400\n100000\nf");
-        let on_replica = demo.replica.sql_in(Demo::DATABASE, question).await?;
+        let on_replica = demo.replica().sql_in(Demo::DATABASE, question).await?;
         assert_eq!(on_replica, "10400\n100000\nt");
         Ok(())
     }
@@ -119,15 +149,15 @@ mod tests {
     async fn the_demo_user_logs_in_by_password_and_writes() -> Result<(), Error> {
         let demo = Demo::start(1).await?;
         let [primary, _] = demo.urls();
-        let mut psql = demo.primary.client("psql")?;
+        let mut psql = demo.primary().client("psql")?;
         psql.args(["-XAtq", "-c"])
             .arg("update animals set name = 'Ada' where id = 1 returning name")
             .arg(&primary);
         assert_eq!(crate::tool::run(psql).await?.trim(), "Ada");
-        let mut without = demo.primary.client("psql")?;
+        let mut without = demo.primary().client("psql")?;
         without
             .args(["-XAtq", "-w", "-c", "select 1"])
-            .arg(demo.primary.url(Demo::USER, Demo::DATABASE));
+            .arg(demo.primary().url(Demo::USER, Demo::DATABASE));
         assert!(crate::tool::run(without).await.is_err());
         Ok(())
     }

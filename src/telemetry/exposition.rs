@@ -140,7 +140,9 @@ impl Exposition {
 }
 
 fn labelled(labels: Labels<'_>) -> Result<Metric, ExpositionError> {
-    let pairs = labels.iter().map(|(name, value)| {
+    // A label without a value is the same as none.
+    let said = labels.iter().filter(|(_, value)| !value.is_empty());
+    let pairs = said.map(|(name, value)| {
         if !is_name(name, false) {
             return Err(ExpositionError::Name((*name).to_owned()));
         }

@@ -223,6 +223,17 @@ async fn the_demo_answers_and_leaves_nothing_behind() {
         .filter_map(|server| data_directory(server))
         .collect();
     assert_eq!(data.len(), 2, "{data:?}");
+    // The primary is taken away, and whoever works goes on.
+    demo.signal(Signal::USR1);
+    let before = client.one("select inet_server_port()").await;
+    until("the replica has taken over", async || {
+        client.one("select inet_server_port()").await != before
+    })
+    .await;
+    client
+        .batch_execute("update animals set name = 'Zora' where id = 1")
+        .await
+        .unwrap();
     demo.signal(Signal::INT);
     assert_eq!(demo.wait().await.code(), Some(0));
     for directory in data {
