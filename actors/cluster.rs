@@ -299,7 +299,6 @@ impl Cluster {
             return;
         }
         let turned = (&before.writer, before.epoch) != (&verdict.writer, verdict.epoch);
-        let lost = |verdict: &Verdict| verdict.hosts.iter().filter(|it| reads::is_lost(it)).count();
         let moves = turned || lost(&before) != lost(&verdict);
         self.chronicle.note(&self.name, &before, &verdict);
         drop(judge);
@@ -310,6 +309,15 @@ impl Cluster {
             });
         }
     }
+}
+
+/// The hosts that nobody should go on reading from.
+fn lost(verdict: &Verdict) -> Vec<&HostName> {
+    let hosts = verdict.hosts.iter();
+    hosts
+        .filter(|state| reads::is_lost(state))
+        .map(|state| &state.name)
+        .collect()
 }
 
 fn rules(config: &Config, database: &Database) -> Rules {

@@ -150,7 +150,7 @@ impl Actor for Router {
         // What its predecessor was told and did not live to do.
         for cluster in arguments.facts.topology.all() {
             let section = cluster.name.clone();
-            myself.cast(RouterMessage::Follow { section })?;
+            myself.cast(RouterMessage::Enlist { section })?;
         }
         Ok(arguments)
     }
@@ -425,6 +425,10 @@ impl RouterArguments {
                 pool.core.move_to(quotas);
                 pool.lead_to(upstream, lead.epoch, cluster.is_watched());
             }
+            // It leads where it led, and is left if that is no host any more.
+            Err(report) if key.reader.is_some() => {
+                tracing::error!(error = report.message, "a pool for reading stays as it was");
+            }
             Err(report) => {
                 tracing::error!(error = report.message, "a pool cannot follow yet");
                 pool.abandon(now);
@@ -637,6 +641,9 @@ fn renew(pool: &Pool, proof: &Proof) {
         };
         // If somebody else was quicker, a reload or another client, theirs is as new.
         pool.upstream.compare_and_swap(&upstream, Arc::new(renewed));
+    }
+    for reader in pool.readers.load().iter() {
+        renew(reader, proof);
     }
 }
 

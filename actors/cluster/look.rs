@@ -10,7 +10,9 @@ use crate::upstream::OpenError;
 
 /// What is asked, with an empty `search_path`. The timeline of a primary is that of the segment it
 /// writes, which is the new one as soon as it is promoted, while the control file keeps the old one
-/// until the next checkpoint. Functions that are refused in recovery stand behind a CASE.
+/// until the next checkpoint. Functions that are refused in recovery stand behind a CASE. Where
+/// a primary is, is where it inserts: what it has written may be short of what it has acknowledged
+/// (`synchronous_commit = off`).
 pub(super) const QUESTION: &[u8] = b"\
 SELECT r.r, \
 (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c), \
@@ -18,7 +20,7 @@ CASE WHEN r.r THEN (SELECT GREATEST(c.timeline_id, \
 (SELECT w.received_tli FROM pg_catalog.pg_stat_wal_receiver w))::text \
 FROM pg_catalog.pg_control_checkpoint() c) \
 ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END, \
-CASE WHEN r.r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
+CASE WHEN r.r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
 CASE WHEN r.r THEN pg_catalog.pg_last_wal_receive_lsn() END, \
 CASE WHEN r.r THEN pg_catalog.date_part('epoch', \
 pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END, \

@@ -37,6 +37,17 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Counts another pool's server connections and waiters along.
+    pub fn add_servers(&mut self, other: &Self) {
+        let (servers, others) = (&mut self.servers, &other.servers);
+        servers.idle += others.idle;
+        servers.leased += others.leased;
+        servers.opening += others.opening;
+        servers.waiting += others.waiting;
+        servers.oldest_wait = servers.oldest_wait.max(others.oldest_wait);
+        self.cancelled += other.cancelled;
+    }
+
     /// Its server connections in any state, those being opened too.
     pub fn connections(&self) -> usize {
         self.servers.idle + self.servers.leased + self.servers.opening

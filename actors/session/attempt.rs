@@ -120,6 +120,7 @@ impl Attempt {
         self.sent.steady = false;
         self.sent.known = false;
         self.sent.steady_behind = false;
+        self.sent.more |= self.requests > 0;
     }
 
     /// Takes note of a name that the client's request has taken.
@@ -200,6 +201,10 @@ pub(super) fn after_error(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again
     if !turn.attempt.live {
         return None;
     }
+    if turn.relay.reading && is_of_standby(report) && is_steady(turn) {
+        // The primary may answer what a standby has to refuse.
+        return decide(turn, &Failure::Cut);
+    }
     let lost = report.code == sqlstate::INVALID_SQL_STATEMENT_NAME;
     let failure = Failure::Refused {
         code: report.code,
@@ -208,6 +213,20 @@ pub(super) fn after_error(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again
         shared: turn.server.exchange.uses().is_some() && (lost || names::is_reshaped(report)),
     };
     decide(turn, &failure)
+}
+
+/// Whether a standby may have said this where a primary would not: it has no unlogged tables and no
+/// serializable transactions, may not know the latest definitions, and cancels what stands in the way of its
+/// recovery.
+fn is_of_standby(report: &ErrorReport) -> bool {
+    matches!(
+        report.code,
+        sqlstate::FEATURE_NOT_SUPPORTED
+            | sqlstate::SERIALIZATION_FAILURE
+            | sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE
+            | sqlstate::READ_ONLY_SQL_TRANSACTION
+            | sqlstate::UNDEFINED_TABLE
+    )
 }
 
 fn decide(turn: &Turn<'_>, failure: &Failure) -> Option<Again> {

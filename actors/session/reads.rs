@@ -12,13 +12,14 @@ use std::time::Instant;
 
 use pgherd_cluster::reads::{PrimaryReads, ReadRules, Reader, Strategy, choose};
 use pgherd_config::{PoolMode, ReadFrom, ReadStrategy};
-use pgherd_session::Unnamed;
+use pgherd_session::{Reach, Unnamed};
+use pgherd_sql::Lexer;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::cluster::{Cluster, reads};
-use crate::judgement::Judgement;
+use crate::judgement::{Judgement, Locks, reach};
 use crate::pool::Pool;
 use crate::session::relay::Relay;
 
@@ -105,25 +106,45 @@ fn seen<'a>(state: &'a pgherd_cluster::HostState, pool: &Pool) -> Reader<'a> {
     }
 }
 
-/// What is said of a text that must not be run on a replica although it only reads: an advisory lock that is
-/// taken there locks nobody out.
-pub(super) fn objection(relay: &Relay, text: &[u8]) -> Option<ErrorReport> {
-    let locks = || {
-        let words = text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
-        words.into_iter().any(|word| {
-            let head = |prefix: &[u8]| {
-                let start = word.get(..prefix.len());
-                start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            };
-            head(b"pg_advisory") || head(b"pg_try_advisory")
-        })
-    };
-    (relay.reading && locks()).then(|| {
-        let text =
-            "an advisory lock cannot be taken in a READ ONLY transaction that reads from a replica";
+/// What is said of a text that must not be run on a replica although its transaction only reads: an
+/// advisory lock that is taken there locks nobody out, and what binds the session would bind it there.
+pub(super) fn objection(relay: &Relay, judgement: &Judgement) -> Option<ErrorReport> {
+    let harms = judgement.locks == Locks::Advisory || !judgement.pins.is_empty();
+    (relay.reading && harms).then(|| {
+        let text = "this cannot be run in a READ ONLY transaction that reads from a replica";
         ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
+            .detail("It takes a lock or leaves something behind that is of no use there.")
             .hint("Leave READ ONLY out, or set reads.from to primary.")
     })
+}
+
+/// Whether the query in front, of `total` bytes with its header, is an EXECUTE.
+pub(super) fn is_execute(relay: &Relay, total: usize) -> bool {
+    let Some(body) = relay.up.unjudged().get(frame::HEADER_LEN..total) else {
+        return false;
+    };
+    let first = Lexer::new(body, relay.lexing).token();
+    matches!(first, Ok(Some(first)) if first.is_word(b"execute"))
+}
+
+/// What is said of an EXECUTE there: what it runs would have to be looked into.
+pub(super) fn no_execute() -> ErrorReport {
+    let text = "EXECUTE cannot be run in a READ ONLY transaction that reads from a replica";
+    ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
+        .hint("Leave READ ONLY out, or set reads.from to primary.")
+}
+
+/// The same of a statement that was prepared.
+pub(super) fn objection_to(relay: &Relay, name: &[u8]) -> Option<ErrorReport> {
+    if !relay.reading {
+        return None;
+    }
+    let statements = relay.statements.as_deref()?;
+    let judgement = match (name, &statements.unnamed) {
+        (b"", Unnamed::Parsed { judgement, .. }) => *judgement,
+        _ => statements.get(name)?.statement.judgement,
+    };
+    objection(relay, &judgement)
 }
 
 /// Whether all that the client has sent for its next transaction only reads.
@@ -161,7 +182,8 @@ fn is_request_of_reads(relay: &Relay) -> bool {
             tag::SYNC => return true,
             tag::PARSE => match frontend::Parse::parse(body) {
                 Ok(parse) => {
-                    let reads = steady(&relay.judge(parse.query));
+                    let bound = reach(parse.query, relay.lexing) == Reach::Bound;
+                    let reads = !bound && steady(&relay.judge(parse.query));
                     if parse.name.is_empty() {
                         unnamed = reads;
                     }

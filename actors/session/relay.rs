@@ -344,6 +344,14 @@ impl Relay {
         {
             self.pins.remove(Pin::Moment);
         }
+        if self.reading && !self.pins.is_empty() {
+            // Nothing that binds is let through to a replica, but what a function did may be found there.
+            let text = "what was left behind on a replica is lost with it";
+            let report = ErrorReport::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text);
+            return Some(Bye::Sent(Box::new(
+                report.hint("Leave READ ONLY out, or set reads.from to primary."),
+            )));
+        }
         if self.pool.pins(self.pins, self.mode) {
             if !self.pins.is_empty() {
                 self.pool.stats.pinned();

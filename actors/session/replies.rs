@@ -173,6 +173,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         }
     } else {
         turn.queries += 1;
+        turn.rollback = Rollback::None;
         settle(turn);
         if status == TransactionStatus::Idle && turn.relay.block.is_some() {
             follow::idle(turn, behind_sync);
@@ -487,6 +488,10 @@ pub(super) fn is_settable(name: &str) -> bool {
 /// The server's connection broke: words the loss as the client must understand it, unless the client
 /// need not know.
 pub(super) fn server_gone(turn: &Turn<'_>, why: &str) -> Loss {
+    if let Some(again) = turn.again {
+        // It was to be sent again already, once all of the answer had come.
+        return Loss::Again(again);
+    }
     match attempt::after_break(turn) {
         Some(again) => Loss::Again(again),
         None => loss(turn, why, None),

@@ -126,6 +126,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 let body = turn.relay.up.unjudged().get(frame::HEADER_LEN..);
                 behind::called(turn.server, body.unwrap_or_default());
                 turn.attempt.unread();
+                turn.attempt.ends();
                 turn.server.exchange.sent(Owed::FunctionCall);
                 turn.relay.up.pass(total);
                 true
@@ -153,6 +154,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.committing = true;
         turn.beginning = true;
     } else if whole {
+        if turn.relay.reading && reads::is_execute(turn.relay, total) {
+            listen::refuse_query(turn, total, &reads::no_execute());
+            return Ok(true);
+        }
         match by_sql::take(turn, total) {
             by_sql::Taken::No => {}
             by_sql::Taken::Later => return Ok(false),
@@ -175,7 +180,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             listen::refuse_question(turn, total);
             return Ok(true);
         }
-        if let Some(report) = reads::objection(turn.relay, query.text) {
+        if let Some(report) = reads::objection(turn.relay, &judgement) {
             listen::refuse_query(turn, total, &report);
             return Ok(true);
         }

@@ -46,7 +46,9 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
-    if let Some(report) = reads::objection(turn.relay, parse.query) {
+    if turn.relay.reading
+        && let Some(report) = reads::objection(turn.relay, &turn.relay.judge(parse.query))
+    {
         refuse(turn, report);
         turn.relay.up.hide(total);
         return Ok(true);
@@ -177,6 +179,11 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     }
     if turn.relay.guarded && leaves(turn.relay, head.statement) {
         return Ok(false);
+    }
+    if let Some(report) = reads::objection_to(turn.relay, head.statement) {
+        refuse(turn, report);
+        turn.relay.up.hide(total);
+        return Ok(true);
     }
     let portal: Box<[u8]> = head.portal.into();
     let name: Box<[u8]> = head.statement.into();

@@ -163,6 +163,7 @@ impl<'a> Turn<'a> {
         if let Err(Loss::Server(report)) = &mut outcome
             && self.rollback != Rollback::None
             && self.server.exchange.replies_owed() == 1
+            && !self.server.exchange.unsynced()
         {
             let report = std::mem::replace(report, Box::new(ErrorReport::notice("")));
             outcome = Err(Loss::RolledBack(report, self.rollback));
@@ -175,7 +176,7 @@ impl<'a> Turn<'a> {
             Err(Loss::Again(_)) => attempt::rewind(self),
             _ => {
                 attempt::end(self);
-                if !self.relay.reading && !self.attempt.sent.steady {
+                if !self.relay.reading && !attempt::is_steady(self) {
                     self.relay.wrote = self.relay.pool.age(Instant::now());
                 }
             }
@@ -338,9 +339,28 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Looks whether the client has left; what it sends is kept for its next turn, up to a bound.
+    fn poll_presence(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
+        let up = &mut self.relay.up.buffer;
+        if up.len() >= BACKLOG_MAX {
+            return Ok(false);
+        }
+        match poll_read_into(&mut self.relay.client, cx, up, READ_MIN) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0) | Err(_)) => Err(Loss::Client),
+            Poll::Ready(Ok(count)) => {
+                self.relay.pool.stats.received_from_client(count);
+                Ok(true)
+            }
+        }
+    }
+
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
+        if self.relay.reading && self.check == Check::Quiet && self.holds_client_up() {
+            return self.poll_presence(cx);
+        }
         let full = self.relay.up.backlog() >= most || self.holds_client_up();
         let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
         if full || stalled || self.relay.guarded {

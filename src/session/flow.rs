@@ -141,7 +141,8 @@ impl Flow {
     /// Whether it can go back to where it began to keep: it began, and the bound has not been passed.
     #[inline]
     pub fn can_rewind(&self) -> bool {
-        self.keeping
+        // What waits to be written will have been kept by then, too.
+        self.keeping && self.kept as usize + self.approved <= KEPT_MAX as usize
     }
 
     /// Takes everything for unjudged that was read since it began to keep, and forgets what waits to be

@@ -1,6 +1,7 @@
 //! Clients that leave in the middle.
 
-use pgherd_tests::{Client, Database, Proxy, Raw, until};
+use pgherd_tests::{Client, Database, Proxy, Raw, connect, until};
+use tokio_postgres::SimpleQueryMessage;
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -320,10 +321,20 @@ async fn who_says_goodbye_and_is_gone_has_asked_all_the_same() {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
     database.sql("create table asked (a int)").await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
     let insert = Raw::query("insert into asked select 1 from pg_sleep(0.3)");
     for (rows, port) in (1..).zip([database.port, proxy.port(), proxy.port()]) {
         // Who is gone before there is a server for it has no turn.
-        serves(&proxy, &database).await;
+        drop(serves(&proxy, &database).await);
+        until("its server is free", async || {
+            let pools = console.simple_query("show pools").await.unwrap();
+            let idle = |message: &SimpleQueryMessage| match message {
+                SimpleQueryMessage::Row(row) => row.get("sv_idle") == Some("1"),
+                _ => false,
+            };
+            pools.iter().any(idle)
+        })
+        .await;
         let mut client = Raw::login(port, "app", &database.name, &[]).await;
         client
             .send(&[insert.clone(), Raw::framed(b'X', b"")].concat())

@@ -224,8 +224,8 @@ async fn the_demo_answers_and_leaves_nothing_behind() {
         .collect();
     assert_eq!(data.len(), 2, "{data:?}");
     // The primary is taken away, and whoever works goes on.
-    demo.signal(Signal::USR1);
     let before = client.one("select inet_server_port()").await;
+    demo.signal(Signal::USR1);
     until("the replica has taken over", async || {
         client.one("select inet_server_port()").await != before
     })

@@ -32,9 +32,19 @@ pub const COLUMNS: [Column; 20] = [
     text("hidden_code"),
 ];
 
-/// A row for each pool.
+/// A row for each database and user, the pools for reading counted along.
 pub fn rows(pools: &[Figures]) -> Vec<Row> {
-    pools.iter().map(row).collect()
+    let mut merged: Vec<Figures> = Vec::new();
+    for pool in pools {
+        let of = |known: &&mut Figures| {
+            known.key.database == pool.key.database && known.key.user == pool.key.user
+        };
+        match merged.last_mut().filter(of) {
+            Some(known) => known.add_servers(pool),
+            None => merged.push(pool.clone()),
+        }
+    }
+    merged.iter().map(row).collect()
 }
 
 /// Which transactions run code that no text shows and that may change a session.

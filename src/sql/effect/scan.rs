@@ -210,6 +210,10 @@ impl<'a, 'k> Scan<'a, 'k> {
             self.sequence(SequenceEffect::Uses);
         } else if token.is_word(b"update") || token.is_word(b"delete") {
             self.runs(Runs::Writes);
+        } else if token.is_word(b"create") || token.is_word(b"refresh") {
+            // EXPLAIN ANALYZE runs what makes a table, too.
+            self.runs(Runs::Unknown);
+            self.effects.alters = true;
         }
     }
 
@@ -226,7 +230,12 @@ impl<'a, 'k> Scan<'a, 'k> {
                 state.temporary = true;
             }
             // It makes a table, and so may wake an event trigger.
-            (Word::Into, _) if state.family == Family::Query => self.runs(Runs::Unknown),
+            (Word::Into, _)
+                if matches!(state.family, Family::Query | Family::Composed)
+                    && !matches!(before, Word::Insert | Word::Merge) =>
+            {
+                self.runs(Runs::Unknown);
+            }
             (Word::Drop, Word::Commit) if outside && earlier == Word::On => {
                 state.on_commit_drop = true;
             }
