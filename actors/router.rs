@@ -521,7 +521,8 @@ impl RouterArguments {
             let (reply, _answer) = tokio::sync::oneshot::channel();
             let start = SupervisorMessage::StartChild(child, reply.into());
             if !watch.supervisor.cast(start) {
-                tracing::error!("the supervisor of monitors is not there");
+                // It takes up all of them when it starts.
+                tracing::debug!("the supervisor of monitors is not there");
             }
         }
         *watched = names;

@@ -11,7 +11,8 @@ use pgherd_config::{PoolMode, PoolSettings};
 use pgherd_session::{Owed, Unnamed};
 use pgherd_sql::{Block, block};
 use pgherd_wire::backend::TransactionStatus;
-use pgherd_wire::{backend, frame, frontend};
+use pgherd_wire::frontend::{self, BindHead, tag};
+use pgherd_wire::{backend, frame};
 
 use crate::session::limit::Expired;
 use crate::session::relay::Relay;
@@ -68,7 +69,7 @@ impl Opened {
 /// Answers the query in front, of `total` bytes with its header, if it needs no server: one that
 /// opens a block, or that ends a block which no server knows of.
 pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
-    if total > TEXT_MAX || relay.kept.is_some() || relay.untold.is_some() {
+    if total > TEXT_MAX || relay.kept.is_some() {
         return false;
     }
     let Some(message) = relay.up.unjudged().get(..total) else {
@@ -82,13 +83,17 @@ pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
     let Ok(query) = frontend::Query::parse(body) else {
         return false;
     };
-    let (tag, status) = match block(query.text, relay.lexing) {
+    let block = block(query.text, relay.lexing);
+    if relay.untold.is_some() && block != Some(Block::Rollback) {
+        return false;
+    }
+    let (tag, status) = match block {
         Some(Block::Begin) if may_open(relay) => (&b"BEGIN"[..], TransactionStatus::InTransaction),
         Some(Block::Start) if may_open(relay) => {
             (&b"START TRANSACTION"[..], TransactionStatus::InTransaction)
         }
         Some(Block::Commit) if relay.opened.is_some() => (&b"COMMIT"[..], TransactionStatus::Idle),
-        // What was lost has nothing left to roll back.
+        // What was lost has nothing left to roll back, and who asks for that needs not be told.
         Some(Block::Rollback) if inside => (&b"ROLLBACK"[..], TransactionStatus::Idle),
         _ => return false,
     };
@@ -100,6 +105,7 @@ pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
     });
     relay.lost_block = false;
     relay.commit_fails = false;
+    relay.untold = None;
     // A simple query ends the unnamed statement.
     if let Some(statements) = relay.statements.as_deref_mut() {
         statements.unnamed = Unnamed::None;
@@ -110,6 +116,44 @@ pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
     debug_assert!(built.is_ok(), "the tag is short");
     backend::ready_for_query(out, status);
     true
+}
+
+/// Whether the message in front ends a transaction block, whatever becomes of it: on Postgres no block is
+/// left behind a COMMIT that fails.
+pub(super) fn is_end(relay: &Relay) -> bool {
+    let Ok(Some(header)) = frame::header(relay.up.unjudged()) else {
+        return false;
+    };
+    let Some(message) = relay.up.unjudged().get(..header.total()) else {
+        return false;
+    };
+    let body = &message[frame::HEADER_LEN..];
+    let ends = |text: &[u8]| {
+        matches!(
+            block(text, relay.lexing),
+            Some(Block::Commit | Block::Rollback)
+        )
+    };
+    match header.tag {
+        tag::QUERY => frontend::Query::parse(body).is_ok_and(|query| ends(query.text)),
+        tag::PARSE => frontend::Parse::parse(body).is_ok_and(|parse| ends(parse.query)),
+        tag::BIND => {
+            let Ok(Some(bind)) = BindHead::parse(body) else {
+                return false;
+            };
+            let statements = relay.statements.as_deref();
+            match statements.map(|all| (all, &all.unnamed)) {
+                Some((_, Unnamed::Parsed { judgement, .. })) if bind.statement.is_empty() => {
+                    judgement.leaves
+                }
+                Some((all, _)) => all
+                    .get(bind.statement)
+                    .is_some_and(|held| held.statement.judgement.leaves),
+                None => false,
+            }
+        }
+        _ => false,
+    }
 }
 
 /// Whether a text may be one of [`Block`], by its first letters: this is asked for every query.

@@ -255,6 +255,7 @@ impl Relay {
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
     async fn turn(&mut self) -> Option<Bye> {
         if let Some(report) = self.untold.take() {
+            self.lost_block &= !opened::is_end(self);
             return self.refuse(&report);
         }
         let asked = Instant::now();

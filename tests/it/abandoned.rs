@@ -177,13 +177,30 @@ async fn a_backend_killed_in_an_idle_transaction_is_told_at_the_next_statement()
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
     let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
-    assert_eq!(client.ask(&Raw::query("begin read write")).await, "C ZT");
-    let pid = client.one(PID).await;
-    database
-        .sql(&format!("select pg_terminate_backend({pid})"))
-        .await;
-    until("it is gone", async || database.backends("app").await == 0).await;
-    assert_eq!(client.ask(&Raw::query("commit")).await, "E40001 ZE");
+    let simple = Raw::query("commit");
+    let extended = [
+        Raw::parse("", "commit"),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ];
+    let extended = extended.concat();
+    for (next, told) in [
+        // A COMMIT ends its block, also one that fails.
+        (simple, "E40001 ZI"),
+        (extended, "E40001 ZI"),
+        // Who wants to roll back has it.
+        (Raw::query("rollback"), "C ZI"),
+        (Raw::query("select 1"), "E40001 ZE"),
+    ] {
+        assert_eq!(client.ask(&Raw::query("begin read write")).await, "C ZT");
+        let pid = client.one(PID).await;
+        database
+            .sql(&format!("select pg_terminate_backend({pid})"))
+            .await;
+        until("it is gone", async || database.backends("app").await == 0).await;
+        assert_eq!(client.ask(&next).await, told);
+    }
     assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
     serves(&proxy, &database).await;
 }
