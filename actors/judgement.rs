@@ -2,8 +2,8 @@
 
 use pgherd_session::Reach;
 use pgherd_sql::{
-    Action, Effects, FOLLOWED, LexOptions, Lexer, Pin, PinSet, Reading, Runs, SequenceEffect,
-    Token, TransactionEffect, effects, is_followed, names_moment, script,
+    Action, Deed, Effects, FOLLOWED, LexOptions, Lexer, Mentions, Pin, PinSet, Reading, Runs,
+    SequenceEffect, Token, TransactionEffect, effects, is_followed, mentions, names_moment, script,
 };
 
 use pgherd_sql::parse::Channel;
@@ -44,6 +44,10 @@ pub struct Judgement {
     pub as_read: Option<LexOptions>,
     /// What it does to what the session listens to.
     pub listens: Listens,
+    /// It has names of prepared statements in it: those of the client, which servers do not know.
+    pub names: bool,
+    /// It asks which prepared statements its session has.
+    pub inspects: bool,
 }
 
 /// Whom a query that only reads holds out.
@@ -123,6 +127,22 @@ pub fn judge(
     if as_read.is_none() && is_reported(&effects) {
         pins.remove(Pin::Set);
     }
+    let named = (effects.executes || pins.contains(Pin::Prepare)).then(|| mentions(text, options));
+    let named = named.and_then(Result::ok);
+    let are_clear = named.as_ref().is_some_and(Mentions::are_clear);
+    let named = named.unwrap_or_default();
+    if prepares_only(&named) {
+        // The query does nothing yet, and its server has forgotten it once the connection is lost.
+        return Judgement {
+            names: true,
+            plain: true,
+            steady: true,
+            ..Judgement::default()
+        };
+    }
+    if are_clear {
+        pins.remove(Pin::Prepare);
+    }
     let mut follows = false;
     if is_followed(&effects) {
         match script(text, options) {
@@ -145,6 +165,8 @@ pub fn judge(
     }
     Judgement {
         listens,
+        names: !named.found.is_empty(),
+        inspects: effects.inspects,
         pins,
         unpins: effects.unpins,
         runs: effects.runs,
@@ -184,6 +206,12 @@ pub fn judge(
                 | TransactionEffect::Mixed
         ),
     }
+}
+
+/// Whether a text is one PREPARE with a name that can be told.
+fn prepares_only(named: &Mentions<'_>) -> bool {
+    let prepares = |mention: &pgherd_sql::Mention<'_>| matches!(mention.deed, Deed::Prepare { query } if query > 0);
+    named.are_clear() && named.only().is_some_and(prepares)
 }
 
 fn listens(effects: &Effects<'_>, text: &[u8]) -> Listens {
@@ -326,6 +354,29 @@ mod tests {
             let judged = judge(text.as_bytes(), LexOptions::default(), |_| false);
             assert_eq!(judged.locks, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn statements_of_sql_bind_nobody_whose_names_can_be_told() {
+        let judge = |sql: &str| judge(sql.as_bytes(), LexOptions::default(), |_| false);
+        for text in [
+            "prepare s as select set_config('a', 'b', false), pg_advisory_lock(1)",
+            "deallocate s",
+            "begin; prepare s (int) as select $1; execute s(1); deallocate prepare s; commit",
+            "execute s",
+            "explain execute s",
+        ] {
+            let judgement = judge(text);
+            assert!(judgement.names && judgement.pins.is_empty(), "{text}");
+        }
+        for text in [
+            "prepare u&\"s\" as select 1",
+            "do $$ begin prepare s as select 1; end $$",
+            "do $$ begin prepare s as select 1; end $$; deallocate s",
+        ] {
+            assert!(judge(text).pins.contains(Pin::Prepare), "{text}");
+        }
+        assert!(!judge("create trigger t after insert on u execute function f()").names);
     }
 
     #[test]

@@ -244,9 +244,11 @@ fn decide(turn: &Turn<'_>, failure: &Failure) -> Option<Again> {
     };
     let again = again(&sent, failure)?;
     let possible = match again {
-        // All that was sent has to be answered first, and what names a moment is never read again.
+        // All that was sent has to be answered first, what names a moment is never read again, and what
+        // stands on the server for a moment must not stay there.
         Again::Statement => {
-            !turn.relay.up.is_mid_message() && !turn.relay.pins.contains(Pin::Moment)
+            let moment = turn.relay.pins.contains(Pin::Moment);
+            !turn.relay.up.is_mid_message() && !moment && turn.names.are_tidy()
         }
         Again::Recovering => attempt.movable && expects_writes(&turn.relay.pool),
         Again::Unsent | Again::Read | Again::Turned => attempt.movable,

@@ -1,34 +1,35 @@
-//! Statements that a client has prepared by the protocol and names in SQL: on Postgres both have
-//! the same names.
+//! Statements that a client names in SQL: by `PREPARE`, `EXECUTE`, `DEALLOCATE`, and where `EXECUTE`
+//! is a part of another statement.
 //!
-//! Only a text that is one such statement is taken up. What SQL itself prepares (`PREPARE x AS …`)
-//! is on the client's server alone, under that very name, and binds the client to it.
+//! On Postgres they have their names together with those of the protocol. A server has them under
+//! names of ours, which are put into the text in the place of the client's; what it lacks is made
+//! there in front of the text. A name comes and goes when the server says that it does: it is the
+//! server that reads what is prepared, and whose errors the client gets.
+//!
+//! Names that cannot be told (longer than Postgres keeps them, or folded by the rules of a language)
+//! and those in a `DO` are left to the server, and bind the client to it.
 
-use std::borrow::Cow;
-use std::ops::Range;
+mod names;
+mod plan;
+
+use std::sync::Arc;
 
 use pgherd_config::PoolMode;
-use pgherd_session::Owed;
-use pgherd_sql::{LexOptions, Lexer, Pin, Token, TokenKind};
+use pgherd_session::{ClientStatements, Edit, Owed, ServerName, Statement};
+use pgherd_sql::{Deed, Mention, Mentions, Pin, mentions};
 use pgherd_wire::backend::{self, TransactionStatus};
-use pgherd_wire::{frame, frontend};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frame, frontend, sqlstate};
 
-use crate::session::behind;
-use crate::session::requests::note;
+use crate::judgement::{Judgement, Listens};
+use crate::session::by_sql::plan::Plan;
+use crate::session::requests::{forget_unnamed, note, refuse, refuse_query};
 use crate::session::sequence::{self, Way};
-use crate::session::statements::{put, taken};
+use crate::session::statements::{close_all, put_bare};
 use crate::session::turn::{Check, Turn};
+use crate::session::{attempt, behind, listen, reads};
 
-/// Names of this length are cut by Postgres (NAMEDATALEN).
-const NAME_MAX: usize = 64;
-
-/// What a text does with the name of a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
-    Prepare,
-    Execute,
-    Deallocate,
-}
+pub(super) use names::{Names, clear_away, completed, end, settle};
 
 /// What has become of a simple query.
 pub(super) enum Taken {
@@ -39,99 +40,328 @@ pub(super) enum Taken {
     /// It is answered.
     Answered,
     /// It is to be passed on with this text in place of its own.
-    Rewritten(Vec<u8>),
+    Rewritten(Rewritten),
 }
 
-/// Takes a simple query of `total` bytes, which is here as a whole.
-pub(super) fn take(turn: &mut Turn<'_>, total: usize) -> Taken {
-    let Some(client) = turn
-        .relay
-        .statements
-        .as_deref()
-        .filter(|client| !client.is_empty())
-    else {
+/// A text in which the names are those of the server.
+pub(super) struct Rewritten {
+    /// The text.
+    pub(super) text: Vec<u8>,
+    /// Where it differs from the client's.
+    pub(super) edits: Vec<Edit>,
+}
+
+/// What has become of the text of a statement that is to be bound or described.
+pub(super) enum Brought {
+    /// It goes to the server as it is.
+    AsItIs,
+    /// It goes there as it is, and the client's own names are those of the server for a moment.
+    Bare,
+    /// It goes there as this, a Parse message behind its name.
+    As(Vec<u8>),
+    /// The client will be told why not.
+    Refused,
+    /// It is to be looked at again.
+    Later,
+}
+
+/// Takes a simple query of `total` bytes, which is here as a whole. The judgement becomes that of
+/// what is run.
+pub(super) fn take(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement) -> Taken {
+    let concerned = judgement.names || judgement.inspects;
+    if !concerned || turn.relay.mode == PoolMode::Session {
         return Taken::No;
-    };
+    }
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
-    let text = body.strip_suffix(&[0]).unwrap_or(body);
-    let Some((deed, name, at)) = read(text, turn.relay.lexing) else {
+    let text = body.strip_suffix(&[0]).unwrap_or(body).to_vec();
+    let Ok(named) = mentions(&text, turn.relay.lexing) else {
         return Taken::No;
     };
-    if client.get(&name).is_none() || turn.relay.mode == PoolMode::Session {
-        return Taken::No;
-    }
-    let (name, text) = (name.into_owned(), text.to_vec());
     let exchange = &turn.server.exchange;
-    // A failed block refuses all of this by itself, and a pipeline has its own end.
-    if exchange.status() == TransactionStatus::Failed || exchange.unsynced() || exchange.skipping()
-    {
+    if named.escaped {
+        refuse_query(turn, total, &escaped());
+        return Taken::Answered;
+    }
+    let cut = exchange.unsynced() || exchange.skipping();
+    let failed = exchange.status() == TransactionStatus::Failed;
+    let hangs = named.changes()
+        || failed
+        || judgement.inspects
+        || turn.names.change()
+        || is_unsettled(turn, &named);
+    if exchange.owes() && hangs && !cut {
+        // Where the transaction and the names stand by then is part of the answer.
+        turn.check = Check::Quiet;
+        return Taken::Later;
+    }
+    if failed && named.statements == 1 && !cut {
+        // It is refused, whatever it names.
         return Taken::No;
     }
-    if deed != Deed::Execute && exchange.owes() {
-        // Where the transaction stands by then is part of the answer.
+    if !cut && forgets_one(turn, &named) {
+        return answered(turn, total);
+    }
+    let plan = match Plan::new(turn, &text, &named) {
+        Ok(plan) => plan,
+        Err(report) => {
+            refuse_query(turn, total, &report);
+            return Taken::Answered;
+        }
+    };
+    if plan.left {
+        judgement.pins.insert(Pin::Prepare);
+    }
+    let inspects = judgement.inspects || plan.inspects();
+    if !cut
+        && inspects
+        && let Some(report) = unshown(turn, &named)
+    {
+        refuse_query(turn, total, &report);
+        return Taken::Answered;
+    }
+    if cut && (plan.asks(turn) || inspects) {
+        // Nothing can be put in front of it without ending what is under way.
+        if named.changes() {
+            judgement.pins.insert(Pin::Prepare);
+        }
+        return Taken::No;
+    }
+    if plan.is_empty() && !inspects {
+        return Taken::No;
+    }
+    simple(
+        turn,
+        total,
+        judgement,
+        &Script {
+            text: &text,
+            named,
+            plan,
+        },
+    )
+}
+
+/// A text with what its names mean.
+struct Script<'a> {
+    text: &'a [u8],
+    named: Mentions<'a>,
+    plan: Plan,
+}
+
+fn simple(
+    turn: &mut Turn<'_>,
+    total: usize,
+    judgement: &mut Judgement,
+    script: &Script<'_>,
+) -> Taken {
+    let (named, plan) = (&script.named, &script.plan);
+    let only = named.only().map(|mention| mention.deed);
+    if only == Some(Deed::Execute)
+        && let [used] = &*plan.uses
+    {
+        *judgement = run(used);
+    }
+    let leaves = |used: &Arc<Statement<Judgement>>| used.judgement.leaves;
+    if turn.relay.guarded && (judgement.leaves || plan.uses.iter().any(leaves)) {
+        return Taken::Later;
+    }
+    let mut uses = plan.uses.iter();
+    if let Some(report) = uses.find_map(|used| unanswerable(turn, used)) {
+        refuse_query(turn, total, &report);
+        return Taken::Answered;
+    }
+    let waits = |judgement: &Judgement| sequence::must_wait(turn, judgement);
+    let mut uses = plan.uses.iter();
+    if waits(judgement) || uses.any(|used| waits(&used.judgement)) {
         turn.check = Check::Quiet;
         return Taken::Later;
     }
     turn.check = Check::None;
-    match deed {
-        Deed::Execute => execute(turn, text, &name, at),
-        Deed::Deallocate => {
-            deallocate(turn, &name);
-            answered(turn, total)
+    for used in &plan.uses {
+        behind::sent(
+            turn.server,
+            &used.judgement,
+            used.query(),
+            turn.relay.lexing,
+        );
+        sequence::sent(turn, &used.judgement, Way::Simple);
+        if only != Some(Deed::Execute) {
+            note(turn, run(used));
         }
-        Deed::Prepare if exchange.status() == TransactionStatus::Idle => {
-            let report = taken(&name);
-            turn.relay.record(&report);
-            report.encode_error(turn.server.flow.made());
-            answered(turn, total)
-        }
-        // The server must fail the block, which it does where it is prepared to.
-        Deed::Prepare => Taken::No,
     }
-}
-
-/// Has the server run the statement under the name that it knows.
-fn execute(turn: &mut Turn<'_>, mut text: Vec<u8>, name: &[u8], at: Range<usize>) -> Taken {
-    let known = turn.relay.statements.as_deref();
-    let Some(held) = known.and_then(|client| client.get(name)).cloned() else {
-        return Taken::No;
+    if only != Some(Deed::Execute) {
+        behind::sent(turn.server, judgement, script.text, turn.relay.lexing);
+        sequence::sent(turn, judgement, Way::Simple);
+    }
+    let before = turn.server.exchange.unsynced();
+    let rewritten = if judgement.inspects || plan.inspects() {
+        lay_open(turn);
+        Some(Rewritten {
+            text: script.text.to_vec(),
+            edits: Vec::new(),
+        })
+    } else {
+        plan.carry_out(turn, script.text)
     };
-    let (judgement, tail) = (held.statement.judgement, &held.statement.tail);
-    if sequence::must_wait(turn, &judgement) {
-        turn.check = Check::Quiet;
-        return Taken::Later;
-    }
-    note(turn, judgement);
-    if judgement.follows {
-        // What it does to settings is only followed where it is bound by the protocol.
-        turn.relay.pins.insert(Pin::SetConfig);
-    }
-    behind::sent(turn.server, &judgement, tail, turn.relay.lexing);
-    sequence::sent(turn, &judgement, Way::Simple);
-    let there = turn.server.statements.touch(held.statement.id);
-    let placed = there.unwrap_or_else(|| {
-        turn.relay.pool.stats.server_parse_again();
-        let placed = put(turn, &held.statement, None);
+    if !before && turn.server.exchange.unsynced() {
         // Should it fail, the server must not wait for a Sync that the client has no reason to send.
         turn.relay.up.insert(&frontend::SYNC);
         turn.server.exchange.sent(Owed::OurSync);
-        placed
-    });
-    text.splice(at, placed.name.text().as_bytes().iter().copied());
-    Taken::Rewritten(text)
+    }
+    match rewritten {
+        Some(rewritten) => Taken::Rewritten(rewritten),
+        None => {
+            refuse_query(turn, total, &crowded());
+            clear_away(turn);
+            Taken::Answered
+        }
+    }
 }
 
-/// Forgets the statement for this client; others may be using what servers have of it.
-fn deallocate(turn: &mut Turn<'_>, name: &[u8]) {
-    if let Some(client) = turn.relay.statements.as_deref_mut() {
-        client.remove(name);
+/// Why the server at hand must not be asked to run a statement, if it must not.
+fn unanswerable(turn: &Turn<'_>, used: &Statement<Judgement>) -> Option<ErrorReport> {
+    match listen::asks(turn.relay, &used.tail) {
+        true => Some(listen::unanswered()),
+        false => reads::objection(turn.relay, used.query()),
     }
+}
+
+/// What running a statement by its name does.
+fn run(used: &Statement<Judgement>) -> Judgement {
+    let mut judgement = used.judgement;
+    if judgement.follows {
+        // What it does to settings is only followed where it is bound by the protocol.
+        judgement.follows = false;
+        judgement.pins.insert(Pin::SetConfig);
+    }
+    if judgement.listens != Listens::Nothing {
+        // The server itself listens then.
+        judgement.listens = Listens::Nothing;
+        judgement.pins.insert(Pin::Listen);
+    }
+    judgement
+}
+
+/// Brings the server what the text of a statement of the protocol names. It is bound, or only
+/// described. `tail` is the statement's Parse message behind the name.
+pub(super) fn bring(
+    turn: &mut Turn<'_>,
+    judgement: &Judgement,
+    tail: &[u8],
+    binds: bool,
+) -> Brought {
+    let end = tail.iter().position(|byte| *byte == 0);
+    let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
+    let Ok(named) = mentions(text, turn.relay.lexing) else {
+        return Brought::AsItIs;
+    };
+    if named.escaped {
+        refuse(turn, escaped());
+        return Brought::Refused;
+    }
+    let changes = named.changes();
+    let exchange = &turn.server.exchange;
+    if changes && !binds || exchange.status() == TransactionStatus::Failed {
+        return Brought::AsItIs;
+    }
+    let listed = judgement.inspects && binds;
+    let hangs = (changes || listed) && (exchange.replies_owed() > 0 || turn.names.change());
+    if exchange.owes() && (hangs || is_unsettled(turn, &named)) {
+        turn.check = Check::Quiet;
+        return Brought::Later;
+    }
+    if changes && turn.names.change() {
+        // Which of its portals comes first is not followed.
+        turn.relay.pins.insert(Pin::Prepare);
+        return Brought::AsItIs;
+    }
+    let plan = match Plan::new(turn, text, &named) {
+        Ok(plan) => plan,
+        Err(report) => {
+            refuse(turn, *report);
+            return Brought::Refused;
+        }
+    };
+    if plan.left {
+        turn.relay.pins.insert(Pin::Prepare);
+    }
+    let inspects = binds && (judgement.inspects || plan.inspects());
+    if plan.is_empty() && !inspects {
+        return Brought::AsItIs;
+    }
+    if inspects && let Some(report) = unshown(turn, &named) {
+        refuse(turn, report);
+        return Brought::Refused;
+    }
+    for used in &plan.uses {
+        if let Some(report) = unanswerable(turn, used) {
+            refuse(turn, report);
+            return Brought::Refused;
+        }
+        note(turn, run(used));
+        if !sequence::sent(turn, &used.judgement, Way::Extended) {
+            return Brought::Refused;
+        }
+        behind::sent(
+            turn.server,
+            &used.judgement,
+            used.query(),
+            turn.relay.lexing,
+        );
+    }
+    if inspects {
+        lay_open(turn);
+        return Brought::Bare;
+    }
+    match plan.carry_out(turn, text) {
+        Some(mut rewritten) => {
+            turn.names.edits = rewritten.edits;
+            rewritten.text.extend_from_slice(types);
+            Brought::As(rewritten.text)
+        }
+        None => {
+            refuse(turn, crowded());
+            Brought::Refused
+        }
+    }
+}
+
+/// Whether what some name means hangs on what is under way, or has to be told of it.
+fn is_unsettled(turn: &Turn<'_>, named: &Mentions<'_>) -> bool {
+    let names = named
+        .found
+        .iter()
+        .filter_map(|mention| mention.name.as_deref());
+    let exchange = &turn.server.exchange;
+    names
+        .into_iter()
+        .any(|name| exchange.settles_later(name) || ServerName::is_reserved(name))
+}
+
+/// Forgets a statement for this client, if the text does nothing else; others may be using what
+/// servers have of it.
+fn forgets_one(turn: &mut Turn<'_>, named: &Mentions<'_>) -> bool {
+    let Some(Mention {
+        deed: Deed::Deallocate,
+        name: Some(name),
+        ..
+    }) = named.only()
+    else {
+        return false;
+    };
+    let client = turn.relay.statements.as_deref_mut();
+    client.is_some_and(|client| client.remove(name).is_some())
+}
+
+/// Answers a DEALLOCATE that the server does not see; nothing else is owed before it.
+fn answered(turn: &mut Turn<'_>, total: usize) -> Taken {
+    turn.check = Check::None;
+    turn.unnamed_here = false;
+    forget_unnamed(turn);
+    // The name is gone, and is not taken back.
+    attempt::end(turn);
     let built = backend::command_complete(turn.server.flow.made(), b"DEALLOCATE");
     debug_assert!(built.is_ok(), "a tag is short");
-}
-
-/// Ends the answer to a query that the server does not see; nothing else is owed before it.
-fn answered(turn: &mut Turn<'_>, total: usize) -> Taken {
     let status = turn.server.exchange.status();
     backend::ready_for_query(turn.server.flow.made(), status);
     turn.relay.up.hide(total);
@@ -139,108 +369,51 @@ fn answered(turn: &mut Turn<'_>, total: usize) -> Taken {
     Taken::Answered
 }
 
-/// What the only statement of a text does with a name, the name, and where that stands.
-fn read(text: &[u8], options: LexOptions) -> Option<(Deed, Cow<'_, [u8]>, Range<usize>)> {
-    let mut lexer = Lexer::new(text, options);
-    let mut next = || lexer.token().ok().flatten();
-    let first = next()?;
-    let deed = if first.is_word(b"execute") {
-        Deed::Execute
-    } else if first.is_word(b"deallocate") {
-        Deed::Deallocate
-    } else if first.is_word(b"prepare") {
-        Deed::Prepare
-    } else {
-        return None;
-    };
-    let mut named = next()?;
-    let mut behind = next();
-    if deed == Deed::Deallocate && named.is_word(b"prepare") && behind.is_some_and(|t| !t.is(b';'))
-    {
-        named = behind?;
-        behind = next();
-    }
-    let name = name(&named)?;
-    let at = named.start..named.start + named.text.len();
-    let ends = |token: Option<Token<'_>>| token.is_none_or(|token| token.is(b';'));
-    let fits = match deed {
-        Deed::Deallocate => ends(behind) && !named.is_word(b"all"),
-        Deed::Execute => ends(behind) || behind.is_some_and(|token| token.is(b'(')),
-        Deed::Prepare => behind.is_some_and(|token| token.is(b'(') || token.is_word(b"as")),
-    };
-    if !fits {
-        return None;
-    }
-    // One statement only: nothing but its end comes behind a semicolon.
-    let mut semicolon = behind.is_some_and(|token| token.is(b';'));
-    loop {
-        match lexer.token() {
-            Ok(None) => return Some((deed, name, at)),
-            Ok(Some(token)) if !semicolon => semicolon = token.is(b';'),
-            Ok(Some(_)) | Err(_) => return None,
-        }
+/// Sees to it that the server has the client's statements under the client's own names, and no others:
+/// so it can tell which there are.
+fn lay_open(turn: &mut Turn<'_>) {
+    close_all(turn);
+    // Should anything of that be left behind, a look at the session finds it.
+    behind::unseen(turn.server);
+    let known = turn.relay.statements.as_deref();
+    let all: Vec<_> = known
+        .into_iter()
+        .flat_map(ClientStatements::iter)
+        .map(|(name, held)| (Box::from(name), Arc::clone(&held.statement)))
+        .collect();
+    for (name, statement) in all {
+        put_bare(turn, &name, &statement);
+        turn.names.rubbish.push(name);
     }
 }
 
-/// The name that a token means, as Postgres understands identifiers. What it folds or cuts in its
-/// own way is left to it, and so are the words that are no names.
-fn name<'a>(token: &Token<'a>) -> Option<Cow<'a, [u8]>> {
-    let text = token.text;
-    match token.kind {
-        TokenKind::Word if text.is_ascii() && text.len() < NAME_MAX => {
-            Some(Cow::Owned(text.to_ascii_lowercase()))
-        }
-        TokenKind::QuotedWord if text.len() < NAME_MAX => {
-            let inner = &text[1..text.len() - 1];
-            (!inner.is_empty() && !inner.contains(&b'"')).then_some(Cow::Borrowed(inner))
-        }
-        _ => None,
-    }
+/// Why the server cannot tell which statements the client has, if it cannot.
+fn unshown(turn: &Turn<'_>, named: &Mentions<'_>) -> Option<ErrorReport> {
+    let client = turn.relay.statements.as_deref();
+    let bound = client.is_some_and(ClientStatements::is_bound);
+    let text = "pg_prepared_statements is not supported ";
+    let why = match (bound, named.changes()) {
+        (true, _) => "while there is a prepared statement that names a moment",
+        (_, true) => "in one text with PREPARE or DEALLOCATE",
+        (false, false) => return None,
+    };
+    Some(ErrorReport::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!("{text}{why}"),
+    ))
 }
 
-#[cfg(test)]
-mod tests {
-    use pgherd_sql::LexOptions;
+fn escaped() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "names of prepared statements in U&\"…\" are not supported here",
+    )
+    .hint("Write the name without escapes, or use session mode.")
+}
 
-    use super::{Deed, read};
-
-    #[test]
-    fn names_are_found_in_single_statements() {
-        for (text, expected) in [
-            ("execute S1", Some((Deed::Execute, "s1", "S1"))),
-            ("EXECUTE s (1, 'a;b') ;", Some((Deed::Execute, "s", "s"))),
-            (
-                "/* x */ execute \"S\";",
-                Some((Deed::Execute, "S", "\"S\"")),
-            ),
-            ("deallocate s", Some((Deed::Deallocate, "s", "s"))),
-            ("deallocate prepare s;", Some((Deed::Deallocate, "s", "s"))),
-            (
-                "deallocate prepare",
-                Some((Deed::Deallocate, "prepare", "prepare")),
-            ),
-            (
-                "prepare s(int) as select $1",
-                Some((Deed::Prepare, "s", "s")),
-            ),
-            ("prepare s as select 1", Some((Deed::Prepare, "s", "s"))),
-            ("deallocate all", None),
-            ("deallocate s; select 1", None),
-            ("prepare transaction 's'", None),
-            ("prepare s as select 1; execute s", None),
-            ("execute 1", None),
-            ("execute U&\"s\"", None),
-            ("execute \"a\"\"b\"", None),
-            ("select 1", None),
-            ("", None),
-        ] {
-            let found = read(text.as_bytes(), LexOptions::default());
-            let found = found.map(|(deed, name, at)| {
-                let name = String::from_utf8(name.into_owned()).expect("ASCII");
-                (deed, name, text[at].to_owned())
-            });
-            let expected = expected.map(|(deed, name, at)| (deed, name.to_owned(), at.to_owned()));
-            assert_eq!(found, expected, "{text}");
-        }
-    }
+fn crowded() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        "one text names more prepared statements than a server may hold (pool.max_prepared_statements)",
+    )
 }

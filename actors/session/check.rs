@@ -154,12 +154,13 @@ fn question(
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
          WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
          AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'lock ' END, \
-         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p WHERE p.from_sql) \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p WHERE p.name \
+         OPERATOR(pg_catalog.!~) '^pgherd_'::pg_catalog.text) \
          THEN 'prepared ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.is_holdable) \
          THEN 'cursor ' END), \
          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements AS p \
-         WHERE NOT p.from_sql)",
+         WHERE p.name OPERATOR(pg_catalog.~) '^pgherd_[0-9]+$'::pg_catalog.text)",
     );
     sql
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pgherd_session::{Block, Following, Owed, Parameters};
+use pgherd_session::{Block, Edit, Following, Owed, Parameters};
 use pgherd_sql::{Change, LexOptions, Pin, PinSet, Reading, Span, Step, Value, script};
 use pgherd_wire::backend::tag;
 use pgherd_wire::frame;
@@ -24,14 +24,15 @@ const BYTES_MAX: usize = 64 * 1024;
 /// More portals than this are not kept an eye on.
 const PORTALS_MAX: usize = 1024;
 /// The name of statements and portals of ours in a client's pipeline.
-const ASIDE: &[u8] = b"pgherd_aside";
+pub(super) const ASIDE: &[u8] = b"pgherd_aside";
 
 /// What the portals of a transaction will do to settings once they are executed.
 pub(super) type Portals = HashMap<Box<[u8]>, Step>;
 
 /// Writes down what a simple query does. Answers the text that is to run in its place, if the
 /// server alone would not do all of it: what `RESET` goes back to is the client's, not the server's.
-pub(super) fn query(turn: &mut Turn<'_>, text: &[u8]) -> Option<Vec<u8>> {
+/// `edits` are those that have made `text` of the client's.
+pub(super) fn query(turn: &mut Turn<'_>, text: &[u8], edits: &[Edit]) -> Option<Vec<u8>> {
     let Reading::Script(parts) = script(text, turn.relay.lexing) else {
         return None;
     };
@@ -54,11 +55,25 @@ pub(super) fn query(turn: &mut Turn<'_>, text: &[u8]) -> Option<Vec<u8>> {
             following.push(part.step);
         }
     }
+    if longer.is_none() {
+        // Where there are both, a position is only told nearly.
+        edits.iter().for_each(|edit| following.edit(*edit));
+    }
     turn.server.exchange.sent(Owed::Follow(Box::new(following)));
     longer.map(|mut longer| {
         longer.extend_from_slice(&text[copied..]);
         longer
     })
+}
+
+/// Writes down where a simple query that does nothing else of interest differs from the client's.
+pub(super) fn renamed(turn: &mut Turn<'_>, edits: &[Edit]) {
+    if edits.is_empty() {
+        return;
+    }
+    let mut following = Following::default();
+    edits.iter().for_each(|edit| following.edit(*edit));
+    turn.server.exchange.sent(Owed::Follow(Box::new(following)));
 }
 
 /// Takes note of what a portal will do once it is executed. `tail` is what was prepared: a Parse

@@ -35,6 +35,9 @@ use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
 use crate::session::{Bye, replies, requests};
 
+/// The statement that marks are prepared as; no client's statement has this name on a server.
+pub(super) const MARK: &[u8] = b"pgherd_mark";
+
 /// What is to be done with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -170,7 +173,7 @@ pub(super) fn query(
         }
         Plan::Later => Way::Later,
         Plan::Refuse(report) => {
-            send::refused_query(turn, total, &report);
+            requests::refuse_query(turn, total, &report);
             Way::Taken
         }
         Plan::Send(asked) => {
@@ -199,12 +202,7 @@ pub(super) fn unanswered() -> ErrorReport {
 
 /// Refuses a simple query that asks so.
 pub(super) fn refuse_question(turn: &mut Turn<'_>, total: usize) {
-    refuse_query(turn, total, &unanswered());
-}
-
-/// Has the server refuse the query in front, with this error.
-pub(super) fn refuse_query(turn: &mut Turn<'_>, total: usize, report: &ErrorReport) {
-    send::refused_query(turn, total, report);
+    requests::refuse_query(turn, total, &unanswered());
 }
 
 /// Takes a Bind of a statement that listens.

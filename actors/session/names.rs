@@ -1,5 +1,7 @@
 //! The names by which clients know their statements, in place of those that servers know.
 
+use std::ops::Range;
+
 use pgherd_session::ServerName;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::{frame, sqlstate};
@@ -18,18 +20,7 @@ pub(super) fn renamed(turn: &Turn<'_>, total: usize) -> Option<Box<[u8]>> {
     let end = start + body[start..].iter().position(|byte| *byte == 0)?;
     // Without such a name, which is nearly always, the text is not even read as text.
     let said = std::str::from_utf8(&body[start..end]).ok()?;
-    let at = ServerName::find(said)?;
-    if !BEFORE
-        .iter()
-        .any(|before| said[..at.start].ends_with(before))
-    {
-        return None;
-    }
-    let id = turn
-        .server
-        .statements
-        .find(ServerName::read(&said[at.clone()])?)?;
-    let own = turn.relay.statements.as_deref()?.name_of(id)?;
+    let (at, own) = turn.names.find(said).or_else(|| known(turn, said))?;
     let mut renamed = bytes::BytesMut::new();
     let built = frame::build(&mut renamed, message[0], |out| {
         out.extend_from_slice(&body[..start + at.start]);
@@ -37,6 +28,19 @@ pub(super) fn renamed(turn: &Turn<'_>, total: usize) -> Option<Box<[u8]>> {
         out.extend_from_slice(&body[start + at.end..]);
     });
     built.ok().map(|()| renamed[..].into())
+}
+
+/// Where a text names a statement by the server's name, and the client's own.
+fn known<'a>(turn: &'a Turn<'_>, said: &str) -> Option<(Range<usize>, &'a [u8])> {
+    let at = ServerName::find(said)?;
+    let stands = |before: &&str| said[..at.start].ends_with(before);
+    if !BEFORE.iter().any(stands) {
+        return None;
+    }
+    let name = ServerName::read(&said[at.clone()])?;
+    let id = turn.server.statements.find(name)?;
+    let own = turn.relay.statements.as_deref()?.name_of(id)?;
+    Some((at, own))
 }
 
 /// Where the text of a report begins in its body.

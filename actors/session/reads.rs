@@ -157,8 +157,11 @@ fn is_read(relay: &Relay) -> bool {
 }
 
 fn is_request_of_reads(relay: &Relay) -> bool {
-    let steady =
-        |judgement: &Judgement| judgement.steady && judgement.pins.is_empty() && judgement.plain;
+    // Which names there are, and what they stand for, is not looked up here.
+    let named = |judgement: &Judgement| judgement.names || judgement.inspects;
+    let steady = |judgement: &Judgement| {
+        judgement.steady && judgement.pins.is_empty() && judgement.plain && !named(judgement)
+    };
     let statements = relay.statements.as_deref();
     let mut unnamed = match statements.map(|all| &all.unnamed) {
         Some(Unnamed::Parsed { judgement, .. }) => steady(judgement),

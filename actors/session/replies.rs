@@ -13,7 +13,7 @@ use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
-use crate::session::{attempt, follow, listen, names, requests, shape};
+use crate::session::{attempt, by_sql, follow, listen, names, requests, shape};
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -174,6 +174,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     } else {
         turn.queries += 1;
         turn.rollback = Rollback::None;
+        by_sql::settle(turn);
         settle(turn);
         if status == TransactionStatus::Idle && turn.relay.block.is_some() {
             follow::idle(turn, behind_sync);
@@ -235,6 +236,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     doubt(turn);
     // Names are looked up before the error takes them back.
     let renamed = names::renamed(turn, total);
+    by_sql::settle(turn);
     heal(turn, total);
     if !matches!(turn.check, Check::Quiet | Check::Goodbye) {
         turn.check = Check::None;
@@ -246,7 +248,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
     let again = turn.server.exchange.prepares_unnamed_later();
-    let blamed = blame(turn, total);
+    let blamed = blame(turn, total, placed.as_deref());
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let statements = &mut server.statements;
     let mut client = turn.relay.statements.as_deref_mut();
@@ -326,10 +328,10 @@ fn prepare_anew(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
 
 /// Whether it is a statement that a simple query runs which could not be prepared: the query's own error
 /// is this one then.
-fn blame(turn: &mut Turn<'_>, total: usize) -> bool {
+fn blame(turn: &mut Turn<'_>, total: usize, placed: Option<&[u8]>) -> bool {
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     match server.flow.unjudged().get(..total) {
-        Some(message) => server.exchange.blame(message),
+        Some(message) => server.exchange.blame(placed.unwrap_or(message)),
         None => false,
     }
 }
@@ -338,13 +340,17 @@ fn blame(turn: &mut Turn<'_>, total: usize) -> bool {
 /// now, is prepared anew when it is used next.
 fn heal(turn: &mut Turn<'_>, total: usize) {
     let server: &mut crate::server::ServerConn = &mut *turn.server;
-    let Some(placed) = server.exchange.uses() else {
-        return;
-    };
     let Some(body) = server.flow.unjudged().get(frame::HEADER_LEN..total) else {
         return;
     };
     let report = ErrorReport::parse(body);
+    let Some(placed) = server.exchange.uses() else {
+        if report.code == sqlstate::INVALID_SQL_STATEMENT_NAME {
+            // One that a text has named.
+            server.statements.doubt_named(&report.message);
+        }
+        return;
+    };
     if report.code == sqlstate::INVALID_SQL_STATEMENT_NAME {
         server.statements.remove(placed);
     } else if names::is_reshaped(&report) {
@@ -408,6 +414,10 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     {
         let answer: Box<[u8]> = turn.server.flow.unjudged()[frame::HEADER_LEN..total].into();
         follow::answered(turn, &answer);
+    }
+    if message == tag::COMMAND_COMPLETE && turn.names.change() {
+        let said: Box<[u8]> = turn.server.flow.unjudged()[frame::HEADER_LEN..total].into();
+        by_sql::completed(turn, &said);
     }
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let body = &server.flow.unjudged()[frame::HEADER_LEN..total];

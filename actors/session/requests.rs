@@ -87,6 +87,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 turn.server.exchange.sent(Owed::Sync);
                 turn.attempt.ends();
                 turn.relay.up.pass(total);
+                by_sql::clear_away(turn);
                 // Behind a read there may be something else, which is for another server.
                 if std::mem::take(&mut turn.clears) || turn.relay.reading {
                     turn.check = Check::Quiet;
@@ -106,18 +107,14 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::BIND => statements::bind(turn, total, whole)?,
             tag::DESCRIBE => statements::describe(turn, total, whole)?,
             tag::CLOSE => statements::close(turn, total, whole)?,
-            tag::EXECUTE => match listen::execute(turn, total, whole)? {
-                listen::Way::Later => false,
-                listen::Way::Taken => true,
-                listen::Way::Usual if !turn.portals.is_empty() => {
-                    statements::execute(turn, total, whole)?
+            tag::EXECUTE => {
+                let taken = execute(turn, total, whole)?;
+                if taken && turn.names.change() {
+                    // What comes behind it may use the name.
+                    turn.check = Check::Quiet;
                 }
-                listen::Way::Usual => {
-                    turn.server.exchange.sent(Owed::Execute);
-                    turn.relay.up.pass(total);
-                    true
-                }
-            },
+                taken
+            }
             tag::FLUSH => {
                 turn.relay.up.pass(total);
                 true
@@ -141,6 +138,21 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
     Ok(())
 }
 
+fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    let edits = turn.names.take_edits();
+    follow::renamed(turn, &edits);
+    Ok(match listen::execute(turn, total, whole)? {
+        listen::Way::Later => false,
+        listen::Way::Taken => true,
+        listen::Way::Usual if !turn.portals.is_empty() => statements::execute(turn, total, whole)?,
+        listen::Way::Usual => {
+            turn.server.exchange.sent(Owed::Execute);
+            turn.relay.up.pass(total);
+            true
+        }
+    })
+}
+
 fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let mut instead = None;
     let mut clears = false;
@@ -155,34 +167,32 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.beginning = true;
     } else if whole {
         if turn.relay.reading && reads::is_execute(turn.relay, total) {
-            listen::refuse_query(turn, total, &reads::no_execute());
+            refuse_query(turn, total, &reads::no_execute());
             return Ok(true);
-        }
-        match by_sql::take(turn, total) {
-            by_sql::Taken::No => {}
-            by_sql::Taken::Later => return Ok(false),
-            by_sql::Taken::Answered => return Ok(true),
-            by_sql::Taken::Rewritten(text) => instead = Some(text),
         }
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let mut judgement = turn.relay.judge(query.text);
         clears = judgement.clears();
-        // Of a statement that is run by its name, all this was told already.
-        let by_name = instead.is_some();
-        if !by_name && sequence::must_wait(turn, &judgement) {
-            turn.check = Check::Quiet;
-            return Ok(false);
-        }
-        let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
-        let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         if listen::asks(turn.relay, query.text) {
             listen::refuse_question(turn, total);
             return Ok(true);
         }
         if let Some(report) = reads::objection(turn.relay, &judgement) {
-            listen::refuse_query(turn, total, &report);
+            refuse_query(turn, total, &report);
             return Ok(true);
+        }
+        let named = match by_sql::take(turn, total, &mut judgement) {
+            by_sql::Taken::No => None,
+            by_sql::Taken::Later => return Ok(false),
+            by_sql::Taken::Answered => return Ok(true),
+            by_sql::Taken::Rewritten(rewritten) => Some(rewritten),
+        };
+        // Of what is run by its name, all this was told already.
+        let by_name = named.is_some();
+        if !by_name && sequence::must_wait(turn, &judgement) {
+            turn.check = Check::Quiet;
+            return Ok(false);
         }
         if turn.relay.guarded && judgement.leaves {
             return Ok(false);
@@ -203,17 +213,30 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             }
             _ => Rollback::None,
         };
-        behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
+        if !by_name {
+            behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
+        }
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
-        let text: Option<Box<[u8]>> =
-            (judgement.follows && instead.is_none()).then(|| query.text.into());
+        let text: Box<[u8]> = match judgement.follows && !by_name {
+            true => query.text.into(),
+            false => Box::default(),
+        };
         // A question of ours that goes before comes before what is written down of the text, too.
         if !by_name {
             sequence::sent(turn, &judgement, Way::Simple);
         }
-        if let Some(text) = text {
-            instead = follow::query(turn, &text);
-        }
+        instead = match named {
+            None if judgement.follows => follow::query(turn, &text, &[]),
+            None => None,
+            Some(named) if judgement.follows => {
+                let longer = follow::query(turn, &named.text, &named.edits);
+                longer.or(Some(named.text))
+            }
+            Some(named) => {
+                follow::renamed(turn, &named.edits);
+                Some(named.text)
+            }
+        };
         if alone {
             turn.attempt.note(&judgement);
             turn.before = turn.relay.pins;
@@ -231,7 +254,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     turn.server.touched = true;
     turn.server.exchange.sent(Owed::Query);
     turn.attempt.ends();
-    if clears || turn.relay.reading {
+    if clears || turn.relay.reading || turn.names.change() {
         // What comes behind it is prepared, set and bound anew.
         turn.check = Check::Quiet;
     }
@@ -243,6 +266,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             turn.relay.up.hide(total);
         }
     }
+    by_sql::clear_away(turn);
     Ok(true)
 }
 
@@ -279,6 +303,35 @@ pub(super) fn refuse(turn: &mut Turn<'_>, report: ErrorReport) {
     let mut worded = bytes::BytesMut::new();
     report.encode_error(&mut worded);
     turn.server.exchange.sent(Owed::Fail(worded[..].into()));
+}
+
+/// Sends what is sure to fail in the place of a simple query, and words the failure for the server: so
+/// a transaction block fails as on one Postgres.
+pub(super) fn refuse_query(turn: &mut Turn<'_>, total: usize, report: &ErrorReport) {
+    turn.relay.record(report);
+    replace_query(turn, total, b"pgherd refuses this");
+    let mut worded = bytes::BytesMut::new();
+    report.encode_error(&mut worded);
+    turn.server
+        .exchange
+        .sent(Owed::QueryFail(worded[..].into()));
+    turn.attempt.ends();
+    if turn.relay.reading {
+        // As behind any other.
+        turn.check = Check::Quiet;
+    }
+}
+
+/// Sends another text in the place of a simple query.
+pub(super) fn replace_query(turn: &mut Turn<'_>, total: usize, text: &[u8]) {
+    // As any simple query does.
+    turn.unnamed_here = false;
+    forget_unnamed(turn);
+    turn.rollback = Rollback::None;
+    turn.server.touched = true;
+    turn.relay.up.hide(total);
+    let built = frontend::query(turn.relay.up.made(), text);
+    debug_assert!(built.is_ok(), "the text is short");
 }
 
 /// Whether a message of this size is read whole and judged; a larger query pins the session unread.

@@ -1,4 +1,4 @@
-//! Prepared statements of the protocol: what a client names is found or put on its server.
+//! Prepared statements as the protocol names them: what a client names is found or put on its server.
 //!
 //! A client's own Parse always goes to the server, which reads the text as things are now: it is the
 //! server that knows what a name means today, and whether it still exists. Clients with the same
@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use pgherd_config::PoolMode;
 use pgherd_session::{ClientStatements, ServerStatements, Unnamed};
-use pgherd_session::{Closed, Described, Held, Owed, Placed, Reach, ServerName, Statement, Undo};
+use pgherd_session::{
+    Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Source, Statement, Undo,
+};
 use pgherd_sql::Pin;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
@@ -26,7 +28,11 @@ use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{behind, follow, listen, reads, replies, sequence};
+use crate::session::{behind, by_sql, follow, listen, reads, replies, sequence};
+
+/// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
+/// server.
+const HIDDEN: &[u8] = b"pgherd_set";
 
 /// Takes a Parse; false when more of it must be here first.
 pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
@@ -133,8 +139,10 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     let registry = &turn.relay.pool.registry;
     let parameters = &turn.relay.parameters;
     let statement = match judgement::reach(parse.query, turn.relay.lexing) {
-        Reach::Shared => registry.intern(parameters, tail, judgement),
-        reach @ (Reach::Own | Reach::Bound) => registry.own(parameters, tail, reach, judgement()),
+        Reach::Shared => registry.intern(parameters, Source::Parse, tail, judgement),
+        reach @ (Reach::Own | Reach::Bound) => {
+            registry.own(parameters, Source::Parse, tail, reach, judgement())
+        }
     };
     if statement.reach == Reach::Bound {
         replies::doubt(turn);
@@ -192,12 +200,14 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         turn.portals.remove(&portal);
     }
     if name.is_empty() {
-        if bring_unnamed(turn, "exec_bind_message") {
-            follow_unnamed(turn, &portal, total, whole);
-            turn.server.exchange.sent(Owed::Bind { of: None });
-            turn.relay.up.pass(total);
-        } else {
-            turn.relay.up.hide(total);
+        match bring_unnamed(turn, For::Bind) {
+            Nameless::There => {
+                follow_unnamed(turn, &portal, total, whole);
+                turn.server.exchange.sent(Owed::Bind { of: None });
+                turn.relay.up.pass(total);
+            }
+            Nameless::Refused => turn.relay.up.hide(total),
+            Nameless::Later => return Ok(false),
         }
         return Ok(true);
     }
@@ -237,6 +247,12 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     out.extend_from_slice(&[0]);
     turn.relay.up.hide(head_len);
     turn.relay.up.pass(total - head_len);
+    let known = turn.relay.statements.as_deref();
+    let held = known.and_then(|known| known.get(&name));
+    if let Some(edit) = held.and_then(|held| held.statement.edit(own.as_bytes())) {
+        // Should it no longer fit its tables, the server says where.
+        follow::renamed(turn, &[edit]);
+    }
     turn.server.exchange.sent(Owed::Bind { of: Some(placed) });
     turn.relay.pool.stats.bind();
     Ok(true)
@@ -267,7 +283,7 @@ fn follow_named(turn: &mut Turn<'_>, (portal, name): (&[u8], &[u8]), total: usiz
     {
         let statement = Arc::clone(&held.statement);
         let body = whole_body(turn, total, whole);
-        follow::bind(turn, portal, &statement.tail, body.as_deref());
+        follow::bind(turn, portal, statement.query(), body.as_deref());
     }
 }
 
@@ -321,14 +337,14 @@ pub(super) fn describe(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result
             turn.server.exchange.sent(undescribed());
             turn.relay.up.pass(total);
         }
-        Named::Statement(name) if name.is_empty() => {
-            if bring_unnamed(turn, "exec_describe_statement_message") {
+        Named::Statement(name) if name.is_empty() => match bring_unnamed(turn, For::Describe) {
+            Nameless::There => {
                 turn.server.exchange.sent(undescribed());
                 turn.relay.up.pass(total);
-            } else {
-                turn.relay.up.hide(total);
             }
-        }
+            Nameless::Refused => turn.relay.up.hide(total),
+            Nameless::Later => return Ok(false),
+        },
         Named::Statement(name) => match bring_named(turn, &name, Told::Now) {
             Brought::There(placed) => {
                 turn.relay.up.hide(total);
@@ -373,7 +389,15 @@ fn pass_close(turn: &mut Turn<'_>, total: usize) {
 fn close_named(turn: &mut Turn<'_>, total: usize, name: Box<[u8]>) {
     let client = turn.relay.statements.as_deref_mut();
     let Some(held) = client.and_then(|client| client.remove(&name)) else {
-        // Made by SQL, if at all.
+        if ServerName::is_reserved(&name) {
+            // What the server calls so is not this client's.
+            turn.relay.up.hide(total);
+            return turn.server.exchange.sent(Owed::Local {
+                reply: &backend::CLOSE_COMPLETE,
+                undo: Undo::Nothing,
+            });
+        }
+        // Made by a function, if at all.
         return pass_close(turn, total);
     };
     turn.attempt.closed(&name, &held);
@@ -420,32 +444,61 @@ fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option
     }))
 }
 
-/// Refuses a statement that asks what the session listens to: that of this tail, or the unnamed one.
-fn refuses_question(turn: &mut Turn<'_>, tail: Option<&[u8]>) -> bool {
+/// Refuses a statement that the server at hand must not run, since it asks what the session listens to or
+/// is not for a replica: that of this tail, or the unnamed one.
+fn refuses(turn: &mut Turn<'_>, tail: Option<&[u8]>) -> bool {
     let unnamed = match turn.relay.statements.as_deref().map(|all| &all.unnamed) {
         Some(Unnamed::Parsed { tail, .. }) => Some(&**tail),
         _ => None,
     };
-    let asks = tail
+    let report = tail
         .or(unnamed)
-        .is_some_and(|tail| listen::asks(turn.relay, tail));
-    if asks {
-        refuse(turn, listen::unanswered());
+        .and_then(|tail| match listen::asks(turn.relay, tail) {
+            true => Some(listen::unanswered()),
+            false => reads::objection(turn.relay, tail),
+        });
+    match report {
+        Some(report) => {
+            refuse(turn, report);
+            true
+        }
+        None => false,
     }
-    asks
 }
 
-/// Sees to it that the server has the client's unnamed statement; false when there is none, and
-/// the client will be told, as by Postgres' `routine`.
-fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
+/// What a statement is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    Bind,
+    Describe,
+}
+
+/// What becomes of the client's unnamed statement.
+enum Nameless {
+    /// The server has it, or will have it by then.
+    There,
+    /// The client will be told why not.
+    Refused,
+    /// The message is to be looked at again.
+    Later,
+}
+
+/// Sees to it that the server has the client's unnamed statement.
+fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
     let known = |turn: &Turn<'_>| match turn.relay.statements.as_deref()?.unnamed {
         Unnamed::Parsed { judgement, .. } => Some(judgement),
         Unnamed::None => None,
     };
     if let Some(judgement) = known(turn) {
+        let rewritten = match with_names(turn, &judgement, None, what) {
+            by_sql::Brought::AsItIs | by_sql::Brought::Bare => None,
+            by_sql::Brought::As(tail) => Some(tail),
+            by_sql::Brought::Refused => return Nameless::Refused,
+            by_sql::Brought::Later => return Nameless::Later,
+        };
         note(turn, judgement);
-        if refuses_question(turn, None) || !sequence::sent(turn, &judgement, Way::Extended) {
-            return false;
+        if refuses(turn, None) || !sequence::sent(turn, &judgement, Way::Extended) {
+            return Nameless::Refused;
         }
         let lexing = turn.relay.lexing;
         let unnamed = turn
@@ -456,7 +509,10 @@ fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
         if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
             behind::sent(turn.server, &judgement, tail, lexing);
         }
-        if let (false, Some(Unnamed::Parsed { tail, .. })) = (turn.unnamed_here, unnamed) {
+        // A name in it may stand for something else by now.
+        let here = turn.unnamed_here && !judgement.names;
+        if let (false, Some(Unnamed::Parsed { tail, .. })) = (here, unnamed) {
+            let tail = rewritten.as_deref().unwrap_or(tail);
             write_parse(turn.relay.up.made(), b"", tail);
             turn.server.exchange.sent(Owed::Parse {
                 hidden: true,
@@ -464,12 +520,35 @@ fn bring_unnamed(turn: &mut Turn<'_>, routine: &str) -> bool {
             });
             turn.unnamed_here = true;
         }
-        return true;
+        return Nameless::There;
     }
+    let routine = match what {
+        For::Bind => "exec_bind_message",
+        For::Describe => "exec_describe_statement_message",
+    };
     let text = "unnamed prepared statement does not exist";
     let report = ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text);
     refuse(turn, located(report, "postgres.c", routine));
-    false
+    Nameless::Refused
+}
+
+/// Has the server get what a statement names that is itself of the protocol: that of this tail, or
+/// the unnamed one.
+fn with_names(
+    turn: &mut Turn<'_>,
+    judgement: &Judgement,
+    tail: Option<&[u8]>,
+    what: For,
+) -> by_sql::Brought {
+    if !judgement.names && !judgement.inspects {
+        return by_sql::Brought::AsItIs;
+    }
+    let unnamed = match turn.relay.statements.as_deref().map(|all| &all.unnamed) {
+        Some(Unnamed::Parsed { tail, .. }) => Some(tail.clone()),
+        _ => None,
+    };
+    let tail = tail.or(unnamed.as_deref()).unwrap_or_default();
+    by_sql::bring(turn, judgement, tail, what == For::Bind)
 }
 
 /// What becomes of a name.
@@ -495,6 +574,14 @@ enum Told<'a> {
 }
 
 impl Told<'_> {
+    /// What the statement is wanted for.
+    fn is_for(self) -> For {
+        match self {
+            Self::Now => For::Describe,
+            Self::With { .. } => For::Bind,
+        }
+    }
+
     /// Whether it is told anew before it gets a row, whatever it was told before.
     fn is_told(self, turn: &Turn<'_>) -> bool {
         let Self::With { portal, total } = self else {
@@ -519,12 +606,28 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
         return unknown(turn, name);
     };
     let statement = &held.statement;
+    let (judgement, tail) = (&statement.judgement, statement.query());
+    let rewritten = match with_names(turn, judgement, Some(tail), told.is_for()) {
+        by_sql::Brought::AsItIs => None,
+        by_sql::Brought::Bare => {
+            note(turn, statement.judgement);
+            return Brought::Unknown;
+        }
+        by_sql::Brought::As(tail) => Some(tail),
+        by_sql::Brought::Refused => return Brought::Refused,
+        by_sql::Brought::Later => return Brought::Later,
+    };
     note(turn, statement.judgement);
-    let (judgement, tail) = (&statement.judgement, &statement.tail);
-    if refuses_question(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
+    if refuses(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }
     behind::sent(turn.server, judgement, tail, turn.relay.lexing);
+    if judgement.names {
+        // A name in it may stand for something else by now. What it gives is not compared, as
+        // Postgres does not.
+        let tail = rewritten.as_deref().unwrap_or(tail);
+        return Brought::There(put_as(turn, statement, tail, None));
+    }
     let checked = match turn.check {
         Check::Done(placed) => {
             turn.check = Check::None;
@@ -558,15 +661,19 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
 }
 
 fn unknown(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
-    let text = lossy(name);
-    if ServerName::read(&text).is_none() {
+    if !ServerName::is_reserved(name) {
         return Brought::Unknown;
     }
     // The server may well have it, but as another client's.
-    let text = format!("prepared statement \"{text}\" does not exist");
-    let report = ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text);
-    refuse(turn, located(report, "prepare.c", "FetchPreparedStatement"));
+    refuse(turn, missing(name));
     Brought::Refused
+}
+
+/// What Postgres says of a name that stands for nothing.
+fn missing(name: &[u8]) -> ErrorReport {
+    let text = format!("prepared statement \"{}\" does not exist", lossy(name));
+    let report = ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text);
+    located(report, "prepare.c", "FetchPreparedStatement")
 }
 
 /// Puts a statement on the server, in place of what it has of it. `by_client` is the client's name,
@@ -576,6 +683,58 @@ pub(super) fn put(
     statement: &Statement<Judgement>,
     by_client: Option<Box<[u8]>>,
 ) -> Placed {
+    put_as(turn, statement, &statement.tail, by_client)
+}
+
+/// As [`put`], with this in place of the statement's own tail.
+fn put_as(
+    turn: &mut Turn<'_>,
+    statement: &Statement<Judgement>,
+    tail: &[u8],
+    by_client: Option<Box<[u8]>>,
+) -> Placed {
+    make_room(turn, statement);
+    let visit = by_client
+        .is_none()
+        .then(|| visit(turn, statement))
+        .flatten();
+    if let Some((there, _)) = &visit {
+        run_hidden(turn, there.as_bytes(), Undo::Nothing);
+    }
+    let server: &mut ServerStatements = &mut turn.server.statements;
+    let placed = server.insert(statement.id, statement.tail.len());
+    let own = placed.name.text();
+    turn.relay.pool.stats.server_parse();
+    let hidden = by_client.is_none();
+    let undo = Undo::Parsed {
+        on_server: Some(placed),
+        by_client,
+    };
+    match statement.source {
+        Source::Parse => {
+            write_parse(turn.relay.up.made(), own.as_bytes(), tail);
+            turn.server.exchange.sent(Owed::Parse { hidden, undo });
+        }
+        Source::Prepare { .. } => {
+            let (sql, edit) = statement.renamed(own.as_bytes()).unwrap_or_default();
+            run_edited(turn, &sql, edit, undo);
+        }
+    }
+    if let Some((_, back)) = &visit {
+        run_hidden(turn, back.as_bytes(), Undo::Nothing);
+    }
+    placed
+}
+
+/// Has a name for a statement that the client's own text puts on the server.
+pub(super) fn place(turn: &mut Turn<'_>, statement: &Statement<Judgement>) -> Placed {
+    make_room(turn, statement);
+    let server: &mut ServerStatements = &mut turn.server.statements;
+    server.insert(statement.id, statement.tail.len())
+}
+
+/// Closes what the server has of a statement, and what must leave it for the statement.
+fn make_room(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
     if let Some(old) = turn.server.statements.take(statement.id) {
         close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
     }
@@ -583,29 +742,50 @@ pub(super) fn put(
         turn.relay.pool.stats.evicted();
         close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
     }
-    let visit = by_client
-        .is_none()
-        .then(|| visit(turn, statement))
-        .flatten();
+}
+
+/// Puts a statement on the server under the client's own name for it.
+pub(super) fn put_bare(turn: &mut Turn<'_>, name: &[u8], statement: &Statement<Judgement>) {
+    let visit = visit(turn, statement);
     if let Some((there, _)) = &visit {
-        run_hidden(turn, there);
+        run_hidden(turn, there.as_bytes(), Undo::Nothing);
     }
-    let server: &mut ServerStatements = &mut turn.server.statements;
-    let placed = server.insert(statement.id, statement.tail.len());
-    let own = placed.name.text();
-    write_parse(turn.relay.up.made(), own.as_bytes(), &statement.tail);
-    turn.relay.pool.stats.server_parse();
-    turn.server.exchange.sent(Owed::Parse {
-        hidden: by_client.is_none(),
-        undo: Undo::Parsed {
-            on_server: Some(placed),
-            by_client,
-        },
-    });
+    match statement.source {
+        Source::Parse => {
+            write_parse(turn.relay.up.made(), name, &statement.tail);
+            turn.server.exchange.sent(Owed::Parse {
+                hidden: true,
+                undo: Undo::Nothing,
+            });
+        }
+        Source::Prepare { .. } => {
+            let text = statement.tail.split(|byte| *byte == 0).next();
+            run_hidden(turn, text.unwrap_or_default(), Undo::Nothing);
+        }
+    }
     if let Some((_, back)) = &visit {
-        run_hidden(turn, back);
+        run_hidden(turn, back.as_bytes(), Undo::Nothing);
     }
-    placed
+}
+
+/// Closes all that the server has of anybody's statements, and of ours.
+pub(super) fn close_all(turn: &mut Turn<'_>) {
+    for old in turn.server.statements.take_all() {
+        close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
+    }
+    for ours in [HIDDEN, follow::ASIDE, listen::MARK] {
+        close_hidden(turn, Target::Statement, ours, Undo::Nothing);
+    }
+}
+
+/// Puts a statement under a name of ours that does nothing, anew if it is there.
+pub(super) fn stand_in(turn: &mut Turn<'_>, name: &[u8]) {
+    close_hidden(turn, Target::Statement, name, Undo::Nothing);
+    write_parse(turn.relay.up.made(), name, &[0; 3]);
+    turn.server.exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
 }
 
 /// How to get to the settings under which the client has prepared the statement, and back, if those
@@ -616,7 +796,7 @@ fn visit(turn: &Turn<'_>, statement: &Statement<Judgement>) -> Option<(String, S
     if Arc::ptr_eq(now, then) || now.reading() == then.reading() {
         return None;
     }
-    let text = statement.tail.split(|byte| *byte == 0).next()?;
+    let text = statement.query().split(|byte| *byte == 0).next()?;
     if !judgement::is_analysed(text, turn.relay.lexing) {
         return None;
     }
@@ -624,33 +804,48 @@ fn visit(turn: &Turn<'_>, statement: &Statement<Judgement>) -> Option<(String, S
     Some((now.visit(&there)?, there.visit(now)?))
 }
 
-/// Runs a query of ours inside of the client's pipeline, without a trace but for its effect.
-fn run_hidden(turn: &mut Turn<'_>, sql: &str) {
-    const NAME: &[u8] = b"pgherd_set";
+/// Runs a query of ours inside of the client's pipeline, without a trace but for its effect; `undo`
+/// is what to take back if that fails.
+fn run_hidden(turn: &mut Turn<'_>, sql: &[u8], undo: Undo<Judgement>) {
+    run_edited(turn, sql, Edit::default(), undo);
+}
+
+/// As [`run_hidden`], of a text of the client's that is changed in this place.
+fn run_edited(turn: &mut Turn<'_>, sql: &[u8], edit: Edit, undo: Undo<Judgement>) {
+    const NAME: &[u8] = HIDDEN;
     // One that an error has left behind is in the way.
-    close_hidden(turn, Target::Statement, NAME);
+    close_hidden(turn, Target::Statement, NAME, Undo::Nothing);
     let out = turn.relay.up.made();
-    let built = frontend::parse(out, NAME, sql.as_bytes(), &[])
+    let built = frontend::parse(out, NAME, sql, &[])
         .and_then(|()| frontend::bind(out, NAME, NAME, &[], &[], &[]))
         .and_then(|()| frontend::execute(out, NAME, 0));
-    debug_assert!(built.is_ok(), "settings are short");
+    debug_assert!(built.is_ok(), "settings are short, and texts bounded");
     let exchange = &mut turn.server.exchange;
     exchange.sent(Owed::Parse {
         hidden: true,
         undo: Undo::Nothing,
     });
     exchange.sent(Owed::Ours(backend::tag::BIND_COMPLETE));
+    if edit != Edit::default() {
+        follow::renamed(turn, &[edit]);
+    }
+    let exchange = &mut turn.server.exchange;
     exchange.sent(Owed::Ours(backend::tag::COMMAND_COMPLETE));
-    close_hidden(turn, Target::Portal, NAME);
+    close_hidden(turn, Target::Portal, NAME, Undo::Nothing);
+    close_hidden(turn, Target::Statement, NAME, undo);
 }
 
-fn close_hidden(turn: &mut Turn<'_>, target: Target, name: &[u8]) {
+pub(super) fn close_hidden(
+    turn: &mut Turn<'_>,
+    target: Target,
+    name: &[u8],
+    undo: Undo<Judgement>,
+) {
     let built = frontend::close(turn.relay.up.made(), target, name);
     debug_assert!(built.is_ok(), "the name is short");
-    turn.server.exchange.sent(Owed::Close {
-        hidden: true,
-        undo: Undo::Nothing,
-    });
+    turn.server
+        .exchange
+        .sent(Owed::Close { hidden: true, undo });
 }
 
 fn close_on_server(turn: &mut Turn<'_>, name: ServerName, hidden: bool, undo: Undo<Judgement>) {
@@ -680,7 +875,7 @@ fn write_parse(out: &mut bytes::BytesMut, name: &[u8], tail: &[u8]) {
 }
 
 /// Why the client may not prepare one more statement of so many bytes, if it may not.
-fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
+pub(super) fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
     let settings = turn.relay.pool.settings();
     let limits = &settings.limits;
     let known = turn.relay.statements.as_deref();
@@ -696,7 +891,7 @@ fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
 }
 
 /// What Postgres says of a name that is in use.
-pub(super) fn taken(name: &[u8]) -> ErrorReport {
+fn taken(name: &[u8]) -> ErrorReport {
     let text = format!("prepared statement \"{}\" already exists", lossy(name));
     let report = ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text);
     located(report, "prepare.c", "StorePreparedStatement")

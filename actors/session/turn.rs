@@ -13,11 +13,12 @@ use pgherd_wire::error::ErrorReport;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::attempt::{self, Attempt, Tries};
+use crate::session::by_sql::Names;
 use crate::session::follow::Portals;
 use crate::session::limit::Limits;
 use crate::session::listen::{self, Progress};
 use crate::session::relay::{Relay, wanted};
-use crate::session::{opened, replies, requests};
+use crate::session::{by_sql, opened, replies, requests};
 
 /// The most that is read at once, and the size to which a busy flow's buffer grows.
 pub(super) const READ_MAX: usize = 64 * 1024;
@@ -106,6 +107,8 @@ pub(super) struct Turn<'a> {
     pub(super) discarded: bool,
     /// The pipeline in front of the next Sync ends all prepared statements.
     pub(super) clears: bool,
+    /// What is under way of its PREPARE and DEALLOCATE.
+    pub(super) names: Names,
     /// What is under way of its LISTEN and UNLISTEN.
     pub(super) listen: Progress,
     /// What it takes to begin anew.
@@ -146,6 +149,7 @@ impl<'a> Turn<'a> {
             before: PinSet::EMPTY,
             discarded: false,
             clears: false,
+            names: Names::default(),
             listen: Progress::default(),
             attempt: Attempt::new(tries),
             again: None,
@@ -160,6 +164,11 @@ impl<'a> Turn<'a> {
     /// Relays until nothing is owed and no transaction is open.
     pub(super) async fn run(&mut self) -> Result<(), Loss> {
         let mut outcome = self.relay_all().await;
+        match outcome {
+            // What is left on that server goes with it.
+            Err(Loss::Server(_) | Loss::Refused(_) | Loss::Again(_)) => by_sql::settle(self),
+            _ => by_sql::end(self),
+        }
         if let Err(Loss::Server(report)) = &mut outcome
             && self.rollback != Rollback::None
             && self.server.exchange.replies_owed() == 1

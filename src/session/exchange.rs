@@ -285,6 +285,9 @@ impl<P> Exchange<P> {
             }
             (Owed::QuerySaying(reply), tag::COMMAND_COMPLETE) => Verdict::Replace((*reply).into()),
             (Owed::Query, _) if answers_query(message) => Verdict::Forward,
+            // Statements in front of the one that was not prepared, which will fail for all of them.
+            (Owed::QueryFail(_), tag::COMMAND_COMPLETE) => Verdict::Swallow,
+            (Owed::QueryFail(_), _) if answers_query(message) => Verdict::Swallow,
             (Owed::FunctionCall, tag::FUNCTION_CALL_RESPONSE) => Verdict::Forward,
             (Owed::Parse { hidden, .. }, tag::PARSE_COMPLETE)
             | (Owed::Close { hidden, .. }, tag::CLOSE_COMPLETE) => {
@@ -400,6 +403,8 @@ impl<P> Exchange<P> {
                 owed,
                 Owed::Setup
                     | Owed::OurSync
+                    | Owed::Ours(_)
+                    | Owed::Follow(_)
                     | Owed::Parse { hidden: true, .. }
                     | Owed::DescribeStatement { hidden: true, .. }
                     | Owed::Close { hidden: true, .. }
@@ -469,14 +474,21 @@ impl<P> Exchange<P> {
     /// Has the error at hand answer the simple query behind our own Sync, if what failed is our
     /// preparation for that query; false if it is anything else. `message` is the whole error.
     pub fn blame(&mut self, message: &[u8]) -> bool {
-        if !matches!(self.owed.front(), Some(Owed::Parse { hidden: true, .. })) {
+        let is_preparation = matches!(
+            self.owed.front(),
+            Some(
+                Owed::Parse { hidden: true, .. } | Owed::Close { hidden: true, .. } | Owed::Ours(_)
+            )
+        );
+        if !is_preparation {
             return false;
         }
         let sync = self.owed.iter().position(is_sync);
         let Some(at) = sync.filter(|at| matches!(self.owed[*at], Owed::OurSync)) else {
             return false;
         };
-        match self.owed.get_mut(at + 1) {
+        let mut behind = self.owed.iter_mut().skip(at + 1);
+        match behind.find(|owed| !matches!(owed, Owed::Follow(_))) {
             Some(query @ Owed::Query) => {
                 *query = Owed::QueryFail(message.into());
                 true
@@ -506,6 +518,12 @@ impl<P> Exchange<P> {
                     | Owed::DescribeStatement { hidden: true, .. }
             )
         )
+    }
+
+    /// Whether a CommandComplete that comes now is that of a statement of the client's.
+    pub fn completes_clients(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Query | Owed::Execute))
+            && !self.following.as_deref().is_some_and(Following::is_ours)
     }
 
     /// The statement that the server describes, if that is to be remembered, and whether it was we

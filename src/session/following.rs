@@ -13,12 +13,39 @@ enum Statement {
     Ours,
 }
 
+/// Where a text that runs differs from the client's, counted in characters.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Edit {
+    /// How many characters of the client's text stand before.
+    pub at: usize,
+    /// How many characters of the client's text are gone.
+    pub removed: usize,
+    /// How many characters stand in their place.
+    pub added: usize,
+}
+
+impl Edit {
+    /// Of `own`, which stands behind `before` in the client's text, for so many characters.
+    pub fn of(before: &[u8], own: &[u8], added: usize) -> Self {
+        Self {
+            at: characters(before),
+            removed: characters(own),
+            added,
+        }
+    }
+}
+
+/// How many characters a text has, as far as it is UTF-8.
+fn characters(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
+}
+
 /// The statements of one message that are not answered yet.
 #[derive(Debug, Default)]
 pub struct Following {
     statements: VecDeque<Statement>,
-    /// Where we put text in, in characters of the client's text, and how many.
-    inserted: Vec<(usize, usize)>,
+    /// Where we changed the text, from its begin to its end.
+    edits: Vec<Edit>,
 }
 
 impl Following {
@@ -31,19 +58,29 @@ impl Following {
     /// behind the first `at` of the client's text.
     pub fn push_ours(&mut self, at: usize, length: usize) {
         self.statements.push_back(Statement::Ours);
-        self.inserted.push((at, length));
+        self.edit(Edit {
+            at,
+            removed: 0,
+            added: length,
+        });
+    }
+
+    /// Adds a place where the text was changed, behind all that were added before.
+    pub fn edit(&mut self, edit: Edit) {
+        self.edits.push(edit);
     }
 
     /// Where in the client's text a position is that the server tells, both counted from 1; `None`
     /// if there is no difference.
     pub fn position(&self, told: usize) -> Option<usize> {
-        let mut before = 0;
-        for (at, length) in &self.inserted {
-            if told.saturating_sub(before) > at + length {
-                before += length;
+        let (mut added, mut removed) = (0, 0);
+        for edit in &self.edits {
+            if (told + removed).saturating_sub(added) > edit.at + edit.added {
+                added += edit.added;
+                removed += edit.removed;
             }
         }
-        (before > 0).then(|| told.saturating_sub(before))
+        (added != removed).then(|| (told + removed).saturating_sub(added))
     }
 
     /// Whether the next answer is to a statement of ours.
@@ -80,7 +117,7 @@ pub(crate) enum Asker {
 mod tests {
     use pgherd_sql::Step;
 
-    use super::{Asker, Following};
+    use super::{Asker, Edit, Following};
 
     #[test]
     fn answers_come_in_the_order_of_the_statements() {
@@ -106,5 +143,18 @@ mod tests {
         assert_eq!(following.position(7), None);
         assert_eq!(following.position(20), Some(10));
         assert_eq!(following.position(39), Some(19));
+    }
+
+    #[test]
+    fn positions_are_told_where_names_were_changed() {
+        let mut following = Following::default();
+        // `execute a(x); execute bcdefghijklmnop(y)` with `"pgherd_1"` in the place of both.
+        for (at, removed) in [(8, 1), (22, 15)] {
+            let added = 10;
+            following.edit(Edit { at, removed, added });
+        }
+        assert_eq!(following.position(9), None);
+        assert_eq!(following.position(20), Some(11));
+        assert_eq!(following.position(43), Some(39));
     }
 }

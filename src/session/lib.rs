@@ -17,11 +17,11 @@ mod tests;
 pub use block::Block;
 pub use exchange::{Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
-pub use following::Following;
+pub use following::{Edit, Following};
 pub use parameters::{Parameters, Proven, Shared, literal};
 pub use prepared::{
     ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,
-    Statement, Unnamed,
+    Source, Statement, Unnamed,
 };
 pub use retry::{Again, Failure, Role, Sent, again, is_turned_away};
 pub use sequences::Sequences;

@@ -1,4 +1,4 @@
-//! Prepared statements of the protocol, shared by clients over servers.
+//! Prepared statements, of the protocol and of SQL, shared by clients over servers.
 //!
 //! A client names its statements as it likes. Each distinct (text, parameter types) is once on a
 //! server, so that a statement one client prepared serves the next client too.
@@ -15,6 +15,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::following::Edit;
 use crate::parameters::Parameters;
 
 const SHARDS: usize = 16;
@@ -24,7 +25,10 @@ const SHARDS: usize = 16;
 pub struct Statement<P> {
     /// Grows with each distinct statement; never used twice by a process.
     pub id: u64,
-    /// The body of a Parse message behind its name: text, NUL, count and parameter type OIDs.
+    /// How it comes to be on a server.
+    pub source: Source,
+    /// The body of a Parse message behind its name: text, NUL, count and parameter type OIDs. Of
+    /// one that SQL has prepared, the text is that of the `PREPARE`.
     pub tail: Box<[u8]>,
     /// The parameters of the session that prepared it first: whoever has it has the same of those
     /// that change what a text means.
@@ -35,6 +39,51 @@ pub struct Statement<P> {
     weight: usize,
     /// What the caller has worked out about the text.
     pub judgement: P,
+}
+
+impl<P> Statement<P> {
+    /// What is run, as the body of a Parse message behind its name.
+    pub fn query(&self) -> &[u8] {
+        match self.source {
+            Source::Parse => &self.tail,
+            Source::Prepare { query, .. } => self.tail.get(query..).unwrap_or_default(),
+        }
+    }
+
+    /// The `PREPARE` with another name in the place of the client's, and where that stands, if SQL
+    /// has prepared it.
+    pub fn renamed(&self, name: &[u8]) -> Option<(Vec<u8>, Edit)> {
+        let Source::Prepare { name: at, .. } = self.source else {
+            return None;
+        };
+        let text = self.tail.split(|byte| *byte == 0).next()?;
+        let (before, behind) = (text.get(..at.0)?, text.get(at.1..)?);
+        let renamed = [before, b"\"", name, b"\"", behind].concat();
+        Some((renamed, self.edit(name)?))
+    }
+
+    /// Where the `PREPARE` with this name differs from the client's.
+    pub fn edit(&self, name: &[u8]) -> Option<Edit> {
+        let Source::Prepare { name: at, .. } = self.source else {
+            return None;
+        };
+        let (before, own) = (self.tail.get(..at.0)?, self.tail.get(at.0..at.1)?);
+        Some(Edit::of(before, own, name.len() + 2))
+    }
+}
+
+/// How a statement comes to be on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// By a Parse message.
+    Parse,
+    /// By SQL `PREPARE`, which alone takes types by their names.
+    Prepare {
+        /// Where in the tail the name begins and ends.
+        name: (usize, usize),
+        /// Where in the tail the query begins that is prepared.
+        query: usize,
+    },
 }
 
 /// Who may use a statement that is on a server.
@@ -79,12 +128,17 @@ impl<P> Registry<P> {
     pub fn intern(
         &self,
         parameters: &Arc<Parameters>,
+        source: Source,
         tail: &[u8],
         judge: impl FnOnce() -> P,
     ) -> Arc<Statement<P>> {
         // A tail tells its own length (a text up to its zero byte, a count, and so many types), so
         // no tail with settings reads like another.
-        let key = [tail, &parameters.reading()].concat();
+        let source_byte = match source {
+            Source::Parse => b'P',
+            Source::Prepare { .. } => b'S',
+        };
+        let key = [&[source_byte], tail, &parameters.reading()].concat();
         let shard = &self.shards[self.hasher.hash_one(&*key) as usize % SHARDS];
         if let Some(known) = shard.lock().get(&*key).and_then(Weak::upgrade) {
             return known;
@@ -94,7 +148,8 @@ impl<P> Registry<P> {
         if let Some(known) = shard.get(&*key).and_then(Weak::upgrade) {
             return known;
         }
-        let statement = self.make(parameters, tail, Reach::Shared, key.len(), judgement);
+        let weight = key.len();
+        let statement = self.make(parameters, source, tail, Reach::Shared, weight, judgement);
         // Dead entries go when the table would grow, so it stays within twice the living ones.
         if shard.len() == shard.capacity() {
             shard.retain(|_, statement| statement.strong_count() > 0);
@@ -107,16 +162,18 @@ impl<P> Registry<P> {
     pub fn own(
         &self,
         parameters: &Arc<Parameters>,
+        source: Source,
         tail: &[u8],
         reach: Reach,
         judgement: P,
     ) -> Arc<Statement<P>> {
-        self.make(parameters, tail, reach, tail.len(), judgement)
+        self.make(parameters, source, tail, reach, tail.len(), judgement)
     }
 
     fn make(
         &self,
         parameters: &Arc<Parameters>,
+        source: Source,
         tail: &[u8],
         reach: Reach,
         weight: usize,
@@ -124,6 +181,7 @@ impl<P> Registry<P> {
     ) -> Arc<Statement<P>> {
         Arc::new(Statement {
             id: self.next.fetch_add(1, Ordering::Relaxed),
+            source,
             tail: tail.into(),
             read_under: Arc::clone(parameters),
             reach,
@@ -193,6 +251,11 @@ impl<P> ClientStatements<P> {
         self.named.get(name)
     }
 
+    /// All of them, with the client's names.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Held<P>)> {
+        self.named.iter().map(|(name, held)| (&**name, held))
+    }
+
     /// A name by which the client calls the statement `id`; it looks through all of them.
     pub fn name_of(&self, id: u64) -> Option<&[u8]> {
         let found = self.named.iter().find(|(_, held)| held.statement.id == id);
@@ -260,7 +323,7 @@ impl<P> ClientStatements<P> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{ClientStatements, Held, Reach, Registry, Shape, Statement};
+    use super::{ClientStatements, Held, Reach, Registry, Shape, Source, Statement};
     use crate::parameters::Parameters;
 
     fn held(statement: Arc<Statement<()>>) -> Held<()> {
@@ -274,12 +337,17 @@ mod tests {
     fn the_same_text_is_one_statement_while_somebody_holds_it() {
         let registry = Registry::<()>::default();
         let none = Arc::default();
-        let first = registry.intern(&none, b"select 1\0\0\0", || ());
-        let second = registry.intern(&none, b"select 1\0\0\0", || ());
+        let first = registry.intern(&none, Source::Parse, b"select 1\0\0\0", || ());
+        let second = registry.intern(&none, Source::Parse, b"select 1\0\0\0", || ());
         assert!(Arc::ptr_eq(&first, &second));
         let id = first.id;
         drop((first, second));
-        assert_ne!(registry.intern(&none, b"select 1\0\0\0", || ()).id, id);
+        assert_ne!(
+            registry
+                .intern(&none, Source::Parse, b"select 1\0\0\0", || ())
+                .id,
+            id
+        );
     }
 
     #[test]
@@ -289,15 +357,15 @@ mod tests {
         let mut european = Parameters::default();
         european.set("datestyle", "DMY");
         let european = Arc::new(european);
-        let plain = registry.intern(&none, b"select 1\0\0\0", || ());
-        let other = registry.intern(&european, b"select 1\0\0\0", || ());
+        let plain = registry.intern(&none, Source::Parse, b"select 1\0\0\0", || ());
+        let other = registry.intern(&european, Source::Parse, b"select 1\0\0\0", || ());
         assert_ne!(plain.id, other.id);
         assert!(Arc::ptr_eq(&other.read_under, &european));
-        let own = registry.own(&none, b"select 1\0\0\0", Reach::Own, ());
+        let own = registry.own(&none, Source::Parse, b"select 1\0\0\0", Reach::Own, ());
         assert!(!Arc::ptr_eq(&plain, &own));
         let mut client = ClientStatements::default();
         client.insert(b"s", held(other));
-        assert_eq!(client.bytes(), 1 + 11 + 14);
+        assert_eq!(client.bytes(), 1 + 1 + 11 + 14);
     }
 
     #[test]
@@ -305,7 +373,7 @@ mod tests {
         let registry = Registry::<()>::default();
         for i in 0..10_000 {
             let tail = format!("select {i}\0\0\0");
-            registry.intern(&Arc::default(), tail.as_bytes(), || ());
+            registry.intern(&Arc::default(), Source::Parse, tail.as_bytes(), || ());
         }
         let held: usize = registry.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!(held < 1000, "{held} dead entries are kept");
@@ -316,9 +384,15 @@ mod tests {
         let registry = Registry::<()>::default();
         let none = Arc::default();
         let mut client = ClientStatements::default();
-        client.insert(b"s", held(registry.intern(&none, b"1234", || ())));
-        client.insert(b"s", held(registry.intern(&none, b"12345678", || ())));
-        assert_eq!(client.bytes(), 9);
+        client.insert(
+            b"s",
+            held(registry.intern(&none, Source::Parse, b"1234", || ())),
+        );
+        client.insert(
+            b"s",
+            held(registry.intern(&none, Source::Parse, b"12345678", || ())),
+        );
+        assert_eq!(client.bytes(), 1 + 1 + 8);
         client.remove(b"s");
         assert_eq!((client.bytes(), client.len()), (0, 0));
     }
@@ -328,13 +402,29 @@ mod tests {
         let registry = Registry::<()>::default();
         let none = Arc::default();
         let mut client = ClientStatements::default();
-        let old = registry.intern(&none, b"1", || ());
-        let new = registry.intern(&none, b"2", || ());
+        let old = registry.intern(&none, Source::Parse, b"1", || ());
+        let new = registry.intern(&none, Source::Parse, b"2", || ());
         client.insert(b"s", held(Arc::clone(&new)));
         client.described(b"s", old.id, Shape(1));
         assert_eq!(client.get(b"s").and_then(|held| held.shape), None);
         client.described(b"s", new.id, Shape(2));
         assert_eq!(client.get(b"s").and_then(|held| held.shape), Some(Shape(2)));
         assert_eq!(client.name_of(new.id), Some(&b"s"[..]));
+    }
+    #[test]
+    fn what_sql_has_prepared_is_not_what_a_parse_has() {
+        let registry = Registry::<()>::default();
+        let none = Arc::default();
+        let tail = b"prepare s as select 1\0\0\0";
+        let by_parse = registry.intern(&none, Source::Parse, tail, || ());
+        let (name, query) = ((8, 9), 13);
+        let by_sql = registry.intern(&none, Source::Prepare { name, query }, tail, || ());
+        assert_ne!(by_parse.id, by_sql.id);
+        assert_eq!(by_sql.query(), b"select 1\0\0\0");
+        let (renamed, edit) = by_sql.renamed(b"t").expect("it has a name");
+        assert_eq!(renamed, b"prepare \"t\" as select 1");
+        assert_eq!((edit.at, edit.removed, edit.added), (8, 1, 3));
+        assert_eq!(by_parse.renamed(b"t"), None);
+        assert_eq!(by_parse.query(), &*by_parse.tail);
     }
 }

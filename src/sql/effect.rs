@@ -87,6 +87,8 @@ pub struct Effects<'a> {
     /// Whether it uses a statement made by SQL `PREPARE` (`EXECUTE x`, `EXPLAIN EXECUTE x`, `CREATE TABLE … AS
     /// EXECUTE x`). Not a pin: it leaves nothing behind, but must run where the statement is. Errs towards true.
     pub executes: bool,
+    /// Whether it asks which prepared statements there are, by `pg_prepared_statements`.
+    pub inspects: bool,
     /// Which code it may run that does not stand in it.
     pub runs: Runs,
     /// What it has to do with the session's memory of sequences.

@@ -8,6 +8,7 @@ mod body;
 mod cache;
 mod effect;
 mod lexer;
+mod mention;
 mod moment;
 pub mod parse;
 mod script;
@@ -21,5 +22,6 @@ pub use effect::{
     UnpinSet, effects, effects_knowing, is_harmless,
 };
 pub use lexer::{Encoding, LexError, LexOptions, Lexer, Statements, Token, TokenKind};
+pub use mention::{Deed, Mention, Mentions, mentions};
 pub use moment::names_moment;
 pub use script::{Change, FOLLOWED, Part, Reading, Span, Step, Value, is_followed, script};

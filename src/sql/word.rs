@@ -51,6 +51,7 @@ pub(crate) enum Word {
     AdvisoryUnlockAll,
     PgTemp,
     PgSettings,
+    PreparedStatements,
     Bound,
 }
 
@@ -119,7 +120,7 @@ const fn firsts() -> [usize; 26] {
 }
 
 /// Grouped by first letter, frequent ones first.
-const WORDS: [(&[u8], Word); 66] = [
+const WORDS: [(&[u8], Word); 68] = [
     (b"as", Word::As),
     (b"abort", Word::Abort),
     (b"begin", Word::Begin),
@@ -154,6 +155,8 @@ const WORDS: [(&[u8], Word); 66] = [
     (b"pg_try_advisory_lock_shared", Word::AdvisoryLock),
     (b"pg_advisory_unlock_all", Word::AdvisoryUnlockAll),
     (b"pg_settings", Word::PgSettings),
+    (b"pg_prepared_statement", Word::PreparedStatements),
+    (b"pg_prepared_statements", Word::PreparedStatements),
     (b"pg_start_backup", Word::Bound),
     (b"pg_backup_start", Word::Bound),
     (b"pg_replication_origin_session_setup", Word::Bound),

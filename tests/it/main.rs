@@ -33,6 +33,7 @@ mod passwords;
 mod patroni;
 mod pipeline;
 mod prepared;
+mod prepared_sql;
 mod reading;
 mod reads;
 mod replication;

@@ -2,6 +2,9 @@
 
 use pgherd_tests::{Database, Proxy, Raw};
 
+/// A view of all that a server has, whoever's it is.
+pub(crate) const ON_SERVER: &str = "create view on_server as select * from pg_prepared_statements; grant select on on_server to public";
+
 pub(crate) async fn pair(more: &str) -> (Database, Proxy, Raw, Raw) {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, more).await;
@@ -66,11 +69,12 @@ async fn a_statement_follows_its_client_to_other_server_connections() {
 
 #[tokio::test]
 async fn equal_statements_are_prepared_once_on_a_server_connection() {
-    let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    let (database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    database.sql(ON_SERVER).await;
     assert_eq!(first.ask(&prepare("a", "select 1 as one")).await, "1 ZI");
     assert_eq!(second.ask(&prepare("b", "select 1 as one")).await, "1 ZI");
     assert_eq!(value(&mut second, "b").await, "1");
-    let count = "select count(*) from pg_prepared_statements where statement = 'select 1 as one'";
+    let count = "select count(*) from on_server where statement = 'select 1 as one'";
     assert_eq!(first.one(count).await, "1");
 }
 
@@ -161,8 +165,9 @@ async fn an_error_behind_a_parse_keeps_what_postgres_keeps() {
 
 #[tokio::test]
 async fn evicted_statements_come_back() {
-    let (_database, _proxy, mut first, mut second) =
+    let (database, _proxy, mut first, mut second) =
         pair("[pool]\nsize = 1\nmax_prepared_statements = 2").await;
+    database.sql(ON_SERVER).await;
     for number in 0..5 {
         let text = format!("select {number}");
         assert_eq!(
@@ -180,9 +185,7 @@ async fn evicted_statements_come_back() {
         }
         assert_eq!(value(&mut second, "s0").await, "other");
     }
-    let count = first
-        .one("select count(*) from pg_prepared_statements")
-        .await;
+    let count = first.one("select count(*) from on_server").await;
     assert!(count.parse::<u32>().unwrap() <= 2, "{count}");
 }
 

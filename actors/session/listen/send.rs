@@ -1,17 +1,14 @@
 //! What goes to the server in the place of a LISTEN or an UNLISTEN.
 
 use pgherd_session::{Owed, Undo};
-use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
 
 use crate::herald::table::Asked;
 use crate::judgement::Listens;
+use crate::session::listen::MARK as NAME;
 use crate::session::requests;
 use crate::session::turn::{Loss, Turn};
-
-/// The statement that marks are prepared as; no client's statement has this name on a server.
-const NAME: &[u8] = b"pgherd_mark";
 
 const LISTEN: &[u8] = b"C\0\0\0\x0bLISTEN\0";
 const UNLISTEN: &[u8] = b"C\0\0\0\x0dUNLISTEN\0";
@@ -33,32 +30,9 @@ fn mark(turn: &Turn<'_>, asked: Asked) -> Vec<u8> {
 /// Sends a mark in the place of a simple query.
 pub(super) fn query(turn: &mut Turn<'_>, total: usize, asked: Asked, listens: Listens) {
     let text = mark(turn, asked);
-    replace_query(turn, total, &text);
+    requests::replace_query(turn, total, &text);
     turn.server.exchange.sent(Owed::QuerySaying(reply(listens)));
     turn.attempt.ends();
-}
-
-/// Sends what is sure to fail in the place of a simple query, and words the failure for the server: so
-/// a transaction block fails as on one Postgres.
-pub(super) fn refused_query(turn: &mut Turn<'_>, total: usize, report: &ErrorReport) {
-    turn.relay.record(report);
-    replace_query(turn, total, b"pgherd refuses this");
-    let mut worded = bytes::BytesMut::new();
-    report.encode_error(&mut worded);
-    turn.server
-        .exchange
-        .sent(Owed::QueryFail(worded[..].into()));
-    turn.attempt.ends();
-}
-
-fn replace_query(turn: &mut Turn<'_>, total: usize, text: &[u8]) {
-    // As any simple query does.
-    turn.unnamed_here = false;
-    requests::forget_unnamed(turn);
-    turn.server.touched = true;
-    turn.relay.up.hide(total);
-    let built = frontend::query(turn.relay.up.made(), text);
-    debug_assert!(built.is_ok(), "the text is short");
 }
 
 /// Sends a mark, and a Bind of it in the place of the client's.

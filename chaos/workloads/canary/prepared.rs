@@ -72,8 +72,6 @@ struct Guest {
     turn: u64,
     client: Client,
     statements: BTreeMap<String, String>,
-    /// Those that were made by SQL.
-    by_sql: BTreeMap<String, String>,
     done: Vec<String>,
 }
 
@@ -93,7 +91,6 @@ impl Guest {
             turn: 0,
             client,
             statements: BTreeMap::new(),
-            by_sql: BTreeMap::new(),
             done: Vec::new(),
         })
     }
@@ -101,15 +98,17 @@ impl Guest {
     /// Does something; the error is what was wrong.
     async fn deed(&mut self, rng: &mut StdRng, identity: &Identity) -> Result<(), String> {
         let name = format!("n{}", rng.random_range(0..NAMES));
-        match rng.random_range(0..19) {
+        match rng.random_range(0..22) {
             0..4 => self.prepare(&name, rng).await,
             4..10 => self.execute(&name, identity).await,
             10 => self.close(&name).await,
             11 => self.pipeline(&name, identity).await,
             12 => self.failed_block(&name).await,
-            13 | 14 => self.by_sql(&name, identity).await,
+            13 | 14 => self.by_sql(&name, rng).await,
             15 | 16 => self.execute_by_sql(&name, identity).await,
             17 => self.deallocate(&name).await,
+            18 => self.script(&name, identity).await,
+            19 => self.list().await,
             _ => self.forget(rng).await,
         }
     }
@@ -163,7 +162,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Runs by SQL what was prepared by the protocol.
+    /// Runs by SQL, whichever way it was prepared.
     async fn execute_by_sql(&mut self, name: &str, identity: &Identity) -> Result<(), String> {
         let text = format!("execute {name}");
         self.done.push(text.clone());
@@ -174,14 +173,13 @@ impl Guest {
         }
     }
 
-    /// Drops by SQL what was prepared by the protocol.
+    /// Drops by SQL, whichever way it was prepared.
     async fn deallocate(&mut self, name: &str) -> Result<(), String> {
-        if self.statements.remove(name).is_none() {
-            return Ok(());
-        }
+        let known = self.statements.remove(name).is_some();
         let text = format!("deallocate {name}");
         self.done.push(text.clone());
-        expect(&self.client.query(&text).await, None)
+        let answer = self.client.query(&text).await;
+        expect(&answer, if known { None } else { Some("26000") })
     }
 
     /// Closes, prepares and runs under one name, and then fails: what came before stays prepared.
@@ -222,25 +220,49 @@ impl Guest {
         expect(&self.client.query("rollback").await, None)
     }
 
-    /// Prepares or runs by SQL; those names are the same as the protocol's.
-    async fn by_sql(&mut self, name: &str, identity: &Identity) -> Result<(), String> {
-        let name = format!("sql_{name}");
-        self.done.push(format!("by sql {name}"));
-        if let Some(value) = self.by_sql.remove(&name) {
-            let answer = self.client.query(&format!("execute {name}")).await;
-            gives(&answer, &value, identity)?;
-            let answer = self.client.query(&format!("deallocate {name}")).await;
-            return expect(&answer, None);
+    /// Prepares by SQL; the names are the same as the protocol's.
+    async fn by_sql(&mut self, name: &str, rng: &mut StdRng) -> Result<(), String> {
+        let (text, value) = self.text(rng.random_ratio(1, 3));
+        let text = format!("prepare {name} as {text}");
+        self.done.push(text.clone());
+        let answer = self.client.query(&text).await;
+        let taken = self.statements.contains_key(name);
+        expect(&answer, taken.then_some("42P05"))?;
+        if !taken {
+            self.statements.insert(name.to_owned(), value);
         }
+        Ok(())
+    }
+
+    /// Drops, prepares, runs and fails in one text: what came before the failure stays.
+    async fn script(&mut self, name: &str, identity: &Identity) -> Result<(), String> {
         let (text, value) = self.text(false);
-        let answer = self.client.query(&format!("execute {name}")).await;
-        expect(&answer, Some("26000"))?;
-        let answer = self
-            .client
-            .query(&format!("prepare {name} as {text}"))
-            .await;
+        let known = self.statements.contains_key(name);
+        let drop = if known {
+            format!("deallocate {name}; ")
+        } else {
+            String::new()
+        };
+        let text = format!("{drop}prepare {name} as {text}; execute {name}; select 1 / 0");
+        self.done.push(text.clone());
+        let answer = self.client.query(&text).await;
+        self.statements.insert(name.to_owned(), value.clone());
+        expect(&answer, Some("22012"))?;
+        identity.answer("", &value, answer.value().as_deref());
+        Ok(())
+    }
+
+    /// Looks at which statements there are.
+    async fn list(&mut self) -> Result<(), String> {
+        let text = "select coalesce(string_agg(name, ' ' order by name collate \"C\"), '') \
+                    from pg_prepared_statements";
+        self.done.push(text.to_owned());
+        let answer = self.client.query(text).await;
+        let names: Vec<&str> = self.statements.keys().map(String::as_str).collect();
         expect(&answer, None)?;
-        self.by_sql.insert(name, value);
+        if answer.value() != Some(names.join(" ")) {
+            return Err(format!("was to see {names:?}, not {answer:?}"));
+        }
         Ok(())
     }
 
@@ -253,7 +275,6 @@ impl Guest {
         self.done.push(text.to_owned());
         expect(&self.client.query(text).await, None)?;
         self.statements.clear();
-        self.by_sql.clear();
         Ok(())
     }
 }

@@ -54,6 +54,11 @@ impl ServerName {
         digits.parse().ok().map(Self)
     }
 
+    /// Whether a client's name may be one on servers, of this kind or of what else is put there by us.
+    pub fn is_reserved(name: &[u8]) -> bool {
+        name.starts_with(PREFIX)
+    }
+
     /// Where a name of this kind stands in `text`, from the first on.
     pub fn find(text: &str) -> Option<std::ops::Range<usize>> {
         let prefix = std::str::from_utf8(PREFIX).unwrap_or_default();
@@ -214,6 +219,13 @@ impl ServerStatements {
         Some(Gone { id, was })
     }
 
+    /// Forgets all statements, which the server is to close.
+    pub fn take_all(&mut self) -> Vec<Gone> {
+        self.bytes = 0;
+        let all = self.known.drain();
+        all.map(|(id, was)| Gone { id, was }).collect()
+    }
+
     /// Forgets a statement whose Parse did not happen.
     pub fn remove(&mut self, placed: Placed) {
         if self
@@ -222,6 +234,16 @@ impl ServerStatements {
             .is_some_and(|known| known.name == placed.name)
         {
             self.take(placed.id);
+        }
+    }
+
+    /// Has the statement prepared anew whose name stands in what the server says of one that it does
+    /// not have.
+    pub fn doubt_named(&mut self, said: &str) {
+        let name = ServerName::find(said).and_then(|at| ServerName::read(said.get(at)?));
+        let id = name.and_then(|name| self.find(name));
+        if let Some(known) = id.and_then(|id| self.known.get_mut(&id)) {
+            known.stale = true;
         }
     }
 
@@ -278,6 +300,8 @@ mod tests {
         server.restore(gone);
         assert_eq!(server.touch(2), Some(second));
         assert_eq!((server.len(), server.bytes()), (3, 30));
+        assert_eq!(server.take_all().len(), 3);
+        assert_eq!((server.len(), server.bytes()), (0, 0));
     }
 
     #[test]
@@ -326,6 +350,10 @@ mod tests {
         server.restore(gone);
         assert_eq!(server.touch(1), Some(first));
         assert_eq!(server.shape(1), Some(Shape(5)));
+        server.doubt_named("prepared statement \"pgherd_9\" does not exist");
+        assert_eq!(server.touch(1), Some(first));
+        server.doubt_named("prepared statement \"pgherd_1\" does not exist");
+        assert_eq!(server.touch(1), None);
     }
 
     #[test]
@@ -342,5 +370,6 @@ mod tests {
             Some("pgherd_12")
         );
         assert_eq!(ServerName::find("pgherd_x"), None);
+        assert!(ServerName::is_reserved(b"pgherd_x") && !ServerName::is_reserved(b"pgherd"));
     }
 }

@@ -105,9 +105,9 @@ fn look(text: &[u8], at: usize) -> Option<usize> {
             let behind = text.get(at + 1..at + 4).unwrap_or_default();
             !behind.eq_ignore_ascii_case(b"nto")
         }
-        // The temporary schema, and the view of settings.
+        // The temporary schema, and the views of settings and of prepared statements.
         b'_' => {
-            !(matches!(next | 0x20, b't' | b's')
+            !(matches!(next | 0x20, b't' | b's' | b'p')
                 && text[..at].last().is_some_and(|&b| b | 0x20 == b'g'))
         }
         b'-' => next != b'-',

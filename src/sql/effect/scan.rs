@@ -283,6 +283,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             Word::Setseed => self.pin(Pin::Setseed),
             Word::AdvisoryLock => self.pin(Pin::AdvisoryLock),
             Word::PgTemp => self.pin(Pin::TempTable),
+            Word::PreparedStatements => self.effects.inspects = true,
             Word::Bound => self.pin(Pin::Unknown),
             _ => {}
         }

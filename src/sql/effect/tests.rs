@@ -30,6 +30,9 @@ fn told(effects: &Effects<'_>) -> String {
     if effects.executes {
         words.push("executes".into());
     }
+    if effects.inspects {
+        words.push("inspects".into());
+    }
     words.join(" ")
 }
 

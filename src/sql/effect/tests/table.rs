@@ -139,6 +139,12 @@ pub(super) const TABLE: &[(&str, &str)] = &[
     ("execute x", "1 executes"),
     ("execute x (1, 2)", "1 executes"),
     ("EXPLAIN EXECUTE x", "1 executes"),
+    ("select name from pg_prepared_statements", "1 inspects"),
+    (
+        "select * from pg_catalog.\"pg_prepared_statement\"()",
+        "1 inspects",
+    ),
+    ("select * from pg_prepared_xacts", "1"),
     ("explain (analyze, verbose) execute x(1)", "1 executes"),
     ("create table t as execute x", "1 executes"),
     ("create temp table t as execute x", "1 +temp_table executes"),

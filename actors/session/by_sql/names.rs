@@ -1,0 +1,121 @@
+//! Names that come and go, and names that stand on a server for a moment.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use pgherd_session::{Edit, Held, Owed, Placed, Undo};
+use pgherd_sql::Pin;
+use pgherd_wire::frontend::{self, Target};
+
+use crate::judgement::Judgement;
+use crate::session::attempt;
+use crate::session::statements::close_hidden;
+use crate::session::turn::Turn;
+
+/// What is under way of the names that come and go.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Names {
+    /// In the order in which the server will say that they did.
+    pub(super) changes: VecDeque<Change>,
+    /// Names of ours in the text under way, and the client's in whose place they stand, where the
+    /// server may have none of them any more when it names one.
+    pub(super) shown: Vec<(String, Box<[u8]>)>,
+    /// What is on the server under names that have no business there once this is answered.
+    pub(super) rubbish: Vec<Box<[u8]>>,
+    /// Where the text that was bound last differs from the client's.
+    pub(super) edits: Vec<Edit>,
+}
+
+impl Names {
+    /// Whether the server has nothing that stands there for a moment, as far as it was sent.
+    pub(in crate::session) fn are_tidy(&self) -> bool {
+        self.rubbish.is_empty()
+    }
+
+    /// Whether names will come or go.
+    pub(in crate::session) fn change(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Where a name of ours stands in what a server says, and what the client calls it.
+    pub(in crate::session) fn find(&self, said: &str) -> Option<(Range<usize>, &[u8])> {
+        self.shown.iter().find_map(|(ours, own)| {
+            let at = said.find(&format!("\"{ours}\""))? + 1;
+            Some((at..at + ours.len(), &**own))
+        })
+    }
+
+    /// Where the text of the portal that is executed next differs from the client's; told once.
+    pub(in crate::session) fn take_edits(&mut self) -> Vec<Edit> {
+        std::mem::take(&mut self.edits)
+    }
+}
+
+/// What a statement that has succeeded does to the client's names.
+#[derive(Debug)]
+pub(super) enum Change {
+    Prepare {
+        name: Box<[u8]>,
+        held: Held<Judgement>,
+        placed: Placed,
+    },
+    Deallocate {
+        name: Box<[u8]>,
+    },
+}
+
+/// A statement of the client's has succeeded, and said so with this tag.
+pub(in crate::session) fn completed(turn: &mut Turn<'_>, tag: &[u8]) {
+    let said = match turn.names.changes.front() {
+        Some(Change::Prepare { .. }) => b"PREPARE\0".as_slice(),
+        Some(Change::Deallocate { .. }) => b"DEALLOCATE\0".as_slice(),
+        None => return,
+    };
+    if tag != said || !turn.server.exchange.completes_clients() {
+        return;
+    }
+    // The client will be told, and what it knows by then is not taken back.
+    attempt::end(turn);
+    match turn.names.changes.pop_front() {
+        Some(Change::Prepare { name, held, .. }) => {
+            let client = turn.relay.statements.get_or_insert_default();
+            client.insert(&name, held);
+        }
+        Some(Change::Deallocate { name }) => {
+            if let Some(client) = turn.relay.statements.as_deref_mut() {
+                client.remove(&name);
+            }
+        }
+        None => {}
+    }
+}
+
+/// The turn is over, perhaps in the middle.
+pub(in crate::session) fn end(turn: &mut Turn<'_>) {
+    settle(turn);
+    if !turn.names.rubbish.is_empty() {
+        turn.relay.pins.insert(Pin::Prepare);
+    }
+}
+
+/// What has not been said to have happened by now does not happen any more.
+pub(in crate::session) fn settle(turn: &mut Turn<'_>) {
+    turn.names.shown.clear();
+    for change in turn.names.changes.drain(..) {
+        if let Change::Prepare { placed, .. } = change {
+            turn.server.statements.remove(placed);
+        }
+    }
+}
+
+/// Closes what is on the server only for what has just been sent.
+pub(in crate::session) fn clear_away(turn: &mut Turn<'_>) {
+    if turn.names.rubbish.is_empty() {
+        return;
+    }
+    for name in std::mem::take(&mut turn.names.rubbish) {
+        close_hidden(turn, Target::Statement, &name, Undo::Nothing);
+    }
+    turn.relay.up.insert(&frontend::SYNC);
+    turn.server.exchange.sent(Owed::OurSync);
+}
