@@ -70,6 +70,8 @@ pub(super) struct Attempt {
     live: bool,
     /// Another server is as good as this one.
     movable: bool,
+    /// Something in it goes by a name that stands in SQL.
+    named: bool,
     /// Requests that have ended.
     requests: u32,
     tries: Tries,
@@ -87,6 +89,7 @@ impl Attempt {
             written: false,
             live: false,
             movable: false,
+            named: false,
             requests: 0,
             tries,
             pins: PinSet::EMPTY,
@@ -107,6 +110,12 @@ impl Attempt {
             self.sent.more = true;
             self.sent.steady_behind &= steady;
         }
+    }
+
+    /// Takes note of a statement that names others. Postgres tells of each time that one of those does not
+    /// fit its tables, until its client prepares it anew: so do we.
+    pub(super) fn names(&mut self) {
+        self.named = true;
     }
 
     /// A request ends here.
@@ -210,7 +219,9 @@ pub(super) fn after_error(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again
         code: report.code,
         severity: report.severity,
         role: turn.server.role,
-        shared: turn.server.exchange.uses().is_some() && (lost || names::is_reshaped(report)),
+        shared: turn.server.exchange.uses().is_some()
+            && !turn.attempt.named
+            && (lost || names::is_reshaped(report)),
     };
     decide(turn, &failure)
 }

@@ -156,10 +156,15 @@ fn simple(
 ) -> Taken {
     let (named, plan) = (&script.named, &script.plan);
     let only = named.only().map(|mention| mention.deed);
+    let mut given = None;
     if only == Some(Deed::Execute)
         && let [used] = &*plan.uses
     {
         *judgement = run(used);
+        given = Given::to(turn, script);
+        if let Some(given) = &given {
+            given.add_to(judgement);
+        }
     }
     let leaves = |used: &Arc<Statement<Judgement>>| used.judgement.leaves;
     if turn.relay.guarded && (judgement.leaves || plan.uses.iter().any(leaves)) {
@@ -171,8 +176,9 @@ fn simple(
         return Taken::Answered;
     }
     let waits = |judgement: &Judgement| sequence::must_wait(turn, judgement);
+    let given_waits = given.as_ref().is_some_and(|given| waits(&given.judgement));
     let mut uses = plan.uses.iter();
-    if waits(judgement) || uses.any(|used| waits(&used.judgement)) {
+    if waits(judgement) || given_waits || uses.any(|used| waits(&used.judgement)) {
         turn.check = Check::Quiet;
         return Taken::Later;
     }
@@ -191,6 +197,10 @@ fn simple(
     }
     if only != Some(Deed::Execute) {
         behind::sent(turn.server, judgement, script.text, turn.relay.lexing);
+        sequence::sent(turn, judgement, Way::Simple);
+    }
+    if let Some(Given { text, judgement }) = &given {
+        behind::sent(turn.server, judgement, text, turn.relay.lexing);
         sequence::sent(turn, judgement, Way::Simple);
     }
     let before = turn.server.exchange.unsynced();
@@ -215,6 +225,41 @@ fn simple(
             clear_away(turn);
             Taken::Answered
         }
+    }
+}
+
+/// What an EXECUTE gives its statement: expressions, which are worked out when it runs and may call
+/// anything.
+struct Given {
+    /// They as a query of their own.
+    text: Vec<u8>,
+    /// What that does.
+    judgement: Judgement,
+}
+
+impl Given {
+    /// What stands behind the only name in the text, if anything does.
+    fn to(turn: &Turn<'_>, script: &Script<'_>) -> Option<Self> {
+        let behind = script.text.get(script.named.only()?.at.end..)?;
+        if behind.iter().all(u8::is_ascii_whitespace) || behind == b";" {
+            return None;
+        }
+        let text = [b"select ", behind].concat();
+        let judgement = turn.relay.judge(&text);
+        Some(Self { text, judgement })
+    }
+
+    /// Makes the judgement of a statement that of its run with this.
+    fn add_to(&self, judgement: &mut Judgement) {
+        let given = &self.judgement;
+        judgement.pins = judgement.pins.union(given.pins);
+        if given.follows {
+            // As in what is run by its name.
+            judgement.pins.insert(Pin::SetConfig);
+        }
+        judgement.runs = judgement.runs.max(given.runs);
+        judgement.steady &= given.steady;
+        judgement.inspects |= given.inspects;
     }
 }
 
@@ -259,6 +304,7 @@ pub(super) fn bring(
         refuse(turn, escaped());
         return Brought::Refused;
     }
+    turn.attempt.names();
     let changes = named.changes();
     let exchange = &turn.server.exchange;
     if changes && !binds || exchange.status() == TransactionStatus::Failed {

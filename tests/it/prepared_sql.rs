@@ -511,6 +511,20 @@ async fn running_a_statement_is_judged_by_what_it_runs() {
     let free = Raw::query("select pg_advisory_unlock_all()");
     assert_eq!(client.ask(&free).await, "T D C ZI");
     assert_eq!(pins(&proxy).await, "");
+    // What it is given is run as well.
+    client
+        .ask(&Raw::query("prepare g (text) as select $1"))
+        .await;
+    let given = Raw::query("execute g(pg_advisory_lock(6)::text)");
+    assert_eq!(client.ask(&given).await, "T D C ZI");
+    assert!(pins(&proxy).await.contains("advisory_lock"));
+    assert_eq!(client.ask(&free).await, "T D C ZI");
+    assert_eq!(pins(&proxy).await, "");
+    let given = "execute g(set_config('app.y', 'given', false))";
+    assert_eq!(client.one(given).await, "given");
+    assert_eq!(client.one("show app.y").await, "given");
+    client.ask(&Raw::query("discard all")).await;
+    assert_eq!(pins(&proxy).await, "");
     let set = "prepare s as select set_config('app.x', 'mine', false)";
     client.ask(&Raw::query(set)).await;
     for _ in 0..2 {

@@ -55,6 +55,46 @@ async fn what_only_reads_goes_to_a_replica_and_nothing_else_does() {
 }
 
 #[tokio::test]
+async fn names_in_sql_are_looked_up_on_the_primary_or_within_a_block() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let proxy = fleet
+        .proxy(&[primary, replica], "[reads]\nfrom = \"replicas\"")
+        .await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    let prepare = format!("prepare place as {WHERE}");
+    client.batch_execute(&prepare).await.unwrap();
+    settled(&client, &fleet).await;
+    for _ in 0..3 {
+        assert_eq!(client.one("execute place").await, primary.to_string());
+    }
+    let lock = "prepare lock as select pg_advisory_lock(1)";
+    client.batch_execute(lock).await.unwrap();
+    settled(&client, &fleet).await;
+    let own = "select count(*) || ' ' || inet_server_port() from pg_prepared_statements";
+    assert_eq!(client.one(own).await, format!("2 {primary}"));
+    // Whether that wrote anything is not looked into.
+    settled(&client, &fleet).await;
+    client.batch_execute("begin read only").await.unwrap();
+    assert_eq!(client.one("execute place").await, replica.to_string());
+    client
+        .batch_execute("prepare here as select 'here'")
+        .await
+        .unwrap();
+    assert_eq!(client.one(WHERE).await, replica.to_string());
+    // It would lock nobody out.
+    let (code, _) = client.refused("execute lock").await;
+    assert_eq!(code, "0A000");
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(client.one("execute here").await, "here");
+    assert_eq!(client.one("execute place").await, primary.to_string());
+    client.batch_execute("deallocate place").await.unwrap();
+    assert_eq!(client.refused("execute place").await.0, "26000");
+    settled(&client, &fleet).await;
+}
+
+#[tokio::test]
 async fn a_session_reads_its_own_writes() {
     let fleet = Fleet::new().await;
     let ports = [fleet.primary.port(), fleet.replica.port()];

@@ -1,5 +1,6 @@
 //! Requests that their server did not serve are served after all, and no others.
 
+mod by_sql;
 mod node;
 
 use pgherd_sandbox::{Binaries, Server, free_port};
