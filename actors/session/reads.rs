@@ -13,7 +13,6 @@ use std::time::Instant;
 use pgherd_cluster::reads::{PrimaryReads, ReadRules, Reader, Strategy, choose};
 use pgherd_config::{PoolMode, ReadFrom, ReadStrategy};
 use pgherd_session::{Reach, Unnamed};
-use pgherd_sql::Lexer;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
@@ -116,22 +115,6 @@ pub(super) fn objection(relay: &Relay, judgement: &Judgement) -> Option<ErrorRep
             .detail("It takes a lock or leaves something behind that is of no use there.")
             .hint("Leave READ ONLY out, or set reads.from to primary.")
     })
-}
-
-/// Whether the query in front, of `total` bytes with its header, is an EXECUTE.
-pub(super) fn is_execute(relay: &Relay, total: usize) -> bool {
-    let Some(body) = relay.up.unjudged().get(frame::HEADER_LEN..total) else {
-        return false;
-    };
-    let first = Lexer::new(body, relay.lexing).token();
-    matches!(first, Ok(Some(first)) if first.is_word(b"execute"))
-}
-
-/// What is said of an EXECUTE there: what it runs would have to be looked into.
-pub(super) fn no_execute() -> ErrorReport {
-    let text = "EXECUTE cannot be run in a READ ONLY transaction that reads from a replica";
-    ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
-        .hint("Leave READ ONLY out, or set reads.from to primary.")
 }
 
 /// The same of a statement that was prepared.

@@ -166,10 +166,6 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.committing = true;
         turn.beginning = true;
     } else if whole {
-        if turn.relay.reading && reads::is_execute(turn.relay, total) {
-            refuse_query(turn, total, &reads::no_execute());
-            return Ok(true);
-        }
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let mut judgement = turn.relay.judge(query.text);

@@ -444,8 +444,8 @@ fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option
     }))
 }
 
-/// Refuses a statement that the server at hand must not run, since it asks what the session listens to or
-/// is not for a replica: that of this tail, or the unnamed one.
+/// Refuses a statement that the server at hand must not run, since it asks what the session listens to:
+/// that of this tail, or the unnamed one.
 fn refuses(turn: &mut Turn<'_>, tail: Option<&[u8]>) -> bool {
     let unnamed = match turn.relay.statements.as_deref().map(|all| &all.unnamed) {
         Some(Unnamed::Parsed { tail, .. }) => Some(&**tail),
@@ -455,7 +455,7 @@ fn refuses(turn: &mut Turn<'_>, tail: Option<&[u8]>) -> bool {
         .or(unnamed)
         .and_then(|tail| match listen::asks(turn.relay, tail) {
             true => Some(listen::unanswered()),
-            false => reads::objection(turn.relay, tail),
+            false => None,
         });
     match report {
         Some(report) => {
