@@ -112,8 +112,9 @@ impl Attempt {
         }
     }
 
-    /// Takes note of a statement that names others. Postgres tells of each time that one of those does not
-    /// fit its tables, until its client prepares it anew: so do we.
+    /// Takes note of a statement that names others. Postgres tells each time that one of those does not fit
+    /// its tables, until its client prepares it anew: so do we. Nor may what stands on the server for a
+    /// moment stay there, which goes with the Sync.
     pub(super) fn names(&mut self) {
         self.named = true;
     }
@@ -255,11 +256,9 @@ fn decide(turn: &Turn<'_>, failure: &Failure) -> Option<Again> {
     };
     let again = again(&sent, failure)?;
     let possible = match again {
-        // All that was sent has to be answered first, what names a moment is never read again, and what
-        // stands on the server for a moment must not stay there.
+        // All that was sent has to be answered first, and what names a moment is never read again.
         Again::Statement => {
-            let moment = turn.relay.pins.contains(Pin::Moment);
-            !turn.relay.up.is_mid_message() && !moment && turn.names.are_tidy()
+            !turn.relay.up.is_mid_message() && !turn.relay.pins.contains(Pin::Moment)
         }
         Again::Recovering => attempt.movable && expects_writes(&turn.relay.pool),
         Again::Unsent | Again::Read | Again::Turned => attempt.movable,

@@ -27,11 +27,6 @@ pub(in crate::session) struct Names {
 }
 
 impl Names {
-    /// Whether the server has nothing that stands there for a moment, as far as it was sent.
-    pub(in crate::session) fn are_tidy(&self) -> bool {
-        self.rubbish.is_empty()
-    }
-
     /// Whether names will come or go.
     pub(in crate::session) fn change(&self) -> bool {
         !self.changes.is_empty()

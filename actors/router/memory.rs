@@ -1,0 +1,317 @@
+//! What a router leaves to its successor: whom to ask to start actors, and what pools share of hosts.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use pgherd_config::{Address, ChannelBinding, Config, Database, PoolSettings, TlsMode};
+use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
+use pgherd_pool::Quota;
+use pgherd_supervise::{Slot, SupervisorMessage};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::scram::client::Binding;
+use pgherd_wire::sqlstate;
+
+use crate::gate::Gate;
+use crate::pool::PoolKey;
+use crate::session::prove::Proof;
+use crate::upstream::{Depths, Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
+
+/// What a router leaves to its successor.
+#[derive(Default)]
+pub struct RouterMemory {
+    /// The supervisors of pools, by the name of the database's section.
+    pub clusters: parking_lot::Mutex<HashMap<String, Slot<SupervisorMessage>>>,
+    /// The supervisors of monitors, by the same name.
+    pub watches: parking_lot::Mutex<HashMap<String, Watch>>,
+    /// Under which database's section each pool was made.
+    pub(super) homes: parking_lot::Mutex<HashMap<PoolKey, String>>,
+    shared: parking_lot::Mutex<Shared>,
+}
+
+/// The monitors of a cluster.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Their supervisor.
+    pub supervisor: Slot<SupervisorMessage>,
+    /// The children that it was to have last.
+    pub(crate) children: parking_lot::Mutex<BTreeSet<String>>,
+}
+
+/// What is known of so many databases is kept; of more, only what a pool still uses.
+const HIDDEN_MAX: usize = 1024;
+
+#[derive(Default)]
+struct Shared {
+    quotas: HashMap<QuotaKey, Arc<Quota>>,
+    gates: HashMap<String, Arc<Gate>>,
+    /// What is known of the code in each database, by section and name: its servers all have the same.
+    hidden: HashMap<(String, String), Depths>,
+    /// The size of the gates, once it was set.
+    logins: Option<usize>,
+    tls: HashMap<String, Known>,
+}
+
+/// TLS made ready, and what it was made from.
+struct Known {
+    wanted: pgherd_config::ServerTls,
+    changed: Vec<Option<SystemTime>>,
+    tls: Arc<ServerTlsPair>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum QuotaKey {
+    All,
+    Database(String),
+    User(String),
+    Host(String),
+}
+
+impl RouterMemory {
+    /// Changes how many logins may be under way at each host.
+    pub(super) fn knock(&self, logins: usize) {
+        let mut shared = self.shared.lock();
+        if shared.logins.replace(logins) != Some(logins) {
+            shared.gates.values().for_each(|gate| gate.resize(logins));
+        }
+    }
+
+    pub(crate) fn upstream(
+        &self,
+        config: &Config,
+        database: &Database,
+        settings: &PoolSettings,
+        key: &PoolKey,
+        proof: &Proof,
+        address: &Address,
+    ) -> Result<Arc<Upstream>, ErrorReport> {
+        let target = target(address);
+        let name = target.to_string();
+        let user = config.user(&key.user);
+        let forced = user.as_deref().and_then(|user| user.server_user.clone());
+        let as_user = database
+            .user
+            .clone()
+            .or(forced)
+            .unwrap_or_else(|| key.user.clone());
+        let configured = match &database.user {
+            Some(_) => database.password.as_ref(),
+            None => user.as_deref().and_then(pgherd_config::User::server_secret),
+        };
+        let (secret, source) = match configured {
+            Some(secret) => (Secret::password(secret.expose()), Source::Configured),
+            None if as_user == key.user => (proof.secret.clone(), Source::Client),
+            // Another user has nothing to do with the client, whose proof is for itself alone.
+            None => (Secret::None, Source::Configured),
+        };
+        let mut shared = self.shared.lock();
+        let logins = config.limits.max_host_logins.get();
+        let gate = shared
+            .gates
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Gate::new(logins)));
+        let gate = Door(Arc::clone(gate));
+        let dbname = database.dbname(&key.database).to_owned();
+        let hidden = shared.hidden(&database.name, &dbname);
+        let tls = shared.tls(&database.name, &database.tls)?;
+        Ok(Arc::new(Upstream {
+            name,
+            target,
+            socket: crate::config::client_socket(config),
+            tls: TlsChoice(tls),
+            gate,
+            hidden,
+            database: dbname,
+            user: as_user,
+            secret,
+            source,
+            binding: binding(database.channel_binding),
+            parameters: database.parameters.clone(),
+            patience: settings.timeouts.connect,
+            cancel_patience: settings.timeouts.cancel,
+            statements: settings.pool.max_prepared_statements.get(),
+            statement_bytes: settings.pool.max_prepared_bytes.get(),
+        }))
+    }
+
+    pub(super) fn quotas(
+        &self,
+        config: &Config,
+        settings: &PoolSettings,
+        key: &PoolKey,
+        host: &str,
+    ) -> Vec<Arc<Quota>> {
+        let limits = &config.limits;
+        let wanted = [
+            (QuotaKey::All, "max_connections", limits.max_connections),
+            (
+                QuotaKey::Database(key.database.clone()),
+                "max_database_connections",
+                settings.database.max_connections,
+            ),
+            (
+                QuotaKey::User(key.user.clone()),
+                "max_user_connections",
+                settings.user.max_connections,
+            ),
+            (
+                QuotaKey::Host(host.to_owned()),
+                "max_host_connections",
+                limits.max_host_connections,
+            ),
+        ];
+        let mut shared = self.shared.lock();
+        wanted
+            .into_iter()
+            .map(|(key, name, max)| {
+                let max = max.map(std::num::NonZero::get);
+                let quota = shared
+                    .quotas
+                    .entry(key)
+                    .or_insert_with(|| Quota::new(name, max));
+                if quota.pressure().max != max {
+                    quota.resize(max);
+                }
+                Arc::clone(quota)
+            })
+            .collect()
+    }
+}
+
+impl Shared {
+    fn hidden(&mut self, section: &str, database: &str) -> Depths {
+        let key = (section.to_owned(), database.to_owned());
+        // Names of databases come from clients, where any is let in.
+        if self.hidden.len() >= HIDDEN_MAX && !self.hidden.contains_key(&key) {
+            self.hidden
+                .retain(|_, known| Arc::strong_count(&known.0) > 1);
+        }
+        self.hidden.entry(key).or_default().clone()
+    }
+
+    fn tls(
+        &mut self,
+        name: &str,
+        wanted: &pgherd_config::ServerTls,
+    ) -> Result<Arc<ServerTlsPair>, ErrorReport> {
+        let changed = changed(wanted);
+        if let Some(known) = self.tls.get(name)
+            && known.wanted == *wanted
+            && known.changed == changed
+        {
+            return Ok(Arc::clone(&known.tls));
+        }
+        let tls = Arc::new(server_tls(wanted).map_err(|error| {
+            ErrorReport::fatal(
+                sqlstate::CONFIG_FILE_ERROR,
+                "TLS towards the server is not usable",
+            )
+            .detail(error.to_string())
+        })?);
+        let known = Known {
+            wanted: wanted.clone(),
+            changed,
+            tls: Arc::clone(&tls),
+        };
+        self.tls.insert(name.to_owned(), known);
+        Ok(tls)
+    }
+}
+
+/// When the files that TLS is made from were last changed: certificates are renewed in place.
+fn changed(wanted: &pgherd_config::ServerTls) -> Vec<Option<SystemTime>> {
+    let ca = match &wanted.ca {
+        Some(pgherd_config::Roots::File(path)) => Some(path.as_path()),
+        Some(pgherd_config::Roots::System) => Some(Path::new(SYSTEM_ROOTS)),
+        None => None,
+    };
+    [ca, wanted.cert.as_deref(), wanted.key.as_deref()]
+        .into_iter()
+        .map(|path| std::fs::metadata(path?).ok()?.modified().ok())
+        .collect()
+}
+
+/// An address in the words of the crate that connects.
+pub(crate) fn target(address: &Address) -> Target {
+    match address {
+        Address::Tcp { host, port } => Target::Tcp {
+            host: host.clone(),
+            port: *port,
+        },
+        Address::Unix { dir, port } => Target::Unix {
+            path: dir.join(format!(".s.PGSQL.{port}")),
+        },
+    }
+}
+
+/// TLS towards a server, made ready.
+///
+/// # Errors
+/// A certificate, key or authority that cannot be read or used.
+pub fn server_tls(
+    wanted: &pgherd_config::ServerTls,
+) -> Result<ServerTlsPair, pgherd_net::TlsSetupError> {
+    let roots = match &wanted.ca {
+        None => None,
+        Some(pgherd_config::Roots::File(path)) => Some(Roots::from_file(path)?),
+        Some(pgherd_config::Roots::System) => Some(Roots::from_file(Path::new(SYSTEM_ROOTS))?),
+    };
+    let identity = match (&wanted.cert, &wanted.key) {
+        (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
+        _ => None,
+    };
+    let usual = ServerTlsOptions {
+        mode: mode(wanted.mode),
+        roots,
+        identity,
+        server_name: wanted.server_name.clone(),
+        direct: false,
+    };
+    let strict = match usual.mode {
+        SslMode::Allow | SslMode::Prefer => {
+            let options = ServerTlsOptions {
+                mode: SslMode::Require,
+                ..usual.clone()
+            };
+            Some(ServerTls::new(options)?)
+        }
+        _ => None,
+    };
+    let plain = match usual.mode {
+        SslMode::Prefer => Some(ServerTls::new(ServerTlsOptions {
+            mode: SslMode::Disable,
+            ..ServerTlsOptions::default()
+        })?),
+        _ => None,
+    };
+    Ok(ServerTlsPair {
+        usual: ServerTls::new(usual)?,
+        strict,
+        plain,
+    })
+}
+
+/// The word in the words of the crate that speaks SCRAM.
+fn binding(word: ChannelBinding) -> Binding {
+    match word {
+        ChannelBinding::Disable => Binding::Disable,
+        ChannelBinding::Prefer => Binding::Prefer,
+        ChannelBinding::Require => Binding::Require,
+    }
+}
+
+/// Where Debian and most others keep the authorities of the operating system.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The mode in the words of the crate that speaks TLS.
+pub fn mode(mode: TlsMode) -> SslMode {
+    match mode {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Allow => SslMode::Allow,
+        TlsMode::Prefer => SslMode::Prefer,
+        TlsMode::Require => SslMode::Require,
+        TlsMode::VerifyCa => SslMode::VerifyCa,
+        TlsMode::VerifyFull => SslMode::VerifyFull,
+    }
+}
