@@ -140,19 +140,22 @@ impl Exposition {
 }
 
 fn labelled(labels: Labels<'_>) -> Result<Metric, ExpositionError> {
-    // A label without a value is the same as none.
-    let said = labels.iter().filter(|(_, value)| !value.is_empty());
-    let pairs = said.map(|(name, value)| {
+    let mut pairs = Vec::new();
+    for (name, value) in labels {
         if !is_name(name, false) {
             return Err(ExpositionError::Name((*name).to_owned()));
+        }
+        // A label without a value is the same as none.
+        if value.is_empty() {
+            continue;
         }
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
         pair.set_value((*value).to_owned());
-        Ok(pair)
-    });
+        pairs.push(pair);
+    }
     let mut metric = Metric::default();
-    metric.set_label(pairs.collect::<Result<_, _>>()?);
+    metric.set_label(pairs);
     Ok(metric)
 }
 
