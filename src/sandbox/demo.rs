@@ -124,7 +124,7 @@ pub fn things_to_try(url: &str) -> String {
          \n\
          3. Let 100 clients share a few server connections, and lose the primary meanwhile: start this,\n\
          \x20  then press Enter here. The primary is killed and the replica promoted:\n\
-         \x20  pgbench -n -c 100 -j 2 -T 30 -P 1 -M prepared --max-tries=100 '{url}'\n"
+         \x20  pgbench -n -c 100 -j 2 -T 30 -P 1 --max-tries=100 '{url}'\n"
     )
 }
 
