@@ -32,8 +32,6 @@ pub struct Judgement {
     /// It is a query that may run twice as well as once, unless the database brings more with it than its
     /// text tells.
     pub steady: bool,
-    /// What it locks so that others are held out.
-    pub locks: Locks,
     /// It does something to settings or savepoints that can be followed, statement by statement.
     pub follows: bool,
     /// It is one SET or RESET, which does nothing if it fails.
@@ -48,41 +46,6 @@ pub struct Judgement {
     pub names: bool,
     /// It asks which prepared statements its session has.
     pub inspects: bool,
-}
-
-/// Whom a query that only reads holds out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Locks {
-    /// Nobody.
-    #[default]
-    None,
-    /// Who wants to write the rows, by `FOR UPDATE` and the like.
-    Rows,
-    /// Who asks for the same advisory lock.
-    Advisory,
-}
-
-/// Tells it by words, wherever they stand.
-fn locks(text: &[u8]) -> Locks {
-    const STRENGTHS: [&[u8]; 4] = [b"update", b"share", b"no", b"key"];
-    const ADVISORY: [&[u8]; 2] = [b"pg_advisory", b"pg_try_advisory"];
-    let words = text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
-    let mut after_for = false;
-    let mut found = Locks::None;
-    for word in words.filter(|word| !word.is_empty()) {
-        let begins = |with: &[u8]| {
-            let head = word.get(..with.len());
-            head.is_some_and(|head| head.eq_ignore_ascii_case(with))
-        };
-        if ADVISORY.iter().any(|with| begins(with)) {
-            return Locks::Advisory;
-        }
-        if after_for && STRENGTHS.iter().any(|it| it.eq_ignore_ascii_case(word)) {
-            found = Locks::Rows;
-        }
-        after_for = word.eq_ignore_ascii_case(b"for");
-    }
-    found
 }
 
 /// What a text does to what its session listens to.
@@ -173,10 +136,6 @@ pub fn judge(
         sequence: effects.sequence,
         alters: effects.alters,
         steady: effects.steady,
-        locks: match effects.runs {
-            Runs::Nothing => Locks::None,
-            _ => locks(text),
-        },
         as_read,
         begins: matches!(
             effects.transaction,
@@ -287,7 +246,7 @@ fn is_first_of_analysed(first: &Token<'_>) -> bool {
 mod tests {
     use pgherd_sql::{LexOptions, Pin};
 
-    use super::{Locks, Reach, is_reported, judge, reach};
+    use super::{Reach, is_reported, judge, reach};
     use crate::upstream::Welcome;
 
     #[test]
@@ -339,21 +298,6 @@ mod tests {
         }
         let plain = judge("begin; insert into t values ('\u{e9}'); commit");
         assert!(!plain.follows && plain.pins.is_empty() && plain.leaves);
-    }
-
-    #[test]
-    fn what_holds_others_out_is_known_by_its_words() {
-        for (text, expected) in [
-            ("select a from t where b = 1", Locks::None),
-            ("select substring(a for 2) from t", Locks::None),
-            ("select a from t For\nUpdate", Locks::Rows),
-            ("select a from t for no key update skip locked", Locks::Rows),
-            ("select PG_ADVISORY_xact_lock(1)", Locks::Advisory),
-            ("select pg_try_advisory_lock_shared(1)", Locks::Advisory),
-        ] {
-            let judged = judge(text.as_bytes(), LexOptions::default(), |_| false);
-            assert_eq!(judged.locks, expected, "{text}");
-        }
     }
 
     #[test]

@@ -267,12 +267,17 @@ fn write(home: &Home, config: &Config, port: u16) {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        let ended = self.daemon.status();
         self.daemon.kill();
         let log = self.log();
         if std::thread::panicking() {
             let lines: Vec<&str> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(40)..];
-            eprintln!("--- the end of pgherd's log\n{}\n---", last.join("\n"));
+            eprintln!(
+                "--- the end of pgherd's log{}\n{}\n---",
+                ended.map_or_else(String::new, |how| format!(", which ended by itself: {how}")),
+                last.join("\n")
+            );
         } else {
             assert!(!log.contains("panicked"), "pgherd panicked:\n{log}");
         }

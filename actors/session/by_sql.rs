@@ -267,7 +267,7 @@ impl Given {
 fn unanswerable(turn: &Turn<'_>, used: &Statement<Judgement>) -> Option<ErrorReport> {
     match listen::asks(turn.relay, &used.tail) {
         true => Some(listen::unanswered()),
-        false => reads::objection(turn.relay, &used.judgement),
+        false => reads::objection(turn.relay, used.query(), &used.judgement),
     }
 }
 

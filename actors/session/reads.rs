@@ -18,7 +18,7 @@ use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::cluster::{Cluster, reads};
-use crate::judgement::{Judgement, Locks, reach};
+use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
 use crate::session::relay::Relay;
 
@@ -105,11 +105,49 @@ fn seen<'a>(state: &'a pgherd_cluster::HostState, pool: &Pool) -> Reader<'a> {
     }
 }
 
+/// Whom a query that only reads holds out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Locks {
+    /// Nobody.
+    #[default]
+    None,
+    /// Who wants to write the rows, by `FOR UPDATE` and the like.
+    Rows,
+    /// Who asks for the same advisory lock.
+    Advisory,
+}
+
+/// Tells it by words, wherever they stand.
+fn locks(text: &[u8]) -> Locks {
+    const STRENGTHS: [&[u8]; 4] = [b"update", b"share", b"no", b"key"];
+    const ADVISORY: [&[u8]; 2] = [b"pg_advisory", b"pg_try_advisory"];
+    let words = text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+    let mut after_for = false;
+    let mut found = Locks::None;
+    for word in words.filter(|word| !word.is_empty()) {
+        let begins = |with: &[u8]| {
+            let head = word.get(..with.len());
+            head.is_some_and(|head| head.eq_ignore_ascii_case(with))
+        };
+        if ADVISORY.iter().any(|with| begins(with)) {
+            return Locks::Advisory;
+        }
+        if after_for && STRENGTHS.iter().any(|it| it.eq_ignore_ascii_case(word)) {
+            found = Locks::Rows;
+        }
+        after_for = word.eq_ignore_ascii_case(b"for");
+    }
+    found
+}
+
 /// What is said of a text that must not be run on a replica although its transaction only reads: an
 /// advisory lock that is taken there locks nobody out, and what binds the session would bind it there.
-pub(super) fn objection(relay: &Relay, judgement: &Judgement) -> Option<ErrorReport> {
-    let harms = judgement.locks == Locks::Advisory || !judgement.pins.is_empty();
-    (relay.reading && harms).then(|| {
+pub(super) fn objection(relay: &Relay, text: &[u8], judgement: &Judgement) -> Option<ErrorReport> {
+    if !relay.reading {
+        return None;
+    }
+    let harms = !judgement.pins.is_empty() || locks(text) == Locks::Advisory;
+    harms.then(|| {
         let text = "this cannot be run in a READ ONLY transaction that reads from a replica";
         ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
             .detail("It takes a lock or leaves something behind that is of no use there.")
@@ -123,11 +161,13 @@ pub(super) fn objection_to(relay: &Relay, name: &[u8]) -> Option<ErrorReport> {
         return None;
     }
     let statements = relay.statements.as_deref()?;
-    let judgement = match (name, &statements.unnamed) {
-        (b"", Unnamed::Parsed { judgement, .. }) => *judgement,
-        _ => statements.get(name)?.statement.judgement,
-    };
-    objection(relay, &judgement)
+    match (name, &statements.unnamed) {
+        (b"", Unnamed::Parsed { judgement, tail }) => objection(relay, tail, judgement),
+        _ => {
+            let statement = &statements.get(name)?.statement;
+            objection(relay, statement.query(), &statement.judgement)
+        }
+    }
 }
 
 /// Whether all that the client has sent for its next transaction only reads.
@@ -142,12 +182,13 @@ fn is_read(relay: &Relay) -> bool {
 fn is_request_of_reads(relay: &Relay) -> bool {
     // Which names there are, and what they stand for, is not looked up here.
     let named = |judgement: &Judgement| judgement.names || judgement.inspects;
-    let steady = |judgement: &Judgement| {
-        judgement.steady && judgement.pins.is_empty() && judgement.plain && !named(judgement)
+    let steady = |text: &[u8], judgement: &Judgement| {
+        let plain = judgement.pins.is_empty() && judgement.plain && !named(judgement);
+        judgement.steady && plain && locks(text) == Locks::None
     };
     let statements = relay.statements.as_deref();
     let mut unnamed = match statements.map(|all| &all.unnamed) {
-        Some(Unnamed::Parsed { judgement, .. }) => steady(judgement),
+        Some(Unnamed::Parsed { judgement, tail }) => steady(tail, judgement),
         _ => false,
     };
     let mut rest = relay.up.unjudged();
@@ -163,13 +204,13 @@ fn is_request_of_reads(relay: &Relay) -> bool {
         let reads = match header.tag {
             tag::QUERY => {
                 return frontend::Query::parse(body)
-                    .is_ok_and(|query| steady(&relay.judge(query.text)));
+                    .is_ok_and(|query| steady(query.text, &relay.judge(query.text)));
             }
             tag::SYNC => return true,
             tag::PARSE => match frontend::Parse::parse(body) {
                 Ok(parse) => {
                     let bound = reach(parse.query, relay.lexing) == Reach::Bound;
-                    let reads = !bound && steady(&relay.judge(parse.query));
+                    let reads = !bound && steady(parse.query, &relay.judge(parse.query));
                     if parse.name.is_empty() {
                         unnamed = reads;
                     }
@@ -182,7 +223,10 @@ fn is_request_of_reads(relay: &Relay) -> bool {
                 // A statement that this request prepares was judged above.
                 Ok(Some(bind)) => statements
                     .and_then(|all| all.get(bind.statement))
-                    .is_none_or(|held| steady(&held.statement.judgement)),
+                    .is_none_or(|held| {
+                        let statement = &held.statement;
+                        steady(statement.query(), &statement.judgement)
+                    }),
                 _ => false,
             },
             tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH => true,
@@ -190,6 +234,25 @@ fn is_request_of_reads(relay: &Relay) -> bool {
         };
         if !reads {
             return false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Locks, locks};
+
+    #[test]
+    fn what_holds_others_out_is_known_by_its_words() {
+        for (text, expected) in [
+            ("select a from t where b = 1", Locks::None),
+            ("select substring(a for 2) from t", Locks::None),
+            ("select a from t For\nUpdate", Locks::Rows),
+            ("select a from t for no key update skip locked", Locks::Rows),
+            ("select PG_ADVISORY_xact_lock(1)", Locks::Advisory),
+            ("select pg_try_advisory_lock_shared(1)", Locks::Advisory),
+        ] {
+            assert_eq!(locks(text.as_bytes()), expected, "{text}");
         }
     }
 }

@@ -174,7 +174,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             listen::refuse_question(turn, total);
             return Ok(true);
         }
-        if let Some(report) = reads::objection(turn.relay, &judgement) {
+        if let Some(report) = reads::objection(turn.relay, query.text, &judgement) {
             refuse_query(turn, total, &report);
             return Ok(true);
         }

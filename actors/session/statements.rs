@@ -53,7 +53,8 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
     if turn.relay.reading
-        && let Some(report) = reads::objection(turn.relay, &turn.relay.judge(parse.query))
+        && let Some(report) =
+            reads::objection(turn.relay, parse.query, &turn.relay.judge(parse.query))
     {
         refuse(turn, report);
         turn.relay.up.hide(total);
