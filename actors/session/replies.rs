@@ -28,6 +28,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
     if let Some(again) = turn.again {
         return attempt::hear_out(turn, again);
     }
+    if judge_at_once(turn) {
+        return Ok(());
+    }
     while turn.server.flow.resume() {
         // Also behind the last message: a look at what is not there yet is the end of each round.
         reply(turn);
@@ -88,6 +91,37 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         }
     }
     Ok(())
+}
+
+/// Judges what has been read from the server where it is a whole answer that changes nothing, and nothing
+/// is under way that any part of it would have to be looked at for.
+#[inline]
+fn judge_at_once(turn: &mut Turn<'_>) -> bool {
+    let relay = &*turn.relay;
+    let quiet = turn.check == Check::None
+        && turn.rollback == Rollback::None
+        && !turn.discarded
+        && !turn.names.is_under_way()
+        && relay.mode != PoolMode::Statement
+        && relay.block.is_none()
+        && relay.listening.is_none()
+        && !relay.commit_fails
+        && !relay.guarded;
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    if !quiet || server.flow.is_mid_message() {
+        return false;
+    }
+    let answer = server.flow.unjudged();
+    let total = answer.len();
+    let Some(answered) = server.exchange.answered(answer) else {
+        return false;
+    };
+    server.flow.pass(total);
+    turn.queries += answered.replies;
+    settle(turn);
+    turn.committing = false;
+    turn.beginning = false;
+    true
 }
 
 /// Gives the replies of ours whose turn has come, unless a message of the server is under way.

@@ -5,6 +5,8 @@
 //! when an error makes the server skip the rest of the pipeline.
 //! Source: <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING>.
 
+mod usual;
+
 use std::collections::VecDeque;
 
 use pgherd_sql::Step;
@@ -12,6 +14,8 @@ use pgherd_wire::backend::{TransactionStatus, tag};
 
 use crate::following::{Asker, Following};
 use crate::prepared::{Gone, Held, Placed};
+
+pub use usual::Answered;
 
 /// How many replies may be owed before a client's pipeline is read no further.
 const CROWD: usize = 4096;

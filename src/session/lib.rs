@@ -15,7 +15,7 @@ mod sequences;
 mod tests;
 
 pub use block::Block;
-pub use exchange::{Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
+pub use exchange::{Answered, Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
 pub use following::{Edit, Following};
 pub use parameters::{Parameters, Proven, Shared, literal};

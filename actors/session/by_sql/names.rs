@@ -32,6 +32,12 @@ impl Names {
         !self.changes.is_empty()
     }
 
+    /// Whether what the server says has anything to do with them.
+    #[inline]
+    pub(in crate::session) fn is_under_way(&self) -> bool {
+        self.change() || !self.shown.is_empty()
+    }
+
     /// Where a name of ours stands in what a server says, and what the client calls it.
     pub(in crate::session) fn find(&self, said: &str) -> Option<(Range<usize>, &[u8])> {
         self.shown.iter().find_map(|(ours, own)| {
@@ -87,7 +93,9 @@ pub(in crate::session) fn completed(turn: &mut Turn<'_>, tag: &[u8]) {
 
 /// The turn is over, perhaps in the middle.
 pub(in crate::session) fn end(turn: &mut Turn<'_>) {
-    settle(turn);
+    if turn.names.is_under_way() {
+        settle(turn);
+    }
     if !turn.names.rubbish.is_empty() {
         turn.relay.pins.insert(Pin::Prepare);
     }
