@@ -39,6 +39,8 @@ overrides! {
 pub enum ReadFrom {
     /// On the primary, as everything: nobody reads what is out of date.
     Primary,
+    /// On the primary, unless a client asks for a replica.
+    Asked,
     /// On the replicas, and on the primary while none of them may be read from.
     Replicas,
     /// On the replicas and the primary alike.
@@ -59,7 +61,7 @@ pub enum ReadStrategy {
 words! { ReadStrategy {
     LeastOutstanding = "least_outstanding", RoundRobin = "round_robin", Latency = "latency",
 } }
-words! { ReadFrom { Primary = "primary", Replicas = "replicas", Any = "any", } }
+words! { ReadFrom { Primary = "primary", Asked = "asked", Replicas = "replicas", Any = "any", } }
 
 impl Check for Reads {}
 impl Check for ReadOverrides {}

@@ -44,6 +44,12 @@ impl Opened {
         pairs.into_iter().any(is)
     }
 
+    /// What the client has sent, without the zero byte.
+    pub fn text(&self) -> &[u8] {
+        let body = self.message.get(frame::HEADER_LEN..).unwrap_or_default();
+        body.strip_suffix(b"\0").unwrap_or(body)
+    }
+
     /// Whether it asks for the isolation that a standby does not know.
     pub fn is_serializable(&self) -> bool {
         let mut words = self.message.split(|byte| !byte.is_ascii_alphabetic());

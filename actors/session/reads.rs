@@ -4,7 +4,9 @@
 //! up to its Sync or its one Query, each of whose statements calls no volatile function and locks
 //! nothing; or a block that its BEGIN has said to be READ ONLY. In doubt it is none. Requests behind the
 //! first wait until it is answered, since they may be none. Should the text not tell all, the replica
-//! refuses (25006), and the request is sent again to the primary.
+//! refuses (25006), and the request is sent again to the primary. A client may wish otherwise.
+
+mod wish;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +23,7 @@ use crate::cluster::{Cluster, reads};
 use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
 use crate::session::relay::Relay;
+use wish::Wish;
 
 /// The pool that the turn is to be run on, if that is not the session's own.
 #[inline]
@@ -64,7 +67,7 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
         },
         primary: match settings.reads.from {
             ReadFrom::Any => PrimaryReads::Included,
-            ReadFrom::Primary | ReadFrom::Replicas => PrimaryReads::Fallback,
+            ReadFrom::Primary | ReadFrom::Asked | ReadFrom::Replicas => PrimaryReads::Fallback,
         },
         ..ReadRules::default()
     };
@@ -148,10 +151,10 @@ pub(super) fn objection(relay: &Relay, text: &[u8], judgement: &Judgement) -> Op
     }
     let harms = !judgement.pins.is_empty() || locks(text) == Locks::Advisory;
     harms.then(|| {
-        let text = "this cannot be run in a READ ONLY transaction that reads from a replica";
+        let text = "this cannot be run in a transaction that reads from a replica";
         ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
             .detail("It takes a lock or leaves something behind that is of no use there.")
-            .hint("Leave READ ONLY out, or set reads.from to primary.")
+            .hint("Leave READ ONLY out, or SET pgherd.role = 'primary'.")
     })
 }
 
@@ -170,25 +173,37 @@ pub(super) fn objection_to(relay: &Relay, name: &[u8]) -> Option<ErrorReport> {
     }
 }
 
-/// Whether all that the client has sent for its next transaction only reads.
+/// Whether all that the client has sent for its next transaction is to be read from where one reads.
 fn is_read(relay: &Relay) -> bool {
+    let wish = Wish::of_session(&relay.parameters);
+    let by_itself = relay.pool.settings().reads.from != ReadFrom::Asked;
     if let Some(opened) = &relay.opened {
-        return opened.is_read_only() && !opened.is_serializable();
+        return !opened.is_serializable()
+            && match Wish::of_text(opened.text()).unwrap_or(wish) {
+                Wish::Primary => false,
+                Wish::Replica => true,
+                Wish::Auto => by_itself && opened.is_read_only(),
+            };
     }
-    let hidden = &relay.pool.upstream.load().hidden.0;
-    hidden.is_steady() && is_request_of_reads(relay)
+    let by_itself = by_itself && relay.pool.upstream.load().hidden.0.is_steady();
+    is_request_of_reads(relay, |text, judgement| {
+        // Which names there are, and what they stand for, is not looked up here.
+        let named = judgement.names || judgement.inspects;
+        let plain = judgement.pins.is_empty() && judgement.plain && !named;
+        let reads = match Wish::of_text(text).unwrap_or(wish) {
+            Wish::Primary => false,
+            Wish::Replica => true,
+            Wish::Auto => by_itself && judgement.steady,
+        };
+        reads && plain && locks(text) == Locks::None
+    })
 }
 
-fn is_request_of_reads(relay: &Relay) -> bool {
-    // Which names there are, and what they stand for, is not looked up here.
-    let named = |judgement: &Judgement| judgement.names || judgement.inspects;
-    let steady = |text: &[u8], judgement: &Judgement| {
-        let plain = judgement.pins.is_empty() && judgement.plain && !named(judgement);
-        judgement.steady && plain && locks(text) == Locks::None
-    };
+/// Whether a request is whole, and `reads` holds for each statement of it.
+fn is_request_of_reads(relay: &Relay, reads: impl Fn(&[u8], &Judgement) -> bool) -> bool {
     let statements = relay.statements.as_deref();
     let mut unnamed = match statements.map(|all| &all.unnamed) {
-        Some(Unnamed::Parsed { judgement, tail }) => steady(tail, judgement),
+        Some(Unnamed::Parsed { judgement, tail }) => reads(tail, judgement),
         _ => false,
     };
     let mut rest = relay.up.unjudged();
@@ -201,20 +216,20 @@ fn is_request_of_reads(relay: &Relay) -> bool {
         };
         rest = behind;
         let body = &message[frame::HEADER_LEN..];
-        let reads = match header.tag {
+        let read = match header.tag {
             tag::QUERY => {
                 return frontend::Query::parse(body)
-                    .is_ok_and(|query| steady(query.text, &relay.judge(query.text)));
+                    .is_ok_and(|query| reads(query.text, &relay.judge(query.text)));
             }
             tag::SYNC => return true,
             tag::PARSE => match frontend::Parse::parse(body) {
                 Ok(parse) => {
                     let bound = reach(parse.query, relay.lexing) == Reach::Bound;
-                    let reads = !bound && steady(parse.query, &relay.judge(parse.query));
+                    let read = !bound && reads(parse.query, &relay.judge(parse.query));
                     if parse.name.is_empty() {
-                        unnamed = reads;
+                        unnamed = read;
                     }
-                    reads
+                    read
                 }
                 Err(_) => false,
             },
@@ -225,14 +240,14 @@ fn is_request_of_reads(relay: &Relay) -> bool {
                     .and_then(|all| all.get(bind.statement))
                     .is_none_or(|held| {
                         let statement = &held.statement;
-                        steady(statement.query(), &statement.judgement)
+                        reads(statement.query(), &statement.judgement)
                     }),
                 _ => false,
             },
             tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH => true,
             _ => false,
         };
-        if !reads {
+        if !read {
             return false;
         }
     }

@@ -350,7 +350,7 @@ impl Relay {
             let text = "what was left behind on a replica is lost with it";
             let report = ErrorReport::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text);
             return Some(Bye::Sent(Box::new(
-                report.hint("Leave READ ONLY out, or set reads.from to primary."),
+                report.hint("Leave READ ONLY out, or SET pgherd.role = 'primary'."),
             )));
         }
         if self.pool.pins(self.pins, self.mode) {

@@ -99,6 +99,59 @@ async fn names_in_sql_are_looked_up_on_the_primary_or_within_a_block() {
 }
 
 #[tokio::test]
+async fn a_client_may_wish_where_it_reads() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let proxy = fleet
+        .proxy(&[primary, replica], "[reads]\nfrom = \"asked\"")
+        .await;
+    let client = fleet.client(&proxy).await;
+    let wish = "set pgherd.role = 'replica'";
+    client.batch_execute(wish).await.unwrap();
+    settled(&client, &fleet).await;
+    for text in [
+        "select inet_server_port(), random()",
+        "/* pgherd.role = replica */ select inet_server_port()",
+    ] {
+        assert_eq!(client.one(text).await, replica.to_string(), "{text}");
+    }
+    let there = format!("/* pgherd.role = primary */ {WHERE}");
+    assert_eq!(client.one(&there).await, primary.to_string());
+    client.batch_execute("begin").await.unwrap();
+    assert_eq!(client.one(WHERE).await, replica.to_string());
+    let (code, _) = client.refused("insert into acked values (7)").await;
+    assert_eq!(code, "25006", "it stands behind something");
+    client.batch_execute("rollback").await.unwrap();
+    // What turns out to be a write is one.
+    client
+        .batch_execute("insert into acked values (7)")
+        .await
+        .unwrap();
+    assert_eq!(
+        fleet
+            .primary
+            .sql("select count(*) from acked where x = 7")
+            .await
+            .unwrap(),
+        "1"
+    );
+    client
+        .batch_execute("set pgherd.role = 'auto'")
+        .await
+        .unwrap();
+    assert_eq!(client.one(WHERE).await, primary.to_string());
+    // A wish that nobody knows is one for what is always right.
+    client
+        .batch_execute("set pgherd.role = 'any'")
+        .await
+        .unwrap();
+    assert_eq!(client.one(WHERE).await, primary.to_string());
+    let url = proxy.url("app", "postgres");
+    let other = connect(&format!("{url}?options=-c%20pgherd.role%3Dreplica")).await;
+    settled(&other, &fleet).await;
+}
+
+#[tokio::test]
 async fn a_session_reads_its_own_writes() {
     let fleet = Fleet::new().await;
     let ports = [fleet.primary.port(), fleet.replica.port()];
