@@ -6,6 +6,7 @@ pub mod door;
 pub mod failover;
 pub mod history;
 pub mod hostile;
+pub mod patroni;
 pub mod proxy;
 pub mod report;
 pub mod rig;
