@@ -109,10 +109,6 @@ impl Node {
     pub(super) async fn kill9(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         while self.namespace.signal(Signal::KILL) > 0 {
-            if let Some(child) = &mut self.child {
-                // Until then it is still counted.
-                let _ = child.try_wait();
-            }
             if Instant::now() > deadline {
                 return Err(Error::Stuck {
                     name: "a node",
@@ -121,7 +117,10 @@ impl Node {
             }
             sleep(TICK).await;
         }
-        self.child = None;
+        if let Some(mut child) = self.child.take() {
+            // A zombie has its number still, and Patroni would take it for a postmaster.
+            let _ = child.wait();
+        }
         Ok(())
     }
 
