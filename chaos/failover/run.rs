@@ -104,7 +104,6 @@ impl Turn<'_> {
             promoter.fall_behind(behind).await?;
         }
         let done = promoter.fail_over(self.fault, self.middle).await?;
-
         self.note("another one takes writes");
         let (through, compared) = (&self.crowd.through, &self.crowd.compared);
         let firsts = async {

@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use tokio::time::sleep;
 use super::etcd::Etcd;
 use super::network::Network;
 use super::node::Node;
-use super::place::{NODES, POSTGRES};
+use super::place::NODES;
 use super::rest;
 use crate::crowd::Witness;
 
@@ -67,11 +66,6 @@ impl Cluster {
 
     pub(super) fn node_mut(&mut self, number: usize) -> &mut Node {
         &mut self.nodes[number]
-    }
-
-    /// Where a node's Postgres listens.
-    pub(super) fn address(&self, number: usize) -> SocketAddr {
-        SocketAddr::from((self.nodes[number].address(), POSTGRES))
     }
 
     /// The files of what all have logged, and a name for each.

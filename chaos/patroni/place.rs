@@ -1,6 +1,6 @@
 //! Who is where. The networks of two runs never meet, so their addresses may be the same.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// Two of them are enough for a majority, and to acknowledge what the third one writes.
 pub(super) const NODES: usize = 3;
@@ -22,6 +22,11 @@ pub(super) fn node(number: usize) -> Ipv4Addr {
 
 /// Where a node's Postgres listens.
 pub(super) const POSTGRES: u16 = 5432;
+
+/// The same with the address of a node.
+pub(super) fn address(number: usize) -> SocketAddr {
+    SocketAddr::from((node(number), POSTGRES))
+}
 
 /// Where its Patroni answers.
 pub(super) const REST: u16 = 8008;

@@ -12,6 +12,7 @@ use super::cluster::Cluster;
 use super::fault::Fault;
 use super::needs::Venv;
 use super::network::Network;
+use super::place;
 use super::stage::Middle;
 use super::watch::Watch;
 use super::{Plan, Way};
@@ -61,7 +62,7 @@ async fn break_it(
 ) -> Result<Report, Error> {
     cluster.sql(&crowd::tables()).await?;
     let leader = cluster.settle().await?;
-    let (primary, whereabouts) = watch::channel(cluster.address(leader));
+    let (primary, whereabouts) = watch::channel(place::address(leader));
     let middle = Middle::start(&plan.way, binaries).await?;
     let door = middle.door();
     let life = crowd::life(&plan.history)?;
@@ -138,10 +139,14 @@ impl Turn<'_> {
     ) -> Result<bool, Error> {
         let began = Instant::now();
         self.note(format_args!("{} of n{}", self.fault, self.old + 1));
-        let another = self.watch.another(self.old, ELECTION);
-        let ((), (new, writable)) =
-            tokio::try_join!(inflict(self.fault, self.old, cluster, self.plan), another)?;
-        self.primary.send_replace(cluster.address(new));
+        let another = async {
+            let (new, writable) = self.watch.another(self.old, ELECTION).await?;
+            // Patroni may still be about to answer, and nobody has to wait for that.
+            self.primary.send_replace(place::address(new));
+            Ok((new, writable))
+        };
+        let inflicted = inflict(self.fault, self.old, cluster, self.plan);
+        let ((), (new, writable)) = tokio::try_join!(inflicted, another)?;
         self.note(format_args!("n{} takes writes", new + 1));
         let Some((through, directly)) = self.resumed(writable, report).await else {
             return Ok(false);
