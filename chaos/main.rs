@@ -91,7 +91,7 @@ struct Patroni {
     #[arg(long)]
     rounds: Option<usize>,
     /// Only these faults: switchover, postgres, node, freeze, partition, partition-in, partition-out,
-    /// proxy-only, dcs-only, stale
+    /// proxy-only, dcs-only, split, stale
     #[arg(long, value_delimiter = ',')]
     faults: Vec<patroni::Fault>,
     /// Wait until a lost primary's lease runs out, 20 seconds each time, where it would be taken away
@@ -273,7 +273,7 @@ mod tests {
         };
         let all = plan(&["--seed", "7"]);
         assert_eq!(all.faults, patroni::Fault::ALL);
-        assert_eq!((all.rounds, all.seed, all.patient), (10, 7, false));
+        assert_eq!((all.rounds, all.seed, all.patient), (11, 7, false));
         assert_eq!(all.replication, Replication::Synchronous);
         let some = plan(&[
             "--faults",

@@ -25,6 +25,9 @@ pub enum Fault {
     ProxyOnly,
     /// It is cut off from etcd and the other nodes, and clients still reach it.
     DcsOnly,
+    /// The same, and its lease is taken away at once, so that another leads while it still believes
+    /// that it does, and takes writes.
+    Split,
     /// All its processes are killed, and Postgres is started on its old timeline without Patroni,
     /// waiting for nobody, where clients reach it.
     Stale,
@@ -32,7 +35,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Switchover,
         Self::Postgres,
         Self::Node,
@@ -42,6 +45,7 @@ impl Fault {
         Self::PartitionOut,
         Self::ProxyOnly,
         Self::DcsOnly,
+        Self::Split,
         Self::Stale,
     ];
 
@@ -50,16 +54,18 @@ impl Fault {
         self != Self::ProxyOnly
     }
 
-    /// Whether Patroni's lease has to run out first, and may be taken away instead. Who is cut off
-    /// from etcd alone is left to find out by itself.
-    pub(super) fn waits_for_lease(self) -> bool {
+    /// Whether the primary's lease is taken away: by this fault, or because it would have to run out
+    /// first, and nobody wants to wait for that. Who is cut off from etcd alone is left to find out
+    /// by itself.
+    pub(super) fn ends_lease(self, patient: bool) -> bool {
         match self {
+            Self::Split => true,
             Self::Node
             | Self::Freeze
             | Self::Partition
             | Self::PartitionIn
             | Self::PartitionOut
-            | Self::Stale => true,
+            | Self::Stale => !patient,
             Self::Switchover | Self::Postgres | Self::ProxyOnly | Self::DcsOnly => false,
         }
     }
@@ -71,7 +77,7 @@ impl Fault {
             Self::PartitionIn => Some(Cut::In),
             Self::PartitionOut => Some(Cut::Out),
             Self::ProxyOnly => Some(Cut::Clients),
-            Self::DcsOnly | Self::Stale => Some(Cut::Cluster),
+            Self::DcsOnly | Self::Split | Self::Stale => Some(Cut::Cluster),
             Self::Switchover | Self::Postgres | Self::Node | Self::Freeze => None,
         }
     }
@@ -87,6 +93,7 @@ impl Fault {
             Self::PartitionOut => "partition-out",
             Self::ProxyOnly => "proxy-only",
             Self::DcsOnly => "dcs-only",
+            Self::Split => "split",
             Self::Stale => "stale",
         }
     }
@@ -120,9 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_runs_out_only_where_another_one_gets_it() {
+    fn a_lease_is_taken_only_where_another_one_gets_it() {
         for fault in Fault::ALL {
-            assert!(fault.moves_primary() || !fault.waits_for_lease());
+            assert!(fault.moves_primary() || !fault.ends_lease(false));
         }
+        let always = |fault: &Fault| fault.ends_lease(true);
+        let always: Vec<Fault> = Fault::ALL.into_iter().filter(always).collect();
+        assert_eq!(always, [Fault::Split]);
     }
 }

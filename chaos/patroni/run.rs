@@ -278,7 +278,8 @@ impl Turn<'_> {
             | Fault::PartitionIn
             | Fault::PartitionOut
             | Fault::ProxyOnly
-            | Fault::DcsOnly => node.heal().await?,
+            | Fault::DcsOnly
+            | Fault::Split => node.heal().await?,
             Fault::Stale => {
                 node.kill9().await?;
                 node.heal().await?;
@@ -310,12 +311,13 @@ async fn inflict(
         | Fault::PartitionIn
         | Fault::PartitionOut
         | Fault::ProxyOnly
-        | Fault::DcsOnly => {}
+        | Fault::DcsOnly
+        | Fault::Split => {}
     }
     if let Some(cut) = fault.cut() {
         cluster.node(old).cut(cut).await?;
     }
-    if fault.waits_for_lease() && !plan.patient {
+    if fault.ends_lease(plan.patient) {
         cluster.end_lease().await?;
     }
     Ok(())
