@@ -231,6 +231,18 @@ impl Cluster {
         self.doubt.notified()
     }
 
+    /// Resolves when hosts are known: at once those of the configuration, and those that Patroni tells
+    /// of when it has told for the first time.
+    pub async fn introduced(&self) {
+        loop {
+            let news = self.doubted();
+            if self.members.load().iter().next().is_some() {
+                return;
+            }
+            news.await;
+        }
+    }
+
     /// There may be somebody now as whom hosts can be looked at.
     pub fn wake(&self) {
         self.doubt.notify_waiters();

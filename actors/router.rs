@@ -615,6 +615,7 @@ pub async fn pool(
         renew(pool, &proof);
         return Ok(Arc::clone(pool));
     }
+    introduced(facts, database, user).await;
     let ask = |reply| RouterMessage::Pool { key, proof, reply };
     facts
         .router
@@ -626,6 +627,23 @@ pub async fn pool(
                     .detail(error.to_string()),
             )
         })
+}
+
+/// Waits until the hosts of a database are known, but no longer than for there to be a primary: whoever
+/// has just been started and asks Patroni knows of none for a moment.
+pub(crate) async fn introduced(facts: &Facts, database: &str, user: &str) {
+    let config = facts.config.load_full();
+    let Some(database) = config.database(database) else {
+        return;
+    };
+    let Some(cluster) = facts.topology.of(&database.name) else {
+        return;
+    };
+    let settings = config.effective_pool(&database, config.user(user).as_deref());
+    match settings.timeouts.hold {
+        Some(limit) => drop(tokio::time::timeout(limit, cluster.introduced()).await),
+        None => cluster.introduced().await,
+    }
 }
 
 /// A server for a purpose of our own, waited for as a client would.

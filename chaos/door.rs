@@ -1,5 +1,6 @@
 //! Ways to the primary, and what a client may conclude from what it hears there.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ enum Kind {
     Pgherd(u16),
     /// Another pooler at this port.
     Pooler(u16),
-    /// The primary itself, whose port is told to all clients as soon as it takes writes.
-    Direct(watch::Receiver<u16>),
+    /// The primary itself, of which all clients are told as soon as it takes writes.
+    Direct(watch::Receiver<SocketAddr>),
 }
 
 /// Why a client got no answer.
@@ -77,7 +78,7 @@ impl Door {
     }
 
     /// To the primary, wherever that is by now.
-    pub fn direct(primary: watch::Receiver<u16>) -> Self {
+    pub fn direct(primary: watch::Receiver<SocketAddr>) -> Self {
         Self {
             kind: Kind::Direct(primary),
         }
@@ -99,17 +100,19 @@ impl Door {
     /// # Errors
     /// What was heard instead of a welcome.
     pub async fn open(&self, name: &str) -> Result<Caller, Failure> {
-        let (port, primary) = match &self.kind {
-            Kind::Pgherd(port) | Kind::Pooler(port) => (*port, None),
+        let (address, primary) = match &self.kind {
+            Kind::Pgherd(port) | Kind::Pooler(port) => {
+                (SocketAddr::from((Ipv4Addr::LOCALHOST, *port)), None)
+            }
             Kind::Direct(primary) => {
-                let port = *primary.borrow();
-                (port, Some((port, primary.clone())))
+                let address = *primary.borrow();
+                (address, Some((address, primary.clone())))
             }
         };
         let mut config = Config::new();
         config
-            .host("127.0.0.1")
-            .port(port)
+            .host(address.ip().to_string())
+            .port(address.port())
             .user("postgres")
             .password("postgres")
             .dbname("postgres")
@@ -157,7 +160,7 @@ pub struct Caller {
     pub client: Client,
     connection: JoinHandle<()>,
     /// Where it is and where the primary is, if it must look for that itself.
-    primary: Option<(u16, watch::Receiver<u16>)>,
+    primary: Option<(SocketAddr, watch::Receiver<SocketAddr>)>,
     given_up: AtomicBool,
 }
 
@@ -194,11 +197,11 @@ impl Drop for Caller {
 /// Waits for an answer, but not for ever, and not from a server that is no longer the primary.
 async fn patient<T>(
     asked: impl Future<Output = Result<T, Error>>,
-    primary: Option<(u16, watch::Receiver<u16>)>,
+    primary: Option<(SocketAddr, watch::Receiver<SocketAddr>)>,
 ) -> Result<T, Failure> {
     let left = async {
         match primary {
-            Some((here, mut primary)) => drop(primary.wait_for(|port| *port != here).await),
+            Some((here, mut primary)) => drop(primary.wait_for(|address| *address != here).await),
             None => std::future::pending().await,
         }
     };

@@ -2,9 +2,7 @@
 //! compared with what is there.
 
 mod fault;
-mod pauses;
 mod promoter;
-mod report;
 mod run;
 mod stage;
 
@@ -13,8 +11,9 @@ use std::path::PathBuf;
 use pgherd_sandbox::Replication;
 
 pub use fault::Fault;
-pub use report::Report;
 pub use run::run;
+
+pub use crate::report::Report;
 
 /// Who stands between the clients and the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -103,6 +103,9 @@ pub fn upstreams(
         (None, Some(cluster)) => cluster.members().hosts().cloned().collect(),
         (None, None) => database.hosts.clone(),
     };
+    if hosts.is_empty() {
+        return Err(hostless());
+    }
     let settings = config.effective_pool(database, config.user(&key.user).as_deref());
     let memory = &facts.memory;
     hosts

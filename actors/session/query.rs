@@ -165,7 +165,7 @@ pub(super) async fn passthrough(
     config: &Config,
 ) -> Result<Proof, Refusal> {
     let given = Zeroizing::new(ask_password(dialogue).await?);
-    let places = proving(claim, facts, config, &given)?;
+    let places = proving(claim, facts, config, &given).await?;
     let mut rest = places.iter();
     let Some(mut upstream) = rest.next() else {
         return Err(failed(claim));
@@ -203,9 +203,9 @@ pub(super) async fn passthrough(
     }
 }
 
-/// Where the client can prove itself. A database that does not exist has no server; so that this
+/// Where the client can prove itself, as soon as the hosts are known. A database that does not exist has no server; so that this
 /// is not told to strangers, another's is asked.
-fn proving(
+async fn proving(
     claim: &Claim,
     facts: &Arc<Facts>,
     config: &Config,
@@ -222,6 +222,7 @@ fn proving(
     let nothing = Proof {
         secret: Secret::None,
     };
+    router::introduced(facts, name, &claim.user).await;
     let usual = router::upstreams(facts, config, &database, &key, &nothing)
         .map_err(|report| Refusal::Told(Box::new(report)))?;
     let own = usual.iter().map(|usual| {

@@ -1,3 +1,4 @@
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pgherd_sandbox::{Cluster, Error, Rejoined};
@@ -7,6 +8,7 @@ use tokio_postgres::NoTls;
 
 use super::fault::Fault;
 use super::stage::Middle;
+use crate::crowd::Witness;
 
 /// How often the one that is being promoted is asked.
 const TICK: Duration = Duration::from_millis(2);
@@ -18,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Promoter {
     cluster: Cluster,
     /// Told to those who go directly.
-    primary: watch::Sender<u16>,
+    primary: watch::Sender<SocketAddr>,
 }
 
 /// A failover that is done.
@@ -35,7 +37,7 @@ pub(super) struct Done {
 impl Promoter {
     pub(super) fn new(cluster: Cluster) -> Self {
         let port = cluster.node(cluster.primary()).port();
-        let (primary, _) = watch::channel(port);
+        let (primary, _) = watch::channel(address(port));
         Self { cluster, primary }
     }
 
@@ -44,13 +46,8 @@ impl Promoter {
     }
 
     /// Where the primary is.
-    pub(super) fn whereabouts(&self) -> watch::Receiver<u16> {
+    pub(super) fn whereabouts(&self) -> watch::Receiver<SocketAddr> {
         self.primary.subscribe()
-    }
-
-    /// Runs statements on the primary, past everybody.
-    pub(super) async fn sql(&self, text: &str) -> Result<String, Error> {
-        self.cluster.node(self.cluster.primary()).sql(text).await
     }
 
     /// Keeps from the replicas for a while what the primary writes, which is lost with it.
@@ -73,7 +70,7 @@ impl Promoter {
         let port = self.cluster.node(new).port();
         let told = async {
             let writable = writable(port).await?;
-            self.primary.send_replace(port);
+            self.primary.send_replace(address(port));
             middle.tell(port).await?;
             Ok::<_, Error>(writable)
         };
@@ -111,6 +108,16 @@ impl Promoter {
     pub(super) async fn rejoin(&mut self, old: usize) -> Result<Rejoined, Error> {
         self.cluster.rejoin(old).await
     }
+}
+
+impl Witness for Promoter {
+    async fn sql(&self, text: &str) -> Result<String, Error> {
+        self.cluster.node(self.cluster.primary()).sql(text).await
+    }
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Waits until a server takes writes.

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use pgherd_sandbox::{Error, Options, Pgbouncer};
 use tokio::sync::watch;
 
@@ -42,7 +44,7 @@ impl Middle {
     }
 
     /// The way in; who goes directly is told where.
-    pub(super) fn door(&self, primary: &watch::Receiver<u16>) -> Door {
+    pub(super) fn door(&self, primary: &watch::Receiver<SocketAddr>) -> Door {
         match self {
             Self::Pgherd(proxy) => Door::pgherd(proxy.port()),
             Self::Pgbouncer(bouncer) => Door::pooler(bouncer.port()),

@@ -10,7 +10,7 @@ pub const KIND: &str = "idle";
 /// Clients that have come in and set something.
 #[derive(Debug)]
 pub struct Idle {
-    callers: Vec<Caller>,
+    callers: Vec<(String, Caller)>,
     strangers: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ impl Idle {
                 Ok::<_, crate::door::Failure>(caller)
             };
             match came.await {
-                Ok(caller) => idle.callers.push(caller),
+                Ok(caller) => idle.callers.push((name, caller)),
                 Err(failure) => idle.strangers.push(format!("{name}: {failure:?}")),
             }
         }
@@ -55,7 +55,7 @@ impl Idle {
             wrong: self.strangers,
             ..Findings::default()
         };
-        for (number, caller) in self.callers.iter().enumerate() {
+        for (name, caller) in &self.callers {
             if caller.client.is_closed() {
                 findings.cut += 1;
                 continue;
@@ -63,7 +63,6 @@ impl Idle {
             if !door.keeps_sessions() {
                 continue;
             }
-            let name = name(number);
             let ask = caller
                 .client
                 .simple_query("select current_setting('app.idle', true)");
@@ -74,7 +73,7 @@ impl Idle {
                     _ => None,
                 })
             });
-            if found != Some(&name) {
+            if found != Some(name) {
                 findings
                     .wrong
                     .push(format!("{name} was answered {answer:?}"));

@@ -111,6 +111,18 @@ impl Pgbouncer {
     /// [`Error::Missing`] without PgBouncer, [`Error::Died`] or [`Error::Silent`] if it does not
     /// come up.
     pub async fn start(server: &Server, options: &Options) -> Result<Self, Error> {
+        Self::before(server.binaries(), server.port(), options).await
+    }
+
+    /// Starts one before whatever listens at a port of 127.0.0.1; of the binaries it needs `psql`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn before(
+        binaries: &Binaries,
+        server: u16,
+        options: &Options,
+    ) -> Result<Self, Error> {
         let version = Version::installed().await?;
         let program = find_program(NAME).ok_or_else(|| Missing::program(NAME))?;
         let account = Account::choose();
@@ -138,7 +150,7 @@ impl Pgbouncer {
             version,
             certificate,
             account,
-            binaries: server.binaries().clone(),
+            binaries: binaries.clone(),
         };
         started.ready().await?;
         Ok(started)
@@ -230,7 +242,7 @@ impl Pgbouncer {
 }
 
 fn configuration(
-    server: &Server,
+    server: u16,
     options: &Options,
     version: Version,
     port: u16,
@@ -263,9 +275,7 @@ fn configuration(
          log_connections = 0\n\
          log_disconnections = 0\n\
          log_stats = 0\n",
-        server.port(),
-        options.pool_size,
-        options.max_clients,
+        server, options.pool_size, options.max_clients,
     );
     // Writing to a String cannot fail.
     if version.knows_prepared_statements() {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pgherd_tests::{Config, Proxy, connect, until};
+use pgherd_tests::{Client, Config, Database, Proxy, connect, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 
 use super::failover::fleet::Fleet;
 
@@ -16,6 +19,8 @@ type Member = (u16, &'static str, u32);
 struct Stand {
     port: u16,
     members: Arc<Mutex<Vec<Member>>>,
+    /// How many requests there were.
+    asked: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -31,11 +36,13 @@ impl Stand {
         let port = socket.local_addr().unwrap().port();
         let members: Arc<Mutex<Vec<Member>>> = Arc::default();
         let told = Arc::clone(&members);
+        let (counter, asked) = watch::channel(0);
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = socket.accept().await {
                 let mut request = [0; 4096];
                 let read = stream.read(&mut request).await.unwrap_or(0);
                 assert!(request[..read].starts_with(b"GET /cluster "));
+                counter.send_modify(|count| *count += 1);
                 let members: Vec<String> = told
                     .lock()
                     .iter()
@@ -59,8 +66,35 @@ impl Stand {
         Self {
             port,
             members,
+            asked,
             task,
         }
+    }
+
+    /// A proxy that is told of this one after one that is not there, so that another one is asked.
+    async fn proxy(&self, more: &str) -> Proxy {
+        Proxy::start(&Config::text(format!(
+            "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
+             [auth]\nmethod = \"trust\"\n\
+             [users.app]\npassword = \"app\"\nconsole = \"admin\"\n\
+             [databases.postgres]\n\
+             patroni = [\"http://127.0.0.1:1\", \"http://127.0.0.1:{}\"]\n{more}\n",
+            self.port
+        )))
+        .await
+    }
+
+    /// A client that comes in before these members are told of, and must wait for that.
+    async fn early(&self, url: String, members: &[Member]) -> Client {
+        let mut early = tokio::spawn(async move { connect(&url).await });
+        let mut asked = self.asked.clone();
+        let now = *asked.borrow();
+        tokio::select! {
+            _ = &mut early => panic!("it was let in, and nobody knows where to"),
+            answered = asked.wait_for(|count| *count > now + 3) => drop(answered.unwrap()),
+        }
+        self.tell(members);
+        early.await.unwrap()
     }
 
     fn tell(&self, members: &[Member]) {
@@ -74,16 +108,7 @@ async fn the_hosts_that_patroni_tells_of_are_followed() {
     let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
     let stand = Stand::new().await;
     stand.tell(&[(primary, "leader", 1), (replica, "replica", 1)]);
-    // The first of the two is not there: another one is asked.
-    let proxy = Proxy::start(&Config::text(format!(
-        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
-         [auth]\nmethod = \"trust\"\n\
-         [users.app]\npassword = \"app\"\nconsole = \"admin\"\n\
-         [databases.postgres]\n\
-         patroni = [\"http://127.0.0.1:1\", \"http://127.0.0.1:{}\"]\n",
-        stand.port
-    )))
-    .await;
+    let proxy = stand.proxy("").await;
     let console = connect(&proxy.url("app", "pgherd")).await;
     until("both hosts are known", async || {
         console.column("show hosts").await.unwrap().len() == 2
@@ -129,4 +154,51 @@ async fn the_hosts_that_patroni_tells_of_are_followed() {
             .unwrap(),
         "3"
     );
+}
+
+/// Whoever was just started knows of no host until it has heard of some.
+#[tokio::test]
+async fn clients_wait_until_patroni_has_told_of_hosts() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let stand = Stand::new().await;
+    let proxy = stand.proxy("").await;
+    let members = [(primary, "leader", 1), (replica, "replica", 1)];
+    let client = stand.early(proxy.url("app", "postgres"), &members).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+}
+
+/// A proxy whose clients' passwords are for the server to prove.
+fn passing_through(stand: &Stand, database: &str, more: &str) -> Config {
+    Config::text(format!(
+        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n[auth]\nmethod = \"passthrough\"\n\
+         [databases.{database}]\npatroni = [\"http://127.0.0.1:{}\"]\n{more}\n",
+        stand.port
+    ))
+}
+
+#[tokio::test]
+async fn a_password_waits_for_a_server_that_can_prove_it() {
+    let database = Database::new().await;
+    let stand = Stand::new().await;
+    let proxy = Proxy::start(&passing_through(&stand, &database.name, "")).await;
+    let url = proxy.url("scram", &database.name);
+    let client = stand.early(url, &[(database.port, "leader", 1)]).await;
+    assert_eq!(client.one("select session_user").await, "scram");
+}
+
+#[tokio::test]
+async fn who_has_waited_too_long_for_hosts_is_told() {
+    let stand = Stand::new().await;
+    let briefly = "[timeouts]\nhold = \"500ms\"";
+    let trusting = stand.proxy(briefly).await;
+    let proving = Proxy::start(&passing_through(&stand, "postgres", briefly)).await;
+    for proxy in [trusting, proving] {
+        let refused = tokio_postgres::connect(&proxy.url("app", "postgres"), NoTls).await;
+        let error = refused.err().expect("there is nobody to serve it");
+        assert_eq!(error.code(), Some(&SqlState::CANNOT_CONNECT_NOW), "{error}");
+    }
 }

@@ -1,13 +1,19 @@
+//! What came of a run of failovers.
+
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pgherd_sandbox::{Rejoined, Replication};
+use pgherd_sandbox::{Error, Replication};
 
-use super::fault::Fault;
-use super::pauses::Pauses;
-use super::{Plan, Way};
+use crate::checks::errors::Errors;
 use crate::checks::ledger::Account;
+use crate::crowd::{DIRECT, KINDS};
+use crate::history::History;
+
+mod pauses;
+
+use pauses::Pauses;
 
 /// More faults than this are counted and not shown.
 const SHOWN: usize = 20;
@@ -21,22 +27,22 @@ pub struct Report {
     pub history: Option<PathBuf>,
     /// How many operations clients of all kinds have ended.
     pub operations: u64,
-    pub(super) took: Duration,
-    pub(super) errors: Vec<(&'static str, String, u64)>,
+    pub(crate) took: Duration,
+    pub(crate) errors: Vec<(&'static str, String, u64)>,
     /// How many appends were acknowledged, and how many of those are lost.
-    pub(super) appends: (usize, usize),
+    pub(crate) appends: (usize, usize),
     /// How many answers about identity and session were right.
-    pub(super) answers: u64,
+    pub(crate) answers: u64,
     /// How many idle clients there were, and how many were cut.
-    pub(super) idle: (usize, usize),
-    way: &'static str,
-    replication: Replication,
-    seed: u64,
+    pub(crate) idle: (usize, usize),
+    /// What else there is to say in the first sentence.
+    pub(crate) remark: String,
+    title: Title,
     rows: Vec<Row>,
     losses: usize,
     failovers: usize,
-    copied: usize,
     stale: usize,
+    scenes: Vec<Scene>,
     promotions: Pauses,
     first: Pauses,
     first_directly: Pauses,
@@ -44,15 +50,44 @@ pub struct Report {
     each_directly: Pauses,
 }
 
+/// What was run.
+#[derive(Clone, Debug)]
+pub(crate) struct Title {
+    /// Who was tested.
+    pub(crate) way: &'static str,
+    pub(crate) replication: Replication,
+    pub(crate) seed: u64,
+}
+
+/// All times that one fault befell the primary.
+#[derive(Clone, Debug)]
+struct Scene {
+    fault: String,
+    promotions: Pauses,
+    first: Pauses,
+    first_directly: Pauses,
+}
+
+/// How long clients had to wait for a primary, and then for their first write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pause {
+    /// From the fault to the moment at which there was a primary for them; `None` if it was the same.
+    pub(crate) promotion: Option<Duration>,
+    /// From there to the first write of those who went through what was tested.
+    pub(crate) through: Duration,
+    /// And of those who went directly.
+    pub(crate) directly: Duration,
+}
+
 /// A ledger beside its table.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) name: &'static str,
-    pub(super) account: Account,
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) account: Account,
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(title: Title) -> Self {
         Self {
             faults: Vec::new(),
             history: None,
@@ -62,18 +97,13 @@ impl Report {
             appends: (0, 0),
             answers: 0,
             idle: (0, 0),
-            way: match plan.way {
-                Way::Pgherd(_) => "pgherd",
-                Way::Pgbouncer => "PgBouncer",
-                Way::Direct => "direct",
-            },
-            replication: plan.replication,
-            seed: plan.seed,
+            remark: String::new(),
+            title,
             rows: Vec::new(),
             losses: 0,
             failovers: 0,
-            copied: 0,
             stale: 0,
+            scenes: Vec::new(),
             promotions: Pauses::default(),
             first: Pauses::default(),
             first_directly: Pauses::default(),
@@ -90,10 +120,7 @@ impl Report {
     /// How many acknowledged inserts and movements of money are lost, of clients that went through
     /// what was tested.
     pub fn lost(&self) -> usize {
-        let rows = self
-            .rows
-            .iter()
-            .filter(|row| row.name != super::run::DIRECT);
+        let rows = self.rows.iter().filter(|row| row.name != DIRECT);
         rows.map(|row| row.account.lost.len()).sum::<usize>() + self.appends.1
     }
 
@@ -103,30 +130,43 @@ impl Report {
         self.first.percentile(100).unwrap_or_default()
     }
 
-    pub(super) fn promoted(&mut self, took: Duration) {
-        self.failovers += 1;
-        self.promotions.add(took);
+    /// Enters that clients write again after a fault.
+    pub(crate) fn resumed(&mut self, fault: &impl fmt::Display, pause: Pause) {
+        if let Some(promotion) = pause.promotion {
+            self.failovers += 1;
+            self.promotions.add(promotion);
+            self.first.add(pause.through);
+            self.first_directly.add(pause.directly);
+        }
+        let fault = fault.to_string();
+        let known = self.scenes.iter().position(|scene| scene.fault == fault);
+        let known = known.unwrap_or_else(|| {
+            self.scenes.push(Scene {
+                fault,
+                promotions: Pauses::default(),
+                first: Pauses::default(),
+                first_directly: Pauses::default(),
+            });
+            self.scenes.len() - 1
+        });
+        let scene = &mut self.scenes[known];
+        if let Some(promotion) = pause.promotion {
+            scene.promotions.add(promotion);
+        }
+        scene.first.add(pause.through);
+        scene.first_directly.add(pause.directly);
     }
 
-    pub(super) fn resumed(&mut self, through: Duration, directly: Duration) {
-        self.first.add(through);
-        self.first_directly.add(directly);
-    }
-
-    pub(super) fn each(&mut self, pause: Duration) {
+    pub(crate) fn each(&mut self, pause: Duration) {
         self.each.add(pause);
     }
 
-    pub(super) fn each_directly(&mut self, pause: Duration) {
+    pub(crate) fn each_directly(&mut self, pause: Duration) {
         self.each_directly.add(pause);
     }
 
-    pub(super) fn rejoined(&mut self, how: Rejoined) {
-        self.copied += usize::from(how == Rejoined::Copied);
-    }
-
     /// What was written to an old primary behind the first write to the new one.
-    pub(super) fn stale(&mut self, fault: Fault, rows: &[String]) {
+    pub(crate) fn stale(&mut self, fault: &impl fmt::Display, rows: &[String]) {
         self.stale += rows.len();
         if !rows.is_empty() {
             let rows = rows.join(" ");
@@ -136,14 +176,46 @@ impl Report {
     }
 
     /// Enters what an asynchronous primary may lose, and a synchronous one must not.
-    pub(super) fn lossy(&mut self, what: Vec<String>) {
+    pub(crate) fn lossy(&mut self, what: Vec<String>) {
         self.losses += what.len();
-        if self.replication == Replication::Synchronous {
+        if self.title.replication == Replication::Synchronous {
             self.faults.extend(what);
         }
     }
 
-    pub(super) fn account(&mut self, row: Row) {
+    /// Enters the errors that clients were told, of which some must not be where only right ones are.
+    pub(crate) fn told(&mut self, errors: &Errors, must_be_right: bool) {
+        self.errors = errors.counts();
+        if must_be_right {
+            self.faults.extend(errors.forbidden(&KINDS));
+        }
+    }
+
+    /// Keeps the history, with what was logged, if anything was wrong; else removes it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it can be neither.
+    pub(crate) fn close(
+        &mut self,
+        history: &History,
+        log: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Error> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |source| Error::Io { what, source }
+        };
+        if self.faults.is_empty() {
+            return history.discard().map_err(failed("remove the history"));
+        }
+        for line in log() {
+            history.note("pgherd", line);
+        }
+        let kept = history.keep().map_err(failed("write the history"))?;
+        self.history = Some(kept.to_owned());
+        Ok(())
+    }
+
+    pub(crate) fn account(&mut self, row: Row) {
         let faults = row.account.faults().into_iter();
         let name = row.name;
         self.faults
@@ -157,24 +229,24 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let replication = match self.replication {
+        let replication = match self.title.replication {
             Replication::Synchronous => "synchronous",
             Replication::Asynchronous => "asynchronous",
         };
         writeln!(
             f,
-            "{} failovers through {}, {replication} replication, seed {}: {} operations in {:.0} s, \
-             {} former primaries copied anew, the others rewound\n",
+            "{} failovers through {}, {replication} replication, seed {}: {} operations in {:.0} s{}\n",
             self.failovers,
-            self.way,
-            self.seed,
+            self.title.way,
+            self.title.seed,
             self.operations,
             self.took.as_secs_f64(),
-            self.copied,
+            self.remark,
         )?;
         self.writes(f)?;
         self.pauses(f)?;
-        self.told(f)?;
+        self.scenes(f)?;
+        self.errors(f)?;
         self.wrong(f)
     }
 }
@@ -227,8 +299,28 @@ impl Report {
         Ok(())
     }
 
+    /// A line for each fault.
+    fn scenes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n| fault, milliseconds | n | to a new primary: p50 | max | to the first write: p50 | max | direct: p50 | max |\n\
+             |---|---|---|---|---|---|---|---|"
+        )?;
+        for scene in &self.scenes {
+            let [promotions, first, directly] =
+                [&scene.promotions, &scene.first, &scene.first_directly].map(Pauses::short);
+            writeln!(
+                f,
+                "| {} | {} | {promotions} | {first} | {directly} |",
+                scene.fault,
+                scene.first.len(),
+            )?;
+        }
+        Ok(())
+    }
+
     /// Errors, a line for each workload.
-    fn told(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn errors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n| clients | were told |\n|---|---|")?;
         let mut lines: Vec<(&str, String)> = Vec::new();
         for (workload, code, count) in &self.errors {

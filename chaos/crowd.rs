@@ -1,0 +1,188 @@
+//! Clients of all kinds at once, and what they were told beside what is there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_sandbox::Error;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use tokio::time::sleep;
+
+use crate::checks::ledger::Ledger;
+use crate::checks::lists;
+use crate::door::Door;
+use crate::history::History;
+use crate::report::{Report, Row};
+use crate::workloads::acked::Acked;
+use crate::workloads::bank::{self, Bank};
+use crate::workloads::idle::{self, Idle};
+use crate::workloads::life::Life;
+use crate::workloads::lists::{self as appenders, Appenders};
+use crate::workloads::own::{self, Counters};
+use crate::workloads::sessions::{self, Sessions};
+
+/// How long each client rests between two operations, so that two cores carry all of them.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many clients insert through what is tested.
+pub(crate) const INSERTERS: usize = 9;
+
+/// How many do so directly, to be compared with.
+pub(crate) const COMPARED: usize = 3;
+
+/// The name in the table of errors of those who insert through what is tested.
+const THROUGH: &str = "acked";
+
+/// And of those who go directly.
+pub(crate) const DIRECT: &str = "direct";
+
+/// Everybody who goes through what is tested.
+pub(crate) const KINDS: [&str; 6] = [
+    THROUGH,
+    bank::KIND,
+    appenders::KIND,
+    own::KIND,
+    sessions::KIND,
+    idle::KIND,
+];
+
+/// Who can tell what is there, past everybody.
+pub(crate) trait Witness {
+    /// Runs statements on the primary; rows are lines, columns are separated by `|`.
+    fn sql(&self, text: &str) -> impl Future<Output = Result<String, Error>> + Send;
+}
+
+/// Statements that make all the tables that clients need.
+pub(crate) fn tables() -> String {
+    [
+        "create table herd (id bigint); create table herd_direct (id bigint);",
+        bank::TABLES,
+        own::TABLE,
+        ";",
+        appenders::TABLE,
+    ]
+    .join("\n")
+}
+
+/// What the clients of a run share, with a history that begins now.
+///
+/// # Errors
+/// If the history cannot be written.
+pub(crate) fn life(history: &Path) -> Result<Arc<Life>, Error> {
+    let begun = History::begin(history).map_err(|source| Error::Io {
+        what: format!("write {}", history.display()),
+        source,
+    })?;
+    Ok(Arc::new(Life::new(PAUSE, begun)))
+}
+
+/// Lets clients do what they do for a while.
+pub(crate) async fn calm(rng: &mut StdRng) {
+    sleep(Duration::from_millis(rng.random_range(300..1000))).await;
+}
+
+/// Clients of all kinds.
+pub(crate) struct Crowd {
+    pub(crate) through: Acked,
+    pub(crate) compared: Acked,
+    bank: Bank,
+    appenders: Appenders,
+    counters: Counters,
+    sessions: Sessions,
+    idle: Idle,
+}
+
+impl Crowd {
+    /// Lets all of them come in: those who are compared by the direct way.
+    pub(crate) async fn start(life: &Arc<Life>, door: &Door, direct: &Door, seed: u64) -> Self {
+        // Those who come first are let in while nobody else wants anything.
+        let idle = Idle::start(door, 20).await;
+        Self {
+            idle,
+            through: Acked::start(life, door, "herd", THROUGH, INSERTERS),
+            compared: Acked::start(life, direct, "herd_direct", DIRECT, COMPARED),
+            bank: Bank::start(life, door, 6, seed),
+            appenders: Appenders::start(life, door, 6, seed.wrapping_add(100)),
+            counters: Counters::start(life, door, 4),
+            sessions: Sessions::start(life, door, 8, seed.wrapping_add(200)),
+        }
+    }
+
+    /// Compares what all were told with what is there.
+    pub(crate) async fn finish(
+        self,
+        witness: &impl Witness,
+        door: &Door,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let (through, compared) = (self.through.finish().await, self.compared.finish().await);
+        let (moves, miscounted) = self.bank.finish().await;
+        let transactions = self.appenders.finish().await;
+        let own = self.counters.finish().await;
+        let identity = self.sessions.finish().await;
+        let idle = self.idle.finish(door).await;
+
+        for (name, ledger, table) in [
+            (THROUGH, &through, "herd"),
+            (DIRECT, &compared, "herd_direct"),
+            (bank::KIND, &moves, "moves"),
+        ] {
+            let account = account(witness, name, ledger, table).await?;
+            report.account(account);
+        }
+        report.faults.extend(miscounted);
+        let uneven = witness.sql(bank::AUDIT).await?;
+        if uneven != "0" {
+            let what = format!("{uneven} accounts do not have what was moved to them");
+            report.faults.push(what);
+        }
+
+        let rows = witness
+            .sql("select key, array_to_string(vals, ' ') from lists")
+            .await?;
+        let lists = rows.lines().filter_map(|row| {
+            let (key, values) = row.split_once('|')?;
+            Some((key.parse().ok()?, appenders::numbers(values)))
+        });
+        let found = lists::check(&transactions, &lists.collect());
+        if !appenders::has_worked(&transactions) {
+            report.faults.push("nobody has appended".to_owned());
+        }
+        report.faults.extend(found.impossible);
+        report.lossy(found.lossy);
+        report.appends = (found.acknowledged, found.lost);
+
+        if own.right == 0 {
+            report.faults.push("nobody has counted".to_owned());
+        }
+        report.faults.extend(own.doubled);
+        report.lossy(own.stale);
+        report.faults.extend(identity.faults());
+        if identity.right() == 0 {
+            report.faults.push("nobody was told who it is".to_owned());
+        }
+        report.answers = identity.right();
+        report.idle = (idle.clients, idle.cut);
+        report.faults.extend(idle.wrong);
+        if idle.cut > 0 && door.keeps_sessions() {
+            let what = format!("{} of {} idle clients were cut", idle.cut, idle.clients);
+            report.faults.push(what);
+        }
+        Ok(())
+    }
+}
+
+async fn account(
+    witness: &impl Witness,
+    name: &'static str,
+    ledger: &Ledger,
+    table: &str,
+) -> Result<Row, Error> {
+    let rows = witness.sql(&format!("select id from {table}")).await?;
+    let there = appenders::numbers(&rows);
+    Ok(Row {
+        name,
+        account: ledger.balance(&there),
+    })
+}

@@ -1,0 +1,103 @@
+//! HAProxy, as Patroni's documentation has it before its nodes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use pgherd_sandbox::{Account, Daemon, Error, Home, free_port};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use super::network::failed;
+use super::place::{NODES, POSTGRES, REST, node};
+
+/// How long it may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running HAProxy that sends everybody to the node whose Patroni says that it leads.
+#[derive(Debug)]
+pub(super) struct Haproxy {
+    // Fields drop in this order: the process must be gone before its directory is.
+    _daemon: Daemon,
+    _home: Home,
+    port: u16,
+}
+
+impl Haproxy {
+    /// Starts it, and waits until it listens.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Silent`].
+    pub(super) async fn start() -> Result<Self, Error> {
+        let account = Account::choose();
+        let mut home = Home::new(account)?;
+        let port = free_port();
+        let file = home.join("haproxy.cfg");
+        fs::write(&file, configuration(port))
+            .map_err(|source| failed("write haproxy.cfg", source))?;
+        let mut command = account.command(Path::new("haproxy"));
+        command.arg("-db").arg("-f").arg(&file);
+        let daemon = Daemon::spawn("haproxy", command, &mut home)?;
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            if Instant::now() > deadline {
+                return Err(Error::Silent {
+                    name: "haproxy",
+                    after: PATIENCE,
+                    log: home.tail("log"),
+                });
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(Self {
+            _daemon: daemon,
+            _home: home,
+            port,
+        })
+    }
+
+    /// Its port on 127.0.0.1.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// The example of Patroni's documentation, with times for idle clients that no run reaches.
+fn configuration(port: u16) -> String {
+    let mut text = format!(
+        "global\n    maxconn 1000\n\
+         defaults\n    mode tcp\n    retries 2\n    timeout connect 4s\n    timeout check 5s\n    \
+         timeout client 60m\n    timeout server 60m\n\
+         listen primary\n    bind 127.0.0.1:{port}\n    option httpchk OPTIONS /primary\n    \
+         http-check expect status 200\n    \
+         default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions\n"
+    );
+    for number in 0..NODES {
+        let address = node(number);
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "    server n{} {address}:{POSTGRES} maxconn 200 check port {REST}",
+            number + 1
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::configuration;
+
+    #[test]
+    fn all_nodes_are_asked_whether_they_lead() {
+        let text = configuration(7000);
+        assert!(text.contains("    bind 127.0.0.1:7000\n"), "{text}");
+        assert!(text.contains("httpchk OPTIONS /primary\n"), "{text}");
+        for number in 1..=3 {
+            let line =
+                format!("    server n{number} 10.87.0.{number}:5432 maxconn 200 check port 8008\n");
+            assert!(text.contains(&line), "{text}");
+        }
+    }
+}
