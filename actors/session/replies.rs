@@ -21,6 +21,10 @@ use pgherd_config::PoolMode;
 /// on unread.
 const LOOK_MAX: usize = 256 * 1024;
 
+/// A row up to this size goes on as a whole, so that a client whose server is lost in the middle of it can
+/// be told; a larger one goes on as it comes.
+const ROW_HELD_MAX: usize = 8 * 1024;
+
 /// A session keeps no more parameters than this; no Postgres reports so many.
 const PARAMETERS_MAX: usize = 256;
 
@@ -44,6 +48,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         match header.tag {
             // Rows are most of the traffic, and nothing in them is of interest.
             tag::DATA_ROW | tag::COPY_DATA => {
+                if total <= ROW_HELD_MAX && turn.server.flow.unjudged().len() < total {
+                    break;
+                }
                 match turn.server.exchange.received(header.tag, |_| {}) {
                     Verdict::Forward => turn.server.flow.pass_alike(header.tag, total),
                     verdict => act(turn, verdict, header.tag, total)?,
@@ -52,6 +59,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             // These say nothing beyond their tag.
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
+                if header.body > 0 {
+                    return Err(confused(turn, "a message is longer than its kind can be"));
+                }
                 let verdict = turn.server.exchange.received(header.tag, |_| {});
                 act(turn, verdict, header.tag, total)?;
                 continue;
