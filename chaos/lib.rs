@@ -1,6 +1,7 @@
 //! Faults: hostile peers, killed servers, crashed actors; and what must hold all the while.
 
 pub mod checks;
+pub mod cuts;
 pub mod door;
 pub mod failover;
 pub mod history;

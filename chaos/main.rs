@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use pgherd_chaos::cuts::{self, Case, Side};
 use pgherd_chaos::failover::{self, Fault, Plan, Way};
-use pgherd_sandbox::Replication;
+use pgherd_sandbox::{Error, Replication};
 
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, about)]
@@ -19,6 +20,59 @@ struct Command {
 enum Scenario {
     /// Takes the primary away again and again, while clients of all kinds go on
     Failover(Failover),
+    /// Cuts each conversation at each place, on each side and in each way
+    Cuts(Cuts),
+}
+
+#[derive(Debug, Args)]
+struct Cuts {
+    /// Only these conversations, by the names in the table
+    #[arg(long, value_delimiter = ',')]
+    flow: Vec<String>,
+    /// Only on this side: client, server
+    #[arg(long, value_delimiter = ',')]
+    side: Vec<Side>,
+    /// Only in these ways: reset, close, silence, stall, slices, garbage
+    #[arg(long, value_delimiter = ',')]
+    way: Vec<cuts::Way>,
+    /// This case alone, as a difference names it
+    #[arg(long, conflicts_with_all = ["flow", "side", "way", "every"])]
+    case: Option<Case>,
+    /// Of all these cases, each one of this number
+    #[arg(long, default_value_t = 1)]
+    every: usize,
+    /// How many at a time
+    #[arg(long, default_value_t = 16)]
+    lanes: usize,
+    /// The executable to test; without it, the one beside this program
+    #[arg(long, value_name = "PATH")]
+    pgherd: Option<PathBuf>,
+}
+
+impl Cuts {
+    fn plan(self) -> cuts::Plan {
+        let or_all = |given: Vec<_>, all: &[_]| {
+            if given.is_empty() {
+                all.to_vec()
+            } else {
+                given
+            }
+        };
+        let sides = match self.case {
+            Some(case) => vec![case.side],
+            None if self.side.is_empty() => Side::ALL.to_vec(),
+            None => self.side,
+        };
+        cuts::Plan {
+            pgherd: self.pgherd.unwrap_or_else(beside),
+            flows: self.flow,
+            sides,
+            ways: or_all(self.way, &cuts::Way::ALL),
+            case: self.case,
+            every: self.every,
+            lanes: self.lanes,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -87,29 +141,47 @@ fn beside() -> PathBuf {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Scenario::Failover(options) = Command::parse().scenario;
-    let plan = options.plan();
-    eprintln!("seed {}", plan.seed);
+    let done = async {
+        match Command::parse().scenario {
+            Scenario::Failover(options) => fail_over(&options.plan()).await,
+            Scenario::Cuts(options) => cut(&options.plan()).await,
+        }
+    };
     let done = tokio::select! {
-        done = failover::run(&plan) => done,
+        done = done => done,
         // Dropping the run stops all that it started.
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
     };
     match done {
-        Ok(report) => {
-            println!("{report}");
-            // What is only compared with may do wrong.
-            if report.faults.is_empty() || plan.way == Way::Pgbouncer {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("chaos: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a plan of failovers and prints what it gave; whether all was well.
+async fn fail_over(plan: &Plan) -> Result<bool, Error> {
+    eprintln!("seed {}", plan.seed);
+    let report = failover::run(plan).await?;
+    println!("{report}");
+    // What is only compared with may do wrong.
+    Ok(report.faults.is_empty() || plan.way == Way::Pgbouncer)
+}
+
+/// The same of cuts.
+async fn cut(plan: &cuts::Plan) -> Result<bool, Error> {
+    let unknown = |name: &&String| !cuts::flows().any(|known| known == name.as_str());
+    if let Some(name) = plan.flows.iter().find(unknown) {
+        let all: Vec<&str> = cuts::flows().collect();
+        eprintln!("there is no flow {name}; these are: {}", all.join(", "));
+        return Ok(false);
+    }
+    let report = cuts::run(plan).await?;
+    println!("{report}");
+    Ok(report.faults.is_empty())
 }
 
 #[cfg(test)]
@@ -118,8 +190,10 @@ mod tests {
 
     fn plan(arguments: &[&str]) -> Plan {
         let command = ["chaos", "failover"].iter().chain(arguments);
-        let Scenario::Failover(options) = Command::parse_from(command).scenario;
-        options.plan()
+        match Command::parse_from(command).scenario {
+            Scenario::Failover(options) => options.plan(),
+            other => panic!("another scenario: {other:?}"),
+        }
     }
 
     #[test]
