@@ -2,6 +2,7 @@
 
 pub mod checks;
 mod crowd;
+pub mod cuts;
 pub mod door;
 pub mod failover;
 pub mod history;

@@ -12,6 +12,7 @@ use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
+use crate::session::limit::{Expired, Over};
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{attempt, by_sql, follow, listen, names, requests, shape};
 use pgherd_config::PoolMode;
@@ -20,8 +21,15 @@ use pgherd_config::PoolMode;
 /// on unread.
 const LOOK_MAX: usize = 256 * 1024;
 
+/// A row up to this size goes on as a whole, so that a client whose server is lost in the middle of it can
+/// be told; a larger one goes on as it comes.
+const ROW_HELD_MAX: usize = 8 * 1024;
+
 /// A session keeps no more parameters than this; no Postgres reports so many.
 const PARAMETERS_MAX: usize = 256;
+
+/// What a client is told to do about a write whose answer is missing.
+const UNKNOWN: &str = "Whether the write took effect is unknown; check before you repeat it.";
 
 /// Judges everything that has been read from the server.
 pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
@@ -43,6 +51,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         match header.tag {
             // Rows are most of the traffic, and nothing in them is of interest.
             tag::DATA_ROW | tag::COPY_DATA => {
+                if total <= ROW_HELD_MAX && turn.server.flow.unjudged().len() < total {
+                    break;
+                }
                 match turn.server.exchange.received(header.tag, |_| {}) {
                     Verdict::Forward => turn.server.flow.pass_alike(header.tag, total),
                     verdict => act(turn, verdict, header.tag, total)?,
@@ -51,6 +62,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             // These say nothing beyond their tag.
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
+                if header.body > 0 {
+                    return Err(confused(turn, "a message is longer than its kind can be"));
+                }
                 let verdict = turn.server.exchange.received(header.tag, |_| {});
                 act(turn, verdict, header.tag, total)?;
                 continue;
@@ -542,6 +556,32 @@ pub(super) fn server_gone(turn: &Turn<'_>, why: &str) -> Loss {
     }
 }
 
+/// A limit has run out: what of it may have been done all the same is told as when the server is lost.
+pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
+    let in_doubt = turn.server.exchange.owes_client() && may_have_committed(turn);
+    match over {
+        // A commit is left alone: to cancel it could only hide what becomes of it.
+        Over::Expired(Expired::Transaction) if turn.committing && in_doubt => loss(
+            turn,
+            "the transaction timeout of the pool has run out",
+            None,
+        ),
+        Over::Mute if in_doubt => loss(turn, "the server did not answer in time", None),
+        Over::Mute => Loss::Server(Box::new(ErrorReport::error(
+            sqlstate::QUERY_CANCELED,
+            "canceling statement due to the query timeout of the pool",
+        ))),
+        Over::Expired(what) => {
+            let mut report = what.report();
+            if in_doubt {
+                report.code = sqlstate::TRANSACTION_RESOLUTION_UNKNOWN;
+                report.hint = Some(UNKNOWN.to_owned());
+            }
+            Loss::Fatal(Box::new(report))
+        }
+    }
+}
+
 fn confused(turn: &Turn<'_>, why: &str) -> Loss {
     loss(turn, &format!("the server broke the protocol: {why}"), None)
 }
@@ -566,7 +606,7 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
             sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             format!("connection to server {host} was lost while a write was under way"),
         )
-        .hint("Whether the write took effect is unknown; check before you repeat it.")
+        .hint(UNKNOWN)
     } else if turn.beginning || turn.server.exchange.status() != TransactionStatus::Idle {
         ErrorReport::error(
             sqlstate::SERIALIZATION_FAILURE,

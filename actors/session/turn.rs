@@ -15,7 +15,7 @@ use crate::pool::ServerLease;
 use crate::session::attempt::{self, Attempt, Tries};
 use crate::session::by_sql::Names;
 use crate::session::follow::Portals;
-use crate::session::limit::Limits;
+use crate::session::limit::{Awaited, Limits};
 use crate::session::listen::{self, Progress};
 use crate::session::relay::{Relay, wanted};
 use crate::session::{by_sql, opened, replies, requests};
@@ -232,10 +232,15 @@ impl<'a> Turn<'a> {
         if !self.limits.any() {
             return Poll::Pending;
         }
-        let waits_for_server = self.server.exchange.owes();
-        self.limits
-            .poll(cx, waits_for_server, self.committing, &self.server.about)
-            .map(Err)
+        let awaited = match self.server.exchange.owes() {
+            true => Awaited::Server,
+            false if self.listen.waits() => Awaited::Ourselves,
+            false => Awaited::Client,
+        };
+        let over = self
+            .limits
+            .poll(cx, awaited, self.committing, &self.server.about);
+        over.map(|over| Err(replies::timed_out(self, over)))
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
