@@ -7,4 +7,5 @@ pub mod history;
 pub mod hostile;
 pub mod proxy;
 pub mod rig;
+pub mod simulation;
 pub mod workloads;

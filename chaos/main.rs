@@ -1,11 +1,14 @@
 //! Breaks things on purpose, and tells what clients saw of it.
 
 use std::env;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use pgherd_chaos::failover::{self, Fault, Plan, Way};
+use pgherd_chaos::simulation::{Broken, machines, many};
 use pgherd_sandbox::Replication;
 
 #[derive(Debug, Parser)]
@@ -19,6 +22,57 @@ struct Command {
 enum Scenario {
     /// Takes the primary away again and again, while clients of all kinds go on
     Failover(Failover),
+    /// Runs what a seed decides about in a time of its own: the same seed is the same run
+    Simulate(Simulate),
+}
+
+#[derive(Debug, Args)]
+struct Simulate {
+    /// How many seeds are run
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// This one alone, and what happens in it
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many faults each of them has
+    #[arg(long, default_value_t = 24)]
+    steps: usize,
+    /// Only the judges and pools of several proxies
+    #[arg(long)]
+    machines: bool,
+}
+
+impl Simulate {
+    fn seeds(&self) -> Range<u64> {
+        match self.seed {
+            Some(seed) => seed..seed + 1,
+            None => 0..self.seeds,
+        }
+    }
+
+    fn run(&self) -> ExitCode {
+        let began = Instant::now();
+        let mut seen = machines::Seen::default();
+        let run = |seed| machines::run(seed, self.steps);
+        if let Err((seed, broken)) = many::all(self.seeds(), run, |_, one| seen.add(&one)) {
+            return self.broken("--machines", seed, &broken);
+        }
+        println!(
+            "machines: {} seeds in {:.1?}: {seen}",
+            self.seeds().count(),
+            began.elapsed()
+        );
+        ExitCode::SUCCESS
+    }
+
+    fn broken(&self, which: &str, seed: u64, broken: &Broken) -> ExitCode {
+        eprintln!("{broken}");
+        eprintln!(
+            "cargo chaos simulate {which} --seed {seed} --steps {}",
+            self.steps
+        );
+        ExitCode::FAILURE
+    }
 }
 
 #[derive(Debug, Args)]
@@ -85,9 +139,15 @@ fn beside() -> PathBuf {
     here.with_file_name("pgherd")
 }
 
+fn main() -> ExitCode {
+    match Command::parse().scenario {
+        Scenario::Failover(options) => fail_over(options),
+        Scenario::Simulate(options) => options.run(),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    let Scenario::Failover(options) = Command::parse().scenario;
+async fn fail_over(options: Failover) -> ExitCode {
     let plan = options.plan();
     eprintln!("seed {}", plan.seed);
     let done = tokio::select! {
@@ -118,8 +178,10 @@ mod tests {
 
     fn plan(arguments: &[&str]) -> Plan {
         let command = ["chaos", "failover"].iter().chain(arguments);
-        let Scenario::Failover(options) = Command::parse_from(command).scenario;
-        options.plan()
+        match Command::parse_from(command).scenario {
+            Scenario::Failover(options) => options.plan(),
+            Scenario::Simulate(_) => unreachable!("it was told to fail over"),
+        }
     }
 
     #[test]
