@@ -1,12 +1,17 @@
 //! Runs that a seed decides about, in a time of their own: the same seed is the same run.
 
+pub mod actors;
 pub mod machines;
 pub mod many;
+pub mod process;
 mod trace;
 
 use std::fmt;
 
 pub use trace::Trace;
+
+/// How many events are shown if nothing else is said.
+pub const TAIL: usize = 80;
 
 /// What a run has broken: which promise, how, and what came before.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::Duration;
 
 use self::world::World;
-use super::{Broken, Trace};
+use super::{Broken, TAIL, Trace};
 
 /// What a run has seen, so that a run in which nothing happens does not pass for a good one.
 #[derive(Debug, Default, Clone, Copy)]
@@ -75,15 +75,15 @@ pub fn run(seed: u64, faults: usize) -> Result<Seen, Broken> {
     if let Ok(seen) = World::new(seed).run(faults, &mut Trace::default()) {
         return Ok(seen);
     }
-    tell(seed, faults).map(|(seen, _)| seen)
+    tell(seed, faults, TAIL).map(|(seen, _)| seen)
 }
 
-/// Runs a seed, and writes down what happens. Gives the sum over it, too.
+/// Runs a seed, and writes down what happens, the last of it for who asks why. Gives the sum over it, too.
 ///
 /// # Errors
 /// What was broken.
-pub fn tell(seed: u64, faults: usize) -> Result<(Seen, u64), Broken> {
-    let mut trace = Trace::kept();
+pub fn tell(seed: u64, faults: usize, tail: usize) -> Result<(Seen, u64), Broken> {
+    let mut trace = Trace::kept(tail);
     match World::new(seed).run(faults, &mut trace) {
         Ok(seen) => Ok((seen, trace.sum())),
         Err(why) => Err(Broken {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_seed_is_one_run() {
-        let sum = |seed| tell(seed, 12).expect("it holds").1;
+        let sum = |seed| tell(seed, 12, 1).expect("it holds").1;
         let (once, again) = (sum(7), sum(7));
         assert_eq!(once, again);
         assert_ne!(once, sum(8));

@@ -5,37 +5,35 @@ use std::fmt::Display;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-/// How much of it is kept for who has to find out what went wrong.
-const KEPT: usize = 80;
-
 /// The events of a run: the last of them, and the sum over all. Or nothing of them: to write down what happens takes
 /// longer than what happens, and who wants to know of a run can have it again.
 #[derive(Debug, Default)]
 pub struct Trace {
-    kept: bool,
+    /// How many of them are kept for who has to find out what went wrong.
+    kept: usize,
     tail: VecDeque<String>,
     sum: DefaultHasher,
     count: u64,
 }
 
 impl Trace {
-    /// Keeps what it is told.
-    pub fn kept() -> Self {
+    /// Keeps so many of the last events, at least one.
+    pub fn kept(events: usize) -> Self {
         Self {
-            kept: true,
+            kept: events.max(1),
             ..Self::default()
         }
     }
 
     /// Adds an event.
     pub fn note(&mut self, at: Duration, what: impl Display) {
-        if !self.kept {
+        if self.kept == 0 {
             return;
         }
         let line = format!("{:10.3} {what}", at.as_secs_f64() * 1000.0);
         self.sum.write(line.as_bytes());
         self.count += 1;
-        if self.tail.len() == KEPT {
+        if self.tail.len() == self.kept {
             self.tail.pop_front();
         }
         self.tail.push_back(line);
