@@ -262,9 +262,11 @@ impl Servers {
         (hosts[heir].condition == Condition::Up).then_some(heir)
     }
 
-    /// A replica becomes the primary of a new timeline.
+    /// A replica becomes the primary of a new timeline. From that moment nobody acknowledges anything to the former
+    /// one, or what that one still commits would be lost.
     pub(super) fn promote(&self, host: usize, timeline: u32) {
         self.change(|hosts| {
+            hosts.iter_mut().for_each(|host| host.follows = None);
             hosts[host].primary = true;
             hosts[host].follows = None;
             hosts[host].waits = true;
