@@ -30,7 +30,7 @@ use self::servers::Servers;
 use super::{Broken, Trace};
 
 /// How long after the last fault everybody must be well again.
-const CALM: Duration = Duration::from_secs(20);
+const CALM: Duration = Duration::from_secs(12);
 
 /// What a run has seen.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -168,7 +168,7 @@ async fn play(net: &Net, faults: usize) -> Result<Seen, String> {
     if ledger.done() < before + 20 {
         let (now, held) = (ledger.done(), facts.sessions.count());
         return Err(format!(
-            "{before} writes done, and {now} ten seconds later, by {held} clients"
+            "{before} writes done, and {now} seconds later, by {held} clients"
         ));
     }
     ledger.close();

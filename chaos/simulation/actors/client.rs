@@ -174,7 +174,7 @@ impl Client {
                 Way::Block => self.block().await?,
                 Way::Asker => {
                     self.ask().await?;
-                    self.net.pause(1..60).await;
+                    self.net.pause(5..250).await;
                 }
                 Way::Idler => {
                     self.net.pause(2000..9000).await;
@@ -316,7 +316,7 @@ impl Client {
                 }
             }
         }
-        self.net.pause(1..80).await;
+        self.net.pause(5..250).await;
         Ok(())
     }
 
@@ -353,7 +353,7 @@ impl Client {
                 rows.iter().for_each(|row| self.tell(*row, told));
                 return Ok(());
             }
-            self.net.pause(0..20).await;
+            self.net.pause(0..40).await;
         }
         rows.iter().for_each(|row| self.tell(*row, Told::Unknown));
         let answer = self.query("COMMIT").await?;
@@ -370,7 +370,7 @@ impl Client {
         if answer.status != b'I' {
             self.query("ROLLBACK").await?;
         }
-        self.net.pause(1..80).await;
+        self.net.pause(5..250).await;
         Ok(())
     }
 
