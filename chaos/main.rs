@@ -87,7 +87,8 @@ impl Simulate {
 
     fn actors(&self) -> ExitCode {
         let began = Instant::now();
-        let processes = match Processes::prepare() {
+        let here = env::current_exe().unwrap_or_default();
+        let processes = match Processes::prepare(&here) {
             Ok(processes) => processes,
             Err(error) => {
                 eprintln!("chaos: {error}");

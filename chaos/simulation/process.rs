@@ -4,7 +4,6 @@
 //! of that comes from `getrandom`, so a run is the same each time if that function is, and if nothing was counted
 //! before the run began. A small library in C, loaded before the system's, sees to the first, a new process to the second.
 
-use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,12 +28,11 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Makes the library, beside this executable.
+    /// Makes the library, beside the executable of `cargo chaos`.
     ///
     /// # Errors
     /// There is no C compiler, which Rust needs, too; or no place to write to.
-    pub fn prepare() -> io::Result<Self> {
-        let executable = env::current_exe()?;
+    pub fn prepare(executable: &Path) -> io::Result<Self> {
         let home = executable.parent().unwrap_or_else(|| Path::new("."));
         let making = tempfile::tempdir_in(home)?;
         let (source, made) = (
@@ -51,7 +49,10 @@ impl Processes {
         let chance = home.join("pgherd-chaos-chance.so");
         // Another run may be using the one that is there.
         fs::rename(&made, &chance)?;
-        Ok(Self { executable, chance })
+        Ok(Self {
+            executable: executable.to_owned(),
+            chance,
+        })
     }
 
     /// Runs a seed.

@@ -293,3 +293,6 @@ impl Drop for End {
         self.shutdown(Shutdown::Both);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -258,6 +258,11 @@ impl Session<'_> {
                 self.refuse(sqlstate::READ_ONLY_SQL_TRANSACTION, why);
                 return Some(Err(()));
             }
+            if self.servers.is_left(self.host) {
+                let host = self.host;
+                self.servers
+                    .accuse(format!("host {host} was replaced, and is asked {query:?}"));
+            }
             match rest.trim_end_matches(')').parse() {
                 Ok(row) => self.pending.push(row),
                 Err(_) => self.servers.accuse(format!("a server was asked {query:?}")),

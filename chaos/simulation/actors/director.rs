@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pgherd_actors::chaos;
 use pgherd_actors::facts::Facts;
+use pgherd_config::Address;
 
 use super::client::Ledger;
 use super::net::{Net, Node};
@@ -48,6 +49,9 @@ const KINDS: [Kind; 14] = [
     Kind::Panic,
     Kind::Panic,
 ];
+
+/// Tenths of a second in which the proxy must have found a primary that it can reach.
+const FOLLOWS: usize = 50;
 
 /// More panics would be beyond what supervisors put up with, as they should.
 const PANICS: usize = 3;
@@ -110,7 +114,11 @@ impl<'a> Director<'a> {
             }
             Kind::Usurp => {
                 self.replace().await;
-                self.net.pause(0..1500).await;
+                self.follow().await;
+                // What was on its way to the former one has arrived by then.
+                self.net.pause(1000..1100).await;
+                self.servers.leave(leader);
+                self.net.pause(0..2000).await;
                 self.gather().await;
             }
             Kind::Revive => self.revive().await,
@@ -151,6 +159,23 @@ impl<'a> Director<'a> {
                 self.servers.follow(host, heir).await;
             }
         }
+    }
+
+    /// Waits until the proxy leads to the leader, which must not take it long.
+    async fn follow(&self) {
+        let name = format!("host{}", self.leader);
+        for _ in 0..FOLLOWS {
+            let lead = self.facts.topology.of("shop").map(|cluster| cluster.lead());
+            let there = lead.and_then(|lead| lead.host).is_some_and(
+                |host| matches!(&host.address, Address::Tcp { host, .. } if *host == name),
+            );
+            if there {
+                return;
+            }
+            self.net.pause(90..110).await;
+        }
+        self.servers
+            .accuse(format!("the proxy does not find {name}"));
     }
 
     /// All hosts follow the leader.

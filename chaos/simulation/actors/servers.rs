@@ -37,6 +37,8 @@ struct Host {
     follows: Option<usize>,
     /// A commit waits until a replica has it.
     waits: bool,
+    /// The proxy is known to have left it.
+    left: bool,
     ledger: Vec<Row>,
     /// Ends all its sessions.
     sessions: Option<JoinSet<()>>,
@@ -71,6 +73,7 @@ impl Servers {
             timeline: 1,
             follows: (number > 0).then_some(0),
             waits: true,
+            left: false,
             ledger: Vec::new(),
             sessions: None,
         };
@@ -141,6 +144,16 @@ impl Servers {
             timeline: host.timeline,
             lsn: host.ledger.len(),
         }
+    }
+
+    /// Whether nobody may write here any more.
+    pub(super) fn is_left(&self, host: usize) -> bool {
+        self.0.hosts.lock()[host].left
+    }
+
+    /// From now on whoever writes to this host is wrong, for it was replaced, and the proxy knows it.
+    pub(super) fn leave(&self, host: usize) {
+        self.change(|hosts| hosts[host].left = true);
     }
 
     /// How often something is in a server's ledger.
@@ -251,7 +264,7 @@ impl Servers {
 
     /// Nobody follows a host any more that was replaced, and it takes writes all the same.
     pub(super) fn unbind(&self, host: usize) {
-        self.change(|hosts| hosts[host].waits = false);
+        self.change(|hosts| (hosts[host].waits, hosts[host].left) = (false, true));
     }
 
     /// Who has all that any replica of the leader has, if it works.
@@ -289,6 +302,7 @@ impl Servers {
             let common = common.take_while(|(mine, theirs)| mine == theirs).count();
             host.ledger.truncate(common);
             (host.primary, host.follows) = (false, Some(leader));
+            host.left = false;
             (host.timeline, host.waits) = (timeline, true);
         });
         if was.primary {
