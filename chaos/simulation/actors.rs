@@ -155,7 +155,7 @@ async fn play(net: &Net, faults: usize) -> Result<Seen, String> {
     for number in 0..CLIENTS {
         clients.spawn(Client::live(number, net.clone(), Arc::clone(&ledger)));
     }
-    let mut director = Director::new(&servers, &facts, &ledger);
+    let mut director = Director::new(&servers, &facts);
     for _ in 0..faults {
         director.strike().await;
         wrong(&servers, &ledger)?;

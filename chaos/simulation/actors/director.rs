@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use pgherd_actors::chaos;
 use pgherd_actors::facts::Facts;
-use pgherd_config::Address;
 
-use super::client::Ledger;
 use super::net::{Net, Node};
 use super::servers::{Condition, Servers};
 
@@ -50,8 +48,8 @@ const KINDS: [Kind; 14] = [
     Kind::Panic,
 ];
 
-/// Tenths of a second in which the proxy must have found a primary that it can reach.
-const FOLLOWS: usize = 50;
+/// Tenths of a second in which clients must write again once there is a primary.
+const RESUMES: usize = 50;
 
 /// More panics would be beyond what supervisors put up with, as they should.
 const PANICS: usize = 3;
@@ -59,7 +57,6 @@ const PANICS: usize = 3;
 pub(super) struct Director<'a> {
     servers: &'a Servers,
     facts: &'a Arc<Facts>,
-    ledger: &'a Arc<Ledger>,
     net: Net,
     pub(super) leader: usize,
     timeline: u32,
@@ -68,15 +65,10 @@ pub(super) struct Director<'a> {
 }
 
 impl<'a> Director<'a> {
-    pub(super) fn new(
-        servers: &'a Servers,
-        facts: &'a Arc<Facts>,
-        ledger: &'a Arc<Ledger>,
-    ) -> Self {
+    pub(super) fn new(servers: &'a Servers, facts: &'a Arc<Facts>) -> Self {
         Self {
             servers,
             facts,
-            ledger,
             net: servers.net().clone(),
             leader: 0,
             timeline: 1,
@@ -96,7 +88,8 @@ impl<'a> Director<'a> {
             Kind::Kill | Kind::Vanish => {
                 self.servers.kill(leader, matches!(kind, Kind::Vanish));
                 self.replace().await;
-                self.net.pause(100..3000).await;
+                self.resume().await;
+                self.net.pause(0..3000).await;
                 self.servers.revive(leader).await;
                 self.gather().await;
             }
@@ -106,7 +99,8 @@ impl<'a> Director<'a> {
                 // Sometimes it wakes before anybody has decided anything.
                 if self.net.draw(4) > 0 {
                     self.replace().await;
-                    self.net.pause(100..2000).await;
+                    self.resume().await;
+                    self.net.pause(0..2000).await;
                 }
                 self.servers.thaw(leader);
                 self.net.pause(0..500).await;
@@ -114,7 +108,7 @@ impl<'a> Director<'a> {
             }
             Kind::Usurp => {
                 self.replace().await;
-                self.follow().await;
+                self.resume().await;
                 // What was on its way to the former one has arrived by then.
                 self.net.pause(1000..1100).await;
                 self.servers.leave(leader);
@@ -161,21 +155,18 @@ impl<'a> Director<'a> {
         }
     }
 
-    /// Waits until the proxy leads to the leader, which must not take it long.
-    async fn follow(&self) {
-        let name = format!("host{}", self.leader);
-        for _ in 0..FOLLOWS {
-            let lead = self.facts.topology.of("shop").map(|cluster| cluster.lead());
-            let there = lead.and_then(|lead| lead.host).is_some_and(
-                |host| matches!(&host.address, Address::Tcp { host, .. } if *host == name),
-            );
-            if there {
+    /// Waits until clients write to the leader, which they must not wait for long.
+    async fn resume(&self) {
+        let leader = self.leader;
+        let before = self.servers.role(leader).lsn;
+        for _ in 0..RESUMES {
+            self.net.pause(90..110).await;
+            if self.servers.role(leader).lsn > before {
                 return;
             }
-            self.net.pause(90..110).await;
         }
         self.servers
-            .accuse(format!("the proxy does not find {name}"));
+            .accuse(format!("host {leader} leads, and nobody writes to it"));
     }
 
     /// All hosts follow the leader.
@@ -193,16 +184,8 @@ impl<'a> Director<'a> {
         let former = self.leader;
         self.servers.kill(former, false);
         self.replace().await;
-        let before = self.ledger.done();
-        for _ in 0..100 {
-            if self.ledger.done() > before {
-                break;
-            }
-            self.net.pause(90..110).await;
-        }
-        if self.ledger.done() > before {
-            self.servers.unbind(former);
-        }
+        self.resume().await;
+        self.servers.unbind(former);
         self.servers.revive(former).await;
         self.net.pause(500..4000).await;
         self.gather().await;
