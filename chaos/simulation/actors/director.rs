@@ -170,7 +170,7 @@ impl<'a> Director<'a> {
     }
 
     /// All hosts follow the leader.
-    async fn gather(&mut self) {
+    async fn gather(&self) {
         for host in 0..self.servers.count() {
             if host != self.leader {
                 self.servers.follow(host, self.leader).await;
@@ -192,7 +192,7 @@ impl<'a> Director<'a> {
     }
 
     /// The proxy and a host do not hear each other for a while.
-    async fn part(&mut self) {
+    async fn part(&self) {
         let count = self.servers.count() as u64;
         let host = match self.net.draw(3) {
             0 => usize::try_from(self.net.draw(count)).unwrap_or(0),
