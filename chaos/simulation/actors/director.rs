@@ -233,7 +233,7 @@ impl<'a> Director<'a> {
     }
 
     /// Everything works, and follows the leader.
-    pub(super) async fn heal(&mut self) {
+    pub(super) async fn heal(&self) {
         for host in 0..self.servers.count() {
             let node = Node::Host(host);
             self.net.silence(Node::Proxy, node, false);
