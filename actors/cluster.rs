@@ -25,6 +25,7 @@ use pgherd_config::{Config, Database, Host};
 use pgherd_supervise::Slot;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::cluster::chronicle::{Chronicle, Entry};
 use crate::cluster::reads::Arrivals;
 use crate::router::RouterMessage;
@@ -101,7 +102,7 @@ impl Cluster {
     fn new(name: &str, config: &Config, database: &Database, router: Slot<RouterMessage>) -> Self {
         let mut judge = Judge::new(rules(config, database));
         let members = members(database);
-        let now = Instant::now();
+        let now = clock::now();
         judge.members(members.names().cloned(), now);
         Self {
             name: name.to_owned(),
@@ -386,7 +387,7 @@ impl Topology {
     /// Brings it to the sections of a configuration. Only the router calls this, once it runs.
     pub fn reconfigure(&self, config: &Config, router: &Slot<RouterMessage>) {
         let known = self.0.load();
-        let now = Instant::now();
+        let now = clock::now();
         let clusters = config.databases.iter().map(|(name, database)| {
             let cluster = match known.get(name) {
                 Some(cluster) => {

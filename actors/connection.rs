@@ -13,6 +13,7 @@ use pgherd_pool::OpenSlot;
 use pgherd_supervise::{End, Work};
 use ractor::ActorRef;
 
+use crate::clock;
 use crate::pool::{Forgotten, Pool, PoolMessage};
 use crate::server::{Life, ServerAbout, ServerConn};
 use crate::upstream::{self, OpenError};
@@ -85,7 +86,7 @@ async fn live(arguments: ConnectionArguments) {
             }
             let about = Arc::clone(&conn.about);
             // A pool that no longer wants it has closed it, which ends this life as well.
-            let _ = place.fill_with(conn, about, std::time::Instant::now());
+            let _ = place.fill_with(conn, about, clock::now());
             ended.cancelled().await;
         }
         Err(error) => {
@@ -95,10 +96,10 @@ async fn live(arguments: ConnectionArguments) {
             };
             // A client's outdated password says nothing against the host, where others log in.
             if forgotten == Forgotten::Nothing {
-                upstream.gate.0.failed(std::time::Instant::now());
+                upstream.gate.0.failed(clock::now());
             }
             if error.is_of_host() {
-                let now = std::time::Instant::now();
+                let now = clock::now();
                 pool.cluster.load().suspect(&upstream.name, now);
             }
             tracing::warn!(

@@ -19,6 +19,7 @@
 pub mod caps;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+mod clock;
 pub mod cluster;
 pub mod config;
 pub mod connection;

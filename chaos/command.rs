@@ -3,6 +3,7 @@
 pub(crate) mod cuts;
 pub(crate) mod failover;
 pub(crate) mod patroni;
+pub(crate) mod simulate;
 
 use std::env;
 use std::fmt::Display;

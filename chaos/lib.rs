@@ -12,4 +12,5 @@ pub mod proxy;
 pub mod report;
 pub mod rig;
 mod schedule;
+pub mod simulation;
 pub mod workloads;

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use command::cuts::Cuts;
 use command::failover::Failover;
 use command::patroni::Patroni;
+use command::simulate::Simulate;
 
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, about)]
@@ -24,6 +25,8 @@ enum Scenario {
     Patroni(Patroni),
     /// Cuts each conversation at each place, on each side and in each way
     Cuts(Cuts),
+    /// Runs what a seed decides about in a time of its own: the same seed is the same run
+    Simulate(Simulate),
 }
 
 fn main() -> ExitCode {
@@ -31,5 +34,6 @@ fn main() -> ExitCode {
         Scenario::Failover(options) => options.run(),
         Scenario::Patroni(options) => options.run(),
         Scenario::Cuts(options) => options.run(),
+        Scenario::Simulate(options) => options.run(),
     }
 }

@@ -1,12 +1,12 @@
 //! The figures of all pools at one moment, for the console's tables and for metrics.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use pgherd_config::PoolMode;
 use pgherd_pool::{Place, Snapshot};
 use pgherd_sql::Runs;
 
+use crate::clock;
 use crate::control::Standing;
 use crate::facts::Facts;
 use crate::herald::audience::Census;
@@ -57,7 +57,7 @@ impl Figures {
 /// The figures of every pool, by database and user.
 pub fn survey(facts: &Facts) -> Vec<Figures> {
     let clients = clients(facts);
-    let now = Instant::now();
+    let now = clock::now();
     let routes = facts.routes.load();
     let mut figures: Vec<_> = routes
         .values()

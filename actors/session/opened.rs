@@ -14,6 +14,7 @@ use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{backend, frame};
 
+use crate::clock;
 use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests;
@@ -106,7 +107,7 @@ pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
     relay.opened = (status == TransactionStatus::InTransaction).then(|| {
         Box::new(Opened {
             message: message.into(),
-            at: Instant::now(),
+            at: clock::now(),
         })
     });
     relay.lost_block = false;

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Again, CopyFlow, Placed};
@@ -10,6 +9,7 @@ use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 
+use crate::clock;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::attempt::{self, Attempt, Tries};
@@ -186,7 +186,7 @@ impl<'a> Turn<'a> {
             _ => {
                 attempt::end(self);
                 if !self.relay.reading && !attempt::is_steady(self) {
-                    self.relay.wrote = self.relay.pool.age(Instant::now());
+                    self.relay.wrote = self.relay.pool.age(clock::now());
                 }
             }
         }
