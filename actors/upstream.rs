@@ -564,6 +564,7 @@ async fn connect(
         sequences: Sequences::Nobody,
         used_sequence: false,
         alters: None,
+        marks: None,
         heard: Instant::now(),
         about,
         life,

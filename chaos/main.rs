@@ -32,6 +32,9 @@ struct Failover {
     /// They do not, and what is lost is counted
     #[arg(long = "async", conflicts_with = "sync")]
     asynchronous: bool,
+    /// pgherd resolves commits (commit_resolution), and no outcome may be left unknown
+    #[arg(long, conflicts_with_all = ["direct", "control"])]
+    resolve: bool,
     /// Decides about the faults and what clients do; without it, one by chance
     #[arg(long)]
     seed: Option<u64>,
@@ -67,6 +70,7 @@ impl Failover {
             } else {
                 Replication::Synchronous
             },
+            resolve: self.resolve,
             failovers: self.failovers,
             faults: if self.faults.is_empty() {
                 Fault::ALL.to_vec()
@@ -126,6 +130,7 @@ mod tests {
     fn the_plan_is_what_was_said() {
         let plan = plan(&["--failovers", "3", "--async", "--seed", "7", "--direct"]);
         assert_eq!((plan.failovers, plan.seed), (3, 7));
+        assert!(!plan.resolve);
         assert_eq!(plan.way, Way::Direct);
         assert_eq!(plan.replication, Replication::Asynchronous);
         assert_eq!(plan.faults, Fault::ALL);
@@ -133,7 +138,8 @@ mod tests {
 
     #[test]
     fn faults_are_chosen() {
-        let plan = plan(&["--faults", "kill,freeze", "--pgherd", "/x"]);
+        let plan = plan(&["--faults", "kill,freeze", "--pgherd", "/x", "--resolve"]);
+        assert!(plan.resolve);
         assert_eq!(plan.faults, [Fault::Kill, Fault::Freeze]);
         assert_eq!(plan.way, Way::Pgherd("/x".into()));
         assert_eq!(plan.replication, Replication::Synchronous);

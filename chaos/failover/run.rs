@@ -111,6 +111,9 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     report.errors = life.errors.counts();
     if matches!(plan.way, Way::Pgherd(_)) {
         report.faults.extend(life.errors.forbidden(&KINDS));
+        if plan.resolve {
+            report.faults.extend(life.errors.unresolved(&KINDS));
+        }
     }
     if report.faults.is_empty() {
         let discarded = life.history.discard();

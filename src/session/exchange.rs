@@ -7,8 +7,9 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
 use pgherd_sql::Step;
-use pgherd_wire::backend::{TransactionStatus, tag};
+use pgherd_wire::backend::{self, TransactionStatus, tag};
 
 use crate::following::{Asker, Following};
 use crate::prepared::{Gone, Held, Placed};
@@ -83,6 +84,22 @@ pub enum Owed<P> {
     Aside,
     /// Nothing: what the message behind it does to settings and savepoints.
     Follow(Box<Following>),
+    /// A simple query of ours that asks for a transaction's mark: answered up to ReadyForQuery, unseen by
+    /// the client, also if the transaction has failed.
+    Question,
+    /// The same inside of a pipeline: Close twice, Parse, Bind and Execute.
+    Asking,
+    /// The front of a simple query of the client's whose last statement, a COMMIT, is sent behind a
+    /// [`Owed::Question`]: answered up to ReadyForQuery, which the client gets only if it has failed.
+    Head,
+    /// A message of ours that stands for a part of a simple query: a reply with this tag is unseen,
+    /// and notices are the client's.
+    Unshown(u8),
+    /// RowDescription, or NoData, which is unseen: a Describe of ours in a simple query's place.
+    Columns,
+    /// As [`Owed::Execute`], but its CommandComplete is kept back up to the ReadyForQuery: a simple query has none before
+    /// its transaction is committed.
+    Alone,
 }
 
 /// What is asked to be described.
@@ -179,6 +196,8 @@ pub struct Exchange<P> {
     /// The server discards everything up to a Sync that has not been sent yet.
     skipping: bool,
     doubt: Doubt,
+    /// An [`Owed::Head`] has failed, and the question behind it is not answered yet.
+    headless: bool,
 }
 
 impl<P> Default for Exchange<P> {
@@ -191,6 +210,7 @@ impl<P> Default for Exchange<P> {
             unsynced: false,
             skipping: false,
             doubt: Doubt::None,
+            headless: false,
         }
     }
 }
@@ -225,6 +245,8 @@ impl<P> Exchange<P> {
             | Owed::QuerySaying(_)
             | Owed::QueryFail(_)
             | Owed::Setup
+            | Owed::Question
+            | Owed::Head
             | Owed::FunctionCall => self.interrupt(),
             Owed::Follow(following) => {
                 self.interrupt();
@@ -268,7 +290,14 @@ impl<P> Exchange<P> {
             return Verdict::Unexpected;
         };
         match (front, message) {
-            (Owed::Setup, _) => Verdict::Swallow,
+            (Owed::Setup | Owed::Question, _) => Verdict::Swallow,
+            (Owed::Head, tag::COMMAND_COMPLETE) => self.completed(),
+            (Owed::Head, _) if answers_query(message) => Verdict::Forward,
+            (Owed::Unshown(reply), tag) if *reply == tag => self.done(Verdict::Swallow),
+            (Owed::Columns, tag::ROW_DESCRIPTION) => self.done(Verdict::Forward),
+            (Owed::Columns, tag::NO_DATA) => self.done(Verdict::Swallow),
+            (Owed::Alone, tag::DATA_ROW) => Verdict::Forward,
+            (Owed::Alone, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
             (Owed::Query, tag::ROW_DESCRIPTION | tag::DATA_ROW)
                 if self.following.as_deref().is_some_and(Following::is_ours) =>
             {
@@ -320,9 +349,9 @@ impl<P> Exchange<P> {
                 self.done(verdict)
             }
             (Owed::Execute, tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE) => Verdict::Forward,
-            (Owed::Aside, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
+            (Owed::Aside | Owed::Asking, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
             (
-                Owed::Aside,
+                Owed::Aside | Owed::Asking,
                 tag::CLOSE_COMPLETE | tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::DATA_ROW,
             ) => Verdict::Swallow,
             _ => Verdict::Unexpected,
@@ -350,8 +379,91 @@ impl<P> Exchange<P> {
                 self.done(Verdict::Forward)
             }
             Some(Owed::Setup) => self.done(Verdict::Swallow),
+            Some(Owed::Head) if status == TransactionStatus::Failed => {
+                // What the client waits for is the answer to the whole: the rest of its text is skipped.
+                self.headless = true;
+                self.done(Verdict::Swallow)
+            }
+            Some(Owed::Head) => self.done(Verdict::Swallow),
+            Some(Owed::Question) if std::mem::take(&mut self.headless) => {
+                self.owed.pop_front();
+                self.done(Verdict::Forward)
+            }
+            Some(Owed::Question) => self.done(Verdict::Swallow),
             _ => Verdict::Unexpected,
         }
+    }
+
+    /// Whether the server is to answer what a transaction's mark is.
+    #[inline]
+    pub fn asks(&self) -> bool {
+        let asks = |owed: &Owed<P>| matches!(owed, Owed::Question | Owed::Asking);
+        self.owed.iter().any(asks)
+    }
+
+    /// Whether it answers that now.
+    #[inline]
+    pub fn at_question(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Question | Owed::Asking))
+    }
+
+    /// Whether a simple query of ours asks for that now.
+    pub fn in_question(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Question))
+    }
+
+    /// Whether it answers the front of a client's text, behind which that is asked.
+    pub fn at_head(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Head))
+    }
+
+    /// Whether a CommandComplete that comes now is kept back.
+    pub fn keeps_back(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Alone))
+    }
+
+    /// Whether the front of a client's text has failed, so that the rest of it must not be sent.
+    pub fn is_headless(&self) -> bool {
+        self.headless
+    }
+
+    /// Answers all that the client waits for as a server would whose COMMIT has succeeded; false, and nothing is written, if
+    /// it waits for anything else. `told` is whether it has been told that the COMMIT is done.
+    pub fn acknowledge(&self, out: &mut BytesMut, mut told: bool) -> bool {
+        let before = out.len();
+        for owed in &self.owed {
+            let done = match owed {
+                Owed::Follow(_) | Owed::Asking | Owed::Question => true,
+                Owed::Bind { .. } => {
+                    out.extend_from_slice(&backend::BIND_COMPLETE);
+                    true
+                }
+                Owed::DescribePortal => {
+                    out.extend_from_slice(&backend::NO_DATA);
+                    true
+                }
+                Owed::Query => {
+                    let fits = std::mem::replace(&mut told, true)
+                        || backend::command_complete(out, b"COMMIT").is_ok();
+                    backend::ready_for_query(out, TransactionStatus::Idle);
+                    fits
+                }
+                Owed::Execute => {
+                    !std::mem::replace(&mut told, true)
+                        && backend::command_complete(out, b"COMMIT").is_ok()
+                }
+                Owed::Sync => {
+                    backend::ready_for_query(out, TransactionStatus::Idle);
+                    true
+                }
+                _ => false,
+            };
+            if !done {
+                out.truncate(before);
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether the turn of a reply of ours has come.
@@ -405,6 +517,8 @@ impl<P> Exchange<P> {
                     | Owed::OurSync
                     | Owed::Ours(_)
                     | Owed::Follow(_)
+                    | Owed::Question
+                    | Owed::Asking
                     | Owed::Parse { hidden: true, .. }
                     | Owed::DescribeStatement { hidden: true, .. }
                     | Owed::Close { hidden: true, .. }
@@ -514,6 +628,8 @@ impl<P> Exchange<P> {
             Some(
                 Owed::Setup
                     | Owed::Ours(_)
+                    | Owed::Question
+                    | Owed::Asking
                     | Owed::Parse { hidden: true, .. }
                     | Owed::DescribeStatement { hidden: true, .. }
             )
@@ -522,8 +638,10 @@ impl<P> Exchange<P> {
 
     /// Whether a CommandComplete that comes now is that of a statement of the client's.
     pub fn completes_clients(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Query | Owed::Execute))
-            && !self.following.as_deref().is_some_and(Following::is_ours)
+        matches!(
+            self.owed.front(),
+            Some(Owed::Query | Owed::Execute | Owed::Head | Owed::Alone)
+        ) && !self.following.as_deref().is_some_and(Following::is_ours)
     }
 
     /// The statement that the server describes, if that is to be remembered, and whether it was we
@@ -654,7 +772,8 @@ impl<P> Exchange<P> {
         let verdict = match self.owed.front_mut() {
             None => return Verdict::Unexpected,
             Some(Owed::QueryFail(report)) => return Verdict::Replace(std::mem::take(report)),
-            Some(Owed::Query | Owed::QuerySaying(_) | Owed::FunctionCall) => {
+            Some(Owed::Question) => return Verdict::Swallow,
+            Some(Owed::Query | Owed::QuerySaying(_) | Owed::FunctionCall | Owed::Head) => {
                 self.copy = CopyFlow::None;
                 if copying {
                     self.doubt = Doubt::Failed;
