@@ -8,9 +8,9 @@
 //! an answer to ask by. So what was not sent is not committed, and what was sent has a mark.
 //!
 //! A simple query has no place for a question between its statements and its commit. One that is a whole block
-//! is sent in two parts. One that is a single statement about rows is sent by the extended protocol, in which a
-//! transaction ends with the Sync: Parse, Bind, Describe and Execute of the same text do what the simple query does, and
-//! what differs in their answers is left out. Whatever is neither is not resolved.
+//! is sent in two parts, and one that is a single statement about rows between a BEGIN and a COMMIT of ours, which
+//! makes no difference to such a statement; what it says of its end is kept back until it is committed. Whatever is
+//! neither is not resolved.
 
 use pgherd_cluster::outcome::Mark;
 use pgherd_config::{CommitResolution, PoolMode};
@@ -44,6 +44,8 @@ enum Rest {
     Sync,
     /// A COMMIT: the whole message.
     Commit(Box<[u8]>),
+    /// A COMMIT of ours.
+    Tail,
 }
 
 /// What is known of the transaction under way.
@@ -70,7 +72,7 @@ pub(super) struct Vow {
     sent: bool,
     /// The client was told that it is committed, but not that the server is ready.
     told: bool,
-    /// The CommandComplete of a simple query that runs by the extended protocol.
+    /// What a simple query in a block of ours says in the end.
     kept: Option<Box<[u8]>>,
 }
 
@@ -92,7 +94,7 @@ pub(super) enum Way {
     Whole,
     /// In two parts, the second from here on.
     Split(usize),
-    /// By the extended protocol.
+    /// In a block of ours.
     Alone,
 }
 
@@ -253,33 +255,21 @@ pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Wa
     let exchange = &turn.server.exchange;
     let alone = exchange.is_unasked() && !turn.beginning;
     let plain = !judgement.follows && !judgement.names && !judgement.sets;
-    if alone && plain && judgement.rows && !has_parameters(text) {
-        return Way::Alone;
-    }
-    if alone
-        && plain
-        && judgement.commits
-        && judgement.begins
-        && turn.relay.mode == PoolMode::Transaction
-    {
-        match closed_block(text, turn.relay.lexing) {
-            Some(at) => return Way::Split(at),
-            None => turn.vow.blind = true,
+    if alone && plain && turn.relay.mode == PoolMode::Transaction {
+        // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
+        if judgement.rows && turn.relay.control.runs_nowhere() {
+            return Way::Alone;
+        }
+        if let Some(at) = closed_block(text, turn.relay.lexing) {
+            return Way::Split(at);
         }
     }
     let only_begins = judgement.begins && !judgement.commits && !judgement.leaves;
-    if !in_block(turn) && !only_begins {
+    // What only sets something for its session writes nothing.
+    if !in_block(turn) && !only_begins && !judgement.sets {
         turn.vow.blind = true;
     }
     Way::Whole
-}
-
-/// Whether something in a text might be read as a parameter, which a simple query has none of.
-fn has_parameters(text: &[u8]) -> bool {
-    let pairs = text.windows(2);
-    pairs
-        .into_iter()
-        .any(|pair| pair[0] == b'$' && pair[1].is_ascii_digit())
 }
 
 /// Sends a simple query in this way; false if it is to be sent as it came.
@@ -314,20 +304,14 @@ fn split(turn: &mut Turn<'_>, text: &[u8], at: usize) {
 
 fn alone(turn: &mut Turn<'_>, text: &[u8]) {
     let out = turn.relay.up.made();
-    let built = frontend::parse(out, b"", text, &[])
-        .and_then(|()| frontend::bind(out, b"", b"", &[], &[], &[]))
-        .and_then(|()| frontend::describe(out, Target::Portal, b""))
-        .and_then(|()| frontend::execute(out, b"", 0));
+    let built = frontend::query(out, b"BEGIN").and_then(|()| frontend::query(out, text));
     debug_assert!(built.is_ok(), "the text was in a message as long");
-    let exchange = &mut turn.server.exchange;
-    exchange.sent(Owed::Unshown(tag::PARSE_COMPLETE));
-    exchange.sent(Owed::Unshown(tag::BIND_COMPLETE));
-    exchange.sent(Owed::Columns);
-    exchange.sent(Owed::Alone);
-    ask_within(turn);
-    turn.server.exchange.sent(Owed::Sync);
-    turn.relay.up.insert(&frontend::FLUSH);
-    turn.vow.rest = Some(Rest::Sync);
+    turn.server.exchange.sent(Owed::Setup);
+    turn.server.exchange.sent(Owed::Body);
+    ask(turn);
+    turn.server.exchange.sent(Owed::Tail);
+    turn.committing = true;
+    turn.vow.rest = Some(Rest::Tail);
 }
 
 /// Behind a simple query that has just been sent: asks for the mark, if there is a place for that.
@@ -412,6 +396,21 @@ pub(super) fn keep(turn: &mut Turn<'_>, total: usize) {
     turn.vow.kept = turn.server.flow.unjudged().get(..total).map(Into::into);
 }
 
+/// The COMMIT of ours in front has been answered, by a message of `total` bytes with its header.
+pub(super) fn tailed(turn: &mut Turn<'_>, total: usize) {
+    let said = turn.server.flow.unjudged().get(frame::HEADER_LEN..total);
+    if said != Some(b"COMMIT\0") && turn.vow.kept.is_some() {
+        // The statement has succeeded, and what failed then was the question.
+        let mut worded = bytes::BytesMut::new();
+        ErrorReport::error(
+            sqlstate::QUERY_CANCELED,
+            "canceling statement due to user request",
+        )
+        .encode_error(&mut worded);
+        turn.vow.kept = Some(worded[..].into());
+    }
+}
+
 /// What was kept back, for the client.
 pub(super) fn kept(turn: &mut Turn<'_>) -> Option<Box<[u8]>> {
     turn.vow.kept.take()
@@ -432,6 +431,10 @@ pub(super) fn go_on(turn: &mut Turn<'_>) {
         // What stands before it has failed, and the client has its answer.
         Some(Rest::Commit(_)) if !turn.server.exchange.owes() => return,
         Some(Rest::Commit(message)) => turn.relay.up.insert(&message),
+        Some(Rest::Tail) => {
+            let built = frontend::query(turn.relay.up.made(), b"COMMIT");
+            debug_assert!(built.is_ok(), "the text is short");
+        }
         None => return,
     }
     turn.vow.sent = true;

@@ -129,6 +129,8 @@ fn give_replies(turn: &mut Turn<'_>) {
 fn completes(turn: &mut Turn<'_>, total: usize) {
     if turn.server.exchange.keeps_back() {
         mark::keep(turn, total);
+    } else if turn.server.exchange.at_tail() {
+        mark::tailed(turn, total);
     } else if turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"COMMIT\0") {
         mark::told(turn);
     }

@@ -92,14 +92,12 @@ pub enum Owed<P> {
     /// The front of a simple query of the client's whose last statement, a COMMIT, is sent behind a
     /// [`Owed::Question`]: answered up to ReadyForQuery, which the client gets only if it has failed.
     Head,
-    /// A message of ours that stands for a part of a simple query: a reply with this tag is unseen,
-    /// and notices are the client's.
-    Unshown(u8),
-    /// RowDescription, or NoData, which is unseen: a Describe of ours in a simple query's place.
-    Columns,
-    /// As [`Owed::Execute`], but its CommandComplete is kept back up to the ReadyForQuery: a simple query has none before
-    /// its transaction is committed.
-    Alone,
+    /// A simple query of the client's between a BEGIN and a COMMIT of ours: as [`Owed::Head`], but its
+    /// CommandComplete is kept back, since without a block it would come behind the commit, and its
+    /// ReadyForQuery is never the client's.
+    Body,
+    /// The COMMIT of ours behind it, which ends the block in any case: its ReadyForQuery is the client's.
+    Tail,
 }
 
 /// What is asked to be described.
@@ -247,6 +245,8 @@ impl<P> Exchange<P> {
             | Owed::Setup
             | Owed::Question
             | Owed::Head
+            | Owed::Body
+            | Owed::Tail
             | Owed::FunctionCall => self.interrupt(),
             Owed::Follow(following) => {
                 self.interrupt();
@@ -293,11 +293,8 @@ impl<P> Exchange<P> {
             (Owed::Setup | Owed::Question, _) => Verdict::Swallow,
             (Owed::Head, tag::COMMAND_COMPLETE) => self.completed(),
             (Owed::Head, _) if answers_query(message) => Verdict::Forward,
-            (Owed::Unshown(reply), tag) if *reply == tag => self.done(Verdict::Swallow),
-            (Owed::Columns, tag::ROW_DESCRIPTION) => self.done(Verdict::Forward),
-            (Owed::Columns, tag::NO_DATA) => self.done(Verdict::Swallow),
-            (Owed::Alone, tag::DATA_ROW) => Verdict::Forward,
-            (Owed::Alone, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
+            (Owed::Body | Owed::Tail, tag::COMMAND_COMPLETE) => Verdict::Swallow,
+            (Owed::Body, _) if answers_query(message) => Verdict::Forward,
             (Owed::Query, tag::ROW_DESCRIPTION | tag::DATA_ROW)
                 if self.following.as_deref().is_some_and(Following::is_ours) =>
             {
@@ -384,7 +381,8 @@ impl<P> Exchange<P> {
                 self.headless = true;
                 self.done(Verdict::Swallow)
             }
-            Some(Owed::Head) => self.done(Verdict::Swallow),
+            Some(Owed::Head | Owed::Body) => self.done(Verdict::Swallow),
+            Some(Owed::Tail) => self.done(Verdict::Forward),
             Some(Owed::Question) if std::mem::take(&mut self.headless) => {
                 self.owed.pop_front();
                 self.done(Verdict::Forward)
@@ -412,14 +410,19 @@ impl<P> Exchange<P> {
         matches!(self.owed.front(), Some(Owed::Question))
     }
 
-    /// Whether it answers the front of a client's text, behind which that is asked.
+    /// Whether it answers what stands before that question.
     pub fn at_head(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Head))
+        matches!(self.owed.front(), Some(Owed::Head | Owed::Body))
     }
 
     /// Whether a CommandComplete that comes now is kept back.
     pub fn keeps_back(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Alone))
+        matches!(self.owed.front(), Some(Owed::Body))
+    }
+
+    /// Whether a CommandComplete that comes now is that of a COMMIT of ours.
+    pub fn at_tail(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Tail))
     }
 
     /// Whether the front of a client's text has failed, so that the rest of it must not be sent.
@@ -433,7 +436,11 @@ impl<P> Exchange<P> {
         let before = out.len();
         for owed in &self.owed {
             let done = match owed {
-                Owed::Follow(_) | Owed::Asking | Owed::Question => true,
+                Owed::Follow(_) | Owed::Parse { hidden: true, .. } => true,
+                Owed::Parse { hidden: false, .. } => {
+                    out.extend_from_slice(&backend::PARSE_COMPLETE);
+                    true
+                }
                 Owed::Bind { .. } => {
                     out.extend_from_slice(&backend::BIND_COMPLETE);
                     true
@@ -452,7 +459,7 @@ impl<P> Exchange<P> {
                     !std::mem::replace(&mut told, true)
                         && backend::command_complete(out, b"COMMIT").is_ok()
                 }
-                Owed::Sync => {
+                Owed::Sync | Owed::Tail => {
                     backend::ready_for_query(out, TransactionStatus::Idle);
                     true
                 }
@@ -536,6 +543,7 @@ impl<P> Exchange<P> {
                     | Owed::QuerySaying(_)
                     | Owed::QueryFail(_)
                     | Owed::Sync
+                    | Owed::Tail
                     | Owed::FunctionCall
             )
         };
@@ -640,7 +648,7 @@ impl<P> Exchange<P> {
     pub fn completes_clients(&self) -> bool {
         matches!(
             self.owed.front(),
-            Some(Owed::Query | Owed::Execute | Owed::Head | Owed::Alone)
+            Some(Owed::Query | Owed::Execute | Owed::Head | Owed::Body)
         ) && !self.following.as_deref().is_some_and(Following::is_ours)
     }
 
@@ -773,7 +781,14 @@ impl<P> Exchange<P> {
             None => return Verdict::Unexpected,
             Some(Owed::QueryFail(report)) => return Verdict::Replace(std::mem::take(report)),
             Some(Owed::Question) => return Verdict::Swallow,
-            Some(Owed::Query | Owed::QuerySaying(_) | Owed::FunctionCall | Owed::Head) => {
+            Some(
+                Owed::Query
+                | Owed::QuerySaying(_)
+                | Owed::FunctionCall
+                | Owed::Head
+                | Owed::Body
+                | Owed::Tail,
+            ) => {
                 self.copy = CopyFlow::None;
                 if copying {
                     self.doubt = Doubt::Failed;
