@@ -101,11 +101,12 @@ pub(super) enum Way {
 /// Begins a turn.
 pub(super) fn begin(turn: &mut Turn<'_>) {
     let relay = &turn.relay;
-    let wanted = relay.mode != PoolMode::Session
-        && !relay.reading
-        && !relay.commit_fails
-        && relay.pool.settings().commit_resolution == CommitResolution::On;
-    turn.vow.system = turn.server.marks.filter(|_| wanted);
+    turn.vow.system = turn.server.marks.filter(|_| {
+        relay.mode != PoolMode::Session
+            && !relay.reading
+            && !relay.commit_fails
+            && relay.pool.settings().commit_resolution == CommitResolution::On
+    });
 }
 
 /// A BEGIN of the client's that cannot fail goes before what comes now.
@@ -175,6 +176,18 @@ pub(super) fn bound(turn: &mut Turn<'_>, judgement: &Judgement) {
 #[inline]
 pub(super) fn executes(turn: &mut Turn<'_>) {
     turn.vow.runs = true;
+}
+
+impl Vow {
+    /// Whether anything is asked on this server.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.system.is_some()
+    }
+
+    /// Whether what would commit the transaction waits for an answer.
+    pub(super) fn keeps_back(&self) -> bool {
+        self.rest.is_some()
+    }
 }
 
 fn is_on(turn: &Turn<'_>) -> bool {
@@ -438,6 +451,13 @@ pub(super) fn go_on(turn: &mut Turn<'_>) {
         None => return,
     }
     turn.vow.sent = true;
+}
+
+/// The client is gone: what was kept back is not sent any more, nor is it owed.
+pub(super) fn give_up(turn: &mut Turn<'_>) {
+    if turn.vow.rest.take().is_some() {
+        turn.server.exchange.unsend();
+    }
 }
 
 /// The client's transaction is over: the server says that it is idle.

@@ -221,17 +221,15 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if !by_name {
             behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         }
-        if !by_name {
-            let text: Box<[u8]> = query.text.into();
-            way = mark::way(turn, &text, &judgement);
-        }
-        let query = frontend::Query::parse(&turn.relay.up.unjudged()[frame::HEADER_LEN..total])
-            .map_err(|error| violation(error.to_string()))?;
+        let marked = turn.vow.is_wanted() && !by_name;
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
-        let text: Box<[u8]> = match judgement.follows && !by_name {
+        let text: Box<[u8]> = match marked || judgement.follows && !by_name {
             true => query.text.into(),
             false => Box::default(),
         };
+        if marked {
+            way = mark::way(turn, &text, &judgement);
+        }
         // A question of ours that goes before comes before what is written down of the text, too.
         if !by_name {
             sequence::sent(turn, &judgement, Way::Simple);

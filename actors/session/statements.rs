@@ -196,7 +196,9 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     }
     let portal: Box<[u8]> = head.portal.into();
     let name: Box<[u8]> = head.statement.into();
-    if let Some(judgement) = judged(turn.relay, &name) {
+    if turn.vow.is_wanted()
+        && let Some(judgement) = judged(turn.relay, &name)
+    {
         if mark::keeps_back(turn, &judgement, false) {
             return Ok(false);
         }

@@ -193,6 +193,9 @@ impl<'a> Turn<'a> {
         match outcome {
             Err(Loss::Again(_)) => attempt::rewind(self),
             _ => {
+                if matches!(outcome, Err(Loss::Left | Loss::Client | Loss::Fatal(_))) {
+                    mark::give_up(self);
+                }
                 attempt::end(self);
                 if !self.relay.reading && !attempt::is_steady(self) {
                     self.relay.wrote = self.relay.pool.age(Instant::now());
@@ -243,8 +246,9 @@ impl<'a> Turn<'a> {
             return Poll::Pending;
         }
         let waits_for_server = self.server.exchange.owes();
+        let committing = self.committing && !self.vow.keeps_back();
         self.limits
-            .poll(cx, waits_for_server, self.committing, &self.server.about)
+            .poll(cx, waits_for_server, committing, &self.server.about)
             .map(Err)
     }
 

@@ -265,6 +265,12 @@ impl<P> Exchange<P> {
         self.owed.push_back(message);
     }
 
+    /// Takes back the message that was recorded last, and which was not sent after all.
+    pub fn unsend(&mut self) {
+        let last = self.owed.pop_back();
+        self.unsynced |= matches!(last, Some(Owed::Sync));
+    }
+
     /// Judges a message of the server other than ReadyForQuery.
     ///
     /// After [`Verdict::Forward`] of an error in the extended protocol, `undo` has been told of

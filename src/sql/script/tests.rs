@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use crate::lexer::LexOptions;
 
+use super::closed_block;
 use super::{Change, Reading, Span, Step, Value, script};
 use crate::parse::{SetValue, set_statement};
 

@@ -138,7 +138,11 @@ fn forget_tables(message: &mut Message) {
     const REST: usize = 18;
     let mut at = 2;
     while message.tag == 'T' && at < message.body.len() {
-        at += message.body[at..].iter().position(|byte| *byte == 0).unwrap() + 1;
+        at += message.body[at..]
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap()
+            + 1;
         message.body[at..at + 4].fill(0);
         at += REST;
     }
