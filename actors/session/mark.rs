@@ -287,8 +287,12 @@ pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Wa
 
 /// Sends a simple query in this way; false if it is to be sent as it came.
 pub(super) fn send(turn: &mut Turn<'_>, way: Way, total: usize) -> bool {
-    let text: Box<[u8]> = match &turn.relay.up.unjudged()[frame::HEADER_LEN..total] {
-        [text @ .., 0] if way != Way::Whole => text.into(),
+    if way == Way::Whole {
+        // It need not even be here as a whole.
+        return false;
+    }
+    let text: Box<[u8]> = match turn.relay.up.unjudged().get(frame::HEADER_LEN..total) {
+        Some([text @ .., 0]) => text.into(),
         _ => return false,
     };
     turn.relay.up.hide(total);
