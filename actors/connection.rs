@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use pgherd_config::CommitResolution;
 use pgherd_pool::OpenSlot;
 use pgherd_supervise::{End, Work};
 use ractor::ActorRef;
@@ -16,6 +17,7 @@ use ractor::ActorRef;
 use crate::clock;
 use crate::pool::{Forgotten, Pool, PoolMessage};
 use crate::server::{Life, ServerAbout, ServerConn};
+use crate::session::resolve;
 use crate::upstream::{self, OpenError};
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
@@ -63,7 +65,16 @@ async fn live(arguments: ConnectionArguments) {
         opened = opening => opened,
         () = place.outdated() => None,
     };
-    let Some(opened) = opened else { return };
+    let Some(mut opened) = opened else { return };
+    if let Ok((conn, _)) = &mut opened
+        && pool.key.reader.is_none()
+        && pool.settings().commit_resolution == CommitResolution::On
+        && resolve::acquaint(&pool, conn).await.is_err()
+    {
+        drop(place);
+        let _ = manager.cast(PoolMessage::Look);
+        return;
+    }
     let is_usual = || pool.upstream.load().name == upstream.name;
     let opened = match opened {
         Ok((_, welcome))

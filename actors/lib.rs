@@ -38,6 +38,7 @@ pub mod judgement;
 #[cfg(test)]
 mod keys;
 pub mod listener;
+pub mod outcomes;
 pub mod pins;
 pub mod pool;
 pub mod retries;

@@ -27,6 +27,7 @@ use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::herald::audience::Audience;
 use crate::judgement::Judgement;
+use crate::outcomes::Outcomes;
 use crate::pins::{PinCounts, PinTotals};
 use crate::retries::Retries;
 use crate::server::{ServerAbout, ServerConn};
@@ -90,6 +91,8 @@ pub struct Pool {
     pub stats: Stats,
     /// Requests that were sent again.
     pub retries: Retries,
+    /// What was found out about COMMITs without an answer.
+    pub outcomes: Outcomes,
     /// The actor that manages it.
     pub manager: Slot<PoolMessage>,
     /// Its clients that listen.
@@ -134,6 +137,7 @@ impl Pool {
             asks_sequences: AtomicBool::new(false),
             stats: Stats::default(),
             retries: Retries::default(),
+            outcomes: Outcomes::default(),
             audience: Arc::default(),
             readers: ArcSwap::default(),
             turns: AtomicU64::new(0),

@@ -565,6 +565,7 @@ async fn connect(
         sequences: Sequences::Nobody,
         used_sequence: false,
         alters: None,
+        marks: None,
         heard: clock::now(),
         about,
         life,

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::control::Standing;
 use crate::facts::Facts;
 use crate::herald::audience::Census;
+use crate::outcomes::OutcomeCounts;
 use crate::pool::{Pool, PoolKey, Totals};
 use crate::retries::RetryCounts;
 
@@ -26,6 +27,8 @@ pub struct Figures {
     pub totals: Totals,
     /// Its requests that were sent again.
     pub retries: RetryCounts,
+    /// What became of its COMMITs that were not answered.
+    pub outcomes: OutcomeCounts,
     /// Its clients, those that wait left out.
     pub clients: usize,
     /// Which transactions may run code of the database that changes a session.
@@ -67,6 +70,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             cancelled: cancelled(pool),
             totals: pool.stats.totals(),
             retries: pool.retries.counts(),
+            outcomes: pool.outcomes.counts(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),
             audience: pool.audience.census(),

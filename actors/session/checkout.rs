@@ -356,7 +356,7 @@ fn called_off_report() -> ErrorReport {
 }
 
 /// Ready when the client has left. What it sends meanwhile is kept, up to a bound.
-fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
+pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
     const KEPT_MAX: usize = 64 * 1024;
     while relay.up.buffer.len() < KEPT_MAX {
         match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, 4096) {

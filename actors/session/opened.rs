@@ -16,6 +16,7 @@ use pgherd_wire::{backend, frame};
 
 use crate::clock;
 use crate::session::limit::Expired;
+use crate::session::mark;
 use crate::session::relay::Relay;
 use crate::session::requests;
 use crate::session::sequence::{self, Way};
@@ -193,6 +194,7 @@ pub(super) fn open(turn: &mut Turn<'_>) {
         sequence::clear_way(turn, &judgement, Way::Simple);
     }
     turn.server.touched = true;
+    mark::opened(turn);
     turn.server.exchange.sent(Owed::Setup);
     turn.relay.up.insert(&opened.message);
     turn.attempt.opens(opened);

@@ -416,6 +416,7 @@ impl Relay {
                 Some(Bye::Sent(report))
             }
             Loss::Server(report) | Loss::Refused(report) => self.server_lost(&report, lease),
+            Loss::Unresolved(unresolved) => Box::pin(self.unresolved(*unresolved, lease)).await,
             Loss::RolledBack(report, told) => self.rolled_back(&report, told, lease),
             // It was begun anew before.
             Loss::Again(_) => None,
@@ -471,7 +472,7 @@ impl Relay {
     }
 
     /// Lets go of a server that is gone; answers how the session ends, if it cannot go on without it.
-    fn lose(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
+    pub(super) fn lose(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
         self.control.runs_nowhere();
         let cluster = self.pool.cluster.load();
         cluster.suspect(&lease.about.upstream.name, clock::now());

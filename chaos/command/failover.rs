@@ -21,6 +21,9 @@ pub(crate) struct Failover {
     /// They do not, and what is lost is counted
     #[arg(long = "async", conflicts_with = "sync")]
     asynchronous: bool,
+    /// pgherd resolves commits (commit_resolution), and no outcome may be left unknown
+    #[arg(long, conflicts_with_all = ["direct", "control"])]
+    resolve: bool,
     /// Decides about the faults and what clients do; without it, one by chance
     #[arg(long)]
     seed: Option<u64>,
@@ -69,6 +72,7 @@ impl Failover {
             } else {
                 Replication::Synchronous
             },
+            resolve: self.resolve,
             failovers: self.failovers,
             faults: if self.faults.is_empty() {
                 Fault::ALL.to_vec()
