@@ -185,17 +185,6 @@ impl Catalog {
         self.relations.iter()
     }
 
-    /// The functions of a name in a schema, or in any of these that has one.
-    pub(crate) fn functions<'a>(
-        &'a self,
-        schemas: &'a [String],
-        name: &str,
-    ) -> impl Iterator<Item = &'a Function> {
-        let all = self.functions.get(name).map_or(&[][..], Vec::as_slice);
-        all.iter()
-            .filter(|function| schemas.contains(&function.schema))
-    }
-
     /// The operators of a name that the users have made.
     pub(crate) fn operators(&self, name: &str) -> &[Operator] {
         self.operators.get(name).map_or(&[], Vec::as_slice)

@@ -5,5 +5,9 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
+mod answer;
+mod execute;
 mod placed;
+mod queries;
 mod server;
+mod world;

@@ -2,13 +2,13 @@ use pgherd_sandbox::{Binaries, Server};
 use tokio_postgres::{Client, NoTls};
 
 /// A server of the test's own, whose texts are ordered by a language.
-pub async fn start() -> Server {
+pub(crate) async fn start() -> Server {
     let binaries = Binaries::find().expect("Postgres is needed");
     Server::builder(&binaries).start().await.unwrap()
 }
 
 /// A client of a database, as the superuser.
-pub async fn connect(server: &Server, database: &str) -> Client {
+pub(crate) async fn connect(server: &Server, database: &str) -> Client {
     let config = format!(
         "host={} port={} user=postgres dbname={database}",
         server.socket_dir().display(),
