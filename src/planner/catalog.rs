@@ -180,6 +180,11 @@ impl Catalog {
         self.relations.get(&key)
     }
 
+    /// Whether there is a schema of this name.
+    pub fn has_schema(&self, name: &str) -> bool {
+        self.schemas.contains(name)
+    }
+
     /// All tables and views, in the order of their names.
     pub fn relations(&self) -> impl Iterator<Item = (&Name, &Relation)> {
         self.relations.iter()

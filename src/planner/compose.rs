@@ -14,9 +14,12 @@ use crate::resolve::{Names, Resolver, Uses};
 use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
 
 mod combine;
+mod copy;
 mod definition;
 mod deparse;
 mod merge;
+mod rows;
+mod schema;
 mod upper;
 mod values;
 mod write;
@@ -111,7 +114,7 @@ impl Builder<'_> {
         let found = analysis.query(query, &[], &[]);
         if analysis.seen.is_empty() {
             if traits.fixed.is_some() {
-                return Ok(fixed(traits.tables));
+                return Ok(fixed_to(Shard(0)));
             }
             return Ok(match traits.tables {
                 true => Plan::Replicated,
@@ -244,10 +247,10 @@ pub(crate) fn refused(why: crate::analyze::Why) -> Refusal {
     Refusal::new(why.part, why.reason)
 }
 
-/// Advisory locks and the like: always the same shard.
-fn fixed(_tables: bool) -> Plan {
+/// One shard, whatever its keys; advisory locks and the like are always on the first.
+pub(crate) fn fixed_to(shard: Shard) -> Plan {
     Plan::OneShard {
-        pins: Pins(vec![Pin::Shard(Shard(0))]),
+        pins: Pins(vec![Pin::Shard(shard)]),
         otherwise: Box::new(Plan::Anywhere),
     }
 }

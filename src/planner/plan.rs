@@ -11,6 +11,7 @@ mod evaluate;
 mod insert;
 
 pub use evaluate::{Param, Params};
+pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
 
 /// What is to be done with a statement, whatever its parameters are. Immutable; to be kept for as long as its

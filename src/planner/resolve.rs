@@ -13,6 +13,7 @@ use crate::placement::Placement;
 use crate::refusal::{Refusal, Result};
 use crate::tree::{Occurrence, Output, Rel, Source, Traits};
 
+mod change;
 mod expr;
 mod from;
 mod function;
@@ -23,6 +24,7 @@ mod sublink;
 mod table;
 pub(crate) mod types;
 
+pub(crate) use change::{Change, Target, computed};
 pub(crate) use query::{bare_name, by_name, output_name, position};
 pub(crate) use scope::{Space, Star};
 

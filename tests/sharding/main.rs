@@ -11,3 +11,4 @@ mod placed;
 mod queries;
 mod server;
 mod world;
+mod writes;

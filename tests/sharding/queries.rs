@@ -8,14 +8,14 @@ use crate::execute::{Outcome, Value, run, with};
 use crate::world::World;
 
 /// A line of the collection: what kind of route is expected, how answers are compared, and the query.
-struct Line<'a> {
-    kind: &'a str,
-    mode: Mode,
-    query: &'a str,
-    values: Vec<Value>,
+pub(crate) struct Line<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) mode: Mode,
+    pub(crate) query: &'a str,
+    pub(crate) values: Vec<Value>,
 }
 
-enum Mode {
+pub(crate) enum Mode {
     /// The rows in any order.
     Bag,
     /// The rows in this order.
@@ -25,7 +25,7 @@ enum Mode {
 }
 
 /// `kind[=~] query`, and behind ` -- ` the parameters as `type:text`.
-fn line(text: &str) -> Option<Line<'_>> {
+pub(crate) fn line(text: &str) -> Option<Line<'_>> {
     if text.trim().is_empty() || text.starts_with("--") {
         return None;
     }

@@ -1,14 +1,426 @@
 //! INSERT.
 
-use pg_query::protobuf::InsertStmt;
+use pg_query::NodeEnum;
+use pg_query::protobuf::{InsertStmt, Node, OnConflictAction, OnConflictClause, SelectStmt};
 
-use super::Builder;
-use crate::plan::Plan;
+use super::rows::{Rows, split};
+use super::{Builder, kinds_agree, pruned, refused};
+use crate::analyze::fact::Candidate;
+use crate::analyze::{Analysis, Dist, OUT};
+use crate::placement::{Distribution, Group, KeyType};
+use crate::plan::{Plan, Split};
 use crate::refusal::{Refusal, Result};
-use crate::resolve::Names;
+use crate::resolve::{Names, Resolver, Target, computed, inner};
+use crate::tree::{Col, Expr, Place, Query};
+
+/// A sharded table's key among the columns of an INSERT.
+pub(super) struct Key {
+    pub(super) group: Group,
+    pub(super) kinds: Vec<KeyType>,
+    pub(super) modifiers: Vec<i32>,
+    /// Its places among the columns that are given.
+    pub(super) places: Vec<usize>,
+}
 
 impl Builder<'_> {
-    pub(super) fn insert(&mut self, _insert: &InsertStmt, _names: &Names) -> Result<Plan> {
-        Err(Refusal::new("INSERT", "it is not supported over shards"))
+    pub(super) fn insert(&mut self, insert: &InsertStmt, names: &Names) -> Result<Plan> {
+        let mut resolver = self.resolver(names);
+        let plan = self.inserted(&mut resolver, insert);
+        let uses = resolver.uses.clone();
+        self.uses = uses;
+        plan
+    }
+
+    fn inserted<'r>(&self, resolver: &mut Resolver<'r>, insert: &'r InsertStmt) -> Result<Plan> {
+        if let Some(with) = &insert.with_clause {
+            resolver.with_clause(with)?;
+        }
+        let (target, space) = resolver.target(&insert.relation)?;
+        let select = match insert.select_stmt.as_deref().map(inner).transpose()? {
+            Some(NodeEnum::SelectStmt(select)) => Some(&**select),
+            Some(_) => return Err(Refusal::new("INSERT", "of an unknown form")),
+            None => None,
+        };
+        let query = match select {
+            Some(select) if !is_values(select) => Some(resolver.query(select)?),
+            _ => None,
+        };
+        let width = match &query {
+            Some(query) => query.columns.len(),
+            None => select.map_or(0, width),
+        };
+        let columns = columns(insert, &target, width)?;
+        for column in &target.relation.columns {
+            if !columns.contains(&column.name.as_str()) {
+                resolver.default(column)?;
+            }
+        }
+        let rest = resolver.conflict_and_returning(insert, &target, space)?;
+        let key = key(&target, &columns);
+        if let Some(conflict) = &insert.on_conflict_clause {
+            arbiter(conflict, &target)?;
+        }
+        match (select, query) {
+            (_, Some(query)) => self.selected(resolver, &target, key, &query, rest),
+            (Some(select), None) => {
+                let rows = Rows::read(resolver, &target, &columns, select, key.as_ref().ok())?;
+                self.values(resolver, insert, &target, key, rows, rest)
+            }
+            (None, None) => self.values(resolver, insert, &target, key, Rows::default(), rest),
+        }
+    }
+
+    fn values(
+        &self,
+        resolver: &Resolver<'_>,
+        insert: &InsertStmt,
+        target: &Target<'_>,
+        key: Result<Key>,
+        rows: Rows,
+        mut rest: Vec<Expr>,
+    ) -> Result<Plan> {
+        let traits = &resolver.traits;
+        self.anywhere(traits)?;
+        rest.extend(rows.exprs);
+        let query = computed(rest);
+        let mut analysis = Analysis::new(&resolver.relations);
+        let dist = analysis.query(&query, &[], &[]).rows;
+        match &target.table.place {
+            Place::At(Distribution::Replicated) => {
+                return self.everywhere(&analysis, traits, &dist, false);
+            }
+            Place::At(Distribution::OneShard(_)) => {
+                analysis.meet(target.rel, &[], &[]);
+                return self.pinned(&analysis, traits, Err(only_there()));
+            }
+            _ => {}
+        }
+        let key = key?;
+        if rows.nodes.is_empty() {
+            return Err(Refusal::new("INSERT", "a row has no key"));
+        }
+        if let Dist::Merge(why) = dist {
+            return Err(refused(why));
+        }
+        if let Some(part) = &traits.fixed {
+            return Err(Refusal::new(
+                part,
+                "it acts on one server, which may be another than that of the rows",
+            ));
+        }
+        let whole = match (self.several(traits), dist) {
+            (Err(refusal), _) => Some(refusal),
+            (Ok(()), Dist::Loose(why)) => Some(refused(why)),
+            (Ok(()), _) => ordered(insert).err(),
+        };
+        let (head, rows_text, tail) = split(insert, &rows.nodes)?;
+        Ok(Plan::Insert(Box::new(Split {
+            group: key.group,
+            kinds: key.kinds,
+            modifiers: key.modifiers,
+            keys: rows.keys,
+            head,
+            rows: rows_text,
+            tail,
+            whole,
+        })))
+    }
+
+    /// `INSERT … SELECT`: each shard's rows stay on it.
+    fn selected(
+        &self,
+        resolver: &Resolver<'_>,
+        target: &Target<'_>,
+        key: Result<Key>,
+        query: &Query,
+        rest: Vec<Expr>,
+    ) -> Result<Plan> {
+        let traits = &resolver.traits;
+        self.anywhere(traits)?;
+        kinds_agree(&resolver.relations)?;
+        let mut analysis = Analysis::new(&resolver.relations);
+        let found = analysis.query(query, &[], &[]);
+        let computed = computed(rest);
+        let rest = analysis.query(&computed, &[], &[]).rows;
+        match rest {
+            Dist::Same => {}
+            Dist::Merge(why) | Dist::Loose(why) => return Err(refused(why)),
+            Dist::Parts(_) => {
+                return Err(Refusal::new("INSERT", "it is not supported over shards"));
+            }
+        }
+        match &target.table.place {
+            Place::At(Distribution::Replicated) => {
+                return self.everywhere(&analysis, traits, &found.result, false);
+            }
+            Place::At(Distribution::OneShard(_)) => {
+                analysis.meet(target.rel, &[], &[]);
+                return self.pinned(&analysis, traits, Err(only_there()));
+            }
+            _ => {}
+        }
+        let key = key?;
+        let moved = || {
+            Refusal::new(
+                "INSERT … SELECT",
+                "its rows would have to move to other shards",
+            )
+        };
+        let parts = match &found.core {
+            Dist::Parts(parts) if parts.group == Some(key.group) => parts,
+            Dist::Merge(why) | Dist::Loose(why) => return Err(refused(*why)),
+            _ => return Err(moved()),
+        };
+        for (at, place) in key.places.iter().enumerate() {
+            let kind = query
+                .columns
+                .get(*place)
+                .and_then(|column| column.kind.key());
+            let same = kind.is_some_and(|kind| {
+                kind == key.kinds[at] && key.modifiers[at] < 0
+                    || kind.is_int() && key.kinds[at].is_int()
+            });
+            let out = Col {
+                rel: OUT,
+                at: *place,
+            };
+            if !same
+                || !parts
+                    .keys
+                    .get(at)
+                    .is_some_and(|columns| columns.contains(&out))
+            {
+                return Err(moved());
+            }
+        }
+        let several = match &found.result {
+            Dist::Parts(parts) => self.several(traits).map(|()| Plan::Pushed {
+                prune: pruned(&analysis, parts),
+                writes: true,
+            }),
+            Dist::Merge(why) | Dist::Loose(why) => Err(refused(*why)),
+            Dist::Same => Err(moved()),
+        };
+        self.pinned(&analysis, traits, several)
+    }
+}
+
+impl<'a> Resolver<'a> {
+    /// What ON CONFLICT and RETURNING compute.
+    fn conflict_and_returning(
+        &mut self,
+        insert: &'a InsertStmt,
+        target: &Target<'a>,
+        space: crate::resolve::Space,
+    ) -> Result<Vec<Expr>> {
+        let returning = |this: &mut Self| this.returning(&insert.returning_clause);
+        let mut exprs = self.within(space.clone(), returning)?;
+        let Some(conflict) = &insert.on_conflict_clause else {
+            return Ok(exprs);
+        };
+        let names: Vec<String> = target
+            .relation
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
+        let excluded = crate::resolve::Space::of(target.rel, "excluded", None, &names, false);
+        let mut both = space;
+        both.entries.extend(excluded.entries);
+        exprs.extend(self.within(both, |this| {
+            let mut exprs = this.assignments(&conflict.target_list, target)?;
+            if let Some(condition) = &conflict.where_clause {
+                exprs.push(this.expr(inner(condition)?)?);
+            }
+            Ok(exprs)
+        })?);
+        Ok(exprs)
+    }
+}
+
+fn only_there() -> Refusal {
+    Refusal::new(
+        "INSERT",
+        "its table is on one shard, and what it reads is not",
+    )
+}
+
+fn is_values(select: &SelectStmt) -> bool {
+    !select.values_lists.is_empty()
+        && select.sort_clause.is_empty()
+        && select.limit_count.is_none()
+        && select.limit_offset.is_none()
+        && select.with_clause.is_none()
+}
+
+fn width(select: &SelectStmt) -> usize {
+    match select
+        .values_lists
+        .first()
+        .and_then(|list| list.node.as_ref())
+    {
+        Some(NodeEnum::List(list)) => list.items.len(),
+        _ => 0,
+    }
+}
+
+/// The columns that are given, in order.
+fn columns<'t>(insert: &'t InsertStmt, target: &Target<'t>, width: usize) -> Result<Vec<&'t str>> {
+    let all = target
+        .relation
+        .columns
+        .iter()
+        .map(|column| column.name.as_str());
+    if insert.cols.is_empty() {
+        return Ok(all.take(width).collect());
+    }
+    let mut found = Vec::new();
+    for node in &insert.cols {
+        match inner(node)? {
+            NodeEnum::ResTarget(column) if column.indirection.is_empty() => {
+                if target.relation.column(&column.name).is_none() {
+                    return Err(Refusal::new(&column.name, "there is no such column").with("42703"));
+                }
+                found.push(column.name.as_str());
+            }
+            _ => {
+                return Err(Refusal::new(
+                    "INSERT",
+                    "parts of columns are not supported over shards",
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn key(target: &Target<'_>, columns: &[&str]) -> Result<Key> {
+    let Place::Key {
+        group,
+        columns: key,
+        kinds,
+        ..
+    } = &target.table.place
+    else {
+        return Err(Refusal::new("INSERT", "its table is not sharded"));
+    };
+    let mut places = Vec::new();
+    let mut modifiers = Vec::new();
+    for at in key {
+        let column = &target.relation.columns[*at];
+        let place = columns.iter().position(|name| *name == column.name);
+        places.push(place.ok_or_else(|| {
+            let reason = format!("the key {} is not given", column.name);
+            Refusal::new("INSERT", reason).hint("Name the column, and give it a value.")
+        })?);
+        modifiers.push(column.modifier);
+    }
+    Ok(Key {
+        group: *group,
+        kinds: kinds.clone(),
+        modifiers,
+        places,
+    })
+}
+
+/// ON CONFLICT finds only what is on the row's shard: what must be unique has to have the key in it.
+fn arbiter(conflict: &OnConflictClause, target: &Target<'_>) -> Result<()> {
+    let Place::Key { columns, .. } = &target.table.place else {
+        return Ok(());
+    };
+    let key = columns.iter().map(|at| &target.relation.columns[*at].name);
+    let uniques = &target.relation.uniques;
+    let has_key = |unique: &[String]| key.clone().all(|name| unique.contains(name));
+    let refusal = Refusal::new("ON CONFLICT", "what must be unique has not the key in it");
+    let ok = match &conflict.infer {
+        None => uniques
+            .iter()
+            .all(|unique| unique.plain && has_key(&unique.columns)),
+        Some(infer) if !infer.conname.is_empty() => uniques
+            .iter()
+            .any(|unique| unique.name == infer.conname && has_key(&unique.columns)),
+        Some(infer) => {
+            let mut names = Vec::new();
+            for element in &infer.index_elems {
+                match inner(element)? {
+                    NodeEnum::IndexElem(element) if !element.name.is_empty() => {
+                        names.push(element.name.clone());
+                    }
+                    _ => return Err(refusal),
+                }
+            }
+            infer.where_clause.is_none() && has_key(&names)
+        }
+    };
+    if ok { Ok(()) } else { Err(refusal) }
+}
+
+/// Whether what RETURNING gives can be put in the order of the rows.
+fn ordered(insert: &InsertStmt) -> Result<()> {
+    let Some(conflict) = &insert.on_conflict_clause else {
+        return Ok(());
+    };
+    let skips =
+        conflict.action() == OnConflictAction::OnconflictNothing || conflict.where_clause.is_some();
+    match skips && insert.returning_clause.is_some() {
+        true => Err(Refusal::new(
+            "RETURNING",
+            "which rows it tells of is not known where some may be left out",
+        )),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn candidate(
+    resolver: &mut Resolver<'_>,
+    node: &NodeEnum,
+    expr: &Expr,
+    kind: KeyType,
+    oid: u32,
+) -> Result<Candidate> {
+    let unclear = || {
+        Refusal::new(
+            "INSERT",
+            "the key of a row is neither a literal nor a parameter",
+        )
+        .hint("Give the key as a value.")
+    };
+    match (expr, node) {
+        (Expr::Const(constant), _) => {
+            let known = crate::resolve::literal::value(constant, kind).ok_or_else(unclear)?;
+            let null = || Refusal::new("INSERT", "the key of a row is NULL").with("23502");
+            let is_null = matches!(constant, crate::tree::Constant::Null);
+            match known {
+                Some(value) => Ok(Candidate::Value(value)),
+                None if is_null => Err(null()),
+                None => Err(unclear()),
+            }
+        }
+        (Expr::Param(number, None), NodeEnum::ParamRef(param)) => {
+            resolver.parameter(param.number, oid, false)?;
+            Ok(Candidate::Param {
+                number: *number,
+                column: kind,
+            })
+        }
+        (Expr::Param(number, Some(cast)), _) => {
+            let cast = KeyType::of(*cast).ok_or_else(unclear)?;
+            if cast != kind && !(cast.is_int() && kind.is_int()) {
+                return Err(unclear());
+            }
+            Ok(Candidate::Param {
+                number: *number,
+                column: kind,
+            })
+        }
+        _ => Err(unclear()),
+    }
+}
+
+/// The expressions of a row of VALUES.
+pub(super) fn items(list: &Node) -> Result<&[Node]> {
+    match inner(list)? {
+        NodeEnum::List(list) => Ok(&list.items),
+        _ => Err(Refusal::new("VALUES", "it is no list")),
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Span {
 pub struct Split {
     pub(crate) group: Group,
     pub(crate) kinds: Vec<KeyType>,
+    /// The modifiers of the key's types: what is stored may be cut or rounded.
+    pub(crate) modifiers: Vec<i32>,
     /// For each row, the value of each column of its key.
     pub(crate) keys: Vec<Vec<Candidate>>,
     /// What stands before the rows, each row, and what stands behind them.
@@ -48,8 +50,14 @@ pub(super) fn route<'p>(split: &Split, evaluation: &Evaluation<'_>) -> Result<Ro
     for (at, key) in split.keys.iter().enumerate() {
         let key: Vec<KeyValue> = key
             .iter()
-            .zip(&split.kinds)
-            .map(|(candidate, kind)| value(candidate, *kind, evaluation))
+            .zip(split.kinds.iter().zip(&split.modifiers))
+            .map(|(candidate, (kind, modifier))| {
+                let value = value(candidate, *kind, evaluation)?;
+                stays(&value, *modifier).then_some(value).ok_or_else(|| {
+                    let reason = "the key of a row is longer or finer than its column stores";
+                    Refusal::new("INSERT", reason)
+                })
+            })
             .collect::<Result<_>>()?;
         let shard = evaluation.statement.placement.shard(split.group, &key);
         let shard =
@@ -66,6 +74,26 @@ pub(super) fn route<'p>(split: &Split, evaluation: &Evaluation<'_>) -> Result<Ro
         .into_iter()
         .map(|(shard, rows)| piece(split, shard, rows));
     Ok(Route::Pieces(pieces.collect()))
+}
+
+/// Whether a value is stored as it is, by its type's modifier (`atttypmod`).
+fn stays(value: &KeyValue, modifier: i32) -> bool {
+    if modifier < 0 {
+        return true;
+    }
+    match value {
+        KeyValue::Text(text) => std::str::from_utf8(text)
+            .is_ok_and(|text| text.chars().count() as i64 <= i64::from(modifier) - 4),
+        KeyValue::Numeric(number) => {
+            // The scale has eleven bits, of which the first is its sign.
+            let scale = ((modifier - 4) & 0x7ff ^ 0x400) - 0x400;
+            number.scale().is_none_or(|real| real <= scale)
+        }
+        KeyValue::Timestamptz(micros) => {
+            u32::try_from(6 - modifier).is_ok_and(|cut| micros % 10_i64.pow(cut) == 0)
+        }
+        _ => true,
+    }
 }
 
 fn value(candidate: &Candidate, kind: KeyType, evaluation: &Evaluation<'_>) -> Result<KeyValue> {

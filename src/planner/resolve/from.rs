@@ -101,7 +101,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves with one more level of names.
-    pub(super) fn within<T>(
+    pub(crate) fn within<T>(
         &mut self,
         space: Space,
         resolve: impl FnOnce(&mut Self) -> Result<T>,
