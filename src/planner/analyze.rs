@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::placement::Group;
+use crate::placement::{Distribution, Group};
+use crate::refusal::{Refusal, Result};
 use crate::tree::{Body, Col, Expr, Occurrence, Place, Query, Rel, Source, Sub, Test};
 
 pub(crate) mod fact;
@@ -94,6 +95,29 @@ impl<'a> Analysis<'a> {
         }
     }
 
+    /// Makes sure that no occurrence of a sharded table was passed over, but for one that is only written to.
+    pub(crate) fn complete(&self, written: Option<Rel>) -> Result<()> {
+        let relations = self.facts.relations().iter().enumerate();
+        for (at, relation) in relations {
+            let rel = Rel(at);
+            let Source::Table(table) = &relation.source else {
+                continue;
+            };
+            let spread = match &table.place {
+                Place::Key { .. } => true,
+                Place::At(distribution) => *distribution != Distribution::Replicated,
+                Place::System => false,
+            };
+            if spread && written != Some(rel) && !self.seen.contains(&rel) {
+                return Err(Refusal::new(
+                    &table.name,
+                    "it stands where tables are not expected",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn occurrence(&self, rel: Rel) -> &'a Occurrence {
         let relations: &'a [Occurrence] = self.facts.relations;
         &relations[rel.0]
@@ -108,7 +132,7 @@ impl<'a> Analysis<'a> {
         links: &[Option<Col>],
     ) -> Found {
         let links = if join::pushable(query) { links } else { &[] };
-        let (rows, mut core) = match &query.body {
+        let (mut rows, mut core) = match &query.body {
             Body::Select(select) => self.level(select, query, facts, links),
             Body::Values(exprs) => {
                 let dist = self.exprs(exprs.iter(), facts, Dist::Same);
@@ -127,7 +151,9 @@ impl<'a> Analysis<'a> {
             }
         };
         let limits = self.exprs(query.limits.iter(), facts, Dist::Same);
+        // How many rows are wanted must be known wherever they are cut off.
         if let Dist::Merge(why) = limits {
+            rows = Dist::Merge(why);
             core = Dist::Merge(why);
         }
         let cut = why("LIMIT", "which rows it leaves is only known of all of them");

@@ -48,8 +48,10 @@ fn parse(text: &str) -> Result<Node> {
     if text.len() > LONGEST {
         return Err(Refusal::new("statement", "it is too long to be planned"));
     }
-    let parsed = pg_query::parse(text, 0)
-        .map_err(|error| Refusal::new("statement", error.to_string()).with("42601"))?;
+    let parsed = pg_query::parse(text, 0).map_err(|error| match error {
+        pg_query::Error::Parse(text) => Refusal::new("statement", text).with("42601"),
+        other => Refusal::new("statement", other.to_string()),
+    })?;
     let ParseResult { stmts, .. } = parsed.protobuf;
     let mut stmts = stmts.into_iter();
     match (stmts.next(), stmts.next()) {
@@ -112,6 +114,7 @@ impl Builder<'_> {
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
         let found = analysis.query(query, &[], &[]);
+        analysis.complete(None)?;
         if analysis.seen.is_empty() {
             if traits.fixed.is_some() {
                 return Ok(fixed_to(Shard(0)));

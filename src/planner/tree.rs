@@ -217,6 +217,8 @@ pub(crate) struct Select {
     pub(crate) aggregates: bool,
     /// The PARTITION BY of each window that is used.
     pub(crate) windows: Vec<Vec<Expr>>,
+    /// What windows are ordered and bounded by, and other expressions that only matter for what is in them.
+    pub(crate) extra: Vec<Expr>,
     /// Rows that are the same may give another answer when they come in another order.
     pub(crate) loose: bool,
 }

@@ -9,6 +9,7 @@ mod answer;
 mod execute;
 mod placed;
 mod queries;
+mod random;
 mod server;
 mod world;
 mod writes;

@@ -82,16 +82,16 @@ fn same(mode: &Mode, one: Answer, two: Answer) -> bool {
 }
 
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     right: BTreeMap<&'static str, usize>,
     failed: usize,
     refused: BTreeMap<String, usize>,
-    wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
     unexpected: Vec<String>,
 }
 
 impl Tally {
-    async fn take(&mut self, world: &World, line: &Line<'_>) {
+    pub(crate) async fn take(&mut self, world: &World, line: &Line<'_>) {
         let expected = ask(&world.whole, &with(line.query, &line.values)).await;
         let (kind, given) = match run(world, line.query, &line.values).await {
             Outcome::Refused(refusal) => {
@@ -136,7 +136,7 @@ impl Tally {
         }
     }
 
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let right: usize = self.right.values().sum();
         let refused: usize = self.refused.values().sum();
         let mut text = format!(

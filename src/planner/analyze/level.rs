@@ -40,6 +40,7 @@ impl<'a> Analysis<'a> {
         rest.extend(&select.having);
         rest.extend(query.sort.iter().map(|sort| &sort.expr));
         rest.extend(select.windows.iter().flatten());
+        rest.extend(&select.extra);
         if let Distinct::On(on) = &select.distinct {
             rest.extend(on);
         }

@@ -85,6 +85,7 @@ impl Builder<'_> {
         let query = computed(rest);
         let mut analysis = Analysis::new(&resolver.relations);
         let dist = analysis.query(&query, &[], &[]).rows;
+        analysis.complete(Some(target.rel))?;
         match &target.table.place {
             Place::At(Distribution::Replicated) => {
                 return self.everywhere(&analysis, traits, &dist, false);
@@ -142,6 +143,7 @@ impl Builder<'_> {
         let found = analysis.query(query, &[], &[]);
         let computed = computed(rest);
         let rest = analysis.query(&computed, &[], &[]).rows;
+        analysis.complete(Some(target.rel))?;
         match rest {
             Dist::Same => {}
             Dist::Merge(why) | Dist::Loose(why) => return Err(refused(why)),

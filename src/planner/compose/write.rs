@@ -57,6 +57,7 @@ impl Builder<'_> {
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
         let rows = analysis.query(query, &[], &[]).rows;
+        analysis.complete(None)?;
         if let Place::At(Distribution::Replicated) = target.table.place {
             let chosen = !change.set.is_empty() && !change.from.is_empty();
             return self.everywhere(&analysis, traits, &rows, chosen);

@@ -50,6 +50,7 @@ fn selected(from: Vec<From>, filter: Vec<Expr>, targets: Vec<Expr>) -> Query {
             having: None,
             aggregates: false,
             windows: Vec::new(),
+            extra: Vec::new(),
             loose: false,
         })),
         sort: Vec::new(),
@@ -97,7 +98,7 @@ impl<'a> Resolver<'a> {
             self.with_clause(with)?;
         }
         let (target, space) = self.target(change.relation)?;
-        let (mut from, others) = self.from_clause(change.from)?;
+        let (mut from, others) = self.sources(change.from)?;
         from.insert(0, From::Rel(target.rel));
         let space = space.and(others);
         let (filter, targets) = self.within(space, |this| {

@@ -14,11 +14,11 @@ use crate::tree::{Col, Expr, From, JoinKind, Kind, Output, Rel, Source};
 
 impl<'a> Resolver<'a> {
     /// All items of a FROM. What stands further left is known to those that are LATERAL.
-    pub(crate) fn from_clause(&mut self, items: &'a [Node]) -> Result<(Vec<From>, Space)> {
+    pub(crate) fn sources(&mut self, items: &'a [Node]) -> Result<(Vec<From>, Space)> {
         let mut space = Space::default();
         let mut from = Vec::with_capacity(items.len());
         for item in items {
-            let (item, names) = self.from_item(inner(item)?, &space)?;
+            let (item, names) = self.source(inner(item)?, &space)?;
             for entry in &names.entries {
                 let twice = |known: &Entry| {
                     known.alias == entry.alias && (known.schema == entry.schema || !known.table)
@@ -34,7 +34,7 @@ impl<'a> Resolver<'a> {
         Ok((from, space))
     }
 
-    fn from_item(&mut self, node: &'a NodeEnum, left: &Space) -> Result<(From, Space)> {
+    fn source(&mut self, node: &'a NodeEnum, left: &Space) -> Result<(From, Space)> {
         match node {
             NodeEnum::RangeVar(range) => {
                 let (rel, space) = self.range(range)?;
@@ -49,10 +49,11 @@ impl<'a> Resolver<'a> {
                     let mut all: Vec<&Node> = sample.args.iter().collect();
                     all.extend(sample.repeatable.as_deref());
                     for arg in all {
-                        self.expr(inner(arg)?)?;
+                        let expr = self.expr(inner(arg)?)?;
+                        self.level.extra.push(expr);
                     }
                 }
-                self.from_item(boxed(&sample.relation)?, left)
+                self.source(boxed(&sample.relation)?, left)
             }
             other => Err(unknown_node("FROM", other)),
         }
@@ -171,9 +172,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn join(&mut self, join: &'a JoinExpr, outer: &Space) -> Result<(From, Space)> {
-        let (left, left_space) = self.from_item(boxed(&join.larg)?, outer)?;
+        let (left, left_space) = self.source(boxed(&join.larg)?, outer)?;
         let seen = outer.clone().and(left_space.clone());
-        let (right, right_space) = self.from_item(boxed(&join.rarg)?, &seen)?;
+        let (right, right_space) = self.source(boxed(&join.rarg)?, &seen)?;
         let kind = match join.jointype() {
             JoinType::JoinInner => JoinKind::Inner,
             JoinType::JoinLeft => JoinKind::Left,

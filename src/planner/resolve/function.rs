@@ -225,6 +225,7 @@ impl<'a> Resolver<'a> {
             }
             let traits = &mut self.traits;
             match (name, function.volatility) {
+                (name, _) if runs_queries(name) => set(&mut traits.user),
                 ("nextval", _) => set(&mut traits.sequence),
                 ("setval" | "currval" | "lastval", _) => set(&mut traits.session),
                 (_, Volatility::Immutable) => {}
@@ -330,7 +331,10 @@ impl<'a> Resolver<'a> {
         }
         for sort in &window.order_clause {
             match inner(sort)? {
-                NodeEnum::SortBy(sort) => drop(self.expr(super::boxed(&sort.node)?)?),
+                NodeEnum::SortBy(sort) => {
+                    let expr = self.expr(super::boxed(&sort.node)?)?;
+                    self.level.extra.push(expr);
+                }
                 other => return Err(super::unknown_node("ORDER BY", other)),
             }
         }
@@ -338,7 +342,8 @@ impl<'a> Resolver<'a> {
             .into_iter()
             .flatten()
         {
-            self.expr(inner(offset)?)?;
+            let expr = self.expr(inner(offset)?)?;
+            self.level.extra.push(expr);
         }
         Ok(partition)
     }
@@ -357,9 +362,15 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// What reads tables that are named in a text, or a cursor.
+fn runs_queries(name: &str) -> bool {
+    const ENDINGS: [&str; 3] = ["_to_xml", "_to_xmlschema", "_to_xml_and_xmlschema"];
+    ENDINGS.iter().any(|ending| name.ends_with(ending)) || matches!(name, "ts_stat" | "ts_rewrite")
+}
+
 /// What acts on something that one server has for all its sessions.
 fn is_fixed(name: &str) -> bool {
-    const BEGINNINGS: [&str; 4] = ["pg_advisory_", "pg_try_advisory_", "lo_", "pg_notify"];
+    const BEGINNINGS: [&str; 4] = ["pg_advisory_", "pg_try_advisory_", "lo", "pg_notify"];
     BEGINNINGS
         .iter()
         .any(|beginning| name.starts_with(beginning))

@@ -20,6 +20,7 @@ pub(super) struct Level {
     pub(super) aggregates: bool,
     pub(super) loose: bool,
     pub(super) windows: Vec<Vec<Expr>>,
+    pub(super) extra: Vec<Expr>,
     /// The PARTITION BY of the windows that have names.
     pub(super) named: HashMap<String, Vec<Expr>>,
     /// Whether an aggregate may stand here, and is one of this level.
@@ -177,7 +178,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn select(&mut self, select: &'a SelectStmt) -> Result<Query> {
-        let (from, space) = self.from_clause(&select.from_clause)?;
+        let (from, space) = self.sources(&select.from_clause)?;
         let top = self.stack.is_empty();
         let depth = self.stack.len();
         self.level.depth = depth;
@@ -227,6 +228,7 @@ impl<'a> Resolver<'a> {
             having,
             aggregates,
             windows: std::mem::take(&mut level.windows),
+            extra: std::mem::take(&mut level.extra),
         };
         Ok(Query {
             body: Body::Select(Box::new(body)),

@@ -106,6 +106,12 @@ impl<'a> Resolver<'a> {
                     format!("its key {name} has a type or collation that cannot be hashed"),
                 )
             })?);
+            if column.generated {
+                return Err(Refusal::new(
+                    part,
+                    format!("its key {name} is computed from other columns"),
+                ));
+            }
             nullable |= !column.not_null;
             columns.push(at);
         }
