@@ -39,7 +39,7 @@ pub enum Plan {
         /// What the keys are.
         pins: Pins,
         /// What is done if they lead to several shards, or cannot be read.
-        otherwise: Box<Plan>,
+        otherwise: Box<Self>,
     },
     /// As it is on the shards concerned, the answers one behind the other. The rows that a write of it
     /// counts are to be added up.
@@ -146,8 +146,8 @@ pub struct Prune(pub(crate) Vec<Node>);
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
     Of(Pin),
-    Both(Vec<Node>),
-    Any(Vec<Node>),
+    Both(Vec<Self>),
+    Any(Vec<Self>),
 }
 
 /// `COPY table FROM`, whose rows are to be placed one by one.

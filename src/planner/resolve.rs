@@ -18,6 +18,8 @@ mod expr;
 mod from;
 mod function;
 pub(crate) mod literal;
+mod naming;
+mod order;
 mod query;
 mod scope;
 mod sublink;
@@ -25,7 +27,8 @@ mod table;
 pub(crate) mod types;
 
 pub(crate) use change::{Change, Target, computed};
-pub(crate) use query::{bare_name, by_name, output_name, position};
+pub(crate) use naming::output_name;
+pub(crate) use order::{bare_name, by_name, position};
 pub(crate) use scope::{Space, Star};
 
 /// What a session adds to the meaning of a text.
@@ -57,7 +60,7 @@ struct Cte<'a> {
     body: &'a Node,
     recursive: bool,
     /// The queries that it may name.
-    visible: Vec<Rc<Cte<'a>>>,
+    visible: Vec<Rc<Self>>,
     /// How many levels around it it may name columns of.
     levels: usize,
     /// What the recursion gives, while its query is being resolved.

@@ -114,15 +114,15 @@ impl Builder<'_> {
             (Ok(()), Dist::Loose(why)) => Some(refused(why)),
             (Ok(()), _) => ordered(insert).err(),
         };
-        let (head, rows_text, tail) = split(insert, &rows.nodes)?;
+        let texts = split(insert, &rows.nodes)?;
         Ok(Plan::Insert(Box::new(Split {
             group: key.group,
             kinds: key.kinds,
             modifiers: key.modifiers,
             keys: rows.keys,
-            head,
-            rows: rows_text,
-            tail,
+            head: texts.head,
+            rows: texts.rows,
+            tail: texts.tail,
             whole,
         })))
     }

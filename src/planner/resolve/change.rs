@@ -201,7 +201,7 @@ impl<'a> Resolver<'a> {
         if column.identity {
             self.traits
                 .sequence
-                .get_or_insert(format!("identity column {}", column.name));
+                .get_or_insert_with(|| format!("identity column {}", column.name));
         }
         let Some(text) = &column.default else {
             return Ok(());

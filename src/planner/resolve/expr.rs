@@ -169,7 +169,9 @@ impl<'a> Resolver<'a> {
             .iter()
             .any(|operator| operator.volatility != Volatility::Immutable)
         {
-            self.traits.user.get_or_insert(format!("operator {name}"));
+            self.traits
+                .user
+                .get_or_insert_with(|| format!("operator {name}"));
         }
         schema.is_none() && !seen.iter().any(|operator| operator.of_plain_types)
     }

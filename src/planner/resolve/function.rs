@@ -151,10 +151,12 @@ impl<'a> Resolver<'a> {
     pub(super) fn value_function(&mut self, function: &SqlValueFunction) -> Expr {
         match value_function(function) {
             (name, true) => {
-                self.traits.clock.get_or_insert(name.into());
+                self.traits.clock.get_or_insert_with(|| name.into());
             }
             ("current_catalog", _) => {
-                self.traits.server.get_or_insert("current_catalog".into());
+                self.traits
+                    .server
+                    .get_or_insert_with(|| "current_catalog".into());
             }
             _ => {}
         }
@@ -171,10 +173,11 @@ impl<'a> Resolver<'a> {
         };
         let catalog = self.catalog;
         let count = call.args.len();
-        let within = call
-            .agg_within_group
-            .then_some(call.agg_order.len())
-            .unwrap_or_default();
+        let within = if call.agg_within_group {
+            call.agg_order.len()
+        } else {
+            Default::default()
+        };
         let fits = |function: &&Function| {
             let (least, most) = (
                 usize::from(function.arguments.0),
@@ -213,7 +216,7 @@ impl<'a> Resolver<'a> {
 
     fn judge(&mut self, name: &str, found: &[&Function]) {
         let set = |place: &mut Option<String>| {
-            place.get_or_insert(format!("{name}()"));
+            place.get_or_insert_with(|| format!("{name}()"));
         };
         for function in found {
             if !crate::catalog::is_system(&function.schema) {

@@ -46,7 +46,7 @@ impl<'a> Resolver<'a> {
         if is_system(schema) {
             self.traits
                 .server
-                .get_or_insert(format!("system catalog {name}"));
+                .get_or_insert_with(|| format!("system catalog {name}"));
             return Ok(Table {
                 schema: schema.to_owned(),
                 name: name.to_owned(),
