@@ -14,12 +14,14 @@ use crate::resolve::{Names, Resolver, Uses};
 use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
 
 mod combine;
+mod conflict;
 mod copy;
 mod definition;
 mod deparse;
 mod merge;
 mod rows;
 mod schema;
+mod sorted;
 mod upper;
 mod values;
 mod write;
@@ -85,6 +87,16 @@ pub(crate) struct Builder<'a> {
 
 impl Builder<'_> {
     fn statement(&mut self, node: &Node, names: &Names) -> Result<Plan> {
+        if names
+            .search_path
+            .iter()
+            .skip(1)
+            .any(|schema| schema == "pg_catalog")
+        {
+            let reason =
+                "names of Postgres' own may mean something else where pg_catalog is not first";
+            return Err(Refusal::new("search_path", reason));
+        }
         match crate::resolve::inner(node)? {
             NodeEnum::SelectStmt(select) => self.select(select, names),
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
@@ -116,13 +128,20 @@ impl Builder<'_> {
         let found = analysis.query(query, &[], &[]);
         analysis.complete(None)?;
         if analysis.seen.is_empty() {
-            if traits.fixed.is_some() {
+            // Who writes to such a table locks the rows on the first shard first.
+            if traits.fixed.is_some() || traits.locks {
                 return Ok(fixed_to(Shard(0)));
             }
             return Ok(match traits.tables {
                 true => Plan::Replicated,
                 false => Plan::Anywhere,
             });
+        }
+        if traits.locks && replicated(&resolver.relations) {
+            let reason = "rows that are on every shard would be locked on one";
+            return Err(
+                Refusal::new("FOR UPDATE", reason).hint("Say FOR UPDATE OF the sharded table.")
+            );
         }
         let several = self
             .several(traits)
@@ -256,6 +275,14 @@ pub(crate) fn fixed_to(shard: Shard) -> Plan {
         pins: Pins(vec![Pin::Shard(shard)]),
         otherwise: Box::new(Plan::Anywhere),
     }
+}
+
+/// Whether a table is read that is the same on every shard.
+fn replicated(relations: &[Occurrence]) -> bool {
+    relations.iter().any(|relation| match &relation.source {
+        Source::Table(table) => matches!(table.place, Place::At(Distribution::Replicated)),
+        _ => false,
+    })
 }
 
 /// Tables of one group have keys that hash alike.

@@ -14,6 +14,7 @@ use crate::refusal::{Refusal, Result};
 use crate::tree::{Occurrence, Output, Rel, Source, Traits};
 
 mod change;
+mod cte;
 mod expr;
 mod from;
 mod function;

@@ -285,6 +285,8 @@ pub(crate) struct Traits {
     pub(crate) physical: Option<String>,
     /// A table with row level security.
     pub(crate) policies: Option<String>,
+    /// It locks rows of a table that is the same on every shard.
+    pub(crate) locks: bool,
     /// It reads tables of its users, wherever they are.
     pub(crate) tables: bool,
 }

@@ -381,6 +381,11 @@ async fn queries_by_chance_give_no_other_answer() {
     let seed: u64 = asked("PGHERD_SHARDING_SEED", 1);
     let count: usize = asked("PGHERD_SHARDING_QUERIES", 400);
     let world = World::new(4).await;
+    world
+        .whole
+        .batch_execute("set statement_timeout = '2s'")
+        .await
+        .unwrap();
     let mut maker = Maker {
         random: StdRng::seed_from_u64(seed),
         aliases: 0,

@@ -1,15 +1,14 @@
 //! SELECT, VALUES and what joins them, level by level.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CommonTableExpr, Node, SelectStmt, SetOperation, WithClause};
+use pg_query::protobuf::{Node, SelectStmt, SetOperation};
 
 use super::from::conjuncts;
-use super::{Cte, Resolver, boxed, inner, strings, unknown_node};
+use super::{Resolver, boxed, inner, strings};
 use crate::refusal::{Refusal, Result};
-use crate::tree::{Body, Distinct, Expr, Kind, Output, Query, Select, SetKind};
+use crate::tree::{Body, Distinct, Expr, Kind, Output, Place, Query, Select, SetKind, Source};
 
 /// What is found in the expressions of a level.
 #[derive(Debug, Default)]
@@ -43,54 +42,6 @@ impl<'a> Resolver<'a> {
         self.level = level;
         self.ctes.truncate(ctes);
         done
-    }
-
-    pub(crate) fn with_clause(&mut self, with: &'a WithClause) -> Result<()> {
-        let mut all: Vec<&'a CommonTableExpr> = Vec::new();
-        for node in &with.ctes {
-            match inner(node)? {
-                NodeEnum::CommonTableExpr(cte) => all.push(cte),
-                other => return Err(unknown_node("WITH", other)),
-            }
-        }
-        for (at, cte) in all.iter().enumerate() {
-            if cte.search_clause.is_some() || cte.cycle_clause.is_some() {
-                return Err(Refusal::new(
-                    "WITH",
-                    "SEARCH and CYCLE are not supported over shards",
-                ));
-            }
-            let body = cte.ctequery.as_deref();
-            let body = body.ok_or_else(|| Refusal::new("WITH", "a query is missing"))?;
-            if !matches!(body.node, Some(NodeEnum::SelectStmt(_))) {
-                return Err(Refusal::new(
-                    "WITH",
-                    "what writes there is not supported over shards",
-                ));
-            }
-            let later = all[at + 1..]
-                .iter()
-                .any(|later| with.recursive && mentions(body, &later.ctename));
-            if later {
-                return Err(Refusal::new(
-                    "WITH RECURSIVE",
-                    "a query names one that stands behind it",
-                ));
-            }
-            let aliases = strings(&cte.aliascolnames)?;
-            let made = Cte {
-                name: cte.ctename.clone(),
-                aliases: aliases.into_iter().map(str::to_owned).collect(),
-                body,
-                recursive: with.recursive,
-                visible: self.ctes.clone(),
-                levels: self.stack.len(),
-                work: std::cell::RefCell::new(None),
-                used: std::cell::Cell::new(false),
-            };
-            self.ctes.push(Rc::new(made));
-        }
-        Ok(())
     }
 
     fn query_body(&mut self, select: &'a SelectStmt) -> Result<Query> {
@@ -133,6 +84,40 @@ impl<'a> Resolver<'a> {
             .flatten()
             .map(|node| self.expr(inner(node)?))
             .collect()
+    }
+
+    /// Notes whether rows are locked that are on every shard.
+    fn locking(&mut self, clauses: &[Node]) -> Result<()> {
+        for clause in clauses {
+            let NodeEnum::LockingClause(clause) = inner(clause)? else {
+                return Err(Refusal::new("FOR UPDATE", "of an unknown form"));
+            };
+            let mut named = Vec::new();
+            for range in &clause.locked_rels {
+                match inner(range)? {
+                    NodeEnum::RangeVar(range) => named.push(range.relname.as_str()),
+                    _ => return Err(Refusal::new("FOR UPDATE", "of an unknown form")),
+                }
+            }
+            let entries = self
+                .stack
+                .last()
+                .map(|space| &space.entries[..])
+                .unwrap_or_default();
+            let locked = entries
+                .iter()
+                .filter(|entry| named.is_empty() || named.contains(&&*entry.alias));
+            let spread = |entry: &super::scope::Entry| match entry.columns.first() {
+                Some((_, Expr::Col(col))) => match &self.relations[col.rel.0].source {
+                    Source::Table(table) => matches!(table.place, Place::Key { .. }),
+                    _ => false,
+                },
+                _ => false,
+            };
+            // What lies in a subquery is looked at as if all of it were locked.
+            self.traits.locks |= !locked.into_iter().all(spread);
+        }
+        Ok(())
     }
 
     fn set_operation(&mut self, select: &'a SelectStmt) -> Result<Query> {
@@ -212,6 +197,7 @@ impl<'a> Resolver<'a> {
         let sort = self.sort(&select.sort_clause, &targets, &columns)?;
         let distinct = self.distinct(&select.distinct_clause, &targets, &columns)?;
         let limits = self.limits(select)?;
+        self.locking(&select.locking_clause)?;
         let level = &mut self.level;
         let aggregates = level.aggregates || !select.group_clause.is_empty() || having.is_some();
         let body = Select {
@@ -307,9 +293,4 @@ fn common(one: Kind, two: Kind) -> Kind {
         }
         _ => Kind::UNKNOWN,
     }
-}
-
-/// Whether the name is said anywhere in a query; the shown tree has all names in quotes.
-fn mentions(body: &Node, name: &str) -> bool {
-    format!("{body:?}").contains(&format!("relname: {name:?}"))
 }
