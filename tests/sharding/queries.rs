@@ -187,7 +187,6 @@ async fn no_query_gives_another_answer_over_four_shards() {
 }
 
 #[tokio::test]
-async fn nor_over_one_and_seven() {
-    all(1, false).await;
+async fn nor_over_seven() {
     all(7, false).await;
 }

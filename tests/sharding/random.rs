@@ -379,7 +379,7 @@ fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
 #[tokio::test]
 async fn queries_by_chance_give_no_other_answer() {
     let seed: u64 = asked("PGHERD_SHARDING_SEED", 1);
-    let count: usize = asked("PGHERD_SHARDING_QUERIES", 400);
+    let count: usize = asked("PGHERD_SHARDING_QUERIES", 250);
     let world = World::new(4).await;
     world
         .whole
