@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod check;
 mod hash;
 mod key;
 mod method;
@@ -11,8 +12,9 @@ mod numeric;
 mod tests;
 mod text;
 
+pub use check::Finding;
 pub use key::{KeyError, KeyType, KeyValue};
-pub use method::{Method, MethodError};
+pub use method::{Method, MethodError, Range};
 pub use numeric::Numeric;
 
 /// A shard, by its number from 0.

@@ -285,3 +285,25 @@ fn a_sequence_is_used_only_if_no_other_gives_the_same() {
     );
     assert!(matches!(statement.plan(), Plan::Anywhere));
 }
+
+#[test]
+fn what_does_not_agree_is_found() {
+    let mut placement = Placement::new(2);
+    let group = placement.group(Method::hash(2)).unwrap();
+    let columns = vec!["k".to_owned()];
+    let sharding = Distribution::Sharded(Sharding { columns, group });
+    placement.table("public", "t", sharding.clone());
+    placement.table("public", "missing", sharding);
+    let found = placement.check(&catalog());
+    let told: Vec<String> = found
+        .iter()
+        .map(|found| format!("{} {}", found.table, found.problem))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "public.missing does not exist",
+            "public.names is placed nowhere"
+        ]
+    );
+}
