@@ -1,5 +1,6 @@
 //! From a text to its plan.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pg_query::NodeEnum;
@@ -10,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::placement::{Distribution, KeyType, Placement, Shard};
 use crate::plan::{Pin, Pins, Plan, Prune, Statement};
 use crate::refusal::{Refusal, Result};
-use crate::resolve::{Names, Resolver, Uses};
+use crate::resolve::{Moment, Names, Resolver, Uses};
 use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
 
 mod combine;
@@ -19,6 +20,7 @@ mod copy;
 mod definition;
 mod deparse;
 mod merge;
+mod moment;
 mod rows;
 mod schema;
 mod sorted;
@@ -36,13 +38,17 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         catalog,
         placement,
         uses: Uses::new(),
+        moments: BTreeMap::new(),
+        given: Vec::new(),
     };
     let parsed = parse(text);
     let plan = parsed.and_then(|tree| builder.statement(&tree, names));
+    let moment = moment::moment(&builder, names);
     Statement {
         plan: plan.unwrap_or_else(Plan::Refused),
         placement: Arc::clone(placement),
         parameters: inferred(&builder.uses),
+        moment: moment.map(Box::new),
     }
 }
 
@@ -83,6 +89,8 @@ pub(crate) struct Builder<'a> {
     catalog: &'a Catalog,
     placement: &'a Arc<Placement>,
     uses: Uses,
+    moments: BTreeMap<i32, Moment>,
+    given: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -106,17 +114,28 @@ impl Builder<'_> {
         }
     }
 
+    /// Keeps what a resolver has noted of the text.
+    fn note(&mut self, noted: Noted) {
+        self.uses = noted.uses;
+        self.moments = noted.moments;
+        self.given = noted.given;
+    }
+
     fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
         Resolver::new(self.catalog, self.placement, names)
     }
 
     pub(crate) fn select(&mut self, select: &SelectStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
-        let resolved = resolver.query(select);
-        let uses = resolver.uses.clone();
-        let query = resolved?;
+        let query = resolver.query(select)?;
+        resolver.given = query
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
         let plan = self.read(&resolver, select, &query);
-        self.uses = uses;
+        let noted = Noted::of(&mut resolver);
+        self.note(noted);
         plan
     }
 
@@ -262,6 +281,23 @@ impl Builder<'_> {
         let (parts, merge) = combine::combined(resolver, select, query, found)?;
         let prune = pruned(analysis, parts);
         Ok(Plan::Merged { prune, merge })
+    }
+}
+
+/// What a resolver notes of a text.
+pub(crate) struct Noted {
+    uses: Uses,
+    moments: BTreeMap<i32, Moment>,
+    given: Vec<String>,
+}
+
+impl Noted {
+    pub(crate) fn of(resolver: &mut Resolver<'_>) -> Self {
+        Self {
+            uses: std::mem::take(&mut resolver.uses),
+            moments: std::mem::take(&mut resolver.moments),
+            given: std::mem::take(&mut resolver.given),
+        }
     }
 }
 

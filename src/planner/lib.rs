@@ -34,6 +34,8 @@
 //! # }
 //! ```
 //!
+//! `now()` is one value for all shards: [`Route::At`] has a text in which it is a parameter.
+//!
 //! What the caller has to see to: the settings that texts and values depend on (`DateStyle`, `TimeZone`,
 //! `standard_conforming_strings = on`, …) are the same on all connections; the catalogs of all shards are the
 //! same ([`Catalog::differences`]); rows are where the placement says (`satisfies_hash_partition`); who has

@@ -69,6 +69,19 @@ struct Cte<'a> {
     used: std::cell::Cell<bool>,
 }
 
+/// A form in which the time of the transaction is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// `now()` and what is the same.
+    Timestamptz,
+    /// `current_date`.
+    Date,
+    /// `localtimestamp`.
+    Timestamp,
+    /// One that cannot be put in from outside.
+    Other,
+}
+
 /// How a parameter is used: each use's type, 0 where it is not known, and whether it is an array of it.
 pub(crate) type Uses = BTreeMap<u32, BTreeSet<(u32, bool)>>;
 
@@ -87,6 +100,10 @@ pub(crate) struct Resolver<'a> {
     views: Vec<(String, String)>,
     /// What the names at these places of the text mean; of the text itself, not of views.
     pub(crate) places: HashMap<i32, crate::tree::Expr>,
+    /// Where the text asks for the time of the transaction, and which form of it.
+    pub(crate) moments: BTreeMap<i32, Moment>,
+    /// The names of the columns that the statement gives.
+    pub(crate) given: Vec<String>,
     /// What the calls at these places are.
     pub(crate) calls: HashMap<i32, function::Call>,
     /// The names of the level that was resolved last at the top.
@@ -115,6 +132,8 @@ impl<'a> Resolver<'a> {
             ctes: Vec::new(),
             views: Vec::new(),
             places: HashMap::new(),
+            moments: BTreeMap::new(),
+            given: Vec::new(),
             calls: HashMap::new(),
             top: None,
             found_in: 0,

@@ -5,7 +5,7 @@ use pg_query::protobuf::{InsertStmt, Node, SelectStmt};
 
 use super::conflict::{arbiter, ordered};
 use super::rows::{Rows, split};
-use super::{Builder, kinds_agree, pruned, refused};
+use super::{Builder, Noted, kinds_agree, pruned, refused};
 use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist, OUT};
 use crate::placement::{Distribution, Group, KeyType};
@@ -27,8 +27,8 @@ impl Builder<'_> {
     pub(super) fn insert(&mut self, insert: &InsertStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
         let plan = self.inserted(&mut resolver, insert);
-        let uses = resolver.uses.clone();
-        self.uses = uses;
+        let noted = Noted::of(&mut resolver);
+        self.note(noted);
         plan
     }
 

@@ -3,7 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{FuncCall, SqlValueFunction, SqlValueFunctionOp, WindowDef};
 
-use super::{Resolver, inner, strings};
+use super::{Moment, Resolver, inner, strings};
 use crate::catalog::{Function, FunctionKind, Volatility};
 use crate::refusal::{Refusal, Result};
 use crate::tree::{Expr, Kind};
@@ -151,6 +151,13 @@ impl<'a> Resolver<'a> {
     pub(super) fn value_function(&mut self, function: &SqlValueFunction) -> Expr {
         match value_function(function) {
             (name, true) => {
+                let moment = match name {
+                    "current_timestamp" if function.typmod < 0 => Moment::Timestamptz,
+                    "localtimestamp" if function.typmod < 0 => Moment::Timestamp,
+                    "current_date" => Moment::Date,
+                    _ => Moment::Other,
+                };
+                self.moments.insert(function.location, moment);
                 self.traits.clock.get_or_insert_with(|| name.into());
             }
             ("current_catalog", _) => {
@@ -253,6 +260,13 @@ impl<'a> Resolver<'a> {
             );
         }
         self.judge(&name, &found);
+        if OF_CLOCK.contains(&name.as_str()) || name == "age" && call.args.len() == 1 {
+            let moment = match name.as_str() {
+                "now" | "transaction_timestamp" if found.len() == 1 => Moment::Timestamptz,
+                _ => Moment::Other,
+            };
+            self.moments.insert(call.location, moment);
+        }
         let system = found
             .iter()
             .all(|function| crate::catalog::is_system(&function.schema));

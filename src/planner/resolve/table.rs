@@ -183,6 +183,10 @@ impl<'a> Resolver<'a> {
         let query = other.query(&select);
         self.relations = std::mem::take(&mut other.relations);
         self.traits = std::mem::take(&mut other.traits);
+        if !other.moments.is_empty() {
+            // No text has this place.
+            self.moments.insert(-1, super::Moment::Other);
+        }
         self.views = std::mem::take(&mut other.views);
         self.views.pop();
         if query.is_err() {
