@@ -162,6 +162,14 @@ impl Tally {
     }
 }
 
+/// A number of the environment.
+pub(crate) fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
+}
+
 async fn all(shards: u16, check_kinds: bool) {
     let world = World::new(shards).await;
     let mut tally = Tally::default();

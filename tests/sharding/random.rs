@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::queries::{Line, Mode, Tally};
+use crate::queries::{Line, Mode, Tally, asked};
 use crate::world::World;
 
 /// A table, its key, columns of numbers, and columns of texts.
@@ -367,13 +367,6 @@ impl Maker {
             self.number(&aliases)
         )
     }
-}
-
-fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(otherwise)
 }
 
 #[tokio::test]
