@@ -10,7 +10,7 @@ use crate::queries::{Line, Mode, Tally, asked};
 use crate::world::World;
 
 /// What may come out differently on one server, too.
-const OPEN: [&str; 26] = [
+const OPEN: [&str; 27] = [
     "random",
     "now",
     "current_",
@@ -37,6 +37,7 @@ const OPEN: [&str; 26] = [
     "version",
     "txid",
     "xml",
+    "nick",
 ];
 
 /// Names and literals, operators, and all else by itself.

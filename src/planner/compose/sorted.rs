@@ -20,12 +20,28 @@ pub(super) fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
             .push(deparse::target(reference(at), &column.name));
     }
     let mut width = query.columns.len();
+    if width == 0 {
+        return Err(Refusal::new(
+            "SELECT",
+            "rows without columns are not merged",
+        ));
+    }
     for (node, sort) in select.sort_clause.iter().zip(&query.sort) {
         let Some(NodeEnum::SortBy(by)) = &node.node else {
             continue;
         };
         let column = match sort.output {
             Some(output) => output,
+            None if matches!(
+                by.node.as_ref().and_then(|node| node.node.as_ref()),
+                Some(NodeEnum::RowExpr(_))
+            ) =>
+            {
+                return Err(Refusal::new(
+                    "ROW",
+                    "it is not supported where rows are merged",
+                ));
+            }
             None if merge::may_add(query) => {
                 let value = by.node.as_deref().cloned().unwrap_or_default();
                 sent.target_list

@@ -52,6 +52,7 @@ impl<'a> Resolver<'a> {
                 levels: self.stack.len(),
                 work: std::cell::RefCell::new(None),
                 used: std::cell::Cell::new(false),
+                busy: std::cell::Cell::new(false),
             };
             self.ctes.push(Rc::new(made));
         }
@@ -63,6 +64,10 @@ impl<'a> Resolver<'a> {
         if let Some(columns) = work {
             cte.used.set(true);
             return self.add(Source::Rows(Vec::new()), columns, false);
+        }
+        if cte.busy.get() {
+            let reason = "a recursive query may name itself only behind UNION";
+            return Err(Refusal::new(&cte.name, reason).with("42P19"));
         }
         let NodeEnum::SelectStmt(select) = inner(cte.body)? else {
             return Err(Refusal::new(
@@ -77,7 +82,9 @@ impl<'a> Resolver<'a> {
         let ctes = std::mem::replace(&mut self.ctes, visible);
         let stack = self.stack.split_off(cte.levels.min(self.stack.len()));
         let found_in = self.found_in;
+        cte.busy.set(true);
         let done = self.cte_query(cte, select);
+        cte.busy.set(false);
         self.found_in = found_in;
         self.stack.extend(stack);
         self.ctes = ctes;

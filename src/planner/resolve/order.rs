@@ -175,7 +175,11 @@ pub(crate) fn position(node: &NodeEnum, columns: usize) -> Result<Option<usize>>
                 ),
             }
         }
-        _ => Ok(None),
+        _ => Err(Refusal::new(
+            "ORDER BY",
+            "a constant there must be the number of an output column",
+        )
+        .with("42601")),
     }
 }
 
