@@ -7,7 +7,7 @@ use super::conflict::{arbiter, ordered};
 use super::rows::{Rows, split};
 use super::{Builder, Noted, kinds_agree, pruned, refused};
 use crate::analyze::fact::Candidate;
-use crate::analyze::{Analysis, Dist, OUT};
+use crate::analyze::{Analysis, Dist, OUT, Parts};
 use crate::placement::{Distribution, Group, KeyType};
 use crate::plan::{Plan, Split};
 use crate::refusal::{Refusal, Result};
@@ -174,27 +174,8 @@ impl Builder<'_> {
             Dist::Merge(why) | Dist::Loose(why) => return Err(refused(*why)),
             _ => return Err(moved()),
         };
-        for (at, place) in key.places.iter().enumerate() {
-            let kind = query
-                .columns
-                .get(*place)
-                .and_then(|column| column.kind.key());
-            let same = kind.is_some_and(|kind| {
-                kind == key.kinds[at] && key.modifiers[at] < 0
-                    || kind.is_int() && key.kinds[at].is_int()
-            });
-            let out = Col {
-                rel: OUT,
-                at: *place,
-            };
-            if !same
-                || !parts
-                    .keys
-                    .get(at)
-                    .is_some_and(|columns| columns.contains(&out))
-            {
-                return Err(moved());
-            }
+        if !stays(&key, parts, query) {
+            return Err(moved());
         }
         let several = match &found.result {
             Dist::Parts(parts) => self.several(traits).map(|()| Plan::Pushed {
@@ -206,6 +187,28 @@ impl Builder<'_> {
         };
         self.pinned(&analysis, traits, several)
     }
+}
+
+/// Whether the key of each row that is found is the key of the row that is made of it.
+fn stays(key: &Key, parts: &Parts, query: &Query) -> bool {
+    key.places.iter().enumerate().all(|(at, place)| {
+        let kind = query
+            .columns
+            .get(*place)
+            .and_then(|column| column.kind.key());
+        let same = kind.is_some_and(|kind| {
+            kind == key.kinds[at] && key.modifiers[at] < 0
+                || kind.is_int() && key.kinds[at].is_int()
+        });
+        let out = Col {
+            rel: OUT,
+            at: *place,
+        };
+        same && parts
+            .keys
+            .get(at)
+            .is_some_and(|columns| columns.contains(&out))
+    })
 }
 
 fn only_there() -> Refusal {
