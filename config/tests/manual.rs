@@ -67,6 +67,7 @@ fn has_each_setting_of_databases_and_users() {
         ("databases.shop", "[databases.shop]"),
         ("databases.shop.tls", "[databases.shop.tls]"),
         ("databases.shop.limits", "[databases.shop.limits]"),
+        ("databases.shops.sharding", "[databases.shops.sharding]"),
         ("users.alice", "[users.alice]"),
     ] {
         let faults = Place::with(&format!("[{table}]\nzzzzzzzzz = 1\n")).faults();
