@@ -12,7 +12,7 @@ mod tests;
 mod text;
 
 pub use key::{KeyError, KeyType, KeyValue};
-pub use method::{Method, MethodError};
+pub use method::{Method, MethodError, Range};
 pub use numeric::Numeric;
 
 /// A shard, by its number from 0.
