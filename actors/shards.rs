@@ -209,21 +209,36 @@ impl Group {
     }
 }
 
-/// What differs between the shards of a database, each thing in a sentence; for `pgherd check`. Where a shard has
-/// several hosts, the first that answers is asked.
+/// What a look at the shards of a database has found, each thing in a sentence.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// What differs: nothing is run before it is the same.
+    pub differences: Vec<String>,
+    /// What of the schema does not agree with the placement.
+    pub remarks: Vec<String>,
+}
+
+/// Looks at the shards of a database; for `pgherd check`. Where a shard has several hosts, the first that
+/// answers is asked.
 ///
 /// # Errors
 /// Why they cannot be asked.
-pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Vec<String>, String> {
-    let mut found = Vec::new();
+pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Comparison, String> {
+    let mut found = Comparison::default();
+    let placement = placement(sharded).map_err(|error| error.to_string())?;
     let mut first: Option<known::Facts> = None;
     for name in &sharded.shards {
         let facts = facts_of(config, name).await?;
         match &first {
-            None => first = Some(facts),
+            None => {
+                let remarks = facts.remarks(&placement);
+                found.remarks.extend(remarks);
+                first = Some(facts);
+            }
             Some(first) => {
                 let told = known::differences(first, &facts);
-                found.extend(told.into_iter().map(|what| format!("{name}: {what}")));
+                let told = told.into_iter().map(|what| format!("{name}: {what}"));
+                found.differences.extend(told);
             }
         }
     }

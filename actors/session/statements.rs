@@ -56,7 +56,7 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
-    if let Some(report) = shards::objection_to_parse(turn, tail) {
+    if let Some(report) = shards::to_parse(turn, tail) {
         refuse(turn, report);
         turn.relay.up.hide(total);
         return Ok(true);
@@ -204,7 +204,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
             return Ok(false);
         }
         let objection = match (whole, is_held(turn.relay, total)) {
-            (true, true) => shards::objection_to_bind(turn, body),
+            (true, true) => shards::to_bind(turn, body),
             (false, true) => return Ok(false),
             (_, false) => Some(shards::unread()),
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pgherd_planner::catalog::{Catalog, Loader, Part, SNAPSHOT};
+use pgherd_planner::placement::Placement;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -72,6 +73,14 @@ impl Seen {
 pub(super) struct Facts {
     catalog: Catalog,
     settings: Vec<(String, String)>,
+}
+
+impl Facts {
+    /// What of the schema does not agree with a placement.
+    pub(super) fn remarks(&self, placement: &Placement) -> impl Iterator<Item = String> {
+        let found = placement.check(&self.catalog).into_iter();
+        found.map(|finding| format!("table {} {}", finding.table, finding.problem))
+    }
 }
 
 /// What a session of this user begins with.

@@ -49,11 +49,14 @@ async fn reach(config: &Config) -> Result<(), Failure> {
     }
     for sharded in config.sharded.values() {
         match pgherd_actors::shards::compare(config, sharded).await {
-            Ok(differences) if differences.is_empty() => {
-                println!("{}: {} shards, alike", sharded.name, sharded.shards.len());
-            }
-            Ok(differences) => {
-                let told = differences.iter();
+            Ok(found) => {
+                for remark in &found.remarks {
+                    println!("{}: {remark}", sharded.name);
+                }
+                if found.differences.is_empty() {
+                    println!("{}: {} shards, alike", sharded.name, sharded.shards.len());
+                }
+                let told = found.differences.iter();
                 failures
                     .extend(told.map(|what| format!("{}: shards differ: {what}", sharded.name)));
             }

@@ -32,9 +32,9 @@ pub(crate) enum Prune {
     /// Those on which this may have rows.
     Of(Rel),
     /// Those of all.
-    Both(Vec<Prune>),
+    Both(Vec<Self>),
     /// Those of any.
-    Any(Vec<Prune>),
+    Any(Vec<Self>),
 }
 
 /// Disjoint parts.

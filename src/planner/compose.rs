@@ -1,5 +1,6 @@
 //! From a text to its plan.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pg_query::NodeEnum;
@@ -10,16 +11,19 @@ use crate::catalog::Catalog;
 use crate::placement::{Distribution, KeyType, Placement, Shard};
 use crate::plan::{Pin, Pins, Plan, Prune, Statement};
 use crate::refusal::{Refusal, Result};
-use crate::resolve::{Names, Resolver, Uses};
+use crate::resolve::{Moment, Names, Resolver, Uses};
 use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
 
 mod combine;
+mod conflict;
 mod copy;
 mod definition;
 mod deparse;
 mod merge;
+mod moment;
 mod rows;
 mod schema;
+mod sorted;
 mod upper;
 mod values;
 mod write;
@@ -34,13 +38,17 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         catalog,
         placement,
         uses: Uses::new(),
+        moments: BTreeMap::new(),
+        given: Vec::new(),
     };
     let parsed = parse(text);
     let plan = parsed.and_then(|tree| builder.statement(&tree, names));
+    let moment = moment::moment(&builder, names);
     Statement {
         plan: plan.unwrap_or_else(Plan::Refused),
         placement: Arc::clone(placement),
         parameters: inferred(&builder.uses),
+        moment: moment.map(Box::new),
     }
 }
 
@@ -81,10 +89,22 @@ pub(crate) struct Builder<'a> {
     catalog: &'a Catalog,
     placement: &'a Arc<Placement>,
     uses: Uses,
+    moments: BTreeMap<i32, Moment>,
+    given: Vec<String>,
 }
 
 impl Builder<'_> {
     fn statement(&mut self, node: &Node, names: &Names) -> Result<Plan> {
+        if names
+            .search_path
+            .iter()
+            .skip(1)
+            .any(|schema| schema == "pg_catalog")
+        {
+            let reason =
+                "names of Postgres' own may mean something else where pg_catalog is not first";
+            return Err(Refusal::new("search_path", reason));
+        }
         match crate::resolve::inner(node)? {
             NodeEnum::SelectStmt(select) => self.select(select, names),
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
@@ -94,17 +114,28 @@ impl Builder<'_> {
         }
     }
 
+    /// Keeps what a resolver has noted of the text.
+    fn note(&mut self, noted: Noted) {
+        self.uses = noted.uses;
+        self.moments = noted.moments;
+        self.given = noted.given;
+    }
+
     fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
         Resolver::new(self.catalog, self.placement, names)
     }
 
     pub(crate) fn select(&mut self, select: &SelectStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
-        let resolved = resolver.query(select);
-        let uses = resolver.uses.clone();
-        let query = resolved?;
+        let query = resolver.query(select)?;
+        resolver.given = query
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
         let plan = self.read(&resolver, select, &query);
-        self.uses = uses;
+        let noted = Noted::of(&mut resolver);
+        self.note(noted);
         plan
     }
 
@@ -116,13 +147,20 @@ impl Builder<'_> {
         let found = analysis.query(query, &[], &[]);
         analysis.complete(None)?;
         if analysis.seen.is_empty() {
-            if traits.fixed.is_some() {
+            // Who writes to such a table locks the rows on the first shard first.
+            if traits.fixed.is_some() || traits.locks {
                 return Ok(fixed_to(Shard(0)));
             }
             return Ok(match traits.tables {
                 true => Plan::Replicated,
                 false => Plan::Anywhere,
             });
+        }
+        if traits.locks && replicated(&resolver.relations) {
+            let reason = "rows that are on every shard would be locked on one";
+            return Err(
+                Refusal::new("FOR UPDATE", reason).hint("Say FOR UPDATE OF the sharded table.")
+            );
         }
         let several = self
             .several(traits)
@@ -246,6 +284,23 @@ impl Builder<'_> {
     }
 }
 
+/// What a resolver notes of a text.
+pub(crate) struct Noted {
+    uses: Uses,
+    moments: BTreeMap<i32, Moment>,
+    given: Vec<String>,
+}
+
+impl Noted {
+    pub(crate) fn of(resolver: &mut Resolver<'_>) -> Self {
+        Self {
+            uses: std::mem::take(&mut resolver.uses),
+            moments: std::mem::take(&mut resolver.moments),
+            given: std::mem::take(&mut resolver.given),
+        }
+    }
+}
+
 pub(crate) fn refused(why: crate::analyze::Why) -> Refusal {
     Refusal::new(why.part, why.reason)
 }
@@ -256,6 +311,14 @@ pub(crate) fn fixed_to(shard: Shard) -> Plan {
         pins: Pins(vec![Pin::Shard(shard)]),
         otherwise: Box::new(Plan::Anywhere),
     }
+}
+
+/// Whether a table is read that is the same on every shard.
+fn replicated(relations: &[Occurrence]) -> bool {
+    relations.iter().any(|relation| match &relation.source {
+        Source::Table(table) => matches!(table.place, Place::At(Distribution::Replicated)),
+        _ => false,
+    })
 }
 
 /// Tables of one group have keys that hash alike.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod check;
 mod hash;
 mod key;
 mod method;
@@ -11,6 +12,7 @@ mod numeric;
 mod tests;
 mod text;
 
+pub use check::Finding;
 pub use key::{KeyError, KeyType, KeyValue};
 pub use method::{Method, MethodError, Range};
 pub use numeric::Numeric;

@@ -23,6 +23,16 @@ pub struct Statement {
     /// The types that its text gives to parameters that have none, by their numbers less one; 0 where it
     /// does not say.
     pub(crate) parameters: Vec<(u32, bool)>,
+    /// The same with the time as a parameter.
+    pub(crate) moment: Option<Box<Fixed>>,
+}
+
+/// A statement in which the time of the transaction is a parameter.
+#[derive(Debug, Clone)]
+pub(crate) struct Fixed {
+    pub(crate) text: String,
+    pub(crate) parameter: u32,
+    pub(crate) plan: Plan,
 }
 
 /// The kinds of plans.
@@ -39,7 +49,7 @@ pub enum Plan {
         /// What the keys are.
         pins: Pins,
         /// What is done if they lead to several shards, or cannot be read.
-        otherwise: Box<Plan>,
+        otherwise: Box<Self>,
     },
     /// As it is on the shards concerned, the answers one behind the other. The rows that a write of it
     /// counts are to be added up.
@@ -146,8 +156,8 @@ pub struct Prune(pub(crate) Vec<Node>);
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
     Of(Pin),
-    Both(Vec<Node>),
-    Any(Vec<Node>),
+    Both(Vec<Self>),
+    Any(Vec<Self>),
 }
 
 /// `COPY table FROM`, whose rows are to be placed one by one.
@@ -212,6 +222,15 @@ pub enum Route<'p> {
     Pieces(Vec<Piece>),
     /// Rows that come later.
     CopyIn(&'p CopyIn),
+    /// As said, but with another text, in which the time is a parameter behind all others.
+    At {
+        /// The text, where the route says that it is sent as it is.
+        text: &'p str,
+        /// The number of the parameter, from 1: to be given what `now()` is on one of the shards.
+        parameter: u32,
+        /// Where it goes.
+        route: Box<Self>,
+    },
 }
 
 impl Statement {
@@ -232,7 +251,17 @@ impl Statement {
     /// # Errors
     /// When it is refused, also with these parameters only.
     pub fn route(&self, params: &Params<'_>) -> Result<Route<'_>, Refusal> {
-        evaluate::route(self, &self.plan, params)
+        match (evaluate::route(self, &self.plan, params), &self.moment) {
+            (Err(refusal), Some(moment)) => match evaluate::route(self, &moment.plan, params) {
+                Ok(route) => Ok(Route::At {
+                    text: &moment.text,
+                    parameter: moment.parameter,
+                    route: Box::new(route),
+                }),
+                Err(_) => Err(refusal),
+            },
+            (route, _) => route,
+        }
     }
 
     /// The shards that it goes to with these parameters; any one will do if there are none.
@@ -240,12 +269,17 @@ impl Statement {
     /// # Errors
     /// As [`Self::route`].
     pub fn shards(&self, params: &Params<'_>) -> Result<Shards, Refusal> {
-        Ok(match self.route(params)? {
+        Ok(self.of(&self.route(params)?))
+    }
+
+    fn of(&self, route: &Route<'_>) -> Shards {
+        match route {
+            Route::At { route, .. } => self.of(route),
             Route::Session | Route::Any => Shards::new(),
-            Route::One(shard) => [shard].into(),
-            Route::Concat { shards, .. } | Route::Merge { shards, .. } => shards,
+            Route::One(shard) => [*shard].into(),
+            Route::Concat { shards, .. } | Route::Merge { shards, .. } => shards.clone(),
             Route::All | Route::CopyIn(_) => self.placement.all(),
             Route::Pieces(pieces) => pieces.iter().map(|piece| piece.shard).collect(),
-        })
+        }
     }
 }

@@ -14,10 +14,13 @@ use crate::refusal::{Refusal, Result};
 use crate::tree::{Occurrence, Output, Rel, Source, Traits};
 
 mod change;
+mod cte;
 mod expr;
 mod from;
 mod function;
 pub(crate) mod literal;
+mod naming;
+mod order;
 mod query;
 mod scope;
 mod sublink;
@@ -25,7 +28,8 @@ mod table;
 pub(crate) mod types;
 
 pub(crate) use change::{Change, Target, computed};
-pub(crate) use query::{bare_name, by_name, output_name, position};
+pub(crate) use naming::output_name;
+pub(crate) use order::{bare_name, by_name, position};
 pub(crate) use scope::{Space, Star};
 
 /// What a session adds to the meaning of a text.
@@ -57,12 +61,27 @@ struct Cte<'a> {
     body: &'a Node,
     recursive: bool,
     /// The queries that it may name.
-    visible: Vec<Rc<Cte<'a>>>,
+    visible: Vec<Rc<Self>>,
     /// How many levels around it it may name columns of.
     levels: usize,
     /// What the recursion gives, while its query is being resolved.
     work: std::cell::RefCell<Option<Vec<Output>>>,
     used: std::cell::Cell<bool>,
+    /// Its query is being resolved.
+    busy: std::cell::Cell<bool>,
+}
+
+/// A form in which the time of the transaction is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// `now()` and what is the same.
+    Timestamptz,
+    /// `current_date`.
+    Date,
+    /// `localtimestamp`.
+    Timestamp,
+    /// One that cannot be put in from outside.
+    Other,
 }
 
 /// How a parameter is used: each use's type, 0 where it is not known, and whether it is an array of it.
@@ -83,6 +102,10 @@ pub(crate) struct Resolver<'a> {
     views: Vec<(String, String)>,
     /// What the names at these places of the text mean; of the text itself, not of views.
     pub(crate) places: HashMap<i32, crate::tree::Expr>,
+    /// Where the text asks for the time of the transaction, and which form of it.
+    pub(crate) moments: BTreeMap<i32, Moment>,
+    /// The names of the columns that the statement gives.
+    pub(crate) given: Vec<String>,
     /// What the calls at these places are.
     pub(crate) calls: HashMap<i32, function::Call>,
     /// The names of the level that was resolved last at the top.
@@ -111,6 +134,8 @@ impl<'a> Resolver<'a> {
             ctes: Vec::new(),
             views: Vec::new(),
             places: HashMap::new(),
+            moments: BTreeMap::new(),
+            given: Vec::new(),
             calls: HashMap::new(),
             top: None,
             found_in: 0,

@@ -128,16 +128,16 @@ pub(crate) enum Expr {
     /// A parameter, and the type that a cast gives it.
     Param(u32, Option<u32>),
     /// `=` as Postgres defines it.
-    Equal(Box<Expr>, Box<Expr>),
+    Equal(Box<Self>, Box<Self>),
     /// Equal to one of a list, none of which is known to be a query.
-    OneOf(Box<Expr>, Vec<Expr>),
+    OneOf(Box<Self>, Vec<Self>),
     /// Equal to an element of an array that is a parameter.
-    AnyOf(Box<Expr>, u32),
-    Row(Vec<Expr>),
-    And(Vec<Expr>),
+    AnyOf(Box<Self>, u32),
+    Row(Vec<Self>),
+    And(Vec<Self>),
     Sub(Sub),
     /// Anything else that is computed of these, and its type if that is certain.
-    Of(Vec<Expr>, Kind),
+    Of(Vec<Self>, Kind),
 }
 
 impl Expr {
@@ -188,8 +188,8 @@ pub(crate) enum From {
     Rel(Rel),
     Join {
         kind: JoinKind,
-        left: Box<From>,
-        right: Box<From>,
+        left: Box<Self>,
+        right: Box<Self>,
         on: Vec<Expr>,
         /// The columns that FULL JOIN … USING makes of two.
         merged: Vec<(Col, Col, Col)>,
@@ -285,6 +285,8 @@ pub(crate) struct Traits {
     pub(crate) physical: Option<String>,
     /// A table with row level security.
     pub(crate) policies: Option<String>,
+    /// It locks rows of a table that is the same on every shard.
+    pub(crate) locks: bool,
     /// It reads tables of its users, wherever they are.
     pub(crate) tables: bool,
 }

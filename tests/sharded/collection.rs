@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use pgherd_tests::{Config, Proxy, Raw};
 
 use crate::answer::ask;
+use crate::server::server;
 use crate::world::{Buckets, World};
 
 /// A line: which kind of route is expected, whether rows have an order, the query, and its parameters.
@@ -187,17 +188,18 @@ async fn through(raw: &mut Raw, line: &Line<'_>, form: Form) -> Outcome {
     Ok(rows.map(pgherd_tests::Message::columns).collect())
 }
 
-fn config(world: &World, shards: u16) -> Config {
-    let host = format!(
-        "{}:{}",
-        world.server.socket_dir().display(),
-        world.server.port()
-    );
+async fn config(world: &World) -> Config {
+    let server = server().await;
+    let host = format!("{}:{}", server.socket_dir().display(), server.port());
     let mut text = String::from(
         "[listen]\naddresses = [\"127.0.0.1:{port}\"]\n[auth]\nmethod = \"trust\"\n\
          [log]\nstats_every = 0\n[users.postgres]\npassword = \"postgres\"\n",
     );
-    let names: Vec<String> = (0..shards).map(|at| format!("shard{at}")).collect();
+    let mut names = Vec::new();
+    for shard in &world.shards {
+        let name = ask(shard, "select current_database()").await.unwrap();
+        names.push(name.rows[0][0].clone().unwrap());
+    }
     for name in &names {
         text.push_str(&format!("[databases.{name}]\nhosts = [\"{host}\"]\n"));
     }
@@ -281,7 +283,7 @@ impl Tally {
 #[tokio::test]
 async fn no_query_gives_another_answer_through_the_proxy() {
     let world = World::with(3, Buckets::Even).await;
-    let proxy = Proxy::start(&config(&world, 3)).await;
+    let proxy = Proxy::start(&config(&world).await).await;
     let mut raw = Raw::login(proxy.port(), "postgres", "all", &[]).await;
     let mut tally = Tally::default();
     let lines = include_str!("../sharding/queries.txt").lines();

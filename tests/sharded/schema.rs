@@ -19,6 +19,12 @@ async fn shards_that_differ_run_nothing_until_they_are_alike() {
     let rig = Rig::new("").await;
     let alike = check(&rig.proxy).await;
     assert_eq!(alike.code, 0, "{alike:?}");
+    let told = format!("{alike:?}");
+    assert!(told.contains("shop: 2 shards, alike"), "{told}");
+    assert!(
+        told.contains("table public.elsewhere is placed nowhere"),
+        "{told}"
+    );
     rig.shards[1]
         .sql("alter table accounts alter owner set not null")
         .await;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use pgherd_planner::placement::{KeyType, KeyValue};
-use pgherd_planner::{Merge, Param, Params, Refusal, Route, SortKey, plan};
+use pgherd_planner::{Merge, Param, Params, Piece, Refusal, Route, SortKey, plan};
 use tokio_postgres::Client;
 
 use crate::answer::{Answer, Row, ask};
@@ -54,6 +54,24 @@ pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome 
         Ok(route) => route,
         Err(refusal) => return Outcome::Refused(refusal),
     };
+    let (text, values, route) = match route {
+        Route::At {
+            text,
+            parameter,
+            route,
+        } => {
+            let now = ask(&world.shards[0], "select now()").await.unwrap();
+            assert_eq!(parameter as usize, values.len() + 1);
+            let now = Value {
+                oid: 1184,
+                kind: "timestamptz",
+                text: now.rows[0][0].clone(),
+            };
+            (text, [values, &[now]].concat(), *route)
+        }
+        route => (text, values.to_vec(), route),
+    };
+    let values = &values[..];
     let whole = with(text, values);
     let shard = |at: u16| &world.shards[usize::from(at)];
     let last = world.shards.len() - 1;
@@ -85,32 +103,33 @@ pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome 
                 answers.map(|answers| answers.into_iter().next().unwrap()),
             )
         }
-        Route::Pieces(pieces) => {
-            let mut rows: Vec<(usize, Row)> = Vec::new();
-            let mut answer: Option<Answer> = None;
-            for piece in pieces {
-                let values: Vec<Value> = piece
-                    .params
-                    .iter()
-                    .map(|number| values[*number as usize - 1].clone())
-                    .collect();
-                let given = match ask(shard(piece.shard.0), &with(&piece.text, &values)).await {
-                    Ok(given) => given,
-                    Err(error) => return Outcome::Done("pieces", Err(error)),
-                };
-                rows.extend(piece.rows.iter().copied().zip(given.rows.clone()));
-                answer = Some(match answer {
-                    None => given,
-                    Some(before) => before.and(given),
-                });
-            }
-            rows.sort_by_key(|(at, _)| *at);
-            let mut answer = answer.unwrap();
-            answer.rows = rows.into_iter().map(|(_, row)| row).collect();
-            Outcome::Done("pieces", Ok(answer))
-        }
+        Route::Pieces(pieces) => Outcome::Done("pieces", put(world, pieces, values).await),
+        Route::At { .. } => unreachable!("one time is enough"),
         Route::CopyIn(_) => Outcome::Done("copy", Err("copy".into())),
     }
+}
+
+/// Puts each piece on its shard, and what they give in the order of the rows.
+async fn put(world: &World, pieces: Vec<Piece>, values: &[Value]) -> Result<Answer, String> {
+    let mut rows: Vec<(usize, Row)> = Vec::new();
+    let mut answer: Option<Answer> = None;
+    for piece in pieces {
+        let own = piece
+            .params
+            .iter()
+            .map(|number| values[*number as usize - 1].clone());
+        let text = with(&piece.text, &own.collect::<Vec<_>>());
+        let given = ask(&world.shards[usize::from(piece.shard.0)], &text).await?;
+        rows.extend(piece.rows.iter().copied().zip(given.rows.clone()));
+        answer = Some(match answer {
+            None => given,
+            Some(before) => before.and(given),
+        });
+    }
+    rows.sort_by_key(|(at, _)| *at);
+    let mut answer = answer.unwrap();
+    answer.rows = rows.into_iter().map(|(_, row)| row).collect();
+    Ok(answer)
 }
 
 async fn each<'c>(

@@ -7,6 +7,7 @@
 
 mod answer;
 mod execute;
+mod mutated;
 mod placed;
 mod queries;
 mod random;

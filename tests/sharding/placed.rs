@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::server::{connect, start};
+use crate::server::database;
 
 const VALUES: usize = 3_000;
 const BUCKETS: usize = 64;
@@ -148,8 +148,7 @@ async fn check(client: &Client, name: &str, kind: KeyType, texts: &[String]) {
 
 #[tokio::test]
 async fn keys_are_where_postgres_partitions_would_have_them() {
-    let server = start().await;
-    let client = connect(&server, "postgres").await;
+    let client = database().await;
     let mut random = StdRng::seed_from_u64(11);
     for (name, kind) in TYPES {
         let texts: Vec<String> = (0..VALUES).map(|_| value(*kind, &mut random)).collect();
@@ -159,8 +158,7 @@ async fn keys_are_where_postgres_partitions_would_have_them() {
 
 #[tokio::test]
 async fn keys_of_several_columns_are_too() {
-    let server = start().await;
-    let client = connect(&server, "postgres").await;
+    let client = database().await;
     let setup = "create table composite (a int8, b text, c uuid) partition by hash (a, b, c)";
     client.batch_execute(setup).await.unwrap();
     let mut random = StdRng::seed_from_u64(12);

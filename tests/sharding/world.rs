@@ -8,10 +8,9 @@ use pgherd_planner::catalog::{Catalog, Loader, Part, SNAPSHOT};
 use pgherd_planner::placement::{
     Distribution, Group, KeyType, KeyValue, Method, Placement, Shard, Sharding,
 };
-use pgherd_sandbox::Server;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::server::{connect, start};
+use crate::server::database;
 
 /// One database with all rows, and the shards.
 pub(crate) struct World {
@@ -20,7 +19,6 @@ pub(crate) struct World {
     pub(crate) catalog: Catalog,
     pub(crate) placement: Arc<Placement>,
     pub(crate) names: Names,
-    pub(crate) server: Server,
 }
 
 /// Which buckets are on which shard.
@@ -273,16 +271,9 @@ impl World {
 
     /// The same with buckets of a choice.
     pub(crate) async fn with(shards: u16, buckets: Buckets) -> Self {
-        let server = start().await;
         let mut clients = Vec::new();
-        let names = (0..shards).map(|n| format!("shard{n}"));
-        for name in std::iter::once("whole".to_owned()).chain(names) {
-            let create = format!(
-                "create database {name} template template0 encoding 'UTF8' locale 'C'
-                 locale_provider icu icu_locale 'en-US'"
-            );
-            server.sql(&create).await.unwrap();
-            let client = connect(&server, &name).await;
+        for _ in 0..=shards {
+            let client = database().await;
             client
                 .batch_execute(include_str!("schema.sql"))
                 .await
@@ -304,7 +295,6 @@ impl World {
             catalog,
             placement: Arc::new(placement),
             names: Names::default(),
-            server,
         };
         world.fill(&rows(&groups)).await;
         world

@@ -89,6 +89,10 @@ async fn step(world: &World, line: &Line<'_>) -> Option<String> {
             differs(world, line.query).await
         }
         (Ok(expected), Ok(given)) => Some(format!("{expected:?}\n  {given:?}")),
+        (Err(_), Err(_)) if line.kind == "fail" => {
+            everywhere(world, "rollback").await;
+            return None;
+        }
         (Err(one), Err(two)) => Some(format!("both fail: {one}, {two}")),
         (one, two) => Some(format!("{one:?}\n  {two:?}")),
     };

@@ -24,7 +24,9 @@ pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
         let text = format!("{name} cannot be set on a sharded database");
         return Err(unsupported(text));
     }
-    let path = parameters.get("search_path").unwrap_or(known.search_path());
+    let path = parameters
+        .get("search_path")
+        .unwrap_or_else(|| known.search_path());
     let path = schemas(path).ok_or_else(|| unsupported("the search_path cannot be read"))?;
     let named = path.into_iter().map(|schema| match schema.as_str() {
         "$user" => known.user().to_owned(),
@@ -92,7 +94,7 @@ pub(super) fn is_foreign(relay: &Relay, known: &Known) -> bool {
         let kept = name.chars().filter(char::is_ascii_alphanumeric);
         kept.collect::<String>().to_ascii_uppercase()
     };
-    let own = plain(own.unwrap_or(known.client_encoding()));
+    let own = plain(own.unwrap_or_else(|| known.client_encoding()));
     let own = if own == "UNICODE" { "UTF8".into() } else { own };
     own != plain(known.server_encoding())
 }

@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Unnamed, Verdict};
@@ -18,15 +18,10 @@ use pgherd_wire::backend::{self, RowDescription, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
+use super::legs::{Leg, give_back, retire, take_all};
 use crate::control::Standing;
-use crate::pool::ServerLease;
-use crate::server::Cancels;
-use crate::session::check::Session;
-use crate::session::checkout::{self, Denied};
 use crate::session::relay::Relay;
-use crate::session::shards::enter;
-use crate::session::{Bye, behind, setup};
-use crate::upstream;
+use crate::session::{Bye, behind};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
@@ -34,20 +29,6 @@ const READ: usize = 64 * 1024;
 const MESSAGE_MAX: usize = 1024 * 1024;
 /// What the client may send meanwhile.
 const KEPT_MAX: usize = 64 * 1024;
-/// How long a server may take to end what was cancelled.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// One shard's part.
-struct Leg {
-    shard: u16,
-    lease: ServerLease,
-    /// What is still to be sent there.
-    out: Flow,
-    /// All of it has left; under TLS, some may be on its way although nothing waits in `out`.
-    sent: bool,
-    /// Its description of the columns, once it has come.
-    columns: Option<Box<[u8]>>,
-}
 
 /// How it ends.
 enum End {
@@ -102,60 +83,6 @@ pub(in crate::session) async fn run(
     stats.queries(1);
     stats.transaction(started.elapsed());
     scatter.end(relay, end).await
-}
-
-/// A connection of each shard, or none at all.
-async fn take_all(relay: &mut Relay, shards: &[u16], asked: Instant) -> Result<Vec<Leg>, Denied> {
-    let mut legs: Vec<Leg> = Vec::with_capacity(shards.len());
-    for shard in shards {
-        match take(relay, *shard, asked).await {
-            Ok(lease) => legs.push(Leg {
-                shard: *shard,
-                lease,
-                out: Flow::default(),
-                sent: false,
-                columns: None,
-            }),
-            Err(denied) => {
-                for leg in legs {
-                    checkout::checkin(&relay.control, leg.lease, Instant::now());
-                }
-                return Err(denied);
-            }
-        }
-    }
-    Ok(legs)
-}
-
-async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLease, Denied> {
-    enter(relay, shard);
-    let pool = Arc::clone(&relay.pool);
-    loop {
-        let idle = pool.core.try_lease(relay.worker, asked);
-        let lease = match idle {
-            Some(lease) => lease,
-            None => match Box::pin(checkout::queue(relay, &pool, asked)).await? {
-                Some(lease) => lease,
-                None => continue,
-            },
-        };
-        let Some(mut lease) = checkout::check(&pool, lease, asked).await else {
-            if let Some(report) = checkout::overdue(&pool, asked) {
-                return Err(Denied::Refused(Box::new(report)));
-            }
-            continue;
-        };
-        let wanted = Arc::clone(&relay.parameters);
-        match setup::apply(&pool, &mut lease, &wanted).await {
-            Ok(()) => return Ok(lease),
-            Err(report) => {
-                if lease.exchange.is_over() {
-                    lease.mark_clean();
-                }
-                return Err(Denied::Refused(Box::new(report)));
-            }
-        }
-    }
 }
 
 impl Scatter {
@@ -479,22 +406,17 @@ fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// What a description says, but for the numbers of tables, which each shard has of its own.
-fn shape(message: &[u8]) -> Option<Vec<(Vec<u8>, u32, i32, i16)>> {
+/// What is said of a column that a client may decode its values by: its name, type, modifier and format. The
+/// numbers of tables each shard has of its own.
+type Column = (Vec<u8>, u32, i32, i16);
+
+fn shape(message: &[u8]) -> Option<Vec<Column>> {
     let described = RowDescription::parse(message.get(frame::HEADER_LEN..)?).ok()?;
-    let columns = described.columns();
-    Some(
-        columns
-            .map(|column| {
-                (
-                    column.name.to_vec(),
-                    column.type_oid,
-                    column.modifier,
-                    column.format,
-                )
-            })
-            .collect(),
-    )
+    let columns = described.columns().map(|it| {
+        let name = it.name.to_vec();
+        (name, it.type_oid, it.modifier, it.format)
+    });
+    Some(columns.collect())
 }
 
 fn stopped(text: &str) -> End {
@@ -506,48 +428,4 @@ fn lost(at: usize, leg: &Leg, why: &str) -> End {
     let text = format!("connection to server {name} was lost");
     let report = ErrorReport::error(sqlstate::CONNECTION_FAILURE, text).detail(why);
     End::Lost(at, Box::new(report))
-}
-
-/// Gives a connection back whose answer is over, if nothing is left behind there.
-async fn give_back(relay: &mut Relay, mut leg: Leg) {
-    if !leg.lease.exchange.is_over() || leg.lease.flow.backlog() > 0 {
-        return;
-    }
-    enter(relay, leg.shard);
-    let (now, how) = (Instant::now(), relay.pool.settings().pool.function_check);
-    if behind::is_due(relay, &leg.lease, how, now) {
-        relay.answer_first(&mut leg.lease).await;
-        match relay.look_at(&mut leg.lease, how, now).await {
-            Ok(Session::Clean) => {}
-            // Whatever was left there goes with the connection.
-            _ => return,
-        }
-    }
-    leg.lease.ran = pgherd_sql::Runs::Nothing;
-    checkout::checkin(&relay.control, leg.lease, now);
-}
-
-/// Ends what is under way on a connection, and gives it back once it is idle.
-fn retire(leg: Leg, cancels: bool) {
-    let Leg {
-        mut lease, sent, ..
-    } = leg;
-    if !sent || lease.flow.is_mid_message() {
-        return;
-    }
-    tokio::spawn(async move {
-        let about = Arc::clone(&lease.about);
-        let idle = async {
-            if cancels {
-                upstream::cancel(Cancels::begin(&about)).await;
-            }
-            lease.flow.hand_over(&mut Flow::default());
-            let answer = setup::run(&mut lease, b"").await;
-            answer.is_ok() && lease.exchange.is_over() && about.cancels.settled().await
-        };
-        if tokio::time::timeout(GRACE, idle).await == Ok(true) {
-            lease.heard = Instant::now();
-            lease.mark_clean();
-        }
-    });
 }

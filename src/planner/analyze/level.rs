@@ -140,7 +140,8 @@ pub(super) fn set(kind: SetKind, all: bool, left: Dist, right: Dist, query: &Que
         false => Vec::new(),
     };
     let known = !keys.is_empty() && keys.iter().all(|key| !key.is_empty());
-    if !known && !(kind == SetKind::Union && all) {
+    let together = kind == SetKind::Union && all;
+    if !known && !together {
         let reason = "its sides have not their keys at the same place";
         return Dist::Merge(why("UNION, INTERSECT or EXCEPT", reason));
     }

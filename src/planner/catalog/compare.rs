@@ -66,7 +66,7 @@ fn relation(name: &str, left: &Relation, right: &Relation) -> Vec<String> {
             }
             (one, two) => {
                 let said = |column: Option<&super::Column>| {
-                    column.map_or("nothing".to_owned(), |column| column.name.clone())
+                    column.map_or_else(|| "nothing".to_owned(), |column| column.name.clone())
                 };
                 let (one, two) = (said(one), said(two));
                 found.push(format!(

@@ -4,7 +4,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{ColumnRef, FuncCall, Node, SelectStmt};
 
 use super::upper::{self, Units, name, of_rows, parts, reference};
-use super::{deparse, merge, refused};
+use super::{deparse, refused};
 use crate::analyze::{Dist, Found, Parts};
 use crate::plan::Merge;
 use crate::refusal::{Refusal, Result};
@@ -12,7 +12,7 @@ use crate::resolve::{Resolver, bare_name, by_name, output_name, position};
 use crate::tree::{Body, Query};
 
 /// The name under which the combining server has what the shards gave.
-const PARTIALS: &str = "pgherd_partials";
+pub(super) const PARTIALS: &str = "pgherd_partials";
 
 /// How the rows that are spread become the answer, and how they are spread.
 pub(super) fn combined<'f>(
@@ -22,7 +22,7 @@ pub(super) fn combined<'f>(
     found: &'f Found,
 ) -> Result<(&'f Parts, Merge)> {
     if let Dist::Parts(parts) = &found.core {
-        return Ok((parts, sorted(select, query)?));
+        return Ok((parts, super::sorted::sorted(select, query)?));
     }
     let core = match &found.core {
         Dist::Merge(why) | Dist::Loose(why) => refused(*why),
@@ -32,65 +32,6 @@ pub(super) fn combined<'f>(
         (Dist::Parts(parts), Body::Select(_)) => Ok((parts, grouped(resolver, select, query)?)),
         _ => Err(core),
     }
-}
-
-/// Rows that need no more than to be sorted by Postgres, and to be cut off.
-fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
-    let mut sent = select.clone();
-    let mut combine = deparse::select(&format!("SELECT FROM {PARTIALS}"))?;
-    for (at, column) in query.columns.iter().enumerate() {
-        combine
-            .target_list
-            .push(deparse::target(reference(at), &column.name));
-    }
-    let mut width = query.columns.len();
-    for (node, sort) in select.sort_clause.iter().zip(&query.sort) {
-        let Some(NodeEnum::SortBy(by)) = &node.node else {
-            continue;
-        };
-        let column = match sort.output {
-            Some(output) => output,
-            None if merge::may_add(query) => {
-                let value = by.node.as_deref().cloned().unwrap_or_default();
-                sent.target_list
-                    .push(deparse::target(value, &format!("pgherd_sort_{width}")));
-                width += 1;
-                width - 1
-            }
-            None => {
-                let reason = "it must be an output column where DISTINCT or UNION is";
-                return Err(Refusal::new("ORDER BY", reason));
-            }
-        };
-        let mut by = by.clone();
-        by.node = Some(Box::new(reference(column)));
-        combine.sort_clause.push(Node {
-            node: Some(NodeEnum::SortBy(by)),
-        });
-    }
-    combine.limit_count = select.limit_count.clone();
-    combine.limit_offset = select.limit_offset.clone();
-    combine.limit_option = select.limit_option;
-    match merge::counts(select) {
-        Some((limit, offset)) => merge::limit(&mut sent, &limit, &offset)?,
-        None => {
-            sent.limit_count = None;
-            sent.limit_offset = None;
-            sent.limit_option = pg_query::protobuf::LimitOption::Default as i32;
-        }
-    }
-    if sent.limit_count.is_none() {
-        sent.sort_clause.clear();
-    }
-    let inner = deparse::text_of(NodeEnum::SelectStmt(Box::new(sent)))?;
-    let columns: Vec<String> = (0..width).map(|at| format!("c{at}")).collect();
-    Ok(Merge::Combined {
-        partial: format!(
-            "SELECT * FROM ({inner}) AS pgherd_rows ({})",
-            columns.join(", ")
-        ),
-        combine: deparse::text_of(NodeEnum::SelectStmt(Box::new(combine)))?,
-    })
 }
 
 /// A level that groups, numbers or tells apart rows of several shards.

@@ -55,7 +55,7 @@ impl Builder<'_> {
         }
     }
 
-    fn copy_in(&mut self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
+    fn copy_in(&self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
         let (target, _) = resolver.target(&copy.relation)?;
         let columns: Vec<String> = match copy.attlist.is_empty() {

@@ -76,13 +76,17 @@ impl Rows {
     }
 }
 
+/// What an INSERT is put together from.
+pub(super) struct Texts {
+    pub(super) head: Vec<Span>,
+    pub(super) rows: Vec<Vec<Span>>,
+    pub(super) tail: Vec<Span>,
+}
+
 const MARK: &str = "pgherd: the rows stand here";
 
 /// What stands before the rows, the rows, and what stands behind them.
-pub(super) fn split(
-    insert: &InsertStmt,
-    rows: &[Node],
-) -> Result<(Vec<Span>, Vec<Vec<Span>>, Vec<Span>)> {
+pub(super) fn split(insert: &InsertStmt, rows: &[Node]) -> Result<Texts> {
     let failed = || Refusal::new("INSERT", "its rows cannot be told apart");
     let mut frame = insert.clone();
     let mark = deparse::select(&format!("VALUES ('{MARK}')"))?;
@@ -103,7 +107,11 @@ pub(super) fn split(
         let row = text.strip_prefix("VALUES ").ok_or_else(failed)?;
         texts.push(spans(row)?);
     }
-    Ok((spans(head)?, texts, spans(tail)?))
+    Ok(Texts {
+        head: spans(head)?,
+        rows: texts,
+        tail: spans(tail)?,
+    })
 }
 
 /// A text with its parameters taken out.

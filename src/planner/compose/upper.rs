@@ -58,8 +58,7 @@ pub(super) fn parts(node: &mut NodeEnum) -> Result<Vec<&mut Node>> {
         NodeEnum::WindowDef(window) => {
             found.extend(&mut window.partition_clause);
             found.extend(&mut window.order_clause);
-            found.extend(window.start_offset.as_deref_mut());
-            found.extend(window.end_offset.as_deref_mut());
+            // How far a frame reaches depends on no row.
         }
         NodeEnum::FuncCall(call) => {
             found.extend(&mut call.args);
@@ -68,8 +67,6 @@ pub(super) fn parts(node: &mut NodeEnum) -> Result<Vec<&mut Node>> {
             if let Some(window) = &mut call.over {
                 found.extend(&mut window.partition_clause);
                 found.extend(&mut window.order_clause);
-                found.extend(window.start_offset.as_deref_mut());
-                found.extend(window.end_offset.as_deref_mut());
             }
         }
         other => return Err(unknown_node("expression", other)),
@@ -147,6 +144,13 @@ impl<'a, 'r> Units<'a, 'r> {
         let key = self.key(node)?;
         if let Some(at) = self.keys.get(&key) {
             return Ok(*at);
+        }
+        if let Some(NodeEnum::RowExpr(_)) = node.node {
+            // A table cannot have a column of rows without a type.
+            return Err(Refusal::new(
+                "ROW",
+                "it is not supported where rows or groups are merged",
+            ));
         }
         self.keys.insert(key, self.nodes.len());
         self.nodes.push(node.clone());

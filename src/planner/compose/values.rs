@@ -1,12 +1,13 @@
 //! INSERT.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{InsertStmt, Node, OnConflictAction, OnConflictClause, SelectStmt};
+use pg_query::protobuf::{InsertStmt, Node, SelectStmt};
 
+use super::conflict::{arbiter, ordered};
 use super::rows::{Rows, split};
-use super::{Builder, kinds_agree, pruned, refused};
+use super::{Builder, Noted, kinds_agree, pruned, refused};
 use crate::analyze::fact::Candidate;
-use crate::analyze::{Analysis, Dist, OUT};
+use crate::analyze::{Analysis, Dist, OUT, Parts};
 use crate::placement::{Distribution, Group, KeyType};
 use crate::plan::{Plan, Split};
 use crate::refusal::{Refusal, Result};
@@ -26,8 +27,8 @@ impl Builder<'_> {
     pub(super) fn insert(&mut self, insert: &InsertStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
         let plan = self.inserted(&mut resolver, insert);
-        let uses = resolver.uses.clone();
-        self.uses = uses;
+        let noted = Noted::of(&mut resolver);
+        self.note(noted);
         plan
     }
 
@@ -114,15 +115,15 @@ impl Builder<'_> {
             (Ok(()), Dist::Loose(why)) => Some(refused(why)),
             (Ok(()), _) => ordered(insert).err(),
         };
-        let (head, rows_text, tail) = split(insert, &rows.nodes)?;
+        let texts = split(insert, &rows.nodes)?;
         Ok(Plan::Insert(Box::new(Split {
             group: key.group,
             kinds: key.kinds,
             modifiers: key.modifiers,
             keys: rows.keys,
-            head,
-            rows: rows_text,
-            tail,
+            head: texts.head,
+            rows: texts.rows,
+            tail: texts.tail,
             whole,
         })))
     }
@@ -173,27 +174,8 @@ impl Builder<'_> {
             Dist::Merge(why) | Dist::Loose(why) => return Err(refused(*why)),
             _ => return Err(moved()),
         };
-        for (at, place) in key.places.iter().enumerate() {
-            let kind = query
-                .columns
-                .get(*place)
-                .and_then(|column| column.kind.key());
-            let same = kind.is_some_and(|kind| {
-                kind == key.kinds[at] && key.modifiers[at] < 0
-                    || kind.is_int() && key.kinds[at].is_int()
-            });
-            let out = Col {
-                rel: OUT,
-                at: *place,
-            };
-            if !same
-                || !parts
-                    .keys
-                    .get(at)
-                    .is_some_and(|columns| columns.contains(&out))
-            {
-                return Err(moved());
-            }
+        if !stays(&key, parts, query) {
+            return Err(moved());
         }
         let several = match &found.result {
             Dist::Parts(parts) => self.several(traits).map(|()| Plan::Pushed {
@@ -207,37 +189,26 @@ impl Builder<'_> {
     }
 }
 
-impl<'a> Resolver<'a> {
-    /// What ON CONFLICT and RETURNING compute.
-    fn conflict_and_returning(
-        &mut self,
-        insert: &'a InsertStmt,
-        target: &Target<'a>,
-        space: crate::resolve::Space,
-    ) -> Result<Vec<Expr>> {
-        let returning = |this: &mut Self| this.returning(&insert.returning_clause);
-        let mut exprs = self.within(space.clone(), returning)?;
-        let Some(conflict) = &insert.on_conflict_clause else {
-            return Ok(exprs);
-        };
-        let names: Vec<String> = target
-            .relation
+/// Whether the key of each row that is found is the key of the row that is made of it.
+fn stays(key: &Key, parts: &Parts, query: &Query) -> bool {
+    key.places.iter().enumerate().all(|(at, place)| {
+        let kind = query
             .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect();
-        let excluded = crate::resolve::Space::of(target.rel, "excluded", None, &names, false);
-        let mut both = space;
-        both.entries.extend(excluded.entries);
-        exprs.extend(self.within(both, |this| {
-            let mut exprs = this.assignments(&conflict.target_list, target)?;
-            if let Some(condition) = &conflict.where_clause {
-                exprs.push(this.expr(inner(condition)?)?);
-            }
-            Ok(exprs)
-        })?);
-        Ok(exprs)
-    }
+            .get(*place)
+            .and_then(|column| column.kind.key());
+        let same = kind.is_some_and(|kind| {
+            kind == key.kinds[at] && key.modifiers[at] < 0
+                || kind.is_int() && key.kinds[at].is_int()
+        });
+        let out = Col {
+            rel: OUT,
+            at: *place,
+        };
+        same && parts
+            .keys
+            .get(at)
+            .is_some_and(|columns| columns.contains(&out))
+    })
 }
 
 fn only_there() -> Refusal {
@@ -323,54 +294,6 @@ fn key(target: &Target<'_>, columns: &[&str]) -> Result<Key> {
         modifiers,
         places,
     })
-}
-
-/// ON CONFLICT finds only what is on the row's shard: what must be unique has to have the key in it.
-fn arbiter(conflict: &OnConflictClause, target: &Target<'_>) -> Result<()> {
-    let Place::Key { columns, .. } = &target.table.place else {
-        return Ok(());
-    };
-    let key = columns.iter().map(|at| &target.relation.columns[*at].name);
-    let uniques = &target.relation.uniques;
-    let has_key = |unique: &[String]| key.clone().all(|name| unique.contains(name));
-    let refusal = Refusal::new("ON CONFLICT", "what must be unique has not the key in it");
-    let ok = match &conflict.infer {
-        None => uniques
-            .iter()
-            .all(|unique| unique.plain && has_key(&unique.columns)),
-        Some(infer) if !infer.conname.is_empty() => uniques
-            .iter()
-            .any(|unique| unique.name == infer.conname && has_key(&unique.columns)),
-        Some(infer) => {
-            let mut names = Vec::new();
-            for element in &infer.index_elems {
-                match inner(element)? {
-                    NodeEnum::IndexElem(element) if !element.name.is_empty() => {
-                        names.push(element.name.clone());
-                    }
-                    _ => return Err(refusal),
-                }
-            }
-            infer.where_clause.is_none() && has_key(&names)
-        }
-    };
-    if ok { Ok(()) } else { Err(refusal) }
-}
-
-/// Whether what RETURNING gives can be put in the order of the rows.
-fn ordered(insert: &InsertStmt) -> Result<()> {
-    let Some(conflict) = &insert.on_conflict_clause else {
-        return Ok(());
-    };
-    let skips =
-        conflict.action() == OnConflictAction::OnconflictNothing || conflict.where_clause.is_some();
-    match skips && insert.returning_clause.is_some() {
-        true => Err(Refusal::new(
-            "RETURNING",
-            "which rows it tells of is not known where some may be left out",
-        )),
-        false => Ok(()),
-    }
 }
 
 pub(super) fn candidate(

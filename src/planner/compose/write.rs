@@ -2,7 +2,7 @@
 
 use pg_query::protobuf::{DeleteStmt, UpdateStmt};
 
-use super::{Builder, kinds_agree, pruned, refused};
+use super::{Builder, Noted, kinds_agree, pruned, refused};
 use crate::analyze::{Analysis, Dist};
 use crate::placement::Distribution;
 use crate::plan::Plan;
@@ -37,11 +37,10 @@ impl Builder<'_> {
 
     fn change(&mut self, change: &Change<'_>, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
-        let resolved = resolver.change(change);
-        let uses = resolver.uses.clone();
-        let (target, query) = resolved?;
+        let (target, query) = resolver.change(change)?;
         let plan = self.changed(&resolver, change, &target, &query);
-        self.uses = uses;
+        let noted = Noted::of(&mut resolver);
+        self.note(noted);
         plan
     }
 

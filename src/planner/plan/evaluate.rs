@@ -192,14 +192,7 @@ impl<'a> Evaluation<'a> {
     fn node(&self, node: &Node) -> Result<Shards> {
         Ok(match node {
             Node::Of(pin) => self.pin(pin)?.unwrap_or_else(|| self.placement().all()),
-            Node::Both(nodes) => {
-                let mut shards = self.placement().all();
-                for node in nodes {
-                    let found = self.node(node)?;
-                    shards.retain(|shard| found.contains(shard));
-                }
-                shards
-            }
+            Node::Both(nodes) => self.both(nodes)?,
             Node::Any(nodes) => {
                 let mut shards = Shards::new();
                 for node in nodes {
@@ -210,8 +203,17 @@ impl<'a> Evaluation<'a> {
         })
     }
 
+    fn both(&self, nodes: &[Node]) -> Result<Shards> {
+        let mut shards = self.placement().all();
+        for node in nodes {
+            let found = self.node(node)?;
+            shards.retain(|shard| found.contains(shard));
+        }
+        Ok(shards)
+    }
+
     fn prune(&self, prune: &Prune) -> Result<Shards> {
-        let mut shards = self.node(&Node::Both(prune.0.clone()))?;
+        let mut shards = self.both(&prune.0)?;
         if shards.is_empty() {
             // Somebody must say what columns there are.
             shards.insert(Shard(0));

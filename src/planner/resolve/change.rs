@@ -126,7 +126,11 @@ impl<'a> Resolver<'a> {
                 "RETURNING",
                 "its options are not supported over shards",
             )),
-            Some(clause) => Ok(self.targets(&clause.exprs)?.0),
+            Some(clause) => {
+                let (exprs, columns) = self.targets(&clause.exprs)?;
+                self.given = columns.into_iter().map(|column| column.name).collect();
+                Ok(exprs)
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -201,7 +205,7 @@ impl<'a> Resolver<'a> {
         if column.identity {
             self.traits
                 .sequence
-                .get_or_insert(format!("identity column {}", column.name));
+                .get_or_insert_with(|| format!("identity column {}", column.name));
         }
         let Some(text) = &column.default else {
             return Ok(());
@@ -226,6 +230,10 @@ impl<'a> Resolver<'a> {
         other.traits = std::mem::take(&mut self.traits);
         let done = other.query(&select);
         self.traits = std::mem::take(&mut other.traits);
+        if !other.moments.is_empty() {
+            // No text has this place.
+            self.moments.insert(-1, super::Moment::Other);
+        }
         done.map(drop)
     }
 }

@@ -89,8 +89,9 @@ impl<'a> Resolver<'a> {
 
     /// Notes a use of a parameter.
     pub(crate) fn parameter(&mut self, number: i32, oid: u32, array: bool) -> Result<u32> {
-        let wrong = |_| Refusal::new("parameter", "its number is not positive");
-        let number = u32::try_from(number).map_err(wrong)?;
+        let number = u32::try_from(number).ok().filter(|number| *number > 0);
+        let wrong = || Refusal::new("parameter", "its number is not positive").with("42P02");
+        let number = number.ok_or_else(wrong)?;
         // A varchar is compared as a text.
         let oid = if oid == 1043 { 25 } else { oid };
         self.uses.entry(number).or_default().insert((oid, array));
@@ -169,7 +170,9 @@ impl<'a> Resolver<'a> {
             .iter()
             .any(|operator| operator.volatility != Volatility::Immutable)
         {
-            self.traits.user.get_or_insert(format!("operator {name}"));
+            self.traits
+                .user
+                .get_or_insert_with(|| format!("operator {name}"));
         }
         schema.is_none() && !seen.iter().any(|operator| operator.of_plain_types)
     }

@@ -1,14 +1,10 @@
 //! FROM: tables, joins, queries and functions.
 
-use std::rc::Rc;
-
 use pg_query::NodeEnum;
-use pg_query::protobuf::{
-    Alias, JoinExpr, JoinType, Node, RangeFunction, RangeSubselect, SelectStmt,
-};
+use pg_query::protobuf::{Alias, JoinExpr, JoinType, Node, RangeFunction, RangeSubselect};
 
 use super::scope::{Entry, Star};
-use super::{Cte, Resolver, Space, boxed, inner, strings, unknown_node};
+use super::{Resolver, Space, boxed, inner, strings, unknown_node};
 use crate::refusal::{Refusal, Result};
 use crate::tree::{Col, Expr, From, JoinKind, Kind, Output, Rel, Source};
 
@@ -300,66 +296,6 @@ impl<'a> Resolver<'a> {
         let col = Col { rel, at: 0 };
         merged.push((*left, *right, col));
         Ok(Expr::Col(col))
-    }
-
-    pub(super) fn cte(&mut self, cte: &Rc<Cte<'a>>) -> Result<Rel> {
-        let work = cte.work.borrow().clone();
-        if let Some(columns) = work {
-            cte.used.set(true);
-            return self.add(Source::Rows(Vec::new()), columns, false);
-        }
-        let NodeEnum::SelectStmt(select) = inner(cte.body)? else {
-            return Err(Refusal::new(
-                "WITH",
-                "what writes there is not supported over shards",
-            ));
-        };
-        let mut visible = cte.visible.clone();
-        if cte.recursive {
-            visible.push(Rc::clone(cte));
-        }
-        let ctes = std::mem::replace(&mut self.ctes, visible);
-        let stack = self.stack.split_off(cte.levels.min(self.stack.len()));
-        let found_in = self.found_in;
-        let done = self.cte_query(cte, select);
-        self.found_in = found_in;
-        self.stack.extend(stack);
-        self.ctes = ctes;
-        let (mut query, recursive) = done?;
-        for (column, alias) in query.columns.iter_mut().zip(&cte.aliases) {
-            column.name = alias.clone();
-        }
-        let columns = query.columns.clone();
-        let source = match recursive {
-            true => Source::Recursive(Box::new(query)),
-            false => Source::Query(Box::new(query)),
-        };
-        self.add(source, columns, false)
-    }
-
-    fn cte_query(
-        &mut self,
-        cte: &Rc<Cte<'a>>,
-        select: &'a SelectStmt,
-    ) -> Result<(crate::tree::Query, bool)> {
-        let Some(first) = select.larg.as_deref().filter(|_| cte.recursive) else {
-            return Ok((self.query(select)?, false));
-        };
-        // The columns of the recursion are those of its first part, which does not name it.
-        let known = self.relations.len();
-        let mut columns = self.query(first)?.columns;
-        self.relations.truncate(known);
-        for (column, alias) in columns.iter_mut().zip(&cte.aliases) {
-            column.name = alias.clone();
-        }
-        for column in &mut columns {
-            column.kind = Kind::UNKNOWN;
-        }
-        cte.used.set(false);
-        *cte.work.borrow_mut() = Some(columns);
-        let query = self.query(select);
-        *cte.work.borrow_mut() = None;
-        Ok((query?, cte.used.get()))
     }
 }
 

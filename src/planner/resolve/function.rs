@@ -3,7 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{FuncCall, SqlValueFunction, SqlValueFunctionOp, WindowDef};
 
-use super::{Resolver, inner, strings};
+use super::{Moment, Resolver, inner, strings};
 use crate::catalog::{Function, FunctionKind, Volatility};
 use crate::refusal::{Refusal, Result};
 use crate::tree::{Expr, Kind};
@@ -151,10 +151,19 @@ impl<'a> Resolver<'a> {
     pub(super) fn value_function(&mut self, function: &SqlValueFunction) -> Expr {
         match value_function(function) {
             (name, true) => {
-                self.traits.clock.get_or_insert(name.into());
+                let moment = match name {
+                    "current_timestamp" if function.typmod < 0 => Moment::Timestamptz,
+                    "localtimestamp" if function.typmod < 0 => Moment::Timestamp,
+                    "current_date" => Moment::Date,
+                    _ => Moment::Other,
+                };
+                self.moments.insert(function.location, moment);
+                self.traits.clock.get_or_insert_with(|| name.into());
             }
             ("current_catalog", _) => {
-                self.traits.server.get_or_insert("current_catalog".into());
+                self.traits
+                    .server
+                    .get_or_insert_with(|| "current_catalog".into());
             }
             _ => {}
         }
@@ -171,10 +180,11 @@ impl<'a> Resolver<'a> {
         };
         let catalog = self.catalog;
         let count = call.args.len();
-        let within = call
-            .agg_within_group
-            .then_some(call.agg_order.len())
-            .unwrap_or_default();
+        let within = if call.agg_within_group {
+            call.agg_order.len()
+        } else {
+            Default::default()
+        };
         let fits = |function: &&Function| {
             let (least, most) = (
                 usize::from(function.arguments.0),
@@ -213,7 +223,7 @@ impl<'a> Resolver<'a> {
 
     fn judge(&mut self, name: &str, found: &[&Function]) {
         let set = |place: &mut Option<String>| {
-            place.get_or_insert(format!("{name}()"));
+            place.get_or_insert_with(|| format!("{name}()"));
         };
         for function in found {
             if !crate::catalog::is_system(&function.schema) {
@@ -250,6 +260,13 @@ impl<'a> Resolver<'a> {
             );
         }
         self.judge(&name, &found);
+        if OF_CLOCK.contains(&name.as_str()) || name == "age" && call.args.len() == 1 {
+            let moment = match name.as_str() {
+                "now" | "transaction_timestamp" if found.len() == 1 => Moment::Timestamptz,
+                _ => Moment::Other,
+            };
+            self.moments.insert(call.location, moment);
+        }
         let system = found
             .iter()
             .all(|function| crate::catalog::is_system(&function.schema));

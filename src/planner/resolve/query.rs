@@ -1,18 +1,14 @@
 //! SELECT, VALUES and what joins them, level by level.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{
-    self, CommonTableExpr, Node, SelectStmt, SetOperation, SortByDir, SortByNulls, WithClause,
-    a_const::Val,
-};
+use pg_query::protobuf::{Node, SelectStmt, SetOperation};
 
 use super::from::conjuncts;
-use super::{Cte, Resolver, boxed, inner, strings, unknown_node};
+use super::{Resolver, boxed, inner, strings};
 use crate::refusal::{Refusal, Result};
-use crate::tree::{Body, Distinct, Expr, Kind, Output, Query, Select, SetKind, Sort};
+use crate::tree::{Body, Distinct, Expr, Kind, Output, Place, Query, Select, SetKind, Source};
 
 /// What is found in the expressions of a level.
 #[derive(Debug, Default)]
@@ -46,54 +42,6 @@ impl<'a> Resolver<'a> {
         self.level = level;
         self.ctes.truncate(ctes);
         done
-    }
-
-    pub(crate) fn with_clause(&mut self, with: &'a WithClause) -> Result<()> {
-        let mut all: Vec<&'a CommonTableExpr> = Vec::new();
-        for node in &with.ctes {
-            match inner(node)? {
-                NodeEnum::CommonTableExpr(cte) => all.push(cte),
-                other => return Err(unknown_node("WITH", other)),
-            }
-        }
-        for (at, cte) in all.iter().enumerate() {
-            if cte.search_clause.is_some() || cte.cycle_clause.is_some() {
-                return Err(Refusal::new(
-                    "WITH",
-                    "SEARCH and CYCLE are not supported over shards",
-                ));
-            }
-            let body = cte.ctequery.as_deref();
-            let body = body.ok_or_else(|| Refusal::new("WITH", "a query is missing"))?;
-            if !matches!(body.node, Some(NodeEnum::SelectStmt(_))) {
-                return Err(Refusal::new(
-                    "WITH",
-                    "what writes there is not supported over shards",
-                ));
-            }
-            let later = all[at + 1..]
-                .iter()
-                .any(|later| with.recursive && mentions(body, &later.ctename));
-            if later {
-                return Err(Refusal::new(
-                    "WITH RECURSIVE",
-                    "a query names one that stands behind it",
-                ));
-            }
-            let aliases = strings(&cte.aliascolnames)?;
-            let made = Cte {
-                name: cte.ctename.clone(),
-                aliases: aliases.into_iter().map(str::to_owned).collect(),
-                body,
-                recursive: with.recursive,
-                visible: self.ctes.clone(),
-                levels: self.stack.len(),
-                work: std::cell::RefCell::new(None),
-                used: std::cell::Cell::new(false),
-            };
-            self.ctes.push(Rc::new(made));
-        }
-        Ok(())
     }
 
     fn query_body(&mut self, select: &'a SelectStmt) -> Result<Query> {
@@ -136,6 +84,40 @@ impl<'a> Resolver<'a> {
             .flatten()
             .map(|node| self.expr(inner(node)?))
             .collect()
+    }
+
+    /// Notes whether rows are locked that are on every shard.
+    fn locking(&mut self, clauses: &[Node]) -> Result<()> {
+        for clause in clauses {
+            let NodeEnum::LockingClause(clause) = inner(clause)? else {
+                return Err(Refusal::new("FOR UPDATE", "of an unknown form"));
+            };
+            let mut named = Vec::new();
+            for range in &clause.locked_rels {
+                match inner(range)? {
+                    NodeEnum::RangeVar(range) => named.push(range.relname.as_str()),
+                    _ => return Err(Refusal::new("FOR UPDATE", "of an unknown form")),
+                }
+            }
+            let entries = self
+                .stack
+                .last()
+                .map(|space| &space.entries[..])
+                .unwrap_or_default();
+            let locked = entries
+                .iter()
+                .filter(|entry| named.is_empty() || named.contains(&&*entry.alias));
+            let spread = |entry: &super::scope::Entry| match entry.columns.first() {
+                Some((_, Expr::Col(col))) => match &self.relations[col.rel.0].source {
+                    Source::Table(table) => matches!(table.place, Place::Key { .. }),
+                    _ => false,
+                },
+                _ => false,
+            };
+            // What lies in a subquery is looked at as if all of it were locked.
+            self.traits.locks |= !locked.into_iter().all(spread);
+        }
+        Ok(())
     }
 
     fn set_operation(&mut self, select: &'a SelectStmt) -> Result<Query> {
@@ -215,6 +197,7 @@ impl<'a> Resolver<'a> {
         let sort = self.sort(&select.sort_clause, &targets, &columns)?;
         let distinct = self.distinct(&select.distinct_clause, &targets, &columns)?;
         let limits = self.limits(select)?;
+        self.locking(&select.locking_clause)?;
         let level = &mut self.level;
         let aggregates = level.aggregates || !select.group_clause.is_empty() || having.is_some();
         let body = Select {
@@ -262,7 +245,7 @@ impl<'a> Resolver<'a> {
             let expr = self.expr(value)?;
             let kind = self.kind_of(&expr);
             let name = match target.name.is_empty() {
-                true => output_name(value),
+                true => super::output_name(value),
                 false => target.name.clone(),
             };
             columns.push(Output { name, kind });
@@ -294,139 +277,6 @@ impl<'a> Resolver<'a> {
         };
         Ok(Some(stars))
     }
-
-    fn group(
-        &mut self,
-        clause: &'a [Node],
-        targets: &[Expr],
-        columns: &[Output],
-    ) -> Result<(Vec<Expr>, bool)> {
-        let mut group = Vec::new();
-        let mut sets = false;
-        for node in clause {
-            match inner(node)? {
-                NodeEnum::GroupingSet(set) => {
-                    sets = true;
-                    let (inside, _) = self.group(&set.content, targets, columns)?;
-                    group.extend(inside);
-                }
-                NodeEnum::RowExpr(row)
-                    if row.row_format() == protobuf::CoercionForm::CoerceImplicitCast =>
-                {
-                    let (inside, nested) = self.group(&row.args, targets, columns)?;
-                    group.extend(inside);
-                    sets |= nested;
-                }
-                node => group.push(self.group_item(node, targets, columns)?),
-            }
-        }
-        Ok((group, sets))
-    }
-
-    fn group_item(
-        &mut self,
-        node: &'a NodeEnum,
-        targets: &[Expr],
-        columns: &[Output],
-    ) -> Result<Expr> {
-        if let Some(at) = position(node, columns.len())? {
-            return Ok(targets[at].clone());
-        }
-        if let Some(name) = bare_name(node)
-            && self
-                .stack
-                .last()
-                .map(|space| space.bare(name))
-                .transpose()?
-                .flatten()
-                .is_none()
-            && let Some(at) = by_name(name, columns)?
-        {
-            return Ok(targets[at].clone());
-        }
-        self.expr(node)
-    }
-
-    fn distinct(
-        &mut self,
-        clause: &'a [Node],
-        targets: &[Expr],
-        columns: &[Output],
-    ) -> Result<Distinct> {
-        match clause {
-            [] => Ok(Distinct::No),
-            [Node { node: None }] => Ok(Distinct::All),
-            items => {
-                let mut on = Vec::new();
-                for item in items {
-                    on.push(self.sort_item(inner(item)?, targets, columns)?.0);
-                }
-                Ok(Distinct::On(on))
-            }
-        }
-    }
-
-    /// What an item of ORDER BY or DISTINCT ON is, and which output column it is.
-    fn sort_item(
-        &mut self,
-        node: &'a NodeEnum,
-        targets: &[Expr],
-        columns: &[Output],
-    ) -> Result<(Expr, Option<usize>)> {
-        if let Some(at) = position(node, columns.len())? {
-            return Ok((targets[at].clone(), Some(at)));
-        }
-        if let Some(name) = bare_name(node)
-            && let Some(at) = by_name(name, columns)?
-        {
-            return Ok((targets[at].clone(), Some(at)));
-        }
-        let expr = self.expr(node)?;
-        let same = |target: &Expr| matches!((target, &expr), (Expr::Col(one), Expr::Col(two)) if one == two);
-        let output = targets.iter().position(same);
-        Ok((expr, output))
-    }
-
-    fn sort(
-        &mut self,
-        clause: &'a [Node],
-        targets: &[Expr],
-        columns: &[Output],
-    ) -> Result<Vec<Sort>> {
-        let mut sorts = Vec::new();
-        for node in clause {
-            let NodeEnum::SortBy(sort) = inner(node)? else {
-                return Err(Refusal::new("ORDER BY", "of an unknown form"));
-            };
-            let (expr, output) = self.sort_item(boxed(&sort.node)?, targets, columns)?;
-            sorts.push(sorted(sort, expr, output));
-        }
-        Ok(sorts)
-    }
-
-    /// ORDER BY where only output columns may be named.
-    fn output_sort(&mut self, clause: &'a [Node], columns: &[Output]) -> Result<Vec<Sort>> {
-        let mut sorts = Vec::new();
-        for node in clause {
-            let NodeEnum::SortBy(sort) = inner(node)? else {
-                return Err(Refusal::new("ORDER BY", "of an unknown form"));
-            };
-            let item = boxed(&sort.node)?;
-            let mut output = position(item, columns.len())?;
-            if let Some(name) = bare_name(item) {
-                output = by_name(name, columns)?;
-            }
-            let Some(at) = output else {
-                return Err(Refusal::new(
-                    "ORDER BY",
-                    "only output columns may stand there",
-                ));
-            };
-            let expr = Expr::Of(Vec::new(), columns[at].kind);
-            sorts.push(sorted(sort, expr, output));
-        }
-        Ok(sorts)
-    }
 }
 
 /// The type of a column that comes from two sides; whole numbers stay what they are in a wider type.
@@ -443,152 +293,4 @@ fn common(one: Kind, two: Kind) -> Kind {
         }
         _ => Kind::UNKNOWN,
     }
-}
-
-fn sorted(sort: &protobuf::SortBy, expr: Expr, output: Option<usize>) -> Sort {
-    let descending = sort.sortby_dir() == SortByDir::SortbyDesc;
-    Sort {
-        expr,
-        output,
-        descending,
-        nulls_first: match sort.sortby_nulls() {
-            SortByNulls::SortbyNullsFirst => true,
-            SortByNulls::SortbyNullsLast => false,
-            _ => descending,
-        },
-        using: sort.sortby_dir() == SortByDir::SortbyUsing,
-    }
-}
-
-/// The output column that a number stands for.
-pub(crate) fn position(node: &NodeEnum, columns: usize) -> Result<Option<usize>> {
-    let NodeEnum::AConst(constant) = node else {
-        return Ok(None);
-    };
-    match &constant.val {
-        Some(Val::Ival(number)) => {
-            let at = usize::try_from(number.ival)
-                .ok()
-                .and_then(|at| at.checked_sub(1));
-            match at {
-                Some(at) if at < columns => Ok(Some(at)),
-                _ => Err(
-                    Refusal::new("ORDER BY", "there is no output column of this number")
-                        .with("42P10"),
-                ),
-            }
-        }
-        _ => Ok(None),
-    }
-}
-
-pub(crate) fn bare_name(node: &NodeEnum) -> Option<&str> {
-    let NodeEnum::ColumnRef(column) = node else {
-        return None;
-    };
-    match column.fields.as_slice() {
-        [
-            Node {
-                node: Some(NodeEnum::String(name)),
-            },
-        ] => Some(&name.sval),
-        _ => None,
-    }
-}
-
-pub(crate) fn by_name(name: &str, columns: &[Output]) -> Result<Option<usize>> {
-    let mut found = (0..columns.len()).filter(|at| columns[*at].name == name);
-    match (found.next(), found.next()) {
-        (at, None) => Ok(at),
-        _ => Err(Refusal::new(name, "more than one output column has this name").with("42702")),
-    }
-}
-
-/// Whether the name is said anywhere in a query; the shown tree has all names in quotes.
-fn mentions(body: &Node, name: &str) -> bool {
-    format!("{body:?}").contains(&format!("relname: {name:?}"))
-}
-
-/// The name that Postgres gives an output column (`FigureColname`).
-pub(crate) fn output_name(node: &NodeEnum) -> String {
-    figure(node).1
-}
-
-/// The name, and how good it is: 0 for none, 1 for that of a type, 2 for a real one.
-fn figure(node: &NodeEnum) -> (u8, String) {
-    let of = |node: &Option<Box<Node>>| {
-        let inner = node.as_deref().and_then(|node| node.node.as_ref());
-        inner.map_or((0, "?column?".to_owned()), figure)
-    };
-    let last = |nodes: &[Node]| {
-        nodes.iter().rev().find_map(|node| match &node.node {
-            Some(NodeEnum::String(text)) => Some((2, text.sval.clone())),
-            _ => None,
-        })
-    };
-    let none = || (0, "?column?".to_owned());
-    let named = |name: &str| (2, name.to_owned());
-    match node {
-        NodeEnum::ColumnRef(column) => last(&column.fields).unwrap_or_else(none),
-        NodeEnum::AIndirection(indirection) => {
-            last(&indirection.indirection).unwrap_or_else(|| of(&indirection.arg))
-        }
-        NodeEnum::FuncCall(call) => last(&call.funcname).unwrap_or_else(none),
-        NodeEnum::AExpr(expr) if expr.kind() == protobuf::AExprKind::AexprNullif => named("nullif"),
-        NodeEnum::TypeCast(cast) => match of(&cast.arg) {
-            (2, name) => (2, name),
-            weak => {
-                let kind = cast.type_name.as_ref().and_then(|kind| last(&kind.names));
-                kind.map_or(weak, |(_, name)| (1, name))
-            }
-        },
-        NodeEnum::CollateClause(collate) => of(&collate.arg),
-        NodeEnum::GroupingFunc(_) => named("grouping"),
-        NodeEnum::SubLink(sub) => match sub.sub_link_type() {
-            protobuf::SubLinkType::ExistsSublink => named("exists"),
-            protobuf::SubLinkType::ArraySublink => named("array"),
-            protobuf::SubLinkType::ExprSublink => figure_sublink(sub),
-            _ => none(),
-        },
-        NodeEnum::CaseExpr(case) => match of(&case.defresult) {
-            (2, name) => (2, name),
-            _ => (1, "case".to_owned()),
-        },
-        NodeEnum::AArrayExpr(_) => named("array"),
-        NodeEnum::RowExpr(_) => named("row"),
-        NodeEnum::CoalesceExpr(_) => named("coalesce"),
-        NodeEnum::MinMaxExpr(minmax) => match minmax.op() {
-            protobuf::MinMaxOp::IsGreatest => named("greatest"),
-            _ => named("least"),
-        },
-        NodeEnum::SqlvalueFunction(function) => named(super::function::value_function(function).0),
-        _ => none(),
-    }
-}
-
-fn figure_sublink(sub: &protobuf::SubLink) -> (u8, String) {
-    let inner = sub.subselect.as_deref().and_then(|node| node.node.as_ref());
-    if let Some(NodeEnum::SelectStmt(select)) = inner {
-        // Of a set operation it is the first part that names the columns.
-        let mut select = &**select;
-        while let Some(left) = &select.larg {
-            select = left;
-        }
-        if let Some(NodeEnum::ResTarget(target)) = select
-            .target_list
-            .first()
-            .and_then(|node| node.node.as_ref())
-        {
-            if !target.name.is_empty() {
-                return (2, target.name.clone());
-            }
-            if let Some(value) = target.val.as_deref().and_then(|node| node.node.as_ref()) {
-                return figure(value);
-            }
-        }
-        if !select.values_lists.is_empty() {
-            return (2, "column1".to_owned());
-        }
-    }
-    (0, "?column?".to_owned())
 }

@@ -46,7 +46,7 @@ impl<'a> Resolver<'a> {
         if is_system(schema) {
             self.traits
                 .server
-                .get_or_insert(format!("system catalog {name}"));
+                .get_or_insert_with(|| format!("system catalog {name}"));
             return Ok(Table {
                 schema: schema.to_owned(),
                 name: name.to_owned(),
@@ -183,6 +183,10 @@ impl<'a> Resolver<'a> {
         let query = other.query(&select);
         self.relations = std::mem::take(&mut other.relations);
         self.traits = std::mem::take(&mut other.traits);
+        if !other.moments.is_empty() {
+            // No text has this place.
+            self.moments.insert(-1, super::Moment::Other);
+        }
         self.views = std::mem::take(&mut other.views);
         self.views.pop();
         if query.is_err() {

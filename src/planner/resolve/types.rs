@@ -87,12 +87,16 @@ impl Resolver<'_> {
         };
         if let Some(users) = users {
             if !matches!(users.kind, 'e' | 'b' | 'r') {
-                self.traits.user.get_or_insert(format!("type {base}"));
+                self.traits
+                    .user
+                    .get_or_insert_with(|| format!("type {base}"));
             }
             return Ok(cast);
         }
         if OF_THE_SERVER.contains(&base) {
-            self.traits.server.get_or_insert(format!("type {base}"));
+            self.traits
+                .server
+                .get_or_insert_with(|| format!("type {base}"));
         }
         let known = KNOWN.iter().find(|(known, _)| *known == base);
         cast.oid = known.map_or(0, |(_, oid)| *oid);
