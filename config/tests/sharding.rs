@@ -10,7 +10,7 @@ fn faults(text: &str) -> String {
 fn shards_are_databases_with_servers() {
     let told = faults("[databases.all]\nshards = [\"a\", \"c\", \"a\"]\n");
     assert!(
-        told.contains("pgherd.toml:6: databases.all.shards: \"a\" is there twice"),
+        told.contains("pgherd.toml:6: databases.all.shards: a is there twice"),
         "{told}"
     );
     let told = faults("[databases.all]\nshards = [\"a\", \"c\"]\n");
@@ -45,7 +45,7 @@ fn what_is_placed_is_placed_somewhere() {
         told.contains("databases.all.sharding.tables.key: is missing"),
         "{told}"
     );
-    let told = with("tables = [{ name = \"t\", kye = \"k\" }]\n");
+    let told = with("tables = [{ name = \"t\", keys = \"k\" }]\n");
     assert!(told.contains("perhaps `key`"), "{told}");
     let told = with("method = \"list\"\n");
     assert!(

@@ -100,7 +100,11 @@ async fn a_prepared_statement_runs_on_the_shard_of_its_parameter() {
                 raw.send(&run).await;
                 let messages = raw.ready().await;
                 let row = messages.iter().find(|message| message.tag == 'D');
-                assert_eq!(row.unwrap().columns(), [shard.name.clone()], "{messages:?}");
+                assert_eq!(
+                    row.unwrap().columns(),
+                    std::slice::from_ref(&shard.name),
+                    "{messages:?}"
+                );
             }
         }
     }

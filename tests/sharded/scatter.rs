@@ -177,7 +177,7 @@ async fn a_slow_client_takes_little_memory() {
             'C' => assert_eq!(message.body, b"SELECT 60000\0"),
             _ => panic!("{message:?}"),
         }
-        if count % 5000 == 0 {
+        if count.is_multiple_of(5000) {
             most = most.max(rig.proxy.memory());
         }
     }
