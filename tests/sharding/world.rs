@@ -21,6 +21,15 @@ pub(crate) struct World {
     pub(crate) names: Names,
 }
 
+/// Which buckets are on which shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Buckets {
+    /// More buckets than shards, by a rule of no use.
+    Uneven,
+    /// One bucket a shard.
+    Even,
+}
+
 /// A row: its table, the values of its key, and all values.
 struct Row {
     table: &'static str,
@@ -38,10 +47,13 @@ struct Groups {
     pairs: Group,
 }
 
-fn placement(shards: u16) -> (Placement, Groups) {
+fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
     let mut placement = Placement::new(shards);
     // More buckets than shards, of which one shard may have none.
-    let spread: Vec<Shard> = (0..16_u16).map(|n| Shard(n * 7 % 11 % shards)).collect();
+    let spread: Vec<Shard> = match buckets {
+        Buckets::Uneven => (0..16_u16).map(|n| Shard(n * 7 % 11 % shards)).collect(),
+        Buckets::Even => (0..shards).map(Shard).collect(),
+    };
     let mut group = |buckets: &[Shard]| {
         let buckets = buckets.to_vec();
         placement.group(Method::Hash { buckets }).unwrap()
@@ -254,6 +266,11 @@ async fn load(client: &Client) -> Catalog {
 impl World {
     /// Rows over so many shards.
     pub(crate) async fn new(shards: u16) -> Self {
+        Self::with(shards, Buckets::Uneven).await
+    }
+
+    /// The same with buckets of a choice.
+    pub(crate) async fn with(shards: u16, buckets: Buckets) -> Self {
         let mut clients = Vec::new();
         for _ in 0..=shards {
             let client = database().await;
@@ -271,7 +288,7 @@ impl World {
                 Vec::<String>::new()
             );
         }
-        let (placement, groups) = placement(shards);
+        let (placement, groups) = placement(shards, buckets);
         let world = Self {
             whole,
             shards: clients,
