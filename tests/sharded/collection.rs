@@ -297,6 +297,10 @@ async fn no_query_gives_another_answer_through_the_proxy() {
             })
             .map_err(|error| (error, String::new()));
         for form in [Form::Simple, Form::Texts, Form::Binary, Form::Prepared] {
+            // Without parameters it is the same as in texts.
+            if form == Form::Binary && line.values.is_empty() {
+                continue;
+            }
             let given = through(&mut raw, &line, form).await;
             tally.take(&line, form, &expected, given);
         }

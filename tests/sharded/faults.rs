@@ -29,7 +29,11 @@ async fn a_lost_shard_leaves_the_others_alone() {
         ("a".to_owned(), hosts),
         ("b".to_owned(), format!("127.0.0.1:{}", two.port())),
     ];
-    let proxy = Proxy::start(&config(&places, "[timeouts]\nhold = \"20s\"")).await;
+    let proxy = Proxy::start(&config(
+        &places,
+        "[pool]\nsize = 2\n[timeouts]\nhold = \"20s\"",
+    ))
+    .await;
     let client = connect(&proxy.url("app", "shop")).await;
     let write = |shard: u16| {
         let id = key(shard);
@@ -52,12 +56,31 @@ async fn a_lost_shard_leaves_the_others_alone() {
     let waits = client.share();
     let text = write(0);
     let waits = tokio::spawn(async move { waits.simple_query(&text).await.map(drop) });
+    // Nor do those who want both, and more of them than there are connections.
+    let mut both = Vec::new();
+    for _ in 0..4 {
+        let client = connect(&proxy.url("app", "shop")).await;
+        both.push(tokio::spawn(async move {
+            client
+                .column("select id from accounts")
+                .await
+                .unwrap()
+                .len()
+        }));
+    }
+    for _ in 0..20 {
+        other.simple_query(&write(1)).await.unwrap();
+    }
+    assert!(both.iter().all(|waits| !waits.is_finished()));
     assert_eq!(other.one("select count(*) from countries").await, "2");
     replica.promote().await.unwrap();
     waits.await.unwrap().unwrap();
+    for client in both {
+        assert_eq!(client.await.unwrap(), 2);
+    }
     let amount = |shard: u16| format!("select amount from accounts where id = {}", key(shard));
     until("each write was done once", async || {
-        other.one(&amount(0)).await == "2" && other.one(&amount(1)).await == "6"
+        other.one(&amount(0)).await == "2" && other.one(&amount(1)).await == "26"
     })
     .await;
 }

@@ -16,6 +16,10 @@ use crate::upstream;
 
 /// How long a server may take to end what was cancelled.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long somebody who has connections of some shards waits for the next.
+const MOMENT: Duration = Duration::from_secs(1);
+/// How often it is looked whether a shard has a primary again.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// One shard's part.
 pub(super) struct Leg {
@@ -29,31 +33,59 @@ pub(super) struct Leg {
     pub(super) columns: Option<Box<[u8]>>,
 }
 
-/// A connection of each shard, or none at all.
+/// A connection of each shard, or none at all. Who has some of them waits for the next only for a moment,
+/// and begins anew: a shard that is away must not bind the connections of the others.
 pub(super) async fn take_all(
     relay: &mut Relay,
     shards: &[u16],
     asked: Instant,
 ) -> Result<Vec<Leg>, Denied> {
     let mut legs: Vec<Leg> = Vec::with_capacity(shards.len());
-    for shard in shards {
-        match take(relay, *shard, asked).await {
-            Ok(lease) => legs.push(Leg {
-                shard: *shard,
+    while legs.len() < shards.len() {
+        let shard = shards[legs.len()];
+        let taken = match legs.is_empty() {
+            true => {
+                all_led(relay, shards, asked).await?;
+                Ok(take(relay, shard, asked).await)
+            }
+            false => tokio::time::timeout(MOMENT, take(relay, shard, asked)).await,
+        };
+        match taken {
+            Ok(Ok(lease)) => legs.push(Leg {
+                shard,
                 lease,
                 out: Flow::default(),
                 sent: false,
                 columns: None,
             }),
-            Err(denied) => {
-                for leg in legs {
+            refused => {
+                for leg in legs.drain(..) {
                     checkout::checkin(&relay.control, leg.lease, Instant::now());
                 }
-                return Err(denied);
+                if let Ok(Err(denied)) = refused {
+                    return Err(denied);
+                }
+                if let Some(report) = checkout::overdue(&relay.pool, asked) {
+                    return Err(Denied::Refused(Box::new(report)));
+                }
             }
         }
     }
     Ok(legs)
+}
+
+/// Waits until each of the shards has a primary.
+async fn all_led(relay: &mut Relay, shards: &[u16], asked: Instant) -> Result<(), Denied> {
+    for shard in shards {
+        enter(relay, *shard);
+        while relay.pool.core.held().is_some() {
+            if let Some(report) = checkout::overdue(&relay.pool, asked) {
+                return Err(Denied::Refused(Box::new(report)));
+            }
+            checkout::pause(relay, LOOK).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLease, Denied> {
