@@ -26,7 +26,7 @@ pub use crate::epoch::Epoch;
 pub use crate::host::HostName;
 pub use crate::judge::Judge;
 pub use crate::lag::{Lag, LagBounds};
-pub use crate::look::{Fault, Look, Standing};
+pub use crate::look::{Fault, Look, ServerId, Standing};
 pub use crate::lsn::{InvalidLsn, Lsn};
 pub use crate::rules::Rules;
 pub use crate::verdict::{
