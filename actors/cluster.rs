@@ -9,19 +9,24 @@ pub mod chronicle;
 pub mod login;
 pub mod look;
 pub mod monitor;
+pub mod names;
 pub mod patroni;
 pub mod reads;
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use pgherd_cluster::names::Names;
 use pgherd_cluster::patroni::PatroniCluster;
-use pgherd_cluster::{Absence, Fault, HostName, Judge, LagBounds, Look, Rules, Verdict, Writer};
-use pgherd_config::{Config, Database, Host};
+use pgherd_cluster::{
+    Absence, Fault, HostName, Judge, LagBounds, Look, Rules, Standing, Verdict, Writer,
+};
+use pgherd_config::{Address, Config, Database, Host};
 use pgherd_supervise::Slot;
 use tokio::sync::Notify;
 
@@ -38,6 +43,14 @@ pub struct Cluster {
     members: ArcSwap<Members>,
     /// The hosts are told by Patroni.
     told: AtomicBool,
+    /// The hosts as the configuration has them.
+    written: Mutex<Vec<Host>>,
+    /// That is one, and it is for us to say where it is.
+    single: AtomicBool,
+    /// There are names among them, and it is followed where they lead.
+    named: AtomicBool,
+    /// Where the names among these lead; `None` if that is not followed.
+    names: Mutex<Option<Names>>,
     /// Those that Patroni has told.
     discovered: Mutex<Option<Members>>,
     doubt: Notify,
@@ -100,7 +113,8 @@ pub struct Lead {
 impl Cluster {
     fn new(name: &str, config: &Config, database: &Database, router: Slot<RouterMessage>) -> Self {
         let mut judge = Judge::new(rules(config, database));
-        let members = members(database);
+        let names = config.failover.resolve.map(|_| Names::default());
+        let members = members(&database.hosts, names.as_ref());
         let now = Instant::now();
         judge.members(members.names().cloned(), now);
         Self {
@@ -109,6 +123,10 @@ impl Cluster {
             judge: Mutex::new(judge),
             members: ArcSwap::from_pointee(members),
             told: AtomicBool::new(!database.patroni.is_empty()),
+            single: AtomicBool::new(is_single(database)),
+            named: AtomicBool::new(follows_names(config, database)),
+            written: Mutex::new(database.hosts.clone()),
+            names: Mutex::new(names),
             discovered: Mutex::default(),
             doubt: Notify::new(),
             chronicle: Chronicle::default(),
@@ -118,9 +136,32 @@ impl Cluster {
         }
     }
 
-    /// Whether it must be found out where writes go: a single server is asked nothing.
+    /// Whether it must be found out where writes go: a single server is asked nothing, unless its name may
+    /// lead elsewhere.
     pub fn is_watched(&self) -> bool {
-        self.told.load(Ordering::Relaxed) || self.members.load().0.len() > 1
+        self.told.load(Ordering::Relaxed) || self.members.load().0.len() > 1 || self.follows_names()
+    }
+
+    /// Whether writes go where the evidence says. A single name leads where it leads until a primary was
+    /// seen there: it may be that of a replica, or of something that lets nobody look.
+    pub fn is_led(&self) -> bool {
+        let open = self.single.load(Ordering::Relaxed) && self.verdict.load().holder.is_none();
+        self.is_watched() && !open
+    }
+
+    /// Whether some of its hosts have names of which it is followed where they lead.
+    pub fn follows_names(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
+
+    /// The names of hosts that are to be looked up.
+    pub fn looked_up(&self) -> Vec<String> {
+        if !self.follows_names() {
+            return Vec::new();
+        }
+        let written = self.written.lock();
+        let names = written.iter().filter_map(Host::looked_up);
+        names.map(str::to_owned).collect()
     }
 
     /// The hosts.
@@ -131,8 +172,9 @@ impl Cluster {
     /// Where writes go at this moment.
     pub fn lead(&self) -> Lead {
         let members = self.members.load();
-        if !self.is_watched() {
-            let host = members.hosts().next().cloned();
+        if !self.is_led() {
+            let first = || self.written.lock().first().cloned();
+            let host = members.hosts().next().cloned().or_else(first);
             return Lead { host, epoch: 0 };
         }
         let verdict = self.verdict.load();
@@ -188,6 +230,9 @@ impl Cluster {
     /// A host was looked at; it was asked at `asked`.
     pub fn saw(&self, host: &HostName, outcome: Result<Look, Fault>, asked: Instant, now: Instant) {
         let look = outcome.as_ref().ok().cloned();
+        if let Some(look) = &look {
+            self.leave_behind(host, look, now);
+        }
         self.judged(now, |judge| judge.saw(host, outcome, now));
         if look.is_none() {
             // All others are looked at, too, if this has raised a doubt.
@@ -197,6 +242,53 @@ impl Cluster {
             let verdict = self.verdict.load();
             self.arrivals.lock().note(&verdict, host, &look, asked);
         }
+    }
+
+    /// Leaves what a name led to before, if it leads to a primary now: before that one is judged, for these
+    /// two are no split.
+    fn leave_behind(&self, host: &HostName, look: &Look, now: Instant) {
+        let verdict = self.verdict.load();
+        let ours = verdict.system.is_none_or(|system| system == look.system);
+        let current = ours && look.timeline >= verdict.timeline && !look.read_only;
+        if look.standing != Standing::Primary || !current {
+            return;
+        }
+        let member = self.members.load().get(host).cloned();
+        let Some(address) = member.as_ref().and_then(address) else {
+            return;
+        };
+        let left = match self.names.lock().as_mut() {
+            Some(names) => names.leads(address),
+            None => false,
+        };
+        if left {
+            self.regroup(now);
+        }
+    }
+
+    /// A name was looked up; without an answer it leads where it led.
+    pub fn answered(&self, name: &str, addresses: &[IpAddr], now: Instant) {
+        if let Some(names) = self.names.lock().as_mut() {
+            names.answered(name, addresses, now);
+        }
+        self.regroup(now);
+    }
+
+    /// Takes over where names lead now.
+    fn regroup(&self, now: Instant) {
+        if !self.follows_names() {
+            return;
+        }
+        // Both stay locked, so that of two changes at once none undoes the other.
+        let (written, names) = (self.written.lock(), self.names.lock());
+        let members = members(&written, names.as_ref());
+        if **self.members.load() == members {
+            return;
+        }
+        tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "names lead here");
+        self.enlist(members, now);
+        let section = self.name.clone();
+        let _ = self.router.cast(RouterMessage::Enlist { section });
     }
 
     /// Whether all that was written until `moment` is known to have arrived at a host.
@@ -231,8 +323,8 @@ impl Cluster {
         self.doubt.notified()
     }
 
-    /// Resolves when hosts are known: at once those of the configuration, and those that Patroni tells
-    /// of when it has told for the first time.
+    /// Resolves when hosts are known: at once the addresses of the configuration, its names when they were
+    /// looked up once, and those that Patroni tells of when it has told for the first time.
     pub async fn introduced(&self) {
         loop {
             let news = self.doubted();
@@ -256,8 +348,22 @@ impl Cluster {
         if !told {
             *discovered = None;
         }
-        let members = discovered.clone().unwrap_or_else(|| members(database));
+        let found = discovered.clone();
         drop(discovered);
+        self.written.lock().clone_from(&database.hosts);
+        self.single.store(is_single(database), Ordering::Relaxed);
+        let named = follows_names(config, database);
+        self.named.store(named, Ordering::Relaxed);
+        let mut names = self.names.lock();
+        match (config.failover.resolve, names.as_mut()) {
+            (None, _) => *names = None,
+            (Some(_), None) => *names = Some(Names::default()),
+            (Some(_), Some(names)) => {
+                names.keep(database.hosts.iter().filter_map(Host::looked_up));
+            }
+        }
+        let members = found.unwrap_or_else(|| members(&database.hosts, names.as_ref()));
+        drop(names);
         self.judged(now, |judge| judge.set_rules(rules(config, database), now));
         self.enlist(members, now);
     }
@@ -284,6 +390,20 @@ impl Cluster {
             }
         }
         self.judged(now, |judge| judge.told(told.claim, now));
+        // It may name another than the one that is written to.
+        self.rouse(now);
+    }
+
+    /// Has all hosts be looked at at once if anything is in doubt.
+    fn rouse(&self, now: Instant) {
+        if self.is_suspicious(now) {
+            self.doubt.notify_waiters();
+        }
+    }
+
+    /// Whether anything is in doubt.
+    pub fn is_suspicious(&self, now: Instant) -> bool {
+        self.judge.lock().is_suspicious(now)
     }
 
     fn enlist(&self, members: Members, now: Instant) {
@@ -358,12 +478,51 @@ fn host(name: &HostName) -> Option<Host> {
     Some(Host::new(host, port.parse().ok()?))
 }
 
-fn members(database: &Database) -> Members {
-    let named = |host: &Host| {
-        let name = crate::router::target(&host.address).to_string();
-        (HostName::from(name), host.clone())
+/// The hosts of a configuration, in its order; one that is given by a name at each of the addresses that
+/// this leads to, if names are followed. None before all names were looked up: that takes a moment only.
+fn members(written: &[Host], names: Option<&Names>) -> Members {
+    let mut members: Vec<(HostName, Host)> = Vec::new();
+    let mut add = |host: Host| {
+        let name = HostName::from(crate::router::target(&host.address).to_string());
+        if members.iter().all(|(known, _)| *known != name) {
+            members.push((name, host));
+        }
     };
-    database.hosts.iter().map(named).collect()
+    for host in written {
+        let Some((names, name)) = names.zip(host.looked_up()) else {
+            add(host.clone());
+            continue;
+        };
+        let Some(addresses) = names.of(name) else {
+            return Members::default();
+        };
+        let mut addresses = addresses.peekable();
+        if addresses.peek().is_none() {
+            // Whoever connects will say why.
+            add(host.clone());
+        }
+        addresses.for_each(|ip| add(host.found_at(ip)));
+    }
+    Members(members)
+}
+
+fn is_single(database: &Database) -> bool {
+    database.patroni.is_empty() && database.hosts.len() == 1
+}
+
+/// Patroni says itself which hosts there are, and by addresses.
+fn follows_names(config: &Config, database: &Database) -> bool {
+    let mut hosts = database.hosts.iter();
+    let named = hosts.any(|host| host.looked_up().is_some());
+    named && database.patroni.is_empty() && config.failover.resolve.is_some()
+}
+
+/// The address at which a host is, if it is given by one.
+fn address(host: &Host) -> Option<IpAddr> {
+    match &host.address {
+        Address::Tcp { host, .. } => host.parse().ok(),
+        Address::Unix { .. } => None,
+    }
 }
 
 /// All databases' servers, by the name of the section.

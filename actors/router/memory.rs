@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pgherd_config::{Address, ChannelBinding, Config, Database, PoolSettings, TlsMode};
+use pgherd_config::{Address, ChannelBinding, Config, Database, Host, PoolSettings, TlsMode};
 use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
 use pgherd_pool::Quota;
 use pgherd_supervise::{Slot, SupervisorMessage};
@@ -50,7 +50,8 @@ struct Shared {
     hidden: HashMap<(String, String), Depths>,
     /// The size of the gates, once it was set.
     logins: Option<usize>,
-    tls: HashMap<String, Known>,
+    /// By section, and the name that is asked for.
+    tls: HashMap<(String, Option<String>), Known>,
 }
 
 /// TLS made ready, and what it was made from.
@@ -84,9 +85,9 @@ impl RouterMemory {
         settings: &PoolSettings,
         key: &PoolKey,
         proof: &Proof,
-        address: &Address,
+        host: &Host,
     ) -> Result<Arc<Upstream>, ErrorReport> {
-        let target = target(address);
+        let target = target(&host.address);
         let name = target.to_string();
         let user = config.user(&key.user);
         let forced = user.as_deref().and_then(|user| user.server_user.clone());
@@ -114,7 +115,7 @@ impl RouterMemory {
         let gate = Door(Arc::clone(gate));
         let dbname = database.dbname(&key.database).to_owned();
         let hidden = shared.hidden(&database.name, &dbname);
-        let tls = shared.tls(&database.name, &database.tls)?;
+        let tls = shared.tls(&database.name, &tls_towards(database, host))?;
         Ok(Arc::new(Upstream {
             name,
             target,
@@ -196,7 +197,8 @@ impl Shared {
         wanted: &pgherd_config::ServerTls,
     ) -> Result<Arc<ServerTlsPair>, ErrorReport> {
         let changed = changed(wanted);
-        if let Some(known) = self.tls.get(name)
+        let key = (name.to_owned(), wanted.server_name.clone());
+        if let Some(known) = self.tls.get(&key)
             && known.wanted == *wanted
             && known.changed == changed
         {
@@ -214,9 +216,16 @@ impl Shared {
             changed,
             tls: Arc::clone(&tls),
         };
-        self.tls.insert(name.to_owned(), known);
+        self.tls.insert(key, known);
         Ok(tls)
     }
+}
+
+/// The TLS of a database towards one of its hosts: a certificate bears the name that led there.
+fn tls_towards(database: &Database, host: &Host) -> pgherd_config::ServerTls {
+    let mut tls = database.tls.clone();
+    tls.server_name = tls.server_name.or_else(|| host.name.clone());
+    tls
 }
 
 /// When the files that TLS is made from were last changed: certificates are renewed in place.

@@ -14,6 +14,7 @@ mod judge;
 mod lag;
 mod look;
 mod lsn;
+pub mod names;
 pub mod patroni;
 pub mod reads;
 mod rules;

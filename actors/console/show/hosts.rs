@@ -90,7 +90,10 @@ fn row(
 ) -> Row {
     let state = verdict.and_then(|verdict| verdict.host(host));
     // A single server is asked nothing, and is written to.
-    let writes = verdict.is_none_or(|verdict| verdict.writer() == Some(host));
+    let writes = match verdict.filter(|_| cluster.is_led()) {
+        Some(verdict) => verdict.writer() == Some(host),
+        None => cluster.members().names().next() == Some(host),
+    };
     let mut row = vec![host.to_string().into(), cluster.name.clone().into()];
     row.extend(sights(state, writes, now));
     let trouble = used.trouble.or_else(|| state.and_then(trouble));
