@@ -30,6 +30,7 @@ use pgherd_config::{Address, Config, Database, Host};
 use pgherd_supervise::Slot;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::cluster::chronicle::{Chronicle, Entry};
 use crate::cluster::reads::Arrivals;
 use crate::router::RouterMessage;
@@ -115,7 +116,7 @@ impl Cluster {
         let mut judge = Judge::new(rules(config, database));
         let names = config.failover.resolve.map(|_| Names::default());
         let members = members(&database.hosts, names.as_ref());
-        let now = Instant::now();
+        let now = clock::now();
         judge.members(members.names().cloned(), now);
         Self {
             name: name.to_owned(),
@@ -143,9 +144,14 @@ impl Cluster {
     }
 
     /// Whether writes go where the evidence says. A single name leads where it leads until a primary was
-    /// seen there: it may be that of a replica, or of something that lets nobody look.
+    /// seen there: it may be that of a replica, or of something that lets nobody look. If it has several
+    /// addresses, then they are all asked first.
     pub fn is_led(&self) -> bool {
-        let open = self.single.load(Ordering::Relaxed) && self.verdict.load().holder.is_none();
+        let verdict = self.verdict.load();
+        let open = self.single.load(Ordering::Relaxed) && verdict.holder.is_none() && {
+            let asking = verdict.writer == Writer::Nobody(Absence::Asking);
+            !asking || self.members.load().0.len() <= 1
+        };
         self.is_watched() && !open
     }
 
@@ -545,7 +551,7 @@ impl Topology {
     /// Brings it to the sections of a configuration. Only the router calls this, once it runs.
     pub fn reconfigure(&self, config: &Config, router: &Slot<RouterMessage>) {
         let known = self.0.load();
-        let now = Instant::now();
+        let now = clock::now();
         let clusters = config.databases.iter().map(|(name, database)| {
             let cluster = match known.get(name) {
                 Some(cluster) => {

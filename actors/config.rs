@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_config::{Change, Config as Settings, Faults, LoadInput};
-use pgherd_net::{ClientTls, Identity, Keepalive, Roots, SocketOptions, TlsSetupError, TlsVersion};
+use pgherd_net::{
+    ClientTls, Identity, Keepalive, Network, Roots, SocketOptions, TlsSetupError, TlsVersion,
+};
 use pgherd_supervise::{Heartbeat, Slot};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::Semaphore;
@@ -175,6 +177,7 @@ pub fn client_socket(config: &Settings) -> SocketOptions {
         }),
         user_timeout: listen.user_timeout,
         nodelay: true,
+        network: Network::Kernel,
     }
 }
 

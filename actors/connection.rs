@@ -9,12 +9,15 @@
 
 use std::sync::Arc;
 
+use pgherd_config::CommitResolution;
 use pgherd_pool::OpenSlot;
 use pgherd_supervise::{End, Work};
 use ractor::ActorRef;
 
+use crate::clock;
 use crate::pool::{Forgotten, Pool, PoolMessage};
 use crate::server::{Life, ServerAbout, ServerConn};
+use crate::session::resolve;
 use crate::upstream::{self, OpenError};
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
@@ -62,7 +65,16 @@ async fn live(arguments: ConnectionArguments) {
         opened = opening => opened,
         () = place.outdated() => None,
     };
-    let Some(opened) = opened else { return };
+    let Some(mut opened) = opened else { return };
+    if let Ok((conn, _)) = &mut opened
+        && pool.key.reader.is_none()
+        && pool.settings().commit_resolution == CommitResolution::On
+        && resolve::acquaint(&pool, conn).await.is_err()
+    {
+        drop(place);
+        let _ = manager.cast(PoolMessage::Look);
+        return;
+    }
     let is_usual = || pool.upstream.load().name == upstream.name;
     let opened = match opened {
         Ok((_, welcome))
@@ -85,7 +97,7 @@ async fn live(arguments: ConnectionArguments) {
             }
             let about = Arc::clone(&conn.about);
             // A pool that no longer wants it has closed it, which ends this life as well.
-            let _ = place.fill_with(conn, about, std::time::Instant::now());
+            let _ = place.fill_with(conn, about, clock::now());
             ended.cancelled().await;
         }
         Err(error) => {
@@ -95,10 +107,10 @@ async fn live(arguments: ConnectionArguments) {
             };
             // A client's outdated password says nothing against the host, where others log in.
             if forgotten == Forgotten::Nothing {
-                upstream.gate.0.failed(std::time::Instant::now());
+                upstream.gate.0.failed(clock::now());
             }
             if error.is_of_host() {
-                let now = std::time::Instant::now();
+                let now = clock::now();
                 pool.cluster.load().suspect(&upstream.name, now);
             }
             tracing::warn!(

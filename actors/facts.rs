@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pgherd_config::{Config, Secret};
-use pgherd_net::{ClientTls, SocketOptions};
+use pgherd_net::{ClientTls, Network, SocketOptions};
 use pgherd_supervise::{Slot, SupervisorMessage};
 use pgherd_wire::scram::Verifier;
 use tokio::sync::Semaphore;
@@ -87,6 +87,17 @@ impl Facts {
         mock_secret: [u8; 32],
         curtain: Curtain,
     ) -> Arc<Self> {
+        Self::over(Network::Kernel, config, tls, mock_secret, curtain)
+    }
+
+    /// The first facts of a proxy whose servers are reached over this network.
+    pub fn over(
+        network: Network,
+        config: Arc<Config>,
+        tls: Arc<ClientTls>,
+        mock_secret: [u8; 32],
+        curtain: Curtain,
+    ) -> Arc<Self> {
         let cancels = ArcSwap::from_pointee(Semaphore::new(config.limits.max_cancels.get()));
         let socket = crate::config::client_socket(&config);
         let (topology, router) = (Topology::default(), Slot::default());
@@ -101,7 +112,7 @@ impl Facts {
             replications: Arc::default(),
             router,
             configuration: Slot::default(),
-            memory: RouterMemory::default(),
+            memory: RouterMemory::over(network),
             root: Slot::default(),
             curtain,
             cancels,

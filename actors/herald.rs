@@ -15,7 +15,7 @@ pub mod table;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgherd_pool::{Limits, OpenSlot, PoolCore};
 use pgherd_supervise::{End, Work};
@@ -23,6 +23,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::clock;
 use crate::facts::Facts;
 use crate::herald::audience::Audience;
 use crate::herald::link::{Idleness, Link, LinkError};
@@ -138,7 +139,7 @@ impl Office {
             }
         };
         let host = &self.pool.key;
-        let begun = Instant::now();
+        let begun = clock::now();
         match self.serve(&mut server, &upstream).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -152,7 +153,7 @@ impl Office {
                 let (report, passing) = (error.report(&upstream.name), error.is_passing());
                 self.audience().failed(report, passing);
                 // A server that ends each connection at once is not to be asked again and again.
-                if passing && begun.elapsed() > PAUSE {
+                if passing && clock::since(begun) > PAUSE {
                     Ok(())
                 } else {
                     self.pause(PAUSE).await
@@ -168,7 +169,7 @@ impl Office {
     ) -> Result<(Box<ServerConn>, OpenSlot<()>), (ErrorReport, bool)> {
         let place = self.place(upstream)?;
         let gate = &upstream.gate.0;
-        if let Some(pause) = gate.pause(Instant::now()) {
+        if let Some(pause) = gate.pause(clock::now()) {
             tokio::time::sleep(pause).await;
         }
         let permit = gate.enter().await;
@@ -176,7 +177,7 @@ impl Office {
         drop(permit);
         match opened {
             Ok((_, welcome)) if self.pool.cluster.load().is_led() && welcome.is_in_recovery() => {
-                let (host, now) = (upstream.name.clone(), Instant::now());
+                let (host, now) = (upstream.name.clone(), clock::now());
                 self.pool.cluster.load().suspect(&host, now);
                 let error = OpenError::Standby { host };
                 Err((error.report(), true))
@@ -199,7 +200,7 @@ impl Office {
             false => Forgotten::Nothing,
         };
         if forgotten == Forgotten::Nothing {
-            upstream.gate.0.failed(Instant::now());
+            upstream.gate.0.failed(clock::now());
         }
         tracing::warn!(
             database = self.pool.key.database,
@@ -222,7 +223,7 @@ impl Office {
             &upstream.name,
         );
         let core = PoolCore::<()>::new(Limits::ALONE, quotas, || {});
-        core.begin_open(Instant::now()).map_err(|refused| {
+        core.begin_open(clock::now()).map_err(|refused| {
             let text = "no server connection is left for notifications";
             let report = ErrorReport::error(sqlstate::TOO_MANY_CONNECTIONS, text);
             (report.detail(refused.to_string()), true)
@@ -274,7 +275,7 @@ impl Office {
     ) -> Poll<()> {
         let used = self.audience().poll_listeners().is_ready();
         while clock.poll_tick(cx).is_ready() {
-            if idleness.is_over(used, Instant::now()) {
+            if idleness.is_over(used, clock::now()) {
                 return Poll::Ready(());
             }
             let wanted = self.pool.upstream.load();
@@ -283,7 +284,7 @@ impl Office {
             }
         }
         if used {
-            idleness.is_over(true, Instant::now());
+            idleness.is_over(true, clock::now());
         }
         Poll::Pending
     }

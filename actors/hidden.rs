@@ -3,6 +3,7 @@
 //! One value for each database, shared by the pools of all its users. Sessions read it at the end of their
 //! turns; the one that finds it out of date asks the catalogue, by [`crate::session::survey`].
 
+use crate::clock;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -56,7 +57,7 @@ impl Default for Hidden {
             steady: AtomicBool::new(false),
             altering: AtomicU32::new(0),
             due: AtomicU64::new(0),
-            born: Instant::now(),
+            born: clock::now(),
             found: ArcSwapOption::empty(),
             changes: Mutex::new(0),
         }
@@ -140,9 +141,7 @@ impl Hidden {
         *changes += 1;
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
-        let soon = self
-            .since_birth(Instant::now())
-            .saturating_add(nanos(PAUSE));
+        let soon = self.since_birth(clock::now()).saturating_add(nanos(PAUSE));
         // What was asked for lately may be asked for again at once only the first time.
         let due = if *changes == 1 { 0 } else { soon };
         self.due.fetch_min(due, Ordering::AcqRel);

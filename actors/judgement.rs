@@ -46,6 +46,10 @@ pub struct Judgement {
     pub names: bool,
     /// It asks which prepared statements its session has.
     pub inspects: bool,
+    /// It is one `COMMIT` that begins no other transaction.
+    pub ends: bool,
+    /// It is one statement that reads or changes rows: it takes a snapshot, and ends no transaction by itself.
+    pub rows: bool,
 }
 
 /// What a text does to what its session listens to.
@@ -130,6 +134,8 @@ pub fn judge(
         listens,
         names: !named.found.is_empty(),
         inspects: effects.inspects,
+        ends: effects.statements == 1 && effects.transaction == TransactionEffect::Commit,
+        rows: effects.statements == 1 && is_analysed(text, options),
         pins,
         unpins: effects.unpins,
         runs: effects.runs,

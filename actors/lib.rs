@@ -19,6 +19,7 @@
 pub mod caps;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+mod clock;
 pub mod cluster;
 pub mod config;
 pub mod connection;
@@ -37,6 +38,7 @@ pub mod judgement;
 #[cfg(test)]
 mod keys;
 pub mod listener;
+pub mod outcomes;
 pub mod pins;
 pub mod pool;
 pub mod retries;

@@ -21,11 +21,13 @@ use pgherd_sql::PinSet;
 use pgherd_supervise::{Heartbeat, Slot, Tasked, linked};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use crate::clock;
 use crate::cluster::Cluster;
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::herald::audience::Audience;
 use crate::judgement::Judgement;
+use crate::outcomes::Outcomes;
 use crate::pins::{PinCounts, PinTotals};
 use crate::retries::Retries;
 use crate::server::{ServerAbout, ServerConn};
@@ -89,6 +91,8 @@ pub struct Pool {
     pub stats: Stats,
     /// Requests that were sent again.
     pub retries: Retries,
+    /// What was found out about COMMITs without an answer.
+    pub outcomes: Outcomes,
     /// The actor that manages it.
     pub manager: Slot<PoolMessage>,
     /// Its clients that listen.
@@ -133,10 +137,11 @@ impl Pool {
             asks_sequences: AtomicBool::new(false),
             stats: Stats::default(),
             retries: Retries::default(),
+            outcomes: Outcomes::default(),
             audience: Arc::default(),
             readers: ArcSwap::default(),
             turns: AtomicU64::new(0),
-            born: Instant::now(),
+            born: clock::now(),
             settings: ArcSwap::new(settings),
         }
     }
@@ -558,7 +563,7 @@ impl PoolState {
     /// Opens what the core wants, unless the host is to be left alone for a while.
     async fn look(&mut self, myself: &ActorRef<PoolMessage>) {
         self.pool.core.heard();
-        let now = Instant::now();
+        let now = clock::now();
         let mut wanted = self.pool.core.wanted(now);
         if wanted == 0 {
             return;
@@ -605,7 +610,7 @@ impl PoolState {
             self.pool.core.fail_waiters(Arc::clone(&error) as Arc<_>);
         }
         self.pool.trouble.store(Some(error));
-        let pause = self.pool.upstream.load().gate.0.pause(Instant::now());
+        let pause = self.pool.upstream.load().gate.0.pause(clock::now());
         self.look_later(pause.unwrap_or(TICK), myself);
     }
 
@@ -621,7 +626,7 @@ impl PoolState {
     fn tick(&self) {
         let settings = self.pool.settings().clone();
         let timeouts = &settings.timeouts;
-        let now = Instant::now();
+        let now = clock::now();
         let (lifetime, jitter) = (timeouts.server_lifetime, timeouts.server_lifetime_jitter);
         let rules = SweepRules {
             idle_timeout: timeouts.server_idle,

@@ -120,6 +120,29 @@ impl Proxy {
         })
     }
 
+    /// A proxy between networks that are simulated, all of which lives in the runtime of the caller.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    #[cfg(feature = "chaos")]
+    pub fn simulated(
+        settings: Settings,
+        curtain: Curtain,
+        clients: Socket,
+        servers: pgherd_net::Network,
+    ) -> Result<Self, StartError> {
+        let tls = Arc::new(config::client_tls(&settings)?);
+        let facts = Facts::over(servers, Arc::new(settings), tls, [0; 32], curtain.clone());
+        Ok(Self {
+            facts,
+            source: Arc::default(),
+            sockets: vec![Arc::new(clients)],
+            http: None,
+            workers: Arc::new(Workers::here()),
+            curtain,
+        })
+    }
+
     /// The addresses on which clients may connect.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets

@@ -12,7 +12,7 @@ mod places;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgherd_cluster::HostName;
 use pgherd_config::{Config, Host, PoolMode, ReadFrom};
@@ -22,6 +22,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use crate::clock;
 use crate::cluster::{Cluster, Lead, reads};
 use crate::facts::{Facts, Routes};
 use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
@@ -195,7 +196,7 @@ impl RouterArguments {
         let pool = Arc::new(pool);
         drop(pool.core.fence(lead.epoch));
         if lead.host.is_none() {
-            pool.core.hold(Instant::now());
+            pool.core.hold(clock::now());
         }
         self.facts
             .memory
@@ -355,7 +356,7 @@ impl RouterArguments {
 
     /// Has one pool lead to where writes go, or wait.
     fn aim(&self, pool: &Arc<Pool>, lead: &Lead, cluster: &Cluster, config: &Config) {
-        let now = Instant::now();
+        let now = clock::now();
         let Some(host) = &lead.host else {
             match cluster.has_left() {
                 // Who still is at the former primary must not go on there.
@@ -657,17 +658,17 @@ pub(crate) async fn introduced(facts: &Facts, database: &str, user: &str) {
 pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
     let asked = async {
         loop {
-            let lease = match pool.core.lease(u16::MAX, Instant::now()) {
+            let lease = match pool.core.lease(u16::MAX, clock::now()) {
                 Ok(Ask::Ready(lease)) => lease,
                 Ok(Ask::Wait(waiter)) => waiter.await.map_err(|error| denial(&error, pool))?,
                 Err(error) => return Err(denial(&error, pool)),
             };
-            if let Some(lease) = check(pool, lease, Instant::now()).await {
+            if let Some(lease) = check(pool, lease, clock::now()).await {
                 return Ok(lease);
             }
         }
     };
-    let (mut asked, began) = (std::pin::pin!(asked), Instant::now());
+    let (mut asked, began) = (std::pin::pin!(asked), clock::now());
     loop {
         let look = tokio::time::timeout(Duration::from_millis(100), asked.as_mut());
         if let Ok(leased) = look.await {

@@ -41,6 +41,8 @@ pub struct ServerConn {
     pub used_sequence: bool,
     /// The transaction under way changes what the database consists of.
     pub alters: Option<Alteration>,
+    /// The system identifier of a server that can be asked for marks of transactions, if that is wanted.
+    pub marks: Option<u64>,
     /// When it was last known to answer.
     pub heard: Instant,
     /// What the console shows of it and a cancel needs.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use crate::clock;
 use crate::facts::Facts;
 use crate::pool::Totals as Counted;
 
@@ -52,7 +53,7 @@ impl Actor for Totals {
         let state = TotalsState {
             last: sum(&facts),
             failed: failed(&facts),
-            at: Instant::now(),
+            at: clock::now(),
             facts,
         };
         state.wind(&myself);
@@ -67,7 +68,7 @@ impl Actor for Totals {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             TotalsMessage::Tick => {
-                state.tick(Instant::now());
+                state.tick(clock::now());
                 state.wind(&myself);
             }
             #[cfg(feature = "chaos")]
@@ -90,7 +91,7 @@ impl TotalsState {
     /// Sets the clock to when totals are due, or to the next look at whether they are wanted.
     fn wind(&self, myself: &ActorRef<TotalsMessage>) {
         let due = self.facts.config.load().log.stats_every;
-        let left = due.map_or(LOOK, |every| every.saturating_sub(self.at.elapsed()));
+        let left = due.map_or(LOOK, |every| every.saturating_sub(clock::since(self.at)));
         // A reload may want them sooner.
         myself.send_after(left.min(LOOK), || TotalsMessage::Tick);
     }

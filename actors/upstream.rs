@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
@@ -19,6 +19,7 @@ use pgherd_wire::startup::Version;
 use pgherd_wire::{frontend, md5, startup};
 use zeroize::Zeroizing;
 
+use crate::clock;
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
 use crate::gate::Gate;
@@ -564,7 +565,8 @@ async fn connect(
         sequences: Sequences::Nobody,
         used_sequence: false,
         alters: None,
-        heard: Instant::now(),
+        marks: None,
+        heard: clock::now(),
         about,
         life,
     });

@@ -33,6 +33,15 @@ impl Workers {
         Ok(Self { handles, end })
     }
 
+    /// None: what is to run on one runs in the runtime of the caller.
+    #[cfg(feature = "chaos")]
+    pub fn here() -> Self {
+        Self {
+            handles: vec![Handle::current()],
+            end: CancellationToken::new(),
+        }
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.handles.len()

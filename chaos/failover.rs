@@ -33,6 +33,8 @@ pub struct Plan {
     pub way: Way,
     /// How the servers replicate.
     pub replication: Replication,
+    /// pgherd finds out what became of commits without an answer, and no client may be left without knowing.
+    pub resolve: bool,
     /// How often the primary is lost.
     pub failovers: usize,
     /// By which faults, in turn, in an order by chance.

@@ -2,6 +2,7 @@
 
 pub mod checks;
 mod crowd;
+pub mod cuts;
 pub mod door;
 pub mod failover;
 pub mod history;
@@ -11,4 +12,5 @@ pub mod proxy;
 pub mod report;
 pub mod rig;
 mod schedule;
+pub mod simulation;
 pub mod workloads;

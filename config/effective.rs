@@ -1,5 +1,6 @@
 use crate::config::Config;
 use crate::database::Database;
+use crate::failover::CommitResolution;
 use crate::limits::{LimitOverrides, Limits, Share};
 use crate::notifications::Notifications;
 use crate::pool::PoolDefaults;
@@ -24,6 +25,8 @@ pub struct PoolSettings {
     pub reads: Reads,
     /// What clients that listen may have.
     pub notifications: Notifications,
+    /// Whether the outcome of a COMMIT whose answer is lost is found out.
+    pub commit_resolution: CommitResolution,
     /// Whether errors that pgherd itself gives its clients are written to the log.
     pub log_errors: bool,
 }
@@ -64,6 +67,7 @@ impl Config {
             limits: limits.clone(),
             reads,
             notifications: self.notifications.clone(),
+            commit_resolution: self.failover.commit_resolution,
             log_errors: self.log.errors,
         }
     }

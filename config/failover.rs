@@ -20,8 +20,22 @@ section! {
         /// The user, from `[users]`, as whom hosts are looked at; `None` is the database's own
         /// user, or else whoever has a pool there.
         [Now] user: Option<String>,
+        /// Whether the outcome of a COMMIT whose answer is lost is found out; for server connections
+        /// that are opened from then on.
+        [Now] commit_resolution: CommitResolution,
     }
 }
+
+/// Whether it is found out what became of a transaction whose COMMIT was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitResolution {
+    /// Its client is told that nobody knows (08007).
+    Off,
+    /// Transactions that write leave a mark in the log, by which the next primary tells.
+    On,
+}
+
+words! { CommitResolution { Off = "off", On = "on", } }
 
 impl Check for Failover {
     fn check(&self, reader: &mut Reader<'_>) {

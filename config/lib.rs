@@ -57,7 +57,7 @@ pub use config::Config;
 pub use database::{Database, WILDCARD};
 pub use diff::Change;
 pub use effective::PoolSettings;
-pub use failover::Failover;
+pub use failover::{CommitResolution, Failover};
 pub use fault::{Fault, Faults, Origin, Problem};
 pub use hba::{
     Addresses, ClientCert, ClientName, DatabaseName, HbaFile, IdentFile, Kind, Maps, Network,

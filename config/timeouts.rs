@@ -37,7 +37,7 @@ section! {
         [Now] server_check: Option<Duration>,
         /// For the rollback of a transaction whose client left.
         [Now] rollback: Duration,
-        /// For a cancel request to reach the server.
+        /// For a cancel request to reach the server, and for a query that ran too long to end then.
         [Now] cancel: Duration,
         /// For transactions to end when pgherd is told to stop.
         [Now] shutdown: Duration,

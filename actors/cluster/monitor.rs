@@ -15,6 +15,7 @@ use pgherd_cluster::{Fault, HostName, Look};
 use pgherd_config::Host;
 use pgherd_supervise::{End, Work};
 
+use crate::clock;
 use crate::cluster::login::Attempts;
 use crate::cluster::{Cluster, login, look};
 use crate::facts::Facts;
@@ -47,7 +48,7 @@ impl Work for Monitor {
             attempts: Attempts::default(),
         };
         loop {
-            let begun = Instant::now();
+            let begun = clock::now();
             match watch.look().await {
                 Looked::Seen => watch.rest(begun).await,
                 Looked::Unasked => watch.wait().await,
@@ -91,13 +92,13 @@ impl Watch {
         let Some(host) = host.filter(|_| cluster.is_watched()) else {
             return Looked::Dismissed;
         };
-        let asked = Instant::now();
+        let asked = clock::now();
         let patience = self.arguments.facts.config.load().failover.probe_timeout;
         let looked = tokio::time::timeout(patience, self.ask_as_may_be(host)).await;
         let outcome = match looked {
             Ok(Some(outcome)) => outcome,
             Ok(None) => {
-                cluster.age(Instant::now());
+                cluster.age(clock::now());
                 return Looked::Unasked;
             }
             // What was asked may be answered yet, and would be taken for the next answer.
@@ -106,7 +107,7 @@ impl Watch {
                 Err(Fault::TimedOut)
             }
         };
-        cluster.saw(&self.arguments.host, outcome, asked, Instant::now());
+        cluster.saw(&self.arguments.host, outcome, asked, clock::now());
         Looked::Seen
     }
 
@@ -115,7 +116,7 @@ impl Watch {
     async fn ask_as_may_be(&mut self, host: &Host) -> Option<Result<Look, Fault>> {
         let doubted = self.arguments.cluster.take_suspect(&self.arguments.host);
         self.link
-            .take_if(|link| doubted || link.since.elapsed() >= LINK_MAX);
+            .take_if(|link| doubted || clock::since(link.since) >= LINK_MAX);
         if let Some(mut link) = self.link.take() {
             match ask(&mut link.server).await {
                 Ok(look) => {
@@ -130,7 +131,7 @@ impl Watch {
         let (cluster, facts) = (&self.arguments.cluster, &self.arguments.facts);
         let candidates = login::candidates(cluster, host, facts);
         let known = candidates.iter().map(|it| (it.user.as_str(), &it.secret));
-        let chosen = self.attempts.choose(known, Instant::now())?;
+        let chosen = self.attempts.choose(known, clock::now())?;
         Some(self.ask_anew(&candidates[chosen]).await)
     }
 
@@ -141,7 +142,7 @@ impl Watch {
         let (mut server, _welcome) = opened.map_err(|error| self.unopened(&error, upstream))?;
         self.attempts.succeeded(&upstream.user);
         let look = ask(&mut server).await?;
-        let since = Instant::now();
+        let since = clock::now();
         self.link = Some(Link { server, since });
         Ok(look)
     }
@@ -149,7 +150,7 @@ impl Watch {
     fn unopened(&mut self, error: &OpenError, upstream: &Upstream) -> Fault {
         let fault = look::unopened(error);
         if fault == Fault::Refused {
-            let now = Instant::now();
+            let now = clock::now();
             self.attempts.refused(&upstream.user, &upstream.secret, now);
         }
         fault
@@ -162,7 +163,7 @@ impl Watch {
             let mut doubted = pin!(cluster.doubted());
             // Registered before the pace is read, so that no doubt in between is missed.
             doubted.as_mut().enable();
-            let now = Instant::now();
+            let now = clock::now();
             let due = (now + cluster.pace(host, now)).max(begun + PACE_MIN);
             let mut due = pin!(tokio::time::sleep_until(due.into()));
             let ends = poll_fn(|cx| {
@@ -197,11 +198,11 @@ const PACE_MIN: Duration = Duration::from_millis(10);
 
 /// Asks over a connection that is open.
 async fn ask(link: &mut ServerConn) -> Result<Look, Fault> {
-    let begun = Instant::now();
+    let begun = clock::now();
     let patience = link.about.upstream.patience;
     let answer = match setup::run(link, look::QUESTION).await {
         Ok(answer) => answer,
-        Err(_) if patience.is_some_and(|patience| begun.elapsed() >= patience) => {
+        Err(_) if patience.is_some_and(|patience| clock::since(begun) >= patience) => {
             return Err(Fault::TimedOut);
         }
         Err(_) => return Err(Fault::Unreachable),
@@ -212,6 +213,6 @@ async fn ask(link: &mut ServerConn) -> Result<Look, Fault> {
     answer
         .rows
         .first()
-        .and_then(|row| look::read(row, begun.elapsed()))
+        .and_then(|row| look::read(row, clock::since(begun)))
         .ok_or_else(|| Fault::Broken("not what it was asked".into()))
 }

@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgherd_supervise::{End, Work};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
+use crate::clock;
 use crate::cluster::Cluster;
 use crate::facts::Facts;
 
@@ -71,7 +72,7 @@ impl Work for Guide {
                     Ok(Err(error)) => unknown(&cluster, &name, &error.into()),
                     Err(elapsed) => unknown(&cluster, &name, &elapsed.into()),
                 };
-                cluster.answered(&name, &addresses, Instant::now());
+                cluster.answered(&name, &addresses, clock::now());
             }
             rest(&cluster, pace).await;
         }
@@ -93,7 +94,7 @@ fn unknown(cluster: &Cluster, name: &str, error: &io::Error) -> Vec<IpAddr> {
 async fn rest(cluster: &Cluster, pace: Duration) {
     let begun = tokio::time::Instant::now();
     tokio::time::sleep(PACE_MIN.min(pace)).await;
-    while !cluster.is_suspicious(Instant::now()) {
+    while !cluster.is_suspicious(clock::now()) {
         let doubted = timeout_at(begun + pace, cluster.doubted()).await;
         if doubted.is_err() {
             return;

@@ -7,7 +7,7 @@
 //! If it dies: the members stay; the next one asks again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
@@ -19,6 +19,7 @@ use pgherd_config::Patroni;
 use pgherd_supervise::{End, Work};
 use tokio::net::TcpStream;
 
+use crate::clock;
 use crate::cluster::Cluster;
 use crate::facts::Facts;
 
@@ -57,7 +58,7 @@ impl Work for Scout {
             let heard = tokio::time::timeout(config.failover.probe_timeout, asked).await;
             let heard = heard.unwrap_or(Err(ScoutError::TimedOut));
             match heard {
-                Ok(told) => cluster.heard(told, Instant::now()),
+                Ok(told) => cluster.heard(told, clock::now()),
                 // Another node may know.
                 Err(error) => {
                     tracing::debug!(database = cluster.name, source = %sources[at], %error, "patroni");
@@ -66,7 +67,7 @@ impl Work for Scout {
             }
             tokio::time::sleep(PACE_MIN).await;
             // Whoever doubts wants to know at once what else there is to know.
-            let pause = cluster.soonest(Instant::now()).saturating_sub(PACE_MIN);
+            let pause = cluster.soonest(clock::now()).saturating_sub(PACE_MIN);
             let _ = tokio::time::timeout(pause, cluster.doubted()).await;
         }
     }

@@ -1,15 +1,16 @@
 //! The figures of all pools at one moment, for the console's tables and for metrics.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use pgherd_config::PoolMode;
 use pgherd_pool::{Place, Snapshot};
 use pgherd_sql::Runs;
 
+use crate::clock;
 use crate::control::Standing;
 use crate::facts::Facts;
 use crate::herald::audience::Census;
+use crate::outcomes::OutcomeCounts;
 use crate::pool::{Pool, PoolKey, Totals};
 use crate::retries::RetryCounts;
 
@@ -26,6 +27,8 @@ pub struct Figures {
     pub totals: Totals,
     /// Its requests that were sent again.
     pub retries: RetryCounts,
+    /// What became of its COMMITs that were not answered.
+    pub outcomes: OutcomeCounts,
     /// Its clients, those that wait left out.
     pub clients: usize,
     /// Which transactions may run code of the database that changes a session.
@@ -57,7 +60,7 @@ impl Figures {
 /// The figures of every pool, by database and user.
 pub fn survey(facts: &Facts) -> Vec<Figures> {
     let clients = clients(facts);
-    let now = Instant::now();
+    let now = clock::now();
     let routes = facts.routes.load();
     let mut figures: Vec<_> = routes
         .values()
@@ -67,6 +70,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             cancelled: cancelled(pool),
             totals: pool.stats.totals(),
             retries: pool.retries.counts(),
+            outcomes: pool.outcomes.counts(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),
             audience: pool.audience.census(),

@@ -8,6 +8,7 @@ use pgherd_supervise::{NodeKind, NodeState, TreeNode};
 
 use crate::console::figures::Figures;
 use crate::herald::audience::Census;
+use crate::outcomes::Outcomes;
 use crate::pins::PinTotals;
 use crate::pool::{PoolKey, Totals};
 use crate::retries::Retries;
@@ -44,6 +45,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         },
         cancelled: 1,
         retries: Retries::default().counts(),
+        outcomes: Outcomes::default().counts(),
         totals: Totals {
             server_assignment_count: 100,
             xact_count: 50,

@@ -11,6 +11,7 @@ use pgherd_config::Notifications;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::clock;
 use crate::control::{Control, Order};
 use crate::herald::ear::{Ear, Room};
 use crate::herald::table::{Asked, Batch, Change, Channel, Note, Settled, Table};
@@ -237,7 +238,7 @@ impl Audience {
     pub(super) fn next_batch(&self) -> Option<Batch> {
         let mut state = self.state.lock();
         let batch = state.table.next_batch()?;
-        state.sent = Some(Instant::now());
+        state.sent = Some(clock::now());
         Some(batch)
     }
 

@@ -10,6 +10,7 @@ use pgherd_wire::backend::{self, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
+use crate::clock;
 use crate::herald::audience::Audience;
 use crate::herald::table::{Batch, Channel};
 use crate::server::ServerConn;
@@ -135,7 +136,7 @@ impl<'a> Link<'a> {
     fn check_patience(&self) -> Result<(), LinkError> {
         let patience = self.server.about.upstream.patience.unwrap_or(PATIENCE);
         match self.audience.asking_since() {
-            Some(since) if since.elapsed() > patience => Err(LinkError::Mute),
+            Some(since) if clock::since(since) > patience => Err(LinkError::Mute),
             _ => Ok(()),
         }
     }

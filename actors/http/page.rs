@@ -75,6 +75,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
         counters(&mut page, pool)?;
         losses(&mut page, pool)?;
         retries(&mut page, pool)?;
+        outcomes(&mut page, pool)?;
         pins(&mut page, pool)?;
         listeners::write(&mut page, &pool.key, &pool.audience)?;
     }
@@ -340,6 +341,24 @@ fn retries(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError>
         page.counter(
             "pgherd_pool_retries_total",
             "Requests that were sent again, unseen by their client, by reason.",
+            &labels,
+            count,
+        )?;
+    }
+    Ok(())
+}
+
+fn outcomes(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    for (outcome, count) in pool.outcomes.iter() {
+        let labels = [
+            ("database", pool.key.database.as_str()),
+            ("user", pool.key.user.as_str()),
+            ("reader", pool.key.reader_name()),
+            ("outcome", outcome),
+        ];
+        page.counter(
+            "pgherd_pool_commits_resolved_total",
+            "Transactions whose COMMIT was not answered, by what was found out (commit_resolution).",
             &labels,
             count,
         )?;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use pgherd_net::{
-    Identity, Keepalive, ServerTls, ServerTlsOptions, SocketOptions, SslMode, Target, connect_tls,
+    Identity, Keepalive, Network, ServerTls, ServerTlsOptions, SocketOptions, SslMode, Target,
+    connect_tls,
 };
 use pgherd_wire::backend::Authentication;
 use pgherd_wire::{frontend, sqlstate};
@@ -51,6 +52,7 @@ async fn unix_socket_and_unix_method() {
             }),
             user_timeout: Some(Duration::from_secs(9)),
             nodelay: true,
+            network: Network::Kernel,
         }
     );
 }

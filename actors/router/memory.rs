@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pgherd_config::{Address, ChannelBinding, Config, Database, Host, PoolSettings, TlsMode};
-use pgherd_net::{Identity, Roots, ServerTls, ServerTlsOptions, SslMode, Target};
+use pgherd_net::{
+    Identity, Network, Roots, ServerTls, ServerTlsOptions, SocketOptions, SslMode, Target,
+};
 use pgherd_pool::Quota;
 use pgherd_supervise::{Slot, SupervisorMessage};
 use pgherd_wire::error::ErrorReport;
@@ -28,6 +30,8 @@ pub struct RouterMemory {
     /// Under which database's section each pool was made.
     pub(super) homes: parking_lot::Mutex<HashMap<PoolKey, String>>,
     shared: parking_lot::Mutex<Shared>,
+    /// Over which all hosts are reached.
+    network: Network,
 }
 
 /// The monitors of a cluster.
@@ -70,6 +74,14 @@ enum QuotaKey {
 }
 
 impl RouterMemory {
+    /// Nothing yet; hosts are reached over this network.
+    pub fn over(network: Network) -> Self {
+        Self {
+            network,
+            ..Self::default()
+        }
+    }
+
     /// Changes how many logins may be under way at each host.
     pub(super) fn knock(&self, logins: usize) {
         let mut shared = self.shared.lock();
@@ -119,7 +131,10 @@ impl RouterMemory {
         Ok(Arc::new(Upstream {
             name,
             target,
-            socket: crate::config::client_socket(config),
+            socket: SocketOptions {
+                network: self.network.clone(),
+                ..crate::config::client_socket(config)
+            },
             tls: TlsChoice(tls),
             gate,
             hidden,

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
 use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
@@ -13,6 +12,7 @@ use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend};
 
+use crate::clock;
 use crate::pool::ServerLease;
 use crate::server::{Cancels, ServerConn};
 use crate::session::relay::Relay;
@@ -74,7 +74,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
     if ended == Ok(Some(())) && lease.exchange.is_over() {
         lease.touched = false;
         // What the client has notified is to be awaited by the next who listens.
-        lease.heard = Instant::now();
+        lease.heard = clock::now();
         lease.mark_clean();
     }
 }

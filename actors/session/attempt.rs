@@ -12,6 +12,7 @@ use pgherd_wire::backend::{TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, sqlstate};
 
+use crate::clock;
 use crate::judgement::Judgement;
 use crate::pool::Pool;
 use crate::session::opened::Opened;
@@ -263,7 +264,7 @@ fn decide(turn: &Turn<'_>, failure: &Failure) -> Option<Again> {
         Again::Recovering => attempt.movable && expects_writes(&turn.relay.pool),
         Again::Unsent | Again::Read | Again::Turned => attempt.movable,
     };
-    let allowed = possible && attempt.tries.allow(again, Instant::now());
+    let allowed = possible && attempt.tries.allow(again, clock::now());
     (allowed && is_prelude(&turn.server.flow.waiting())).then_some(again)
 }
 

@@ -13,6 +13,7 @@ use pgherd_session::{Again, Owed};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
 
+use crate::clock;
 use crate::control::{Control, Standing};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
@@ -110,7 +111,7 @@ pub(super) async fn checkout(
             }
             continue;
         };
-        let started = Instant::now();
+        let started = clock::now();
         let waited = started.saturating_duration_since(asked);
         relay.pool.stats.assigned(waited);
         match bring(relay, &mut lease).await {
@@ -171,7 +172,7 @@ async fn ping(mut lease: ServerLease) -> Option<ServerLease> {
         .ok()?
         .ok()?;
     let sound = answer.error.is_none() && lease.exchange.is_over();
-    lease.heard = Instant::now();
+    lease.heard = clock::now();
     sound.then_some(lease)
 }
 
@@ -262,7 +263,7 @@ async fn wait(
                 if let Some(report) = overdue(pool, began) {
                     return Err(Denied::Refused(Box::new(report)));
                 }
-                if notice.is_some_and(|at| Instant::now() >= at) {
+                if notice.is_some_and(|at| clock::now() >= at) {
                     noticed = true;
                     send_notice(relay).await.map_err(|_| Denied::Gone)?;
                 }
@@ -281,13 +282,13 @@ fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
     };
     // A hold may begin or end meanwhile, and another limit holds then.
     let changes = pool.cluster.load().is_watched();
-    let changed = changes.then(|| Instant::now() + Duration::from_secs(1));
+    let changed = changes.then(|| clock::now() + Duration::from_secs(1));
     [over, changed].into_iter().flatten().min()
 }
 
 /// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
 pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
-    let (settings, now) = (pool.settings(), Instant::now());
+    let (settings, now) = (pool.settings(), clock::now());
     let timeouts = &settings.timeouts;
     let over = |limit: Option<Duration>, since: Instant| {
         let waited = now.saturating_duration_since(since);
@@ -355,7 +356,7 @@ fn called_off_report() -> ErrorReport {
 }
 
 /// Ready when the client has left. What it sends meanwhile is kept, up to a bound.
-fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
+pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
     const KEPT_MAX: usize = 64 * 1024;
     while relay.up.buffer.len() < KEPT_MAX {
         match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, 4096) {

@@ -11,12 +11,8 @@ use pgherd_wire::sqlstate;
 use tokio::time::{Instant, Sleep};
 
 use crate::server::{Cancels, ServerAbout};
-use crate::session::turn::Loss;
 use crate::upstream;
 use pgherd_config::PoolSettings;
-
-/// How long a cancelled query may take to end before its server is given up.
-const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
 /// A limit whose end is the end of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +61,29 @@ pub(super) struct Limits {
     armed: Option<(Kind, Pin<Box<Sleep>>)>,
 }
 
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// The server owes an answer.
+    Server,
+    /// The client is to say what comes next.
+    Client,
+    /// Something of ours is to happen, which has a limit of its own.
+    Ourselves,
+}
+
+/// How a turn ends for its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The server has not answered in time, nor has it done so since it was asked to stop.
+    Mute,
+    /// The session ends.
+    Expired(Expired),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    New,
+    Ourselves,
     Server(Instant),
     Client(Instant),
     Cancelled(Instant),
@@ -80,7 +96,7 @@ impl Limits {
             transaction: settings.timeouts.transaction,
             idle: settings.timeouts.idle_in_transaction,
             began: now.into(),
-            phase: Phase::New,
+            phase: Phase::Ourselves,
             armed: None,
         }
     }
@@ -95,13 +111,14 @@ impl Limits {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        waits_for_server: bool,
+        awaited: Awaited,
         committing: bool,
         about: &Arc<ServerAbout>,
-    ) -> Poll<Loss> {
+    ) -> Poll<Over> {
         loop {
-            self.enter(waits_for_server);
-            let Some((kind, at)) = self.next(committing) else {
+            self.enter(awaited);
+            let grace = about.upstream.cancel_patience;
+            let Some((kind, at)) = self.next(committing, grace) else {
                 self.armed = None;
                 return Poll::Pending;
             };
@@ -128,39 +145,32 @@ impl Limits {
                     // The request lives on its own: the turn goes on reading meanwhile.
                     tokio::spawn(upstream::cancel(Cancels::begin(about)));
                 }
-                Kind::Cancelled => {
-                    return Poll::Ready(Loss::Server(Box::new(ErrorReport::error(
-                        sqlstate::QUERY_CANCELED,
-                        "canceling statement due to the query timeout of the pool",
-                    ))));
-                }
-                Kind::Transaction => {
-                    let report = Expired::Transaction.report();
-                    return Poll::Ready(Loss::Fatal(Box::new(report)));
-                }
+                Kind::Cancelled => return Poll::Ready(Over::Mute),
+                Kind::Transaction => return Poll::Ready(Over::Expired(Expired::Transaction)),
                 Kind::IdleInTransaction => {
-                    let report = Expired::IdleInTransaction.report();
-                    return Poll::Ready(Loss::Fatal(Box::new(report)));
+                    return Poll::Ready(Over::Expired(Expired::IdleInTransaction));
                 }
             }
         }
     }
 
-    fn enter(&mut self, waits_for_server: bool) {
-        self.phase = match (self.phase, waits_for_server) {
-            (phase @ (Phase::Server(_) | Phase::Cancelled(_)), true)
-            | (phase @ Phase::Client(_), false) => phase,
-            (_, true) => Phase::Server(Instant::now()),
-            (_, false) => Phase::Client(Instant::now()),
+    fn enter(&mut self, awaited: Awaited) {
+        self.phase = match (self.phase, awaited) {
+            (phase @ (Phase::Server(_) | Phase::Cancelled(_)), Awaited::Server)
+            | (phase @ Phase::Client(_), Awaited::Client) => phase,
+            (_, Awaited::Server) => Phase::Server(Instant::now()),
+            (_, Awaited::Client) => Phase::Client(Instant::now()),
+            (_, Awaited::Ourselves) => Phase::Ourselves,
         };
     }
 
-    fn next(&self, committing: bool) -> Option<(Kind, Instant)> {
+    fn next(&self, committing: bool, grace: Duration) -> Option<(Kind, Instant)> {
         let running = match self.phase {
-            Phase::New => None,
-            Phase::Cancelled(since) => return Some((Kind::Cancelled, since + CANCEL_GRACE)),
-            // Cancelling a commit that waits for a standby would only hide that it has happened.
-            Phase::Server(_) if committing => return None,
+            Phase::Ourselves => None,
+            Phase::Cancelled(since) => return Some((Kind::Cancelled, since + grace)),
+            // Cancelling a commit that waits for a standby would only hide that it has happened. Only the
+            // limit on the whole holds for it: its client is told then that the outcome is not known.
+            Phase::Server(_) if committing => None,
             Phase::Server(since) => self.query.map(|limit| (Kind::Query, since + limit)),
             Phase::Client(since) => self
                 .idle

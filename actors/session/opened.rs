@@ -14,7 +14,9 @@ use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{backend, frame};
 
+use crate::clock;
 use crate::session::limit::Expired;
+use crate::session::mark;
 use crate::session::relay::Relay;
 use crate::session::requests;
 use crate::session::sequence::{self, Way};
@@ -106,7 +108,7 @@ pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
     relay.opened = (status == TransactionStatus::InTransaction).then(|| {
         Box::new(Opened {
             message: message.into(),
-            at: Instant::now(),
+            at: clock::now(),
         })
     });
     relay.lost_block = false;
@@ -192,6 +194,7 @@ pub(super) fn open(turn: &mut Turn<'_>) {
         sequence::clear_way(turn, &judgement, Way::Simple);
     }
     turn.server.touched = true;
+    mark::opened(turn);
     turn.server.exchange.sent(Owed::Setup);
     turn.relay.up.insert(&opened.message);
     turn.attempt.opens(opened);

@@ -19,6 +19,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
 
+use crate::clock;
 use crate::cluster::{Cluster, reads};
 use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
@@ -48,7 +49,7 @@ fn chosen(relay: &Relay) -> Option<Arc<Pool>> {
     }
     let cluster = relay.pool.cluster.load();
     // Now and then the catalogue has to be looked at, and only the primary knows how it is.
-    let due = relay.pool.upstream.load().hidden.0.is_due(Instant::now());
+    let due = relay.pool.upstream.load().hidden.0.is_due(clock::now());
     if due && relay.pool.core.held().is_none() {
         return None;
     }

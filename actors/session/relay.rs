@@ -14,6 +14,7 @@ use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
+use crate::clock;
 use crate::control::{Control, Order, Standing};
 use crate::herald::audience::Listening;
 use crate::judgement::{self, Judgement};
@@ -182,7 +183,7 @@ impl Relay {
                 Wake::Unasked => {
                     self.pins.remove(Pin::Sequence);
                     let kept = self.kept.take();
-                    let bye = kept.and_then(|lease| self.part(lease, Instant::now()));
+                    let bye = kept.and_then(|lease| self.part(lease, clock::now()));
                     if let Some(bye) = bye {
                         return bye;
                     }
@@ -258,7 +259,7 @@ impl Relay {
             self.lost_block &= !opened::is_end(self);
             return self.refuse(&report);
         }
-        let asked = Instant::now();
+        let asked = clock::now();
         let settings = self.pool.settings();
         self.patience = settings.timeouts.client_idle;
         let fresh = settings.timeouts.server_check;
@@ -304,7 +305,7 @@ impl Relay {
             }
         };
         self.guarded = false;
-        let now = Instant::now();
+        let now = clock::now();
         self.pool
             .stats
             .transaction(now.saturating_duration_since(started));
@@ -415,6 +416,7 @@ impl Relay {
                 Some(Bye::Sent(report))
             }
             Loss::Server(report) | Loss::Refused(report) => self.server_lost(&report, lease),
+            Loss::Unresolved(unresolved) => Box::pin(self.unresolved(*unresolved, lease)).await,
             Loss::RolledBack(report, told) => self.rolled_back(&report, told, lease),
             // It was begun anew before.
             Loss::Again(_) => None,
@@ -470,10 +472,10 @@ impl Relay {
     }
 
     /// Lets go of a server that is gone; answers how the session ends, if it cannot go on without it.
-    fn lose(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
+    pub(super) fn lose(&mut self, report: &ErrorReport, mut lease: ServerLease) -> Option<Bye> {
         self.control.runs_nowhere();
         let cluster = self.pool.cluster.load();
-        cluster.suspect(&lease.about.upstream.name, Instant::now());
+        cluster.suspect(&lease.about.upstream.name, clock::now());
         drop(cluster);
         if let Some(block) = self.block.take() {
             self.set_parameters(Arc::clone(block.begin()));
@@ -546,10 +548,10 @@ impl Relay {
     /// Waits for the client, an order, or word from the server that the session is pinned to.
     async fn idle(&mut self) -> Wake {
         let limit = match &self.opened {
-            Some(opened) => opened.limit(&self.pool.settings(), Instant::now()),
+            Some(opened) => opened.limit(&self.pool.settings(), clock::now()),
             None => self
                 .patience
-                .map(|idle| (Instant::now() + idle, Expired::ClientIdle)),
+                .map(|idle| (clock::now() + idle, Expired::ClientIdle)),
         };
         let mut unasked = self
             .waits_for_question()

@@ -12,6 +12,9 @@ use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
+use crate::session::limit::{Expired, Over};
+use crate::session::mark::{self, Standing};
+use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{attempt, by_sql, follow, listen, names, requests, shape};
 use pgherd_config::PoolMode;
@@ -20,8 +23,15 @@ use pgherd_config::PoolMode;
 /// on unread.
 const LOOK_MAX: usize = 256 * 1024;
 
+/// A row up to this size goes on as a whole, so that a client whose server is lost in the middle of it can
+/// be told; a larger one goes on as it comes.
+const ROW_HELD_MAX: usize = 8 * 1024;
+
 /// A session keeps no more parameters than this; no Postgres reports so many.
 const PARAMETERS_MAX: usize = 256;
+
+/// What a client is told to do about a write whose answer is missing.
+const UNKNOWN: &str = "Whether the write took effect is unknown; check before you repeat it.";
 
 /// Judges everything that has been read from the server.
 pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
@@ -40,9 +50,24 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             Err(error) => return Err(confused(turn, &error.to_string())),
         };
         let total = header.total();
+        if turn.server.exchange.at_question()
+            && matches!(header.tag, tag::DATA_ROW | tag::ERROR_RESPONSE)
+            && total <= LOOK_MAX
+        {
+            if turn.server.flow.unjudged().len() < total {
+                break;
+            }
+            if header.tag == tag::DATA_ROW {
+                mark::learn(turn, total)?;
+                continue;
+            }
+        }
         match header.tag {
             // Rows are most of the traffic, and nothing in them is of interest.
             tag::DATA_ROW | tag::COPY_DATA => {
+                if total <= ROW_HELD_MAX && turn.server.flow.unjudged().len() < total {
+                    break;
+                }
                 match turn.server.exchange.received(header.tag, |_| {}) {
                     Verdict::Forward => turn.server.flow.pass_alike(header.tag, total),
                     verdict => act(turn, verdict, header.tag, total)?,
@@ -51,6 +76,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             // These say nothing beyond their tag.
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
+                if header.body > 0 {
+                    return Err(confused(turn, "a message is longer than its kind can be"));
+                }
                 let verdict = turn.server.exchange.received(header.tag, |_| {});
                 act(turn, verdict, header.tag, total)?;
                 continue;
@@ -77,6 +105,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                     learn(turn, other, total);
                 }
                 let failed = other == tag::COMMAND_COMPLETE && is_failed_commit(turn, total);
+                if other == tag::COMMAND_COMPLETE {
+                    completes(turn, total);
+                }
                 match turn.server.exchange.received(other, |_| {}) {
                     Verdict::Forward if failed => {
                         let verdict = Verdict::Replace(failed_commit());
@@ -101,6 +132,7 @@ fn judge_at_once(turn: &mut Turn<'_>) -> bool {
     let quiet = turn.check == Check::None
         && turn.rollback == Rollback::None
         && !turn.discarded
+        && !turn.vow.is_wanted()
         && !turn.names.is_under_way()
         && relay.mode != PoolMode::Statement
         && relay.block.is_none()
@@ -139,6 +171,17 @@ fn give_replies(turn: &mut Turn<'_>) {
         && let Some(reply) = turn.server.exchange.local()
     {
         turn.server.flow.insert(reply);
+    }
+}
+
+/// Takes note of what a CommandComplete tells the client of its transaction.
+fn completes(turn: &mut Turn<'_>, total: usize) {
+    if turn.server.exchange.keeps_back() {
+        mark::keep(turn, total);
+    } else if turn.server.exchange.at_tail() {
+        mark::tailed(turn, total);
+    } else if turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"COMMIT\0") {
+        mark::told(turn);
     }
 }
 
@@ -190,6 +233,11 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         let verdict = turn.server.exchange.ready(status);
         return act(turn, verdict, tag::READY_FOR_QUERY, total);
     }
+    let headless = turn.server.exchange.is_headless();
+    if turn.server.exchange.in_question() && !headless || turn.server.exchange.at_head() {
+        let verdict = turn.server.exchange.ready(status);
+        return act(turn, verdict, tag::READY_FOR_QUERY, total);
+    }
     let hidden = turn.server.exchange.in_setup();
     let behind_sync = turn.server.exchange.at_sync();
     let verdict = turn.server.exchange.ready(status);
@@ -217,6 +265,12 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         turn.committing &= turn.server.exchange.owes();
         turn.beginning &= turn.server.exchange.owes();
         turn.relay.commit_fails &= status != TransactionStatus::Idle;
+        if let Some(kept) = mark::kept(turn) {
+            turn.server.flow.insert(&kept);
+        }
+        if status == TransactionStatus::Idle {
+            mark::over(turn);
+        }
     }
     // The client must not see itself in a transaction that it is sent away for.
     if status != TransactionStatus::Idle && turn.relay.mode == PoolMode::Statement {
@@ -230,7 +284,11 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
 
 fn notice(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let renamed = names::renamed(turn, total);
-    let verdict = turn.server.exchange.received(tag::NOTICE_RESPONSE, |_| {});
+    let resolved = mark::is_resolved_by_us(turn, total);
+    let verdict = match turn.server.exchange.received(tag::NOTICE_RESPONSE, |_| {}) {
+        Verdict::Forward if resolved => Verdict::Swallow,
+        verdict => verdict,
+    };
     let verdict = match (verdict, renamed) {
         (Verdict::Forward, Some(renamed)) => Verdict::Replace(renamed),
         (verdict, _) => verdict,
@@ -245,6 +303,10 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     if peek.severity_v == b"FATAL" || peek.severity_v == b"PANIC" {
         return Err(fatal(turn, total));
     }
+    if turn.server.exchange.in_question() {
+        mark::failed(turn, total);
+        return Ok(());
+    }
     if turn.server.exchange.in_setup() {
         let report = ErrorReport::parse(body);
         if turn.relay.guarded {
@@ -255,6 +317,8 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         return Err(Loss::Fatal(Box::new(report.into_fatal())));
     }
     let report = ErrorReport::parse(body);
+    // What was kept back of a simple query is not said any more.
+    mark::kept(turn);
     match attempt::after_error(turn, &report) {
         None => {}
         Some(Again::Statement) => return prepare_anew(turn, total),
@@ -542,7 +606,33 @@ pub(super) fn server_gone(turn: &Turn<'_>, why: &str) -> Loss {
     }
 }
 
-fn confused(turn: &Turn<'_>, why: &str) -> Loss {
+/// A limit has run out: what of it may have been done all the same is told as when the server is lost.
+pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
+    let in_doubt = turn.server.exchange.owes_client() && may_have_committed(turn);
+    match over {
+        // A commit is left alone: to cancel it could only hide what becomes of it.
+        Over::Expired(Expired::Transaction) if turn.committing && in_doubt => loss(
+            turn,
+            "the transaction timeout of the pool has run out",
+            None,
+        ),
+        Over::Mute if in_doubt => loss(turn, "the server did not answer in time", None),
+        Over::Mute => Loss::Server(Box::new(ErrorReport::error(
+            sqlstate::QUERY_CANCELED,
+            "canceling statement due to the query timeout of the pool",
+        ))),
+        Over::Expired(what) => {
+            let mut report = what.report();
+            if in_doubt {
+                report.code = sqlstate::TRANSACTION_RESOLUTION_UNKNOWN;
+                report.hint = Some(UNKNOWN.to_owned());
+            }
+            Loss::Fatal(Box::new(report))
+        }
+    }
+}
+
+pub(super) fn confused(turn: &Turn<'_>, why: &str) -> Loss {
     loss(turn, &format!("the server broke the protocol: {why}"), None)
 }
 
@@ -561,13 +651,19 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
     let turned = said
         .as_ref()
         .is_some_and(|report| is_turned_away(report.code));
-    let report = if turn.server.exchange.owes_client() && !turned && may_have_committed(turn) {
+    let doubtful = turn.server.exchange.owes_client() && !turned && may_have_committed(turn);
+    let standing = match doubtful {
+        true => mark::standing(turn),
+        false => Standing::Unclear,
+    };
+    let report = if doubtful && standing != Standing::Before {
         ErrorReport::error(
             sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             format!("connection to server {host} was lost while a write was under way"),
         )
-        .hint("Whether the write took effect is unknown; check before you repeat it.")
-    } else if turn.beginning || turn.server.exchange.status() != TransactionStatus::Idle {
+        .hint(UNKNOWN)
+    } else if doubtful || turn.beginning || turn.server.exchange.status() != TransactionStatus::Idle
+    {
         ErrorReport::error(
             sqlstate::SERIALIZATION_FAILURE,
             format!("the transaction was lost with the connection to server {host}"),
@@ -581,7 +677,17 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
         ErrorReport::error(code, format!("connection to server {host} was lost"))
     };
     debug_assert!(report.severity != Severity::Fatal);
-    Loss::Server(Box::new(report.detail(why.to_owned())))
+    let report = report.detail(why.to_owned());
+    if let Standing::Sent(mark) = standing
+        && let Some(success) = mark::success(turn)
+    {
+        return Loss::Unresolved(Box::new(Unresolved {
+            mark,
+            report,
+            success,
+        }));
+    }
+    Loss::Server(Box::new(report))
 }
 
 /// Whether what is under way may have taken effect although its answer never came.

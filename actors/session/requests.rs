@@ -11,7 +11,7 @@ use crate::session::relay::Relay;
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{
-    attempt, behind, by_sql, follow, listen, reads, replies, sequence, statements,
+    attempt, behind, by_sql, follow, listen, mark, reads, replies, sequence, statements,
 };
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
@@ -83,6 +83,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::SYNC if turn.server.exchange.is_flooded() => {
                 return Err(violation("too many Sync messages within a COPY".into()));
             }
+            tag::SYNC if mark::sync(turn, total) => continue,
             tag::SYNC => {
                 turn.server.exchange.sent(Owed::Sync);
                 turn.attempt.ends();
@@ -122,6 +123,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::FUNCTION_CALL => {
                 let body = turn.relay.up.unjudged().get(frame::HEADER_LEN..);
                 behind::called(turn.server, body.unwrap_or_default());
+                mark::unseen(turn);
                 turn.attempt.unread();
                 turn.attempt.ends();
                 turn.server.exchange.sent(Owed::FunctionCall);
@@ -141,6 +143,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
 fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let edits = turn.names.take_edits();
     follow::renamed(turn, &edits);
+    mark::executes(turn);
     Ok(match listen::execute(turn, total, whole)? {
         listen::Way::Later => false,
         listen::Way::Taken => true,
@@ -156,11 +159,13 @@ fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss>
 fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let mut instead = None;
     let mut clears = false;
+    let mut way = mark::Way::Whole;
     if !is_held(turn.relay, total) {
         if turn.relay.guarded {
             return Ok(false);
         }
         replies::doubt(turn);
+        mark::unread(turn);
         turn.attempt.unread();
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
@@ -193,7 +198,11 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if turn.relay.guarded && judgement.leaves {
             return Ok(false);
         }
+        if mark::keeps_back(turn, &judgement, true) {
+            return Ok(false);
+        }
         if judgement.listens != Listens::Nothing {
+            mark::unread(turn);
             turn.attempt.note(&judgement);
             match listen::query(turn, total, &mut judgement)? {
                 listen::Way::Usual => {}
@@ -212,11 +221,15 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if !by_name {
             behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         }
+        let marked = turn.vow.is_wanted() && !by_name;
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
-        let text: Box<[u8]> = match judgement.follows && !by_name {
+        let text: Box<[u8]> = match marked || judgement.follows && !by_name {
             true => query.text.into(),
             false => Box::default(),
         };
+        if marked {
+            way = mark::way(turn, &text, &judgement);
+        }
         // A question of ours that goes before comes before what is written down of the text, too.
         if !by_name {
             sequence::sent(turn, &judgement, Way::Simple);
@@ -234,6 +247,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             }
         };
         if alone {
+            mark::noted(turn, &judgement);
             turn.attempt.note(&judgement);
             turn.before = turn.relay.pins;
             turn.relay.pins = turn.relay.pins.union(judgement.pins);
@@ -248,6 +262,9 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     turn.unnamed_here = false;
     forget_unnamed(turn);
     turn.server.touched = true;
+    if mark::send(turn, way, total) {
+        return Ok(true);
+    }
     turn.server.exchange.sent(Owed::Query);
     turn.attempt.ends();
     if clears || turn.relay.reading || turn.names.change() {
@@ -263,6 +280,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         }
     }
     by_sql::clear_away(turn);
+    mark::behind(turn);
     Ok(true)
 }
 
@@ -276,6 +294,7 @@ pub(super) fn forget_unnamed(turn: &mut Turn<'_>) {
 
 /// Takes note of what a text does to the session.
 pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
+    mark::noted(turn, &judgement);
     turn.attempt.note(&judgement);
     replies::doubt(turn);
     turn.relay.pins = turn.relay.pins.union(judgement.pins);

@@ -7,6 +7,7 @@ use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::clock;
 use crate::control::Standing;
 use crate::pool::ServerLease;
 use crate::server::ServerConn;
@@ -43,7 +44,7 @@ impl Relay {
         match again {
             Again::Statement => {
                 if let Some(lease) = self.stay(lease).await? {
-                    return Ok((lease, Instant::now()));
+                    return Ok((lease, clock::now()));
                 }
             }
             Again::Unsent | Again::Read | Again::Recovering | Again::Turned => self.leave(lease),
@@ -83,7 +84,7 @@ impl Relay {
     fn leave(&self, lease: ServerLease) {
         self.control.runs_nowhere();
         let cluster = self.pool.cluster.load();
-        cluster.suspect(&lease.about.upstream.name, Instant::now());
+        cluster.suspect(&lease.about.upstream.name, clock::now());
         drop(cluster);
         listen::release(self, &lease);
         drop(lease);

@@ -28,7 +28,7 @@ use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{behind, by_sql, follow, listen, reads, replies, sequence};
+use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, sequence};
 
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
 /// server.
@@ -196,6 +196,17 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     }
     let portal: Box<[u8]> = head.portal.into();
     let name: Box<[u8]> = head.statement.into();
+    if turn.vow.is_wanted()
+        && let Some(judgement) = judged(turn.relay, &name)
+    {
+        if mark::keeps_back(turn, &judgement, false) {
+            return Ok(false);
+        }
+        mark::bound(turn, &judgement);
+    }
+    let head = BindHead::parse(&turn.relay.up.unjudged()[frame::HEADER_LEN..])
+        .map_err(|error| violation(error.to_string()))?
+        .ok_or_else(|| violation("invalid Bind message".into()))?;
     let head_len = frame::HEADER_LEN + head.len;
     if !turn.portals.is_empty() {
         turn.portals.remove(&portal);
@@ -220,6 +231,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         Brought::There(placed) => placed,
         Brought::Unknown => {
             behind::unseen(turn.server);
+            mark::unseen(turn);
             turn.attempt.unread();
             turn.server.exchange.sent(Owed::Bind { of: None });
             turn.relay.up.pass(total);
@@ -285,6 +297,15 @@ fn follow_named(turn: &mut Turn<'_>, (portal, name): (&[u8], &[u8]), total: usiz
         let statement = Arc::clone(&held.statement);
         let body = whole_body(turn, total, whole);
         follow::bind(turn, portal, statement.query(), body.as_deref());
+    }
+}
+
+/// What is known of a statement of the client.
+fn judged(relay: &Relay, name: &[u8]) -> Option<Judgement> {
+    let statements = relay.statements.as_deref()?;
+    match &statements.unnamed {
+        Unnamed::Parsed { judgement, .. } if name.is_empty() => Some(*judgement),
+        _ => Some(statements.get(name)?.statement.judgement),
     }
 }
 
@@ -774,7 +795,7 @@ pub(super) fn close_all(turn: &mut Turn<'_>) {
     for old in turn.server.statements.take_all() {
         close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
     }
-    for ours in [HIDDEN, follow::ASIDE, listen::MARK] {
+    for ours in [HIDDEN, follow::ASIDE, listen::MARK, mark::NAME] {
         close_hidden(turn, Target::Statement, ours, Undo::Nothing);
     }
 }

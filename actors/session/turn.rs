@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Again, CopyFlow, Placed};
@@ -10,14 +9,17 @@ use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 
+use crate::clock;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::attempt::{self, Attempt, Tries};
 use crate::session::by_sql::Names;
 use crate::session::follow::Portals;
-use crate::session::limit::Limits;
+use crate::session::limit::{Awaited, Limits};
 use crate::session::listen::{self, Progress};
+use crate::session::mark::{self, Vow};
 use crate::session::relay::{Relay, wanted};
+use crate::session::resolve::Unresolved;
 use crate::session::{by_sql, opened, replies, requests};
 
 /// The most that is read at once, and the size to which a busy flow's buffer grows.
@@ -47,6 +49,8 @@ pub(super) enum Loss {
     Server(Box<ErrorReport>),
     /// The server's connection broke while all that was asked for was a ROLLBACK, which is done by that.
     RolledBack(Box<ErrorReport>, Rollback),
+    /// The server's connection broke, and what became of a transaction that was to be committed can be found out.
+    Unresolved(Box<Unresolved>),
     /// Nothing has come of what was sent, and the client knows of nothing: it is to be sent again.
     Again(Again),
 }
@@ -111,6 +115,8 @@ pub(super) struct Turn<'a> {
     pub(super) names: Names,
     /// What is under way of its LISTEN and UNLISTEN.
     pub(super) listen: Progress,
+    /// Which transaction is under way, should it be committed without our hearing of it.
+    pub(super) vow: Vow,
     /// What it takes to begin anew.
     pub(super) attempt: Attempt,
     /// The turn begins anew once the server has answered all that it was sent.
@@ -151,6 +157,7 @@ impl<'a> Turn<'a> {
             clears: false,
             names: Names::default(),
             listen: Progress::default(),
+            vow: Vow::default(),
             attempt: Attempt::new(tries),
             again: None,
             queries: 0,
@@ -166,7 +173,9 @@ impl<'a> Turn<'a> {
         let mut outcome = self.relay_all().await;
         match outcome {
             // What is left on that server goes with it.
-            Err(Loss::Server(_) | Loss::Refused(_) | Loss::Again(_)) => by_sql::settle(self),
+            Err(Loss::Server(_) | Loss::Unresolved(_) | Loss::Refused(_) | Loss::Again(_)) => {
+                by_sql::settle(self)
+            }
             _ => by_sql::end(self),
         }
         if let Err(Loss::Server(report)) = &mut outcome
@@ -184,9 +193,12 @@ impl<'a> Turn<'a> {
         match outcome {
             Err(Loss::Again(_)) => attempt::rewind(self),
             _ => {
+                if matches!(outcome, Err(Loss::Left | Loss::Client | Loss::Fatal(_))) {
+                    mark::give_up(self);
+                }
                 attempt::end(self);
                 if !self.relay.reading && !attempt::is_steady(self) {
-                    self.relay.wrote = self.relay.pool.age(Instant::now());
+                    self.relay.wrote = self.relay.pool.age(clock::now());
                 }
             }
         }
@@ -196,6 +208,7 @@ impl<'a> Turn<'a> {
 
     async fn relay_all(&mut self) -> Result<(), Loss> {
         attempt::begin(self);
+        mark::begin(self);
         opened::open(self);
         requests::take(self)?;
         poll_fn(|cx| self.poll_turn(cx)).await
@@ -232,10 +245,16 @@ impl<'a> Turn<'a> {
         if !self.limits.any() {
             return Poll::Pending;
         }
-        let waits_for_server = self.server.exchange.owes();
-        self.limits
-            .poll(cx, waits_for_server, self.committing, &self.server.about)
-            .map(Err)
+        let awaited = match self.server.exchange.owes() {
+            true => Awaited::Server,
+            false if self.listen.waits() => Awaited::Ourselves,
+            false => Awaited::Client,
+        };
+        let committing = self.committing && !self.vow.keeps_back();
+        let over = self
+            .limits
+            .poll(cx, awaited, committing, &self.server.about);
+        over.map(|over| Err(replies::timed_out(self, over)))
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
@@ -306,6 +325,7 @@ impl<'a> Turn<'a> {
                 }
                 let held_up = self.holds_client_up();
                 replies::judge(self)?;
+                mark::go_on(self);
                 // Where all has come and no transaction is open, what waits is for another turn.
                 let waits = matches!(self.check, Check::Quiet | Check::Goodbye);
                 let ends = waits && self.server.exchange.is_over();

@@ -15,7 +15,10 @@ pub struct Errors {
 /// What pgherd may tell a client whose server is lost: that a transaction is undone, that nobody knows
 /// what became of a write, or that a read was cut off which cannot be run twice. The same code as the first one is what serializable transactions
 /// that conflict get from Postgres.
-const ALLOWED: [&str; 3] = ["40001", "08007", "08006"];
+const ALLOWED: [&str; 3] = ["40001", UNKNOWN, "08006"];
+
+/// That nobody knows what became of a write.
+const UNKNOWN: &str = "08007";
 
 impl Errors {
     /// Counts one.
@@ -29,6 +32,17 @@ impl Errors {
         let counts = self.counts.lock();
         let rows = counts.iter();
         rows.map(|((workload, code), count)| (*workload, code.clone(), *count))
+            .collect()
+    }
+
+    /// Those by which clients were told that nobody knows what became of a write.
+    pub fn unresolved(&self, workloads: &[&str]) -> Vec<String> {
+        let counts = self.counts().into_iter();
+        counts
+            .filter(|(workload, code, _)| workloads.contains(workload) && code == UNKNOWN)
+            .map(|(workload, _, count)| {
+                format!("{workload} was told {count} times that nobody knows")
+            })
             .collect()
     }
 
@@ -60,6 +74,8 @@ mod tests {
         errors.add("a", &Failure::Said(SqlState::T_R_SERIALIZATION_FAILURE));
         errors.add("b", &Failure::Cut);
         assert!(errors.forbidden(&["a"]).is_empty());
+        assert_eq!(errors.unresolved(&["a", "b"]).len(), 1);
+        assert!(errors.unresolved(&["b"]).is_empty());
         assert_eq!(errors.forbidden(&["a", "b"]).len(), 1);
         errors.add("a", &Failure::Said(SqlState::ADMIN_SHUTDOWN));
         errors.add("a", &Failure::Said(SqlState::ADMIN_SHUTDOWN));

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::promoter::Promoter;
 use super::stage::Middle;
 use super::{Plan, Way};
-use crate::crowd::{self, COMPARED, Crowd, INSERTERS, Witness, calm};
+use crate::crowd::{self, COMPARED, Crowd, INSERTERS, KINDS, Witness, calm};
 use crate::door::Door;
 use crate::report::{Pause, Report, Title};
 use crate::schedule::in_turn;
@@ -77,6 +77,9 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     crowd.finish(&promoter, &door, &mut report).await?;
     let must_be_right = matches!(plan.way, Way::Pgherd(_));
     report.told(&life.errors, must_be_right);
+    if plan.resolve {
+        report.faults.extend(life.errors.unresolved(&KINDS));
+    }
     report.close(&life.history, || middle.log())?;
     Ok(report)
 }

@@ -29,7 +29,7 @@ impl Middle {
                 let executable = executable.to_string_lossy();
                 Ok(Self::Pgherd(Proxy::start(
                     &executable,
-                    &configuration(ports),
+                    &configuration(ports, plan.resolve),
                 )))
             }
             Way::Pgbouncer => {
@@ -70,7 +70,8 @@ impl Middle {
 }
 
 /// A configuration before servers at these ports.
-fn configuration(ports: &[u16]) -> String {
+fn configuration(ports: &[u16], resolve: bool) -> String {
+    let resolution = if resolve { "on" } else { "off" };
     let hosts: Vec<String> = ports
         .iter()
         .map(|port| format!("\"127.0.0.1:{port}\""))
@@ -78,6 +79,7 @@ fn configuration(ports: &[u16]) -> String {
     format!(
         "[pool]\nsize = {POOL}\n\
          [auth]\nmethod = \"trust\"\n\
+         [failover]\ncommit_resolution = \"{resolution}\"\n\
          [admin]\nadmins = [\"postgres\"]\n\
          [databases.postgres]\nhosts = [{}]\n\
          [users.postgres]\npassword = \"postgres\"\n",

@@ -23,6 +23,7 @@ pub struct Client {
     buffer: Vec<u8>,
     patience: Duration,
     key: Option<(i32, Vec<u8>)>,
+    address: SocketAddr,
 }
 
 impl Client {
@@ -32,7 +33,7 @@ impl Client {
     /// As the system says.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = pgherd_net::connect(&target(address), &SocketOptions::default()).await;
-        Ok(Self::over(stream.map_err(io::Error::other)?))
+        Ok(Self::over(stream.map_err(io::Error::other)?, address))
     }
 
     /// Connects under TLS, without looking at the certificate.
@@ -50,15 +51,16 @@ impl Client {
         let tls = ServerTls::new(options).map_err(io::Error::other)?;
         let options = SocketOptions::default();
         let stream = pgherd_net::connect_tls(&target(address), &options, &tls).await;
-        Ok(Self::over(stream.map_err(io::Error::other)?))
+        Ok(Self::over(stream.map_err(io::Error::other)?, address))
     }
 
-    fn over(stream: Stream) -> Self {
+    fn over(stream: Stream, address: SocketAddr) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
             patience: PATIENCE,
             key: None,
+            address,
         }
     }
 
@@ -163,8 +165,11 @@ impl Client {
         }
     }
 
-    /// The next message; `None` at the end.
-    async fn message(&mut self) -> io::Result<Option<Message>> {
+    /// The next message; `None` at the end. What has come of one is kept if the future is dropped.
+    ///
+    /// # Errors
+    /// As the system says, or when what comes cannot be a message.
+    pub async fn message(&mut self) -> io::Result<Option<Message>> {
         loop {
             if let [tag, a, b, c, d, ..] = *self.buffer {
                 let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -222,6 +227,11 @@ impl Client {
         self.key
             .as_ref()
             .map(|(pid, secret)| (*pid, secret.as_slice()))
+    }
+
+    /// Where it has connected to.
+    pub fn peer(&self) -> SocketAddr {
+        self.address
     }
 
     /// The hash of the proxy's certificate, under TLS.

@@ -165,3 +165,43 @@ pub fn string(text: &str) -> Vec<u8> {
 fn length(of: usize) -> Vec<u8> {
     u32::try_from(of).unwrap_or(u32::MAX).to_be_bytes().to_vec()
 }
+
+/// Bind of values in text to a portal, for results in text.
+pub fn bind_values(portal: &str, statement: &str, values: &[&str]) -> Vec<u8> {
+    let count = u16::try_from(values.len()).unwrap_or(u16::MAX);
+    let mut body = [string(portal), string(statement), vec![0, 0]].concat();
+    body.extend_from_slice(&count.to_be_bytes());
+    for value in values {
+        body.extend_from_slice(&length(value.len()));
+        body.extend_from_slice(value.as_bytes());
+    }
+    body.extend_from_slice(&[0, 0]);
+    message(b'B', &body)
+}
+
+/// Describe of a portal.
+pub fn describe(portal: &str) -> Vec<u8> {
+    message(b'D', &[b"P".to_vec(), string(portal)].concat())
+}
+
+/// Execute of a portal for so many rows at most; 0 is all.
+pub fn execute_some(portal: &str, rows: u32) -> Vec<u8> {
+    message(
+        b'E',
+        &[string(portal), rows.to_be_bytes().to_vec()].concat(),
+    )
+}
+
+/// FunctionCall with values and a result in text.
+pub fn call(function: u32, values: &[&str]) -> Vec<u8> {
+    let count = u16::try_from(values.len()).unwrap_or(u16::MAX);
+    let mut body = function.to_be_bytes().to_vec();
+    body.extend_from_slice(&[0, 0]);
+    body.extend_from_slice(&count.to_be_bytes());
+    for value in values {
+        body.extend_from_slice(&length(value.len()));
+        body.extend_from_slice(value.as_bytes());
+    }
+    body.extend_from_slice(&[0, 0]);
+    message(b'F', &body)
+}

@@ -12,6 +12,7 @@ async fn short(way: Way, faults: &[Fault]) -> Report {
     let plan = Plan {
         way,
         replication: Replication::Synchronous,
+        resolve: false,
         failovers: faults.len(),
         faults: faults.to_vec(),
         seed,

@@ -15,6 +15,7 @@ mod lag;
 mod look;
 mod lsn;
 pub mod names;
+pub mod outcome;
 pub mod patroni;
 pub mod reads;
 mod rules;

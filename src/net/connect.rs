@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, UnixStream, lookup_host};
 
+use crate::memory::Network;
 use crate::options::SocketOptions;
 use crate::socket::Socket;
 use crate::stream::Stream;
@@ -74,6 +75,9 @@ impl ConnectError {
 /// # Errors
 /// [`ConnectError`], of the address tried last.
 pub async fn connect(target: &Target, options: &SocketOptions) -> Result<Stream, ConnectError> {
+    if let Network::Simulated(network) = &options.network {
+        return Network::simulate(&**network, target).await;
+    }
     match target {
         Target::Tcp { host, port } => connect_tcp(target, host, *port, options).await,
         Target::Unix { path } => match UnixStream::connect(path).await {

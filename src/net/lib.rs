@@ -1,6 +1,6 @@
 //! Sockets and TLS: the one seam to the operating system.
 //!
-//! Everything above this crate sees a [`Stream`], whatever carries it. TLS is driven by rustls directly, so that a
+//! Everything above this crate sees a [`Stream`], whatever carries it: also a simulated [`Network`]. TLS is driven by rustls directly, so that a
 //! connection keeps its TLS state when it moves from one runtime to another ([`Stream::rehome`]).
 
 mod accept;
@@ -9,6 +9,7 @@ mod cancel;
 mod connect;
 mod killer;
 mod listener;
+mod memory;
 mod negotiate;
 mod options;
 mod peer;
@@ -26,6 +27,7 @@ pub use cancel::send_cancel;
 pub use connect::{ConnectError, connect, resolve};
 pub use killer::Killer;
 pub use listener::{Accepted, ListenError, Listener};
+pub use memory::{Arrivals, Connecting, Network, Simulated, Wire};
 pub use negotiate::connect_tls;
 pub use options::{Keepalive, SocketOptions};
 pub use peer::Peer;

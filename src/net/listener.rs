@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::{self, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::{
     self,
     fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -13,6 +12,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::memory::{Arrivals, Wire};
 use crate::options::SocketOptions;
 use crate::socket::Socket;
 use crate::stream::Stream;
@@ -49,6 +49,7 @@ pub struct Listener {
 enum ListenSocket {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+    Memory(Arrivals, SocketAddr),
 }
 
 impl Listener {
@@ -95,18 +96,27 @@ impl Listener {
         }
     }
 
+    /// Takes who comes over a simulated network to this address.
+    #[must_use]
+    pub const fn simulated(arrivals: Arrivals, address: SocketAddr) -> Self {
+        Self {
+            socket: ListenSocket::Memory(arrivals, address),
+        }
+    }
+
     /// The address listened on, with the port the kernel chose; `None` for a unix socket.
     pub fn local(&self) -> Option<SocketAddr> {
         match &self.socket {
             ListenSocket::Tcp(listener) => listener.local_addr().ok(),
             ListenSocket::Unix(..) => None,
+            ListenSocket::Memory(_, address) => Some(*address),
         }
     }
 
     /// The path of the socket file; `None` for TCP.
     pub fn path(&self) -> Option<&Path> {
         match &self.socket {
-            ListenSocket::Tcp(_) => None,
+            ListenSocket::Tcp(_) | ListenSocket::Memory(..) => None,
             ListenSocket::Unix(_, file) => Some(&file.path),
         }
     }
@@ -134,17 +144,9 @@ impl Listener {
             ListenSocket::Unix(listener, _) => {
                 AcceptedSocket::Unix(listener.accept().await?.0.into_std()?)
             }
+            ListenSocket::Memory(arrivals, _) => AcceptedSocket::Memory(arrivals.next().await),
         };
         Ok(Accepted { socket })
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            ListenSocket::Tcp(listener) => listener.as_fd(),
-            ListenSocket::Unix(listener, _) => listener.as_fd(),
-        }
     }
 }
 
@@ -258,6 +260,7 @@ pub struct Accepted {
 enum AcceptedSocket {
     Tcp(net::TcpStream, SocketAddr),
     Unix(unix::net::UnixStream),
+    Memory(Wire),
 }
 
 impl Accepted {
@@ -266,6 +269,7 @@ impl Accepted {
         match &self.socket {
             AcceptedSocket::Tcp(_, address) => Some(*address),
             AcceptedSocket::Unix(_) => None,
+            AcceptedSocket::Memory(wire) => Some(wire.far()),
         }
     }
 
@@ -280,6 +284,7 @@ impl Accepted {
                 Socket::Tcp(TcpStream::from_std(socket)?)
             }
             AcceptedSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+            AcceptedSocket::Memory(wire) => Socket::Memory(wire),
         }))
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::memory::Network;
+
 /// Socket options, for clients as for servers. They concern TCP; a unix socket needs none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -15,6 +17,8 @@ pub struct SocketOptions {
     pub user_timeout: Option<Duration>,
     /// Sends small writes at once (`TCP_NODELAY`).
     pub nodelay: bool,
+    /// Where connections are made; the options above concern the kernel's.
+    pub network: Network,
 }
 
 impl Default for SocketOptions {
@@ -23,6 +27,7 @@ impl Default for SocketOptions {
             keepalive: Some(Keepalive::default()),
             user_timeout: None,
             nodelay: true,
+            network: Network::Kernel,
         }
     }
 }

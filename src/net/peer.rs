@@ -24,6 +24,7 @@ pub enum Peer {
 impl Peer {
     pub(crate) fn of(socket: &Socket) -> Self {
         match socket {
+            Socket::Memory(wire) => Self::Tcp(wire.far()),
             Socket::Tcp(stream) => stream.peer_addr().map_or(Self::Gone, Self::Tcp),
             Socket::Unix(stream) => {
                 stream

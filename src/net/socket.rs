@@ -1,8 +1,8 @@
-//! A connected socket registered with the runtime of the moment: TCP or unix, read and written by single system calls.
+//! A connected socket registered with the runtime of the moment: TCP or unix, read and written by single system calls;
+//! or an end of a connection within this process.
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, BytesMut};
@@ -11,11 +11,14 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::memory::Wire;
+
 /// What a stream reads from and writes to.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Memory(Wire),
 }
 
 impl Socket {
@@ -23,43 +26,56 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Memory(wire) => wire.poll_read_ready(cx),
         }
     }
 
     /// Whether the runtime holds the socket for readable. Nobody is woken if it does not.
     pub(crate) fn is_read_ready(&self) -> bool {
-        self.try_io(Interest::READABLE, || Ok(())).is_ok()
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Memory(wire) => wire.is_read_ready(),
+        }
     }
 
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
+            Self::Memory(wire) => wire.poll_write_ready(cx),
         }
     }
 
     /// Reads once if the runtime holds the socket for readable.
     pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let room = buf.len();
-        self.transfer(Interest::READABLE, room, || {
-            let (_, count) = recv(self, buf, RecvFlags::empty())?;
-            Ok(count)
+        self.transfer(Interest::READABLE, room, || match self {
+            Self::Tcp(stream) => Ok(recv(stream, buf, RecvFlags::empty())?.1),
+            Self::Unix(stream) => Ok(recv(stream, buf, RecvFlags::empty())?.1),
+            Self::Memory(wire) => wire.read(buf),
         })
     }
 
     /// Reads once at the end of `buf`, at most `room` bytes, into memory that is not zeroed before.
     pub(crate) fn read_into(&self, buf: &mut BytesMut, room: usize) -> io::Result<usize> {
+        if let Self::Memory(wire) = self {
+            return wire.read_into(buf, room);
+        }
         let mut buf = buf.limit(room);
         let room = buf.chunk_mut().len();
         self.transfer(Interest::READABLE, room, || match self {
             Self::Tcp(stream) => stream.try_read_buf(&mut buf),
             Self::Unix(stream) => stream.try_read_buf(&mut buf),
+            Self::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
         })
     }
 
     pub(crate) fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.transfer(Interest::WRITABLE, buf.len(), || {
-            Ok(send(self, buf, SendFlags::NOSIGNAL)?)
+        self.transfer(Interest::WRITABLE, buf.len(), || match self {
+            Self::Tcp(stream) => Ok(send(stream, buf, SendFlags::NOSIGNAL)?),
+            Self::Unix(stream) => Ok(send(stream, buf, SendFlags::NOSIGNAL)?),
+            Self::Memory(wire) => wire.write(buf),
         })
     }
 
@@ -68,19 +84,30 @@ impl Socket {
         self.transfer(Interest::WRITABLE, room, || match self {
             Self::Tcp(stream) => stream.try_write_vectored(bufs),
             Self::Unix(stream) => stream.try_write_vectored(bufs),
+            Self::Memory(wire) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                wire.write(first.map_or(&[], |buf| buf))
+            }
         })
     }
 
     /// Reads without asking the runtime first, which may not have looked since the peer spoke.
     pub(crate) fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let (_, count) = recv(self, buf, RecvFlags::DONTWAIT)?;
-        Ok(count)
+        match self {
+            Self::Tcp(stream) => Ok(recv(stream, buf, RecvFlags::DONTWAIT)?.1),
+            Self::Unix(stream) => Ok(recv(stream, buf, RecvFlags::DONTWAIT)?.1),
+            Self::Memory(wire) => wire.read(buf),
+        }
     }
 
     /// Looks at the next bytes and leaves them where they are.
     pub(crate) fn peek_now(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let (_, count) = recv(self, buf, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
-        Ok(count)
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        match self {
+            Self::Tcp(stream) => Ok(recv(stream, buf, flags)?.1),
+            Self::Unix(stream) => Ok(recv(stream, buf, flags)?.1),
+            Self::Memory(wire) => wire.peek(buf),
+        }
     }
 
     /// Waits until there is a byte to look at, or the end of the stream.
@@ -99,7 +126,14 @@ impl Socket {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        SockRef::from(self).shutdown(how)
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(how),
+            Self::Memory(wire) => {
+                wire.shutdown(how);
+                Ok(())
+            }
+        }
     }
 
     /// Leaves the runtime it is registered with and joins the current one.
@@ -107,6 +141,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Ok(Self::Tcp(TcpStream::from_std(stream.into_std()?)?)),
             Self::Unix(stream) => Ok(Self::Unix(UnixStream::from_std(stream.into_std()?)?)),
+            Self::Memory(wire) => Ok(Self::Memory(wire)),
         }
     }
 
@@ -139,15 +174,19 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_io(interest, operation),
             Self::Unix(stream) => stream.try_io(interest, operation),
+            Self::Memory(_) => operation(),
         }
     }
 }
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+/// Only tests look at the options of a socket, and only the kernel's have any.
+#[cfg(test)]
+impl std::os::fd::AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            Self::Memory(_) => panic!("it has no descriptor"),
         }
     }
 }

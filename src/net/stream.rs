@@ -14,6 +14,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::killer::Killer;
+use crate::memory::Wire;
 use crate::peer::Peer;
 use crate::socket::Socket;
 use crate::tls::{Channel, TlsInfo};
@@ -39,6 +40,10 @@ impl Stream {
         Self {
             carrier: Carrier::Plain(Arc::new(socket)),
         }
+    }
+
+    pub(crate) fn simulated(wire: Wire) -> Self {
+        Self::plain(Socket::Memory(wire))
     }
 
     pub(crate) fn tls(channel: Box<Channel>) -> Self {
@@ -136,6 +141,7 @@ impl Stream {
         match &**self.socket() {
             Socket::Tcp(stream) => stream.local_addr().ok(),
             Socket::Unix(_) => None,
+            Socket::Memory(wire) => Some(wire.near()),
         }
     }
 

@@ -9,8 +9,9 @@ mod usual;
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
 use pgherd_sql::Step;
-use pgherd_wire::backend::{TransactionStatus, tag};
+use pgherd_wire::backend::{self, TransactionStatus, tag};
 
 use crate::following::{Asker, Following};
 use crate::prepared::{Gone, Held, Placed};
@@ -87,6 +88,20 @@ pub enum Owed<P> {
     Aside,
     /// Nothing: what the message behind it does to settings and savepoints.
     Follow(Box<Following>),
+    /// A simple query of ours that asks for a transaction's mark: answered up to ReadyForQuery, unseen by
+    /// the client, also if the transaction has failed.
+    Question,
+    /// The same inside of a pipeline: Close twice, Parse, Bind and Execute.
+    Asking,
+    /// The front of a simple query of the client's whose last statement, a COMMIT, is sent behind a
+    /// [`Owed::Question`]: answered up to ReadyForQuery, which the client gets only if it has failed.
+    Head,
+    /// A simple query of the client's between a BEGIN and a COMMIT of ours: as [`Owed::Head`], but its
+    /// CommandComplete is kept back, since without a block it would come behind the commit, and its
+    /// ReadyForQuery is never the client's.
+    Body,
+    /// The COMMIT of ours behind it, which ends the block in any case: its ReadyForQuery is the client's.
+    Tail,
 }
 
 /// What is asked to be described.
@@ -183,6 +198,8 @@ pub struct Exchange<P> {
     /// The server discards everything up to a Sync that has not been sent yet.
     skipping: bool,
     doubt: Doubt,
+    /// An [`Owed::Head`] has failed, and the question behind it is not answered yet.
+    headless: bool,
 }
 
 impl<P> Default for Exchange<P> {
@@ -195,6 +212,7 @@ impl<P> Default for Exchange<P> {
             unsynced: false,
             skipping: false,
             doubt: Doubt::None,
+            headless: false,
         }
     }
 }
@@ -229,6 +247,10 @@ impl<P> Exchange<P> {
             | Owed::QuerySaying(_)
             | Owed::QueryFail(_)
             | Owed::Setup
+            | Owed::Question
+            | Owed::Head
+            | Owed::Body
+            | Owed::Tail
             | Owed::FunctionCall => self.interrupt(),
             Owed::Follow(following) => {
                 self.interrupt();
@@ -245,6 +267,12 @@ impl<P> Exchange<P> {
             }
         }
         self.owed.push_back(message);
+    }
+
+    /// Takes back the message that was recorded last, and which was not sent after all.
+    pub fn unsend(&mut self) {
+        let last = self.owed.pop_back();
+        self.unsynced |= matches!(last, Some(Owed::Sync));
     }
 
     /// Judges a message of the server other than ReadyForQuery.
@@ -272,7 +300,11 @@ impl<P> Exchange<P> {
             return Verdict::Unexpected;
         };
         match (front, message) {
-            (Owed::Setup, _) => Verdict::Swallow,
+            (Owed::Setup | Owed::Question, _) => Verdict::Swallow,
+            (Owed::Head, tag::COMMAND_COMPLETE) => self.completed(),
+            (Owed::Head, _) if answers_query(message) => Verdict::Forward,
+            (Owed::Body | Owed::Tail, tag::COMMAND_COMPLETE) => Verdict::Swallow,
+            (Owed::Body, _) if answers_query(message) => Verdict::Forward,
             (Owed::Query, tag::ROW_DESCRIPTION | tag::DATA_ROW)
                 if self.following.as_deref().is_some_and(Following::is_ours) =>
             {
@@ -324,9 +356,9 @@ impl<P> Exchange<P> {
                 self.done(verdict)
             }
             (Owed::Execute, tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE) => Verdict::Forward,
-            (Owed::Aside, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
+            (Owed::Aside | Owed::Asking, tag::COMMAND_COMPLETE) => self.done(Verdict::Swallow),
             (
-                Owed::Aside,
+                Owed::Aside | Owed::Asking,
                 tag::CLOSE_COMPLETE | tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::DATA_ROW,
             ) => Verdict::Swallow,
             _ => Verdict::Unexpected,
@@ -354,8 +386,101 @@ impl<P> Exchange<P> {
                 self.done(Verdict::Forward)
             }
             Some(Owed::Setup) => self.done(Verdict::Swallow),
+            Some(Owed::Head) if status == TransactionStatus::Failed => {
+                // What the client waits for is the answer to the whole: the rest of its text is skipped.
+                self.headless = true;
+                self.done(Verdict::Swallow)
+            }
+            Some(Owed::Head | Owed::Body) => self.done(Verdict::Swallow),
+            Some(Owed::Tail) => self.done(Verdict::Forward),
+            Some(Owed::Question) if std::mem::take(&mut self.headless) => {
+                self.owed.pop_front();
+                self.done(Verdict::Forward)
+            }
+            Some(Owed::Question) => self.done(Verdict::Swallow),
             _ => Verdict::Unexpected,
         }
+    }
+
+    /// Whether the server is to answer what a transaction's mark is.
+    #[inline]
+    pub fn asks(&self) -> bool {
+        let asks = |owed: &Owed<P>| matches!(owed, Owed::Question | Owed::Asking);
+        self.owed.iter().any(asks)
+    }
+
+    /// Whether it answers that now.
+    #[inline]
+    pub fn at_question(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Question | Owed::Asking))
+    }
+
+    /// Whether a simple query of ours asks for that now.
+    pub fn in_question(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Question))
+    }
+
+    /// Whether it answers what stands before that question.
+    pub fn at_head(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Head | Owed::Body))
+    }
+
+    /// Whether a CommandComplete that comes now is kept back.
+    pub fn keeps_back(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Body))
+    }
+
+    /// Whether a CommandComplete that comes now is that of a COMMIT of ours.
+    pub fn at_tail(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Tail))
+    }
+
+    /// Whether the front of a client's text has failed, so that the rest of it must not be sent.
+    pub fn is_headless(&self) -> bool {
+        self.headless
+    }
+
+    /// Answers all that the client waits for as a server would whose COMMIT has succeeded; false, and nothing is written, if
+    /// it waits for anything else. `told` is whether it has been told that the COMMIT is done.
+    pub fn acknowledge(&self, out: &mut BytesMut, mut told: bool) -> bool {
+        let before = out.len();
+        for owed in &self.owed {
+            let done = match owed {
+                Owed::Follow(_) | Owed::Parse { hidden: true, .. } => true,
+                Owed::Parse { hidden: false, .. } => {
+                    out.extend_from_slice(&backend::PARSE_COMPLETE);
+                    true
+                }
+                Owed::Bind { .. } => {
+                    out.extend_from_slice(&backend::BIND_COMPLETE);
+                    true
+                }
+                Owed::DescribePortal => {
+                    out.extend_from_slice(&backend::NO_DATA);
+                    true
+                }
+                Owed::Query => {
+                    let fits = std::mem::replace(&mut told, true)
+                        || backend::command_complete(out, b"COMMIT").is_ok();
+                    backend::ready_for_query(out, TransactionStatus::Idle);
+                    fits
+                }
+                Owed::Execute => {
+                    !std::mem::replace(&mut told, true)
+                        && backend::command_complete(out, b"COMMIT").is_ok()
+                }
+                Owed::Sync | Owed::Tail => {
+                    backend::ready_for_query(out, TransactionStatus::Idle);
+                    true
+                }
+                _ => false,
+            };
+            if !done {
+                out.truncate(before);
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether the turn of a reply of ours has come.
@@ -409,6 +534,8 @@ impl<P> Exchange<P> {
                     | Owed::OurSync
                     | Owed::Ours(_)
                     | Owed::Follow(_)
+                    | Owed::Question
+                    | Owed::Asking
                     | Owed::Parse { hidden: true, .. }
                     | Owed::DescribeStatement { hidden: true, .. }
                     | Owed::Close { hidden: true, .. }
@@ -426,6 +553,7 @@ impl<P> Exchange<P> {
                     | Owed::QuerySaying(_)
                     | Owed::QueryFail(_)
                     | Owed::Sync
+                    | Owed::Tail
                     | Owed::FunctionCall
             )
         };
@@ -518,6 +646,8 @@ impl<P> Exchange<P> {
             Some(
                 Owed::Setup
                     | Owed::Ours(_)
+                    | Owed::Question
+                    | Owed::Asking
                     | Owed::Parse { hidden: true, .. }
                     | Owed::DescribeStatement { hidden: true, .. }
             )
@@ -526,8 +656,10 @@ impl<P> Exchange<P> {
 
     /// Whether a CommandComplete that comes now is that of a statement of the client's.
     pub fn completes_clients(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Query | Owed::Execute))
-            && !self.following.as_deref().is_some_and(Following::is_ours)
+        matches!(
+            self.owed.front(),
+            Some(Owed::Query | Owed::Execute | Owed::Head | Owed::Body)
+        ) && !self.following.as_deref().is_some_and(Following::is_ours)
     }
 
     /// The statement that the server describes, if that is to be remembered, and whether it was we
@@ -658,7 +790,15 @@ impl<P> Exchange<P> {
         let verdict = match self.owed.front_mut() {
             None => return Verdict::Unexpected,
             Some(Owed::QueryFail(report)) => return Verdict::Replace(std::mem::take(report)),
-            Some(Owed::Query | Owed::QuerySaying(_) | Owed::FunctionCall) => {
+            Some(Owed::Question) => return Verdict::Swallow,
+            Some(
+                Owed::Query
+                | Owed::QuerySaying(_)
+                | Owed::FunctionCall
+                | Owed::Head
+                | Owed::Body
+                | Owed::Tail,
+            ) => {
                 self.copy = CopyFlow::None;
                 if copying {
                     self.doubt = Doubt::Failed;

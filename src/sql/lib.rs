@@ -24,4 +24,6 @@ pub use effect::{
 pub use lexer::{Encoding, LexError, LexOptions, Lexer, Statements, Token, TokenKind};
 pub use mention::{Deed, Mention, Mentions, mentions};
 pub use moment::names_moment;
-pub use script::{Change, FOLLOWED, Part, Reading, Span, Step, Value, is_followed, script};
+pub use script::{
+    Change, FOLLOWED, Part, Reading, Span, Step, Value, closed_block, is_followed, script,
+};

@@ -12,7 +12,8 @@ mod set;
 mod tests;
 mod value;
 
-use crate::effect::{Effects, Pin, PinSet, TransactionEffect, effects};
+use crate::block::{Block, block};
+use crate::effect::{CopyEffect, Effects, Pin, PinSet, TransactionEffect, effects};
 use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token};
 
 /// A longer statement is not told.
@@ -143,6 +144,30 @@ pub fn script(text: &[u8], options: LexOptions) -> Reading {
         (false, true) => Reading::Script(parts),
         (false, false) => Reading::Nothing,
     }
+}
+
+/// Where the `COMMIT` stands in a text that begins with a `BEGIN` and ends with that `COMMIT`, both as
+/// [`block`] knows them, with statements between that do nothing to the transaction and copy nothing with the client. `None` for every other text.
+pub fn closed_block(text: &[u8], options: LexOptions) -> Option<usize> {
+    let mut lexer = Lexer::new(text, options);
+    let first = statement(&mut lexer).ok()??;
+    if !matches!(
+        block(&text[first.start..first.end], options),
+        Some(Block::Begin | Block::Start)
+    ) {
+        return None;
+    }
+    let mut last: Option<(usize, usize)> = None;
+    while let Some(Statement { start, end, .. }) = statement(&mut lexer).ok()? {
+        if let Some((start, end)) = last.replace((start, end)) {
+            let effects = effects(&text[start..end], options);
+            if effects.transaction != TransactionEffect::None || effects.copy != CopyEffect::None {
+                return None;
+            }
+        }
+    }
+    let (start, end) = last?;
+    (block(&text[start..end], options) == Some(Block::Commit)).then_some(start)
 }
 
 /// Where a statement is, and its first tokens.

@@ -1,6 +1,8 @@
 //! A primary goes, another comes: what clients see of it.
 
 pub(super) mod fleet;
+mod resolve;
+mod resolve_alike;
 
 use std::time::{Duration, Instant};
 

@@ -27,6 +27,7 @@ mod login;
 mod md5;
 mod modes;
 mod mute;
+mod names;
 mod opened;
 mod parameters;
 mod passwords;

@@ -1,7 +1,7 @@
 //! Requests that their server did not serve are served after all, and no others.
 
 mod by_sql;
-mod node;
+pub(crate) mod node;
 
 use pgherd_sandbox::{Binaries, Server, free_port};
 use pgherd_tests::{Config, Database, Proxy, Raw, until};
@@ -37,7 +37,7 @@ async fn before(node: &Node, database: &str, more: &str) -> Proxy {
 }
 
 /// The same, and the port where its metrics are told.
-async fn before_and_told(node: &Node, database: &str, more: &str) -> (Proxy, u16) {
+pub(crate) async fn before_and_told(node: &Node, database: &str, more: &str) -> (Proxy, u16) {
     let (port, http) = (node.port(), free_port());
     let text = format!(
         "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_cluster::{HostName, HostState, Verdict};
 
+use crate::clock;
 use crate::cluster::Cluster;
 use crate::console::table::{Cell, Column, Row, int, text};
 use crate::facts::Facts;
@@ -46,7 +47,7 @@ struct Use {
 
 /// A row for each host of each database's section.
 pub fn rows(facts: &Facts) -> Vec<Row> {
-    let now = Instant::now();
+    let now = clock::now();
     let mut uses: BTreeMap<(String, String), Use> = BTreeMap::new();
     for pool in facts.routes.load().values() {
         let upstream = pool.upstream.load();

@@ -6,6 +6,7 @@ use std::time::Instant;
 use pgherd_cluster::{Health, HostState, Offer, Verdict};
 use pgherd_telemetry::{Exposition, ExpositionError, Labels};
 
+use crate::clock;
 use crate::facts::Facts;
 
 /// What is known of the servers of a database at one moment.
@@ -20,7 +21,7 @@ pub struct HostSights {
 impl HostSights {
     /// What there is to see of all databases with several servers.
     pub fn of(facts: &Facts) -> Vec<Self> {
-        let at = Instant::now();
+        let at = clock::now();
         let clusters = facts.topology.all().into_iter();
         clusters
             .filter(|cluster| cluster.is_watched())

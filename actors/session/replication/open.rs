@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::BytesMut;
 use pgherd_net::{Stream, poll_read_into};
@@ -13,6 +12,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::control::{Control, Standing};
 use crate::facts::Facts;
 use crate::server::{Life, ServerConn};
@@ -106,7 +106,7 @@ async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
     let place = place(plan).await?;
     let upstream = &plan.upstream;
     let gate = &upstream.gate.0;
-    if let Some(pause) = gate.pause(Instant::now()) {
+    if let Some(pause) = gate.pause(clock::now()) {
         tokio::time::sleep(pause).await;
     }
     let permit = gate.enter().await;
@@ -120,7 +120,7 @@ async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
         Err(error) => {
             // A server that turns replication away may be well disposed to others.
             if !matches!(error, OpenError::Refused { .. } | OpenError::Secret { .. }) {
-                gate.failed(Instant::now());
+                gate.failed(clock::now());
             }
             tracing::warn!(
                 database = plan.key.database,
@@ -149,7 +149,7 @@ async fn place(plan: &Plan) -> Result<OpenSlot<()>, ErrorReport> {
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     loop {
         core.heard();
-        let refused = match core.begin_open(Instant::now()) {
+        let refused = match core.begin_open(clock::now()) {
             Ok(place) => return Ok(place),
             Err(refused) => refused,
         };

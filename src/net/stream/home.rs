@@ -36,5 +36,6 @@ fn again(socket: &Socket) -> io::Result<Socket> {
             let descriptor = stream.as_fd().try_clone_to_owned()?;
             Socket::Unix(UnixStream::from_std(descriptor.into())?)
         }
+        Socket::Memory(wire) => Socket::Memory(wire.clone()),
     })
 }

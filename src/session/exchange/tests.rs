@@ -1,3 +1,4 @@
+use bytes::BytesMut;
 use pgherd_wire::backend::{TransactionStatus, tag};
 
 use super::{CopyFlow, Exchange, Owed, Undo, Verdict};
@@ -385,4 +386,96 @@ fn syncs_into_a_copy_are_counted_to_an_end() {
         assert!(sent < 100_000, "no end");
     }
     assert!(sent > 1000, "few are no flood");
+}
+
+#[test]
+fn a_question_for_a_mark_is_ours_and_so_is_its_error() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Query);
+    talk.sent(Owed::Question);
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Forward);
+    assert!(talk.asks() && !talk.at_question());
+    let status = TransactionStatus::InTransaction;
+    assert_eq!(talk.ready(status), Verdict::Forward);
+    assert!(talk.at_question() && !talk.owes_client());
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Swallow);
+    assert_eq!(talk.ready(TransactionStatus::Failed), Verdict::Swallow);
+    assert!(!talk.asks() && !talk.owes());
+}
+
+#[test]
+fn a_text_that_is_sent_in_two_parts_has_one_answer() {
+    let mut talk = Talk::default();
+    for owed in [Owed::Head, Owed::Question, Owed::Query] {
+        talk.sent(owed);
+    }
+    assert_eq!(talk.replies_owed(), 1);
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Forward);
+    let open = TransactionStatus::InTransaction;
+    assert_eq!(talk.ready(open), Verdict::Swallow);
+    assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Swallow);
+    assert_eq!(talk.ready(open), Verdict::Swallow);
+    let mut success = BytesMut::new();
+    assert!(talk.acknowledge(&mut success, false));
+    assert_eq!(success[..], *b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05I");
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Forward);
+    success.clear();
+    assert!(talk.acknowledge(&mut success, true));
+    assert_eq!(success[..], *b"Z\0\0\0\x05I");
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn behind_a_first_part_that_fails_nothing_is_owed() {
+    let mut talk = Talk::default();
+    for owed in [Owed::Head, Owed::Question, Owed::Query] {
+        talk.sent(owed);
+    }
+    let failed = TransactionStatus::Failed;
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Forward);
+    assert_eq!(talk.ready(failed), Verdict::Swallow);
+    assert!(talk.is_headless());
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Swallow);
+    assert_eq!(talk.ready(failed), Verdict::Forward);
+    assert!(!talk.is_headless() && !talk.owes());
+}
+
+#[test]
+fn a_query_in_a_block_of_ours_ends_with_our_commit() {
+    let mut talk = Talk::default();
+    for owed in [Owed::Setup, Owed::Body, Owed::Question, Owed::Tail] {
+        talk.sent(owed);
+    }
+    let open = TransactionStatus::InTransaction;
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert_eq!(talk.ready(open), Verdict::Swallow);
+    assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Forward);
+    assert!(talk.keeps_back());
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Swallow);
+    assert_eq!(talk.ready(open), Verdict::Swallow);
+    assert_eq!(talk.ready(open), Verdict::Swallow);
+    assert!(talk.at_tail() && talk.replies_owed() == 1);
+    let mut success = BytesMut::new();
+    assert!(talk.acknowledge(&mut success, false));
+    assert_eq!(success[..], *b"Z\0\0\0\x05I");
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Swallow);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
+fn what_is_kept_back_of_a_pipeline_is_not_owed_once_its_client_is_gone() {
+    let mut talk = Talk::default();
+    for owed in [parse(false), Owed::Execute, Owed::Asking, Owed::Sync] {
+        talk.sent(owed);
+    }
+    let mut success = BytesMut::new();
+    assert!(
+        !talk.acknowledge(&mut success, false),
+        "it is not known to be run"
+    );
+    assert!(success.is_empty());
+    talk.unsend();
+    assert!(talk.unsynced() && talk.replies_owed() == 0);
 }

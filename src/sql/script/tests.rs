@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use crate::lexer::LexOptions;
 
+use super::closed_block;
 use super::{Change, Reading, Span, Step, Value, script};
 use crate::parse::{SetValue, set_statement};
 
@@ -237,5 +238,32 @@ proptest! {
     #[test]
     fn nothing_in_a_text_is_a_danger(text in "(set|reset|savepoint|select set_config\\()?[ -~\\n]{0,60}") {
         let _ = script(text.as_bytes(), LexOptions::default());
+    }
+}
+
+#[test]
+fn a_block_that_is_one_text_is_told_by_its_ends() {
+    let at = |text: &str| closed_block(text.as_bytes(), LexOptions::default());
+    assert_eq!(at("begin; insert into t values (1); commit"), Some(33));
+    assert_eq!(
+        at("START TRANSACTION READ ONLY;select ';commit;';END ;"),
+        Some(46)
+    );
+    assert_eq!(at("begin; commit"), Some(7));
+    for text in [
+        "",
+        "begin",
+        "commit",
+        "insert into t values (1); commit",
+        "begin; insert into t values (1)",
+        "begin; savepoint s; commit",
+        "begin; commit; begin; commit",
+        "begin; select 1; commit and chain",
+        "begin; select 1; commit; select 2",
+        "begin; select 1; prepare transaction 'x'",
+        "begin; copy t from stdin; commit",
+        "begin; select 'x",
+    ] {
+        assert_eq!(at(text), None, "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! A place where a server is, which may become another's, and which may fail on demand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,20 +12,23 @@ use tokio::task::JoinHandle;
 
 /// What happens to the next messages with certain bytes in them.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// The bytes.
-    pub(super) needle: &'static str,
+    pub(crate) needle: &'static str,
     /// Whether the server gets the message before.
-    pub(super) passes: bool,
+    pub(crate) passes: bool,
     /// What the proxy is told before its connection is closed.
-    pub(super) says: Vec<u8>,
+    pub(crate) says: Vec<u8>,
     /// How often.
-    pub(super) times: usize,
+    pub(crate) times: usize,
 }
+
+/// The port of nobody.
+pub(crate) const NOWHERE: u16 = 1;
 
 /// The place. All connections through it end with it.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     port: u16,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -35,18 +38,21 @@ pub(super) struct Node {
 struct Shared {
     target: AtomicU16,
     fault: Mutex<Option<Fault>>,
+    /// The next fault is the end of the place.
+    closes: AtomicBool,
     /// Counts how often all connections were cut.
     cuts: watch::Sender<u32>,
 }
 
 impl Node {
     /// One that leads to the server at this port.
-    pub(super) async fn new(target: u16) -> Self {
+    pub(crate) async fn new(target: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             target: AtomicU16::new(target),
             fault: Mutex::new(None),
+            closes: AtomicBool::new(false),
             cuts: watch::Sender::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -54,23 +60,29 @@ impl Node {
     }
 
     /// Where it listens.
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Leads to another server from here on; connections to the old one end.
-    pub(super) fn lead_to(&self, target: u16) {
+    pub(crate) fn lead_to(&self, target: u16) {
         self.shared.target.store(target, Ordering::SeqCst);
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// Fails in this way next.
-    pub(super) fn fail(&self, fault: Fault) {
+    pub(crate) fn fail(&self, fault: Fault) {
         *self.shared.fault.lock() = Some(fault);
     }
 
+    /// Fails in this way next, and leads nowhere from then on.
+    pub(crate) fn fail_for_good(&self, fault: Fault) {
+        self.shared.closes.store(true, Ordering::SeqCst);
+        self.fail(fault);
+    }
+
     /// How often it is still to fail.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         let fault = self.shared.fault.lock();
         fault.as_ref().map_or(0, |fault| fault.times)
     }
@@ -153,6 +165,11 @@ impl Shared {
             return None;
         }
         known.times -= 1;
-        Some(known.clone())
+        let struck = known.clone();
+        drop(fault);
+        if self.closes.swap(false, Ordering::SeqCst) {
+            self.target.store(NOWHERE, Ordering::SeqCst);
+        }
+        Some(struck)
     }
 }

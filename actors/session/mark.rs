@@ -1,0 +1,519 @@
+//! Which transaction it is that a client is about to commit, asked before the server can commit it.
+//!
+//! A transaction that may have written says its id and puts a mark into the log
+//! ([`pgherd_cluster::outcome`]). In a block this is asked in the write of the statement that wrote, so that it is
+//! known when the COMMIT comes. Where COMMIT, or the Sync of a transaction without a block, comes in the same
+//! write, it is kept back until the answer is here: that takes one more round trip to the server, and nothing less
+//! will do. Were it sent along, a server that is frozen or cut off with both would leave us without
+//! an answer to ask by. So what was not sent is not committed, and what was sent has a mark.
+//!
+//! A simple query has no place for a question between its statements and its commit. One that is a whole block
+//! is sent in two parts, and one that is a single statement about rows between a BEGIN and a COMMIT of ours, which
+//! makes no difference to such a statement; what it says of its end is kept back until it is committed. Whatever is
+//! neither is not resolved.
+
+use pgherd_cluster::outcome::Mark;
+use pgherd_config::{CommitResolution, PoolMode};
+use pgherd_session::{CopyFlow, Owed};
+use pgherd_sql::{Runs, closed_block};
+use pgherd_wire::backend::{self, TransactionStatus, tag};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::{self, Target};
+use pgherd_wire::{frame, sqlstate};
+
+use crate::judgement::{Judgement, Listens};
+use crate::session::replies::confused;
+use crate::session::turn::{Check, Loss, Turn};
+
+/// Asks for the mark of the transaction under way; of one that has no id yet, all is NULL but the last. What is refused in
+/// recovery, where nothing has an id, stands behind the CASE.
+const QUESTION: &[u8] = b"\
+SELECT i.x, CASE WHEN i.x IS NOT NULL THEN pg_catalog.pg_logical_emit_message(true, 'pgherd', '') END, \
+CASE WHEN i.x IS NOT NULL THEN \
+pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END, \
+pg_catalog.pg_last_wal_replay_lsn() \
+FROM (SELECT pg_catalog.pg_current_xact_id_if_assigned() AS x) i";
+
+/// The name of the question on a server.
+pub(super) const NAME: &[u8] = b"pgherd_mark";
+
+/// What is kept back until the question is answered.
+#[derive(Debug)]
+enum Rest {
+    /// A Sync.
+    Sync,
+    /// A COMMIT: the whole message.
+    Commit(Box<[u8]>),
+    /// A COMMIT of ours.
+    Tail,
+}
+
+/// What is known of the transaction under way.
+#[derive(Debug, Default)]
+pub(super) struct Vow {
+    /// The system identifier of the server; `None` if nothing is asked there.
+    system: Option<u64>,
+    /// It may have written since it was last asked.
+    writes: bool,
+    /// It may have written at all, or have done something else that its end makes known.
+    dirty: bool,
+    /// The last statement has a snapshot, so that a question behind it takes none that the client would not have.
+    rows: bool,
+    /// Something was executed since the last Sync.
+    runs: bool,
+    /// The block was opened by us, or in the pipeline under way: so what comes behind runs in it or not at all.
+    begun: bool,
+    opened: bool,
+    /// It may be committed without our knowing which it is.
+    blind: bool,
+    mark: Option<Mark>,
+    rest: Option<Rest>,
+    /// What commits it was sent.
+    sent: bool,
+    /// The client was told that it is committed, but not that the server is ready.
+    told: bool,
+    /// What a simple query in a block of ours says in the end.
+    kept: Option<Box<[u8]>>,
+}
+
+/// How far a transaction had got whose server is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// That is not known.
+    Unclear,
+    /// Nothing that commits it was sent, or it has only read.
+    Before,
+    /// It may be committed, and this tells which it was.
+    Sent(Mark),
+}
+
+/// How a simple query is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As it came.
+    Whole,
+    /// In two parts, the second from here on.
+    Split(usize),
+    /// In a block of ours.
+    Alone,
+}
+
+/// Begins a turn.
+pub(super) fn begin(turn: &mut Turn<'_>) {
+    let relay = &turn.relay;
+    turn.vow.system = turn.server.marks.filter(|_| {
+        relay.mode != PoolMode::Session
+            && !relay.reading
+            && !relay.commit_fails
+            && relay.pool.settings().commit_resolution == CommitResolution::On
+    });
+}
+
+/// A BEGIN of the client's that cannot fail goes before what comes now.
+pub(super) fn opened(turn: &mut Turn<'_>) {
+    turn.vow.opened = true;
+}
+
+/// Whether what is sent now runs in a block, or not at all.
+fn in_block(turn: &Turn<'_>) -> bool {
+    let exchange = &turn.server.exchange;
+    exchange.status() == TransactionStatus::InTransaction || turn.vow.begun || turn.vow.opened
+}
+
+/// Takes note of a statement that is sent.
+pub(super) fn noted(turn: &mut Turn<'_>, judgement: &Judgement) {
+    if turn.vow.system.is_none() {
+        return;
+    }
+    let inside = in_block(turn);
+    let steady = turn.server.about.upstream.hidden.0.is_steady();
+    let vow = &mut turn.vow;
+    let ends = judgement.ends || judgement.leaves && !judgement.commits && !judgement.begins;
+    if ends {
+        return;
+    }
+    if judgement.commits || judgement.listens != Listens::Nothing || vow.sent {
+        vow.blind = true;
+    } else if judgement.steady {
+        vow.rows = judgement.rows;
+        vow.blind |= !inside && !steady;
+    } else if judgement.follows || judgement.sets {
+        vow.rows = false;
+    } else if judgement.begins {
+        // What else stands in its text is asked about later.
+        vow.writes |= judgement.runs != Runs::Nothing;
+        vow.dirty |= vow.writes;
+        vow.rows = false;
+    } else {
+        vow.writes |= vow.mark.is_none();
+        vow.dirty = true;
+        vow.rows = judgement.rows;
+        vow.blind |= !inside && !judgement.rows;
+    }
+}
+
+/// A statement is bound of which nothing is known, or something is sent unread.
+pub(super) fn unseen(turn: &mut Turn<'_>) {
+    turn.vow.writes |= turn.vow.mark.is_none();
+    turn.vow.dirty = true;
+    turn.vow.rows = false;
+    turn.vow.blind |= !in_block(turn);
+}
+
+/// Nothing of what is sent can be told.
+pub(super) fn unread(turn: &mut Turn<'_>) {
+    turn.vow.blind = true;
+}
+
+/// A BEGIN is sent in a pipeline.
+pub(super) fn bound(turn: &mut Turn<'_>, judgement: &Judgement) {
+    turn.vow.begun |= judgement.begins && !judgement.commits && !judgement.leaves;
+    turn.vow.sent |= judgement.ends;
+    turn.vow.blind |= turn.relay.prepared_listen;
+}
+
+/// Something is executed.
+#[inline]
+pub(super) fn executes(turn: &mut Turn<'_>) {
+    turn.vow.runs = true;
+}
+
+impl Vow {
+    /// Whether anything is asked on this server.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.system.is_some()
+    }
+
+    /// Whether what would commit the transaction waits for an answer.
+    pub(super) fn keeps_back(&self) -> bool {
+        self.rest.is_some()
+    }
+}
+
+fn is_on(turn: &Turn<'_>) -> bool {
+    turn.vow.system.is_some() && !turn.vow.blind
+}
+
+/// Whether a COMMIT must wait until it is known which transaction it ends, which is asked if it was not yet.
+/// False if it may be sent, and is.
+pub(super) fn keeps_back(turn: &mut Turn<'_>, judgement: &Judgement, simple: bool) -> bool {
+    if !is_on(turn) || !judgement.ends || turn.vow.sent || !in_block(turn) {
+        return false;
+    }
+    let exchange = &turn.server.exchange;
+    if exchange.skipping() || exchange.copy() != CopyFlow::None || simple && exchange.unsynced() {
+        turn.vow.blind = true;
+        return false;
+    }
+    if turn.vow.writes {
+        match simple {
+            true => ask(turn),
+            false => ask_within(turn),
+        }
+    } else if !turn.server.exchange.asks() {
+        turn.vow.sent = simple;
+        return false;
+    }
+    turn.check = Check::Quiet;
+    true
+}
+
+/// Takes a Sync if it has to wait until it is known which transaction it ends; `total` is its length.
+pub(super) fn sync(turn: &mut Turn<'_>, total: usize) -> bool {
+    let runs = std::mem::take(&mut turn.vow.runs);
+    let inside = in_block(turn);
+    turn.vow.begun = false;
+    if turn.vow.sent {
+        // Behind a COMMIT nothing is sent before its answer: what is lost must be one transaction.
+        turn.check = Check::Quiet;
+        return false;
+    }
+    let exchange = &turn.server.exchange;
+    let asks = is_on(turn) && turn.vow.writes && runs && exchange.unsynced();
+    if !asks || exchange.skipping() || exchange.copy() != CopyFlow::None {
+        // It commits what has run, unless that was a block.
+        turn.vow.blind |= asks && !inside;
+        return false;
+    }
+    if inside {
+        if turn.vow.rows {
+            ask_within(turn);
+        }
+        return false;
+    }
+    if turn.beginning {
+        // Hangs on whether a BEGIN succeeds that is not answered yet.
+        turn.vow.blind = true;
+        return false;
+    }
+    ask_within(turn);
+    turn.server.exchange.sent(Owed::Sync);
+    turn.relay.up.insert(&frontend::FLUSH);
+    turn.relay.up.hide(total);
+    turn.attempt.ends();
+    turn.vow.rest = Some(Rest::Sync);
+    turn.check = Check::Quiet;
+    true
+}
+
+/// How a simple query is to be sent.
+pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Way {
+    if !is_on(turn) || judgement.steady {
+        return Way::Whole;
+    }
+    if judgement.listens != Listens::Nothing {
+        turn.vow.blind = true;
+        return Way::Whole;
+    }
+    let exchange = &turn.server.exchange;
+    let alone = exchange.is_unasked() && !turn.beginning;
+    let plain = !judgement.follows && !judgement.names && !judgement.sets;
+    if alone && plain && turn.relay.mode == PoolMode::Transaction {
+        // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
+        if judgement.rows && turn.relay.control.runs_nowhere() {
+            return Way::Alone;
+        }
+        if let Some(at) = closed_block(text, turn.relay.lexing) {
+            return Way::Split(at);
+        }
+    }
+    let only_begins = judgement.begins && !judgement.commits && !judgement.leaves;
+    // What only sets something for its session writes nothing.
+    if !in_block(turn) && !only_begins && !judgement.sets {
+        turn.vow.blind = true;
+    }
+    Way::Whole
+}
+
+/// Sends a simple query in this way; false if it is to be sent as it came.
+pub(super) fn send(turn: &mut Turn<'_>, way: Way, total: usize) -> bool {
+    if way == Way::Whole {
+        // It need not even be here as a whole.
+        return false;
+    }
+    let text: Box<[u8]> = match turn.relay.up.unjudged().get(frame::HEADER_LEN..total) {
+        Some([text @ .., 0]) => text.into(),
+        _ => return false,
+    };
+    turn.relay.up.hide(total);
+    match way {
+        Way::Whole => return false,
+        Way::Split(at) => split(turn, &text, at),
+        Way::Alone => alone(turn, &text),
+    }
+    turn.attempt.ends();
+    turn.check = Check::Quiet;
+    true
+}
+
+fn split(turn: &mut Turn<'_>, text: &[u8], at: usize) {
+    let (head, tail) = text.split_at(at);
+    let mut commit = bytes::BytesMut::new();
+    let built = frontend::query(turn.relay.up.made(), head)
+        .and_then(|()| frontend::query(&mut commit, tail));
+    debug_assert!(built.is_ok(), "each is shorter than the whole");
+    turn.server.exchange.sent(Owed::Head);
+    ask(turn);
+    turn.server.exchange.sent(Owed::Query);
+    turn.vow.blind = false;
+    turn.vow.rest = Some(Rest::Commit(commit[..].into()));
+}
+
+fn alone(turn: &mut Turn<'_>, text: &[u8]) {
+    let out = turn.relay.up.made();
+    let built = frontend::query(out, b"BEGIN").and_then(|()| frontend::query(out, text));
+    debug_assert!(built.is_ok(), "the text was in a message as long");
+    turn.server.exchange.sent(Owed::Setup);
+    turn.server.exchange.sent(Owed::Body);
+    ask(turn);
+    turn.server.exchange.sent(Owed::Tail);
+    turn.committing = true;
+    turn.vow.rest = Some(Rest::Tail);
+}
+
+/// Behind a simple query that has just been sent: asks for the mark, if there is a place for that.
+pub(super) fn behind(turn: &mut Turn<'_>) {
+    if turn.vow.sent {
+        turn.check = Check::Quiet;
+    } else if is_on(turn) && turn.vow.writes && turn.vow.rows && in_block(turn) {
+        ask(turn);
+    }
+}
+
+/// Asks by a simple query.
+fn ask(turn: &mut Turn<'_>) {
+    let built = frontend::query(turn.relay.up.made(), QUESTION);
+    debug_assert!(built.is_ok(), "the question is short");
+    turn.server.exchange.sent(Owed::Question);
+    turn.vow.writes = false;
+}
+
+/// Asks within a pipeline.
+fn ask_within(turn: &mut Turn<'_>) {
+    let out = turn.relay.up.made();
+    // In a block, the portal of the last time may still be there.
+    let built = frontend::close(out, Target::Portal, NAME)
+        .and_then(|()| frontend::close(out, Target::Statement, NAME))
+        .and_then(|()| frontend::parse(out, NAME, QUESTION, &[]))
+        .and_then(|()| frontend::bind(out, NAME, NAME, &[], &[], &[]))
+        .and_then(|()| frontend::execute(out, NAME, 0));
+    debug_assert!(built.is_ok(), "the question is short");
+    turn.server.exchange.sent(Owed::Asking);
+    turn.vow.writes = false;
+}
+
+/// Takes the row in front that answers the question, of `total` bytes with its header.
+pub(super) fn learn(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
+    let read = || {
+        let body = turn.server.flow.unjudged().get(frame::HEADER_LEN..total)?;
+        let row = backend::DataRow::parse(body).ok()?;
+        let values: Vec<_> = row.values().collect();
+        Some(marked(turn.vow.system?, &values))
+    };
+    match read() {
+        Some(mark) => turn.vow.mark = mark.or(turn.vow.mark),
+        None => return Err(confused(turn, "a row that cannot be read")),
+    }
+    turn.server.exchange.received(tag::DATA_ROW, |_| {});
+    turn.server.flow.hide(total);
+    Ok(())
+}
+
+/// The mark that a row tells of; `None` if the transaction has no id, and so has written nothing.
+fn marked(system: u64, row: &[Option<&[u8]>]) -> Option<Mark> {
+    let text = |at: usize| std::str::from_utf8((*row.get(at)?)?).ok();
+    Some(Mark {
+        system,
+        xid: text(0)?.parse().ok()?,
+        end: text(1)?.parse().ok()?,
+        timeline: u32::from_str_radix(text(2)?, 16).ok()?,
+        replayed: match text(3) {
+            Some(lsn) => Some(lsn.parse().ok()?),
+            None => None,
+        },
+    })
+}
+
+/// The question in front has failed, or the block in which it stands had failed before.
+pub(super) fn failed(turn: &mut Turn<'_>, total: usize) {
+    let here = turn.server.flow.unjudged();
+    let report = ErrorReport::parse(&here[frame::HEADER_LEN..total.min(here.len())]);
+    if report.code != sqlstate::IN_FAILED_SQL_TRANSACTION {
+        // It was a cancel request that came late. The client's block has failed by it, so its COMMIT must not look
+        // like a success.
+        turn.relay.commit_fails = true;
+        turn.vow.blind = true;
+    }
+    turn.server.exchange.received(tag::ERROR_RESPONSE, |_| {});
+    turn.server.flow.hide(total);
+}
+
+/// Keeps the CommandComplete in front back, of `total` bytes with its header.
+pub(super) fn keep(turn: &mut Turn<'_>, total: usize) {
+    turn.vow.kept = turn.server.flow.unjudged().get(..total).map(Into::into);
+}
+
+/// The COMMIT of ours in front has been answered, by a message of `total` bytes with its header.
+pub(super) fn tailed(turn: &mut Turn<'_>, total: usize) {
+    let said = turn.server.flow.unjudged().get(frame::HEADER_LEN..total);
+    if said != Some(b"COMMIT\0") && turn.vow.kept.is_some() {
+        // The statement has succeeded, and what failed then was the question.
+        let mut worded = bytes::BytesMut::new();
+        ErrorReport::error(
+            sqlstate::QUERY_CANCELED,
+            "canceling statement due to user request",
+        )
+        .encode_error(&mut worded);
+        turn.vow.kept = Some(worded[..].into());
+    }
+}
+
+/// What was kept back, for the client.
+pub(super) fn kept(turn: &mut Turn<'_>) -> Option<Box<[u8]>> {
+    turn.vow.kept.take()
+}
+
+/// The client was told that its transaction is committed.
+pub(super) fn told(turn: &mut Turn<'_>) {
+    turn.vow.told |= turn.vow.sent;
+}
+
+/// Sends what was kept back, once it is known which transaction it ends.
+pub(super) fn go_on(turn: &mut Turn<'_>) {
+    if turn.vow.rest.is_none() || turn.server.exchange.asks() {
+        return;
+    }
+    match turn.vow.rest.take() {
+        Some(Rest::Sync) => turn.relay.up.insert(&frontend::SYNC),
+        // What stands before it has failed, and the client has its answer.
+        Some(Rest::Commit(_)) if !turn.server.exchange.owes() => return,
+        Some(Rest::Commit(message)) => turn.relay.up.insert(&message),
+        Some(Rest::Tail) => {
+            let built = frontend::query(turn.relay.up.made(), b"COMMIT");
+            debug_assert!(built.is_ok(), "the text is short");
+        }
+        None => return,
+    }
+    turn.vow.sent = true;
+}
+
+/// The client is gone: what was kept back is not sent any more, nor is it owed.
+pub(super) fn give_up(turn: &mut Turn<'_>) {
+    if turn.vow.rest.take().is_some() {
+        turn.server.exchange.unsend();
+    }
+}
+
+/// The client's transaction is over: the server says that it is idle.
+pub(super) fn over(turn: &mut Turn<'_>) {
+    if turn.vow.rest.is_some() || turn.server.exchange.asks() {
+        // What has ended stood before the one that is asked about.
+        return;
+    }
+    turn.vow = Vow {
+        system: turn.vow.system,
+        // What was sent behind it was taken for a part of it.
+        blind: turn.server.exchange.owes_client(),
+        ..Vow::default()
+    };
+}
+
+/// How far the transaction was when its server was lost.
+pub(super) fn standing(turn: &Turn<'_>) -> Standing {
+    match (&turn.vow, turn.vow.mark) {
+        _ if !is_on(turn) => Standing::Unclear,
+        (vow, _) if !vow.sent => Standing::Before,
+        // There is nothing in it that could be committed.
+        (vow, None) if !vow.dirty && turn.server.about.upstream.hidden.0.is_steady() => {
+            Standing::Before
+        }
+        (_, Some(mark)) => Standing::Sent(mark),
+        (_, None) => Standing::Unclear,
+    }
+}
+
+/// What a server would answer whose COMMIT has succeeded, with all that the client was not told yet; `None` if it waits for more.
+pub(super) fn success(turn: &Turn<'_>) -> Option<Vec<u8>> {
+    let mut out = bytes::BytesMut::new();
+    if let Some(kept) = &turn.vow.kept {
+        out.extend_from_slice(kept);
+    }
+    let answered = turn.server.exchange.acknowledge(&mut out, turn.vow.told);
+    answered.then(|| out.to_vec())
+}
+
+/// Whether a notice only says that the commit waits no longer for a standby since the server goes down: what became of the
+/// commit, the client is told for certain.
+pub(super) fn is_resolved_by_us(turn: &Turn<'_>, total: usize) -> bool {
+    if !matches!(standing(turn), Standing::Sent(_)) {
+        return false;
+    }
+    let body = turn.server.flow.unjudged().get(frame::HEADER_LEN..total);
+    body.is_some_and(|body| {
+        let report = ErrorReport::parse(body);
+        matches!(
+            report.code,
+            sqlstate::ADMIN_SHUTDOWN | sqlstate::CRASH_SHUTDOWN
+        )
+    })
+}

@@ -1,0 +1,338 @@
+//! What became of a transaction whose COMMIT was sent and not answered: the present primary is asked.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use pgherd_cluster::Lsn;
+use pgherd_cluster::outcome::{Mark, Outcome, Status, Witness, judge, switch_point};
+use pgherd_wire::backend::{self, TransactionStatus};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::clock;
+use crate::control::Standing;
+use crate::outcomes::{Outcomes, Resolved};
+use crate::pool::{Pool, ServerLease};
+use crate::router;
+use crate::server::ServerConn;
+use crate::session::relay::Relay;
+use crate::session::setup::{self, Answer};
+use crate::session::{Bye, checkout};
+
+/// Who says what about itself: its system, its timeline, where its recovery ended, and the timeline of its last checkpoint.
+/// The second is NULL in recovery; so is the last column, unless the user may do all that marks take. The functions are looked up
+/// under all that they take in any version.
+const WITNESS: &[u8] = b"\
+SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c), \
+CASE WHEN NOT r.r THEN \
+pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END, \
+CASE WHEN NOT r.r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
+(SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c), \
+(SELECT pg_catalog.count(*) FROM (VALUES \
+('pg_catalog.pg_logical_emit_message(pg_catalog.bool,pg_catalog.text,pg_catalog.text)'), \
+('pg_catalog.pg_logical_emit_message(pg_catalog.bool,pg_catalog.text,pg_catalog.text,pg_catalog.bool)'), \
+('pg_catalog.pg_current_xact_id_if_assigned()'), \
+('pg_catalog.pg_xact_status(pg_catalog.xid8)'), \
+('pg_catalog.pg_walfile_name(pg_catalog.pg_lsn)'), \
+('pg_catalog.pg_last_wal_replay_lsn()')) f(f) \
+WHERE pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.f), 'execute')) \
+FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
+
+/// How many functions marks take.
+const FUNCTIONS: i64 = 5;
+
+/// What a commit of now would wait for: whoever was told that it is committed finds it where that is.
+const CONFIRM: &[u8] = b"BEGIN; SET LOCAL synchronous_commit = on; \
+SELECT pg_catalog.pg_logical_emit_message(true, 'pgherd', ''); COMMIT";
+
+/// Between two questions to a server that cannot say yet.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// For how long is asked where nothing else limits it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A transaction whose COMMIT was sent and not answered.
+#[derive(Debug)]
+pub(super) struct Unresolved {
+    /// Which it is.
+    pub(super) mark: Mark,
+    /// What its client is told if nobody knows.
+    pub(super) report: ErrorReport,
+    /// What its client is told if it is committed.
+    pub(super) success: Vec<u8>,
+}
+
+impl Relay {
+    /// Finds out what became of a client's transaction, and tells it. `lease` is the server that was lost.
+    pub(super) async fn unresolved(
+        &mut self,
+        unresolved: Unresolved,
+        lease: ServerLease,
+    ) -> Option<Bye> {
+        let Unresolved {
+            mark,
+            report,
+            success,
+        } = unresolved;
+        let host = lease.about.upstream.name.clone();
+        let parameters = Arc::clone(&self.parameters);
+        if let Some(bye) = self.lose(&report, lease) {
+            self.pool.outcomes.count(Resolved::Unknown);
+            return Some(bye);
+        }
+        let began = clock::now();
+        let Some(outcome) = find_out(self, &mark).await else {
+            self.pool.outcomes.count(Resolved::Unknown);
+            return Some(Bye::Gone);
+        };
+        let resolved = Resolved::from(outcome);
+        self.pool.outcomes.count(resolved);
+        tracing::info!(
+            client = self.control.id,
+            database = self.pool.key.database,
+            host,
+            xid = mark.xid,
+            timeline = mark.timeline,
+            lsn = %mark.end,
+            outcome = resolved.name(),
+            took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "a commit whose answer was lost is resolved"
+        );
+        match resolved {
+            Resolved::Committed => {
+                // What it has set holds, as behind any COMMIT.
+                self.set_parameters(parameters);
+                self.down.insert(&success);
+            }
+            Resolved::Lost => self.answer(&lost(&host, &mark)),
+            Resolved::Unknown => self.answer(&report),
+        }
+        None
+    }
+
+    /// Answers the one request that the client waits for.
+    fn answer(&mut self, report: &ErrorReport) {
+        self.record(report);
+        let out = self.down.made();
+        report.encode_error(out);
+        backend::ready_for_query(out, TransactionStatus::Idle);
+    }
+}
+
+fn lost(host: &str, mark: &Mark) -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::SERIALIZATION_FAILURE,
+        format!("the transaction was not committed: the connection to server {host} was lost"),
+    )
+    .detail(format!(
+        "Transaction {} of timeline {} is not in the history of the present primary.",
+        mark.xid, mark.timeline
+    ))
+    .hint("Nothing of it was committed; run it again.")
+}
+
+/// Asks until there is an answer, or for as long as work waits for a primary; `None` if the client has left meanwhile.
+async fn find_out(relay: &mut Relay, mark: &Mark) -> Option<Outcome> {
+    relay.control.stand(Standing::Waiting);
+    let pool = Arc::clone(&relay.pool);
+    let limit = pool.settings().timeouts.hold.unwrap_or(PATIENCE);
+    let mut asked = pin!(tokio::time::timeout(limit, keep_asking(&pool, mark)));
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = asked.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome.unwrap_or(Outcome::Unknown)));
+        }
+        checkout::poll_presence(relay, cx).map(|()| None)
+    })
+    .await
+}
+
+async fn keep_asking(pool: &Arc<Pool>, mark: &Mark) -> Outcome {
+    loop {
+        match ask(pool, mark).await {
+            Ok(Outcome::Open) => {}
+            Ok(outcome) => return outcome,
+            Err(error) => {
+                tracing::debug!(database = pool.key.database, %error, "a primary cannot be asked");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Asks the present primary, once there is one.
+async fn ask(pool: &Arc<Pool>, mark: &Mark) -> Result<Outcome, ErrorReport> {
+    let mut lease = router::lease(pool).await?;
+    // Whoever had the server before may have left a role or a timeout.
+    setup::apply(pool, &mut lease, &Arc::default()).await?;
+    let outcome = inquire(&pool.outcomes, &mut lease, mark).await;
+    if outcome.is_ok() && lease.exchange.is_over() {
+        lease.mark_clean();
+    }
+    outcome
+}
+
+async fn inquire(
+    outcomes: &Outcomes,
+    server: &mut ServerConn,
+    mark: &Mark,
+) -> Result<Outcome, ErrorReport> {
+    let seen = look(outcomes, server).await?;
+    let (Some(timeline), system) = (seen.timeline, seen.system) else {
+        return Err(ErrorReport::error(
+            sqlstate::CANNOT_CONNECT_NOW,
+            "the server is in recovery",
+        ));
+    };
+    let mut switch = None;
+    if Some(timeline) == mark.timeline.checked_add(1) {
+        switch = outcomes.beginning(system, timeline);
+    }
+    if timeline > mark.timeline && switch.is_none() {
+        switch = history(server, timeline, mark.timeline).await?;
+    }
+    let status = status(server, mark.xid).await?;
+    let witness = Witness {
+        system,
+        timeline,
+        replayed: seen.replayed,
+        checkpoint: seen.checkpoint,
+        switch,
+        status,
+    };
+    let outcome = judge(mark, &witness);
+    tracing::debug!(?mark, ?witness, ?outcome, "a primary was asked");
+    if outcome == Outcome::Committed {
+        sound(setup::run(server, CONFIRM).await?)?;
+    }
+    Ok(outcome)
+}
+
+/// What a server says of itself.
+struct Seen {
+    system: u64,
+    timeline: Option<u32>,
+    replayed: Option<Lsn>,
+    checkpoint: u32,
+    is_able: bool,
+}
+
+async fn look(outcomes: &Outcomes, server: &mut ServerConn) -> Result<Seen, ErrorReport> {
+    let answer = sound(setup::run(server, WITNESS).await?)?;
+    let unreadable = || ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, "the answer is no row");
+    let row = answer.rows.first().ok_or_else(unreadable)?;
+    let seen = seen(row).ok_or_else(unreadable)?;
+    if let (Some(timeline), Some(replayed)) = (seen.timeline, seen.replayed)
+        && seen.checkpoint < timeline
+    {
+        outcomes.began(seen.system, timeline, replayed);
+    }
+    Ok(seen)
+}
+
+fn seen(row: &[Option<Vec<u8>>]) -> Option<Seen> {
+    let text = |at: usize| std::str::from_utf8(row.get(at)?.as_deref()?).ok();
+    Some(Seen {
+        system: text(0)?.parse().ok()?,
+        timeline: text(1).and_then(|digits| u32::from_str_radix(digits, 16).ok()),
+        replayed: text(2).and_then(|lsn| lsn.parse().ok()),
+        checkpoint: text(3)?.parse().ok()?,
+        is_able: text(4)?.parse::<i64>().ok()? >= FUNCTIONS,
+    })
+}
+
+/// Where a timeline was left, as the history file of a later one has it; `None` if this user may not read it.
+async fn history(
+    server: &mut ServerConn,
+    timeline: u32,
+    left: u32,
+) -> Result<Option<Lsn>, ErrorReport> {
+    let sql = format!("SELECT pg_catalog.pg_read_file('pg_wal/{timeline:08X}.history')");
+    let answer = setup::run(server, sql.as_bytes()).await?;
+    let text = answer.rows.first().and_then(|row| row.first()?.as_deref());
+    let text = text.and_then(|text| std::str::from_utf8(text).ok());
+    Ok(text.and_then(|text| switch_point(text, left)))
+}
+
+async fn status(server: &mut ServerConn, xid: u64) -> Result<Status, ErrorReport> {
+    let sql = format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");
+    let answer = setup::run(server, sql.as_bytes()).await?;
+    match answer.error {
+        // That it is in the future; nothing else can be wrong with it.
+        Some(error) if error.code == sqlstate::INVALID_PARAMETER_VALUE => {
+            return Ok(Status::Future);
+        }
+        Some(error) => return Err(error),
+        None => {}
+    }
+    match answer.rows.first().and_then(|row| row.first()) {
+        Some(Some(word)) => match &word[..] {
+            b"committed" => Ok(Status::Committed),
+            b"aborted" => Ok(Status::Aborted),
+            _ => Ok(Status::InProgress),
+        },
+        _ => Ok(Status::Forgotten),
+    }
+}
+
+fn sound(mut answer: Answer) -> Result<Answer, ErrorReport> {
+    match answer.error.take() {
+        Some(error) => Err(error),
+        None => Ok(answer),
+    }
+}
+
+/// Finds out whether transactions on a new connection can be marked.
+///
+/// # Errors
+/// If the connection is of no use.
+pub(crate) async fn acquaint(pool: &Pool, server: &mut ServerConn) -> Result<(), ErrorReport> {
+    match look(&pool.outcomes, server).await {
+        Ok(seen) if seen.is_able => server.marks = Some(seen.system),
+        Ok(_) => tracing::warn!(
+            database = pool.key.database,
+            user = pool.key.user,
+            host = server.about.upstream.name,
+            "commits are not resolved: the server is older than 13, or the user may not call what that takes"
+        ),
+        Err(error) if !server.exchange.is_over() => return Err(error),
+        Err(error) => tracing::warn!(
+            database = pool.key.database,
+            user = pool.key.user,
+            host = server.about.upstream.name,
+            %error,
+            "commits are not resolved"
+        ),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_cluster::Lsn;
+
+    use super::seen;
+
+    #[test]
+    fn what_a_server_says_of_itself_is_read() {
+        let row = |values: [&str; 5]| {
+            let value = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
+            values.map(value).to_vec()
+        };
+        let primary = seen(&row(["7", "0000001F", "0/10", "30", "5"])).expect("a row");
+        assert_eq!((primary.system, primary.timeline), (7, Some(31)));
+        assert_eq!(
+            (primary.replayed, primary.checkpoint),
+            (Some(Lsn::new(16)), 30)
+        );
+        assert!(primary.is_able);
+        let standby = seen(&row(["7", "", "", "30", "4"])).expect("a row");
+        assert_eq!(
+            (standby.timeline, standby.replayed, standby.is_able),
+            (None, None, false)
+        );
+        assert!(seen(&row(["", "", "", "", ""])).is_none());
+    }
+}

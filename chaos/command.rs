@@ -1,0 +1,62 @@
+//! What may be said on the command line, scenario by scenario.
+
+pub(crate) mod cuts;
+pub(crate) mod failover;
+pub(crate) mod patroni;
+pub(crate) mod simulate;
+
+use std::env;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pgherd_sandbox::Error;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The executable in the same directory as this program.
+fn beside() -> PathBuf {
+    let here = env::current_exe().unwrap_or_default();
+    here.with_file_name("pgherd")
+}
+
+/// Says why nothing comes of it.
+fn fail(error: &impl Display) -> ExitCode {
+    eprintln!("chaos: {error}");
+    ExitCode::FAILURE
+}
+
+/// Runs something to its end, or until somebody wants it to end; it tells whether all was well.
+fn conclude(run: impl Future<Output = Result<bool, Error>>) -> ExitCode {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = run => Some(done),
+            // Dropping the run stops all that it started.
+            () = unwanted() => None,
+        }
+    });
+    match done {
+        Some(Ok(true)) => ExitCode::SUCCESS,
+        Some(Ok(false)) => ExitCode::FAILURE,
+        Some(Err(error)) => fail(&error),
+        None => ExitCode::from(130),
+    }
+}
+
+/// Waits for Ctrl-C, or SIGTERM.
+async fn unwanted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => drop(terminated.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,121 @@
+//! `chaos failover`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use pgherd_chaos::failover::{self, Fault, Plan, Way};
+use pgherd_sandbox::Replication;
+
+use super::{beside, conclude};
+
+/// What may be said of the light rig.
+#[derive(Debug, Args)]
+pub(crate) struct Failover {
+    /// How often the primary is lost
+    #[arg(long, default_value_t = 20)]
+    failovers: usize,
+    /// Replicas acknowledge each commit, so that nothing may be lost (default)
+    #[arg(long)]
+    sync: bool,
+    /// They do not, and what is lost is counted
+    #[arg(long = "async", conflicts_with = "sync")]
+    asynchronous: bool,
+    /// pgherd resolves commits (commit_resolution), and no outcome may be left unknown
+    #[arg(long, conflicts_with_all = ["direct", "control"])]
+    resolve: bool,
+    /// Decides about the faults and what clients do; without it, one by chance
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these faults: kill, stop, freeze, revive
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<Fault>,
+    /// All clients go to the servers, and are told which is the primary
+    #[arg(long)]
+    direct: bool,
+    /// They go through PgBouncer, which is told
+    #[arg(long, conflicts_with_all = ["direct", "pgherd"])]
+    control: bool,
+    /// The executable to test; without it, the one beside this program
+    #[arg(long, value_name = "PATH", conflicts_with = "direct")]
+    pgherd: Option<PathBuf>,
+    /// Where the history is written
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/chaos")]
+    history: PathBuf,
+}
+
+impl Failover {
+    /// Runs it, and prints what it gave.
+    pub(crate) fn run(self) -> ExitCode {
+        let plan = self.plan();
+        eprintln!("seed {}", plan.seed);
+        // What is only compared with may do wrong.
+        let must_be_right = plan.way != Way::Pgbouncer;
+        conclude(async {
+            let report = failover::run(&plan).await?;
+            println!("{report}");
+            Ok(report.faults.is_empty() || !must_be_right)
+        })
+    }
+
+    fn plan(self) -> Plan {
+        let seed = self.seed.unwrap_or_else(rand::random);
+        let way = match (self.direct, self.control) {
+            (true, _) => Way::Direct,
+            (_, true) => Way::Pgbouncer,
+            (false, false) => Way::Pgherd(self.pgherd.unwrap_or_else(beside)),
+        };
+        Plan {
+            way,
+            replication: if self.asynchronous {
+                Replication::Asynchronous
+            } else {
+                Replication::Synchronous
+            },
+            resolve: self.resolve,
+            failovers: self.failovers,
+            faults: if self.faults.is_empty() {
+                Fault::ALL.to_vec()
+            } else {
+                self.faults
+            },
+            seed,
+            history: self.history.join(format!("failover-{seed}.log")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Failover,
+    }
+
+    fn plan(arguments: &[&str]) -> Plan {
+        let command = ["failover"].iter().chain(arguments);
+        Command::parse_from(command).options.plan()
+    }
+
+    #[test]
+    fn the_plan_is_what_was_said() {
+        let plan = plan(&["--failovers", "3", "--async", "--seed", "7", "--direct"]);
+        assert_eq!((plan.failovers, plan.seed), (3, 7));
+        assert_eq!(plan.way, Way::Direct);
+        assert_eq!(plan.replication, Replication::Asynchronous);
+        assert_eq!(plan.faults, Fault::ALL);
+    }
+
+    #[test]
+    fn faults_are_chosen() {
+        let plan = plan(&["--faults", "kill,freeze", "--pgherd", "/x"]);
+        assert_eq!(plan.faults, [Fault::Kill, Fault::Freeze]);
+        assert_eq!(plan.way, Way::Pgherd("/x".into()));
+        assert_eq!(plan.replication, Replication::Synchronous);
+    }
+}

@@ -1,0 +1,346 @@
+//! A COMMIT whose answer is lost: its client is told what became of it.
+
+use pgherd_sandbox::Server;
+use pgherd_tests::{Database, Proxy, Raw, until};
+
+use super::fleet::Fleet;
+use crate::failures::metrics;
+use crate::retries::node::{Fault, NOWHERE, Node};
+
+const ON: &str = "[failover]\ncommit_resolution = \"on\"\n";
+
+/// What stands in the question for a transaction's mark, and nowhere else.
+const QUESTION: &str = "pg_current_xact_id_if_assigned() AS x";
+
+/// A Sync as it is sent.
+const SYNC: &str = "S\0\0\0\u{4}";
+
+/// The next message with this in it is the last of its connection, whether the server gets it or not.
+fn cut(needle: &'static str, passes: bool) -> Fault {
+    Fault {
+        needle,
+        passes,
+        says: Vec::new(),
+        times: 1,
+    }
+}
+
+/// A proxy that resolves commits, before a node before a database with a table `goods`, and a client.
+async fn shop(more: &str) -> (Database, Node, Proxy, Raw, u16) {
+    let database = Database::new().await;
+    database.sql("create table goods (a int)").await;
+    let node = Node::new(database.port).await;
+    let more = format!("[pool]\nsize = 3\n{more}");
+    let (proxy, http) = crate::retries::before_and_told(&node, &database.name, &more).await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    client.one("select 1").await;
+    client.one("select 1").await;
+    (database, node, proxy, client, http)
+}
+
+fn insert(value: i32) -> String {
+    format!("insert into goods values ({value})")
+}
+
+fn pipelined(text: &str) -> Vec<u8> {
+    [
+        Raw::parse("", text),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+    ]
+    .concat()
+}
+
+/// How a client writes a row: what it sends message by message, what is cut, and what it is told last, if
+/// the row is there and if it is not.
+struct Form {
+    before: Vec<Vec<u8>>,
+    last: Vec<u8>,
+    cut: &'static str,
+    there: &'static str,
+    lost: &'static str,
+}
+
+fn forms(value: i32) -> Vec<Form> {
+    let insert = insert(value);
+    let returning = format!("{insert} returning a");
+    vec![
+        Form {
+            before: vec![Raw::query("begin"), Raw::query(&insert)],
+            last: Raw::query("commit"),
+            cut: "commit",
+            there: "C ZI",
+            lost: "E40001 ZI",
+        },
+        Form {
+            before: vec![
+                Raw::query("begin isolation level serializable"),
+                [pipelined(&insert), Raw::sync()].concat(),
+            ],
+            last: [pipelined("commit"), Raw::sync()].concat(),
+            cut: "E\0\0\0\u{9}\0\0\0\0\0",
+            there: "1 2 C ZI",
+            lost: "E40001 ZI",
+        },
+        Form {
+            before: Vec::new(),
+            last: Raw::query(&format!("begin; {insert}; commit")),
+            cut: "commit",
+            there: "C C C ZI",
+            lost: "C C E40001 ZI",
+        },
+        Form {
+            before: Vec::new(),
+            last: Raw::query(&returning),
+            cut: "COMMIT",
+            there: "T D C ZI",
+            lost: "T D E40001 ZI",
+        },
+        Form {
+            before: Vec::new(),
+            last: [pipelined(&insert), Raw::sync()].concat(),
+            cut: SYNC,
+            there: "1 2 C ZI",
+            lost: "1 2 C E40001 ZI",
+        },
+        Form {
+            before: vec![Raw::query("begin")],
+            last: [pipelined(&insert), pipelined("commit"), Raw::sync()].concat(),
+            cut: SYNC,
+            there: "1 2 C 1 2 C ZI",
+            lost: "",
+        },
+    ]
+}
+
+/// The server stays what it was, and only the connection is lost, with the last message or behind it.
+#[tokio::test]
+async fn a_client_is_told_what_became_of_its_commit() {
+    let (database, node, _proxy, mut client, http) = shop(ON).await;
+    let mut value = 0;
+    for passes in [true, false] {
+        for form in forms(0).into_iter().enumerate().map(|(at, _)| at) {
+            value += 1;
+            let form = forms(value).swap_remove(form);
+            if !passes && form.lost.is_empty() {
+                continue;
+            }
+            for message in &form.before {
+                client.ask(message).await;
+            }
+            node.fail(cut(form.cut, passes));
+            let told = client.ask(&form.last).await;
+            assert_eq!(node.left(), 0, "{value}");
+            let expected = if passes { form.there } else { form.lost };
+            assert_eq!(told, expected, "{value} {passes}");
+            let count = format!("select count(*) from goods where a = {value}");
+            let there = if passes { "1" } else { "0" };
+            assert_eq!(database.sql(&count).await, there, "{value} {passes}");
+            // The session goes on.
+            assert_eq!(client.one("select 7").await, "7");
+        }
+    }
+    let page = metrics(http).await;
+    for (outcome, count) in [("committed", 6), ("lost", 5), ("unknown", 0)] {
+        let line = page
+            .lines()
+            .find(|line| line.contains("commits_resolved") && line.contains(outcome));
+        let line = line.unwrap_or_else(|| panic!("{page}"));
+        assert!(line.ends_with(&format!(" {count}")), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_sent_to_be_committed_is_not() {
+    let (database, node, _proxy, mut client, _) = shop(ON).await;
+    for (at, form) in forms(5).into_iter().enumerate().skip(2).take(3) {
+        node.fail(cut(QUESTION, true));
+        let told = client.ask(&form.last).await;
+        assert!(told.contains("E40001"), "{at}: {told}");
+        client.ask(&Raw::query("rollback")).await;
+        assert_eq!(node.left(), 0);
+    }
+    assert_eq!(database.sql("select count(*) from goods").await, "0");
+}
+
+#[tokio::test]
+async fn without_it_nobody_knows_and_nothing_is_asked() {
+    let (database, node, _proxy, mut client, _) = shop("").await;
+    node.fail(cut(QUESTION, false));
+    let form = forms(1).swap_remove(0);
+    for message in &form.before {
+        client.ask(message).await;
+    }
+    assert_eq!(node.left(), 1);
+    node.fail(cut("commit", true));
+    assert_eq!(client.ask(&form.last).await, "E08007 ZI");
+    until("it is committed", async || {
+        database.sql("select count(*) from goods").await == "1"
+    })
+    .await;
+}
+
+/// Settings of the transaction hold as behind a COMMIT that was answered, or go with it.
+#[tokio::test]
+async fn what_was_set_in_the_transaction_goes_with_it() {
+    let (_database, node, _proxy, mut client, _) = shop(ON).await;
+    for (passes, expected) in [(true, "inside"), (false, "outside")] {
+        client.ask(&Raw::query("set app.who = 'outside'")).await;
+        for text in [
+            "begin",
+            "insert into goods values (1)",
+            "set app.who = 'inside'",
+        ] {
+            client.ask(&Raw::query(text)).await;
+        }
+        node.fail(cut("commit", passes));
+        let told = client.ask(&Raw::query("commit")).await;
+        assert_eq!(told == "C ZI", passes, "{told}");
+        assert_eq!(client.one("show app.who").await, expected);
+    }
+}
+
+/// What happens to a commit before its primary is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Replicated,
+    Behind,
+}
+
+/// A primary is lost with the answer to a COMMIT, and another is promoted.
+async fn fail_over(fate: Fate, synchronous: bool) -> String {
+    let mut fleet = Fleet::new().await;
+    let (old, new) = (
+        Node::new(fleet.primary.port()).await,
+        Node::new(fleet.replica.port()).await,
+    );
+    let proxy = fleet.proxy(&[old.port(), new.port()], ON).await;
+    let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+    for text in ["select 1", "begin", "insert into acked values (1)"] {
+        client.ask(&Raw::query(text)).await;
+    }
+    // Others write so that ids are taken which the new primary may not have seen.
+    if fate == Fate::Behind {
+        fleet.replica.detach().await.unwrap();
+    }
+    fleet
+        .primary
+        .sql("insert into acked values (2)")
+        .await
+        .unwrap();
+    if synchronous {
+        wait_for_standbys(&fleet.primary).await;
+    }
+    // The new one is not seen before it has handed out ids of its own.
+    old.fail_for_good(cut("commit", true));
+    client.send(&Raw::query("commit")).await;
+    until("the commit has come", async || old.left() == 0).await;
+    if fate == Fate::Replicated {
+        until("it is committed", async || {
+            fleet
+                .primary
+                .sql("select count(*) from acked where x = 1")
+                .await
+                .unwrap()
+                == "1"
+        })
+        .await;
+        fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    }
+    new.lead_to(NOWHERE);
+    fleet.primary.kill9();
+    fleet.replica.promote().await.unwrap();
+    for value in 10..20 {
+        let insert = format!("insert into acked values ({value})");
+        fleet.replica.sql(&insert).await.unwrap();
+    }
+    new.lead_to(fleet.replica.port());
+    let messages = client.ready().await;
+    let told = messages
+        .iter()
+        .find_map(|message| message.field('C').filter(|_| message.tag == 'E'));
+    let there = fleet
+        .replica
+        .sql("select count(*) from acked where x = 1")
+        .await
+        .unwrap();
+    assert_eq!(there, if fate == Fate::Replicated { "1" } else { "0" });
+    told.unwrap_or_else(|| "committed".to_owned())
+}
+
+async fn wait_for_standbys(primary: &Server) {
+    for sql in [
+        "alter system set synchronous_standby_names = '*'",
+        "select pg_reload_conf()",
+    ] {
+        primary.sql(sql).await.unwrap();
+    }
+    until("commits wait for a standby", async || {
+        primary.sql("show synchronous_standby_names").await.unwrap() == "*"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_that_the_new_primary_has_is_a_success() {
+    let told = fail_over(Fate::Replicated, false).await;
+    assert_eq!(told, "committed");
+}
+
+/// Its id is another transaction's by then.
+#[tokio::test]
+async fn a_commit_that_the_new_primary_lacks_is_lost() {
+    assert_eq!(fail_over(Fate::Behind, false).await, "40001");
+}
+
+#[tokio::test]
+async fn a_commit_that_waited_for_a_standby_is_what_the_standby_says() {
+    assert_eq!(fail_over(Fate::Behind, true).await, "40001");
+}
+
+/// The same server comes back on its timeline, and has or has not what was to be committed.
+#[tokio::test]
+async fn a_primary_that_crashes_and_comes_back_is_asked() {
+    for passes in [true, false] {
+        let mut fleet = Fleet::new().await;
+        let old = Node::new(fleet.primary.port()).await;
+        let ports = [old.port(), fleet.replica.port()];
+        let proxy = fleet.proxy(&ports, ON).await;
+        let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+        for text in ["select 1", "begin", "insert into acked values (1)"] {
+            client.ask(&Raw::query(text)).await;
+        }
+        old.fail_for_good(cut("commit", passes));
+        client.send(&Raw::query("commit")).await;
+        until("the commit has come", async || old.left() == 0).await;
+        if passes {
+            until("it is committed", async || {
+                fleet
+                    .primary
+                    .sql("select count(*) from acked")
+                    .await
+                    .unwrap()
+                    == "1"
+            })
+            .await;
+        }
+        fleet.primary.kill9();
+        fleet.primary.restart().await.unwrap();
+        // Ids are handed out again.
+        fleet
+            .primary
+            .sql("create table later (x int)")
+            .await
+            .unwrap();
+        old.lead_to(fleet.primary.port());
+        let messages = client.ready().await;
+        let told = messages.first().map(|message| message.tag);
+        assert_eq!(told, Some(if passes { 'C' } else { 'E' }), "{messages:?}");
+        let there = fleet
+            .primary
+            .sql("select count(*) from acked")
+            .await
+            .unwrap();
+        assert_eq!(there, if passes { "1" } else { "0" });
+    }
+}
