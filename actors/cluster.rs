@@ -11,6 +11,7 @@ pub mod look;
 pub mod monitor;
 pub mod names;
 pub mod patroni;
+pub mod plan;
 pub mod reads;
 
 use std::collections::{HashMap, HashSet};
@@ -24,7 +25,7 @@ use parking_lot::Mutex;
 use pgherd_cluster::names::Names;
 use pgherd_cluster::patroni::PatroniCluster;
 use pgherd_cluster::{
-    Absence, Fault, HostName, Judge, LagBounds, Look, Rules, Standing, Verdict, Writer,
+    Absence, Fault, HostName, Judge, LagBounds, Look, Plan, Rules, Stage, Standing, Verdict, Writer,
 };
 use pgherd_config::{Address, Config, Database, Host};
 use pgherd_supervise::Slot;
@@ -32,6 +33,7 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::cluster::chronicle::{Chronicle, Entry};
+use crate::cluster::plan::Patience;
 use crate::cluster::reads::Arrivals;
 use crate::router::RouterMessage;
 
@@ -56,6 +58,9 @@ pub struct Cluster {
     discovered: Mutex<Option<Members>>,
     doubt: Notify,
     chronicle: Chronicle,
+    patience: ArcSwap<Patience>,
+    /// The change of the primary that is planned, or was.
+    plan: Mutex<Option<Plan>>,
     arrivals: Mutex<Arrivals>,
     suspects: Mutex<HashSet<HostName>>,
     router: Slot<RouterMessage>,
@@ -131,6 +136,8 @@ impl Cluster {
             discovered: Mutex::default(),
             doubt: Notify::new(),
             chronicle: Chronicle::default(),
+            plan: Mutex::default(),
+            patience: ArcSwap::from_pointee(Patience::of(config, database)),
             arrivals: Mutex::default(),
             suspects: Mutex::default(),
             router,
@@ -185,8 +192,8 @@ impl Cluster {
         }
         let verdict = self.verdict.load();
         let host = match &verdict.writer {
-            Writer::At(name) => members.get(name).cloned(),
-            Writer::Nobody(_) => None,
+            Writer::At(name) if self.stage() == Stage::Over => members.get(name).cloned(),
+            Writer::At(_) | Writer::Nobody(_) => None,
         };
         Lead {
             host,
@@ -348,6 +355,8 @@ impl Cluster {
 
     /// Takes over what the configuration says now.
     pub fn reconfigure(&self, config: &Config, database: &Database, now: Instant) {
+        self.patience
+            .store(Arc::new(Patience::of(config, database)));
         let told = !database.patroni.is_empty();
         self.told.store(told, Ordering::Relaxed);
         let mut discovered = self.discovered.lock();
@@ -396,6 +405,7 @@ impl Cluster {
             }
         }
         self.judged(now, |judge| judge.told(told.claim, now));
+        self.schedule(told.switchover.as_ref(), now);
         // It may name another than the one that is written to.
         self.rouse(now);
     }
@@ -433,6 +443,7 @@ impl Cluster {
         let verdict = judge.verdict(now);
         // Stored under the lock: of two verdicts the later stays.
         let before = self.verdict.swap(Arc::clone(&verdict));
+        self.advance_plan(&verdict, now);
         if Arc::ptr_eq(&before, &verdict) {
             return;
         }
@@ -441,11 +452,16 @@ impl Cluster {
         self.chronicle.note(&self.name, &before, &verdict);
         drop(judge);
         if moves {
-            // A router that is being restarted follows all verdicts when it starts.
-            let _ = self.router.cast(RouterMessage::Follow {
-                section: self.name.clone(),
-            });
+            self.turn();
         }
+    }
+
+    /// Has the pools follow what holds now.
+    fn turn(&self) {
+        // A router that is being restarted follows all verdicts when it starts.
+        let _ = self.router.cast(RouterMessage::Follow {
+            section: self.name.clone(),
+        });
     }
 }
 

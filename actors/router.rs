@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgherd_cluster::HostName;
+use pgherd_cluster::{HostName, Stage};
 use pgherd_config::{Config, Host, PoolMode, ReadFrom};
 use pgherd_pool::{Ask, PoolCore};
 use pgherd_supervise::{ChildSpec, Heartbeat, Slot, SupervisorMessage};
@@ -358,7 +358,7 @@ impl RouterArguments {
     fn aim(&self, pool: &Arc<Pool>, lead: &Lead, cluster: &Cluster, config: &Config) {
         let now = clock::now();
         let Some(host) = &lead.host else {
-            match cluster.has_left() {
+            match cluster.has_left() || cluster.stage() == Stage::Cut {
                 // Who still is at the former primary must not go on there.
                 true => pool.abandon(now),
                 false => pool.core.hold(now),

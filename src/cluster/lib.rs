@@ -17,6 +17,7 @@ mod lsn;
 pub mod names;
 pub mod outcome;
 pub mod patroni;
+mod plan;
 pub mod reads;
 mod rules;
 mod suspicion;
@@ -30,6 +31,7 @@ pub use crate::judge::Judge;
 pub use crate::lag::{Lag, LagBounds};
 pub use crate::look::{Fault, Look, ServerId, Standing};
 pub use crate::lsn::{InvalidLsn, Lsn};
+pub use crate::plan::{Plan, Stage};
 pub use crate::rules::Rules;
 pub use crate::verdict::{
     Absence, Alarm, Fence, Health, Holder, HostState, Offer, Verdict, Withheld, Writer,

@@ -44,5 +44,6 @@ mod sequences;
 mod settings;
 mod sharing;
 mod strangers;
+mod switchover;
 mod transcripts;
 mod waiting;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::{HostName, HostState, Verdict};
+use pgherd_cluster::{HostName, HostState, Stage, Verdict};
 
 use crate::clock;
 use crate::cluster::Cluster;
@@ -92,7 +92,10 @@ fn row(
     let state = verdict.and_then(|verdict| verdict.host(host));
     // A single server is asked nothing, and is written to.
     let writes = match verdict.filter(|_| cluster.is_led()) {
-        Some(verdict) => verdict.writer() == Some(host),
+        Some(verdict) => {
+            let awaited = cluster.stage() != Stage::Over;
+            verdict.writer() == Some(host) && !awaited
+        }
         None => cluster.members().names().next() == Some(host),
     };
     let mut row = vec![host.to_string().into(), cluster.name.clone().into()];
