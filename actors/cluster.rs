@@ -582,3 +582,6 @@ impl Topology {
         self.0.store(Arc::new(clusters));
     }
 }
+
+#[cfg(test)]
+mod tests;
