@@ -339,3 +339,28 @@ pub fn mode(mode: TlsMode) -> SslMode {
         TlsMode::VerifyFull => SslMode::VerifyFull,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pgherd_config::{Config, LoadInput};
+
+    use super::tls_towards;
+
+    #[test]
+    fn certificates_are_checked_against_the_name_that_led_to_a_host() {
+        let of = |url: &str| {
+            let mut input = LoadInput::default();
+            input.overrides.urls = vec![url.to_owned()];
+            let config = Config::load(&input).expect("a configuration").config;
+            config.database("shop").expect("it is configured")
+        };
+        let database = of("postgres://u:p@db.internal/shop?sslmode=require");
+        let host = database.hosts[0].found_at([10, 0, 0, 1].into());
+        let name = tls_towards(&database, &host).server_name;
+        assert_eq!(name.as_deref(), Some("db.internal"));
+        assert_eq!(tls_towards(&database, &database.hosts[0]).server_name, None);
+        let other = of("postgres://u:p@db.internal/shop?hostaddr=10.0.0.9");
+        let name = tls_towards(&other, &host).server_name;
+        assert_eq!(name, other.tls.server_name);
+    }
+}
