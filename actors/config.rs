@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::facts::Facts;
 use crate::router::{self, RouterMessage};
+use crate::shards::{self, Misplaced};
 
 /// How long pools may take to follow a new configuration.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +49,9 @@ pub enum ReloadError {
     /// Its certificates cannot be used.
     #[error("tls: {0}")]
     Tls(#[from] TlsSetupError),
+    /// No rows can be placed as it says.
+    #[error(transparent)]
+    Misplaced(#[from] Misplaced),
 }
 
 /// What it hears.
@@ -124,6 +128,9 @@ impl ConfigArguments {
         for database in loaded.config.databases.values() {
             router::server_tls(&database.tls)?;
         }
+        for sharded in loaded.config.sharded.values() {
+            shards::placement(sharded)?;
+        }
         let changes = Settings::diff(&self.facts.config.load(), &loaded.config);
         self.facts
             .client_socket
@@ -135,7 +142,9 @@ impl ConfigArguments {
                 .cancels
                 .store(Arc::new(Semaphore::new(max_cancels.get())));
         }
-        self.facts.config.store(Arc::new(loaded.config));
+        let config = Arc::new(loaded.config);
+        self.facts.config.store(Arc::clone(&config));
+        self.facts.groups.reconfigure(&config);
         if let Err(error) = self
             .facts
             .router

@@ -23,6 +23,7 @@ use crate::failures::Failures;
 use crate::pool::{Pool, PoolKey};
 use crate::router::{RouterMemory, RouterMessage};
 use crate::session::replication::Replications;
+use crate::shards::Groups;
 
 /// How many users' verifiers are remembered.
 const VERIFIERS_MAX: usize = 4096;
@@ -60,6 +61,8 @@ pub struct Facts {
     pub cancels: ArcSwap<Semaphore>,
     /// How many clients each database and each user has.
     pub caps: Arc<Caps>,
+    /// What the sessions of sharded databases share.
+    pub groups: Groups,
     /// Logins that failed, and sessions that did not end as they should.
     pub failures: Arc<Failures>,
     /// What the console has closed.
@@ -68,6 +71,9 @@ pub struct Facts {
     pub mock_secret: [u8; 32],
     /// When the proxy was started.
     pub started: SystemTime,
+    /// The next number of a prepared statement: a session of a sharded database has statements of several
+    /// pools, so no two pools give one number.
+    pub statements: Arc<AtomicU64>,
     ready: AtomicBool,
     next: AtomicU64,
     verifiers: Mutex<HashMap<String, (Secret, Arc<Verifier>)>>,
@@ -117,6 +123,8 @@ impl Facts {
             curtain,
             cancels,
             caps: Arc::default(),
+            groups: Groups::default(),
+            statements: Arc::new(AtomicU64::new(1)),
             failures: Arc::default(),
             doors: Doors::default(),
             mock_secret,

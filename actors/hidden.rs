@@ -74,6 +74,11 @@ impl Hidden {
         Runs::ALL.get(level).copied().unwrap_or(Runs::Reads)
     }
 
+    /// How often the catalogue has been changed by what has passed through here.
+    pub fn changes(&self) -> u64 {
+        *self.changes.lock()
+    }
+
     /// Whether a query runs no volatile function but those that its text names. While that is not known, not.
     pub fn is_steady(&self) -> bool {
         self.altering.load(Ordering::Acquire) == 0 && self.steady.load(Ordering::Acquire)

@@ -46,6 +46,7 @@ pub mod root;
 pub mod router;
 pub mod server;
 pub mod session;
+pub mod shards;
 pub mod totals;
 pub mod upstream;
 pub mod workers;

@@ -146,6 +146,15 @@ impl Pool {
         }
     }
 
+    /// Has its statements numbered from here, so that no other pool's have their numbers.
+    #[must_use]
+    pub fn numbered_by(self, next: &Arc<AtomicU64>) -> Self {
+        Self {
+            registry: Arc::new(Registry::numbered_by(Arc::clone(next))),
+            ..self
+        }
+    }
+
     /// A pool for reading, beside this one: its clients are this one's, and so is what is known of them.
     pub fn reader(
         &self,

@@ -36,7 +36,7 @@ use crate::upstream::{Source, Upstream};
 
 pub(crate) use memory::target;
 pub use memory::{RouterMemory, Watch, mode, server_tls};
-pub(crate) use places::quotas;
+pub(crate) use places::{open, quotas};
 pub use places::{try_out, upstream, upstreams};
 
 /// After how long it tries again to have a pool follow.
@@ -193,7 +193,7 @@ impl RouterArguments {
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
         let pool = Pool::new(key.clone(), upstream, settings, core, slot, cluster);
-        let pool = Arc::new(pool);
+        let pool = Arc::new(pool.numbered_by(&self.facts.statements));
         drop(pool.core.fence(lead.epoch));
         if lead.host.is_none() {
             pool.core.hold(clock::now());

@@ -34,6 +34,7 @@ pub mod rules;
 pub mod sequence;
 pub mod setup;
 pub mod shape;
+pub mod shards;
 pub mod statements;
 pub mod survey;
 pub mod turn;
@@ -57,6 +58,7 @@ use crate::facts::Facts;
 use crate::failures::{LoginFailure, SessionFailure};
 use crate::session::login::{Guest, Place};
 use crate::session::relay::Relay;
+use crate::session::shards::Spread;
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
@@ -244,7 +246,7 @@ fn serve(
         Place::Replication(plan) => {
             Box::pin(replication::serve(stream, input, *plan, facts, control))
         }
-        Place::Pool(pool) => {
+        Place::Pool(pool, spread) => {
             pool.stats.login();
             let startup = pool.shared.share(welcome::canonical(&pool, &parameters));
             let mut up = Flow::default();
@@ -284,6 +286,7 @@ fn serve(
                 prepared_listen: false,
                 reading: false,
                 wrote: None,
+                spread: spread.map(|group| Box::new(Spread::new(group))),
             };
             Box::pin(Box::new(relay).run())
         }

@@ -1,5 +1,6 @@
 //! What may be said on the command line, scenario by scenario.
 
+pub(crate) mod all;
 pub(crate) mod cuts;
 pub(crate) mod failover;
 pub(crate) mod patroni;
@@ -7,9 +8,10 @@ pub(crate) mod simulate;
 
 use std::env;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use pgherd_chaos::report::Report;
 use pgherd_sandbox::Error;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +26,17 @@ fn beside() -> PathBuf {
 fn fail(error: &impl Display) -> ExitCode {
     eprintln!("chaos: {error}");
     ExitCode::FAILURE
+}
+
+/// Shows what came of a run of failovers, and writes its line of a table of several runs, if that is wanted.
+fn show(report: &Report, row: Option<&Path>) -> Result<(), Error> {
+    println!("{report}");
+    row.map_or(Ok(()), |file| {
+        std::fs::write(file, report.row()).map_err(|source| Error::Io {
+            what: format!("write {}", file.display()),
+            source,
+        })
+    })
 }
 
 /// Runs something to its end, or until somebody wants it to end; it tells whether all was well.

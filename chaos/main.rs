@@ -5,6 +5,7 @@ mod command;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use command::all::All;
 use command::cuts::Cuts;
 use command::failover::Failover;
 use command::patroni::Patroni;
@@ -27,6 +28,8 @@ enum Scenario {
     Cuts(Cuts),
     /// Runs what a seed decides about in a time of its own: the same seed is the same run
     Simulate(Simulate),
+    /// All of these in turn, and one table; in under an hour
+    All(All),
 }
 
 fn main() -> ExitCode {
@@ -35,5 +38,6 @@ fn main() -> ExitCode {
         Scenario::Patroni(options) => options.run(),
         Scenario::Cuts(options) => options.run(),
         Scenario::Simulate(options) => options.run(),
+        Scenario::All(options) => options.run(),
     }
 }

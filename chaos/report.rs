@@ -252,6 +252,30 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Its line in a table of several runs, behind the name of the run.
+    pub fn row(&self) -> String {
+        let rows: Vec<&Account> = self
+            .rows
+            .iter()
+            .filter(|row| row.name != DIRECT)
+            .map(|row| &row.account)
+            .collect();
+        let sum = |count: fn(&Account) -> usize| rows.iter().map(|it| count(it)).sum::<usize>();
+        let (appended, appends_lost) = self.appends;
+        let (idle, cut) = self.idle;
+        let [half, most, longest] = [50, 99, 100].map(|percent| self.first.cell(percent));
+        format!(
+            "| {} | {} | {} | {} | {} | {} | {cut} of {idle} | {} | {half} | {most} | {longest} |\n",
+            self.failovers,
+            self.operations,
+            sum(|it| it.acknowledged) + appended,
+            sum(|it| it.lost.len()) + appends_lost,
+            sum(|it| it.doubled.len()),
+            sum(|it| it.unknown),
+            self.stale,
+        )
+    }
+
     fn writes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,

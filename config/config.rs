@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::pool::PoolDefaults;
 use crate::reads::Reads;
+use crate::sharding::Sharded;
 use crate::timeouts::Timeouts;
 use crate::tls::ClientTls;
 use crate::user::User;
@@ -50,6 +51,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// The databases clients may ask for, by name.
     pub databases: BTreeMap<String, Arc<Database>>,
+    /// The databases that are made of others, by name.
+    pub sharded: BTreeMap<String, Arc<Sharded>>,
     /// The users who may log in, by name.
     pub users: BTreeMap<String, Arc<User>>,
 }
@@ -61,6 +64,14 @@ impl Config {
             .get(name)
             .or_else(|| self.databases.get(WILDCARD))
             .cloned()
+    }
+
+    /// Gives the section of the servers that a client is to be looked up on: of a sharded database, its
+    /// first shard.
+    pub fn section<'a>(&'a self, name: &'a str) -> &'a str {
+        let sharded = self.sharded.get(name);
+        let first = sharded.and_then(|sharded| sharded.shards.first());
+        first.map_or(name, String::as_str)
     }
 
     /// Gives the user for a name: its own, or the wildcard.

@@ -56,6 +56,8 @@ fn by_path(config: &Config) -> BTreeMap<String, Row> {
         .databases
         .values()
         .flat_map(|database| database.rows());
+    let sharded = config.sharded.values().flat_map(|sharded| sharded.rows());
+    let databases = databases.chain(sharded);
     let rows = config.rows().into_iter().chain(databases).chain(users);
     rows.map(|row| (row.path.clone(), row)).collect()
 }

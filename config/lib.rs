@@ -37,6 +37,7 @@ mod reads;
 mod row;
 mod secret;
 mod setting;
+mod sharding;
 mod show;
 mod sketch;
 mod time;
@@ -76,6 +77,10 @@ pub use pool::{FunctionCheck, Order, PoolDefaults, PoolMode, PoolOverrides};
 pub use reads::{ReadFrom, ReadOverrides, ReadStrategy, Reads};
 pub use row::Effect;
 pub use secret::{Password, Secret};
+pub use sharding::{
+    KeyPlace, SchemaPlace, ShardMethod, ShardSequences, Sharded, ShardedTable, Sharding,
+    UnlistedTables,
+};
 pub use show::Line;
 pub use timeouts::{TimeoutOverrides, Timeouts};
 pub use tls::{ClientTls, Roots, ServerTls, TlsMode, TlsVersion};

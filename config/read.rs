@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auth::Method;
@@ -6,11 +7,30 @@ use crate::database::{Database, WILDCARD};
 use crate::draft::{Node, Table, Value, dotted};
 use crate::fault::{Findings, Origin, Problem};
 use crate::hba::Kind;
+use crate::pool::PoolMode;
 use crate::reader::Reader;
 use crate::row::Row;
 use crate::section::Section;
+use crate::sharding::Sharded;
 use crate::tls::TlsMode;
 use crate::user::User;
+
+/// What stands under `[databases.NAME]`.
+enum Entry {
+    /// A database on servers of its own.
+    Plain(Box<Database>),
+    /// One that is made of others.
+    Sharded(Box<Sharded>),
+}
+
+impl Entry {
+    fn read(name: &str, reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.has("shards") {
+            true => Sharded::read(name, reader).map(|it| Self::Sharded(Box::new(it))),
+            false => Database::read(name, reader).map(|it| Self::Plain(Box::new(it))),
+        }
+    }
+}
 
 impl Config {
     /// Makes a configuration of a draft; `None` if a section cannot be had for its faults.
@@ -29,9 +49,16 @@ impl Config {
         let workers = reader.section("workers");
         let log = reader.section("log");
         let metrics = reader.section("metrics");
-        let databases = reader.each("databases", Database::read);
+        let databases = reader.each("databases", Entry::read);
         let users = reader.each("users", User::read);
         reader.finish();
+        let (mut plain, mut sharded) = (BTreeMap::new(), BTreeMap::new());
+        for entry in databases {
+            match entry {
+                Entry::Plain(it) => drop(plain.insert(it.name.clone(), Arc::from(it))),
+                Entry::Sharded(it) => drop(sharded.insert(it.name.clone(), Arc::from(it))),
+            }
+        }
         let config = Self {
             listen: listen?,
             admin: admin?,
@@ -46,10 +73,8 @@ impl Config {
             workers: workers?,
             log: log?,
             metrics: metrics?,
-            databases: databases
-                .into_iter()
-                .map(|it| (it.name.clone(), Arc::new(it)))
-                .collect(),
+            databases: plain,
+            sharded,
             users: users
                 .into_iter()
                 .map(|it| (it.name.clone(), Arc::new(it)))
@@ -81,6 +106,9 @@ impl Config {
     fn check(&self, draft: &Table, findings: &mut Findings) {
         self.check_auth(draft, findings);
         self.check_pools(draft, findings);
+        for sharded in self.sharded.values() {
+            self.check_shards(sharded, draft, findings);
+        }
         for name in self.databases.keys().filter(|name| self.is_console(name)) {
             let origin = origin(draft, &["databases", name]);
             findings.warn(&origin, dotted("databases", name), "the console hides it");
@@ -91,6 +119,49 @@ impl Config {
         {
             let problem = Problem::Contradiction(format!("clients are accepted on {address}"));
             findings.fault(&at, "metrics.listen", problem, "an address of its own");
+        }
+    }
+
+    /// Finds shards that are no databases, or share their servers in a way in which nothing is shared.
+    fn check_shards(&self, sharded: &Sharded, draft: &Table, findings: &mut Findings) {
+        let name = sharded.name.as_str();
+        let path = dotted("databases", name);
+        let at = |key: &[&str]| origin(draft, &[&["databases", name], key].concat());
+        let mut fault = |key: &[&str], problem: String, allowed: &str| {
+            let problem = Problem::Contradiction(problem);
+            let path = format!("{path}.{}", key.join("."));
+            findings.fault(&at(key), path, problem, allowed);
+        };
+        if name == WILDCARD {
+            let allowed = "a name of its own";
+            fault(&["shards"], "\"*\" cannot be sharded".to_owned(), allowed);
+        }
+        for shard in &sharded.shards {
+            let database = self.databases.get(shard).filter(|it| !it.is_wildcard());
+            let Some(database) = database else {
+                let problem = format!("{shard:?} is no database with servers of its own");
+                let allowed = self.databases.keys().filter(|it| *it != WILDCARD);
+                let allowed = allowed.map(String::as_str).collect::<Vec<_>>().join(", ");
+                fault(&["shards"], problem, &allowed);
+                continue;
+            };
+            if database.pool.mode.unwrap_or(self.pool.mode) != PoolMode::Transaction {
+                let problem = format!("the pools of {shard:?} are not of transaction mode");
+                fault(
+                    &["shards"],
+                    problem,
+                    "databases with `pool.mode` transaction",
+                );
+            }
+        }
+        let it = &sharded.sharding;
+        let places = it.places.iter().map(|place| ("places", &place.shard));
+        let schemas = it.schemas.iter().map(|place| ("schemas", &place.shard));
+        for (key, shard) in places.chain(schemas) {
+            if sharded.shard(shard).is_none() {
+                let problem = format!("{shard:?} is not among the shards");
+                fault(&["sharding", key], problem, &sharded.shards.join(", "));
+            }
         }
     }
 

@@ -59,6 +59,21 @@ impl<'a> Reader<'a> {
 
     /// Reads an inner table, checks it, and finds its unknown keys; an absent one reads as empty.
     pub(crate) fn section<T: Section + Check>(&mut self, key: &'static str) -> Option<T> {
+        self.inner(key, |reader| {
+            let section = T::read(reader);
+            if let Some(section) = &section {
+                section.check(reader);
+            }
+            section
+        })
+    }
+
+    /// Reads an inner table that is no [`Section`], and finds its unknown keys; an absent one reads as empty.
+    pub(crate) fn inner<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_>) -> Option<T>,
+    ) -> Option<T> {
         let empty = Table::new();
         self.known.push(key);
         let path = dotted(&self.path, key);
@@ -74,19 +89,10 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
-        let mut reader = Reader {
-            table,
-            origin,
-            path,
-            known: Vec::new(),
-            findings: self.findings,
-        };
-        let section = T::read(&mut reader);
-        if let Some(section) = &section {
-            section.check(&mut reader);
-        }
+        let mut reader = Reader::at(table, origin, &path, self.findings);
+        let found = read(&mut reader);
         reader.finish();
-        section
+        found
     }
 
     /// Reads each table of an inner table by its name, such as databases.

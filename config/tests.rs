@@ -4,6 +4,7 @@ mod hba;
 mod layers;
 mod manual;
 mod reload;
+mod sharding;
 
 use std::path::{Path, PathBuf};
 

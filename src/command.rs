@@ -73,6 +73,9 @@ pub(crate) struct Demo {
     /// pgbench's scale factor: 100,000 accounts each.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) scale: u32,
+    /// Spread a small shop over so many databases instead.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub(crate) shards: Option<u16>,
 }
 
 impl Serving {

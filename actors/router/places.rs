@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::facts::Facts;
 use crate::pool::PoolKey;
 use crate::router::{RouterMemory, hostless};
+use crate::server::ServerConn;
 use crate::session::prove::Proof;
 use crate::upstream::{Secret, Upstream};
 
@@ -20,6 +21,21 @@ use crate::upstream::{Secret, Upstream};
 /// # Errors
 /// Why it cannot be reached.
 pub async fn try_out(config: &Config, database: &Database, host: &Host) -> Result<String, String> {
+    Ok(match open(config, database, host).await? {
+        Some(server) => {
+            let upstream = &server.about.upstream;
+            format!("{} takes user \"{}\"", upstream.name, upstream.user)
+        }
+        None => "not tried: no user is configured".to_owned(),
+    })
+}
+
+/// A connection to a database's server as the first user that is configured; `None` if there is none.
+pub(crate) async fn open(
+    config: &Config,
+    database: &Database,
+    host: &Host,
+) -> Result<Option<Box<ServerConn>>, String> {
     let user = match &database.user {
         Some(user) => user.clone(),
         None => match config
@@ -28,7 +44,7 @@ pub async fn try_out(config: &Config, database: &Database, host: &Host) -> Resul
             .find(|name| *name != pgherd_config::WILDCARD)
         {
             Some(user) => user.clone(),
-            None => return Ok("not tried: no user is configured".to_owned()),
+            None => return Ok(None),
         },
     };
     let asked = if database.is_wildcard() {
@@ -45,10 +61,7 @@ pub async fn try_out(config: &Config, database: &Database, host: &Host) -> Resul
         .upstream(config, database, &settings, &key, &proof, host)
         .map_err(|report| report.message)?;
     match crate::upstream::open(&upstream, 0, crate::server::Life::new().0).await {
-        Ok(_) => Ok(format!(
-            "{} takes user \"{}\"",
-            upstream.name, upstream.user
-        )),
+        Ok((server, _)) => Ok(Some(server)),
         Err(error) => Err(error.to_string()),
     }
 }

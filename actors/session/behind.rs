@@ -144,7 +144,7 @@ impl Relay {
     }
 
     /// Gives the client what waits for it, as far as its socket takes it at once.
-    async fn answer_first(&mut self, lease: &mut ServerLease) {
+    pub(super) async fn answer_first(&mut self, lease: &mut ServerLease) {
         lease.flow.hand_over(&mut self.down);
         poll_fn(|cx| {
             let sent = poll_write_from(&mut self.client, cx, &mut self.down);
@@ -172,7 +172,7 @@ impl Relay {
         }
     }
 
-    async fn look_at(
+    pub(super) async fn look_at(
         &self,
         lease: &mut ServerLease,
         how: FunctionCheck,

@@ -196,7 +196,7 @@ pub(super) fn checkin(control: &Control, mut lease: ServerLease, now: Instant) {
 
 /// Waits in the queue, while the client may still leave or be sent away; `None` if a pool for reading has
 /// nothing to give.
-async fn queue(
+pub(super) async fn queue(
     relay: &mut Relay,
     pool: &Arc<Pool>,
     asked: Instant,

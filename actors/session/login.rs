@@ -20,6 +20,7 @@ use crate::router;
 use crate::session::prove::{self, Proof};
 use crate::session::replication;
 use crate::session::{Bye, welcome};
+use crate::shards::{self, Group};
 use crate::upstream;
 
 /// A client's message during login may have up to this size, as with Postgres.
@@ -45,8 +46,8 @@ pub struct Guest {
 /// Where a client wants to go.
 #[derive(Debug)]
 pub enum Place {
-    /// To the servers of this pool.
-    Pool(Arc<Pool>),
+    /// To the servers of this pool; of a sharded database, to those of its group, of which this is the first.
+    Pool(Arc<Pool>, Option<Arc<Group>>),
     /// To the console, to do this.
     Console(Role),
     /// To a server connection of its own.
@@ -266,7 +267,7 @@ async fn admit(
     let place = place(&claim, facts, &config, proof).await?;
     let identity = Arc::new(identity(&claim, dialogue.stream()));
     let seat = match &place {
-        Place::Pool(pool) => {
+        Place::Pool(pool, _) => {
             let settings = pool.settings();
             Some(
                 facts
@@ -280,7 +281,7 @@ async fn admit(
     control.identify(Arc::clone(&identity));
     backend::authentication_ok(dialogue.out());
     match &place {
-        Place::Pool(pool) => welcome::pool(dialogue.out(), pool, &claim).await?,
+        Place::Pool(pool, _) => welcome::pool(dialogue.out(), pool, &claim).await?,
         Place::Console(_) => welcome::console(dialogue.out()),
         // The server that is opened next says the rest.
         Place::Replication(_) => {}
@@ -343,6 +344,11 @@ async fn place(
     config: &Config,
     proof: Proof,
 ) -> Result<Place, Refusal> {
+    let sharded = config.sharded.get(&claim.database);
+    if claim.replication.is_some() && sharded.is_some() {
+        let text = "a sharded database cannot be replicated; name one of its shards";
+        return Err(ErrorReport::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text).into());
+    }
     if let Some(kind) = claim.replication {
         let plan = replication::Plan::make(claim, kind, facts, config, &proof)?;
         return Ok(Place::Replication(Box::new(plan)));
@@ -358,7 +364,7 @@ async fn place(
         }
         return Ok(Place::Console(role));
     }
-    if config.database(&claim.database).is_none() {
+    if sharded.is_none() && config.database(&claim.database).is_none() {
         return Err(ErrorReport::fatal(
             sqlstate::INVALID_CATALOG_NAME,
             format!("database \"{}\" does not exist", claim.database),
@@ -373,8 +379,15 @@ async fn place(
         );
         return Err(ErrorReport::fatal(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into());
     }
+    if let Some(sharded) = sharded {
+        let group = shards::group(facts, sharded, &claim.user, &proof).await?;
+        let first = group.pools.first().cloned().ok_or_else(|| {
+            ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, "the database has no shard")
+        })?;
+        return Ok(Place::Pool(first, Some(group)));
+    }
     match router::pool(facts, &claim.database, &claim.user, proof).await {
-        Ok(pool) => Ok(Place::Pool(pool)),
+        Ok(pool) => Ok(Place::Pool(pool, None)),
         Err(report) => Err(Refusal::Told(Box::new(report))),
     }
 }

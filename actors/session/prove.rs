@@ -131,7 +131,7 @@ async fn known(claim: &Claim, facts: &Arc<Facts>, config: &Config) -> Result<Kno
 /// Whether users that are not written in the configuration are looked up. For the console they are
 /// only where it is said, as who is somebody on one server need not be the same on another.
 fn looks_up(claim: &Claim, config: &Config) -> bool {
-    let database = config.database(&claim.database);
+    let database = config.database(config.section(&claim.database));
     let asks = config.auth.query.is_some() || database.is_some_and(|it| it.auth_query.is_some());
     asks && (config.auth.query_database.is_some() || !config.is_console(&claim.database))
 }

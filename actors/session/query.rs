@@ -31,7 +31,7 @@ pub(super) async fn catalogue(
     let Some(database) = place(claim, config) else {
         return Ok(Known::default());
     };
-    let asked = config.database(&claim.database);
+    let asked = config.database(config.section(&claim.database));
     let asked = asked.or_else(|| config.database(database));
     let own = asked.as_deref().and_then(|asked| asked.auth_query.as_ref());
     let (Some(sql), Some(user)) = (own.or(config.auth.query.as_ref()), &config.auth.query_user)
@@ -55,10 +55,11 @@ fn place<'a>(claim: &'a Claim, config: &'a Config) -> Option<&'a str> {
     if let Some(said) = &config.auth.query_database {
         return config.database(said).is_some().then_some(said.as_str());
     }
-    if config.databases.contains_key(&claim.database) {
-        return Some(&claim.database);
+    let section = config.section(&claim.database);
+    if config.databases.contains_key(section) {
+        return Some(section);
     }
-    if config.database(&claim.database).is_some() {
+    if config.database(section).is_some() {
         // Anybody could have a pool made for each name that comes to mind.
         tracing::warn!(
             database = claim.database,
@@ -211,14 +212,15 @@ async fn proving(
     config: &Config,
     given: &Zeroizing<String>,
 ) -> Result<Vec<Arc<Upstream>>, Refusal> {
-    let (database, name) = match config.database(&claim.database) {
-        Some(database) => (database, &claim.database),
+    let section = config.section(&claim.database);
+    let (database, name) = match config.database(section) {
+        Some(database) => (database, section),
         None => match config.databases.iter().next() {
-            Some((name, database)) => (Arc::clone(database), name),
+            Some((name, database)) => (Arc::clone(database), name.as_str()),
             None => return Ok(Vec::new()),
         },
     };
-    let key = PoolKey::new(name.clone(), claim.user.clone());
+    let key = PoolKey::new(name, claim.user.clone());
     let nothing = Proof {
         secret: Secret::None,
     };

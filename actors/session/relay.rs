@@ -26,6 +26,7 @@ use crate::session::attempt::Tries;
 use crate::session::checkout::{Denied, Start};
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
+use crate::session::shards::{self, Spread, Way, scatter};
 use crate::session::turn::{Loss, Rollback, Turn};
 use crate::session::{
     Bye, abandon, behind, checkout, listen, local, opened, reads, requests, sequence,
@@ -96,6 +97,8 @@ pub struct Relay {
     /// When it wrote last, or may have: in nanoseconds after the birth of its pool, which takes half of
     /// the room.
     pub wrote: Option<NonZeroU64>,
+    /// Where its statements run, if its database is sharded.
+    pub spread: Option<Box<Spread>>,
 }
 
 /// What ends a client's idleness.
@@ -244,13 +247,22 @@ impl Relay {
             | frontend::tag::CLOSE
             | frontend::tag::SYNC
             | frontend::tag::FLUSH
-            | frontend::tag::FUNCTION_CALL => Ok(if requests::is_judgeable(self, header) {
+            | frontend::tag::FUNCTION_CALL => Ok(if self.is_judgeable(header) {
                 Look::Begin
             } else {
                 Look::More
             }),
             other => Err(violation(format!("invalid frontend message type {other}"))),
         }
+    }
+
+    fn is_judgeable(&self, header: frame::Header) -> bool {
+        requests::is_judgeable(self, header) && (self.spread.is_none() || shards::is_whole(self))
+    }
+
+    /// Whether each request is answered before the next is sent, since that may be for another server.
+    pub(super) fn is_choosy(&self) -> bool {
+        self.reading || self.spread.is_some()
     }
 
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
@@ -260,6 +272,15 @@ impl Relay {
             return self.refuse(&report);
         }
         let asked = clock::now();
+        if self.spread.is_some() {
+            match Box::pin(shards::lead(self)).await {
+                Ok(Way::Usual) => {}
+                Ok(Way::Several(shards, text)) => {
+                    return Box::pin(scatter::run(self, &shards, &text, asked)).await;
+                }
+                Err(denied) => return self.denied(denied),
+            }
+        }
         let settings = self.pool.settings();
         self.patience = settings.timeouts.client_idle;
         let fresh = settings.timeouts.server_check;
@@ -311,7 +332,9 @@ impl Relay {
             .transaction(now.saturating_duration_since(started));
         // Whatever it has changed is there by now.
         lease.alters = None;
-        self.keep_for_sequence(std::mem::take(&mut lease.used_sequence));
+        let used_sequence = std::mem::take(&mut lease.used_sequence);
+        // Over shards nobody may ask for what a sequence gave last.
+        self.keep_for_sequence(used_sequence && self.spread.is_none());
         match outcome {
             Ok(()) if behind::is_due(self, &lease, functions, now) => {
                 Box::pin(self.look_behind(lease, functions, now)).await
@@ -322,7 +345,7 @@ impl Relay {
     }
 
     /// There is no server: answers how the session ends, if it does.
-    fn denied(&mut self, denied: Denied) -> Option<Bye> {
+    pub(super) fn denied(&mut self, denied: Denied) -> Option<Bye> {
         match denied {
             Denied::Gone => Some(Bye::Gone),
             Denied::Ordered => Some(self.control.farewell().map_or(Bye::Left, Bye::Sent)),
@@ -699,7 +722,7 @@ mod tests {
     /// An idle client is to cost 10 KiB at most, most of which are its actor and its sockets.
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of::<Relay>() <= 384, "{}", size_of::<Relay>());
+        assert!(size_of::<Relay>() <= 392, "{}", size_of::<Relay>());
         let waits = size(Relay::run);
         assert!(waits <= 192, "{waits}");
     }

@@ -65,7 +65,7 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
         match header.tag {
             // Rows are most of the traffic, and nothing in them is of interest.
             tag::DATA_ROW | tag::COPY_DATA => {
-                if total <= ROW_HELD_MAX && turn.server.flow.unjudged().len() < total {
+                if total <= ROW_HELD_MAX && is_partial(turn, header)? {
                     break;
                 }
                 match turn.server.exchange.received(header.tag, |_| {}) {
@@ -85,7 +85,7 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             _ => {}
         }
-        if turn.server.flow.unjudged().len() < total && total <= LOOK_MAX {
+        if total <= LOOK_MAX && is_partial(turn, header)? {
             break;
         }
         match header.tag {
@@ -154,6 +154,30 @@ fn judge_at_once(turn: &mut Turn<'_>) -> bool {
     turn.committing = false;
     turn.beginning = false;
     true
+}
+
+/// Whether the rest of the message is still to come, and can be waited for.
+///
+/// # Errors
+/// Where nothing is owed, the server would be the next client's before the rest had come: so only what a
+/// server may say at any time may be begun there.
+#[inline]
+fn is_partial(turn: &Turn<'_>, header: frame::Header) -> Result<bool, Loss> {
+    if turn.server.flow.unjudged().len() >= header.total() {
+        return Ok(false);
+    }
+    let at_any_time = matches!(
+        header.tag,
+        tag::NOTICE_RESPONSE
+            | tag::NOTIFICATION_RESPONSE
+            | tag::PARAMETER_STATUS
+            | tag::ERROR_RESPONSE
+            | tag::READY_FOR_QUERY
+    );
+    match at_any_time || turn.server.exchange.owes() {
+        true => Ok(true),
+        false => Err(confused(turn, "a message that nothing has asked for")),
+    }
 }
 
 /// Gives the replies of ours whose turn has come, unless a message of the server is under way.

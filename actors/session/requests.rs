@@ -11,7 +11,7 @@ use crate::session::relay::Relay;
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{
-    attempt, behind, by_sql, follow, listen, mark, reads, replies, sequence, statements,
+    attempt, behind, by_sql, follow, listen, mark, reads, replies, sequence, shards, statements,
 };
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
@@ -90,7 +90,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 turn.relay.up.pass(total);
                 by_sql::clear_away(turn);
                 // Behind a read there may be something else, which is for another server.
-                if std::mem::take(&mut turn.clears) || turn.relay.reading {
+                if std::mem::take(&mut turn.clears) || turn.relay.is_choosy() {
                     turn.check = Check::Quiet;
                 }
                 continue;
@@ -118,6 +118,10 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             tag::FLUSH => {
                 turn.relay.up.pass(total);
+                true
+            }
+            tag::FUNCTION_CALL if turn.relay.spread.is_some() => {
+                refuse_query(turn, total, &shards::no_function_call());
                 true
             }
             tag::FUNCTION_CALL => {
@@ -164,6 +168,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if turn.relay.guarded {
             return Ok(false);
         }
+        if turn.relay.spread.is_some() {
+            refuse_query(turn, total, &shards::unread());
+            return Ok(true);
+        }
         replies::doubt(turn);
         mark::unread(turn);
         turn.attempt.unread();
@@ -177,6 +185,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         clears = judgement.clears();
         if listen::asks(turn.relay, query.text) {
             listen::refuse_question(turn, total);
+            return Ok(true);
+        }
+        if let Some(report) = shards::objection(turn, query.text) {
+            refuse_query(turn, total, &report);
             return Ok(true);
         }
         if let Some(report) = reads::objection(turn.relay, query.text, &judgement) {
@@ -267,7 +279,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     }
     turn.server.exchange.sent(Owed::Query);
     turn.attempt.ends();
-    if clears || turn.relay.reading || turn.names.change() {
+    if clears || turn.relay.is_choosy() || turn.names.change() {
         // What comes behind it is prepared, set and bound anew.
         turn.check = Check::Quiet;
     }
@@ -331,7 +343,7 @@ pub(super) fn refuse_query(turn: &mut Turn<'_>, total: usize, report: &ErrorRepo
         .exchange
         .sent(Owed::QueryFail(worded[..].into()));
     turn.attempt.ends();
-    if turn.relay.reading {
+    if turn.relay.is_choosy() {
         // As behind any other.
         turn.check = Check::Quiet;
     }

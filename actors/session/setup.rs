@@ -51,7 +51,7 @@ impl Default for Answer {
 
 impl Answer {
     /// One that keeps so many rows.
-    pub(super) fn of_rows(rows_max: usize) -> Self {
+    pub(crate) fn of_rows(rows_max: usize) -> Self {
         Self {
             reported: Vec::new(),
             rows: Vec::new(),
@@ -78,7 +78,7 @@ const ROWS_MAX: usize = 2;
 const REPORTED_MAX: usize = 256;
 
 /// Brings a server to `wanted`, and remembers what it accepted.
-pub(super) async fn apply(
+pub(crate) async fn apply(
     pool: &Pool,
     server: &mut ServerConn,
     wanted: &Arc<Parameters>,
@@ -128,7 +128,7 @@ pub(crate) async fn run(server: &mut ServerConn, sql: &[u8]) -> Result<Answer, E
 }
 
 /// As [`run`], into an answer that says what is kept.
-pub(super) async fn run_into(
+pub(crate) async fn run_into(
     server: &mut ServerConn,
     sql: &[u8],
     answer: Answer,

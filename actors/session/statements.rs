@@ -28,7 +28,7 @@ use crate::session::relay::Relay;
 use crate::session::requests::{NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, sequence};
+use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, sequence, shards};
 
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
 /// server.
@@ -48,10 +48,19 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     if !whole {
         return Ok(false);
     }
+    if shards::must_wait(turn) {
+        turn.check = Check::Quiet;
+        return Ok(false);
+    }
     let session_mode = turn.relay.mode == PoolMode::Session;
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
+    if let Some(report) = shards::to_parse(turn, tail) {
+        refuse(turn, report);
+        turn.relay.up.hide(total);
+        return Ok(true);
+    }
     if turn.relay.reading
         && let Some(report) =
             reads::objection(turn.relay, parse.query, &turn.relay.judge(parse.query))
@@ -188,6 +197,22 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     }
     if turn.relay.guarded && leaves(turn.relay, head.statement) {
         return Ok(false);
+    }
+    if turn.relay.spread.is_some() {
+        if shards::must_wait(turn) {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
+        let objection = match (whole, is_held(turn.relay, total)) {
+            (true, true) => shards::to_bind(turn, body),
+            (false, true) => return Ok(false),
+            (_, false) => Some(shards::unread()),
+        };
+        if let Some(report) = objection {
+            refuse(turn, report);
+            turn.relay.up.hide(total);
+            return Ok(true);
+        }
     }
     if let Some(report) = reads::objection_to(turn.relay, head.statement) {
         refuse(turn, report);

@@ -387,7 +387,7 @@ impl<'a> Turn<'a> {
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
-        if self.relay.reading && self.check == Check::Quiet && self.holds_client_up() {
+        if self.relay.is_choosy() && self.check == Check::Quiet && self.holds_client_up() {
             return self.poll_presence(cx);
         }
         let full = self.relay.up.backlog() >= most || self.holds_client_up();

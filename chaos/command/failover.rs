@@ -7,7 +7,7 @@ use clap::Args;
 use pgherd_chaos::failover::{self, Fault, Plan, Way};
 use pgherd_sandbox::Replication;
 
-use super::{beside, conclude};
+use super::{beside, conclude, show};
 
 /// What may be said of the light rig.
 #[derive(Debug, Args)]
@@ -42,28 +42,31 @@ pub(crate) struct Failover {
     /// Where the history is written
     #[arg(long, value_name = "DIRECTORY", default_value = "target/chaos")]
     history: PathBuf,
+    /// Where its line of a table of several runs is written
+    #[arg(long, value_name = "FILE", hide = true)]
+    row: Option<PathBuf>,
 }
 
 impl Failover {
     /// Runs it, and prints what it gave.
-    pub(crate) fn run(self) -> ExitCode {
+    pub(crate) fn run(&self) -> ExitCode {
         let plan = self.plan();
         eprintln!("seed {}", plan.seed);
         // What is only compared with may do wrong.
         let must_be_right = plan.way != Way::Pgbouncer;
         conclude(async {
             let report = failover::run(&plan).await?;
-            println!("{report}");
+            show(&report, self.row.as_deref())?;
             Ok(report.faults.is_empty() || !must_be_right)
         })
     }
 
-    fn plan(self) -> Plan {
+    fn plan(&self) -> Plan {
         let seed = self.seed.unwrap_or_else(rand::random);
         let way = match (self.direct, self.control) {
             (true, _) => Way::Direct,
             (_, true) => Way::Pgbouncer,
-            (false, false) => Way::Pgherd(self.pgherd.unwrap_or_else(beside)),
+            (false, false) => Way::Pgherd(self.pgherd.clone().unwrap_or_else(beside)),
         };
         Plan {
             way,
@@ -77,7 +80,7 @@ impl Failover {
             faults: if self.faults.is_empty() {
                 Fault::ALL.to_vec()
             } else {
-                self.faults
+                self.faults.clone()
             },
             seed,
             history: self.history.join(format!("failover-{seed}.log")),

@@ -7,7 +7,7 @@ use clap::Args;
 use pgherd_chaos::patroni;
 use pgherd_sandbox::Replication;
 
-use super::{beside, conclude, fail};
+use super::{beside, conclude, fail, show};
 
 /// What may be said of the rig of Patroni.
 #[derive(Debug, Args)]
@@ -40,6 +40,9 @@ pub(crate) struct Patroni {
     /// Where the history is written
     #[arg(long, value_name = "DIRECTORY", default_value = "target/chaos")]
     history: PathBuf,
+    /// Where its line of a table of several runs is written
+    #[arg(long, value_name = "FILE", hide = true)]
+    row: Option<PathBuf>,
 }
 
 impl Patroni {
@@ -61,7 +64,7 @@ impl Patroni {
         let must_be_right = plan.way != patroni::Way::Control;
         conclude(async {
             let report = patroni::run(&plan, &network, &venv).await?;
-            println!("{report}");
+            show(&report, self.row.as_deref())?;
             Ok(report.faults.is_empty() || !must_be_right)
         })
     }

@@ -34,7 +34,8 @@ impl Pauses {
         self.all.len()
     }
 
-    fn cell(&self, percent: usize) -> String {
+    /// One of them, as a cell of a table.
+    pub(crate) fn cell(&self, percent: usize) -> String {
         self.percentile(percent).map_or_else(
             || "-".to_owned(),
             |pause| format!("{:.0}", pause.as_secs_f64() * 1000.0),

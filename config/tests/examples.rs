@@ -106,6 +106,22 @@ fn rules() {
 }
 
 #[test]
+fn sharding() {
+    let place = place(include_str!("../examples/sharding.toml"));
+    assert_eq!(place.warnings(), Vec::<String>::new());
+    let config = place.config();
+    let shop = config.sharded.get("shop").unwrap();
+    assert_eq!((shop.shard("shop1"), shop.shard("shop")), (Some(1), None));
+    assert_eq!(shop.sharding.tables.len(), 3);
+    assert_eq!(shop.sharding.buckets, Some(1024));
+    assert_eq!(
+        (config.section("shop"), config.section("x")),
+        ("shop0", "x")
+    );
+    assert!(config.database("shop").is_none());
+}
+
+#[test]
 fn tenants() {
     let place = place(include_str!("../examples/tenants.toml"));
     assert_eq!(place.warnings(), Vec::<String>::new());

@@ -67,9 +67,14 @@ fn has_each_setting_of_databases_and_users() {
         ("databases.shop", "[databases.shop]"),
         ("databases.shop.tls", "[databases.shop.tls]"),
         ("databases.shop.limits", "[databases.shop.limits]"),
+        ("databases.shops.sharding", "[databases.shops.sharding]"),
         ("users.alice", "[users.alice]"),
     ] {
-        let faults = Place::with(&format!("[{table}]\nzzzzzzzzz = 1\n")).faults();
+        let head = match table.starts_with("databases.shops.") {
+            true => "[databases.shops]\nshards = [\"shop\"]\n",
+            false => "",
+        };
+        let faults = Place::with(&format!("{head}[{table}]\nzzzzzzzzz = 1\n")).faults();
         let fault = faults
             .lines()
             .find(|line| line.contains("zzzzzzzzz"))

@@ -21,12 +21,16 @@ pub(crate) fn run(check: Check) -> Result<(), Failure> {
             Failure::Configuration(format!("databases.{}.tls: {error}", database.name))
         })?;
     }
+    for sharded in config.sharded.values() {
+        pgherd_actors::shards::placement(sharded)
+            .map_err(|error| Failure::Configuration(error.to_string()))?;
+    }
     if connect {
         super::serve::runtime()?.block_on(reach(&config))?;
     }
     println!(
         "The configuration is right: {} databases, {} users.",
-        config.databases.len(),
+        config.databases.len() + config.sharded.len(),
         config.users.len()
     );
     Ok(())
@@ -41,6 +45,22 @@ async fn reach(config: &Config) -> Result<(), Failure> {
                 Ok(told) => println!("{}: {told}", database.name),
                 Err(why) => failures.push(format!("{}: {why}", database.name)),
             }
+        }
+    }
+    for sharded in config.sharded.values() {
+        match pgherd_actors::shards::compare(config, sharded).await {
+            Ok(found) => {
+                for remark in &found.remarks {
+                    println!("{}: {remark}", sharded.name);
+                }
+                if found.differences.is_empty() {
+                    println!("{}: {} shards, alike", sharded.name, sharded.shards.len());
+                }
+                let told = found.differences.iter();
+                failures
+                    .extend(told.map(|what| format!("{}: shards differ: {what}", sharded.name)));
+            }
+            Err(why) => failures.push(format!("{}: {why}", sharded.name)),
         }
     }
     if failures.is_empty() {

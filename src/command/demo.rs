@@ -10,9 +10,15 @@ use tokio::sync::mpsc;
 
 use super::{Demo, Failure};
 
+mod shards;
+
 /// Runs the demo until Ctrl-C.
 pub(crate) fn run(demo: &Demo) -> Result<(), Failure> {
-    super::serve::runtime()?.block_on(show(demo))
+    let runtime = super::serve::runtime()?;
+    match demo.shards {
+        Some(count) => runtime.block_on(shards::show(demo.port, count)),
+        None => runtime.block_on(show(demo)),
+    }
 }
 
 async fn show(demo: &Demo) -> Result<(), Failure> {

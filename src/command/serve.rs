@@ -32,6 +32,10 @@ fn load(input: &LoadInput) -> Result<Loaded, Failure> {
                 .to_owned(),
         ));
     }
+    for sharded in loaded.config.sharded.values() {
+        pgherd_actors::shards::placement(sharded)
+            .map_err(|error| Failure::Configuration(error.to_string()))?;
+    }
     let log = &loaded.config.log;
     let format = match log.format {
         pgherd_config::LogFormat::Text => Format::Text,

@@ -31,6 +31,7 @@ mod pgbouncer;
 mod port;
 mod process;
 mod server;
+mod shop;
 mod template;
 pub mod tool;
 
@@ -46,3 +47,4 @@ pub use pgbench::pgbench_init;
 pub use pgbouncer::{Options, Pgbouncer, Version};
 pub use port::free_port;
 pub use server::{Builder, Server, Stop};
+pub use shop::Shop;

@@ -107,22 +107,28 @@ pub struct Shape(pub u64);
 pub struct Registry<P> {
     shards: [Mutex<Shard<P>>; SHARDS],
     hasher: RandomState,
-    next: AtomicU64,
+    next: Arc<AtomicU64>,
 }
 
 type Shard<P> = HashMap<Box<[u8]>, Weak<Statement<P>>>;
 
 impl<P> Default for Registry<P> {
     fn default() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
-            next: AtomicU64::new(1),
-        }
+        Self::numbered_by(Arc::new(AtomicU64::new(1)))
     }
 }
 
 impl<P> Registry<P> {
+    /// One whose statements take their numbers from here, so that those of several registries have numbers
+    /// of their own.
+    pub fn numbered_by(next: Arc<AtomicU64>) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            next,
+        }
+    }
+
     /// The statement with this Parse tail, read under those of `parameters` that change what a text
     /// means; `judge` is asked only for one not seen before.
     pub fn intern(

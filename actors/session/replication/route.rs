@@ -18,6 +18,7 @@ pub(in crate::session) fn settle(claim: &mut Claim, config: &Config) {
     if claim.replication != Some(Kind::Physical)
         || config.is_console(&claim.database)
         || config.database(&claim.database).is_some()
+        || config.sharded.contains_key(&claim.database)
     {
         return;
     }

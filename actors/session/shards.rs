@@ -1,0 +1,218 @@
+//! Where the statements of a sharded database run.
+//!
+//! Before a server is taken, the messages that are here are looked through for the first statement whose
+//! keys say where it runs, and the session leads to that shard's pool, as if it had logged in there: all
+//! that holds for one database holds from then on. This is only a choice. What counts is the second look,
+//! when a statement is sent: it is planned with what its parameters are, and what does not surely give on
+//! this shard alone what one Postgres would give is refused, wherever it has come from.
+
+mod legs;
+mod names;
+mod objection;
+mod plan;
+pub(super) mod scatter;
+mod word;
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use pgherd_planner::{Params, Route};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame;
+use pgherd_wire::frontend::{self, Bind, Parse, tag};
+use pgherd_wire::sqlstate;
+
+use crate::judgement;
+use crate::session::checkout::Denied;
+use crate::session::relay::Relay;
+use crate::session::requests::is_held;
+use crate::shards::{Group, Known};
+use plan::{Place, Told, bound, place, prepared, read, tail_of, unsupported};
+
+pub(super) use objection::{must_wait, no_function_call, objection, to_bind, to_parse, unread};
+
+/// What a session of a sharded database has besides.
+#[derive(Debug)]
+pub struct Spread {
+    group: Arc<Group>,
+    /// The shard whose pool the session has now.
+    at: u16,
+    /// When it wrote last on each of the shards.
+    wrote: Box<[Option<NonZeroU64>]>,
+}
+
+impl Spread {
+    /// One that begins on the first shard.
+    pub fn new(group: Arc<Group>) -> Self {
+        let wrote = group.pools.iter().map(|_| None).collect();
+        Self {
+            group,
+            at: 0,
+            wrote,
+        }
+    }
+}
+
+/// Whether all is here that has to be looked through before a server is taken: a request up to its Sync or
+/// Flush, or so much that no more is waited for.
+pub(super) fn is_whole(relay: &Relay) -> bool {
+    let here = relay.up.unjudged();
+    let mut rest = here;
+    while let Ok(Some(header)) = frame::header(rest) {
+        let Some(behind) = rest.get(header.total()..) else {
+            break;
+        };
+        rest = behind;
+        if matches!(
+            header.tag,
+            tag::QUERY | tag::SYNC | tag::FLUSH | tag::FUNCTION_CALL
+        ) {
+            return true;
+        }
+    }
+    here.len() >= relay.pool.settings().limits.max_held_message.get()
+        || matches!(frame::header(rest), Ok(Some(header)) if !is_held(relay, header.total()))
+}
+
+/// Where a request is to be run.
+pub(super) enum Way {
+    /// On a server of the pool that the session has now.
+    Usual,
+    /// It is one query of this text, which these shards answer one behind the other.
+    Several(Vec<u16>, Box<[u8]>),
+}
+
+/// Leads a session of a sharded database to the shard of what its client has sent.
+pub(super) async fn lead(relay: &mut Relay) -> Result<Way, Denied> {
+    let Some(spread) = relay.spread.as_deref() else {
+        return Ok(Way::Usual);
+    };
+    let group = Arc::clone(&spread.group);
+    if group.is_retired() {
+        let text = "the sharding of this database was changed by a reload";
+        let report = ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, text);
+        return Err(Denied::Fatal(Box::new(report)));
+    }
+    if relay.kept.is_some() || relay.lost_block {
+        return Ok(Way::Usual);
+    }
+    let refused = |report| Denied::Refused(Box::new(report));
+    let known = group.known().await.map_err(refused)?;
+    if let Some(several) = scattered(relay, &known) {
+        return Ok(several);
+    }
+    match wanted(relay, &known).map_err(refused)? {
+        Place::On(shard) => enter(relay, shard),
+        Place::Any => {
+            let held = |pool: &crate::pool::Pool| pool.core.held().is_some();
+            if held(&relay.pool)
+                && let Some(other) = group.pools.iter().position(|pool| !held(pool))
+            {
+                enter(relay, u16::try_from(other).unwrap_or_default());
+            }
+        }
+    }
+    Ok(Way::Usual)
+}
+
+/// A simple query outside of a block that only reads, and whose rows are those of several shards.
+fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
+    if relay.opened.is_some() || !relay.pins.is_empty() {
+        return None;
+    }
+    let here = relay.up.unjudged();
+    let header = frame::header(here).ok().flatten()?;
+    let body = here.get(frame::HEADER_LEN..header.total())?;
+    if header.tag != tag::QUERY || !is_held(relay, header.total()) {
+        return None;
+    }
+    let query = frontend::Query::parse(body).ok()?;
+    let Ok(Told::Planned(statement)) = read(relay, known, query.text) else {
+        return None;
+    };
+    let params = Params {
+        foreign_encoding: names::is_foreign(relay, known),
+        ..Params::default()
+    };
+    let judgement = relay.judge(query.text);
+    // A COPY gives no rows of the protocol.
+    if !judgement.plain || judgement.follows || !judgement::is_analysed(query.text, relay.lexing) {
+        return None;
+    }
+    match statement.route(&params) {
+        Ok(Route::Concat {
+            shards,
+            writes: false,
+        }) => {
+            let shards = shards.into_iter().map(|shard| shard.0).collect();
+            Some(Way::Several(shards, query.text.into()))
+        }
+        _ => None,
+    }
+}
+
+/// Takes the pool of a shard for the session's own.
+fn enter(relay: &mut Relay, shard: u16) {
+    let Some(spread) = relay.spread.as_deref_mut() else {
+        return;
+    };
+    let (from, to) = (usize::from(spread.at), usize::from(shard));
+    if from == to {
+        return;
+    }
+    spread.wrote[from] = relay.wrote;
+    relay.wrote = spread.wrote[to];
+    spread.at = shard;
+    relay.pool = Arc::clone(&spread.group.pools[to]);
+}
+
+/// Where the messages that are here want to run: where the first of them does that says so. An error is
+/// that of the first; others come to light in their turn.
+fn wanted(relay: &Relay, known: &Known) -> Result<Place, ErrorReport> {
+    let mut parsed: Vec<(&[u8], &[u8])> = Vec::new();
+    let mut likely = Place::Any;
+    let mut rest = relay.up.unjudged();
+    let mut first = true;
+    while let Ok(Some(header)) = frame::header(rest) {
+        let Some((message, behind)) = rest.split_at_checked(header.total()) else {
+            break;
+        };
+        rest = behind;
+        let body = &message[frame::HEADER_LEN..];
+        let found = match header.tag {
+            tag::QUERY => {
+                let query = frontend::Query::parse(body);
+                query.map(|query| place(relay, known, query.text, &Params::default()))
+            }
+            tag::PARSE => Parse::parse(body).map(|parse| {
+                let tail = &body[parse.name.len() + 1..];
+                parsed.push((parse.name, tail));
+                let found = prepared(relay, known, tail)?;
+                if likely == Place::Any {
+                    likely = found;
+                }
+                Ok(Place::Any)
+            }),
+            tag::BIND => Bind::parse(body).map(|bind| {
+                let of_name = |(name, _): &&(&[u8], &[u8])| *name == bind.statement;
+                let here = parsed.iter().rev().find(of_name).map(|(_, tail)| *tail);
+                match here.or_else(|| tail_of(relay, bind.statement)) {
+                    Some(tail) => bound(relay, known, tail, &bind),
+                    None => Ok(Place::Any),
+                }
+            }),
+            tag::SYNC => break,
+            _ => Ok(Ok(Place::Any)),
+        };
+        match found {
+            Ok(Ok(Place::On(shard))) => return Ok(Place::On(shard)),
+            Ok(Err(report)) if first => return Err(report),
+            _ => {}
+        }
+        if header.tag == tag::QUERY {
+            break;
+        }
+        first = false;
+    }
+    Ok(likely)
+}

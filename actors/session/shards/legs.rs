@@ -1,0 +1,132 @@
+//! The connections of a read of several shards: how they are taken, and what becomes of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_session::Flow;
+
+use super::enter;
+use crate::pool::ServerLease;
+use crate::server::Cancels;
+use crate::session::check::Session;
+use crate::session::checkout::{self, Denied};
+use crate::session::relay::Relay;
+use crate::session::{behind, setup};
+use crate::upstream;
+
+/// How long a server may take to end what was cancelled.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// One shard's part.
+pub(super) struct Leg {
+    pub(super) shard: u16,
+    pub(super) lease: ServerLease,
+    /// What is still to be sent there.
+    pub(super) out: Flow,
+    /// All of it has left; under TLS, some may be on its way although nothing waits in `out`.
+    pub(super) sent: bool,
+    /// Its description of the columns, once it has come.
+    pub(super) columns: Option<Box<[u8]>>,
+}
+
+/// A connection of each shard, or none at all.
+pub(super) async fn take_all(
+    relay: &mut Relay,
+    shards: &[u16],
+    asked: Instant,
+) -> Result<Vec<Leg>, Denied> {
+    let mut legs: Vec<Leg> = Vec::with_capacity(shards.len());
+    for shard in shards {
+        match take(relay, *shard, asked).await {
+            Ok(lease) => legs.push(Leg {
+                shard: *shard,
+                lease,
+                out: Flow::default(),
+                sent: false,
+                columns: None,
+            }),
+            Err(denied) => {
+                for leg in legs {
+                    checkout::checkin(&relay.control, leg.lease, Instant::now());
+                }
+                return Err(denied);
+            }
+        }
+    }
+    Ok(legs)
+}
+
+async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLease, Denied> {
+    enter(relay, shard);
+    let pool = Arc::clone(&relay.pool);
+    loop {
+        let idle = pool.core.try_lease(relay.worker, asked);
+        let lease = match idle {
+            Some(lease) => lease,
+            None => match Box::pin(checkout::queue(relay, &pool, asked)).await? {
+                Some(lease) => lease,
+                None => continue,
+            },
+        };
+        let Some(mut lease) = checkout::check(&pool, lease, asked).await else {
+            if let Some(report) = checkout::overdue(&pool, asked) {
+                return Err(Denied::Refused(Box::new(report)));
+            }
+            continue;
+        };
+        let wanted = Arc::clone(&relay.parameters);
+        match setup::apply(&pool, &mut lease, &wanted).await {
+            Ok(()) => return Ok(lease),
+            Err(report) => {
+                if lease.exchange.is_over() {
+                    lease.mark_clean();
+                }
+                return Err(Denied::Refused(Box::new(report)));
+            }
+        }
+    }
+}
+
+/// Gives a connection back whose answer is over, if nothing is left behind there.
+pub(super) async fn give_back(relay: &mut Relay, mut leg: Leg) {
+    if !leg.lease.exchange.is_over() || leg.lease.flow.backlog() > 0 {
+        return;
+    }
+    enter(relay, leg.shard);
+    let (now, how) = (Instant::now(), relay.pool.settings().pool.function_check);
+    if behind::is_due(relay, &leg.lease, how, now) {
+        relay.answer_first(&mut leg.lease).await;
+        match relay.look_at(&mut leg.lease, how, now).await {
+            Ok(Session::Clean) => {}
+            // Whatever was left there goes with the connection.
+            _ => return,
+        }
+    }
+    leg.lease.ran = pgherd_sql::Runs::Nothing;
+    checkout::checkin(&relay.control, leg.lease, now);
+}
+
+/// Ends what is under way on a connection, and gives it back once it is idle.
+pub(super) fn retire(leg: Leg, cancels: bool) {
+    let Leg {
+        mut lease, sent, ..
+    } = leg;
+    if !sent || lease.flow.is_mid_message() {
+        return;
+    }
+    tokio::spawn(async move {
+        let about = Arc::clone(&lease.about);
+        let idle = async {
+            if cancels {
+                upstream::cancel(Cancels::begin(&about)).await;
+            }
+            lease.flow.hand_over(&mut Flow::default());
+            let answer = setup::run(&mut lease, b"").await;
+            answer.is_ok() && lease.exchange.is_over() && about.cancels.settled().await
+        };
+        if tokio::time::timeout(GRACE, idle).await == Ok(true) {
+            lease.heard = Instant::now();
+            lease.mark_clean();
+        }
+    });
+}

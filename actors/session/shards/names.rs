@@ -1,0 +1,135 @@
+//! What a session's settings add to the meaning of a text.
+
+use pgherd_planner::Names;
+use pgherd_wire::error::ErrorReport;
+
+use crate::session::relay::Relay;
+use crate::session::shards::unsupported;
+use crate::shards::Known;
+
+/// Postgres keeps so much of a name (NAMEDATALEN less one).
+const NAME_MAX: usize = 63;
+
+/// The schemas that the names of a session's texts are looked for in.
+pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
+    let parameters = &relay.parameters;
+    if parameters.get("role").is_some() || parameters.get("session_authorization").is_some() {
+        let text = "SET ROLE and SET SESSION AUTHORIZATION are not supported on a sharded database";
+        return Err(unsupported(text).hint("RESET ROLE, or log in as that role."));
+    }
+    if let Some(name) = ["array_nulls", "transform_null_equals"]
+        .into_iter()
+        .find(|name| parameters.get(name).is_some())
+    {
+        let text = format!("{name} cannot be set on a sharded database");
+        return Err(unsupported(text));
+    }
+    let path = parameters
+        .get("search_path")
+        .unwrap_or_else(|| known.search_path());
+    let path = schemas(path).ok_or_else(|| unsupported("the search_path cannot be read"))?;
+    let named = path.into_iter().map(|schema| match schema.as_str() {
+        "$user" => known.user().to_owned(),
+        _ => schema,
+    });
+    Ok(Names {
+        search_path: named.filter(|schema| known.is_usable(schema)).collect(),
+        ..Names::default()
+    })
+}
+
+/// Reads a list of names as Postgres does (SplitIdentifierString).
+fn schemas(text: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let mut rest = text.trim_start();
+    if rest.is_empty() {
+        return Some(found);
+    }
+    loop {
+        let name;
+        if let Some(quoted) = rest.strip_prefix('"') {
+            (name, rest) = unquoted(quoted)?;
+        } else {
+            let end = rest.find(|char: char| char == ',' || char.is_whitespace());
+            let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            // How others are folded is the server's affair.
+            if word.is_empty() || !word.is_ascii() {
+                return None;
+            }
+            name = word.to_ascii_lowercase();
+            rest = behind;
+        }
+        if name.len() > NAME_MAX {
+            return None;
+        }
+        found.push(name);
+        rest = rest.trim_start();
+        match rest.strip_prefix(',') {
+            Some(behind) => rest = behind.trim_start(),
+            None => return rest.is_empty().then_some(found),
+        }
+    }
+}
+
+/// A name up to its closing quote, and what is behind it.
+fn unquoted(mut rest: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    loop {
+        let (part, behind) = rest.split_once('"')?;
+        name.push_str(part);
+        match behind.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, behind)),
+        }
+    }
+}
+
+/// Whether the session's texts are in another encoding than the shards store.
+pub(super) fn is_foreign(relay: &Relay, known: &Known) -> bool {
+    let own = relay.parameters.get("client_encoding");
+    let plain = |name: &str| -> String {
+        let kept = name.chars().filter(char::is_ascii_alphanumeric);
+        kept.collect::<String>().to_ascii_uppercase()
+    };
+    let own = plain(own.unwrap_or_else(|| known.client_encoding()));
+    let own = if own == "UNICODE" { "UTF8".into() } else { own };
+    own != plain(known.server_encoding())
+}
+
+/// A text as the planner reads it: in UTF-8, with strings as the standard has them.
+pub(super) fn readable<'t>(
+    relay: &Relay,
+    known: &Known,
+    text: &'t [u8],
+) -> Result<&'t str, ErrorReport> {
+    let utf8 = known.server_encoding() == "UTF8" && !is_foreign(relay, known);
+    if !text.is_ascii() && !utf8 {
+        let text = "texts beyond ASCII must be in UTF8 on a sharded database";
+        return Err(unsupported(text).hint("SET client_encoding = UTF8."));
+    }
+    if !relay.lexing.standard_conforming_strings && text.contains(&b'\\') {
+        let text = "standard_conforming_strings must be on for strings with a backslash in them";
+        return Err(unsupported(text));
+    }
+    std::str::from_utf8(text).map_err(|_| unsupported("the text is not in UTF8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::schemas;
+
+    #[test]
+    fn a_search_path_is_read_as_by_postgres() {
+        let read = |text: &str| schemas(text).map(|found| found.join("|"));
+        assert_eq!(read("\"$user\", public").as_deref(), Some("$user|public"));
+        assert_eq!(read("A , \"B\"\"c\",d").as_deref(), Some("a|B\"c|d"));
+        assert_eq!(read("").as_deref(), Some(""));
+        assert_eq!(read("a,"), None);
+        assert_eq!(read("a b"), None);
+        assert_eq!(read("\"a"), None);
+        assert_eq!(read("\u{c4}"), None);
+    }
+}

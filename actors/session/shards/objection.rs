@@ -1,0 +1,112 @@
+//! Why what a client wants to send must not go to the server at hand.
+
+use pgherd_planner::Params;
+use pgherd_wire::backend::TransactionStatus;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::Bind;
+use pgherd_wire::sqlstate;
+
+use super::Spread;
+use super::plan::{Place, bound, place, prepared, tail_of, unsupported};
+use crate::session::relay::Relay;
+use crate::session::turn::Turn;
+use crate::shards::Known;
+
+/// Why a text must not be sent to the server at hand, if it must not.
+pub(in crate::session) fn objection(turn: &Turn<'_>, text: &[u8]) -> Option<ErrorReport> {
+    object(turn, |relay, known| {
+        place(relay, known, text, &Params::default())
+    })
+}
+
+/// The same of what is to be prepared: a Parse message behind its name.
+pub(in crate::session) fn to_parse(turn: &Turn<'_>, tail: &[u8]) -> Option<ErrorReport> {
+    // On which shard it is prepared does not matter.
+    object(turn, |relay, known| {
+        prepared(relay, known, tail).map(|_| Place::Any)
+    })
+}
+
+/// The same of what is to be bound, by the body of a Bind message.
+pub(in crate::session) fn to_bind(turn: &Turn<'_>, body: &[u8]) -> Option<ErrorReport> {
+    object(turn, |relay, known| {
+        let Ok(bind) = Bind::parse(body) else {
+            return Err(violation());
+        };
+        match tail_of(relay, bind.statement) {
+            Some(tail) => bound(relay, known, tail, &bind),
+            // The server will say that there is none; it has none that was not planned.
+            None if bind.statement.is_empty() => Ok(Place::Any),
+            None => Err(missing(bind.statement)),
+        }
+    })
+}
+
+/// What is said of what is too large to be read, or cannot be.
+pub(in crate::session) fn unread() -> ErrorReport {
+    let text = "the message is too large to be read on a sharded database (max_held_message)";
+    ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text)
+}
+
+/// What is said of a function call by the protocol.
+pub(in crate::session) fn no_function_call() -> ErrorReport {
+    unsupported("function calls are not supported on a sharded database")
+}
+
+fn violation() -> ErrorReport {
+    ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, "invalid Bind message")
+}
+
+fn missing(name: &[u8]) -> ErrorReport {
+    let name = String::from_utf8_lossy(name);
+    let text = format!("prepared statement \"{name}\" does not exist");
+    ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text)
+}
+
+fn object(
+    turn: &Turn<'_>,
+    find: impl FnOnce(&Relay, &Known) -> Result<Place, ErrorReport>,
+) -> Option<ErrorReport> {
+    let relay = &*turn.relay;
+    let spread = relay.spread.as_deref()?;
+    let report = match spread.group.current().map(Known::agreed) {
+        Some(Ok(known)) => match find(relay, &known) {
+            Ok(Place::Any) => return None,
+            Ok(Place::On(shard)) if shard == spread.at => return None,
+            Ok(Place::On(shard)) => elsewhere(spread, shard),
+            Err(report) => report,
+        },
+        Some(Err(report)) => report,
+        None => {
+            let text = "the schema of the shards has changed under this transaction";
+            ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
+        }
+    };
+    if turn.server.exchange.status() == TransactionStatus::Failed {
+        let text =
+            "current transaction is aborted, commands ignored until end of transaction block";
+        return Some(ErrorReport::error(
+            sqlstate::IN_FAILED_SQL_TRANSACTION,
+            text,
+        ));
+    }
+    Some(report)
+}
+
+fn elsewhere(spread: &Spread, shard: u16) -> ErrorReport {
+    let name = |at: u16| {
+        let name = spread.group.config.shards.get(usize::from(at));
+        name.map_or("", String::as_str)
+    };
+    let text = format!(
+        "this transaction is on shard \"{}\", and the statement is for shard \"{}\"",
+        name(spread.at),
+        name(shard)
+    );
+    unsupported(text).hint("Transactions over several shards are not supported yet.")
+}
+
+/// Whether what comes next hangs on a statement that is not answered: what it sets may change the meaning.
+pub(in crate::session) fn must_wait(turn: &Turn<'_>) -> bool {
+    turn.relay.spread.is_some() && turn.server.exchange.follows()
+}

@@ -1,0 +1,223 @@
+//! What a text is, and where it may run: the planner's word, and what is refused besides.
+
+use std::sync::Arc;
+
+use pgherd_planner::{Names, Param, Params, Plan, Refusal, Route, Statement};
+use pgherd_session::Unnamed;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::Bind;
+use pgherd_wire::sqlstate::{self, SqlState};
+
+use super::names;
+use super::word::{self, Word};
+use crate::judgement::Listens;
+use crate::session::relay::Relay;
+use crate::shards::Known;
+
+/// The first OID that a server gives to what its users make, which differs between servers.
+const FIRST_OWN: u32 = 16_384;
+
+/// Where a statement may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On any shard.
+    Any,
+    /// On this one.
+    On(u16),
+}
+
+/// What the client has prepared by this name, as its Parse message was behind the name.
+pub(super) fn tail_of<'a>(relay: &'a Relay, name: &[u8]) -> Option<&'a [u8]> {
+    let statements = relay.statements.as_deref()?;
+    match (name, &statements.unnamed) {
+        (b"", Unnamed::Parsed { tail, .. }) => Some(tail),
+        (b"", Unnamed::None) => None,
+        _ => statements.get(name).map(|held| &*held.statement.tail),
+    }
+}
+
+/// A tail's text and the types that it gives to parameters.
+fn parts(tail: &[u8]) -> (&[u8], Vec<u32>) {
+    let end = tail.iter().position(|byte| *byte == 0);
+    let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
+    let types = types.get(3..).unwrap_or_default();
+    let oids = types
+        .chunks_exact(4)
+        .map(|oid| u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]));
+    (text, oids.collect())
+}
+
+/// Whether and where a statement that is prepared could run, whatever its parameters.
+pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Place, ErrorReport> {
+    let (text, types) = parts(tail);
+    if types.iter().any(|oid| *oid >= FIRST_OWN) {
+        let text = "parameters of types of the users' own are not supported on a sharded database";
+        return Err(unsupported(text).hint("Leave the type out, or give a text and a cast."));
+    }
+    let told = read(relay, known, text)?;
+    let Told::Planned(statement) = &told else {
+        return told.place(&Params::default());
+    };
+    match statement.plan() {
+        Plan::Refused(refusal) => Err(worded(refusal)),
+        // What its keys are is known when it is bound.
+        _ => Ok(told.place(&Params::default()).unwrap_or(Place::Any)),
+    }
+}
+
+/// Where a statement runs with what is bound to it.
+pub(super) fn bound(
+    relay: &Relay,
+    known: &Known,
+    tail: &[u8],
+    bind: &Bind<'_>,
+) -> Result<Place, ErrorReport> {
+    let (text, types) = parts(tail);
+    let told = read(relay, known, text)?;
+    let formats: Vec<bool> = bind
+        .formats
+        .chunks_exact(2)
+        .map(|code| code == [0, 1])
+        .collect();
+    let is_binary = |at: usize| match formats[..] {
+        [] => false,
+        [all] => all,
+        _ => formats.get(at).copied().unwrap_or_default(),
+    };
+    let values: Vec<Param<'_>> = bind
+        .parameters()
+        .enumerate()
+        .map(|(at, value)| Param {
+            oid: types.get(at).copied().unwrap_or_default(),
+            binary: is_binary(at),
+            value,
+        })
+        .collect();
+    told.place(&Params {
+        values: &values,
+        foreign_encoding: names::is_foreign(relay, known),
+    })
+}
+
+/// Where a text runs.
+pub(super) fn place(
+    relay: &Relay,
+    known: &Known,
+    text: &[u8],
+    params: &Params<'_>,
+) -> Result<Place, ErrorReport> {
+    let foreign_encoding = names::is_foreign(relay, known);
+    read(relay, known, text)?.place(&Params {
+        foreign_encoding,
+        ..*params
+    })
+}
+
+/// What is told of a text before its parameters are known.
+pub(super) enum Told {
+    /// It is about the session or the transaction, or nothing.
+    Anywhere,
+    /// The planner knows.
+    Planned(Arc<Statement>),
+}
+
+/// Reads a text, and refuses what never runs on a sharded database.
+pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, ErrorReport> {
+    let Some(spread) = relay.spread.as_deref() else {
+        return Ok(Told::Anywhere);
+    };
+    let word = word::first(text, relay.lexing);
+    if word == Word::Nothing {
+        return Ok(Told::Anywhere);
+    }
+    let judgement = relay.judge(text);
+    if judgement.listens != Listens::Nothing {
+        return Err(unsupported(
+            "LISTEN and UNLISTEN are not supported on a sharded database",
+        ));
+    }
+    if judgement.alters {
+        let text = "definitions cannot be changed over a sharded database yet";
+        return Err(unsupported(text).hint("Do it on each of the shards by its own name."));
+    }
+    if !judgement.pins.is_empty() {
+        let text = "this would bind the session to one of the shards";
+        return Err(unsupported(text).detail(crate::pins::names(judgement.pins)));
+    }
+    let text = names::readable(relay, known, text)?;
+    // What is about the session names nothing that a schema has, and may be what gets it out of a role.
+    let names = match word {
+        Word::OfSession => Names::default(),
+        Word::Nothing | Word::Other => names::of(relay, known)?,
+    };
+    let statement = spread.group.plan(text, &names, known);
+    match (statement.plan(), word) {
+        (Plan::Session, Word::OfSession) => Ok(Told::Anywhere),
+        (Plan::Session, Word::Nothing | Word::Other) => {
+            let text = "this statement is not supported on a sharded database";
+            Err(unsupported(text).hint("Prepare by the protocol; notify on a shard."))
+        }
+        (Plan::Refused(_), _) | (_, Word::Other) => Ok(Told::Planned(statement)),
+        // By its first word it were of the session, which the planner does not say.
+        (_, Word::OfSession | Word::Nothing) => Err(unsupported("this statement cannot be read")),
+    }
+}
+
+impl Told {
+    pub(super) fn place(&self, params: &Params<'_>) -> Result<Place, ErrorReport> {
+        let Self::Planned(statement) = self else {
+            return Ok(Place::Any);
+        };
+        match statement
+            .route(params)
+            .map_err(|refusal| worded(&refusal))?
+        {
+            Route::Any => Ok(Place::Any),
+            Route::One(shard) => Ok(Place::On(shard.0)),
+            Route::Session => Ok(Place::Any),
+            Route::Concat { shards, writes } => Err(several(shards.len()).hint(match writes {
+                true => "Writes over several shards are not supported yet.",
+                false => "Run it as a simple query, outside of a transaction block.",
+            })),
+            Route::Merge { shards, .. } => Err(several(shards.len())
+                .hint("Rows of several shards are not sorted, counted or combined yet.")),
+            Route::At { .. } => Err(unsupported(
+                "now() is not the same on several shards, and is not made so yet",
+            )),
+            Route::All => Err(unsupported(
+                "a write to all shards at once is not supported yet",
+            )),
+            Route::Pieces(_) => Err(unsupported(
+                "an INSERT of rows on several shards is not supported yet",
+            )
+            .hint("Insert the rows of each key by themselves.")),
+            Route::CopyIn(_) => Err(unsupported(
+                "COPY is not supported on a sharded database yet",
+            )),
+        }
+    }
+}
+
+fn several(count: usize) -> ErrorReport {
+    let text = format!("this statement has rows on {count} shards, and runs on one only");
+    unsupported(text)
+}
+
+pub(super) fn unsupported(text: impl Into<String>) -> ErrorReport {
+    ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
+}
+
+fn worded(refusal: &Refusal) -> ErrorReport {
+    let code = SqlState::from_bytes(refusal.code.as_bytes());
+    let code = code.unwrap_or(sqlstate::FEATURE_NOT_SUPPORTED);
+    let text = match code {
+        // No server would run it, and these are its words.
+        sqlstate::SYNTAX_ERROR => refusal.reason.clone(),
+        _ => refusal.to_string(),
+    };
+    let report = ErrorReport::error(code, text);
+    match refusal.hint {
+        Some(hint) => report.hint(hint),
+        None => report,
+    }
+}

@@ -1,0 +1,267 @@
+//! Databases whose rows are spread over others: what the sessions of one user and such a database share.
+//!
+//! A [`Group`] is a value, as a pool's core is: the pools of its shards, where rows live, what the shards'
+//! schemas are, and the plans of texts. Sessions read it before they take a server; the one that finds the
+//! schemas out of date asks the shards, and the others wait for it or go on with what is known.
+
+mod known;
+mod placed;
+mod plans;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use pgherd_config::{Config, PoolMode, Sharded};
+use pgherd_planner::placement::Placement;
+use pgherd_planner::{Names, Statement};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::facts::Facts;
+use crate::pool::Pool;
+use crate::router;
+use crate::session::prove::Proof;
+
+pub use known::Known;
+pub use placed::{Misplaced, placement};
+use plans::Plans;
+
+/// After this time the shards are asked again, since not every change of a schema passes through here.
+const FRESH: Duration = Duration::from_secs(30);
+/// After this time it is tried again to ask them, where that has failed or they differ.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the sessions of one user and one sharded database share.
+pub struct Group {
+    /// What the configuration says of it.
+    pub config: Arc<Sharded>,
+    /// The pools of its shards, in their order.
+    pub pools: Box<[Arc<Pool>]>,
+    placement: Arc<Placement>,
+    known: ArcSwapOption<Known>,
+    plans: Plans,
+    /// Who asks the shards holds it.
+    asking: tokio::sync::Mutex<()>,
+    /// When to ask them again, in nanoseconds after `born`.
+    due: AtomicU64,
+    born: Instant,
+    retired: AtomicBool,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("database", &self.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The groups that there are, by database and user.
+#[derive(Debug, Default)]
+pub struct Groups(Mutex<HashMap<(String, String), Arc<Group>>>);
+
+impl Groups {
+    /// Ends those whose placement is another by this configuration: a session that is led by the old one
+    /// must not go on.
+    pub fn reconfigure(&self, config: &Config) {
+        self.0.lock().retain(|(database, _), group| {
+            let stays = config.sharded.get(database) == Some(&group.config);
+            group.retired.fetch_or(!stays, Ordering::AcqRel);
+            stays
+        });
+    }
+
+    /// The group, unless its placement or one of its pools is another by now.
+    fn take(&self, key: (String, String), made: Group, config: &Config) -> Arc<Group> {
+        let mut groups = self.0.lock();
+        if let Some(known) = groups.get(&key)
+            && known.is_alike(&made)
+        {
+            return Arc::clone(known);
+        }
+        let stays = config.sharded.get(&key.0) == Some(&made.config);
+        made.retired.store(!stays, Ordering::Release);
+        let made = Arc::new(made);
+        groups.insert(key, Arc::clone(&made));
+        made
+    }
+}
+
+/// The group of a user and a sharded database, with the pools that it takes.
+///
+/// # Errors
+/// What the client is told when there is none.
+pub async fn group(
+    facts: &Arc<Facts>,
+    config: &Arc<Sharded>,
+    user: &str,
+    proof: &Proof,
+) -> Result<Arc<Group>, ErrorReport> {
+    let mut pools = Vec::with_capacity(config.shards.len());
+    for shard in &config.shards {
+        let pool = router::pool(facts, shard, user, proof.clone()).await?;
+        if pool.settings().pool.mode != PoolMode::Transaction {
+            let text = "the pools of a sharded database must be of transaction mode";
+            return Err(ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, text));
+        }
+        pools.push(pool);
+    }
+    let placement = placement(config)
+        .map_err(|error| ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, error.to_string()))?;
+    let made = Group {
+        config: Arc::clone(config),
+        pools: pools.into(),
+        placement: Arc::new(placement),
+        known: ArcSwapOption::empty(),
+        plans: Plans::default(),
+        asking: tokio::sync::Mutex::new(()),
+        due: AtomicU64::new(0),
+        born: Instant::now(),
+        retired: AtomicBool::new(false),
+    };
+    let key = (config.name.clone(), user.to_owned());
+    Ok(facts.groups.take(key, made, &facts.config.load()))
+}
+
+impl Group {
+    fn is_alike(&self, other: &Self) -> bool {
+        let pools = self.pools.iter().zip(&other.pools);
+        self.config == other.config
+            && !self.retired.load(Ordering::Acquire)
+            && pools.into_iter().all(|(one, two)| Arc::ptr_eq(one, two))
+    }
+
+    /// Whether rows live elsewhere by now, so that no session may go on with it.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// What is known of the shards, if nothing has changed it that passed through here.
+    pub fn current(&self) -> Option<Arc<Known>> {
+        let known = self.known.load_full();
+        known.filter(|known| known.is_current(&self.pools))
+    }
+
+    /// What is known of the shards; they are asked if need be.
+    ///
+    /// # Errors
+    /// If they cannot be asked, or differ.
+    pub async fn known(self: &Arc<Self>) -> Result<Arc<Known>, ErrorReport> {
+        if let Some(known) = self.current() {
+            if self.claim(Instant::now()) {
+                let group = Arc::clone(self);
+                tokio::spawn(async move { group.refresh().await });
+            }
+            return known.agreed();
+        }
+        let _asks = self.asking.lock().await;
+        if let Some(known) = self.current() {
+            return known.agreed();
+        }
+        self.ask(known::Age::Current).await?.agreed()
+    }
+
+    /// Asks the shards in passing. Where one cannot be asked, what was known before stays in force.
+    async fn refresh(&self) {
+        let _asks = self.asking.lock().await;
+        if let Err(report) = self.ask(known::Age::Any).await {
+            self.put_off(AGAIN);
+            let (database, error) = (&self.config.name, &report.message);
+            tracing::warn!(database, error, "the schemas of the shards cannot be read");
+        }
+    }
+
+    async fn ask(&self, age: known::Age) -> Result<Arc<Known>, ErrorReport> {
+        let before = self.known.load_full();
+        let known = known::ask(&self.pools, before.as_deref(), age).await?;
+        let known = Arc::new(known);
+        self.known.store(Some(Arc::clone(&known)));
+        self.put_off(if known.is_agreed() { FRESH } else { AGAIN });
+        Ok(known)
+    }
+
+    /// The plan of a text that is read with these names.
+    pub fn plan(&self, text: &str, names: &Names, known: &Known) -> Arc<Statement> {
+        self.plans.of(text, names, known.number(), || {
+            pgherd_planner::plan(text, names, known.catalog(), &self.placement)
+        })
+    }
+
+    /// Takes it on to ask the shards again, if it is time.
+    fn claim(&self, now: Instant) -> bool {
+        let due = self.due.load(Ordering::Relaxed);
+        let here = nanos(now.saturating_duration_since(self.born));
+        let next = here.saturating_add(nanos(FRESH));
+        due <= here
+            && self
+                .due
+                .compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    fn put_off(&self, time: Duration) {
+        let due = nanos(self.born.elapsed().saturating_add(time));
+        self.due.store(due, Ordering::Release);
+    }
+}
+
+/// What a look at the shards of a database has found, each thing in a sentence.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// What differs: nothing is run before it is the same.
+    pub differences: Vec<String>,
+    /// What of the schema does not agree with the placement.
+    pub remarks: Vec<String>,
+}
+
+/// Looks at the shards of a database; for `pgherd check`. Where a shard has several hosts, the first that
+/// answers is asked.
+///
+/// # Errors
+/// Why they cannot be asked.
+pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Comparison, String> {
+    let mut found = Comparison::default();
+    let placement = placement(sharded).map_err(|error| error.to_string())?;
+    let mut first: Option<known::Facts> = None;
+    for name in &sharded.shards {
+        let facts = facts_of(config, name).await?;
+        match &first {
+            None => {
+                let remarks = facts.remarks(&placement);
+                found.remarks.extend(remarks);
+                first = Some(facts);
+            }
+            Some(first) => {
+                let told = known::differences(first, &facts);
+                let told = told.into_iter().map(|what| format!("{name}: {what}"));
+                found.differences.extend(told);
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn facts_of(config: &Config, section: &str) -> Result<known::Facts, String> {
+    let database = config.databases.get(section);
+    let database = database.ok_or_else(|| format!("{section} is no database"))?;
+    let mut why = format!("{section}: no host is named");
+    for host in &database.hosts {
+        match router::open(config, database, host).await {
+            Ok(Some(mut server)) => {
+                let facts = known::read(&mut server).await;
+                return facts.map_err(|report| format!("{section}: {report}"));
+            }
+            Ok(None) => return Err("no user is configured".to_owned()),
+            Err(error) => why = format!("{section}: {error}"),
+        }
+    }
+    Err(why)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

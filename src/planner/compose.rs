@@ -1,0 +1,386 @@
+//! From a text to its plan.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{Node, ParseResult, SelectStmt};
+
+use crate::analyze::{Analysis, Dist, Found, Parts, Prune as Pruned};
+use crate::catalog::Catalog;
+use crate::placement::{Distribution, KeyType, Placement, Shard};
+use crate::plan::{Pin, Pins, Plan, Prune, Statement};
+use crate::refusal::{Refusal, Result};
+use crate::resolve::{Moment, Names, Resolver, Uses};
+use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
+
+mod combine;
+mod conflict;
+mod copy;
+mod definition;
+mod deparse;
+mod merge;
+mod moment;
+mod rows;
+mod schema;
+mod sorted;
+mod upper;
+mod values;
+mod write;
+
+/// The longest text that is planned.
+const LONGEST: usize = 1 << 20;
+
+/// Plans one statement. Its strings are read with `standard_conforming_strings` on.
+pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placement>) -> Statement {
+    let mut builder = Builder {
+        text,
+        catalog,
+        placement,
+        uses: Uses::new(),
+        moments: BTreeMap::new(),
+        given: Vec::new(),
+    };
+    let parsed = parse(text);
+    let plan = parsed.and_then(|tree| builder.statement(&tree, names));
+    let moment = moment::moment(&builder, names);
+    Statement {
+        plan: plan.unwrap_or_else(Plan::Refused),
+        placement: Arc::clone(placement),
+        parameters: inferred(&builder.uses),
+        moment: moment.map(Box::new),
+    }
+}
+
+fn parse(text: &str) -> Result<Node> {
+    if text.len() > LONGEST {
+        return Err(Refusal::new("statement", "it is too long to be planned"));
+    }
+    let parsed = pg_query::parse(text, 0).map_err(|error| match error {
+        pg_query::Error::Parse(text) => Refusal::new("statement", text).with("42601"),
+        other => Refusal::new("statement", other.to_string()),
+    })?;
+    let ParseResult { stmts, .. } = parsed.protobuf;
+    let mut stmts = stmts.into_iter();
+    match (stmts.next(), stmts.next()) {
+        (Some(raw), None) => {
+            let node = raw
+                .stmt
+                .ok_or_else(|| Refusal::new("statement", "it is empty"));
+            node.map(|node| *node)
+        }
+        _ => Err(Refusal::new("statement", "there must be exactly one")),
+    }
+}
+
+/// The type of each parameter, if all its uses agree.
+fn inferred(uses: &Uses) -> Vec<(u32, bool)> {
+    let most = uses.keys().next_back().copied().unwrap_or_default();
+    (1..=most.min(u32::from(u16::MAX)))
+        .map(|number| match uses.get(&number) {
+            Some(kinds) if kinds.len() == 1 => kinds.first().copied().unwrap_or_default(),
+            _ => (0, false),
+        })
+        .collect()
+}
+
+pub(crate) struct Builder<'a> {
+    text: &'a str,
+    catalog: &'a Catalog,
+    placement: &'a Arc<Placement>,
+    uses: Uses,
+    moments: BTreeMap<i32, Moment>,
+    given: Vec<String>,
+}
+
+impl Builder<'_> {
+    fn statement(&mut self, node: &Node, names: &Names) -> Result<Plan> {
+        if names
+            .search_path
+            .iter()
+            .skip(1)
+            .any(|schema| schema == "pg_catalog")
+        {
+            let reason =
+                "names of Postgres' own may mean something else where pg_catalog is not first";
+            return Err(Refusal::new("search_path", reason));
+        }
+        match crate::resolve::inner(node)? {
+            NodeEnum::SelectStmt(select) => self.select(select, names),
+            NodeEnum::InsertStmt(insert) => self.insert(insert, names),
+            NodeEnum::UpdateStmt(update) => self.update(update, names),
+            NodeEnum::DeleteStmt(delete) => self.delete(delete, names),
+            other => self.definition(other, names),
+        }
+    }
+
+    /// Keeps what a resolver has noted of the text.
+    fn note(&mut self, noted: Noted) {
+        self.uses = noted.uses;
+        self.moments = noted.moments;
+        self.given = noted.given;
+    }
+
+    fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
+        Resolver::new(self.catalog, self.placement, names)
+    }
+
+    pub(crate) fn select(&mut self, select: &SelectStmt, names: &Names) -> Result<Plan> {
+        let mut resolver = self.resolver(names);
+        let query = resolver.query(select)?;
+        resolver.given = query
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
+        let plan = self.read(&resolver, select, &query);
+        let noted = Noted::of(&mut resolver);
+        self.note(noted);
+        plan
+    }
+
+    fn read(&self, resolver: &Resolver<'_>, select: &SelectStmt, query: &Query) -> Result<Plan> {
+        let traits = &resolver.traits;
+        self.anywhere(traits)?;
+        kinds_agree(&resolver.relations)?;
+        let mut analysis = Analysis::new(&resolver.relations);
+        let found = analysis.query(query, &[], &[]);
+        analysis.complete(None)?;
+        if analysis.seen.is_empty() {
+            // Who writes to such a table locks the rows on the first shard first.
+            if traits.fixed.is_some() || traits.locks {
+                return Ok(fixed_to(Shard(0)));
+            }
+            return Ok(match traits.tables {
+                true => Plan::Replicated,
+                false => Plan::Anywhere,
+            });
+        }
+        if traits.locks && replicated(&resolver.relations) {
+            let reason = "rows that are on every shard would be locked on one";
+            return Err(
+                Refusal::new("FOR UPDATE", reason).hint("Say FOR UPDATE OF the sharded table.")
+            );
+        }
+        let several = self
+            .several(traits)
+            .and_then(|()| self.spread(resolver, &analysis, select, query, &found));
+        self.pinned(&analysis, traits, several)
+    }
+
+    /// A plan for one shard if all keys are bound, and else another.
+    pub(crate) fn pinned(
+        &self,
+        analysis: &Analysis<'_>,
+        traits: &Traits,
+        several: Result<Plan>,
+    ) -> Result<Plan> {
+        let pins: Option<Vec<Pin>> = analysis
+            .seen
+            .iter()
+            .map(|rel| bound(analysis, *rel))
+            .collect();
+        let Some(pins) = pins else {
+            return several;
+        };
+        if let Some(part) = &traits.fixed {
+            return Err(Refusal::new(
+                part,
+                "it acts on one server, which may be another than that of the rows",
+            ));
+        }
+        Ok(Plan::OneShard {
+            pins: Pins(pins),
+            otherwise: Box::new(several.unwrap_or_else(Plan::Refused)),
+        })
+    }
+
+    /// What is not done on any shard.
+    pub(crate) fn anywhere(&self, traits: &Traits) -> Result<()> {
+        if let Some(part) = &traits.user {
+            return Err(Refusal::new(part, "it may read or write tables unseen")
+                .hint("Make it IMMUTABLE if it is, or declare it harmless."));
+        }
+        if let Some(part) = &traits.session {
+            return Err(Refusal::new(part, "each shard has sequences of its own"));
+        }
+        if let Some(part) = traits
+            .sequence
+            .as_ref()
+            .filter(|_| !self.placement.sequences_are_disjoint())
+        {
+            return Err(
+                Refusal::new(part, "another shard's sequence may give the same")
+                    .hint("Let the shards' sequences give different numbers, and say so."),
+            );
+        }
+        if let Some(part) = traits.policies.as_ref() {
+            return Err(Refusal::new(part, "its policies may read other tables"));
+        }
+        Ok(())
+    }
+
+    /// What is not done on several shards at once.
+    pub(crate) fn several(&self, traits: &Traits) -> Result<()> {
+        let no = |part: &Option<String>, reason: &str| match part {
+            Some(part) => Err(Refusal::new(part, reason)),
+            None => Ok(()),
+        };
+        no(
+            &traits.physical,
+            "where a row lies is not the same over several shards",
+        )?;
+        no(&traits.clock, "each shard has a clock of its own")?;
+        no(&traits.volatile, "it gives something else on each shard")?;
+        no(&traits.server, "it is not the same on every shard")?;
+        no(&traits.sequence, "it gives something else on each shard")?;
+        no(&traits.fixed, "it acts on one server")?;
+        let options = pgherd_sql::LexOptions::default();
+        if pgherd_sql::names_moment(self.text.as_bytes(), options) {
+            return Err(Refusal::new(
+                "literal",
+                "it may name a moment, and each shard has a clock of its own",
+            ));
+        }
+        Ok(())
+    }
+
+    /// How rows of several shards become one answer.
+    fn spread(
+        &self,
+        resolver: &Resolver<'_>,
+        analysis: &Analysis<'_>,
+        select: &SelectStmt,
+        query: &Query,
+        found: &Found,
+    ) -> Result<Plan> {
+        if let Dist::Parts(parts) = &found.core {
+            let prune = pruned(analysis, parts);
+            if query.sort.is_empty() && query.limits.is_empty() {
+                return Ok(Plan::Pushed {
+                    prune,
+                    writes: false,
+                });
+            }
+            if query.locks && !query.limits.is_empty() {
+                return Err(Refusal::new(
+                    "FOR UPDATE",
+                    "rows would be locked that LIMIT leaves out",
+                ));
+            }
+            if let Some(merge) = merge::merged(resolver, select, query)? {
+                return Ok(Plan::Merged { prune, merge });
+            }
+        }
+        if query.locks {
+            return Err(Refusal::new(
+                "FOR UPDATE",
+                "it is not supported where rows of several shards are merged",
+            ));
+        }
+        let (parts, merge) = combine::combined(resolver, select, query, found)?;
+        let prune = pruned(analysis, parts);
+        Ok(Plan::Merged { prune, merge })
+    }
+}
+
+/// What a resolver notes of a text.
+pub(crate) struct Noted {
+    uses: Uses,
+    moments: BTreeMap<i32, Moment>,
+    given: Vec<String>,
+}
+
+impl Noted {
+    pub(crate) fn of(resolver: &mut Resolver<'_>) -> Self {
+        Self {
+            uses: std::mem::take(&mut resolver.uses),
+            moments: std::mem::take(&mut resolver.moments),
+            given: std::mem::take(&mut resolver.given),
+        }
+    }
+}
+
+pub(crate) fn refused(why: crate::analyze::Why) -> Refusal {
+    Refusal::new(why.part, why.reason)
+}
+
+/// One shard, whatever its keys; advisory locks and the like are always on the first.
+pub(crate) fn fixed_to(shard: Shard) -> Plan {
+    Plan::OneShard {
+        pins: Pins(vec![Pin::Shard(shard)]),
+        otherwise: Box::new(Plan::Anywhere),
+    }
+}
+
+/// Whether a table is read that is the same on every shard.
+fn replicated(relations: &[Occurrence]) -> bool {
+    relations.iter().any(|relation| match &relation.source {
+        Source::Table(table) => matches!(table.place, Place::At(Distribution::Replicated)),
+        _ => false,
+    })
+}
+
+/// Tables of one group have keys that hash alike.
+pub(crate) fn kinds_agree(relations: &[Occurrence]) -> Result<()> {
+    let mut known = std::collections::HashMap::new();
+    for relation in relations {
+        let Source::Table(Table {
+            place: Place::Key { group, kinds, .. },
+            name,
+            ..
+        }) = &relation.source
+        else {
+            continue;
+        };
+        let alike: Vec<KeyType> = kinds
+            .iter()
+            .map(|kind| if kind.is_int() { KeyType::Int8 } else { *kind })
+            .collect();
+        if known.entry(*group).or_insert_with(|| alike.clone()) != &alike {
+            return Err(Refusal::new(
+                name,
+                "its key has another type than that of its group",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn pin(analysis: &Analysis<'_>, rel: crate::tree::Rel) -> Option<Pin> {
+    let Source::Table(table) = &analysis.facts.relations()[rel.0].source else {
+        return None;
+    };
+    match &table.place {
+        Place::At(Distribution::OneShard(shard)) => Some(Pin::Shard(*shard)),
+        Place::Key { group, kinds, .. } => Some(Pin::Key {
+            group: *group,
+            kinds: kinds.clone(),
+            values: analysis.reach.get(&rel)?.values.clone(),
+        }),
+        _ => None,
+    }
+}
+
+/// The pin of an occurrence, if something is said of all of its key.
+fn bound(analysis: &Analysis<'_>, rel: crate::tree::Rel) -> Option<Pin> {
+    pin(analysis, rel).filter(|pin| match pin {
+        Pin::Shard(_) => true,
+        Pin::Key { values, .. } => values.iter().all(|lists| !lists.is_empty()),
+    })
+}
+
+pub(crate) fn pruned(analysis: &Analysis<'_>, parts: &Parts) -> Prune {
+    fn node(analysis: &Analysis<'_>, pruned: &Pruned) -> crate::plan::Node {
+        let all = |list: &[Pruned]| list.iter().map(|one| node(analysis, one)).collect();
+        match pruned {
+            Pruned::Of(rel) => match bound(analysis, *rel) {
+                Some(pin) => crate::plan::Node::Of(pin),
+                None => crate::plan::Node::Both(Vec::new()),
+            },
+            Pruned::Both(list) => crate::plan::Node::Both(all(list)),
+            Pruned::Any(list) => crate::plan::Node::Any(all(list)),
+        }
+    }
+    Prune(parts.prune.iter().map(|one| node(analysis, one)).collect())
+}

@@ -1,0 +1,139 @@
+//! COPY.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::CopyStmt;
+
+use super::Builder;
+use super::definition::whole;
+use crate::placement::Distribution;
+use crate::plan::{CopyIn, CopyTarget, Plan};
+use crate::refusal::{Refusal, Result};
+use crate::resolve::{Names, boxed, strings};
+use crate::tree::Place;
+
+impl Builder<'_> {
+    pub(super) fn copy(&mut self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
+        if copy.is_program || !copy.filename.is_empty() {
+            return Err(Refusal::new(
+                "COPY",
+                "files of one server are not supported over shards",
+            ));
+        }
+        if copy.where_clause.is_some() {
+            return Err(Refusal::new("COPY", "WHERE is not supported over shards"));
+        }
+        match (&copy.query, copy.is_from) {
+            (None, true) => self.copy_in(copy, names),
+            (Some(query), false) => {
+                let plan = match boxed(&copy.query)? {
+                    NodeEnum::SelectStmt(_) => self.statement(query, names)?,
+                    _ => return Err(Refusal::new("COPY", "only a SELECT is copied over shards")),
+                };
+                Ok(plain(plan, copy))
+            }
+            (None, false) => {
+                let mut resolver = self.resolver(names);
+                let range = copy
+                    .relation
+                    .as_ref()
+                    .ok_or_else(|| Refusal::new("COPY", "its table is missing"))?;
+                let (schema, relation) = resolver.locate(range)?;
+                let place = resolver.table(&schema, &range.relname, relation)?.place;
+                self.anywhere(&resolver.traits)?;
+                let pushed = Plan::Pushed {
+                    prune: crate::plan::Prune(Vec::new()),
+                    writes: false,
+                };
+                Ok(match place {
+                    Place::Key { .. } => plain(pushed, copy),
+                    Place::At(Distribution::OneShard(shard)) => super::fixed_to(shard),
+                    Place::At(_) => Plan::Replicated,
+                    Place::System => Plan::Anywhere,
+                })
+            }
+            (Some(_), true) => Err(Refusal::new("COPY", "of an unknown form")),
+        }
+    }
+
+    fn copy_in(&self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
+        let mut resolver = self.resolver(names);
+        let (target, _) = resolver.target(&copy.relation)?;
+        let columns: Vec<String> = match copy.attlist.is_empty() {
+            true => target
+                .relation
+                .columns
+                .iter()
+                .filter(|column| !column.generated)
+                .map(|column| column.name.clone())
+                .collect(),
+            false => strings(&copy.attlist)?
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+        };
+        for column in &target.relation.columns {
+            if !columns.contains(&column.name) {
+                resolver.default(column)?;
+            }
+        }
+        self.anywhere(&resolver.traits)?;
+        let to = match &target.table.place {
+            Place::At(Distribution::OneShard(shard)) => CopyTarget::One(*shard),
+            Place::At(_) => {
+                self.several(&resolver.traits)?;
+                CopyTarget::All
+            }
+            Place::System => {
+                return Err(Refusal::new("COPY", "a system catalog is not written to"));
+            }
+            Place::Key {
+                group,
+                columns: key,
+                kinds,
+                ..
+            } => {
+                self.several(&resolver.traits)?;
+                let place = |at: &usize| {
+                    let name = &target.relation.columns[*at].name;
+                    let place = columns.iter().position(|column| column == name);
+                    place
+                        .ok_or_else(|| Refusal::new("COPY", format!("the key {name} is not given")))
+                };
+                let places: Result<Vec<usize>> = key.iter().map(place).collect();
+                CopyTarget::ByKey {
+                    group: *group,
+                    key: places?.into_iter().zip(kinds.iter().copied()).collect(),
+                }
+            }
+        };
+        Ok(Plan::CopyIn(CopyIn {
+            schema: target.table.schema.clone(),
+            table: target.table.name.clone(),
+            columns,
+            target: to,
+        }))
+    }
+}
+
+/// Rows of several shards one behind the other, where nothing stands before the first or behind the last.
+fn plain(plan: Plan, copy: &CopyStmt) -> Plan {
+    let framed = copy.options.iter().any(|option| match &option.node {
+        Some(NodeEnum::DefElem(option)) => {
+            let said = format!("{:?}", option.arg);
+            option.defname == "header" || option.defname == "format" && said.contains("binary")
+        }
+        _ => true,
+    });
+    match plan {
+        Plan::Pushed { .. } if !framed => plan,
+        Plan::OneShard { pins, otherwise } => Plan::OneShard {
+            pins,
+            otherwise: Box::new(plain(*otherwise, copy)),
+        },
+        other => whole(
+            other,
+            "COPY",
+            "rows of several shards are not merged, nor given a header",
+        ),
+    }
+}

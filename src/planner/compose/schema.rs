@@ -1,0 +1,314 @@
+//! Definitions: the same on every shard, if they mean the same there.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::Node;
+use pg_query::protobuf::{
+    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, ConstrType, Constraint, CreateStmt,
+    DropStmt, ObjectType, RangeVar,
+};
+
+use super::Builder;
+use super::definition::{Home, unsupported};
+use crate::placement::Distribution;
+use crate::plan::Plan;
+use crate::refusal::{Refusal, Result};
+use crate::resolve::{Names, inner, strings};
+use crate::tree::Place;
+
+impl Builder<'_> {
+    pub(super) fn schema(&self, node: &NodeEnum, names: &Names) -> Result<Plan> {
+        match node {
+            NodeEnum::CreateStmt(create) => self.create(create, names),
+            NodeEnum::AlterTableStmt(alter) => self.alter(alter, names),
+            NodeEnum::IndexStmt(index) => {
+                if index.unique {
+                    self.unique(&index.relation, &index.index_params, names)?;
+                }
+                Ok(self.home(&index.relation, names)?.plan())
+            }
+            NodeEnum::ViewStmt(view) => match self.home_of_new(&view.view, names)? {
+                Home::All => Ok(Plan::All),
+                Home::One(_) => Err(Refusal::new(
+                    "CREATE VIEW",
+                    "a view on one shard is not supported",
+                )),
+            },
+            NodeEnum::DropStmt(drop) => self.drop(drop, names),
+            NodeEnum::RenameStmt(rename) => match rename.relation {
+                Some(_) => Err(Refusal::new(
+                    "RENAME",
+                    "where a table's rows are is said by its name",
+                )),
+                None => Ok(Plan::All),
+            },
+            NodeEnum::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Ok(Plan::All),
+            NodeEnum::CreateEnumStmt(_)
+            | NodeEnum::AlterEnumStmt(_)
+            | NodeEnum::CompositeTypeStmt(_)
+            | NodeEnum::CreateDomainStmt(_)
+            | NodeEnum::CreateFunctionStmt(_)
+            | NodeEnum::CreateSeqStmt(_)
+            | NodeEnum::CreateExtensionStmt(_)
+            | NodeEnum::CommentStmt(_)
+            | NodeEnum::GrantStmt(_) => Ok(Plan::All),
+            other => Err(unsupported(other)),
+        }
+    }
+
+    fn home(&self, range: &Option<RangeVar>, names: &Names) -> Result<Home> {
+        let mut resolver = self.resolver(names);
+        let range = range
+            .as_ref()
+            .ok_or_else(|| Refusal::new("statement", "a table is missing"))?;
+        let (schema, relation) = resolver.locate(range)?;
+        match resolver.table(&schema, &range.relname, relation)?.place {
+            Place::At(Distribution::OneShard(shard)) => Ok(Home::One(shard)),
+            Place::System => Err(Refusal::new(&range.relname, "it is the server's own")),
+            _ => Ok(Home::All),
+        }
+    }
+
+    /// Where something new of a name belongs.
+    fn home_of_new(&self, range: &Option<RangeVar>, names: &Names) -> Result<Home> {
+        let range = range
+            .as_ref()
+            .ok_or_else(|| Refusal::new("statement", "a name is missing"))?;
+        if range.relpersistence == "t" {
+            return Err(Refusal::new(
+                &range.relname,
+                "temporary tables are not supported over shards",
+            ));
+        }
+        let first = names
+            .search_path
+            .iter()
+            .find(|schema| self.catalog.has_schema(schema));
+        let schema = match (range.schemaname.as_str(), first) {
+            ("", Some(schema)) => schema.as_str(),
+            ("", None) => {
+                return Err(Refusal::new(&range.relname, "no schema is chosen").with("3F000"));
+            }
+            (schema, _) => schema,
+        };
+        Ok(match self.placement.of(schema, &range.relname, &[]) {
+            Some(Distribution::OneShard(shard)) => Home::One(shard),
+            _ => Home::All,
+        })
+    }
+
+    fn create(&self, create: &CreateStmt, names: &Names) -> Result<Plan> {
+        if create.partspec.is_some()
+            || create.partbound.is_some()
+            || !create.inh_relations.is_empty()
+        {
+            return Err(Refusal::new(
+                "CREATE TABLE",
+                "partitions and inheritance are not supported over shards",
+            ));
+        }
+        Ok(self.home_of_new(&create.relation, names)?.plan())
+    }
+
+    fn drop(&self, drop: &DropStmt, names: &Names) -> Result<Plan> {
+        let mut homes = Vec::new();
+        match drop.remove_type() {
+            ObjectType::ObjectTable => {}
+            ObjectType::ObjectView
+            | ObjectType::ObjectIndex
+            | ObjectType::ObjectSequence
+            | ObjectType::ObjectType
+            | ObjectType::ObjectSchema
+            | ObjectType::ObjectFunction
+            | ObjectType::ObjectDomain
+            | ObjectType::ObjectTrigger
+            | ObjectType::ObjectExtension => return Ok(Plan::All),
+            _ => {
+                return Err(Refusal::new(
+                    "DROP",
+                    "what is dropped is not supported over shards",
+                ));
+            }
+        }
+        for object in &drop.objects {
+            let NodeEnum::List(list) = inner(object)? else {
+                return Err(Refusal::new("DROP", "a name is of an unknown form"));
+            };
+            let mut range = RangeVar::default();
+            match strings(&list.items)?.as_slice() {
+                [name] => range.relname = (*name).to_owned(),
+                [schema, name] => {
+                    range.schemaname = (*schema).to_owned();
+                    range.relname = (*name).to_owned();
+                }
+                _ => return Err(Refusal::new("DROP", "a name has too many parts")),
+            }
+            match self.home(&Some(range), names) {
+                // What does not exist is dropped nowhere.
+                Err(refusal) if refusal.code == "42P01" && drop.missing_ok => {}
+                home => homes.push(home?),
+            }
+        }
+        let all = homes.iter().all(|home| matches!(home, Home::All));
+        match (all, homes.as_slice()) {
+            (true, _) => Ok(Plan::All),
+            (false, [Home::One(shard)]) => Ok(Home::One(*shard).plan()),
+            _ => Err(Refusal::new(
+                "DROP",
+                "its tables are not on the same shards",
+            )),
+        }
+    }
+
+    fn alter(&self, alter: &AlterTableStmt, names: &Names) -> Result<Plan> {
+        if alter.objtype() != ObjectType::ObjectTable {
+            return Err(Refusal::new(
+                "ALTER",
+                "what is altered is not supported over shards",
+            ));
+        }
+        let mut resolver = self.resolver(names);
+        let range = alter
+            .relation
+            .as_ref()
+            .ok_or_else(|| Refusal::new("ALTER TABLE", "its table is missing"))?;
+        let (schema, relation) = resolver.locate(range)?;
+        let table = resolver.table(&schema, &range.relname, relation)?;
+        let key = |name: &str| match &table.place {
+            Place::Key { columns, .. } => relation
+                .column(name)
+                .is_some_and(|at| columns.contains(&at)),
+            _ => false,
+        };
+        for command in &alter.cmds {
+            let NodeEnum::AlterTableCmd(command) = inner(command)? else {
+                return Err(Refusal::new("ALTER TABLE", "of an unknown form"));
+            };
+            if key(&command.name) {
+                return Err(Refusal::new("ALTER TABLE", "the key cannot be altered"));
+            }
+            self.alters(command, names)?;
+            if let Some(NodeEnum::Constraint(constraint)) =
+                command.def.as_deref().map(inner).transpose()?
+            {
+                self.constraint(constraint, &alter.relation, names)?;
+            }
+        }
+        Ok(self.home(&alter.relation, names)?.plan())
+    }
+
+    /// What must be unique is so over all shards only if the key is in it.
+    fn unique(&self, range: &Option<RangeVar>, columns: &[Node], names: &Names) -> Result<()> {
+        let mut resolver = self.resolver(names);
+        let range = range
+            .as_ref()
+            .ok_or_else(|| Refusal::new("UNIQUE", "its table is missing"))?;
+        let (schema, relation) = resolver.locate(range)?;
+        let Place::Key { columns: key, .. } =
+            resolver.table(&schema, &range.relname, relation)?.place
+        else {
+            return Ok(());
+        };
+        let mut named = Vec::new();
+        for column in columns {
+            match inner(column)? {
+                NodeEnum::String(name) => named.push(name.sval.as_str()),
+                NodeEnum::IndexElem(element) => named.push(element.name.as_str()),
+                _ => {}
+            }
+        }
+        let all = key
+            .iter()
+            .all(|at| named.contains(&relation.columns[*at].name.as_str()));
+        match all {
+            true => Ok(()),
+            false => Err(
+                Refusal::new("UNIQUE", "it would only hold on each shard by itself")
+                    .hint("Put the table's key into it."),
+            ),
+        }
+    }
+
+    fn constraint(
+        &self,
+        constraint: &Constraint,
+        range: &Option<RangeVar>,
+        names: &Names,
+    ) -> Result<()> {
+        match constraint.contype() {
+            ConstrType::ConstrUnique | ConstrType::ConstrPrimary
+                if constraint.indexname.is_empty() =>
+            {
+                self.unique(range, &constraint.keys, names)
+            }
+            ConstrType::ConstrCheck | ConstrType::ConstrNotnull => Ok(()),
+            _ => Err(Refusal::new(
+                "ALTER TABLE",
+                "this constraint is not supported over shards",
+            )),
+        }
+    }
+
+    fn alters(&self, command: &AlterTableCmd, names: &Names) -> Result<()> {
+        let column = match command.def.as_deref().map(inner).transpose()? {
+            Some(NodeEnum::ColumnDef(column)) => Some(&**column),
+            _ => None,
+        };
+        match (command.subtype(), column) {
+            (AlterTableType::AtAddColumn, Some(column)) => self.adds(column, names),
+            (AlterTableType::AtAlterColumnType, Some(column)) if column.raw_default.is_none() => {
+                Ok(())
+            }
+            (
+                AlterTableType::AtDropColumn
+                | AlterTableType::AtColumnDefault
+                | AlterTableType::AtSetNotNull
+                | AlterTableType::AtDropNotNull
+                | AlterTableType::AtSetStatistics
+                | AlterTableType::AtAddConstraint
+                | AlterTableType::AtDropConstraint
+                | AlterTableType::AtValidateConstraint
+                | AlterTableType::AtSetRelOptions
+                | AlterTableType::AtChangeOwner,
+                _,
+            ) => Ok(()),
+            _ => Err(Refusal::new(
+                "ALTER TABLE",
+                "this change is not supported over shards",
+            )),
+        }
+    }
+
+    /// A new column is given its default on each shard by itself.
+    fn adds(&self, column: &ColumnDef, names: &Names) -> Result<()> {
+        let mut resolver = self.resolver(names);
+        let kind = column
+            .type_name
+            .as_ref()
+            .map(|name| strings(&name.names))
+            .transpose()?;
+        let serial = kind
+            .and_then(|names| names.last().copied())
+            .is_some_and(|name| name.contains("serial"));
+        for constraint in &column.constraints {
+            let NodeEnum::Constraint(constraint) = inner(constraint)? else {
+                continue;
+            };
+            match constraint.contype() {
+                ConstrType::ConstrDefault => {
+                    if let Some(expr) = &constraint.raw_expr {
+                        resolver.expr(inner(expr)?)?;
+                    }
+                }
+                ConstrType::ConstrIdentity => {
+                    resolver.traits.sequence = Some("identity column".into())
+                }
+                _ => {}
+            }
+        }
+        if serial {
+            resolver.traits.sequence = Some("serial column".into());
+        }
+        self.anywhere(&resolver.traits)?;
+        self.several(&resolver.traits)
+    }
+}

@@ -1,0 +1,86 @@
+//! ORDER BY that only Postgres can do, as texts of a language.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{Node, SelectStmt};
+
+use super::combine::PARTIALS;
+use super::upper::reference;
+use super::{deparse, merge};
+use crate::plan::Merge;
+use crate::refusal::{Refusal, Result};
+use crate::tree::Query;
+
+/// Rows that need no more than to be sorted by Postgres, and to be cut off.
+pub(super) fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
+    let mut sent = select.clone();
+    let mut combine = deparse::select(&format!("SELECT FROM {PARTIALS}"))?;
+    for (at, column) in query.columns.iter().enumerate() {
+        combine
+            .target_list
+            .push(deparse::target(reference(at), &column.name));
+    }
+    let mut width = query.columns.len();
+    if width == 0 {
+        return Err(Refusal::new(
+            "SELECT",
+            "rows without columns are not merged",
+        ));
+    }
+    for (node, sort) in select.sort_clause.iter().zip(&query.sort) {
+        let Some(NodeEnum::SortBy(by)) = &node.node else {
+            continue;
+        };
+        let column = match sort.output {
+            Some(output) => output,
+            None if matches!(
+                by.node.as_ref().and_then(|node| node.node.as_ref()),
+                Some(NodeEnum::RowExpr(_))
+            ) =>
+            {
+                return Err(Refusal::new(
+                    "ROW",
+                    "it is not supported where rows are merged",
+                ));
+            }
+            None if merge::may_add(query) => {
+                let value = by.node.as_deref().cloned().unwrap_or_default();
+                sent.target_list
+                    .push(deparse::target(value, &format!("pgherd_sort_{width}")));
+                width += 1;
+                width - 1
+            }
+            None => {
+                let reason = "it must be an output column where DISTINCT or UNION is";
+                return Err(Refusal::new("ORDER BY", reason));
+            }
+        };
+        let mut by = by.clone();
+        by.node = Some(Box::new(reference(column)));
+        combine.sort_clause.push(Node {
+            node: Some(NodeEnum::SortBy(by)),
+        });
+    }
+    combine.limit_count = select.limit_count.clone();
+    combine.limit_offset = select.limit_offset.clone();
+    combine.limit_option = select.limit_option;
+    match merge::counts(select) {
+        Some((limit, offset)) => merge::limit(&mut sent, &limit, &offset)?,
+        None => {
+            sent.limit_count = None;
+            sent.limit_offset = None;
+            sent.limit_option = pg_query::protobuf::LimitOption::Default as i32;
+        }
+    }
+    if sent.limit_count.is_none() {
+        sent.sort_clause.clear();
+    }
+    let inner = deparse::text_of(NodeEnum::SelectStmt(Box::new(sent)))?;
+    let columns: Vec<String> = (0..width).map(|at| format!("c{at}")).collect();
+    Ok(Merge::Combined {
+        partial: format!(
+            "SELECT * FROM ({inner}) AS pgherd_rows ({})",
+            columns.join(", ")
+        ),
+        combine: deparse::text_of(NodeEnum::SelectStmt(Box::new(combine)))?,
+    })
+}

@@ -1,0 +1,229 @@
+//! The parts of expressions, and which of them are computed of whole groups and windows.
+
+use std::collections::HashMap;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{ColumnRef, Node, String as Name};
+
+use super::deparse;
+use crate::refusal::{Refusal, Result};
+use crate::resolve::{Resolver, unknown_node};
+use crate::tree::Expr;
+
+/// What an expression is made of; queries in it are not looked into.
+pub(super) fn parts(node: &mut NodeEnum) -> Result<Vec<&mut Node>> {
+    let mut found: Vec<&mut Node> = Vec::new();
+    match node {
+        NodeEnum::ColumnRef(_)
+        | NodeEnum::ParamRef(_)
+        | NodeEnum::AConst(_)
+        | NodeEnum::SubLink(_)
+        | NodeEnum::SqlvalueFunction(_)
+        | NodeEnum::String(_) => {}
+        NodeEnum::TypeCast(cast) => found.extend(cast.arg.as_deref_mut()),
+        NodeEnum::AExpr(expr) => {
+            found.extend(expr.lexpr.as_deref_mut());
+            found.extend(expr.rexpr.as_deref_mut());
+        }
+        NodeEnum::List(list) => found.extend(&mut list.items),
+        NodeEnum::BoolExpr(expr) => found.extend(&mut expr.args),
+        NodeEnum::NullTest(test) => found.extend(test.arg.as_deref_mut()),
+        NodeEnum::BooleanTest(test) => found.extend(test.arg.as_deref_mut()),
+        NodeEnum::CaseExpr(case) => {
+            found.extend(case.arg.as_deref_mut());
+            found.extend(&mut case.args);
+            found.extend(case.defresult.as_deref_mut());
+        }
+        NodeEnum::CaseWhen(when) => {
+            found.extend(when.expr.as_deref_mut());
+            found.extend(when.result.as_deref_mut());
+        }
+        NodeEnum::CoalesceExpr(coalesce) => found.extend(&mut coalesce.args),
+        NodeEnum::MinMaxExpr(minmax) => found.extend(&mut minmax.args),
+        NodeEnum::RowExpr(row) => found.extend(&mut row.args),
+        NodeEnum::AArrayExpr(array) => found.extend(&mut array.elements),
+        NodeEnum::AIndirection(indirection) => {
+            found.extend(indirection.arg.as_deref_mut());
+            found.extend(&mut indirection.indirection);
+        }
+        NodeEnum::AIndices(indices) => {
+            found.extend(indices.lidx.as_deref_mut());
+            found.extend(indices.uidx.as_deref_mut());
+        }
+        NodeEnum::CollateClause(collate) => found.extend(collate.arg.as_deref_mut()),
+        NodeEnum::NamedArgExpr(arg) => found.extend(arg.arg.as_deref_mut()),
+        NodeEnum::SortBy(sort) => found.extend(sort.node.as_deref_mut()),
+        NodeEnum::GroupingFunc(function) => found.extend(&mut function.args),
+        NodeEnum::GroupingSet(set) => found.extend(&mut set.content),
+        NodeEnum::WindowDef(window) => {
+            found.extend(&mut window.partition_clause);
+            found.extend(&mut window.order_clause);
+            // How far a frame reaches depends on no row.
+        }
+        NodeEnum::FuncCall(call) => {
+            found.extend(&mut call.args);
+            found.extend(&mut call.agg_order);
+            found.extend(call.agg_filter.as_deref_mut());
+            if let Some(window) = &mut call.over {
+                found.extend(&mut window.partition_clause);
+                found.extend(&mut window.order_clause);
+            }
+        }
+        other => return Err(unknown_node("expression", other)),
+    }
+    Ok(found)
+}
+
+/// Whether something is true of a part of an expression.
+fn any(node: &NodeEnum, is: &dyn Fn(&NodeEnum) -> bool) -> Result<bool> {
+    if is(node) {
+        return Ok(true);
+    }
+    let mut copy = node.clone();
+    for part in parts(&mut copy)? {
+        if let Some(node) = &part.node
+            && any(node, is)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Expressions that are computed on the shards, and their columns in what the shards give.
+pub(super) struct Units<'a, 'r> {
+    pub(super) resolver: &'a Resolver<'r>,
+    pub(super) places: HashMap<i32, Expr>,
+    keys: HashMap<String, usize>,
+    pub(super) nodes: Vec<Node>,
+}
+
+impl<'a, 'r> Units<'a, 'r> {
+    pub(super) fn new(resolver: &'a Resolver<'r>) -> Self {
+        Self {
+            places: resolver.places.clone(),
+            resolver,
+            keys: HashMap::new(),
+            nodes: Vec::new(),
+        }
+    }
+
+    /// A text that is the same for expressions that are: columns by what they are, not by what they are called.
+    fn key(&self, node: &Node) -> Result<String> {
+        let mut copy = node.clone();
+        self.canonical(&mut copy)?;
+        deparse::expression(&copy)
+    }
+
+    fn canonical(&self, node: &mut Node) -> Result<()> {
+        let Some(inner) = &mut node.node else {
+            return Ok(());
+        };
+        if let NodeEnum::ColumnRef(column) = inner {
+            if let Some(Expr::Col(col)) = self.places.get(&column.location) {
+                column.fields = vec![
+                    name(&format!("r{}", col.rel.0)),
+                    name(&format!("c{}", col.at)),
+                ];
+            }
+            return Ok(());
+        }
+        for part in parts(inner)? {
+            self.canonical(part)?;
+        }
+        Ok(())
+    }
+
+    /// The column of an expression, if it is known.
+    pub(super) fn known(&self, node: &Node) -> Result<Option<usize>> {
+        Ok(self.keys.get(&self.key(node)?).copied())
+    }
+
+    /// The column of an expression, which is made if there is none.
+    pub(super) fn column(&mut self, node: &Node) -> Result<usize> {
+        let key = self.key(node)?;
+        if let Some(at) = self.keys.get(&key) {
+            return Ok(*at);
+        }
+        if let Some(NodeEnum::RowExpr(_)) = node.node {
+            // A table cannot have a column of rows without a type.
+            return Err(Refusal::new(
+                "ROW",
+                "it is not supported where rows or groups are merged",
+            ));
+        }
+        self.keys.insert(key, self.nodes.len());
+        self.nodes.push(node.clone());
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// Whether aggregates or windows are in it.
+    pub(super) fn is_upper(&self, node: &NodeEnum) -> Result<bool> {
+        any(node, &|node| match node {
+            NodeEnum::FuncCall(call) => self.resolver.is_upper(call),
+            NodeEnum::GroupingFunc(_) => true,
+            _ => false,
+        })
+    }
+
+    /// Replaces what is computed of single rows.
+    pub(super) fn rows(&mut self, node: &mut Node) -> Result<()> {
+        let Some(inner) = &mut node.node else {
+            return Ok(());
+        };
+        if !of_rows(inner)? && !self.is_upper(inner)? {
+            return Ok(());
+        }
+        if !self.is_upper(inner)?
+            && !matches!(
+                inner,
+                NodeEnum::List(_)
+                    | NodeEnum::SortBy(_)
+                    | NodeEnum::GroupingSet(_)
+                    | NodeEnum::WindowDef(_)
+                    | NodeEnum::NamedArgExpr(_)
+            )
+        {
+            let at = self.column(node)?;
+            *node = reference(at);
+            return Ok(());
+        }
+        for part in parts(inner)? {
+            self.rows(part)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether it depends on a row: a column or a query is in it.
+pub(super) fn of_rows(node: &NodeEnum) -> Result<bool> {
+    any(node, &|node| {
+        matches!(node, NodeEnum::ColumnRef(_) | NodeEnum::SubLink(_))
+    })
+}
+
+pub(super) fn name(text: &str) -> Node {
+    Node {
+        node: Some(NodeEnum::String(Name {
+            sval: text.to_owned(),
+        })),
+    }
+}
+
+/// The name of a column of what the shards give.
+pub(super) fn reference(at: usize) -> Node {
+    Node {
+        node: Some(NodeEnum::ColumnRef(ColumnRef {
+            fields: vec![name(&format!("c{at}"))],
+            location: 0,
+        })),
+    }
+}
+
+pub(super) fn not_grouped() -> Refusal {
+    Refusal::new(
+        "GROUP BY",
+        "a column or subquery outside of it is not supported where groups are merged",
+    )
+    .hint("Name the column in GROUP BY, or in an aggregate.")
+}

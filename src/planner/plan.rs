@@ -1,0 +1,285 @@
+//! What is to be done with a statement.
+
+use std::sync::Arc;
+
+use crate::analyze::fact::Candidate;
+use crate::placement::{Group, KeyType, Placement, Shard, Shards};
+use crate::refusal::Refusal;
+
+pub(crate) mod array;
+mod evaluate;
+mod insert;
+
+pub use evaluate::{Param, Params};
+pub(crate) use insert::Span;
+pub use insert::{Piece, Split};
+
+/// What is to be done with a statement, whatever its parameters are. Immutable; to be kept for as long as its
+/// text, the session's names, the catalog and the placement are the same.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub(crate) plan: Plan,
+    pub(crate) placement: Arc<Placement>,
+    /// The types that its text gives to parameters that have none, by their numbers less one; 0 where it
+    /// does not say.
+    pub(crate) parameters: Vec<(u32, bool)>,
+    /// The same with the time as a parameter.
+    pub(crate) moment: Option<Box<Fixed>>,
+}
+
+/// A statement in which the time of the transaction is a parameter.
+#[derive(Debug, Clone)]
+pub(crate) struct Fixed {
+    pub(crate) text: String,
+    pub(crate) parameter: u32,
+    pub(crate) plan: Plan,
+}
+
+/// The kinds of plans.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// It is about the session or the transaction, and not the planner's affair.
+    Session,
+    /// It reads no table of the users: any one shard.
+    Anywhere,
+    /// It reads tables that are the same on every shard: any one.
+    Replicated,
+    /// On one shard if its keys say so, where anything may be done; else as said.
+    OneShard {
+        /// What the keys are.
+        pins: Pins,
+        /// What is done if they lead to several shards, or cannot be read.
+        otherwise: Box<Self>,
+    },
+    /// As it is on the shards concerned, the answers one behind the other. The rows that a write of it
+    /// counts are to be added up.
+    Pushed {
+        /// Which shards are concerned.
+        prune: Prune,
+        /// It writes.
+        writes: bool,
+    },
+    /// On the shards concerned in another form, and the answers merged.
+    Merged {
+        /// Which shards are concerned.
+        prune: Prune,
+        /// How.
+        merge: Merge,
+    },
+    /// As it is on every shard, with the same effect on each; the answer of one is the answer.
+    All,
+    /// Rows to be stored, each on its shard.
+    Insert(Box<Split>),
+    /// `COPY … FROM`: the rows are told apart as they come.
+    CopyIn(CopyIn),
+    /// Nothing.
+    Refused(Refusal),
+}
+
+/// How the answers of several shards become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Merge {
+    /// Each shard's rows are sorted; rows are taken from the least.
+    Sorted {
+        /// What is sent to the shards. Its last columns, [`Self::Sorted::hidden`] of them, are for sorting only.
+        text: String,
+        /// What is compared, in this order.
+        keys: Vec<SortKey>,
+        /// How many columns at the end are to be left out.
+        hidden: usize,
+        /// LIMIT.
+        limit: Option<Count>,
+        /// OFFSET.
+        offset: Option<Count>,
+    },
+    /// Rows as they come, up to a number.
+    Limited {
+        /// What is sent to the shards.
+        text: String,
+        /// LIMIT.
+        limit: Option<Count>,
+        /// OFFSET.
+        offset: Option<Count>,
+    },
+    /// All rows of all shards become a relation `pgherd_partials`, with the types and collations that the
+    /// shards' answers have (as `CREATE TEMP TABLE … AS … WITH NO DATA` keeps them); the last query runs on one
+    /// server that has it.
+    Combined {
+        /// What is sent to the shards; its columns are named `c0`, `c1`, …
+        partial: String,
+        /// What makes the answer of it. It may have the statement's parameters.
+        combine: String,
+    },
+}
+
+/// A number that LIMIT or OFFSET gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Count {
+    /// A literal.
+    Number(u64),
+    /// A parameter, by its number from 1; NULL is no limit.
+    Param(u32),
+}
+
+/// What rows are merged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKey {
+    /// The column, from 0.
+    pub column: usize,
+    /// The OID of its type, which is one whose order is certain.
+    pub oid: u32,
+    /// DESC.
+    pub descending: bool,
+    /// NULLS FIRST.
+    pub nulls_first: bool,
+}
+
+/// Which occurrences of tables are bound to which keys.
+#[derive(Debug, Clone)]
+pub struct Pins(pub(crate) Vec<Pin>);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Pin {
+    Shard(Shard),
+    Key {
+        group: Group,
+        kinds: Vec<KeyType>,
+        /// For each column of the key, lists of values all of which hold.
+        values: Vec<Vec<Vec<Candidate>>>,
+    },
+}
+
+/// Which shards may have rows.
+#[derive(Debug, Clone)]
+pub struct Prune(pub(crate) Vec<Node>);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Node {
+    Of(Pin),
+    Both(Vec<Self>),
+    Any(Vec<Self>),
+}
+
+/// `COPY table FROM`, whose rows are to be placed one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyIn {
+    /// The table's schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// The columns, in the order in which they come.
+    pub columns: Vec<String>,
+    /// Where each row goes.
+    pub target: CopyTarget,
+}
+
+/// Where the rows of a `COPY` go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyTarget {
+    /// Each to the shard of its key.
+    ByKey {
+        /// What the key is placed by.
+        group: Group,
+        /// For each column of the key, its place among those that come, and its type.
+        key: Vec<(usize, KeyType)>,
+    },
+    /// All to every shard.
+    All,
+    /// All to one.
+    One(Shard),
+}
+
+/// Where a statement goes with these parameters, and how its answers become one.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route<'p> {
+    /// It is not the planner's affair.
+    Session,
+    /// Any one shard, as it is.
+    Any,
+    /// This shard, as it is.
+    One(Shard),
+    /// These shards, as it is, the answers one behind the other.
+    Concat {
+        /// The shards.
+        shards: Shards,
+        /// It writes.
+        writes: bool,
+    },
+    /// These shards, and the answers merged.
+    Merge {
+        /// The shards.
+        shards: Shards,
+        /// How.
+        merge: &'p Merge,
+        /// LIMIT, if there is one.
+        limit: Option<u64>,
+        /// OFFSET.
+        offset: u64,
+    },
+    /// All shards, as it is; one's answer.
+    All,
+    /// Each piece on its shard.
+    Pieces(Vec<Piece>),
+    /// Rows that come later.
+    CopyIn(&'p CopyIn),
+    /// As said, but with another text, in which the time is a parameter behind all others.
+    At {
+        /// The text, where the route says that it is sent as it is.
+        text: &'p str,
+        /// The number of the parameter, from 1: to be given what `now()` is on one of the shards.
+        parameter: u32,
+        /// Where it goes.
+        route: Box<Self>,
+    },
+}
+
+impl Statement {
+    /// What is done, for those who explain it.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The OIDs of the types that the text gives to its parameters, for those that were given none; 0 where it
+    /// does not say.
+    pub fn parameter_types(&self) -> impl Iterator<Item = u32> {
+        let plain = |(oid, array): &(u32, bool)| if *array { 0 } else { *oid };
+        self.parameters.iter().map(plain)
+    }
+
+    /// Where it goes with these parameters.
+    ///
+    /// # Errors
+    /// When it is refused, also with these parameters only.
+    pub fn route(&self, params: &Params<'_>) -> Result<Route<'_>, Refusal> {
+        match (evaluate::route(self, &self.plan, params), &self.moment) {
+            (Err(refusal), Some(moment)) => match evaluate::route(self, &moment.plan, params) {
+                Ok(route) => Ok(Route::At {
+                    text: &moment.text,
+                    parameter: moment.parameter,
+                    route: Box::new(route),
+                }),
+                Err(_) => Err(refusal),
+            },
+            (route, _) => route,
+        }
+    }
+
+    /// The shards that it goes to with these parameters; any one will do if there are none.
+    ///
+    /// # Errors
+    /// As [`Self::route`].
+    pub fn shards(&self, params: &Params<'_>) -> Result<Shards, Refusal> {
+        Ok(self.of(&self.route(params)?))
+    }
+
+    fn of(&self, route: &Route<'_>) -> Shards {
+        match route {
+            Route::At { route, .. } => self.of(route),
+            Route::Session | Route::Any => Shards::new(),
+            Route::One(shard) => [*shard].into(),
+            Route::Concat { shards, .. } | Route::Merge { shards, .. } => shards.clone(),
+            Route::All | Route::CopyIn(_) => self.placement.all(),
+            Route::Pieces(pieces) => pieces.iter().map(|piece| piece.shard).collect(),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! From a plan and the values of parameters to shards. Nothing is parsed but the keys.
+
+use std::collections::BTreeSet;
+
+use super::{Count, Merge, Node, Pin, Plan, Prune, Route, Statement};
+use crate::analyze::fact::Candidate;
+use crate::placement::{KeyType, KeyValue, MethodError, Placement, Shard, Shards};
+use crate::refusal::{Refusal, Result};
+
+/// A parameter of a Bind.
+#[derive(Debug, Clone, Copy)]
+pub struct Param<'a> {
+    /// The OID of its type; 0 if neither its Parse nor the server's description has said.
+    pub oid: u32,
+    /// It has the binary format.
+    pub binary: bool,
+    /// Its value; None for NULL.
+    pub value: Option<&'a [u8]>,
+}
+
+/// The parameters of a Bind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Params<'a> {
+    /// In their order.
+    pub values: &'a [Param<'a>],
+    /// The client's encoding is not that of the servers, so that texts beyond ASCII are not what they store.
+    pub foreign_encoding: bool,
+}
+
+/// How many keys a list may name before it is taken for all.
+const MOST: usize = 4_096;
+
+/// What a condition says of a column of a key: some values, or nothing that can be read.
+type Known = Option<BTreeSet<KeyValue>>;
+
+pub(super) struct Evaluation<'a> {
+    pub(super) statement: &'a Statement,
+    pub(super) params: &'a Params<'a>,
+}
+
+impl<'a> Evaluation<'a> {
+    fn placement(&self) -> &'a Placement {
+        &self.statement.placement
+    }
+
+    /// A parameter, with the type that it has or is given.
+    fn param(&self, number: u32, array: bool) -> Option<(u32, Param<'a>)> {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        let param = *self.params.values.get(at)?;
+        let oid = match param.oid {
+            0 => match self.statement.parameters.get(at) {
+                Some((oid, is_array)) if *is_array == array && *oid != 0 => *oid,
+                _ => return None,
+            },
+            oid if array => element_of(oid)?,
+            oid => oid,
+        };
+        Some((oid, param))
+    }
+
+    /// A value as the column's type has it: None if it cannot be read, nothing if none is equal to it.
+    pub(super) fn read(
+        &self,
+        oid: u32,
+        binary: bool,
+        value: &[u8],
+        column: KeyType,
+    ) -> Option<Option<KeyValue>> {
+        let kind = KeyType::of(oid)?;
+        let text = matches!(kind, KeyType::Text | KeyType::Bpchar);
+        if text && self.params.foreign_encoding && !value.is_ascii() {
+            return None;
+        }
+        let value = match binary {
+            true => KeyValue::from_binary(kind, value),
+            false => KeyValue::from_text(kind, value),
+        };
+        value.ok()?.as_type(column).ok()
+    }
+
+    pub(super) fn parameter(&self, number: u32, column: KeyType) -> Option<Option<KeyValue>> {
+        let (oid, param) = self.param(number, false)?;
+        match param.value {
+            None => Some(None),
+            Some(value) => self.read(oid, param.binary, value, column),
+        }
+    }
+
+    fn array(&self, number: u32, column: KeyType, into: &mut BTreeSet<KeyValue>) -> Option<()> {
+        let (oid, param) = self.param(number, true)?;
+        let Some(bytes) = param.value else {
+            return Some(());
+        };
+        if param.binary {
+            let (oid, elements) = super::array::binary(bytes)?;
+            for element in elements.into_iter().flatten() {
+                into.extend(self.read(oid, true, element, column)?);
+            }
+            return Some(());
+        }
+        for element in super::array::elements(std::str::from_utf8(bytes).ok()?)?
+            .into_iter()
+            .flatten()
+        {
+            into.extend(self.read(oid, false, element.as_bytes(), column)?);
+        }
+        Some(())
+    }
+
+    fn list(&self, list: &[Candidate], kind: KeyType) -> Known {
+        let mut found = BTreeSet::new();
+        for candidate in list {
+            match candidate {
+                Candidate::Value(KeyValue::Text(text))
+                    if self.params.foreign_encoding && !text.is_ascii() =>
+                {
+                    return None;
+                }
+                Candidate::Value(value) => found.extend(value.as_type(kind).ok()?),
+                Candidate::Param { number, column } => {
+                    if let Some(value) = self.parameter(*number, *column)? {
+                        found.extend(value.as_type(kind).ok()?);
+                    }
+                }
+                Candidate::Array { number, column } => {
+                    let mut values = BTreeSet::new();
+                    self.array(*number, *column, &mut values)?;
+                    for value in values {
+                        found.extend(value.as_type(kind).ok()?);
+                    }
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// The shards of an occurrence; None for all.
+    fn pin(&self, pin: &Pin) -> Result<Option<Shards>> {
+        let (group, kinds, values) = match pin {
+            Pin::Shard(shard) => return Ok(Some([*shard].into())),
+            Pin::Key {
+                group,
+                kinds,
+                values,
+            } => (*group, kinds, values),
+        };
+        let mut keys: Vec<Vec<KeyValue>> = vec![Vec::new()];
+        for (kind, lists) in kinds.iter().zip(values) {
+            let known = lists.iter().filter_map(|list| self.list(list, *kind));
+            let Some(column) = known.reduce(|one, two| one.intersection(&two).cloned().collect())
+            else {
+                return Ok(None);
+            };
+            if keys.len() * column.len() > MOST {
+                return Ok(None);
+            }
+            let with = |key: &Vec<KeyValue>, value: &KeyValue| {
+                let mut key = key.clone();
+                key.push(value.clone());
+                key
+            };
+            keys = keys
+                .iter()
+                .flat_map(|key| column.iter().map(move |value| with(key, value)))
+                .collect();
+        }
+        let mut shards = Shards::new();
+        for key in keys {
+            match self.placement().shard(group, &key) {
+                Ok(shard) => drop(shards.insert(shard)),
+                // No row can have it.
+                Err(MethodError::Unmapped) => {}
+                Err(error) => return Err(Refusal::new("key", error.to_string())),
+            }
+        }
+        Ok(Some(shards))
+    }
+
+    /// The one shard of all occurrences, if there is one.
+    fn one(&self, pins: &[Pin]) -> Result<Option<Shard>> {
+        let mut all = Shards::new();
+        for pin in pins {
+            match self.pin(pin)? {
+                Some(shards) => all.extend(shards),
+                None => return Ok(None),
+            }
+        }
+        // Where no row can be, each shard has as many.
+        Ok((all.len() < 2).then(|| all.first().copied().unwrap_or(Shard(0))))
+    }
+
+    fn node(&self, node: &Node) -> Result<Shards> {
+        Ok(match node {
+            Node::Of(pin) => self.pin(pin)?.unwrap_or_else(|| self.placement().all()),
+            Node::Both(nodes) => self.both(nodes)?,
+            Node::Any(nodes) => {
+                let mut shards = Shards::new();
+                for node in nodes {
+                    shards.extend(self.node(node)?);
+                }
+                shards
+            }
+        })
+    }
+
+    fn both(&self, nodes: &[Node]) -> Result<Shards> {
+        let mut shards = self.placement().all();
+        for node in nodes {
+            let found = self.node(node)?;
+            shards.retain(|shard| found.contains(shard));
+        }
+        Ok(shards)
+    }
+
+    fn prune(&self, prune: &Prune) -> Result<Shards> {
+        let mut shards = self.both(&prune.0)?;
+        if shards.is_empty() {
+            // Somebody must say what columns there are.
+            shards.insert(Shard(0));
+        }
+        Ok(shards)
+    }
+
+    fn count(&self, count: Option<&Count>, what: &str, code: &'static str) -> Result<Option<u64>> {
+        let number = match count {
+            None => return Ok(None),
+            Some(Count::Number(number)) => return Ok(Some(*number)),
+            Some(Count::Param(number)) => *number,
+        };
+        match self.parameter(number, KeyType::Int8) {
+            Some(None) => Ok(None),
+            Some(Some(KeyValue::Int(value))) => u64::try_from(value)
+                .map(Some)
+                .map_err(|_| Refusal::new(what, format!("{what} must not be negative")).with(code)),
+            _ => Err(Refusal::new(
+                what,
+                "its parameter is not a number that can be read",
+            )),
+        }
+    }
+}
+
+/// The type of an array's elements, by the OIDs of `pg_type.dat`.
+fn element_of(oid: u32) -> Option<u32> {
+    Some(match oid {
+        1005 => 21,
+        1007 => 23,
+        1016 => 20,
+        2951 => 2950,
+        1009 => 25,
+        1015 => 1043,
+        1014 => 1042,
+        1182 => 1082,
+        1185 => 1184,
+        1231 => 1700,
+        1001 => 17,
+        _ => return None,
+    })
+}
+
+/// Words that a date or time takes from the clock of whoever reads them.
+fn names_moment(params: &Params<'_>) -> bool {
+    const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+    params.values.iter().any(|param| {
+        let text = param
+            .value
+            .filter(|value| !param.binary && value.len() < 64);
+        text.and_then(|text| std::str::from_utf8(text).ok())
+            .is_some_and(|text| {
+                let mut words = text.split(|char: char| !char.is_ascii_alphabetic());
+                words.any(|word| WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)))
+            })
+    })
+}
+
+fn several<'p>(shards: &Shards, params: &Params<'_>, route: Route<'p>) -> Result<Route<'p>> {
+    match shards.first() {
+        // All rows that count are there, and so it is as good as a server that has all.
+        Some(shard) if shards.len() == 1 => Ok(Route::One(*shard)),
+        _ if names_moment(params) => {
+            let reason = "it may name a moment that each shard would understand by its own clock";
+            Err(Refusal::new("parameter", reason))
+        }
+        _ => Ok(route),
+    }
+}
+
+pub(super) fn route<'p>(
+    statement: &'p Statement,
+    plan: &'p Plan,
+    params: &Params<'_>,
+) -> Result<Route<'p>> {
+    let evaluation = Evaluation { statement, params };
+    match plan {
+        Plan::Session => Ok(Route::Session),
+        Plan::Anywhere | Plan::Replicated => Ok(Route::Any),
+        Plan::OneShard { pins, otherwise } => match evaluation.one(&pins.0)? {
+            Some(shard) => Ok(Route::One(shard)),
+            None => route(statement, otherwise, params),
+        },
+        Plan::Pushed { prune, writes } => {
+            let shards = evaluation.prune(prune)?;
+            let all = shards.clone();
+            several(
+                &shards,
+                params,
+                Route::Concat {
+                    shards: all,
+                    writes: *writes,
+                },
+            )
+        }
+        Plan::Merged { prune, merge } => {
+            let shards = evaluation.prune(prune)?;
+            let (limit, offset) = match merge {
+                Merge::Sorted { limit, offset, .. } | Merge::Limited { limit, offset, .. } => {
+                    (limit.as_ref(), offset.as_ref())
+                }
+                Merge::Combined { .. } => (None, None),
+            };
+            let limit = evaluation.count(limit, "LIMIT", "2201W")?;
+            let offset = evaluation
+                .count(offset, "OFFSET", "2201X")?
+                .unwrap_or_default();
+            let all = shards.clone();
+            several(
+                &shards,
+                params,
+                Route::Merge {
+                    shards: all,
+                    merge,
+                    limit,
+                    offset,
+                },
+            )
+        }
+        Plan::All if names_moment(params) => several(&Shards::new(), params, Route::All),
+        Plan::All => Ok(Route::All),
+        Plan::Insert(split) => super::insert::route(split, &evaluation),
+        Plan::CopyIn(copy) => Ok(Route::CopyIn(copy)),
+        Plan::Refused(refusal) => Err(refusal.clone()),
+    }
+}

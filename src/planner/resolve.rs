@@ -1,0 +1,192 @@
+//! From PostgreSQL's parse tree to a [`Tree`]: what each name means, by the rules of PostgreSQL.
+//!
+//! Each kind of node is known or refused; nothing is passed over.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::Node;
+
+use crate::catalog::Catalog;
+use crate::placement::Placement;
+use crate::refusal::{Refusal, Result};
+use crate::tree::{Occurrence, Output, Rel, Source, Traits};
+
+mod change;
+mod cte;
+mod expr;
+mod from;
+mod function;
+pub(crate) mod literal;
+mod naming;
+mod order;
+mod query;
+mod scope;
+mod sublink;
+mod table;
+pub(crate) mod types;
+
+pub(crate) use change::{Change, Target, computed};
+pub(crate) use naming::output_name;
+pub(crate) use order::{bare_name, by_name, position};
+pub(crate) use scope::{Space, Star};
+
+/// What a session adds to the meaning of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Names {
+    /// The schemas of its `search_path`, `"$user"` resolved, those that do not exist left out or not.
+    pub search_path: Vec<String>,
+    /// The names of its temporary tables, which are found before all others.
+    pub temporary: BTreeSet<String>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            search_path: vec!["public".into()],
+            temporary: BTreeSet::new(),
+        }
+    }
+}
+
+/// How many occurrences of tables and queries a statement may come to, with all its views and CTEs.
+const MOST: usize = 400;
+
+/// A query of a WITH.
+#[derive(Debug)]
+struct Cte<'a> {
+    name: String,
+    aliases: Vec<String>,
+    body: &'a Node,
+    recursive: bool,
+    /// The queries that it may name.
+    visible: Vec<Rc<Self>>,
+    /// How many levels around it it may name columns of.
+    levels: usize,
+    /// What the recursion gives, while its query is being resolved.
+    work: std::cell::RefCell<Option<Vec<Output>>>,
+    used: std::cell::Cell<bool>,
+    /// Its query is being resolved.
+    busy: std::cell::Cell<bool>,
+}
+
+/// A form in which the time of the transaction is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// `now()` and what is the same.
+    Timestamptz,
+    /// `current_date`.
+    Date,
+    /// `localtimestamp`.
+    Timestamp,
+    /// One that cannot be put in from outside.
+    Other,
+}
+
+/// How a parameter is used: each use's type, 0 where it is not known, and whether it is an array of it.
+pub(crate) type Uses = BTreeMap<u32, BTreeSet<(u32, bool)>>;
+
+pub(crate) struct Resolver<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) placement: &'a Placement,
+    pub(crate) names: &'a Names,
+    /// The schemas that names are looked for in, with `pg_catalog`.
+    path: Vec<String>,
+    pub(crate) relations: Vec<Occurrence>,
+    pub(crate) traits: Traits,
+    pub(crate) uses: Uses,
+    stack: Vec<Space>,
+    ctes: Vec<Rc<Cte<'a>>>,
+    /// The views that are being resolved, so that their texts outlive their trees.
+    views: Vec<(String, String)>,
+    /// What the names at these places of the text mean; of the text itself, not of views.
+    pub(crate) places: HashMap<i32, crate::tree::Expr>,
+    /// Where the text asks for the time of the transaction, and which form of it.
+    pub(crate) moments: BTreeMap<i32, Moment>,
+    /// The names of the columns that the statement gives.
+    pub(crate) given: Vec<String>,
+    /// What the calls at these places are.
+    pub(crate) calls: HashMap<i32, function::Call>,
+    /// The names of the level that was resolved last at the top.
+    pub(crate) top: Option<Space>,
+    /// The levels of the columns that were found, a bit each, to know whose an aggregate is.
+    found_in: u64,
+    /// Aggregates and windows of the level that is being resolved.
+    level: query::Level,
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(catalog: &'a Catalog, placement: &'a Placement, names: &'a Names) -> Self {
+        let mut path = names.search_path.clone();
+        if !path.iter().any(|schema| schema == "pg_catalog") {
+            path.insert(0, "pg_catalog".into());
+        }
+        Self {
+            catalog,
+            placement,
+            names,
+            path,
+            relations: Vec::new(),
+            traits: Traits::default(),
+            uses: Uses::new(),
+            stack: Vec::new(),
+            ctes: Vec::new(),
+            views: Vec::new(),
+            places: HashMap::new(),
+            moments: BTreeMap::new(),
+            given: Vec::new(),
+            calls: HashMap::new(),
+            top: None,
+            found_in: 0,
+            level: query::Level::default(),
+        }
+    }
+
+    fn add(&mut self, source: Source, columns: Vec<Output>, lateral: bool) -> Result<Rel> {
+        if self.relations.len() >= MOST {
+            return Err(Refusal::new(
+                "FROM",
+                "there are too many tables and queries",
+            ));
+        }
+        self.relations.push(Occurrence {
+            source,
+            columns,
+            lateral,
+        });
+        Ok(Rel(self.relations.len() - 1))
+    }
+}
+
+/// The node itself; libpg_query leaves none out where there must be one.
+pub(crate) fn inner(node: &Node) -> Result<&NodeEnum> {
+    node.node
+        .as_ref()
+        .ok_or_else(|| Refusal::new("statement", "it has a part that is empty"))
+}
+
+pub(crate) fn boxed(node: &Option<Box<Node>>) -> Result<&NodeEnum> {
+    match node {
+        Some(node) => inner(node),
+        None => Err(Refusal::new("statement", "it has a part that is empty")),
+    }
+}
+
+/// The texts of a list of names.
+pub(crate) fn strings(nodes: &[Node]) -> Result<Vec<&str>> {
+    nodes
+        .iter()
+        .map(|node| match inner(node)? {
+            NodeEnum::String(text) => Ok(text.sval.as_str()),
+            _ => Err(Refusal::new("name", "it is not made of words")),
+        })
+        .collect()
+}
+
+pub(crate) fn unknown_node(what: &str, node: &NodeEnum) -> Refusal {
+    let shown = format!("{node:?}");
+    let end = shown.find(|c: char| !c.is_alphanumeric());
+    let kind = &shown[..end.unwrap_or(shown.len())];
+    Refusal::new(what, format!("{kind} is not supported over shards"))
+}

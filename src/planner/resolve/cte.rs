@@ -1,0 +1,128 @@
+//! WITH: each use of a query's name is the query itself, resolved where it stands.
+
+use std::rc::Rc;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{CommonTableExpr, Node, SelectStmt, WithClause};
+
+use super::{Cte, Resolver, inner, strings, unknown_node};
+use crate::refusal::{Refusal, Result};
+use crate::tree::{Kind, Query, Rel, Source};
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn with_clause(&mut self, with: &'a WithClause) -> Result<()> {
+        let mut all: Vec<&'a CommonTableExpr> = Vec::new();
+        for node in &with.ctes {
+            match inner(node)? {
+                NodeEnum::CommonTableExpr(cte) => all.push(cte),
+                other => return Err(unknown_node("WITH", other)),
+            }
+        }
+        for (at, cte) in all.iter().enumerate() {
+            if cte.search_clause.is_some() || cte.cycle_clause.is_some() {
+                return Err(Refusal::new(
+                    "WITH",
+                    "SEARCH and CYCLE are not supported over shards",
+                ));
+            }
+            let body = cte.ctequery.as_deref();
+            let body = body.ok_or_else(|| Refusal::new("WITH", "a query is missing"))?;
+            if !matches!(body.node, Some(NodeEnum::SelectStmt(_))) {
+                return Err(Refusal::new(
+                    "WITH",
+                    "what writes there is not supported over shards",
+                ));
+            }
+            let later = all[at + 1..]
+                .iter()
+                .any(|later| with.recursive && mentions(body, &later.ctename));
+            if later {
+                return Err(Refusal::new(
+                    "WITH RECURSIVE",
+                    "a query names one that stands behind it",
+                ));
+            }
+            let aliases = strings(&cte.aliascolnames)?;
+            let made = Cte {
+                name: cte.ctename.clone(),
+                aliases: aliases.into_iter().map(str::to_owned).collect(),
+                body,
+                recursive: with.recursive,
+                visible: self.ctes.clone(),
+                levels: self.stack.len(),
+                work: std::cell::RefCell::new(None),
+                used: std::cell::Cell::new(false),
+                busy: std::cell::Cell::new(false),
+            };
+            self.ctes.push(Rc::new(made));
+        }
+        Ok(())
+    }
+
+    pub(super) fn cte(&mut self, cte: &Rc<Cte<'a>>) -> Result<Rel> {
+        let work = cte.work.borrow().clone();
+        if let Some(columns) = work {
+            cte.used.set(true);
+            return self.add(Source::Rows(Vec::new()), columns, false);
+        }
+        if cte.busy.get() {
+            let reason = "a recursive query may name itself only behind UNION";
+            return Err(Refusal::new(&cte.name, reason).with("42P19"));
+        }
+        let NodeEnum::SelectStmt(select) = inner(cte.body)? else {
+            return Err(Refusal::new(
+                "WITH",
+                "what writes there is not supported over shards",
+            ));
+        };
+        let mut visible = cte.visible.clone();
+        if cte.recursive {
+            visible.push(Rc::clone(cte));
+        }
+        let ctes = std::mem::replace(&mut self.ctes, visible);
+        let stack = self.stack.split_off(cte.levels.min(self.stack.len()));
+        let found_in = self.found_in;
+        cte.busy.set(true);
+        let done = self.cte_query(cte, select);
+        cte.busy.set(false);
+        self.found_in = found_in;
+        self.stack.extend(stack);
+        self.ctes = ctes;
+        let (mut query, recursive) = done?;
+        for (column, alias) in query.columns.iter_mut().zip(&cte.aliases) {
+            column.name = alias.clone();
+        }
+        let columns = query.columns.clone();
+        let source = match recursive {
+            true => Source::Recursive(Box::new(query)),
+            false => Source::Query(Box::new(query)),
+        };
+        self.add(source, columns, false)
+    }
+
+    fn cte_query(&mut self, cte: &Rc<Cte<'a>>, select: &'a SelectStmt) -> Result<(Query, bool)> {
+        let Some(first) = select.larg.as_deref().filter(|_| cte.recursive) else {
+            return Ok((self.query(select)?, false));
+        };
+        // The columns of the recursion are those of its first part, which does not name it.
+        let known = self.relations.len();
+        let mut columns = self.query(first)?.columns;
+        self.relations.truncate(known);
+        for (column, alias) in columns.iter_mut().zip(&cte.aliases) {
+            column.name = alias.clone();
+        }
+        for column in &mut columns {
+            column.kind = Kind::UNKNOWN;
+        }
+        cte.used.set(false);
+        *cte.work.borrow_mut() = Some(columns);
+        let query = self.query(select);
+        *cte.work.borrow_mut() = None;
+        Ok((query?, cte.used.get()))
+    }
+}
+
+/// Whether the name is said anywhere in a query; the shown tree has all names in quotes.
+fn mentions(body: &Node, name: &str) -> bool {
+    format!("{body:?}").contains(&format!("relname: {name:?}"))
+}

@@ -1,0 +1,309 @@
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, Loader, Part};
+use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding};
+use crate::{Names, Param, Params, Plan, Route, Statement, plan};
+
+/// `public.t (k bigint NOT NULL, n int)` by `k`, and `public.names (name text NOT NULL)` by `name`.
+fn catalog() -> Catalog {
+    let mut loader = Loader::default();
+    let mut row = |part, values: &[&str]| {
+        let values: Vec<Option<&str>> = values
+            .iter()
+            .map(|value| (*value != "-").then_some(*value))
+            .collect();
+        loader.row(part, &values).unwrap();
+    };
+    row(Part::Schemas, &["public"]);
+    for table in ["t", "names"] {
+        row(
+            Part::Relations,
+            &["public", table, "r", "f", "f", "f", "-", "-", "f", "-"],
+        );
+    }
+    let mut column = |table, name, kind, oid, collation| {
+        let values = [
+            "public",
+            table,
+            name,
+            "pg_catalog",
+            kind,
+            oid,
+            "-1",
+            "t",
+            collation,
+            "-",
+            "f",
+            "f",
+        ];
+        row(Part::Columns, &values);
+    };
+    column("t", "k", "int8", "20", "");
+    column("t", "n", "int4", "23", "");
+    column("names", "name", "text", "25", "D");
+    row(
+        Part::Functions,
+        &["pg_catalog", "nextval", "f", "v", "1", "1", "f", "f"],
+    );
+    loader.finish()
+}
+
+fn placement() -> Arc<Placement> {
+    let mut placement = Placement::new(8);
+    for (table, column) in [("t", "k"), ("names", "name")] {
+        let group = placement.group(Method::hash(8)).unwrap();
+        let columns = vec![column.to_owned()];
+        placement.table(
+            "public",
+            table,
+            Distribution::Sharded(Sharding { columns, group }),
+        );
+    }
+    Arc::new(placement)
+}
+
+fn planned(text: &str) -> Statement {
+    plan(text, &Names::default(), &catalog(), &placement())
+}
+
+fn of(value: i64) -> Shard {
+    let bucket = Method::bucket(&[KeyValue::Int(value)], 8);
+    Shard(u16::try_from(bucket).unwrap())
+}
+
+fn binary(oid: u32, value: &[u8]) -> Param<'_> {
+    Param {
+        oid,
+        binary: true,
+        value: Some(value),
+    }
+}
+
+fn text(oid: u32, value: &str) -> Param<'_> {
+    Param {
+        oid,
+        binary: false,
+        value: Some(value.as_bytes()),
+    }
+}
+
+fn routed<'s>(statement: &'s Statement, values: &[Param<'_>]) -> Route<'s> {
+    let params = Params {
+        values,
+        foreign_encoding: false,
+    };
+    statement.route(&params).unwrap()
+}
+
+#[test]
+fn statements_are_shared_by_sessions() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Statement>();
+}
+
+#[test]
+fn binary_parameters_are_keys_too() {
+    let statement = planned("select * from t where k = $1");
+    assert_eq!(
+        routed(&statement, &[binary(20, &7_i64.to_be_bytes())]),
+        Route::One(of(7))
+    );
+    assert_eq!(
+        routed(&statement, &[binary(23, &7_i32.to_be_bytes())]),
+        Route::One(of(7))
+    );
+    // 7.0: one digit, weight 0, positive, scale 1.
+    let numeric = [0, 1, 0, 0, 0, 0, 0, 1, 0, 7];
+    assert_eq!(
+        routed(&statement, &[binary(1700, &numeric)]),
+        Route::One(of(7))
+    );
+}
+
+#[test]
+fn arrays_are_taken_apart_in_either_format() {
+    let statement = planned("select * from t where k = any($1)");
+    let mut array = Vec::new();
+    for word in [1, 0, 20, 1, 1, 8] {
+        array.extend_from_slice(&i32::to_be_bytes(word));
+    }
+    array.extend_from_slice(&9_i64.to_be_bytes());
+    assert_eq!(
+        routed(&statement, &[binary(1016, &array)]),
+        Route::One(of(9))
+    );
+    assert_eq!(
+        routed(&statement, &[text(1016, "{9,NULL}")]),
+        Route::One(of(9))
+    );
+    let shards = [of(1), of(2), of(3)].into();
+    let expected = Route::Concat {
+        shards,
+        writes: false,
+    };
+    assert_eq!(routed(&statement, &[text(1016, "{1,2,3}")]), expected);
+    // What cannot be read is left to the servers.
+    assert!(matches!(
+        routed(&statement, &[text(1016, "{{1}}")]),
+        Route::Concat { .. }
+    ));
+}
+
+#[test]
+fn a_parameter_without_a_type_has_that_of_all_its_uses() {
+    let one = planned("select * from t where k = $1");
+    assert_eq!(one.parameter_types().collect::<Vec<_>>(), [20]);
+    assert_eq!(routed(&one, &[text(0, " 7 ")]), Route::One(of(7)));
+    let two = planned("select * from t where k = $1 and n = $1");
+    assert_eq!(two.parameter_types().collect::<Vec<_>>(), [0]);
+    assert!(matches!(
+        routed(&two, &[text(0, "7")]),
+        Route::Concat { .. }
+    ));
+    assert_eq!(routed(&two, &[text(23, "7")]), Route::One(of(7)));
+}
+
+#[test]
+fn texts_of_another_encoding_are_no_keys() {
+    let statement = planned("select * from names where name = $1");
+    let values = [text(25, "ä")];
+    let foreign = |foreign_encoding| {
+        let params = Params {
+            values: &values,
+            foreign_encoding,
+        };
+        statement.shards(&params).unwrap().len()
+    };
+    assert_eq!((foreign(false), foreign(true)), (1, 8));
+}
+
+#[test]
+fn moments_in_parameters_do_not_go_to_several_shards() {
+    let statement = planned("select * from names where name > $1");
+    let values = [text(25, "now")];
+    let params = Params {
+        values: &values,
+        foreign_encoding: false,
+    };
+    assert_eq!(statement.route(&params).unwrap_err().code, "0A000");
+}
+
+#[test]
+fn names_depend_on_the_session() {
+    let mut names = Names::default();
+    names.temporary.insert("t".into());
+    let statement = plan(
+        "select * from t where k = 7",
+        &names,
+        &catalog(),
+        &placement(),
+    );
+    assert!(matches!(statement.plan(), Plan::Refused(_)));
+    names.search_path.clear();
+    names.temporary.clear();
+    let statement = plan(
+        "select * from t where k = 7",
+        &names,
+        &catalog(),
+        &placement(),
+    );
+    assert!(matches!(statement.plan(), Plan::Refused(refusal) if refusal.code == "42P01"));
+    let statement = plan(
+        "select * from public.t where k = 7",
+        &names,
+        &catalog(),
+        &placement(),
+    );
+    assert_eq!(routed(&statement, &[]), Route::One(of(7)));
+}
+
+#[test]
+fn what_is_no_single_statement_is_refused() {
+    for text in [
+        "",
+        "select 1; select 2",
+        "select from where",
+        "select $1 from t where k = $0",
+    ] {
+        assert!(matches!(planned(text).plan(), Plan::Refused(_)), "{text}");
+    }
+    let deep = format!("select {}1{}", "(".repeat(20_000), ")".repeat(20_000));
+    assert!(matches!(
+        planned(&deep).plan(),
+        Plan::Refused(_) | Plan::Anywhere
+    ));
+    let long = format!("select 1{} from t", " + 1".repeat(5_000));
+    assert!(matches!(planned(&long).plan(), Plan::Refused(_)));
+}
+
+#[test]
+fn negative_limits_are_refused_as_by_postgres() {
+    let statement = planned("select k from t order by k limit $1");
+    let values = [text(20, "-1")];
+    let params = Params {
+        values: &values,
+        foreign_encoding: false,
+    };
+    assert_eq!(statement.route(&params).unwrap_err().code, "2201W");
+}
+
+#[test]
+fn copies_say_where_the_key_is() {
+    let statement = planned("copy t (n, k) from stdin");
+    let Plan::CopyIn(copy) = statement.plan() else {
+        panic!("{:?}", statement.plan());
+    };
+    assert_eq!(copy.columns, ["n", "k"]);
+    assert!(matches!(&copy.target, crate::CopyTarget::ByKey { key, .. } if key[0].0 == 1));
+    assert!(matches!(
+        planned("copy t (n) from stdin").plan(),
+        Plan::Refused(_)
+    ));
+    assert!(matches!(
+        planned("copy t to stdout").plan(),
+        Plan::Pushed { .. }
+    ));
+    assert!(matches!(
+        planned("copy t to stdout with (format csv, header)").plan(),
+        Plan::Refused(_)
+    ));
+}
+
+#[test]
+fn a_sequence_is_used_only_if_no_other_gives_the_same() {
+    assert!(matches!(
+        planned("select nextval('s')").plan(),
+        Plan::Refused(_)
+    ));
+    let mut placement = Placement::new(2);
+    placement.sequences(crate::placement::Sequences::Disjoint);
+    let statement = plan(
+        "select nextval('s')",
+        &Names::default(),
+        &catalog(),
+        &Arc::new(placement),
+    );
+    assert!(matches!(statement.plan(), Plan::Anywhere));
+}
+
+#[test]
+fn what_does_not_agree_is_found() {
+    let mut placement = Placement::new(2);
+    let group = placement.group(Method::hash(2)).unwrap();
+    let columns = vec!["k".to_owned()];
+    let sharding = Distribution::Sharded(Sharding { columns, group });
+    placement.table("public", "t", sharding.clone());
+    placement.table("public", "missing", sharding);
+    let found = placement.check(&catalog());
+    let told: Vec<String> = found
+        .iter()
+        .map(|found| format!("{} {}", found.table, found.problem))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "public.missing does not exist",
+            "public.names is placed nowhere"
+        ]
+    );
+}

@@ -1,0 +1,314 @@
+//! The planner's collection of queries, through the executable in each form of the protocol: no answer is another
+//! than that of one server, and what has one shard is answered.
+
+use std::collections::BTreeMap;
+
+use pgherd_tests::{Config, Proxy, Raw};
+
+use crate::answer::ask;
+use crate::server::server;
+use crate::world::{Buckets, World};
+
+/// A line: which kind of route is expected, whether rows have an order, the query, and its parameters.
+struct Line<'a> {
+    kind: &'a str,
+    order: Order,
+    query: &'a str,
+    values: Vec<Value>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Any,
+    Said,
+    CountOnly,
+}
+
+struct Value {
+    kind: &'static str,
+    oid: u32,
+    text: Option<String>,
+}
+
+const TYPES: &[(&str, u32)] = &[
+    ("int8", 20),
+    ("int4", 23),
+    ("int2", 21),
+    ("numeric", 1700),
+    ("text", 25),
+    ("uuid", 2950),
+    ("int8[]", 1016),
+    ("int4[]", 1007),
+    ("text[]", 1009),
+    ("bpchar", 1042),
+    ("date", 1082),
+];
+
+fn line(text: &str) -> Option<Line<'_>> {
+    if text.trim().is_empty() || text.starts_with("--") {
+        return None;
+    }
+    let (kind, query) = text.split_once(' ').unwrap();
+    let order = match kind.chars().last() {
+        Some('=') => Order::Said,
+        Some('~') => Order::CountOnly,
+        _ => Order::Any,
+    };
+    let (query, values) = query.split_once(" -- ").unwrap_or((query, ""));
+    let values = values.split(" | ").filter(|text| !text.is_empty());
+    let values = values.map(|text| {
+        let (kind, text) = text.split_once(':').unwrap();
+        let (kind, oid) = TYPES.iter().find(|(name, _)| *name == kind).expect(kind);
+        Value {
+            kind,
+            oid: *oid,
+            text: (text != "NULL").then(|| text.to_owned()),
+        }
+    });
+    Some(Line {
+        kind: kind.trim_end_matches(['=', '~']),
+        order,
+        query: query.trim(),
+        values: values.collect(),
+    })
+}
+
+impl Value {
+    /// The value as a client would send it in binary; `None` if the test cannot make it.
+    fn binary(&self) -> Option<Vec<u8>> {
+        let text = self.text.as_deref()?.trim();
+        match self.kind {
+            "int8" => text.parse::<i64>().ok().map(|it| it.to_be_bytes().into()),
+            "int4" => text.parse::<i32>().ok().map(|it| it.to_be_bytes().into()),
+            "int2" => text.parse::<i16>().ok().map(|it| it.to_be_bytes().into()),
+            "text" | "bpchar" => Some(self.text.clone()?.into()),
+            "uuid" => {
+                let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+                let pair = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
+                digits.chunks(2).map(pair).collect()
+            }
+            _ => None,
+        }
+    }
+}
+
+fn with(line: &Line<'_>) -> String {
+    let mut text = line.query.to_owned();
+    for (at, value) in line.values.iter().enumerate().rev() {
+        let literal = match &value.text {
+            Some(text) => format!("('{}'::{})", text.replace('\'', "''"), value.kind),
+            None => format!("(NULL::{})", value.kind),
+        };
+        text = text.replace(&format!("${}", at + 1), &literal);
+    }
+    text
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Simple,
+    Texts,
+    Binary,
+    Prepared,
+}
+
+/// The messages of one form.
+fn request(line: &Line<'_>, form: Form) -> Vec<u8> {
+    if form == Form::Simple {
+        return Raw::query(&with(line));
+    }
+    let name = if form == Form::Prepared { "p" } else { "" };
+    let mut parse = format!("{name}\0{}\0", line.query).into_bytes();
+    parse.extend(u16::try_from(line.values.len()).unwrap().to_be_bytes());
+    for value in &line.values {
+        parse.extend(value.oid.to_be_bytes());
+    }
+    let mut formats = Vec::new();
+    let mut values = Vec::new();
+    for value in &line.values {
+        let binary = value.binary().filter(|_| form != Form::Texts);
+        formats.extend([0, u8::from(binary.is_some())]);
+        let bytes = binary.or_else(|| value.text.clone().map(Into::into));
+        match bytes {
+            None => values.extend((-1_i32).to_be_bytes()),
+            Some(bytes) => {
+                values.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
+                values.extend(bytes);
+            }
+        }
+    }
+    let count = u16::try_from(line.values.len()).unwrap().to_be_bytes();
+    let mut bind = format!("\0{name}\0").into_bytes();
+    bind.extend(count);
+    bind.extend(formats);
+    bind.extend(count);
+    bind.extend(values);
+    bind.extend([0, 0]);
+    let apart = match form {
+        Form::Prepared => [Raw::describe('S', name), Raw::sync()].concat(),
+        _ => Vec::new(),
+    };
+    let close = match form {
+        Form::Prepared => Raw::close('S', name),
+        _ => Vec::new(),
+    };
+    [
+        Raw::framed(b'P', &parse),
+        apart,
+        Raw::framed(b'B', &bind),
+        Raw::describe('P', ""),
+        Raw::execute("", 0),
+        close,
+        Raw::sync(),
+    ]
+    .concat()
+}
+
+/// Rows, or the SQLSTATE and the message.
+type Outcome = Result<Vec<Vec<String>>, (String, String)>;
+
+async fn through(raw: &mut Raw, line: &Line<'_>, form: Form) -> Outcome {
+    raw.send(&request(line, form)).await;
+    let mut messages = raw.ready().await;
+    if form == Form::Prepared {
+        let refused = messages.iter().any(|message| message.tag == 'E');
+        let more = raw.ready().await;
+        if !refused {
+            messages = more;
+        }
+        // One that was prepared in vain must not be in the way of the next.
+        raw.ask(&[Raw::close('S', "p"), Raw::sync()].concat()).await;
+    }
+    assert_eq!(messages.last().unwrap().body, b"I", "{}", line.query);
+    if let Some(error) = messages.iter().find(|message| message.tag == 'E') {
+        let field = |name| error.field(name).unwrap_or_default();
+        return Err((field('C'), field('M')));
+    }
+    let rows = messages.iter().filter(|message| message.tag == 'D');
+    Ok(rows.map(pgherd_tests::Message::columns).collect())
+}
+
+async fn config(world: &World) -> Config {
+    let server = server().await;
+    let host = format!("{}:{}", server.socket_dir().display(), server.port());
+    let mut text = String::from(
+        "[listen]\naddresses = [\"127.0.0.1:{port}\"]\n[auth]\nmethod = \"trust\"\n\
+         [log]\nstats_every = 0\n[users.postgres]\npassword = \"postgres\"\n",
+    );
+    let mut names = Vec::new();
+    for shard in &world.shards {
+        let name = ask(shard, "select current_database()").await.unwrap();
+        names.push(name.rows[0][0].clone().unwrap());
+    }
+    for name in &names {
+        text.push_str(&format!("[databases.{name}]\nhosts = [\"{host}\"]\n"));
+    }
+    text.push_str(&format!(
+        "[databases.all]\nshards = {names:?}\n[databases.all.sharding]\n\
+         replicated = [\"products\", \"countries\", \"other.users\"]\n\
+         schemas = [{{ name = \"conf\", shard = \"{}\" }}]\ntables = [\n",
+        names[names.len().min(2) - 1]
+    ));
+    for (table, key, group) in [
+        ("users", "\"id\"", ""),
+        ("orders", "\"user_id\"", ""),
+        ("items", "\"user_id\"", ""),
+        ("Upper", "\"Id\"", ""),
+        ("loose", "\"user_id\"", ""),
+        ("docs", "\"key\"", "docs"),
+        ("names", "\"name\"", "names"),
+        ("codes", "\"code\"", "codes"),
+        ("prices", "\"amount\"", "prices"),
+        ("days", "\"day\"", "days"),
+        ("pairs", "[\"a\", \"b\"]", "pairs"),
+        ("pairs2", "[\"a\", \"b\"]", "pairs"),
+    ] {
+        let group = match group {
+            "" => String::new(),
+            group => format!(", group = \"{group}\""),
+        };
+        text.push_str(&format!("{{ name = \"{table}\", key = {key}{group} }},\n"));
+    }
+    text.push_str("]\n");
+    Config::text(text)
+}
+
+#[derive(Default)]
+struct Tally {
+    right: BTreeMap<(String, Form), usize>,
+    failed: usize,
+    refused: BTreeMap<String, usize>,
+    wrong: Vec<String>,
+    unexpected: Vec<String>,
+}
+
+impl Tally {
+    fn take(&mut self, line: &Line<'_>, form: Form, expected: &Outcome, given: Outcome) {
+        let query = with(line);
+        match (expected, given) {
+            (Err(_), Err(_)) => self.failed += 1,
+            (Ok(_), Err((code, text))) if code == "0A000" => {
+                // A parameter that is written into the text is another expression.
+                let as_it_is = form != Form::Simple || line.values.is_empty();
+                if ["any", "one"].contains(&line.kind) && as_it_is {
+                    self.unexpected.push(format!("{form:?} {text}\n  {query}"));
+                }
+                let reason = text.split(": ").last().unwrap_or_default().to_owned();
+                *self.refused.entry(reason).or_default() += 1;
+            }
+            (Ok(one), Ok(two)) => {
+                let (mut one, mut two) = (one.clone(), two);
+                if line.order == Order::Any {
+                    one.sort();
+                    two.sort();
+                }
+                let same = match line.order {
+                    Order::CountOnly => one.len() == two.len(),
+                    _ => one == two,
+                };
+                match same {
+                    true => *self.right.entry((line.kind.to_owned(), form)).or_default() += 1,
+                    false => self
+                        .wrong
+                        .push(format!("{form:?} {query}\n  {one:?}\n  {two:?}")),
+                }
+            }
+            (one, two) => self
+                .wrong
+                .push(format!("{form:?} {query}\n  {one:?}\n  {two:?}")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_query_gives_another_answer_through_the_proxy() {
+    let world = World::with(3, Buckets::Even).await;
+    let proxy = Proxy::start(&config(&world).await).await;
+    let mut raw = Raw::login(proxy.port(), "postgres", "all", &[]).await;
+    let mut tally = Tally::default();
+    let lines = include_str!("../sharding/queries.txt").lines();
+    for line in lines.filter_map(line) {
+        let expected = ask(&world.whole, &with(&line)).await;
+        let expected = expected
+            .map(|answer| {
+                let text = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
+                let row = |row: Vec<Option<String>>| row.into_iter().map(text).collect();
+                answer.rows.into_iter().map(row).collect()
+            })
+            .map_err(|error| (error, String::new()));
+        for form in [Form::Simple, Form::Texts, Form::Binary, Form::Prepared] {
+            let given = through(&mut raw, &line, form).await;
+            tally.take(&line, form, &expected, given);
+        }
+    }
+    println!(
+        "right {:?}, failing on both {}, WRONG {}\nrefused {:#?}",
+        tally.right,
+        tally.failed,
+        tally.wrong.len(),
+        tally.refused
+    );
+    assert!(tally.wrong.is_empty(), "WRONG:\n{}", tally.wrong.join("\n"));
+    let unexpected = tally.unexpected.join("\n");
+    assert!(unexpected.is_empty(), "refused:\n{unexpected}");
+}

@@ -1,0 +1,23 @@
+//! Sharded databases through the real executable: what is answered is what one Postgres answers, and the
+//! rest is refused.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helpers"
+)]
+
+#[path = "../sharding/answer.rs"]
+#[allow(dead_code, reason = "the planner's tests use all of it")]
+mod answer;
+#[path = "../sharding/server.rs"]
+mod server;
+#[path = "../sharding/world.rs"]
+#[allow(dead_code, reason = "the planner's tests use all of it")]
+mod world;
+
+mod collection;
+mod faults;
+mod keys;
+mod refused;
+mod rig;
+mod scatter;
+mod schema;

@@ -1,0 +1,121 @@
+//! What is refused, before anything of it ran.
+
+use pgherd_tests::{Raw, try_connect};
+
+use crate::rig::{Rig, key};
+
+#[tokio::test]
+async fn what_is_not_sure_is_refused_and_harms_nobody() {
+    let rig = Rig::new("").await;
+    let mut raw = rig.raw().await;
+    let own = format!("insert into accounts values ({}, 'x'); commit", key(0));
+    let by_key = format!(
+        "copy (select * from accounts where id = {}) to stdout",
+        key(0)
+    );
+    for (text, expected) in [
+        ("select * from accounts order by owner", "E0A000 ZI"),
+        ("select * from accounts limit 3", "E0A000 ZI"),
+        ("select count(*) from accounts", "E0A000 ZI"),
+        ("update accounts set amount = 1", "E0A000 ZI"),
+        ("delete from accounts", "E0A000 ZI"),
+        (
+            "insert into accounts values (1), (2), (3), (4), (5)",
+            "E0A000 ZI",
+        ),
+        ("insert into accounts values (null)", "E23502 ZI"),
+        (
+            "insert into countries values ('ch', 'Switzerland')",
+            "E0A000 ZI",
+        ),
+        ("select * from elsewhere", "E0A000 ZI"),
+        ("select * from nowhere", "E42P01 ZI"),
+        ("selec 1", "E42601 ZI"),
+        (own.as_str(), "E0A000 ZI"),
+        ("create table more (id int)", "E0A000 ZI"),
+        ("create temp table more (id int)", "E0A000 ZI"),
+        ("select 1 as a into temp more", "E0A000 ZI"),
+        ("listen c", "E0A000 ZI"),
+        ("unlisten *", "E0A000 ZI"),
+        ("notify c", "E0A000 ZI"),
+        ("prepare s as select 1", "E0A000 ZI"),
+        ("execute s", "E0A000 ZI"),
+        ("select pg_advisory_lock(1)", "E0A000 ZI"),
+        ("copy accounts from stdin", "E0A000 ZI"),
+        ("copy accounts to stdout", "E0A000 ZI"),
+        ("do $$ begin end $$", "E0A000 ZI"),
+        ("prepare transaction 'x'", "E0A000 ZI"),
+        ("commit prepared 'x'", "E0A000 ZI"),
+        ("vacuum", "E0A000 ZI"),
+        ("set role other", "C ZI"),
+        ("select count(*) from countries", "E0A000 ZI"),
+        ("reset role", "C ZI"),
+        // What is the same on whichever shard.
+        ("select count(*) from countries", "T D C ZI"),
+        ("select now() is not null, 1 + 1", "T D C ZI"),
+        ("show timezone", "T D C ZI"),
+        ("discard all", "C ZI"),
+        ("", "I ZI"),
+        ("-- ping", "I ZI"),
+    ] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, expected, "{text}");
+    }
+    raw.send(&Raw::query(&by_key)).await;
+    let tags: String = raw.ready().await.iter().map(|it| it.tag).collect();
+    assert_eq!(tags, "HcCZ");
+    for shard in &rig.shards {
+        let question = "select count(*) from accounts, countries where code <> 'de'";
+        assert_eq!(shard.sql(question).await, "0");
+    }
+    // In the extended protocol all up to the Sync is skipped.
+    for text in [
+        "select * from accounts",
+        "listen c",
+        "create temp table x (y int)",
+    ] {
+        let parse = Raw::parse("", text);
+        let all = [
+            parse,
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+            Raw::sync(),
+        ]
+        .concat();
+        let told = raw.ask(&all).await;
+        assert!(
+            told == "E0A000 ZI" || told == "1 E0A000 ZI",
+            "{text}: {told}"
+        );
+    }
+    // A call of a function by its number (of lower(text)).
+    let mut call = 870_u32.to_be_bytes().to_vec();
+    call.extend([0, 0, 0, 1, 0, 0, 0, 1, b'A', 0, 0]);
+    assert_eq!(raw.ask(&Raw::framed(b'F', &call)).await, "E0A000 ZI");
+    assert_eq!(raw.one("select 1").await, "1");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_not_sent_unread() {
+    let rig = Rig::new("[limits]\nmax_held_message = 16384").await;
+    let mut raw = rig.raw().await;
+    let padding = " ".repeat(40_000);
+    let query = Raw::query(&format!("select 1{padding}"));
+    assert_eq!(raw.ask(&query).await, "E54000 ZI");
+    let text = "insert into accounts values ($1, $2)";
+    let bind = Raw::bind("", "", &[&key(1).to_string(), &padding]);
+    let all = [Raw::parse("", text), bind, Raw::execute("", 0), Raw::sync()].concat();
+    assert_eq!(raw.ask(&all).await, "1 E54000 ZI");
+    assert_eq!(raw.one("select 1").await, "1");
+}
+
+#[tokio::test]
+async fn a_sharded_database_is_not_replicated() {
+    let rig = Rig::new("").await;
+    let raw = Raw::open(rig.proxy.port()).await;
+    let refused = raw
+        .enter("app", "shop", &[("replication", "database")])
+        .await;
+    assert_eq!(refused.unwrap_err().field('C').as_deref(), Some("0A000"));
+    let nobody = try_connect(&rig.proxy.url("app", "nothing")).await;
+    assert_eq!(nobody.unwrap_err().0, "3D000");
+}

@@ -1,0 +1,268 @@
+//! A small executor: does what a plan says, on the databases of a [`World`].
+
+use std::cmp::Ordering;
+
+use pgherd_planner::placement::{KeyType, KeyValue};
+use pgherd_planner::{Merge, Param, Params, Piece, Refusal, Route, SortKey, plan};
+use tokio_postgres::Client;
+
+use crate::answer::{Answer, Row, ask};
+use crate::world::World;
+
+/// A parameter: its type's name and OID, and its text.
+#[derive(Debug, Clone)]
+pub(crate) struct Value {
+    pub(crate) oid: u32,
+    pub(crate) kind: &'static str,
+    pub(crate) text: Option<String>,
+}
+
+/// What came of it, and by which kind of route.
+pub(crate) enum Outcome {
+    Refused(Refusal),
+    Done(&'static str, Result<Answer, String>),
+}
+
+/// A text with its parameters written into it.
+pub(crate) fn with(text: &str, values: &[Value]) -> String {
+    let mut text = text.to_owned();
+    for (at, value) in values.iter().enumerate().rev() {
+        let literal = match &value.text {
+            Some(text) => format!("('{}'::{})", text.replace('\'', "''"), value.kind),
+            None => format!("(NULL::{})", value.kind),
+        };
+        text = text.replace(&format!("${}", at + 1), &literal);
+    }
+    text
+}
+
+pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome {
+    let statement = plan(text, &world.names, &world.catalog, &world.placement);
+    let params: Vec<Param<'_>> = values
+        .iter()
+        .map(|value| Param {
+            oid: value.oid,
+            binary: false,
+            value: value.text.as_deref().map(str::as_bytes),
+        })
+        .collect();
+    let params = Params {
+        values: &params,
+        foreign_encoding: false,
+    };
+    let route = match statement.route(&params) {
+        Ok(route) => route,
+        Err(refusal) => return Outcome::Refused(refusal),
+    };
+    let (text, values, route) = match route {
+        Route::At {
+            text,
+            parameter,
+            route,
+        } => {
+            let now = ask(&world.shards[0], "select now()").await.unwrap();
+            assert_eq!(parameter as usize, values.len() + 1);
+            let now = Value {
+                oid: 1184,
+                kind: "timestamptz",
+                text: now.rows[0][0].clone(),
+            };
+            (text, [values, &[now]].concat(), *route)
+        }
+        route => (text, values.to_vec(), route),
+    };
+    let values = &values[..];
+    let whole = with(text, values);
+    let shard = |at: u16| &world.shards[usize::from(at)];
+    let last = world.shards.len() - 1;
+    match route {
+        Route::Session => Outcome::Done("session", Err("session".into())),
+        Route::Any => Outcome::Done("any", ask(&world.shards[last], &whole).await),
+        Route::One(at) => Outcome::Done("one", ask(shard(at.0), &whole).await),
+        Route::Concat { shards, .. } => {
+            let clients = shards.iter().map(|at| shard(at.0));
+            Outcome::Done("push", each(clients, &whole).await.map(concat))
+        }
+        Route::Merge {
+            shards,
+            merge,
+            limit,
+            offset,
+        } => {
+            let clients: Vec<&Client> = shards.iter().map(|at| shard(at.0)).collect();
+            let cut = (limit, offset);
+            Outcome::Done(
+                "merge",
+                merged(&world.shards[last], clients, merge, cut, values).await,
+            )
+        }
+        Route::All => {
+            let answers = each(world.shards.iter(), &whole).await;
+            Outcome::Done(
+                "all",
+                answers.map(|answers| answers.into_iter().next().unwrap()),
+            )
+        }
+        Route::Pieces(pieces) => Outcome::Done("pieces", put(world, pieces, values).await),
+        Route::At { .. } => unreachable!("one time is enough"),
+        Route::CopyIn(_) => Outcome::Done("copy", Err("copy".into())),
+    }
+}
+
+/// Puts each piece on its shard, and what they give in the order of the rows.
+async fn put(world: &World, pieces: Vec<Piece>, values: &[Value]) -> Result<Answer, String> {
+    let mut rows: Vec<(usize, Row)> = Vec::new();
+    let mut answer: Option<Answer> = None;
+    for piece in pieces {
+        let own = piece
+            .params
+            .iter()
+            .map(|number| values[*number as usize - 1].clone());
+        let text = with(&piece.text, &own.collect::<Vec<_>>());
+        let given = ask(&world.shards[usize::from(piece.shard.0)], &text).await?;
+        rows.extend(piece.rows.iter().copied().zip(given.rows.clone()));
+        answer = Some(match answer {
+            None => given,
+            Some(before) => before.and(given),
+        });
+    }
+    rows.sort_by_key(|(at, _)| *at);
+    let mut answer = answer.unwrap();
+    answer.rows = rows.into_iter().map(|(_, row)| row).collect();
+    Ok(answer)
+}
+
+async fn each<'c>(
+    clients: impl IntoIterator<Item = &'c Client>,
+    text: &str,
+) -> Result<Vec<Answer>, String> {
+    let mut answers = Vec::new();
+    for client in clients {
+        answers.push(ask(client, text).await?);
+    }
+    Ok(answers)
+}
+
+fn concat(answers: Vec<Answer>) -> Answer {
+    answers.into_iter().reduce(Answer::and).unwrap()
+}
+
+async fn merged(
+    home: &Client,
+    clients: Vec<&Client>,
+    merge: &Merge,
+    (limit, offset): (Option<u64>, u64),
+    values: &[Value],
+) -> Result<Answer, String> {
+    let cut = |mut answer: Answer| {
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        answer.rows = answer
+            .rows
+            .into_iter()
+            .skip(offset as usize)
+            .take(limit)
+            .collect();
+        answer.count = answer.rows.len() as u64;
+        answer
+    };
+    match merge {
+        Merge::Limited { text, .. } => each(clients, &with(text, values))
+            .await
+            .map(concat)
+            .map(cut),
+        Merge::Sorted {
+            text, keys, hidden, ..
+        } => {
+            let answers = each(clients, &with(text, values)).await?;
+            let mut queues: Vec<_> = answers
+                .iter()
+                .map(|answer| answer.rows.iter().peekable())
+                .collect();
+            let mut rows: Vec<Row> = Vec::new();
+            loop {
+                let least = (0..queues.len())
+                    .filter_map(|at| Some((at, (*queues[at].peek()?).clone())))
+                    .min_by(|(_, one), (_, two)| order(keys, one, two));
+                let Some((at, _)) = least else { break };
+                rows.push(queues[at].next().unwrap().clone());
+            }
+            let mut answer = answers.into_iter().next().unwrap();
+            let width = answer.columns.len() - hidden;
+            answer.columns.truncate(width);
+            rows.iter_mut().for_each(|row| row.truncate(width));
+            answer.rows = rows;
+            Ok(cut(answer))
+        }
+        Merge::Combined { partial, combine } => {
+            let partial = with(partial, values);
+            let create = format!("create temp table pgherd_partials as {partial} with no data");
+            ask(home, &create).await?;
+            let done = combined(home, clients, &partial, &with(combine, values)).await;
+            ask(home, "drop table pgherd_partials").await?;
+            done
+        }
+    }
+}
+
+async fn combined(
+    home: &Client,
+    clients: Vec<&Client>,
+    partial: &str,
+    combine: &str,
+) -> Result<Answer, String> {
+    let mut rows = Vec::new();
+    for answer in each(clients, partial).await? {
+        for row in answer.rows {
+            let literal = |value: &Option<String>| match value {
+                Some(text) => format!("'{}'", text.replace('\'', "''")),
+                None => "NULL".into(),
+            };
+            let row: Vec<String> = row.iter().map(literal).collect();
+            rows.push(format!("({})", row.join(", ")));
+        }
+    }
+    if !rows.is_empty() {
+        ask(
+            home,
+            &format!("insert into pgherd_partials values {}", rows.join(", ")),
+        )
+        .await?;
+    }
+    ask(home, combine).await
+}
+
+fn order(keys: &[SortKey], one: &Row, two: &Row) -> Ordering {
+    for key in keys {
+        let (one, two) = (&one[key.column], &two[key.column]);
+        let order = match (one, two) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) if key.nulls_first => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) if key.nulls_first => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(one), Some(two)) => {
+                let order = compare(key.oid, one, two);
+                if key.descending {
+                    order.reverse()
+                } else {
+                    order
+                }
+            }
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    Ordering::Equal
+}
+
+fn compare(oid: u32, one: &str, two: &str) -> Ordering {
+    match KeyType::of(oid) {
+        Some(kind @ (KeyType::Int2 | KeyType::Int4 | KeyType::Int8 | KeyType::Numeric)) => {
+            let value = |text: &str| KeyValue::from_text(kind, text.as_bytes()).unwrap();
+            value(one).cmp(&value(two))
+        }
+        // Booleans, and moments with one zone and years of four digits.
+        _ => one.cmp(two),
+    }
+}

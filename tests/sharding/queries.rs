@@ -1,0 +1,200 @@
+//! Several hundred queries, run by their plans and on one database: none may give anything else.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::answer::{Answer, ask};
+use crate::execute::{Outcome, Value, run, with};
+use crate::world::World;
+
+/// A line of the collection: what kind of route is expected, how answers are compared, and the query.
+pub(crate) struct Line<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) mode: Mode,
+    pub(crate) query: &'a str,
+    pub(crate) values: Vec<Value>,
+}
+
+pub(crate) enum Mode {
+    /// The rows in any order.
+    Bag,
+    /// The rows in this order.
+    Sequence,
+    /// As many rows.
+    Count,
+}
+
+/// `kind[=~] query`, and behind ` -- ` the parameters as `type:text`.
+pub(crate) fn line(text: &str) -> Option<Line<'_>> {
+    if text.trim().is_empty() || text.starts_with("--") {
+        return None;
+    }
+    let (kind, query) = text.split_once(' ').unwrap();
+    let (kind, mode) = match kind.strip_suffix('=') {
+        Some(kind) => (kind, Mode::Sequence),
+        None => match kind.strip_suffix('~') {
+            Some(kind) => (kind, Mode::Count),
+            None => (kind, Mode::Bag),
+        },
+    };
+    let (query, params) = query.split_once(" -- ").unwrap_or((query, ""));
+    let values = params
+        .split(" | ")
+        .filter(|text| !text.is_empty())
+        .map(value);
+    Some(Line {
+        kind,
+        mode,
+        query: query.trim(),
+        values: values.collect(),
+    })
+}
+
+fn value(text: &str) -> Value {
+    let (kind, text) = text.split_once(':').unwrap();
+    let known: &[(&str, u32)] = &[
+        ("int8", 20),
+        ("int4", 23),
+        ("int2", 21),
+        ("numeric", 1700),
+        ("text", 25),
+        ("uuid", 2950),
+        ("int8[]", 1016),
+        ("int4[]", 1007),
+        ("text[]", 1009),
+        ("bpchar", 1042),
+        ("date", 1082),
+    ];
+    let (kind, oid) = known.iter().find(|(name, _)| *name == kind).expect(kind);
+    Value {
+        oid: *oid,
+        kind,
+        text: (text != "NULL").then(|| text.to_owned()),
+    }
+}
+
+fn same(mode: &Mode, one: Answer, two: Answer) -> bool {
+    match mode {
+        Mode::Sequence => one == two,
+        Mode::Bag => one.sorted() == two.sorted(),
+        Mode::Count => one.columns == two.columns && one.rows.len() == two.rows.len(),
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Tally {
+    right: BTreeMap<&'static str, usize>,
+    failed: usize,
+    /// Left out because one server takes too long.
+    slow: usize,
+    refused: BTreeMap<String, usize>,
+    pub(crate) wrong: Vec<String>,
+    unexpected: Vec<String>,
+}
+
+impl Tally {
+    pub(crate) async fn take(&mut self, world: &World, line: &Line<'_>) {
+        let expected = ask(&world.whole, &with(line.query, &line.values)).await;
+        if expected
+            .as_ref()
+            .is_err_and(|error| error.starts_with("57014"))
+        {
+            self.slow += 1;
+            return;
+        }
+        let (kind, given) = match run(world, line.query, &line.values).await {
+            Outcome::Refused(refusal) => {
+                if line.kind != "no" && line.kind != "?" && expected.is_ok() {
+                    self.unexpected.push(format!(
+                        "{} refused: {refusal}\n  {}",
+                        line.kind, line.query
+                    ));
+                }
+                if expected.is_err() {
+                    self.failed += 1;
+                } else {
+                    let reason = format!("{}: {}", refusal.code, refusal.reason);
+                    *self.refused.entry(reason).or_default() += 1;
+                }
+                return;
+            }
+            Outcome::Done(kind, given) => (kind, given),
+        };
+        if line.kind != kind && line.kind != "?" && world.shards.len() > 1 {
+            self.unexpected
+                .push(format!("{} came as {kind}\n  {}", line.kind, line.query));
+        }
+        match (expected, given) {
+            (Ok(expected), Ok(given)) => {
+                if same(&line.mode, expected.clone(), given.clone()) {
+                    *self.right.entry(kind).or_default() += 1;
+                } else {
+                    let (expected, given) = (expected.sorted(), given.sorted());
+                    let text = format!("{kind} {}\n  {expected:?}\n  {given:?}", line.query);
+                    self.wrong.push(text.chars().take(1_500).collect());
+                }
+            }
+            (Err(_), Err(_)) => self.failed += 1,
+            (Ok(_), Err(error)) => self
+                .wrong
+                .push(format!("{kind} {}\n  failed: {error}", line.query)),
+            (Err(error), Ok(_)) => {
+                self.wrong
+                    .push(format!("{kind} {}\n  should fail: {error}", line.query));
+            }
+        }
+    }
+
+    pub(crate) fn told(&self) -> String {
+        let right: usize = self.right.values().sum();
+        let refused: usize = self.refused.values().sum();
+        let mut text = format!(
+            "right {right} {:?}, refused {refused}, failing on both {}, too slow {}, WRONG {}\n",
+            self.right,
+            self.failed,
+            self.slow,
+            self.wrong.len()
+        );
+        for (reason, count) in &self.refused {
+            let _ = writeln!(text, "{count:5} {reason}");
+        }
+        text
+    }
+}
+
+/// A number of the environment.
+pub(crate) fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
+}
+
+async fn all(shards: u16, check_kinds: bool) {
+    let world = World::new(shards).await;
+    let mut tally = Tally::default();
+    for text in include_str!("queries.txt").lines() {
+        if let Some(line) = line(text) {
+            tally.take(&world, &line).await;
+        }
+    }
+    println!("{shards} shards: {}", tally.told());
+    assert!(tally.wrong.is_empty(), "WRONG:\n{}", tally.wrong.join("\n"));
+    if check_kinds {
+        assert!(
+            tally.unexpected.is_empty(),
+            "unexpected:\n{}",
+            tally.unexpected.join("\n")
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_query_gives_another_answer_over_four_shards() {
+    all(4, true).await;
+}
+
+#[tokio::test]
+async fn nor_over_seven() {
+    all(7, false).await;
+}

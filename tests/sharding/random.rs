@@ -1,0 +1,403 @@
+//! Queries that nobody has thought of: joins, subqueries, groups, windows, set operations over the tables of the
+//! world, made from a seed.
+//!
+//! The short form runs some hundreds; `PGHERD_SHARDING_QUERIES` says how many, `PGHERD_SHARDING_SEED` which.
+
+use std::fmt::Write as _;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::queries::{Line, Mode, Tally, asked};
+use crate::world::World;
+
+/// A table, its key, columns of numbers, and columns of texts.
+struct Shape {
+    name: &'static str,
+    key: &'static str,
+    numbers: &'static [&'static str],
+    texts: &'static [&'static str],
+}
+
+const SHAPES: [Shape; 6] = [
+    Shape {
+        name: "users",
+        key: "id",
+        numbers: &["age", "small", "score"],
+        texts: &["name", "country", "code"],
+    },
+    Shape {
+        name: "orders",
+        key: "user_id",
+        numbers: &["id", "total", "parent"],
+        texts: &["status", "note"],
+    },
+    Shape {
+        name: "items",
+        key: "user_id",
+        numbers: &["order_id", "n", "product_id", "qty"],
+        texts: &[],
+    },
+    Shape {
+        name: "\"Upper\"",
+        key: "\"Id\"",
+        numbers: &["\"userId\"", "id"],
+        texts: &[],
+    },
+    Shape {
+        name: "products",
+        key: "id",
+        numbers: &["price"],
+        texts: &["name", "category"],
+    },
+    Shape {
+        name: "countries",
+        key: "size",
+        numbers: &["size"],
+        texts: &["code", "name"],
+    },
+];
+
+/// An alias in FROM, with its columns: the key first.
+#[derive(Clone)]
+struct Alias {
+    name: String,
+    numbers: Vec<String>,
+    texts: Vec<String>,
+}
+
+struct Maker {
+    random: StdRng,
+    aliases: usize,
+}
+
+impl Maker {
+    fn chance(&mut self, percent: u32) -> bool {
+        self.random.random_range(0..100) < percent
+    }
+
+    fn pick<'t, T>(&mut self, list: &'t [T]) -> &'t T {
+        list.choose(&mut self.random).unwrap()
+    }
+
+    fn table(&mut self) -> (String, Alias) {
+        let shape = self.pick(&SHAPES);
+        self.aliases += 1;
+        let name = format!("t{}", self.aliases);
+        let own = |column: &&str| (*column).to_owned();
+        let mut alias = Alias {
+            name: name.clone(),
+            numbers: std::iter::once(&shape.key)
+                .chain(shape.numbers)
+                .map(own)
+                .collect(),
+            texts: shape.texts.iter().map(own).collect(),
+        };
+        let text = match self.random.random_range(0..10) {
+            0 => format!(
+                "(select * from {} where {} < 30) {name}",
+                shape.name, shape.key
+            ),
+            1 => format!(
+                "(select * from {} order by {} limit 7) {name}",
+                shape.name, shape.key
+            ),
+            2 | 3 => {
+                alias.numbers = vec!["k".into(), "n".into()];
+                alias.texts.clear();
+                format!(
+                    "(select {} as k, count(*) as n from {} group by {}) {name}",
+                    shape.key, shape.name, shape.key
+                )
+            }
+            4 => {
+                alias.numbers = vec!["k".into(), "m".into()];
+                alias.texts.clear();
+                let number = self.pick(shape.numbers);
+                format!(
+                    "(select distinct {} as k, {number} as m from {}) {name}",
+                    shape.key, shape.name
+                )
+            }
+            _ => format!("{} {name}", shape.name),
+        };
+        (text, alias)
+    }
+
+    fn key(alias: &Alias) -> String {
+        format!("{}.{}", alias.name, alias.numbers[0])
+    }
+
+    fn number(&mut self, aliases: &[Alias]) -> String {
+        let alias = self.pick(aliases).clone();
+        let column = match self.chance(40) {
+            true => alias.numbers[0].clone(),
+            false => self.pick(&alias.numbers).clone(),
+        };
+        format!("{}.{column}", alias.name)
+    }
+
+    fn column(&mut self, aliases: &[Alias]) -> String {
+        let alias = self.pick(aliases).clone();
+        match alias.texts.is_empty() || self.chance(60) {
+            true => self.number(&[alias]),
+            false => format!("{}.{}", alias.name, self.pick(&alias.texts)),
+        }
+    }
+
+    fn condition(&mut self, aliases: &[Alias], depth: u32) -> String {
+        let number = self.number(aliases);
+        let constant = self.random.random_range(0..40);
+        match self.random.random_range(0..16) {
+            0..3 => format!("{number} = {constant}"),
+            3 => format!("{} = {constant}", Self::key(&aliases[0])),
+            4 => format!("{number} in ({constant}, {}, 3)", constant + 1),
+            5 => format!("{number} < {constant}"),
+            6 => format!("{number} is null"),
+            7 => format!(
+                "({} or {})",
+                self.condition(aliases, 0),
+                self.condition(aliases, 0)
+            ),
+            8 => format!("not ({})", self.condition(aliases, 0)),
+            9 | 10 => format!("{number} = {}", self.number(aliases)),
+            _ if depth == 0 => format!("{number} >= {constant}"),
+            11 | 12 => self.exists(aliases, depth - 1),
+            13 => self.within(aliases, depth - 1),
+            14 => {
+                let (table, alias) = self.table();
+                let inside = self.condition(std::slice::from_ref(&alias), 0);
+                let of = self.number(std::slice::from_ref(&alias));
+                format!(
+                    "{number} > (select avg({of}) from {table} where {inside} and {} = {})",
+                    Self::key(&alias),
+                    self.number(aliases)
+                )
+            }
+            _ => format!("{number} > {constant}"),
+        }
+    }
+
+    fn exists(&mut self, aliases: &[Alias], depth: u32) -> String {
+        let (table, alias) = self.table();
+        let mut all = aliases.to_vec();
+        all.push(alias.clone());
+        let outer = self.pick(aliases).clone();
+        let link = match self.chance(75) {
+            true => format!("{} = {}", Self::key(&alias), Self::key(&outer)),
+            false => self.condition(&all, depth),
+        };
+        let not = if self.chance(40) { "not " } else { "" };
+        let limit = if self.chance(10) { " limit 1" } else { "" };
+        format!(
+            "{not}exists (select 1 from {table} where {link} and {}{limit})",
+            self.condition(&all, depth)
+        )
+    }
+
+    fn within(&mut self, aliases: &[Alias], depth: u32) -> String {
+        let (table, alias) = self.table();
+        let outer = self.pick(aliases).clone();
+        let (left, right) = match self.chance(70) {
+            true => (Self::key(&outer), Self::key(&alias)),
+            false => (
+                self.number(aliases),
+                self.number(std::slice::from_ref(&alias)),
+            ),
+        };
+        let not = if self.chance(40) { "not " } else { "" };
+        let inside = self.condition(std::slice::from_ref(&alias), depth);
+        format!("{left} {not}in (select {right} from {table} where {inside})")
+    }
+
+    fn from(&mut self) -> (String, Vec<Alias>) {
+        let (mut text, first) = self.table();
+        let mut aliases = vec![first];
+        for _ in 0..self.random.random_range(0..3) {
+            let (table, alias) = self.table();
+            let kind = *self.pick(&[
+                "join",
+                "join",
+                "left join",
+                "left join",
+                "right join",
+                "full join",
+                "cross join",
+                ",",
+            ]);
+            let other = self.pick(&aliases).clone();
+            let mut all = aliases.clone();
+            all.push(alias.clone());
+            let mut on = match self.chance(75) {
+                true => format!("{} = {}", Self::key(&other), Self::key(&alias)),
+                false => format!(
+                    "{} = {}",
+                    self.number(&aliases),
+                    self.number(std::slice::from_ref(&alias))
+                ),
+            };
+            if self.chance(30) {
+                let _ = write!(
+                    on,
+                    " and {}",
+                    self.condition(&all, u32::from(kind != "full join"))
+                );
+            }
+            match kind {
+                "cross join" => {
+                    let _ = write!(text, " cross join {table}");
+                }
+                // A comma binds less than the joins, whose conditions must not see beyond it.
+                "," => {
+                    let _ = write!(text, " join {table} on true");
+                }
+                kind => {
+                    let _ = write!(text, " {kind} {table} on {on}");
+                }
+            }
+            aliases = all;
+        }
+        (text, aliases)
+    }
+
+    fn filter(&mut self, aliases: &[Alias]) -> String {
+        let count = self.random.random_range(0..3);
+        let parts: Vec<String> = (0..count).map(|_| self.condition(aliases, 2)).collect();
+        match parts.is_empty() {
+            true => String::new(),
+            false => format!(" where {}", parts.join(" and ")),
+        }
+    }
+
+    fn select(&mut self) -> String {
+        let (from, aliases) = self.from();
+        let filter = self.filter(&aliases);
+        let one = self.column(&aliases);
+        let two = self.number(&aliases);
+        let key = Self::key(&aliases[0]);
+        match self.random.random_range(0..12) {
+            0 => format!("select count(*), sum({two}), min({one}), max({two}) from {from}{filter}"),
+            1 => format!("select {one}, count(*), avg({two}) from {from}{filter} group by {one}"),
+            2 => format!("select {key}, {one}, count(*) from {from}{filter} group by {key}, {one}"),
+            3 => format!(
+                "select {one} as o, count({two}) as c from {from}{filter} group by o having count(*) > 1"
+            ),
+            4 => format!("select distinct {one}, {two} from {from}{filter}"),
+            5 => format!(
+                "select {key}, {two}, count(*) over (partition by {one}) from {from}{filter}"
+            ),
+            6 => format!("select {key}, max({two}) over (partition by {key}) from {from}{filter}"),
+            7 => {
+                let (table, alias) = self.table();
+                let inside = self.number(std::slice::from_ref(&alias));
+                format!(
+                    "select {key}, (select count({inside}) from {table} where {} = {key}) from {from}{filter}",
+                    Self::key(&alias)
+                )
+            }
+            8 => {
+                let (table, alias) = self.table();
+                format!(
+                    "select {key}, l.c from {from} left join lateral (select count(*) c from {table} where {} = {key}) l on true{filter}",
+                    Self::key(&alias)
+                )
+            }
+            9 => format!(
+                "select {one}, count(distinct {two}), array_agg({two} order by {two}) from {from}{filter} group by {one}"
+            ),
+            _ => format!("select {key} as k, {two} as n from {from}{filter}"),
+        }
+    }
+
+    fn query(&mut self) -> (String, Mode) {
+        self.aliases = 0;
+        match self.random.random_range(0..12) {
+            0 => {
+                let (one, two) = (self.pair(), self.pair());
+                let kind = *self.pick(&["union", "union all", "intersect", "except", "except all"]);
+                (format!("{one} {kind} {two}"), Mode::Bag)
+            }
+            1 => (
+                format!(
+                    "select * from ({} {} {}) s where k = 7",
+                    self.pair(),
+                    self.pick(&["union", "union all", "intersect"]).to_owned(),
+                    self.pair()
+                ),
+                Mode::Bag,
+            ),
+            2 => (
+                format!(
+                    "with w as ({}) select a.k, b.n from w a join w b on a.k = b.k where a.n < 20",
+                    self.pair()
+                ),
+                Mode::Bag,
+            ),
+            3 => (
+                format!(
+                    "select k, count(*), sum(n) from ({}) s group by k",
+                    self.pair()
+                ),
+                Mode::Bag,
+            ),
+            4 => (
+                format!("select * from ({}) s order by k, n", self.pair()),
+                Mode::Sequence,
+            ),
+            5 => (
+                format!(
+                    "select k, n from ({}) s order by n desc nulls last, k limit 9 offset 2",
+                    self.pair()
+                ),
+                Mode::Sequence,
+            ),
+            _ => (self.select(), Mode::Bag),
+        }
+    }
+
+    /// A query with the columns k and n.
+    fn pair(&mut self) -> String {
+        let (from, aliases) = self.from();
+        let filter = self.filter(&aliases);
+        let of = self.pick(&aliases).clone();
+        let key = Self::key(&of);
+        format!(
+            "select {key} as k, {} as n from {from}{filter}",
+            self.number(&aliases)
+        )
+    }
+}
+
+#[tokio::test]
+async fn queries_by_chance_give_no_other_answer() {
+    let seed: u64 = asked("PGHERD_SHARDING_SEED", 1);
+    let count: usize = asked("PGHERD_SHARDING_QUERIES", 250);
+    let world = World::new(4).await;
+    world
+        .whole
+        .batch_execute("set statement_timeout = '2s'")
+        .await
+        .unwrap();
+    let mut maker = Maker {
+        random: StdRng::seed_from_u64(seed),
+        aliases: 0,
+    };
+    let mut tally = Tally::default();
+    for _ in 0..count {
+        let (query, mode) = maker.query();
+        let line = Line {
+            kind: "?",
+            mode,
+            query: &query,
+            values: Vec::new(),
+        };
+        tally.take(&world, &line).await;
+    }
+    println!("seed {seed}: {}", tally.told());
+    assert!(
+        tally.wrong.is_empty(),
+        "seed {seed}, WRONG:\n{}",
+        tally.wrong.join("\n")
+    );
+}
