@@ -8,8 +8,11 @@
 pub mod chronicle;
 pub mod login;
 pub mod look;
+mod members;
 pub mod monitor;
+pub mod names;
 pub mod patroni;
+pub mod plan;
 pub mod reads;
 
 use std::collections::{HashMap, HashSet};
@@ -19,14 +22,19 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use pgherd_cluster::names::Names;
 use pgherd_cluster::patroni::PatroniCluster;
-use pgherd_cluster::{Absence, Fault, HostName, Judge, LagBounds, Look, Rules, Verdict, Writer};
+use pgherd_cluster::{
+    Absence, Fault, HostName, Judge, LagBounds, Look, Plan, Rules, Stage, Verdict, Writer,
+};
 use pgherd_config::{Config, Database, Host};
 use pgherd_supervise::Slot;
 use tokio::sync::Notify;
 
 use crate::clock;
 use crate::cluster::chronicle::{Chronicle, Entry};
+use crate::cluster::members::{Members, follows_names, host, is_single, members};
+use crate::cluster::plan::Patience;
 use crate::cluster::reads::Arrivals;
 use crate::router::RouterMessage;
 
@@ -39,46 +47,24 @@ pub struct Cluster {
     members: ArcSwap<Members>,
     /// The hosts are told by Patroni.
     told: AtomicBool,
+    /// The hosts as the configuration has them.
+    written: Mutex<Vec<Host>>,
+    /// That is one, and it is for us to say where it is.
+    single: AtomicBool,
+    /// There are names among them, and it is followed where they lead.
+    named: AtomicBool,
+    /// Where the names among these lead; `None` if that is not followed.
+    names: Mutex<Option<Names>>,
     /// Those that Patroni has told.
     discovered: Mutex<Option<Members>>,
     doubt: Notify,
     chronicle: Chronicle,
+    patience: ArcSwap<Patience>,
+    /// The change of the primary that is planned, or was.
+    plan: Mutex<Option<Plan>>,
     arrivals: Mutex<Arrivals>,
     suspects: Mutex<HashSet<HostName>>,
     router: Slot<RouterMessage>,
-}
-
-/// Hosts by the name that the judge knows them by, in the order of the configuration.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Members(Vec<(HostName, Host)>);
-
-impl Members {
-    /// The host of this name.
-    pub fn get(&self, name: &HostName) -> Option<&Host> {
-        let found = self.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, host)| host)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> std::slice::Iter<'_, (HostName, Host)> {
-        self.0.iter()
-    }
-
-    /// Their names.
-    pub fn names(&self) -> impl Iterator<Item = &HostName> {
-        self.0.iter().map(|(name, _)| name)
-    }
-
-    /// Their addresses.
-    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.0.iter().map(|(_, host)| host)
-    }
-}
-
-impl FromIterator<(HostName, Host)> for Members {
-    fn from_iter<I: IntoIterator<Item = (HostName, Host)>>(hosts: I) -> Self {
-        Self(hosts.into_iter().collect())
-    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -101,7 +87,8 @@ pub struct Lead {
 impl Cluster {
     fn new(name: &str, config: &Config, database: &Database, router: Slot<RouterMessage>) -> Self {
         let mut judge = Judge::new(rules(config, database));
-        let members = members(database);
+        let names = config.failover.resolve.map(|_| Names::default());
+        let members = members(&database.hosts, names.as_ref());
         let now = clock::now();
         judge.members(members.names().cloned(), now);
         Self {
@@ -110,18 +97,42 @@ impl Cluster {
             judge: Mutex::new(judge),
             members: ArcSwap::from_pointee(members),
             told: AtomicBool::new(!database.patroni.is_empty()),
+            single: AtomicBool::new(is_single(database)),
+            named: AtomicBool::new(follows_names(config, database)),
+            written: Mutex::new(database.hosts.clone()),
+            names: Mutex::new(names),
             discovered: Mutex::default(),
             doubt: Notify::new(),
             chronicle: Chronicle::default(),
+            plan: Mutex::default(),
+            patience: ArcSwap::from_pointee(Patience::of(config, database)),
             arrivals: Mutex::default(),
             suspects: Mutex::default(),
             router,
         }
     }
 
-    /// Whether it must be found out where writes go: a single server is asked nothing.
+    /// Whether it must be found out where writes go: a single server is asked nothing, unless its name may
+    /// lead elsewhere.
     pub fn is_watched(&self) -> bool {
-        self.told.load(Ordering::Relaxed) || self.members.load().0.len() > 1
+        self.told.load(Ordering::Relaxed) || self.members.load().count() > 1 || self.follows_names()
+    }
+
+    /// Whether writes go where the evidence says. A single name leads where it leads until a primary was
+    /// seen there: it may be that of a replica, or of something that lets nobody look. If it has several
+    /// addresses, then they are all asked first.
+    pub fn is_led(&self) -> bool {
+        let verdict = self.verdict.load();
+        let open = self.single.load(Ordering::Relaxed) && verdict.holder.is_none() && {
+            let asking = verdict.writer == Writer::Nobody(Absence::Asking);
+            !asking || self.members.load().count() <= 1
+        };
+        self.is_watched() && !open
+    }
+
+    /// Whether some of its hosts have names of which it is followed where they lead.
+    pub fn follows_names(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
     }
 
     /// The hosts.
@@ -132,14 +143,15 @@ impl Cluster {
     /// Where writes go at this moment.
     pub fn lead(&self) -> Lead {
         let members = self.members.load();
-        if !self.is_watched() {
-            let host = members.hosts().next().cloned();
+        if !self.is_led() {
+            let first = || self.written.lock().first().cloned();
+            let host = members.hosts().next().cloned().or_else(first);
             return Lead { host, epoch: 0 };
         }
         let verdict = self.verdict.load();
         let host = match &verdict.writer {
-            Writer::At(name) => members.get(name).cloned(),
-            Writer::Nobody(_) => None,
+            Writer::At(name) if self.stage() == Stage::Over => members.get(name).cloned(),
+            Writer::At(_) | Writer::Nobody(_) => None,
         };
         Lead {
             host,
@@ -189,6 +201,9 @@ impl Cluster {
     /// A host was looked at; it was asked at `asked`.
     pub fn saw(&self, host: &HostName, outcome: Result<Look, Fault>, asked: Instant, now: Instant) {
         let look = outcome.as_ref().ok().cloned();
+        if let Some(look) = &look {
+            self.leave_behind(host, look, now);
+        }
         self.judged(now, |judge| judge.saw(host, outcome, now));
         if look.is_none() {
             // All others are looked at, too, if this has raised a doubt.
@@ -232,8 +247,8 @@ impl Cluster {
         self.doubt.notified()
     }
 
-    /// Resolves when hosts are known: at once those of the configuration, and those that Patroni tells
-    /// of when it has told for the first time.
+    /// Resolves when hosts are known: at once the addresses of the configuration, its names when they were
+    /// looked up once, and those that Patroni tells of when it has told for the first time.
     pub async fn introduced(&self) {
         loop {
             let news = self.doubted();
@@ -251,14 +266,30 @@ impl Cluster {
 
     /// Takes over what the configuration says now.
     pub fn reconfigure(&self, config: &Config, database: &Database, now: Instant) {
+        self.patience
+            .store(Arc::new(Patience::of(config, database)));
         let told = !database.patroni.is_empty();
         self.told.store(told, Ordering::Relaxed);
         let mut discovered = self.discovered.lock();
         if !told {
             *discovered = None;
         }
-        let members = discovered.clone().unwrap_or_else(|| members(database));
+        let found = discovered.clone();
         drop(discovered);
+        self.written.lock().clone_from(&database.hosts);
+        self.single.store(is_single(database), Ordering::Relaxed);
+        let named = follows_names(config, database);
+        self.named.store(named, Ordering::Relaxed);
+        let mut names = self.names.lock();
+        match (config.failover.resolve, names.as_mut()) {
+            (None, _) => *names = None,
+            (Some(_), None) => *names = Some(Names::default()),
+            (Some(_), Some(names)) => {
+                names.keep(database.hosts.iter().filter_map(Host::looked_up));
+            }
+        }
+        let members = found.unwrap_or_else(|| members(&database.hosts, names.as_ref()));
+        drop(names);
         self.judged(now, |judge| judge.set_rules(rules(config, database), now));
         self.enlist(members, now);
     }
@@ -285,6 +316,21 @@ impl Cluster {
             }
         }
         self.judged(now, |judge| judge.told(told.claim, now));
+        self.schedule(told.switchover.as_ref(), now);
+        // It may name another than the one that is written to.
+        self.rouse(now);
+    }
+
+    /// Has all hosts be looked at at once if anything is in doubt.
+    fn rouse(&self, now: Instant) {
+        if self.is_suspicious(now) {
+            self.doubt.notify_waiters();
+        }
+    }
+
+    /// Whether anything is in doubt.
+    pub fn is_suspicious(&self, now: Instant) -> bool {
+        self.judge.lock().is_suspicious(now)
     }
 
     fn enlist(&self, members: Members, now: Instant) {
@@ -308,6 +354,7 @@ impl Cluster {
         let verdict = judge.verdict(now);
         // Stored under the lock: of two verdicts the later stays.
         let before = self.verdict.swap(Arc::clone(&verdict));
+        self.advance_plan(&verdict, now);
         if Arc::ptr_eq(&before, &verdict) {
             return;
         }
@@ -316,11 +363,16 @@ impl Cluster {
         self.chronicle.note(&self.name, &before, &verdict);
         drop(judge);
         if moves {
-            // A router that is being restarted follows all verdicts when it starts.
-            let _ = self.router.cast(RouterMessage::Follow {
-                section: self.name.clone(),
-            });
+            self.turn();
         }
+    }
+
+    /// Has the pools follow what holds now.
+    fn turn(&self) {
+        // A router that is being restarted follows all verdicts when it starts.
+        let _ = self.router.cast(RouterMessage::Follow {
+            section: self.name.clone(),
+        });
     }
 }
 
@@ -347,24 +399,6 @@ fn rules(config: &Config, database: &Database) -> Rules {
         },
         ..Rules::default()
     }
-}
-
-/// A host by the name that Patroni gives it, `address:port`.
-fn host(name: &HostName) -> Option<Host> {
-    let (host, port) = name.as_str().rsplit_once(':')?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    Some(Host::new(host, port.parse().ok()?))
-}
-
-fn members(database: &Database) -> Members {
-    let named = |host: &Host| {
-        let name = crate::router::target(&host.address).to_string();
-        (HostName::from(name), host.clone())
-    };
-    database.hosts.iter().map(named).collect()
 }
 
 /// All databases' servers, by the name of the section.
@@ -402,3 +436,6 @@ impl Topology {
         self.0.store(Arc::new(clusters));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,7 @@ async fn live(arguments: ConnectionArguments) {
     let opened = match opened {
         Ok((_, welcome))
             if pool.key.reader.is_none()
-                && pool.cluster.load().is_watched()
+                && pool.cluster.load().is_led()
                 && welcome.is_in_recovery() =>
         {
             let host = upstream.name.clone();

@@ -176,9 +176,7 @@ impl Office {
         let opened = upstream::open(upstream, self.facts.number(), Life::new().0).await;
         drop(permit);
         match opened {
-            Ok((_, welcome))
-                if self.pool.cluster.load().is_watched() && welcome.is_in_recovery() =>
-            {
+            Ok((_, welcome)) if self.pool.cluster.load().is_led() && welcome.is_in_recovery() => {
                 let (host, now) = (upstream.name.clone(), clock::now());
                 self.pool.cluster.load().suspect(&host, now);
                 let error = OpenError::Standby { host };

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::cluster::monitor::{Monitor, MonitorArguments};
+use crate::cluster::names::{Guide, GuideArguments};
 use crate::cluster::patroni::{Scout, ScoutArguments};
 use crate::config::{self, Config, ConfigArguments};
 use crate::drain::{self, Curtain};
@@ -345,11 +346,14 @@ fn own_monitors(name: &str, facts: &Arc<Facts>) -> Vec<ChildSpec> {
     let database = config.databases.get(name);
     let asks = database.is_some_and(|database| !database.patroni.is_empty());
     let scout = asks.then(|| scout_child(&cluster, facts));
+    let guide = cluster
+        .follows_names()
+        .then(|| guide_child(&cluster, facts));
     let members = cluster.members();
     let monitors = members
         .names()
         .map(|host| monitor_child(&cluster, host, facts));
-    let children: Vec<ChildSpec> = scout.into_iter().chain(monitors).collect();
+    let children: Vec<ChildSpec> = scout.into_iter().chain(guide).chain(monitors).collect();
     if let Some(watch) = facts.memory.watches.lock().get(name) {
         let names = children.iter().map(|child| child.id.clone());
         *watch.children.lock() = names.collect();
@@ -368,6 +372,20 @@ pub(crate) fn scout_child(cluster: &Arc<Cluster>, facts: &Arc<Facts>) -> ChildSp
     };
     ChildSpec::transient(SCOUT, move |parent| {
         linked(parent, Tasked(Scout), arguments.clone())
+    })
+}
+
+/// What who looks up names is called among its siblings.
+pub(crate) const GUIDE: &str = "names";
+
+/// Who looks up the names of hosts, as a child. It ends by itself when there are none any more.
+pub(crate) fn guide_child(cluster: &Arc<Cluster>, facts: &Arc<Facts>) -> ChildSpec {
+    let arguments = GuideArguments {
+        cluster: Arc::clone(cluster),
+        facts: Arc::clone(facts),
+    };
+    ChildSpec::transient(GUIDE, move |parent| {
+        linked(parent, Tasked(Guide), arguments.clone())
     })
 }
 

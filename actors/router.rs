@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgherd_cluster::HostName;
+use pgherd_cluster::{HostName, Stage};
 use pgherd_config::{Config, Host, PoolMode, ReadFrom};
 use pgherd_pool::{Ask, PoolCore};
 use pgherd_supervise::{ChildSpec, Heartbeat, Slot, SupervisorMessage};
@@ -27,7 +27,8 @@ use crate::cluster::{Cluster, Lead, reads};
 use crate::facts::{Facts, Routes};
 use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
 use crate::root::{
-    SCOUT, child_name, cluster, herald_name, monitor_child, monitor_name, pool_child, scout_child,
+    GUIDE, SCOUT, child_name, cluster, guide_child, herald_name, monitor_child, monitor_name,
+    pool_child, scout_child,
 };
 use crate::session::checkout::{check, denial, overdue};
 use crate::session::prove::Proof;
@@ -180,11 +181,11 @@ impl RouterArguments {
             ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, "the database is starting")
         })?;
         let lead = cluster.lead();
-        let address = &leading(&lead, &cluster)?.address;
+        let host = leading(&lead, &cluster)?;
         let upstream = self
             .facts
             .memory
-            .upstream(&config, &database, &settings, &key, proof, address)?;
+            .upstream(&config, &database, &settings, &key, proof, &host)?;
         let quotas = self
             .facts
             .memory
@@ -249,7 +250,7 @@ impl RouterArguments {
     fn muster(&self, routes: &mut Routes, pool: &Arc<Pool>, config: &Config) {
         let (settings, cluster) = (pool.settings().clone(), pool.cluster.load_full());
         let lead = cluster.lead();
-        let wanted = cluster.is_watched()
+        let wanted = cluster.is_led()
             && settings.reads.from != ReadFrom::Primary
             && settings.pool.mode == PoolMode::Transaction;
         let members = cluster.members();
@@ -312,7 +313,7 @@ impl RouterArguments {
             secret: pool.upstream.load().learned(),
         };
         let (memory, key) = (&self.facts.memory, &pool.key);
-        let upstream = memory.upstream(config, database, &settings, key, &proof, &host.address)?;
+        let upstream = memory.upstream(config, database, &settings, key, &proof, host)?;
         let quotas = memory.quotas(config, &settings, key, &upstream.name);
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
@@ -347,7 +348,7 @@ impl RouterArguments {
         };
         for session in self.facts.replications.all() {
             let elsewhere = Some(&session.about.upstream.name) != usual.as_ref();
-            if left && elsewhere && cluster.is_watched() && of_section(&session.of.database) {
+            if left && elsewhere && cluster.is_led() && of_section(&session.of.database) {
                 session.about.killer.kill();
             }
         }
@@ -357,7 +358,7 @@ impl RouterArguments {
     fn aim(&self, pool: &Arc<Pool>, lead: &Lead, cluster: &Cluster, config: &Config) {
         let now = clock::now();
         let Some(host) = &lead.host else {
-            match cluster.has_left() {
+            match cluster.has_left() || cluster.stage() == Stage::Cut {
                 // Who still is at the former primary must not go on there.
                 true => pool.abandon(now),
                 false => pool.core.hold(now),
@@ -372,11 +373,11 @@ impl RouterArguments {
             secret: pool.upstream.load().learned(),
         };
         let key = &pool.key;
-        match memory.upstream(config, database, &settings, key, &proof, &host.address) {
+        match memory.upstream(config, database, &settings, key, &proof, host) {
             Ok(upstream) => {
                 let quotas = memory.quotas(config, &settings, key, &upstream.name);
                 pool.core.move_to(quotas);
-                pool.lead_to(upstream, lead.epoch, cluster.is_watched());
+                pool.lead_to(upstream, lead.epoch, cluster.is_led());
             }
             // It leads where it led, and is left if that is no host any more.
             Err(report) if key.reader.is_some() => {
@@ -459,6 +460,9 @@ impl RouterArguments {
         }
         if patroni {
             wanted.insert(SCOUT.to_owned(), scout_child(cluster, &self.facts));
+        }
+        if cluster.follows_names() {
+            wanted.insert(GUIDE.to_owned(), guide_child(cluster, &self.facts));
         }
         let mut watched = watch.children.lock();
         for gone in watched.iter().filter(|name| !wanted.contains_key(*name)) {

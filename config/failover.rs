@@ -15,6 +15,11 @@ section! {
         [Now] probe_timeout: Duration,
         /// How long what was seen of a host is believed.
         [Now] evidence: Duration,
+        /// How often the names of hosts are looked up; `None` is only when a connection is opened.
+        [Now] resolve: Option<Duration>,
+        /// How long before a switchover new work waits while transactions may end; `None`: those that
+        /// Patroni schedules are not prepared for.
+        [Now] grace: Option<Duration>,
         /// The user, from `[users]`, as whom hosts are looked at; `None` is the database's own
         /// user, or else whoever has a pool there.
         [Now] user: Option<String>,

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::draft::Node;
@@ -10,6 +10,9 @@ use crate::setting::Setting;
 pub struct Host {
     /// Where it is.
     pub address: Address,
+    /// The name that has led to its address, which is the one that its certificate bears; `None` if
+    /// the address is as it is written.
+    pub name: Option<String>,
 }
 
 /// Where a server is.
@@ -48,7 +51,35 @@ impl Host {
                 port,
             }
         };
-        Self { address }
+        Self {
+            address,
+            name: None,
+        }
+    }
+
+    /// The name that has to be looked up to find it; `None` for an address, a socket, or this machine
+    /// itself (`localhost`), which never lead elsewhere.
+    pub fn looked_up(&self) -> Option<&str> {
+        let Address::Tcp { host, .. } = &self.address else {
+            return None;
+        };
+        let label = host.trim_end_matches('.').rsplit('.').next();
+        let here = label.is_some_and(|label| label.eq_ignore_ascii_case("localhost"));
+        (!here && host.parse::<IpAddr>().is_err()).then_some(host)
+    }
+
+    /// The host at an address that its name has led to.
+    pub fn found_at(&self, ip: IpAddr) -> Self {
+        match &self.address {
+            Address::Tcp { host, port } => Self {
+                address: Address::Tcp {
+                    host: ip.to_string(),
+                    port: *port,
+                },
+                name: Some(host.clone()),
+            },
+            Address::Unix { .. } => self.clone(),
+        }
     }
 }
 
@@ -117,7 +148,27 @@ pub(crate) fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::split_port;
+    use super::{Host, split_port};
+
+    #[test]
+    fn only_names_are_looked_up() {
+        let name = |host: &str| Host::new(host, 1).looked_up().map(str::to_owned);
+        assert_eq!(name("db.internal").as_deref(), Some("db.internal"));
+        for other in [
+            "127.0.0.1",
+            "::1",
+            "localhost",
+            "LocalHost.",
+            "a.localhost",
+            "/tmp",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+        let found = Host::new("db", 7).found_at([10, 0, 0, 1].into());
+        assert_eq!(found.to_string(), "10.0.0.1:7");
+        assert_eq!(found.name.as_deref(), Some("db"));
+        assert_eq!(found.looked_up(), None);
+    }
 
     #[test]
     fn parts_hosts_from_ports() {

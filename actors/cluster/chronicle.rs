@@ -42,6 +42,25 @@ impl Chronicle {
         }
     }
 
+    /// Takes down that writes wait for a change that is planned, and why; or, without a reason, that they do
+    /// so no longer, if the verdict shows that there is somebody to write to.
+    pub(super) fn planned(&self, verdict: &Verdict, why: Option<&str>) {
+        let (writer, _) = words(&verdict.writer);
+        let epoch = verdict.epoch.to_string();
+        let waited = |last: &Entry| last.epoch == epoch && last.writer.is_none();
+        let ends = writer.is_some() && self.entries.lock().back().is_some_and(waited);
+        // What another primary ends is taken down as its beginning.
+        if why.is_none() && !ends {
+            return;
+        }
+        self.enter(Entry {
+            at: SystemTime::now(),
+            epoch,
+            writer: writer.filter(|_| why.is_none()),
+            why: why.map(str::to_owned),
+        });
+    }
+
     fn turn(&self, database: &str, before: &Verdict, verdict: &Verdict) {
         let (writer, why) = words(&verdict.writer);
         let (from, _) = words(&before.writer);
@@ -51,16 +70,20 @@ impl Chronicle {
             (None, why) => tracing::warn!(database, epoch, from, why, "there is no primary"),
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        let mut entries = self.entries.lock();
-        if entries.len() == KEPT {
-            entries.pop_front();
-        }
-        entries.push_back(Entry {
+        self.enter(Entry {
             at: SystemTime::now(),
             epoch,
             writer,
             why,
         });
+    }
+
+    fn enter(&self, entry: Entry) {
+        let mut entries = self.entries.lock();
+        if entries.len() == KEPT {
+            entries.pop_front();
+        }
+        entries.push_back(entry);
     }
 
     /// The changes, the latest last.

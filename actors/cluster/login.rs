@@ -143,7 +143,7 @@ fn upstream(
     let proof = Proof { secret };
     let usual = facts
         .memory
-        .upstream(config, database, &settings, key, &proof, &host.address)
+        .upstream(config, database, &settings, key, &proof, host)
         .ok()?;
     if matches!(usual.secret, Secret::Refused) {
         return None;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_cluster::{Fault, Look, Standing};
+use pgherd_cluster::{Fault, Look, ServerId, Standing};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -25,7 +25,9 @@ CASE WHEN r.r THEN pg_catalog.pg_last_wal_receive_lsn() END, \
 CASE WHEN r.r THEN pg_catalog.date_part('epoch', \
 pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END, \
 (SELECT s.setting = 'on' AND s.source IN ('configuration file', 'command line', 'global', 'default') \
-FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only') \
+FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only'), \
+(pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
+pg_catalog.inet_server_port() \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
 
 /// Reads the row that answers [`QUESTION`]; `None` if it is not one.
@@ -36,6 +38,8 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
         "f" => (Standing::Primary, 16),
         _ => return None,
     };
+    let started = text(7).and_then(|micros| micros.parse().ok());
+    let port = text(8).and_then(|port| port.parse().ok());
     let seconds = text(5).and_then(|seconds| seconds.parse::<f64>().ok());
     Some(Look {
         system: text(1)?.parse().ok()?,
@@ -48,6 +52,7 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
         // What is set for a user, a database or this connection alone says nothing of the server.
         read_only: standing == Standing::Primary && text(6) == Some("t"),
         latency,
+        server: started.map(|started| ServerId { started, port }),
     })
 }
 
@@ -89,11 +94,11 @@ pub(super) fn refused(report: &ErrorReport) -> Fault {
 mod tests {
     use std::time::Duration;
 
-    use pgherd_cluster::Standing;
+    use pgherd_cluster::{ServerId, Standing};
 
     use super::read;
 
-    fn row(values: [&str; 7]) -> Vec<Option<Vec<u8>>> {
+    fn row<const N: usize>(values: [&str; N]) -> Vec<Option<Vec<u8>>> {
         let value = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
         values.into_iter().map(value).collect()
     }
@@ -108,8 +113,15 @@ mod tests {
             "",
             "",
             "f",
+            "1764403200123456",
+            "5432",
         ]);
         let look = read(&row, Duration::ZERO).expect("a look");
+        let server = ServerId {
+            started: 1_764_403_200_123_456,
+            port: Some(5432),
+        };
+        assert_eq!(look.server, Some(server));
         assert_eq!((look.standing, look.timeline), (Standing::Primary, 31));
         assert_eq!(look.lsn.to_string(), "16/B374D848");
         assert_eq!((look.received, look.read_only), (None, false));
@@ -122,6 +134,7 @@ mod tests {
         assert_eq!((look.standing, look.timeline), (Standing::Replica, 31));
         assert_eq!(look.replay_age, Some(Duration::from_millis(1500)));
         assert!(!look.read_only);
+        assert_eq!(look.server, None);
     }
 
     #[test]

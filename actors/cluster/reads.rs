@@ -98,6 +98,7 @@ mod tests {
             replay_age: None,
             read_only: false,
             latency: Duration::ZERO,
+            server: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What may be asked of the console.
 
+use std::time::Duration;
+
 use pgherd_config::Role;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -83,6 +85,7 @@ fn parse(words: &[Word<'_>]) -> Result<Command, ErrorReport> {
         ["kill_client", ..] => Verb::KillClient(client(rest)?),
         ["disable", ..] => Verb::Disable(database(rest)?),
         ["enable", ..] => Verb::Enable(database(rest)?),
+        ["switchover", ..] => switchover(&keys, rest)?,
         ["suspend"] => Verb::Suspend,
         ["reload"] => Verb::Reload,
         ["shutdown"] => Verb::Shutdown(Ending::AtOnce),
@@ -176,6 +179,28 @@ fn database(words: &[Word<'_>]) -> Result<String, ErrorReport> {
     .ok_or_else(|| syntax("the name of one database is expected"))
 }
 
+fn switchover(keys: &[&str], words: &[Word<'_>]) -> Result<Verb, ErrorReport> {
+    let (name, grace) = match keys {
+        [_, _] => (words, None),
+        [_, _, "grace", seconds] => {
+            let seconds = seconds.parse().ok().filter(|seconds| *seconds <= GRACE_MAX);
+            let seconds = seconds
+                .ok_or_else(|| syntax(format!("GRACE takes whole seconds, up to {GRACE_MAX}")))?;
+            (&words[..1], Some(Duration::from_secs(seconds)))
+        }
+        _ => {
+            return Err(syntax(
+                "SWITCHOVER takes a database, and GRACE with seconds",
+            ));
+        }
+    };
+    let database = database(name)?;
+    Ok(Verb::Switchover { database, grace })
+}
+
+/// A longer grace time is none.
+const GRACE_MAX: u64 = 3600;
+
 fn client(words: &[Word<'_>]) -> Result<i32, ErrorReport> {
     let name = if let [word] = words {
         word.name()
@@ -213,7 +238,7 @@ fn hint() -> String {
 
 /// The verbs, as the hint and the help write them.
 pub const VERBS: &str = "PAUSE [db], RESUME [db], RECONNECT [db], WAIT_CLOSE [db], KILL [db], \
-    KILL_CLIENT id, RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
+    KILL_CLIENT id, SWITCHOVER db [GRACE seconds], RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
 
 #[cfg(test)]
 mod tests;

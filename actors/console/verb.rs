@@ -4,6 +4,7 @@
 //! later, by the first login of a user, is neither paused nor killed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -17,6 +18,7 @@ pub mod kill;
 pub mod pause;
 pub mod reconnect;
 pub mod reload;
+pub mod switchover;
 
 /// A deed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,14 @@ pub enum Verb {
     Disable(String),
     /// The opposite.
     Enable(String),
+    /// Have new work of a database wait for another primary, and transactions end within the grace time;
+    /// answered when none is under way.
+    Switchover {
+        /// The database, in the name that clients use.
+        database: String,
+        /// The grace time; `None` is that of the configuration.
+        grace: Option<Duration>,
+    },
     /// Stop all sockets; not supported.
     Suspend,
     /// Change a setting; not supported.
@@ -121,6 +131,7 @@ impl Verb {
             Self::Shutdown(_) => "SHUTDOWN",
             Self::Disable(_) => "DISABLE",
             Self::Enable(_) => "ENABLE",
+            Self::Switchover { .. } => "SWITCHOVER",
             Self::Suspend => "SUSPEND",
             Self::Set(_) => "SET",
         }
@@ -147,6 +158,9 @@ impl Verb {
             }
             Self::Disable(name) => disable::disable(name, true, facts)?,
             Self::Enable(name) => disable::disable(name, false, facts)?,
+            Self::Switchover { database, grace } => {
+                switchover::switchover(database, *grace, facts).await?;
+            }
             Self::Suspend => return Err(suspend()),
             Self::Set(name) => return Err(set(name)),
         }

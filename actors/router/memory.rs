@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pgherd_config::{Address, ChannelBinding, Config, Database, PoolSettings, TlsMode};
+use pgherd_config::{Address, ChannelBinding, Config, Database, Host, PoolSettings, TlsMode};
 use pgherd_net::{
     Identity, Network, Roots, ServerTls, ServerTlsOptions, SocketOptions, SslMode, Target,
 };
@@ -54,7 +54,8 @@ struct Shared {
     hidden: HashMap<(String, String), Depths>,
     /// The size of the gates, once it was set.
     logins: Option<usize>,
-    tls: HashMap<String, Known>,
+    /// By section, and the name that is asked for.
+    tls: HashMap<(String, Option<String>), Known>,
 }
 
 /// TLS made ready, and what it was made from.
@@ -96,9 +97,9 @@ impl RouterMemory {
         settings: &PoolSettings,
         key: &PoolKey,
         proof: &Proof,
-        address: &Address,
+        host: &Host,
     ) -> Result<Arc<Upstream>, ErrorReport> {
-        let target = target(address);
+        let target = target(&host.address);
         let name = target.to_string();
         let user = config.user(&key.user);
         let forced = user.as_deref().and_then(|user| user.server_user.clone());
@@ -126,7 +127,7 @@ impl RouterMemory {
         let gate = Door(Arc::clone(gate));
         let dbname = database.dbname(&key.database).to_owned();
         let hidden = shared.hidden(&database.name, &dbname);
-        let tls = shared.tls(&database.name, &database.tls)?;
+        let tls = shared.tls(&database.name, &tls_towards(database, host))?;
         Ok(Arc::new(Upstream {
             name,
             target,
@@ -211,7 +212,8 @@ impl Shared {
         wanted: &pgherd_config::ServerTls,
     ) -> Result<Arc<ServerTlsPair>, ErrorReport> {
         let changed = changed(wanted);
-        if let Some(known) = self.tls.get(name)
+        let key = (name.to_owned(), wanted.server_name.clone());
+        if let Some(known) = self.tls.get(&key)
             && known.wanted == *wanted
             && known.changed == changed
         {
@@ -229,9 +231,16 @@ impl Shared {
             changed,
             tls: Arc::clone(&tls),
         };
-        self.tls.insert(name.to_owned(), known);
+        self.tls.insert(key, known);
         Ok(tls)
     }
+}
+
+/// The TLS of a database towards one of its hosts: a certificate bears the name that led there.
+fn tls_towards(database: &Database, host: &Host) -> pgherd_config::ServerTls {
+    let mut tls = database.tls.clone();
+    tls.server_name = tls.server_name.or_else(|| host.name.clone());
+    tls
 }
 
 /// When the files that TLS is made from were last changed: certificates are renewed in place.
@@ -328,5 +337,30 @@ pub fn mode(mode: TlsMode) -> SslMode {
         TlsMode::Require => SslMode::Require,
         TlsMode::VerifyCa => SslMode::VerifyCa,
         TlsMode::VerifyFull => SslMode::VerifyFull,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_config::{Config, LoadInput};
+
+    use super::tls_towards;
+
+    #[test]
+    fn certificates_are_checked_against_the_name_that_led_to_a_host() {
+        let of = |url: &str| {
+            let mut input = LoadInput::default();
+            input.overrides.urls = vec![url.to_owned()];
+            let config = Config::load(&input).expect("a configuration").config;
+            config.database("shop").expect("it is configured")
+        };
+        let database = of("postgres://u:p@db.internal/shop?sslmode=require");
+        let host = database.hosts[0].found_at([10, 0, 0, 1].into());
+        let name = tls_towards(&database, &host).server_name;
+        assert_eq!(name.as_deref(), Some("db.internal"));
+        assert_eq!(tls_towards(&database, &database.hosts[0]).server_name, None);
+        let other = of("postgres://u:p@db.internal/shop?hostaddr=10.0.0.9");
+        let name = tls_towards(&other, &host).server_name;
+        assert_eq!(name, other.tls.server_name);
     }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn open(
         secret: Secret::None,
     };
     let upstream = RouterMemory::default()
-        .upstream(config, database, &settings, &key, &proof, &host.address)
+        .upstream(config, database, &settings, &key, &proof, host)
         .map_err(|report| report.message)?;
     match crate::upstream::open(&upstream, 0, crate::server::Life::new().0).await {
         Ok((server, _)) => Ok(Some(server)),
@@ -95,7 +95,7 @@ pub fn upstream(
     };
     let settings = config.effective_pool(database, config.user(&key.user).as_deref());
     let memory = &facts.memory;
-    memory.upstream(config, database, &settings, key, proof, &host.address)
+    memory.upstream(config, database, &settings, key, proof, &host)
 }
 
 /// Where a user may prove itself: where writes go, or else any of the servers.
@@ -123,7 +123,7 @@ pub fn upstreams(
     let memory = &facts.memory;
     hosts
         .iter()
-        .map(|host| memory.upstream(config, database, &settings, key, proof, &host.address))
+        .map(|host| memory.upstream(config, database, &settings, key, proof, host))
         .collect()
 }
 

@@ -271,7 +271,7 @@ fn decide(turn: &Turn<'_>, failure: &Failure) -> Option<Again> {
 /// Whether there is going to be a server that writes: where there is but one that was never seen to do so,
 /// it will not.
 fn expects_writes(pool: &Pool) -> bool {
-    pool.retries.has_seen_writes() || pool.cluster.load().is_watched()
+    pool.retries.has_seen_writes() || pool.cluster.load().is_led()
 }
 
 /// Whether the client wants its transactions to be READ ONLY unless it says otherwise.

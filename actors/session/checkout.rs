@@ -313,7 +313,7 @@ fn unled(pool: &Pool, waited: Duration) -> ErrorReport {
     );
     match &verdict.writer {
         Writer::Nobody(absence) => report.detail(absence.to_string()),
-        Writer::At(_) => report,
+        Writer::At(host) => report.detail(format!("a switchover from {host} is awaited")),
     }
 }
 

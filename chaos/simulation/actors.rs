@@ -114,6 +114,8 @@ method = "trust"
 [pool]
 size = 4
 function_check = "never"
+[failover]
+resolve = 0
 [databases.shop]
 hosts = ["host0:5432", "host1:5432", "host2:5432"]
 [databases.shop.tls]

@@ -17,8 +17,10 @@ impl Judge {
         }
         self.fix_system(now);
         let horizon = self.horizon(now);
-        let primaries =
-            |track: &Track| track.system() == self.system && track.is_primary(now, &self.rules);
+        let primaries = |track: &Track| {
+            let ours = track.system() == self.system && track.is_primary(now, &self.rules);
+            ours && !self.is_overruled(track)
+        };
         let (current, replaced): (Vec<_>, Vec<_>) = self
             .each()
             .filter(|(_, track)| primaries(track))
@@ -28,7 +30,7 @@ impl Judge {
             .copied()
             .filter(|(_, track)| track.is_writable(now, &self.rules))
             .collect();
-        let choice = match writable.as_slice() {
+        let choice = match self.distinct(&writable).as_slice() {
             [] => None,
             [(only, _)] => Some(*only),
             several => match self.sole_heir(several, now) {
@@ -48,6 +50,33 @@ impl Judge {
         }
         let replaced = replaced.first().map(|(host, _)| *host);
         Writer::Nobody(self.absence(replaced, horizon, now))
+    }
+
+    /// Each server once, by whichever of its names writes go to, or else the first.
+    fn distinct<'a>(&self, hosts: &[(&'a HostName, &'a Track)]) -> Vec<(&'a HostName, &'a Track)> {
+        let holds = |host: &HostName| self.holder.as_ref().is_some_and(|it| it.host == *host);
+        let mut distinct: Vec<(&HostName, &Track)> = Vec::new();
+        for &(host, track) in hosts {
+            match distinct.iter_mut().find(|(_, known)| known.is_same(track)) {
+                Some(known) if holds(host) => *known = (host, track),
+                Some(_) => {}
+                None => distinct.push((host, track)),
+            }
+        }
+        distinct
+    }
+
+    /// The same server, by another name, has said later that it is something else.
+    fn is_overruled(&self, track: &Track) -> bool {
+        let later = |other: &Track| other.looked() > track.looked() && other.is_same(track);
+        let other = |other: &&Track| other.standing() != Some(Standing::Primary);
+        self.tracks.values().filter(other).any(later)
+    }
+
+    /// Whether two names lead to one server.
+    pub(crate) fn is_same(&self, one: &HostName, other: &HostName) -> bool {
+        let tracks = self.tracks.get(one).zip(self.tracks.get(other));
+        one == other || tracks.is_some_and(|(one, other)| one.is_same(other))
     }
 
     /// The members with their evidence, in the order of the members.
@@ -217,7 +246,7 @@ impl Judge {
         }
         let contested = match writer {
             Writer::Nobody(Absence::Two { hosts }) => hosts.contains(name),
-            Writer::At(other) => other != name && track.is_writable(now, &self.rules),
+            Writer::At(other) => !self.is_same(other, name) && track.is_writable(now, &self.rules),
             Writer::Nobody(_) => false,
         };
         contested.then_some(Fence::Contested)
@@ -316,7 +345,7 @@ impl Judge {
         let told = self.told.iter().filter(|told| self.is_fresh(told.at, now));
         for told in told {
             if let (Some(leader), Writer::At(host)) = (&told.claim.leader, writer)
-                && leader != host
+                && !self.is_same(leader, host)
             {
                 alarms.push(Alarm::Contradicted {
                     source: told.claim.source,

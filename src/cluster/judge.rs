@@ -22,7 +22,8 @@ use crate::verdict::{Absence, Holder, Verdict, Writer};
 /// * The writer is the one host that is writable (a primary, not read-only, its word not expired), belongs to the
 ///   cluster, and is on no lower timeline than any primary ever seen, than any replica is on, and than a fresh claim
 ///   names. A higher timeline therefore wins at once, and what it replaced never comes back.
-/// * If there are several on one timeline, there is no writer, until all but one are gone or demoted.
+/// * If there are several on one timeline, there is no writer, until all but one are gone or demoted. Names that lead to
+///   the same server are one.
 /// * The first writer is chosen when every member has been asked (answered or failed), or has been silent for
 ///   [`Rules::expiry`] after the first one was: of two primaries the stale one may be the first to answer.
 /// * A host's word expires by silence. An answer that sends us away without telling a role ([`Fault::Full`],

@@ -14,8 +14,10 @@ mod judge;
 mod lag;
 mod look;
 mod lsn;
+pub mod names;
 pub mod outcome;
 pub mod patroni;
+mod plan;
 pub mod reads;
 mod rules;
 mod suspicion;
@@ -27,8 +29,9 @@ pub use crate::epoch::Epoch;
 pub use crate::host::HostName;
 pub use crate::judge::Judge;
 pub use crate::lag::{Lag, LagBounds};
-pub use crate::look::{Fault, Look, Standing};
+pub use crate::look::{Fault, Look, ServerId, Standing};
 pub use crate::lsn::{InvalidLsn, Lsn};
+pub use crate::plan::{Plan, Stage};
 pub use crate::rules::Rules;
 pub use crate::verdict::{
     Absence, Alarm, Fence, Health, Holder, HostState, Offer, Verdict, Withheld, Writer,

@@ -37,6 +37,27 @@ pub struct Look {
     pub read_only: bool,
     /// How long the answer took.
     pub latency: Duration,
+    /// Which server it is; `None` if it did not say, and then it is taken for none that another name leads to.
+    pub server: Option<ServerId>,
+}
+
+/// What tells one running server of a cluster from all others, and tells that two names lead to the same: what a plain
+/// user may ask for. The clone of a machine that was copied while it ran has its original's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerId {
+    /// `pg_postmaster_start_time()`, in microseconds since 1970.
+    pub started: i64,
+    /// `inet_server_port()`; `None` over a unix socket.
+    pub port: Option<u16>,
+}
+
+impl ServerId {
+    /// Whether this is the same server, reached by whatever name.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let ports = self.port.zip(other.port);
+        self.started == other.started && ports.is_none_or(|(mine, theirs)| mine == theirs)
+    }
 }
 
 /// What was learned instead of an answer.

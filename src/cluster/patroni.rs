@@ -3,6 +3,8 @@
 //! Any member's REST interface answers for all of them, from the distributed configuration store; one that is cut off from
 //! that answers with what it knew last.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -225,6 +227,59 @@ fn sole_leader(members: &[Member]) -> Result<Option<&Member>, PatroniError> {
         (Some(one), Some(two)) => Err(PatroniError::TwoLeaders(one.name.clone(), two.name.clone())),
         _ => Ok(first),
     }
+}
+
+impl Switchover {
+    /// When; `None` if it is not written as Patroni writes it: `2023-09-24T10:36:00.123456+02:00`.
+    #[must_use]
+    pub fn moment(&self) -> Option<SystemTime> {
+        let (date, rest) = self.at.split_once(['T', ' '])?;
+        let zone = rest.find(['Z', '+', '-'])?;
+        let (time, zone) = rest.split_at(zone);
+        let [year, month, day] = numbers(date, '-')?;
+        let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+        let [hour, minute, second] = numbers(time, ':')?;
+        let offset = match zone {
+            "Z" => 0,
+            _ => {
+                let [hours, minutes] = numbers(zone.get(1..)?, ':')?;
+                let seconds = hours * 3600 + minutes * 60;
+                if zone.starts_with('-') {
+                    -seconds
+                } else {
+                    seconds
+                }
+            }
+        };
+        let valid = (1970..10_000).contains(&year) && (1..=12).contains(&month);
+        if !valid || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+        let fraction: f64 = format!("0.{fraction}").parse().ok()?;
+        let whole = Duration::from_secs(u64::try_from(seconds).ok()?);
+        UNIX_EPOCH.checked_add(whole + Duration::try_from_secs_f64(fraction).ok()?)
+    }
+}
+
+/// So many numbers, none of them signed.
+fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && part.len() <= 4;
+    let read = |part: &str| part.parse().ok().filter(|_| digits(part));
+    let parts: Option<Vec<i64>> = text.split(separator).map(read).collect();
+    parts?.try_into().ok()
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar, counted in years that begin in March, so that the day of a leap year
+/// is their last.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let leaps = year / 4 - year / 100 + year / 400;
+    year * 365 + leaps + (month * 153 + 2) / 5 + day - 1 - 719_468
 }
 
 fn switchover(value: &Value) -> Option<Switchover> {

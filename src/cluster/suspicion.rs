@@ -35,7 +35,10 @@ impl Judge {
         let recent = |since: Instant| now.saturating_duration_since(since) < self.rules.suspicion;
         self.absent_since.is_some_and(recent)
             || self.told.as_ref().is_some_and(|told| {
-                let other = told.claim.leader.as_ref() != self.verdict.writer();
+                let other = match (&told.claim.leader, self.verdict.writer()) {
+                    (Some(leader), Some(writer)) => !self.is_same(leader, writer),
+                    (leader, writer) => leader.is_some() || writer.is_some(),
+                };
                 other && recent(told.since) && self.is_fresh(told.at, now)
             })
             || self

@@ -1,6 +1,7 @@
 //! Tests of the whole judge.
 
 mod agree;
+mod alias;
 mod claims;
 mod health;
 mod model;
@@ -11,7 +12,9 @@ mod suspicion;
 
 use std::time::{Duration, Instant};
 
-use crate::{Absence, Fault, HostName, Judge, Look, Lsn, Rules, Standing, Verdict, Writer};
+use crate::{
+    Absence, Fault, HostName, Judge, Look, Lsn, Rules, ServerId, Standing, Verdict, Writer,
+};
 
 const SYSTEM: u64 = 7_106_835_957_012_965_359;
 
@@ -35,6 +38,7 @@ fn look(standing: Standing, timeline: u32, lsn: u64) -> Look {
         replay_age: None,
         read_only: false,
         latency: Duration::from_millis(1),
+        server: None,
     }
 }
 

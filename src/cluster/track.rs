@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::lag::Lag;
-use crate::look::{Fault, Look, Standing};
+use crate::look::{Fault, Look, ServerId, Standing};
 use crate::rules::Rules;
 
 /// What is known of one host. Only its own evidence is in here, in the order of time.
@@ -29,6 +29,8 @@ pub(crate) struct Track {
     /// The highest timeline on which it was primary, for the time in which the cluster's system is not known yet.
     pub(crate) reached: Option<(u64, u32)>,
     pub(crate) lag: Lag,
+    /// Which server it was before it was restarted, or another took its place, and when that was seen.
+    former: Option<(ServerId, Instant)>,
     /// The last sign of life.
     alive: Option<Instant>,
     /// What it said of itself no longer counts, until it says it again.
@@ -55,6 +57,7 @@ impl Track {
                 bytes: None,
                 time: None,
             },
+            former: None,
             alive: None,
             void: false,
             faults: 0,
@@ -87,6 +90,12 @@ impl Track {
         self.alive = Some(now);
         // An answer to a question that was asked before somebody ran into something does not explain it.
         let asked = now.checked_sub(look.latency).unwrap_or(now);
+        let before = self.look.as_ref().and_then(|(look, _)| look.server);
+        if let Some((before, new)) = before.zip(look.server)
+            && !before.is(&new)
+        {
+            self.former = Some((before, now));
+        }
         self.look = Some((look, now));
         self.understood(asked);
     }
@@ -157,6 +166,22 @@ impl Track {
 
     pub(crate) fn system(&self) -> Option<u64> {
         self.look.as_ref().map(|(look, _)| look.system)
+    }
+
+    /// Whether both names lead to one server, as far as it is known. If one was seen to be restarted and the other was
+    /// not looked at since, they still do.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let (Some((mine, at)), Some((theirs, seen))) = (&self.look, &other.look) else {
+            return false;
+        };
+        let (Some(me), Some(they)) = (mine.server, theirs.server) else {
+            return false;
+        };
+        let was = |former: Option<(ServerId, Instant)>, id: &ServerId, looked: Instant| {
+            former.is_some_and(|(former, until)| former.is(id) && looked < until)
+        };
+        let one = me.is(&they) || was(self.former, &they, *seen) || was(other.former, &me, *at);
+        mine.system == theirs.system && one
     }
 
     pub(crate) fn looked(&self) -> Option<Instant> {

@@ -1,7 +1,7 @@
 //! Opening a connection, without TLS.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use socket2::SockRef;
 use tokio::net::{TcpSocket, UnixStream, lookup_host};
@@ -85,6 +85,21 @@ pub async fn connect(target: &Target, options: &SocketOptions) -> Result<Stream,
             Err(error) => Err(ConnectError::from_io(target, error)),
         },
     }
+}
+
+/// The addresses that a name leads to, in the order in which they are to be tried, each once. It takes as long as the
+/// resolver of the system; drop the future to give up.
+///
+/// # Errors
+/// What the resolver said.
+pub async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for found in lookup_host((name, 0)).await? {
+        if !addresses.contains(&found.ip()) {
+            addresses.push(found.ip());
+        }
+    }
+    Ok(addresses)
 }
 
 async fn connect_tcp(

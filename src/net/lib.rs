@@ -24,7 +24,7 @@ mod testing;
 pub use accept::{accept_tls, accept_tls_direct};
 pub use buffer::{poll_read_into, poll_write_from};
 pub use cancel::send_cancel;
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, resolve};
 pub use killer::Killer;
 pub use listener::{Accepted, ListenError, Listener};
 pub use memory::{Arrivals, Connecting, Network, Simulated, Wire};

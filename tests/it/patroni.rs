@@ -7,8 +7,8 @@ use pgherd_tests::{Client, Config, Database, Proxy, connect, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::failover::fleet::Fleet;
 
@@ -19,6 +19,8 @@ type Member = (u16, &'static str, u32);
 struct Stand {
     port: u16,
     members: Arc<Mutex<Vec<Member>>>,
+    /// The moment of a switchover that is scheduled.
+    scheduled: Arc<Mutex<Option<String>>>,
     /// How many requests there were.
     asked: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
@@ -36,6 +38,8 @@ impl Stand {
         let port = socket.local_addr().unwrap().port();
         let members: Arc<Mutex<Vec<Member>>> = Arc::default();
         let told = Arc::clone(&members);
+        let scheduled: Arc<Mutex<Option<String>>> = Arc::default();
+        let when = Arc::clone(&scheduled);
         let (counter, asked) = watch::channel(0);
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = socket.accept().await {
@@ -54,7 +58,10 @@ impl Stand {
                         )
                     })
                     .collect();
-                let body = format!("{{\"members\": [{}]}}", members.join(", "));
+                let scheduled = when.lock().as_ref().map_or_else(String::new, |at| {
+                    format!(", \"scheduled_switchover\": {{\"at\": \"{at}\", \"from\": \"n\"}}")
+                });
+                let body = format!("{{\"members\": [{}]{scheduled}}}", members.join(", "));
                 let answer = format!(
                     "HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6 Python/3.11.2\r\n\
                      Content-Type: application/json\r\n\r\n{body}"
@@ -66,6 +73,7 @@ impl Stand {
         Self {
             port,
             members,
+            scheduled,
             asked,
             task,
         }
@@ -201,4 +209,72 @@ async fn who_has_waited_too_long_for_hosts_is_told() {
         let error = refused.err().expect("there is nobody to serve it");
         assert_eq!(error.code(), Some(&SqlState::CANNOT_CONNECT_NOW), "{error}");
     }
+}
+
+/// So many seconds from now, as Patroni writes a moment.
+async fn moment(fleet: &Fleet, seconds: u32) -> Option<String> {
+    let sql = format!(
+        "select to_char(clock_timestamp() at time zone 'utc' + interval '{seconds} s', \
+         'YYYY-MM-DD\"T\"HH24:MI:SS.US') || '+00:00'"
+    );
+    Some(fleet.primary.sql(&sql).await.unwrap())
+}
+
+#[tokio::test]
+async fn new_work_waits_for_a_switchover_that_patroni_has_scheduled() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let stand = Stand::new().await;
+    stand.tell(&[(primary, "leader", 1), (replica, "replica", 1)]);
+    let proxy = stand.proxy("[failover]\ngrace = \"30s\"").await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let (busy, client) = (fleet.client(&proxy).await, fleet.client(&proxy).await);
+    busy.batch_execute("begin; insert into acked values (1)")
+        .await
+        .unwrap();
+    *stand.scheduled.lock() = moment(&fleet, 20).await;
+    let awaited = async || {
+        let reasons = console.simple_query("show epochs").await.unwrap();
+        let last = reasons.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get("reason").unwrap_or("").to_owned()),
+            _ => None,
+        });
+        last.unwrap().contains("about to switch over")
+    };
+    until("the switchover is awaited", awaited).await;
+    let waiting = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (3)")
+            .await
+            .unwrap();
+        client
+    });
+    // What is under way may end.
+    busy.batch_execute("insert into acked values (2); commit")
+        .await
+        .unwrap();
+    assert!(!waiting.is_finished());
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.replica.promote().await.unwrap();
+    *stand.scheduled.lock() = None;
+    stand.tell(&[(primary, "replica", 1), (replica, "leader", 2)]);
+    let client = waiting.await.unwrap();
+    let rows = async |server: &pgherd_sandbox::Server| {
+        let sql = "select string_agg(x::text, ' ' order by x) from acked";
+        server.sql(sql).await.unwrap()
+    };
+    assert_eq!(rows(&fleet.primary).await, "1 2");
+    assert_eq!(rows(&fleet.replica).await, "1 2 3");
+    // One that is called off holds nobody any longer.
+    *stand.scheduled.lock() = moment(&fleet, 20).await;
+    until("the next switchover is awaited", awaited).await;
+    let waiting = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (4)")
+            .await
+            .unwrap();
+    });
+    *stand.scheduled.lock() = None;
+    waiting.await.unwrap();
+    assert_eq!(rows(&fleet.replica).await, "1 2 3 4");
 }

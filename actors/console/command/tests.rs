@@ -62,6 +62,20 @@ fn every_verb_is_understood() {
         ("KILL_CLIENT c7", Verb::KillClient(7)),
         ("DISABLE db", Verb::Disable("db".to_owned())),
         ("ENABLE db", Verb::Enable("db".to_owned())),
+        (
+            "SWITCHOVER db",
+            Verb::Switchover {
+                database: "db".to_owned(),
+                grace: None,
+            },
+        ),
+        (
+            "switchover \"My Db\" grace 7",
+            Verb::Switchover {
+                database: "My Db".to_owned(),
+                grace: Some(std::time::Duration::from_secs(7)),
+            },
+        ),
         ("SUSPEND", Verb::Suspend),
         ("RELOAD", Verb::Reload),
         ("SHUTDOWN", Verb::Shutdown(Ending::AtOnce)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::{HostName, HostState, Verdict};
+use pgherd_cluster::{HostName, HostState, Stage, Verdict};
 
 use crate::clock;
 use crate::cluster::Cluster;
@@ -91,7 +91,13 @@ fn row(
 ) -> Row {
     let state = verdict.and_then(|verdict| verdict.host(host));
     // A single server is asked nothing, and is written to.
-    let writes = verdict.is_none_or(|verdict| verdict.writer() == Some(host));
+    let writes = match verdict.filter(|_| cluster.is_led()) {
+        Some(verdict) => {
+            let awaited = cluster.stage() != Stage::Over;
+            verdict.writer() == Some(host) && !awaited
+        }
+        None => cluster.members().names().next() == Some(host),
+    };
     let mut row = vec![host.to_string().into(), cluster.name.clone().into()];
     row.extend(sights(state, writes, now));
     let trouble = used.trouble.or_else(|| state.and_then(trouble));

@@ -30,13 +30,14 @@ pub async fn pause(scope: &Scope, facts: &Arc<Facts>) -> Result<(), ErrorReport>
     Ok(())
 }
 
-/// Ends the pause of pools, also of those that KILL has left.
+/// Ends the pause of pools, also of those that KILL has left, and the wait for a switchover.
 ///
 /// # Errors
 /// No such database.
 pub fn resume(scope: &Scope, facts: &Facts) -> Result<(), ErrorReport> {
     scope.pools(facts)?;
     facts.doors.pause(scope.database(), false);
+    super::switchover::call_off(scope, facts);
     scope
         .pools(facts)?
         .iter()

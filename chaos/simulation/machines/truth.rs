@@ -82,6 +82,7 @@ impl Truth {
                 replay_age: None,
                 read_only: false,
                 latency,
+                server: None,
             }),
             Condition::Frozen => Err(Fault::TimedOut),
             Condition::Down => Err(Fault::Unreachable),

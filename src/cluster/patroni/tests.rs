@@ -197,3 +197,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_moment_of_a_switchover() {
+    let seconds = |at: &str| {
+        let switchover = Switchover {
+            at: at.to_owned(),
+            to: None,
+        };
+        let moment = switchover.moment()?;
+        Some(
+            moment
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap()
+                .as_secs_f64(),
+        )
+    };
+    for (text, expected) in [
+        ("1970-01-01T00:00:00Z", 0.0),
+        ("2000-02-29T23:59:59+00:00", 951_868_799.0),
+        ("2000-03-01T00:00:00+00:00", 951_868_800.0),
+        ("2023-09-24T10:36:00+02:00", 1_695_544_560.0),
+        ("2023-09-24T03:06:00-05:30", 1_695_544_560.0),
+        ("2026-11-29 09:00:00.250000+00:00", 1_795_942_800.25),
+    ] {
+        assert_eq!(seconds(text), Some(expected), "{text}");
+    }
+    for wrong in [
+        "",
+        "now",
+        "2023-09-24",
+        "2023-09-24T10:36:00",
+        "2023-13-24T10:36:00Z",
+        "2023-09-24T10:36Z",
+        "2023-09-24T10:36:00+0200",
+        "2023-09-24T10:36:00.x+02:00",
+        "99999-09-24T10:36:00Z",
+        "1970-01-01T00:00:00+01:00",
+        "\u{e4}-09-24T10:36:00\u{e4}+",
+    ] {
+        assert_eq!(seconds(wrong), None, "{wrong}");
+    }
+}

@@ -1,0 +1,161 @@
+//! What is known of the hosts, without any host.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_cluster::patroni::PatroniCluster;
+use pgherd_cluster::{Fault, HostName, Look, Lsn, ServerId, Standing};
+use pgherd_config::{Config, LoadInput};
+use pgherd_supervise::Slot;
+
+use super::{Cluster, Topology};
+
+/// The cluster of a database that is configured by this URL.
+fn cluster(url: &str) -> Arc<Cluster> {
+    let mut input = LoadInput::default();
+    input.overrides.urls = vec![url.to_owned()];
+    let config = Config::load(&input).expect("a configuration").config;
+    let topology = Topology::default();
+    topology.reconfigure(&config, &Slot::default());
+    topology.of("shop").expect("it is configured")
+}
+
+fn look(standing: Standing, timeline: u32) -> Look {
+    Look {
+        system: 7,
+        timeline,
+        standing,
+        lsn: Lsn::new(1),
+        received: None,
+        replay_age: None,
+        read_only: false,
+        latency: Duration::ZERO,
+        server: None,
+    }
+}
+
+fn at(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
+}
+
+fn name(last: u8) -> HostName {
+    HostName::from(format!("10.0.0.{last}:5432"))
+}
+
+fn lead(cluster: &Cluster) -> (Option<String>, u64) {
+    let lead = cluster.lead();
+    (lead.host.map(|host| host.to_string()), lead.epoch)
+}
+
+const NAMED: &str = "postgres://u:p@db.internal/shop";
+
+#[tokio::test]
+async fn a_single_name_is_led_by_the_evidence_once_there_is_any() {
+    let (cluster, now) = (cluster(NAMED), Instant::now());
+    assert!(cluster.is_watched() && !cluster.is_led());
+    assert_eq!(lead(&cluster).0.as_deref(), Some("db.internal:5432"));
+    cluster.answered("db.internal", &[at(1)], now);
+    assert_eq!(lead(&cluster), (Some("10.0.0.1:5432".to_owned()), 0));
+    let host = cluster.lead().host.expect("there is one");
+    assert_eq!(host.name.as_deref(), Some("db.internal"));
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
+    assert!(cluster.is_led());
+    let (_, first) = lead(&cluster);
+    // The name leads to another server with the same timeline, as behind a volume that was moved there.
+    cluster.answered("db.internal", &[at(2)], now);
+    assert_eq!(lead(&cluster), (Some("10.0.0.1:5432".to_owned()), first));
+    let other = Look {
+        server: Some(ServerId {
+            started: 2,
+            port: None,
+        }),
+        ..look(Standing::Primary, 1)
+    };
+    cluster.saw(&name(2), Ok(other), now, now);
+    let (host, second) = lead(&cluster);
+    assert_eq!(host.as_deref(), Some("10.0.0.2:5432"));
+    assert!(second > first);
+    assert_eq!(cluster.members().names().collect::<Vec<_>>(), [&name(2)]);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_another_cluster_is_not_followed() {
+    let (cluster, now) = (cluster(NAMED), Instant::now());
+    cluster.answered("db.internal", &[at(1)], now);
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 3)), now, now);
+    cluster.answered("db.internal", &[at(2)], now);
+    let foreign = Look {
+        system: 8,
+        ..look(Standing::Primary, 9)
+    };
+    cluster.saw(&name(2), Ok(foreign), now, now);
+    assert_eq!(lead(&cluster).0.as_deref(), Some("10.0.0.1:5432"));
+    // Nor one of a lower timeline, when the old one is no host any more.
+    let later = now + pgherd_cluster::names::LINGER;
+    cluster.answered("db.internal", &[at(2)], later);
+    assert_eq!(lead(&cluster).0, None);
+    cluster.saw(&name(2), Ok(look(Standing::Primary, 2)), later, later);
+    assert_eq!(lead(&cluster).0, None);
+    assert!(cluster.has_left());
+}
+
+#[tokio::test]
+async fn several_addresses_of_a_single_name_are_all_asked_first() {
+    let (cluster, now) = (cluster(NAMED), Instant::now());
+    cluster.answered("db.internal", &[at(1), at(2)], now);
+    assert_eq!(lead(&cluster).0, None);
+    cluster.saw(&name(1), Ok(look(Standing::Replica, 1)), now, now);
+    assert_eq!(lead(&cluster).0, None);
+    // There is no primary: then it is a name of replicas.
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
+    assert_eq!(lead(&cluster), (Some("10.0.0.1:5432".to_owned()), 0));
+    cluster.saw(&name(2), Ok(look(Standing::Primary, 1)), now, now);
+    assert_eq!(lead(&cluster).0.as_deref(), Some("10.0.0.2:5432"));
+}
+
+#[tokio::test]
+async fn a_name_that_is_unknown_is_a_host_all_the_same() {
+    let cluster = cluster("postgres://u:p@one.internal,10.0.0.2/shop");
+    let now = Instant::now();
+    assert_eq!(cluster.members().names().count(), 0);
+    cluster.answered("one.internal", &[], now);
+    let members = cluster.members();
+    let names: Vec<String> = members.names().map(ToString::to_string).collect();
+    assert_eq!(names, ["one.internal:5432", "10.0.0.2:5432"]);
+    cluster.introduced().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_patroni_names_and_that_is_not_written_to_rouses_all_monitors() {
+    let cluster = cluster("postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    let now = Instant::now();
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
+    let told = |leader: u8| {
+        let member = |last: u8| {
+            let role = if last == leader { "leader" } else { "replica" };
+            format!(
+                "{{\"name\": \"n{last}\", \"role\": \"{role}\", \"host\": \"10.0.0.{last}\", \
+                 \"port\": 5432, \"timeline\": 1}}"
+            )
+        };
+        let body = format!("{{\"members\": [{}, {}]}}", member(1), member(2));
+        PatroniCluster::parse(body.as_bytes()).expect("an answer")
+    };
+    cluster.heard(told(1), now);
+    let roused = |leader| {
+        let mut doubted = std::pin::pin!(cluster.doubted());
+        doubted.as_mut().enable();
+        cluster.heard(told(leader), now);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        doubted.poll(&mut cx).is_ready()
+    };
+    assert!(!roused(1));
+    assert!(roused(2));
+    let later = now + Duration::from_millis(50);
+    assert_eq!(cluster.pace(&name(1), later), Duration::ZERO);
+    assert!(!roused(1));
+    cluster.saw(&name(1), Err(Fault::TimedOut), later, later);
+    assert!(cluster.is_suspicious(later));
+}

@@ -1,0 +1,114 @@
+//! An operator switches over by hand, and says so beforehand.
+
+use std::time::{Duration, Instant};
+
+use pgherd_tests::{connect, until};
+
+use super::failover::fleet::Fleet;
+
+#[tokio::test]
+async fn transactions_may_end_while_new_work_waits_for_the_new_primary() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let (busy, client) = (fleet.client(&proxy).await, fleet.client(&proxy).await);
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    busy.batch_execute("begin; insert into acked values (1)")
+        .await
+        .unwrap();
+    let operator = connect(&proxy.url("app", "pgherd")).await;
+    let switchover = tokio::spawn(async move {
+        operator
+            .batch_execute("SWITCHOVER postgres GRACE 25")
+            .await
+            .unwrap();
+    });
+    until("it is awaited", async || {
+        let row = fleet.host(&console, ports[0]).await;
+        row.get("writer") == Some("no")
+    })
+    .await;
+    let waiting = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (3)")
+            .await
+            .unwrap();
+    });
+    busy.batch_execute("insert into acked values (2)")
+        .await
+        .unwrap();
+    assert!(!switchover.is_finished(), "somebody is in a transaction");
+    busy.batch_execute("commit").await.unwrap();
+    switchover.await.unwrap();
+    assert!(!waiting.is_finished());
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.replica.promote().await.unwrap();
+    waiting.await.unwrap();
+    busy.batch_execute("insert into acked values (4)")
+        .await
+        .unwrap();
+    let sql = "select string_agg(x::text, ' ' order by x) from acked";
+    assert_eq!(fleet.primary.sql(sql).await.unwrap(), "1 2");
+    assert_eq!(fleet.replica.sql(sql).await.unwrap(), "1 2 3 4");
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_undone_and_a_resume_ends_the_wait() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let (busy, client) = (fleet.client(&proxy).await, fleet.client(&proxy).await);
+    busy.batch_execute("begin; insert into acked values (1)")
+        .await
+        .unwrap();
+    let operator = connect(&proxy.url("app", "pgherd")).await;
+    let begun = Instant::now();
+    operator
+        .batch_execute("SWITCHOVER postgres GRACE 1")
+        .await
+        .unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert_eq!(busy.refused("select 1").await.0, "40001");
+    let waiting = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (2)")
+            .await
+            .unwrap();
+    });
+    until("the other waits", async || {
+        operator.one("select 1").await == "1"
+            && !operator.column("show waiters").await.unwrap().is_empty()
+    })
+    .await;
+    operator.batch_execute("RESUME postgres").await.unwrap();
+    waiting.await.unwrap();
+    busy.batch_execute("rollback").await.unwrap();
+    let rows = fleet.primary.sql("select x from acked").await.unwrap();
+    assert_eq!(rows, "2");
+    let shown = operator.simple_query("show epochs").await.unwrap();
+    let reasons = shown.iter().filter_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get("reason"),
+        _ => None,
+    });
+    assert!(reasons.into_iter().any(|why| why.contains("an operator")));
+}
+
+#[tokio::test]
+async fn a_switchover_that_does_not_come_holds_nobody_for_ever() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[timeouts]\nhold = \"2s\"").await;
+    let client = fleet.client(&proxy).await;
+    client.one("select 1").await;
+    let operator = connect(&proxy.url("app", "pgherd")).await;
+    operator.batch_execute("SWITCHOVER postgres").await.unwrap();
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    let alone = fleet.proxy(&ports[..1], "").await;
+    let operator = connect(&alone.url("app", "pgherd")).await;
+    let (code, message) = operator.refused("SWITCHOVER postgres").await;
+    assert_eq!(code, "55000", "{message}");
+    assert_eq!(operator.refused("SWITCHOVER nowhere").await.0, "3D000");
+}
