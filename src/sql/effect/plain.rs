@@ -66,25 +66,17 @@ fn is_plain(text: &[u8], options: LexOptions) -> bool {
     let Some(mut at) = head(text) else {
         return false;
     };
-    loop {
-        let rest = text.get(at..).unwrap_or_default();
-        let Some(plain) = rest.iter().position(|byte| kind(*byte) != Kind::Plain) else {
-            return true;
-        };
-        at += plain;
-        if kind(rest[plain]) == Kind::Full {
-            return false;
-        }
-        match look(text, at) {
-            Some(next) => at = next,
-            None => return false,
+    while let Some(&byte) = text.get(at) {
+        match KINDS[usize::from(byte)] {
+            Kind::Plain => at += 1,
+            Kind::Full => return false,
+            Kind::Look => match look(text, at) {
+                Some(next) => at = next,
+                None => return false,
+            },
         }
     }
-}
-
-#[inline]
-fn kind(byte: u8) -> Kind {
-    KINDS[usize::from(byte)]
+    true
 }
 
 /// Where to read on behind the first words; `None` if it is another statement.
