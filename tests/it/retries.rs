@@ -450,7 +450,15 @@ async fn cluster() -> (Server, Server, Node, Proxy) {
     let standby = primary.replica().await.unwrap();
     standby.caught_up(&primary).await.unwrap();
     let node = Node::new(primary.port()).await;
-    let proxy = before(&node, "postgres", "[pool]\nsize = 20").await;
+    let (proxy, http) = before_and_told(&node, "postgres", "[pool]\nsize = 20").await;
+    // Whether a read may be repeated hangs on the catalogue.
+    let mut early = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+    until("the catalogue is looked at", async || {
+        early.ask(&Raw::query("select 1")).await;
+        counted(http, "pgherd_pool_function_surveys_total").await > 0
+    })
+    .await;
+    early.ask(&Raw::query("select 1")).await;
     (primary, standby, node, proxy)
 }
 
