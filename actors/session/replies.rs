@@ -12,6 +12,7 @@ use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
+use crate::session::attempt::Left;
 use crate::session::limit::{Expired, Over};
 use crate::session::mark::{self, Standing};
 use crate::session::resolve::Unresolved;
@@ -153,6 +154,7 @@ fn judge_at_once(turn: &mut Turn<'_>) -> bool {
     settle(turn);
     turn.committing = false;
     turn.beginning = false;
+    turn.attempt.left = Left::No;
     true
 }
 
@@ -264,6 +266,9 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         // The COMMIT may stand behind what was answered now.
         turn.committing &= turn.server.exchange.owes();
         turn.beginning &= turn.server.exchange.owes();
+        if !turn.server.exchange.owes_client() {
+            turn.attempt.left = Left::No;
+        }
         turn.relay.commit_fails &= status != TransactionStatus::Idle;
         if let Some(kept) = mark::kept(turn) {
             turn.server.flow.insert(&kept);
@@ -693,5 +698,6 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
 /// Whether what is under way may have taken effect although its answer never came.
 fn may_have_committed(turn: &Turn<'_>) -> bool {
     let alone = turn.server.exchange.status() == TransactionStatus::Idle && !turn.beginning;
-    turn.committing || alone && !attempt::is_steady(turn)
+    let left = turn.attempt.left == Left::Passed;
+    turn.committing || left || alone && !attempt::is_steady(turn)
 }
