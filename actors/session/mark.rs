@@ -22,6 +22,7 @@ use pgherd_wire::frontend::{self, Target};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
+use crate::session::attempt::Left;
 use crate::session::replies::confused;
 use crate::session::turn::{Check, Loss, Turn};
 
@@ -127,22 +128,24 @@ pub(super) fn noted(turn: &mut Turn<'_>, judgement: &Judgement) {
     }
     let inside = in_block(turn);
     let steady = turn.server.about.upstream.hidden.0.is_steady();
+    let left = turn.attempt.left != Left::No;
     let vow = &mut turn.vow;
-    let ends = judgement.ends || judgement.leaves && !judgement.commits && !judgement.begins;
-    if ends {
+    let leaves = judgement.leaves && judgement.single && !judgement.begins;
+    if leaves && (judgement.ends || !judgement.commits) {
         return;
     }
-    if judgement.commits || judgement.listens != Listens::Nothing || vow.sent {
+    if judgement.leaves || judgement.listens != Listens::Nothing || vow.sent || left {
+        // What stands in one text with an end, or behind one that is not answered, belongs to another transaction.
         vow.blind = true;
     } else if judgement.steady {
         vow.rows = judgement.rows;
         vow.blind |= !inside && !steady;
-    } else if judgement.follows || judgement.sets {
-        vow.rows = false;
     } else if judgement.begins {
         // What else stands in its text is asked about later.
         vow.writes |= judgement.runs != Runs::Nothing;
         vow.dirty |= vow.writes;
+        vow.rows = false;
+    } else if judgement.sets || judgement.follows && judgement.runs == Runs::Nothing {
         vow.rows = false;
     } else {
         vow.writes |= vow.mark.is_none();
@@ -157,7 +160,7 @@ pub(super) fn unseen(turn: &mut Turn<'_>) {
     turn.vow.writes |= turn.vow.mark.is_none();
     turn.vow.dirty = true;
     turn.vow.rows = false;
-    turn.vow.blind |= !in_block(turn);
+    turn.vow.blind |= !in_block(turn) || turn.attempt.left != Left::No;
 }
 
 /// Nothing of what is sent can be told.
@@ -223,8 +226,8 @@ pub(super) fn sync(turn: &mut Turn<'_>, total: usize) -> bool {
     let runs = std::mem::take(&mut turn.vow.runs);
     let inside = in_block(turn);
     turn.vow.begun = false;
-    if turn.vow.sent {
-        // Behind a COMMIT nothing is sent before its answer: what is lost must be one transaction.
+    if ends(turn) {
+        turn.vow.blind |= turn.vow.writes && runs && !inside;
         turn.check = Check::Quiet;
         return false;
     }
@@ -232,7 +235,8 @@ pub(super) fn sync(turn: &mut Turn<'_>, total: usize) -> bool {
     let asks = is_on(turn) && turn.vow.writes && runs && exchange.unsynced();
     if !asks || exchange.skipping() || exchange.copy() != CopyFlow::None {
         // It commits what has run, unless that was a block.
-        turn.vow.blind |= asks && !inside;
+        let outside = !inside && exchange.status() == TransactionStatus::Idle;
+        turn.vow.blind |= asks && !inside || outside && runs && turn.vow.dirty;
         return false;
     }
     if inside {
@@ -331,9 +335,15 @@ fn alone(turn: &mut Turn<'_>, text: &[u8]) {
     turn.vow.rest = Some(Rest::Tail);
 }
 
+/// Whether the end of a transaction is under way. Behind it nothing is sent before its answer: what is lost must be one
+/// transaction.
+fn ends(turn: &Turn<'_>) -> bool {
+    turn.vow.sent || turn.vow.is_wanted() && turn.attempt.left != Left::No
+}
+
 /// Behind a simple query that has just been sent: asks for the mark, if there is a place for that.
 pub(super) fn behind(turn: &mut Turn<'_>) {
-    if turn.vow.sent {
+    if ends(turn) {
         turn.check = Check::Quiet;
     } else if is_on(turn) && turn.vow.writes && turn.vow.rows && in_block(turn) {
         ask(turn);
