@@ -213,7 +213,7 @@ pub(super) fn keeps_back(turn: &mut Turn<'_>, judgement: &Judgement, simple: boo
             true => ask(turn),
             false => ask_within(turn),
         }
-    } else if !turn.server.exchange.asks() {
+    } else if !turn.server.exchange.asks() && turn.server.exchange.replies_owed() == 0 {
         turn.vow.sent = simple;
         return false;
     }
@@ -504,6 +504,10 @@ pub(super) fn standing(turn: &Turn<'_>) -> Standing {
 
 /// What a server would answer whose COMMIT has succeeded, with all that the client was not told yet; `None` if it waits for more.
 pub(super) fn success(turn: &Turn<'_>) -> Option<Vec<u8>> {
+    if turn.server.exchange.replies_owed() != 1 {
+        // What became of the COMMIT answers one request.
+        return None;
+    }
     let mut out = bytes::BytesMut::new();
     if let Some(kept) = &turn.vow.kept {
         out.extend_from_slice(kept);
