@@ -320,6 +320,8 @@ fn split(turn: &mut Turn<'_>, text: &[u8], at: usize) {
     ask(turn);
     turn.server.exchange.sent(Owed::Query);
     turn.vow.blind = false;
+    // What it notifies others of has no id before its commit.
+    turn.vow.dirty = true;
     turn.vow.rest = Some(Rest::Commit(commit[..].into()));
 }
 
@@ -456,7 +458,12 @@ pub(super) fn go_on(turn: &mut Turn<'_>) {
     match turn.vow.rest.take() {
         Some(Rest::Sync) => turn.relay.up.insert(&frontend::SYNC),
         // What stands before it has failed, and the client has its answer.
-        Some(Rest::Commit(_)) if !turn.server.exchange.owes() => return,
+        Some(Rest::Commit(_)) if !turn.server.exchange.owes() => {
+            if turn.server.exchange.status() == TransactionStatus::Idle {
+                over(turn);
+            }
+            return;
+        }
         Some(Rest::Commit(message)) => turn.relay.up.insert(&message),
         Some(Rest::Tail) => {
             let built = frontend::query(turn.relay.up.made(), b"COMMIT");

@@ -264,9 +264,9 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
             follow::idle(turn, behind_sync);
         }
         // The COMMIT may stand behind what was answered now.
-        turn.committing &= turn.server.exchange.owes();
-        turn.beginning &= turn.server.exchange.owes();
         if !turn.server.exchange.owes_client() {
+            turn.committing = false;
+            turn.beginning = false;
             turn.attempt.left = Left::No;
         }
         turn.relay.commit_fails &= status != TransactionStatus::Idle;
