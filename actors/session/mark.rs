@@ -36,7 +36,7 @@ pg_catalog.pg_last_wal_replay_lsn() \
 FROM (SELECT pg_catalog.pg_current_xact_id_if_assigned() AS x) i";
 
 /// The name of the question on a server.
-pub(super) const NAME: &[u8] = b"pgherd_mark";
+pub(super) const NAME: &[u8] = b"pgherd_vow";
 
 /// What is kept back until the question is answered.
 #[derive(Debug)]
@@ -274,8 +274,11 @@ pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Wa
     let plain = !judgement.follows && !judgement.names && !judgement.sets;
     if alone && plain && turn.relay.mode == PoolMode::Transaction {
         // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
-        if judgement.rows && turn.relay.control.runs_nowhere() {
-            return Way::Alone;
+        if judgement.rows {
+            if turn.relay.control.runs_nowhere() {
+                return Way::Alone;
+            }
+            turn.relay.control.runs_on(&turn.server.about);
         }
         if let Some(at) = closed_block(text, turn.relay.lexing) {
             return Way::Split(at);
