@@ -187,6 +187,11 @@ impl Vow {
         self.system.is_some()
     }
 
+    /// Whether nothing but what commits the transaction is under way.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent
+    }
+
     /// Whether what would commit the transaction waits for an answer.
     pub(super) fn keeps_back(&self) -> bool {
         self.rest.is_some()

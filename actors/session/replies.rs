@@ -12,12 +12,14 @@ use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
+use crate::server::Cancels;
 use crate::session::attempt::Left;
 use crate::session::limit::{Expired, Over};
 use crate::session::mark::{self, Standing};
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{attempt, by_sql, follow, listen, names, requests, shape};
+use crate::upstream;
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -616,11 +618,14 @@ pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
     let in_doubt = turn.server.exchange.owes_client() && may_have_committed(turn);
     match over {
         // A commit is left alone: to cancel it could only hide what becomes of it.
-        Over::Expired(Expired::Transaction) if turn.committing && in_doubt => loss(
-            turn,
-            "the transaction timeout of the pool has run out",
-            None,
-        ),
+        Over::Expired(Expired::Transaction) if turn.committing && in_doubt => {
+            if turn.attempt.left == Left::Passed && !turn.vow.is_sent() {
+                // There is more to it, which nobody waits for any more.
+                tokio::spawn(upstream::cancel(Cancels::begin(&turn.server.about)));
+            }
+            let why = "the transaction timeout of the pool has run out";
+            loss(turn, why, None)
+        }
         Over::Mute if in_doubt => loss(turn, "the server did not answer in time", None),
         Over::Mute => Loss::Server(Box::new(ErrorReport::error(
             sqlstate::QUERY_CANCELED,
