@@ -46,6 +46,8 @@ pub struct Judgement {
     pub names: bool,
     /// It asks which prepared statements its session has.
     pub inspects: bool,
+    /// It is one statement.
+    pub single: bool,
     /// It is one `COMMIT` that begins no other transaction.
     pub ends: bool,
     /// It is one statement that reads or changes rows: it takes a snapshot, and ends no transaction by itself.
@@ -103,6 +105,7 @@ pub fn judge(
         return Judgement {
             names: true,
             plain: true,
+            single: true,
             steady: true,
             ..Judgement::default()
         };
@@ -134,6 +137,7 @@ pub fn judge(
         listens,
         names: !named.found.is_empty(),
         inspects: effects.inspects,
+        single: effects.statements == 1,
         ends: effects.statements == 1 && effects.transaction == TransactionEffect::Commit,
         rows: effects.statements == 1 && is_analysed(text, options),
         pins,

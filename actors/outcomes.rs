@@ -39,8 +39,9 @@ impl Resolved {
 #[derive(Debug, Default)]
 pub struct Outcomes {
     counts: [AtomicU64; Resolved::ALL.len()],
-    /// Where the timelines of servers began, by system identifier and timeline.
-    promotions: Mutex<BTreeMap<(u64, u32), Lsn>>,
+    /// Where the timelines of servers began, by system identifier and timeline; `None` where two of that number began at
+    /// different places.
+    promotions: Mutex<BTreeMap<(u64, u32), Option<Lsn>>>,
 }
 
 /// The counters at one moment, in the order of [`Resolved::ALL`].
@@ -64,15 +65,18 @@ impl Outcomes {
     /// ended.
     pub fn began(&self, system: u64, timeline: u32, at: Lsn) {
         let mut promotions = self.promotions.lock();
-        promotions.entry((system, timeline)).or_insert(at);
+        let known = promotions.entry((system, timeline)).or_insert(Some(at));
+        if *known != Some(at) {
+            *known = None;
+        }
         if promotions.len() > PROMOTIONS_MAX {
             promotions.pop_first();
         }
     }
 
-    /// Where a timeline begins, if that was seen.
+    /// Where a timeline begins, if that was seen, and of no two.
     pub fn beginning(&self, system: u64, timeline: u32) -> Option<Lsn> {
-        self.promotions.lock().get(&(system, timeline)).copied()
+        self.promotions.lock().get(&(system, timeline)).copied()?
     }
 }
 
@@ -110,11 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_timeline_is_what_was_seen_first() {
+    fn the_beginning_of_a_timeline_is_what_was_seen_unless_there_were_two() {
         let outcomes = Outcomes::default();
         outcomes.began(1, 2, Lsn::new(100));
-        outcomes.began(1, 2, Lsn::new(900));
+        outcomes.began(1, 2, Lsn::new(100));
         assert_eq!(outcomes.beginning(1, 2), Some(Lsn::new(100)));
+        for at in [900, 100, 900] {
+            outcomes.began(1, 2, Lsn::new(at));
+            assert_eq!(outcomes.beginning(1, 2), None);
+        }
         assert_eq!(
             (outcomes.beginning(1, 3), outcomes.beginning(2, 2)),
             (None, None)

@@ -61,11 +61,24 @@ enum Renamed {
     Closed(Box<[u8]>, Held<Judgement>),
 }
 
+/// Whether anything may run behind the end of the transaction under way, which then is not lost with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing does: it is not to end, as far as is known.
+    No,
+    /// Its end was sent, and nothing behind it.
+    Asked,
+    /// Something was sent behind its end, or in one text with it.
+    Passed,
+}
+
 /// An attempt, or what is left of one that is over.
 #[derive(Debug)]
 pub(super) struct Attempt {
     /// What was sent in this turn; told on also when the attempt is over.
     pub(super) sent: Sent,
+    /// Whether anything may run behind the end of the transaction under way.
+    pub(super) left: Left,
     /// The server was written to.
     pub(super) written: bool,
     live: bool,
@@ -87,6 +100,7 @@ impl Attempt {
     pub(super) fn new(tries: Tries) -> Self {
         Self {
             sent: Sent::default(),
+            left: Left::No,
             written: false,
             live: false,
             movable: false,
@@ -103,6 +117,13 @@ impl Attempt {
     /// Takes note of a statement that is sent.
     pub(super) fn note(&mut self, judgement: &Judgement) {
         let begins = judgement.begins && !judgement.commits && judgement.runs == Runs::Nothing;
+        let only_leaves = judgement.leaves && judgement.single;
+        self.left = match self.left {
+            Left::No if only_leaves => Left::Asked,
+            Left::No if !judgement.leaves => Left::No,
+            Left::Asked if only_leaves => Left::Asked,
+            Left::No | Left::Asked | Left::Passed => Left::Passed,
+        };
         let steady = judgement.steady || begins;
         self.sent.steady &= steady;
         // What is defined is refused by a node in recovery before anything of it runs.
@@ -128,6 +149,9 @@ impl Attempt {
 
     /// Takes note of something that is sent unread.
     pub(super) fn unread(&mut self) {
+        if self.left == Left::Asked {
+            self.left = Left::Passed;
+        }
         self.sent.steady = false;
         self.sent.known = false;
         self.sent.steady_behind = false;

@@ -22,6 +22,7 @@ use pgherd_wire::frontend::{self, Target};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
+use crate::session::attempt::Left;
 use crate::session::replies::confused;
 use crate::session::turn::{Check, Loss, Turn};
 
@@ -35,7 +36,7 @@ pg_catalog.pg_last_wal_replay_lsn() \
 FROM (SELECT pg_catalog.pg_current_xact_id_if_assigned() AS x) i";
 
 /// The name of the question on a server.
-pub(super) const NAME: &[u8] = b"pgherd_mark";
+pub(super) const NAME: &[u8] = b"pgherd_vow";
 
 /// What is kept back until the question is answered.
 #[derive(Debug)]
@@ -127,22 +128,24 @@ pub(super) fn noted(turn: &mut Turn<'_>, judgement: &Judgement) {
     }
     let inside = in_block(turn);
     let steady = turn.server.about.upstream.hidden.0.is_steady();
+    let left = turn.attempt.left != Left::No;
     let vow = &mut turn.vow;
-    let ends = judgement.ends || judgement.leaves && !judgement.commits && !judgement.begins;
-    if ends {
+    let leaves = judgement.leaves && judgement.single && !judgement.begins;
+    if leaves && (judgement.ends || !judgement.commits) {
         return;
     }
-    if judgement.commits || judgement.listens != Listens::Nothing || vow.sent {
+    if judgement.leaves || judgement.listens != Listens::Nothing || vow.sent || left {
+        // What stands in one text with an end, or behind one that is not answered, belongs to another transaction.
         vow.blind = true;
     } else if judgement.steady {
         vow.rows = judgement.rows;
         vow.blind |= !inside && !steady;
-    } else if judgement.follows || judgement.sets {
-        vow.rows = false;
     } else if judgement.begins {
         // What else stands in its text is asked about later.
         vow.writes |= judgement.runs != Runs::Nothing;
         vow.dirty |= vow.writes;
+        vow.rows = false;
+    } else if judgement.sets || judgement.follows && judgement.runs == Runs::Nothing {
         vow.rows = false;
     } else {
         vow.writes |= vow.mark.is_none();
@@ -157,7 +160,7 @@ pub(super) fn unseen(turn: &mut Turn<'_>) {
     turn.vow.writes |= turn.vow.mark.is_none();
     turn.vow.dirty = true;
     turn.vow.rows = false;
-    turn.vow.blind |= !in_block(turn);
+    turn.vow.blind |= !in_block(turn) || turn.attempt.left != Left::No;
 }
 
 /// Nothing of what is sent can be told.
@@ -182,6 +185,11 @@ impl Vow {
     /// Whether anything is asked on this server.
     pub(super) fn is_wanted(&self) -> bool {
         self.system.is_some()
+    }
+
+    /// Whether nothing but what commits the transaction is under way.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent
     }
 
     /// Whether what would commit the transaction waits for an answer.
@@ -210,7 +218,7 @@ pub(super) fn keeps_back(turn: &mut Turn<'_>, judgement: &Judgement, simple: boo
             true => ask(turn),
             false => ask_within(turn),
         }
-    } else if !turn.server.exchange.asks() {
+    } else if !turn.server.exchange.asks() && turn.server.exchange.replies_owed() == 0 {
         turn.vow.sent = simple;
         return false;
     }
@@ -223,8 +231,8 @@ pub(super) fn sync(turn: &mut Turn<'_>, total: usize) -> bool {
     let runs = std::mem::take(&mut turn.vow.runs);
     let inside = in_block(turn);
     turn.vow.begun = false;
-    if turn.vow.sent {
-        // Behind a COMMIT nothing is sent before its answer: what is lost must be one transaction.
+    if ends(turn) {
+        turn.vow.blind |= turn.vow.writes && runs && !inside;
         turn.check = Check::Quiet;
         return false;
     }
@@ -232,7 +240,8 @@ pub(super) fn sync(turn: &mut Turn<'_>, total: usize) -> bool {
     let asks = is_on(turn) && turn.vow.writes && runs && exchange.unsynced();
     if !asks || exchange.skipping() || exchange.copy() != CopyFlow::None {
         // It commits what has run, unless that was a block.
-        turn.vow.blind |= asks && !inside;
+        let outside = !inside && exchange.status() == TransactionStatus::Idle;
+        turn.vow.blind |= asks && !inside || outside && runs && turn.vow.dirty;
         return false;
     }
     if inside {
@@ -270,8 +279,11 @@ pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Wa
     let plain = !judgement.follows && !judgement.names && !judgement.sets;
     if alone && plain && turn.relay.mode == PoolMode::Transaction {
         // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
-        if judgement.rows && turn.relay.control.runs_nowhere() {
-            return Way::Alone;
+        if judgement.rows {
+            if turn.relay.control.runs_nowhere() {
+                return Way::Alone;
+            }
+            turn.relay.control.runs_on(&turn.server.about);
         }
         if let Some(at) = closed_block(text, turn.relay.lexing) {
             return Way::Split(at);
@@ -316,6 +328,8 @@ fn split(turn: &mut Turn<'_>, text: &[u8], at: usize) {
     ask(turn);
     turn.server.exchange.sent(Owed::Query);
     turn.vow.blind = false;
+    // What it notifies others of has no id before its commit.
+    turn.vow.dirty = true;
     turn.vow.rest = Some(Rest::Commit(commit[..].into()));
 }
 
@@ -331,9 +345,15 @@ fn alone(turn: &mut Turn<'_>, text: &[u8]) {
     turn.vow.rest = Some(Rest::Tail);
 }
 
+/// Whether the end of a transaction is under way. Behind it nothing is sent before its answer: what is lost must be one
+/// transaction.
+fn ends(turn: &Turn<'_>) -> bool {
+    turn.vow.sent || turn.vow.is_wanted() && turn.attempt.left != Left::No
+}
+
 /// Behind a simple query that has just been sent: asks for the mark, if there is a place for that.
 pub(super) fn behind(turn: &mut Turn<'_>) {
-    if turn.vow.sent {
+    if ends(turn) {
         turn.check = Check::Quiet;
     } else if is_on(turn) && turn.vow.writes && turn.vow.rows && in_block(turn) {
         ask(turn);
@@ -446,7 +466,12 @@ pub(super) fn go_on(turn: &mut Turn<'_>) {
     match turn.vow.rest.take() {
         Some(Rest::Sync) => turn.relay.up.insert(&frontend::SYNC),
         // What stands before it has failed, and the client has its answer.
-        Some(Rest::Commit(_)) if !turn.server.exchange.owes() => return,
+        Some(Rest::Commit(_)) if !turn.server.exchange.owes() => {
+            if turn.server.exchange.status() == TransactionStatus::Idle {
+                over(turn);
+            }
+            return;
+        }
         Some(Rest::Commit(message)) => turn.relay.up.insert(&message),
         Some(Rest::Tail) => {
             let built = frontend::query(turn.relay.up.made(), b"COMMIT");
@@ -494,6 +519,10 @@ pub(super) fn standing(turn: &Turn<'_>) -> Standing {
 
 /// What a server would answer whose COMMIT has succeeded, with all that the client was not told yet; `None` if it waits for more.
 pub(super) fn success(turn: &Turn<'_>) -> Option<Vec<u8>> {
+    if turn.server.exchange.replies_owed() != 1 {
+        // What became of the COMMIT answers one request.
+        return None;
+    }
     let mut out = bytes::BytesMut::new();
     if let Some(kept) = &turn.vow.kept {
         out.extend_from_slice(kept);

@@ -467,6 +467,8 @@ impl Relay {
         if unsynced {
             report.encode_error(out);
             self.refusing = true;
+            // A COMMIT that waited here ends the block all the same.
+            self.lost_block &= !opened::is_end(self);
         } else if replies == 0 && self.lost_block {
             // Nothing was asked, so no error may be sent. The next statement gets it: were that a
             // COMMIT, a failed block would only answer ROLLBACK, which drivers take for success.

@@ -12,11 +12,14 @@ use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::Judgement;
+use crate::server::Cancels;
+use crate::session::attempt::Left;
 use crate::session::limit::{Expired, Over};
 use crate::session::mark::{self, Standing};
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{attempt, by_sql, follow, listen, names, requests, shape};
+use crate::upstream;
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -153,6 +156,7 @@ fn judge_at_once(turn: &mut Turn<'_>) -> bool {
     settle(turn);
     turn.committing = false;
     turn.beginning = false;
+    turn.attempt.left = Left::No;
     true
 }
 
@@ -286,8 +290,11 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
             follow::idle(turn, behind_sync);
         }
         // The COMMIT may stand behind what was answered now.
-        turn.committing &= turn.server.exchange.owes();
-        turn.beginning &= turn.server.exchange.owes();
+        if !turn.server.exchange.owes_client() {
+            turn.committing = false;
+            turn.beginning = false;
+            turn.attempt.left = Left::No;
+        }
         turn.relay.commit_fails &= status != TransactionStatus::Idle;
         if let Some(kept) = mark::kept(turn) {
             turn.server.flow.insert(&kept);
@@ -635,11 +642,14 @@ pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
     let in_doubt = turn.server.exchange.owes_client() && may_have_committed(turn);
     match over {
         // A commit is left alone: to cancel it could only hide what becomes of it.
-        Over::Expired(Expired::Transaction) if turn.committing && in_doubt => loss(
-            turn,
-            "the transaction timeout of the pool has run out",
-            None,
-        ),
+        Over::Expired(Expired::Transaction) if turn.committing && in_doubt => {
+            if turn.attempt.left == Left::Passed && !turn.vow.is_sent() {
+                // There is more to it, which nobody waits for any more.
+                tokio::spawn(upstream::cancel(Cancels::begin(&turn.server.about)));
+            }
+            let why = "the transaction timeout of the pool has run out";
+            loss(turn, why, None)
+        }
         Over::Mute if in_doubt => loss(turn, "the server did not answer in time", None),
         Over::Mute => Loss::Server(Box::new(ErrorReport::error(
             sqlstate::QUERY_CANCELED,
@@ -717,5 +727,6 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
 /// Whether what is under way may have taken effect although its answer never came.
 fn may_have_committed(turn: &Turn<'_>) -> bool {
     let alone = turn.server.exchange.status() == TransactionStatus::Idle && !turn.beginning;
-    turn.committing || alone && !attempt::is_steady(turn)
+    let left = turn.attempt.left == Left::Passed;
+    turn.committing || left || alone && !attempt::is_steady(turn)
 }

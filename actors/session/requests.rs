@@ -7,6 +7,7 @@ use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
+use crate::session::attempt::Left;
 use crate::session::relay::Relay;
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
@@ -175,6 +176,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         replies::doubt(turn);
         mark::unread(turn);
         turn.attempt.unread();
+        turn.attempt.left = Left::Passed;
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
         turn.beginning = true;

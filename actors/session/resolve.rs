@@ -180,7 +180,7 @@ async fn inquire(
     mark: &Mark,
 ) -> Result<Outcome, ErrorReport> {
     let seen = look(outcomes, server).await?;
-    let (Some(timeline), system) = (seen.timeline, seen.system) else {
+    let Some(timeline) = seen.timeline else {
         return Err(ErrorReport::error(
             sqlstate::CANNOT_CONNECT_NOW,
             "the server is in recovery",
@@ -188,14 +188,14 @@ async fn inquire(
     };
     let mut switch = None;
     if Some(timeline) == mark.timeline.checked_add(1) {
-        switch = outcomes.beginning(system, timeline);
+        switch = seen.beginning(outcomes.beginning(seen.system, timeline));
     }
     if timeline > mark.timeline && switch.is_none() {
         switch = history(server, timeline, mark.timeline).await?;
     }
     let status = status(server, mark.xid).await?;
     let witness = Witness {
-        system,
+        system: seen.system,
         timeline,
         replayed: seen.replayed,
         checkpoint: seen.checkpoint,
@@ -217,6 +217,20 @@ struct Seen {
     replayed: Option<Lsn>,
     checkpoint: u32,
     is_able: bool,
+}
+
+impl Seen {
+    /// Where its timeline begins, if that can be told; `remembered` is where one of this number began when it was last seen.
+    ///
+    /// Two that were promoted one after the other may have taken the same number. So what is remembered counts only
+    /// where its own recovery ended there, too.
+    fn beginning(&self, remembered: Option<Lsn>) -> Option<Lsn> {
+        match self.timeline {
+            Some(timeline) if self.checkpoint < timeline => self.replayed,
+            Some(_) => remembered.filter(|at| self.replayed == Some(*at)),
+            None => None,
+        }
+    }
 }
 
 async fn look(outcomes: &Outcomes, server: &mut ServerConn) -> Result<Seen, ErrorReport> {
@@ -313,7 +327,7 @@ pub(crate) async fn acquaint(pool: &Pool, server: &mut ServerConn) -> Result<(),
 mod tests {
     use pgherd_cluster::Lsn;
 
-    use super::seen;
+    use super::{Seen, seen};
 
     #[test]
     fn what_a_server_says_of_itself_is_read() {
@@ -334,5 +348,32 @@ mod tests {
             (None, None, false)
         );
         assert!(seen(&row(["", "", "", "", ""])).is_none());
+    }
+
+    /// Behind the first promotion another server was promoted to the same timeline.
+    #[test]
+    fn what_is_remembered_of_another_promotion_is_not_believed() {
+        let beginning = |checkpoint, replayed: Option<u64>, remembered: Option<u64>| {
+            let seen = Seen {
+                system: 7,
+                timeline: Some(2),
+                replayed: replayed.map(Lsn::new),
+                checkpoint,
+                is_able: true,
+            };
+            seen.beginning(remembered.map(Lsn::new))
+        };
+        let at = |lsn| Some(Lsn::new(lsn));
+        assert_eq!(
+            beginning(1, Some(50), Some(90)),
+            at(50),
+            "it says so itself"
+        );
+        assert_eq!(beginning(1, Some(50), None), at(50));
+        assert_eq!(beginning(2, Some(50), Some(50)), at(50));
+        for replayed in [Some(40), Some(90), None] {
+            assert_eq!(beginning(2, replayed, Some(50)), None);
+        }
+        assert_eq!(beginning(2, Some(50), None), None);
     }
 }

@@ -12,7 +12,7 @@ use pgherd_wire::error::ErrorReport;
 use crate::clock;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
-use crate::session::attempt::{self, Attempt, Tries};
+use crate::session::attempt::{self, Attempt, Left, Tries};
 use crate::session::by_sql::Names;
 use crate::session::follow::Portals;
 use crate::session::limit::{Awaited, Limits};
@@ -188,7 +188,8 @@ impl<'a> Turn<'a> {
         }
         if matches!(outcome, Err(Loss::Server(_) | Loss::Refused(_))) {
             let open = self.server.exchange.status() != TransactionStatus::Idle;
-            self.relay.lost_block = self.beginning || (open && !self.committing);
+            let left = self.committing || self.attempt.left == Left::Passed;
+            self.relay.lost_block = self.beginning || (open && !left);
         }
         match outcome {
             Err(Loss::Again(_)) => attempt::rewind(self),

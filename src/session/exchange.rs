@@ -386,11 +386,6 @@ impl<P> Exchange<P> {
                 self.done(Verdict::Forward)
             }
             Some(Owed::Setup) => self.done(Verdict::Swallow),
-            Some(Owed::Head) if status == TransactionStatus::Failed => {
-                // What the client waits for is the answer to the whole: the rest of its text is skipped.
-                self.headless = true;
-                self.done(Verdict::Swallow)
-            }
             Some(Owed::Head | Owed::Body) => self.done(Verdict::Swallow),
             Some(Owed::Tail) => self.done(Verdict::Forward),
             Some(Owed::Question) if std::mem::take(&mut self.headless) => {
@@ -792,13 +787,16 @@ impl<P> Exchange<P> {
             Some(Owed::QueryFail(report)) => return Verdict::Replace(std::mem::take(report)),
             Some(Owed::Question) => return Verdict::Swallow,
             Some(
-                Owed::Query
+                head @ (Owed::Query
                 | Owed::QuerySaying(_)
                 | Owed::FunctionCall
                 | Owed::Head
                 | Owed::Body
-                | Owed::Tail,
+                | Owed::Tail),
             ) => {
+                // What the client waits for is the answer to the whole: the rest of its text is skipped, also where the
+                // front could not even be read, and no block was opened.
+                self.headless |= matches!(head, Owed::Head);
                 self.copy = CopyFlow::None;
                 if copying {
                     self.doubt = Doubt::Failed;

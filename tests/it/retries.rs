@@ -306,6 +306,52 @@ async fn what_may_have_done_something_is_never_run_twice() {
     assert_eq!(database.sql(twice).await, "");
 }
 
+/// The end of a block is not answered yet, and what stands behind it may be done.
+#[tokio::test]
+async fn what_runs_behind_a_rollback_is_not_told_to_be_lost_with_its_block() {
+    let (database, node, proxy, mut client) = shop("[pool]\nsize = 1").await;
+    let insert = "insert into goods values ('needle')";
+    let bound = |text: &str| {
+        let (parse, bind) = (Raw::parse("", text), Raw::bind("", "", &[]));
+        [parse, bind, Raw::execute("", 0)].concat()
+    };
+    for (bytes, replies) in [
+        (Raw::query(&format!("rollback; {insert}")), 1),
+        ([Raw::query("rollback"), Raw::query(insert)].concat(), 2),
+        ([bound("rollback"), bound(insert), Raw::sync()].concat(), 1),
+    ] {
+        for text in ["begin", "insert into goods values ('x')"] {
+            client.ask(&Raw::query(text)).await;
+        }
+        node.fail(Fault {
+            needle: "needle",
+            passes: true,
+            says: Vec::new(),
+            times: 1,
+        });
+        client.send(&bytes).await;
+        let mut answer = Vec::new();
+        for _ in 0..replies {
+            answer.extend(client.ready().await);
+        }
+        let (end, before) = answer.split_last().unwrap();
+        let code = before.last().and_then(|error| error.field('C'));
+        assert_eq!(code.as_deref(), Some("08007"), "{answer:?}");
+        assert_eq!(end.body, b"I");
+        assert_eq!((node.left(), retries(&proxy)), (0, 0));
+    }
+    until("all is done", async || {
+        database.sql("select string_agg(a, ' ') from goods").await != ""
+    })
+    .await;
+    assert!(
+        !database
+            .sql("select string_agg(a, ' ') from goods")
+            .await
+            .contains('x')
+    );
+}
+
 #[tokio::test]
 async fn a_view_that_does_something_is_not_read_twice() {
     let (_database, node, proxy, mut client, http) = shop_and_told("[pool]\nsize = 1").await;

@@ -442,6 +442,21 @@ fn behind_a_first_part_that_fails_nothing_is_owed() {
 }
 
 #[test]
+fn behind_a_first_part_that_cannot_be_read_nothing_is_owed() {
+    let mut talk = Talk::default();
+    for owed in [Owed::Head, Owed::Question, Owed::Query] {
+        talk.sent(owed);
+    }
+    let idle = TransactionStatus::Idle;
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Forward);
+    assert_eq!(talk.ready(idle), Verdict::Swallow);
+    assert!(talk.is_headless());
+    assert_eq!(quiet(&mut talk, tag::DATA_ROW), Verdict::Swallow);
+    assert_eq!(talk.ready(idle), Verdict::Forward);
+    assert!(!talk.is_headless() && talk.is_over());
+}
+
+#[test]
 fn a_query_in_a_block_of_ours_ends_with_our_commit() {
     let mut talk = Talk::default();
     for owed in [Owed::Setup, Owed::Body, Owed::Question, Owed::Tail] {

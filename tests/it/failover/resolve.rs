@@ -1,5 +1,7 @@
 //! A COMMIT whose answer is lost: its client is told what became of it.
 
+use std::time::Duration;
+
 use pgherd_sandbox::Server;
 use pgherd_tests::{Database, Proxy, Raw, until};
 
@@ -11,6 +13,9 @@ const ON: &str = "[failover]\ncommit_resolution = \"on\"\n";
 
 /// What stands in the question for a transaction's mark, and nowhere else.
 const QUESTION: &str = "pg_current_xact_id_if_assigned() AS x";
+
+/// An answer that has not come by then does not come.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// A Sync as it is sent.
 const SYNC: &str = "S\0\0\0\u{4}";
@@ -160,6 +165,184 @@ async fn what_was_not_sent_to_be_committed_is_not() {
         client.ask(&Raw::query("rollback")).await;
         assert_eq!(node.left(), 0);
     }
+    assert_eq!(database.sql("select count(*) from goods").await, "0");
+}
+
+/// What a client has asked before, what it sends at once, which message is the last and whether the server gets it, and what
+/// each of its requests is told.
+struct Turn {
+    before: Vec<Vec<u8>>,
+    last: Vec<Vec<u8>>,
+    cut: &'static str,
+    passes: bool,
+    told: &'static [&'static str],
+    there: bool,
+}
+
+impl Turn {
+    fn new(before: &[&str], last: &[Vec<u8>], told: &'static [&'static str]) -> Self {
+        Self {
+            before: before.iter().map(|text| Raw::query(text)).collect(),
+            last: last.to_vec(),
+            cut: "commit",
+            passes: true,
+            told,
+            there: true,
+        }
+    }
+
+    /// This is asked before, too.
+    fn also(mut self, message: Vec<u8>) -> Self {
+        self.before.push(message);
+        self
+    }
+
+    fn cut(mut self, cut: &'static str) -> Self {
+        self.cut = cut;
+        self
+    }
+
+    /// The row is not there in the end.
+    fn absent(mut self) -> Self {
+        self.there = false;
+        self
+    }
+
+    /// The server does not get the last message.
+    fn kept(mut self) -> Self {
+        self.passes = false;
+        self.absent()
+    }
+}
+
+fn synced(text: &str) -> Vec<u8> {
+    [pipelined(text), Raw::sync()].concat()
+}
+
+/// A write stands in one text with something else, or writes only what others are told of.
+fn mixed(value: i32) -> Vec<Turn> {
+    let insert = insert(value);
+    let other = format!("insert into goods values (-{value})");
+    let savepoint = format!("savepoint s; {insert}");
+    let set = format!("begin; set local app.t = '5'; {insert}");
+    let sets =
+        format!("insert into goods select {value} where set_config('app.u', 'v', true) = 'v'");
+    let chained = ["begin", &other, "rollback and chain", &insert];
+    let unchanged = ["begin", "update goods set a = 1 where false"];
+    let defined = format!("create table made_{value} (a int)");
+    let run = [Raw::bind("", "c", &[]), Raw::execute("", 0), Raw::sync()];
+    let commit = || Raw::query("commit");
+    let notify = Raw::query("begin; notify goods; commit");
+    vec![
+        Turn::new(&["begin", &savepoint], &[commit()], &["C ZI"]),
+        Turn::new(&[&set], &[commit()], &["C ZI"]),
+        Turn::new(&[], &[synced(&sets)], &["1 2 C ZI"]).cut(SYNC),
+        Turn::new(&chained, &[commit()], &["E08007 ZI"]),
+        Turn::new(&[], &[notify], &["C C E08007 ZE"]).absent(),
+        Turn::new(&unchanged, &[commit()], &["E08007 ZI"]).absent(),
+        Turn::new(&["begin", &defined], &[run.concat()], &["E40001 ZI"])
+            .also([Raw::parse("c", "commit"), Raw::sync()].concat())
+            .cut(QUESTION)
+            .absent(),
+    ]
+}
+
+/// A write is sent at once with the end of the transaction before it.
+fn behind_an_end(value: i32) -> Vec<Turn> {
+    let insert = insert(value);
+    let other = format!("insert into goods values (-{value})");
+    let query = |text: &str| Raw::query(text);
+    let reads = ["begin", "select 1"];
+    let ends = [query("rollback"), query(&insert)];
+    let together = query(&format!("rollback; {insert}"));
+    let all = [
+        query("rollback"),
+        query("begin"),
+        query(&insert),
+        query("commit"),
+    ];
+    let pipeline = [pipelined("rollback"), pipelined(&insert), Raw::sync()].concat();
+    vec![
+        Turn::new(&reads, &ends, &["C ZI", "E40001 ZI"])
+            .cut("insert")
+            .absent(),
+        Turn::new(&reads, &[together], &["E08007 ZI"]).cut("insert"),
+        Turn::new(&["begin", &other], &all, &["C ZI", "C ZT", "C ZT", "C ZI"]),
+        Turn::new(&reads, &[pipeline], &["E08007 ZI"]).cut(SYNC),
+    ]
+}
+
+/// The COMMIT is sent at once with what stands before it.
+fn with_others(value: i32) -> Vec<Turn> {
+    const EXECUTE: &str = "E\0\0\0\u{9}\0\0\0\0\0";
+    let insert = insert(value);
+    let commit = || Raw::query("commit");
+    let simple = [Raw::query("select 1"), commit()];
+    let parse = [Raw::close('S', "c"), Raw::parse("c", "commit"), Raw::sync()];
+    let run = [Raw::bind("", "c", &[]), Raw::execute("", 0), Raw::sync()];
+    let prepared = [parse.concat(), run.concat()];
+    let block = ["begin", &insert];
+    vec![
+        Turn::new(&block, &simple, &["T D C ZT", "C ZI"]),
+        Turn::new(&block, &simple, &["T D C ZT", "E40001 ZI"]).kept(),
+        Turn::new(
+            &block,
+            &[synced("select 1"), commit()],
+            &["1 2 D C ZT", "C ZI"],
+        ),
+        Turn::new(&block, &prepared, &["3 1 ZT", "2 C ZI"]).cut(EXECUTE),
+        Turn::new(&block, &prepared, &["3 1 ZT", "E40001 ZI"])
+            .cut(EXECUTE)
+            .kept(),
+    ]
+}
+
+fn turns(value: i32) -> Vec<Turn> {
+    let mut all = mixed(value);
+    all.extend(behind_an_end(value));
+    all.extend(with_others(value));
+    all
+}
+
+#[tokio::test]
+async fn nothing_is_told_to_be_lost_that_is_there() {
+    let (database, node, _proxy, mut client, _) = shop(ON).await;
+    let mut wrong = Vec::new();
+    for at in 0..turns(0).len() {
+        let value = i32::try_from(at).unwrap() + 1;
+        let turn = turns(value).swap_remove(at);
+        for message in &turn.before {
+            client.ask(message).await;
+        }
+        node.fail(cut(turn.cut, turn.passes));
+        client.send(&turn.last.concat()).await;
+        let mut told = Vec::new();
+        for _ in &turn.last {
+            let answer = tokio::time::timeout(WAIT, client.ask(&[])).await;
+            told.push(answer.unwrap_or_else(|_| "nothing".to_owned()));
+        }
+        let count = format!("select count(*) from goods where a = {value}");
+        let there = database.sql(&count).await == "1";
+        if told != turn.told || there != turn.there || node.left() > 0 {
+            wrong.push((at, told, turn.told, there));
+        }
+        client.ask(&Raw::query("rollback")).await;
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What takes too long is more than a COMMIT, which would be left alone.
+#[tokio::test]
+async fn a_text_that_commits_is_cancelled_when_its_time_is_over() {
+    let (database, _node, _proxy, mut client, _) = shop("[timeouts]\ntransaction = \"1s\"\n").await;
+    let text = "begin; insert into goods values (1); select pg_sleep(60); commit";
+    assert!(client.ask(&Raw::query(text)).await.contains("E08007"));
+    until("it is cancelled", async || {
+        let sleeps = "select count(*) from pg_stat_activity \
+                      where state = 'active' and query like '%pg_sleep(60)%' and pid <> pg_backend_pid()";
+        database.sql(sleeps).await == "0"
+    })
+    .await;
     assert_eq!(database.sql("select count(*) from goods").await, "0");
 }
 

@@ -44,6 +44,12 @@ fn conversations() -> Vec<(Vec<u8>, usize)> {
         query("insert into goods values (6); select 1"),
         query("begin; insert into goods values (7); commit"),
         query("begin; insert into goods values (7); commit"),
+        query("begin; inser into goods values (40); commit"),
+        both(
+            query("begin; inser into goods values (41); commit"),
+            query("begin; insert into goods values (42); commit"),
+        ),
+        query("commit"),
         query("begin; insert into goods values (8); insert into nowhere values (1); commit"),
         query("rollback"),
         query("begin; select 1; insert into goods values (9) returning a; end;"),
@@ -129,6 +135,42 @@ fn conversations() -> Vec<(Vec<u8>, usize)> {
             extended(&["commit"]),
         ),
     ));
+    all.push(query("begin"));
+    all.push(query("insert into goods values (50)"));
+    all.push(both(
+        query("select 1"),
+        both(query("insert into goods values (51)"), query("commit")),
+    ));
+    all.push(query(
+        "begin; set local app.a = '1'; insert into goods values (52)",
+    ));
+    all.push(query(
+        "savepoint s; insert into goods values (53); release s",
+    ));
+    all.push(both(extended(&["select 1"]), extended(&["commit"])));
+    all.push(extended(&[
+        "insert into goods select 54 where set_config('app.a', '2', true) = '2'",
+    ]));
+    all.push(query("begin"));
+    all.push(query("insert into goods values (55)"));
+    all.push(query("rollback and chain"));
+    all.push(query("insert into goods values (56)"));
+    all.push(both(
+        query("rollback"),
+        both(
+            query("begin"),
+            both(query("insert into goods values (57)"), query("commit")),
+        ),
+    ));
+    all.push(both(query("begin"), query("select 2")));
+    all.push(both(
+        query("rollback"),
+        query("insert into goods values (58)"),
+    ));
+    all.push(both(query("begin"), query("select 3")));
+    all.push(extended(&["rollback", "insert into goods values (59)"]));
+    all.push(query("begin; select 4"));
+    all.push(query("rollback; insert into goods values (60)"));
     all.push(query("select array_agg(a order by a) from goods"));
     all
 }
