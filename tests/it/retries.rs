@@ -341,7 +341,8 @@ async fn what_runs_behind_a_rollback_is_not_told_to_be_lost_with_its_block() {
         assert_eq!((node.left(), retries(&proxy)), (0, 0));
     }
     until("all is done", async || {
-        database.sql("select string_agg(a, ' ') from goods").await != ""
+        let all = "select string_agg(a, ' ') from goods";
+        !database.sql(all).await.is_empty()
     })
     .await;
     assert!(
