@@ -27,6 +27,10 @@ pub(crate) enum Buckets {
     /// More buckets than shards, by a rule of no use.
     Uneven,
     /// One bucket a shard.
+    #[allow(
+        dead_code,
+        reason = "as a configuration has them, which only the tests of it use"
+    )]
     Even,
 }
 
