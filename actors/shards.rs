@@ -21,6 +21,7 @@ use pgherd_planner::{Names, Statement};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::clock;
 use crate::facts::Facts;
 use crate::pool::Pool;
 use crate::router;
@@ -46,6 +47,8 @@ pub struct Group {
     plans: Plans,
     /// Who asks the shards holds it.
     asking: tokio::sync::Mutex<()>,
+    /// Why and when they could not be asked last.
+    failed: Mutex<Option<(Instant, ErrorReport)>>,
     /// When to ask them again, in nanoseconds after `born`.
     due: AtomicU64,
     born: Instant,
@@ -119,6 +122,7 @@ pub async fn group(
         known: ArcSwapOption::empty(),
         plans: Plans::default(),
         asking: tokio::sync::Mutex::new(()),
+        failed: Mutex::new(None),
         due: AtomicU64::new(0),
         born: Instant::now(),
         retired: AtomicBool::new(false),
@@ -146,6 +150,28 @@ impl Group {
         known.filter(|known| known.is_current(&self.pools))
     }
 
+    /// What was known of the shards last, whether or not it still holds, and they agree.
+    pub fn last(&self) -> Option<Arc<Known>> {
+        self.known.load_full()
+    }
+
+    /// Has the shards asked in passing, unless somebody does so already or just failed to.
+    pub fn look_again(self: &Arc<Self>) {
+        let failed = self.failed_since(None);
+        if failed.is_none() && self.asking.try_lock().is_ok() {
+            let group = Arc::clone(self);
+            tokio::spawn(async move { group.known().await.map(drop) });
+        }
+    }
+
+    /// Why the shards could not be asked after this moment, or of late.
+    fn failed_since(&self, moment: Option<Instant>) -> Option<ErrorReport> {
+        let failed = self.failed.lock();
+        let (at, report) = failed.as_ref()?;
+        let since = moment.map_or(AGAIN > clock::since(*at), |moment| *at >= moment);
+        since.then(|| report.clone())
+    }
+
     /// What is known of the shards; they are asked if need be.
     ///
     /// # Errors
@@ -158,11 +184,18 @@ impl Group {
             }
             return known.agreed();
         }
+        let began = clock::now();
         let _asks = self.asking.lock().await;
         if let Some(known) = self.current() {
             return known.agreed();
         }
-        self.ask(known::Age::Current).await?.agreed()
+        // All who have waited for the same question get the same answer.
+        if let Some(report) = self.failed_since(Some(began)) {
+            return Err(report);
+        }
+        let asked = self.ask(known::Age::Current).await;
+        *self.failed.lock() = asked.as_ref().err().map(|why| (clock::now(), why.clone()));
+        asked?.agreed()
     }
 
     /// Asks the shards in passing. Where one cannot be asked, what was known before stays in force.
