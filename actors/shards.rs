@@ -21,6 +21,7 @@ use pgherd_planner::{Names, Statement};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::clock;
 use crate::facts::Facts;
 use crate::pool::Pool;
 use crate::router;
@@ -35,6 +36,11 @@ const FRESH: Duration = Duration::from_secs(30);
 /// After this time it is tried again to ask them, where that has failed or they differ.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// What is older is read anew before anything is planned by it, as far as that is done in a moment.
+const OLD: Duration = Duration::from_secs(60);
+/// Nothing is planned by what is older.
+const AGE_MAX: Duration = Duration::from_secs(300);
+
 /// What the sessions of one user and one sharded database share.
 pub struct Group {
     /// What the configuration says of it.
@@ -46,8 +52,12 @@ pub struct Group {
     plans: Plans,
     /// Who asks the shards holds it.
     asking: tokio::sync::Mutex<()>,
+    /// Why and when they could not be asked last.
+    failed: Mutex<Option<(Instant, ErrorReport)>>,
     /// When to ask them again, in nanoseconds after `born`.
     due: AtomicU64,
+    /// When they were asked last, in the same.
+    read: AtomicU64,
     born: Instant,
     retired: AtomicBool,
 }
@@ -119,8 +129,10 @@ pub async fn group(
         known: ArcSwapOption::empty(),
         plans: Plans::default(),
         asking: tokio::sync::Mutex::new(()),
+        failed: Mutex::new(None),
         due: AtomicU64::new(0),
-        born: Instant::now(),
+        read: AtomicU64::new(0),
+        born: clock::now(),
         retired: AtomicBool::new(false),
     };
     let key = (config.name.clone(), user.to_owned());
@@ -146,23 +158,58 @@ impl Group {
         known.filter(|known| known.is_current(&self.pools))
     }
 
+    /// What was known of the shards last, whether or not it still holds, and they agree.
+    pub fn last(&self) -> Option<Arc<Known>> {
+        self.known.load_full()
+    }
+
+    /// Has the shards asked in passing, unless somebody does so already or just failed to.
+    pub fn look_again(self: &Arc<Self>) {
+        let failed = self.failed_since(None);
+        if failed.is_none() && self.asking.try_lock().is_ok() {
+            let group = Arc::clone(self);
+            tokio::spawn(async move { group.known().await.map(drop) });
+        }
+    }
+
+    /// Why the shards could not be asked after this moment, or of late.
+    fn failed_since(&self, moment: Option<Instant>) -> Option<ErrorReport> {
+        let failed = self.failed.lock();
+        let (at, report) = failed.as_ref()?;
+        let since = moment.map_or_else(|| clock::since(*at) < AGAIN, |moment| *at >= moment);
+        since.then(|| report.clone())
+    }
+
     /// What is known of the shards; they are asked if need be.
     ///
     /// # Errors
     /// If they cannot be asked, or differ.
     pub async fn known(self: &Arc<Self>) -> Result<Arc<Known>, ErrorReport> {
+        if self.age() > OLD && self.current().is_some() {
+            self.renew().await;
+        }
         if let Some(known) = self.current() {
-            if self.claim(Instant::now()) {
+            if self.age() > AGE_MAX {
+                return Err(self.failed_since(None).unwrap_or_else(late));
+            }
+            if self.claim(clock::now()) {
                 let group = Arc::clone(self);
                 tokio::spawn(async move { group.refresh().await });
             }
             return known.agreed();
         }
+        let began = clock::now();
         let _asks = self.asking.lock().await;
         if let Some(known) = self.current() {
             return known.agreed();
         }
-        self.ask(known::Age::Current).await?.agreed()
+        // All who have waited for the same question get the same answer.
+        if let Some(report) = self.failed_since(Some(began)) {
+            return Err(report);
+        }
+        let asked = self.ask(known::Age::Current).await;
+        *self.failed.lock() = asked.as_ref().err().map(|why| (clock::now(), why.clone()));
+        asked?.agreed()
     }
 
     /// Asks the shards in passing. Where one cannot be asked, what was known before stays in force.
@@ -170,17 +217,48 @@ impl Group {
         let _asks = self.asking.lock().await;
         if let Err(report) = self.ask(known::Age::Any).await {
             self.put_off(AGAIN);
+            *self.failed.lock() = Some((clock::now(), report.clone()));
             let (database, error) = (&self.config.name, &report.message);
             tracing::warn!(database, error, "the schemas of the shards cannot be read");
         }
     }
 
+    /// Has the shards asked since what is known is old, and waits for it, but only for a moment: one that cannot
+    /// be asked must not hold up the others.
+    async fn renew(self: &Arc<Self>) {
+        if self.failed_since(None).is_some() {
+            return;
+        }
+        let group = Arc::clone(self);
+        let asks = tokio::spawn(async move {
+            let asks = group.asking.lock().await;
+            if group.age() > OLD {
+                drop(asks);
+                group.refresh().await;
+            }
+        });
+        if tokio::time::timeout(AGAIN, asks).await.is_err() {
+            *self.failed.lock() = Some((clock::now(), late()));
+        }
+    }
+
+    /// How long ago the shards were asked.
+    fn age(&self) -> Duration {
+        let read = Duration::from_nanos(self.read.load(Ordering::Acquire));
+        clock::since(self.born).saturating_sub(read)
+    }
+
     async fn ask(&self, age: known::Age) -> Result<Arc<Known>, ErrorReport> {
         let before = self.known.load_full();
+        let began = nanos(clock::since(self.born));
         let known = known::ask(&self.pools, before.as_deref(), age).await?;
         let known = Arc::new(known);
         self.known.store(Some(Arc::clone(&known)));
-        self.put_off(if known.is_agreed() { FRESH } else { AGAIN });
+        if age == known::Age::Any || before.is_none() {
+            self.read.store(began, Ordering::Release);
+        }
+        let settled = known.is_agreed() && known.is_whole();
+        self.put_off(if settled { FRESH } else { AGAIN });
         Ok(known)
     }
 
@@ -204,7 +282,7 @@ impl Group {
     }
 
     fn put_off(&self, time: Duration) {
-        let due = nanos(self.born.elapsed().saturating_add(time));
+        let due = nanos(clock::since(self.born).saturating_add(time));
         self.due.store(due, Ordering::Release);
     }
 }
@@ -260,6 +338,11 @@ async fn facts_of(config: &Config, section: &str) -> Result<known::Facts, String
         }
     }
     Err(why)
+}
+
+fn late() -> ErrorReport {
+    let text = "the schemas of the shards could not be read in time";
+    ErrorReport::error(sqlstate::CANNOT_CONNECT_NOW, text)
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -270,8 +270,8 @@ pub(super) fn idle(turn: &mut Turn<'_>, behind_sync: bool) {
     let Some(block) = turn.relay.block.take() else {
         return;
     };
-    if block.has_failed() && behind_sync {
-        // A procedure in the pipeline may have committed what came before it.
+    if block.has_failed() && behind_sync && turn.relay.spread.is_none() {
+        // A procedure in the pipeline may have committed what came before it; over shards, none is called.
         turn.relay.pins.insert(Pin::Set);
     }
     let now = Arc::clone(&turn.relay.parameters);

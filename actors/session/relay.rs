@@ -273,10 +273,10 @@ impl Relay {
         }
         let asked = clock::now();
         if self.spread.is_some() {
-            match Box::pin(shards::lead(self)).await {
+            match Box::pin(shards::lead(self, asked)).await {
                 Ok(Way::Usual) => {}
-                Ok(Way::Several(shards, text)) => {
-                    return Box::pin(scatter::run(self, &shards, &text, asked)).await;
+                Ok(Way::Several(several)) => {
+                    return Box::pin(scatter::run(self, &several, asked)).await;
                 }
                 Err(denied) => return self.denied(denied),
             }

@@ -189,6 +189,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             listen::refuse_question(turn, total);
             return Ok(true);
         }
+        if shards::must_wait(turn) {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
         if let Some(report) = shards::objection(turn, query.text) {
             refuse_query(turn, total, &report);
             return Ok(true);

@@ -11,12 +11,15 @@ mod names;
 mod objection;
 mod plan;
 pub(super) mod scatter;
+mod wait;
 mod word;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pgherd_planner::{Params, Route};
+use pgherd_session::Unnamed;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, tag};
@@ -27,7 +30,7 @@ use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known};
-use plan::{Place, Told, bound, place, prepared, read, tail_of, unsupported};
+use plan::{Place, Told, bound, place, prepared, read, tail_of, text_of, unsupported};
 
 pub(super) use objection::{must_wait, no_function_call, objection, to_bind, to_parse, unread};
 
@@ -79,11 +82,19 @@ pub(super) enum Way {
     /// On a server of the pool that the session has now.
     Usual,
     /// It is one query of this text, which these shards answer one behind the other.
-    Several(Vec<u16>, Box<[u8]>),
+    Several(Several),
+}
+
+/// A read of several shards.
+pub(super) struct Several {
+    shards: Vec<u16>,
+    text: Box<[u8]>,
+    /// The number of the schemas that it was planned by.
+    schemas: u64,
 }
 
 /// Leads a session of a sharded database to the shard of what its client has sent.
-pub(super) async fn lead(relay: &mut Relay) -> Result<Way, Denied> {
+pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denied> {
     let Some(spread) = relay.spread.as_deref() else {
         return Ok(Way::Usual);
     };
@@ -97,11 +108,23 @@ pub(super) async fn lead(relay: &mut Relay) -> Result<Way, Denied> {
         return Ok(Way::Usual);
     }
     let refused = |report| Denied::Refused(Box::new(report));
-    let known = group.known().await.map_err(refused)?;
+    let agreed = || group.current().is_some_and(|known| known.agreed().is_ok());
+    if group.last().is_some() && !agreed() && only_ends(relay) {
+        group.look_again();
+        return Ok(Way::Usual);
+    }
+    let known = wait::known(relay, &group, asked).await?;
     if let Some(several) = scattered(relay, &known) {
         return Ok(several);
     }
-    match wanted(relay, &known).map_err(refused)? {
+    let place = match wanted(relay, &known) {
+        Ok(place) => place,
+        Err(report) => {
+            forget_replaced(relay);
+            return Err(refused(report));
+        }
+    };
+    match place {
         Place::On(shard) => enter(relay, shard),
         Place::Any => {
             let held = |pool: &crate::pool::Pool| pool.core.held().is_some();
@@ -113,6 +136,56 @@ pub(super) async fn lead(relay: &mut Relay) -> Result<Way, Denied> {
         }
     }
     Ok(Way::Usual)
+}
+
+/// Forgets the unnamed statement if what is refused is another one: so does Postgres.
+fn forget_replaced(relay: &mut Relay) {
+    let here = relay.up.unjudged();
+    let is_parse = matches!(frame::header(here), Ok(Some(header)) if header.tag == tag::PARSE);
+    let unnamed = here.get(frame::HEADER_LEN) == Some(&0);
+    if is_parse
+        && unnamed
+        && let Some(statements) = relay.statements.as_deref_mut()
+    {
+        statements.unnamed = Unnamed::None;
+    }
+}
+
+/// Whether what is here only ends a block: that runs whatever is known of the shards.
+fn only_ends(relay: &Relay) -> bool {
+    let mut parsed: Vec<&[u8]> = Vec::new();
+    let mut rest = relay.up.unjudged();
+    let mut found = false;
+    while let Ok(Some(header)) = frame::header(rest) {
+        let Some((message, behind)) = rest.split_at_checked(header.total()) else {
+            break;
+        };
+        rest = behind;
+        let body = &message[frame::HEADER_LEN..];
+        let text = match header.tag {
+            tag::QUERY => frontend::Query::parse(body).ok().map(|query| query.text),
+            tag::PARSE => Parse::parse(body).ok().map(|parse| {
+                parsed.push(parse.name);
+                parse.query
+            }),
+            tag::BIND => match Bind::parse(body) {
+                Ok(bind) if parsed.contains(&bind.statement) => continue,
+                Ok(bind) => tail_of(relay, bind.statement).map(text_of),
+                Err(_) => None,
+            },
+            tag::SYNC => break,
+            tag::FUNCTION_CALL => return false,
+            _ => continue,
+        };
+        if !text.is_some_and(|text| word::ends(text, relay.lexing)) {
+            return false;
+        }
+        found = true;
+        if header.tag == tag::QUERY {
+            break;
+        }
+    }
+    found
 }
 
 /// A simple query outside of a block that only reads, and whose rows are those of several shards.
@@ -145,7 +218,11 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
             writes: false,
         }) => {
             let shards = shards.into_iter().map(|shard| shard.0).collect();
-            Some(Way::Several(shards, query.text.into()))
+            Some(Way::Several(Several {
+                shards,
+                text: query.text.into(),
+                schemas: known.number(),
+            }))
         }
         _ => None,
     }

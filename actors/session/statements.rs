@@ -57,6 +57,11 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
     if let Some(report) = shards::to_parse(turn, tail) {
+        if parse.name.is_empty() {
+            // Postgres forgets the one before it, too.
+            turn.unnamed_here = false;
+            forget_unnamed(turn);
+        }
         refuse(turn, report);
         turn.relay.up.hide(total);
         return Ok(true);

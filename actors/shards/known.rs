@@ -43,6 +43,8 @@ pub struct Known {
     /// Another one for another schema.
     number: u64,
     shards: Box<[(Arc<Facts>, Seen)]>,
+    /// Every shard that was to be read anew has been.
+    whole: bool,
     /// Why nothing can be planned by it.
     fault: Option<Box<ErrorReport>>,
     settings: Settings,
@@ -148,6 +150,11 @@ impl Known {
         self.fault.is_none()
     }
 
+    /// Whether none was left out since it has no primary.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Itself, if the shards agree.
     pub(crate) fn agreed(self: Arc<Self>) -> Result<Arc<Self>, ErrorReport> {
         match &self.fault {
@@ -164,9 +171,14 @@ pub(super) async fn ask(
     age: Age,
 ) -> Result<Known, ErrorReport> {
     let mut shards: Vec<(Arc<Facts>, Seen)> = Vec::with_capacity(pools.len());
+    let mut whole = true;
     for (at, pool) in pools.iter().enumerate() {
         let known = before.map(|before| &before.shards[at]);
-        let known = known.filter(|(_, seen)| age == Age::Current && seen.is_current(pool));
+        // One without a primary runs nothing that changes rows or tables: it is asked once it has one.
+        let passed = age == Age::Any && pool.core.held().is_some();
+        let known =
+            known.filter(|(_, seen)| (age == Age::Current || passed) && seen.is_current(pool));
+        whole &= !(passed && known.is_some());
         if let Some((facts, seen)) = known {
             let seen = Seen {
                 hidden: Arc::clone(&seen.hidden),
@@ -191,6 +203,7 @@ pub(super) async fn ask(
     };
     Ok(Known {
         number,
+        whole,
         fault: fault(pools, &shards).map(Box::new),
         settings: Settings::of(&shards[0].0.settings),
         shards: shards.into(),

@@ -539,6 +539,23 @@ impl<P> Exchange<P> {
         !self.owed.iter().all(ours)
     }
 
+    /// Whether any of what is owed runs statements, of whomever.
+    pub fn executes(&self) -> bool {
+        let only_names = |owed: &Owed<P>| {
+            matches!(
+                owed,
+                Owed::Setup
+                    | Owed::Parse { .. }
+                    | Owed::Bind { .. }
+                    | Owed::DescribeStatement { .. }
+                    | Owed::DescribePortal
+                    | Owed::Close { .. }
+                    | Owed::Local { .. }
+            )
+        };
+        !self.owed.iter().all(only_names)
+    }
+
     /// How many ReadyForQuery messages the client waits for.
     pub fn replies_owed(&self) -> usize {
         let awaited = |owed: &&Owed<P>| {

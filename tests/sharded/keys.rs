@@ -185,6 +185,39 @@ async fn a_pipeline_sees_the_search_path_that_it_sets() {
 }
 
 #[tokio::test]
+async fn a_pipeline_sees_the_search_path_that_is_taken_back() {
+    let rig = Rig::new("").await;
+    for shard in &rig.shards {
+        shard
+            .sql("create schema odd; create table odd.accounts (id bigint primary key)")
+            .await;
+    }
+    let mut raw = rig.raw().await;
+    let part = |text: &str| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    };
+    let select = "select count(*) from accounts where id = 1";
+    // What is set without a Sync holds for a simple query behind it.
+    let request = [part("set search_path = odd"), Raw::query(select)].concat();
+    assert_eq!(raw.ask(&request).await, "1 2 C E0A000 ZI");
+    assert_eq!(raw.ask(&Raw::query("reset search_path")).await, "C ZI");
+    // And what a ROLLBACK in the pipeline has taken back does not hold behind it.
+    assert_eq!(raw.ask(&Raw::query("set search_path = odd")).await, "C ZI");
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(
+        raw.ask(&Raw::query("set search_path = public")).await,
+        "C ZT"
+    );
+    let request = [part("rollback"), part(select), Raw::sync()].concat();
+    assert_eq!(raw.ask(&request).await, "1 2 C E0A000 ZI");
+}
+
+#[tokio::test]
 async fn many_clients_never_see_anothers_rows_or_settings() {
     let rig = Rig::new("[pool]\nsize = 3").await;
     let mut clients = Vec::new();

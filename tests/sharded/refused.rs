@@ -50,6 +50,17 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
         ("set role other", "C ZI"),
         ("select count(*) from countries", "E0A000 ZI"),
         ("reset role", "C ZI"),
+        ("set local search_path = odd", "E0A000 ZI"),
+        ("select set_config('search_path', 'odd', true)", "E0A000 ZI"),
+        (
+            "select set_config('search' || '_path', 'odd', true)",
+            "E0A000 ZI",
+        ),
+        ("select pg_cancel_backend(1)", "E0A000 ZI"),
+        (
+            "select pg_terminate_backend(pid) from pg_stat_activity",
+            "E0A000 ZI",
+        ),
         // What is the same on whichever shard.
         ("select count(*) from countries", "T D C ZI"),
         ("select now() is not null, 1 + 1", "T D C ZI"),
@@ -92,6 +103,18 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
     call.extend([0, 0, 0, 1, 0, 0, 0, 1, b'A', 0, 0]);
     assert_eq!(raw.ask(&Raw::framed(b'F', &call)).await, "E0A000 ZI");
     assert_eq!(raw.one("select 1").await, "1");
+}
+
+#[tokio::test]
+async fn a_refused_unnamed_statement_leaves_none_behind() {
+    let rig = Rig::new("").await;
+    let mut raw = rig.raw().await;
+    let prepared = [Raw::parse("", "select 1"), Raw::sync()].concat();
+    assert_eq!(raw.ask(&prepared).await, "1 ZI");
+    let refused = [Raw::parse("", "listen c"), Raw::sync()].concat();
+    assert_eq!(raw.ask(&refused).await, "E0A000 ZI");
+    let run = [Raw::bind("", "", &[]), Raw::execute("", 0), Raw::sync()].concat();
+    assert_eq!(raw.ask(&run).await, "E26000 ZI");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use pgherd_tests::{Output, Proxy, connect, executable, run, until};
+use pgherd_tests::{Database, Output, Proxy, connect, executable, run, until};
 use rustix::process::Signal;
 
 use crate::rig::{Rig, key};
@@ -44,6 +44,33 @@ async fn shards_that_differ_run_nothing_until_they_are_alike() {
         client.column(&select).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_block_can_be_left_when_the_schema_has_changed() {
+    let rig = Rig::new("").await;
+    let client = rig.client().await;
+    let select = format!("select count(*) from accounts where id = {}", key(0));
+    let alter = async |shard: &Database, text: &str| {
+        let direct = connect(&rig.proxy.url("app", &shard.name)).await;
+        direct.simple_query(text).await.unwrap();
+    };
+    for end in ["commit", "rollback"] {
+        client.simple_query("begin").await.unwrap();
+        assert_eq!(client.one(&select).await, "0");
+        for shard in &rig.shards {
+            alter(shard, &format!("alter table elsewhere add by_{end} int")).await;
+        }
+        client.simple_query(end).await.unwrap();
+        assert_eq!(client.one(&select).await, "0");
+    }
+    client.simple_query("begin").await.unwrap();
+    assert_eq!(client.one(&select).await, "0");
+    alter(&rig.shards[1], "alter table elsewhere add more int").await;
+    // Somebody has found by then that the shards differ.
+    assert_eq!(rig.client().await.refused(&select).await.0, "0A000");
+    client.simple_query("commit").await.unwrap();
+    assert_eq!(client.refused(&select).await.0, "0A000");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgherd_session::Flow;
 
 use super::enter;
+use crate::clock;
 use crate::pool::ServerLease;
 use crate::server::Cancels;
 use crate::session::check::Session;
@@ -59,9 +60,7 @@ pub(super) async fn take_all(
                 columns: None,
             }),
             refused => {
-                for leg in legs.drain(..) {
-                    checkout::checkin(&relay.control, leg.lease, Instant::now());
-                }
+                check_in(relay, std::mem::take(&mut legs));
                 if let Ok(Err(denied)) = refused {
                     return Err(denied);
                 }
@@ -72,6 +71,13 @@ pub(super) async fn take_all(
         }
     }
     Ok(legs)
+}
+
+/// Gives connections back on which nothing was run.
+pub(super) fn check_in(relay: &Relay, legs: Vec<Leg>) {
+    for leg in legs {
+        checkout::checkin(&relay.control, leg.lease, clock::now());
+    }
 }
 
 /// Waits until each of the shards has a primary.
@@ -125,7 +131,7 @@ pub(super) async fn give_back(relay: &mut Relay, mut leg: Leg) {
         return;
     }
     enter(relay, leg.shard);
-    let (now, how) = (Instant::now(), relay.pool.settings().pool.function_check);
+    let (now, how) = (clock::now(), relay.pool.settings().pool.function_check);
     if behind::is_due(relay, &leg.lease, how, now) {
         relay.answer_first(&mut leg.lease).await;
         match relay.look_at(&mut leg.lease, how, now).await {
@@ -139,13 +145,20 @@ pub(super) async fn give_back(relay: &mut Relay, mut leg: Leg) {
 }
 
 /// Ends what is under way on a connection, and gives it back once it is idle.
-pub(super) fn retire(leg: Leg, cancels: bool) {
+pub(super) fn retire(relay: &mut Relay, leg: Leg, cancels: bool) {
     let Leg {
-        mut lease, sent, ..
+        mut lease,
+        sent,
+        shard,
+        ..
     } = leg;
+    enter(relay, shard);
+    let how = relay.pool.settings().pool.function_check;
     if !sent || lease.flow.is_mid_message() {
         return;
     }
+    // Code that no text shows may have left something there, and nobody waits to look.
+    let suspect = behind::is_suspect(&lease, how);
     tokio::spawn(async move {
         let about = Arc::clone(&lease.about);
         let idle = async {
@@ -156,8 +169,8 @@ pub(super) fn retire(leg: Leg, cancels: bool) {
             let answer = setup::run(&mut lease, b"").await;
             answer.is_ok() && lease.exchange.is_over() && about.cancels.settled().await
         };
-        if tokio::time::timeout(GRACE, idle).await == Ok(true) {
-            lease.heard = Instant::now();
+        if tokio::time::timeout(GRACE, idle).await == Ok(true) && !suspect {
+            lease.heard = clock::now();
             lease.mark_clean();
         }
     });

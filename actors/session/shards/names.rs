@@ -1,6 +1,7 @@
 //! What a session's settings add to the meaning of a text.
 
 use pgherd_planner::Names;
+use pgherd_sql::{Pin, PinSet, Reading, Span, Step, script};
 use pgherd_wire::error::ErrorReport;
 
 use crate::session::relay::Relay;
@@ -10,9 +11,58 @@ use crate::shards::Known;
 /// Postgres keeps so much of a name (NAMEDATALEN less one).
 const NAME_MAX: usize = 63;
 
+/// The settings that say what a text means.
+const MEANING: [&str; 5] = [
+    "search_path",
+    "role",
+    "session_authorization",
+    "array_nulls",
+    "transform_null_equals",
+];
+/// With one of these, the settings that are known here may not be the server's.
+const UNFOLLOWED: PinSet = PinSet::of(&[
+    Pin::Set,
+    Pin::SetConfig,
+    Pin::Role,
+    Pin::Function,
+    Pin::Unknown,
+]);
+
+/// Refuses what changes the meaning of the texts behind it until the end of the transaction only, which nobody
+/// here follows. `text` is one that is followed.
+pub(super) fn of_transaction(relay: &Relay, text: &[u8]) -> Result<(), ErrorReport> {
+    let Reading::Script(parts) = script(text, relay.lexing) else {
+        return Ok(());
+    };
+    let changes = parts.iter().filter_map(|part| match &part.step {
+        Step::Change(changes) => Some(changes),
+        _ => None,
+    });
+    // Which setting it is cannot always be told.
+    let means = |name: &str| name.is_empty() || MEANING.contains(&name);
+    match changes
+        .flatten()
+        .find(|change| change.span == Span::Local && means(&change.name))
+    {
+        Some(change) if change.name.is_empty() => Err(unsupported(
+            "what this sets for the transaction cannot be told on a sharded database",
+        )),
+        Some(change) => {
+            let name = &change.name;
+            let text = format!("{name} cannot be set for a transaction only on a sharded database");
+            Err(unsupported(text).hint("Set it for the session."))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The schemas that the names of a session's texts are looked for in.
 pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
     let parameters = &relay.parameters;
+    if relay.pins != relay.pins.without(UNFOLLOWED) {
+        let text = "what this session has set is not known for certain";
+        return Err(unsupported(text).hint("DISCARD ALL, or log in anew."));
+    }
     if parameters.get("role").is_some() || parameters.get("session_authorization").is_some() {
         let text = "SET ROLE and SET SESSION AUTHORIZATION are not supported on a sharded database";
         return Err(unsupported(text).hint("RESET ROLE, or log in as that role."));

@@ -7,14 +7,15 @@ use pgherd_wire::frontend::Bind;
 use pgherd_wire::sqlstate;
 
 use super::Spread;
-use super::plan::{Place, bound, place, prepared, tail_of, unsupported};
+use super::plan::{Place, bound, place, prepared, tail_of, text_of, unsupported};
+use super::word::{self, Word};
 use crate::session::relay::Relay;
 use crate::session::turn::Turn;
 use crate::shards::Known;
 
 /// Why a text must not be sent to the server at hand, if it must not.
 pub(in crate::session) fn objection(turn: &Turn<'_>, text: &[u8]) -> Option<ErrorReport> {
-    object(turn, |relay, known| {
+    object(turn, Some(text), |relay, known| {
         place(relay, known, text, &Params::default())
     })
 }
@@ -22,18 +23,22 @@ pub(in crate::session) fn objection(turn: &Turn<'_>, text: &[u8]) -> Option<Erro
 /// The same of what is to be prepared: a Parse message behind its name.
 pub(in crate::session) fn to_parse(turn: &Turn<'_>, tail: &[u8]) -> Option<ErrorReport> {
     // On which shard it is prepared does not matter.
-    object(turn, |relay, known| {
+    object(turn, Some(text_of(tail)), |relay, known| {
         prepared(relay, known, tail).map(|_| Place::Any)
     })
 }
 
 /// The same of what is to be bound, by the body of a Bind message.
 pub(in crate::session) fn to_bind(turn: &Turn<'_>, body: &[u8]) -> Option<ErrorReport> {
-    object(turn, |relay, known| {
-        let Ok(bind) = Bind::parse(body) else {
+    let bind = Bind::parse(body).ok();
+    let tail = bind
+        .as_ref()
+        .and_then(|bind| tail_of(turn.relay, bind.statement));
+    object(turn, tail.map(text_of), |relay, known| {
+        let Some(bind) = bind else {
             return Err(violation());
         };
-        match tail_of(relay, bind.statement) {
+        match tail {
             Some(tail) => bound(relay, known, tail, &bind),
             // The server will say that there is none; it has none that was not planned.
             None if bind.statement.is_empty() => Ok(Place::Any),
@@ -65,11 +70,26 @@ fn missing(name: &[u8]) -> ErrorReport {
 
 fn object(
     turn: &Turn<'_>,
+    text: Option<&[u8]>,
     find: impl FnOnce(&Relay, &Known) -> Result<Place, ErrorReport>,
 ) -> Option<ErrorReport> {
     let relay = &*turn.relay;
     let spread = relay.spread.as_deref()?;
-    let report = match spread.group.current().map(Known::agreed) {
+    let ends = text.is_some_and(|text| word::ends(text, relay.lexing));
+    let known = match (ends, spread.group.last()) {
+        // It names nothing of a schema, and a block can be left whatever is known.
+        (true, Some(known)) => Some(Ok(known)),
+        _ => spread.group.current().map(Known::agreed),
+    };
+    let report = match known {
+        _ if !ends && spread.group.is_retired() => {
+            let text = "the sharding of this database was changed by a reload";
+            ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
+        }
+        Some(Ok(_)) if is_reset(turn, text) => unsupported(
+            "what comes behind DISCARD ALL in a pipeline is not supported on a sharded database",
+        )
+        .hint("Send a Sync between."),
         Some(Ok(known)) => match find(relay, &known) {
             Ok(Place::Any) => return None,
             Ok(Place::On(shard)) if shard == spread.at => return None,
@@ -78,6 +98,7 @@ fn object(
         },
         Some(Err(report)) => report,
         None => {
+            spread.group.look_again();
             let text = "the schema of the shards has changed under this transaction";
             ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
         }
@@ -106,7 +127,16 @@ fn elsewhere(spread: &Spread, shard: u16) -> ErrorReport {
     unsupported(text).hint("Transactions over several shards are not supported yet.")
 }
 
-/// Whether what comes next hangs on a statement that is not answered: what it sets may change the meaning.
+/// Whether something in front of this text in its pipeline takes back settings that are not taken back here yet.
+fn is_reset(turn: &Turn<'_>, text: Option<&[u8]>) -> bool {
+    let relay = &*turn.relay;
+    let word = text.map_or(Word::Other, |text| word::first(text, relay.lexing));
+    turn.clears && word == Word::Other && relay.parameters != relay.startup
+}
+
+/// Whether what comes next hangs on a statement that is not answered: what it sets may change the meaning, and
+/// the end of a transaction may take back what was set in it.
 pub(in crate::session) fn must_wait(turn: &Turn<'_>) -> bool {
-    turn.relay.spread.is_some() && turn.server.exchange.follows()
+    let (relay, exchange) = (&*turn.relay, &turn.server.exchange);
+    relay.spread.is_some() && (exchange.follows() || relay.block.is_some() && exchange.executes())
 }

@@ -47,6 +47,11 @@ fn parts(tail: &[u8]) -> (&[u8], Vec<u32>) {
     (text, oids.collect())
 }
 
+/// The text of a tail.
+pub(super) fn text_of(tail: &[u8]) -> &[u8] {
+    parts(tail).0
+}
+
 /// Whether and where a statement that is prepared could run, whatever its parameters.
 pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Place, ErrorReport> {
     let (text, types) = parts(tail);
@@ -143,6 +148,9 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
     if !judgement.pins.is_empty() {
         let text = "this would bind the session to one of the shards";
         return Err(unsupported(text).detail(crate::pins::names(judgement.pins)));
+    }
+    if judgement.follows {
+        names::of_transaction(relay, text)?;
     }
     let text = names::readable(relay, known, text)?;
     // What is about the session names nothing that a schema has, and may be what gets it out of a role.

@@ -7,18 +7,21 @@
 //! found to be idle, and is closed otherwise.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Unnamed, Verdict};
 use pgherd_wire::backend::{self, RowDescription, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
+use tokio::time::Sleep;
 
-use super::legs::{Leg, give_back, retire, take_all};
+use super::legs::{Leg, check_in, give_back, retire, take_all};
+use super::{Several, enter};
+use crate::clock;
 use crate::control::Standing;
 use crate::session::relay::Relay;
 use crate::session::{Bye, behind};
@@ -34,8 +37,8 @@ const KEPT_MAX: usize = 64 * 1024;
 enum End {
     /// All rows have come.
     Answered,
-    /// A server has said an error, which is on its way to the client.
-    Failed,
+    /// A server has said this error: the message, for the client.
+    Failed(Box<[u8]>),
     /// The client is told this.
     Stopped(Box<ErrorReport>),
     /// The leg of this number has broken.
@@ -52,18 +55,27 @@ struct Scatter {
     rows: u64,
 }
 
-/// Runs the query in front, of `text`, on these shards; answers how the session ends, if it does.
+/// Runs the query in front on several shards; answers how the session ends, if it does.
 pub(in crate::session) async fn run(
     relay: &mut Relay,
-    shards: &[u16],
-    text: &[u8],
+    several: &Several,
     asked: Instant,
 ) -> Option<Bye> {
-    let legs = match take_all(relay, shards, asked).await {
+    let legs = match take_all(relay, &several.shards, asked).await {
         Ok(legs) => legs,
         Err(denied) => return relay.denied(denied),
     };
-    let started = Instant::now();
+    if !is_planned_for(relay, several) {
+        // The query is still in front: it is led anew, by what is known now.
+        check_in(relay, legs);
+        return None;
+    }
+    let text = &several.text;
+    if let Some(first) = several.shards.first() {
+        // The session's own pool is one of them, and not that which was waited for last.
+        enter(relay, *first);
+    }
+    let started = clock::now();
     if let Ok(Some(header)) = frame::header(relay.up.unjudged()) {
         relay.up.hide(header.total());
     }
@@ -78,11 +90,20 @@ pub(in crate::session) async fn run(
         rows: 0,
     };
     scatter.send(relay, text);
-    let end = scatter.watch(relay).await;
+    let end = scatter.watch(relay, asked).await;
     let stats = &relay.pool.stats;
     stats.queries(1);
-    stats.transaction(started.elapsed());
+    stats.transaction(clock::since(started));
     scatter.end(relay, end).await
+}
+
+/// Whether what the query was planned by still holds, when its connections are there.
+fn is_planned_for(relay: &Relay, several: &Several) -> bool {
+    let Some(spread) = relay.spread.as_deref() else {
+        return false;
+    };
+    let known = spread.group.current().and_then(|known| known.agreed().ok());
+    !spread.group.is_retired() && known.is_some_and(|known| known.number() == several.schemas)
 }
 
 impl Scatter {
@@ -98,11 +119,17 @@ impl Scatter {
     }
 
     /// Passes rows on, until all have come or something else ends it.
-    async fn watch(&mut self, relay: &mut Relay) -> End {
+    async fn watch(&mut self, relay: &mut Relay, asked: Instant) -> End {
         let control = Arc::clone(&relay.control);
         let mut called_off = pin!(control.called_off.notified());
-        let limit = relay.pool.settings().timeouts.query;
-        let mut timer = limit.map(|limit| Box::pin(tokio::time::sleep(limit)));
+        let timer = |limit: Option<Duration>| limit.map(tokio::time::sleep).map(Box::pin);
+        let (mut query, mut whole) = {
+            let settings = relay.pool.settings();
+            let gone = clock::since(asked);
+            let whole = settings.timeouts.transaction;
+            let whole = whole.map(|limit| limit.saturating_sub(gone));
+            (timer(settings.timeouts.query), timer(whole))
+        };
         poll_fn(|cx| {
             if let Poll::Ready(end) = self.poll(relay, cx) {
                 return Poll::Ready(end);
@@ -114,12 +141,19 @@ impl Scatter {
                 let text = "canceling statement due to user request";
                 return Poll::Ready(stopped(text));
             }
-            match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-                Some(Poll::Ready(())) => Poll::Ready(stopped(
-                    "canceling statement due to the query timeout of the pool",
-                )),
-                _ => Poll::Pending,
+            let mut is_over = |timer: &mut Option<Pin<Box<Sleep>>>| {
+                let timer = timer.as_mut();
+                timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+            };
+            if is_over(&mut query) {
+                let text = "canceling statement due to the query timeout of the pool";
+                return Poll::Ready(stopped(text));
             }
+            if is_over(&mut whole) {
+                let text = "canceling statement due to the transaction timeout of the pool";
+                return Poll::Ready(stopped(text));
+            }
+            Poll::Pending
         })
         .await
     }
@@ -139,14 +173,14 @@ impl Scatter {
             match self.poll_columns(relay, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
-                Poll::Pending => return self.look_ahead(relay, 0, cx),
+                Poll::Pending => return self.look_ahead(0, cx),
             }
         }
         while self.at < self.legs.len() {
             match self.poll_leg(relay, cx) {
                 Poll::Ready(Ok(())) => self.at += 1,
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
-                Poll::Pending => return self.look_ahead(relay, self.at + 1, cx),
+                Poll::Pending => return self.look_ahead(self.at + 1, cx),
             }
         }
         Poll::Ready(End::Answered)
@@ -157,7 +191,7 @@ impl Scatter {
         let mut all = true;
         for at in 0..self.legs.len() {
             while self.legs[at].columns.is_none() {
-                if self.judge(relay, at)? {
+                if self.judge(at)? {
                     continue;
                 }
                 match self.poll_read(at, cx)? {
@@ -187,10 +221,10 @@ impl Scatter {
 
     /// Looks whether a leg whose turn has not come, of those from this one on, says an error: nobody has to wait
     /// for its turn then.
-    fn look_ahead(&mut self, relay: &mut Relay, from: usize, cx: &mut Context<'_>) -> Poll<End> {
+    fn look_ahead(&mut self, from: usize, cx: &mut Context<'_>) -> Poll<End> {
         for at in from..self.legs.len() {
             if self.legs[at].columns.is_some()
-                && let Err(end) = self.look_at(relay, at, cx)
+                && let Err(end) = self.look_at(at, cx)
             {
                 return Poll::Ready(end);
             }
@@ -198,11 +232,11 @@ impl Scatter {
         Poll::Pending
     }
 
-    fn look_at(&mut self, relay: &mut Relay, at: usize, cx: &mut Context<'_>) -> Result<(), End> {
+    fn look_at(&mut self, at: usize, cx: &mut Context<'_>) -> Result<(), End> {
         while !self.legs[at].lease.flow.is_mid_message() {
             match frame::header(self.legs[at].lease.flow.unjudged()) {
                 Ok(Some(header)) if header.tag == tag::ERROR_RESPONSE => {
-                    self.judge(relay, at)?;
+                    self.judge(at)?;
                 }
                 Ok(None) if self.legs[at].lease.exchange.owes() => {}
                 _ => break,
@@ -219,7 +253,7 @@ impl Scatter {
     fn poll_leg(&mut self, relay: &mut Relay, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let at = self.at;
         loop {
-            let over = self.judge(relay, at)?;
+            let over = self.judge(at)?;
             let leg = &mut self.legs[at];
             match poll_to_client(relay, &mut leg.lease.flow, cx) {
                 Poll::Ready(Ok(())) => {}
@@ -249,7 +283,7 @@ impl Scatter {
 
     /// Judges what has come of a leg. Of one that has not described its columns yet, only up to there; true if it
     /// went so far. Of another, all; true if its answer is over.
-    fn judge(&mut self, relay: &mut Relay, at: usize) -> Result<bool, End> {
+    fn judge(&mut self, at: usize) -> Result<bool, End> {
         let first = at == 0;
         let leg = &mut self.legs[at];
         while leg.lease.flow.resume() {
@@ -288,10 +322,8 @@ impl Scatter {
                     let message: Box<[u8]> = message.into();
                     leg.lease.exchange.received(tag::ERROR_RESPONSE, |_| {});
                     leg.lease.flow.hide(total);
-                    // The rows before it come first.
-                    leg.lease.flow.hand_over(&mut relay.down);
-                    relay.down.insert(&message);
-                    return Err(End::Failed);
+                    // Half a row of the present leg may be on its way: it goes behind that.
+                    return Err(End::Failed(message));
                 }
                 tag::ROW_DESCRIPTION if leg.columns.is_none() => {
                     let message: Box<[u8]> = message.into();
@@ -324,10 +356,10 @@ impl Scatter {
 
     /// Tells the client how it ended, and parts with the connections.
     async fn end(self, relay: &mut Relay, end: End) -> Option<Bye> {
-        let (lost, report) = match end {
+        let (lost, report, said) = match end {
             End::Gone => {
                 for leg in self.legs {
-                    retire(leg, true);
+                    retire(relay, leg, true);
                 }
                 return Some(Bye::Gone);
             }
@@ -341,9 +373,9 @@ impl Scatter {
                 }
                 return None;
             }
-            End::Failed => (None, None),
-            End::Stopped(report) => (None, Some(report)),
-            End::Lost(at, report) => (Some(at), Some(report)),
+            End::Failed(message) => (None, None, Some(message)),
+            End::Stopped(report) => (None, Some(report), None),
+            End::Lost(at, report) => (Some(at), Some(report), None),
         };
         let mut cut = false;
         for (at, mut leg) in self.legs.into_iter().enumerate() {
@@ -352,16 +384,20 @@ impl Scatter {
                 leg.lease.flow.hand_over(&mut relay.down);
             }
             if Some(at) == lost {
+                enter(relay, leg.shard);
                 let cluster = relay.pool.cluster.load();
-                cluster.suspect(&leg.lease.about.upstream.name, Instant::now());
+                cluster.suspect(&leg.lease.about.upstream.name, clock::now());
                 continue;
             }
             let cancels = leg.lease.exchange.owes();
-            retire(leg, cancels);
+            retire(relay, leg, cancels);
         }
         if cut {
             // Half a row was sent on already: the client's framing cannot be mended.
             return Some(Bye::Gone);
+        }
+        if let Some(said) = said {
+            relay.down.insert(&said);
         }
         if let Some(report) = report {
             relay.record(&report);

@@ -51,11 +51,46 @@ pub(super) fn first(text: &[u8], options: LexOptions) -> Word {
     }
 }
 
+/// Whether a text only ends a block or takes it back, by its first words, or is none at all: what a client must
+/// be able to say whatever is known of the shards.
+pub(super) fn ends(text: &[u8], options: LexOptions) -> bool {
+    const WORDS: [&[u8]; 4] = [b"commit", b"end", b"rollback", b"abort"];
+    match first(text, options) {
+        Word::Nothing => true,
+        Word::Other => false,
+        Word::OfSession => {
+            let mut lexer = Lexer::new(text, options);
+            let word =
+                std::iter::from_fn(|| lexer.token().ok().flatten()).find(|token| !token.is(b';'));
+            word.is_some_and(|first| WORDS.iter().any(|word| first.is_word(word)))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use pgherd_sql::LexOptions;
 
-    use super::{Word, first};
+    use super::{Word, ends, first};
+
+    #[test]
+    fn what_ends_a_block_is_told_by_its_first_word() {
+        for (text, expected) in [
+            ("", true),
+            ("; COMMIT", true),
+            ("rollback to s", true),
+            ("commit prepared 'x'", false),
+            ("begin", false),
+            ("set a = 1", false),
+            ("select 1", false),
+        ] {
+            assert_eq!(
+                ends(text.as_bytes(), LexOptions::default()),
+                expected,
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn what_is_of_the_session_is_told_by_its_first_words() {

@@ -259,6 +259,11 @@ impl<'a> Resolver<'a> {
                 Refusal::new(format!("procedure {name}"), "it is no function").with("42809"),
             );
         }
+        if matches!(name.as_str(), "pg_terminate_backend" | "pg_cancel_backend") {
+            let reason = "the number of a process may be another client's on another shard";
+            return Err(Refusal::new(format!("{name}()"), reason)
+                .hint("Do it on the shard by its own name."));
+        }
         self.judge(&name, &found);
         if OF_CLOCK.contains(&name.as_str()) || name == "age" && call.args.len() == 1 {
             let moment = match name.as_str() {

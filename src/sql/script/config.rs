@@ -116,16 +116,19 @@ fn ends(token: &Token<'_>) -> bool {
 /// The settings that calls anywhere in a statement make for the transaction only. What such a call
 /// names is known to the server from then on, so the names matter.
 pub(super) fn local(tokens: &[Token<'_>]) -> Vec<Change> {
-    let calls = tokens.windows(3).filter(|three| {
-        let name = match three[0].kind {
-            TokenKind::QuotedWord => &three[0].text[1..three[0].text.len() - 1],
-            _ => three[0].text,
+    let calls = tokens.windows(4).filter(|head| {
+        let name = match head[0].kind {
+            TokenKind::QuotedWord => &head[0].text[1..head[0].text.len() - 1],
+            _ => head[0].text,
         };
-        name.eq_ignore_ascii_case(b"set_config") && three[1].is(b'(')
+        name.eq_ignore_ascii_case(b"set_config") && head[1].is(b'(')
     });
     calls
-        .map(|three| {
-            let name = value::string(&three[2]).and_then(name::canonical);
+        .map(|head| {
+            let name = value::string(&head[2])
+                // It may be but the begin of an expression.
+                .filter(|_| head[3].is(b','))
+                .and_then(name::canonical);
             Change {
                 name: name.unwrap_or_default().into(),
                 value: Value::Unknown,
