@@ -541,7 +541,7 @@ async fn writes_wait_for_the_promotion_of_a_standby() {
     open.ask(&Raw::query("begin")).await;
     open.ask(&insert("lost")).await;
 
-    node.lead_to(standby.port());
+    node.lead_to(standby.port()).await;
     assert_eq!(open.ask(&insert("lost")).await, "E40001 ZE");
     assert_eq!(own_read_only.ask(&Raw::query("select 1")).await, "T D C ZI");
     assert_eq!(
@@ -625,7 +625,7 @@ async fn definitions_and_copies_wait_for_the_promotion_too() {
     let login = async || Raw::login(proxy.port(), "app", "postgres", &[]).await;
     let mut defining = login().await;
     assert_eq!(defining.ask(&Raw::query("select 1")).await, "T D C ZI");
-    node.lead_to(standby.port());
+    node.lead_to(standby.port()).await;
     let text = "create table made (a int); insert into goods values ('made')";
     defining.send(&Raw::query(text)).await;
     let mut copying = login().await;

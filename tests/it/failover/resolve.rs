@@ -430,14 +430,14 @@ async fn fail_over(fate: Fate, synchronous: bool) -> String {
         .await;
         fleet.replica.caught_up(&fleet.primary).await.unwrap();
     }
-    new.lead_to(NOWHERE);
+    new.lead_to(NOWHERE).await;
     fleet.primary.kill9();
     fleet.replica.promote().await.unwrap();
     for value in 10..20 {
         let insert = format!("insert into acked values ({value})");
         fleet.replica.sql(&insert).await.unwrap();
     }
-    new.lead_to(fleet.replica.port());
+    new.lead_to(fleet.replica.port()).await;
     let messages = client.ready().await;
     let told = messages
         .iter()
@@ -515,7 +515,7 @@ async fn a_primary_that_crashes_and_comes_back_is_asked() {
             .sql("create table later (x int)")
             .await
             .unwrap();
-        old.lead_to(fleet.primary.port());
+        old.lead_to(fleet.primary.port()).await;
         let messages = client.ready().await;
         let told = messages.first().map(|message| message.tag);
         assert_eq!(told, Some(if passes { 'C' } else { 'E' }), "{messages:?}");

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// What happens to the next messages with certain bytes in them.
@@ -42,7 +42,11 @@ struct Shared {
     closes: AtomicBool,
     /// Counts how often all connections were cut.
     cuts: watch::Sender<u32>,
+    /// Each connection has one of the senders, so that the receiver knows when all have ended.
+    alive: Mutex<Alive>,
 }
+
+type Alive = (mpsc::Sender<()>, mpsc::Receiver<()>);
 
 impl Node {
     /// One that leads to the server at this port.
@@ -54,6 +58,7 @@ impl Node {
             fault: Mutex::new(None),
             closes: AtomicBool::new(false),
             cuts: watch::Sender::new(0),
+            alive: Mutex::new(mpsc::channel(1)),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { port, shared, task }
@@ -64,10 +69,14 @@ impl Node {
         self.port
     }
 
-    /// Leads to another server from here on; connections to the old one end.
-    pub(crate) fn lead_to(&self, target: u16) {
+    /// Leads to another server from here on; connections to the old one have ended when this has.
+    pub(crate) async fn lead_to(&self, target: u16) {
         self.shared.target.store(target, Ordering::SeqCst);
+        let new = mpsc::channel(1);
+        let (sender, mut all) = std::mem::replace(&mut *self.shared.alive.lock(), new);
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+        drop(sender);
+        all.recv().await;
     }
 
     /// Fails in this way next.
@@ -98,12 +107,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let shared = Arc::clone(&shared);
+        let mut cuts = shared.cuts.subscribe();
+        let alive = shared.alive.lock().0.clone();
         tokio::spawn(async move {
-            let mut cuts = shared.cuts.subscribe();
             tokio::select! {
                 _ended = converse(stream, &shared) => {}
                 _cut = cuts.changed() => {}
             }
+            drop(alive);
         });
     }
 }
