@@ -28,7 +28,7 @@ enum Scenario {
     Cuts(Cuts),
     /// Runs what a seed decides about in a time of its own: the same seed is the same run
     Simulate(Simulate),
-    /// All of these in turn, and one table; in under an hour
+    /// All of these in turn, and one table
     All(All),
 }
 
