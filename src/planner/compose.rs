@@ -58,6 +58,11 @@ fn parse(text: &str) -> Result<Node> {
     }
     let parsed = pg_query::parse(text, 0).map_err(|error| match error {
         pg_query::Error::Parse(text) => Refusal::new("statement", text).with("42601"),
+        // The decoder bounds how deep it goes, and with that how deep we do.
+        pg_query::Error::Decode(_) => {
+            Refusal::new("statement", "it is nested too deeply to be planned")
+                .hint("Write a long chain of OR as IN, and give subqueries fewer levels.")
+        }
         other => Refusal::new("statement", other.to_string()),
     })?;
     let ParseResult { stmts, .. } = parsed.protobuf;

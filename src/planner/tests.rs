@@ -237,6 +237,27 @@ fn what_is_no_single_statement_is_refused() {
 }
 
 #[test]
+fn what_is_nested_without_end_is_refused() {
+    for depth in [60, 1000] {
+        for text in [
+            format!("SELECT n FROM t WHERE k = {}1", "1 + ".repeat(depth)),
+            format!(
+                "SELECT n FROM {}t{}",
+                "(SELECT * FROM ".repeat(depth),
+                ") x".repeat(depth)
+            ),
+        ] {
+            let statement = planned(&text);
+            let Plan::Refused(refusal) = statement.plan() else {
+                panic!("{depth}");
+            };
+            assert_eq!(refusal.reason, "it is nested too deeply to be planned");
+            assert_eq!(refusal.code, "0A000");
+        }
+    }
+}
+
+#[test]
 fn negative_limits_are_refused_as_by_postgres() {
     let statement = planned("select k from t order by k limit $1");
     let values = [text(20, "-1")];
