@@ -53,8 +53,10 @@ async fn house(more: &str) -> (Database, Proxy, Rotation, Raw) {
     (database, proxy, rotation, client)
 }
 
-/// The reasons for which clients keep servers.
-async fn pins(proxy: &Proxy) -> String {
+/// The reasons for which clients keep servers, once all that this one has run is settled: a session is
+/// bound or free only after it has answered, and answers the next message only then.
+async fn pins(proxy: &Proxy, client: &mut Raw) -> String {
+    assert_eq!(client.ask(&Raw::sync()).await, "ZI");
     let mut console = Raw::login(proxy.port(), "app", "pgherd", &[]).await;
     console.send(&Raw::query("show pins")).await;
     let rows = console.ready().await.into_iter();
@@ -119,7 +121,7 @@ async fn alike(setup: &str, more: &str, steps: &[Step]) {
         let said: Vec<String> = client.ready().await.iter().map(told).collect();
         assert_eq!(said, expected, "{shown}");
         if said.last().is_some_and(|last| last == "ZI") {
-            let pinned = pins(&proxy).await;
+            let pinned = pins(&proxy, &mut client).await;
             assert_eq!(pinned, "", "{shown}");
             rotation.turn().await;
         }
@@ -151,7 +153,7 @@ async fn what_sql_prepares_follows_its_client() {
         assert_eq!(own, format!("first {turn}"));
         assert_eq!(second.one("execute p('x')").await, "second x");
         servers.push(first.one("execute pid").await);
-        assert_eq!(pins(&proxy).await, "");
+        assert_eq!(pins(&proxy, &mut first).await, "");
         rotation.turn().await;
     }
     assert_ne!(servers[0], servers[1]);
@@ -493,11 +495,11 @@ async fn a_moment_that_was_prepared_stays_the_same() {
         .ask(&Raw::query("prepare m as select 'now'::timestamptz"))
         .await;
     let moment = client.one("execute m").await;
-    assert!(pins(&proxy).await.contains("moment"));
+    assert!(pins(&proxy, &mut client).await.contains("moment"));
     assert_eq!(client.one("execute m").await, moment);
     assert_eq!(client.ask(&Raw::query("deallocate m")).await, "C ZI");
     client.ask(&Raw::query("select 1")).await;
-    assert_eq!(pins(&proxy).await, "");
+    assert_eq!(pins(&proxy, &mut client).await, "");
 }
 
 #[tokio::test]
@@ -505,26 +507,26 @@ async fn running_a_statement_is_judged_by_what_it_runs() {
     let (_database, proxy, _rotation, mut client) = house("").await;
     let lock = "prepare l as select pg_advisory_lock(5)";
     assert_eq!(client.ask(&Raw::query(lock)).await, "C ZI");
-    assert_eq!(pins(&proxy).await, "");
+    assert_eq!(pins(&proxy, &mut client).await, "");
     assert_eq!(client.ask(&Raw::query("execute l")).await, "T D C ZI");
-    assert!(pins(&proxy).await.contains("advisory_lock"));
+    assert!(pins(&proxy, &mut client).await.contains("advisory_lock"));
     let free = Raw::query("select pg_advisory_unlock_all()");
     assert_eq!(client.ask(&free).await, "T D C ZI");
-    assert_eq!(pins(&proxy).await, "");
+    assert_eq!(pins(&proxy, &mut client).await, "");
     // What it is given is run as well.
     client
         .ask(&Raw::query("prepare g (text) as select $1"))
         .await;
     let given = Raw::query("execute g(pg_advisory_lock(6)::text)");
     assert_eq!(client.ask(&given).await, "T D C ZI");
-    assert!(pins(&proxy).await.contains("advisory_lock"));
+    assert!(pins(&proxy, &mut client).await.contains("advisory_lock"));
     assert_eq!(client.ask(&free).await, "T D C ZI");
-    assert_eq!(pins(&proxy).await, "");
+    assert_eq!(pins(&proxy, &mut client).await, "");
     let given = "execute g(set_config('app.y', 'given', false))";
     assert_eq!(client.one(given).await, "given");
     assert_eq!(client.one("show app.y").await, "given");
     client.ask(&Raw::query("discard all")).await;
-    assert_eq!(pins(&proxy).await, "");
+    assert_eq!(pins(&proxy, &mut client).await, "");
     let set = "prepare s as select set_config('app.x', 'mine', false)";
     client.ask(&Raw::query(set)).await;
     for _ in 0..2 {

@@ -189,6 +189,10 @@ async fn a_statement_is_named_in_sql_on_any_server() {
     assert_eq!(first.ask(&Raw::query("execute s")).await, "E26000 ZI");
     assert_eq!(second.one("execute s").await, "mine");
     assert_eq!(value(&mut second, "s").await, "mine");
+    // A session is bound or free only after it has answered, and answers the next message only then.
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.ask(&Raw::sync()).await, "ZI");
+    }
     let mut console = Raw::login(proxy.port(), "app", "pgherd", &[]).await;
     console.send(&Raw::query("show pins")).await;
     let pins = console.ready().await;
