@@ -18,6 +18,8 @@ pub(crate) enum Setting {
     Scram,
     /// TLS on both legs, everyone trusted.
     Tls,
+    /// In clear, everyone trusted; once before one database, and once before two that are its shards.
+    Sharded,
 }
 
 /// What is done in a cell.
@@ -138,6 +140,16 @@ pub(crate) fn all() -> Vec<Cell> {
         let work = kept(Script::Select, Protocol::Simple, clients);
         add(format!("select tls {clients}"), Setting::Tls, work);
     }
+    for (protocol, clients) in [
+        (Protocol::Simple, 16),
+        (Protocol::Extended, 16),
+        (Protocol::Extended, 64),
+        (Protocol::Prepared, 16),
+    ] {
+        let name = format!("one shard {} {clients}", protocol.word());
+        let work = kept(Script::Select, protocol, clients);
+        add(name, Setting::Sharded, work);
+    }
     cells
 }
 
@@ -154,6 +166,12 @@ mod tests {
         assert_eq!(names.len(), cells.len());
         let mut settings: Vec<_> = cells.iter().map(|cell| cell.setting).collect();
         settings.dedup();
-        assert_eq!(settings, [Setting::Plain, Setting::Scram, Setting::Tls]);
+        let all = [
+            Setting::Plain,
+            Setting::Scram,
+            Setting::Tls,
+            Setting::Sharded,
+        ];
+        assert_eq!(settings, all);
     }
 }

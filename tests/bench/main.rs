@@ -32,6 +32,10 @@ use crate::target::Stage;
 /// The database in which all is measured.
 const DATABASE: &str = "bench";
 
+/// A copy of it from before the bulk rows: with it, it is two shards. Each has the rows of both, so that one
+/// key costs the server the same, wherever it is looked for.
+const TWIN: &str = "bench_twin";
+
 /// Who logs in with SCRAM.
 const LOGIN: (&str, &str) = ("shepherd", "crook");
 
@@ -66,6 +70,7 @@ async fn bench(args: &Args) -> Result<Report, Error> {
     let stage = Stage {
         server: &server,
         database: DATABASE,
+        twin: TWIN,
         login: LOGIN,
         pool_size: args.pool_size,
         pgherd,
@@ -110,6 +115,9 @@ async fn prepare(args: &Args) -> Result<Server, Error> {
             DATABASE,
             "grant all on all tables in schema public to public",
         )
+        .await?;
+    server
+        .sql("create database bench_twin template bench")
         .await?;
     bulk::prepare(&server, DATABASE, args.rows()).await?;
     Ok(server)

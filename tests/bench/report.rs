@@ -45,7 +45,7 @@ pub(crate) struct Row {
     pub(crate) samples: Vec<Sample>,
     /// The median of the rounds.
     pub(crate) median: Option<Sample>,
-    /// The median, divided by PgBouncer's.
+    /// The median, divided by that of PgBouncer, or of pgherd before one database where shards are compared.
     pub(crate) ratio: Option<Sample>,
     /// Why there is no figure.
     pub(crate) trouble: Option<Trouble>,
@@ -80,7 +80,7 @@ impl IdleRow {
         let figures = self.result.as_ref().ok()?;
         match self.who {
             Who::Pgherd => figures.broken_promise(),
-            Who::Direct | Who::Pgbouncer => None,
+            Who::Direct | Who::Pgbouncer | Who::Sharded => None,
         }
     }
 }
@@ -91,18 +91,15 @@ impl Report {
         for row in &mut self.rows {
             row.median = Sample::median(&row.samples);
         }
-        let bases: Vec<(String, Sample)> = self
-            .rows
-            .iter()
-            .filter(|row| row.who == Who::Pgbouncer)
-            .filter_map(|row| Some((row.cell.clone(), row.median?)))
-            .collect();
-        for row in &mut self.rows {
-            let base = bases.iter().find(|(cell, _)| *cell == row.cell);
-            row.ratio = row
-                .median
-                .zip(base)
-                .map(|(median, (_, base))| ratio(&median, base));
+        for cell in self.rows.chunk_by_mut(|one, other| one.cell == other.cell) {
+            let shards = cell.iter().any(|row| row.who == Who::Sharded);
+            let who = if shards { Who::Pgherd } else { Who::Pgbouncer };
+            let base = cell.iter().find(|row| row.who == who);
+            let base = base.and_then(|row| row.median);
+            for row in cell {
+                let both = row.median.zip(base);
+                row.ratio = both.map(|(median, base)| ratio(&median, &base));
+            }
         }
     }
 
@@ -119,7 +116,8 @@ impl Report {
         let c = &self.circumstances;
         let mut text = format!(
             "{} cores, Postgres {}, PgBouncer {}, pool size {}, {} s a cell, rounds: {} (medians)\n\
-             \"x\" columns are ratios to PgBouncer: above 1 is better for rate, below 1 for the others\n\n",
+             \"x\" columns are ratios to PgBouncer, and for shards to pgherd before one database: \
+             above 1 is better for rate, below 1 for the others\n\n",
             c.cores, c.postgres, c.pgbouncer, c.pool_size, c.seconds, c.rounds
         );
         if !self.rows.is_empty() {

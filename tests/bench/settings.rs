@@ -5,6 +5,30 @@ use crate::target::Door;
 /// The most clients of any cell, for each proxy.
 pub(crate) const CLIENTS_MAX: usize = 20_000;
 
+/// The name that two databases have together, as shards.
+pub(crate) const SHARDED: &str = "spread";
+
+/// Writes pgherd's configuration before two databases as shards by pgbench's key.
+pub(crate) fn sharded(server: u16, pool_size: usize, door: &Door, shards: [&str; 2]) -> String {
+    let one = Door {
+        database: shards[0].to_owned(),
+        ..door.clone()
+    };
+    let [first, second] = shards;
+    pgherd(server, pool_size, &one, None)
+        + &format!(
+            "[databases.{second}]\n\
+             hosts = [\"127.0.0.1:{server}\"]\n\
+             [databases.{second}.tls]\n\
+             mode = \"disable\"\n\
+             [databases.{SHARDED}]\n\
+             shards = [\"{first}\", \"{second}\"]\n\
+             [databases.{SHARDED}.sharding]\n\
+             tables = [{{ name = \"pgbench_accounts\", key = \"aid\" }}]\n\
+             unlisted = \"replicated\"\n",
+        )
+}
+
 /// Writes pgherd's configuration for the benchmark: defaults, but for what PgBouncer is given too.
 pub(crate) fn pgherd(
     server: u16,
@@ -91,6 +115,10 @@ mod tests {
         assert_eq!(plain.pool.size.get(), 7);
         assert_eq!(plain.auth.method, Method::Trust);
         assert_eq!(plain.databases["bench"].tls.mode, TlsMode::Disable);
+
+        let text = sharded(5432, 7, &door, ["bench", "twin"]);
+        let spread = load(&text, home.path());
+        assert_eq!(spread.sharded[SHARDED].shards, ["bench", "twin"]);
 
         door.password = Some("crook".to_owned());
         let certificate = Certificate::make(home.path(), Account::Own).unwrap();

@@ -26,6 +26,8 @@ pub(crate) enum Who {
     Pgbouncer,
     /// pgherd.
     Pgherd,
+    /// pgherd before shards, compared to pgherd before one database.
+    Sharded,
 }
 
 impl Who {
@@ -35,6 +37,7 @@ impl Who {
             Self::Direct => "direct",
             Self::Pgbouncer => "pgbouncer",
             Self::Pgherd => "pgherd",
+            Self::Sharded => "sharded",
         }
     }
 }
@@ -100,6 +103,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) server: &'a Server,
     /// The database.
     pub(crate) database: &'a str,
+    /// One like it, which is the second shard.
+    pub(crate) twin: &'a str,
     /// User and password for SCRAM.
     pub(crate) login: (&'a str, &'a str),
     /// Server connections of each proxy.
@@ -111,6 +116,15 @@ pub(crate) struct Stage<'a> {
 impl Stage<'_> {
     /// Starts all targets for a setting.
     pub(crate) async fn targets(&self, setting: Setting) -> Result<Vec<Target>, Error> {
+        if setting == Setting::Sharded {
+            let mut targets = Vec::new();
+            if let Some(program) = &self.pgherd {
+                for who in [Who::Pgherd, Who::Sharded] {
+                    targets.push(self.start_pgherd(program, setting, who).await?);
+                }
+            }
+            return Ok(targets);
+        }
         let mut targets = vec![
             Target {
                 who: Who::Direct,
@@ -120,7 +134,8 @@ impl Stage<'_> {
             self.pgbouncer(setting).await?,
         ];
         if let Some(program) = &self.pgherd {
-            targets.push(self.start_pgherd(program, setting).await?);
+            let target = self.start_pgherd(program, setting, Who::Pgherd).await?;
+            targets.push(target);
         }
         Ok(targets)
     }
@@ -133,7 +148,7 @@ impl Stage<'_> {
             password: scram.then(|| self.login.1.to_owned()),
             database: self.database.to_owned(),
             tls: match setting {
-                Setting::Plain | Setting::Scram => "disable",
+                Setting::Plain | Setting::Scram | Setting::Sharded => "disable",
                 Setting::Tls => "require",
             },
         }
@@ -156,28 +171,37 @@ impl Stage<'_> {
         })
     }
 
-    async fn start_pgherd(&self, program: &Path, setting: Setting) -> Result<Target, Error> {
+    async fn start_pgherd(
+        &self,
+        program: &Path,
+        setting: Setting,
+        who: Who,
+    ) -> Result<Target, Error> {
         let mut home = Home::new(Account::Own)?;
         let port = free_port();
         let certificate = match setting {
             Setting::Tls => Some(Certificate::make(home.path(), Account::Own)?),
-            Setting::Plain | Setting::Scram => None,
+            Setting::Plain | Setting::Scram | Setting::Sharded => None,
         };
-        let door = self.door(port, setting);
+        let mut door = self.door(port, setting);
+        if who == Who::Sharded {
+            door.database = settings::SHARDED.to_owned();
+        }
         let file = home.join("pgherd.toml");
-        let text = settings::pgherd(
-            self.server.port(),
-            self.pool_size,
-            &door,
-            certificate.as_ref(),
-        );
+        let server = self.server.port();
+        let text = match who {
+            Who::Sharded => {
+                settings::sharded(server, self.pool_size, &door, [self.database, self.twin])
+            }
+            _ => settings::pgherd(server, self.pool_size, &door, certificate.as_ref()),
+        };
         fs::write(&file, text).map_err(Error::io("write pgherd's configuration"))?;
         let mut command = Command::new(program);
         command.arg("--config").arg(&file).process_group(0);
         let mut daemon = Daemon::spawn("pgherd", command, &mut home)?;
         ready(&mut daemon, &home, port).await?;
         Ok(Target {
-            who: Who::Pgherd,
+            who,
             door,
             life: Life::Pgherd(daemon, home),
         })

@@ -117,21 +117,23 @@ async fn a_password_in_clear_takes_everybody_the_same_time() {
         ("scram", "nowhere"),
         ("bare", "nowhere"),
     ];
-    // The quickest of many, taken in turn, is what other work on this machine disturbs least.
+    // The quickest of many, taken in turn, is what other work on this machine disturbs least; what is told
+    // apart by its time is so however often it is asked.
     let mut quickest = [Duration::MAX; 5];
-    for _ in 0..12 {
+    for round in 1.. {
         for ((user, database), quickest) in cases.iter().zip(&mut quickest) {
             let (_, took) = failure(&proxy, user, database).await;
             *quickest = took.min(*quickest);
         }
+        let fastest = quickest.iter().min().unwrap();
+        let slowest = quickest.iter().max().unwrap();
+        // Deriving keys takes some milliseconds, without which the fastest would be far ahead.
+        let alike = *slowest < *fastest * 2 + Duration::from_millis(1);
+        if alike && round >= 12 {
+            break;
+        }
+        assert!(round < 120, "{quickest:?}");
     }
-    let fastest = quickest.iter().min().unwrap();
-    let slowest = quickest.iter().max().unwrap();
-    // Deriving keys takes some milliseconds, without which the fastest would be far ahead.
-    assert!(
-        *slowest < *fastest * 2 + Duration::from_millis(1),
-        "{quickest:?}"
-    );
 }
 
 /// Postgres tells its log alone of a first packet that cannot be one: whoever sent it does not speak
