@@ -50,6 +50,8 @@ pub struct Judgement {
     pub single: bool,
     /// It is one `COMMIT` that begins no other transaction.
     pub ends: bool,
+    /// It may change how later texts are to be read: where strings end, and which bytes are letters.
+    pub relexes: bool,
     /// It is one statement that reads or changes rows: it takes a snapshot, and ends no transaction by itself.
     pub rows: bool,
 }
@@ -135,6 +137,7 @@ pub fn judge(
     }
     Judgement {
         listens,
+        relexes: relexes(&effects, text),
         names: !named.found.is_empty(),
         inspects: effects.inspects,
         single: effects.statements == 1,
@@ -181,6 +184,27 @@ pub fn judge(
 fn prepares_only(named: &Mentions<'_>) -> bool {
     let prepares = |mention: &pgherd_sql::Mention<'_>| matches!(mention.deed, Deed::Prepare { query } if query > 0);
     named.are_clear() && named.only().is_some_and(prepares)
+}
+
+/// Whether a text may set what texts are read by, or has it in it and is not understood.
+fn relexes(effects: &Effects<'_>, text: &[u8]) -> bool {
+    const WORDS: [&[u8]; 4] = [
+        b"standard_conforming_strings",
+        b"client_encoding",
+        b"names",
+        b"all",
+    ];
+    let sets = effects.sets.is_some()
+        || effects.pins != PinSet::EMPTY
+        || effects.unpins != PinSet::EMPTY
+        || is_followed(effects);
+    let has = |word: &&[u8]| {
+        text.windows(word.len())
+            .any(|window| window.eq_ignore_ascii_case(word))
+    };
+    // A name may be written by numbers, or made up.
+    let is_plain = |text: &[u8]| !text.iter().any(|byte| matches!(byte, b'&' | b'\\' | b'|'));
+    sets && (!is_plain(text) || WORDS.iter().any(has))
 }
 
 fn listens(effects: &Effects<'_>, text: &[u8]) -> Listens {

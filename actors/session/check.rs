@@ -157,6 +157,8 @@ fn question(
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p WHERE p.name \
          OPERATOR(pg_catalog.!~) '^pgherd_'::pg_catalog.text) \
          THEN 'prepared ' END, \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS t WHERE t.temporary \
+         AND t.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'slot ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.is_holdable) \
          THEN 'cursor ' END), \
          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements AS p \

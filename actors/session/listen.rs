@@ -33,7 +33,7 @@ use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, replies, requests};
+use crate::session::{Bye, requests};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -120,7 +120,7 @@ pub(super) fn poll_turn(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Result<boo
         let listening = turn.relay.listening.as_deref();
         if listening.is_none_or(|listening| listening.poll_fenced(ticket, cx).is_ready()) {
             turn.listen.fence = Fence::Passed;
-            replies::judge(turn)?;
+            turn.judge()?;
             moved = true;
         }
     }

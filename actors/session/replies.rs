@@ -259,6 +259,9 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     };
     if turn.server.exchange.at_our_sync() {
         let verdict = turn.server.exchange.ready(status);
+        if turn.discarded {
+            settle(turn);
+        }
         return act(turn, verdict, tag::READY_FOR_QUERY, total);
     }
     let headless = turn.server.exchange.is_headless();
@@ -597,8 +600,13 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 turn.relay.block = None;
                 turn.relay.pins = turn.relay.pins.without(pgherd_sql::PinSet::DISCARD_ALL);
                 listen::unlisten_all(turn.relay);
-                // What the server reports of it comes later, before its ReadyForQuery.
+                // What the server reports of it comes later, before its ReadyForQuery. Nothing was sent behind
+                // it, and nothing is before that: what it sets would be taken back with the rest.
                 turn.discarded = true;
+                if server.exchange.unsynced() && turn.check == Check::Quiet {
+                    turn.relay.up.insert(&frontend::SYNC);
+                    server.exchange.sent(Owed::OurSync);
+                }
             }
             b"DEALLOCATE ALL\0" => {
                 server.statements.clear();

@@ -111,8 +111,8 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::CLOSE => statements::close(turn, total, whole)?,
             tag::EXECUTE => {
                 let taken = execute(turn, total, whole)?;
-                if taken && turn.names.change() {
-                    // What comes behind it may use the name.
+                if taken && (turn.names.change() || std::mem::take(&mut turn.clears)) {
+                    // What comes behind it may use the name, or finds what was set and prepared gone.
                     turn.check = Check::Quiet;
                 }
                 taken
@@ -181,6 +181,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.committing = true;
         turn.beginning = true;
     } else if whole {
+        if waits_for_lexing(turn, total) {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let mut judgement = turn.relay.judge(query.text);
@@ -267,6 +271,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if alone {
             mark::noted(turn, &judgement);
             turn.attempt.note(&judgement);
+            turn.relexes |= judgement.relexes;
             turn.before = turn.relay.pins;
             turn.relay.pins = turn.relay.pins.union(judgement.pins);
             turn.alone = Some(judgement);
@@ -302,6 +307,29 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     Ok(true)
 }
 
+/// Whether what the message in front says hangs on something that was sent before it and is not answered yet:
+/// how strings end, and which bytes are letters. What is known of that is what the server has reported, which it
+/// does in front of each ReadyForQuery. Where that comes too late, the session keeps its server.
+pub(super) fn waits_for_lexing(turn: &mut Turn<'_>, total: usize) -> bool {
+    let exchange = &turn.server.exchange;
+    if !exchange.owes_client() && !exchange.unsynced() {
+        return false;
+    }
+    let here = turn.relay.up.unjudged();
+    let body = here.get(frame::HEADER_LEN..total).unwrap_or_default();
+    let is_plain = body.is_ascii() && !body.contains(&b'\\');
+    let how = turn.relay.pool.settings().pool.function_check;
+    if is_plain || !turn.relexes && !behind::is_suspect(turn.server, how) {
+        return false;
+    }
+    if exchange.unsynced() {
+        replies::doubt(turn);
+        turn.relay.pins.insert(Pin::Unknown);
+        return false;
+    }
+    true
+}
+
 /// The client has no unnamed statement any more.
 pub(super) fn forget_unnamed(turn: &mut Turn<'_>) {
     if let Some(statements) = turn.relay.statements.as_deref_mut() {
@@ -321,6 +349,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
         turn.relay.pins.insert(Pin::Set);
     }
     turn.follows = judgement.follows;
+    turn.relexes |= judgement.relexes;
     turn.clears |= judgement.clears();
     turn.committing |= judgement.commits;
     turn.beginning |= judgement.begins;

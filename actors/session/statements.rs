@@ -17,7 +17,7 @@ use pgherd_session::{ClientStatements, ServerStatements, Unnamed};
 use pgherd_session::{
     Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Source, Statement, Undo,
 };
-use pgherd_sql::Pin;
+use pgherd_sql::{Pin, Runs};
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
 use pgherd_wire::sqlstate;
@@ -25,7 +25,9 @@ use pgherd_wire::{backend, frame};
 
 use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
-use crate::session::requests::{NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
+use crate::session::requests::{
+    NAMES_MAX, forget_unnamed, is_held, note, refuse, violation, waits_for_lexing,
+};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, sequence, shards};
@@ -33,6 +35,9 @@ use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, seque
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
 /// server.
 const HIDDEN: &[u8] = b"pgherd_set";
+
+/// The first OID that a server gives to what its users make (`FirstNormalObjectId`).
+const FIRST_OWN_TYPE: u32 = 16_384;
 
 /// Takes a Parse; false when more of it must be here first.
 pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
@@ -53,6 +58,10 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         return Ok(false);
     }
     let session_mode = turn.relay.mode == PoolMode::Session;
+    if !session_mode && waits_for_lexing(turn, total) {
+        turn.check = Check::Quiet;
+        return Ok(false);
+    }
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
@@ -83,7 +92,7 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         turn.relay.up.pass(total);
     } else if parse.name.is_empty() {
         if !is_the_same(turn.relay, tail) {
-            let judgement = turn.relay.judge(parse.query);
+            let judgement = judge(turn.relay, &parse);
             let unnamed = Unnamed::Parsed {
                 judgement,
                 tail: tail.into(),
@@ -120,6 +129,16 @@ fn is_the_same(relay: &Relay, tail: &[u8]) -> bool {
     }
 }
 
+/// What a statement means for its session, and what it is bound to: to read a value of a type of the users' own
+/// (a domain, above all) may run their code, whatever the text does.
+fn judge(relay: &Relay, parse: &frontend::Parse<'_>) -> Judgement {
+    let mut judgement = relay.judge(parse.query);
+    if parse.type_oids().any(|oid| oid >= FIRST_OWN_TYPE) {
+        judgement.runs = judgement.runs.max(Runs::Reads);
+    }
+    judgement
+}
+
 fn judgement_of(statements: &ClientStatements<Judgement>) -> Option<Judgement> {
     match statements.unnamed {
         Unnamed::Parsed { judgement, .. } => Some(judgement),
@@ -150,7 +169,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
         return Ok(true);
     }
     let name: Box<[u8]> = parse.name.into();
-    let judgement = || turn.relay.judge(parse.query);
+    let judgement = || judge(turn.relay, &parse);
     let registry = &turn.relay.pool.registry;
     let parameters = &turn.relay.parameters;
     let statement = match judgement::reach(parse.query, turn.relay.lexing) {

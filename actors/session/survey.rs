@@ -17,6 +17,7 @@ const FUNCTIONS_MAX: usize = 4000;
 /// brings are no one's dependency, so the expressions that might call such as change a session are
 /// searched for their numbers (`set_config`, `setseed`, the advisory locks), and those that a query may
 /// call for the numbers of all that are volatile. The first column says what a row is.
+/// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
 WITH f AS (
  SELECT p.oid, p.proname::text AS name, p.pronargs, p.proargtypes,
@@ -34,7 +35,7 @@ WITH f AS (
  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384), 
 trusted AS (SELECT f.* FROM f WHERE f.extension = ANY ('{uuid-ossp,pgcrypto,postgis,vector,pg_trgm,
 citext,hstore,ltree,intarray,cube,earthdistance,unaccent,fuzzystrmatch,btree_gin,btree_gist,bloom,
-isn,lo,seg,tsm_system_rows,tsm_system_time,pg_stat_statements,pg_buffercache,pg_prewarm}')), 
+lo,seg,tsm_system_rows,tsm_system_time,pg_stat_statements,pg_buffercache,pg_prewarm}')), 
 reached AS (
  SELECT d.refobjid AS oid, bool_or(CASE
    WHEN d.classid = ANY ('{2604,2620,1259,3381}') THEN false

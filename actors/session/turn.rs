@@ -109,7 +109,9 @@ pub(super) struct Turn<'a> {
     pub(super) before: PinSet,
     /// A DISCARD ALL has been answered.
     pub(super) discarded: bool,
-    /// The pipeline in front of the next Sync ends all prepared statements.
+    /// What was sent may change how later texts are to be read.
+    pub(super) relexes: bool,
+    /// What was bound in front of the next Execute ends all prepared statements.
     pub(super) clears: bool,
     /// What is under way of its PREPARE and DEALLOCATE.
     pub(super) names: Names,
@@ -154,6 +156,7 @@ impl<'a> Turn<'a> {
             follows: false,
             before: PinSet::EMPTY,
             discarded: false,
+            relexes: false,
             clears: false,
             names: Names::default(),
             listen: Progress::default(),
@@ -324,18 +327,24 @@ impl<'a> Turn<'a> {
                 if count >= self.server_room {
                     self.server_room = READ_MAX;
                 }
-                let held_up = self.holds_client_up();
-                replies::judge(self)?;
-                mark::go_on(self);
-                // Where all has come and no transaction is open, what waits is for another turn.
-                let waits = matches!(self.check, Check::Quiet | Check::Goodbye);
-                let ends = waits && self.server.exchange.is_over();
-                if held_up && !ends && !self.holds_client_up() {
-                    requests::take(self)?;
-                }
+                self.judge()?;
                 Ok(true)
             }
         }
+    }
+
+    /// Judges what has come from the server, and takes what waited for it.
+    pub(super) fn judge(&mut self) -> Result<(), Loss> {
+        let held_up = self.holds_client_up();
+        replies::judge(self)?;
+        mark::go_on(self);
+        // Where all has come and no transaction is open, what waits is for another turn.
+        let waits = matches!(self.check, Check::Quiet | Check::Goodbye);
+        let ends = waits && self.server.exchange.is_over();
+        if held_up && !ends && !self.holds_client_up() {
+            requests::take(self)?;
+        }
+        Ok(())
     }
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {

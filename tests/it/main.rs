@@ -22,6 +22,7 @@ mod function_call;
 mod huge;
 mod identity;
 mod interplay;
+mod leaks;
 mod listen;
 mod login;
 mod md5;

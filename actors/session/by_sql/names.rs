@@ -111,9 +111,10 @@ pub(in crate::session) fn settle(turn: &mut Turn<'_>) {
     }
 }
 
-/// Closes what is on the server only for what has just been sent.
+/// Closes what is on the server only for what has just been sent. Within a pipeline it waits for the client's
+/// own Sync: one of ours would end the skipping of what has failed.
 pub(in crate::session) fn clear_away(turn: &mut Turn<'_>) {
-    if turn.names.rubbish.is_empty() {
+    if turn.names.rubbish.is_empty() || turn.server.exchange.unsynced() {
         return;
     }
     for name in std::mem::take(&mut turn.names.rubbish) {

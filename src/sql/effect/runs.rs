@@ -114,7 +114,8 @@ impl Family {
             (b"alter", Family::Definition),
             (b"drop", Family::Definition),
             (b"import", Family::Definition),
-            (b"comment", Family::Session),
+            // It wakes event triggers.
+            (b"comment", Family::Definition),
             (b"vacuum", Family::Other),
             (b"do", Family::Other),
             (b"call", Family::Other),
