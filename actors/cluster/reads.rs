@@ -84,7 +84,7 @@ pub fn is_offered(state: &HostState, verdict: &Verdict) -> bool {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use pgherd_cluster::{HostName, Judge, Look, Lsn, Rules, Standing};
+    use pgherd_cluster::{HostName, Judge, Look, Lsn, Rules, Standing, Storage};
 
     use super::Arrivals;
 
@@ -93,7 +93,9 @@ mod tests {
             system: 1,
             timeline,
             standing,
+            storage: Storage::Own,
             lsn: Lsn::new(lsn),
+            lsn_age: Duration::ZERO,
             received: None,
             replay_age: None,
             read_only: false,

@@ -23,7 +23,8 @@ use crate::verdict::{Absence, Holder, Verdict, Writer};
 ///   cluster, and is on no lower timeline than any primary ever seen, than any replica is on, and than a fresh claim
 ///   names. A higher timeline therefore wins at once, and what it replaced never comes back.
 /// * If there are several on one timeline, there is no writer, until all but one are gone or demoted. Names that lead to
-///   the same server are one.
+///   the same server are one. Of several on one volume ([`crate::Storage::Shared`]) it is the one that was seen to become
+///   writable after the others.
 /// * The first writer is chosen when every member has been asked (answered or failed), or has been silent for
 ///   [`Rules::expiry`] after the first one was: of two primaries the stale one may be the first to answer.
 /// * A host's word expires by silence. An answer that sends us away without telling a role ([`Fault::Full`],
@@ -224,7 +225,8 @@ impl Judge {
             self.holder = Some(holder);
             self.heads.forget();
         }
-        self.heads.record(look.lsn, *at, self.rules.pace / 2);
+        let told = at.checked_sub(look.lsn_age).unwrap_or(*at);
+        self.heads.record(look.lsn, told, self.rules.pace / 2);
         for track in self.tracks.values_mut() {
             if let Some((look, at)) = &track.look
                 && look.standing == Standing::Replica

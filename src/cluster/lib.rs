@@ -29,7 +29,7 @@ pub use crate::epoch::Epoch;
 pub use crate::host::HostName;
 pub use crate::judge::Judge;
 pub use crate::lag::{Lag, LagBounds};
-pub use crate::look::{Fault, Look, ServerId, Standing};
+pub use crate::look::{Fault, Look, ServerId, Standing, Storage};
 pub use crate::lsn::{InvalidLsn, Lsn};
 pub use crate::plan::{Plan, Stage};
 pub use crate::rules::Rules;
