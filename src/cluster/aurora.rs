@@ -71,6 +71,8 @@ pub struct Testimony {
 #[derive(Debug, Default)]
 pub struct Instances {
     answers: HashMap<HostName, Testimony>,
+    /// Which instance each host was, when it last answered.
+    known: HashMap<HostName, Name>,
     /// The names that were seen together, by the number of the cluster that they are taken for.
     clusters: BTreeMap<u64, BTreeSet<Name>>,
 }
@@ -177,6 +179,7 @@ impl Instances {
             .collect();
         names.insert(testimony.own.clone());
         let fresh = number(&testimony.own);
+        self.known.insert(host.clone(), testimony.own.clone());
         self.answers.insert(host.clone(), testimony);
         let meets = |(_, known): &(&u64, &BTreeSet<Name>)| !known.is_disjoint(&names);
         let met: Vec<u64> = self
@@ -196,6 +199,12 @@ impl Instances {
         cluster
     }
 
+    /// Which instance a host is, by what it said last.
+    #[must_use]
+    pub fn own(&self, host: &HostName) -> Option<&Name> {
+        self.known.get(host)
+    }
+
     /// A host has failed to answer: what it said was before whatever happens now.
     pub fn failed(&mut self, host: &HostName) {
         self.answers.remove(host);
@@ -204,6 +213,7 @@ impl Instances {
     /// Only these hosts are there.
     pub fn keep(&mut self, host: impl Fn(&HostName) -> bool) {
         self.answers.retain(|name, _| host(name));
+        self.known.retain(|name, _| host(name));
     }
 
     /// Who leads, by what all say. An instance that says so of itself is believed, unless another says the same; without
@@ -248,9 +258,21 @@ impl Instances {
         known.unwrap_or_else(|| template.map_or_else(|| name.into(), |it| it.host(name)))
     }
 
-    /// All instances of a cluster, in the order of their names, by the hosts that the template makes of them.
+    /// Whether all that have answered belong together.
     #[must_use]
-    pub fn members(&self, cluster: u64, template: &HostTemplate) -> Vec<HostName> {
+    pub fn is_one_cluster(&self) -> bool {
+        self.clusters.len() <= 1
+    }
+
+    /// The instances of a cluster, in the order of their names, by the hosts that the template makes of them; those of which
+    /// `wanted` says so, which is also told by which hosts each is known already.
+    #[must_use]
+    pub fn members(
+        &self,
+        cluster: u64,
+        template: &HostTemplate,
+        wanted: impl Fn(&HostName, &[&HostName]) -> bool,
+    ) -> Vec<HostName> {
         let Some(known) = self.clusters.get(&cluster) else {
             return Vec::new();
         };
@@ -262,7 +284,11 @@ impl Instances {
             .flat_map(|said| &said.rows)
             .filter(|row| row.is_current());
         let names: BTreeSet<&Name> = rows.map(|row| &row.name).collect();
-        let hosts = names.into_iter().map(|name| template.host(name));
+        let hosts = names.into_iter().filter_map(|name| {
+            let by = self.known.iter().filter(|(_, own)| *own == name);
+            let by: Vec<&HostName> = by.map(|(host, _)| host).collect();
+            Some(template.host(name)).filter(|host| wanted(host, &by))
+        });
         hosts.take(MAX_INSTANCES).collect()
     }
 }

@@ -27,7 +27,7 @@ mod verdict;
 pub use crate::claim::{Claim, Source};
 pub use crate::epoch::Epoch;
 pub use crate::host::HostName;
-pub use crate::judge::Judge;
+pub use crate::judge::{Judge, Unadoptable};
 pub use crate::lag::{Lag, LagBounds};
 pub use crate::look::{Fault, Look, ServerId, Standing, Storage};
 pub use crate::lsn::{InvalidLsn, Lsn};

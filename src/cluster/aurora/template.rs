@@ -29,6 +29,12 @@ impl Name {
     }
 }
 
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl From<&Name> for HostName {
     fn from(name: &Name) -> Self {
         Self::new(Arc::clone(&name.0))

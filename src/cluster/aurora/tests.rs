@@ -123,7 +123,7 @@ fn those_that_name_each_other_are_one_cluster() {
     let other = instances.heard(&host("x"), said("ten", Primary, &["ten"], "ten"));
     assert_ne!(one, other);
     assert_eq!(
-        instances.members(one, &template()),
+        instances.members(one, &template(), |_, _| true),
         [
             host("one.c1x2y3.eu-west-1.rds.amazonaws.com:5432"),
             host("two.c1x2y3.eu-west-1.rds.amazonaws.com:5432")
@@ -160,7 +160,15 @@ fn instances_that_were_deleted_are_left_out() {
     writer.rows[0].updated_ago = Some(ROW_EXPIRY + Duration::from_secs(1));
     writer.rows[1].updated_ago = None;
     let cluster = instances.heard(&host("a"), writer);
-    assert_eq!(instances.members(cluster, &template()).len(), 2);
+    assert_eq!(
+        instances.members(cluster, &template(), |_, _| true).len(),
+        2
+    );
+    // One is known by the host that has answered, also when that fails later.
+    instances.failed(&host("a"));
+    instances.heard(&host("b"), said("two", Replica, &["one", "two"], "one"));
+    let found = instances.members(cluster, &template(), |_, known| known.is_empty());
+    assert_eq!(found, []);
 }
 
 #[test]

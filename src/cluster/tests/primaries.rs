@@ -416,7 +416,7 @@ fn an_operator_may_adopt_another_cluster() {
     court.members(&["a"]);
     court.saw("a", upgraded);
     assert_eq!(court.writer(), None);
-    court.judge.adopt_anew(court.now);
+    court.judge.adopt_anew(None, court.now).unwrap();
     let verdict = court.verdict();
     assert_eq!(verdict.writer(), Some(&name("a")));
     assert_eq!(verdict.system, Some(5));
@@ -428,7 +428,7 @@ fn an_operator_may_adopt_another_cluster() {
 fn to_adopt_anew_does_not_confuse_timelines() {
     let mut court = Court::seated();
     court.saw("b", primary(2));
-    court.judge.adopt_anew(court.now);
+    court.judge.adopt_anew(None, court.now).unwrap();
     assert_eq!(court.writer().as_deref(), Some("b"));
     assert_eq!(court.verdict().timeline, 2);
     assert_eq!(court.epoch(), (2, 1));
