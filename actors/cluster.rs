@@ -125,9 +125,12 @@ impl Cluster {
     }
 
     /// Whether it must be found out where writes go: a single server is asked nothing, unless its name may
-    /// lead elsewhere.
+    /// lead elsewhere, or it may lead to other instances.
     pub fn is_watched(&self) -> bool {
-        self.told.load(Ordering::Relaxed) || self.members.load().count() > 1 || self.follows_names()
+        self.told.load(Ordering::Relaxed)
+            || self.members.load().count() > 1
+            || self.follows_names()
+            || self.aurora.searches()
     }
 
     /// Whether writes go where the evidence says. A single name leads where it leads until a primary was

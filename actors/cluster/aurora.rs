@@ -42,6 +42,8 @@ pub(super) struct Aurora {
     /// Its servers share one volume.
     seen: AtomicBool,
     instances: Mutex<Instances>,
+    /// It is known how instances are called, so that one host leads to all.
+    searches: AtomicBool,
     template: Mutex<Option<HostTemplate>>,
     /// The instances that were found, beside the hosts that are written.
     found: Mutex<Vec<HostName>>,
@@ -49,8 +51,10 @@ pub(super) struct Aurora {
 
 impl Aurora {
     pub(super) fn of(database: &Database) -> Self {
+        let template = template(database);
         Self {
-            template: Mutex::new(template(database)),
+            searches: AtomicBool::new(template.is_some()),
+            template: Mutex::new(template),
             ..Self::default()
         }
     }
@@ -58,11 +62,17 @@ impl Aurora {
     /// Takes over what the configuration says now.
     pub(super) fn reconfigure(&self, database: &Database) {
         let template = template(database);
+        self.searches.store(template.is_some(), Ordering::Relaxed);
         let mut known = self.template.lock();
         if *known != template {
             *known = template;
             self.found.lock().clear();
         }
+    }
+
+    /// Whether one host may lead to others.
+    pub(super) fn searches(&self) -> bool {
+        self.searches.load(Ordering::Relaxed)
     }
 
     /// The address of the instance that this host has said it is; `None` if it is not known.

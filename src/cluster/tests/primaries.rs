@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{Alarm, Fence, Offer, Withheld};
+use crate::{Alarm, Fence, Offer, Unadoptable, Withheld};
 
 #[test]
 fn the_only_primary_is_the_writer() {
@@ -432,4 +432,33 @@ fn to_adopt_anew_does_not_confuse_timelines() {
     assert_eq!(court.writer().as_deref(), Some("b"));
     assert_eq!(court.verdict().timeline, 2);
     assert_eq!(court.epoch(), (2, 1));
+}
+
+#[test]
+fn an_operator_may_say_which_host_is_the_cluster_now() {
+    let mut court = Court::seated();
+    let rebuilt = Look {
+        system: 5,
+        ..primary(1)
+    };
+    court.saw("c", rebuilt);
+    let adopt =
+        |court: &mut Court, host: &str| court.judge.adopt_anew(Some(&name(host)), court.now);
+    let before = court.epoch();
+    assert_eq!(adopt(&mut court, "x"), Err(Unadoptable::Unknown));
+    assert_eq!(adopt(&mut court, "b"), Err(Unadoptable::NoPrimary));
+    assert_eq!(
+        (court.epoch(), court.writer().as_deref()),
+        (before, Some("a"))
+    );
+    adopt(&mut court, "c").unwrap();
+    let verdict = court.verdict();
+    assert_eq!(
+        verdict.writer(),
+        Some(&name("c")),
+        "a is well, and first in the list"
+    );
+    assert_eq!(verdict.system, Some(5));
+    assert_eq!(court.epoch(), (1, 1));
+    assert_eq!(court.verdict().refused(), Some(&name("a")));
 }
