@@ -219,10 +219,13 @@ impl Cluster {
         if let Some(look) = &look {
             self.leave_behind(host, look, now);
         }
-        if look.is_none() {
-            self.missed(host, now);
+        if look.is_none() && self.is_shared() {
+            self.missed(host);
         }
         self.judged(now, |judge| judge.saw(host, outcome, now));
+        if self.is_shared() {
+            self.take_claim(now);
+        }
         if look.is_none() {
             // All others are looked at, too, if this has raised a doubt.
             self.doubt.notify_waiters();

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use pgherd_cluster::aurora::{
     AuroraError, AuroraRow, HostTemplate, Instances, MAX_INSTANCES, Name, Testimony,
 };
-use pgherd_cluster::{Claim, HostName, Look, ServerId, Standing, Storage};
+use pgherd_cluster::{HostName, Look, ServerId, Standing, Storage};
 use pgherd_config::{Address, Database};
 use pgherd_wire::error::ErrorReport;
 
@@ -216,7 +216,6 @@ impl Cluster {
         let mut instances = self.aurora.instances.lock();
         instances.keep(|host| host == from || members.get(host).is_some());
         let system = instances.heard(from, testimony);
-        let claim = instances.claim(template.as_ref());
         let verdict = self.verdict();
         let is_ours = match verdict.system {
             Some(ours) => ours == system,
@@ -236,24 +235,19 @@ impl Cluster {
         drop(instances);
         self.regroup("told by aurora", now);
         self.characterize();
-        self.claimed(claim, now);
         Look { system, ..look }
     }
 
     /// A host has not answered.
-    pub(super) fn missed(&self, from: &HostName, now: Instant) {
-        if !self.is_shared() {
-            return;
-        }
-        let template = self.aurora.template.lock().clone();
-        let mut instances = self.aurora.instances.lock();
-        instances.failed(from);
-        let claim = instances.claim(template.as_ref());
-        drop(instances);
-        self.claimed(claim, now);
+    pub(super) fn missed(&self, from: &HostName) {
+        self.aurora.instances.lock().failed(from);
     }
 
-    fn claimed(&self, claim: Option<Claim>, now: Instant) {
+    /// Takes up who leads by what all instances have said; behind the look at the one that says something new, for that
+    /// contradicts nobody.
+    pub(super) fn take_claim(&self, now: Instant) {
+        let template = self.aurora.template.lock().clone();
+        let claim = self.aurora.instances.lock().claim(template.as_ref());
         if let Some(claim) = claim {
             self.judged(now, |judge| judge.told(claim, now));
             self.rouse(now);
