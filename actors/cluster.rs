@@ -5,6 +5,7 @@
 //! once. It outlives them all, so that no crash makes anybody forget an epoch. Only the router is told
 //! of a new verdict by message, as the routing table has no other writer.
 
+pub(crate) mod aurora;
 pub mod chronicle;
 pub mod login;
 pub mod look;
@@ -14,6 +15,7 @@ pub mod names;
 pub mod patroni;
 pub mod plan;
 pub mod reads;
+pub mod traits;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,15 +29,17 @@ use pgherd_cluster::patroni::PatroniCluster;
 use pgherd_cluster::{
     Absence, Fault, HostName, Judge, LagBounds, Look, Plan, Rules, Stage, Verdict, Writer,
 };
-use pgherd_config::{Config, Database, Host};
+use pgherd_config::{Config, Database, Host, HostSettings};
 use pgherd_supervise::Slot;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::cluster::aurora::Aurora;
 use crate::cluster::chronicle::{Chronicle, Entry};
 use crate::cluster::members::{Members, follows_names, host, is_single, members};
 use crate::cluster::plan::Patience;
 use crate::cluster::reads::Arrivals;
+use crate::cluster::traits::AllTraits;
 use crate::router::RouterMessage;
 
 /// The servers of a database's section, and what is known of them.
@@ -57,6 +61,9 @@ pub struct Cluster {
     names: Mutex<Option<Names>>,
     /// Those that Patroni has told.
     discovered: Mutex<Option<Members>>,
+    aurora: Aurora,
+    host_settings: Mutex<Vec<HostSettings>>,
+    traits: ArcSwap<AllTraits>,
     doubt: Notify,
     chronicle: Chronicle,
     patience: ArcSwap<Patience>,
@@ -91,7 +98,7 @@ impl Cluster {
         let members = members(&database.hosts, names.as_ref());
         let now = clock::now();
         judge.members(members.names().cloned(), now);
-        Self {
+        let cluster = Self {
             name: name.to_owned(),
             verdict: ArcSwap::new(judge.verdict(now)),
             judge: Mutex::new(judge),
@@ -102,6 +109,9 @@ impl Cluster {
             written: Mutex::new(database.hosts.clone()),
             names: Mutex::new(names),
             discovered: Mutex::default(),
+            aurora: Aurora::of(database),
+            host_settings: Mutex::new(database.host_settings.clone()),
+            traits: ArcSwap::default(),
             doubt: Notify::new(),
             chronicle: Chronicle::default(),
             plan: Mutex::default(),
@@ -109,13 +119,18 @@ impl Cluster {
             arrivals: Mutex::default(),
             suspects: Mutex::default(),
             router,
-        }
+        };
+        cluster.characterize();
+        cluster
     }
 
     /// Whether it must be found out where writes go: a single server is asked nothing, unless its name may
-    /// lead elsewhere.
+    /// lead elsewhere, or it may lead to other instances.
     pub fn is_watched(&self) -> bool {
-        self.told.load(Ordering::Relaxed) || self.members.load().count() > 1 || self.follows_names()
+        self.told.load(Ordering::Relaxed)
+            || self.members.load().count() > 1
+            || self.follows_names()
+            || self.aurora.searches()
     }
 
     /// Whether writes go where the evidence says. A single name leads where it leads until a primary was
@@ -204,7 +219,13 @@ impl Cluster {
         if let Some(look) = &look {
             self.leave_behind(host, look, now);
         }
+        if look.is_none() && self.is_shared() {
+            self.missed(host);
+        }
         self.judged(now, |judge| judge.saw(host, outcome, now));
+        if self.is_shared() {
+            self.take_claim(now);
+        }
         if look.is_none() {
             // All others are looked at, too, if this has raised a doubt.
             self.doubt.notify_waiters();
@@ -270,6 +291,10 @@ impl Cluster {
             .store(Arc::new(Patience::of(config, database)));
         let told = !database.patroni.is_empty();
         self.told.store(told, Ordering::Relaxed);
+        self.aurora.reconfigure(database);
+        self.host_settings
+            .lock()
+            .clone_from(&database.host_settings);
         let mut discovered = self.discovered.lock();
         if !told {
             *discovered = None;
@@ -288,7 +313,8 @@ impl Cluster {
                 names.keep(database.hosts.iter().filter_map(Host::looked_up));
             }
         }
-        let members = found.unwrap_or_else(|| members(&database.hosts, names.as_ref()));
+        let written = || self.aurora.join(members(&database.hosts, names.as_ref()));
+        let members = found.unwrap_or_else(written);
         drop(names);
         self.judged(now, |judge| judge.set_rules(rules(config, database), now));
         self.enlist(members, now);
@@ -336,6 +362,7 @@ impl Cluster {
     fn enlist(&self, members: Members, now: Instant) {
         let names: Vec<HostName> = members.names().cloned().collect();
         self.members.store(Arc::new(members));
+        self.characterize();
         self.judged(now, |judge| judge.members(names, now));
         self.doubt.notify_waiters();
     }

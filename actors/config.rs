@@ -190,6 +190,26 @@ pub fn client_socket(config: &Settings) -> SocketOptions {
     }
 }
 
+/// The same towards servers. A server that says nothing while it works is asked for a sign of life as soon as one that
+/// acknowledges nothing would be given up.
+pub fn server_socket(config: &Settings) -> SocketOptions {
+    let silence = config.failover.silence();
+    let usual = client_socket(config);
+    // The kernel counts whole seconds here, and ends it by the user timeout from the first probe on.
+    let keepalive = silence.map(|silence| Keepalive {
+        idle: (silence / 2).max(SECOND),
+        interval: (silence / 6).max(SECOND),
+        count: 3,
+    });
+    SocketOptions {
+        keepalive: keepalive.or(usual.keepalive),
+        user_timeout: silence,
+        ..usual
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Asks for a reload; what comes of it is in the log.
 pub async fn reload(facts: &Facts) {
     if let Err(error) = facts

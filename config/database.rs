@@ -5,6 +5,8 @@ use crate::draft::{Value, dotted};
 use crate::fault::Problem;
 use crate::files;
 use crate::host::Host;
+use crate::host_settings::HostSettings;
+use crate::instances::InstancePattern;
 use crate::limits::LimitOverrides;
 use crate::patroni::Patroni;
 use crate::pool::PoolOverrides;
@@ -30,6 +32,10 @@ pub struct Database {
     pub hosts: Vec<Host>,
     /// Where Patroni tells of the servers; it then says which there are, in place of `hosts`.
     pub patroni: Vec<Patroni>,
+    /// How the address of an instance of Aurora's is made of its name, where that is not seen from `hosts`.
+    pub aurora: Option<InstancePattern>,
+    /// What is said of single hosts, by their addresses.
+    pub host_settings: Vec<HostSettings>,
     /// The name on the servers; `None` is the name the client asked for.
     pub dbname: Option<String>,
     /// The user on the servers, whoever the client is; `None` is the client's.
@@ -60,6 +66,12 @@ impl Database {
         self.name == WILDCARD
     }
 
+    /// Tells whether its servers are plainly Aurora's: an endpoint or a pattern says so.
+    pub fn is_aurora(&self) -> bool {
+        let mut hosts = self.hosts.iter();
+        self.aurora.is_some() || hosts.any(Host::is_aurora_endpoint)
+    }
+
     /// Gives the name on the servers, when a client asks for `asked`.
     pub fn dbname<'a>(&'a self, asked: &'a str) -> &'a str {
         self.dbname.as_deref().unwrap_or(asked)
@@ -74,6 +86,8 @@ impl Database {
             false => reader.required("hosts"),
         };
         let patroni: Vec<Patroni> = reader.optional("patroni").unwrap_or_default();
+        let aurora: Option<InstancePattern> = reader.optional("aurora");
+        let host_settings: Vec<HostSettings> = reader.optional("host_settings").unwrap_or_default();
         let dbname = reader.optional("dbname");
         let user: Option<String> = reader.optional("user");
         let password = files::secret("password", "password_file", reader);
@@ -86,6 +100,19 @@ impl Database {
         let limits = reader.section("limits");
         let parameters = parameters(reader);
         check_hosts(hosts.as_deref(), patroni.is_empty(), reader);
+        for (at, one) in host_settings.iter().enumerate() {
+            if host_settings[..at]
+                .iter()
+                .any(|other| other.host == one.host)
+            {
+                let problem = Problem::Repeated(one.host.to_string());
+                reader.fault("host_settings", problem, "");
+            }
+        }
+        if aurora.is_some() && !patroni.is_empty() {
+            let allowed = "one of `aurora` and `patroni`";
+            reader.contradiction("aurora", "Patroni tells which hosts there are", allowed);
+        }
         if auth_query
             .as_ref()
             .is_some_and(|query| !query.contains("$1"))
@@ -117,6 +144,8 @@ impl Database {
             name: name.to_owned(),
             hosts: hosts?,
             patroni,
+            aurora,
+            host_settings,
             dbname,
             user,
             password,
@@ -139,6 +168,12 @@ impl Database {
         let mut rows = vec![plain("hosts", self.hosts.show())];
         if !self.patroni.is_empty() {
             rows.push(plain("patroni", self.patroni.show()));
+        }
+        let aurora = self.aurora.as_ref();
+        rows.extend(aurora.map(|it| Row::plain(at("aurora"), it.show(), Effect::Now)));
+        if !self.host_settings.is_empty() {
+            let value = self.host_settings.show();
+            rows.push(Row::plain(at("host_settings"), value, Effect::Now));
         }
         rows.extend(self.dbname.clone().map(|it| plain("dbname", it)));
         rows.extend(self.user.clone().map(|it| plain("user", it)));

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::draft::Node;
 use crate::reader::Reader;
 use crate::section::Check;
 use crate::setting::Setting;
@@ -15,6 +16,8 @@ section! {
         [Now] probe_timeout: Duration,
         /// How long what was seen of a host is believed.
         [Now] evidence: Duration,
+        /// For how long a server may acknowledge nothing that was sent to it.
+        [Now] user_timeout: UserTimeout,
         /// How often the names of hosts are looked up; `None` is only when a connection is opened.
         [Now] resolve: Option<Duration>,
         /// How long before a switchover new work waits while transactions may end; `None`: those that
@@ -26,6 +29,55 @@ section! {
         /// Whether the outcome of a COMMIT whose answer is lost is found out; for server connections
         /// that are opened from then on.
         [Now] commit_resolution: CommitResolution,
+    }
+}
+
+/// After how long without any sign of life from its machine a connection to a server is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserTimeout {
+    /// Twice as long as is believed what was seen of a host: by then nobody counts on it any more, and a fault of the
+    /// network that was shorter has not cost a transaction.
+    Auto,
+    /// When the kernel does so by itself, after a quarter of an hour or so.
+    Off,
+    /// As said.
+    After(Duration),
+}
+
+impl Setting for UserTimeout {
+    fn allowed() -> String {
+        format!("\"auto\", {}; 0 for none", Duration::allowed())
+    }
+
+    fn parse(node: &Node) -> Option<Self> {
+        if node.text() == Some("auto") {
+            return Some(Self::Auto);
+        }
+        let time = Duration::parse(node)?;
+        Some(if time.is_zero() {
+            Self::Off
+        } else {
+            Self::After(time)
+        })
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Off => "0".to_owned(),
+            Self::After(time) => time.show(),
+        }
+    }
+}
+
+impl Failover {
+    /// After how long without any sign of life from its machine a connection to a server is given up.
+    pub fn silence(&self) -> Option<Duration> {
+        match self.user_timeout {
+            UserTimeout::Auto => Some(self.evidence.saturating_mul(2)),
+            UserTimeout::Off => None,
+            UserTimeout::After(time) => Some(time),
+        }
     }
 }
 
@@ -52,6 +104,12 @@ impl Check for Failover {
                 let problem = format!("{} is too often for any server", value.show());
                 reader.contradiction(key, problem, "from 10ms on");
             }
+        }
+        if let UserTimeout::After(time) = self.user_timeout
+            && time < Duration::from_secs(1)
+        {
+            let problem = format!("{} is less than a lost packet takes", time.show());
+            reader.contradiction("user_timeout", problem, "from 1s on");
         }
         if self.probe_suspect > self.probe {
             let problem = format!(

@@ -68,6 +68,14 @@ impl Host {
         (!here && host.parse::<IpAddr>().is_err()).then_some(host)
     }
 
+    /// Tells whether it is given by an endpoint of a cluster of Aurora's.
+    pub fn is_aurora_endpoint(&self) -> bool {
+        let name = self.looked_up().unwrap_or_default().to_ascii_lowercase();
+        let name = name.trim_end_matches('.');
+        let ends = [".rds.amazonaws.com", ".rds.amazonaws.com.cn"];
+        name.contains(".cluster-") && ends.iter().any(|end| name.ends_with(end))
+    }
+
     /// The host at an address that its name has led to.
     pub fn found_at(&self, ip: IpAddr) -> Self {
         match &self.address {

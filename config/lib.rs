@@ -20,7 +20,9 @@ mod fault;
 mod files;
 mod hba;
 mod host;
+mod host_settings;
 mod include;
+mod instances;
 mod limits;
 mod listen;
 mod load;
@@ -58,13 +60,15 @@ pub use config::Config;
 pub use database::{Database, WILDCARD};
 pub use diff::Change;
 pub use effective::PoolSettings;
-pub use failover::{CommitResolution, Failover};
+pub use failover::{CommitResolution, Failover, UserTimeout};
 pub use fault::{Fault, Faults, Origin, Problem};
 pub use hba::{
     Addresses, ClientCert, ClientName, DatabaseName, HbaFile, IdentFile, Kind, Maps, Network,
     Options, Pattern, Rule, UserName, Visitor, Way,
 };
 pub use host::{Address, Host};
+pub use host_settings::HostSettings;
+pub use instances::InstancePattern;
 pub use limits::{LimitOverrides, Limits, Share};
 pub use listen::Listen;
 pub use load::{LoadInput, Loaded, Overrides};

@@ -5,6 +5,7 @@ use crate::auth::Method;
 use crate::config::Config;
 use crate::database::{Database, WILDCARD};
 use crate::draft::{Node, Table, Value, dotted};
+use crate::failover::CommitResolution;
 use crate::fault::{Findings, Origin, Problem};
 use crate::hba::Kind;
 use crate::pool::PoolMode;
@@ -106,6 +107,7 @@ impl Config {
     fn check(&self, draft: &Table, findings: &mut Findings) {
         self.check_auth(draft, findings);
         self.check_pools(draft, findings);
+        self.check_resolution(draft, findings);
         for sharded in self.sharded.values() {
             self.check_shards(sharded, draft, findings);
         }
@@ -162,6 +164,22 @@ impl Config {
                 let problem = format!("{shard:?} is not among the shards");
                 fault(&["sharding", key], problem, &sharded.shards.join(", "));
             }
+        }
+    }
+
+    /// Finds databases whose servers cannot tell what became of a commit.
+    fn check_resolution(&self, draft: &Table, findings: &mut Findings) {
+        if self.failover.commit_resolution == CommitResolution::Off {
+            return;
+        }
+        for database in self.databases.values().filter(|it| it.is_aurora()) {
+            let at = origin(draft, &["failover", "commit_resolution"]);
+            let problem = format!(
+                "the servers of {:?} are Aurora's, which cannot tell what became of a commit",
+                database.name
+            );
+            let problem = Problem::Contradiction(problem);
+            findings.fault(&at, "failover.commit_resolution", problem, "off");
         }
     }
 

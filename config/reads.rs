@@ -9,6 +9,8 @@ section! {
         [Now] from: ReadFrom,
         /// Which of several hosts is taken.
         [Now] strategy: ReadStrategy,
+        /// The zone that pgherd is in, whose hosts are read from as long as they can take it.
+        [Now] zone: Option<String>,
         /// Whether a session's reads see its own writes.
         [Now] own_writes: bool,
         /// Replicas that are further behind, in time, are not read from; `None` is any distance.
@@ -25,6 +27,8 @@ overrides! {
         from: ReadFrom,
         /// Which of several hosts is taken.
         strategy: ReadStrategy,
+        /// The zone that pgherd is in, whose hosts are read from as long as they can take it.
+        zone: Option<String>,
         /// Whether a session's reads see its own writes.
         own_writes: bool,
         /// Replicas that are further behind, in time, are not read from.
@@ -50,16 +54,18 @@ pub enum ReadFrom {
 /// Which of several hosts is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadStrategy {
-    /// Of two at random, the one with fewer clients.
+    /// Of two at random, the one with fewer clients for its weight.
     LeastOutstanding,
     /// One after the other.
     RoundRobin,
+    /// At random, by weight.
+    Weighted,
     /// Of two at random, the one that answers faster.
     Latency,
 }
 
 words! { ReadStrategy {
-    LeastOutstanding = "least_outstanding", RoundRobin = "round_robin", Latency = "latency",
+    LeastOutstanding = "least_outstanding", RoundRobin = "round_robin", Weighted = "weighted", Latency = "latency",
 } }
 words! { ReadFrom { Primary = "primary", Asked = "asked", Replicas = "replicas", Any = "any", } }
 

@@ -41,6 +41,20 @@ impl Client {
         Ok(rows.collect())
     }
 
+    /// Runs a simple query and gives these columns of its rows, `NULL` for null.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn rows<const N: usize>(&self, query: &str, columns: [&str; N]) -> Vec<[String; N]> {
+        let messages = self.inner.simple_query(query).await.expect("an answer");
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        rows.map(|row| columns.map(|name| row.get(name).unwrap_or("NULL").to_owned()))
+            .collect()
+    }
+
     /// Runs a simple query that gives one row, and gives its first value.
     ///
     /// # Panics

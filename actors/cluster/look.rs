@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_cluster::{Fault, Look, ServerId, Standing};
+use pgherd_cluster::{Fault, Look, ServerId, Standing, Storage};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -47,6 +47,8 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
         standing,
         // A replica that has replayed nothing yet has no position.
         lsn: text(3).unwrap_or("0/0").parse().ok()?,
+        storage: Storage::Own,
+        lsn_age: Duration::ZERO,
         received: text(4).and_then(|lsn| lsn.parse().ok()),
         replay_age: seconds.and_then(|age| Duration::try_from_secs_f64(age.max(0.0)).ok()),
         // What is set for a user, a database or this connection alone says nothing of the server.

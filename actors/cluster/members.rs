@@ -1,6 +1,7 @@
 //! The hosts of a cluster, and where their names lead.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use pgherd_cluster::names::Names;
@@ -77,7 +78,7 @@ impl Cluster {
             None => false,
         };
         if left {
-            self.regroup(now);
+            self.regroup("names lead here", now);
         }
     }
 
@@ -86,21 +87,27 @@ impl Cluster {
         if let Some(names) = self.names.lock().as_mut() {
             names.answered(name, addresses, now);
         }
-        self.regroup(now);
+        self.regroup("names lead here", now);
     }
 
-    /// Takes over where names lead now.
-    fn regroup(&self, now: Instant) {
-        if !self.follows_names() {
+    /// The hosts of the configuration, wherever their names lead.
+    pub(super) fn written_members(&self) -> Members {
+        let (written, names) = (self.written.lock(), self.names.lock());
+        members(&written, names.as_ref())
+    }
+
+    /// Takes over where names lead now, and which instances there are.
+    pub(super) fn regroup(&self, why: &str, now: Instant) {
+        if self.told.load(Ordering::Relaxed) {
             return;
         }
         // Both stay locked, so that of two changes at once none undoes the other.
         let (written, names) = (self.written.lock(), self.names.lock());
-        let members = members(&written, names.as_ref());
+        let members = self.aurora.join(members(&written, names.as_ref()));
         if **self.members.load() == members {
             return;
         }
-        tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "names lead here");
+        tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "{why}");
         self.enlist(members, now);
         let section = self.name.clone();
         let _ = self.router.cast(RouterMessage::Enlist { section });

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::{Fault, HostName, Look};
+use pgherd_cluster::{Fault, HostName, Look, Storage};
 use pgherd_config::Host;
 use pgherd_supervise::{End, Work};
+use pgherd_wire::error::ErrorReport;
 
 use crate::clock;
+use crate::cluster::aurora::Sight;
 use crate::cluster::login::Attempts;
-use crate::cluster::{Cluster, login, look};
+use crate::cluster::{Cluster, aurora, login, look};
 use crate::facts::Facts;
 use crate::server::{Life, ServerConn};
 use crate::session::setup;
@@ -64,10 +66,19 @@ struct Watch {
     attempts: Attempts,
 }
 
-/// A connection, and since when it is open.
+/// A connection, since when it is open, and what is to be asked over it.
 struct Link {
     server: Box<ServerConn>,
     since: Instant,
+    storage: Storage,
+}
+
+/// What a host has said.
+enum Said {
+    /// A Postgres.
+    Look(Look),
+    /// An instance of Aurora's.
+    Instance(Sight),
 }
 
 /// A connection is made anew after so long: the name may lead elsewhere by then.
@@ -95,7 +106,7 @@ impl Watch {
         let asked = clock::now();
         let patience = self.arguments.facts.config.load().failover.probe_timeout;
         let looked = tokio::time::timeout(patience, self.ask_as_may_be(host)).await;
-        let outcome = match looked {
+        let said = match looked {
             Ok(Some(outcome)) => outcome,
             Ok(None) => {
                 cluster.age(clock::now());
@@ -107,21 +118,26 @@ impl Watch {
                 Err(Fault::TimedOut)
             }
         };
-        cluster.saw(&self.arguments.host, outcome, asked, clock::now());
+        let (name, now) = (&self.arguments.host, clock::now());
+        let outcome = said.map(|said| match said {
+            Said::Look(look) => look,
+            Said::Instance(sight) => cluster.testified(name, sight, now),
+        });
+        cluster.saw(name, outcome, asked, now);
         Looked::Seen
     }
 
     /// What the host says, over the connection that there is or a new one; `None` if there is nobody to
     /// ask it.
-    async fn ask_as_may_be(&mut self, host: &Host) -> Option<Result<Look, Fault>> {
+    async fn ask_as_may_be(&mut self, host: &Host) -> Option<Result<Said, Fault>> {
         let doubted = self.arguments.cluster.take_suspect(&self.arguments.host);
         self.link
             .take_if(|link| doubted || clock::since(link.since) >= LINK_MAX);
         if let Some(mut link) = self.link.take() {
-            match ask(&mut link.server).await {
-                Ok(look) => {
+            match ask(&mut link.server, link.storage).await {
+                Ok(said) => {
                     self.link = Some(link);
-                    return Some(Ok(look));
+                    return Some(Ok(said));
                 }
                 // It may have been restarted; whether it lives shows on a new connection.
                 Err(Fault::Unreachable | Fault::Stopping) => {}
@@ -135,16 +151,20 @@ impl Watch {
         Some(self.ask_anew(&candidates[chosen]).await)
     }
 
-    async fn ask_anew(&mut self, upstream: &Arc<Upstream>) -> Result<Look, Fault> {
+    async fn ask_anew(&mut self, upstream: &Arc<Upstream>) -> Result<Said, Fault> {
         let (life, _ended) = Life::new();
         let id = self.arguments.facts.number();
         let opened = upstream::open(upstream, id, life).await;
         let (mut server, _welcome) = opened.map_err(|error| self.unopened(&error, upstream))?;
         self.attempts.succeeded(&upstream.user);
-        let look = ask(&mut server).await?;
-        let since = clock::now();
-        self.link = Some(Link { server, since });
-        Ok(look)
+        let storage = timely(&mut server, async |server| aurora::storage(server).await).await?;
+        let said = ask(&mut server, storage).await?;
+        self.link = Some(Link {
+            server,
+            since: clock::now(),
+            storage,
+        });
+        Ok(said)
     }
 
     fn unopened(&mut self, error: &OpenError, upstream: &Upstream) -> Fault {
@@ -197,22 +217,42 @@ impl Watch {
 const PACE_MIN: Duration = Duration::from_millis(10);
 
 /// Asks over a connection that is open.
-async fn ask(link: &mut ServerConn) -> Result<Look, Fault> {
+async fn ask(link: &mut ServerConn, storage: Storage) -> Result<Said, Fault> {
     let begun = clock::now();
-    let patience = link.about.upstream.patience;
-    let answer = match setup::run(link, look::QUESTION).await {
-        Ok(answer) => answer,
-        Err(_) if patience.is_some_and(|patience| clock::since(begun) >= patience) => {
-            return Err(Fault::TimedOut);
-        }
-        Err(_) => return Err(Fault::Unreachable),
-    };
+    let answer = timely(link, async |link| match storage {
+        Storage::Own => setup::run(link, look::QUESTION).await,
+        Storage::Shared => aurora::ask(link).await,
+    });
+    let answer = answer.await?;
     if let Some(error) = answer.error {
         return Err(look::refused(&error));
     }
-    answer
-        .rows
-        .first()
-        .and_then(|row| look::read(row, clock::since(begun)))
-        .ok_or_else(|| Fault::Broken("not what it was asked".into()))
+    let latency = clock::since(begun);
+    match storage {
+        Storage::Own => answer
+            .rows
+            .first()
+            .and_then(|row| look::read(row, latency))
+            .map(Said::Look)
+            .ok_or_else(|| Fault::Broken("not what it was asked".into())),
+        Storage::Shared => aurora::read(&answer.rows, latency)
+            .map(Said::Instance)
+            .map_err(|error| Fault::Broken(error.to_string().into())),
+    }
+}
+
+/// What a question over an open connection gives, or what it says of the host that it gives nothing.
+async fn timely<T>(
+    link: &mut ServerConn,
+    question: impl AsyncFnOnce(&mut ServerConn) -> Result<T, ErrorReport>,
+) -> Result<T, Fault> {
+    let begun = clock::now();
+    let patience = link.about.upstream.patience;
+    match question(link).await {
+        Ok(answer) => Ok(answer),
+        Err(_) if patience.is_some_and(|patience| clock::since(begun) >= patience) => {
+            Err(Fault::TimedOut)
+        }
+        Err(_) => Err(Fault::Unreachable),
+    }
 }

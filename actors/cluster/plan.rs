@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use pgherd_cluster::patroni::Switchover;
-use pgherd_cluster::{Plan, Stage, Verdict, Writer};
+use pgherd_cluster::{HostName, Plan, Stage, Unadoptable, Verdict, Writer};
 use pgherd_config::{Config, Database};
 
 use crate::cluster::Cluster;
@@ -35,6 +35,9 @@ pub enum Unplannable {
     /// There is no primary anyhow.
     #[error("it has no primary at the moment")]
     Leaderless,
+    /// A host is not taken for the cluster.
+    #[error(transparent)]
+    Unadoptable(#[from] Unadoptable),
 }
 
 impl Cluster {
@@ -60,6 +63,32 @@ impl Cluster {
             .planned(&verdict, Some("an operator is about to switch over"));
         self.turn();
         Ok(())
+    }
+
+    /// An operator says that the cluster was rebuilt: its hosts are judged anew, as if none had been seen before.
+    ///
+    /// # Errors
+    /// [`Unplannable::Alone`] where nothing was ever judged; [`Unplannable::Unadoptable`].
+    pub fn adopt(&self, host: Option<&HostName>, now: Instant) -> Result<Verdict, Unplannable> {
+        if !self.is_watched() {
+            return Err(Unplannable::Alone);
+        }
+        let before = self.verdict();
+        let mut adopted = Ok(());
+        self.judged(now, |judge| adopted = judge.adopt_anew(host, now));
+        adopted?;
+        let verdict = self.verdict();
+        tracing::warn!(
+            database = self.name,
+            system = before.system,
+            timeline = before.timeline,
+            new_system = verdict.system,
+            new_timeline = verdict.timeline,
+            writer = verdict.writer().map(tracing::field::display),
+            "an operator has taken the hosts for another cluster, or an earlier timeline"
+        );
+        self.doubt.notify_waiters();
+        Ok(Verdict::clone(&verdict))
     }
 
     /// Work goes on, whatever was planned; says whether anything was.

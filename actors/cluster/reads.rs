@@ -13,7 +13,8 @@ const KEPT: usize = 64;
 /// Up to when what was written is known to have arrived at each replica.
 ///
 /// A place in the log that the primary tells is at or behind all that was committed before it was asked.
-/// So a replica that has replayed up to there has all of that. No clock of a server is believed.
+/// So a replica that has replayed up to there has all of that. No clock of a server is believed, but for
+/// how old the place is that Aurora tells.
 #[derive(Debug, Default)]
 pub struct Arrivals {
     epoch: Epoch,
@@ -36,7 +37,8 @@ impl Arrivals {
                 if self.heads.len() == KEPT {
                     self.heads.pop_front();
                 }
-                self.heads.push_back((asked, look.lsn));
+                let told = asked.checked_sub(look.lsn_age).unwrap_or(asked);
+                self.heads.push_back((told, look.lsn));
             }
             Standing::Primary => {}
             Standing::Replica if look.timeline < verdict.timeline => {
@@ -84,7 +86,7 @@ pub fn is_offered(state: &HostState, verdict: &Verdict) -> bool {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use pgherd_cluster::{HostName, Judge, Look, Lsn, Rules, Standing};
+    use pgherd_cluster::{HostName, Judge, Look, Lsn, Rules, Standing, Storage};
 
     use super::Arrivals;
 
@@ -93,7 +95,9 @@ mod tests {
             system: 1,
             timeline,
             standing,
+            storage: Storage::Own,
             lsn: Lsn::new(lsn),
+            lsn_age: Duration::ZERO,
             received: None,
             replay_age: None,
             read_only: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_cluster::patroni::PatroniCluster;
-use pgherd_cluster::{Fault, HostName, Look, Lsn, ServerId, Standing};
+use pgherd_cluster::{Fault, HostName, Look, Lsn, ServerId, Standing, Storage};
 use pgherd_config::{Config, LoadInput};
 use pgherd_supervise::Slot;
 
@@ -26,7 +26,9 @@ fn look(standing: Standing, timeline: u32) -> Look {
         system: 7,
         timeline,
         standing,
+        storage: Storage::Own,
         lsn: Lsn::new(1),
+        lsn_age: Duration::ZERO,
         received: None,
         replay_age: None,
         read_only: false,

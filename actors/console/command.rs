@@ -86,6 +86,7 @@ fn parse(words: &[Word<'_>]) -> Result<Command, ErrorReport> {
         ["disable", ..] => Verb::Disable(database(rest)?),
         ["enable", ..] => Verb::Enable(database(rest)?),
         ["switchover", ..] => switchover(&keys, rest)?,
+        ["adopt", ..] => adopt(rest)?,
         ["suspend"] => Verb::Suspend,
         ["reload"] => Verb::Reload,
         ["shutdown"] => Verb::Shutdown(Ending::AtOnce),
@@ -198,6 +199,29 @@ fn switchover(keys: &[&str], words: &[Word<'_>]) -> Result<Verb, ErrorReport> {
     Ok(Verb::Switchover { database, grace })
 }
 
+fn adopt(words: &[Word<'_>]) -> Result<Verb, ErrorReport> {
+    let Some((name, host)) = words.split_first() else {
+        return Err(syntax(
+            "ADOPT takes a database, and a host if that is meant",
+        ));
+    };
+    let host = match host {
+        [] => None,
+        [host] => host.name().map(str::to_owned),
+        // A host without quotes.
+        [Word::Plain(host), Word::Sign(':'), Word::Plain(port)] => Some(format!("{host}:{port}")),
+        _ => {
+            return Err(syntax(
+                "a host is expected, as SHOW HOSTS has it, in quotes",
+            ));
+        }
+    };
+    Ok(Verb::Adopt {
+        database: database(std::slice::from_ref(name))?,
+        host,
+    })
+}
+
 /// A longer grace time is none.
 const GRACE_MAX: u64 = 3600;
 
@@ -238,7 +262,7 @@ fn hint() -> String {
 
 /// The verbs, as the hint and the help write them.
 pub const VERBS: &str = "PAUSE [db], RESUME [db], RECONNECT [db], WAIT_CLOSE [db], KILL [db], \
-    KILL_CLIENT id, SWITCHOVER db [GRACE seconds], RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
+    KILL_CLIENT id, SWITCHOVER db [GRACE seconds], ADOPT db [host], RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
 
 #[cfg(test)]
 mod tests;

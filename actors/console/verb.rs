@@ -13,6 +13,7 @@ use crate::drain::Ending;
 use crate::facts::Facts;
 use crate::pool::Pool;
 
+pub mod adopt;
 pub mod disable;
 pub mod kill;
 pub mod pause;
@@ -50,6 +51,13 @@ pub enum Verb {
         database: String,
         /// The grace time; `None` is that of the configuration.
         grace: Option<Duration>,
+    },
+    /// Take the hosts of a database for another cluster than before, or an earlier timeline of it.
+    Adopt {
+        /// The database, in the name that clients use.
+        database: String,
+        /// The host that shows which; `None` is the first primary among them.
+        host: Option<String>,
     },
     /// Stop all sockets; not supported.
     Suspend,
@@ -132,6 +140,7 @@ impl Verb {
             Self::Disable(_) => "DISABLE",
             Self::Enable(_) => "ENABLE",
             Self::Switchover { .. } => "SWITCHOVER",
+            Self::Adopt { .. } => "ADOPT",
             Self::Suspend => "SUSPEND",
             Self::Set(_) => "SET",
         }
@@ -160,6 +169,13 @@ impl Verb {
             Self::Enable(name) => disable::disable(name, false, facts)?,
             Self::Switchover { database, grace } => {
                 switchover::switchover(database, *grace, facts).await?;
+            }
+            Self::Adopt { database, host } => {
+                let notice = adopt::adopt(database, host.as_deref(), facts)?;
+                return Ok(Done {
+                    notices: notice.into_iter().collect(),
+                    ..Done::default()
+                });
             }
             Self::Suspend => return Err(suspend()),
             Self::Set(name) => return Err(set(name)),

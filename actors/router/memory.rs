@@ -133,7 +133,7 @@ impl RouterMemory {
             target,
             socket: SocketOptions {
                 network: self.network.clone(),
-                ..crate::config::client_socket(config)
+                ..crate::config::server_socket(config)
             },
             tls: TlsChoice(tls),
             gate,

@@ -311,6 +311,14 @@ fn unled(pool: &Pool, waited: Duration) -> ErrorReport {
             waited.as_secs_f64()
         ),
     );
+    let report = match verdict.refused() {
+        Some(host) => report.hint(format!(
+            "{host} is a primary, but of another cluster or an older timeline. If it is what the database is now, an admin \
+             says so by ADOPT {} {host} on the console.",
+            pool.key.database
+        )),
+        None => report,
+    };
     match &verdict.writer {
         Writer::Nobody(absence) => report.detail(absence.to_string()),
         Writer::At(host) => report.detail(format!("a switchover from {host} is awaited")),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use pgherd_cluster::HostState;
 use pgherd_cluster::reads::{PrimaryReads, ReadRules, Reader, Strategy, choose};
 use pgherd_config::{PoolMode, ReadFrom, ReadStrategy};
 use pgherd_session::{Reach, Unnamed};
@@ -20,6 +21,7 @@ use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::clock;
+use crate::cluster::traits::AllTraits;
 use crate::cluster::{Cluster, reads};
 use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
@@ -64,14 +66,17 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
         strategy: match settings.reads.strategy {
             ReadStrategy::LeastOutstanding => Strategy::LeastOutstanding,
             ReadStrategy::RoundRobin => Strategy::RoundRobin,
+            ReadStrategy::Weighted => Strategy::Weighted,
             ReadStrategy::Latency => Strategy::Latency,
         },
         primary: match settings.reads.from {
             ReadFrom::Any => PrimaryReads::Included,
             ReadFrom::Primary | ReadFrom::Asked | ReadFrom::Replicas => PrimaryReads::Fallback,
         },
+        zone: settings.reads.zone.as_deref(),
         ..ReadRules::default()
     };
+    let traits = cluster.traits();
     let readers = pool.readers.load();
     let mut pools: Vec<Option<&Arc<Pool>>> = Vec::with_capacity(readers.len() + 1);
     let mut known: Vec<Reader<'_>> = Vec::with_capacity(readers.len() + 1);
@@ -85,12 +90,12 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
         let arrived = || wrote.is_none_or(|moment| cluster.has_arrived(host, moment));
         if let Some(state) = state.filter(|_| arrived()) {
             pools.push(Some(reader));
-            known.push(seen(state, reader));
+            known.push(seen(state, reader, &traits));
         }
     }
     if let Some(state) = verdict.writer().and_then(|host| verdict.host(host)) {
         pools.push(None);
-        known.push(seen(state, pool));
+        known.push(seen(state, pool, &traits));
     }
     let draw = match rules.strategy {
         Strategy::RoundRobin => pool.turns.fetch_add(1, Ordering::Relaxed),
@@ -100,12 +105,15 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
     pools.get(at).copied().flatten().cloned()
 }
 
-fn seen<'a>(state: &'a pgherd_cluster::HostState, pool: &Pool) -> Reader<'a> {
+fn seen<'a>(state: &'a HostState, pool: &Pool, traits: &'a AllTraits) -> Reader<'a> {
+    let outstanding = pool.core.outstanding();
+    let of_host = traits.of(&state.name);
     Reader {
         state,
-        outstanding: u32::try_from(pool.core.outstanding()).unwrap_or(u32::MAX),
-        weight: 1,
-        zone: None,
+        outstanding: u32::try_from(outstanding).unwrap_or(u32::MAX),
+        weight: of_host.weight,
+        zone: of_host.zone.as_deref(),
+        is_full: outstanding >= pool.settings().pool.size.get(),
     }
 }
 

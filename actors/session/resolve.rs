@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use pgherd_cluster::Lsn;
 use pgherd_cluster::outcome::{Mark, Outcome, Status, Witness, judge, switch_point};
+use pgherd_cluster::{Lsn, Storage};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 use crate::clock;
+use crate::cluster::aurora;
 use crate::control::Standing;
 use crate::outcomes::{Outcomes, Resolved};
 use crate::pool::{Pool, ServerLease};
@@ -303,6 +304,15 @@ fn sound(mut answer: Answer) -> Result<Answer, ErrorReport> {
 /// # Errors
 /// If the connection is of no use.
 pub(crate) async fn acquaint(pool: &Pool, server: &mut ServerConn) -> Result<(), ErrorReport> {
+    // Where no timeline rises with a failover, nothing tells whose the transaction ids are.
+    if aurora::storage(server).await? == Storage::Shared {
+        tracing::warn!(
+            database = pool.key.database,
+            host = server.about.upstream.name,
+            "commits are not resolved: it is a server of Aurora's, which cannot tell what became of them"
+        );
+        return Ok(());
+    }
     match look(&pool.outcomes, server).await {
         Ok(seen) if seen.is_able => server.marks = Some(seen.system),
         Ok(_) => tracing::warn!(

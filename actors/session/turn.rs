@@ -211,6 +211,9 @@ impl<'a> Turn<'a> {
     }
 
     async fn relay_all(&mut self) -> Result<(), Loss> {
+        if self.server.exchange.is_over() {
+            self.server.stream.settle();
+        }
         attempt::begin(self);
         mark::begin(self);
         opened::open(self);

@@ -48,7 +48,7 @@ console = "root"
     let sections = "listen, admin, tls, auth, pool, timeouts, limits, failover, reads, notifications, workers, log, metrics, \
                     databases, users";
     let time = "seconds, or a text such as \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\"";
-    let database = "hosts, patroni, dbname, user, password, password_file, auth_query, \
+    let database = "hosts, patroni, aurora, host_settings, dbname, user, password, password_file, auth_query, \
                     channel_binding, tls, pool, timeouts, reads, limits, parameters";
     let expected = format!(
         r#"more.toml:1: databases.other.hosts: is missing (allowed: a list of "host", "host:5432", "[::1]:5432", "/directory:5432")
@@ -118,6 +118,40 @@ fn are_found_one_by_one() {
         (
             "[auth]\nscram_iterations = 1",
             "scram_iterations: 1 is not allowed",
+        ),
+        (
+            "[failover]\nuser_timeout = \"20ms\"",
+            "user_timeout: 20ms is less than a lost packet takes",
+        ),
+        (
+            "[databases.aws]\nhosts = [\"s.cluster-ro-c1.eu-west-1.rds.amazonaws.com\"]\n\
+             [failover]\ncommit_resolution = \"on\"",
+            "the servers of \"aws\" are Aurora's, which cannot tell",
+        ),
+        (
+            "[databases.aws]\nhosts = [\"a\"]\naurora = \"?.c1.example\"\n\
+             [failover]\ncommit_resolution = \"on\"",
+            "the servers of \"aws\" are Aurora's, which cannot tell",
+        ),
+        (
+            "[databases.aws]\nhosts = [\"a\"]\naurora = \"c1.example\"",
+            "aurora: \"c1.example\" is not allowed (allowed: an address with `?`",
+        ),
+        (
+            "[databases.aws]\npatroni = [\"http://a\"]\naurora = \"?.c1.example\"",
+            "aurora: Patroni tells which hosts there are",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\nhost_settings = [{ host = \"a\", weight = 1001 }]",
+            "host_settings.weight: 1001 is not allowed (allowed: a number from 0 to 1000)",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\nhost_settings = [{ host = \"a\" }, { host = \"a:5432\" }]",
+            "a:5432 is there twice",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\nhost_settings = [{ weigth = 1 }]",
+            "weigth: no such setting, perhaps `weight`",
         ),
         ("[listen]\naddresses = []", "nobody could connect"),
         (

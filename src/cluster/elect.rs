@@ -33,7 +33,7 @@ impl Judge {
         let choice = match self.distinct(&writable).as_slice() {
             [] => None,
             [(only, _)] => Some(*only),
-            several => match self.sole_heir(several, now) {
+            several => match successor(several).or_else(|| self.sole_heir(several, now)) {
                 Some(heir) => Some(heir),
                 None => {
                     let hosts = several.iter().map(|(host, _)| (*host).clone()).collect();
@@ -370,4 +370,13 @@ impl Judge {
             timeline,
         })
     }
+}
+
+/// Of several that are writable on one volume, the one that became so after all others.
+fn successor<'a>(several: &[(&'a HostName, &Track)]) -> Option<&'a HostName> {
+    let last = |(host, track): &&(&HostName, &Track)| {
+        let mut others = several.iter().filter(|(other, _)| other != host);
+        others.all(|(_, other)| track.succeeds(other))
+    };
+    several.iter().find(last).map(|(host, _)| *host)
 }

@@ -14,6 +14,17 @@ use crate::rules::Rules;
 use crate::track::Track;
 use crate::verdict::{Absence, Holder, Verdict, Writer};
 
+/// Why a host is not what the cluster is from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Unadoptable {
+    /// It is no member.
+    #[error("it is none of the hosts")]
+    Unknown,
+    /// It is none now, or has not been seen for long.
+    #[error("it is not seen to be a primary")]
+    NoPrimary,
+}
+
 /// Judges the servers of one database by the evidence it is given.
 ///
 /// It remembers two things for good: the system identifier of the cluster, fixed by the first primary that is chosen,
@@ -23,7 +34,8 @@ use crate::verdict::{Absence, Holder, Verdict, Writer};
 ///   cluster, and is on no lower timeline than any primary ever seen, than any replica is on, and than a fresh claim
 ///   names. A higher timeline therefore wins at once, and what it replaced never comes back.
 /// * If there are several on one timeline, there is no writer, until all but one are gone or demoted. Names that lead to
-///   the same server are one.
+///   the same server are one. Of several on one volume ([`crate::Storage::Shared`]) it is the one that was seen to become
+///   writable after the others.
 /// * The first writer is chosen when every member has been asked (answered or failed), or has been silent for
 ///   [`Rules::expiry`] after the first one was: of two primaries the stale one may be the first to answer.
 /// * A host's word expires by silence. An answer that sends us away without telling a role ([`Fault::Full`],
@@ -165,10 +177,26 @@ impl Judge {
     }
 
     /// An operator says that it is another cluster from now on (a major upgrade, a restored backup), or that the higher
-    /// timeline which was seen is to be forgotten. System and timelines are fixed anew, in a new epoch. This is the
-    /// only way back to a lower timeline.
-    pub fn adopt_anew(&mut self, now: Instant) {
+    /// timeline which was seen is to be forgotten: that of `host`, or else that of the first primary among the members.
+    /// System and timelines are fixed anew, in a new epoch. This is the only way back to a lower timeline.
+    ///
+    /// # Errors
+    /// [`Unadoptable`]; nothing is changed then.
+    pub fn adopt_anew(&mut self, host: Option<&HostName>, now: Instant) -> Result<(), Unadoptable> {
+        let chosen = match host {
+            Some(host) => {
+                let track = self.tracks.get(host).ok_or(Unadoptable::Unknown)?;
+                if !track.is_primary(now, &self.rules) {
+                    return Err(Unadoptable::NoPrimary);
+                }
+                track.system().zip(track.timeline())
+            }
+            None => None,
+        };
         (self.system, self.timeline) = (None, 0);
+        if let Some((system, timeline)) = chosen {
+            (self.system, self.timeline) = (Some(system), timeline);
+        }
         self.holder = None;
         self.told = None;
         for track in self.tracks.values_mut() {
@@ -176,6 +204,7 @@ impl Judge {
             track.reached = track.system().zip(track.timeline()).filter(|_| primary);
         }
         self.settle(now);
+        Ok(())
     }
 
     /// The verdict as of now; the same `Arc` as long as nothing has changed.
@@ -224,7 +253,8 @@ impl Judge {
             self.holder = Some(holder);
             self.heads.forget();
         }
-        self.heads.record(look.lsn, *at, self.rules.pace / 2);
+        let told = at.checked_sub(look.lsn_age).unwrap_or(*at);
+        self.heads.record(look.lsn, told, self.rules.pace / 2);
         for track in self.tracks.values_mut() {
             if let Some((look, at)) = &track.look
                 && look.standing == Standing::Replica

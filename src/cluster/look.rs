@@ -15,10 +15,22 @@ pub enum Standing {
     Replica,
 }
 
+/// Where a server keeps its data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// On its own. Whoever is promoted begins a new timeline, and what it replaced can go on by itself.
+    #[default]
+    Own,
+    /// All servers of the cluster have one volume, which takes the writes of one of them only (Aurora). The timeline
+    /// never rises: who becomes a primary while another one is there has replaced that one.
+    Shared,
+}
+
 /// A full answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
-    /// Of `pg_control_system()`. All servers of a cluster share it, and no other cluster has it.
+    /// Of `pg_control_system()`. All servers of a cluster share it, and no other cluster has it. Aurora does not say it;
+    /// [`crate::aurora::Instances`] has a number in its place.
     pub system: u64,
     /// The timeline it is on *now*. On a primary that of the file it writes (the first eight digits of
     /// `pg_walfile_name(pg_current_wal_insert_lsn())`): `pg_control_checkpoint()` tells the old one until the first
@@ -27,8 +39,12 @@ pub struct Look {
     pub timeline: u32,
     /// What it says it is.
     pub standing: Standing,
+    /// Where it keeps its data.
+    pub storage: Storage,
     /// Up to where it has written, on a primary; up to where it has replayed, on a replica.
     pub lsn: Lsn,
+    /// By how much `lsn` may be older than the question was, at most.
+    pub lsn_age: Duration,
     /// Up to where a replica has received.
     pub received: Option<Lsn>,
     /// How long ago the last transaction that it has replayed was committed. Says nothing while nobody writes.

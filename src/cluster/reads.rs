@@ -1,7 +1,5 @@
 //! Which of the offered hosts a reading statement goes to.
 
-use std::sync::Arc;
-
 use crate::lag::LagBounds;
 use crate::look::Standing;
 use crate::lsn::Lsn;
@@ -34,16 +32,16 @@ pub enum PrimaryReads {
 }
 
 /// How readers are chosen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReadRules {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadRules<'a> {
     /// How to choose among equals.
     pub strategy: Strategy,
     /// Whether the primary is one of them.
     pub primary: PrimaryReads,
     /// Replicas further behind are left out, beside what the judge leaves out.
     pub lag: LagBounds,
-    /// The zone whose hosts are preferred, as long as one of them will do.
-    pub zone: Option<Arc<str>>,
+    /// The zone whose hosts are preferred, as long as one of them will do and has room.
+    pub zone: Option<&'a str>,
 }
 
 /// A host, and what is known of it here.
@@ -57,6 +55,8 @@ pub struct Reader<'a> {
     pub weight: u32,
     /// The zone it is in, if that is known.
     pub zone: Option<&'a str>,
+    /// A statement would have to wait for a connection there.
+    pub is_full: bool,
 }
 
 /// What a session has written and wants to read.
@@ -88,7 +88,7 @@ pub enum NoReader {
 /// # Errors
 /// [`NoReader`] if there is none.
 pub fn choose(
-    rules: &ReadRules,
+    rules: &ReadRules<'_>,
     readers: &[Reader<'_>],
     need: Option<Need>,
     draw: u64,
@@ -127,7 +127,7 @@ pub fn choose(
     chosen.ok_or(NoReader::Nobody)
 }
 
-impl ReadRules {
+impl ReadRules<'_> {
     /// Which readers come first; lower is better, `None` never.
     fn tier(&self, reader: &Reader<'_>) -> Option<u8> {
         let state = reader.state;
@@ -141,7 +141,8 @@ impl ReadRules {
             (Offer::Good, ..) => 0,
             (Offer::LastResort, ..) => 2,
         };
-        let away = self.zone.is_some() && self.zone.as_deref() != reader.zone;
+        // One that is near and has no room is no better than one that is far.
+        let away = self.zone.is_some() && (self.zone != reader.zone || reader.is_full);
         Some(tier * 2 + u8::from(away))
     }
 }

@@ -2,6 +2,7 @@
 
 mod agree;
 mod alias;
+mod aurora;
 mod claims;
 mod health;
 mod model;
@@ -13,7 +14,7 @@ mod suspicion;
 use std::time::{Duration, Instant};
 
 use crate::{
-    Absence, Fault, HostName, Judge, Look, Lsn, Rules, ServerId, Standing, Verdict, Writer,
+    Absence, Fault, HostName, Judge, Look, Lsn, Rules, ServerId, Standing, Storage, Verdict, Writer,
 };
 
 const SYSTEM: u64 = 7_106_835_957_012_965_359;
@@ -33,7 +34,9 @@ fn look(standing: Standing, timeline: u32, lsn: u64) -> Look {
         system: SYSTEM,
         timeline,
         standing,
+        storage: Storage::Own,
         lsn: Lsn::new(lsn),
+        lsn_age: Duration::ZERO,
         received: None,
         replay_age: None,
         read_only: false,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::lag::Lag;
-use crate::look::{Fault, Look, ServerId, Standing};
+use crate::look::{Fault, Look, ServerId, Standing, Storage};
 use crate::rules::Rules;
 
 /// What is known of one host. Only its own evidence is in here, in the order of time.
@@ -26,6 +26,8 @@ pub(crate) struct Track {
     pub(crate) doubted: Option<Instant>,
     /// Since when every look has shown it writable on the timeline of the last look.
     pub(crate) writable_since: Option<Instant>,
+    /// When it was last asked and said that it was a replica.
+    pub(crate) replica_at: Option<Instant>,
     /// The highest timeline on which it was primary, for the time in which the cluster's system is not known yet.
     pub(crate) reached: Option<(u64, u32)>,
     pub(crate) lag: Lag,
@@ -52,6 +54,7 @@ impl Track {
             suspected: None,
             doubted: None,
             writable_since: None,
+            replica_at: None,
             reached: None,
             lag: Lag {
                 bytes: None,
@@ -78,7 +81,9 @@ impl Track {
             self.reached = Some((look.system, timeline));
         }
         // After a silence it may have been something else in between.
-        let unbroken = self.is_writable(now, rules) && self.timeline() == Some(look.timeline);
+        let unbroken = self.is_writable(now, rules)
+            && self.timeline() == Some(look.timeline)
+            && self.is_running_still(&look);
         self.writable_since = (look.standing == Standing::Primary && !look.read_only)
             .then(|| self.writable_since.filter(|_| unbroken).unwrap_or(now));
         self.void = false;
@@ -90,6 +95,9 @@ impl Track {
         self.alive = Some(now);
         // An answer to a question that was asked before somebody ran into something does not explain it.
         let asked = now.checked_sub(look.latency).unwrap_or(now);
+        if look.standing == Standing::Replica {
+            self.replica_at = Some(asked);
+        }
         let before = self.look.as_ref().and_then(|(look, _)| look.server);
         if let Some((before, new)) = before.zip(look.server)
             && !before.is(&new)
@@ -154,6 +162,24 @@ impl Track {
     /// A primary that takes writes.
     pub(crate) fn is_writable(&self, now: Instant, rules: &Rules) -> bool {
         self.is_primary(now, rules) && self.look.as_ref().is_some_and(|(look, _)| !look.read_only)
+    }
+
+    /// Whether it has not been restarted since the last look, as far as both looks tell.
+    fn is_running_still(&self, look: &Look) -> bool {
+        let before = self.look.as_ref().and_then(|(before, _)| before.server);
+        let both = before.zip(look.server);
+        both.is_none_or(|(before, now)| before.is(&now))
+    }
+
+    /// Whether it became writable while the other one was so already, and has not been restarted since. Where one volume
+    /// takes the writes of one server only, it has replaced the other then, whatever that says.
+    pub(crate) fn succeeds(&self, other: &Self) -> bool {
+        let shared = |track: &Self| {
+            let look = track.look.as_ref();
+            look.is_some_and(|(look, _)| look.storage == Storage::Shared)
+        };
+        let later = self.replica_at.zip(other.writable_since);
+        shared(self) && shared(other) && later.is_some_and(|(mine, theirs)| mine >= theirs)
     }
 
     pub(crate) fn standing(&self) -> Option<Standing> {

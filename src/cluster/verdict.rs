@@ -36,6 +36,21 @@ impl Verdict {
         self.hosts.iter().find(|host| host.name == *name)
     }
 
+    /// A primary that is kept out because it is not of the cluster, or not of its present, as far as anybody knows: there an
+    /// operator may know better.
+    #[must_use]
+    pub fn refused(&self) -> Option<&HostName> {
+        let mut hosts = self.hosts.iter();
+        let refused = hosts.find(|host| {
+            let fenced = matches!(
+                host.fence,
+                Some(Fence::Foreign { .. } | Fence::Superseded { .. })
+            );
+            fenced && host.standing == Some(Standing::Primary)
+        });
+        refused.map(|host| &host.name)
+    }
+
     /// The host that may be written to.
     #[must_use]
     pub const fn writer(&self) -> Option<&HostName> {
@@ -303,11 +318,11 @@ impl fmt::Display for Alarm {
             ),
             Self::Foreign { host, system } => write!(
                 f,
-                "{host} belongs to another cluster (system identifier {system}) and is not used"
+                "{host} belongs to another cluster (system identifier {system}) and is not used, unless an operator takes it for the cluster (ADOPT on the console)"
             ),
             Self::Stale { host, timeline, by } => write!(
                 f,
-                "{host} is still a primary on timeline {timeline}, but was replaced on timeline {by}; it is not used"
+                "{host} is still a primary on timeline {timeline}, but was replaced on timeline {by}; it is not used, unless an operator goes back to it (ADOPT on the console)"
             ),
             Self::NoReplicaWell => {
                 f.write_str("no replica is well; the best of them are still read from if need be")

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, UnixStream, lookup_host};
 
+use crate::deadline::Deadline;
 use crate::memory::Network;
 use crate::options::SocketOptions;
 use crate::socket::Socket;
@@ -132,7 +133,8 @@ async fn connect_address(address: SocketAddr, options: &SocketOptions) -> io::Re
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     options.apply(&SockRef::from(&socket))?;
-    Ok(Socket::Tcp(socket.connect(address).await?))
+    let stream = socket.connect(address).await?;
+    Ok(Socket::Tcp(stream, Deadline::on(options.user_timeout)))
 }
 
 #[cfg(test)]

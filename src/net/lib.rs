@@ -7,6 +7,7 @@ mod accept;
 mod buffer;
 mod cancel;
 mod connect;
+mod deadline;
 mod killer;
 mod listener;
 mod memory;

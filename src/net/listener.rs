@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::deadline::Deadline;
 use crate::memory::{Arrivals, Wire};
 use crate::options::SocketOptions;
 use crate::socket::Socket;
@@ -281,7 +282,8 @@ impl Accepted {
         Ok(Stream::plain(match self.socket {
             AcceptedSocket::Tcp(socket, _) => {
                 options.apply(&SockRef::from(&socket))?;
-                Socket::Tcp(TcpStream::from_std(socket)?)
+                // A client that does not read for so long is given up, if that is wanted.
+                Socket::Tcp(TcpStream::from_std(socket)?, Deadline::default())
             }
             AcceptedSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
             AcceptedSocket::Memory(wire) => Socket::Memory(wire),

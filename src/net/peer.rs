@@ -25,7 +25,7 @@ impl Peer {
     pub(crate) fn of(socket: &Socket) -> Self {
         match socket {
             Socket::Memory(wire) => Self::Tcp(wire.far()),
-            Socket::Tcp(stream) => stream.peer_addr().map_or(Self::Gone, Self::Tcp),
+            Socket::Tcp(stream, _) => stream.peer_addr().map_or(Self::Gone, Self::Tcp),
             Socket::Unix(stream) => {
                 stream
                     .peer_cred()

@@ -11,12 +11,13 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::deadline::Deadline;
 use crate::memory::Wire;
 
 /// What a stream reads from and writes to.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Tcp(TcpStream),
+    Tcp(TcpStream, Deadline),
     Unix(UnixStream),
     Memory(Wire),
 }
@@ -24,7 +25,7 @@ pub(crate) enum Socket {
 impl Socket {
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Tcp(stream, _) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Memory(wire) => wire.poll_read_ready(cx),
         }
@@ -33,7 +34,7 @@ impl Socket {
     /// Whether the runtime holds the socket for readable. Nobody is woken if it does not.
     pub(crate) fn is_read_ready(&self) -> bool {
         match self {
-            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Tcp(stream, _) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
             Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
             Self::Memory(wire) => wire.is_read_ready(),
         }
@@ -41,7 +42,7 @@ impl Socket {
 
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Tcp(stream, _) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
             Self::Memory(wire) => wire.poll_write_ready(cx),
         }
@@ -51,7 +52,7 @@ impl Socket {
     pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let room = buf.len();
         self.transfer(Interest::READABLE, room, || match self {
-            Self::Tcp(stream) => Ok(recv(stream, buf, RecvFlags::empty())?.1),
+            Self::Tcp(stream, _) => Ok(recv(stream, buf, RecvFlags::empty())?.1),
             Self::Unix(stream) => Ok(recv(stream, buf, RecvFlags::empty())?.1),
             Self::Memory(wire) => wire.read(buf),
         })
@@ -65,36 +66,53 @@ impl Socket {
         let mut buf = buf.limit(room);
         let room = buf.chunk_mut().len();
         self.transfer(Interest::READABLE, room, || match self {
-            Self::Tcp(stream) => stream.try_read_buf(&mut buf),
+            Self::Tcp(stream, _) => stream.try_read_buf(&mut buf),
             Self::Unix(stream) => stream.try_read_buf(&mut buf),
             Self::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
         })
     }
 
     pub(crate) fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.transfer(Interest::WRITABLE, buf.len(), || match self {
-            Self::Tcp(stream) => Ok(send(stream, buf, SendFlags::NOSIGNAL)?),
+        let outcome = self.transfer(Interest::WRITABLE, buf.len(), || match self {
+            Self::Tcp(stream, _) => Ok(send(stream, buf, SendFlags::NOSIGNAL)?),
             Self::Unix(stream) => Ok(send(stream, buf, SendFlags::NOSIGNAL)?),
             Self::Memory(wire) => wire.write(buf),
-        })
+        });
+        self.wrote(&outcome);
+        outcome
     }
 
     pub(crate) fn write_vectored(&self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
         let room = bufs.iter().map(|buf| buf.len()).sum();
-        self.transfer(Interest::WRITABLE, room, || match self {
-            Self::Tcp(stream) => stream.try_write_vectored(bufs),
+        let outcome = self.transfer(Interest::WRITABLE, room, || match self {
+            Self::Tcp(stream, _) => stream.try_write_vectored(bufs),
             Self::Unix(stream) => stream.try_write_vectored(bufs),
             Self::Memory(wire) => {
                 let first = bufs.iter().find(|buf| !buf.is_empty());
                 wire.write(first.map_or(&[], |buf| buf))
             }
-        })
+        });
+        self.wrote(&outcome);
+        outcome
+    }
+
+    fn wrote(&self, outcome: &io::Result<usize>) {
+        if let (Self::Tcp(stream, deadline), Ok(count)) = (self, outcome) {
+            deadline.wrote(stream, *count);
+        }
+    }
+
+    /// The peer has read all that was written.
+    pub(crate) fn settle(&self) {
+        if let Self::Tcp(stream, deadline) = self {
+            deadline.settle(stream);
+        }
     }
 
     /// Reads without asking the runtime first, which may not have looked since the peer spoke.
     pub(crate) fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => Ok(recv(stream, buf, RecvFlags::DONTWAIT)?.1),
+            Self::Tcp(stream, _) => Ok(recv(stream, buf, RecvFlags::DONTWAIT)?.1),
             Self::Unix(stream) => Ok(recv(stream, buf, RecvFlags::DONTWAIT)?.1),
             Self::Memory(wire) => wire.read(buf),
         }
@@ -104,7 +122,7 @@ impl Socket {
     pub(crate) fn peek_now(&self, buf: &mut [u8]) -> io::Result<usize> {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         match self {
-            Self::Tcp(stream) => Ok(recv(stream, buf, flags)?.1),
+            Self::Tcp(stream, _) => Ok(recv(stream, buf, flags)?.1),
             Self::Unix(stream) => Ok(recv(stream, buf, flags)?.1),
             Self::Memory(wire) => wire.peek(buf),
         }
@@ -127,7 +145,7 @@ impl Socket {
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
+            Self::Tcp(stream, _) => SockRef::from(stream).shutdown(how),
             Self::Unix(stream) => SockRef::from(stream).shutdown(how),
             Self::Memory(wire) => {
                 wire.shutdown(how);
@@ -139,7 +157,10 @@ impl Socket {
     /// Leaves the runtime it is registered with and joins the current one.
     pub(crate) fn rehome(self) -> io::Result<Self> {
         match self {
-            Self::Tcp(stream) => Ok(Self::Tcp(TcpStream::from_std(stream.into_std()?)?)),
+            Self::Tcp(stream, deadline) => {
+                let stream = TcpStream::from_std(stream.into_std()?)?;
+                Ok(Self::Tcp(stream, deadline))
+            }
             Self::Unix(stream) => Ok(Self::Unix(UnixStream::from_std(stream.into_std()?)?)),
             Self::Memory(wire) => Ok(Self::Memory(wire)),
         }
@@ -172,7 +193,7 @@ impl Socket {
         operation: impl FnOnce() -> io::Result<R>,
     ) -> io::Result<R> {
         match self {
-            Self::Tcp(stream) => stream.try_io(interest, operation),
+            Self::Tcp(stream, _) => stream.try_io(interest, operation),
             Self::Unix(stream) => stream.try_io(interest, operation),
             Self::Memory(_) => operation(),
         }
@@ -184,7 +205,7 @@ impl Socket {
 impl std::os::fd::AsFd for Socket {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream.as_fd(),
+            Self::Tcp(stream, _) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
             Self::Memory(_) => panic!("it has no descriptor"),
         }

@@ -139,10 +139,16 @@ impl Stream {
     /// This end's address; `None` for a unix socket.
     pub fn local(&self) -> Option<SocketAddr> {
         match &**self.socket() {
-            Socket::Tcp(stream) => stream.local_addr().ok(),
+            Socket::Tcp(stream, _) => stream.local_addr().ok(),
             Socket::Unix(_) => None,
             Socket::Memory(wire) => Some(wire.near()),
         }
+    }
+
+    /// The other end is known to have read all that was written: from here on the user timeout holds again that a bulk has
+    /// lifted. It costs no system call unless one has.
+    pub fn settle(&self) {
+        self.socket().settle();
     }
 
     /// Whether it is under TLS.
@@ -158,7 +164,7 @@ impl Stream {
         }
     }
 
-    fn socket(&self) -> &Arc<Socket> {
+    pub(crate) fn socket(&self) -> &Arc<Socket> {
         match &self.carrier {
             Carrier::Plain(socket) => socket,
             Carrier::Tls(channel) => channel.socket(),

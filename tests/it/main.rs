@@ -5,6 +5,7 @@
 )]
 
 mod abandoned;
+mod aurora;
 mod behind;
 mod binding;
 mod bulk;

@@ -17,8 +17,8 @@ use super::failover::fleet::Fleet;
 const NAME: &str = "db.pgherd.test";
 
 /// Addresses of this machine that lead to servers: all on the same port, as a name says nothing of ports.
-struct Places {
-    port: u16,
+pub(super) struct Places {
+    pub(super) port: u16,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -30,7 +30,7 @@ impl Drop for Places {
 
 impl Places {
     /// 127.0.0.2 leads to the server on the first of these ports, 127.0.0.3 to that on the second, …
-    async fn new(servers: &[u16]) -> Self {
+    pub(super) async fn new(servers: &[u16]) -> Self {
         let mut places = Self {
             port: 0,
             tasks: Vec::new(),

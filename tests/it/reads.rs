@@ -249,3 +249,85 @@ async fn the_console_shows_the_pools_for_reading() {
     console.batch_execute("resume postgres").await.unwrap();
     assert!(!client.one(WHERE).await.is_empty());
 }
+
+/// The ports on which so many reads have run.
+async fn spread(client: &Client, reads: usize) -> Vec<u16> {
+    let mut ports = Vec::with_capacity(reads);
+    for _ in 0..reads {
+        ports.push(client.one(WHERE).await.parse().unwrap());
+    }
+    ports
+}
+
+#[tokio::test]
+async fn hosts_of_the_own_zone_are_read_from_while_they_can() {
+    let fleet = Fleet::new().await;
+    let mut near = fleet.primary.replica().await.unwrap();
+    near.caught_up(&fleet.primary).await.unwrap();
+    let far = fleet.replica.port();
+    let ports = [fleet.primary.port(), far, near.port()];
+    let more = format!(
+        "host_settings = [{{ host = \"127.0.0.1:{far}\", zone = \"b\" }}, \
+         {{ host = \"127.0.0.1:{}\", zone = \"a\" }}]\n\
+         [pool]\nsize = 1\n\
+         [reads]\nfrom = \"replicas\"\nzone = \"a\"",
+        near.port()
+    );
+    let proxy = fleet.proxy(&ports, &more).await;
+    let client = fleet.client(&proxy).await;
+    until("reads go to the own zone", async || {
+        reads_on(&client, near.port()).await
+    })
+    .await;
+    assert_eq!(spread(&client, 40).await, [near.port(); 40]);
+    // Somebody has its only connection.
+    let other = fleet.client(&proxy).await;
+    other.batch_execute("begin read only").await.unwrap();
+    assert_eq!(other.one(WHERE).await, near.port().to_string());
+    assert_eq!(spread(&client, 20).await, [far; 20]);
+    other.batch_execute("commit").await.unwrap();
+    assert_eq!(spread(&client, 20).await, [near.port(); 20]);
+    near.kill9();
+    until("reads go elsewhere", async || reads_on(&client, far).await).await;
+    assert_eq!(spread(&client, 20).await, [far; 20]);
+    near.restart().await.unwrap();
+    until("reads come back", async || {
+        reads_on(&client, near.port()).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hosts_are_read_from_by_their_weights() {
+    let fleet = Fleet::new().await;
+    let light = fleet.primary.replica().await.unwrap();
+    light.caught_up(&fleet.primary).await.unwrap();
+    let heavy = fleet.replica.port();
+    let ports = [fleet.primary.port(), heavy, light.port()];
+    let weights = |heavy_weight: u32, light_weight: u32| {
+        format!(
+            "host_settings = [{{ host = \"127.0.0.1:{heavy}\", weight = {heavy_weight} }}, \
+             {{ host = \"127.0.0.1:{}\", weight = {light_weight} }}]\n\
+             [reads]\nfrom = \"replicas\"\nstrategy = \"weighted\"",
+            light.port()
+        )
+    };
+    let proxy = fleet.proxy(&ports, &weights(9, 1)).await;
+    let client = fleet.client(&proxy).await;
+    let (mut on_heavy, mut on_light) = (false, false);
+    until("both are read from", async || {
+        on_heavy |= reads_on(&client, heavy).await;
+        on_light |= reads_on(&client, light.port()).await;
+        on_heavy && on_light
+    })
+    .await;
+    let reads = spread(&client, 400).await;
+    let few = reads.iter().filter(|port| **port == light.port()).count();
+    // Forty are expected; this many off has a chance of less than one in a million.
+    assert!((8..=80).contains(&few), "{few} of 400");
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    assert_eq!(fleet.host(&console, heavy).await.get("weight"), Some("9"));
+    proxy.rewrite(&fleet.config(&ports, &weights(0, 1)));
+    console.batch_execute("reload").await.unwrap();
+    assert_eq!(spread(&client, 60).await, [light.port(); 60]);
+}

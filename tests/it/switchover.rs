@@ -112,3 +112,71 @@ async fn a_switchover_that_does_not_come_holds_nobody_for_ever() {
     assert_eq!(code, "55000", "{message}");
     assert_eq!(operator.refused("SWITCHOVER nowhere").await.0, "3D000");
 }
+
+#[tokio::test]
+async fn a_cluster_that_was_rebuilt_is_adopted_when_an_operator_says_so() {
+    let mut fleet = Fleet::new().await;
+    let rebuilt = Fleet::new().await;
+    let ports = [fleet.primary.port(), rebuilt.primary.port()];
+    let more =
+        "[timeouts]\nhold = \"2s\"\n[users.other]\npassword = \"other\"\nconsole = \"reader\"";
+    let proxy = fleet.proxy(&ports, more).await;
+    let client = fleet.client(&proxy).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    let operator = connect(&proxy.url("app", "pgherd")).await;
+    let name = format!("127.0.0.1:{}", ports[1]);
+    until("the other one is refused", async || {
+        fleet.host(&operator, ports[1]).await.get("health") == Some("fenced")
+    })
+    .await;
+    fleet.primary.kill9();
+    let told = client.simple_query("insert into acked values (2)").await;
+    let told = told.unwrap_err();
+    let told = told.as_db_error().unwrap();
+    assert_eq!(told.code().code(), "57P03");
+    let hint = told.hint().unwrap_or_default();
+    assert!(
+        hint.contains(&format!("ADOPT postgres {name} on the console")),
+        "{hint}"
+    );
+    let reader = connect(&proxy.url("other", "pgherd")).await;
+    assert_eq!(reader.refused("ADOPT postgres").await.0, "42501");
+    for (text, code, part) in [
+        ("ADOPT nowhere".to_owned(), "3D000", "no such database"),
+        (
+            "ADOPT postgres nobody".to_owned(),
+            "55000",
+            "none of the hosts",
+        ),
+        (
+            format!("ADOPT postgres 127.0.0.1:{}", ports[0]),
+            "55000",
+            "not seen to be a primary",
+        ),
+    ] {
+        let (refused, message) = operator.refused(&text).await;
+        assert_eq!(refused, code, "{text}");
+        assert!(message.contains(part), "{message}");
+    }
+    let waiting = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (3)")
+            .await
+            .unwrap();
+    });
+    operator
+        .batch_execute(&format!("ADOPT postgres {name}"))
+        .await
+        .unwrap();
+    waiting.await.unwrap();
+    let there = rebuilt.primary.sql("select x from acked").await.unwrap();
+    assert_eq!(there, "3");
+    proxy
+        .logged("an operator has taken the hosts for another cluster", 1)
+        .await;
+    let epochs = operator.rows("show epochs", ["epoch", "writer"]).await;
+    assert_eq!(epochs.last().unwrap().join(" "), format!("1.1 {name}"));
+}

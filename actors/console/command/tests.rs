@@ -63,6 +63,27 @@ fn every_verb_is_understood() {
         ("DISABLE db", Verb::Disable("db".to_owned())),
         ("ENABLE db", Verb::Enable("db".to_owned())),
         (
+            "ADOPT db",
+            Verb::Adopt {
+                database: "db".to_owned(),
+                host: None,
+            },
+        ),
+        (
+            "adopt \"My Db\" 10.0.0.1:5432",
+            Verb::Adopt {
+                database: "My Db".to_owned(),
+                host: Some("10.0.0.1:5432".to_owned()),
+            },
+        ),
+        (
+            "ADOPT db '/run/.s.PGSQL.5432';",
+            Verb::Adopt {
+                database: "db".to_owned(),
+                host: Some("/run/.s.PGSQL.5432".to_owned()),
+            },
+        ),
+        (
             "SWITCHOVER db",
             Verb::Switchover {
                 database: "db".to_owned(),

@@ -13,9 +13,11 @@ use crate::facts::Facts;
 
 /// The columns. `database` is the section that the host stands in; `role` is what it was last seen to
 /// be, `writer` whether writes go there, and `reads` whether it may be read from. `seen_ms` is the age of the last look that was answered,
+/// `lag_ms` for how long the primary had been further; `weight` and `zone` are what is said of it for reads, `instance` is
+/// what an instance of Aurora's calls itself, whose `lsn` is one of its volume's;
 /// `pause_ms` for how long nobody will knock after failed logins, `trouble` why the last look or login
 /// failed if none has succeeded since.
-pub const COLUMNS: [Column; 17] = [
+pub const COLUMNS: [Column; 21] = [
     text("host"),
     text("database"),
     text("role"),
@@ -33,6 +35,10 @@ pub const COLUMNS: [Column; 17] = [
     int("login"),
     int("pause_ms"),
     text("trouble"),
+    int("lag_ms"),
+    int("weight"),
+    text("zone"),
+    text("instance"),
 ];
 
 #[derive(Default)]
@@ -109,6 +115,7 @@ fn row(
         used.pause.map_or(0, |pause| pause.as_millis()).into(),
         trouble.into(),
     ]);
+    row.extend(character(cluster, state, host));
     row
 }
 
@@ -143,6 +150,19 @@ fn sights(state: Option<&HostState>, writes: bool, now: Instant) -> Row {
                 .and_then(|state| state.latency)
                 .map(|it| it.as_micros()),
         ),
+    ]
+}
+
+/// How far it is behind in time, what is said of it, and what it calls itself.
+fn character(cluster: &Cluster, state: Option<&HostState>, host: &HostName) -> Row {
+    let traits = cluster.traits();
+    let traits = traits.of(host);
+    let lag = state.and_then(|state| state.lag.time);
+    vec![
+        lag.map_or(Cell::Null, |lag| lag.as_millis().into()),
+        u64::from(traits.weight).into(),
+        traits.zone.clone().map_or(Cell::Null, Cell::from),
+        cluster.instance(host).map_or(Cell::Null, Cell::from),
     ]
 }
 

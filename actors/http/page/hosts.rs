@@ -7,6 +7,7 @@ use pgherd_cluster::{Health, HostState, Offer, Verdict};
 use pgherd_telemetry::{Exposition, ExpositionError, Labels};
 
 use crate::clock;
+use crate::cluster::traits::AllTraits;
 use crate::facts::Facts;
 
 /// What is known of the servers of a database at one moment.
@@ -14,6 +15,8 @@ use crate::facts::Facts;
 pub struct HostSights {
     database: String,
     verdict: Arc<Verdict>,
+    traits: Arc<AllTraits>,
+    shared: bool,
     changes: u64,
     at: Instant,
 }
@@ -28,6 +31,8 @@ impl HostSights {
             .map(|cluster| Self {
                 database: cluster.name.clone(),
                 verdict: cluster.verdict(),
+                traits: cluster.traits(),
+                shared: cluster.is_shared(),
                 changes: cluster.changes(),
                 at,
             })
@@ -47,6 +52,11 @@ pub(super) fn write(page: &mut Exposition, sights: &HostSights) -> Result<(), Ex
             "pgherd_cluster_writable",
             "1 if there is a primary to write to.",
             truth(verdict.writer().is_some()),
+        ),
+        (
+            "pgherd_cluster_shared_storage",
+            "1 if its servers share one volume, as Aurora's do.",
+            truth(sights.shared),
         ),
         (
             "pgherd_cluster_timeline",
@@ -112,6 +122,16 @@ fn host(
             "pgherd_host_lag_bytes",
             "What the server had not replayed when it was last seen.",
             state.lag.bytes.map(|bytes| bytes as f64),
+        ),
+        (
+            "pgherd_host_lag_seconds",
+            "For how long the primary had been further than the server.",
+            state.lag.time.map(|lag| lag.as_secs_f64()),
+        ),
+        (
+            "pgherd_host_weight",
+            "How much the server is read from, compared to others.",
+            Some(f64::from(sights.traits.of(&state.name).weight)),
         ),
         (
             "pgherd_host_seen_age_seconds",

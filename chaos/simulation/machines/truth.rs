@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgherd_cluster::{Fault, HostName, Look, Lsn, Standing};
+use pgherd_cluster::{Fault, HostName, Look, Lsn, Standing, Storage};
 
 /// The system identifier of the cluster.
 const SYSTEM: u64 = 7_106_835_957_012_965_359;
@@ -77,7 +77,9 @@ impl Truth {
                 system: SYSTEM,
                 timeline: server.timeline,
                 standing: server.standing,
+                storage: Storage::Own,
                 lsn: Lsn::new(self.lsn),
+                lsn_age: Duration::ZERO,
                 received: None,
                 replay_age: None,
                 read_only: false,

@@ -36,6 +36,7 @@ fn readers(states: &[HostState]) -> Vec<Reader<'_>> {
         outstanding: 0,
         weight: 1,
         zone: None,
+        is_full: false,
     };
     states.iter().map(reader).collect()
 }
@@ -49,7 +50,7 @@ fn draws(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// How often each is chosen in 3000 draws.
-fn counts(rules: &ReadRules, readers: &[Reader<'_>]) -> Vec<usize> {
+fn counts(rules: &ReadRules<'_>, readers: &[Reader<'_>]) -> Vec<usize> {
     let mut counts = vec![0; readers.len()];
     for draw in draws(3000) {
         counts[choose(rules, readers, None, draw).unwrap()] += 1;
@@ -57,7 +58,7 @@ fn counts(rules: &ReadRules, readers: &[Reader<'_>]) -> Vec<usize> {
     counts
 }
 
-fn rules(strategy: Strategy, primary: PrimaryReads) -> ReadRules {
+fn rules(strategy: Strategy, primary: PrimaryReads) -> ReadRules<'static> {
     ReadRules {
         strategy,
         primary,
@@ -181,7 +182,7 @@ fn who_is_too_far_behind_is_left_out() {
 fn hosts_of_the_zone_are_preferred_while_there_are_any() {
     let mut states = [replica("a"), replica("b"), primary()];
     let mut rules = rules(Strategy::LeastOutstanding, PrimaryReads::Fallback);
-    rules.zone = Some("east".into());
+    rules.zone = Some("east");
     let zones = [Some("west"), Some("east"), Some("east")];
     let shares = |states: &[HostState]| {
         let mut readers = readers(states);
@@ -200,6 +201,24 @@ fn hosts_of_the_zone_are_preferred_while_there_are_any() {
 }
 
 #[test]
+fn hosts_elsewhere_are_read_from_when_there_is_no_room_here() {
+    let states = [replica("a"), replica("b")];
+    let mut rules = rules(Strategy::LeastOutstanding, PrimaryReads::Fallback);
+    let mut readers = readers(&states);
+    (readers[0].zone, readers[1].zone) = (Some("east"), Some("west"));
+    readers[0].outstanding = 20;
+    rules.zone = Some("east");
+    assert_eq!(counts(&rules, &readers), [3000, 0], "it has room yet");
+    readers[0].is_full = true;
+    assert_eq!(counts(&rules, &readers), [0, 3000]);
+    (readers[1].is_full, readers[1].outstanding) = (true, 40);
+    assert_eq!(counts(&rules, &readers), [3000, 0], "both are full");
+    rules.zone = None;
+    readers[0].outstanding = 40;
+    assert!(counts(&rules, &readers).iter().all(|count| *count > 1000));
+}
+
+#[test]
 fn a_session_reads_what_it_wrote() {
     let mut states = [primary(), replica("a"), replica("b"), replica("c")];
     let need = Need {
@@ -211,7 +230,7 @@ fn a_session_reads_what_it_wrote() {
     states[2].lsn = Some(Lsn::new(5000));
     states[2].timeline = Some(2);
     let fallback = rules(Strategy::RoundRobin, PrimaryReads::Fallback);
-    let chosen = |states: &[HostState], rules: &ReadRules| {
+    let chosen = |states: &[HostState], rules: &ReadRules<'_>| {
         let mut chosen: Vec<_> = (0..12)
             .map(|n| choose(rules, &readers(states), Some(need), n))
             .collect();
@@ -270,7 +289,7 @@ proptest! {
         }
         let mut rules = rules(strategy, how);
         rules.lag.bytes = bound;
-        rules.zone = Some("here".into());
+        rules.zone = Some("here");
         let need = need.map(|(timeline, lsn)| Need { timeline, lsn: Lsn::new(lsn) });
         let fits = |reader: &Reader<'_>, need: Option<Need>| {
             let state = reader.state;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{Alarm, Fence, Offer, Withheld};
+use crate::{Alarm, Fence, Offer, Unadoptable, Withheld};
 
 #[test]
 fn the_only_primary_is_the_writer() {
@@ -416,7 +416,7 @@ fn an_operator_may_adopt_another_cluster() {
     court.members(&["a"]);
     court.saw("a", upgraded);
     assert_eq!(court.writer(), None);
-    court.judge.adopt_anew(court.now);
+    court.judge.adopt_anew(None, court.now).unwrap();
     let verdict = court.verdict();
     assert_eq!(verdict.writer(), Some(&name("a")));
     assert_eq!(verdict.system, Some(5));
@@ -428,8 +428,37 @@ fn an_operator_may_adopt_another_cluster() {
 fn to_adopt_anew_does_not_confuse_timelines() {
     let mut court = Court::seated();
     court.saw("b", primary(2));
-    court.judge.adopt_anew(court.now);
+    court.judge.adopt_anew(None, court.now).unwrap();
     assert_eq!(court.writer().as_deref(), Some("b"));
     assert_eq!(court.verdict().timeline, 2);
     assert_eq!(court.epoch(), (2, 1));
+}
+
+#[test]
+fn an_operator_may_say_which_host_is_the_cluster_now() {
+    let mut court = Court::seated();
+    let rebuilt = Look {
+        system: 5,
+        ..primary(1)
+    };
+    court.saw("c", rebuilt);
+    let adopt =
+        |court: &mut Court, host: &str| court.judge.adopt_anew(Some(&name(host)), court.now);
+    let before = court.epoch();
+    assert_eq!(adopt(&mut court, "x"), Err(Unadoptable::Unknown));
+    assert_eq!(adopt(&mut court, "b"), Err(Unadoptable::NoPrimary));
+    assert_eq!(
+        (court.epoch(), court.writer().as_deref()),
+        (before, Some("a"))
+    );
+    adopt(&mut court, "c").unwrap();
+    let verdict = court.verdict();
+    assert_eq!(
+        verdict.writer(),
+        Some(&name("c")),
+        "a is well, and first in the list"
+    );
+    assert_eq!(verdict.system, Some(5));
+    assert_eq!(court.epoch(), (1, 1));
+    assert_eq!(court.verdict().refused(), Some(&name("a")));
 }

@@ -28,9 +28,9 @@ impl Stream {
 
 fn again(socket: &Socket) -> io::Result<Socket> {
     Ok(match socket {
-        Socket::Tcp(stream) => {
+        Socket::Tcp(stream, deadline) => {
             let descriptor = stream.as_fd().try_clone_to_owned()?;
-            Socket::Tcp(TcpStream::from_std(descriptor.into())?)
+            Socket::Tcp(TcpStream::from_std(descriptor.into())?, deadline.again())
         }
         Socket::Unix(stream) => {
             let descriptor = stream.as_fd().try_clone_to_owned()?;

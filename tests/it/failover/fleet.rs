@@ -23,19 +23,23 @@ impl Fleet {
 
     /// A proxy before the servers with these ports, in this order; `more` are further tables.
     pub(crate) async fn proxy(&self, ports: &[u16], more: &str) -> Proxy {
+        Proxy::start(&self.config(ports, more)).await
+    }
+
+    /// What such a proxy is configured by.
+    pub(crate) fn config(&self, ports: &[u16], more: &str) -> Config {
         let hosts: Vec<String> = ports
             .iter()
             .map(|port| format!("\"127.0.0.1:{port}\""))
             .collect();
         let hosts = hosts.join(", ");
-        Proxy::start(&Config::text(format!(
+        Config::text(format!(
             "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
              [auth]\nmethod = \"trust\"\n\
              [log]\nstats_every = 0\n\
              [users.app]\npassword = \"app\"\nconsole = \"admin\"\n\
              [databases.postgres]\nhosts = [{hosts}]\n{more}\n"
-        )))
-        .await
+        ))
     }
 
     pub(crate) async fn client(&self, proxy: &Proxy) -> Client {
