@@ -58,8 +58,8 @@ mod tree;
 
 pub use compose::plan;
 pub use plan::{
-    CopyIn, CopyTarget, Count, Merge, Param, Params, Piece, Pins, Plan, Prune, Route, SortKey,
-    Split, Statement,
+    CopyIn, CopyTarget, Count, Merge, Param, Params, Piece, Pins, Plan, Prune, Pull, Pulled, Route,
+    Rule, SortKey, Split, Statement,
 };
 pub use refusal::Refusal;
 pub use resolve::Names;

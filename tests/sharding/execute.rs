@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use pgherd_planner::placement::{KeyType, KeyValue};
-use pgherd_planner::{Merge, Param, Params, Piece, Refusal, Route, SortKey, plan};
+use pgherd_planner::placement::{KeyType, KeyValue, Shards};
+use pgherd_planner::{Merge, Param, Params, Piece, Pull, Refusal, Route, SortKey, plan};
 use tokio_postgres::Client;
 
 use crate::answer::{Answer, Row, ask};
@@ -95,6 +95,10 @@ pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome 
                 "merge",
                 merged(&world.shards[last], clients, merge, cut, values).await,
             )
+        }
+        Route::Pull { pulls, text } => {
+            let done = pulled(world, pulls, &with(text, values), values).await;
+            Outcome::Done("pull", done)
         }
         Route::All => {
             let answers = each(world.shards.iter(), &whole).await;
@@ -204,6 +208,80 @@ async fn merged(
     }
 }
 
+/// Fills the carriers, answers, and takes them away.
+async fn pulled(
+    world: &World,
+    pulls: Vec<(Shards, &Pull)>,
+    text: &str,
+    values: &[Value],
+) -> Result<Answer, String> {
+    let home = &world.shards[world.shards.len() - 1];
+    let mut carriers = Vec::new();
+    let mut done = Ok(());
+    for (shards, pull) in &pulls {
+        done = carried(world, home, shards, pull, values).await;
+        if done.is_err() {
+            break;
+        }
+        carriers.push(pull.carrier.clone());
+    }
+    let answer = match done {
+        Ok(()) => ask(home, text).await,
+        Err(error) => Err(error),
+    };
+    for carrier in pulls.iter().map(|(_, pull)| &pull.carrier) {
+        ask(home, &format!("drop table if exists {carrier}")).await?;
+    }
+    answer
+}
+
+async fn carried(
+    world: &World,
+    home: &Client,
+    shards: &Shards,
+    pull: &Pull,
+    values: &[Value],
+) -> Result<(), String> {
+    let text = with(&pull.text, values);
+    let Pull {
+        carrier, primary, ..
+    } = pull;
+    let create = format!("create temp table {carrier} as {text} with no data");
+    ask(home, &create).await?;
+    let mut rows = Vec::new();
+    for at in shards {
+        rows.extend(ask(&world.shards[usize::from(at.0)], &text).await?.rows);
+    }
+    fill(home, carrier, &rows).await?;
+    if !primary.is_empty() {
+        let names: Vec<String> = primary.iter().map(|name| format!("\"{name}\"")).collect();
+        let key = format!("alter table {carrier} add primary key ({})", names.join(", "));
+        ask(home, &key).await?;
+    }
+    for column in &pull.indexes {
+        ask(home, &format!("create index on {carrier} (\"{column}\")")).await?;
+    }
+    Ok(())
+}
+
+/// Stores rows as literals.
+async fn fill(home: &Client, table: &str, rows: &[Row]) -> Result<(), String> {
+    let literal = |value: &Option<String>| match value {
+        Some(text) => format!("'{}'", text.replace('\'', "''")),
+        None => "NULL".into(),
+    };
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| row.iter().map(literal).collect::<Vec<_>>().join(", "))
+        .map(|row| format!("({row})"))
+        .collect();
+    if !rows.is_empty() {
+        let insert = format!("insert into {table} values {}", rows.join(", "));
+        ask(home, &insert).await?;
+    }
+    Ok(())
+}
+
 async fn combined(
     home: &Client,
     clients: Vec<&Client>,
@@ -212,22 +290,9 @@ async fn combined(
 ) -> Result<Answer, String> {
     let mut rows = Vec::new();
     for answer in each(clients, partial).await? {
-        for row in answer.rows {
-            let literal = |value: &Option<String>| match value {
-                Some(text) => format!("'{}'", text.replace('\'', "''")),
-                None => "NULL".into(),
-            };
-            let row: Vec<String> = row.iter().map(literal).collect();
-            rows.push(format!("({})", row.join(", ")));
-        }
+        rows.extend(answer.rows);
     }
-    if !rows.is_empty() {
-        ask(
-            home,
-            &format!("insert into pgherd_partials values {}", rows.join(", ")),
-        )
-        .await?;
-    }
+    fill(home, "pgherd_partials", &rows).await?;
     ask(home, combine).await
 }
 

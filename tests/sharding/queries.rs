@@ -114,6 +114,9 @@ impl Tally {
                     self.failed += 1;
                 } else {
                     let reason = format!("{}: {}", refusal.code, refusal.reason);
+                    if std::env::var_os("PGHERD_SHARDING_REFUSED").is_some() {
+                        println!("refused {refusal}: {}", line.query);
+                    }
                     *self.refused.entry(reason).or_default() += 1;
                 }
                 return;
@@ -143,6 +146,10 @@ impl Tally {
                     .push(format!("{kind} {}\n  should fail: {error}", line.query));
             }
         }
+    }
+
+    pub(crate) fn right(&self) -> usize {
+        self.right.values().sum()
     }
 
     pub(crate) fn told(&self) -> String {

@@ -249,7 +249,7 @@ fn others(groups: &Groups) -> Vec<Row> {
     rows
 }
 
-async fn load(client: &Client) -> Catalog {
+pub(crate) async fn load(client: &Client) -> Catalog {
     client.batch_execute(SNAPSHOT).await.unwrap();
     let mut loader = Loader::default();
     for part in Part::ALL {

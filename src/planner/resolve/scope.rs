@@ -125,8 +125,11 @@ impl Resolver<'_> {
                 self.traits.physical = Some(format!("system column {name}"));
                 return Ok(self.found(level, Expr::Of(Vec::new(), Kind::UNKNOWN)));
             }
-            // The name of a table stands for its whole row.
+        }
+        // Where there is no such column on any level, the name of a table stands for its whole row.
+        for level in (0..self.stack.len()).rev() {
             if let Some(entry) = self.stack[level].entry(None, name)? {
+                self.rows = true;
                 let all = entry.columns.iter().map(|(_, expr)| expr.clone()).collect();
                 return Ok(self.found(level, Expr::Of(all, Kind::UNKNOWN)));
             }
