@@ -208,7 +208,7 @@ async fn merged(
     }
 }
 
-/// Fills the carriers, answers, and takes them away.
+/// Fills the carriers and answers, in one transaction, with which they are gone.
 async fn pulled(
     world: &World,
     pulls: Vec<(Shards, &Pull)>,
@@ -216,56 +216,36 @@ async fn pulled(
     values: &[Value],
 ) -> Result<Answer, String> {
     let home = &world.shards[world.shards.len() - 1];
-    let mut carriers = Vec::new();
-    let mut done = Ok(());
+    let mut batch = String::new();
     for (shards, pull) in &pulls {
-        done = carried(world, home, shards, pull, values).await;
-        if done.is_err() {
-            break;
-        }
-        carriers.push(pull.carrier.clone());
+        let sent = with(&pull.text, values);
+        let clients = shards.iter().map(|at| &world.shards[usize::from(at.0)]);
+        let answers = each(clients, &sent).await?;
+        let rows = answers.into_iter().flat_map(|answer| answer.rows);
+        batch.push_str(&carrier(pull, &sent, &rows.collect::<Vec<_>>()));
     }
-    let answer = match done {
-        Ok(()) => ask(home, text).await,
-        Err(error) => Err(error),
-    };
-    for carrier in pulls.iter().map(|(_, pull)| &pull.carrier) {
-        ask(home, &format!("drop table if exists {carrier}")).await?;
-    }
-    answer
+    ask(home, &format!("{batch}{text}")).await
 }
 
-async fn carried(
-    world: &World,
-    home: &Client,
-    shards: &Shards,
-    pull: &Pull,
-    values: &[Value],
-) -> Result<(), String> {
-    let text = with(&pull.text, values);
-    let Pull {
-        carrier, primary, ..
-    } = pull;
-    let create = format!("create temp table {carrier} as {text} with no data");
-    ask(home, &create).await?;
-    let mut rows = Vec::new();
-    for at in shards {
-        rows.extend(ask(&world.shards[usize::from(at.0)], &text).await?.rows);
-    }
-    fill(home, carrier, &rows).await?;
+/// Makes and fills a carrier.
+fn carrier(pull: &Pull, text: &str, rows: &[Row]) -> String {
+    let name = &pull.carrier;
+    let mut batch = format!("create temp table {name} on commit drop as {text} with no data;\n");
+    batch.push_str(&filled(name, rows));
+    let quoted = |name: &String| format!("\"{name}\"");
+    let primary: Vec<String> = pull.primary.iter().map(quoted).collect();
     if !primary.is_empty() {
-        let names: Vec<String> = primary.iter().map(|name| format!("\"{name}\"")).collect();
-        let key = format!("alter table {carrier} add primary key ({})", names.join(", "));
-        ask(home, &key).await?;
+        let key = format!("alter table {name} add primary key ({});\n", primary.join(", "));
+        batch.push_str(&key);
     }
     for column in &pull.indexes {
-        ask(home, &format!("create index on {carrier} (\"{column}\")")).await?;
+        batch.push_str(&format!("create index on {name} ({});\n", quoted(column)));
     }
-    Ok(())
+    batch
 }
 
-/// Stores rows as literals.
-async fn fill(home: &Client, table: &str, rows: &[Row]) -> Result<(), String> {
+/// Rows as literals.
+fn filled(table: &str, rows: &[Row]) -> String {
     let literal = |value: &Option<String>| match value {
         Some(text) => format!("'{}'", text.replace('\'', "''")),
         None => "NULL".into(),
@@ -275,11 +255,10 @@ async fn fill(home: &Client, table: &str, rows: &[Row]) -> Result<(), String> {
         .map(|row| row.iter().map(literal).collect::<Vec<_>>().join(", "))
         .map(|row| format!("({row})"))
         .collect();
-    if !rows.is_empty() {
-        let insert = format!("insert into {table} values {}", rows.join(", "));
-        ask(home, &insert).await?;
+    match rows.is_empty() {
+        true => String::new(),
+        false => format!("insert into {table} values {};\n", rows.join(", ")),
     }
-    Ok(())
 }
 
 async fn combined(
@@ -292,8 +271,8 @@ async fn combined(
     for answer in each(clients, partial).await? {
         rows.extend(answer.rows);
     }
-    fill(home, "pgherd_partials", &rows).await?;
-    ask(home, combine).await
+    let fill = filled("pgherd_partials", &rows);
+    ask(home, &format!("{fill}{combine}")).await
 }
 
 fn order(keys: &[SortKey], one: &Row, two: &Row) -> Ordering {

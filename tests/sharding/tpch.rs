@@ -107,7 +107,10 @@ impl Rows {
         }
         for part in 1..=PARTS {
             let (colour, kind) = (self.pick(&COLOURS), self.pick(&TYPES));
-            let (brand, container) = (self.pick(&BRANDS), self.pick(&CONTAINERS));
+            let (brand, container) = match part % 10 {
+                0 => ("Brand#23", "MED BOX"),
+                _ => (self.pick(&BRANDS), self.pick(&CONTAINERS)),
+            };
             let (size, price) = ([15, 3, 9, 14, 23, 49][self.number(6) as usize], self.number(90_000));
             self.add("part", None, &format!(
                 "{part}, '{colour} thing {part}', 'M{}', '{brand}', '{kind}', {size}, '{container}', {price} / 100.0, ''",
@@ -127,7 +130,8 @@ impl Rows {
             ));
         }
         for customer in 1..=CUSTOMERS {
-            let (nation, balance) = (self.number(25), self.number(900_000));
+            let nation = [self.number(25), 6, 7, 2][self.number(4) as usize];
+            let balance = self.number(900_000);
             let segment = self.pick(&SEGMENTS);
             self.add("customer", Some((0, customer)), &format!(
                 "{customer}, 'Customer {customer}', 'a {customer}', {nation}, '{}-{customer}', {balance} / 100.0 - 1000, '{segment}', 'c'",

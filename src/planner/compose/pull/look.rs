@@ -77,7 +77,7 @@ impl Puller<'_> {
         let prune = pruned(&analysis, parts);
         match merge {
             Merge::Combined { partial, combine } => {
-                let width = deparse::select(&partial)?.target_list.len();
+                let width = width(&partial)?;
                 Ok(Look::Partial {
                     prune,
                     partial,
@@ -93,4 +93,14 @@ impl Puller<'_> {
     fn is_mixed(&self, select: &SelectStmt) -> bool {
         format!("{select:?}").contains("relname: \"pgherd_pull_")
     }
+}
+
+/// How many columns a query of ours gives, whose names are those of its targets or of all that it reads.
+fn width(text: &str) -> Result<usize> {
+    let select = deparse::select(text)?;
+    let alias = match select.from_clause.first().and_then(|node| node.node.as_ref()) {
+        Some(NodeEnum::RangeSubselect(sub)) if super::said::has_star(&select) => sub.alias.as_ref(),
+        _ => None,
+    };
+    Ok(alias.map_or(select.target_list.len(), |alias| alias.colnames.len()))
 }

@@ -169,7 +169,7 @@ fn primary(described: &Relation, table: &Table, names: &[String]) -> Vec<String>
 }
 
 /// The columns that must be equal to something that is not the table's own.
-fn looked_for(owner: &Owner<'_>, filters: &[Node]) -> Vec<String> {
+pub(super) fn looked_for(owner: &Owner<'_>, filters: &[Node]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for filter in filters {
         let Some(NodeEnum::AExpr(expr)) = &filter.node else {
