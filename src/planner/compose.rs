@@ -44,8 +44,9 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         late: false,
     };
     let parsed = parse(text);
-    let planned =
-        |builder: &mut Builder<'_>| builder.statement(parsed.as_ref().map_err(Clone::clone)?, names);
+    let planned = |builder: &mut Builder<'_>| {
+        builder.statement(parsed.as_ref().map_err(Clone::clone)?, names)
+    };
     let mut plan = planned(&mut builder);
     let moment = moment::moment(&builder, names);
     if moment.is_none() && !builder.moments.is_empty() {
@@ -217,6 +218,10 @@ impl Builder<'_> {
         if let Some(part) = &traits.user {
             return Err(Refusal::new(part, "it may read or write tables unseen")
                 .hint("Make it IMMUTABLE if it is, or declare it harmless."));
+        }
+        if let Some(part) = &traits.share {
+            return Err(Refusal::new(part, "it counts only what is on one shard")
+                .hint("Ask each shard by its own name."));
         }
         if let Some(part) = &traits.session {
             return Err(Refusal::new(part, "each shard has sequences of its own"));

@@ -291,7 +291,10 @@ impl Statement {
             Route::One(shard) => [*shard].into(),
             Route::Concat { shards, .. } | Route::Merge { shards, .. } => shards.clone(),
             Route::All | Route::CopyIn(_) => self.placement.all(),
-            Route::Pull { pulls, .. } => pulls.iter().flat_map(|(shards, _)| shards.iter().copied()).collect(),
+            Route::Pull { pulls, .. } => pulls
+                .iter()
+                .flat_map(|(shards, _)| shards.iter().copied())
+                .collect(),
             Route::Pieces(pieces) => pieces.iter().map(|piece| piece.shard).collect(),
         }
     }

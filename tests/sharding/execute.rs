@@ -235,7 +235,10 @@ fn carrier(pull: &Pull, text: &str, rows: &[Row]) -> String {
     let quoted = |name: &String| format!("\"{name}\"");
     let primary: Vec<String> = pull.primary.iter().map(quoted).collect();
     if !primary.is_empty() {
-        let key = format!("alter table {name} add primary key ({});\n", primary.join(", "));
+        let key = format!(
+            "alter table {name} add primary key ({});\n",
+            primary.join(", ")
+        );
         batch.push_str(&key);
     }
     for column in &pull.indexes {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::answer::{Answer, ask};
 use crate::execute::{Outcome, Value, run, with};
-use crate::world::World;
+use crate::world::{Buckets, World};
 
 /// A line of the collection: what kind of route is expected, how answers are compared, and the query.
 pub(crate) struct Line<'a> {
@@ -177,10 +177,13 @@ pub(crate) fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
         .unwrap_or(otherwise)
 }
 
-async fn all(shards: u16, check_kinds: bool) {
-    let world = World::new(shards).await;
+/// What can be had without the rows of several shards at one place, and what cannot.
+const COLLECTIONS: [&str; 2] = [include_str!("queries.txt"), include_str!("pulled.txt")];
+
+async fn all(world: World, collections: &[&str], check_kinds: bool) {
+    let shards = world.shards.len();
     let mut tally = Tally::default();
-    for text in include_str!("queries.txt").lines() {
+    for text in collections.iter().flat_map(|text| text.lines()) {
         if let Some(line) = line(text) {
             tally.take(&world, &line).await;
         }
@@ -198,10 +201,22 @@ async fn all(shards: u16, check_kinds: bool) {
 
 #[tokio::test]
 async fn no_query_gives_another_answer_over_four_shards() {
-    all(4, true).await;
+    all(World::new(4).await, &COLLECTIONS, true).await;
 }
 
 #[tokio::test]
 async fn nor_over_seven() {
-    all(7, false).await;
+    all(World::new(7).await, &COLLECTIONS, false).await;
+}
+
+#[tokio::test]
+async fn nor_where_one_shard_has_all_rows() {
+    let world = World::with(3, Buckets::One).await;
+    all(world, &COLLECTIONS[1..], false).await;
+}
+
+#[tokio::test]
+async fn nor_where_one_has_none() {
+    let world = World::with(3, Buckets::Gap).await;
+    all(world, &COLLECTIONS[1..], false).await;
 }

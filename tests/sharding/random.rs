@@ -375,11 +375,19 @@ impl Maker {
             }
             1 => {
                 let over = format!("partition by {one} order by {key}, {two}");
-                format!("select {all}, sum({two}) over ({over} range unbounded preceding) from {from}{filter}")
+                format!(
+                    "select {all}, sum({two}) over ({over} range unbounded preceding) from {from}{filter}"
+                )
             }
             2 => {
-                let sets = *self.pick(&["rollup (1, 2)", "cube (1, 2)", "grouping sets ((1), (2), ())"]);
-                format!("select {one}, {two}, count(*), min({key}) from {from}{filter} group by {sets}")
+                let sets = *self.pick(&[
+                    "rollup (1, 2)",
+                    "cube (1, 2)",
+                    "grouping sets ((1), (2), ())",
+                ]);
+                format!(
+                    "select {one}, {two}, count(*), min({key}) from {from}{filter} group by {sets}"
+                )
             }
             3 => {
                 let (first, second) = (self.pair(), self.pair());

@@ -89,7 +89,10 @@ impl Rows {
         let insert = format!("insert into {table} values ({values});\n");
         self.all.push_str(&insert);
         match key {
-            None => self.shards.iter_mut().for_each(|shard| shard.push_str(&insert)),
+            None => self
+                .shards
+                .iter_mut()
+                .for_each(|shard| shard.push_str(&insert)),
             Some((group, key)) => {
                 let key = [KeyValue::Int(key)];
                 let shard = self.placement.shard(self.groups[group], &key).unwrap();
@@ -111,7 +114,10 @@ impl Rows {
                 0 => ("Brand#23", "MED BOX"),
                 _ => (self.pick(&BRANDS), self.pick(&CONTAINERS)),
             };
-            let (size, price) = ([15, 3, 9, 14, 23, 49][self.number(6) as usize], self.number(90_000));
+            let (size, price) = (
+                [15, 3, 9, 14, 23, 49][self.number(6) as usize],
+                self.number(90_000),
+            );
             self.add("part", None, &format!(
                 "{part}, '{colour} thing {part}', 'M{}', '{brand}', '{kind}', {size}, '{container}', {price} / 100.0, ''",
                 part % 3
@@ -119,12 +125,20 @@ impl Rows {
             for n in 0..4 {
                 let (supplier, quantity) = (1 + (part * 7 + n * 11) % SUPPLIERS, self.number(300));
                 let cost = self.number(9_000);
-                self.add("partsupp", None, &format!("{part}, {supplier}, {quantity}, {cost} / 100.0, ''"));
+                self.add(
+                    "partsupp",
+                    None,
+                    &format!("{part}, {supplier}, {quantity}, {cost} / 100.0, ''"),
+                );
             }
         }
         for supplier in 1..=SUPPLIERS {
             let (nation, balance) = (supplier * 3 % 25, self.number(900_000));
-            let comment = if supplier % 7 == 0 { "Customer many Complaints" } else { "fine" };
+            let comment = if supplier % 7 == 0 {
+                "Customer many Complaints"
+            } else {
+                "fine"
+            };
             self.add("supplier", None, &format!(
                 "{supplier}, 'Supplier {supplier}', 'a {supplier}', {nation}, '1{supplier}', {balance} / 100.0, '{comment}'"
             ));
@@ -148,7 +162,11 @@ impl Rows {
         let (year, day) = self.day(7);
         let (priority, price) = (self.pick(&PRIORITIES), self.number(50_000_000));
         let status = self.pick(&["F", "O", "P"]);
-        let comment = if order % 5 == 0 { "special new requests" } else { "plain" };
+        let comment = if order % 5 == 0 {
+            "special new requests"
+        } else {
+            "plain"
+        };
         self.add("orders", Some((1, order)), &format!(
             "{order}, {customer}, '{status}', {price} / 100.0, date '{year}-01-01' + {day}, '{priority}', 'k', 0, '{comment}'"
         ));
@@ -180,11 +198,19 @@ async fn world(shards: u16) -> World {
         placement.group(Method::Hash { buckets }).unwrap()
     };
     let groups = [group(0), group(1)];
-    let sharded = [("customer", "c_custkey", 0), ("orders", "o_orderkey", 1), ("lineitem", "l_orderkey", 1)];
+    let sharded = [
+        ("customer", "c_custkey", 0),
+        ("orders", "o_orderkey", 1),
+        ("lineitem", "l_orderkey", 1),
+    ];
     for (table, key, group) in sharded {
         let columns = vec![key.to_owned()];
         let group = groups[group];
-        placement.table("public", table, Distribution::Sharded(Sharding { columns, group }));
+        placement.table(
+            "public",
+            table,
+            Distribution::Sharded(Sharding { columns, group }),
+        );
     }
     for table in ["region", "nation", "part", "supplier", "partsupp"] {
         placement.table("public", table, Distribution::Replicated);
@@ -201,7 +227,10 @@ async fn world(shards: u16) -> World {
     let mut clients = Vec::new();
     for inserts in std::iter::once(&rows.all).chain(&rows.shards) {
         let client = database().await;
-        client.batch_execute(include_str!("tpch.sql")).await.unwrap();
+        client
+            .batch_execute(include_str!("tpch.sql"))
+            .await
+            .unwrap();
         client.batch_execute(inserts).await.unwrap();
         client.batch_execute("analyze").await.unwrap();
         clients.push(client);
@@ -222,7 +251,10 @@ async fn all_queries_of_tpc_h_give_what_one_server_gives() {
     let world = world(4).await;
     let mut tally = Tally::default();
     let mut empty = Vec::new();
-    let queries: Vec<&str> = include_str!("tpch.txt").split("\n;\n").map(str::trim).collect();
+    let queries: Vec<&str> = include_str!("tpch.txt")
+        .split("\n;\n")
+        .map(str::trim)
+        .collect();
     for (at, query) in queries.iter().enumerate() {
         let line = Line {
             kind: "?",

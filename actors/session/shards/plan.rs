@@ -1,5 +1,6 @@
 //! What a text is, and where it may run: the planner's word, and what is refused besides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pgherd_planner::{Names, Param, Params, Plan, Refusal, Route, Statement};

@@ -143,7 +143,8 @@ impl Grouping<'_, '_> {
                 && at < self.group
                 && !seen.insert(at)
             {
-                let reason = "it has one column twice, which is not supported where groups are merged";
+                let reason =
+                    "it has one column twice, which is not supported where groups are merged";
                 return Err(Refusal::new("GROUPING SETS", reason));
             }
         }

@@ -16,7 +16,10 @@ impl Statement {
         if let (Plan::Refused(_), Some(moment)) = (&self.plan, &self.moment) {
             told.lines.clear();
             let number = moment.parameter;
-            told.line(0, &format!("The time of the transaction, read on one shard, is ${number}"));
+            told.line(
+                0,
+                &format!("The time of the transaction, read on one shard, is ${number}"),
+            );
             told.plan(&moment.plan, 0);
         }
         told.lines
@@ -49,12 +52,19 @@ impl Told<'_> {
     fn plan(&mut self, plan: &Plan, depth: usize) {
         match plan {
             Plan::Session => self.line(depth, "Session: nothing is asked of a shard"),
-            Plan::Anywhere => self.line(depth, "Any shard, as it is (it reads no table of the users)"),
+            Plan::Anywhere => self.line(
+                depth,
+                "Any shard, as it is (it reads no table of the users)",
+            ),
             Plan::Replicated => {
-                self.line(depth, "Any shard, as it is (its tables are the same on every shard)");
+                self.line(
+                    depth,
+                    "Any shard, as it is (its tables are the same on every shard)",
+                );
             }
             Plan::OneShard { otherwise, .. } => {
-                let rule = "One shard, as it is (each table's key is bound), if the keys lead to one";
+                let rule =
+                    "One shard, as it is (each table's key is bound), if the keys lead to one";
                 self.line(depth, rule);
                 if !matches!(**otherwise, Plan::Refused(_)) {
                     self.line(depth, "Otherwise");
@@ -64,14 +74,22 @@ impl Told<'_> {
             Plan::Pushed { prune, writes } => {
                 let what = if *writes { "Write" } else { "Append" };
                 let shards = self.shards(prune);
-                self.line(depth, &format!("{what} (its rows are disjoint parts of the shards)"));
+                self.line(
+                    depth,
+                    &format!("{what} (its rows are disjoint parts of the shards)"),
+                );
                 self.line(depth + 1, &format!("Fragment on {shards}, as it is"));
             }
             Plan::Merged { prune, merge } => self.merge(prune, merge, depth),
             Plan::Pulled(pulled) => self.pulled(pulled, depth),
-            Plan::All => self.line(depth, "All shards, as it is (it has the same effect on each)"),
+            Plan::All => self.line(
+                depth,
+                "All shards, as it is (it has the same effect on each)",
+            ),
             Plan::Insert(_) => self.line(depth, "Insert: each row on the shard of its key"),
-            Plan::CopyIn(_) => self.line(depth, "Copy: each row to the shard of its key, as it comes"),
+            Plan::CopyIn(_) => {
+                self.line(depth, "Copy: each row to the shard of its key, as it comes")
+            }
             Plan::Refused(refusal) => self.line(depth, &format!("Refused: {refusal}")),
         }
     }

@@ -97,6 +97,11 @@ fn no_column(name: &str) -> Refusal {
 impl Resolver<'_> {
     /// What the names of a column mean, and how many levels further out than the innermost it is.
     pub(super) fn column(&mut self, fields: &[&str]) -> Result<Expr> {
+        if let [.., name @ ("reltuples" | "relpages")] = fields {
+            self.traits
+                .share
+                .get_or_insert_with(|| format!("column {name}"));
+        }
         let found = match fields {
             [name] => self.bare_column(name)?,
             [alias, name] => self.qualified(None, alias, name)?,

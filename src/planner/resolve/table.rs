@@ -60,6 +60,11 @@ impl<'a> Resolver<'a> {
         }
         let part = format!("table {schema}.{name}");
         if is_system(schema) {
+            if tells_of_share(name) {
+                self.traits
+                    .share
+                    .get_or_insert_with(|| format!("view {name}"));
+            }
             self.traits
                 .server
                 .get_or_insert_with(|| format!("system catalog {name}"));
@@ -211,6 +216,14 @@ impl<'a> Resolver<'a> {
         }
         query
     }
+}
+
+/// Whether a catalog or view of the server counts what is in its tables.
+fn tells_of_share(name: &str) -> bool {
+    const OF: [&str; 3] = ["_tables", "_indexes", "_sequences"];
+    let counts = name.starts_with("pg_stat_") || name.starts_with("pg_statio_");
+    counts && OF.iter().any(|ending| name.ends_with(ending))
+        || matches!(name, "pg_stats" | "pg_statistic" | "pg_stat_database")
 }
 
 /// The columns of a table, with their types.

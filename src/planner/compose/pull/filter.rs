@@ -121,16 +121,17 @@ impl Owner<'_> {
                     | AExprKind::AexprIlike
                     | AExprKind::AexprDistinct
                     | AExprKind::AexprNotDistinct => true,
-                    AExprKind::AexprBetween | AExprKind::AexprNotBetween => {
-                        ["<", "<=", ">", ">="].iter().all(|name| self.catalog.operators(name).is_empty())
-                    }
+                    AExprKind::AexprBetween | AExprKind::AexprNotBetween => ["<", "<=", ">", ">="]
+                        .iter()
+                        .all(|name| self.catalog.operators(name).is_empty()),
                     _ => false,
                 };
                 plain && known && self.all(inner)
             }
-            NodeEnum::List(_) | NodeEnum::BoolExpr(_) | NodeEnum::NullTest(_) | NodeEnum::BooleanTest(_) => {
-                self.all(inner)
-            }
+            NodeEnum::List(_)
+            | NodeEnum::BoolExpr(_)
+            | NodeEnum::NullTest(_)
+            | NodeEnum::BooleanTest(_) => self.all(inner),
             _ => false,
         }
     }

@@ -69,7 +69,10 @@ impl<'b> Puller<'b> {
             return Ok(None);
         };
         let named = range.schemaname.is_empty() && self.ctes.contains(&range.relname);
-        let renamed = range.alias.as_ref().is_some_and(|alias| !alias.colnames.is_empty());
+        let renamed = range
+            .alias
+            .as_ref()
+            .is_some_and(|alias| !alias.colnames.is_empty());
         if named || renamed || range.relname.starts_with(super::CARRIER) {
             return Ok(None);
         }
@@ -79,13 +82,20 @@ impl<'b> Puller<'b> {
             return Ok(None);
         }
         let table = resolver.table(&schema, &range.relname, described)?;
-        let alias = said::alias(&NodeEnum::RangeVar(range.clone())).unwrap_or_default().to_owned();
-        let spread = matches!(table.place, Place::Key { nullable: false, .. });
+        let alias = said::alias(&NodeEnum::RangeVar(range.clone()))
+            .unwrap_or_default()
+            .to_owned();
+        let spread = matches!(
+            table.place,
+            Place::Key {
+                nullable: false,
+                ..
+            }
+        );
         // Where rows are grouped by a primary key, the table must have it.
-        let dependent = described
-            .uniques
-            .iter()
-            .any(|unique| unique.primary && unique.columns.iter().all(|name| grouped.contains(name)));
+        let dependent = described.uniques.iter().any(|unique| {
+            unique.primary && unique.columns.iter().all(|name| grouped.contains(name))
+        });
         let whole = self.said.whole(&alias) || self.said.row_type(&alias);
         let fits = spread && !dependent && !whole;
         let range = range.clone();
@@ -119,7 +129,10 @@ impl<'b> Puller<'b> {
     fn owner<'l>(&'l self, block: &'l [Leaf<'_>]) -> Owner<'l> {
         let tables = block.iter().map(|leaf| {
             let columns = leaf.described.columns.iter();
-            (leaf.alias.as_str(), columns.map(|column| column.name.as_str()).collect())
+            (
+                leaf.alias.as_str(),
+                columns.map(|column| column.name.as_str()).collect(),
+            )
         });
         Owner {
             catalog: self.builder.catalog,
@@ -130,7 +143,11 @@ impl<'b> Puller<'b> {
 
     fn own(&self, block: &[Leaf<'_>], filters: &[Node]) -> Vec<Node> {
         let owner = self.owner(block);
-        filters.iter().filter(|part| owner.owns(part)).cloned().collect()
+        filters
+            .iter()
+            .filter(|part| owner.owns(part))
+            .cloned()
+            .collect()
     }
 
     /// The query that gives the tables' rows together.
@@ -150,7 +167,12 @@ impl<'b> Puller<'b> {
         Ok(select)
     }
 
-    fn take(&mut self, mut block: Vec<Leaf<'_>>, filters: &[Node], nodes: &mut [&mut Node]) -> Result<()> {
+    fn take(
+        &mut self,
+        mut block: Vec<Leaf<'_>>,
+        filters: &[Node],
+        nodes: &mut [&mut Node],
+    ) -> Result<()> {
         block.sort_by_key(|leaf| leaf.at);
         let own = self.own(&block, filters);
         let select = self.block(&block, own)?;
@@ -169,7 +191,11 @@ impl<'b> Puller<'b> {
                     format!("{carrier}.pgherd_c{} AS {}", at - 1, quoted(&column.name))
                 })
                 .collect();
-            let lateral = format!("LATERAL (SELECT {}) AS {}", picked.join(", "), quoted(&leaf.alias));
+            let lateral = format!(
+                "LATERAL (SELECT {}) AS {}",
+                picked.join(", "),
+                quoted(&leaf.alias)
+            );
             let text = match place {
                 0 => format!("SELECT FROM {carrier} CROSS JOIN {lateral}"),
                 _ => format!("SELECT FROM {lateral}"),
@@ -234,9 +260,11 @@ fn grouped(select: &SelectStmt) -> Vec<String> {
 /// The last name of a column.
 fn last_name(node: &Node) -> Option<String> {
     match &node.node {
-        Some(NodeEnum::ColumnRef(column)) => {
-            said::names(column).last().copied().flatten().map(str::to_owned)
-        }
+        Some(NodeEnum::ColumnRef(column)) => said::names(column)
+            .last()
+            .copied()
+            .flatten()
+            .map(str::to_owned),
         // A number, or what may be one of several columns.
         _ => None,
     }

@@ -16,10 +16,7 @@ pub(super) enum Look {
     /// It reads no table that is spread.
     Same,
     /// From the shards, one behind the other.
-    Parts {
-        prune: Prune,
-        names: Vec<String>,
-    },
+    Parts { prune: Prune, names: Vec<String> },
     /// From the shards in another form, and then from one server.
     Partial {
         prune: Prune,
@@ -37,11 +34,7 @@ impl Puller<'_> {
     }
 
     fn try_look(&self, select: &SelectStmt) -> Result<Look> {
-        let mut resolver = Resolver::new(
-            self.builder.catalog,
-            self.builder.placement,
-            self.names,
-        );
+        let mut resolver = Resolver::new(self.builder.catalog, self.builder.placement, self.names);
         resolver.carriers = Some(&self.carriers);
         let query = resolver.query(select)?;
         let traits = &resolver.traits;
@@ -70,7 +63,11 @@ impl Puller<'_> {
         {
             return Ok(Look::Parts {
                 prune: pruned(&analysis, parts),
-                names: query.columns.into_iter().map(|column| column.name).collect(),
+                names: query
+                    .columns
+                    .into_iter()
+                    .map(|column| column.name)
+                    .collect(),
             });
         }
         let (parts, merge) = combine::combined(&resolver, select, &query, &found)?;
@@ -98,7 +95,11 @@ impl Puller<'_> {
 /// How many columns a query of ours gives, whose names are those of its targets or of all that it reads.
 fn width(text: &str) -> Result<usize> {
     let select = deparse::select(text)?;
-    let alias = match select.from_clause.first().and_then(|node| node.node.as_ref()) {
+    let alias = match select
+        .from_clause
+        .first()
+        .and_then(|node| node.node.as_ref())
+    {
         Some(NodeEnum::RangeSubselect(sub)) if super::said::has_star(&select) => sub.alias.as_ref(),
         _ => None,
     };

@@ -131,7 +131,11 @@ impl Said {
         for part in parts {
             if let Some(NodeEnum::ColumnRef(column)) = &part.node {
                 match names(column).as_slice() {
-                    [Some(name)] | [.., Some(name), None] => drop(self.typed.insert((*name).to_owned())),
+                    [Some(name)] | [.., Some(name), None] => {
+                        {
+                        self.typed.insert((*name).to_owned());
+                    }
+                    }
                     _ => {}
                 }
             }
@@ -141,7 +145,8 @@ impl Said {
 
 fn of_any_row(call: &FuncCall) -> bool {
     let name = call.funcname.last().and_then(|node| node.node.as_ref());
-    let known = matches!(name, Some(NodeEnum::String(name)) if OF_ANY_ROW.contains(&name.sval.as_str()));
+    let known =
+        matches!(name, Some(NodeEnum::String(name)) if OF_ANY_ROW.contains(&name.sval.as_str()));
     known && !call.agg_distinct && call.agg_order.is_empty()
 }
 

@@ -20,7 +20,10 @@ impl Puller<'_> {
         table: &Table,
         position: &Position,
     ) -> Result<Option<NodeEnum>> {
-        if matches!(table.place, Place::At(Distribution::Replicated) | Place::System) {
+        if matches!(
+            table.place,
+            Place::At(Distribution::Replicated) | Place::System
+        ) {
             return Ok(None);
         }
         self.keeps_row_type(alias)?;
@@ -145,10 +148,7 @@ impl Puller<'_> {
     pub(super) fn parts(&self, select: &SelectStmt) -> Result<Prune> {
         match self.look(select) {
             Look::Parts { prune, .. } => Ok(prune),
-            _ => Err(Refusal::new(
-                "statement",
-                "it is not supported over shards",
-            )),
+            _ => Err(Refusal::new("statement", "it is not supported over shards")),
         }
     }
 }
@@ -165,7 +165,9 @@ fn primary(described: &Relation, table: &Table, names: &[String]) -> Vec<String>
         key.clone().all(|name| unique.columns.contains(name))
             && unique.columns.iter().all(|name| names.contains(name))
     });
-    found.map(|unique| unique.columns.clone()).unwrap_or_default()
+    found
+        .map(|unique| unique.columns.clone())
+        .unwrap_or_default()
 }
 
 /// The columns that must be equal to something that is not the table's own.
@@ -179,7 +181,8 @@ pub(super) fn looked_for(owner: &Owner<'_>, filters: &[Node]) -> Vec<String> {
             expr.name.last().and_then(|name| name.node.as_ref()),
             Some(NodeEnum::String(name)) if name.sval == "="
         );
-        let sides = [&expr.lexpr, &expr.rexpr].map(|side| side.as_ref().and_then(|side| side.node.as_ref()));
+        let sides = [&expr.lexpr, &expr.rexpr]
+            .map(|side| side.as_ref().and_then(|side| side.node.as_ref()));
         let [Some(left), Some(right)] = sides else {
             continue;
         };

@@ -16,7 +16,9 @@ impl Puller<'_> {
                 return Ok(());
             };
             let alias = match said::names(column).as_slice() {
-                [Some(_), Some(alias), _] if self.taken.iter().any(|taken| taken == alias) => *alias,
+                [Some(_), Some(alias), _] if self.taken.iter().any(|taken| taken == alias) => {
+                    *alias
+                }
                 _ => return Ok(()),
             };
             if self.said.aliases.get(alias) != Some(&1) {
@@ -30,11 +32,7 @@ impl Puller<'_> {
 
     pub(super) fn verify(&self, rest: &SelectStmt, given: &[String]) -> Result<()> {
         let failed = |reason: &str| Refusal::new("statement", reason);
-        let mut resolver = Resolver::new(
-            self.builder.catalog,
-            self.builder.placement,
-            self.names,
-        );
+        let mut resolver = Resolver::new(self.builder.catalog, self.builder.placement, self.names);
         resolver.carriers = Some(&self.carriers);
         let query = resolver.query(rest)?;
         let mut analysis = Analysis::new(&resolver.relations);

@@ -26,8 +26,13 @@ impl Puller<'_> {
             return Err(Refusal::new("view", "its other form cannot be made"));
         };
         let given = range.alias.as_ref();
-        let renamed = given.map(|alias| alias.colnames.clone()).unwrap_or_default();
-        let own = relation.columns.iter().map(|column| upper::name(&column.name));
+        let renamed = given
+            .map(|alias| alias.colnames.clone())
+            .unwrap_or_default();
+        let own = relation
+            .columns
+            .iter()
+            .map(|column| upper::name(&column.name));
         let rest = own.skip(renamed.len());
         sub.alias = Some(Alias {
             aliasname: given.map_or_else(|| range.relname.clone(), |alias| alias.aliasname.clone()),
@@ -43,7 +48,12 @@ impl Puller<'_> {
     /// qualified; of all others `pg_catalog` is found first, and only where others would fit as well something else
     /// might be meant.
     fn view_query(&self, name: &str, text: &str) -> Result<SelectStmt> {
-        let unclear = || Refusal::new(name, "the view's query may mean something else in the statement");
+        let unclear = || {
+            Refusal::new(
+                name,
+                "the view's query may mean something else in the statement",
+            )
+        };
         let parsed = pg_query::parse(text, 0).map_err(|_| unclear())?;
         let catalog = self.builder.catalog;
         let path = &self.names.search_path;
