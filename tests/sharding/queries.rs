@@ -137,7 +137,12 @@ impl Tally {
                     self.wrong.push(text.chars().take(1_500).collect());
                 }
             }
-            (Err(_), Err(_)) => self.failed += 1,
+            (Err(error), Err(_)) => {
+                if std::env::var_os("PGHERD_SHARDING_REFUSED").is_some() {
+                    println!("failed {error}: {}", line.query);
+                }
+                self.failed += 1;
+            }
             (Ok(_), Err(error)) => self
                 .wrong
                 .push(format!("{kind} {}\n  failed: {error}", line.query)),

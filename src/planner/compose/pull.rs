@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{JoinExpr, JoinType, Node, RangeVar, SelectStmt};
+use pg_query::protobuf::{JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
 
 use super::{Builder, deparse, upper};
 use crate::catalog::{Collation, Column, Relation, RelationKind, TypeRef};
@@ -239,7 +239,13 @@ impl Puller<'_> {
                 return Ok(());
             };
             let before = std::mem::replace(&mut self.correlated, true);
-            let done = self.part(walk::of_node(sub.subselect.as_deref_mut())?);
+            let exists = sub.sub_link_type() == SubLinkType::ExistsSublink;
+            let select = walk::of_node(sub.subselect.as_deref_mut())?;
+            if exists && said::is_only_star(select) {
+                // Which columns there are is nothing to EXISTS.
+                select.target_list = vec![deparse::target(deparse::snippet("1")?, "")];
+            }
+            let done = self.part(select);
             self.correlated = before;
             done
         })

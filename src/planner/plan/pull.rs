@@ -7,8 +7,8 @@ use super::Prune;
 pub struct Pulled {
     /// What is brought there.
     pub pulls: Vec<Pull>,
-    /// What is run there behind it. It names the carriers without a schema, may have the statement's parameters,
-    /// and reads no table but those that are the same on every shard.
+    /// What is run there behind it. It names the carriers without a schema, may have the statement's parameters (not
+    /// all in each text, so that their types must be said with it), and reads no table but those that are the same on every shard.
     pub text: String,
 }
 

@@ -132,9 +132,7 @@ impl Said {
             if let Some(NodeEnum::ColumnRef(column)) = &part.node {
                 match names(column).as_slice() {
                     [Some(name)] | [.., Some(name), None] => {
-                        {
                         self.typed.insert((*name).to_owned());
-                    }
                     }
                     _ => {}
                 }
@@ -186,4 +184,14 @@ pub(super) fn has_star(select: &SelectStmt) -> bool {
         _ => false,
     };
     select.target_list.iter().any(is_star)
+}
+
+/// Whether a level does no more than to give all columns of rows.
+pub(super) fn is_only_star(select: &SelectStmt) -> bool {
+    select.target_list.len() == 1
+        && has_star(select)
+        && select.distinct_clause.is_empty()
+        && select.group_clause.is_empty()
+        && select.having_clause.is_none()
+        && select.sort_clause.is_empty()
 }
