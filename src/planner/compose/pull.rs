@@ -86,12 +86,11 @@ impl Builder<'_> {
             correlated: false,
         };
         puller.said.of(select)?;
-        if puller.said.locks {
-            let reason = "it is not supported where rows are brought to one server";
-            return Err(Refusal::new("FOR UPDATE", reason));
-        }
+        puller.locks_nothing()?;
         let mut rest = select.clone();
         puller.query(&mut rest)?;
+        // Views have said more.
+        puller.locks_nothing()?;
         puller.unqualify(&mut rest)?;
         puller.verify(&rest, given)?;
         let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(rest)))?;
@@ -122,6 +121,16 @@ impl Builder<'_> {
 }
 
 impl Puller<'_> {
+    fn locks_nothing(&self) -> Result<()> {
+        match self.said.locks {
+            false => Ok(()),
+            true => Err(Refusal::new(
+                "FOR UPDATE",
+                "it is not supported where rows are brought to one server",
+            )),
+        }
+    }
+
     /// A query of which only parts are brought.
     fn query(&mut self, select: &mut SelectStmt) -> Result<()> {
         let scope = self.ctes.len();
@@ -308,7 +317,8 @@ impl Puller<'_> {
             let side = side
                 .as_deref_mut()
                 .ok_or_else(|| Refusal::new("JOIN", "a side is missing"))?;
-            let star = position.star;
+            // The join's own name may stand for all columns of both sides.
+            let star = position.star || join.alias.is_some();
             self.source(side, &Position { filters, star })?;
         }
         match &mut join.quals {
@@ -407,8 +417,12 @@ fn relation(columns: Vec<Column>) -> Relation {
     }
 }
 
-/// Whether a target is a literal whose type is decided outside.
+/// Whether a target is a literal whose type is decided outside, or has a collation that would count for less were it
+/// a table's.
 fn literal(select: &SelectStmt) -> bool {
+    if format!("{:?}", select.target_list).contains("CollateClause") {
+        return true;
+    }
     let arms = [&select.larg, &select.rarg];
     let of_target = |node: &Node| match &node.node {
         Some(NodeEnum::ResTarget(target)) => matches!(

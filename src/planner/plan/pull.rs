@@ -22,7 +22,7 @@ pub struct Pull {
     pub carrier: String,
     /// What is sent to the shards. It may have the statement's parameters.
     pub text: String,
-    /// Which shards are concerned.
+    /// Which shards are concerned; where none is, the carrier stays empty.
     pub prune: Prune,
     /// Columns that must be declared as the primary key, because the query may group by them alone; empty if
     /// there is no need.

@@ -15,6 +15,9 @@ use crate::plan::Rule;
 use crate::refusal::{Refusal, Result};
 use crate::tree::Place;
 
+/// How many things in FROM are looked at for such tables.
+const MOST: usize = 12;
+
 /// A table that other tables may be brought with.
 struct Leaf<'c> {
     /// Where it stands among all that is joined.
@@ -34,6 +37,9 @@ impl<'b> Puller<'b> {
         let mut nodes = Vec::new();
         for item in &mut select.from_clause {
             leaves(item, &mut nodes, &mut filters);
+        }
+        if nodes.len() > MOST {
+            return Ok(());
         }
         let mut left: Vec<Leaf<'b>> = Vec::new();
         for (at, node) in nodes.iter().enumerate() {
