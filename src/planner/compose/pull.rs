@@ -12,12 +12,13 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
 
 use super::{Builder, deparse, upper};
-use crate::catalog::{Collation, Column, Relation, RelationKind, TypeRef};
-use crate::plan::{Plan, Prune, Pull, Pulled, Rule};
+use crate::catalog::{Relation, RelationKind};
+use crate::plan::{Plan, Pull, Pulled, Rule};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::Names;
 use crate::tree::Traits;
 
+mod carrier;
 mod filter;
 mod joined;
 mod look;
@@ -27,6 +28,7 @@ mod verify;
 mod view;
 mod walk;
 
+use carrier::columns;
 use look::Look;
 use said::Said;
 
@@ -225,23 +227,6 @@ impl Puller<'_> {
         names.any(|name| shown.contains(&format!("relname: {name:?}")))
     }
 
-    /// A relation that is to be filled.
-    fn carrier(&mut self, text: String, prune: Prune, columns: &[String], rule: Rule) -> String {
-        let carrier = format!("{CARRIER}{}", self.pulls.len());
-        let columns = columns.iter().map(|name| plain_column(name));
-        self.carriers
-            .insert(carrier.clone(), relation(columns.collect()));
-        self.pulls.push(Pull {
-            carrier: carrier.clone(),
-            text,
-            prune,
-            primary: Vec::new(),
-            indexes: Vec::new(),
-            rule,
-        });
-        carrier
-    }
-
     fn expression(&mut self, node: &mut Node) -> Result<()> {
         walk::expression(node, &mut |inner| {
             let NodeEnum::SubLink(sub) = inner else {
@@ -380,41 +365,6 @@ fn everything(range: &RangeVar) -> Result<SelectStmt> {
         node: Some(NodeEnum::RangeVar(plain)),
     }];
     Ok(select)
-}
-
-/// The names of so many columns.
-fn columns(width: usize) -> Vec<String> {
-    (0..width).map(|at| format!("c{at}")).collect()
-}
-
-fn plain_column(name: &str) -> Column {
-    Column {
-        name: name.to_owned(),
-        kind: TypeRef {
-            schema: String::new(),
-            name: String::new(),
-            oid: 0,
-        },
-        modifier: -1,
-        not_null: false,
-        collation: Collation::None,
-        default: None,
-        identity: false,
-        generated: false,
-    }
-}
-
-fn relation(columns: Vec<Column>) -> Relation {
-    Relation {
-        kind: RelationKind::Table,
-        columns,
-        uniques: Vec::new(),
-        row_security: false,
-        rules: false,
-        triggers: false,
-        parent: None,
-        inherited: false,
-    }
 }
 
 /// Whether a target is a literal whose type is decided outside, or has a collation that would count for less were it

@@ -3,8 +3,9 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Alias, BoolExprType, ColumnRef, Node, RangeVar, SelectStmt};
 
+use super::carrier::relation;
 use super::filter::Owner;
-use super::{Look, Position, Puller, deparse, relation, said, upper};
+use super::{Look, Position, Puller, deparse, said, upper};
 use crate::catalog::{Column, Relation};
 use crate::placement::Distribution;
 use crate::plan::{Pin, Prune, Rule};
