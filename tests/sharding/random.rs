@@ -136,7 +136,11 @@ impl Maker {
             true => alias.numbers[0].clone(),
             false => self.pick(&alias.numbers).clone(),
         };
-        format!("{}.{column}", alias.name)
+        // A bare name may be another's, or ambiguous, where it stands.
+        match self.chance(5) {
+            true => column,
+            false => format!("{}.{column}", alias.name),
+        }
     }
 
     fn column(&mut self, aliases: &[Alias]) -> String {

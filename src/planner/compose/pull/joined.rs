@@ -9,7 +9,7 @@ use pg_query::protobuf::{JoinType, Node, RangeVar, SelectStmt};
 
 use super::filter::{Owner, conjuncts};
 use super::table::{all, looked_for, of};
-use super::{Look, Position, Puller, deparse, said};
+use super::{Look, Position, Puller, deparse, said, walk};
 use crate::catalog::{Relation, RelationKind};
 use crate::plan::Rule;
 use crate::refusal::{Refusal, Result};
@@ -234,7 +234,8 @@ fn leaves<'n>(node: &'n mut Node, found: &mut Vec<&'n mut Node>, filters: &mut V
         return;
     };
     if sides == 2 {
-        filters.extend(conjuncts(&join.quals));
+        let on = conjuncts(&join.quals).into_iter();
+        filters.extend(on.filter(|part| !has_bare(part)));
     }
     let both = [&mut join.larg, &mut join.rarg].into_iter().take(sides);
     for side in both.flatten() {
@@ -278,4 +279,16 @@ fn last_name(node: &Node) -> Option<String> {
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether a column is named without its table: in ON it is one of fewer than elsewhere.
+fn has_bare(node: &Node) -> bool {
+    let mut found = false;
+    let walked = walk::expression(&mut node.clone(), &mut |part| {
+        if let NodeEnum::ColumnRef(column) = part {
+            found |= said::names(column).len() < 2;
+        }
+        Ok(())
+    });
+    found || walked.is_err()
 }
