@@ -21,6 +21,7 @@ mod definition;
 mod deparse;
 mod merge;
 mod moment;
+mod pull;
 mod rows;
 mod schema;
 mod sorted;
@@ -40,10 +41,19 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         uses: Uses::new(),
         moments: BTreeMap::new(),
         given: Vec::new(),
+        late: false,
     };
     let parsed = parse(text);
-    let plan = parsed.and_then(|tree| builder.statement(&tree, names));
+    let planned = |builder: &mut Builder<'_>| {
+        builder.statement(parsed.as_ref().map_err(Clone::clone)?, names)
+    };
+    let mut plan = planned(&mut builder);
     let moment = moment::moment(&builder, names);
+    if moment.is_none() && !builder.moments.is_empty() {
+        // Then it is asked for on one server only, behind the rows.
+        builder.late = true;
+        plan = planned(&mut builder);
+    }
     Statement {
         plan: plan.unwrap_or_else(Plan::Refused),
         placement: Arc::clone(placement),
@@ -96,6 +106,8 @@ pub(crate) struct Builder<'a> {
     uses: Uses,
     moments: BTreeMap<i32, Moment>,
     given: Vec<String>,
+    /// The time cannot be put in from outside.
+    late: bool,
 }
 
 impl Builder<'_> {
@@ -169,7 +181,8 @@ impl Builder<'_> {
         }
         let several = self
             .several(traits)
-            .and_then(|()| self.spread(resolver, &analysis, select, query, &found));
+            .and_then(|()| self.spread(resolver, &analysis, select, query, &found))
+            .or_else(|_| self.pulled(select, resolver.names, traits, &resolver.given));
         self.pinned(&analysis, traits, several)
     }
 
@@ -206,6 +219,10 @@ impl Builder<'_> {
             return Err(Refusal::new(part, "it may read or write tables unseen")
                 .hint("Make it IMMUTABLE if it is, or declare it harmless."));
         }
+        if let Some(part) = &traits.share {
+            return Err(Refusal::new(part, "it counts only what is on one shard")
+                .hint("Ask each shard by its own name."));
+        }
         if let Some(part) = &traits.session {
             return Err(Refusal::new(part, "each shard has sequences of its own"));
         }
@@ -227,6 +244,11 @@ impl Builder<'_> {
 
     /// What is not done on several shards at once.
     pub(crate) fn several(&self, traits: &Traits) -> Result<()> {
+        self.several_in(traits, self.text)
+    }
+
+    /// As [`Self::several`], of a part of the statement.
+    pub(crate) fn several_in(&self, traits: &Traits, text: &str) -> Result<()> {
         let no = |part: &Option<String>, reason: &str| match part {
             Some(part) => Err(Refusal::new(part, reason)),
             None => Ok(()),
@@ -241,7 +263,7 @@ impl Builder<'_> {
         no(&traits.sequence, "it gives something else on each shard")?;
         no(&traits.fixed, "it acts on one server")?;
         let options = pgherd_sql::LexOptions::default();
-        if pgherd_sql::names_moment(self.text.as_bytes(), options) {
+        if pgherd_sql::names_moment(text.as_bytes(), options) {
             return Err(Refusal::new(
                 "literal",
                 "it may name a moment, and each shard has a clock of its own",

@@ -36,6 +36,10 @@
 //!
 //! `now()` is one value for all shards: [`Route::At`] has a text in which it is a parameter.
 //!
+//! What cannot be put together from the shards' answers is brought to one server ([`Route::Pull`]): carriers are filled
+//! there with the rows of tables or whole parts of the query, and the rest of the query runs behind them.
+//! [`Statement::explain`] tells a plan step by step.
+//!
 //! What the caller has to see to: the settings that texts and values depend on (`DateStyle`, `TimeZone`,
 //! `standard_conforming_strings = on`, …) are the same on all connections; the catalogs of all shards are the
 //! same ([`Catalog::differences`]); rows are where the placement says (`satisfies_hash_partition`); who has
@@ -58,8 +62,8 @@ mod tree;
 
 pub use compose::plan;
 pub use plan::{
-    CopyIn, CopyTarget, Count, Merge, Param, Params, Piece, Pins, Plan, Prune, Route, SortKey,
-    Split, Statement,
+    CopyIn, CopyTarget, Count, Merge, Param, Params, Piece, Pins, Plan, Prune, Pull, Pulled, Route,
+    Rule, SortKey, Split, Statement,
 };
 pub use refusal::Refusal;
 pub use resolve::Names;

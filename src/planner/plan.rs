@@ -8,11 +8,14 @@ use crate::refusal::Refusal;
 
 pub(crate) mod array;
 mod evaluate;
+mod explain;
 mod insert;
+mod pull;
 
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
+pub use pull::{Pull, Pulled, Rule};
 
 /// What is to be done with a statement, whatever its parameters are. Immutable; to be kept for as long as its
 /// text, the session's names, the catalog and the placement are the same.
@@ -66,6 +69,8 @@ pub enum Plan {
         /// How.
         merge: Merge,
     },
+    /// Rows of the shards are brought to one server, which answers.
+    Pulled(Box<Pulled>),
     /// As it is on every shard, with the same effect on each; the answer of one is the answer.
     All,
     /// Rows to be stored, each on its shard.
@@ -138,7 +143,7 @@ pub struct SortKey {
 #[derive(Debug, Clone)]
 pub struct Pins(pub(crate) Vec<Pin>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pin {
     Shard(Shard),
     Key {
@@ -150,10 +155,10 @@ pub(crate) enum Pin {
 }
 
 /// Which shards may have rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prune(pub(crate) Vec<Node>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     Of(Pin),
     Both(Vec<Self>),
@@ -215,6 +220,13 @@ pub enum Route<'p> {
         limit: Option<u64>,
         /// OFFSET.
         offset: u64,
+    },
+    /// Rows are brought to one server, where the rest of the query runs behind it.
+    Pull {
+        /// What is brought, and from which shards.
+        pulls: Vec<(Shards, &'p Pull)>,
+        /// What runs on the server that has it.
+        text: &'p str,
     },
     /// All shards, as it is; one's answer.
     All,
@@ -279,6 +291,10 @@ impl Statement {
             Route::One(shard) => [*shard].into(),
             Route::Concat { shards, .. } | Route::Merge { shards, .. } => shards.clone(),
             Route::All | Route::CopyIn(_) => self.placement.all(),
+            Route::Pull { pulls, .. } => pulls
+                .iter()
+                .flat_map(|(shards, _)| shards.iter().copied())
+                .collect(),
             Route::Pieces(pieces) => pieces.iter().map(|piece| piece.shard).collect(),
         }
     }

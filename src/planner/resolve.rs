@@ -110,6 +110,12 @@ pub(crate) struct Resolver<'a> {
     pub(crate) calls: HashMap<i32, function::Call>,
     /// The names of the level that was resolved last at the top.
     pub(crate) top: Option<Space>,
+    /// Relations of the statement's own, which are found before all others.
+    pub(crate) carriers: Option<&'a BTreeMap<String, crate::catalog::Relation>>,
+    /// Where the text names whole rows that are no table's.
+    pub(crate) records: BTreeSet<i32>,
+    /// The name of a table was found to stand for its whole row.
+    pub(crate) rows: bool,
     /// The levels of the columns that were found, a bit each, to know whose an aggregate is.
     found_in: u64,
     /// Aggregates and windows of the level that is being resolved.
@@ -138,6 +144,9 @@ impl<'a> Resolver<'a> {
             given: Vec::new(),
             calls: HashMap::new(),
             top: None,
+            carriers: None,
+            records: BTreeSet::new(),
+            rows: false,
             found_in: 0,
             level: query::Level::default(),
         }

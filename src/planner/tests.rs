@@ -328,3 +328,122 @@ fn what_does_not_agree_is_found() {
         ]
     );
 }
+
+fn explained(text: &str) -> Vec<String> {
+    planned(text).explain(Some(&Params::default()))
+}
+
+/// What is brought, and what is run behind it.
+fn pulled(text: &str) -> (Vec<String>, String) {
+    match planned(text).plan() {
+        Plan::Pulled(pulled) => {
+            let sent = pulled.pulls.iter().map(|pull| pull.text.clone());
+            (sent.collect(), pulled.text.clone())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_what_is_used_of_the_rows_that_count_is_brought() {
+    let (sent, rest) = pulled(
+        "select a.k from t a join names b on b.name = a.n::text where a.n > 3 and b.name <> 'x'",
+    );
+    assert_eq!(
+        sent,
+        [
+            "SELECT a.k, a.n FROM t a WHERE a.n > 3",
+            "SELECT b.name FROM names b WHERE b.name <> 'x'",
+        ]
+    );
+    assert_eq!(
+        rest,
+        "SELECT a.k FROM pgherd_pull_0 a JOIN pgherd_pull_1 b ON b.name = a.n::text \
+         WHERE a.n > 3 AND b.name <> 'x'"
+    );
+}
+
+#[test]
+fn a_condition_that_may_fail_stays_where_it_was() {
+    for condition in [
+        "1 / a.n > 2",
+        "a.n in (select 1)",
+        "a.n::text = 'x'",
+        "b.k > a.k",
+    ] {
+        let text = format!("select 1 from t a join t b on a.n = b.n where {condition}");
+        let (sent, rest) = pulled(&text);
+        assert!(!sent[0].contains("WHERE"), "{}", sent[0]);
+        assert!(rest.contains("WHERE"), "{rest}");
+    }
+}
+
+#[test]
+fn what_an_outer_join_keeps_is_not_left_out() {
+    let (sent, _) = pulled(
+        "select 1 from t a left join t b on a.n = b.n and b.n > 1 and a.n > 2 where a.n > 3 and b.k is null",
+    );
+    assert_eq!(
+        sent,
+        [
+            "SELECT a.k, a.n FROM t a WHERE a.n > 3",
+            "SELECT b.k, b.n FROM t b WHERE b.n > 1",
+        ]
+    );
+}
+
+#[test]
+fn rows_that_are_all_on_one_shard_are_not_brought_to_another() {
+    let statement = planned(
+        "select exists (select 1 from t where k = 7 and n > 5), exists (select 1 from t where k = 7)",
+    );
+    let route = statement.route(&Params::default()).unwrap();
+    assert_eq!(route, Route::One(of(7)));
+    let statement = planned(
+        "select exists (select 1 from t where k = 7), exists (select 1 from t where n = 7)",
+    );
+    let route = statement.route(&Params::default()).unwrap();
+    let Route::Pull { pulls, .. } = route else {
+        panic!("{route:?}");
+    };
+    let counts: Vec<usize> = pulls.iter().map(|(shards, _)| shards.len()).collect();
+    assert_eq!(counts, [1, 8]);
+}
+
+#[test]
+fn names_of_carriers_are_not_for_others() {
+    let statement = planned("select a.k from t a join t b on a.n = b.n, (select 1) pgherd_pull_0");
+    assert!(matches!(statement.plan(), Plan::Refused(_)));
+}
+
+#[test]
+fn a_plan_is_told_step_by_step() {
+    assert_eq!(
+        explained("select * from t where k in (7, 8)"),
+        [
+            "One shard, as it is (each table's key is bound), if the keys lead to one".to_owned(),
+            "Otherwise".into(),
+            "  Append (its rows are disjoint parts of the shards)".into(),
+            format!("    Fragment on shards {}, {}, as it is", of(8).0, of(7).0),
+        ]
+    );
+    assert_eq!(
+        explained("select k from t order by k desc limit 3"),
+        [
+            "Merge by column 1 DESC NULLS FIRST, limit 3 (each shard's rows are sorted, by types of a certain order)",
+            "  Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT k FROM t ORDER BY k DESC LIMIT 3",
+        ]
+    );
+    assert_eq!(
+        explained("select a.k from t a join t b on a.n = b.n"),
+        [
+            "Rows are brought to one server (what is left reads nothing that is spread)",
+            "  Final: SELECT a.k FROM pgherd_pull_0 a JOIN pgherd_pull_1 b ON a.n = b.n",
+            "  Carrier pgherd_pull_0 (a table's rows, by its own conditions and used columns)",
+            "    Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT a.k, a.n FROM t a",
+            "  Carrier pgherd_pull_1 (a table's rows, by its own conditions and used columns)",
+            "    Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT b.k, b.n FROM t b",
+        ]
+    );
+    assert!(explained("select ctid from t")[0].starts_with("Refused: system column ctid"));
+}

@@ -277,6 +277,8 @@ pub(crate) struct Traits {
     pub(crate) sequence: Option<String>,
     /// The session's last value of a sequence.
     pub(crate) session: Option<String>,
+    /// How much one server has of something that is on all.
+    pub(crate) share: Option<String>,
     /// It acts on what one server has for all: advisory locks, notifications, large objects.
     pub(crate) fixed: Option<String>,
     /// A function of the users' own that may read or write tables.

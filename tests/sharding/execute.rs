@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use pgherd_planner::placement::{KeyType, KeyValue};
-use pgherd_planner::{Merge, Param, Params, Piece, Refusal, Route, SortKey, plan};
+use pgherd_planner::placement::{KeyType, KeyValue, Shards};
+use pgherd_planner::{Merge, Param, Params, Piece, Pull, Refusal, Route, SortKey, plan};
 use tokio_postgres::Client;
 
 use crate::answer::{Answer, Row, ask};
@@ -95,6 +95,10 @@ pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome 
                 "merge",
                 merged(&world.shards[last], clients, merge, cut, values).await,
             )
+        }
+        Route::Pull { pulls, text } => {
+            let done = pulled(world, pulls, &with(text, values), values).await;
+            Outcome::Done("pull", done)
         }
         Route::All => {
             let answers = each(world.shards.iter(), &whole).await;
@@ -204,6 +208,62 @@ async fn merged(
     }
 }
 
+/// Fills the carriers and answers, in one transaction, with which they are gone.
+async fn pulled(
+    world: &World,
+    pulls: Vec<(Shards, &Pull)>,
+    text: &str,
+    values: &[Value],
+) -> Result<Answer, String> {
+    let home = &world.shards[world.shards.len() - 1];
+    let mut batch = String::new();
+    for (shards, pull) in &pulls {
+        let sent = with(&pull.text, values);
+        let clients = shards.iter().map(|at| &world.shards[usize::from(at.0)]);
+        let answers = each(clients, &sent).await?;
+        let rows = answers.into_iter().flat_map(|answer| answer.rows);
+        batch.push_str(&carrier(pull, &sent, &rows.collect::<Vec<_>>()));
+    }
+    ask(home, &format!("{batch}{text}")).await
+}
+
+/// Makes and fills a carrier.
+fn carrier(pull: &Pull, text: &str, rows: &[Row]) -> String {
+    let name = &pull.carrier;
+    let mut batch = format!("create temp table {name} on commit drop as {text} with no data;\n");
+    batch.push_str(&filled(name, rows));
+    let quoted = |name: &String| format!("\"{name}\"");
+    let primary: Vec<String> = pull.primary.iter().map(quoted).collect();
+    if !primary.is_empty() {
+        let key = format!(
+            "alter table {name} add primary key ({});\n",
+            primary.join(", ")
+        );
+        batch.push_str(&key);
+    }
+    for column in &pull.indexes {
+        batch.push_str(&format!("create index on {name} ({});\n", quoted(column)));
+    }
+    batch
+}
+
+/// Rows as literals.
+fn filled(table: &str, rows: &[Row]) -> String {
+    let literal = |value: &Option<String>| match value {
+        Some(text) => format!("'{}'", text.replace('\'', "''")),
+        None => "NULL".into(),
+    };
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| row.iter().map(literal).collect::<Vec<_>>().join(", "))
+        .map(|row| format!("({row})"))
+        .collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => format!("insert into {table} values {};\n", rows.join(", ")),
+    }
+}
+
 async fn combined(
     home: &Client,
     clients: Vec<&Client>,
@@ -212,23 +272,10 @@ async fn combined(
 ) -> Result<Answer, String> {
     let mut rows = Vec::new();
     for answer in each(clients, partial).await? {
-        for row in answer.rows {
-            let literal = |value: &Option<String>| match value {
-                Some(text) => format!("'{}'", text.replace('\'', "''")),
-                None => "NULL".into(),
-            };
-            let row: Vec<String> = row.iter().map(literal).collect();
-            rows.push(format!("({})", row.join(", ")));
-        }
+        rows.extend(answer.rows);
     }
-    if !rows.is_empty() {
-        ask(
-            home,
-            &format!("insert into pgherd_partials values {}", rows.join(", ")),
-        )
-        .await?;
-    }
-    ask(home, combine).await
+    let fill = filled("pgherd_partials", &rows);
+    ask(home, &format!("{fill}{combine}")).await
 }
 
 fn order(keys: &[SortKey], one: &Row, two: &Row) -> Ordering {

@@ -12,5 +12,6 @@ mod placed;
 mod queries;
 mod random;
 mod server;
+mod tpch;
 mod world;
 mod writes;

@@ -66,8 +66,9 @@ fn words(text: &str) -> Vec<String> {
 async fn queries_with_other_words_in_them_give_no_other_answer() {
     let mut random = StdRng::seed_from_u64(asked("PGHERD_SHARDING_SEED", 1));
     let count: usize = asked("PGHERD_SHARDING_MUTATED", 1_500);
-    let queries: Vec<Vec<String>> = include_str!("queries.txt")
-        .lines()
+    let queries: Vec<Vec<String>> = [include_str!("queries.txt"), include_str!("pulled.txt")]
+        .into_iter()
+        .flat_map(str::lines)
         .filter_map(|line| Some(line.split_once(' ')?.1))
         .filter(|query| !query.contains(" -- ") && !query.contains("users from"))
         .map(words)

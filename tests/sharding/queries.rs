@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::answer::{Answer, ask};
 use crate::execute::{Outcome, Value, run, with};
-use crate::world::World;
+use crate::world::{Buckets, World};
 
 /// A line of the collection: what kind of route is expected, how answers are compared, and the query.
 pub(crate) struct Line<'a> {
@@ -114,6 +114,9 @@ impl Tally {
                     self.failed += 1;
                 } else {
                     let reason = format!("{}: {}", refusal.code, refusal.reason);
+                    if std::env::var_os("PGHERD_SHARDING_REFUSED").is_some() {
+                        println!("refused {refusal}: {}", line.query);
+                    }
                     *self.refused.entry(reason).or_default() += 1;
                 }
                 return;
@@ -134,7 +137,12 @@ impl Tally {
                     self.wrong.push(text.chars().take(1_500).collect());
                 }
             }
-            (Err(_), Err(_)) => self.failed += 1,
+            (Err(error), Err(_)) => {
+                if std::env::var_os("PGHERD_SHARDING_REFUSED").is_some() {
+                    println!("failed {error}: {}", line.query);
+                }
+                self.failed += 1;
+            }
             (Ok(_), Err(error)) => self
                 .wrong
                 .push(format!("{kind} {}\n  failed: {error}", line.query)),
@@ -143,6 +151,10 @@ impl Tally {
                     .push(format!("{kind} {}\n  should fail: {error}", line.query));
             }
         }
+    }
+
+    pub(crate) fn right(&self) -> usize {
+        self.right.values().sum()
     }
 
     pub(crate) fn told(&self) -> String {
@@ -170,10 +182,13 @@ pub(crate) fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
         .unwrap_or(otherwise)
 }
 
-async fn all(shards: u16, check_kinds: bool) {
-    let world = World::new(shards).await;
+/// What can be had without the rows of several shards at one place, and what cannot.
+const COLLECTIONS: [&str; 2] = [include_str!("queries.txt"), include_str!("pulled.txt")];
+
+async fn all(world: World, collections: &[&str], check_kinds: bool) {
+    let shards = world.shards.len();
     let mut tally = Tally::default();
-    for text in include_str!("queries.txt").lines() {
+    for text in collections.iter().flat_map(|text| text.lines()) {
         if let Some(line) = line(text) {
             tally.take(&world, &line).await;
         }
@@ -191,10 +206,22 @@ async fn all(shards: u16, check_kinds: bool) {
 
 #[tokio::test]
 async fn no_query_gives_another_answer_over_four_shards() {
-    all(4, true).await;
+    all(World::new(4).await, &COLLECTIONS, true).await;
 }
 
 #[tokio::test]
 async fn nor_over_seven() {
-    all(7, false).await;
+    all(World::new(7).await, &COLLECTIONS, false).await;
+}
+
+#[tokio::test]
+async fn nor_where_one_shard_has_all_rows() {
+    let world = World::with(3, Buckets::One).await;
+    all(world, &COLLECTIONS[1..], false).await;
+}
+
+#[tokio::test]
+async fn nor_where_one_has_none() {
+    let world = World::with(3, Buckets::Gap).await;
+    all(world, &COLLECTIONS[1..], false).await;
 }

@@ -101,7 +101,8 @@ impl Maker {
             ),
             1 => format!(
                 "(select * from {} order by {} limit 7) {name}",
-                shape.name, shape.key
+                shape.name,
+                alias.numbers.join(", ")
             ),
             2 | 3 => {
                 alias.numbers = vec!["k".into(), "n".into()];
@@ -135,7 +136,11 @@ impl Maker {
             true => alias.numbers[0].clone(),
             false => self.pick(&alias.numbers).clone(),
         };
-        format!("{}.{column}", alias.name)
+        // A bare name may be another's, or ambiguous, where it stands.
+        match self.chance(5) {
+            true => column,
+            false => format!("{}.{column}", alias.name),
+        }
     }
 
     fn column(&mut self, aliases: &[Alias]) -> String {
@@ -312,6 +317,9 @@ impl Maker {
 
     fn query(&mut self) -> (String, Mode) {
         self.aliases = 0;
+        if self.chance(45) {
+            return (self.whole(), Mode::Bag);
+        }
         match self.random.random_range(0..12) {
             0 => {
                 let (one, two) = (self.pair(), self.pair());
@@ -353,6 +361,109 @@ impl Maker {
                 Mode::Sequence,
             ),
             _ => (self.select(), Mode::Bag),
+        }
+    }
+
+    /// Queries that mostly need rows of several shards at one place.
+    fn whole(&mut self) -> String {
+        let (from, aliases) = self.from();
+        let filter = self.filter(&aliases);
+        let one = self.column(&aliases);
+        let two = self.number(&aliases);
+        let key = Self::key(&aliases[0]);
+        let all = format!("{key}, {one}, {two}");
+        match self.random.random_range(0..16) {
+            0 => {
+                let window = *self.pick(&["rank()", "dense_rank()", "count(*)"]);
+                format!("select {all}, {window} over (order by {two}) from {from}{filter}")
+            }
+            1 => {
+                let over = format!("partition by {one} order by {key}, {two}");
+                format!(
+                    "select {all}, sum({two}) over ({over} range unbounded preceding) from {from}{filter}"
+                )
+            }
+            2 => {
+                let sets = *self.pick(&[
+                    "rollup (1, 2)",
+                    "cube (1, 2)",
+                    "grouping sets ((1), (2), ())",
+                ]);
+                format!(
+                    "select {one}, {two}, count(*), min({key}) from {from}{filter} group by {sets}"
+                )
+            }
+            3 => {
+                let (first, second) = (self.pair(), self.pair());
+                let (table, alias) = self.table();
+                let kind = *self.pick(&["union", "union all", "intersect all", "except"]);
+                format!(
+                    "with c as ({first}), d as ({second}) select x.k, y.n, {} from c x join {table} on x.k = {} {} join d y on y.n = x.n where x.n is not null {kind} select k, n, k from c",
+                    Self::key(&alias),
+                    self.number(std::slice::from_ref(&alias)),
+                    self.pick(&["left", "right", "inner", "full"])
+                )
+            }
+            4 => format!(
+                "with recursive r as (select k, n, 1 as d from ({}) s where k < 9 union select r.k, o.id, d + 1 from r join orders o on o.parent = r.n where d < 4) select * from r",
+                self.pair()
+            ),
+            5 => format!(
+                "select {key}, (select max(n) from ({}) s where s.k = {two}) from {from}{filter}",
+                self.pair()
+            ),
+            6 => format!(
+                "select {all} from {from}{filter} order by {two} desc nulls last, {one}, {key} limit 5"
+            ),
+            7 => format!(
+                "select {key}, l.* from {from} cross join lateral (select k, n from ({}) s where s.n < {two} order by n, k limit 2) l{filter}",
+                self.pair()
+            ),
+            8 => format!(
+                "select distinct on ({two}) {two}, {key}, {one} from {from}{filter} order by {two}, {key}, {one}"
+            ),
+            9 => {
+                let of = *self.pick(&["any", "all"]);
+                let sign = *self.pick(&["=", "<", ">=", "<>"]);
+                format!(
+                    "select {all} from {from} where {two} {sign} {of} (select n from ({}) s)",
+                    self.pair()
+                )
+            }
+            10 => format!(
+                "select count(*), count(distinct {one}), sum((select count(*) from ({}) s where s.k = {key})) from {from}{filter}",
+                self.pair()
+            ),
+            11 => format!(
+                "select a.k, b.n, count(*) from ({}) a natural full join ({}) b group by a.k, b.n",
+                self.pair(),
+                self.pair()
+            ),
+            12 => format!(
+                "select * from ({}) a left join ({}) b using (k) where coalesce(b.n, 1) > 0 or a.n is null",
+                self.pair(),
+                self.pair()
+            ),
+            13 => {
+                let (table, alias) = self.table();
+                let own = std::slice::from_ref(&alias);
+                let (inside, number) = (self.condition(own, 1), self.number(own));
+                format!(
+                    "select {one}, sum({two}) from {from}{filter} group by {one} having sum({two}) > (select min({number}) from {table} where {inside}) or count(*) in (select {number} from {table})"
+                )
+            }
+            14 => {
+                let (table, alias) = self.table();
+                let name = alias.name.clone();
+                format!(
+                    "select {key}, to_json({name}) ->> 'name', count({name}) over () from {from} left join {table} on {} = {two}{filter}",
+                    self.number(&[alias])
+                )
+            }
+            _ => format!(
+                "select v.x, s.n from (values (1, 'a'), (2, null), (7, 'c1')) v (x, y) left join ({}) s on s.k = v.x and s.n is not null",
+                self.pair()
+            ),
         }
     }
 

@@ -26,6 +26,10 @@ pub(crate) struct World {
 pub(crate) enum Buckets {
     /// More buckets than shards, by a rule of no use.
     Uneven,
+    /// All rows on the second shard.
+    One,
+    /// None on the first.
+    Gap,
     /// One bucket a shard, as the configuration has it.
     #[allow(dead_code, reason = "the planner's own tests have no configuration")]
     Even,
@@ -53,13 +57,18 @@ fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
     // More buckets than shards, of which one shard may have none.
     let spread: Vec<Shard> = match buckets {
         Buckets::Uneven => (0..16_u16).map(|n| Shard(n * 7 % 11 % shards)).collect(),
+        Buckets::One => vec![Shard(1); 16],
+        Buckets::Gap => (0..16_u16).map(|n| Shard(1 + n % (shards - 1))).collect(),
         Buckets::Even => (0..shards).map(Shard).collect(),
     };
     let mut group = |buckets: &[Shard]| {
         let buckets = buckets.to_vec();
         placement.group(Method::Hash { buckets }).unwrap()
     };
-    let plain: Vec<Shard> = (0..shards).map(Shard).collect();
+    let plain: Vec<Shard> = match buckets {
+        Buckets::One | Buckets::Gap => spread.clone(),
+        Buckets::Uneven | Buckets::Even => (0..shards).map(Shard).collect(),
+    };
     let groups = Groups {
         users: group(&spread),
         docs: group(&plain),
@@ -249,7 +258,7 @@ fn others(groups: &Groups) -> Vec<Row> {
     rows
 }
 
-async fn load(client: &Client) -> Catalog {
+pub(crate) async fn load(client: &Client) -> Catalog {
     client.batch_execute(SNAPSHOT).await.unwrap();
     let mut loader = Loader::default();
     for part in Part::ALL {

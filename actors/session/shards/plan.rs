@@ -1,5 +1,6 @@
 //! What a text is, and where it may run: the planner's word, and what is refused besides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pgherd_planner::{Names, Param, Params, Plan, Refusal, Route, Statement};
@@ -189,6 +190,10 @@ impl Told {
             })),
             Route::Merge { shards, .. } => Err(several(shards.len())
                 .hint("Rows of several shards are not sorted, counted or combined yet.")),
+            Route::Pull { pulls, .. } => {
+                let shards: BTreeSet<_> = pulls.iter().flat_map(|(shards, _)| shards).collect();
+                Err(several(shards.len()).hint("Rows of several shards are not joined yet."))
+            }
             Route::At { .. } => Err(unsupported(
                 "now() is not the same on several shards, and is not made so yet",
             )),

@@ -85,6 +85,9 @@ fn combine(
         after.group_clause.push(node);
     }
     grouping.group = grouping.units.nodes.len();
+    if sets(select) {
+        grouping.apart(&values)?;
+    }
     for (name, value) in &targets {
         let mut value = value.clone();
         grouping.rewrite(&mut value)?;
@@ -125,7 +128,29 @@ fn combine(
     })
 }
 
+/// Whether there are GROUPING SETS, or what is short for them.
+fn sets(select: &SelectStmt) -> bool {
+    let mut items = select.group_clause.iter();
+    items.any(|item| matches!(item.node, Some(NodeEnum::GroupingSet(_))))
+}
+
 impl Grouping<'_, '_> {
+    /// Two targets that are the same may be NULL in different groups, which one column cannot be.
+    fn apart(&self, targets: &[Node]) -> Result<()> {
+        let mut seen = std::collections::BTreeSet::new();
+        for target in targets {
+            if let Some(at) = self.units.known(target)?
+                && at < self.group
+                && !seen.insert(at)
+            {
+                let reason =
+                    "it has one column twice, which is not supported where groups are merged";
+                return Err(Refusal::new("GROUPING SETS", reason));
+            }
+        }
+        Ok(())
+    }
+
     /// The targets with their names, stars written out.
     fn targets(&mut self, select: &SelectStmt) -> Result<Vec<(String, Node)>> {
         let mut found = Vec::new();

@@ -34,6 +34,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         uses: Uses::new(),
         moments: std::collections::BTreeMap::new(),
         given: Vec::new(),
+        late: false,
     };
     let plan = parse(&text)
         .and_then(|tree| other.statement(&tree, names))

@@ -145,7 +145,7 @@ impl<'a, 'r> Units<'a, 'r> {
         if let Some(at) = self.keys.get(&key) {
             return Ok(*at);
         }
-        if let Some(NodeEnum::RowExpr(_)) = node.node {
+        if matches!(&node.node, Some(NodeEnum::RowExpr(_))) || self.is_record(node) {
             // A table cannot have a column of rows without a type.
             return Err(Refusal::new(
                 "ROW",
@@ -155,6 +155,14 @@ impl<'a, 'r> Units<'a, 'r> {
         self.keys.insert(key, self.nodes.len());
         self.nodes.push(node.clone());
         Ok(self.nodes.len() - 1)
+    }
+
+    /// Whether it is the row of a query, which has no type of a name.
+    fn is_record(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::ColumnRef(column)) => self.resolver.records.contains(&column.location),
+            _ => false,
+        }
     }
 
     /// Whether aggregates or windows are in it.

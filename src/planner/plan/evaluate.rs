@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Count, Merge, Node, Pin, Plan, Prune, Route, Statement};
+use super::{Count, Merge, Node, Pin, Plan, Prune, Pulled, Route, Statement};
 use crate::analyze::fact::Candidate;
 use crate::placement::{KeyType, KeyValue, MethodError, Placement, Shard, Shards};
 use crate::refusal::{Refusal, Result};
@@ -221,6 +221,22 @@ impl<'a> Evaluation<'a> {
         Ok(shards)
     }
 
+    /// Where rows are brought from. Where all that count are on one shard, the query as it is runs there.
+    fn pulled<'p>(&self, pulled: &'p Pulled) -> Result<Route<'p>> {
+        let mut pulls = Vec::with_capacity(pulled.pulls.len());
+        let mut all = Shards::new();
+        for pull in &pulled.pulls {
+            let shards = self.both(&pull.prune.0)?;
+            all.extend(shards.iter().copied());
+            pulls.push((shards, pull));
+        }
+        if all.is_empty() {
+            return Ok(Route::One(Shard(0)));
+        }
+        let text = &pulled.text;
+        several(&all, self.params, Route::Pull { pulls, text })
+    }
+
     fn count(&self, count: Option<&Count>, what: &str, code: &'static str) -> Result<Option<u64>> {
         let number = match count {
             None => return Ok(None),
@@ -334,10 +350,16 @@ pub(super) fn route<'p>(
                 },
             )
         }
+        Plan::Pulled(pulled) => evaluation.pulled(pulled),
         Plan::All if names_moment(params) => several(&Shards::new(), params, Route::All),
         Plan::All => Ok(Route::All),
         Plan::Insert(split) => super::insert::route(split, &evaluation),
         Plan::CopyIn(copy) => Ok(Route::CopyIn(copy)),
         Plan::Refused(refusal) => Err(refusal.clone()),
     }
+}
+
+/// The shards that a part of a statement concerns.
+pub(super) fn shards(statement: &Statement, prune: &Prune, params: &Params<'_>) -> Result<Shards> {
+    Evaluation { statement, params }.both(&prune.0)
 }

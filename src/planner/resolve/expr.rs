@@ -113,8 +113,24 @@ impl<'a> Resolver<'a> {
             }
             _ => self.column(&strings(&column.fields)?)?,
         };
+        if let Expr::Of(parts, _) = &expr
+            && !self.is_of_table(parts)
+        {
+            self.records.insert(column.location);
+        }
         self.places.insert(column.location, expr.clone());
         Ok(expr)
+    }
+
+    /// Whether the first of these is a column of a table, as all are where they are a row of one.
+    fn is_of_table(&self, parts: &[Expr]) -> bool {
+        match parts.first() {
+            Some(Expr::Col(col)) => matches!(
+                self.relations[col.rel.0].source,
+                crate::tree::Source::Table(_)
+            ),
+            _ => false,
+        }
     }
 
     fn cast(&mut self, cast: &'a TypeCast) -> Result<Expr> {

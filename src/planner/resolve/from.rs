@@ -195,8 +195,8 @@ impl<'a> Resolver<'a> {
             (&mut on, &mut merged),
         )?;
         if let Some(quals) = &join.quals {
-            let both = outer.clone().and(space.clone());
-            let expr = self.within(both, |this| this.expr(inner(quals)?))?;
+            // What stands before the join in FROM is not known to its ON.
+            let expr = self.within(space.clone(), |this| this.expr(inner(quals)?))?;
             conjuncts(expr, &mut on);
         }
         if let Some(alias) = &join.join_using_alias {

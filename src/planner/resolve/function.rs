@@ -120,6 +120,15 @@ const VOLATILE: [&str; 6] = [
     "pg_sleep",
 ];
 
+/// How large something is on one server.
+const SIZES: [&str; 5] = [
+    "pg_relation_size",
+    "pg_table_size",
+    "pg_indexes_size",
+    "pg_total_relation_size",
+    "pg_database_size",
+];
+
 /// What a function of SQL that needs no parentheses is called, and what it gives.
 pub(super) fn value_function(function: &SqlValueFunction) -> (&'static str, bool) {
     use SqlValueFunctionOp as Op;
@@ -236,6 +245,7 @@ impl<'a> Resolver<'a> {
             let traits = &mut self.traits;
             match (name, function.volatility) {
                 (name, _) if runs_queries(name) => set(&mut traits.user),
+                (name, _) if SIZES.contains(&name) => set(&mut traits.share),
                 ("nextval", _) => set(&mut traits.sequence),
                 ("setval" | "currval" | "lastval", _) => set(&mut traits.session),
                 (_, Volatility::Immutable) => {}

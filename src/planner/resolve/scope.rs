@@ -97,6 +97,11 @@ fn no_column(name: &str) -> Refusal {
 impl Resolver<'_> {
     /// What the names of a column mean, and how many levels further out than the innermost it is.
     pub(super) fn column(&mut self, fields: &[&str]) -> Result<Expr> {
+        if let [.., name @ ("reltuples" | "relpages")] = fields {
+            self.traits
+                .share
+                .get_or_insert_with(|| format!("column {name}"));
+        }
         let found = match fields {
             [name] => self.bare_column(name)?,
             [alias, name] => self.qualified(None, alias, name)?,
@@ -125,8 +130,11 @@ impl Resolver<'_> {
                 self.traits.physical = Some(format!("system column {name}"));
                 return Ok(self.found(level, Expr::Of(Vec::new(), Kind::UNKNOWN)));
             }
-            // The name of a table stands for its whole row.
+        }
+        // Where there is no such column on any level, the name of a table stands for its whole row.
+        for level in (0..self.stack.len()).rev() {
             if let Some(entry) = self.stack[level].entry(None, name)? {
+                self.rows = true;
                 let all = entry.columns.iter().map(|(_, expr)| expr.clone()).collect();
                 return Ok(self.found(level, Expr::Of(all, Kind::UNKNOWN)));
             }

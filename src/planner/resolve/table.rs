@@ -22,6 +22,9 @@ impl<'a> Resolver<'a> {
         if range.relpersistence == "t" || range.schemaname.starts_with("pg_temp") {
             return Err(Refusal::new(name, "it is a temporary table"));
         }
+        if let Some(carrier) = self.carrier(range) {
+            return Ok((String::new(), carrier));
+        }
         if !range.schemaname.is_empty() {
             let found = self.catalog.relation(&range.schemaname, name);
             return Ok((range.schemaname.clone(), found.ok_or_else(missing)?));
@@ -35,6 +38,11 @@ impl<'a> Resolver<'a> {
             .ok_or_else(missing)
     }
 
+    fn carrier(&self, range: &RangeVar) -> Option<&'a Relation> {
+        let carriers = self.carriers.filter(|_| range.schemaname.is_empty())?;
+        carriers.get(&range.relname)
+    }
+
     /// A table for FROM or as the target of a write, where its rows are known.
     pub(crate) fn table(
         &mut self,
@@ -42,8 +50,21 @@ impl<'a> Resolver<'a> {
         name: &str,
         relation: &'a Relation,
     ) -> Result<Table> {
+        if schema.is_empty() {
+            // It is where the statement is.
+            return Ok(Table {
+                schema: String::new(),
+                name: name.to_owned(),
+                place: Place::At(Distribution::Replicated),
+            });
+        }
         let part = format!("table {schema}.{name}");
         if is_system(schema) {
+            if tells_of_share(name) {
+                self.traits
+                    .share
+                    .get_or_insert_with(|| format!("view {name}"));
+            }
             self.traits
                 .server
                 .get_or_insert_with(|| format!("system catalog {name}"));
@@ -195,6 +216,14 @@ impl<'a> Resolver<'a> {
         }
         query
     }
+}
+
+/// Whether a catalog or view of the server counts what is in its tables.
+fn tells_of_share(name: &str) -> bool {
+    const OF: [&str; 3] = ["_tables", "_indexes", "_sequences"];
+    let counts = name.starts_with("pg_stat_") || name.starts_with("pg_statio_");
+    counts && OF.iter().any(|ending| name.ends_with(ending))
+        || matches!(name, "pg_stats" | "pg_statistic" | "pg_stat_database")
 }
 
 /// The columns of a table, with their types.

@@ -1,0 +1,387 @@
+//! Postgres as the merge: what of a query can be had from the shards is brought to one server, and the rest of
+//! the query runs there as it was written.
+//!
+//! From the outside in, each query is taken as a whole if its rows are disjoint parts; else what can be computed
+//! of each shard's rows; else it stays, and what is in it is looked at. What is left in the end are the tables'
+//! own rows, by the conditions that are about them alone. The rest is resolved once more: it must read no table
+//! that is spread, and give columns of the same names.
+
+use std::collections::BTreeMap;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
+
+use super::{Builder, deparse, upper};
+use crate::catalog::{Relation, RelationKind};
+use crate::plan::{Plan, Pull, Pulled, Rule};
+use crate::refusal::{Refusal, Result};
+use crate::resolve::Names;
+use crate::tree::Traits;
+
+mod carrier;
+mod filter;
+mod joined;
+mod look;
+mod said;
+mod table;
+mod verify;
+mod view;
+mod walk;
+
+use carrier::columns;
+use look::Look;
+use said::Said;
+
+/// What the carriers' names begin with.
+pub(crate) const CARRIER: &str = "pgherd_pull_";
+
+/// How deeply views may be nested.
+const DEEPEST: usize = 20;
+
+pub(super) struct Puller<'b> {
+    builder: &'b Builder<'b>,
+    names: &'b Names,
+    said: Said,
+    pulls: Vec<Pull>,
+    /// The columns of the carriers.
+    carriers: BTreeMap<String, Relation>,
+    /// The names of the queries of WITH that can be named.
+    ctes: Vec<String>,
+    /// The names in FROM that stand for carriers now.
+    taken: Vec<String>,
+    views: usize,
+    /// Within a query that runs for each row of another.
+    correlated: bool,
+}
+
+/// Where something stands in FROM.
+#[derive(Clone, Default)]
+struct Position {
+    /// What all rows that count fulfil.
+    filters: Vec<Node>,
+    /// All columns are among the targets.
+    star: bool,
+}
+
+impl Builder<'_> {
+    /// A plan that brings rows to one server.
+    pub(super) fn pulled(
+        &self,
+        select: &SelectStmt,
+        names: &Names,
+        traits: &Traits,
+        given: &[String],
+    ) -> Result<Plan> {
+        self.pullable(traits)?;
+        if self.text.contains(CARRIER) {
+            return Err(Refusal::new(CARRIER, "names that begin so are taken"));
+        }
+        let mut puller = Puller {
+            builder: self,
+            names,
+            said: Said::default(),
+            pulls: Vec::new(),
+            carriers: BTreeMap::new(),
+            ctes: Vec::new(),
+            taken: Vec::new(),
+            views: 0,
+            correlated: false,
+        };
+        puller.said.of(select)?;
+        puller.locks_nothing()?;
+        let mut rest = select.clone();
+        puller.query(&mut rest)?;
+        // Views have said more.
+        puller.locks_nothing()?;
+        puller.unqualify(&mut rest)?;
+        puller.verify(&rest, given)?;
+        let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(rest)))?;
+        Ok(Plan::Pulled(Box::new(Pulled {
+            pulls: puller.pulls,
+            text,
+        })))
+    }
+
+    /// What one server must not answer in place of all.
+    fn pullable(&self, traits: &Traits) -> Result<()> {
+        let no = |part: &Option<String>, reason: &str| match part {
+            Some(part) => Err(Refusal::new(part, reason)),
+            None => Ok(()),
+        };
+        no(
+            &traits.physical,
+            "where a row lies is not the same over several shards",
+        )?;
+        no(&traits.server, "it is not the same on every shard")?;
+        no(&traits.sequence, "it gives something else on each shard")?;
+        no(&traits.fixed, "it acts on one server")?;
+        if !self.late {
+            no(&traits.clock, "each shard has a clock of its own")?;
+        }
+        Ok(())
+    }
+}
+
+impl Puller<'_> {
+    fn locks_nothing(&self) -> Result<()> {
+        match self.said.locks {
+            false => Ok(()),
+            true => Err(Refusal::new(
+                "FOR UPDATE",
+                "it is not supported where rows are brought to one server",
+            )),
+        }
+    }
+
+    /// A query of which only parts are brought.
+    fn query(&mut self, select: &mut SelectStmt) -> Result<()> {
+        let scope = self.ctes.len();
+        self.with(select)?;
+        self.level(select)?;
+        for arm in [&mut select.larg, &mut select.rarg].into_iter().flatten() {
+            // A literal has its type from the other side, which it would lose in a table.
+            match literal(arm) {
+                true => self.query(arm)?,
+                false => self.part(arm)?,
+            }
+        }
+        for node in walk::expressions(select) {
+            self.expression(node)?;
+        }
+        self.ctes.truncate(scope);
+        Ok(())
+    }
+
+    fn with(&mut self, select: &mut SelectStmt) -> Result<()> {
+        let Some(with) = &mut select.with_clause else {
+            return Ok(());
+        };
+        let mut behind = Vec::new();
+        for node in &with.ctes {
+            match &node.node {
+                Some(NodeEnum::CommonTableExpr(cte)) => behind.push(cte.ctename.clone()),
+                _ => return Err(Refusal::new("WITH", "of an unknown form")),
+            }
+        }
+        if with.recursive {
+            self.ctes.extend(behind.iter().cloned());
+        }
+        for (node, name) in with.ctes.iter_mut().zip(behind) {
+            if let Some(NodeEnum::CommonTableExpr(cte)) = &mut node.node {
+                self.part(walk::of_node(cte.ctequery.as_deref_mut())?)?;
+            }
+            if !with.recursive {
+                self.ctes.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// A query within another: brought as a whole if it may be.
+    fn part(&mut self, select: &mut SelectStmt) -> Result<()> {
+        if self.names_cte(select) {
+            return self.query(select);
+        }
+        match self.look(select) {
+            Look::Same => Ok(()),
+            Look::Parts { prune, names } => {
+                let inner = deparse::text_of(NodeEnum::SelectStmt(Box::new(select.clone())))?;
+                let columns = columns(names.len());
+                let text = format!(
+                    "SELECT * FROM ({inner}) AS pgherd_rows ({})",
+                    columns.join(", ")
+                );
+                let carrier = self.carrier(text, prune, &columns, Rule::Query);
+                let mut all = deparse::select(&format!("SELECT FROM {carrier}"))?;
+                for (column, name) in columns.iter().zip(&names) {
+                    all.target_list
+                        .push(deparse::target(deparse::snippet(column)?, name));
+                }
+                *select = all;
+                Ok(())
+            }
+            Look::Partial {
+                prune,
+                partial,
+                combine,
+                width,
+            } => {
+                let carrier = self.carrier(partial, prune, &columns(width), Rule::Partial);
+                let mut combine = deparse::select(&combine)?;
+                for item in &mut combine.from_clause {
+                    if let Some(NodeEnum::RangeVar(range)) = &mut item.node {
+                        range.relname = carrier.clone();
+                    }
+                }
+                *select = combine;
+                Ok(())
+            }
+            Look::Unknown => self.query(select),
+        }
+    }
+
+    /// Whether it may name a query of a WITH that is not its own.
+    fn names_cte(&self, select: &SelectStmt) -> bool {
+        let shown = format!("{select:?}");
+        let mut names = self.ctes.iter();
+        names.any(|name| shown.contains(&format!("relname: {name:?}")))
+    }
+
+    fn expression(&mut self, node: &mut Node) -> Result<()> {
+        walk::expression(node, &mut |inner| {
+            let NodeEnum::SubLink(sub) = inner else {
+                return Ok(());
+            };
+            let before = std::mem::replace(&mut self.correlated, true);
+            let exists = sub.sub_link_type() == SubLinkType::ExistsSublink;
+            let select = walk::of_node(sub.subselect.as_deref_mut())?;
+            if exists && said::is_only_star(select) {
+                // Which columns there are is nothing to EXISTS.
+                select.target_list = vec![deparse::target(deparse::snippet("1")?, "")];
+            }
+            let done = self.part(select);
+            self.correlated = before;
+            done
+        })
+    }
+
+    fn level(&mut self, select: &mut SelectStmt) -> Result<()> {
+        let position = Position {
+            filters: filter::conjuncts(&select.where_clause),
+            star: said::has_star(select),
+        };
+        self.joined(select, &position)?;
+        for item in &mut select.from_clause {
+            self.source(item, &position)?;
+        }
+        Ok(())
+    }
+
+    fn source(&mut self, node: &mut Node, position: &Position) -> Result<()> {
+        match &mut node.node {
+            Some(NodeEnum::RangeVar(range)) => {
+                let range = range.clone();
+                if let Some(other) = self.range(range, position)? {
+                    node.node = Some(other);
+                }
+                Ok(())
+            }
+            Some(NodeEnum::RangeSubselect(sub)) => {
+                let before = self.correlated;
+                self.correlated |= sub.lateral;
+                let done = self.part(walk::of_node(sub.subquery.as_deref_mut())?);
+                self.correlated = before;
+                done
+            }
+            Some(NodeEnum::RangeFunction(function)) => {
+                for call in walk::calls(&mut function.functions)? {
+                    self.expression(call)?;
+                }
+                Ok(())
+            }
+            Some(NodeEnum::JoinExpr(join)) => self.join(join, position),
+            _ => Err(Refusal::new("FROM", "of an unknown form")),
+        }
+    }
+
+    fn join(&mut self, join: &mut JoinExpr, position: &Position) -> Result<()> {
+        let on = filter::conjuncts(&join.quals);
+        // An alias hides the names of both sides from what stands further out.
+        let outer = match join.alias {
+            Some(_) => Vec::new(),
+            None => position.filters.clone(),
+        };
+        let both: Vec<Node> = outer.iter().chain(&on).cloned().collect();
+        let (left, right) = match join.jointype() {
+            JoinType::JoinInner => (both.clone(), both),
+            JoinType::JoinLeft => (outer, on),
+            JoinType::JoinRight => (on, outer),
+            _ => (Vec::new(), Vec::new()),
+        };
+        for (side, filters) in [(&mut join.larg, left), (&mut join.rarg, right)] {
+            let side = side
+                .as_deref_mut()
+                .ok_or_else(|| Refusal::new("JOIN", "a side is missing"))?;
+            // The join's own name may stand for all columns of both sides.
+            let star = position.star || join.alias.is_some();
+            self.source(side, &Position { filters, star })?;
+        }
+        match &mut join.quals {
+            Some(quals) => self.expression(quals),
+            None => Ok(()),
+        }
+    }
+
+    /// A name in FROM, and what stands there instead.
+    fn range(&mut self, range: RangeVar, position: &Position) -> Result<Option<NodeEnum>> {
+        if range.schemaname.is_empty() && self.ctes.contains(&range.relname)
+            || range.relname.starts_with(CARRIER)
+        {
+            return Ok(None);
+        }
+        let builder = self.builder;
+        let mut resolver = builder.resolver(self.names);
+        let (schema, relation) = resolver.locate(&range)?;
+        let alias = match &range.alias {
+            Some(alias) => alias.aliasname.clone(),
+            None => range.relname.clone(),
+        };
+        let RelationKind::View(text) = &relation.kind else {
+            let table = resolver.table(&schema, &range.relname, relation)?;
+            return self.table(&range, &alias, relation, &table, position);
+        };
+        if matches!(self.look(&everything(&range)?), Look::Same) {
+            return Ok(None);
+        }
+        self.taken.push(alias);
+        self.views += 1;
+        if self.views > DEEPEST {
+            return Err(Refusal::new(&range.relname, "there are too many views"));
+        }
+        let mut sub = self.inlined(&range, relation, text)?;
+        let inner = walk::of_node(sub.subquery.as_deref_mut())?;
+        self.said.of(inner)?;
+        // Whole views are asked for by their names, as their owners' rights count for what is in them.
+        let whole = everything(&range)?;
+        if let Look::Parts { .. } = self.look(&whole) {
+            *inner = whole;
+        }
+        let ctes = std::mem::take(&mut self.ctes);
+        let done = self.part(inner);
+        self.ctes = ctes;
+        done?;
+        Ok(Some(NodeEnum::RangeSubselect(Box::new(sub))))
+    }
+}
+
+/// All of a table or view.
+fn everything(range: &RangeVar) -> Result<SelectStmt> {
+    let mut select = deparse::select("SELECT * FROM x")?;
+    let plain = RangeVar {
+        alias: None,
+        ..range.clone()
+    };
+    select.from_clause = vec![Node {
+        node: Some(NodeEnum::RangeVar(plain)),
+    }];
+    Ok(select)
+}
+
+/// Whether a target is a literal whose type is decided outside, or has a collation that would count for less were it
+/// a table's.
+fn literal(select: &SelectStmt) -> bool {
+    if format!("{:?}", select.target_list).contains("CollateClause") {
+        return true;
+    }
+    let arms = [&select.larg, &select.rarg];
+    let of_target = |node: &Node| match &node.node {
+        Some(NodeEnum::ResTarget(target)) => matches!(
+            target.val.as_deref().and_then(|value| value.node.as_ref()),
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_))
+        ),
+        _ => true,
+    };
+    arms.into_iter().flatten().any(|arm| literal(arm))
+        || select.target_list.iter().any(of_target)
+        || !select.values_lists.is_empty()
+}

@@ -1,0 +1,59 @@
+//! Rows that are brought to one server, which then answers what is left of the query.
+
+use super::Prune;
+
+/// A query that one server answers from what it has, and from rows that are brought to it before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// What is brought there.
+    pub pulls: Vec<Pull>,
+    /// What is run there behind it. It names the carriers without a schema, may have the statement's parameters (not
+    /// all in each text, so that their types must be said with it), and reads no table but those that are the same on every shard.
+    pub text: String,
+}
+
+/// Rows of the shards that become a relation of the server that answers.
+///
+/// Its columns have the names, types and collations that the text gives, as `CREATE TEMP TABLE … AS … WITH NO DATA`
+/// keeps them. The texts that go to one shard must see one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    /// The relation's name.
+    pub carrier: String,
+    /// What is sent to the shards. It may have the statement's parameters.
+    pub text: String,
+    /// Which shards are concerned; where none is, the carrier stays empty.
+    pub prune: Prune,
+    /// Columns that must be declared as the primary key, because the query may group by them alone; empty if
+    /// there is no need.
+    pub primary: Vec<String>,
+    /// Columns that are looked for row by row, so that large carriers should have an index of each.
+    pub indexes: Vec<String>,
+    /// Why its rows may be taken by themselves.
+    pub rule: Rule,
+}
+
+/// The rule by which rows may be taken out of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// The rows of a table that its own conditions leave.
+    Table,
+    /// Tables that are joined by their keys.
+    Join,
+    /// A query whose rows are disjoint parts, one on each shard.
+    Query,
+    /// What a query computes of each shard's rows, and is finished where all are together.
+    Partial,
+}
+
+impl Rule {
+    /// It in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Table => "a table's rows, by its own conditions and used columns",
+            Self::Join => "tables that are joined by their keys",
+            Self::Query => "a query whose rows are disjoint parts of the shards",
+            Self::Partial => "a query's rows or partial aggregates, finished on one server",
+        }
+    }
+}
