@@ -6,8 +6,8 @@
 //! there in front of the text. A name comes and goes when the server says that it does: it is the
 //! server that reads what is prepared, and whose errors the client gets.
 //!
-//! Names that cannot be told (longer than Postgres keeps them, or folded by the rules of a language)
-//! and those in a `DO` are left to the server, and bind the client to it.
+//! Names that cannot be told (beyond ASCII, where not both sides are UTF-8) and those in a `DO` are left to the
+//! server, and bind the client to it.
 
 mod names;
 mod plan;
@@ -211,6 +211,7 @@ fn simple(
             edits: Vec::new(),
         })
     } else {
+        plan.have_remarked(turn, script.text);
         plan.carry_out(turn, script.text)
     };
     if !before && turn.server.exchange.unsynced() {
@@ -390,6 +391,8 @@ fn forgets_one(turn: &mut Turn<'_>, named: &Mentions<'_>) -> bool {
     let Some(Mention {
         deed: Deed::Deallocate,
         name: Some(name),
+        // The server remarks on another.
+        cut: false,
         ..
     }) = named.only()
     else {
@@ -452,9 +455,9 @@ fn unshown(turn: &Turn<'_>, named: &Mentions<'_>) -> Option<ErrorReport> {
 fn escaped() -> ErrorReport {
     ErrorReport::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
-        "names of prepared statements in U&\"…\" are not supported here",
+        "names of prepared statements in U&\"…\" are not supported beyond ASCII in this encoding",
     )
-    .hint("Write the name without escapes, or use session mode.")
+    .hint("Use UTF8 for the database and as client_encoding, or session mode.")
 }
 
 fn crowded() -> ErrorReport {

@@ -217,6 +217,79 @@ async fn simple_queries_are_answered_as_by_postgres() {
 }
 
 #[tokio::test]
+async fn names_are_what_postgres_makes_of_them() {
+    let once = |text: &str| {
+        Pipeline(vec![
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ])
+    };
+    let mut texts: Vec<String> = [
+        r#"prepare u&"d\0061t\+000061" as select 'data'"#,
+        "execute data",
+        r#"execute U&"data""#,
+        r#"execute u&"d!0061ta" uescape '!'"#,
+        r#"execute u&"d!0061ta" uescape '!'; select nowhere"#,
+        r#"execute u&"d\00" "#,
+        r#"execute u&"data" uescape 'a'"#,
+        r#"explain (costs off) execute u&"data""#,
+        r#"deallocate u&"dat\0061""#,
+        "execute data",
+        r#"prepare u&"\00e9" as select 'accent'"#,
+        "execute \"\u{e9}\"",
+        "execute \u{e9}",
+        "prepare \u{c9}T\u{c9} (int) as select $1",
+        "execute \u{c9}t\u{c9} (7)",
+        "execute \"\u{c9}t\u{c9}\" (nowhere)",
+        "deallocate \u{c9}t\u{c9}",
+        "execute \u{c9}t\u{c9} (7)",
+    ]
+    .map(str::to_owned)
+    .into();
+    // Too long, and cut between two characters.
+    let long = ["x".repeat(62), "\u{e9}".repeat(40)].map(|name| name + "yz\u{e9}");
+    for name in &long {
+        let short: String = name
+            .chars()
+            .take(if name.starts_with('x') { 63 } else { 31 })
+            .collect();
+        texts.extend([
+            format!("prepare {name} (int) as select $1"),
+            format!("execute {name} (1)"),
+            format!("execute \"{name}\" (nowhere)"),
+            format!("execute \"{short}\" (2)"),
+            format!("prepare {short} as select 1"),
+            format!("select 1; execute {name} (3); select nowhere"),
+            format!("explain (costs off) execute {name} (4)"),
+            format!("deallocate {name}"),
+            format!("deallocate {name}"),
+            format!("execute {short} (5)"),
+        ]);
+    }
+    let mut steps = Vec::new();
+    for text in texts {
+        steps.push(once(&text));
+        // By what the first has changed, another answer.
+        steps.push(Query(text.leak()));
+    }
+    // What the protocol has named is cut as well.
+    let name = "n".repeat(70);
+    steps.push(Pipeline(vec![Raw::parse(&name, "select 'cut'")]));
+    for name in [&name, &name[..63], &format!("{name}n")] {
+        steps.push(once(&format!("execute {name}")));
+        steps.push(Pipeline(vec![
+            Raw::bind("", name, &[]),
+            Raw::execute("", 0),
+        ]));
+    }
+    steps.push(Pipeline(vec![Raw::parse(&name[..65], "select 'taken'")]));
+    steps.push(Pipeline(vec![Raw::close('S', &name[..66])]));
+    steps.push(once(&format!("execute {name}")));
+    alike("", "", &steps).await;
+}
+
+#[tokio::test]
 async fn transactions_neither_make_nor_drop_a_name() {
     let steps = [
         Query("begin"),
@@ -592,6 +665,7 @@ async fn nobody_reaches_what_another_has_prepared() {
             format!("explain execute \"pgherd_{number}\""),
             format!("deallocate PGHERD_{number}"),
             format!("select 1; execute pgherd_{number}"),
+            format!("execute u&\"pgherd\\005f{number}\""),
         ] {
             second.send(&Raw::query(&text)).await;
             let answer = second.ready().await;
@@ -599,8 +673,6 @@ async fn nobody_reaches_what_another_has_prepared() {
             let code = error.and_then(|error| error.field('C'));
             assert_eq!(code.as_deref(), Some("26000"), "{text}");
         }
-        let escaped = format!("execute u&\"pgherd\\005f{number}\"");
-        assert_eq!(second.ask(&Raw::query(&escaped)).await, "E0A000 ZI");
         let within = [
             Raw::query("begin read write"),
             Raw::close('S', &format!("pgherd_{number}")),

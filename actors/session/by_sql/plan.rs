@@ -11,7 +11,7 @@ use crate::judgement::{self, Judgement};
 use crate::session::by_sql::Rewritten;
 use crate::session::by_sql::names::{Change, settle};
 use crate::session::replies;
-use crate::session::statements::{place, put, stand_in, too_many};
+use crate::session::statements::{place, put, remark, stand_in, too_many};
 use crate::session::turn::Turn;
 
 /// A name that no server has.
@@ -36,6 +36,8 @@ pub(super) struct Plan {
 struct Place {
     at: Range<usize>,
     name: Box<[u8]>,
+    /// Postgres would remark that the client's name is too long.
+    cut: bool,
     to: To,
 }
 
@@ -122,6 +124,7 @@ impl Plan {
         self.places.push(Place {
             at: mention.at.clone(),
             name: mention.name.as_deref().unwrap_or_default().into(),
+            cut: mention.cut,
             to,
         });
     }
@@ -206,7 +209,16 @@ impl Plan {
         let mut uses = self.uses.iter();
         !self.changes.is_empty()
             || self.stand_ins > 0
+            || self.places.iter().any(|place| place.cut)
             || uses.any(|used| statements.touch(used.id).is_none())
+    }
+
+    /// Has the server remark on names that will not be in the text any more. Of a text that was prepared by the
+    /// protocol it has done so.
+    pub(super) fn have_remarked(&self, turn: &mut Turn<'_>, text: &[u8]) {
+        for place in self.places.iter().filter(|place| place.cut) {
+            remark(turn, text.get(place.at.clone()).unwrap_or_default());
+        }
     }
 
     /// Sees to it that the server has what the text needs, and gives the text. `None` if the server
