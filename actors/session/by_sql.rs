@@ -114,7 +114,7 @@ pub(super) fn take(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement)
     let inspects = judgement.inspects || plan.inspects();
     if !cut
         && inspects
-        && let Some(report) = unshown(turn, &named)
+        && let Some(report) = unshown(turn, plan.binds())
     {
         refuse_query(turn, total, &report);
         return Taken::Answered;
@@ -206,6 +206,7 @@ fn simple(
     let before = turn.server.exchange.unsynced();
     let rewritten = if judgement.inspects || plan.inspects() {
         lay_open(turn);
+        plan.note_bare(turn);
         Some(Rewritten {
             text: script.text.to_vec(),
             edits: Vec::new(),
@@ -336,7 +337,7 @@ pub(super) fn bring(
     if plan.is_empty() && !inspects {
         return Brought::AsItIs;
     }
-    if inspects && let Some(report) = unshown(turn, &named) {
+    if inspects && let Some(report) = unshown(turn, plan.binds()) {
         refuse(turn, report);
         return Brought::Refused;
     }
@@ -436,20 +437,17 @@ fn lay_open(turn: &mut Turn<'_>) {
     }
 }
 
-/// Why the server cannot tell which statements the client has, if it cannot.
-fn unshown(turn: &Turn<'_>, named: &Mentions<'_>) -> Option<ErrorReport> {
+/// Why the server cannot tell which statements the client has, if it cannot: one that cannot be read again has to
+/// stay where it is. `binds` if there is to be one.
+fn unshown(turn: &Turn<'_>, binds: bool) -> Option<ErrorReport> {
     let client = turn.relay.statements.as_deref();
-    let bound = client.is_some_and(ClientStatements::is_bound);
-    let text = "pg_prepared_statements is not supported ";
-    let why = match (bound, named.changes()) {
-        (true, _) => "while there is a prepared statement that names a moment",
-        (_, true) => "in one text with PREPARE or DEALLOCATE",
-        (false, false) => return None,
-    };
-    Some(ErrorReport::error(
-        sqlstate::FEATURE_NOT_SUPPORTED,
-        format!("{text}{why}"),
-    ))
+    let bound = binds || client.is_some_and(ClientStatements::is_bound);
+    bound.then(|| {
+        ErrorReport::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "pg_prepared_statements is not supported while there is a prepared statement that names a moment",
+        )
+    })
 }
 
 fn escaped() -> ErrorReport {

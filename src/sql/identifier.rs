@@ -14,6 +14,8 @@ const LENGTH_MAX: usize = 63;
 pub(crate) struct Identifier<'a> {
     /// The name as Postgres keeps it; `None` if that cannot be told.
     pub(crate) name: Option<Cow<'a, [u8]>>,
+    /// Postgres refuses it, and the whole text with it.
+    pub(crate) refused: bool,
     /// Postgres cuts it, and remarks on that.
     pub(crate) cut: bool,
     /// Offset in the text behind it.
@@ -28,6 +30,7 @@ pub(crate) fn identifier<'a>(
     names: Names,
 ) -> Identifier<'a> {
     let mut end = token.start + token.text.len();
+    let mut refused = false;
     let whole = match token.kind {
         TokenKind::Word => folded(token.text, names),
         TokenKind::QuotedWord => {
@@ -40,6 +43,7 @@ pub(crate) fn identifier<'a>(
             let escape = escape(behind, &mut end);
             let inner = unquoted(&token.text[3..token.text.len() - 1]);
             let name = escape.and_then(|escape| unescaped(&inner, escape));
+            refused = name.is_none();
             name.filter(|name| is_told(name, names)).map(Cow::Owned)
         }
         _ => None,
@@ -48,6 +52,7 @@ pub(crate) fn identifier<'a>(
     let cut = whole.as_ref().is_some_and(|name| name.len() > LENGTH_MAX);
     Identifier {
         name: whole.map(shortened),
+        refused,
         cut,
         end,
     }
@@ -194,7 +199,8 @@ mod tests {
         for text in ["u&\"a\" uescape 'a'", "u&\"a\" uescape '++'"] {
             let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
             let first = lexer.token().expect("it can be read").expect("a token");
-            assert_eq!(identifier(&first, &mut lexer, Names::Utf8).name, None);
+            let found = identifier(&first, &mut lexer, Names::Utf8);
+            assert!(found.refused && found.name.is_none());
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Mention<'a> {
     pub deed: Deed,
     /// The name as Postgres understands it; `None` if that cannot be told.
     pub name: Option<Cow<'a, [u8]>>,
+    /// Postgres refuses it.
+    pub refused: bool,
     /// Postgres remarks that it is too long.
     pub cut: bool,
     /// Where it stands.
@@ -63,7 +65,9 @@ impl Mentions<'_> {
     /// Whether each name that comes or goes can be told.
     pub fn are_clear(&self) -> bool {
         let told = |mention: &Mention<'_>| {
-            mention.name.is_some() || matches!(mention.deed, Deed::Execute | Deed::Within)
+            mention.name.is_some()
+                || mention.refused
+                || matches!(mention.deed, Deed::Execute | Deed::Within)
         };
         !self.hidden && !self.escaped && self.found.iter().all(told)
     }
@@ -258,11 +262,17 @@ fn named<'a>(
         return State::Over;
     }
     let names = behind.names();
-    let Identifier { name, cut, end } = identifier(token, behind, names);
-    all.escaped |= token.kind == TokenKind::UnicodeWord && name.is_none();
+    let Identifier {
+        name,
+        refused,
+        cut,
+        end,
+    } = identifier(token, behind, names);
+    all.escaped |= token.kind == TokenKind::UnicodeWord && name.is_none() && !refused;
     all.found.push(Mention {
         deed,
         name,
+        refused,
         cut,
         at: token.start..end,
         start: 0,
@@ -351,6 +361,7 @@ mod tests {
             ("prepare u&\"!0073\" uescape '!' as select 1", "+s=select 1"),
             ("deallocate u&\"s\" uescape '!'; execute t", "-s !t"),
             ("execute u&\"\\00e9\"", "!? unclear"),
+            ("prepare u&\"\\00\" as select 1", "+?=select 1"),
             ("execute \u{e9}", "!?"),
             ("do $$ begin end $$; deallocate s", "-s unclear"),
             ("select 1", ""),

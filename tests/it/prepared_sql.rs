@@ -426,6 +426,7 @@ async fn the_extended_protocol_names_what_sql_has_prepared_and_the_other_way_rou
 async fn a_client_is_shown_its_own_statements_alone() {
     let show = "select name, statement, parameter_types, result_types, from_sql \
                 from pg_prepared_statements order by name";
+    let names = "select name, parameter_types, from_sql from pg_prepared_statements order by 1";
     let once = |text: &str| {
         vec![
             Raw::parse("", text),
@@ -470,6 +471,36 @@ async fn a_client_is_shown_its_own_statements_alone() {
         Query(show),
         Query("deallocate all"),
         Query(show),
+        // Among statements that make and drop some.
+        Query(
+            "prepare a as select 1; select name from pg_prepared_statements; deallocate a; \
+             select count(*) from pg_prepared_statements",
+        ),
+        Query(names),
+        Query(
+            "prepare b as select 2; select name from pg_prepared_statements; select 1 / 0; \
+             prepare c as select 3",
+        ),
+        Query(names),
+        Query("execute b"),
+        Query(
+            "deallocate b; prepare b as select 4; execute b; prepare f as select 0; \
+             select name from pg_prepared_statements order by 1; prepare b as select 5",
+        ),
+        Query(names),
+        Query("execute b; execute f"),
+        Query(
+            "prepare d as select name from pg_prepared_statements order by 1; execute d; deallocate all; \
+             select count(*) from pg_prepared_statements",
+        ),
+        Query(names),
+        Query(
+            "begin; prepare e as select 6; select name from pg_prepared_statements; rollback; execute e; \
+             select name from pg_prepared_statements",
+        ),
+        Query(names),
+        Query("execute e; select name from pg_prepared_statements; deallocate e"),
+        Query(names),
     ];
     alike("", "", &steps).await;
 }

@@ -58,7 +58,8 @@ pub(super) enum Change {
     Prepare {
         name: Box<[u8]>,
         held: Held<Judgement>,
-        placed: Placed,
+        /// Where the server has it, unless it is there under the client's own name for a moment.
+        placed: Option<Placed>,
     },
     Deallocate {
         name: Box<[u8]>,
@@ -105,7 +106,11 @@ pub(in crate::session) fn end(turn: &mut Turn<'_>) {
 pub(in crate::session) fn settle(turn: &mut Turn<'_>) {
     turn.names.shown.clear();
     for change in turn.names.changes.drain(..) {
-        if let Change::Prepare { placed, .. } = change {
+        if let Change::Prepare {
+            placed: Some(placed),
+            ..
+        } = change
+        {
             turn.server.statements.remove(placed);
         }
     }

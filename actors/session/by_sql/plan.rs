@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use pgherd_session::{Edit, Held, Reach, ServerName, Source, Statement};
+use pgherd_session::{Edit, Held, Placed, Reach, ServerName, Source, Statement};
 use pgherd_sql::{Deed, Mention, Mentions, Pin};
 use pgherd_wire::error::ErrorReport;
 
@@ -213,6 +213,28 @@ impl Plan {
             || uses.any(|used| statements.touch(used.id).is_none())
     }
 
+    /// Whether one of the statements that it prepares cannot be read again.
+    pub(super) fn binds(&self) -> bool {
+        let bound = |change: &Planned| matches!(change, Planned::Prepare(_, made) if made.reach == Reach::Bound);
+        self.changes.iter().any(bound)
+    }
+
+    /// Takes note of the names that come and go in a text that runs as the client wrote it, on a server that has
+    /// the client's own names for this moment.
+    pub(super) fn note_bare(&self, turn: &mut Turn<'_>) {
+        settle(turn);
+        for change in &self.changes {
+            let change = match change {
+                Planned::Prepare(name, statement) => {
+                    turn.names.rubbish.push(name.clone());
+                    prepared(turn, name, statement, None)
+                }
+                Planned::Deallocate(name) => Change::Deallocate { name: name.clone() },
+            };
+            turn.names.changes.push_back(change);
+        }
+    }
+
     /// Has the server remark on names that will not be in the text any more. Of a text that was prepared by the
     /// protocol it has done so.
     pub(super) fn have_remarked(&self, turn: &mut Turn<'_>, text: &[u8]) {
@@ -291,9 +313,18 @@ fn begin(turn: &mut Turn<'_>, name: &[u8], statement: &Arc<Statement<Judgement>>
         replies::doubt(turn);
         turn.relay.pins.insert(Pin::Moment);
     }
+    let placed = place(turn, statement);
+    prepared(turn, name, statement, Some(placed))
+}
+
+fn prepared(
+    turn: &Turn<'_>,
+    name: &[u8],
+    statement: &Arc<Statement<Judgement>>,
+    placed: Option<Placed>,
+) -> Change {
     turn.relay.pool.stats.client_parse();
     turn.relay.pool.stats.server_parse();
-    let placed = place(turn, statement);
     Change::Prepare {
         name: name.into(),
         held: Held {

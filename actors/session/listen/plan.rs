@@ -178,10 +178,11 @@ fn ask(turn: &mut Turn<'_>, changes: Vec<Change>) -> Result<Vec<Asked>, ErrorRep
     let listening = match relay.listening.take() {
         Some(listening) => listening,
         None => {
-            let listening = relay
-                .pool
-                .audience
-                .join(&relay.control, &settings.notifications)?;
+            let listening = relay.pool.audience.join(
+                &relay.control,
+                &relay.pool.circle,
+                &settings.notifications,
+            )?;
             // Should nobody be there to hear it, the next one looks by itself.
             let _ = relay.pool.manager.cast(PoolMessage::Listen);
             Box::new(listening)
