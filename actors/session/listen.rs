@@ -160,7 +160,7 @@ fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
 fn poll_all_ready(
     listening: &Listening,
     asked: &[Asked],
-    cx: &mut Context<'_>,
+    cx: &Context<'_>,
 ) -> Option<Readiness> {
     let mut last = None;
     for asked in asked {

@@ -54,7 +54,12 @@ async fn so_is_one_for_which_too_many_bytes_wait() {
     let mut busy = enter(&proxy, &database).await;
     busy.ask(&Raw::query("listen a")).await;
     busy.ask(&Raw::query("begin")).await;
-    database.sql("select pg_notify('a', repeat('x', 7000) || i) from generate_series(1, 3) i").await;
+    database
+        .sql("select pg_notify('a', repeat('x', 7000) || i) from generate_series(1, 3) i")
+        .await;
     let rest = String::from_utf8_lossy(&busy.end().await).into_owned();
-    assert!(rest.contains("53400") && rest.contains("20000 bytes"), "{rest}");
+    assert!(
+        rest.contains("53400") && rest.contains("20000 bytes"),
+        "{rest}"
+    );
 }
