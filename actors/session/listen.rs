@@ -157,11 +157,7 @@ fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
 }
 
 /// What the herald says of marks that are to be sent together.
-fn poll_all_ready(
-    listening: &Listening,
-    asked: &[Asked],
-    cx: &Context<'_>,
-) -> Option<Readiness> {
+fn poll_all_ready(listening: &Listening, asked: &[Asked], cx: &Context<'_>) -> Option<Readiness> {
     let mut last = None;
     for asked in asked {
         let readiness = listening.poll_ready(*asked, cx);

@@ -164,37 +164,6 @@ async fn an_error_behind_a_parse_keeps_what_postgres_keeps() {
 }
 
 #[tokio::test]
-async fn a_client_prepares_no_more_bytes_than_it_may() {
-    let (_database, _proxy, mut first, mut second) =
-        pair("[limits]\nmax_prepared_bytes = 10000").await;
-    let large = format!("select '{}'", "x".repeat(6000));
-    assert_eq!(first.ask(&prepare("a", &large)).await, "1 ZI");
-    assert_eq!(first.ask(&prepare("b", &large)).await, "E54000 ZI");
-    let by_sql = format!("prepare b as {large}");
-    assert_eq!(first.ask(&Raw::query(&by_sql)).await, "E54000 ZI");
-    // It is the client's own limit, and what is closed makes room.
-    assert_eq!(second.ask(&prepare("a", &large)).await, "1 ZI");
-    assert_eq!(first.ask(&Raw::query("deallocate a")).await, "C ZI");
-    assert_eq!(first.ask(&prepare("b", &large)).await, "1 ZI");
-}
-
-#[tokio::test]
-async fn a_server_keeps_no_more_bytes_of_texts_than_it_may() {
-    let (database, _proxy, mut first, _second) =
-        pair("[pool]\nsize = 1\nmax_prepared_bytes = 10000").await;
-    database.sql(ON_SERVER).await;
-    for name in ["a", "b"] {
-        let large = format!("select '{name}', '{}'", "x".repeat(6000));
-        assert_eq!(first.ask(&prepare(name, &large)).await, "1 ZI");
-    }
-    let count = first.one("select count(*) from on_server").await;
-    assert_eq!(count, "1");
-    for name in ["a", "b"] {
-        assert_eq!(value(&mut first, name).await, name);
-    }
-}
-
-#[tokio::test]
 async fn evicted_statements_come_back() {
     let (database, _proxy, mut first, mut second) =
         pair("[pool]\nsize = 1\nmax_prepared_statements = 2").await;
