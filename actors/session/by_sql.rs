@@ -22,6 +22,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
+use crate::session::by_sql::names::Laid;
 use crate::session::by_sql::plan::Plan;
 use crate::session::requests::{forget_unnamed, note, refuse, refuse_query};
 use crate::session::sequence::{self, Way};
@@ -29,7 +30,7 @@ use crate::session::statements::{close_all, put_bare};
 use crate::session::turn::{Check, Turn};
 use crate::session::{attempt, behind, listen, reads};
 
-pub(super) use names::{Names, clear_away, completed, end, settle};
+pub(super) use names::{Names, are_laid, clear_away, completed, end, laid, not_laid, settle};
 
 /// What has become of a simple query.
 pub(super) enum Taken {
@@ -183,6 +184,26 @@ fn simple(
         return Taken::Later;
     }
     turn.check = Check::None;
+    let inspects = judgement.inspects || plan.inspects();
+    if inspects {
+        match std::mem::take(&mut turn.names.laid) {
+            Laid::Open => {}
+            // Should one of its statements fail, the text must not run, and whether it does it could not tell.
+            Laid::No | Laid::Asked => {
+                lay_open(turn);
+                turn.relay.up.insert(&frontend::SYNC);
+                turn.server.exchange.sent(Owed::OurSync);
+                turn.names.laid = Laid::Asked;
+                turn.check = Check::UnderWay;
+                return Taken::Later;
+            }
+            Laid::Failed(report) => {
+                refuse_query(turn, total, &report);
+                clear_away(turn);
+                return Taken::Answered;
+            }
+        }
+    }
     for used in &plan.uses {
         behind::sent(
             turn.server,
@@ -204,8 +225,7 @@ fn simple(
         sequence::sent(turn, judgement, Way::Simple);
     }
     let before = turn.server.exchange.unsynced();
-    let rewritten = if judgement.inspects || plan.inspects() {
-        lay_open(turn);
+    let rewritten = if inspects {
         plan.note_bare(turn);
         Some(Rewritten {
             text: script.text.to_vec(),

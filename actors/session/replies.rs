@@ -259,6 +259,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     };
     if turn.server.exchange.at_our_sync() {
         let verdict = turn.server.exchange.ready(status);
+        by_sql::laid(turn);
         return act(turn, verdict, tag::READY_FOR_QUERY, total);
     }
     let headless = turn.server.exchange.is_headless();
@@ -348,6 +349,10 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         return Err(Loss::Fatal(Box::new(report.into_fatal())));
     }
     let report = ErrorReport::parse(body);
+    if by_sql::are_laid(turn) {
+        by_sql::not_laid(turn, total, &report);
+        return Ok(());
+    }
     // What was kept back of a simple query is not said any more.
     mark::kept(turn);
     match attempt::after_error(turn, &report) {

@@ -506,6 +506,35 @@ async fn a_client_is_shown_its_own_statements_alone() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_prepared_any_more_is_not_left_out_of_what_is_shown() {
+    let (database, proxy, mut rotation, mut client) = house("").await;
+    database
+        .sql("create table kept (a int); create table gone (a int)")
+        .await;
+    for text in ["prepare g as select * from gone", "prepare k as select 1"] {
+        assert_eq!(client.ask(&Raw::query(text)).await, "C ZI");
+    }
+    database.sql("drop table gone").await;
+    let show = "select string_agg(name, ' ') from pg_prepared_statements";
+    let writes = format!("insert into kept values (1); {show}");
+    for text in [show, &writes] {
+        for _ in 0..2 {
+            assert_eq!(client.ask(&Raw::query(text)).await, "E0A000 ZI", "{text}");
+            assert_eq!(client.one("select 'well'").await, "well");
+            rotation.turn().await;
+        }
+    }
+    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(client.ask(&Raw::query(show)).await, "E0A000 ZE");
+    assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(client.ask(&Raw::query("deallocate g")).await, "C ZI");
+    assert_eq!(client.one(show).await, "k");
+    assert_eq!(client.ask(&Raw::query(&writes)).await, "C T D C ZI");
+    assert_eq!(database.sql("select count(*) from kept").await, "1");
+    assert_eq!(pins(&proxy).await, "");
+}
+
+#[tokio::test]
 async fn what_was_shown_to_one_meets_nobody_else() {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
