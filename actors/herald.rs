@@ -1,4 +1,5 @@
-//! Notifications for all clients of one pool that listen, over one server connection.
+//! Notifications for all clients of one database that listen, over one server connection: that of the pool whose
+//! herald has the seat, as [`audience`] says. The heralds of its other pools wait for the seat.
 //!
 //! Owns: that connection. It counts towards all limits but the pool's size, is opened at the first
 //!   LISTEN, and closed when nobody has listened for as long as the pool keeps an idle connection.
@@ -25,7 +26,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::clock;
 use crate::facts::Facts;
-use crate::herald::audience::Audience;
+use crate::herald::audience::{Audience, Claim, Dismissed};
 use crate::herald::link::{Idleness, Link, LinkError};
 use crate::pool::{Forgotten, Pool};
 use crate::router;
@@ -63,24 +64,32 @@ const HOLD_PACE: Duration = Duration::from_millis(50);
 /// How long it leaves a server alone that does not want to listen.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Another herald is in charge, or the pool is closed.
-struct Dismissed;
+/// Whether a herald goes on where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stay {
+    /// It may have another connection at once.
+    Seated,
+    /// Another one is to try, if there is any.
+    Leave,
+}
 
 /// One herald of a pool.
 struct Office {
     pool: Arc<Pool>,
     facts: Arc<Facts>,
-    claim: u64,
+    claim: Claim,
 }
 
 async fn live(arguments: HeraldArguments) {
     let HeraldArguments { pool, facts } = arguments;
-    let claim = pool.audience.claim();
+    let claim = pool.audience.claim(&pool.circle);
     let office = Office { pool, facts, claim };
-    while let Ok(()) = office.await_listeners().await {
-        if let Err(Dismissed) = office.open_and_serve().await {
+    while let Ok(seat) = office.claim.sit().await {
+        if let Err(Dismissed) = office.listen().await {
             return;
         }
+        drop(seat);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -98,11 +107,19 @@ impl Office {
         &self.pool.audience
     }
 
+    /// Listens for all, as long as there is a connection to be had.
+    async fn listen(&self) -> Result<(), Dismissed> {
+        loop {
+            self.await_listeners().await?;
+            if self.open_and_serve().await? == Stay::Leave {
+                return Ok(());
+            }
+        }
+    }
+
     async fn await_listeners(&self) -> Result<(), Dismissed> {
         poll_fn(|cx| {
-            if !self.audience().is_in_charge(self.claim, cx) {
-                return Poll::Ready(Err(Dismissed));
-            }
+            self.claim.holds_the_seat(cx)?;
             self.audience().poll_listeners().map(Ok)
         })
         .await
@@ -117,15 +134,13 @@ impl Office {
     async fn attend<T>(&self, what: impl Future<Output = T>) -> Result<T, Dismissed> {
         let mut what = std::pin::pin!(what);
         poll_fn(|cx| {
-            if !self.audience().is_in_charge(self.claim, cx) {
-                return Poll::Ready(Err(Dismissed));
-            }
+            self.claim.holds_the_seat(cx)?;
             what.as_mut().poll(cx).map(Ok)
         })
         .await
     }
 
-    async fn open_and_serve(&self) -> Result<(), Dismissed> {
+    async fn open_and_serve(&self) -> Result<Stay, Dismissed> {
         while self.pool.core.held().is_some() {
             // There is nobody to notify as long as nobody can write.
             self.pause(HOLD_PACE).await?;
@@ -134,14 +149,14 @@ impl Office {
         let (mut server, _place) = match self.attend(self.open(&upstream)).await? {
             Ok(opened) => opened,
             Err((report, passing)) => {
-                self.audience().failed(report, passing);
-                return self.pause(PAUSE).await;
+                self.audience().failed(&self.pool.circle, report, passing);
+                return Ok(Stay::Leave);
             }
         };
         let host = &self.pool.key;
         let begun = clock::now();
         match self.serve(&mut server, &upstream).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome.map(|()| Stay::Seated),
             Err(error) => {
                 tracing::warn!(
                     database = host.database,
@@ -151,13 +166,12 @@ impl Office {
                     "notifications are not heard"
                 );
                 let (report, passing) = (error.report(&upstream.name), error.is_passing());
-                self.audience().failed(report, passing);
+                self.audience().failed(&self.pool.circle, report, passing);
                 // A server that ends each connection at once is not to be asked again and again.
-                if passing && clock::since(begun) > PAUSE {
-                    Ok(())
-                } else {
-                    self.pause(PAUSE).await
-                }
+                Ok(match passing && clock::since(begun) > PAUSE {
+                    true => Stay::Seated,
+                    false => Stay::Leave,
+                })
             }
         }
     }
@@ -250,8 +264,8 @@ impl Office {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idleness = Idleness::new(self.pool.settings().timeouts.server_idle);
         let outcome = poll_fn(|cx| {
-            if !self.audience().is_in_charge(self.claim, cx) {
-                return Poll::Ready(Ok(Err(Dismissed)));
+            if let Err(dismissed) = self.claim.holds_the_seat(cx) {
+                return Poll::Ready(Ok(Err(dismissed)));
             }
             if let Err(error) = link.poll_talk(cx) {
                 return Poll::Ready(Err(error));

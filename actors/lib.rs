@@ -9,7 +9,7 @@
 //! │  ├ hosts               monitor (of a host, where there are several): who may be written to
 //! │  │                     patroni: which hosts there are
 //! │  └ pools               pool (per user and database) → server connection (temporary)
-//! │                        herald (of a pool, once a client listens): its notifications
+//! │                        herald (of a pool, once a client listens): one hears for the database
 //! └ front                  rest_for_one
 //!    ├ sessions (a worker) client sessions, never restarted
 //!    └ listener (an address)

@@ -25,7 +25,7 @@ use crate::clock;
 use crate::cluster::Cluster;
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
-use crate::herald::audience::Audience;
+use crate::herald::audience::{Audience, Circle};
 use crate::judgement::Judgement;
 use crate::outcomes::Outcomes;
 use crate::pins::{PinCounts, PinTotals};
@@ -95,8 +95,10 @@ pub struct Pool {
     pub outcomes: Outcomes,
     /// The actor that manages it.
     pub manager: Slot<PoolMessage>,
-    /// Its clients that listen.
+    /// The clients of its database that listen.
     pub audience: Arc<Audience>,
+    /// Its own among them.
+    pub circle: Arc<Circle>,
     /// The pools of the same database and user that are only read from, one a host.
     pub readers: ArcSwap<Vec<Arc<Self>>>,
     /// Counts what was read, to take the hosts in turns.
@@ -139,6 +141,7 @@ impl Pool {
             retries: Retries::default(),
             outcomes: Outcomes::default(),
             audience: Arc::default(),
+            circle: Arc::default(),
             readers: ArcSwap::default(),
             turns: AtomicU64::new(0),
             born: clock::now(),
@@ -153,6 +156,12 @@ impl Pool {
             registry: Arc::new(Registry::numbered_by(Arc::clone(next))),
             ..self
         }
+    }
+
+    /// Has its clients listen together with those of the other pools of its database.
+    #[must_use]
+    pub fn listening_with(self, audience: Arc<Audience>) -> Self {
+        Self { audience, ..self }
     }
 
     /// A pool for reading, beside this one: its clients are this one's, and so is what is known of them.
@@ -626,7 +635,7 @@ impl PoolState {
     /// Has a herald started, once somebody listens. A client may have come while nobody was here to be
     /// told, so this is looked after at each tick.
     fn call_herald(&mut self) {
-        if !self.called && self.pool.audience.is_wanted() {
+        if !self.called && self.pool.audience.is_wanted(&self.pool.circle) {
             self.called = crate::root::start_herald(&self.pool, &self.facts);
         }
     }

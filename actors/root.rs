@@ -464,7 +464,8 @@ fn own_pools(name: &str, facts: &Arc<Facts>) -> Vec<ChildSpec> {
         database.is_some_and(|database| database.name == name)
     });
     own.flat_map(|(_, pool)| {
-        let herald = pool.audience.is_wanted().then(|| herald_child(pool, facts));
+        let wanted = pool.audience.is_wanted(&pool.circle);
+        let herald = wanted.then(|| herald_child(pool, facts));
         std::iter::once(pool_child(pool, facts)).chain(herald)
     })
     .collect()

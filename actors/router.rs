@@ -193,6 +193,8 @@ impl RouterArguments {
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
         let pool = Pool::new(key.clone(), upstream, settings, core, slot, cluster);
+        let audience = self.facts.memory.audience(&key.database);
+        let pool = pool.listening_with(audience);
         let pool = Arc::new(pool.numbered_by(&self.facts.statements));
         drop(pool.core.fence(lead.epoch));
         if lead.host.is_none() {
@@ -521,12 +523,9 @@ impl RouterArguments {
         let mut routes: Routes = (**self.facts.routes.load()).clone();
         routes.retain(|key, pool| {
             let Some(database) = config.database(&key.database) else {
-                pool.audience
-                    .close("the database was removed from the configuration");
-                drop(
-                    pool.core
-                        .close("the database was removed from the configuration"),
-                );
+                let why = "the database was removed from the configuration";
+                pool.audience.close(&pool.circle, why);
+                drop(pool.core.close(why));
                 self.facts.memory.homes.lock().remove(key);
                 return false;
             };

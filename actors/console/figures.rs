@@ -73,7 +73,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             outcomes: pool.outcomes.counts(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),
-            audience: pool.audience.census(),
+            audience: pool.audience.census(&pool.circle),
             mode: pool.settings().pool.mode,
         })
         .collect();

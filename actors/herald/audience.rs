@@ -1,7 +1,14 @@
-//! Where sessions that listen and the herald of their pool meet. It outlives the herald.
+//! Where the sessions of a database that listen and the herald meet. It outlives the herald.
+//!
+//! Which user's connection listens makes no difference to anybody: LISTEN takes no right but to be connected, every
+//! session hears all that is notified in its database, whoever does, and each change of what a session listens to
+//! goes over a server connection of its own user ([`crate::session::listen`]). So the pools of all users of a
+//! database share one. Each pool in which somebody listens has a herald, of which one has the *seat*: its connection
+//! is the one. It leaves the seat when its user is not let in (any more), or its pool is closed, and the next one
+//! tries as its own user. Only what all of them were refused is told to those who wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -10,30 +17,55 @@ use parking_lot::Mutex;
 use pgherd_config::Notifications;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
+use tokio::sync::Notify;
 
 use crate::clock;
 use crate::control::{Control, Order};
 use crate::herald::ear::{Ear, Room};
-use crate::herald::table::{Asked, Batch, Change, Channel, Note, Settled, Table};
+use crate::herald::table::{Asked, Batch, Change, Channel, Listener, Note, Settled, Table};
 use crate::server::ServerAbout;
 
-/// All that listen in one pool.
+/// All that listen in one database.
 #[derive(Debug)]
 pub struct Audience {
     state: Mutex<State>,
-    /// Wakes the herald.
+    /// Wakes the herald that has the seat.
     herald: AtomicWaker,
+    /// Tells the others that they may look whether it is free.
+    vacancy: Notify,
     /// The channel of the marks. Nobody else knows its name.
     marks: Channel,
-    overflows: AtomicU64,
     reconnects: AtomicU64,
+}
+
+/// Those of one pool among them.
+#[derive(Debug, Default)]
+pub struct Circle {
+    listeners: AtomicUsize,
+    /// Somebody has listened.
+    known: AtomicBool,
+    delivered: AtomicU64,
+    overflows: AtomicU64,
+    /// Which herald of the pool is in charge: the last that came.
+    claim: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Circle {
+    /// One of them was given a notification.
+    pub(super) fn delivered(&self) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     table: Table<Arc<Ear>>,
-    /// Which herald is in charge: the last that came.
-    claim: u64,
+    /// How many heralds there have been, and which of them has the seat.
+    claims: u64,
+    seat: Option<u64>,
+    /// The pools that were not given a connection since there was one.
+    failed: Vec<Arc<Circle>>,
     about: Option<Arc<ServerAbout>>,
     /// Why there is no connection.
     trouble: Option<Trouble>,
@@ -41,12 +73,13 @@ struct State {
     sent: Option<Instant>,
     answered: Option<Instant>,
     lost: bool,
-    closed: bool,
 }
 
 #[derive(Debug)]
 struct Trouble {
     report: ErrorReport,
+    /// Of which pool it is: no business of other users.
+    of: Arc<Circle>,
     /// It does not pass by itself: what was asked up to here is refused.
     refuses: Option<u64>,
 }
@@ -54,17 +87,19 @@ struct Trouble {
 /// The figures of one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Census {
-    /// Sessions that listen.
+    /// Somebody of the pool listens, or has.
+    pub known: bool,
+    /// Sessions of the pool that listen.
     pub listeners: usize,
-    /// Channels that anybody listens to.
+    /// Channels that anybody listens to in the database.
     pub channels: usize,
-    /// Notifications that were given to sessions.
+    /// Notifications that were given to sessions of the pool.
     pub delivered: u64,
-    /// Sessions that were sent away since too much waited for them.
+    /// Sessions of the pool that were sent away since too much waited for them.
     pub overflows: u64,
     /// Times that the connection was made anew after it was lost.
     pub reconnects: u64,
-    /// The connection, if there is one.
+    /// The connection of the database, if there is one.
     pub about: Option<Arc<ServerAbout>>,
     /// It listens to all that is wanted.
     pub up: bool,
@@ -73,7 +108,7 @@ pub struct Census {
 impl Census {
     /// Whether there is anything to show.
     pub fn is_of_interest(&self) -> bool {
-        self.listeners > 0 || self.about.is_some() || self.delivered > 0 || self.reconnects > 0
+        self.known
     }
 }
 
@@ -94,8 +129,8 @@ impl Default for Audience {
         Self {
             state: Mutex::default(),
             herald: AtomicWaker::new(),
+            vacancy: Notify::new(),
             marks: name.into_bytes().into(),
-            overflows: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
         }
     }
@@ -107,32 +142,37 @@ impl Audience {
         &self.marks
     }
 
-    /// Whether a herald is to live: somebody listens, or a connection is there.
-    pub fn is_wanted(&self) -> bool {
+    /// Whether a pool is to have a herald: somebody listens there, or its herald has a connection.
+    pub fn is_wanted(&self, circle: &Circle) -> bool {
         let state = self.state.lock();
-        !state.closed && (state.table.listeners() > 0 || state.about.is_some())
+        let sits = state.seat == Some(circle.claim.load(Ordering::Relaxed));
+        let listens = circle.listeners.load(Ordering::Relaxed) > 0;
+        !circle.closed.load(Ordering::Relaxed) && (listens || sits && state.about.is_some())
     }
 
-    /// Takes a session in, which leaves when what is returned is dropped.
+    /// Takes a session of a pool in, which leaves when what is returned is dropped.
     ///
     /// # Errors
     /// As many listen as may.
     pub fn join(
         self: &Arc<Self>,
         control: &Arc<Control>,
+        circle: &Arc<Circle>,
         limits: &Notifications,
     ) -> Result<Listening, ErrorReport> {
         let room = Room {
             count: limits.max_waiting.get(),
             bytes: limits.max_waiting_bytes.get(),
         };
-        let ear = Arc::new(Ear::new(Arc::clone(control), room));
+        let ear = Arc::new(Ear::new(Arc::clone(control), Arc::clone(circle), room));
         let mut state = self.state.lock();
         let max = limits.max_listeners.get();
-        if state.table.listeners() >= max {
+        if circle.listeners.load(Ordering::Relaxed) >= max {
             let text = format!("{max} clients of this pool listen already (max_listeners)");
             return Err(ErrorReport::error(sqlstate::TOO_MANY_CONNECTIONS, text));
         }
+        circle.listeners.fetch_add(1, Ordering::Relaxed);
+        circle.known.store(true, Ordering::Relaxed);
         state.table.join(control.id, Arc::clone(&ear));
         drop(state);
         self.herald.wake();
@@ -142,25 +182,27 @@ impl Audience {
         })
     }
 
-    /// The figures of this moment.
-    pub fn census(&self) -> Census {
+    /// The figures of this moment for one pool.
+    pub fn census(&self, circle: &Circle) -> Census {
         let state = self.state.lock();
         Census {
-            listeners: state.table.listeners(),
+            known: circle.known.load(Ordering::Relaxed),
+            listeners: circle.listeners.load(Ordering::Relaxed),
             channels: state.table.channels(),
-            delivered: state.table.delivered(),
-            overflows: self.overflows.load(Ordering::Relaxed),
+            delivered: circle.delivered.load(Ordering::Relaxed),
+            overflows: circle.overflows.load(Ordering::Relaxed),
             reconnects: self.reconnects.load(Ordering::Relaxed),
             about: state.about.clone(),
             up: state.table.is_up(),
         }
     }
 
-    /// The pool is closed: everybody who listens is sent away.
-    pub fn close(&self, why: &str) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        for ear in state.table.ears() {
+    /// A pool is closed: everybody who listens there is sent away.
+    pub fn close(&self, circle: &Arc<Circle>, why: &str) {
+        let state = self.state.lock();
+        circle.closed.store(true, Ordering::Relaxed);
+        let own = |ear: &&Arc<Ear>| Arc::ptr_eq(ear.circle(), circle);
+        for ear in state.table.ears().filter(own) {
             let report = ErrorReport::fatal(
                 sqlstate::ADMIN_SHUTDOWN,
                 format!("the pool is closed: {why}"),
@@ -169,6 +211,7 @@ impl Audience {
         }
         drop(state);
         self.herald.wake();
+        self.vacancy.notify_waiters();
     }
 
     /// What a client is told about a notification of this process of the server.
@@ -176,21 +219,20 @@ impl Audience {
         self.state.lock().table.shown(process)
     }
 
-    /// A herald takes charge; one that was in charge before it is to end.
-    pub(super) fn claim(&self) -> u64 {
+    /// A herald of a pool comes; one that was there before it is to end.
+    pub(super) fn claim(self: &Arc<Self>, circle: &Arc<Circle>) -> Claim {
         let mut state = self.state.lock();
-        state.claim += 1;
-        let claim = state.claim;
+        state.claims += 1;
+        let number = state.claims;
+        circle.claim.store(number, Ordering::Relaxed);
         drop(state);
         self.herald.wake();
-        claim
-    }
-
-    /// Whether this herald is still in charge. Its task is woken when somebody has something for it.
-    pub(super) fn is_in_charge(&self, claim: u64, cx: &Context<'_>) -> bool {
-        self.herald.register(cx.waker());
-        let state = self.state.lock();
-        state.claim == claim && !state.closed
+        self.vacancy.notify_waiters();
+        Claim {
+            audience: Arc::clone(self),
+            circle: Arc::clone(circle),
+            number,
+        }
     }
 
     /// Ready when somebody listens.
@@ -205,6 +247,7 @@ impl Audience {
     /// There is a connection.
     pub(super) fn link_up(&self, about: &Arc<ServerAbout>) {
         let mut state = self.state.lock();
+        state.failed.clear();
         state.about = Some(Arc::clone(about));
         state.trouble = None;
         state.sent = None;
@@ -226,11 +269,21 @@ impl Audience {
         state.table.link_lost();
     }
 
-    /// There is none, for this reason. What will not pass by itself is told to those who wait now.
-    pub(super) fn failed(&self, report: ErrorReport, passing: bool) {
+    /// There is none as the user of this pool, for this reason. What will not pass by itself is told to those who
+    /// wait now, once no pool of them has fared better.
+    pub(super) fn failed(&self, circle: &Arc<Circle>, report: ErrorReport, passing: bool) {
         let mut state = self.state.lock();
-        let refuses = (!passing).then(|| state.table.asked());
-        state.trouble = Some(Trouble { report, refuses });
+        if !is_among(&state.failed, circle) {
+            state.failed.push(Arc::clone(circle));
+        }
+        let all = has_failed_all(&state);
+        let refuses = (!passing && all).then(|| state.table.asked());
+        let of = Arc::clone(circle);
+        state.trouble = Some(Trouble {
+            report,
+            of,
+            refuses,
+        });
         state.table.wake_all();
     }
 
@@ -279,13 +332,93 @@ impl Audience {
         let full = state.table.take_full();
         let ears: Vec<_> = full
             .into_iter()
-            .filter_map(|listener| state.table.leave(listener))
+            .filter_map(|listener| leave(&mut state, listener))
             .collect();
         drop(state);
         for ear in ears {
-            self.overflows.fetch_add(1, Ordering::Relaxed);
+            ear.circle().overflows.fetch_add(1, Ordering::Relaxed);
             ear.overflow();
         }
+    }
+}
+
+fn leave(state: &mut State, listener: Listener) -> Option<Arc<Ear>> {
+    let ear = state.table.leave(listener)?;
+    ear.circle().listeners.fetch_sub(1, Ordering::Relaxed);
+    Some(ear)
+}
+
+/// Whether no pool in which somebody listens is left that may have a connection.
+fn has_failed_all(state: &State) -> bool {
+    let mut pools = state.table.ears().map(|ear| ear.circle());
+    pools.all(|pool| is_among(&state.failed, pool))
+}
+
+fn is_among(circles: &[Arc<Circle>], circle: &Arc<Circle>) -> bool {
+    circles.iter().any(|one| Arc::ptr_eq(one, circle))
+}
+
+/// A herald's place among those of its database.
+#[derive(Debug)]
+pub(super) struct Claim {
+    audience: Arc<Audience>,
+    circle: Arc<Circle>,
+    number: u64,
+}
+
+/// Another herald of the pool is in charge, or the pool is closed.
+#[derive(Debug)]
+pub(super) struct Dismissed;
+
+impl Claim {
+    /// Whether this herald is still in charge in its pool.
+    pub(super) fn holds(&self) -> Result<(), Dismissed> {
+        let circle = &*self.circle;
+        let latest = circle.claim.load(Ordering::Relaxed) == self.number;
+        match latest && !circle.closed.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err(Dismissed),
+        }
+    }
+
+    /// The same for one that has the seat. Its task is woken when somebody has something for it.
+    pub(super) fn holds_the_seat(&self, cx: &Context<'_>) -> Result<(), Dismissed> {
+        self.audience.herald.register(cx.waker());
+        self.holds()
+    }
+
+    /// Waits until the seat is free, and takes it.
+    pub(super) async fn sit(&self) -> Result<Seat<'_>, Dismissed> {
+        loop {
+            let mut vacancy = std::pin::pin!(self.audience.vacancy.notified());
+            // What happens from here on is not missed.
+            vacancy.as_mut().enable();
+            self.holds()?;
+            if self.take_seat() {
+                return Ok(Seat(self));
+            }
+            vacancy.await;
+        }
+    }
+
+    fn take_seat(&self) -> bool {
+        let mut state = self.audience.state.lock();
+        let free = state.seat.is_none();
+        if free {
+            state.seat = Some(self.number);
+        }
+        free
+    }
+}
+
+/// The seat of the herald that listens for all; dropped, it is free.
+#[derive(Debug)]
+pub(super) struct Seat<'a>(&'a Claim);
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.audience.state.lock().seat = None;
+        self.0.audience.vacancy.notify_waiters();
     }
 }
 
@@ -298,7 +431,7 @@ pub struct Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        drop(self.audience.state.lock().table.leave(self.id()));
+        drop(leave(&mut self.audience.state.lock(), self.id()));
         self.audience.herald.wake();
     }
 }
@@ -349,7 +482,9 @@ impl Listening {
         if let Some(trouble) = &state.trouble
             && trouble.refuses.is_some_and(|last| asked.ticket <= last)
         {
-            return Readiness::Refused(Box::new(trouble.report.clone()));
+            let own = Arc::ptr_eq(&trouble.of, self.ear.circle());
+            let report = own.then(|| trouble.report.clone());
+            return Readiness::Refused(Box::new(report.unwrap_or_else(refused)));
         }
         state.table.wait_on(self.id());
         Readiness::Waiting
@@ -358,10 +493,9 @@ impl Listening {
     /// Why it takes so long.
     pub fn trouble(&self) -> Option<String> {
         let state = self.audience.state.lock();
-        state
-            .trouble
-            .as_ref()
-            .map(|trouble| trouble.report.message.clone())
+        let trouble = state.trouble.as_ref();
+        let own = trouble.filter(|trouble| Arc::ptr_eq(&trouble.of, self.ear.circle()));
+        own.map(|trouble| trouble.report.message.clone())
     }
 
     /// A change whose mark was not sent is off.
@@ -433,6 +567,12 @@ impl Listening {
     pub fn unlisten_all(&self) {
         self.with(|state, id| state.table.unlisten_all(id));
     }
+}
+
+/// What a client is told where the last that was refused was another user.
+fn refused() -> ErrorReport {
+    let text = "there is no server connection that listens in this database";
+    ErrorReport::error(sqlstate::CONNECTION_FAILURE, text)
 }
 
 /// Whether notifications of one connection's server are heard on the other.

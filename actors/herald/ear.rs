@@ -12,6 +12,7 @@ use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::sqlstate;
 
 use crate::control::{Control, Order};
+use crate::herald::audience::Circle;
 use crate::herald::table::{Channel, Hear, Note};
 
 /// How much may wait for one client.
@@ -27,6 +28,7 @@ pub struct Room {
 #[derive(Debug)]
 pub struct Ear {
     control: Arc<Control>,
+    circle: Arc<Circle>,
     room: Room,
     heard: Mutex<Heard>,
     waker: AtomicWaker,
@@ -50,10 +52,11 @@ enum Word {
 pub struct Unreadable;
 
 impl Ear {
-    /// An empty queue for the session of `control`.
-    pub fn new(control: Arc<Control>, room: Room) -> Self {
+    /// An empty queue for the session of `control`, in a pool of these.
+    pub fn new(control: Arc<Control>, circle: Arc<Circle>, room: Room) -> Self {
         Self {
             control,
+            circle,
             room,
             heard: Mutex::default(),
             waker: AtomicWaker::new(),
@@ -63,6 +66,11 @@ impl Ear {
     /// The session.
     pub fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Those of its pool.
+    pub fn circle(&self) -> &Arc<Circle> {
+        &self.circle
     }
 
     /// Has the task of the context woken by the next event.
@@ -117,6 +125,7 @@ impl Hear for Arc<Ear> {
             from,
         });
         drop(heard);
+        self.circle.delivered();
         self.waker.wake();
         true
     }
@@ -192,7 +201,7 @@ mod tests {
 
     fn ear(room: Room) -> Arc<Ear> {
         let control = Control::new(1, pgherd_net::Killer::default());
-        Arc::new(Ear::new(Arc::new(control), room))
+        Arc::new(Ear::new(Arc::new(control), Arc::default(), room))
     }
 
     fn note(channel: &str, payload: &str) -> Arc<Note> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use pgherd_config::{Address, ChannelBinding, Config, Database, Host, PoolSettings, TlsMode};
@@ -16,6 +16,7 @@ use pgherd_wire::scram::client::Binding;
 use pgherd_wire::sqlstate;
 
 use crate::gate::Gate;
+use crate::herald::audience::Audience;
 use crate::pool::PoolKey;
 use crate::session::prove::Proof;
 use crate::upstream::{Depths, Door, Secret, ServerTlsPair, Source, TlsChoice, Upstream};
@@ -48,6 +49,8 @@ const HIDDEN_MAX: usize = 1024;
 
 #[derive(Default)]
 struct Shared {
+    /// Who listens in each database, as long as a pool leads there.
+    audiences: HashMap<String, Weak<Audience>>,
     quotas: HashMap<QuotaKey, Arc<Quota>>,
     gates: HashMap<String, Arc<Gate>>,
     /// What is known of the code in each database, by section and name: its servers all have the same.
@@ -80,6 +83,18 @@ impl RouterMemory {
             network,
             ..Self::default()
         }
+    }
+
+    /// Those who listen in a database.
+    pub(super) fn audience(&self, database: &str) -> Arc<Audience> {
+        let audiences = &mut self.shared.lock().audiences;
+        if let Some(there) = audiences.get(database).and_then(Weak::upgrade) {
+            return there;
+        }
+        audiences.retain(|_, gone| gone.strong_count() > 0);
+        let new = Arc::default();
+        audiences.insert(database.to_owned(), Arc::downgrade(&new));
+        new
     }
 
     /// Changes how many logins may be under way at each host.

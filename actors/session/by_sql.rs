@@ -6,8 +6,8 @@
 //! there in front of the text. A name comes and goes when the server says that it does: it is the
 //! server that reads what is prepared, and whose errors the client gets.
 //!
-//! Names that cannot be told (longer than Postgres keeps them, or folded by the rules of a language)
-//! and those in a `DO` are left to the server, and bind the client to it.
+//! Names that cannot be told (beyond ASCII, where not both sides are UTF-8) and those in a `DO` are left to the
+//! server, and bind the client to it.
 
 mod names;
 mod plan;
@@ -22,6 +22,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
+use crate::session::by_sql::names::Laid;
 use crate::session::by_sql::plan::Plan;
 use crate::session::requests::{forget_unnamed, note, refuse, refuse_query};
 use crate::session::sequence::{self, Way};
@@ -29,7 +30,7 @@ use crate::session::statements::{close_all, put_bare};
 use crate::session::turn::{Check, Turn};
 use crate::session::{attempt, behind, listen, reads};
 
-pub(super) use names::{Names, clear_away, completed, end, settle};
+pub(super) use names::{Names, are_laid, clear_away, completed, end, laid, not_laid, settle};
 
 /// What has become of a simple query.
 pub(super) enum Taken {
@@ -114,7 +115,7 @@ pub(super) fn take(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement)
     let inspects = judgement.inspects || plan.inspects();
     if !cut
         && inspects
-        && let Some(report) = unshown(turn, &named)
+        && let Some(report) = unshown(turn, plan.binds())
     {
         refuse_query(turn, total, &report);
         return Taken::Answered;
@@ -183,6 +184,26 @@ fn simple(
         return Taken::Later;
     }
     turn.check = Check::None;
+    let inspects = judgement.inspects || plan.inspects();
+    if inspects {
+        match std::mem::take(&mut turn.names.laid) {
+            Laid::Open => {}
+            // Should one of its statements fail, the text must not run, and whether it does it could not tell.
+            Laid::No | Laid::Asked => {
+                lay_open(turn);
+                turn.relay.up.insert(&frontend::SYNC);
+                turn.server.exchange.sent(Owed::OurSync);
+                turn.names.laid = Laid::Asked;
+                turn.check = Check::UnderWay;
+                return Taken::Later;
+            }
+            Laid::Failed(report) => {
+                refuse_query(turn, total, &report);
+                clear_away(turn);
+                return Taken::Answered;
+            }
+        }
+    }
     for used in &plan.uses {
         behind::sent(
             turn.server,
@@ -204,13 +225,14 @@ fn simple(
         sequence::sent(turn, judgement, Way::Simple);
     }
     let before = turn.server.exchange.unsynced();
-    let rewritten = if judgement.inspects || plan.inspects() {
-        lay_open(turn);
+    let rewritten = if inspects {
+        plan.note_bare(turn);
         Some(Rewritten {
             text: script.text.to_vec(),
             edits: Vec::new(),
         })
     } else {
+        plan.have_remarked(turn, script.text);
         plan.carry_out(turn, script.text)
     };
     if !before && turn.server.exchange.unsynced() {
@@ -335,7 +357,7 @@ pub(super) fn bring(
     if plan.is_empty() && !inspects {
         return Brought::AsItIs;
     }
-    if inspects && let Some(report) = unshown(turn, &named) {
+    if inspects && let Some(report) = unshown(turn, plan.binds()) {
         refuse(turn, report);
         return Brought::Refused;
     }
@@ -390,6 +412,8 @@ fn forgets_one(turn: &mut Turn<'_>, named: &Mentions<'_>) -> bool {
     let Some(Mention {
         deed: Deed::Deallocate,
         name: Some(name),
+        // The server remarks on another.
+        cut: false,
         ..
     }) = named.only()
     else {
@@ -433,28 +457,25 @@ fn lay_open(turn: &mut Turn<'_>) {
     }
 }
 
-/// Why the server cannot tell which statements the client has, if it cannot.
-fn unshown(turn: &Turn<'_>, named: &Mentions<'_>) -> Option<ErrorReport> {
+/// Why the server cannot tell which statements the client has, if it cannot: one that cannot be read again has to
+/// stay where it is. `binds` if there is to be one.
+fn unshown(turn: &Turn<'_>, binds: bool) -> Option<ErrorReport> {
     let client = turn.relay.statements.as_deref();
-    let bound = client.is_some_and(ClientStatements::is_bound);
-    let text = "pg_prepared_statements is not supported ";
-    let why = match (bound, named.changes()) {
-        (true, _) => "while there is a prepared statement that names a moment",
-        (_, true) => "in one text with PREPARE or DEALLOCATE",
-        (false, false) => return None,
-    };
-    Some(ErrorReport::error(
-        sqlstate::FEATURE_NOT_SUPPORTED,
-        format!("{text}{why}"),
-    ))
+    let bound = binds || client.is_some_and(ClientStatements::is_bound);
+    bound.then(|| {
+        ErrorReport::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "pg_prepared_statements is not supported while there is a prepared statement that names a moment",
+        )
+    })
 }
 
 fn escaped() -> ErrorReport {
     ErrorReport::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
-        "names of prepared statements in U&\"…\" are not supported here",
+        "names of prepared statements in U&\"…\" are not supported beyond ASCII in this encoding",
     )
-    .hint("Write the name without escapes, or use session mode.")
+    .hint("Use UTF8 for the database and as client_encoding, or session mode.")
 }
 
 fn crowded() -> ErrorReport {

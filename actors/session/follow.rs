@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pgherd_session::{Block, Edit, Following, Owed, Parameters};
-use pgherd_sql::{Change, LexOptions, Pin, PinSet, Reading, Span, Step, Value, script};
+use pgherd_sql::{Change, LexOptions, Part, Pin, PinSet, Reading, Span, Step, Value, script};
 use pgherd_wire::backend::tag;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Execute, Target};
@@ -31,16 +31,27 @@ pub(super) type Portals = HashMap<Box<[u8]>, Step>;
 
 /// Writes down what a simple query does. Answers the text that is to run in its place, if the
 /// server alone would not do all of it: what `RESET` goes back to is the client's, not the server's.
-/// `edits` are those that have made `text` of the client's.
-pub(super) fn query(turn: &mut Turn<'_>, text: &[u8], edits: &[Edit]) -> Option<Vec<u8>> {
-    let Reading::Script(parts) = script(text, turn.relay.lexing) else {
-        return None;
+/// `edits` are those that have made `text` of the client's, and `answers`, if there are any, has one for each
+/// statement that runs in the place of another.
+pub(super) fn query(
+    turn: &mut Turn<'_>,
+    text: &[u8],
+    edits: &[Edit],
+    answers: &[Option<&'static [u8]>],
+) -> Option<Vec<u8>> {
+    let parts = match script(text, turn.relay.lexing) {
+        Reading::Script(parts) => parts,
+        Reading::Nothing | Reading::Unclear if answers.is_empty() => return None,
+        Reading::Nothing | Reading::Unclear => others(answers.len()),
     };
+    let mut answers = answers.iter().copied().chain(std::iter::repeat(None));
     let mut following = Following::default();
     let mut longer: Option<Vec<u8>> = None;
     let mut copied = 0;
     for part in parts {
-        if let Some(sql) = remainder(turn.relay, &part.step) {
+        if let Some(answer) = answers.next().flatten() {
+            following.push_instead(answer);
+        } else if let Some(sql) = remainder(turn.relay, &part.step) {
             let longer = longer.get_or_insert_default();
             longer.extend_from_slice(&text[copied..part.end]);
             longer.push(b';');
@@ -64,6 +75,15 @@ pub(super) fn query(turn: &mut Turn<'_>, text: &[u8], edits: &[Edit]) -> Option<
         longer.extend_from_slice(&text[copied..]);
         longer
     })
+}
+
+/// Statements that do nothing that is followed.
+fn others(count: usize) -> Vec<Part> {
+    let other = Part {
+        step: Step::Other,
+        end: 0,
+    };
+    vec![other; count]
 }
 
 /// Writes down where a simple query that does nothing else of interest differs from the client's.

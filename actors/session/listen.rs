@@ -17,15 +17,15 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use pgherd_net::poll_write_from;
-use pgherd_session::{Owed, Unnamed, Verdict};
-use pgherd_sql::Pin as Reason;
+use pgherd_session::{Edit, Owed, Unnamed, Verdict};
+use pgherd_sql::{Listened, Pin as Reason, listened};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead};
 use pgherd_wire::{frame, sqlstate};
 use tokio::time::Sleep;
 
-use crate::herald::audience::Readiness;
+use crate::herald::audience::{Listening, Readiness};
 use crate::herald::table::Asked;
 use crate::judgement::{Judgement, Listens};
 use crate::pool::{Pool, ServerLease};
@@ -69,7 +69,7 @@ enum Stall {
     Replies,
     /// The herald.
     Herald {
-        asked: Asked,
+        asked: Vec<Asked>,
         outcome: Option<Result<Arc<ServerAbout>, Box<ErrorReport>>>,
         timer: Pin<Box<Sleep>>,
     },
@@ -140,15 +140,15 @@ fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
             asked,
             outcome,
             timer,
-        }) => (*asked, outcome, timer),
+        }) => (&*asked, outcome, timer),
     };
     let Some(listening) = turn.relay.listening.as_deref() else {
         return false;
     };
-    *outcome = match listening.poll_ready(asked, cx) {
-        Readiness::Ready(about) => Some(Ok(about)),
-        Readiness::Refused(report) => Some(Err(report)),
-        Readiness::Waiting => match timer.as_mut().poll(cx) {
+    *outcome = match poll_all_ready(listening, asked, cx) {
+        Some(Readiness::Ready(about)) => Some(Ok(about)),
+        Some(Readiness::Refused(report)) => Some(Err(report)),
+        Some(Readiness::Waiting) | None => match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Some(Err(Box::new(plan::timed_out(turn.relay)))),
             Poll::Pending => None,
         },
@@ -156,39 +156,101 @@ fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
     outcome.is_some()
 }
 
+/// What the herald says of marks that are to be sent together.
+fn poll_all_ready(listening: &Listening, asked: &[Asked], cx: &Context<'_>) -> Option<Readiness> {
+    let mut last = None;
+    for asked in asked {
+        let readiness = listening.poll_ready(*asked, cx);
+        if !matches!(readiness, Readiness::Ready(_)) {
+            return Some(readiness);
+        }
+        last = Some(readiness);
+    }
+    last
+}
+
+/// What is to be done with a simple query that listens.
+pub(super) enum Taken {
+    /// It is passed on as any other.
+    No,
+    /// It is answered, or on its way.
+    Wholly,
+    /// Nothing yet: something must happen first.
+    Later,
+    /// It is passed on with marks in the place of some of its statements.
+    Marked(Marked),
+}
+
+/// A text with marks in it.
+pub(super) struct Marked {
+    /// The text.
+    pub(super) text: Vec<u8>,
+    /// Where it differs from the client's.
+    pub(super) edits: Vec<Edit>,
+    /// For each statement, what the client is answered with if it is a mark.
+    pub(super) answers: Vec<Option<&'static [u8]>>,
+}
+
 /// Takes a simple query that listens.
-pub(super) fn query(
-    turn: &mut Turn<'_>,
-    total: usize,
-    judgement: &mut Judgement,
-) -> Result<Way, Loss> {
+pub(super) fn query(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement) -> Taken {
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let text = body.strip_suffix(b"\0").unwrap_or(body).to_vec();
+    let several = several(turn.relay, &text, judgement);
     let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
-    Ok(match plan::plan(turn, &text, judgement, alone) {
-        Plan::Usual => Way::Usual,
+    let plan = match &several {
+        Some((_, found)) => plan::several(turn, found, judgement),
+        None => plan::plan(turn, &text, judgement, alone),
+    };
+    match plan {
+        Plan::Usual => Taken::No,
         Plan::Pin => {
             judgement.pins.insert(Reason::Listen);
-            Way::Usual
+            Taken::No
         }
-        Plan::Later => Way::Later,
+        Plan::Later => Taken::Later,
         Plan::Refuse(report) => {
             requests::refuse_query(turn, total, &report);
-            Way::Taken
+            Taken::Wholly
         }
-        Plan::Send(asked) => {
-            send::query(turn, total, asked, judgement.listens);
-            Way::Taken
-        }
-    })
+        Plan::Send(asked) => match several {
+            Some((statements, found)) => {
+                // It is known what it does to what the session listens to, and the server does none of it.
+                judgement.pins.remove(Reason::Listen);
+                judgement.unpins.remove(Reason::Listen);
+                Taken::Marked(send::marked(turn, &text, statements, &found, &asked))
+            }
+            None => {
+                for asked in asked {
+                    send::query(turn, total, asked, judgement.listens);
+                }
+                Taken::Wholly
+            }
+        },
+    }
+}
+
+/// How many statements a text has that listens among other things, and which of them do, if all of that can be
+/// told.
+fn several(relay: &Relay, text: &[u8], judgement: &Judgement) -> Option<(usize, Vec<Listened>)> {
+    // Names are put into a text by itself.
+    let mixed = judgement.listens == Listens::Opaque && !judgement.names && !judgement.inspects;
+    // What it asks would be answered as if it did not listen.
+    if !mixed || names_question(text) {
+        return None;
+    }
+    listened(text, relay.lexing).filter(|(_, found)| !found.is_empty())
 }
 
 /// Whether a text asks what its session listens to, where only the herald could tell: the server at hand
 /// would say that it is nothing.
 pub(super) fn asks(relay: &Relay, tail: &[u8]) -> bool {
+    relay.listening.is_some() && names_question(tail)
+}
+
+fn names_question(text: &[u8]) -> bool {
     const QUESTION: &[u8] = b"pg_listening_channels";
     let asked = |part: &[u8]| part.eq_ignore_ascii_case(QUESTION);
-    relay.listening.is_some() && tail.windows(QUESTION.len()).any(asked)
+    text.windows(QUESTION.len()).any(asked)
 }
 
 /// What a client is told that asks so.
@@ -279,7 +341,9 @@ fn bind_listening(
             Way::Taken
         }
         Plan::Send(asked) => {
-            send::bind(turn, total, asked, judgement.listens)?;
+            for asked in asked {
+                send::bind(turn, total, asked, judgement.listens)?;
+            }
             Way::Taken
         }
     })

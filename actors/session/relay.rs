@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pgherd_config::PoolMode;
 use pgherd_net::{Stream, poll_read_into, poll_write_from};
 use pgherd_session::{Block, ClientStatements, Flow, Parameters};
-use pgherd_sql::{Encoding, LexOptions, Pin, Runs};
+use pgherd_sql::{Encoding, LexOptions, Names, Pin, Runs};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -662,10 +662,24 @@ pub(super) fn lexing(parameters: &Parameters, pool: &Pool) -> LexOptions {
             found.map(|(_, value)| value.clone())
         })
     };
+    let own = value("client_encoding");
+    let is_utf8 = |name: &Option<String>| name.as_deref().is_some_and(is_utf8);
     LexOptions {
         standard_conforming_strings: value("standard_conforming_strings").is_none_or(|v| v == "on"),
-        encoding: value("client_encoding").map_or(Encoding::AsciiSafe, |name| encoding(&name)),
+        names: match is_utf8(&own) && is_utf8(&value("server_encoding")) {
+            true => Names::Utf8,
+            false => Names::Ascii,
+        },
+        encoding: own.map_or(Encoding::AsciiSafe, |name| encoding(&name)),
     }
+}
+
+fn is_utf8(encoding: &str) -> bool {
+    let letters = encoding.chars().filter(char::is_ascii_alphanumeric);
+    letters
+        .map(|letter| letter.to_ascii_uppercase())
+        .eq("UTF8".chars())
+        || encoding.eq_ignore_ascii_case("unicode")
 }
 
 /// What kind of encoding a name means, for a reader of SQL.

@@ -262,6 +262,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         if turn.discarded {
             settle(turn);
         }
+        by_sql::laid(turn);
         return act(turn, verdict, tag::READY_FOR_QUERY, total);
     }
     let headless = turn.server.exchange.is_headless();
@@ -351,6 +352,10 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         return Err(Loss::Fatal(Box::new(report.into_fatal())));
     }
     let report = ErrorReport::parse(body);
+    if by_sql::are_laid(turn) {
+        by_sql::not_laid(turn, total, &report);
+        return Ok(());
+    }
     // What was kept back of a simple query is not said any more.
     mark::kept(turn);
     match attempt::after_error(turn, &report) {

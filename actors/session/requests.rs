@@ -223,13 +223,15 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if mark::keeps_back(turn, &judgement, true) {
             return Ok(false);
         }
+        let mut marked = None;
         if judgement.listens != Listens::Nothing {
             mark::unread(turn);
             turn.attempt.note(&judgement);
-            match listen::query(turn, total, &mut judgement)? {
-                listen::Way::Usual => {}
-                listen::Way::Taken => return Ok(true),
-                listen::Way::Later => return Ok(false),
+            match listen::query(turn, total, &mut judgement) {
+                listen::Taken::No => {}
+                listen::Taken::Wholly => return Ok(true),
+                listen::Taken::Later => return Ok(false),
+                listen::Taken::Marked(with_marks) => marked = Some(with_marks),
             }
         }
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
@@ -243,27 +245,31 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if !by_name {
             behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         }
-        let marked = turn.vow.is_wanted() && !by_name;
+        let vowed = turn.vow.is_wanted() && !by_name;
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
-        let text: Box<[u8]> = match marked || judgement.follows && !by_name {
+        let text: Box<[u8]> = match vowed || judgement.follows && !by_name {
             true => query.text.into(),
             false => Box::default(),
         };
-        if marked {
+        if vowed {
             way = mark::way(turn, &text, &judgement);
         }
         // A question of ours that goes before comes before what is written down of the text, too.
         if !by_name {
             sequence::sent(turn, &judgement, Way::Simple);
         }
-        instead = match named {
-            None if judgement.follows => follow::query(turn, &text, &[]),
-            None => None,
-            Some(named) if judgement.follows => {
-                let longer = follow::query(turn, &named.text, &named.edits);
+        instead = match (named, marked) {
+            (_, Some(marked)) => {
+                let longer = follow::query(turn, &marked.text, &marked.edits, &marked.answers);
+                longer.or(Some(marked.text))
+            }
+            (None, None) if judgement.follows => follow::query(turn, &text, &[], &[]),
+            (None, None) => None,
+            (Some(named), None) if judgement.follows => {
+                let longer = follow::query(turn, &named.text, &named.edits, &[]);
                 longer.or(Some(named.text))
             }
-            Some(named) => {
+            (Some(named), None) => {
                 follow::renamed(turn, &named.edits);
                 Some(named.text)
             }

@@ -38,6 +38,8 @@ const HIDDEN: &[u8] = b"pgherd_set";
 
 /// The first OID that a server gives to what its users make (`FirstNormalObjectId`).
 const FIRST_OWN_TYPE: u32 = 16_384;
+/// The length of a format code in a Bind.
+const FORMAT_LEN: usize = 2;
 
 /// Takes a Parse; false when more of it must be here first.
 pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
@@ -653,12 +655,15 @@ impl Told<'_> {
         }
     }
 
-    /// Whether it is told anew before it gets a row, whatever it was told before.
+    /// Whether it is told anew before it gets a row, whatever it was told before. Who wants each column in a
+    /// format of its own has gone by what it was told.
     fn is_told(self, turn: &Turn<'_>) -> bool {
         let Self::With { portal, total } = self else {
             return true;
         };
-        let behind = turn.relay.up.unjudged().get(total..).unwrap_or_default();
+        let Some((bind, behind)) = turn.relay.up.unjudged().split_at_checked(total) else {
+            return false;
+        };
         let Ok(Some(header)) = frame::header(behind) else {
             return false;
         };
@@ -666,6 +671,8 @@ impl Told<'_> {
         let described = body.and_then(|body| frontend::Describe::parse(body).ok());
         header.tag == tag::DESCRIBE
             && described.is_some_and(|what| what.kind == Target::Portal && what.name == portal)
+            && frontend::Bind::parse(&bind[frame::HEADER_LEN..])
+                .is_ok_and(|bind| bind.results.len() <= FORMAT_LEN)
     }
 }
 
@@ -857,6 +864,17 @@ pub(super) fn stand_in(turn: &mut Turn<'_>, name: &[u8]) {
         hidden: true,
         undo: Undo::Nothing,
     });
+}
+
+/// Has the server remark on a name of the client's, as it stands in a text, that does not come before it.
+pub(super) fn remark(turn: &mut Turn<'_>, name: &[u8]) {
+    close_hidden(turn, Target::Statement, HIDDEN, Undo::Nothing);
+    // It is only read, and takes any name.
+    let text = [b"LISTEN ", name].concat();
+    let built = frontend::parse(turn.relay.up.made(), HIDDEN, &text, &[]);
+    debug_assert!(built.is_ok(), "texts are bounded");
+    turn.server.exchange.sent(Owed::Remarks);
+    close_hidden(turn, Target::Statement, HIDDEN, Undo::Nothing);
 }
 
 /// How to get to the settings under which the client has prepared the statement, and back, if those

@@ -45,6 +45,9 @@ pub enum Owed<P> {
         /// What to take back if it does not happen.
         undo: Undo<P>,
     },
+    /// A Parse of ours for what the server remarks on the names in it: ParseComplete, unseen by the client,
+    /// which gets the notices.
+    Remarks,
     /// BindComplete.
     Bind {
         /// The statement that it binds, if it has one of our names.
@@ -316,6 +319,7 @@ impl<P> Exchange<P> {
             (Owed::Query, tag::COMMAND_COMPLETE) => {
                 match self.following.as_deref_mut().map(Following::pass) {
                     Some(Asker::Us) => Verdict::Swallow,
+                    Some(Asker::Instead(reply)) => Verdict::Replace(reply.into()),
                     Some(Asker::Client) | None => self.completed(),
                 }
             }
@@ -330,6 +334,7 @@ impl<P> Exchange<P> {
                 let verdict = seen(*hidden);
                 self.done(verdict)
             }
+            (Owed::Remarks, tag::PARSE_COMPLETE) => self.done(Verdict::Swallow),
             (Owed::Bind { .. }, tag::BIND_COMPLETE) => self.done(Verdict::Forward),
             (Owed::DescribeStatement { hidden, .. }, tag::PARAMETER_DESCRIPTION) => seen(*hidden),
             (Owed::DescribeStatement { hidden, .. }, tag::ROW_DESCRIPTION | tag::NO_DATA) => {
@@ -531,6 +536,7 @@ impl<P> Exchange<P> {
                     | Owed::Follow(_)
                     | Owed::Question
                     | Owed::Asking
+                    | Owed::Remarks
                     | Owed::Parse { hidden: true, .. }
                     | Owed::DescribeStatement { hidden: true, .. }
                     | Owed::Close { hidden: true, .. }
@@ -546,6 +552,7 @@ impl<P> Exchange<P> {
                 owed,
                 Owed::Setup
                     | Owed::Parse { .. }
+                    | Owed::Remarks
                     | Owed::Bind { .. }
                     | Owed::DescribeStatement { .. }
                     | Owed::DescribePortal
@@ -621,7 +628,10 @@ impl<P> Exchange<P> {
         let is_preparation = matches!(
             self.owed.front(),
             Some(
-                Owed::Parse { hidden: true, .. } | Owed::Close { hidden: true, .. } | Owed::Ours(_)
+                Owed::Parse { hidden: true, .. }
+                    | Owed::Remarks
+                    | Owed::Close { hidden: true, .. }
+                    | Owed::Ours(_)
             )
         );
         if !is_preparation {

@@ -9,6 +9,8 @@ use pgherd_sql::Step;
 enum Statement {
     /// It is the client's.
     Client(Step),
+    /// Another runs in its place, and this message is what the client is answered with.
+    Instead(&'static [u8]),
     /// It was put in by us: its answer is kept from the client.
     Ours,
 }
@@ -54,6 +56,11 @@ impl Following {
         self.statements.push_back(Statement::Client(step));
     }
 
+    /// Adds a statement that runs in the place of the client's, which completes with this message.
+    pub fn push_instead(&mut self, reply: &'static [u8]) {
+        self.statements.push_back(Statement::Instead(reply));
+    }
+
     /// Adds a statement of ours, whose answer the client does not see. It takes `length` characters
     /// behind the first `at` of the client's text.
     pub fn push_ours(&mut self, at: usize, length: usize) {
@@ -93,6 +100,7 @@ impl Following {
     pub(crate) fn next(&mut self) -> Option<Step> {
         match self.statements.front_mut()? {
             Statement::Client(step) => Some(std::mem::replace(step, Step::Other)),
+            Statement::Instead(_) => Some(Step::Other),
             Statement::Ours => None,
         }
     }
@@ -101,6 +109,7 @@ impl Following {
     pub(crate) fn pass(&mut self) -> Asker {
         match self.statements.pop_front() {
             Some(Statement::Ours) => Asker::Us,
+            Some(Statement::Instead(reply)) => Asker::Instead(reply),
             Some(Statement::Client(_)) | None => Asker::Client,
         }
     }
@@ -111,6 +120,8 @@ impl Following {
 pub(crate) enum Asker {
     Client,
     Us,
+    /// The client, of another one, for which it is given this.
+    Instead(&'static [u8]),
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ impl<P> Default for ClientStatements<P> {
 impl<P> ClientStatements<P> {
     /// The statement that the client calls `name`.
     pub fn get(&self, name: &[u8]) -> Option<&Held<P>> {
-        self.named.get(name)
+        self.named.get(kept(name))
     }
 
     /// All of them, with the client's names.
@@ -270,6 +270,7 @@ impl<P> ClientStatements<P> {
 
     /// Records a statement under the client's name.
     pub fn insert(&mut self, name: &[u8], held: Held<P>) {
+        let name = kept(name);
         self.bytes += name.len() + held.statement.weight;
         self.bound += usize::from(held.statement.reach == Reach::Bound);
         if let Some(old) = self.named.insert(name.into(), held) {
@@ -284,7 +285,7 @@ impl<P> ClientStatements<P> {
 
     /// Records what the client was told of its statement `name`, if that is still the one of this id.
     pub fn described(&mut self, name: &[u8], id: u64, shape: Shape) {
-        if let Some(held) = self.named.get_mut(name)
+        if let Some(held) = self.named.get_mut(kept(name))
             && held.statement.id == id
         {
             held.shape = Some(shape);
@@ -294,6 +295,7 @@ impl<P> ClientStatements<P> {
     /// Forgets a name and gives what it stood for; unknown names are no error, as with Postgres'
     /// Close.
     pub fn remove(&mut self, name: &[u8]) -> Option<Held<P>> {
+        let name = kept(name);
         let old = self.named.remove(name)?;
         self.forget(name, &old);
         Some(old)
@@ -322,6 +324,16 @@ impl<P> ClientStatements<P> {
     /// Bytes of names and texts that this client keeps alive.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// What Postgres keeps of a name. Where a character beyond ASCII is in what it keeps, the server may have more
+/// bytes of it or fewer, and the whole name is kept.
+fn kept(name: &[u8]) -> &[u8] {
+    // NAMEDATALEN, less the zero behind it.
+    match name.split_at_checked(63) {
+        Some((first, _)) if first.is_ascii() => first,
+        _ => name,
     }
 }
 
@@ -400,6 +412,20 @@ mod tests {
         );
         assert_eq!(client.bytes(), 1 + 1 + 8);
         client.remove(b"s");
+        assert_eq!((client.bytes(), client.len()), (0, 0));
+    }
+
+    #[test]
+    fn names_are_one_whose_first_bytes_are_as_many_as_are_kept() {
+        let registry = Registry::<()>::default();
+        let one = registry.intern(&Arc::default(), Source::Parse, b"1", || ());
+        let mut client = ClientStatements::default();
+        let name = "x".repeat(63);
+        client.insert(format!("{name}long").as_bytes(), held(one));
+        assert!(client.get(name.as_bytes()).is_some());
+        assert!(client.get(format!("{name}er").as_bytes()).is_some());
+        assert!(client.get(&name.as_bytes()[1..]).is_none());
+        assert!(client.remove(format!("{name}y").as_bytes()).is_some());
         assert_eq!((client.bytes(), client.len()), (0, 0));
     }
 

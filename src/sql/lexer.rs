@@ -21,6 +21,16 @@ pub enum Encoding {
     AsciiTrailing,
 }
 
+/// What is known of how the server keeps names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Names {
+    /// Nothing, where they have characters beyond ASCII.
+    #[default]
+    Ascii,
+    /// They are UTF-8 there and here.
+    Utf8,
+}
+
 /// What the reading of a text depends on besides the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LexOptions {
@@ -28,6 +38,8 @@ pub struct LexOptions {
     pub standard_conforming_strings: bool,
     /// The session's `client_encoding`.
     pub encoding: Encoding,
+    /// What is known of names.
+    pub names: Names,
 }
 
 impl Default for LexOptions {
@@ -35,6 +47,7 @@ impl Default for LexOptions {
         Self {
             standard_conforming_strings: true,
             encoding: Encoding::AsciiSafe,
+            names: Names::Ascii,
         }
     }
 }
@@ -179,6 +192,11 @@ impl<'a> Lexer<'a> {
             pos: 0,
             options,
         }
+    }
+
+    /// What is known of names.
+    pub(crate) fn names(&self) -> Names {
+        self.options.names
     }
 
     /// Offset of the next unread byte.

@@ -7,7 +7,9 @@ mod block;
 mod body;
 mod cache;
 mod effect;
+mod identifier;
 mod lexer;
+mod listened;
 mod mention;
 mod moment;
 pub mod parse;
@@ -21,7 +23,8 @@ pub use effect::{
     Action, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, Setting, TransactionEffect,
     UnpinSet, effects, effects_knowing, is_harmless,
 };
-pub use lexer::{Encoding, LexError, LexOptions, Lexer, Statements, Token, TokenKind};
+pub use lexer::{Encoding, LexError, LexOptions, Lexer, Names, Statements, Token, TokenKind};
+pub use listened::{Listened, listened};
 pub use mention::{Deed, Mention, Mentions, mentions};
 pub use moment::names_moment;
 pub use script::{

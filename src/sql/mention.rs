@@ -3,10 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::identifier::{Identifier, identifier};
 use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token, TokenKind};
-
-/// Names of this length are cut by Postgres (NAMEDATALEN).
-const NAME_MAX: usize = 64;
 
 /// What a statement does with the name of a prepared statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +29,10 @@ pub struct Mention<'a> {
     pub deed: Deed,
     /// The name as Postgres understands it; `None` if that cannot be told.
     pub name: Option<Cow<'a, [u8]>>,
+    /// Postgres refuses it.
+    pub refused: bool,
+    /// Postgres remarks that it is too long.
+    pub cut: bool,
     /// Where it stands.
     pub at: Range<usize>,
     /// Offset of the first token of its statement.
@@ -46,7 +48,7 @@ pub struct Mentions<'a> {
     pub statements: usize,
     /// The names, in their order.
     pub found: Vec<Mention<'a>>,
-    /// One is written as `U&"…"`, so that it may be any.
+    /// One is written as `U&"…"` and cannot be told, so that it may be any.
     pub escaped: bool,
     /// There is a `DO`, in which anything may be named.
     pub hidden: bool,
@@ -63,7 +65,9 @@ impl Mentions<'_> {
     /// Whether each name that comes or goes can be told.
     pub fn are_clear(&self) -> bool {
         let told = |mention: &Mention<'_>| {
-            mention.name.is_some() || matches!(mention.deed, Deed::Execute | Deed::Within)
+            mention.name.is_some()
+                || mention.refused
+                || matches!(mention.deed, Deed::Execute | Deed::Within)
         };
         !self.hidden && !self.escaped && self.found.iter().all(told)
     }
@@ -90,7 +94,7 @@ pub fn mentions(text: &[u8], options: LexOptions) -> Result<Mentions<'_>, LexErr
         if depth.step(&token) {
             std::mem::take(&mut statement).close(&mut all);
         } else {
-            statement.step(&token, depth.parens, &mut all);
+            statement.step(&token, depth.parens, &mut lexer, &mut all);
         }
     }
     statement.close(&mut all);
@@ -139,7 +143,13 @@ struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    fn step(&mut self, token: &Token<'a>, parens: usize, all: &mut Mentions<'a>) {
+    fn step(
+        &mut self,
+        token: &Token<'a>,
+        parens: usize,
+        behind: &mut Lexer<'a>,
+        all: &mut Mentions<'a>,
+    ) {
         if !self.begun {
             self.begun = true;
             self.start = token.start;
@@ -148,13 +158,22 @@ impl<'a> Statement<'a> {
             all.hidden |= token.is_word(b"do");
         }
         self.end = token.start + token.text.len();
-        self.state = self.next(token, parens, all);
+        self.state = self.next(token, parens, behind, all);
+        if let Some(last) = all.found.get(self.before..).and_then(<[_]>::last) {
+            self.end = self.end.max(last.at.end);
+        }
     }
 
-    fn next(&mut self, token: &Token<'a>, parens: usize, all: &mut Mentions<'a>) -> State {
+    fn next(
+        &mut self,
+        token: &Token<'a>,
+        parens: usize,
+        behind: &mut Lexer<'a>,
+        all: &mut Mentions<'a>,
+    ) -> State {
         match self.state {
             State::First => first(token),
-            State::Name(deed) => named(token, deed, all),
+            State::Name(deed) => named(token, deed, behind, all),
             State::Deallocated if token.is_word(b"prepare") => {
                 self.word = Some(*token);
                 State::DeallocatedBehind
@@ -164,7 +183,7 @@ impl<'a> Statement<'a> {
                 if token.is_word(b"all") {
                     return State::Over;
                 }
-                named(token, Deed::Deallocate, all)
+                named(token, Deed::Deallocate, behind, all)
             }
             State::Prepared if parens == 0 && token.is_word(b"as") => State::Query,
             // PREPARE TRANSACTION names no statement.
@@ -201,7 +220,9 @@ impl<'a> Statement<'a> {
 
     fn close(mut self, all: &mut Mentions<'a>) {
         if let Some(word) = self.word.take() {
-            named(&word, Deed::Deallocate, all);
+            // It is a bare word, to which nothing else belongs.
+            let nothing = &mut Lexer::new(b"", LexOptions::default());
+            named(&word, Deed::Deallocate, nothing, all);
         }
         if self.begun {
             for mention in &mut all.found[self.before..] {
@@ -228,18 +249,32 @@ fn first(token: &Token<'_>) -> State {
     }
 }
 
-fn named<'a>(token: &Token<'a>, deed: Deed, all: &mut Mentions<'a>) -> State {
+fn named<'a>(
+    token: &Token<'a>,
+    deed: Deed,
+    behind: &mut Lexer<'a>,
+    all: &mut Mentions<'a>,
+) -> State {
     if !matches!(
         token.kind,
         TokenKind::Word | TokenKind::QuotedWord | TokenKind::UnicodeWord
     ) {
         return State::Over;
     }
-    all.escaped |= token.kind == TokenKind::UnicodeWord;
+    let names = behind.names();
+    let Identifier {
+        name,
+        refused,
+        cut,
+        end,
+    } = identifier(token, behind, names);
+    all.escaped |= token.kind == TokenKind::UnicodeWord && name.is_none() && !refused;
     all.found.push(Mention {
         deed,
-        name: name(token),
-        at: token.start..token.start + token.text.len(),
+        name,
+        refused,
+        cut,
+        at: token.start..end,
         start: 0,
         end: 0,
     });
@@ -251,30 +286,6 @@ fn named<'a>(token: &Token<'a>, deed: Deed, all: &mut Mentions<'a>) -> State {
 
 fn is_one_of(token: &Token<'_>, words: &[&[u8]]) -> bool {
     words.iter().any(|word| token.is_word(word))
-}
-
-/// The name that a token means, as Postgres understands identifiers. What it folds or cuts in its
-/// own way cannot be told.
-fn name<'a>(token: &Token<'a>) -> Option<Cow<'a, [u8]>> {
-    let text = token.text;
-    match token.kind {
-        TokenKind::Word if text.is_ascii() && text.len() < NAME_MAX => {
-            Some(Cow::Owned(text.to_ascii_lowercase()))
-        }
-        TokenKind::QuotedWord if text.len() < NAME_MAX => {
-            let inner = &text[1..text.len() - 1];
-            if inner.contains(&b'"') {
-                let mut quotes = 0;
-                let single = inner.iter().copied().filter(|byte| {
-                    quotes += usize::from(*byte == b'"');
-                    *byte != b'"' || quotes % 2 == 1
-                });
-                return Some(Cow::Owned(single.collect()));
-            }
-            (!inner.is_empty()).then_some(Cow::Borrowed(inner))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -345,7 +356,13 @@ mod tests {
             ("create table execute (a int)", ""),
             ("execute 1", ""),
             ("execute \"\"", "!?"),
-            ("execute u&\"s\"", "!? unclear"),
+            ("execute u&\"\\0073\"", "!s"),
+            ("execute u&\"!0073\" uescape '!' (1)", "!s"),
+            ("prepare u&\"!0073\" uescape '!' as select 1", "+s=select 1"),
+            ("deallocate u&\"s\" uescape '!'; execute t", "-s !t"),
+            ("execute u&\"\\00e9\"", "!? unclear"),
+            ("prepare u&\"\\00\" as select 1", "+?=select 1"),
+            ("execute \u{e9}", "!?"),
             ("do $$ begin end $$; deallocate s", "-s unclear"),
             ("select 1", ""),
             ("", ""),

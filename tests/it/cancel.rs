@@ -1,6 +1,7 @@
 //! Cancel requests.
 
-use pgherd_tests::{Client, Database, Proxy, Raw, connect, until};
+use pgherd_sandbox::{Binaries, Server};
+use pgherd_tests::{Client, Config, Database, Proxy, Raw, connect, until};
 use tokio_postgres::SimpleQueryMessage;
 
 async fn sleeping(database: &Database, count: usize) {
@@ -99,4 +100,47 @@ async fn a_query_timeout_cancels_on_the_server() {
     assert_eq!(code, "57014");
     sleeping(&database, 0).await;
     assert_eq!(client.one("select 1").await, "1");
+}
+
+/// Cancelled, it would be told as done although no standby has it.
+#[tokio::test]
+async fn a_query_timeout_leaves_a_commit_alone_that_waits_for_a_standby() {
+    let server = Server::builder(&Binaries::find().unwrap())
+        .start()
+        .await
+        .unwrap();
+    server.sql("create table t (a int)").await.unwrap();
+    let proxy = Proxy::start(&Config::text(format!(
+        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n[auth]\nmethod = \"trust\"\n\
+         [timeouts]\nquery = \"300ms\"\n\
+         [users.postgres]\n[databases.postgres]\nhosts = [\"127.0.0.1:{}\"]\n",
+        server.port()
+    )))
+    .await;
+    let enter = async || Raw::login(proxy.port(), "postgres", "postgres", &[]).await;
+    let (mut client, mut other) = (enter().await, enter().await);
+    let standbys = async |names: &str| {
+        let local = "set synchronous_commit = 'local'";
+        let set = format!("alter system set synchronous_standby_names = '{names}'");
+        for sql in [local, &set, "select pg_reload_conf()"] {
+            server.sql(sql).await.unwrap();
+        }
+        until("it is so", async || {
+            server.sql("show synchronous_standby_names").await.unwrap() == names
+        })
+        .await;
+    };
+    standbys("*").await;
+    client.ask(&Raw::query("begin")).await;
+    let insert = Raw::query("insert into t values (1)");
+    assert_eq!(client.ask(&insert).await, "C ZT");
+    client.send(&Raw::query("commit")).await;
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    until("it waits", async || server.sql(waits).await.unwrap() == "1").await;
+    // By then the time of the COMMIT is up as well.
+    let sleep = Raw::query("select pg_sleep(60)");
+    assert_eq!(other.ask(&sleep).await, "T E57014 ZI");
+    assert_eq!(server.sql(waits).await.unwrap(), "1");
+    standbys("").await;
+    assert_eq!(client.ask(&[]).await, "C ZI");
 }

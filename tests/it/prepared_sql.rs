@@ -219,6 +219,79 @@ async fn simple_queries_are_answered_as_by_postgres() {
 }
 
 #[tokio::test]
+async fn names_are_what_postgres_makes_of_them() {
+    let once = |text: &str| {
+        Pipeline(vec![
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ])
+    };
+    let mut texts: Vec<String> = [
+        r#"prepare u&"d\0061t\+000061" as select 'data'"#,
+        "execute data",
+        r#"execute U&"data""#,
+        r#"execute u&"d!0061ta" uescape '!'"#,
+        r#"execute u&"d!0061ta" uescape '!'; select nowhere"#,
+        r#"execute u&"d\00" "#,
+        r#"execute u&"data" uescape 'a'"#,
+        r#"explain (costs off) execute u&"data""#,
+        r#"deallocate u&"dat\0061""#,
+        "execute data",
+        r#"prepare u&"\00e9" as select 'accent'"#,
+        "execute \"\u{e9}\"",
+        "execute \u{e9}",
+        "prepare \u{c9}T\u{c9} (int) as select $1",
+        "execute \u{c9}t\u{c9} (7)",
+        "execute \"\u{c9}t\u{c9}\" (nowhere)",
+        "deallocate \u{c9}t\u{c9}",
+        "execute \u{c9}t\u{c9} (7)",
+    ]
+    .map(str::to_owned)
+    .into();
+    // Too long, and cut between two characters.
+    let long = ["x".repeat(62), "\u{e9}".repeat(40)].map(|name| name + "yz\u{e9}");
+    for name in &long {
+        let short: String = name
+            .chars()
+            .take(if name.starts_with('x') { 63 } else { 31 })
+            .collect();
+        texts.extend([
+            format!("prepare {name} (int) as select $1"),
+            format!("execute {name} (1)"),
+            format!("execute \"{name}\" (nowhere)"),
+            format!("execute \"{short}\" (2)"),
+            format!("prepare {short} as select 1"),
+            format!("select 1; execute {name} (3); select nowhere"),
+            format!("explain (costs off) execute {name} (4)"),
+            format!("deallocate {name}"),
+            format!("deallocate {name}"),
+            format!("execute {short} (5)"),
+        ]);
+    }
+    let mut steps = Vec::new();
+    for text in texts {
+        steps.push(once(&text));
+        // By what the first has changed, another answer.
+        steps.push(Query(text.leak()));
+    }
+    // What the protocol has named is cut as well.
+    let name = "n".repeat(70);
+    steps.push(Pipeline(vec![Raw::parse(&name, "select 'cut'")]));
+    for name in [&name, &name[..63], &format!("{name}n")] {
+        steps.push(once(&format!("execute {name}")));
+        steps.push(Pipeline(vec![
+            Raw::bind("", name, &[]),
+            Raw::execute("", 0),
+        ]));
+    }
+    steps.push(Pipeline(vec![Raw::parse(&name[..65], "select 'taken'")]));
+    steps.push(Pipeline(vec![Raw::close('S', &name[..66])]));
+    steps.push(once(&format!("execute {name}")));
+    alike("", "", &steps).await;
+}
+
+#[tokio::test]
 async fn transactions_neither_make_nor_drop_a_name() {
     let steps = [
         Query("begin"),
@@ -355,6 +428,7 @@ async fn the_extended_protocol_names_what_sql_has_prepared_and_the_other_way_rou
 async fn a_client_is_shown_its_own_statements_alone() {
     let show = "select name, statement, parameter_types, result_types, from_sql \
                 from pg_prepared_statements order by name";
+    let names = "select name, parameter_types, from_sql from pg_prepared_statements order by 1";
     let once = |text: &str| {
         vec![
             Raw::parse("", text),
@@ -399,8 +473,67 @@ async fn a_client_is_shown_its_own_statements_alone() {
         Query(show),
         Query("deallocate all"),
         Query(show),
+        // Among statements that make and drop some.
+        Query(
+            "prepare a as select 1; select name from pg_prepared_statements; deallocate a; \
+             select count(*) from pg_prepared_statements",
+        ),
+        Query(names),
+        Query(
+            "prepare b as select 2; select name from pg_prepared_statements; select 1 / 0; \
+             prepare c as select 3",
+        ),
+        Query(names),
+        Query("execute b"),
+        Query(
+            "deallocate b; prepare b as select 4; execute b; prepare f as select 0; \
+             select name from pg_prepared_statements order by 1; prepare b as select 5",
+        ),
+        Query(names),
+        Query("execute b; execute f"),
+        Query(
+            "prepare d as select name from pg_prepared_statements order by 1; execute d; deallocate all; \
+             select count(*) from pg_prepared_statements",
+        ),
+        Query(names),
+        Query(
+            "begin; prepare e as select 6; select name from pg_prepared_statements; rollback; execute e; \
+             select name from pg_prepared_statements",
+        ),
+        Query(names),
+        Query("execute e; select name from pg_prepared_statements; deallocate e"),
+        Query(names),
     ];
     alike("", "", &steps).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_prepared_any_more_is_not_left_out_of_what_is_shown() {
+    let (database, proxy, mut rotation, mut client) = house("").await;
+    database
+        .sql("create table kept (a int); create table gone (a int)")
+        .await;
+    for text in ["prepare g as select * from gone", "prepare k as select 1"] {
+        assert_eq!(client.ask(&Raw::query(text)).await, "C ZI");
+    }
+    database.sql("drop table gone").await;
+    let show = "select string_agg(name, ' ') from pg_prepared_statements";
+    let writes = format!("insert into kept values (1); {show}");
+    for text in [show, &writes] {
+        for _ in 0..2 {
+            assert_eq!(client.ask(&Raw::query(text)).await, "E0A000 ZI", "{text}");
+            assert_eq!(client.one("select 'well'").await, "well");
+            rotation.turn().await;
+        }
+    }
+    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(client.ask(&Raw::query(show)).await, "E0A000 ZE");
+    assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(client.ask(&Raw::query("deallocate g")).await, "C ZI");
+    assert_eq!(client.one(show).await, "k");
+    assert_eq!(client.ask(&Raw::query(&writes)).await, "C T D C ZI");
+    assert_eq!(database.sql("select count(*) from kept").await, "1");
+    assert_eq!(pins(&proxy).await, "");
 }
 
 #[tokio::test]
@@ -594,6 +727,7 @@ async fn nobody_reaches_what_another_has_prepared() {
             format!("explain execute \"pgherd_{number}\""),
             format!("deallocate PGHERD_{number}"),
             format!("select 1; execute pgherd_{number}"),
+            format!("execute u&\"pgherd\\005f{number}\""),
         ] {
             second.send(&Raw::query(&text)).await;
             let answer = second.ready().await;
@@ -601,8 +735,6 @@ async fn nobody_reaches_what_another_has_prepared() {
             let code = error.and_then(|error| error.field('C'));
             assert_eq!(code.as_deref(), Some("26000"), "{text}");
         }
-        let escaped = format!("execute u&\"pgherd\\005f{number}\"");
-        assert_eq!(second.ask(&Raw::query(&escaped)).await, "E0A000 ZI");
         let within = [
             Raw::query("begin read write"),
             Raw::close('S', &format!("pgherd_{number}")),

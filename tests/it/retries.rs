@@ -157,6 +157,15 @@ async fn who_was_told_of_a_table_is_told_that_it_has_changed() {
     // Who asks in the same breath what comes gets what there is.
     assert_eq!(first.ask(&run_described("s")).await, "2 T D C ZI");
     assert_eq!(first.ask(&run("s")).await, "E0A000 ZI");
+    // But who goes by what it was told, a format for each column, would take one column for another.
+    let by_column = b"\0s\0\0\0\0\0\0\x02\0\0\0\0";
+    let by_column = [
+        Raw::framed(b'B', by_column),
+        Raw::describe('P', ""),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ];
+    assert_eq!(first.ask(&by_column.concat()).await, "E0A000 ZI");
     let told = [Raw::describe('S', "s"), Raw::sync()].concat();
     assert_eq!(first.ask(&told).await, "t T ZI");
     assert_eq!(first.ask(&run("s")).await, "2 D C ZI");

@@ -3,8 +3,9 @@
 use crate::console::table::{Column, Row, int, text};
 use crate::facts::Facts;
 
-/// The columns. `server` is the connection that listens for all clients of the pool, which counts
-/// towards all limits but the pool's size; `overflows` are clients that were too slow.
+/// The columns. `server` is the connection that listens for all clients of the database, which counts towards all
+/// limits of one of the pools but its size; `channels` and `reconnects` are the database's, too. `overflows` are
+/// clients that were too slow.
 pub const COLUMNS: [Column; 9] = [
     text("database"),
     text("user"),
@@ -23,7 +24,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut pools: Vec<_> = routes.values().collect();
     pools.sort_by(|one, other| one.key.cmp(&other.key));
     let rows = pools.into_iter().filter_map(|pool| {
-        let census = pool.audience.census();
+        let census = pool.audience.census(&pool.circle);
         if !census.is_of_interest() {
             return None;
         }

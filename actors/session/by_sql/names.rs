@@ -5,12 +5,16 @@ use std::ops::Range;
 
 use pgherd_session::{Edit, Held, Owed, Placed, Undo};
 use pgherd_sql::Pin;
+use pgherd_wire::backend::tag;
+use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, Target};
+use pgherd_wire::sqlstate;
 
 use crate::judgement::Judgement;
 use crate::session::attempt;
+use crate::session::replies::take_back;
 use crate::session::statements::close_hidden;
-use crate::session::turn::Turn;
+use crate::session::turn::{Check, Turn};
 
 /// What is under way of the names that come and go.
 #[derive(Debug, Default)]
@@ -24,6 +28,22 @@ pub(in crate::session) struct Names {
     pub(super) rubbish: Vec<Box<[u8]>>,
     /// Where the text that was bound last differs from the client's.
     pub(super) edits: Vec<Edit>,
+    /// Whether the server has the client's own names for the text in front.
+    pub(super) laid: Laid,
+}
+
+/// How far a server is with having all statements of the client under the client's names.
+#[derive(Debug, Default)]
+pub(super) enum Laid {
+    /// It was not asked.
+    #[default]
+    No,
+    /// It is at it.
+    Asked,
+    /// It has them.
+    Open,
+    /// One of them cannot be prepared any more.
+    Failed(Box<ErrorReport>),
 }
 
 impl Names {
@@ -58,7 +78,8 @@ pub(super) enum Change {
     Prepare {
         name: Box<[u8]>,
         held: Held<Judgement>,
-        placed: Placed,
+        /// Where the server has it, unless it is there under the client's own name for a moment.
+        placed: Option<Placed>,
     },
     Deallocate {
         name: Box<[u8]>,
@@ -91,6 +112,37 @@ pub(in crate::session) fn completed(turn: &mut Turn<'_>, tag: &[u8]) {
     }
 }
 
+/// Whether what the server answers is only whether it has the client's statements under their own names.
+#[inline]
+pub(in crate::session) fn are_laid(turn: &Turn<'_>) -> bool {
+    matches!(turn.names.laid, Laid::Asked)
+}
+
+/// One of them cannot be prepared: the client asks for something else, and is told in its place.
+pub(in crate::session) fn not_laid(turn: &mut Turn<'_>, total: usize, report: &ErrorReport) {
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    let statements = &mut server.statements;
+    let mut client = turn.relay.statements.as_deref_mut();
+    server.exchange.received(tag::ERROR_RESPONSE, |undo| {
+        take_back(statements, client.as_deref_mut(), undo);
+    });
+    server.flow.hide(total);
+    let text = "pg_prepared_statements is not supported while a prepared statement cannot be prepared anew";
+    let told = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
+    let told = told.detail(format!("The server said: {}.", report.message));
+    turn.names.laid = Laid::Failed(Box::new(told));
+}
+
+/// The server has said all about it.
+pub(in crate::session) fn laid(turn: &mut Turn<'_>) {
+    match turn.names.laid {
+        Laid::No | Laid::Open => return,
+        Laid::Asked => turn.names.laid = Laid::Open,
+        Laid::Failed(_) => {}
+    }
+    turn.check = Check::None;
+}
+
 /// The turn is over, perhaps in the middle.
 pub(in crate::session) fn end(turn: &mut Turn<'_>) {
     if turn.names.is_under_way() {
@@ -105,7 +157,11 @@ pub(in crate::session) fn end(turn: &mut Turn<'_>) {
 pub(in crate::session) fn settle(turn: &mut Turn<'_>) {
     turn.names.shown.clear();
     for change in turn.names.changes.drain(..) {
-        if let Change::Prepare { placed, .. } = change {
+        if let Change::Prepare {
+            placed: Some(placed),
+            ..
+        } = change
+        {
             turn.server.statements.remove(placed);
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use pgherd_session::{Edit, Held, Reach, ServerName, Source, Statement};
+use pgherd_session::{Edit, Held, Placed, Reach, ServerName, Source, Statement};
 use pgherd_sql::{Deed, Mention, Mentions, Pin};
 use pgherd_wire::error::ErrorReport;
 
@@ -11,7 +11,7 @@ use crate::judgement::{self, Judgement};
 use crate::session::by_sql::Rewritten;
 use crate::session::by_sql::names::{Change, settle};
 use crate::session::replies;
-use crate::session::statements::{place, put, stand_in, too_many};
+use crate::session::statements::{place, put, remark, stand_in, too_many};
 use crate::session::turn::Turn;
 
 /// A name that no server has.
@@ -36,6 +36,8 @@ pub(super) struct Plan {
 struct Place {
     at: Range<usize>,
     name: Box<[u8]>,
+    /// Postgres would remark that the client's name is too long.
+    cut: bool,
     to: To,
 }
 
@@ -122,6 +124,7 @@ impl Plan {
         self.places.push(Place {
             at: mention.at.clone(),
             name: mention.name.as_deref().unwrap_or_default().into(),
+            cut: mention.cut,
             to,
         });
     }
@@ -206,7 +209,38 @@ impl Plan {
         let mut uses = self.uses.iter();
         !self.changes.is_empty()
             || self.stand_ins > 0
+            || self.places.iter().any(|place| place.cut)
             || uses.any(|used| statements.touch(used.id).is_none())
+    }
+
+    /// Whether one of the statements that it prepares cannot be read again.
+    pub(super) fn binds(&self) -> bool {
+        let bound = |change: &Planned| matches!(change, Planned::Prepare(_, made) if made.reach == Reach::Bound);
+        self.changes.iter().any(bound)
+    }
+
+    /// Takes note of the names that come and go in a text that runs as the client wrote it, on a server that has
+    /// the client's own names for this moment.
+    pub(super) fn note_bare(&self, turn: &mut Turn<'_>) {
+        settle(turn);
+        for change in &self.changes {
+            let change = match change {
+                Planned::Prepare(name, statement) => {
+                    turn.names.rubbish.push(name.clone());
+                    prepared(turn, name, statement, None)
+                }
+                Planned::Deallocate(name) => Change::Deallocate { name: name.clone() },
+            };
+            turn.names.changes.push_back(change);
+        }
+    }
+
+    /// Has the server remark on names that will not be in the text any more. Of a text that was prepared by the
+    /// protocol it has done so.
+    pub(super) fn have_remarked(&self, turn: &mut Turn<'_>, text: &[u8]) {
+        for place in self.places.iter().filter(|place| place.cut) {
+            remark(turn, text.get(place.at.clone()).unwrap_or_default());
+        }
     }
 
     /// Sees to it that the server has what the text needs, and gives the text. `None` if the server
@@ -279,9 +313,18 @@ fn begin(turn: &mut Turn<'_>, name: &[u8], statement: &Arc<Statement<Judgement>>
         replies::doubt(turn);
         turn.relay.pins.insert(Pin::Moment);
     }
+    let placed = place(turn, statement);
+    prepared(turn, name, statement, Some(placed))
+}
+
+fn prepared(
+    turn: &Turn<'_>,
+    name: &[u8],
+    statement: &Arc<Statement<Judgement>>,
+    placed: Option<Placed>,
+) -> Change {
     turn.relay.pool.stats.client_parse();
     turn.relay.pool.stats.server_parse();
-    let placed = place(turn, statement);
     Change::Prepare {
         name: name.into(),
         held: Held {

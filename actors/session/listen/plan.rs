@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pgherd_config::PoolMode;
-use pgherd_sql::Pin;
 use pgherd_sql::parse::{self, Channel};
+use pgherd_sql::{Listened, Pin};
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -30,8 +30,8 @@ pub(super) enum Plan {
     Later,
     /// It is refused.
     Refuse(Box<ErrorReport>),
-    /// The mark of this change is sent in its place.
-    Send(Asked),
+    /// The marks of these changes are sent in its place.
+    Send(Vec<Asked>),
 }
 
 /// Says what is to be done with a text that listens; `alone` if it does nothing to a transaction and
@@ -55,7 +55,7 @@ pub(super) fn plan(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement, alon
         // It ends nothing that there is.
         (Listens::Unlisten, _) if !listens => Plan::Usual,
         (Listens::Listen | Listens::Unlisten, Some(change)) if turn.server.about.backend != 0 => {
-            follow(turn, change)
+            follow(turn, vec![change])
         }
         (Listens::Listen, _) if !listens => Plan::Pin,
         (Listens::Opaque, _) if !listens => Plan::Usual,
@@ -67,6 +67,30 @@ pub(super) fn plan(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement, alon
             Plan::Usual
         }
         _ => Plan::Refuse(Box::new(unfollowed())),
+    }
+}
+
+/// Says what is to be done with a text in which these statements listen, among others. A block that has failed
+/// by then refuses a mark as it refuses them.
+pub(super) fn several(turn: &mut Turn<'_>, found: &[Listened], judgement: &Judgement) -> Plan {
+    let relay = &*turn.relay;
+    let bound = relay.mode == PoolMode::Session || relay.pins.contains(Pin::Listen);
+    let failed = turn.server.exchange.status() == TransactionStatus::Failed;
+    if bound || failed && !judgement.leaves {
+        return Plan::Usual;
+    }
+    let listening = relay.listening.as_deref();
+    let listens = listening.is_some_and(|listening| listening.is_listening());
+    let begins = |one: &Listened| matches!(one.channel, Channel::Listen(_));
+    if !listens && !found.iter().any(begins) {
+        // It ends nothing that there is.
+        return Plan::Usual;
+    }
+    let changes = found.iter().map(|one| change(relay, one.channel.clone()));
+    match changes.collect::<Option<Vec<_>>>() {
+        Some(changes) if turn.server.about.backend != 0 => follow(turn, changes),
+        _ if listens => Plan::Refuse(Box::new(unfollowed())),
+        _ => Plan::Pin,
     }
 }
 
@@ -91,7 +115,7 @@ fn change(relay: &Relay, channel: Channel) -> Option<Change> {
     })
 }
 
-fn follow(turn: &mut Turn<'_>, change: Change) -> Plan {
+fn follow(turn: &mut Turn<'_>, changes: Vec<Change>) -> Plan {
     match turn.listen.stall.as_deref_mut() {
         Some(Stall::Herald { outcome: None, .. }) => return Plan::Later,
         Some(Stall::Herald {
@@ -99,7 +123,7 @@ fn follow(turn: &mut Turn<'_>, change: Change) -> Plan {
             outcome: Some(outcome),
             ..
         }) => {
-            let asked = *asked;
+            let asked = std::mem::take(asked);
             let here = match outcome {
                 Ok(about) if is_same_place(about, &turn.server.about) => Ok(()),
                 Ok(_) => Err(Box::new(elsewhere())),
@@ -116,7 +140,7 @@ fn follow(turn: &mut Turn<'_>, change: Change) -> Plan {
         Some(Stall::Replies) | None => {}
     }
     turn.listen.stall = None;
-    match ask(turn, change) {
+    match ask(turn, changes) {
         Ok(asked) => {
             turn.listen.stall = Some(Box::new(Stall::Herald {
                 asked,
@@ -129,7 +153,7 @@ fn follow(turn: &mut Turn<'_>, change: Change) -> Plan {
     }
 }
 
-fn arrived(turn: &Turn<'_>, asked: Asked, here: Result<(), Box<ErrorReport>>) -> Plan {
+fn arrived(turn: &Turn<'_>, asked: Vec<Asked>, here: Result<(), Box<ErrorReport>>) -> Plan {
     let Some(listening) = turn.relay.listening.as_deref() else {
         return Plan::Refuse(Box::new(elsewhere()));
     };
@@ -140,30 +164,44 @@ fn arrived(turn: &Turn<'_>, asked: Asked, here: Result<(), Box<ErrorReport>>) ->
             Plan::Send(asked)
         }
         Err(report) => {
-            listening.take_back(asked);
+            for asked in asked {
+                listening.take_back(asked);
+            }
             Plan::Refuse(report)
         }
     }
 }
 
-fn ask(turn: &mut Turn<'_>, change: Change) -> Result<Asked, ErrorReport> {
+fn ask(turn: &mut Turn<'_>, changes: Vec<Change>) -> Result<Vec<Asked>, ErrorReport> {
     let relay = &mut *turn.relay;
     let settings = relay.pool.settings().clone();
     let listening = match relay.listening.take() {
         Some(listening) => listening,
         None => {
-            let listening = relay
-                .pool
-                .audience
-                .join(&relay.control, &settings.notifications)?;
+            let listening = relay.pool.audience.join(
+                &relay.control,
+                &relay.pool.circle,
+                &settings.notifications,
+            )?;
             // Should nobody be there to hear it, the next one looks by itself.
             let _ = relay.pool.manager.cast(PoolMessage::Listen);
             Box::new(listening)
         }
     };
-    let asked = listening.ask(change, settings.notifications.max_channels.get());
+    let max = settings.notifications.max_channels.get();
+    let (mut all, mut refused) = (Vec::with_capacity(changes.len()), None);
+    for change in changes {
+        match listening.ask(change, max) {
+            Ok(asked) => all.push(asked),
+            Err(report) => {
+                refused = Some(report);
+                all.drain(..).for_each(|asked| listening.take_back(asked));
+                break;
+            }
+        }
+    }
     relay.listening = Some(listening);
-    asked
+    refused.map_or(Ok(all), Err)
 }
 
 fn patience(relay: &Relay) -> Duration {
@@ -198,8 +236,8 @@ fn unfollowed() -> ErrorReport {
         "this LISTEN or UNLISTEN cannot be joined to those of the session before it",
     )
     .hint(
-        "Send LISTEN and UNLISTEN as statements of their own, with names of fewer than 63 bytes \
-         that are ASCII or in the server's encoding.",
+        "Send LISTEN and UNLISTEN in a text without PREPARE, EXECUTE and DEALLOCATE, with names of \
+         fewer than 63 bytes that are ASCII or in the server's encoding.",
     )
 }
 

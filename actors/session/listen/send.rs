@@ -1,12 +1,14 @@
 //! What goes to the server in the place of a LISTEN or an UNLISTEN.
 
-use pgherd_session::{Owed, Undo};
+use pgherd_session::{Edit, Owed, Undo};
+use pgherd_sql::Listened;
+use pgherd_sql::parse::Channel;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
 
 use crate::herald::table::Asked;
 use crate::judgement::Listens;
-use crate::session::listen::MARK as NAME;
+use crate::session::listen::{MARK as NAME, Marked};
 use crate::session::requests;
 use crate::session::turn::{Loss, Turn};
 
@@ -25,6 +27,40 @@ fn reply(listens: Listens) -> &'static [u8] {
 fn mark(turn: &Turn<'_>, asked: Asked) -> Vec<u8> {
     let channel = String::from_utf8_lossy(turn.relay.pool.audience.marks()).into_owned();
     format!("NOTIFY {channel}, '{:x}'", asked.token).into_bytes()
+}
+
+/// A text with marks in the place of what listens in it.
+pub(super) fn marked(
+    turn: &Turn<'_>,
+    text: &[u8],
+    statements: usize,
+    found: &[Listened],
+    asked: &[Asked],
+) -> Marked {
+    let mut out = Vec::with_capacity(text.len() + 64 * found.len());
+    let mut edits = Vec::with_capacity(found.len());
+    let mut answers = vec![None; statements];
+    let mut copied = 0;
+    for (one, asked) in found.iter().zip(asked) {
+        let mark = mark(turn, *asked);
+        let [before, own] = [0..one.at.start, one.at.clone()].map(|at| &text[at]);
+        edits.push(Edit::of(before, own, mark.len()));
+        out.extend_from_slice(&text[copied..one.at.start]);
+        out.extend_from_slice(&mark);
+        copied = one.at.end;
+        if let Some(answer) = answers.get_mut(one.number) {
+            *answer = Some(match one.channel {
+                Channel::Listen(_) => LISTEN,
+                Channel::Unlisten(_) | Channel::UnlistenAll => UNLISTEN,
+            });
+        }
+    }
+    out.extend_from_slice(&text[copied..]);
+    Marked {
+        text: out,
+        edits,
+        answers,
+    }
 }
 
 /// Sends a mark in the place of a simple query.

@@ -168,6 +168,15 @@ impl<'a, 'k> Scan<'a, 'k> {
                 self.view(state, name);
                 Word::Other
             }
+            // What such a statement names is found elsewhere, and is no function.
+            TokenKind::UnicodeWord
+                if matches!(
+                    state.before[0],
+                    Word::Prepare | Word::Execute | Word::Deallocate
+                ) =>
+            {
+                Word::Other
+            }
             TokenKind::UnicodeWord => {
                 self.pin(Pin::Unknown);
                 Word::Other

@@ -1,7 +1,7 @@
 //! Connections and servers that are lost while clients listen.
 
 use pgherd_sandbox::{Binaries, Server};
-use pgherd_tests::{Config, Proxy, Raw, until};
+use pgherd_tests::{Config, Database, Proxy, Raw, until};
 
 use super::{enter, heard, herald, house, next};
 
@@ -91,4 +91,43 @@ async fn a_drain_sends_listening_clients_away_like_idle_ones() {
         database.backends("app").await == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn all_users_of_a_database_listen_over_one_connection_whoever_may_connect() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 2").await;
+    let mut other = Raw::login(proxy.port(), "other", &database.name, &[]).await;
+    assert_eq!(other.ask(&Raw::query("listen a; listen b")).await, "C C ZI");
+    let mut app = enter(&proxy, &database).await;
+    assert_eq!(app.ask(&Raw::query("listen a")).await, "C ZI");
+    let question = "select string_agg(usename, ' ') from pg_stat_activity \
+                    where datname = current_database() and application_name = 'pgherd herald'";
+    assert_eq!(database.sql(question).await, "other");
+    // Each knows the other by the number that it was told.
+    assert_eq!(heard(&mut app, "notify a, 'from app'").await, ["from app"]);
+    let (from, _, payload) = next(&mut other).await;
+    assert_eq!((from, &*payload), (app.key.0, "from app"));
+    assert!(heard(&mut app, "notify b").await.is_empty());
+    assert_eq!(next(&mut other).await.1, "b");
+    // A user that is not let in any more takes nothing from the others, nor from those who are in.
+    let name = &database.name;
+    let revoke = format!("revoke connect on database {name} from public");
+    database.sql(&revoke).await;
+    let pid = herald(&database).await;
+    database
+        .sql(&format!("select pg_terminate_backend({pid})"))
+        .await;
+    for client in [&mut other, &mut app] {
+        assert_eq!(client.message().await.field('C').as_deref(), Some("01000"));
+    }
+    assert_eq!(database.sql(question).await, "app");
+    database.sql("notify a, 'after'").await;
+    for client in [&mut other, &mut app] {
+        assert_eq!(next(client).await.2, "after");
+    }
+    // Who has left leaves the others.
+    drop(app);
+    database.sql("notify a, 'still'").await;
+    assert_eq!(next(&mut other).await.2, "still");
 }

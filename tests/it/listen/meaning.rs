@@ -190,10 +190,10 @@ async fn both_protocols_and_pipelines_listen() {
 async fn what_cannot_be_followed_binds_or_is_refused() {
     let (proxy, database) = house().await;
     let mut client = enter(&proxy, &database).await;
-    // Among other statements it binds the session to its server, where the numbers are right, too.
-    client
-        .send(&Raw::query("listen a; listen b; notify b, 'own'"))
-        .await;
+    let long = format!("listen {}; select 1", "x".repeat(70));
+    // It binds the session to its server, where the numbers are right, too.
+    let both = format!("listen a; listen b; notify b, 'own'; {long}");
+    client.send(&Raw::query(&both)).await;
     let messages = client.ready().await;
     let own = messages.iter().find(|message| message.tag == 'A').unwrap();
     assert_eq!(super::note(own).0, client.key.0);
@@ -207,15 +207,91 @@ async fn what_cannot_be_followed_binds_or_is_refused() {
     assert!(heard(&mut client, "notify c").await.is_empty());
     // A client that the herald listens for cannot do both.
     assert_eq!(client.ask(&Raw::query("listen a")).await, "C ZI");
-    let mixed = client.ask(&Raw::query("listen b; select 1")).await;
-    assert_eq!(mixed, "E0A000 ZI");
-    let long = format!("listen {}", "x".repeat(70));
-    assert_eq!(client.ask(&Raw::query(&long)).await, "E0A000 ZI");
+    let asked = "listen b; select pg_listening_channels()";
+    for text in [&long, "listen b; prepare s as select 1", asked] {
+        assert_eq!(client.ask(&Raw::query(text)).await, "E0A000 ZI", "{text}");
+    }
     assert_eq!(heard(&mut client, "notify a, 'a'").await, ["a"]);
+    // Who does not listen yet is told what is so.
+    let mut asker = enter(&proxy, &database).await;
+    // It is not in force yet.
+    assert_eq!(asker.ask(&Raw::query(asked)).await, "C T C ZI");
     // What pools of drivers send before they hand a connection on.
     let reset = "select pg_advisory_unlock_all(); close all; unlisten *; reset all";
     client.ask(&Raw::query(reset)).await;
     assert!(heard(&mut client, "notify a").await.is_empty());
+}
+
+/// The command tags of a simple query, or the code of its error, with the payloads that were heard.
+async fn tags(client: &mut Raw, query: &str) -> String {
+    client.send(&Raw::query(query)).await;
+    let messages = client.ready().await;
+    let words = messages.iter().filter_map(|message| match message.tag {
+        'C' => Some(String::from_utf8_lossy(&message.body[..message.body.len() - 1]).into_owned()),
+        'E' => message.field('C'),
+        'A' => Some(format!("<{}>", super::note(message).2)),
+        _ => None,
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[tokio::test]
+async fn a_text_of_several_statements_listens_as_on_postgres() {
+    let (proxy, database) = house().await;
+    // In another database, so that neither hears the other.
+    let apart = pgherd_tests::Database::new().await;
+    let mut direct = Raw::login(apart.port, "app", &apart.name, &[]).await;
+    let mut client = enter(&proxy, &database).await;
+    let texts = [
+        "listen a; select 1",
+        "notify a, 'heard'",
+        "begin; listen b; notify b, 'own'; commit",
+        "unlisten a; select 2; listen c; notify a, 'left'; notify c, 'come'",
+        // It is undone with its text, in all or in part.
+        "unlisten *; listen d; select 1/0",
+        "notify c, 'still'; notify d, 'never'",
+        "listen d; commit; listen e; notify d, 'kept'; select 1/0",
+        "notify d, 'd'; notify e, 'e'",
+        "begin; listen e; rollback; listen f; notify e, 'gone'",
+        "notify f, 'f'; notify e, 'not here'",
+        "begin; listen e; savepoint s; listen g; rollback to s; commit",
+        "notify g, 'g'; notify e, 'e'",
+        // In a block of several texts, and in one that has failed.
+        "begin",
+        "listen h; notify h, 'later'",
+        "commit",
+        "begin; select 1/0",
+        "listen i; select 1",
+        "rollback; listen i; notify i, 'i'",
+        // Settings in the same text are still followed, and places still right.
+        "listen j; set application_name = 'heard'; select nothing",
+        "listen j; set work_mem = '7MB'; notify j, 'j'",
+        "show work_mem",
+        "unlisten *; listen k",
+        "notify j, 'over'; notify k, 'k'",
+        "select 1; unlisten *; reset all; notify k",
+        "notify k, 'over'",
+        "unlisten k; select 1",
+    ];
+    for text in texts {
+        // Another client would find out if anything was left on the servers.
+        let mut stranger = enter(&proxy, &database).await;
+        let asked = "select count(*)::text from pg_listening_channels()";
+        assert_eq!(stranger.one(asked).await, "0", "before {text}");
+        let expected = tags(&mut direct, text).await;
+        assert_eq!(tags(&mut client, text).await, expected, "{text}");
+    }
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let pins = console.simple_query("show pins").await.unwrap();
+    assert_eq!(pins.len(), 2, "nobody is bound: {pins:?}");
+    // Where an error is, is told in the client's own text.
+    let wrong = "listen a; select nothing";
+    for one in [&mut client, &mut direct] {
+        one.send(&Raw::query(wrong)).await;
+        let messages = one.ready().await;
+        let error = messages.iter().find(|message| message.tag == 'E').unwrap();
+        assert_eq!(error.field('P').as_deref(), Some("18"));
+    }
 }
 
 #[tokio::test]

@@ -45,3 +45,21 @@ async fn a_client_that_does_not_read_is_sent_away_and_nobody_else() {
     assert_eq!(next(&mut quick).await.2, "still");
     assert_eq!(shown(&console, "clients").await, "1");
 }
+
+#[tokio::test]
+async fn so_is_one_for_which_too_many_bytes_wait() {
+    let database = Database::new().await;
+    let more = "[notifications]\nmax_waiting_bytes = 20000";
+    let proxy = Proxy::start(&Config::before(&database, more)).await;
+    let mut busy = enter(&proxy, &database).await;
+    busy.ask(&Raw::query("listen a")).await;
+    busy.ask(&Raw::query("begin")).await;
+    database
+        .sql("select pg_notify('a', repeat('x', 7000) || i) from generate_series(1, 3) i")
+        .await;
+    let rest = String::from_utf8_lossy(&busy.end().await).into_owned();
+    assert!(
+        rest.contains("53400") && rest.contains("20000 bytes"),
+        "{rest}"
+    );
+}
