@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::promoter::Promoter;
 use super::stage::Middle;
 use super::{Plan, Way};
+use crate::checks::Check;
 use crate::crowd::{self, COMPARED, Crowd, INSERTERS, KINDS, Witness, calm};
 use crate::door::Door;
 use crate::report::{Pause, Report, Title};
@@ -34,9 +35,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     let cluster = Cluster::start(&binaries, NODES, plan.replication).await?;
     let mut promoter = Promoter::new(cluster);
     promoter.sql(&crowd::tables()).await?;
-    let cluster = promoter.cluster();
-    let primary = cluster.node(cluster.primary());
-    let middle = Middle::start(plan, &cluster.ports(), primary).await?;
+    let middle = Middle::start(plan, promoter.cluster()).await?;
     let door = middle.door(&promoter.whereabouts());
     let life = crowd::life(&plan.history)?;
     let direct = Door::direct(promoter.whereabouts());
@@ -45,6 +44,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
         way: match plan.way {
             Way::Pgherd(_) => "pgherd",
             Way::Pgbouncer => "PgBouncer",
+            Way::Haproxy => "PgBouncer and HAProxy",
             Way::Direct => "direct",
         },
         replication: plan.replication,
@@ -80,6 +80,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     if plan.resolve {
         report.faults.extend(life.errors.unresolved(&KINDS));
     }
+    report.faults.extend(middle.left().await);
     report.close(&life.history, || middle.log())?;
     Ok(report)
 }
@@ -117,7 +118,7 @@ impl Turn<'_> {
         };
         let Ok((first, directly)) = timeout(PATIENCE, firsts).await else {
             let what = format!("after {} nobody could write for {PATIENCE:?}", self.fault);
-            report.faults.push(what);
+            report.faults.push(Check::Stuck.caught(what));
             return Ok(None);
         };
         let pause = Pause {
@@ -145,7 +146,7 @@ impl Turn<'_> {
         };
         let Ok((all, directly)) = timeout(PATIENCE, all).await else {
             let what = format!("after {} some could not write for {PATIENCE:?}", self.fault);
-            report.faults.push(what);
+            report.faults.push(Check::Stuck.caught(what));
             return Ok(None);
         };
         for moment in all {

@@ -7,6 +7,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 use tokio_postgres::{SimpleQueryMessage, Statement};
 
+use crate::checks::Check;
 use crate::checks::identity::Identity;
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::life::Life;
@@ -187,6 +188,7 @@ impl Session {
             state.settings = vec![setting.to_owned()];
             return;
         }
-        self.identity.answer(&self.name, &expected, Some(setting));
+        let what = format!("{} has {setting:?} where it had set {expected}", self.name);
+        self.identity.catch(Check::Session, what);
     }
 }
