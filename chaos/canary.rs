@@ -11,6 +11,7 @@ use crate::checks::{Wrong, summary};
 use crate::proxy::Proxy;
 use crate::quiet::Quiet;
 use crate::rig::configuration;
+use crate::workloads::canary::cancels::Hasty;
 use crate::workloads::canary::listen::Listeners;
 use crate::workloads::canary::prepared::Prepared;
 use crate::workloads::canary::state::{self, Leave, State};
@@ -24,6 +25,8 @@ const SHOWN: usize = 20;
 pub enum Kind {
     /// They ask for what nobody else asks for, cancel, break off and vanish.
     Answers,
+    /// Some cancel what has almost ended, and others nothing.
+    Cancels,
     /// They change their sessions in all ways, and look whether they are as they left them.
     State,
     /// They prepare statements under the same names.
@@ -34,11 +37,18 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Answers, Self::State, Self::Prepared, Self::Listen];
+    pub const ALL: [Self; 5] = [
+        Self::Answers,
+        Self::Cancels,
+        Self::State,
+        Self::Prepared,
+        Self::Listen,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Answers => "answers",
+            Self::Cancels => "cancels",
             Self::State => "state",
             Self::Prepared => "prepared",
             Self::Listen => "listen",
@@ -49,7 +59,7 @@ impl Kind {
     fn pool(self) -> usize {
         match self {
             Self::Answers | Self::Listen => 4,
-            Self::State | Self::Prepared => 3,
+            Self::Cancels | Self::State | Self::Prepared => 3,
         }
     }
 }
@@ -65,7 +75,7 @@ impl FromStr for Kind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| "it is one of answers, state, prepared, listen".to_owned())
+        found.ok_or_else(|| "it is one of answers, cancels, state, prepared, listen".to_owned())
     }
 }
 
@@ -133,6 +143,14 @@ async fn one(plan: &Plan, kind: Kind, report: &mut Report) -> Result<(), Error> 
                 seed,
             };
             canary.run(&config).await
+        }
+        Kind::Cancels => {
+            let hasty = Hasty {
+                clients,
+                time,
+                seed,
+            };
+            hasty.run(&config).await
         }
         Kind::State => {
             let leave = Leave::Anywhere;

@@ -516,7 +516,8 @@ impl Relay {
         let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
         lease.flow.hand_over(&mut self.down);
-        match planted::is(Bug::LeakLease) {
+        // Not each of them, or nobody would be served at all.
+        match planted::is(Bug::LeakLease) && lease.about.id.is_multiple_of(4) {
             true => std::mem::forget(lease),
             false => drop(lease),
         }

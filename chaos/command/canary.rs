@@ -12,7 +12,7 @@ use super::{beside, conclude};
 /// What may be said of the canaries.
 #[derive(Debug, Args)]
 pub(crate) struct Canary {
-    /// Only these: answers, state, prepared, listen
+    /// Only these: answers, cancels, state, prepared, listen
     #[arg(long, value_delimiter = ',')]
     kind: Vec<Kind>,
     /// How long each of them goes on

@@ -152,7 +152,8 @@ impl Selfcheck {
             plant.scenario, ended.took
         );
         if !well {
-            let kept = self.history.join(format!("selfcheck-{bug}.log"));
+            let word = plant.scenario.split(' ').next().unwrap_or_default();
+            let kept = self.history.join(format!("selfcheck-{bug}-{word}.log"));
             fs::write(&kept, &ended.said)?;
             eprintln!("what it said is in {}", kept.display());
         }

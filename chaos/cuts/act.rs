@@ -318,11 +318,12 @@ impl Act<'_> {
             return presence;
         }
         let up = |passed: &&Passed| passed.direction == Direction::Up;
-        let passed = seen.passed.iter().filter(up).count();
-        let complete = self.flow.client != Target::Live
-            || passed >= judge::needed(&script.rounds[..=round], ready);
         // Who is sent away for garbage is told nothing of what stands before it.
         let garbled = self.case.is_some_and(|case| case.way == Way::Garbage);
+        // And the first of it may be the end of a message, as where only the row count of an Execute was to come.
+        let passed = seen.passed.iter().filter(up).count() + usize::from(garbled);
+        let complete = self.flow.client != Target::Live
+            || passed >= judge::needed(&script.rounds[..=round], ready);
         match presence {
             Presence::Absent if garbled && complete => Presence::Either,
             Presence::Either if !complete => Presence::Absent,

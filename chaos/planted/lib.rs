@@ -7,7 +7,7 @@
 use std::fmt;
 
 /// The variable of the environment that names the bug.
-pub const VARIABLE: &str = "PGHERD_PLANT";
+pub const VARIABLE: &str = "CHAOS_PLANT";
 
 /// What can be done wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Bug {
     RetryWrite,
     /// What one client has set stays for the next.
     ForgetUndo,
-    /// A lease whose server was lost is never given back.
+    /// Some leases whose server was lost are never given back.
     LeakLease,
     /// A session that has ended stays in the list of sessions.
     LeakSession,

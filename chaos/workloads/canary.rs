@@ -2,6 +2,7 @@
 //! while clients cancel, break off and vanish.
 
 mod acts;
+pub mod cancels;
 mod guest;
 pub mod listen;
 pub mod prepared;

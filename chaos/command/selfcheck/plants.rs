@@ -18,10 +18,11 @@ const fn plant(bug: Bug, scenario: &'static str, check: Check) -> Plant {
     }
 }
 
-const KILL: &str = "failover --failovers 2 --faults kill";
+const KILL: &str = "failover --failovers 1 --faults kill";
 const REVIVE: &str = "failover --failovers 2 --faults revive";
 const READS: &str = "failover --failovers 1 --faults kill --reads";
 const ANSWERS: &str = "canary --kind answers --seconds 8";
+const CANCELS: &str = "canary --kind cancels --seconds 3";
 const STATE: &str = "canary --kind state --seconds 3";
 const LISTEN: &str = "canary --kind listen --seconds 3";
 const INSERT: &str = "cuts --flow insert --side server --way reset --lanes 4";
@@ -36,7 +37,7 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(Bug::SkipEpochCheck, MACHINES, Check::Verdict),
     plant(Bug::SkipEpochCheck, ACTORS, Check::OldPrimary),
     plant(Bug::SkipFence, MACHINES, Check::Epoch),
-    plant(Bug::ReuseDuringCancel, ANSWERS, Check::Cancel),
+    plant(Bug::ReuseDuringCancel, CANCELS, Check::Cancel),
     plant(Bug::AckLostCommit, BLOCK, Check::Rows),
     plant(Bug::AckLostCommit, ACTORS, Check::Lost),
     plant(Bug::RetryWrite, INSERT, Check::Rows),

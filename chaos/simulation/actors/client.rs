@@ -333,7 +333,11 @@ impl Client {
             None if count == Some(b"1") => {}
             None => {
                 let what = format!("row {row} was acknowledged, and is there {count:?} times");
-                self.ledger.accuse(Check::OwnWrites, what);
+                let check = match count {
+                    Some(b"0") => Check::Lost,
+                    _ => Check::Doubled,
+                };
+                self.ledger.accuse(check, what);
             }
         }
         Ok(())
