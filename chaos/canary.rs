@@ -55,6 +55,14 @@ impl Kind {
         }
     }
 
+    /// How many clients there are if nothing else is said.
+    fn clients(self) -> usize {
+        match self {
+            Self::Answers => 200,
+            Self::Cancels | Self::State | Self::Prepared | Self::Listen => 12,
+        }
+    }
+
     /// Few connections, so that each is everybody's; more where clients keep some for themselves.
     fn pool(self) -> usize {
         match self {
@@ -86,6 +94,8 @@ pub struct Plan {
     pub pgherd: PathBuf,
     /// What clients do, in turn.
     pub kinds: Vec<Kind>,
+    /// How many there are; unless it is said, many of those that ask, and some of all others.
+    pub clients: Option<usize>,
     /// How long they do each.
     pub time: Duration,
     /// What decides about everything that is left to chance, but for the timing.
@@ -132,11 +142,10 @@ async fn one(plan: &Plan, kind: Kind, report: &mut Report) -> Result<(), Error> 
     let proxy = Proxy::start(&executable, &configuration(server.port(), &more));
     let quiet = Quiet::of(&proxy, &[server.port()]).await;
     let (time, seed) = (plan.time, plan.seed);
-    let clients = 12;
+    let clients = plan.clients.unwrap_or_else(|| kind.clients());
     let config = proxy.client("postgres", "postgres", "postgres");
     let identity = match kind {
         Kind::Answers => {
-            let clients = 200;
             let canary = Canary {
                 clients,
                 time,

@@ -15,6 +15,9 @@ pub(crate) struct Canary {
     /// Only these: answers, cancels, state, prepared, listen
     #[arg(long, value_delimiter = ',')]
     kind: Vec<Kind>,
+    /// How many clients there are; 200 that ask and 12 of all others, if it is not said
+    #[arg(long)]
+    clients: Option<usize>,
     /// How long each of them goes on
     #[arg(long, default_value_t = 20)]
     seconds: u64,
@@ -37,6 +40,7 @@ impl Canary {
             } else {
                 self.kind
             },
+            clients: self.clients,
             time: Duration::from_secs(self.seconds),
             seed,
         };

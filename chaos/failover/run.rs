@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use pgherd_sandbox::{Binaries, Cluster, Error, Rejoined, Replication};
+use pgherd_sandbox::{Binaries, Cluster, Error, Rejoined, Replication, Server};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::{sleep, timeout};
@@ -19,6 +19,9 @@ use crate::workloads::life::Life;
 /// A primary and two replicas: after each failover one is left to acknowledge what is written.
 const NODES: usize = 3;
 
+/// How far replicas are behind with what they show, if clients read there.
+const BEHIND: &str = "30ms";
+
 /// How long writes may take to go on behind a new primary before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,7 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// If pgherd does not start, panics, or ends by itself.
 pub async fn run(plan: &Plan) -> Result<Report, Error> {
     let binaries = Binaries::find()?;
-    let cluster = Cluster::start(&binaries, NODES, plan.replication).await?;
+    let mut primary = Server::builder(&binaries);
+    if plan.reads {
+        // Else what was written is there before anybody can look for it.
+        primary = primary.settings(&[("recovery_min_apply_delay", BEHIND)]);
+    }
+    let cluster = Cluster::start_as(primary, NODES, plan.replication).await?;
     let mut promoter = Promoter::new(cluster);
     promoter.sql(&crowd::tables()).await?;
     let middle = Middle::start(plan, promoter.cluster()).await?;

@@ -21,7 +21,7 @@ const fn plant(bug: Bug, scenario: &'static str, check: Check) -> Plant {
 const KILL: &str = "failover --failovers 1 --faults kill";
 const REVIVE: &str = "failover --failovers 2 --faults revive";
 const READS: &str = "failover --failovers 1 --faults kill --reads";
-const ANSWERS: &str = "canary --kind answers --seconds 8";
+const ANSWERS: &str = "canary --kind answers --clients 12 --seconds 5";
 const CANCELS: &str = "canary --kind cancels --seconds 3";
 const STATE: &str = "canary --kind state --seconds 3";
 const LISTEN: &str = "canary --kind listen --seconds 3";
