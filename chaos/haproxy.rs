@@ -9,6 +9,7 @@ use std::time::Duration;
 use pgherd_sandbox::{Account, Daemon, Error, Home, free_port};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::{Config, NoTls};
 
 /// How long it may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,16 +59,49 @@ impl Haproxy {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        Ok(Self {
+        let looked = Self {
             _daemon: daemon,
             _home: home,
             port,
-        })
+        };
+        // At first it takes all of them for well.
+        let mut primaries = 0;
+        while primaries < 2 * behind.len() && Instant::now() < deadline {
+            match leads(port).await {
+                Some(true) => primaries += 1,
+                Some(false) | None => {
+                    primaries = 0;
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        Ok(looked)
     }
 
     /// Its port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+}
+
+/// Whether the server that one comes to at a port of this machine takes writes; `None` if it does not say.
+pub(crate) async fn leads(port: u16) -> Option<bool> {
+    let mut config = Config::new();
+    config
+        .host("127.0.0.1")
+        .port(port)
+        .user("postgres")
+        .password("postgres")
+        .dbname("postgres");
+    let (client, connection) = config.connect(NoTls).await.ok()?;
+    let asked = async {
+        let text = "select pg_is_in_recovery()";
+        let rows = client.query_typed(text, &[]).await.ok()?;
+        Some(!rows.first()?.get::<_, bool>(0))
+    };
+    tokio::select! {
+        answer = asked => answer,
+        _ = connection => None,
     }
 }
 

@@ -151,7 +151,7 @@ impl Stage<'_> {
             report.faults.push(Check::Rotation.caught(what));
         }
         sleep(REST).await;
-        let late = readers.asked_before(began + LIMIT);
+        let late = readers.asked_before(began + took);
         node.thaw();
         self.note(format_args!("{port} goes on"));
         if late > 0 {

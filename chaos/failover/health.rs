@@ -1,13 +1,14 @@
 //! What tells HAProxy whether a node leads, as Patroni would.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls};
+
+use crate::haproxy::leads;
 
 /// How long a node may take to say whether it leads; HAProxy waits as long.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,24 +63,4 @@ async fn answer(mut asker: TcpStream, node: u16) {
     };
     let text = format!("HTTP/1.0 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let _ = asker.write_all(text.as_bytes()).await;
-}
-
-/// Whether the node takes writes; `None` if it does not say.
-async fn leads(node: u16) -> Option<bool> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, node));
-    let mut config = Config::new();
-    config
-        .host(address.ip().to_string())
-        .port(address.port())
-        .user("postgres");
-    let (client, connection) = config.connect(NoTls).await.ok()?;
-    let asked = async {
-        let text = "select pg_is_in_recovery()";
-        let rows = client.query_typed(text, &[]).await.ok()?;
-        Some(!rows.first()?.get::<_, bool>(0))
-    };
-    tokio::select! {
-        answer = asked => answer,
-        _ = connection => None,
-    }
 }
