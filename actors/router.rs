@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use pgherd_cluster::{HostName, Stage};
 use pgherd_config::{Config, Host, PoolMode, ReadFrom};
+use pgherd_planted::{self as planted, Bug};
 use pgherd_pool::{Ask, PoolCore};
 use pgherd_supervise::{ChildSpec, Heartbeat, Slot, SupervisorMessage};
 use pgherd_wire::error::ErrorReport;
@@ -24,6 +25,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::clock;
 use crate::cluster::{Cluster, Lead, reads};
+use crate::control::{Control, Order, Standing};
 use crate::facts::{Facts, Routes};
 use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
 use crate::root::{
@@ -356,10 +358,22 @@ impl RouterArguments {
         }
     }
 
+    /// Sends all away who want nothing, which is what the bug of this name does.
+    fn cut_idle(&self) {
+        let idle = |control: &Arc<Control>| control.standing() == Standing::Idle;
+        for control in self.facts.sessions.all().into_iter().filter(idle) {
+            let why = ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, "the primary is lost");
+            control.order(Order::Terminate, why);
+        }
+    }
+
     /// Has one pool lead to where writes go, or wait.
     fn aim(&self, pool: &Arc<Pool>, lead: &Lead, cluster: &Cluster, config: &Config) {
         let now = clock::now();
         let Some(host) = &lead.host else {
+            if planted::is(Bug::CutIdle) {
+                self.cut_idle();
+            }
             match cluster.has_left() || cluster.stage() == Stage::Cut {
                 // Who still is at the former primary must not go on there.
                 true => pool.abandon(now),

@@ -4,3 +4,6 @@ pub mod errors;
 pub mod identity;
 pub mod ledger;
 pub mod lists;
+mod wrong;
+
+pub use wrong::{Check, Wrong, named, summary};

@@ -1,9 +1,12 @@
 //! What may be said on the command line, scenario by scenario.
 
 pub(crate) mod all;
+pub(crate) mod canary;
 pub(crate) mod cuts;
 pub(crate) mod failover;
 pub(crate) mod patroni;
+pub(crate) mod replicas;
+pub(crate) mod selfcheck;
 pub(crate) mod simulate;
 
 use std::env;

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use crate::checks::ledger::Ledger;
-use crate::checks::lists;
+use crate::checks::{Check, Wrong, lists};
 use crate::door::Door;
 use crate::history::History;
 use crate::report::{Report, Row};
@@ -135,7 +135,7 @@ impl Crowd {
         let uneven = witness.sql(bank::AUDIT).await?;
         if uneven != "0" {
             let what = format!("{uneven} accounts do not have what was moved to them");
-            report.faults.push(what);
+            report.faults.push(Check::Balance.caught(what));
         }
 
         let rows = witness
@@ -147,30 +147,39 @@ impl Crowd {
         });
         let found = lists::check(&transactions, &lists.collect());
         if !appenders::has_worked(&transactions) {
-            report.faults.push("nobody has appended".to_owned());
+            report
+                .faults
+                .push(Check::Work.caught("nobody has appended"));
         }
-        report.faults.extend(found.impossible);
-        report.lossy(found.lossy);
+        report.faults.extend(all(Check::Order, found.impossible));
+        report.lossy(all(Check::Lost, found.lossy));
         report.appends = (found.acknowledged, found.lost);
 
         if own.right == 0 {
-            report.faults.push("nobody has counted".to_owned());
+            report.faults.push(Check::Work.caught("nobody has counted"));
         }
-        report.faults.extend(own.doubled);
-        report.lossy(own.stale);
+        report.faults.extend(all(Check::Doubled, own.doubled));
+        report.lossy(all(Check::OwnWrites, own.stale));
         report.faults.extend(identity.faults());
         if identity.right() == 0 {
-            report.faults.push("nobody was told who it is".to_owned());
+            report
+                .faults
+                .push(Check::Work.caught("nobody was told who it is"));
         }
         report.answers = identity.right();
         report.idle = (idle.clients, idle.cut);
-        report.faults.extend(idle.wrong);
+        report.faults.extend(all(Check::Session, idle.wrong));
         if idle.cut > 0 && door.keeps_sessions() {
             let what = format!("{} of {} idle clients were cut", idle.cut, idle.clients);
-            report.faults.push(what);
+            report.faults.push(Check::Idle.caught(what));
         }
         Ok(())
     }
+}
+
+/// What one check has caught.
+fn all(check: Check, what: Vec<String>) -> Vec<Wrong> {
+    what.into_iter().map(|what| check.caught(what)).collect()
 }
 
 async fn account(

@@ -30,6 +30,7 @@ use act::{Act, Seen};
 use flow::Flow;
 use stage::{Lane, Stage};
 
+use crate::checks::{Check, Wrong};
 use crate::hostile::Message;
 
 /// How long descriptors may take to be given back in the end.
@@ -123,7 +124,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
 }
 
 /// Waits until pgherd has no more descriptors than before; tells if it does not come to that.
-async fn leaked(stage: &Stage, before: usize) -> Option<String> {
+async fn leaked(stage: &Stage, before: usize) -> Option<Wrong> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let now = stage.descriptors().await;
@@ -131,9 +132,8 @@ async fn leaked(stage: &Stage, before: usize) -> Option<String> {
             return None;
         }
         if Instant::now() > deadline {
-            return Some(format!(
-                "pgherd has {now} descriptors where it had {before}"
-            ));
+            let what = format!("pgherd has {now} descriptors where it had {before}");
+            return Some(Check::Leak.caught(what));
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -206,7 +206,7 @@ impl Work {
 struct Prepared {
     known: Known,
     cases: Vec<Case>,
-    faults: Vec<String>,
+    faults: Vec<Wrong>,
 }
 
 async fn prepare(plan: &Plan, lane: &Lane, flow: &'static Flow, ids: &AtomicU32) -> Prepared {
@@ -220,7 +220,8 @@ async fn prepare(plan: &Plan, lane: &Lane, flow: &'static Flow, ids: &AtomicU32)
     let (mut cases, mut faults) = (Vec::new(), Vec::new());
     let direct = act::lead_directly(&act(Side::Client)).await;
     let direct = direct.unwrap_or_else(|fault| {
-        faults.push(format!("{}, directly: {fault}", flow.name));
+        let what = format!("{}, directly: {fault}", flow.name);
+        faults.push(Check::Work.caught(what));
         Vec::new()
     });
     for side in Side::ALL
@@ -231,7 +232,8 @@ async fn prepare(plan: &Plan, lane: &Lane, flow: &'static Flow, ids: &AtomicU32)
         act(side).run(&direct).await;
         let seen = act(side).run(&direct).await;
         for fault in seen.faults {
-            faults.push(format!("{} ({side}), uncut: {fault}", flow.name));
+            let what = format!("{} ({side}), uncut: {}", flow.name, fault.what);
+            faults.push(fault.check.caught(what));
         }
         cases.extend(case::all(flow.name, side, &seen.passed));
     }

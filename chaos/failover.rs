@@ -2,6 +2,7 @@
 //! compared with what is there.
 
 mod fault;
+mod health;
 mod promoter;
 mod run;
 mod stage;
@@ -22,6 +23,8 @@ pub enum Way {
     Pgherd(PathBuf),
     /// PgBouncer, which is told by its console.
     Pgbouncer,
+    /// PgBouncer behind which is HAProxy, which asks each server whether it leads, as is usual with Patroni.
+    Haproxy,
     /// Nobody: the clients are told.
     Direct,
 }
@@ -35,6 +38,8 @@ pub struct Plan {
     pub replication: Replication,
     /// pgherd finds out what became of commits without an answer, and no client may be left without knowing.
     pub resolve: bool,
+    /// pgherd reads from replicas, and clients must find there what they have written.
+    pub reads: bool,
     /// How often the primary is lost.
     pub failovers: usize,
     /// By which faults, in turn, in an order by chance.

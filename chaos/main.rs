@@ -6,9 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use command::all::All;
+use command::canary::Canary;
 use command::cuts::Cuts;
 use command::failover::Failover;
 use command::patroni::Patroni;
+use command::replicas::Replicas;
+use command::selfcheck::Selfcheck;
 use command::simulate::Simulate;
 
 #[derive(Debug, Parser)]
@@ -28,6 +31,12 @@ enum Scenario {
     Cuts(Cuts),
     /// Runs what a seed decides about in a time of its own: the same seed is the same run
     Simulate(Simulate),
+    /// Lets clients do what they like on few connections, and looks whether each is answered what is its own
+    Canary(Canary),
+    /// Freezes replicas that are read from
+    Replicas(Replicas),
+    /// Plants bugs, each of which must be caught by the check that is there for it
+    Selfcheck(Selfcheck),
     /// All of these in turn, and one table
     All(All),
 }
@@ -38,6 +47,9 @@ fn main() -> ExitCode {
         Scenario::Patroni(options) => options.run(),
         Scenario::Cuts(options) => options.run(),
         Scenario::Simulate(options) => options.run(),
+        Scenario::Canary(options) => options.run(),
+        Scenario::Replicas(options) => options.run(),
+        Scenario::Selfcheck(options) => options.run(),
         Scenario::All(options) => options.run(),
     }
 }

@@ -2,7 +2,6 @@
 //! failover manager knows, while clients of all kinds go on.
 
 mod cluster;
-mod control;
 mod cut;
 mod etcd;
 mod fault;

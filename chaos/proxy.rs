@@ -1,5 +1,7 @@
 //! The executable under test, and what can be seen of it from outside.
 
+use std::collections::HashSet;
+use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -9,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pgherd_planted as planted;
 use pgherd_sandbox::free_port;
 use tempfile::TempDir;
 
@@ -29,7 +32,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts the executable with a configuration file of this content, on a port of its own, and
-    /// waits until it takes connections. No variable of the environment reaches it.
+    /// waits until it takes connections. No variable of the environment reaches it but the one that plants a bug.
     ///
     /// # Panics
     /// If it does not start, with its log.
@@ -40,6 +43,7 @@ impl Proxy {
         let port = free_port();
         let mut child = Command::new(executable)
             .env_clear()
+            .envs(env::var_os(planted::VARIABLE).map(|bug| (planted::VARIABLE, bug)))
             .arg("--config")
             .arg(&file)
             .args(["--listen", &format!("127.0.0.1:{port}")])
@@ -105,6 +109,24 @@ impl Proxy {
         count(&format!("/proc/{}/fd", self.pid()))
     }
 
+    /// How many descriptors it has open but for its connections to servers at these ports.
+    pub fn descriptors_but(&self, servers: &[u16]) -> usize {
+        let own = format!("/proc/{}", self.pid());
+        let sockets = ["tcp", "tcp6"].map(|kind| {
+            let table = fs::read_to_string(format!("{own}/net/{kind}")).unwrap_or_default();
+            to_servers(&table, servers)
+        });
+        let links = fs::read_dir(format!("{own}/fd")).into_iter().flatten();
+        let links = links.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let others = links.filter(|link| {
+            let name = link.to_string_lossy();
+            let inode = name.strip_prefix("socket:[");
+            let inode = inode.and_then(|inode| inode.strip_suffix(']')?.parse().ok());
+            inode.is_none_or(|inode| sockets.iter().all(|known| !known.contains(&inode)))
+        });
+        others.count()
+    }
+
     /// How many threads it has.
     pub fn threads(&self) -> usize {
         count(&format!("/proc/{}/task", self.pid()))
@@ -167,6 +189,36 @@ impl Drop for Proxy {
     }
 }
 
+/// The inodes of the sockets in one of the kernel's tables whose other end is at one of these ports.
+fn to_servers(table: &str, servers: &[u16]) -> HashSet<u64> {
+    let lines = table.lines().skip(1);
+    let sockets = lines.filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let port = words.get(2)?.rsplit(':').next()?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        servers.contains(&port).then_some(())?;
+        words.get(9)?.parse().ok()
+    });
+    sockets.collect()
+}
+
 fn count(directory: &str) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_servers;
+
+    #[test]
+    fn sockets_are_known_by_the_port_of_their_other_end() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+            0: 0100007F:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 11 1\n\
+            1: 0100007F:9C40 0100007F:1538 01 00000000:00000000 00:00000000 00000000  1000        0 12 1\n\
+            2: 0100007F:1538 0100007F:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 13 1\n";
+        let found = |port| to_servers(table, &[port]).into_iter().collect::<Vec<_>>();
+        assert_eq!(found(5432), [12]);
+        assert_eq!(found(40000), [13]);
+        assert!(found(1).is_empty());
+    }
 }

@@ -8,10 +8,11 @@ use pgherd_sandbox::{Error, Replication};
 
 use crate::checks::errors::Errors;
 use crate::checks::ledger::Account;
+use crate::checks::{Check, Wrong, summary};
 use crate::crowd::{DIRECT, KINDS};
 use crate::history::History;
 
-mod pauses;
+pub(crate) mod pauses;
 
 use pauses::Pauses;
 
@@ -22,7 +23,7 @@ const SHOWN: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Report {
     /// What cannot be, or must not be in this mode.
-    pub faults: Vec<String>,
+    pub faults: Vec<Wrong>,
     /// Where the history is, if there were faults.
     pub history: Option<PathBuf>,
     /// How many operations clients of all kinds have ended.
@@ -171,12 +172,12 @@ impl Report {
         if !rows.is_empty() {
             let rows = rows.join(" ");
             let what = format!("after {fault} the old primary was given {rows}");
-            self.faults.push(what);
+            self.faults.push(Check::OldPrimary.caught(what));
         }
     }
 
     /// Enters what an asynchronous primary may lose, and a synchronous one must not.
-    pub(crate) fn lossy(&mut self, what: Vec<String>) {
+    pub(crate) fn lossy(&mut self, what: Vec<Wrong>) {
         self.losses += what.len();
         if self.title.replication == Replication::Synchronous {
             self.faults.extend(what);
@@ -218,10 +219,10 @@ impl Report {
     pub(crate) fn account(&mut self, row: Row) {
         let faults = row.account.faults().into_iter();
         let name = row.name;
-        self.faults
-            .extend(faults.map(|fault| format!("{name}: {fault}")));
+        let of_row = |wrong: Wrong| wrong.check.caught(format!("{name}: {}", wrong.what));
+        self.faults.extend(faults.map(of_row));
         let lost = row.account.lost.iter();
-        let lost = lost.map(|id| format!("{name}: {id} is lost"));
+        let lost = lost.map(|id| Check::Lost.caught(format!("{name}: {id} is lost")));
         self.lossy(lost.collect());
         self.rows.push(row);
     }
@@ -363,7 +364,8 @@ impl Report {
         if self.faults.is_empty() {
             return writeln!(f, "\nNothing was wrong.");
         }
-        writeln!(f, "\n{} faults:", self.faults.len())?;
+        writeln!(f, "\n{} faults", self.faults.len())?;
+        writeln!(f, "{}", summary(&self.faults))?;
         for fault in self.faults.iter().take(SHOWN) {
             writeln!(f, "* {fault:.500}")?;
         }

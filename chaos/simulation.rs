@@ -8,6 +8,7 @@ mod trace;
 
 use std::fmt;
 
+use crate::checks::{Wrong, summary};
 pub use trace::Trace;
 
 /// How many events are shown if nothing else is said.
@@ -17,7 +18,7 @@ pub const TAIL: usize = 80;
 #[derive(Debug)]
 pub struct Broken {
     /// What does not hold.
-    pub why: String,
+    pub why: Wrong,
     /// The last that happened before.
     pub tail: Vec<String>,
 }
@@ -27,6 +28,7 @@ impl fmt::Display for Broken {
         for line in &self.tail {
             writeln!(f, "{line}")?;
         }
-        f.write_str(&self.why)
+        writeln!(f, "{}", self.why)?;
+        f.write_str(&summary([&self.why]))
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_cluster::{Fault, HostName, Look, Storage};
 use pgherd_config::Host;
+use pgherd_planted::{self as planted, Bug};
 use pgherd_supervise::{End, Work};
 use pgherd_wire::error::ErrorReport;
 
@@ -115,6 +116,9 @@ impl Watch {
             // What was asked may be answered yet, and would be taken for the next answer.
             Err(_elapsed) => {
                 self.link = None;
+                if planted::is(Bug::TrustSilence) {
+                    return Looked::Seen;
+                }
                 Err(Fault::TimedOut)
             }
         };

@@ -6,7 +6,8 @@ use std::task::Poll;
 
 use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::{CopyFlow, Flow, Owed, Sequences};
+use pgherd_planted::{self as planted, Bug};
+use pgherd_session::{CopyFlow, Exchange, Flow, Owed, Sequences};
 use pgherd_sql::{PinSet, Runs};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
@@ -39,6 +40,12 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
     // From here on the client's own cancel requests find nothing.
     relay.control.runs_nowhere();
     let cut = relay.up.is_mid_message();
+    if planted::is(Bug::WrongClient) && !cut {
+        lease.exchange = Exchange::default();
+        lease.flow.discard();
+        lease.mark_clean();
+        return;
+    }
     let pending = std::mem::take(&mut relay.up);
     let clean = async {
         finish(&mut lease, pending, cut, parting).await?;

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use pgherd_config::PoolMode;
+use pgherd_planted::{self as planted, Bug};
 use pgherd_session::{Again, ClientStatements, Failure, Held, Sent, Unnamed, Verdict, again};
 use pgherd_sql::{Pin, PinSet, Runs};
 use pgherd_wire::backend::{TransactionStatus, tag};
@@ -273,7 +274,7 @@ fn decide(turn: &Turn<'_>, failure: &Failure) -> Option<Again> {
     }
     let steady = turn.server.about.upstream.hidden.0.is_steady();
     let sent = Sent {
-        steady: attempt.sent.steady && steady,
+        steady: attempt.sent.steady && steady || planted::is(Bug::RetryWrite),
         steady_behind: attempt.sent.steady_behind && steady,
         known: attempt.sent.known || turn.server.ran < Runs::Unknown,
         read_only: attempt.sent.read_only || wants_read_only(turn),

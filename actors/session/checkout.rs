@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pgherd_cluster::Writer;
+use pgherd_config::Timeouts;
 use pgherd_net::poll_read_into;
+use pgherd_planted::{self as planted, Bug};
 use pgherd_pool::{Ask, LeaseError, Waiter};
 use pgherd_session::{Again, Owed};
 use pgherd_wire::error::ErrorReport;
@@ -138,7 +140,7 @@ pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<
     if relay.lost_block {
         return Box::pin(fail_block(relay, lease)).await;
     }
-    if Arc::ptr_eq(&lease.applied, &relay.parameters) {
+    if Arc::ptr_eq(&lease.applied, &relay.parameters) || forgets(relay) {
         return Ok(());
     }
     match tune(relay, lease) {
@@ -146,6 +148,11 @@ pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<
         Tuned::Untried => Box::pin(try_out(relay, lease)).await,
         Tuned::Gone => Err(Denied::Gone),
     }
+}
+
+/// Whether a client that has set nothing is left with what the last one has set.
+fn forgets(relay: &Relay) -> bool {
+    planted::is(Bug::ForgetUndo) && Arc::ptr_eq(&relay.parameters, &relay.startup)
 }
 
 /// Looks at a connection that lay idle: at its socket always, and with a query that does nothing
@@ -178,7 +185,7 @@ async fn ping(mut lease: ServerLease) -> Option<ServerLease> {
 
 /// Gives a server back whose transaction is over. Whether it may serve another is decided here.
 pub(super) fn checkin(control: &Control, mut lease: ServerLease, now: Instant) {
-    let quiet = control.runs_nowhere();
+    let quiet = control.runs_nowhere() || planted::is(Bug::ReuseDuringCancel);
     lease.heard = now;
     if quiet {
         lease.mark_clean();
@@ -277,13 +284,21 @@ fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
     let settings = pool.settings();
     let timeouts = &settings.timeouts;
     let over = match pool.core.held() {
-        Some(held) => timeouts.hold.map(|limit| held.max(began) + limit),
+        Some(held) => hold(timeouts).map(|limit| held.max(began) + limit),
         None => timeouts.checkout.map(|limit| began + limit),
     };
     // A hold may begin or end meanwhile, and another limit holds then.
     let changes = pool.cluster.load().is_watched();
     let changed = changes.then(|| clock::now() + Duration::from_secs(1));
     [over, changed].into_iter().flatten().min()
+}
+
+/// How long work waits for there to be a primary.
+fn hold(timeouts: &Timeouts) -> Option<Duration> {
+    match planted::is(Bug::DropHold) {
+        true => Some(Duration::ZERO),
+        false => timeouts.hold,
+    }
 }
 
 /// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
@@ -295,7 +310,7 @@ pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
         limit.is_some_and(|limit| waited >= limit).then_some(waited)
     };
     match pool.core.held() {
-        Some(held) => over(timeouts.hold, held.max(began)).map(|waited| unled(pool, waited)),
+        Some(held) => over(hold(timeouts), held.max(began)).map(|waited| unled(pool, waited)),
         None => over(timeouts.checkout, began).map(|waited| timed_out(pool, waited)),
     }
 }

@@ -15,6 +15,7 @@ use std::time::Instant;
 use pgherd_cluster::HostState;
 use pgherd_cluster::reads::{PrimaryReads, ReadRules, Reader, Strategy, choose};
 use pgherd_config::{PoolMode, ReadFrom, ReadStrategy};
+use pgherd_planted::{self as planted, Bug};
 use pgherd_session::{Reach, Unnamed};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
@@ -61,7 +62,8 @@ fn chosen(relay: &Relay) -> Option<Arc<Pool>> {
 
 fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<Pool>> {
     let (verdict, settings) = (cluster.verdict(), pool.settings());
-    let wrote = wrote.filter(|_| settings.reads.own_writes);
+    let waits = settings.reads.own_writes && !planted::is(Bug::StaleReads);
+    let wrote = wrote.filter(|_| waits);
     let rules = ReadRules {
         strategy: match settings.reads.strategy {
             ReadStrategy::LeastOutstanding => Strategy::LeastOutstanding,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_config::PoolMode;
 use pgherd_net::{Stream, poll_read_into, poll_write_from};
+use pgherd_planted::{self as planted, Bug};
 use pgherd_session::{Block, ClientStatements, Flow, Parameters};
 use pgherd_sql::{Encoding, LexOptions, Names, Pin, Runs};
 use pgherd_wire::backend::{self, TransactionStatus};
@@ -460,6 +461,12 @@ impl Relay {
         }
         let status = self.status();
         let out = self.down.made();
+        let unknown = report.code == sqlstate::TRANSACTION_RESOLUTION_UNKNOWN;
+        if planted::is(Bug::AckLostCommit) && unknown {
+            let _ = backend::command_complete(out, b"COMMIT");
+            backend::ready_for_query(out, status);
+            return None;
+        }
         for _ in 0..replies {
             report.encode_error(out);
             backend::ready_for_query(out, status);
@@ -509,7 +516,11 @@ impl Relay {
         let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
         lease.flow.hand_over(&mut self.down);
-        drop(lease);
+        // Not each of them, or nobody would be served at all.
+        match planted::is(Bug::LeakLease) && lease.about.id.is_multiple_of(4) {
+            true => std::mem::forget(lease),
+            false => drop(lease),
+        }
         self.up.discard();
         if cut {
             // Part of a message was sent on already: the client's framing cannot be mended.

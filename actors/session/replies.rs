@@ -739,7 +739,13 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
 
 /// Whether what is under way may have taken effect although its answer never came.
 fn may_have_committed(turn: &Turn<'_>) -> bool {
-    let alone = turn.server.exchange.status() == TransactionStatus::Idle && !turn.beginning;
+    let status = turn.server.exchange.status();
+    let alone = status == TransactionStatus::Idle && !turn.beginning;
     let left = turn.attempt.left == Left::Passed;
+    // A block that a standby has begun writes nothing, not even if that is promoted meanwhile.
+    let in_recovery = turn.server.role == Role::Recovering;
+    if in_recovery && status == TransactionStatus::InTransaction && !left {
+        return false;
+    }
     turn.committing || left || alone && !attempt::is_steady(turn)
 }

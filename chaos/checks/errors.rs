@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use crate::checks::{Check, Wrong};
 use crate::door::Failure;
 
 /// How often which workload was told which error.
@@ -36,24 +37,27 @@ impl Errors {
     }
 
     /// Those by which clients were told that nobody knows what became of a write.
-    pub fn unresolved(&self, workloads: &[&str]) -> Vec<String> {
+    pub fn unresolved(&self, workloads: &[&str]) -> Vec<Wrong> {
         let counts = self.counts().into_iter();
         counts
             .filter(|(workload, code, _)| workloads.contains(workload) && code == UNKNOWN)
             .map(|(workload, _, count)| {
-                format!("{workload} was told {count} times that nobody knows")
+                let what = format!("{workload} was told {count} times that nobody knows");
+                Check::Unresolved.caught(what)
             })
             .collect()
     }
 
     /// Those that pgherd must not give to any of its clients.
-    pub fn forbidden(&self, workloads: &[&str]) -> Vec<String> {
+    pub fn forbidden(&self, workloads: &[&str]) -> Vec<Wrong> {
         let counts = self.counts().into_iter();
         counts
             .filter(|(workload, code, _)| {
                 workloads.contains(workload) && !ALLOWED.contains(&code.as_str())
             })
-            .map(|(workload, code, count)| format!("{workload} was told {code} {count} times"))
+            .map(|(workload, code, count)| {
+                Check::Errors.caught(format!("{workload} was told {code} {count} times"))
+            })
             .collect()
     }
 }
@@ -61,6 +65,7 @@ impl Errors {
 #[cfg(test)]
 mod tests {
     use super::Errors;
+    use crate::checks::Check;
     use crate::door::Failure;
     use tokio_postgres::error::SqlState;
 
@@ -79,7 +84,8 @@ mod tests {
         assert_eq!(errors.forbidden(&["a", "b"]).len(), 1);
         errors.add("a", &Failure::Said(SqlState::ADMIN_SHUTDOWN));
         errors.add("a", &Failure::Said(SqlState::ADMIN_SHUTDOWN));
-        assert_eq!(errors.forbidden(&["a"]), ["a was told 57P01 2 times"]);
+        let told = Check::Errors.caught("a was told 57P01 2 times");
+        assert_eq!(errors.forbidden(&["a"]), [told]);
         assert_eq!(errors.counts().len(), 4);
     }
 }

@@ -6,7 +6,9 @@ use parking_lot::Mutex;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-/// More faults than this tell nothing new.
+use crate::checks::{Check, Wrong};
+
+/// More faults of one check than this tell nothing new.
 const KEPT: usize = 50;
 
 /// Whether a client may see its statements cancelled.
@@ -23,7 +25,7 @@ pub enum Cancels {
 pub struct Identity {
     right: AtomicU64,
     cancelled: AtomicU64,
-    faults: Mutex<Vec<String>>,
+    faults: Mutex<Vec<Wrong>>,
 }
 
 impl Identity {
@@ -54,14 +56,25 @@ impl Identity {
             || error.to_string(),
             |error| format!("{} {}", error.code().code(), error.message()),
         );
-        self.fault(format!("{who} ({cancels:?} cancels) failed: {text}"));
+        let check = if is_cancel(error) {
+            Check::Cancel
+        } else {
+            Check::Errors
+        };
+        self.catch(check, format!("{who} ({cancels:?} cancels) failed: {text}"));
     }
 
-    /// Something else went wrong.
+    /// An answer is not what it must be.
     pub fn fault(&self, what: String) {
+        self.catch(Check::Identity, what);
+    }
+
+    /// Something else went wrong. Of each check some are kept, so that a rare one is seen behind many others.
+    pub fn catch(&self, check: Check, what: String) {
         let mut faults = self.faults.lock();
-        if faults.len() < KEPT {
-            faults.push(what);
+        let known = faults.iter().filter(|wrong| wrong.check == check).count();
+        if known < KEPT {
+            faults.push(check.caught(what));
         }
     }
 
@@ -76,7 +89,7 @@ impl Identity {
     }
 
     /// What was wrong.
-    pub fn faults(&self) -> Vec<String> {
+    pub fn faults(&self) -> Vec<Wrong> {
         self.faults.lock().clone()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::checks::{Check, Wrong};
 use crate::door::Fate;
 
 /// What became of all inserts, by what their clients were told.
@@ -81,21 +82,23 @@ impl Ledger {
     }
 
     /// What is wrong with the numbers that are in the table.
-    pub fn faults(&self, there: &[i64]) -> Vec<String> {
+    pub fn faults(&self, there: &[i64]) -> Vec<Wrong> {
         let account = self.balance(there);
-        let lost = account.lost.iter().map(|id| format!("{id} is lost"));
+        let lost = account.lost.iter();
+        let lost = lost.map(|id| Check::Lost.caught(format!("{id} is lost")));
         lost.chain(account.faults()).collect()
     }
 }
 
 impl Account {
     /// What must not be even where acknowledged writes may be lost.
-    pub fn faults(&self) -> Vec<String> {
-        let doubled = self.doubled.iter().map(|id| format!("{id} is doubled"));
+    pub fn faults(&self) -> Vec<Wrong> {
+        let doubled = self.doubled.iter();
+        let doubled = doubled.map(|id| Check::Doubled.caught(format!("{id} is doubled")));
         let undead = self.undead.iter();
-        let undead = undead.map(|id| format!("{id} had failed and is there"));
+        let undead = undead.map(|id| Check::Undead.caught(format!("{id} had failed and is there")));
         let strange = self.strange.iter();
-        let strange = strange.map(|id| format!("nobody has written {id}"));
+        let strange = strange.map(|id| Check::Strange.caught(format!("nobody has written {id}")));
         doubled.chain(undead).chain(strange).collect()
     }
 }
@@ -122,13 +125,17 @@ mod tests {
             (2, Fate::Failed),
             (3, Fate::Unknown),
         ]);
+        let said = |there: &[i64]| -> Vec<String> {
+            let faults = ledger.faults(there).into_iter();
+            faults.map(|wrong| wrong.to_string()).collect()
+        };
         assert!(ledger.faults(&[1]).is_empty());
         assert!(ledger.faults(&[1, 3]).is_empty());
         assert_eq!(ledger.balance(&[1, 3]).unknown_there, 1);
-        assert_eq!(ledger.faults(&[]), ["1 is lost"]);
-        assert_eq!(ledger.faults(&[1, 1]), ["1 is doubled"]);
-        assert_eq!(ledger.faults(&[1, 2]), ["2 had failed and is there"]);
-        assert_eq!(ledger.faults(&[1, 3, 3]), ["3 is doubled"]);
-        assert_eq!(ledger.faults(&[1, 9]), ["nobody has written 9"]);
+        assert_eq!(said(&[]), ["lost: 1 is lost"]);
+        assert_eq!(said(&[1, 1]), ["doubled: 1 is doubled"]);
+        assert_eq!(said(&[1, 2]), ["undead: 2 had failed and is there"]);
+        assert_eq!(said(&[1, 3, 3]), ["doubled: 3 is doubled"]);
+        assert_eq!(said(&[1, 9]), ["strange: nobody has written 9"]);
     }
 }

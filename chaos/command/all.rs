@@ -33,35 +33,45 @@ struct Scenario {
     short: &'static str,
 }
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "synchronous",
-        long: "failover --failovers 40",
+        long: "failover --failovers 90",
         short: "failover --failovers 3",
     },
     Scenario {
         name: "synchronous, commits resolved",
-        long: "failover --failovers 60 --resolve",
+        long: "failover --failovers 110 --resolve",
         short: "failover --failovers 3 --resolve",
     },
     Scenario {
+        name: "synchronous, reading from replicas",
+        long: "failover --failovers 10 --reads",
+        short: "failover --failovers 1 --reads",
+    },
+    Scenario {
         name: "asynchronous",
-        long: "failover --failovers 20 --async",
+        long: "failover --failovers 10 --async",
         short: "failover --failovers 2 --async",
     },
     Scenario {
         name: "asynchronous, commits resolved",
-        long: "failover --failovers 40 --async --resolve",
+        long: "failover --failovers 20 --async --resolve",
         short: "failover --failovers 2 --async --resolve",
     },
     Scenario {
         name: "control: PgBouncer, told of each primary",
-        long: "failover --failovers 6 --control",
+        long: "failover --failovers 4 --control",
         short: "failover --failovers 1 --control",
     },
     Scenario {
+        name: "control: PgBouncer, HAProxy finds it out",
+        long: "failover --failovers 4 --control=haproxy",
+        short: "failover --failovers 1 --control=haproxy",
+    },
+    Scenario {
         name: "Patroni, synchronous",
-        long: "patroni --rounds 24",
+        long: "patroni --rounds 22",
         short: "patroni --faults switchover,postgres",
     },
     Scenario {
@@ -70,14 +80,34 @@ const SCENARIOS: [Scenario; 9] = [
         short: "patroni --control --faults switchover",
     },
     Scenario {
+        name: "frozen replicas",
+        long: "replicas --rounds 20",
+        short: "replicas --rounds 3",
+    },
+    Scenario {
+        name: "canaries",
+        long: "canary --seconds 15",
+        short: "canary --seconds 2",
+    },
+    Scenario {
         name: "cuts",
         long: "cuts --lanes 16",
         short: "cuts --every 40",
     },
     Scenario {
-        name: "simulation",
-        long: "simulate --seeds 200",
-        short: "simulate --seeds 10 --steps 8",
+        name: "simulation: machines",
+        long: "simulate --machines --seeds 5000",
+        short: "simulate --machines --seeds 100",
+    },
+    Scenario {
+        name: "simulation: whole proxies",
+        long: "simulate --actors --seeds 60",
+        short: "simulate --actors --seeds 10 --steps 8",
+    },
+    Scenario {
+        name: "planted bugs",
+        long: "selfcheck",
+        short: "selfcheck --bug retry-write,forget-undo,skip-fence",
     },
 ];
 
@@ -136,11 +166,11 @@ impl All {
     fn words(&self, words: &str, row: &Path) -> Vec<String> {
         let mut line: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let is = |word: &str| words.split(' ').any(|it| it == word);
-        if !is("--control") {
+        // Bugs are planted in an executable that is built for them.
+        let own = is("simulate") || is("selfcheck") || words.contains("--control");
+        if !own {
             let pgherd = self.pgherd.clone().unwrap_or_else(beside);
-            if !is("simulate") {
-                line.extend(["--pgherd".to_owned(), pgherd.display().to_string()]);
-            }
+            line.extend(["--pgherd".to_owned(), pgherd.display().to_string()]);
         }
         if is("failover") || is("patroni") {
             line.extend(["--seed".to_owned(), self.seed.to_string()]);

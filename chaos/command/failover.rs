@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use pgherd_chaos::failover::{self, Fault, Plan, Way};
 use pgherd_sandbox::Replication;
 
@@ -24,6 +24,9 @@ pub(crate) struct Failover {
     /// pgherd resolves commits (commit_resolution), and no outcome may be left unknown
     #[arg(long, conflicts_with_all = ["direct", "control"])]
     resolve: bool,
+    /// pgherd reads from replicas, where each client must find what it has written
+    #[arg(long, conflicts_with_all = ["direct", "control"])]
+    reads: bool,
     /// Decides about the faults and what clients do; without it, one by chance
     #[arg(long)]
     seed: Option<u64>,
@@ -33,9 +36,16 @@ pub(crate) struct Failover {
     /// All clients go to the servers, and are told which is the primary
     #[arg(long)]
     direct: bool,
-    /// They go through PgBouncer, which is told
-    #[arg(long, conflicts_with_all = ["direct", "pgherd"])]
-    control: bool,
+    /// They go through PgBouncer: told of each primary, or before an HAProxy that asks who leads
+    #[arg(
+        long,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "told",
+        conflicts_with_all = ["direct", "pgherd"]
+    )]
+    control: Option<Control>,
     /// The executable to test; without it, the one beside this program
     #[arg(long, value_name = "PATH", conflicts_with = "direct")]
     pgherd: Option<PathBuf>,
@@ -47,13 +57,22 @@ pub(crate) struct Failover {
     row: Option<PathBuf>,
 }
 
+/// How PgBouncer comes to the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Control {
+    /// It is told, and reloads.
+    Told,
+    /// HAProxy finds out, by a health check.
+    Haproxy,
+}
+
 impl Failover {
     /// Runs it, and prints what it gave.
     pub(crate) fn run(&self) -> ExitCode {
         let plan = self.plan();
         eprintln!("seed {}", plan.seed);
         // What is only compared with may do wrong.
-        let must_be_right = plan.way != Way::Pgbouncer;
+        let must_be_right = !matches!(plan.way, Way::Pgbouncer | Way::Haproxy);
         conclude(async {
             let report = failover::run(&plan).await?;
             show(&report, self.row.as_deref())?;
@@ -65,8 +84,9 @@ impl Failover {
         let seed = self.seed.unwrap_or_else(rand::random);
         let way = match (self.direct, self.control) {
             (true, _) => Way::Direct,
-            (_, true) => Way::Pgbouncer,
-            (false, false) => Way::Pgherd(self.pgherd.clone().unwrap_or_else(beside)),
+            (_, Some(Control::Told)) => Way::Pgbouncer,
+            (_, Some(Control::Haproxy)) => Way::Haproxy,
+            (false, None) => Way::Pgherd(self.pgherd.clone().unwrap_or_else(beside)),
         };
         Plan {
             way,
@@ -76,6 +96,7 @@ impl Failover {
                 Replication::Synchronous
             },
             resolve: self.resolve,
+            reads: self.reads,
             failovers: self.failovers,
             faults: if self.faults.is_empty() {
                 Fault::ALL.to_vec()

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
+use pgherd_chaos::checks::Check;
 use pgherd_chaos::simulation::process::{self, Processes};
 use pgherd_chaos::simulation::{Broken, TAIL, actors, machines, many};
 
@@ -86,6 +87,7 @@ impl Simulate {
                 let again = processes.run(seed, self.steps, self.tail)?;
                 if again != one {
                     let why = format!("two runs of one seed differ: {one:?} and {again:?}");
+                    let why = Check::Seed.caught(why);
                     let tail = Vec::new();
                     return Err(Broken { why, tail });
                 }

@@ -6,6 +6,7 @@ use super::judge::{self, Presence};
 use super::relay::{Cut, Passed, Relay, Target};
 use super::stage::{Lane, PROVEN, TRUSTED};
 use super::talk::{self, Ending, Reply, Talk};
+use crate::checks::{Check, Wrong};
 use crate::hostile::{Message, packet};
 
 /// What a conversation came to.
@@ -18,7 +19,7 @@ pub(super) struct Seen {
     /// What passed the relay of the side that is cut.
     pub(super) passed: Vec<Passed>,
     /// What is not as it must be.
-    pub(super) faults: Vec<String>,
+    pub(super) faults: Vec<Wrong>,
 }
 
 /// A conversation that is to be led.
@@ -42,20 +43,22 @@ impl Act<'_> {
         let talk = match self.open(&script).await {
             Ok(talk) => talk,
             Err(fault) => {
-                seen.faults.push(format!("before the cut: {fault}"));
+                let what = format!("before the cut: {fault}");
+                seen.faults.push(Check::NextClient.caught(what));
                 return seen;
             }
         };
         let talk = self.lead(talk, &script, &mut seen).await;
         if let Err(fault) = self.clear(talk).await {
-            seen.faults.push(fault);
+            seen.faults.push(Check::Leak.caught(fault));
         }
         self.judge(&script, direct, &mut seen);
         if let Err(fault) = self.account(&script, &seen).await {
-            seen.faults.push(fault);
+            seen.faults.push(Check::Rows.caught(fault));
         }
         if let Err(fault) = self.next().await {
-            seen.faults.push(format!("the next client: {fault}"));
+            let what = format!("the next client: {fault}");
+            seen.faults.push(Check::NextClient.caught(what));
         }
         seen
     }
@@ -143,7 +146,7 @@ impl Act<'_> {
                         return None;
                     }
                     Err(error) => {
-                        seen.faults.push(error.to_string());
+                        seen.faults.push(Check::Answer.caught(error.to_string()));
                         return None;
                     }
                 }
@@ -174,8 +177,8 @@ impl Act<'_> {
                 .map(|round| round.kind);
             let status = last.and_then(|(_, status)| status);
             if let Err(fault) = self.go_on(&mut talk, failed, kind, status).await {
-                seen.faults
-                    .push(format!("the session does not go on: {fault}"));
+                let what = format!("the session does not go on: {fault}");
+                seen.faults.push(Check::GoesOn.caught(what));
             }
         }
         Some(talk)
@@ -249,10 +252,9 @@ impl Act<'_> {
             };
             if !allowed {
                 let heard = brief(&reply.messages);
-                seen.faults.push(format!(
-                    "round {number}, {:?}: {outcome}: {heard}",
-                    round.kind
-                ));
+                let kind = round.kind;
+                let what = format!("round {number}, {kind:?}: {outcome}: {heard}");
+                seen.faults.push(Check::Answer.caught(what));
             }
             let expected = direct.get(number);
             let garbled = self.case.is_some_and(|case| case.way == Way::Garbage);
@@ -263,9 +265,9 @@ impl Act<'_> {
             let expected = self.plain(round, expected);
             if heard != expected {
                 let (heard, expected) = (brief(&heard), brief(&expected));
-                seen.faults.push(format!(
-                    "round {number}: Postgres answers {expected}, and this was {heard}"
-                ));
+                let what =
+                    format!("round {number}: Postgres answers {expected}, and this was {heard}");
+                seen.faults.push(Check::Answer.caught(what));
             }
         }
     }
@@ -316,11 +318,12 @@ impl Act<'_> {
             return presence;
         }
         let up = |passed: &&Passed| passed.direction == Direction::Up;
-        let passed = seen.passed.iter().filter(up).count();
-        let complete = self.flow.client != Target::Live
-            || passed >= judge::needed(&script.rounds[..=round], ready);
         // Who is sent away for garbage is told nothing of what stands before it.
         let garbled = self.case.is_some_and(|case| case.way == Way::Garbage);
+        // And the first of it may be the end of a message, as where only the row count of an Execute was to come.
+        let passed = seen.passed.iter().filter(up).count() + usize::from(garbled);
+        let complete = self.flow.client != Target::Live
+            || passed >= judge::needed(&script.rounds[..=round], ready);
         match presence {
             Presence::Absent if garbled && complete => Presence::Either,
             Presence::Either if !complete => Presence::Absent,

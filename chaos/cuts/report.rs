@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::case::{Case, Side, Way};
+use crate::checks::{Wrong, summary};
 
 /// How often clients heard what in the end.
 type Outcomes = BTreeMap<String, usize>;
@@ -13,7 +14,7 @@ type Outcomes = BTreeMap<String, usize>;
 #[derive(Debug, Default)]
 pub struct Report {
     /// What is not as it must be; empty if all is well.
-    pub faults: Vec<String>,
+    pub faults: Vec<Wrong>,
     /// How long it took.
     pub took: Duration,
     counts: BTreeMap<(Side, &'static str), BTreeMap<Way, Outcomes>>,
@@ -33,14 +34,14 @@ impl Report {
     }
 
     /// Takes note of a case and of the last that its client heard.
-    pub(super) fn add(&mut self, case: &Case, outcome: &str, faults: &[String]) {
+    pub(super) fn add(&mut self, case: &Case, outcome: &str, faults: &[Wrong]) {
         self.cases += 1;
         let ways = self.counts.entry((case.side, case.flow)).or_default();
         let counts = ways.entry(case.way).or_default();
         *counts.entry(outcome.to_owned()).or_default() += 1;
         for fault in faults {
-            self.faults
-                .push(format!("cargo chaos cuts --case {case}\n    {fault}"));
+            let what = format!("cargo chaos cuts --case {case}\n    {}", fault.what);
+            self.faults.push(fault.check.caught(what));
         }
     }
 }
@@ -59,6 +60,9 @@ impl fmt::Display for Report {
         }
         for fault in &self.faults {
             writeln!(f, "WRONG: {fault}")?;
+        }
+        if !self.faults.is_empty() {
+            writeln!(f, "{}", summary(&self.faults))?;
         }
         write!(
             f,

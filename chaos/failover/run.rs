@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use pgherd_sandbox::{Binaries, Cluster, Error, Rejoined, Replication};
+use pgherd_sandbox::{Binaries, Cluster, Error, Rejoined, Replication, Server};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::{sleep, timeout};
@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::promoter::Promoter;
 use super::stage::Middle;
 use super::{Plan, Way};
+use crate::checks::Check;
 use crate::crowd::{self, COMPARED, Crowd, INSERTERS, KINDS, Witness, calm};
 use crate::door::Door;
 use crate::report::{Pause, Report, Title};
@@ -17,6 +18,9 @@ use crate::workloads::life::Life;
 
 /// A primary and two replicas: after each failover one is left to acknowledge what is written.
 const NODES: usize = 3;
+
+/// How far replicas are behind with what they show, if clients read there.
+const BEHIND: &str = "30ms";
 
 /// How long writes may take to go on behind a new primary before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,12 +35,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// If pgherd does not start, panics, or ends by itself.
 pub async fn run(plan: &Plan) -> Result<Report, Error> {
     let binaries = Binaries::find()?;
-    let cluster = Cluster::start(&binaries, NODES, plan.replication).await?;
+    let mut primary = Server::builder(&binaries);
+    if plan.reads {
+        // Else what was written is there before anybody can look for it.
+        primary = primary.settings(&[("recovery_min_apply_delay", BEHIND)]);
+    }
+    let cluster = Cluster::start_as(primary, NODES, plan.replication).await?;
     let mut promoter = Promoter::new(cluster);
     promoter.sql(&crowd::tables()).await?;
-    let cluster = promoter.cluster();
-    let primary = cluster.node(cluster.primary());
-    let middle = Middle::start(plan, &cluster.ports(), primary).await?;
+    let middle = Middle::start(plan, promoter.cluster()).await?;
     let door = middle.door(&promoter.whereabouts());
     let life = crowd::life(&plan.history)?;
     let direct = Door::direct(promoter.whereabouts());
@@ -45,6 +52,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
         way: match plan.way {
             Way::Pgherd(_) => "pgherd",
             Way::Pgbouncer => "PgBouncer",
+            Way::Haproxy => "PgBouncer and HAProxy",
             Way::Direct => "direct",
         },
         replication: plan.replication,
@@ -80,6 +88,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     if plan.resolve {
         report.faults.extend(life.errors.unresolved(&KINDS));
     }
+    report.faults.extend(middle.left().await);
     report.close(&life.history, || middle.log())?;
     Ok(report)
 }
@@ -117,7 +126,7 @@ impl Turn<'_> {
         };
         let Ok((first, directly)) = timeout(PATIENCE, firsts).await else {
             let what = format!("after {} nobody could write for {PATIENCE:?}", self.fault);
-            report.faults.push(what);
+            report.faults.push(Check::Stuck.caught(what));
             return Ok(None);
         };
         let pause = Pause {
@@ -145,7 +154,7 @@ impl Turn<'_> {
         };
         let Ok((all, directly)) = timeout(PATIENCE, all).await else {
             let what = format!("after {} some could not write for {PATIENCE:?}", self.fault);
-            report.faults.push(what);
+            report.faults.push(Check::Stuck.caught(what));
             return Ok(None);
         };
         for moment in all {

@@ -1,43 +1,56 @@
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use pgherd_sandbox::{Error, Options, Pgbouncer};
+use pgherd_sandbox::{Binaries, Cluster, Error, Options, Pgbouncer};
 use tokio::sync::watch;
 
+use super::health::Health;
 use super::{Plan, Way};
+use crate::checks::Wrong;
 use crate::door::Door;
+use crate::haproxy::{Behind, Haproxy};
 use crate::proxy::Proxy;
+use crate::quiet::Quiet;
 
 /// Server connections of each pool; fewer than there are clients.
 const POOL: usize = 20;
 
 /// What stands between the clients and the servers.
 pub(super) enum Middle {
-    Pgherd(Proxy),
+    Pgherd(Box<(Proxy, Quiet)>),
     Pgbouncer(Pgbouncer),
+    Haproxy(Box<Checked>),
     Nobody,
 }
 
+/// PgBouncer, which asks HAProxy, which asks who leads. They end in this order.
+pub(super) struct Checked {
+    bouncer: Pgbouncer,
+    _haproxy: Haproxy,
+    _health: Vec<Health>,
+}
+
 impl Middle {
-    /// Starts it before servers at these ports, of which one is the primary.
-    pub(super) async fn start(
-        plan: &Plan,
-        ports: &[u16],
-        primary: &pgherd_sandbox::Server,
-    ) -> Result<Self, Error> {
+    /// Starts it before the servers of a cluster.
+    pub(super) async fn start(plan: &Plan, cluster: &Cluster) -> Result<Self, Error> {
+        let ports = cluster.ports();
+        let options = Options {
+            pool_size: POOL,
+            ..Options::default()
+        };
         match &plan.way {
             Way::Pgherd(executable) => {
                 let executable = executable.to_string_lossy();
-                Ok(Self::Pgherd(Proxy::start(
-                    &executable,
-                    &configuration(ports, plan.resolve),
-                )))
+                let proxy = Proxy::start(&executable, &configuration(&ports, plan));
+                let quiet = Quiet::of(&proxy, &ports).await;
+                Ok(Self::Pgherd(Box::new((proxy, quiet))))
             }
             Way::Pgbouncer => {
-                let options = Options {
-                    pool_size: POOL,
-                    ..Options::default()
-                };
+                let primary = cluster.node(cluster.primary());
                 Ok(Self::Pgbouncer(Pgbouncer::start(primary, &options).await?))
+            }
+            Way::Haproxy => {
+                let checked = Checked::start(&ports, &options).await?;
+                Ok(Self::Haproxy(Box::new(checked)))
             }
             Way::Direct => Ok(Self::Nobody),
         }
@@ -46,8 +59,9 @@ impl Middle {
     /// The way in; who goes directly is told where.
     pub(super) fn door(&self, primary: &watch::Receiver<SocketAddr>) -> Door {
         match self {
-            Self::Pgherd(proxy) => Door::pgherd(proxy.port()),
+            Self::Pgherd(proxy) => Door::pgherd(proxy.0.port()),
             Self::Pgbouncer(bouncer) => Door::pooler(bouncer.port()),
+            Self::Haproxy(checked) => Door::pooler(checked.bouncer.port()),
             Self::Nobody => Door::direct(primary.clone()),
         }
     }
@@ -56,22 +70,59 @@ impl Middle {
     pub(super) async fn tell(&self, port: u16) -> Result<(), Error> {
         match self {
             Self::Pgbouncer(bouncer) => bouncer.point(port).await,
-            Self::Pgherd(_) | Self::Nobody => Ok(()),
+            Self::Pgherd(_) | Self::Haproxy(_) | Self::Nobody => Ok(()),
+        }
+    }
+
+    /// What pgherd still holds behind a run, with all clients gone.
+    pub(super) async fn left(&self) -> Vec<Wrong> {
+        match self {
+            Self::Pgherd(both) => both.1.returns(&both.0).await,
+            Self::Pgbouncer(_) | Self::Haproxy(_) | Self::Nobody => Vec::new(),
         }
     }
 
     /// The last lines that pgherd has logged.
     pub(super) fn log(&self) -> Vec<String> {
         match self {
-            Self::Pgherd(proxy) => proxy.log(),
-            Self::Pgbouncer(_) | Self::Nobody => Vec::new(),
+            Self::Pgherd(proxy) => proxy.0.log(),
+            Self::Pgbouncer(_) | Self::Haproxy(_) | Self::Nobody => Vec::new(),
         }
     }
 }
 
+impl Checked {
+    async fn start(ports: &[u16], options: &Options) -> Result<Self, Error> {
+        let mut health = Vec::new();
+        for port in ports {
+            let started = Health::start(*port).await;
+            health.push(started.map_err(|source| Error::Io {
+                what: "answer health checks".to_owned(),
+                source,
+            })?);
+        }
+        let behind: Vec<Behind> = ports
+            .iter()
+            .zip(&health)
+            .map(|(port, health)| Behind {
+                server: SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
+                check: health.port(),
+            })
+            .collect();
+        let haproxy = Haproxy::start(&behind).await?;
+        let binaries = Binaries::find()?;
+        Ok(Self {
+            bouncer: Pgbouncer::before(&binaries, haproxy.port(), options).await?,
+            _haproxy: haproxy,
+            _health: health,
+        })
+    }
+}
+
 /// A configuration before servers at these ports.
-fn configuration(ports: &[u16], resolve: bool) -> String {
-    let resolution = if resolve { "on" } else { "off" };
+fn configuration(ports: &[u16], plan: &Plan) -> String {
+    let resolution = if plan.resolve { "on" } else { "off" };
+    let reads = if plan.reads { "replicas" } else { "primary" };
     let hosts: Vec<String> = ports
         .iter()
         .map(|port| format!("\"127.0.0.1:{port}\""))
@@ -80,6 +131,7 @@ fn configuration(ports: &[u16], resolve: bool) -> String {
         "[pool]\nsize = {POOL}\n\
          [auth]\nmethod = \"trust\"\n\
          [failover]\ncommit_resolution = \"{resolution}\"\n\
+         [reads]\nfrom = \"{reads}\"\n\
          [admin]\nadmins = [\"postgres\"]\n\
          [databases.postgres]\nhosts = [{}]\n\
          [users.postgres]\npassword = \"postgres\"\n",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgherd_actors::config::ConfigMessage;
+use pgherd_chaos::checks::Wrong;
 use pgherd_chaos::workloads::canary::Canary;
 use pgherd_sandbox::Server;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -175,7 +176,7 @@ impl Canaries {
                     seed: rand::random(),
                 };
                 let identity = canary.run(&client).await;
-                assert_eq!(identity.faults(), Vec::<String>::new(), "{canary:?}");
+                assert_eq!(identity.faults(), Vec::<Wrong>::new(), "{canary:?}");
                 right += identity.right();
                 forget(&client).await;
             }

@@ -16,6 +16,7 @@ use super::place;
 use super::stage::Middle;
 use super::watch::Watch;
 use super::{Plan, Way};
+use crate::checks::Check;
 use crate::crowd::{self, COMPARED, Crowd, INSERTERS, Witness as _, calm};
 use crate::door::Door;
 use crate::report::{Pause, Report, Title};
@@ -112,6 +113,7 @@ async fn break_it(
     report.operations = life.operations();
     crowd.finish(cluster, &door, &mut report).await?;
     report.told(&life.errors, matches!(plan.way, Way::Pgherd(_)));
+    report.faults.extend(middle.left().await);
     report.close(&life.history, || middle.log())?;
     Ok(report)
 }
@@ -192,7 +194,7 @@ impl Turn<'_> {
         };
         if through.min(directly) < healed {
             let what = "somebody has written to a primary that could not be reached";
-            report.faults.push(what.to_owned());
+            report.faults.push(Check::Work.caught(what));
         }
         let pause = Pause {
             promotion: None,
@@ -216,7 +218,7 @@ impl Turn<'_> {
         let firsts = timeout(PATIENCE, firsts).await.ok();
         if firsts.is_none() {
             let what = format!("after {} nobody could write for {PATIENCE:?}", self.fault);
-            report.faults.push(what);
+            report.faults.push(Check::Stuck.caught(what));
         }
         firsts
     }
@@ -237,7 +239,7 @@ impl Turn<'_> {
         };
         let Ok((all, directly)) = timeout(PATIENCE, all).await else {
             let what = format!("after {} some could not write for {PATIENCE:?}", self.fault);
-            report.faults.push(what);
+            report.faults.push(Check::Stuck.caught(what));
             return Ok(false);
         };
         for each in all {

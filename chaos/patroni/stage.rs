@@ -1,17 +1,19 @@
 use pgherd_sandbox::{Binaries, Error, Options, Pgbouncer};
 
 use super::Way;
-use super::control::Haproxy;
-use super::place::{NODES, REST, node};
+use super::place::{NODES, POSTGRES, REST, address, node};
+use crate::checks::Wrong;
 use crate::door::Door;
+use crate::haproxy::{Behind, Haproxy};
 use crate::proxy::Proxy;
+use crate::quiet::Quiet;
 
 /// Server connections of each pool; fewer than there are clients.
 const POOL: usize = 20;
 
 /// What stands between the clients and the nodes.
 pub(super) enum Middle {
-    Pgherd(Proxy),
+    Pgherd(Box<(Proxy, Quiet)>),
     Control(Box<(Pgbouncer, Haproxy)>),
 }
 
@@ -20,10 +22,16 @@ impl Middle {
         match way {
             Way::Pgherd(executable) => {
                 let executable = executable.to_string_lossy();
-                Ok(Self::Pgherd(Proxy::start(&executable, &configuration())))
+                let proxy = Proxy::start(&executable, &configuration());
+                let quiet = Quiet::of(&proxy, &[POSTGRES, REST]).await;
+                Ok(Self::Pgherd(Box::new((proxy, quiet))))
             }
             Way::Control => {
-                let haproxy = Haproxy::start().await?;
+                let behind = (0..NODES).map(|number| Behind {
+                    server: address(number),
+                    check: REST,
+                });
+                let haproxy = Haproxy::start(&behind.collect::<Vec<_>>()).await?;
                 let options = Options {
                     pool_size: POOL,
                     ..Options::default()
@@ -37,15 +45,23 @@ impl Middle {
     /// The way in.
     pub(super) fn door(&self) -> Door {
         match self {
-            Self::Pgherd(proxy) => Door::pgherd(proxy.port()),
+            Self::Pgherd(proxy) => Door::pgherd(proxy.0.port()),
             Self::Control(both) => Door::pooler(both.0.port()),
+        }
+    }
+
+    /// What pgherd still holds behind a run, with all clients gone.
+    pub(super) async fn left(&self) -> Vec<Wrong> {
+        match self {
+            Self::Pgherd(both) => both.1.returns(&both.0).await,
+            Self::Control(_) => Vec::new(),
         }
     }
 
     /// What pgherd has logged.
     pub(super) fn log(&self) -> Vec<String> {
         match self {
-            Self::Pgherd(proxy) => proxy.log(),
+            Self::Pgherd(proxy) => proxy.0.log(),
             Self::Control(_) => Vec::new(),
         }
     }

@@ -28,6 +28,7 @@ use self::director::Director;
 use self::net::{Net, Node};
 use self::servers::Servers;
 use super::{Broken, Trace};
+use crate::checks::{Check, Wrong};
 
 /// How long after the last fault everybody must be well again.
 const CALM: Duration = Duration::from_secs(12);
@@ -93,7 +94,7 @@ pub fn run(seed: u64, faults: usize, tail: usize) -> Result<Seen, Broken> {
         .start_paused(true)
         .build();
     let runtime = runtime.map_err(|error| Broken {
-        why: error.to_string(),
+        why: Check::Work.caught(error.to_string()),
         tail: Vec::new(),
     })?;
     runtime.block_on(async {
@@ -146,10 +147,10 @@ fn proxy(net: &Net, curtain: Curtain) -> Result<Proxy, String> {
     Proxy::simulated(settings, curtain, clients, servers).map_err(|error| error.to_string())
 }
 
-async fn play(net: &Net, faults: usize) -> Result<Seen, String> {
+async fn play(net: &Net, faults: usize) -> Result<Seen, Wrong> {
     let servers = Servers::start(net, HOSTS);
     let curtain = Curtain::default();
-    let proxy = proxy(net, curtain.clone())?;
+    let proxy = proxy(net, curtain.clone()).map_err(|why| Check::Work.caught(why))?;
     let facts = Arc::clone(proxy.facts());
     let running = tokio::spawn(proxy.run());
     let ledger = Arc::<Ledger>::default();
@@ -169,66 +170,68 @@ async fn play(net: &Net, faults: usize) -> Result<Seen, String> {
     sleep(CALM / 2).await;
     if ledger.done() < before + 20 {
         let (now, held) = (ledger.done(), facts.sessions.count());
-        return Err(format!(
-            "{before} writes done, and {now} seconds later, by {held} clients"
-        ));
+        let why = format!("{before} writes done, and {now} seconds later, by {held} clients");
+        return Err(Check::Stuck.caught(why));
     }
     ledger.close();
     let ended = async { while clients.join_next().await.is_some() {} };
     if timeout(Duration::from_secs(70), ended).await.is_err() {
-        return Err("a client does not come to its end".to_owned());
+        return Err(Check::Stuck.caught("a client does not come to its end"));
     }
     wrong(&servers, &ledger)?;
     rest(&facts).await?;
     curtain.ask(Ending::AtOnce);
     match timeout(Duration::from_secs(60), running).await {
         Ok(Ok(Outcome::Ended)) => {}
-        other => return Err(format!("the proxy has ended as {other:?}")),
+        other => return Err(Check::Leak.caught(format!("the proxy has ended as {other:?}"))),
     }
     account(&servers, &ledger, director.leader)?;
     Ok(sum_up(net, &ledger, director.promotions))
 }
 
 /// What anybody has met that nobody may meet.
-fn wrong(servers: &Servers, ledger: &Ledger) -> Result<(), String> {
-    let all: Vec<String> = ledger
-        .wrong()
-        .into_iter()
-        .chain(servers.accusations())
-        .collect();
-    if all.is_empty() {
-        Ok(())
-    } else {
-        Err(all.join("\n"))
-    }
+fn wrong(servers: &Servers, ledger: &Ledger) -> Result<(), Wrong> {
+    let mut all = servers.accusations();
+    all.extend(ledger.wrong());
+    let Some(first) = all.first() else {
+        return Ok(());
+    };
+    let words: Vec<String> = all.iter().map(|wrong| wrong.what.clone()).collect();
+    Err(first.check.caught(words.join("\n")))
 }
 
 /// With all clients gone nothing is lent, awaited or opened any more.
-async fn rest(facts: &pgherd_actors::facts::Facts) -> Result<(), String> {
+async fn rest(facts: &pgherd_actors::facts::Facts) -> Result<(), Wrong> {
     sleep(Duration::from_secs(12)).await;
     let left = facts.sessions.count();
     if left > 0 {
-        return Err(format!("{left} sessions are left without a client"));
+        return Err(Check::Leak.caught(format!("{left} sessions are left without a client")));
     }
     for pool in facts.routes.load().values() {
         let is = pool.core.snapshot(std::time::Instant::now());
         if is.leased + is.waiting + is.opening > 0 {
-            return Err(format!("a pool without clients has {is:?}"));
+            return Err(Check::Leak.caught(format!("a pool without clients has {is:?}")));
         }
     }
     Ok(())
 }
 
 /// What clients were told against what is there.
-fn account(servers: &Servers, ledger: &Ledger, leader: usize) -> Result<(), String> {
+fn account(servers: &Servers, ledger: &Ledger, leader: usize) -> Result<(), Wrong> {
     let doubled = servers.doubled(leader);
     if !doubled.is_empty() {
-        return Err(format!("rows {doubled:?} are there twice"));
+        return Err(Check::Doubled.caught(format!("rows {doubled:?} are there twice")));
     }
     for (row, told) in ledger.rows() {
         match (told, servers.entered(leader, row)) {
-            (Told::Done, 0) => return Err(format!("row {row} was acknowledged, and is not there")),
-            (Told::Undone, 1..) => return Err(format!("row {row} was refused, and is there")),
+            (Told::Done, 0) => {
+                let why = format!("row {row} was acknowledged, and is not there");
+                return Err(Check::Lost.caught(why));
+            }
+            (Told::Undone, 1..) => {
+                let why = format!("row {row} was refused, and is there");
+                return Err(Check::Undead.caught(why));
+            }
             _ => {}
         }
     }

@@ -49,6 +49,7 @@ pub fn all<S: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::Check;
 
     #[test]
     fn all_are_run_and_a_failure_is_told() {
@@ -58,12 +59,12 @@ mod tests {
         assert_eq!(sum, 10);
         let fails = |seed| match seed {
             3.. => Err(Broken {
-                why: "it broke".to_owned(),
+                why: Check::Lost.caught("it broke"),
                 tail: Vec::new(),
             }),
             _ => Ok(()),
         };
         let (seed, broken) = all(0..100, fails, |_, ()| {}).expect_err("one fails");
-        assert!(seed >= 3 && broken.why == "it broke");
+        assert!(seed >= 3 && broken.why.what == "it broke");
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Broken;
 use super::actors::{self, Seen};
+use crate::checks::{Check, named};
 
 /// The library, in C since Rust may only name a function of the system's where it is `unsafe`.
 const CHANCE: &str = include_str!("process/chance.c");
@@ -60,8 +61,8 @@ impl Processes {
     /// # Errors
     /// What was broken.
     pub fn run(&self, seed: u64, steps: usize, tail: usize) -> Result<Seen, Broken> {
-        let broken = |why: String| Broken {
-            why,
+        let broken = |check: Check, why: String| Broken {
+            why: check.caught(why),
             tail: Vec::new(),
         };
         let run = Command::new(&self.executable)
@@ -71,14 +72,17 @@ impl Processes {
             .env("LD_PRELOAD", &self.chance)
             .env("CHAOS_SEED", seed.to_string())
             .output()
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| broken(Check::Work, error.to_string()))?;
         let said = String::from_utf8_lossy(&run.stdout);
         let read = said.lines().last().and_then(read);
         match read {
             Some(seen) if run.status.success() => Ok(seen),
             _ => {
                 let told = String::from_utf8_lossy(&run.stderr);
-                Err(broken(format!("{}\n{}", told.trim_end(), run.status)))
+                // One that has ended in another way says nothing of a check.
+                let check = named(&told).first().copied().unwrap_or(Check::Stuck);
+                let why = format!("{}\n{}", told.trim_end(), run.status);
+                Err(broken(check, why))
             }
         }
     }

@@ -2,16 +2,21 @@
 //! beside them.
 
 use std::path::Path;
+use std::process::Command;
 
+use pgherd_chaos::checks::{Check, named};
 use pgherd_chaos::simulation::process::Processes;
 use pgherd_chaos::simulation::{TAIL, actors, many};
+use pgherd_planted::{Bug, VARIABLE};
 
 /// How many faults each of them has.
 const STEPS: usize = 6;
 
+/// What runs a seed.
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_pgherd-chaos");
+
 fn processes() -> Processes {
-    let executable = Path::new(env!("CARGO_BIN_EXE_pgherd-chaos"));
-    Processes::prepare(executable).expect("there is a C compiler")
+    Processes::prepare(Path::new(EXECUTABLE)).expect("there is a C compiler")
 }
 
 #[test]
@@ -34,4 +39,24 @@ fn a_seed_is_one_run() {
     let once = run(3);
     assert_eq!(once, run(3));
     assert_ne!(once.sum, run(4).sum);
+}
+
+/// The short form of `cargo chaos selfcheck`: what is wrong on purpose is caught, by the check that is there for it.
+#[test]
+fn planted_bugs_are_caught() {
+    for (bug, which, check) in [
+        (Bug::SkipEpochCheck, "--machines", Check::Verdict),
+        (Bug::SkipFence, "--machines", Check::Epoch),
+        (Bug::DropHold, "--actors", Check::Errors),
+        (Bug::RetryWrite, "--actors", Check::Doubled),
+    ] {
+        let run = Command::new(EXECUTABLE)
+            .args(["simulate", which, "--seeds", "24", "--steps", "12"])
+            .env(VARIABLE, bug.name())
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(!run.status.success(), "{bug}: {said}");
+        assert_eq!(named(&said), [check], "{bug}: {said}");
+    }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_chaos::checks::Wrong;
 use pgherd_chaos::checks::identity::Identity;
 use pgherd_chaos::proxy::Proxy;
 use pgherd_chaos::workloads::canary::prepared::Prepared;
@@ -48,7 +49,7 @@ async fn no_answer_reaches_the_wrong_client() {
     let identity = canary.run(&proxy.client("postgres", "", "postgres")).await;
     let (right, cancelled) = (identity.right(), identity.cancelled());
     println!("{right} right answers, {cancelled} cancelled by their own clients");
-    assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+    assert_eq!(identity.faults(), Vec::<Wrong>::new(), "{SEED}={seed}");
     assert!(
         right > 1000 && cancelled > 10,
         "too little happened: {right}, {cancelled}"
@@ -80,7 +81,7 @@ async fn postgres_itself_passes() {
         .user("postgres")
         .dbname("postgres");
     let identity = canary.run(&config).await;
-    assert_eq!(identity.faults(), Vec::<String>::new());
+    assert_eq!(identity.faults(), Vec::<Wrong>::new());
     assert!(identity.right() > 100, "too little happened");
 }
 
@@ -127,7 +128,7 @@ async fn states_stay_apart(leave: Leave) -> u64 {
         leave,
     };
     let identity = state.run(proxy.address()).await;
-    assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+    assert_eq!(identity.faults(), Vec::<Wrong>::new(), "{SEED}={seed}");
     identity.right()
 }
 
@@ -153,7 +154,7 @@ async fn each_client_runs_its_own_statements() {
         seed,
     };
     let identity = prepared.run(proxy.address()).await;
-    assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+    assert_eq!(identity.faults(), Vec::<Wrong>::new(), "{SEED}={seed}");
     assert!(identity.right() > 300, "too little happened");
 }
 
@@ -185,7 +186,7 @@ async fn postgres_itself_keeps_state_and_statements_apart() {
     let address = ([127, 0, 0, 1], server.port()).into();
     let seed = rand::random();
     for identity in both(address, seed).await {
-        assert_eq!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+        assert_eq!(identity.faults(), Vec::<Wrong>::new(), "{SEED}={seed}");
         assert!(identity.right() > 100, "too little happened");
     }
 }
@@ -206,6 +207,6 @@ async fn a_pool_that_mixes_sessions_up_is_caught() {
     let address = ([127, 0, 0, 1], pool.port()).into();
     let seed = rand::random();
     for identity in both(address, seed).await {
-        assert_ne!(identity.faults(), Vec::<String>::new(), "{SEED}={seed}");
+        assert_ne!(identity.faults(), Vec::<Wrong>::new(), "{SEED}={seed}");
     }
 }

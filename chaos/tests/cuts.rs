@@ -1,5 +1,6 @@
 //! The short form of `cargo chaos cuts`.
 
+use pgherd_chaos::checks::Wrong;
 use pgherd_chaos::cuts::{Plan, Report, Side, Way, run};
 
 /// Cuts these conversations, all of them if none is named, in these ways: of the places, each one of a number.
@@ -28,7 +29,7 @@ async fn whoever_is_cut_off_anywhere_is_told_the_truth() {
         Way::Garbage,
     ];
     let report = cut(&[], &ways, 40, 8).await;
-    assert_eq!(report.faults, Vec::<String>::new(), "{report}");
+    assert_eq!(report.faults, Vec::<Wrong>::new(), "{report}");
     assert!(report.cases() > 250, "too little was cut: {report}");
     // Where the answer to a write is cut off, nobody can know; else the matrix cuts nothing.
     assert!(report.count(Way::Reset, "08007") > 0, "{report}");
@@ -39,6 +40,6 @@ async fn whoever_is_cut_off_anywhere_is_told_the_truth() {
 async fn silence_ends_and_whoever_waited_is_told_the_truth() {
     let flows = ["select", "insert", "block", "bound", "copy-in", "pipeline"];
     let report = cut(&flows, &[Way::Silence], 6, 24).await;
-    assert_eq!(report.faults, Vec::<String>::new(), "{report}");
+    assert_eq!(report.faults, Vec::<Wrong>::new(), "{report}");
     assert!(report.count(Way::Silence, "08007") > 0, "{report}");
 }

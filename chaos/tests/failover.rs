@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pgherd_chaos::checks::Wrong;
 use pgherd_chaos::failover::{Fault, Plan, Report, Way, run};
 use pgherd_sandbox::Replication;
 
@@ -13,6 +14,7 @@ async fn short(way: Way, faults: &[Fault]) -> Report {
         way,
         replication: Replication::Synchronous,
         resolve: false,
+        reads: false,
         failovers: faults.len(),
         faults: faults.to_vec(),
         seed,
@@ -28,7 +30,7 @@ async fn short(way: Way, faults: &[Fault]) -> Report {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_are_told_lose_nothing() {
     let report = short(Way::Direct, &[Fault::Freeze, Fault::Kill]).await;
-    assert_eq!(report.faults, Vec::<String>::new(), "{report}");
+    assert_eq!(report.faults, Vec::<Wrong>::new(), "{report}");
     assert_eq!(report.failovers(), 2);
     assert!(report.operations > 500, "too little happened: {report}");
 }
@@ -39,7 +41,7 @@ async fn clients_that_are_told_lose_nothing() {
 async fn clients_of_pgherd_lose_nothing() {
     let way = Way::Pgherd(crate::EXECUTABLE.into());
     let report = short(way, &[Fault::Freeze, Fault::Revive, Fault::Stop]).await;
-    assert_eq!(report.faults, Vec::<String>::new(), "{report}");
+    assert_eq!(report.faults, Vec::<Wrong>::new(), "{report}");
     assert_eq!(report.failovers(), 3);
     assert!(report.operations > 500, "too little happened: {report}");
 }

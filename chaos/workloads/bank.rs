@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::checks::ledger::Ledger;
+use crate::checks::{Check, Wrong};
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::acked::roll_back;
 use crate::workloads::life::Life;
@@ -73,14 +74,18 @@ impl Bank {
     ///
     /// # Panics
     /// If a client broke down.
-    pub async fn finish(self) -> (Ledger, Vec<String>) {
+    pub async fn finish(self) -> (Ledger, Vec<Wrong>) {
         let mut ledger = Ledger::default();
         for client in self.clients {
             ledger.enter(client.await.expect("a client does not break down"));
         }
-        let mut wrong = self.seen.wrong.lock().clone();
+        let wrong = self.seen.wrong.lock().clone();
+        let mut wrong: Vec<Wrong> = wrong
+            .into_iter()
+            .map(|what| Check::Balance.caught(what))
+            .collect();
         if self.seen.right.load(Ordering::Relaxed) == 0 {
-            wrong.push("nobody has counted the money".to_owned());
+            wrong.push(Check::Work.caught("nobody has counted the money"));
         }
         (ledger, wrong)
     }

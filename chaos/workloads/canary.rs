@@ -2,7 +2,9 @@
 //! while clients cancel, break off and vanish.
 
 mod acts;
+pub mod cancels;
 mod guest;
+pub mod listen;
 pub mod prepared;
 pub mod state;
 
@@ -15,6 +17,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Config;
 
+use crate::checks::Check;
 use crate::checks::identity::{Cancels, Identity};
 use guest::Guest;
 
@@ -74,7 +77,12 @@ async fn live(number: usize, seed: u64, proxy: Config, identity: Arc<Identity>, 
     let vanishes = number.is_multiple_of(5);
     let mut guest = match Guest::arrive(number, 0, cancels, &proxy).await {
         Ok(guest) => guest,
-        Err(error) => return identity.fault(format!("client {number} was not let in: {error}")),
+        Err(error) => {
+            return identity.catch(
+                Check::Errors,
+                format!("client {number} was not let in: {error}"),
+            );
+        }
     };
     while Instant::now() < end {
         let leaves = vanishes && rng.random_ratio(1, 20);
@@ -100,7 +108,7 @@ async fn live(number: usize, seed: u64, proxy: Config, identity: Arc<Identity>, 
                     return;
                 }
             }
-            Err(_) => return identity.fault(format!("{who} got no answer")),
+            Err(_) => return identity.catch(Check::Stuck, format!("{who} got no answer")),
         }
         if let Some(cancel) = cancel {
             cancel.abort();

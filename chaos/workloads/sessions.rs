@@ -7,6 +7,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 use tokio_postgres::{SimpleQueryMessage, Statement};
 
+use crate::checks::Check;
 use crate::checks::identity::Identity;
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::life::Life;
@@ -70,6 +71,16 @@ struct State {
     settings: Vec<String>,
 }
 
+impl State {
+    /// It may have been set to this, or be as it was; where nothing was set, it reads as an empty text.
+    fn doubt(&mut self, value: String) {
+        if self.settings.is_empty() {
+            self.settings.push(String::new());
+        }
+        self.settings.push(value);
+    }
+}
+
 /// Gives who asks and what it has set.
 const WHO: &str = "current_setting('application_name'), current_setting('app.who', true)";
 
@@ -114,7 +125,7 @@ impl Session {
         match self.door.fate(&outcome, Stage::Commit) {
             Fate::Acknowledged => state.settings = vec![value],
             Fate::Failed => {}
-            Fate::Unknown => state.settings.push(value),
+            Fate::Unknown => state.doubt(value),
         }
         outcome
     }
@@ -187,6 +198,21 @@ impl Session {
             state.settings = vec![setting.to_owned()];
             return;
         }
-        self.identity.answer(&self.name, &expected, Some(setting));
+        let what = format!("{} has {setting:?} where it had set {expected}", self.name);
+        self.identity.catch(Check::Session, what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+
+    #[test]
+    fn what_may_not_have_been_set_may_be_as_it_was() {
+        let mut state = State::default();
+        state.doubt("a".to_owned());
+        assert_eq!(state.settings, ["", "a"]);
+        state.doubt("b".to_owned());
+        assert_eq!(state.settings, ["", "a", "b"]);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use pgherd_planted::{self as planted, Bug};
+
 use crate::host::HostName;
 use crate::judge::Judge;
 use crate::look::{Fault, Standing};
@@ -24,7 +26,9 @@ impl Judge {
         let (current, replaced): (Vec<_>, Vec<_>) = self
             .each()
             .filter(|(_, track)| primaries(track))
-            .partition(|(_, track)| track.timeline() >= Some(horizon));
+            .partition(|(_, track)| {
+                track.timeline() >= Some(horizon) || planted::is(Bug::SkipEpochCheck)
+            });
         let writable: Vec<(&HostName, &Track)> = current
             .iter()
             .copied()
@@ -33,6 +37,7 @@ impl Judge {
         let choice = match self.distinct(&writable).as_slice() {
             [] => None,
             [(only, _)] => Some(*only),
+            [(first, _), ..] if planted::is(Bug::SkipEpochCheck) => Some(*first),
             several => match successor(several).or_else(|| self.sole_heir(several, now)) {
                 Some(heir) => Some(heir),
                 None => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use pgherd_planted::{self as planted, Bug};
 use tokio::sync::Notify;
 
 use crate::effects::Effects;
@@ -196,7 +197,9 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             }
             state.epoch = epoch;
             state.generation += 1;
-            state.clear(LostReason::Fenced, fx);
+            if !planted::is(Bug::SkipFence) {
+                state.clear(LostReason::Fenced, fx);
+            }
             fx.turned = true;
             std::mem::take(&mut fx.closed)
         })

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use pgherd_planted::{self as planted, Bug};
+
 use crate::effects::Effects;
 use crate::error::LeaseError;
 use crate::limits::{Limits, Order};
@@ -272,7 +274,7 @@ impl<C, I> State<C, I> {
         let meta = self.records[slot].as_ref()?.meta;
         if self.closed.is_some() {
             Some(LostReason::Closed)
-        } else if meta.epoch < self.epoch {
+        } else if meta.epoch < self.epoch && !planted::is(Bug::SkipFence) {
             Some(LostReason::Fenced)
         } else if meta.retire {
             Some(LostReason::Retired)

@@ -224,6 +224,23 @@ async fn a_frozen_replica_costs_nobody_an_error() {
     settled(&client, &fleet).await;
 }
 
+/// What a standby has begun writes nothing, so nothing is unknown of it.
+#[tokio::test]
+async fn the_commit_of_a_block_on_a_lost_replica_is_no_doubtful_one() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[reads]\nfrom = \"replicas\"").await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    client.batch_execute("begin read only").await.unwrap();
+    assert!(reads_on(&client, fleet.replica.port()).await);
+    fleet.replica.freeze();
+    let lost = client.batch_execute("commit").await.unwrap_err();
+    assert_eq!(lost.code().map(|code| code.code()), Some("40001"), "{lost}");
+    assert!(reads_on(&client, fleet.primary.port()).await);
+    fleet.replica.thaw();
+}
+
 #[tokio::test]
 async fn the_console_shows_the_pools_for_reading() {
     let fleet = Fleet::new().await;

@@ -12,6 +12,7 @@ use pgherd_wire::{frame, frontend, sqlstate};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::servers::{Condition, Row, Servers};
+use crate::checks::Check;
 
 /// The system identifier of the cluster.
 const SYSTEM: &str = "7106835957012965359";
@@ -260,12 +261,14 @@ impl Session<'_> {
             }
             if self.servers.is_left(self.host) {
                 let host = self.host;
-                self.servers
-                    .accuse(format!("host {host} was replaced, and is asked {query:?}"));
+                let what = format!("host {host} was replaced, and is asked {query:?}");
+                self.servers.accuse(Check::OldPrimary, what);
             }
             match rest.trim_end_matches(')').parse() {
                 Ok(row) => self.pending.push(row),
-                Err(_) => self.servers.accuse(format!("a server was asked {query:?}")),
+                Err(_) => self
+                    .servers
+                    .accuse(Check::Identity, format!("a server was asked {query:?}")),
             }
             self.complete("INSERT 0 1");
         } else if let Some(row) = query.strip_prefix(COUNT) {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::backend::{COUNT, INSERT, INSERT_PREPARED};
 use super::net::{Net, Node};
+use crate::checks::{Check, Wrong};
 
 /// Longer than everything that the proxy may have a client wait for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,7 +36,7 @@ pub(super) enum Told {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     rows: Mutex<BTreeMap<i64, Told>>,
-    wrong: Mutex<Vec<String>>,
+    wrong: Mutex<Vec<Wrong>>,
     errors: Mutex<BTreeMap<String, u64>>,
     next: AtomicI64,
     /// Clients are to come to an end.
@@ -48,7 +49,7 @@ impl Ledger {
     }
 
     /// What clients have met that they must never meet.
-    pub(super) fn wrong(&self) -> Vec<String> {
+    pub(super) fn wrong(&self) -> Vec<Wrong> {
         self.wrong.lock().clone()
     }
 
@@ -75,8 +76,8 @@ impl Ledger {
         self.over.load(Ordering::Relaxed)
     }
 
-    fn accuse(&self, what: String) {
-        self.wrong.lock().push(what);
+    fn accuse(&self, check: Check, what: String) {
+        self.wrong.lock().push(check.caught(what));
     }
 
     fn row(&self) -> i64 {
@@ -137,7 +138,7 @@ impl Client {
         net.pause(0..300).await;
         loop {
             let Ok(stream) = net.connect(Node::Client(number), Node::Proxy).await else {
-                return ledger.accuse(format!("client {number} was not let in"));
+                return ledger.accuse(Check::Errors, format!("client {number} was not let in"));
             };
             let mut client = Self {
                 number,
@@ -160,7 +161,10 @@ impl Client {
                     ));
                 }
                 Err(Gone) => {
-                    return ledger.accuse(format!("client {number} ({way:?}) was cut off"));
+                    return ledger.accuse(
+                        Check::Idle,
+                        format!("client {number} ({way:?}) was cut off"),
+                    );
                 }
             }
         }
@@ -197,10 +201,8 @@ impl Client {
             None => Ok(()),
             Some(report) => {
                 let (number, code) = (self.number, report.code);
-                self.ledger.accuse(format!(
-                    "client {number} was refused: {code} {}",
-                    report.message
-                ));
+                let what = format!("client {number} was refused: {code} {}", report.message);
+                self.ledger.accuse(Check::Errors, what);
                 Err(Gone)
             }
         }
@@ -221,7 +223,7 @@ impl Client {
             Ok(answer) => answer,
             Err(_) => {
                 self.ledger
-                    .accuse(format!("client {number} was never answered"));
+                    .accuse(Check::Stuck, format!("client {number} was never answered"));
                 Err(Gone)
             }
         }
@@ -288,9 +290,8 @@ impl Client {
         let code = report.code.to_string();
         if !allowed.contains(&code.as_str()) {
             let (number, message) = (self.number, &report.message);
-            self.ledger.accuse(format!(
-                "client {number} was told {code} of {what}: {message}"
-            ));
+            let what = format!("client {number} was told {code} of {what}: {message}");
+            self.ledger.accuse(Check::Errors, what);
         }
     }
 
@@ -330,9 +331,14 @@ impl Client {
         match &answer.error {
             Some(report) => self.expect("a count", report, &["08006", "08007"]),
             None if count == Some(b"1") => {}
-            None => self.ledger.accuse(format!(
-                "row {row} was acknowledged, and is there {count:?} times"
-            )),
+            None => {
+                let what = format!("row {row} was acknowledged, and is there {count:?} times");
+                let check = match count {
+                    Some(b"0") => Check::Lost,
+                    _ => Check::Doubled,
+                };
+                self.ledger.accuse(check, what);
+            }
         }
         Ok(())
     }
@@ -394,7 +400,7 @@ impl Client {
         if said != [word.as_bytes()] {
             let said: Vec<_> = said.iter().map(|it| String::from_utf8_lossy(it)).collect();
             self.ledger
-                .accuse(format!("{word:?} was answered {said:?}"));
+                .accuse(Check::Identity, format!("{word:?} was answered {said:?}"));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use pgherd_actors::facts::Facts;
 
 use super::net::{Net, Node};
 use super::servers::{Condition, Servers};
+use crate::checks::Check;
 
 /// A fault.
 #[derive(Debug, Clone, Copy)]
@@ -165,8 +166,8 @@ impl<'a> Director<'a> {
                 return;
             }
         }
-        self.servers
-            .accuse(format!("host {leader} leads, and nobody writes to it"));
+        let what = format!("host {leader} leads, and nobody writes to it");
+        self.servers.accuse(Check::Stuck, what);
     }
 
     /// All hosts follow the leader.

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::backend;
 use super::net::{Net, Node};
+use crate::checks::{Check, Wrong};
 
 /// Whether a server works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ struct Inner {
     hosts: Mutex<Vec<Host>>,
     /// Something has changed with any of them.
     changed: Notify,
-    faults: Mutex<Vec<String>>,
+    faults: Mutex<Vec<Wrong>>,
 }
 
 /// What a session finds its server to be.
@@ -100,12 +101,12 @@ impl Servers {
     }
 
     /// Something that a server must never see.
-    pub(super) fn accuse(&self, what: String) {
-        self.0.faults.lock().push(what);
+    pub(super) fn accuse(&self, check: Check, what: String) {
+        self.0.faults.lock().push(check.caught(what));
     }
 
     /// What servers have seen that they must never see.
-    pub(super) fn accusations(&self) -> Vec<String> {
+    pub(super) fn accusations(&self) -> Vec<Wrong> {
         self.0.faults.lock().clone()
     }
 

@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use super::proxy::{Got, Proxy};
 use super::truth::{Condition, Truth};
 use super::{Seen, Trace};
+use crate::checks::{Check, Wrong};
 
 /// How long a look, or a login, may take.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -218,10 +219,10 @@ impl World {
     }
 
     /// Lets so many faults happen, and ends in a calm.
-    pub(super) fn run(mut self, faults: usize, trace: &mut Trace) -> Result<Seen, String> {
+    pub(super) fn run(mut self, faults: usize, trace: &mut Trace) -> Result<Seen, Wrong> {
         while self.faults < faults || self.calm {
             let Some(((time, _), event)) = self.agenda.pop_first() else {
-                return Err("nothing will ever happen again".to_owned());
+                return Err(Check::Stuck.caught("nothing will ever happen again"));
             };
             self.time = self.time.max(time);
             let shown = !matches!(event, Event::Sweep(_) | Event::Ask(_) | Event::Elect);
@@ -239,7 +240,7 @@ impl World {
         Ok(self.seen())
     }
 
-    fn happen(&mut self, event: Event, trace: &mut Trace) -> Result<(), String> {
+    fn happen(&mut self, event: Event, trace: &mut Trace) -> Result<(), Wrong> {
         match event {
             Event::Look { proxy, host } => self.look(proxy, host),
             Event::Arrive { proxy, host, asked } => self.arrive(proxy, host, asked),
@@ -366,13 +367,14 @@ impl World {
         self.at(self.time + pace, Event::Look { proxy, host });
     }
 
-    fn ask(&mut self, proxy: usize) -> Result<(), String> {
+    fn ask(&mut self, proxy: usize) -> Result<(), Wrong> {
         self.within(5..200, Event::Ask(proxy));
         if self.calm && !proxy.is_multiple_of(2) {
             return Ok(());
         }
         let now = self.now();
-        match self.proxies[proxy].ask(now)? {
+        let asked = self.proxies[proxy].ask(now);
+        match asked.map_err(|why| Check::Epoch.caught(why))? {
             Got::Lease(lease) => self.lent(proxy, lease),
             Got::Place(place) => self.at(self.time + HOLD, Event::Expire { proxy, place }),
             Got::Refused => {}
@@ -387,7 +389,7 @@ impl World {
     }
 
     /// What follows at once for a proxy from what has happened, and whether all holds.
-    fn settle(&mut self, proxy: usize) -> Result<(), String> {
+    fn settle(&mut self, proxy: usize) -> Result<(), Wrong> {
         let now = self.now();
         for (slot, host) in self.proxies[proxy].open(now) {
             let takes = match self.truth.hosts[host].condition {
@@ -397,35 +399,42 @@ impl World {
             };
             self.at(self.time + takes, Event::Opened { proxy, slot, host });
         }
-        for lease in self.proxies[proxy].serve()? {
+        let served = self.proxies[proxy].serve();
+        for lease in served.map_err(|why| Check::Epoch.caught(why))? {
             self.lent(proxy, lease);
         }
-        let at = |why: String| format!("proxy {proxy}: {why}");
+        let at = |check: Check| move |why: String| check.caught(format!("proxy {proxy}: {why}"));
         self.proxies[proxy]
             .check_verdict(&self.truth, now)
-            .map_err(at)?;
-        self.proxies[proxy].check_counts(now).map_err(at)
+            .map_err(at(Check::Verdict))?;
+        self.proxies[proxy]
+            .check_counts(now)
+            .map_err(at(Check::Epoch))
     }
 
     /// All was well for long: all must know it.
-    fn check_calm(&mut self) -> Result<(), String> {
+    fn check_calm(&mut self) -> Result<(), Wrong> {
         let (now, leader) = (self.now(), self.truth.leader);
         for (number, proxy) in self.proxies.iter_mut().enumerate() {
-            let at = |why: String| format!("proxy {number}: {why}");
+            let at =
+                |check: Check| move |why: String| check.caught(format!("proxy {number}: {why}"));
             let writer = proxy.writer(now);
             if writer.as_ref() != Some(&self.truth.hosts[leader].name) {
-                return Err(at(format!("host {leader} leads, {writer:?} is written to")));
+                let why = format!("host {leader} leads, {writer:?} is written to");
+                return Err(at(Check::Verdict)(why));
             }
-            proxy.compare(&self.truth, now).map_err(at)?;
+            proxy
+                .compare(&self.truth, now)
+                .map_err(at(Check::Verdict))?;
             let oldest = proxy.core.snapshot(now).oldest_wait.unwrap_or_default();
             if oldest > Duration::from_secs(8) {
-                return Err(at(format!(
-                    "somebody waits for {oldest:?} although all is well"
-                )));
+                let why = format!("somebody waits for {oldest:?} although all is well");
+                return Err(at(Check::Stuck)(why));
             }
         }
         if !self.unserved.is_empty() {
-            return Err(format!("proxies {:?} lend nothing", self.unserved));
+            let why = format!("proxies {:?} lend nothing", self.unserved);
+            return Err(Check::Stuck.caught(why));
         }
         self.calm = false;
         self.within(1..2000, Event::Fault);

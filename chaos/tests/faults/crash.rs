@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_chaos::checks::Wrong;
 use pgherd_chaos::door::Door;
 use pgherd_chaos::history::History;
 use pgherd_chaos::rig::{PATIENCE, Rig, code};
@@ -226,7 +227,7 @@ async fn no_acknowledged_write_is_lost_or_doubled() {
     let rows = rig.server.sql("select id from herd").await.unwrap();
     let there: Vec<i64> = rows.lines().map(|row| row.parse().unwrap()).collect();
     println!("{} written, {ledger:?}", there.len());
-    assert_eq!(ledger.faults(&there), Vec::<String>::new());
+    assert_eq!(ledger.faults(&there), Vec::<Wrong>::new());
     assert!(
         ledger.acknowledged() > 200 && ledger.failed() > 0,
         "too little happened: {ledger:?}"

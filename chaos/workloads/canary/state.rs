@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use crate::checks::Check;
 use crate::checks::identity::Identity;
 use crate::hostile::answer::{Answer, End};
 use crate::hostile::client::Client;
@@ -80,7 +81,12 @@ async fn live(
         let startup = startup(number, &mut rng);
         let mut client = match login(address, &startup).await {
             Ok(client) => client,
-            Err(answer) => return identity.fault(format!("{number} was not let in: {answer:?}")),
+            Err(answer) => {
+                return identity.catch(
+                    Check::Errors,
+                    format!("{number} was not let in: {answer:?}"),
+                );
+            }
         };
         client.set_patience(PATIENCE);
         let mut guest = Guest {
@@ -221,6 +227,9 @@ impl Guest {
 
     fn fault(&self, identity: &Identity, what: &str) {
         let number = self.number;
-        identity.fault(format!("who{number} {what} after {:?}", self.done));
+        identity.catch(
+            Check::Session,
+            format!("who{number} {what} after {:?}", self.done),
+        );
     }
 }

@@ -1,0 +1,57 @@
+//! Which bug is caught where, and by which check.
+
+use pgherd_chaos::checks::Check;
+use pgherd_planted::Bug;
+
+/// A bug, the shortest scenario that shows it, and the check that must catch it there.
+pub(super) struct Plant {
+    pub(super) bug: Bug,
+    pub(super) scenario: &'static str,
+    pub(super) check: Check,
+}
+
+const fn plant(bug: Bug, scenario: &'static str, check: Check) -> Plant {
+    Plant {
+        bug,
+        scenario,
+        check,
+    }
+}
+
+const KILL: &str = "failover --failovers 1 --faults kill";
+const REVIVE: &str = "failover --failovers 2 --faults revive";
+const READS: &str = "failover --failovers 1 --faults kill --reads";
+const ANSWERS: &str = "canary --kind answers --clients 12 --seconds 5";
+const CANCELS: &str = "canary --kind cancels --seconds 3";
+const STATE: &str = "canary --kind state --seconds 3";
+const LISTEN: &str = "canary --kind listen --seconds 3";
+const INSERT: &str = "cuts --flow insert --side server --way reset --lanes 4";
+const BLOCK: &str = "cuts --flow block --side server --way reset --lanes 4";
+const REPLICAS: &str = "replicas --rounds 2";
+const MACHINES: &str = "simulate --machines --seeds 100";
+const ACTORS: &str = "simulate --actors --seeds 24 --steps 12";
+
+/// All of them.
+pub(super) const PLANTS: &[Plant] = &[
+    plant(Bug::SkipEpochCheck, REVIVE, Check::OldPrimary),
+    plant(Bug::SkipEpochCheck, MACHINES, Check::Verdict),
+    plant(Bug::SkipEpochCheck, ACTORS, Check::OldPrimary),
+    plant(Bug::SkipFence, MACHINES, Check::Epoch),
+    plant(Bug::ReuseDuringCancel, CANCELS, Check::Cancel),
+    plant(Bug::AckLostCommit, BLOCK, Check::Rows),
+    plant(Bug::AckLostCommit, ACTORS, Check::Lost),
+    plant(Bug::RetryWrite, INSERT, Check::Rows),
+    plant(Bug::RetryWrite, ACTORS, Check::Doubled),
+    plant(Bug::ForgetUndo, STATE, Check::Session),
+    plant(Bug::LeakLease, KILL, Check::Leak),
+    plant(Bug::LeakLease, ACTORS, Check::Leak),
+    plant(Bug::LeakSession, LISTEN, Check::Leak),
+    plant(Bug::StaleReads, READS, Check::OwnWrites),
+    plant(Bug::WrongClient, ANSWERS, Check::Identity),
+    plant(Bug::WrongListener, LISTEN, Check::Listen),
+    plant(Bug::DropHold, KILL, Check::Errors),
+    plant(Bug::DropHold, ACTORS, Check::Errors),
+    plant(Bug::CutIdle, KILL, Check::Idle),
+    plant(Bug::CutIdle, ACTORS, Check::Idle),
+    plant(Bug::TrustSilence, REPLICAS, Check::Rotation),
+];
