@@ -2,10 +2,11 @@
 
 use std::task::{Context, Poll};
 
-use pgherd_wire::backend::tag;
+use pgherd_wire::backend::{self, tag};
 
 use super::gather::{End, Next, Sink, poll_to_client};
 use super::legs::Leg;
+use super::scatter;
 use crate::session::relay::Relay;
 
 /// A larger row is passed on in pieces; of a smaller one, the client gets all or nothing.
@@ -17,12 +18,30 @@ pub(super) struct Concat {
     /// The leg whose rows are passed on.
     at: usize,
     /// How many rows there were.
-    pub(super) rows: u64,
+    rows: u64,
+    /// They are lines of a COPY.
+    copies: bool,
+}
+
+impl Concat {
+    /// Ends the answer: what the legs' commands have counted is added up.
+    pub(super) fn complete(&self, relay: &mut Relay, legs: &[Leg]) {
+        if !self.copies {
+            return scatter::complete(relay, "SELECT", self.rows);
+        }
+        backend::copy_done(relay.down.made());
+        let count = |leg: &Leg| -> Option<u64> {
+            let done = std::str::from_utf8(leg.done.as_deref()?).ok()?;
+            done.rsplit(' ').next()?.parse().ok()
+        };
+        scatter::complete(relay, "COPY", legs.iter().filter_map(count).sum());
+    }
 }
 
 impl Sink for Concat {
     fn columns(&mut self, relay: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
         if let Some(columns) = columns {
+            self.copies = columns.first() == Some(&tag::COPY_OUT_RESPONSE);
             relay.down.insert(columns);
         }
         Ok(())

@@ -10,11 +10,11 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::Instant;
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Verdict};
-use pgherd_wire::backend::{self, RowDescription, tag};
+use pgherd_wire::backend::{self, ColumnView, RowDescription, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 use tokio::time::Sleep;
@@ -23,6 +23,7 @@ use super::legs::Leg;
 use crate::clock;
 use crate::session::behind;
 use crate::session::relay::Relay;
+use crate::shards::{FIRST_OWN, Known};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
@@ -43,6 +44,25 @@ pub(super) enum End {
     Lost(Box<ErrorReport>),
     /// The client is gone, or cannot be told anything any more.
     Gone,
+}
+
+/// When a statement has to be over.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    query: Option<Instant>,
+    /// And when its transaction.
+    pub(super) whole: Option<Instant>,
+}
+
+impl Deadlines {
+    /// Those of a statement that begins now, in a transaction that was asked for then.
+    pub(super) fn new(relay: &Relay, asked: Instant) -> Self {
+        let settings = relay.pool.settings();
+        Self {
+            query: settings.timeouts.query.map(|limit| clock::now() + limit),
+            whole: settings.timeouts.transaction.map(|limit| asked + limit),
+        }
+    }
 }
 
 /// What becomes of the answers.
@@ -83,19 +103,21 @@ pub(super) fn put(relay: &Relay, legs: &mut [Leg], text: &[u8]) {
     }
 }
 
-/// Sends what the legs have for their servers, and has the sink take the answers. `left` is what is left of the
-/// transaction's time; the query's begins now.
+/// Sends what the legs have for their servers, and has the sink take the answers, before the deadlines.
 pub(super) async fn gather(
     relay: &mut Relay,
     legs: &mut [Leg],
     sink: &mut dyn Sink,
-    left: Option<Duration>,
+    deadlines: &Deadlines,
 ) -> End {
     let control = Arc::clone(&relay.control);
     let mut called_off = pin!(control.called_off.notified());
-    let timer = |limit: Option<Duration>| limit.map(tokio::time::sleep).map(Box::pin);
-    let mut query = timer(relay.pool.settings().timeouts.query);
-    let mut whole = timer(left);
+    let timer = |at: Option<Instant>| {
+        let timer = at.map(|at| tokio::time::sleep_until(at.into()));
+        timer.map(Box::pin)
+    };
+    let mut query = timer(deadlines.query);
+    let mut whole = timer(deadlines.whole);
     let mut gather = Gather {
         legs,
         sink,
@@ -130,12 +152,6 @@ pub(super) async fn gather(
         Poll::Pending
     })
     .await
-}
-
-/// What is left of the transaction's time for what was asked for then.
-pub(super) fn left(relay: &Relay, asked: std::time::Instant) -> Option<Duration> {
-    let limit = relay.pool.settings().timeouts.transaction;
-    limit.map(|limit| limit.saturating_sub(clock::since(asked)))
 }
 
 struct Gather<'a> {
@@ -177,19 +193,17 @@ impl Gather<'_> {
         if !all {
             return Poll::Pending;
         }
-        let (first, others) = match self.legs.split_first() {
-            Some((first, others)) => (first.columns.as_deref(), others),
-            None => return Poll::Ready(Ok(())),
+        let Some((first, others)) = self.legs.split_first() else {
+            return Poll::Ready(Ok(()));
         };
-        if others
-            .iter()
-            .any(|leg| !are_alike(first, leg.columns.as_deref()))
-        {
+        let known = relay.spread.as_deref().and_then(|it| it.group.current());
+        let known = known.as_deref();
+        if others.iter().any(|leg| !are_alike(known, first, leg)) {
             let text = "the shards give columns of different types";
             let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
             return Poll::Ready(Err(End::Stopped(Box::new(report))));
         }
-        Poll::Ready(self.sink.columns(relay, first))
+        Poll::Ready(self.sink.columns(relay, first.columns.as_deref()))
     }
 
     /// Looks whether a leg says an error: nobody has to wait for its turn then.
@@ -208,6 +222,8 @@ impl Leg {
     pub(super) fn begin(&mut self) {
         self.sent = false;
         self.columns = None;
+        self.parameters = None;
+        self.parsed = false;
         self.done = None;
     }
 
@@ -230,7 +246,7 @@ impl Leg {
                 return Ok(Next::Row(total));
             }
             if total > MESSAGE_MAX {
-                return Err(self.lost("the server broke the protocol"));
+                return Err(self.broken());
             }
             if self.lease.flow.unjudged().len() < total {
                 break;
@@ -269,11 +285,13 @@ impl Leg {
             _ => self.lease.exchange.received(tag, |_| {}),
         };
         if verdict == Verdict::Unexpected {
-            return Err(self.lost("the server broke the protocol"));
+            return Err(self.broken());
         }
         self.lease.flow.hide(total);
         match tag {
             tag::ROW_DESCRIPTION | tag::COPY_OUT_RESPONSE => self.columns = Some(message),
+            tag::PARAMETER_DESCRIPTION => self.parameters = Some(message),
+            tag::PARSE_COMPLETE => self.parsed = true,
             tag::COMMAND_COMPLETE => {
                 let text = body.strip_suffix(b"\0").unwrap_or(body);
                 self.done = Some(text.into());
@@ -298,6 +316,28 @@ impl Leg {
         Ok(Poll::Ready(()))
     }
 
+    /// Waits for a row that is here as a whole, if it is no larger than `most`, and tells how large it is;
+    /// nothing once the answer is over.
+    pub(super) fn poll_row(
+        &mut self,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<usize>, End>> {
+        loop {
+            match self.next()? {
+                Next::Row(total) if total > most || self.lease.flow.unjudged().len() >= total => {
+                    return Poll::Ready(Ok(Some(total)));
+                }
+                Next::Over => return Poll::Ready(Ok(None)),
+                Next::Row(_) | Next::More => {
+                    if self.poll_read(cx)?.is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
     /// The kind of the row in front is judged, and it is one that goes on or is left out.
     pub(super) fn count(&mut self) {
         if let Some(tag) = self.lease.flow.unjudged().first().copied() {
@@ -306,7 +346,7 @@ impl Leg {
     }
 
     /// Looks whether an error comes next.
-    fn look(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn look(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         while !self.lease.flow.is_mid_message() {
             match frame::header(self.lease.flow.unjudged()) {
                 Ok(Some(header)) if header.tag == tag::ERROR_RESPONSE => {
@@ -333,7 +373,12 @@ impl Leg {
         }
     }
 
-    fn lost(&mut self, why: &str) -> End {
+    /// What it has sent makes no sense.
+    pub(super) fn broken(&mut self) -> End {
+        self.lost("the server broke the protocol")
+    }
+
+    pub(super) fn lost(&mut self, why: &str) -> End {
         self.lost = true;
         let name = &self.lease.about.upstream.name;
         let text = format!("connection to server {name} was lost");
@@ -376,28 +421,35 @@ fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// What is said of a column that a client may decode its values by: its name, type, modifier and format. The
-/// numbers of tables each shard has of its own.
-type Column = (Vec<u8>, u32, i32, i16);
-
-fn are_alike(one: Option<&[u8]>, two: Option<&[u8]>) -> bool {
-    match (one, two) {
-        (Some(one), Some(two)) if one.first() == Some(&tag::ROW_DESCRIPTION) => {
-            shape(one).is_some() && shape(one) == shape(two)
-        }
-        (one, two) => one == two,
-    }
+/// Whether a client may decode the values of one leg by the description of the other's. The numbers of tables each
+/// shard has of its own, and those of types that users have made.
+fn are_alike(known: Option<&Known>, one: &Leg, two: &Leg) -> bool {
+    let (here, there) = (one.columns.as_deref(), two.columns.as_deref());
+    let (Some(here), Some(there)) = (described(here), described(there)) else {
+        // None, or those of a COPY.
+        return here == there;
+    };
+    let same = |(one_column, two_column): (ColumnView<'_>, ColumnView<'_>)| {
+        let (mine, yours) = (one_column.type_oid, two_column.type_oid);
+        let binary = one_column.format == 1;
+        let own = mine >= FIRST_OWN && yours >= FIRST_OWN;
+        one_column.name == two_column.name
+            && one_column.modifier == two_column.modifier
+            && one_column.format == two_column.format
+            && (mine == yours
+                || own
+                    && known.is_some_and(|known| {
+                        known.are_alike((one.shard, mine), (two.shard, yours), binary)
+                    }))
+    };
+    here.len() == there.len() && here.columns().zip(there.columns()).all(same)
 }
 
-fn shape(message: &[u8]) -> Option<Vec<Column>> {
-    let described = RowDescription::parse(message.get(frame::HEADER_LEN..)?).ok()?;
-    let columns = described.columns().map(|it| {
-        let name = it.name.to_vec();
-        (name, it.type_oid, it.modifier, it.format)
-    });
-    Some(columns.collect())
+fn described(message: Option<&[u8]>) -> Option<RowDescription<'_>> {
+    let message = message.filter(|it| it.first() == Some(&tag::ROW_DESCRIPTION))?;
+    RowDescription::parse(message.get(frame::HEADER_LEN..)?).ok()
 }
 
-fn stopped(text: &str) -> End {
+pub(super) fn stopped(text: &str) -> End {
     End::Stopped(Box::new(ErrorReport::error(sqlstate::QUERY_CANCELED, text)))
 }

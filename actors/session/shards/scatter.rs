@@ -1,20 +1,23 @@
-//! A read whose rows are on several shards, and whose answer is the answers one behind the other.
+//! A simple query, outside of a block, whose rows are on several shards.
 //!
 //! It takes a connection of each shard, in the order of the shards, so that no two sessions wait for each
-//! other; sends the text to all; and passes the rows of one after the other on ([`gather`](super::gather)). One
-//! error ends all of them, and so do a cancel request, the query timeout and a client that leaves. A
-//! connection goes back when it was found to be idle, and is closed otherwise.
+//! other; has all of them begin; and what comes goes into one answer ([`gather`](super::gather)). One error
+//! ends all of them, and so do a cancel request, the query timeout and a client that leaves. A connection
+//! goes back when it was found to be idle, and is closed otherwise.
 
 use std::time::Instant;
 
 use pgherd_session::Unnamed;
 use pgherd_wire::backend::{self, TransactionStatus};
+use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
 
 use super::concat::Concat;
-use super::gather::{End, gather, left, put};
-use super::legs::{Leg, check_in, give_back, retire, take_all};
-use super::{Several, enter};
+use super::enter;
+use super::gather::{Deadlines, End, gather, put};
+use super::legs::{Leg, check_in, drain, give_back, retire, take_all};
+use super::request::{Request, Work};
+use super::start::start;
 use crate::clock;
 use crate::control::Standing;
 use crate::session::Bye;
@@ -23,19 +26,19 @@ use crate::session::relay::Relay;
 /// Runs the query in front on several shards; answers how the session ends, if it does.
 pub(in crate::session) async fn run(
     relay: &mut Relay,
-    several: &Several,
+    mut request: Request,
     asked: Instant,
 ) -> Option<Bye> {
-    let mut legs = match take_all(relay, &several.shards, asked).await {
+    let mut legs = match take_all(relay, &request.shards, asked).await {
         Ok(legs) => legs,
         Err(denied) => return relay.denied(denied),
     };
-    if !is_planned_for(relay, several) {
+    if !is_planned_for(relay, request.schemas) {
         // The query is still in front: it is led anew, by what is known now.
         check_in(relay, legs);
         return None;
     }
-    if let Some(first) = several.shards.first() {
+    if let Some(first) = request.shards.first() {
         // The session's own pool is one of them, and not that which was waited for last.
         enter(relay, *first);
     }
@@ -48,32 +51,86 @@ pub(in crate::session) async fn run(
         statements.unnamed = Unnamed::None;
     }
     relay.control.stand(Standing::Active);
-    let left = left(relay, asked);
-    let mut sink = Concat::default();
-    put(relay, &mut legs, &several.text);
-    let end = gather(relay, &mut legs, &mut sink, left).await;
+    let deadlines = Deadlines::new(relay, asked);
+    let end = answer(relay, &mut legs, &mut request, &deadlines).await;
     let stats = &relay.pool.stats;
     stats.queries(1);
     stats.transaction(clock::since(started));
-    if matches!(end, End::Answered) {
-        let done = format!("SELECT {}", sink.rows);
-        let built = backend::command_complete(relay.down.made(), done.as_bytes());
-        debug_assert!(built.is_ok(), "the tag is short");
+    let bye = match end {
+        Ok(()) => {
+            finish(relay, legs).await;
+            None
+        }
+        Err(end) => fail(relay, legs, end, request.is_rewritten()),
+    };
+    if bye.is_none() {
+        backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);
     }
-    part(relay, legs, end).await
+    bye
 }
 
-/// Whether what the query was planned by still holds, when its connections are there.
-fn is_planned_for(relay: &Relay, several: &Several) -> bool {
+/// Gives the client the answer, up to its end.
+async fn answer(
+    relay: &mut Relay,
+    legs: &mut [Leg],
+    request: &mut Request,
+    deadlines: &Deadlines,
+) -> Result<(), End> {
+    let plain = matches!(request.work, Work::Concat) && request.moment.is_none();
+    if plain && request.bound.is_none() {
+        let mut sink = Concat::default();
+        put(relay, legs, &request.text);
+        ended(gather(relay, legs, &mut sink, deadlines).await)?;
+        sink.complete(relay, legs);
+        return Ok(());
+    }
+    let (mut merged, count) = start(relay, legs, request, deadlines).await?;
+    merged.announces = true;
+    ended(gather(relay, &mut legs[..count], &mut merged, deadlines).await)?;
+    complete(relay, "SELECT", merged.rows);
+    Ok(())
+}
+
+fn ended(end: End) -> Result<(), End> {
+    match end {
+        End::Answered => Ok(()),
+        end => Err(end),
+    }
+}
+
+/// Says that a command is over that has given so many rows.
+pub(super) fn complete(relay: &mut Relay, command: &str, rows: u64) {
+    let done = format!("{command} {rows}");
+    let built = backend::command_complete(relay.down.made(), done.as_bytes());
+    debug_assert!(built.is_ok(), "the tag is short");
+}
+
+/// Whether what was planned by the schemas of this number still holds, when the connections are there.
+pub(super) fn is_planned_for(relay: &Relay, schemas: u64) -> bool {
     let Some(spread) = relay.spread.as_deref() else {
         return false;
     };
     let known = spread.group.current().and_then(|known| known.agreed().ok());
-    !spread.group.is_retired() && known.is_some_and(|known| known.number() == several.schemas)
+    !spread.group.is_retired() && known.is_some_and(|known| known.number() == schemas)
 }
 
-/// Tells the client how it ended, if it did not end well, and that it may go on; and parts with the connections.
-async fn part(relay: &mut Relay, legs: Vec<Leg>, end: End) -> Option<Bye> {
+/// Parts with connections whose answers the client has.
+pub(super) async fn finish(relay: &mut Relay, legs: Vec<Leg>) {
+    for mut leg in legs {
+        // It may have remarked something since.
+        leg.lease
+            .flow
+            .hand_over(&mut pgherd_session::Flow::default());
+        match leg.lease.exchange.owes() {
+            true => drain(relay, leg),
+            false => give_back(relay, leg).await,
+        }
+    }
+}
+
+/// Tells the client how it ended, and parts with the connections; answers how the session ends, if it does. What
+/// a server says of places in a text that is not the client's is left out.
+pub(super) fn fail(relay: &mut Relay, legs: Vec<Leg>, end: End, is_rewritten: bool) -> Option<Bye> {
     let (report, said) = match end {
         End::Gone => {
             for leg in legs {
@@ -81,15 +138,16 @@ async fn part(relay: &mut Relay, legs: Vec<Leg>, end: End) -> Option<Bye> {
             }
             return Some(Bye::Gone);
         }
-        End::Answered => {
-            backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);
-            for leg in legs {
-                give_back(relay, leg).await;
-            }
-            return None;
+        End::Failed(message) if is_rewritten => {
+            let mut report = ErrorReport::parse(&message[frame::HEADER_LEN..]);
+            report.others.retain(|(field, _)| *field != Field::Position);
+            let mut said = bytes::BytesMut::new();
+            report.encode_error(&mut said);
+            (None, Some(said[..].into()))
         }
         End::Failed(message) => (None, Some(message)),
         End::Stopped(report) | End::Lost(report) => (Some(report), None),
+        End::Answered => (None, None),
     };
     let mut cut = false;
     for mut leg in legs {
@@ -112,7 +170,6 @@ async fn part(relay: &mut Relay, legs: Vec<Leg>, end: End) -> Option<Bye> {
         relay.record(&report);
         report.encode_error(relay.down.made());
     }
-    backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);
     None
 }
 
