@@ -8,6 +8,7 @@
 
 mod combine;
 mod concat;
+mod framing;
 mod gather;
 mod legs;
 mod merged;
@@ -232,12 +233,13 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
     fits.then(|| Way::Several(Box::new(request)))
 }
 
-/// Whether a text is a COPY; one that is not refused gives rows.
+/// Whether a text is a COPY whose data it is clear how to put together; one that is not refused gives rows.
 fn is_copy(relay: &Relay, text: &[u8]) -> bool {
     let judgement = relay.judge(text);
     let first = Lexer::new(text, relay.lexing).token();
     let copies = matches!(first, Ok(Some(first)) if first.is_word(b"copy"));
-    copies && judgement.plain && !judgement.follows
+    let clear = copies && framing::has_header(text, relay.lexing).is_some();
+    clear && judgement.plain && !judgement.follows
 }
 
 /// Takes the pool of a shard for the session's own.

@@ -13,13 +13,15 @@ use pgherd_session::{CopyFlow, Owed};
 use pgherd_sql::Encoding;
 use pgherd_wire::backend::{DataRow, RowDescription};
 use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame::TooLong;
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use super::gather::{Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::plan::unsupported;
-use super::request::{Bound, Request, put, put_describe, too_long};
+use super::request::{Bound, Carrier, put, put_describe, too_long};
 use super::start::Through;
+use crate::judgement::Judgement;
 use crate::session::relay::Relay;
 
 /// So much waits for the server that has the table before no more is read.
@@ -27,11 +29,11 @@ const BACKLOG: usize = 256 * 1024;
 /// A larger row is too much for a table of partial answers.
 const ROW_MAX: usize = 64 * 1024 * 1024;
 
-/// Its rights and its limits are the client's, but it may be one that only reads.
-const BEGIN: &[u8] = b"BEGIN READ WRITE";
-const CREATE: &[u8] = b"CREATE TEMPORARY TABLE pgherd_partials ON COMMIT DROP AS ";
-const COPY_BINARY: &[u8] = b"COPY pg_temp.pgherd_partials FROM STDIN (FORMAT binary)";
-const COPY_TEXT: &[u8] = b"COPY pg_temp.pgherd_partials FROM STDIN";
+/// The client's session may be one that only reads. What is read behind the tables is of their moment.
+const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
+/// Others that give the rows of more than one table give them of one moment.
+const BEGIN_READ: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const COMMIT: &[u8] = b"COMMIT";
 /// The signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = b"\xff\xff";
@@ -45,55 +47,105 @@ const BINARY: [u32; 47] = [
     1183, 1185, 1187, 1231, 1270, 2951, 3807, 1560,
 ];
 
-/// Has the first leg run what makes the answer of all of them; its rows are then the answer.
+/// Has the first leg run what makes the answer of the tables; its rows are then the answer.
 pub(super) async fn combine(
     relay: &mut Relay,
     legs: &mut [Leg],
-    request: &Request,
-    combine: &str,
+    carriers: &[Carrier],
+    last: &str,
+    bound: &Bound,
     deadlines: &Deadlines,
 ) -> Result<(), End> {
-    let none = Bound::default();
-    let bound = request.bound.as_ref().unwrap_or(&none);
-    let partial = &request.text;
-    let too_long = |error| End::Stopped(too_long(error));
     let Some((home, others)) = legs.split_first_mut() else {
         return Ok(());
     };
+    query(home, BEGIN, Owed::Setup)?;
+    home.block = true;
+    let several = carriers.len() > 1;
+    for leg in others.iter_mut().filter(|_| several) {
+        query(leg, BEGIN_READ, Owed::Setup)?;
+        leg.block = true;
+    }
+    let mut limits = Limits::new(relay);
+    for carrier in carriers {
+        let here = |leg: &Leg| carrier.shards.contains(&leg.shard);
+        others.sort_by_key(|leg| !here(leg));
+        let count = others.iter().filter(|leg| here(leg)).count();
+        let others = &mut others[..count];
+        fill(relay, home, others, carrier, bound, &mut limits, deadlines).await?;
+        for text in &carrier.then {
+            query(home, text.as_bytes(), Owed::Setup)?;
+        }
+    }
+    if several {
+        for leg in others.iter_mut() {
+            query(leg, COMMIT, Owed::Setup)?;
+            leg.begin();
+        }
+        ended(gather(relay, others, &mut Through, deadlines).await)?;
+    }
+    put(home, last.as_bytes(), bound, &bound.results, true).map_err(long)?;
+    query(home, COMMIT, Owed::Setup)?;
+    home.begin();
+    Ok(())
+}
+
+/// Makes a table on the first leg, and brings the others' rows there.
+async fn fill(
+    relay: &mut Relay,
+    home: &mut Leg,
+    others: &mut [Leg],
+    carrier: &Carrier,
+    bound: &Bound,
+    limits: &mut Limits,
+    deadlines: &Deadlines,
+) -> Result<(), End> {
+    let text = carrier.text.as_bytes();
     for leg in others.iter_mut() {
-        put_describe(leg, partial, &bound.types).map_err(too_long)?;
+        put_describe(leg, text, &bound.types).map_err(long)?;
     }
     ended(gather(relay, others, &mut Through, deadlines).await)?;
     let binary = others.iter().all(is_binary);
     if !binary {
         is_exact(relay)?;
     }
-    let results = [i16::from(binary)];
     for leg in others.iter_mut() {
-        put(leg, partial, bound, &results, true).map_err(too_long)?;
+        put(leg, text, bound, &[i16::from(binary)], true).map_err(long)?;
         leg.begin();
     }
-    frontend::query(home.out.made(), BEGIN).map_err(too_long)?;
-    home.lease.exchange.sent(Owed::Setup);
-    home.block = true;
-    put(home, &[CREATE, partial].concat(), bound, &[], false).map_err(too_long)?;
-    let copy = if binary { COPY_BINARY } else { COPY_TEXT };
-    frontend::query(home.out.made(), copy).map_err(too_long)?;
-    home.lease.exchange.sent(Owed::Query);
+    let begins = format!("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS ", carrier.name);
+    // Its own part does not leave it.
+    let own = carrier.shards.contains(&home.shard);
+    let ends: &[u8] = if own { b"" } else { b"\nWITH NO DATA" };
+    let create = [begins.as_bytes(), text, ends].concat();
+    put(home, &create, bound, &[], false).map_err(long)?;
     home.begin();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let format = if binary { " (FORMAT binary)" } else { "" };
+    let copy = format!("COPY pg_temp.{} FROM STDIN{format}", carrier.name);
+    query(home, copy.as_bytes(), Owed::Query)?;
     // It begins with its own part while the others compute theirs, of which nothing may come for long.
     let sent = poll_fn(|cx| poll_write_from(&mut home.lease.stream, cx, &mut home.out)).await;
     sent.map_err(|error| home.lost(&error.to_string()))?;
     home.sent = true;
-    let mut feed = Feed::new(relay, home, binary, others.len());
+    let mut feed = Feed::new(home, binary, others.len(), limits);
     ended(gather(relay, others, &mut feed, deadlines).await)?;
     frontend::copy_done(home.out.made());
     home.lease.exchange.sent(Owed::CopyEnd);
-    put(home, combine.as_bytes(), bound, &bound.results, true).map_err(too_long)?;
-    frontend::query(home.out.made(), b"COMMIT").map_err(too_long)?;
-    home.lease.exchange.sent(Owed::Setup);
-    home.begin();
     Ok(())
+}
+
+fn query(leg: &mut Leg, text: &[u8], owed: Owed<Judgement>) -> Result<(), End> {
+    frontend::query(leg.out.made(), text).map_err(long)?;
+    leg.lease.exchange.sent(owed);
+    leg.sent = false;
+    Ok(())
+}
+
+fn long(error: TooLong) -> End {
+    End::Stopped(too_long(error))
 }
 
 fn ended(end: End) -> Result<(), End> {
@@ -137,25 +189,52 @@ struct Feed<'a> {
     binary: bool,
     begun: bool,
     over: Vec<bool>,
+    limits: &'a mut Limits,
+}
+
+/// How much may come, and how much of it has.
+struct Limits {
     rows: usize,
     rows_max: usize,
     bytes: usize,
     bytes_max: usize,
 }
 
-impl<'a> Feed<'a> {
-    fn new(relay: &Relay, home: &'a mut Leg, binary: bool, legs: usize) -> Self {
+impl Limits {
+    fn new(relay: &Relay) -> Self {
         let settings = relay.pool.settings();
         let limits = &settings.limits;
+        Self {
+            rows: 0,
+            rows_max: limits.max_combined_rows.get(),
+            bytes: 0,
+            bytes_max: limits.max_combined_bytes.get(),
+        }
+    }
+
+    /// Counts a row of so many bytes.
+    fn count(&mut self, total: usize) -> Result<(), End> {
+        self.rows += 1;
+        self.bytes += total;
+        let over = match () {
+            () if self.rows > self.rows_max => "max_combined_rows",
+            () if self.bytes > self.bytes_max || total > ROW_MAX => "max_combined_bytes",
+            () => return Ok(()),
+        };
+        let text = format!("the shards give more than may be combined ({over})");
+        let report = ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text);
+        Err(End::Stopped(Box::new(report)))
+    }
+}
+
+impl<'a> Feed<'a> {
+    fn new(home: &'a mut Leg, binary: bool, legs: usize, limits: &'a mut Limits) -> Self {
         Self {
             home,
             binary,
             begun: false,
             over: vec![false; legs],
-            rows: 0,
-            rows_max: limits.max_combined_rows.get(),
-            bytes: 0,
-            bytes_max: limits.max_combined_bytes.get(),
+            limits,
         }
     }
 
@@ -197,18 +276,7 @@ impl<'a> Feed<'a> {
     }
 
     fn take(&mut self, leg: &mut Leg, total: usize) -> Result<(), End> {
-        self.rows += 1;
-        self.bytes += total;
-        let over = match () {
-            () if self.rows > self.rows_max => Some("max_combined_rows"),
-            () if self.bytes > self.bytes_max || total > ROW_MAX => Some("max_combined_bytes"),
-            () => None,
-        };
-        if let Some(limit) = over {
-            let text = format!("the shards give more than may be combined ({limit})");
-            let report = ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text);
-            return Err(End::Stopped(Box::new(report)));
-        }
+        self.limits.count(total)?;
         let row = &leg.lease.flow.unjudged()[frame::HEADER_LEN..total];
         let out = self.home.out.made();
         let built = match self.binary {
@@ -221,7 +289,7 @@ impl<'a> Feed<'a> {
                 frontend::copy_data(out, &line)
             }
         };
-        built.map_err(|error| End::Stopped(too_long(error)))?;
+        built.map_err(long)?;
         leg.count();
         leg.lease.flow.hide(total);
         Ok(())

@@ -3,7 +3,9 @@
 use std::task::{Context, Poll};
 
 use pgherd_wire::backend::{self, tag};
+use pgherd_wire::frame;
 
+use super::framing::{self, Framing};
 use super::gather::{End, Next, Sink, poll_to_client};
 use super::legs::Leg;
 use super::scatter;
@@ -19,15 +21,31 @@ pub(super) struct Concat {
     at: usize,
     /// How many rows there were.
     rows: u64,
-    /// They are lines of a COPY.
+    /// They are data of a COPY.
     copies: bool,
+    /// How these are framed.
+    framing: Framing,
+    /// Some of the present leg's have gone on.
+    begun: bool,
 }
 
 impl Concat {
+    /// Rows that are framed so, if they are of a COPY.
+    pub(super) fn framed(framing: Framing) -> Self {
+        Self {
+            framing,
+            ..Self::default()
+        }
+    }
+
     /// Ends the answer: what the legs' commands have counted is added up.
     pub(super) fn complete(&self, relay: &mut Relay, legs: &[Leg]) {
         if !self.copies {
             return scatter::complete(relay, "SELECT", self.rows);
+        }
+        if self.framing == Framing::Binary {
+            let built = backend::copy_data(relay.down.made(), framing::TRAILER);
+            debug_assert!(built.is_ok(), "it is short");
         }
         backend::copy_done(relay.down.made());
         let count = |leg: &Leg| -> Option<u64> {
@@ -42,6 +60,9 @@ impl Sink for Concat {
     fn columns(&mut self, relay: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
         if let Some(columns) = columns {
             self.copies = columns.first() == Some(&tag::COPY_OUT_RESPONSE);
+            if self.copies && columns.get(frame::HEADER_LEN) == Some(&1) {
+                self.framing = Framing::Binary;
+            }
             relay.down.insert(columns);
         }
         Ok(())
@@ -60,6 +81,7 @@ impl Sink for Concat {
                 other => return other,
             }
             leg.passes = false;
+            self.begun = false;
             self.at += 1;
         }
         Poll::Ready(Ok(()))
@@ -67,6 +89,29 @@ impl Sink for Concat {
 }
 
 impl Concat {
+    fn may_go_on(&self, total: usize, leg: &Leg) -> bool {
+        let most = match self.copies && !self.begun && self.framing != Framing::Plain {
+            // It is looked into.
+            true => usize::MAX,
+            false => PIECES,
+        };
+        total > most || leg.lease.flow.unjudged().len() >= total
+    }
+
+    fn pass(&mut self, leg: &mut Leg, total: usize) -> Result<(), End> {
+        leg.count();
+        if !self.copies {
+            self.rows += 1;
+            leg.lease.flow.pass(total);
+            return Ok(());
+        }
+        if std::mem::replace(&mut self.begun, true) {
+            framing::go_on(leg, self.framing, total);
+            return Ok(());
+        }
+        framing::begin(leg, self.framing, total, self.at == 0)
+    }
+
     fn poll_leg(
         &mut self,
         relay: &mut Relay,
@@ -77,13 +122,7 @@ impl Concat {
             // As much as is here goes in one write.
             let over = loop {
                 match leg.next()? {
-                    Next::Row(total)
-                        if total > PIECES || leg.lease.flow.unjudged().len() >= total =>
-                    {
-                        leg.count();
-                        self.rows += u64::from(is_row(leg));
-                        leg.lease.flow.pass(total);
-                    }
+                    Next::Row(total) if self.may_go_on(total, leg) => self.pass(leg, total)?,
                     Next::Over => break true,
                     _ => break false,
                 }
@@ -101,8 +140,4 @@ impl Concat {
             }
         }
     }
-}
-
-fn is_row(leg: &Leg) -> bool {
-    leg.lease.flow.unjudged().first() == Some(&tag::DATA_ROW)
 }

@@ -450,6 +450,6 @@ fn described(message: Option<&[u8]>) -> Option<RowDescription<'_>> {
     RowDescription::parse(message.get(frame::HEADER_LEN..)?).ok()
 }
 
-pub(super) fn stopped(text: &str) -> End {
+fn stopped(text: &str) -> End {
     End::Stopped(Box::new(ErrorReport::error(sqlstate::QUERY_CANCELED, text)))
 }

@@ -20,6 +20,8 @@ use crate::upstream;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long somebody who has connections of some shards waits for the next.
 const MOMENT: Duration = Duration::from_secs(1);
+/// How long a server has to obey a cancel request before it gets another.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long what comes unasked may take to end by itself.
 const SOON: Duration = Duration::from_millis(100);
 /// How often it is looked whether a shard has a primary again.
@@ -209,17 +211,22 @@ fn end(relay: &mut Relay, leg: Leg, cancels: Option<Duration>) {
             let last: &[u8] = if block { b"ROLLBACK" } else { b"" };
             let answer = {
                 let mut answer = pin!(setup::run(&mut lease, last));
-                let cancel = async {
+                let after = async {
                     match cancels {
                         Some(after) => tokio::time::sleep(after).await,
                         None => std::future::pending().await,
                     }
-                    upstream::cancel(Cancels::begin(&about)).await;
                 };
                 tokio::select! {
                     biased;
                     answer = &mut answer => answer,
-                    () = cancel => answer.await,
+                    () = after => loop {
+                        upstream::cancel(Cancels::begin(&about)).await;
+                        // A request that comes between two messages of one statement is lost on Postgres.
+                        if let Ok(answer) = tokio::time::timeout(AGAIN, &mut answer).await {
+                            break answer;
+                        }
+                    },
                 }
             };
             answer.is_ok() && lease.exchange.is_over() && about.cancels.settled().await

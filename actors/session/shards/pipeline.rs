@@ -17,7 +17,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{Bind, Close, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
-use super::gather::{Deadlines, End, gather, stopped};
+use super::gather::{Deadlines, End, gather};
 use super::legs::{Leg, check_in, take_all};
 use super::merged::{Merged, Until};
 use super::plan::{prepared, routed, tail_of, unsupported};
@@ -77,6 +77,8 @@ struct Line {
     fresh: Vec<Box<[u8]>>,
     /// The text that was sent last was not the client's.
     is_rewritten: bool,
+    /// The time of all statements, once one has asked for it.
+    moment: Option<Vec<u8>>,
 }
 
 /// Answers the messages in front; answers how the session ends, if it does.
@@ -104,6 +106,7 @@ pub(in crate::session) async fn run(
         portals: Vec::new(),
         fresh: Vec::new(),
         is_rewritten: false,
+        moment: None,
     };
     let end = line.answer(relay).await;
     relay.pool.stats.transaction(clock::since(started));
@@ -162,8 +165,9 @@ impl Line {
         if relay.flush().await.is_err() {
             return Err(End::Gone);
         }
-        let deadlines = Deadlines::new(relay, self.asked);
-        let whole = deadlines.whole;
+        let whole = Deadlines::new(relay, self.asked).whole;
+        let idle = relay.pool.settings().timeouts.idle_in_transaction;
+        let idle = idle.map(|limit| clock::now() + limit);
         let read = poll_fn(|cx| {
             if relay.control.poll_ordered(cx).is_ready()
                 && relay.control.ordered() == Order::Terminate
@@ -176,15 +180,16 @@ impl Line {
                 Poll::Pending => Poll::Pending,
             }
         });
-        match whole {
-            None => read.await,
-            Some(at) => tokio::time::timeout_at(at.into(), read)
-                .await
-                .unwrap_or_else(|_| {
-                    let text =
-                        "terminating the transaction due to the transaction timeout of the pool";
-                    Err(stopped(text))
-                }),
+        let Some(at) = whole.into_iter().chain(idle).min() else {
+            return read.await;
+        };
+        match tokio::time::timeout_at(at.into(), read).await {
+            Ok(read) => read,
+            Err(_) => {
+                let code = sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
+                let text = "the rest of the pipeline did not come in time";
+                Err(refused(ErrorReport::error(code, text)))
+            }
         }
     }
 
@@ -339,7 +344,10 @@ impl Line {
             self.is_rewritten = portal.request.is_rewritten();
             let told = check(relay, &mut legs, portal, &deadlines).await;
             let started = match told {
-                Ok(()) => start(relay, &mut legs, &mut portal.request, &deadlines).await,
+                Ok(()) => {
+                    let (request, moment) = (&mut portal.request, &mut self.moment);
+                    start(relay, &mut legs, request, moment, &deadlines).await
+                }
                 Err(end) => Err(end),
             };
             match started {

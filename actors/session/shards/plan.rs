@@ -65,7 +65,11 @@ pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Plac
         return told.place(&Params::default());
     };
     match statement.plan() {
-        Plan::Refused(refusal) => Err(worded(refusal)),
+        // With one time for all, it may run.
+        Plan::Refused(refusal) => match statement.route(&Params::default()) {
+            Ok(Route::At { .. }) => Ok(Place::Any),
+            _ => Err(worded(refusal)),
+        },
         // What its keys are is known when it is bound.
         _ => Ok(told.place(&Params::default()).unwrap_or(Place::Any)),
     }

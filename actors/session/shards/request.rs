@@ -25,7 +25,7 @@ pub(in crate::session) struct Request {
     pub(super) schemas: u64,
     /// The client's text.
     pub(super) original: Box<[u8]>,
-    /// What is sent to each of them.
+    /// What is sent to each of them, where nothing is combined.
     pub(super) text: Box<[u8]>,
     pub(super) work: Work,
     /// What is bound to it; a simple query without parameters has nothing.
@@ -46,8 +46,23 @@ pub(super) enum Work {
         limit: Option<u64>,
         offset: u64,
     },
-    /// By one of the servers, which has a table of them.
-    Combined { combine: String },
+    /// By one of the servers, which has tables of them.
+    Combined {
+        carriers: Vec<Carrier>,
+        /// What makes the answer of the tables.
+        last: String,
+    },
+}
+
+/// A table of what some shards give.
+#[derive(Debug)]
+pub(super) struct Carrier {
+    pub(super) name: String,
+    /// What they are asked for; its columns are those of the table.
+    pub(super) text: String,
+    pub(super) shards: Vec<u16>,
+    /// What is done with the table once it is full.
+    pub(super) then: Vec<String>,
 }
 
 /// What is bound to a statement.
@@ -149,8 +164,17 @@ impl Request {
                         (text, work)
                     }
                     Merge::Combined { partial, combine } => {
-                        let combine = combine.clone();
-                        (partial, Work::Combined { combine })
+                        let carrier = Carrier {
+                            name: "pgherd_partials".to_owned(),
+                            text: partial.clone(),
+                            shards: shards.iter().map(|shard| shard.0).collect(),
+                            then: Vec::new(),
+                        };
+                        let work = Work::Combined {
+                            carriers: vec![carrier],
+                            last: combine.clone(),
+                        };
+                        (partial, work)
                     }
                 };
                 (shards, text.as_bytes(), work)

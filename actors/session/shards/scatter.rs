@@ -14,6 +14,7 @@ use pgherd_wire::frame;
 
 use super::concat::Concat;
 use super::enter;
+use super::framing::{Framing, has_header};
 use super::gather::{Deadlines, End, gather, put};
 use super::legs::{Leg, check_in, drain, give_back, retire, take_all};
 use super::request::{Request, Work};
@@ -78,13 +79,18 @@ async fn answer(
 ) -> Result<(), End> {
     let plain = matches!(request.work, Work::Concat) && request.moment.is_none();
     if plain && request.bound.is_none() {
-        let mut sink = Concat::default();
+        let header = has_header(&request.text, relay.lexing) == Some(true);
+        let mut sink = Concat::framed(if header {
+            Framing::Header
+        } else {
+            Framing::Plain
+        });
         put(relay, legs, &request.text);
         ended(gather(relay, legs, &mut sink, deadlines).await)?;
         sink.complete(relay, legs);
         return Ok(());
     }
-    let (mut merged, count) = start(relay, legs, request, deadlines).await?;
+    let (mut merged, count) = start(relay, legs, request, &mut None, deadlines).await?;
     merged.announces = true;
     ended(gather(relay, &mut legs[..count], &mut merged, deadlines).await)?;
     complete(relay, "SELECT", merged.rows);

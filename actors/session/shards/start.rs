@@ -6,11 +6,11 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::sqlstate;
 
-use super::combine;
+use super::combine::combine;
 use super::gather::{self, Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::merged::Merged;
-use super::request::{Request, Work, put, put_describe, too_long};
+use super::request::{Bound, Request, Work, put, put_describe, too_long};
 use crate::session::relay::Relay;
 use crate::session::{behind, setup};
 
@@ -55,40 +55,28 @@ impl Sink for Through {
     }
 }
 
-/// Has the legs begin with what is asked, and answers which of them, from the first, give the rows, and how.
+/// Has the legs begin with what is asked, and answers which of them, from the first, give the rows, and how. The
+/// moment is that of the transaction, once it was asked for.
 pub(super) async fn start(
     relay: &mut Relay,
     legs: &mut [Leg],
     request: &mut Request,
+    moment: &mut Option<Vec<u8>>,
     deadlines: &Deadlines,
 ) -> Result<(Merged, usize), End> {
     if let Some(home) = legs.first_mut() {
         home.lease.touched = true;
         if request.is_untyped() {
-            let types = request.bound.as_ref().map(|bound| bound.types.clone());
-            let original = request.original.clone();
-            describe(
-                relay,
-                home,
-                &original,
-                &types.unwrap_or_default(),
-                deadlines,
-            )
-            .await?;
+            let types = request.types().to_vec();
+            describe(relay, home, &request.original, &types, deadlines).await?;
             if let Some(described) = &home.parameters {
                 request.typed(&described[frame::HEADER_LEN..]);
             }
         }
         if let Some(number) = request.moment {
-            let answer = setup::run(&mut home.lease, NOW).await.map_err(|report| {
-                home.lost = true;
-                End::Lost(Box::new(report))
-            })?;
-            let time = answer.rows.into_iter().flatten().next().flatten();
-            let Some(time) = time else {
-                let text = "a shard did not tell the time";
-                let report = ErrorReport::error(sqlstate::INTERNAL_ERROR, text);
-                return Err(End::Stopped(Box::new(answer.error.unwrap_or(report))));
+            let time = match moment {
+                Some(time) => time.clone(),
+                None => moment.insert(now(home).await?).clone(),
             };
             let given = request.at(number, &time);
             given.map_err(|report| End::Stopped(Box::new(report)))?;
@@ -101,8 +89,10 @@ pub(super) async fn start(
         behind::sent(&mut leg.lease, &judgement, original, relay.lexing);
     }
     let merged = match &request.work {
-        Work::Combined { combine } => {
-            combine::combine(relay, legs, request, combine, deadlines).await?;
+        Work::Combined { carriers, last } => {
+            let none = Bound::default();
+            let bound = request.bound.as_ref().unwrap_or(&none);
+            combine(relay, legs, carriers, last, bound, deadlines).await?;
             return Ok((Merged::new(&[], 0, None, 0, 1), 1));
         }
         Work::Concat => Merged::new(&[], 0, None, 0, legs.len()),
@@ -131,6 +121,20 @@ pub(super) async fn start(
         }
     }
     Ok((merged, legs.len()))
+}
+
+/// The time of a shard.
+async fn now(home: &mut Leg) -> Result<Vec<u8>, End> {
+    let answer = setup::run(&mut home.lease, NOW).await.map_err(|report| {
+        home.lost = true;
+        End::Lost(Box::new(report))
+    })?;
+    let time = answer.rows.into_iter().flatten().next().flatten();
+    time.ok_or_else(|| {
+        let text = "a shard did not tell the time";
+        let report = ErrorReport::error(sqlstate::INTERNAL_ERROR, text);
+        End::Stopped(Box::new(answer.error.unwrap_or(report)))
+    })
 }
 
 /// Has a server describe a statement; what it says is then the leg's.
