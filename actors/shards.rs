@@ -7,6 +7,7 @@
 mod known;
 mod placed;
 mod plans;
+mod types;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::session::prove::Proof;
 pub use known::Known;
 pub use placed::{Misplaced, placement};
 use plans::Plans;
+pub use types::FIRST_OWN;
 
 /// After this time the shards are asked again, since not every change of a schema passes through here.
 const FRESH: Duration = Duration::from_secs(30);

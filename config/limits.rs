@@ -36,6 +36,10 @@ section! {
         [Now] max_prepared_statements: NonZeroUsize,
         /// Names and texts of the prepared statements of one client, in bytes.
         [Now] max_prepared_bytes: NonZeroUsize,
+        /// Rows that shards send to one of them, which combines them to one answer.
+        [Now] max_combined_rows: NonZeroUsize,
+        /// Their bytes.
+        [Now] max_combined_bytes: NonZeroUsize,
     }
 }
 

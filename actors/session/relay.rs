@@ -27,7 +27,7 @@ use crate::session::attempt::Tries;
 use crate::session::checkout::{Denied, Start};
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
-use crate::session::shards::{self, Spread, Way, scatter};
+use crate::session::shards::{self, Spread, Way, pipeline, scatter};
 use crate::session::turn::{Loss, Rollback, Turn};
 use crate::session::{
     Bye, abandon, behind, checkout, listen, local, opened, reads, requests, sequence,
@@ -277,7 +277,10 @@ impl Relay {
             match Box::pin(shards::lead(self, asked)).await {
                 Ok(Way::Usual) => {}
                 Ok(Way::Several(several)) => {
-                    return Box::pin(scatter::run(self, &several, asked)).await;
+                    return Box::pin(scatter::run(self, *several, asked)).await;
+                }
+                Ok(Way::Pipeline(found)) => {
+                    return Box::pin(pipeline::run(self, found, asked)).await;
                 }
                 Err(denied) => return self.denied(denied),
             }

@@ -45,6 +45,19 @@ pub(super) fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     }
 }
 
+/// The shape of a statement, by the bodies of what describes its parameters and its columns.
+pub(super) fn of(parameters: &[u8], described: Option<&[u8]>) -> Shape {
+    let mut hasher = DefaultHasher::new();
+    parameters.hash(&mut hasher);
+    let parameters = hasher.finish();
+    let mut hasher = DefaultHasher::new();
+    parameters.hash(&mut hasher);
+    if let Some(body) = described {
+        columns(body, &mut hasher);
+    }
+    Shape(hasher.finish())
+}
+
 /// What Postgres compares of the columns of a plan before it uses it (`equalTupleDescs`), as far as
 /// it is told: not which table they are of.
 fn columns(body: &[u8], hasher: &mut DefaultHasher) {

@@ -6,31 +6,44 @@
 //! when a statement is sent: it is planned with what its parameters are, and what does not surely give on
 //! this shard alone what one Postgres would give is refused, wherever it has come from.
 
+mod combine;
+mod concat;
+mod framing;
+mod gather;
 mod legs;
+mod merged;
 mod names;
 mod objection;
+mod order;
+pub(super) mod pipeline;
 mod plan;
+mod request;
 pub(super) mod scatter;
+mod start;
 mod wait;
 mod word;
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pgherd_planner::{Params, Route};
+use pgherd_config::PoolMode;
+use pgherd_planner::Params;
 use pgherd_session::Unnamed;
+use pgherd_sql::Lexer;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, tag};
 use pgherd_wire::sqlstate;
 
-use crate::judgement;
 use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known};
-use plan::{Place, Told, bound, place, prepared, read, tail_of, text_of, unsupported};
+use pipeline::Pipeline;
+use plan::{Place, Told, bound, is_read, place, prepared, read, tail_of, text_of, unsupported};
+use request::Request;
 
 pub(super) use objection::{must_wait, no_function_call, objection, to_bind, to_parse, unread};
 
@@ -42,6 +55,9 @@ pub struct Spread {
     at: u16,
     /// When it wrote last on each of the shards.
     wrote: Box<[Option<NonZeroU64>]>,
+    /// By which schemas statements that the client has described were found to be as it was told, by the
+    /// statements' numbers.
+    checked: HashMap<u64, u64>,
 }
 
 impl Spread {
@@ -52,6 +68,7 @@ impl Spread {
             group,
             at: 0,
             wrote,
+            checked: HashMap::new(),
         }
     }
 }
@@ -81,16 +98,10 @@ pub(super) fn is_whole(relay: &Relay) -> bool {
 pub(super) enum Way {
     /// On a server of the pool that the session has now.
     Usual,
-    /// It is one query of this text, which these shards answer one behind the other.
-    Several(Several),
-}
-
-/// A read of several shards.
-pub(super) struct Several {
-    shards: Vec<u16>,
-    text: Box<[u8]>,
-    /// The number of the schemas that it was planned by.
-    schemas: u64,
+    /// It is one simple query that reads several shards.
+    Several(Box<Request>),
+    /// It is statements of the extended protocol that do so.
+    Pipeline(Pipeline),
 }
 
 /// Leads a session of a sharded database to the shard of what its client has sent.
@@ -188,44 +199,47 @@ fn only_ends(relay: &Relay) -> bool {
     found
 }
 
-/// A simple query outside of a block that only reads, and whose rows are those of several shards.
+/// What is here and reads several shards, outside of a block.
 fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
     if relay.opened.is_some() || !relay.pins.is_empty() {
         return None;
     }
     let here = relay.up.unjudged();
     let header = frame::header(here).ok().flatten()?;
+    if header.tag != tag::QUERY {
+        let pooled = relay.mode != PoolMode::Session;
+        let found = pooled.then(|| pipeline::find(relay, known));
+        return found.flatten().map(Way::Pipeline);
+    }
     let body = here.get(frame::HEADER_LEN..header.total())?;
-    if header.tag != tag::QUERY || !is_held(relay, header.total()) {
+    if !is_held(relay, header.total()) {
         return None;
     }
     let query = frontend::Query::parse(body).ok()?;
     let Ok(Told::Planned(statement)) = read(relay, known, query.text) else {
         return None;
     };
+    let foreign_encoding = names::is_foreign(relay, known);
     let params = Params {
-        foreign_encoding: names::is_foreign(relay, known),
+        foreign_encoding,
         ..Params::default()
     };
-    let judgement = relay.judge(query.text);
-    // A COPY gives no rows of the protocol.
-    if !judgement.plain || judgement.follows || !judgement::is_analysed(query.text, relay.lexing) {
+    if !is_read(relay, query.text) && !is_copy(relay, query.text) {
         return None;
     }
-    match statement.route(&params) {
-        Ok(Route::Concat {
-            shards,
-            writes: false,
-        }) => {
-            let shards = shards.into_iter().map(|shard| shard.0).collect();
-            Some(Way::Several(Several {
-                shards,
-                text: query.text.into(),
-                schemas: known.number(),
-            }))
-        }
-        _ => None,
-    }
+    let route = statement.route(&params).ok()?;
+    let request = Request::of(&route, query.text, None, known.number())?;
+    let fits = request.is_ordered(foreign_encoding);
+    fits.then(|| Way::Several(Box::new(request)))
+}
+
+/// Whether a text is a COPY whose data it is clear how to put together; one that is not refused gives rows.
+fn is_copy(relay: &Relay, text: &[u8]) -> bool {
+    let judgement = relay.judge(text);
+    let first = Lexer::new(text, relay.lexing).token();
+    let copies = matches!(first, Ok(Some(first)) if first.is_word(b"copy"));
+    let clear = copies && framing::has_header(text, relay.lexing).is_some();
+    clear && judgement.plain && !judgement.follows
 }
 
 /// Takes the pool of a shard for the session's own.

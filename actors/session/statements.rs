@@ -201,6 +201,40 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     Ok(true)
 }
 
+/// Keeps a statement that is on no server yet, by the client's name; `tail` is its Parse message behind the name.
+pub(super) fn remember(
+    relay: &mut Relay,
+    parse: &frontend::Parse<'_>,
+    tail: &[u8],
+) -> Result<(), ErrorReport> {
+    let judgement = relay.judge(parse.query);
+    if parse.name.is_empty() {
+        let tail = tail.into();
+        relay.statements.get_or_insert_default().unnamed = Unnamed::Parsed { tail, judgement };
+        return Ok(());
+    }
+    let known = relay.statements.as_deref();
+    if known.is_some_and(|client| client.get(parse.name).is_some()) {
+        return Err(taken(parse.name));
+    }
+    let settings = relay.parameters.reading();
+    if let Some(report) = too_many_of(relay, parse.name.len() + tail.len() + settings.len()) {
+        return Err(report);
+    }
+    let registry = &relay.pool.registry;
+    let statement = registry.intern(&relay.parameters, Source::Parse, tail, || judgement);
+    relay.pool.stats.client_parse();
+    let held = Held {
+        statement,
+        shape: None,
+    };
+    relay
+        .statements
+        .get_or_insert_default()
+        .insert(parse.name, held);
+    Ok(())
+}
+
 /// Takes a Bind; false when more of it must be here first.
 pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     match listen::bind(turn, total)? {
@@ -229,7 +263,21 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
             turn.check = Check::Quiet;
             return Ok(false);
         }
-        let objection = match (whole, is_held(turn.relay, total)) {
+        let held = is_held(turn.relay, total);
+        if whole && held {
+            match shards::pipeline::begins(turn, body) {
+                shards::pipeline::Bound::Here => {}
+                shards::pipeline::Bound::Later => return Ok(false),
+                shards::pipeline::Bound::Elsewhere => {
+                    // What was prepared is known here, and the server can be left behind a Sync of ours.
+                    turn.relay.up.insert(&frontend::SYNC);
+                    turn.server.exchange.sent(Owed::OurSync);
+                    turn.check = Check::Quiet;
+                    return Ok(false);
+                }
+            }
+        }
+        let objection = match (whole, held) {
             (true, true) => shards::to_bind(turn, body),
             (false, true) => return Ok(false),
             (_, false) => Some(shards::unread()),
@@ -965,9 +1013,13 @@ fn write_parse(out: &mut bytes::BytesMut, name: &[u8], tail: &[u8]) {
 
 /// Why the client may not prepare one more statement of so many bytes, if it may not.
 pub(super) fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
-    let settings = turn.relay.pool.settings();
+    too_many_of(turn.relay, bytes)
+}
+
+fn too_many_of(relay: &Relay, bytes: usize) -> Option<ErrorReport> {
+    let settings = relay.pool.settings();
     let limits = &settings.limits;
-    let known = turn.relay.statements.as_deref();
+    let known = relay.statements.as_deref();
     let (count, held) = known.map_or((0, 0), |client| (client.len(), client.bytes()));
     let text = if count >= limits.max_prepared_statements.get() {
         "too many prepared statements of one client (max_prepared_statements)"
@@ -987,7 +1039,7 @@ fn taken(name: &[u8]) -> ErrorReport {
 }
 
 /// What Postgres says when a statement would give other columns than its client was told.
-fn reshaped() -> ErrorReport {
+pub(super) fn reshaped() -> ErrorReport {
     let text = "cached plan must not change result type";
     let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
     located(report, "plancache.c", "RevalidateCachedQuery")

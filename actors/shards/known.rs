@@ -13,6 +13,7 @@ use crate::pool::Pool;
 use crate::router;
 use crate::server::ServerConn;
 use crate::session::setup;
+use crate::shards::types::{self, OwnTypes};
 
 /// More rows of one question are no schema that is planned for.
 const ROWS_MAX: usize = 1_000_000;
@@ -55,13 +56,19 @@ pub struct Known {
 struct Seen {
     hidden: Arc<Hidden>,
     changes: u64,
+    types: Arc<OwnTypes>,
 }
 
 impl Seen {
     fn now(pool: &Pool) -> Self {
         let hidden = Arc::clone(&pool.upstream.load().hidden.0);
         let changes = hidden.changes();
-        Self { hidden, changes }
+        let types = Arc::default();
+        Self {
+            hidden,
+            changes,
+            types,
+        }
     }
 
     fn is_current(&self, pool: &Pool) -> bool {
@@ -140,6 +147,20 @@ impl Known {
         self.settings.usable.contains(schema)
     }
 
+    /// Whether types that have these numbers on these shards are the same, so that values in this format mean the
+    /// same.
+    pub fn are_alike(&self, one: (u16, u32), two: (u16, u32), binary: bool) -> bool {
+        let types = |at: u16| {
+            self.shards
+                .get(usize::from(at))
+                .map(|(_, seen)| &*seen.types)
+        };
+        match (types(one.0), types(two.0)) {
+            (Some(here), Some(there)) => here.is_alike(one.1, (there, two.1), binary),
+            _ => false,
+        }
+    }
+
     /// Whether no change of a schema has passed through here since.
     pub(super) fn is_current(&self, pools: &[Arc<Pool>]) -> bool {
         let mut shards = self.shards.iter().zip(pools);
@@ -183,13 +204,15 @@ pub(super) async fn ask(
             let seen = Seen {
                 hidden: Arc::clone(&seen.hidden),
                 changes: seen.changes,
+                types: Arc::clone(&seen.types),
             };
             shards.push((Arc::clone(facts), seen));
             continue;
         }
         // What changes while it is read is read again.
-        let seen = Seen::now(pool);
-        let facts = one(pool).await?;
+        let mut seen = Seen::now(pool);
+        let (facts, types) = one(pool).await?;
+        seen.types = Arc::new(types);
         // What is equal is kept once.
         let equal = shards.iter().map(|(facts, _)| facts);
         let equal = equal.chain(before.map(|before| &before.shards[at].0));
@@ -243,11 +266,11 @@ pub(super) fn differences(one: &Facts, two: &Facts) -> Vec<String> {
     found
 }
 
-async fn one(pool: &Arc<Pool>) -> Result<Facts, ErrorReport> {
+async fn one(pool: &Arc<Pool>) -> Result<(Facts, OwnTypes), ErrorReport> {
     let mut lease = router::lease(pool).await?;
     // Whoever had the server before may have left other settings.
     setup::apply(pool, &mut lease, &Arc::default()).await?;
-    let facts = read(&mut lease).await?;
+    let facts = read_all(&mut lease).await?;
     if lease.exchange.is_over() {
         lease.mark_clean();
     }
@@ -255,6 +278,10 @@ async fn one(pool: &Arc<Pool>) -> Result<Facts, ErrorReport> {
 }
 
 pub(super) async fn read(server: &mut ServerConn) -> Result<Facts, ErrorReport> {
+    Ok(read_all(server).await?.0)
+}
+
+async fn read_all(server: &mut ServerConn) -> Result<(Facts, OwnTypes), ErrorReport> {
     let mut settings = Vec::new();
     for row in rows(server, SETTINGS).await? {
         let row = texts(&row)?;
@@ -270,9 +297,13 @@ pub(super) async fn read(server: &mut ServerConn) -> Result<Facts, ErrorReport> 
             read.map_err(|error| unread(&error.to_string()))?;
         }
     }
+    let mut types = OwnTypes::default();
+    for row in rows(server, types::QUESTION).await? {
+        types.take(&texts(&row)?);
+    }
     rows(server, "COMMIT").await?;
     let catalog = loader.finish();
-    Ok(Facts { catalog, settings })
+    Ok((Facts { catalog, settings }, types))
 }
 
 type Row = Vec<Option<Vec<u8>>>;

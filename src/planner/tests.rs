@@ -286,7 +286,7 @@ fn copies_say_where_the_key_is() {
     ));
     assert!(matches!(
         planned("copy t to stdout with (format csv, header)").plan(),
-        Plan::Refused(_)
+        Plan::Pushed { .. }
     ));
 }
 

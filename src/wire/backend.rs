@@ -81,6 +81,8 @@ pub const BIND_COMPLETE: [u8; 5] = [tag::BIND_COMPLETE, 0, 0, 0, 4];
 pub const CLOSE_COMPLETE: [u8; 5] = [tag::CLOSE_COMPLETE, 0, 0, 0, 4];
 /// A whole NoData message.
 pub const NO_DATA: [u8; 5] = [tag::NO_DATA, 0, 0, 0, 4];
+/// PortalSuspended.
+pub const PORTAL_SUSPENDED: [u8; 5] = [tag::PORTAL_SUSPENDED, 0, 0, 0, 4];
 /// A whole EmptyQueryResponse message.
 pub const EMPTY_QUERY: [u8; 5] = [tag::EMPTY_QUERY_RESPONSE, 0, 0, 0, 4];
 

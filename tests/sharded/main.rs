@@ -17,6 +17,7 @@ mod world;
 mod collection;
 mod faults;
 mod keys;
+mod merge;
 mod refused;
 mod rig;
 mod scatter;

@@ -14,9 +14,11 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
         key(0)
     );
     for (text, expected) in [
-        ("select * from accounts order by owner", "E0A000 ZI"),
-        ("select * from accounts limit 3", "E0A000 ZI"),
-        ("select count(*) from accounts", "E0A000 ZI"),
+        (
+            "select * from accounts tablesample system (10)",
+            "E0A000 ZI",
+        ),
+        ("select ctid from accounts", "E0A000 ZI"),
         ("update accounts set amount = 1", "E0A000 ZI"),
         ("delete from accounts", "E0A000 ZI"),
         (
@@ -42,7 +44,7 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
         ("execute s", "E0A000 ZI"),
         ("select pg_advisory_lock(1)", "E0A000 ZI"),
         ("copy accounts from stdin", "E0A000 ZI"),
-        ("copy accounts to stdout", "E0A000 ZI"),
+        ("copy accounts to stdout csv header", "E0A000 ZI"),
         ("do $$ begin end $$", "E0A000 ZI"),
         ("prepare transaction 'x'", "E0A000 ZI"),
         ("commit prepared 'x'", "E0A000 ZI"),
@@ -80,7 +82,7 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
     }
     // In the extended protocol all up to the Sync is skipped.
     for text in [
-        "select * from accounts",
+        "select * from accounts tablesample system (10)",
         "listen c",
         "create temp table x (y int)",
     ] {

@@ -1,9 +1,10 @@
 //! The connections of a read of several shards: how they are taken, and what becomes of them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_session::Flow;
+use pgherd_session::{CopyFlow, Flow};
 
 use super::enter;
 use crate::clock;
@@ -19,6 +20,10 @@ use crate::upstream;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long somebody who has connections of some shards waits for the next.
 const MOMENT: Duration = Duration::from_secs(1);
+/// How long a server has to obey a cancel request before it gets another.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long what comes unasked may take to end by itself.
+const SOON: Duration = Duration::from_millis(100);
 /// How often it is looked whether a shard has a primary again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -32,6 +37,40 @@ pub(super) struct Leg {
     pub(super) sent: bool,
     /// Its description of the columns, once it has come.
     pub(super) columns: Option<Box<[u8]>>,
+    /// Its description of a statement's parameters, if it was asked for.
+    pub(super) parameters: Option<Box<[u8]>>,
+    /// It has parsed what it was sent.
+    pub(super) parsed: bool,
+    /// What its command has completed with, once it has.
+    pub(super) done: Option<Box<[u8]>>,
+    /// Its notices are the client's: what all of them remark on is said once.
+    pub(super) remarks: bool,
+    /// What its flow lets go on is for the client.
+    pub(super) passes: bool,
+    /// It has broken.
+    pub(super) lost: bool,
+    /// A transaction block of ours may be open there.
+    pub(super) block: bool,
+}
+
+impl Leg {
+    /// One on which nothing was run yet.
+    pub(super) fn new(shard: u16, lease: ServerLease) -> Self {
+        Self {
+            shard,
+            lease,
+            out: Flow::default(),
+            sent: true,
+            columns: None,
+            parameters: None,
+            parsed: false,
+            done: None,
+            remarks: false,
+            passes: false,
+            lost: false,
+            block: false,
+        }
+    }
 }
 
 /// A connection of each shard, or none at all. Who has some of them waits for the next only for a moment,
@@ -52,13 +91,7 @@ pub(super) async fn take_all(
             false => tokio::time::timeout(MOMENT, take(relay, shard, asked)).await,
         };
         match taken {
-            Ok(Ok(lease)) => legs.push(Leg {
-                shard,
-                lease,
-                out: Flow::default(),
-                sent: false,
-                columns: None,
-            }),
+            Ok(Ok(lease)) => legs.push(Leg::new(shard, lease)),
             refused => {
                 check_in(relay, std::mem::take(&mut legs));
                 if let Ok(Err(denied)) = refused {
@@ -146,15 +179,27 @@ pub(super) async fn give_back(relay: &mut Relay, mut leg: Leg) {
 
 /// Ends what is under way on a connection, and gives it back once it is idle.
 pub(super) fn retire(relay: &mut Relay, leg: Leg, cancels: bool) {
+    end(relay, leg, cancels.then_some(Duration::ZERO));
+}
+
+/// Gives a connection back that is about to be idle: what comes there is not wanted any more.
+pub(super) fn drain(relay: &mut Relay, leg: Leg) {
+    end(relay, leg, Some(SOON));
+}
+
+/// Gives a connection back once it is idle. What is under way there is cancelled after so long.
+fn end(relay: &mut Relay, leg: Leg, cancels: Option<Duration>) {
     let Leg {
         mut lease,
         sent,
         shard,
+        block,
         ..
     } = leg;
     enter(relay, shard);
     let how = relay.pool.settings().pool.function_check;
-    if !sent || lease.flow.is_mid_message() {
+    // What a COPY was to be fed with does not come any more.
+    if !sent || lease.flow.is_mid_message() || lease.exchange.copy() == CopyFlow::In {
         return;
     }
     // Code that no text shows may have left something there, and nobody waits to look.
@@ -162,11 +207,28 @@ pub(super) fn retire(relay: &mut Relay, leg: Leg, cancels: bool) {
     tokio::spawn(async move {
         let about = Arc::clone(&lease.about);
         let idle = async {
-            if cancels {
-                upstream::cancel(Cancels::begin(&about)).await;
-            }
             lease.flow.hand_over(&mut Flow::default());
-            let answer = setup::run(&mut lease, b"").await;
+            let last: &[u8] = if block { b"ROLLBACK" } else { b"" };
+            let answer = {
+                let mut answer = pin!(setup::run(&mut lease, last));
+                let after = async {
+                    match cancels {
+                        Some(after) => tokio::time::sleep(after).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    answer = &mut answer => answer,
+                    () = after => loop {
+                        upstream::cancel(Cancels::begin(&about)).await;
+                        // A request that comes between two messages of one statement is lost on Postgres.
+                        if let Ok(answer) = tokio::time::timeout(AGAIN, &mut answer).await {
+                            break answer;
+                        }
+                    },
+                }
+            };
             answer.is_ok() && lease.exchange.is_over() && about.cancels.settled().await
         };
         if tokio::time::timeout(GRACE, idle).await == Ok(true) && !suspect {

@@ -62,7 +62,8 @@ fn violation() -> ErrorReport {
     ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, "invalid Bind message")
 }
 
-fn missing(name: &[u8]) -> ErrorReport {
+/// What Postgres says of a statement that the client has not prepared.
+pub(super) fn missing(name: &[u8]) -> ErrorReport {
     let name = String::from_utf8_lossy(name);
     let text = format!("prepared statement \"{name}\" does not exist");
     ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text)

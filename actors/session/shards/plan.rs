@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pgherd_planner::{Names, Param, Params, Plan, Refusal, Route, Statement};
-use pgherd_session::Unnamed;
+use pgherd_planner::{Count, Merge, Names, Param, Params, Plan, Refusal, Route, Statement};
+use pgherd_session::{Reach, Unnamed};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::sqlstate::{self, SqlState};
 
 use super::names;
+use super::request::{Bound, Request};
 use super::word::{self, Word};
-use crate::judgement::Listens;
+use crate::judgement::{self, Listens};
 use crate::session::relay::Relay;
-use crate::shards::Known;
+use crate::shards::{FIRST_OWN, Known};
 
-/// The first OID that a server gives to what its users make, which differs between servers.
-const FIRST_OWN: u32 = 16_384;
+/// The OID of `bigint`.
+const INT8: u32 = 20;
 
 /// Where a statement may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(super) fn tail_of<'a>(relay: &'a Relay, name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// A tail's text and the types that it gives to parameters.
-fn parts(tail: &[u8]) -> (&[u8], Vec<u32>) {
+pub(super) fn parts(tail: &[u8]) -> (&[u8], Vec<u32>) {
     let end = tail.iter().position(|byte| *byte == 0);
     let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
     let types = types.get(3..).unwrap_or_default();
@@ -65,7 +66,11 @@ pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Plac
         return told.place(&Params::default());
     };
     match statement.plan() {
-        Plan::Refused(refusal) => Err(worded(refusal)),
+        // With one time for all, it may run.
+        Plan::Refused(refusal) => match statement.route(&Params::default()) {
+            Ok(Route::At { .. }) => Ok(Place::Any),
+            _ => Err(worded(refusal)),
+        },
         // What its keys are is known when it is bound.
         _ => Ok(told.place(&Params::default()).unwrap_or(Place::Any)),
     }
@@ -80,6 +85,82 @@ pub(super) fn bound(
 ) -> Result<Place, ErrorReport> {
     let (text, types) = parts(tail);
     let told = read(relay, known, text)?;
+    told.place(&Params {
+        values: &values(&types, bind),
+        foreign_encoding: names::is_foreign(relay, known),
+    })
+}
+
+/// What is asked of several shards by a statement with what is bound to it; nothing if it is not a read of
+/// several.
+pub(super) fn routed(
+    relay: &Relay,
+    known: &Known,
+    tail: &[u8],
+    bind: &Bind<'_>,
+) -> Result<Option<Request>, ErrorReport> {
+    let (text, types) = parts(tail);
+    let Told::Planned(statement) = read(relay, known, text)? else {
+        return Ok(None);
+    };
+    let types_of_counts = with_counts(statement.plan(), &types);
+    let values = values(&types_of_counts, bind);
+    let foreign_encoding = names::is_foreign(relay, known);
+    let params = Params {
+        values: &values,
+        foreign_encoding,
+    };
+    let Ok(route) = statement.route(&params) else {
+        return Ok(None);
+    };
+    if matches!(route, Route::One(_) | Route::Any | Route::Session) {
+        return Ok(None);
+    }
+    // A text that names a moment is read only once.
+    let shared = judgement::reach(text, relay.lexing) == Reach::Shared;
+    if !shared || !is_read(relay, text) {
+        return Ok(None);
+    }
+    let bound = Bound::of(types.clone(), bind);
+    let request = Request::of(&route, text, Some(bound), known.number());
+    Ok(request.filter(|request| request.is_ordered(foreign_encoding)))
+}
+
+/// The types of parameters, and of those that LIMIT and OFFSET are given, if they are not said, that which
+/// Postgres gives them.
+fn with_counts(plan: &Plan, types: &[u32]) -> Vec<u32> {
+    let mut types = types.to_vec();
+    let merge = match plan {
+        Plan::Merged { merge, .. } => merge,
+        Plan::OneShard { otherwise, .. } => return with_counts(otherwise, &types),
+        _ => return types,
+    };
+    let (Merge::Sorted { limit, offset, .. } | Merge::Limited { limit, offset, .. }) = merge else {
+        return types;
+    };
+    for count in [limit, offset] {
+        if let Some(Count::Param(number)) = count
+            && let Some(at) = usize::try_from(*number)
+                .ok()
+                .and_then(|it| it.checked_sub(1))
+            && at < usize::from(u16::MAX)
+        {
+            types.resize(types.len().max(at + 1), 0);
+            if types[at] == 0 {
+                types[at] = INT8;
+            }
+        }
+    }
+    types
+}
+
+/// Whether a text is one of rows and nothing else.
+pub(super) fn is_read(relay: &Relay, text: &[u8]) -> bool {
+    let judgement = relay.judge(text);
+    judgement.plain && !judgement.follows && judgement::is_analysed(text, relay.lexing)
+}
+
+fn values<'b>(types: &[u32], bind: &Bind<'b>) -> Vec<Param<'b>> {
     let formats: Vec<bool> = bind
         .formats
         .chunks_exact(2)
@@ -90,19 +171,12 @@ pub(super) fn bound(
         [all] => all,
         _ => formats.get(at).copied().unwrap_or_default(),
     };
-    let values: Vec<Param<'_>> = bind
-        .parameters()
-        .enumerate()
-        .map(|(at, value)| Param {
-            oid: types.get(at).copied().unwrap_or_default(),
-            binary: is_binary(at),
-            value,
-        })
-        .collect();
-    told.place(&Params {
-        values: &values,
-        foreign_encoding: names::is_foreign(relay, known),
-    })
+    let values = bind.parameters().enumerate().map(|(at, value)| Param {
+        oid: types.get(at).copied().unwrap_or_default(),
+        binary: is_binary(at),
+        value,
+    });
+    values.collect()
 }
 
 /// Where a text runs.
@@ -184,19 +258,28 @@ impl Told {
             Route::Any => Ok(Place::Any),
             Route::One(shard) => Ok(Place::On(shard.0)),
             Route::Session => Ok(Place::Any),
-            Route::Concat { shards, writes } => Err(several(shards.len()).hint(match writes {
-                true => "Writes over several shards are not supported yet.",
-                false => "Run it as a simple query, outside of a transaction block.",
-            })),
-            Route::Merge { shards, .. } => Err(several(shards.len())
-                .hint("Rows of several shards are not sorted, counted or combined yet.")),
+            Route::Concat {
+                shards,
+                writes: true,
+            } => {
+                Err(several(shards.len()).hint("Writes over several shards are not supported yet."))
+            }
+            Route::Concat { shards, .. } | Route::Merge { shards, .. } => {
+                Err(several(shards.len()).hint(ALONE))
+            }
             Route::Pull { pulls, .. } => {
                 let shards: BTreeSet<_> = pulls.iter().flat_map(|(shards, _)| shards).collect();
                 Err(several(shards.len()).hint("Rows of several shards are not joined yet."))
             }
-            Route::At { .. } => Err(unsupported(
-                "now() is not the same on several shards, and is not made so yet",
-            )),
+            Route::At { route, .. } => match *route {
+                // Its time is that of the one shard.
+                Route::One(shard) => Ok(Place::On(shard.0)),
+                Route::Any => Ok(Place::Any),
+                Route::Concat { shards, .. } | Route::Merge { shards, .. } => {
+                    Err(several(shards.len()).hint(ALONE))
+                }
+                _ => Err(unsupported("now() is not the same on several shards")),
+            },
             Route::All => Err(unsupported(
                 "a write to all shards at once is not supported yet",
             )),
@@ -210,6 +293,10 @@ impl Told {
         }
     }
 }
+
+/// Where reads of several shards run.
+const ALONE: &str =
+    "Run it outside of a transaction block, and in a pipeline with nothing else than such reads.";
 
 fn several(count: usize) -> ErrorReport {
     let text = format!("this statement has rows on {count} shards, and runs on one only");

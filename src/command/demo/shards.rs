@@ -82,8 +82,9 @@ fn to_try(port: u16) -> String {
          1. A customer's orders, which are on one shard, and those of all, which are on each:\n\
          \x20  psql '{shop}' -c 'select * from orders where customer_id = 7'\n\
          \x20  psql '{shop}' -c 'select name, total from customers c join orders o on o.customer_id = c.id where total > 985'\n\n\
-         2. What is not there yet is refused, with the reason:\n\
-         \x20  psql '{shop}' -c 'select count(*) from orders'\n\n\
+         2. What all shards have, sorted here, or added up by one of them:\n\
+         \x20  psql '{shop}' -c 'select id, name from customers order by id limit 5'\n\
+         \x20  psql '{shop}' -c 'select country, count(*), avg(total) from customers c join orders o on o.customer_id = c.id group by country'\n\n\
          3. One shard by itself:\n\
          \x20  psql '{one}' -c 'select count(*) from orders'"
     )

@@ -29,7 +29,7 @@ impl Builder<'_> {
                     NodeEnum::SelectStmt(_) => self.statement(query, names)?,
                     _ => return Err(Refusal::new("COPY", "only a SELECT is copied over shards")),
                 };
-                Ok(plain(plan, copy))
+                Ok(plain(plan))
             }
             (None, false) => {
                 let mut resolver = self.resolver(names);
@@ -45,7 +45,7 @@ impl Builder<'_> {
                     writes: false,
                 };
                 Ok(match place {
-                    Place::Key { .. } => plain(pushed, copy),
+                    Place::Key { .. } => plain(pushed),
                     Place::At(Distribution::OneShard(shard)) => super::fixed_to(shard),
                     Place::At(_) => Plan::Replicated,
                     Place::System => Plan::Anywhere,
@@ -115,25 +115,15 @@ impl Builder<'_> {
     }
 }
 
-/// Rows of several shards one behind the other, where nothing stands before the first or behind the last.
-fn plain(plan: Plan, copy: &CopyStmt) -> Plan {
-    let framed = copy.options.iter().any(|option| match &option.node {
-        Some(NodeEnum::DefElem(option)) => {
-            let said = format!("{:?}", option.arg);
-            option.defname == "header" || option.defname == "format" && said.contains("binary")
-        }
-        _ => true,
-    });
+/// Rows of several shards one behind the other; what stands before the first and behind the last is the affair of
+/// whoever puts them together.
+fn plain(plan: Plan) -> Plan {
     match plan {
-        Plan::Pushed { .. } if !framed => plan,
+        Plan::Pushed { .. } => plan,
         Plan::OneShard { pins, otherwise } => Plan::OneShard {
             pins,
-            otherwise: Box::new(plain(*otherwise, copy)),
+            otherwise: Box::new(plain(*otherwise)),
         },
-        other => whole(
-            other,
-            "COPY",
-            "rows of several shards are not merged, nor given a header",
-        ),
+        other => whole(other, "COPY", "rows of several shards are not merged"),
     }
 }

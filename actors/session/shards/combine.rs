@@ -1,0 +1,411 @@
+//! What the shards have computed, made one by one of them.
+//!
+//! The first leg keeps its own part in a temporary table that ends with its transaction; those of the others
+//! follow by `COPY` as they come, in binary where all types have the same one everywhere. Little of it is held
+//! here, and there is a limit to how much may come. Then the last query runs there.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, BytesMut};
+use pgherd_net::poll_write_from;
+use pgherd_session::{CopyFlow, Owed};
+use pgherd_sql::Encoding;
+use pgherd_wire::backend::{DataRow, RowDescription};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame::TooLong;
+use pgherd_wire::{frame, frontend, sqlstate};
+
+use super::gather::{Deadlines, End, Sink, gather};
+use super::legs::Leg;
+use super::plan::unsupported;
+use super::request::{Bound, Carrier, put, put_describe, too_long};
+use super::start::Through;
+use crate::judgement::Judgement;
+use crate::session::relay::Relay;
+
+/// So much waits for the server that has the table before no more is read.
+const BACKLOG: usize = 256 * 1024;
+/// A larger row is too much for a table of partial answers.
+const ROW_MAX: usize = 64 * 1024 * 1024;
+
+/// The client's session may be one that only reads. What is read behind the tables is of their moment.
+const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
+/// Others that give the rows of more than one table give them of one moment.
+const BEGIN_READ: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const COMMIT: &[u8] = b"COMMIT";
+/// The signature, no flags, no extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const TRAILER: &[u8] = b"\xff\xff";
+
+/// Types whose binary form is the same on every server, by the OIDs of `pg_type.dat`, and arrays of them. Those that
+/// are numbers of something in a catalogue are not among them.
+const BINARY: [u32; 47] = [
+    16, 17, 19, 20, 21, 23, 25, 114, 700, 701, 650, 869, 1042, 1043, 1082, 1083, 1114, 1184, 1186,
+    1266, 1700, 2950, 3802, // and arrays of them
+    199, 651, 1000, 1001, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1041, 1115, 1182,
+    1183, 1185, 1187, 1231, 1270, 2951, 3807, 1560,
+];
+
+/// Has the first leg run what makes the answer of the tables; its rows are then the answer.
+pub(super) async fn combine(
+    relay: &mut Relay,
+    legs: &mut [Leg],
+    carriers: &[Carrier],
+    last: &str,
+    bound: &Bound,
+    deadlines: &Deadlines,
+) -> Result<(), End> {
+    let Some((home, others)) = legs.split_first_mut() else {
+        return Ok(());
+    };
+    query(home, BEGIN, Owed::Setup)?;
+    home.block = true;
+    let several = carriers.len() > 1;
+    for leg in others.iter_mut().filter(|_| several) {
+        query(leg, BEGIN_READ, Owed::Setup)?;
+        leg.block = true;
+    }
+    let mut limits = Limits::new(relay);
+    for carrier in carriers {
+        let here = |leg: &Leg| carrier.shards.contains(&leg.shard);
+        others.sort_by_key(|leg| !here(leg));
+        let count = others.iter().filter(|leg| here(leg)).count();
+        let others = &mut others[..count];
+        fill(relay, home, others, carrier, bound, &mut limits, deadlines).await?;
+        for text in &carrier.then {
+            query(home, text.as_bytes(), Owed::Setup)?;
+        }
+    }
+    if several {
+        for leg in others.iter_mut() {
+            query(leg, COMMIT, Owed::Setup)?;
+            leg.begin();
+        }
+        ended(gather(relay, others, &mut Through, deadlines).await)?;
+    }
+    put(home, last.as_bytes(), bound, &bound.results, true).map_err(long)?;
+    query(home, COMMIT, Owed::Setup)?;
+    home.begin();
+    Ok(())
+}
+
+/// Makes a table on the first leg, and brings the others' rows there.
+async fn fill(
+    relay: &mut Relay,
+    home: &mut Leg,
+    others: &mut [Leg],
+    carrier: &Carrier,
+    bound: &Bound,
+    limits: &mut Limits,
+    deadlines: &Deadlines,
+) -> Result<(), End> {
+    let text = carrier.text.as_bytes();
+    for leg in others.iter_mut() {
+        put_describe(leg, text, &bound.types).map_err(long)?;
+    }
+    ended(gather(relay, others, &mut Through, deadlines).await)?;
+    let binary = others.iter().all(is_binary);
+    if !binary {
+        is_exact(relay)?;
+    }
+    for leg in others.iter_mut() {
+        put(leg, text, bound, &[i16::from(binary)], true).map_err(long)?;
+        leg.begin();
+    }
+    let begins = format!("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS ", carrier.name);
+    // Its own part does not leave it.
+    let own = carrier.shards.contains(&home.shard);
+    let ends: &[u8] = if own { b"" } else { b"\nWITH NO DATA" };
+    let create = [begins.as_bytes(), text, ends].concat();
+    put(home, &create, bound, &[], false).map_err(long)?;
+    home.begin();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let format = if binary { " (FORMAT binary)" } else { "" };
+    let copy = format!("COPY pg_temp.{} FROM STDIN{format}", carrier.name);
+    query(home, copy.as_bytes(), Owed::Query)?;
+    // It begins with its own part while the others compute theirs, of which nothing may come for long.
+    let sent = poll_fn(|cx| poll_write_from(&mut home.lease.stream, cx, &mut home.out)).await;
+    sent.map_err(|error| home.lost(&error.to_string()))?;
+    home.sent = true;
+    let mut feed = Feed::new(home, binary, others.len(), limits);
+    ended(gather(relay, others, &mut feed, deadlines).await)?;
+    frontend::copy_done(home.out.made());
+    home.lease.exchange.sent(Owed::CopyEnd);
+    Ok(())
+}
+
+fn query(leg: &mut Leg, text: &[u8], owed: Owed<Judgement>) -> Result<(), End> {
+    frontend::query(leg.out.made(), text).map_err(long)?;
+    leg.lease.exchange.sent(owed);
+    leg.sent = false;
+    Ok(())
+}
+
+fn long(error: TooLong) -> End {
+    End::Stopped(too_long(error))
+}
+
+fn ended(end: End) -> Result<(), End> {
+    match end {
+        End::Answered => Ok(()),
+        end => Err(end),
+    }
+}
+
+fn is_binary(leg: &Leg) -> bool {
+    let body = leg
+        .columns
+        .as_deref()
+        .and_then(|it| it.get(frame::HEADER_LEN..));
+    let described = body.and_then(|body| RowDescription::parse(body).ok());
+    described.is_some_and(|it| it.columns().all(|column| BINARY.contains(&column.type_oid)))
+}
+
+/// Whether texts of values mean on the next server what they did on the last.
+fn is_exact(relay: &Relay) -> Result<(), End> {
+    let parameters = &relay.parameters;
+    let iso = parameters
+        .get("DateStyle")
+        .is_none_or(|style| style.to_ascii_uppercase().starts_with("ISO"));
+    // In some encodings, half a character may look like what has to be escaped.
+    let plain = relay.lexing.encoding == Encoding::AsciiSafe;
+    let digits = parameters.get("extra_float_digits");
+    let exact = digits.is_none_or(|digits| digits.parse().is_ok_and(|digits: i32| digits > 0));
+    if plain && iso && exact {
+        return Ok(());
+    }
+    let text = "values of these types are not combined under these settings";
+    let report = unsupported(text)
+        .hint("SET DateStyle = ISO; RESET extra_float_digits; SET client_encoding = UTF8.");
+    Err(End::Stopped(Box::new(report)))
+}
+
+/// The other legs' rows, on their way into the table.
+struct Feed<'a> {
+    home: &'a mut Leg,
+    binary: bool,
+    begun: bool,
+    over: Vec<bool>,
+    limits: &'a mut Limits,
+}
+
+/// How much may come, and how much of it has.
+struct Limits {
+    rows: usize,
+    rows_max: usize,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Limits {
+    fn new(relay: &Relay) -> Self {
+        let settings = relay.pool.settings();
+        let limits = &settings.limits;
+        Self {
+            rows: 0,
+            rows_max: limits.max_combined_rows.get(),
+            bytes: 0,
+            bytes_max: limits.max_combined_bytes.get(),
+        }
+    }
+
+    /// Counts a row of so many bytes.
+    fn count(&mut self, total: usize) -> Result<(), End> {
+        self.rows += 1;
+        self.bytes += total;
+        let over = match () {
+            () if self.rows > self.rows_max => "max_combined_rows",
+            () if self.bytes > self.bytes_max || total > ROW_MAX => "max_combined_bytes",
+            () => return Ok(()),
+        };
+        let text = format!("the shards give more than may be combined ({over})");
+        let report = ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text);
+        Err(End::Stopped(Box::new(report)))
+    }
+}
+
+impl<'a> Feed<'a> {
+    fn new(home: &'a mut Leg, binary: bool, legs: usize, limits: &'a mut Limits) -> Self {
+        Self {
+            home,
+            binary,
+            begun: false,
+            over: vec![false; legs],
+            limits,
+        }
+    }
+
+    /// Waits until the table is there.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if let Poll::Ready(Err(end)) = self.poll_out(cx) {
+            return Poll::Ready(Err(end));
+        }
+        while self.home.lease.exchange.copy() != CopyFlow::In {
+            self.home.next()?;
+            if self.home.lease.exchange.copy() == CopyFlow::In {
+                break;
+            }
+            if self.home.poll_read(cx)?.is_pending() {
+                return Poll::Pending;
+            }
+        }
+        if self.binary {
+            let built = frontend::copy_data(self.home.out.made(), HEADER);
+            debug_assert!(built.is_ok(), "it is short");
+        }
+        self.begun = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let home = &mut *self.home;
+        match poll_write_from(&mut home.lease.stream, cx, &mut home.out) {
+            Poll::Ready(Ok(())) => {
+                home.sent = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(home.lost(&error.to_string()))),
+            Poll::Pending => {
+                home.sent = false;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn take(&mut self, leg: &mut Leg, total: usize) -> Result<(), End> {
+        self.limits.count(total)?;
+        let row = &leg.lease.flow.unjudged()[frame::HEADER_LEN..total];
+        let out = self.home.out.made();
+        let built = match self.binary {
+            // A row of the protocol is one of the format, to the byte.
+            true => frontend::copy_data(out, row),
+            false => {
+                let Some(line) = line(row) else {
+                    return Err(leg.broken());
+                };
+                frontend::copy_data(out, &line)
+            }
+        };
+        built.map_err(long)?;
+        leg.count();
+        leg.lease.flow.hide(total);
+        Ok(())
+    }
+
+    /// Takes what is there of all legs, up to what may wait; whether all of them are over.
+    fn take_all(&mut self, legs: &mut [Leg], cx: &mut Context<'_>) -> Result<bool, End> {
+        for (at, leg) in legs.iter_mut().enumerate() {
+            while !self.over[at] && self.home.out.backlog() < BACKLOG {
+                match leg.poll_row(ROW_MAX, cx) {
+                    Poll::Ready(Ok(Some(total))) => self.take(leg, total)?,
+                    Poll::Ready(Ok(None)) => self.over[at] = true,
+                    Poll::Ready(Err(end)) => return Err(end),
+                    Poll::Pending => break,
+                }
+            }
+        }
+        Ok(self.over.iter().all(|over| *over))
+    }
+}
+
+impl Sink for Feed<'_> {
+    fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
+        Ok(())
+    }
+
+    fn poll(
+        &mut self,
+        _: &mut Relay,
+        legs: &mut [Leg],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), End>> {
+        if !self.begun {
+            match self.poll_begin(cx) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+        }
+        loop {
+            // It may refuse a row meanwhile.
+            self.home.look(cx)?;
+            let over = self.take_all(legs, cx)?;
+            let written = self.poll_out(cx);
+            if over {
+                if self.binary {
+                    let built = frontend::copy_data(self.home.out.made(), TRAILER);
+                    debug_assert!(built.is_ok(), "it is short");
+                }
+                return Poll::Ready(Ok(()));
+            }
+            match written {
+                Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
+                Poll::Pending => return Poll::Pending,
+                // Those that were left out because of what waited are looked at again.
+                Poll::Ready(Ok(())) if !self.are_waited_for(legs, cx)? => {}
+                Poll::Ready(Ok(())) => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Feed<'_> {
+    /// Whether nothing is there of any leg, so that its coming has to wake us.
+    fn are_waited_for(&self, legs: &mut [Leg], cx: &mut Context<'_>) -> Result<bool, End> {
+        for (at, leg) in legs.iter_mut().enumerate() {
+            if !self.over[at] {
+                match leg.poll_row(ROW_MAX, cx) {
+                    Poll::Ready(Err(end)) => return Err(end),
+                    Poll::Ready(Ok(_)) => return Ok(false),
+                    Poll::Pending => {}
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A row as a line of a COPY in text.
+fn line(row: &[u8]) -> Option<BytesMut> {
+    let row = DataRow::parse(row).ok()?;
+    let mut line = BytesMut::new();
+    for (at, value) in row.values().enumerate() {
+        if at > 0 {
+            line.put_u8(b'\t');
+        }
+        let Some(value) = value else {
+            line.extend_from_slice(b"\\N");
+            continue;
+        };
+        for byte in value {
+            match byte {
+                b'\\' => line.extend_from_slice(b"\\\\"),
+                b'\n' => line.extend_from_slice(b"\\n"),
+                b'\r' => line.extend_from_slice(b"\\r"),
+                b'\t' => line.extend_from_slice(b"\\t"),
+                byte => line.put_u8(*byte),
+            }
+        }
+    }
+    line.put_u8(b'\n');
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use pgherd_wire::{backend, frame};
+
+    use super::line;
+
+    #[test]
+    fn a_line_has_the_values_of_its_row() {
+        let mut row = BytesMut::new();
+        let values = [Some(&b"a\tb\\"[..]), None, Some(b"\\N\n"), Some(b"")];
+        backend::data_row(&mut row, &values).unwrap();
+        let line = line(&row[frame::HEADER_LEN..]).unwrap();
+        assert_eq!(line[..], b"a\\tb\\\\\t\\N\t\\\\N\\n\t\n"[..]);
+    }
+}

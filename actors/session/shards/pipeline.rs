@@ -1,0 +1,635 @@
+//! Statements of the extended protocol whose rows are on several shards, up to their Sync.
+//!
+//! The client's messages are answered one after the other. What it prepares is kept by its names as ever, and
+//! described by one server as it stands; what it binds is planned with its parameters, and sent to the shards
+//! when it is described or executed. A portal that is not read to its end keeps its connections until the Sync.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use pgherd_config::PoolMode;
+use pgherd_net::poll_read_into;
+use pgherd_session::{Shape, Unnamed};
+use pgherd_wire::backend::{self, TransactionStatus};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::{Bind, Close, Describe, Execute, Parse, Target, tag};
+use pgherd_wire::{frame, sqlstate};
+
+use super::gather::{Deadlines, End, gather};
+use super::legs::{Leg, check_in, take_all};
+use super::merged::{Merged, Until};
+use super::plan::{prepared, routed, tail_of, unsupported};
+use super::request::Request;
+use super::scatter::{complete, fail, finish, is_planned_for};
+use super::start::{Through, describe, start};
+use super::{enter, objection};
+use crate::clock;
+use crate::control::{Order, Standing};
+use crate::session::relay::Relay;
+use crate::session::turn::Turn;
+use crate::session::{Bye, shape, statements};
+use crate::shards::Known;
+
+/// So many statements are known to be as their client was told; then all are looked at anew.
+const CHECKED_MAX: usize = 1024;
+
+/// Messages up to a Sync or Flush all of whose statements read several shards.
+#[derive(Debug)]
+pub(in crate::session) struct Pipeline {
+    /// All shards that they read.
+    pub(super) shards: Vec<u16>,
+    /// The number of the schemas that they were planned by.
+    pub(super) schemas: u64,
+}
+
+/// What the client has bound.
+struct Portal {
+    name: Box<[u8]>,
+    statement: Box<[u8]>,
+    request: Request,
+    /// Its rows, once it has begun.
+    running: Option<Running>,
+    /// All rows have been given.
+    over: bool,
+}
+
+struct Running {
+    legs: Vec<Leg>,
+    /// How many of the legs give the rows.
+    count: usize,
+    merged: Merged,
+}
+
+/// What has come of a message.
+enum Step {
+    More,
+    Synced,
+}
+
+struct Line {
+    asked: Instant,
+    /// The connections that no portal has.
+    legs: Vec<Leg>,
+    portals: Vec<Portal>,
+    /// Statements that were prepared here and that no server has seen yet.
+    fresh: Vec<Box<[u8]>>,
+    /// The text that was sent last was not the client's.
+    is_rewritten: bool,
+    /// The time of all statements, once one has asked for it.
+    moment: Option<Vec<u8>>,
+}
+
+/// Answers the messages in front; answers how the session ends, if it does.
+pub(in crate::session) async fn run(
+    relay: &mut Relay,
+    pipeline: Pipeline,
+    asked: Instant,
+) -> Option<Bye> {
+    let legs = match take_all(relay, &pipeline.shards, asked).await {
+        Ok(legs) => legs,
+        Err(denied) => return relay.denied(denied),
+    };
+    if !is_planned_for(relay, pipeline.schemas) {
+        check_in(relay, legs);
+        return None;
+    }
+    if let Some(first) = pipeline.shards.first() {
+        enter(relay, *first);
+    }
+    let started = clock::now();
+    relay.control.stand(Standing::Active);
+    let mut line = Line {
+        asked,
+        legs,
+        portals: Vec::new(),
+        fresh: Vec::new(),
+        is_rewritten: false,
+        moment: None,
+    };
+    let end = line.answer(relay).await;
+    relay.pool.stats.transaction(clock::since(started));
+    let rewritten = line.is_rewritten;
+    let legs = line.into_legs();
+    match end {
+        Ok(()) => {
+            finish(relay, legs).await;
+            backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);
+            None
+        }
+        Err(end) => {
+            let bye = fail(relay, legs, end, rewritten);
+            // What remains up to the Sync is discarded.
+            relay.refusing = true;
+            bye
+        }
+    }
+}
+
+impl Line {
+    async fn answer(&mut self, relay: &mut Relay) -> Result<(), End> {
+        loop {
+            let (kind, body) = self.message(relay).await?;
+            let step = self.take(relay, kind, &body).await;
+            if matches!(step?, Step::Synced) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The client's next message, taken out of what it has sent.
+    async fn message(&self, relay: &mut Relay) -> Result<(u8, Box<[u8]>), End> {
+        loop {
+            if relay.up.resume() {
+                let header = frame::header(relay.up.unjudged());
+                let header = header.map_err(|error| violated(&error.to_string()))?;
+                if let Some(header) = header {
+                    let total = header.total();
+                    if total > relay.pool.settings().limits.max_held_message.get() {
+                        return Err(End::Stopped(Box::new(objection::unread())));
+                    }
+                    if let Some(message) = relay.up.unjudged().get(..total) {
+                        let body: Box<[u8]> = message[frame::HEADER_LEN..].into();
+                        relay.up.hide(total);
+                        return Ok((header.tag, body));
+                    }
+                }
+            }
+            self.more(relay).await?;
+        }
+    }
+
+    /// Waits until the client has sent more.
+    async fn more(&self, relay: &mut Relay) -> Result<(), End> {
+        if relay.flush().await.is_err() {
+            return Err(End::Gone);
+        }
+        let whole = Deadlines::new(relay, self.asked).whole;
+        let idle = relay.pool.settings().timeouts.idle_in_transaction;
+        let idle = idle.map(|limit| clock::now() + limit);
+        let read = poll_fn(|cx| {
+            if relay.control.poll_ordered(cx).is_ready()
+                && relay.control.ordered() == Order::Terminate
+            {
+                return Poll::Ready(Err(End::Gone));
+            }
+            match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, 4096) {
+                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Gone)),
+                Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        let Some(at) = whole.into_iter().chain(idle).min() else {
+            return read.await;
+        };
+        match tokio::time::timeout_at(at.into(), read).await {
+            Ok(read) => read,
+            Err(_) => {
+                let code = sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
+                let text = "the rest of the pipeline did not come in time";
+                Err(refused(ErrorReport::error(code, text)))
+            }
+        }
+    }
+
+    async fn take(&mut self, relay: &mut Relay, kind: u8, body: &[u8]) -> Result<Step, End> {
+        match kind {
+            tag::PARSE => self.parse(relay, body)?,
+            tag::BIND => self.bind(relay, body)?,
+            tag::DESCRIBE => self.describe(relay, body).await?,
+            tag::EXECUTE => self.execute(relay, body).await?,
+            tag::CLOSE => self.close(relay, body)?,
+            tag::FLUSH => relay.flush().await.map_err(|_| End::Gone)?,
+            tag::SYNC => return Ok(Step::Synced),
+            _ => {
+                let text = "this message is not supported in a pipeline over several shards";
+                return Err(refused(unsupported(text).hint("Send a Sync before.")));
+            }
+        }
+        Ok(Step::More)
+    }
+
+    fn parse(&mut self, relay: &mut Relay, body: &[u8]) -> Result<(), End> {
+        let parse = Parse::parse(body).map_err(|error| violated(&error.to_string()))?;
+        let tail = &body[parse.name.len() + 1..];
+        if parse.name.is_empty() {
+            relay.statements.get_or_insert_default().unnamed = Unnamed::None;
+        }
+        let known = known(relay)?;
+        prepared(relay, &known, tail).map_err(refused)?;
+        statements::remember(relay, &parse, tail).map_err(refused)?;
+        self.fresh.push(parse.name.into());
+        relay.down.insert(&backend::PARSE_COMPLETE);
+        Ok(())
+    }
+
+    fn bind(&mut self, relay: &mut Relay, body: &[u8]) -> Result<(), End> {
+        let bind = Bind::parse(body).map_err(|error| violated(&error.to_string()))?;
+        let Some(tail) = tail_of(relay, bind.statement) else {
+            return Err(refused(objection::missing(bind.statement)));
+        };
+        let known = known(relay)?;
+        let Some(request) = routed(relay, &known, tail, &bind).map_err(refused)? else {
+            let text =
+                "a statement in a pipeline with others reads several shards, and another does not";
+            return Err(refused(unsupported(text).hint("Send a Sync between.")));
+        };
+        match self.portals.iter().position(|it| *it.name == *bind.portal) {
+            Some(_) if !bind.portal.is_empty() => {
+                let name = String::from_utf8_lossy(bind.portal);
+                let text = format!("cursor \"{name}\" already exists");
+                let report = ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text);
+                return Err(refused(report));
+            }
+            Some(at) => self.drop_portal(at),
+            None => {}
+        }
+        self.portals.push(Portal {
+            name: bind.portal.into(),
+            statement: bind.statement.into(),
+            request,
+            running: None,
+            over: false,
+        });
+        relay.down.insert(&backend::BIND_COMPLETE);
+        Ok(())
+    }
+
+    /// Forgets a portal; its connections are free, or have rows to give that nobody wants.
+    fn drop_portal(&mut self, at: usize) {
+        let portal = self.portals.remove(at);
+        self.legs
+            .extend(portal.running.into_iter().flat_map(|it| it.legs));
+    }
+
+    async fn describe(&mut self, relay: &mut Relay, body: &[u8]) -> Result<(), End> {
+        let asked = Describe::parse(body).map_err(|error| violated(&error.to_string()))?;
+        if asked.kind == Target::Portal {
+            let at = self.portal(asked.name)?;
+            self.advance(relay, at, Until::Columns).await?;
+            let merged = self.portals[at].running.as_ref().map(|it| &it.merged);
+            let columns = merged.and_then(|merged| merged.columns.as_deref());
+            match columns {
+                Some(columns) if !columns.is_empty() => relay.down.insert(columns),
+                _ => relay.down.insert(&backend::NO_DATA),
+            }
+            return Ok(());
+        }
+        let Some(tail) = tail_of(relay, asked.name) else {
+            return Err(refused(objection::missing(asked.name)));
+        };
+        let (text, types) = super::plan::parts(tail);
+        let text: Box<[u8]> = text.into();
+        let first = self.legs.iter().map(|leg| leg.shard).min();
+        let mut home = self.claim(relay, &Vec::from_iter(first)).await?;
+        let deadlines = Deadlines::new(relay, self.asked);
+        self.is_rewritten = false;
+        let told = match home.first_mut() {
+            Some(home) => describe(relay, home, &text, &types, &deadlines).await,
+            None => Err(busy()),
+        };
+        if told.is_err() {
+            self.forget_fresh(relay, asked.name);
+        }
+        self.fresh.retain(|name| **name != *asked.name);
+        if let (Ok(()), Some(home)) = (&told, home.first()) {
+            learn(relay, asked.name, home);
+            relay
+                .down
+                .insert(home.parameters.as_deref().unwrap_or_default());
+            relay
+                .down
+                .insert(home.columns.as_deref().unwrap_or(&backend::NO_DATA));
+        }
+        self.legs.extend(home);
+        told
+    }
+
+    async fn execute(&mut self, relay: &mut Relay, body: &[u8]) -> Result<(), End> {
+        let asked = Execute::parse(body).map_err(|error| violated(&error.to_string()))?;
+        let at = self.portal(asked.portal)?;
+        let until = match u64::try_from(asked.max_rows) {
+            Ok(0) | Err(_) => Until::End,
+            Ok(most) => Until::Rows(most),
+        };
+        if self.portals[at].over {
+            complete(relay, "SELECT", 0);
+            return Ok(());
+        }
+        self.advance(relay, at, until).await?;
+        relay.pool.stats.queries(1);
+        let Some(running) = &mut self.portals[at].running else {
+            return Ok(());
+        };
+        if running.merged.suspended {
+            relay.down.insert(&backend::PORTAL_SUSPENDED);
+            return Ok(());
+        }
+        let rows = running.merged.rows;
+        complete(relay, "SELECT", rows);
+        self.portals[at].over = true;
+        let legs = running_legs(&mut self.portals[at]);
+        self.legs.extend(legs);
+        Ok(())
+    }
+
+    /// Has a portal go so far.
+    async fn advance(&mut self, relay: &mut Relay, at: usize, until: Until) -> Result<(), End> {
+        let deadlines = Deadlines::new(relay, self.asked);
+        if self.portals[at].running.is_none() && !self.portals[at].over {
+            let shards = self.portals[at].request.shards.clone();
+            let mut legs = self.claim(relay, &shards).await?;
+            let portal = &mut self.portals[at];
+            self.is_rewritten = portal.request.is_rewritten();
+            let told = check(relay, &mut legs, portal, &deadlines).await;
+            let started = match told {
+                Ok(()) => {
+                    let (request, moment) = (&mut portal.request, &mut self.moment);
+                    start(relay, &mut legs, request, moment, &deadlines).await
+                }
+                Err(end) => Err(end),
+            };
+            match started {
+                Ok((merged, count)) => {
+                    let running = Running {
+                        legs,
+                        count,
+                        merged,
+                    };
+                    portal.running = Some(running);
+                }
+                Err(end) => {
+                    let statement = portal.statement.clone();
+                    let parsed = legs.iter().any(|leg| leg.parsed);
+                    self.legs.extend(legs);
+                    if !parsed {
+                        self.forget_fresh(relay, &statement);
+                    }
+                    return Err(end);
+                }
+            }
+        }
+        let Some(running) = &mut self.portals[at].running else {
+            return Ok(());
+        };
+        running.merged.until = until;
+        running.merged.rows = 0;
+        let (legs, merged) = (&mut running.legs[..running.count], &mut running.merged);
+        let end = gather(relay, legs, merged, &deadlines).await;
+        let parsed = merged.columns.is_some() || legs.iter().any(|leg| leg.parsed);
+        let statement = self.portals[at].statement.clone();
+        match end {
+            End::Answered => {
+                self.fresh.retain(|name| *name != statement);
+                Ok(())
+            }
+            end => {
+                if !parsed {
+                    self.forget_fresh(relay, &statement);
+                }
+                Err(end)
+            }
+        }
+    }
+
+    /// The connections of these shards, with nothing under way on them.
+    async fn claim(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<Vec<Leg>, End> {
+        let is_wanted = |leg: &Leg| shards.contains(&leg.shard);
+        let (mut found, others): (Vec<Leg>, Vec<Leg>) = self.legs.drain(..).partition(is_wanted);
+        self.legs = others;
+        if found.len() < shards.len() {
+            self.legs.extend(found);
+            return Err(busy());
+        }
+        found.sort_by_key(|leg| leg.shard);
+        if found.iter().any(|leg| leg.lease.exchange.owes()) {
+            // What is behind a LIMIT, of which there is no more than that.
+            let deadlines = Deadlines::new(relay, self.asked);
+            match gather(relay, &mut found, &mut Through, &deadlines).await {
+                End::Answered => {}
+                end => {
+                    self.legs.extend(found);
+                    return Err(end);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A statement that no server could prepare is not there.
+    fn forget_fresh(&self, relay: &mut Relay, name: &[u8]) {
+        let Some(statements) = relay.statements.as_deref_mut() else {
+            return;
+        };
+        if self.fresh.iter().any(|fresh| **fresh == *name) {
+            if name.is_empty() {
+                statements.unnamed = Unnamed::None;
+            } else {
+                statements.remove(name);
+            }
+        }
+    }
+
+    fn portal(&self, name: &[u8]) -> Result<usize, End> {
+        let found = self.portals.iter().position(|it| *it.name == *name);
+        found.ok_or_else(|| {
+            let text = format!(
+                "portal \"{}\" does not exist",
+                String::from_utf8_lossy(name)
+            );
+            refused(ErrorReport::error(sqlstate::INVALID_CURSOR_NAME, text))
+        })
+    }
+
+    fn close(&mut self, relay: &mut Relay, body: &[u8]) -> Result<(), End> {
+        let close = Close::parse(body).map_err(|error| violated(&error.to_string()))?;
+        match close.kind {
+            Target::Portal => {
+                if let Ok(at) = self.portal(close.name) {
+                    self.drop_portal(at);
+                }
+            }
+            Target::Statement => {
+                if let Some(statements) = relay.statements.as_deref_mut() {
+                    if close.name.is_empty() {
+                        statements.unnamed = Unnamed::None;
+                    } else {
+                        statements.remove(close.name);
+                    }
+                }
+            }
+        }
+        relay.down.insert(&backend::CLOSE_COMPLETE);
+        Ok(())
+    }
+
+    fn into_legs(self) -> Vec<Leg> {
+        let of_portals = self.portals.into_iter().filter_map(|portal| portal.running);
+        let mut legs = self.legs;
+        legs.extend(of_portals.flat_map(|running| running.legs));
+        legs
+    }
+}
+
+/// The parameters and the columns as a leg has described them.
+fn shape_of(home: &Leg) -> Shape {
+    let body = |message: &[u8]| {
+        message
+            .get(frame::HEADER_LEN..)
+            .unwrap_or_default()
+            .to_vec()
+    };
+    let parameters = home.parameters.as_deref().map(body).unwrap_or_default();
+    let columns = home.columns.as_deref().map(body);
+    shape::of(&parameters, columns.as_deref())
+}
+
+/// Takes note of what the client is told of a statement.
+fn learn(relay: &mut Relay, name: &[u8], home: &Leg) {
+    let known = relay.statements.as_deref();
+    let id = known.and_then(|known| Some(known.get(name)?.statement.id));
+    if let (Some(id), Some(statements)) = (id, relay.statements.as_deref_mut()) {
+        statements.described(name, id, shape_of(home));
+    }
+}
+
+/// Looks whether a statement is still what its client was told that it is. As long as the schemas are the same,
+/// it is.
+async fn check(
+    relay: &mut Relay,
+    legs: &mut [Leg],
+    portal: &Portal,
+    deadlines: &Deadlines,
+) -> Result<(), End> {
+    let known = relay.statements.as_deref();
+    let held = known.and_then(|known| known.get(&portal.statement));
+    let Some((told, id)) = held.and_then(|held| Some((held.shape?, held.statement.id))) else {
+        return Ok(());
+    };
+    let schemas = portal.request.schemas;
+    let spread = relay.spread.as_deref();
+    if spread.is_some_and(|spread| spread.checked.get(&id) == Some(&schemas)) {
+        return Ok(());
+    }
+    let types = portal.request.types().to_vec();
+    let mut same = false;
+    // Types that users have made have the numbers of the shard that it was told by, which may be any.
+    for leg in legs.iter_mut() {
+        describe(relay, leg, &portal.request.original, &types, deadlines).await?;
+        same = shape_of(leg) == told;
+        if same {
+            break;
+        }
+    }
+    if !same {
+        return Err(refused(statements::reshaped()));
+    }
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        if spread.checked.len() >= CHECKED_MAX {
+            spread.checked.clear();
+        }
+        spread.checked.insert(id, schemas);
+    }
+    Ok(())
+}
+
+fn running_legs(portal: &mut Portal) -> Vec<Leg> {
+    portal.running.take().map(|it| it.legs).unwrap_or_default()
+}
+
+/// What is known of the shards, by which something is planned now.
+fn known(relay: &Relay) -> Result<Arc<Known>, End> {
+    let spread = relay.spread.as_deref();
+    let known = spread.and_then(|spread| spread.group.current());
+    match known {
+        Some(known) => known.agreed().map_err(refused),
+        None => {
+            let text = "the schema of the shards has changed under this pipeline";
+            let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
+            Err(refused(report.hint("Try it again.")))
+        }
+    }
+}
+
+/// Looks whether the messages in front, up to a Sync or Flush, are such a pipeline.
+pub(super) fn find(relay: &Relay, known: &Known) -> Option<Pipeline> {
+    let mut parsed: Vec<(&[u8], &[u8])> = Vec::new();
+    let mut shards: Vec<u16> = Vec::new();
+    let mut rest = relay.up.unjudged();
+    while let Ok(Some(header)) = frame::header(rest) {
+        let (message, behind) = rest.split_at_checked(header.total())?;
+        rest = behind;
+        let body = &message[frame::HEADER_LEN..];
+        match header.tag {
+            tag::PARSE => {
+                let parse = Parse::parse(body).ok()?;
+                parsed.push((parse.name, &body[parse.name.len() + 1..]));
+            }
+            tag::BIND => {
+                let bind = Bind::parse(body).ok()?;
+                let of_name = |(name, _): &&(&[u8], &[u8])| *name == bind.statement;
+                let here = parsed.iter().rev().find(of_name).map(|(_, tail)| *tail);
+                let tail = here.or_else(|| tail_of(relay, bind.statement))?;
+                let request = routed(relay, known, tail, &bind).ok()??;
+                shards.extend(request.shards);
+            }
+            tag::SYNC | tag::FLUSH => break,
+            tag::DESCRIBE | tag::EXECUTE | tag::CLOSE => {}
+            _ => return None,
+        }
+    }
+    shards.sort_unstable();
+    shards.dedup();
+    (!shards.is_empty()).then(|| Pipeline {
+        shards,
+        schemas: known.number(),
+    })
+}
+
+/// What is to be done with a Bind that comes while the session is on a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::session) enum Bound {
+    /// It is looked at as any other.
+    Here,
+    /// It reads several shards, and all that the server has for the client is what was prepared: it can be left.
+    Elsewhere,
+    /// The same, but what is behind it must be here first.
+    Later,
+}
+
+/// Whether the Bind in front, whose body this is, begins a pipeline over several shards.
+pub(in crate::session) fn begins(turn: &Turn<'_>, body: &[u8]) -> Bound {
+    let (relay, exchange) = (&*turn.relay, &turn.server.exchange);
+    let in_block = relay.opened.is_some() || exchange.status() != TransactionStatus::Idle;
+    let has_run = turn.queries > 0 || exchange.executes() || relay.block.is_some();
+    let is_bound = relay.mode == PoolMode::Session || !relay.pins.is_empty();
+    if in_block || has_run || is_bound {
+        return Bound::Here;
+    }
+    let Ok(known) = known(relay) else {
+        return Bound::Here;
+    };
+    let Ok(bind) = Bind::parse(body) else {
+        return Bound::Here;
+    };
+    let tail = tail_of(relay, bind.statement);
+    match tail.map(|tail| routed(relay, &known, tail, &bind)) {
+        Some(Ok(Some(_))) if !super::is_whole(relay) => Bound::Later,
+        Some(Ok(Some(_))) if find(relay, &known).is_some() => Bound::Elsewhere,
+        _ => Bound::Here,
+    }
+}
+
+fn busy() -> End {
+    let text = "another portal over several shards is not read to its end";
+    refused(unsupported(text).hint("Read it to its end, or send a Sync."))
+}
+
+fn refused(report: ErrorReport) -> End {
+    End::Stopped(Box::new(report))
+}
+
+fn violated(why: &str) -> End {
+    refused(ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, why))
+}

@@ -1,0 +1,313 @@
+//! What is asked of several shards at once.
+
+use pgherd_planner::{Merge, Route, SortKey};
+use pgherd_session::{Owed, Undo};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame::TooLong;
+use pgherd_wire::frontend::{self, Bind, Target};
+use pgherd_wire::sqlstate;
+
+use super::legs::Leg;
+use super::plan::unsupported;
+use crate::shards::FIRST_OWN;
+
+/// The OID of `timestamptz`.
+const TIMESTAMPTZ: u32 = 1184;
+/// Those of `text` and `varchar`.
+const TEXT: [u32; 2] = [25, 1043];
+
+/// A read of several shards.
+#[derive(Debug)]
+pub(in crate::session) struct Request {
+    /// Which.
+    pub(super) shards: Vec<u16>,
+    /// The number of the schemas that it was planned by.
+    pub(super) schemas: u64,
+    /// The client's text.
+    pub(super) original: Box<[u8]>,
+    /// What is sent to each of them, where nothing is combined.
+    pub(super) text: Box<[u8]>,
+    pub(super) work: Work,
+    /// What is bound to it; a simple query without parameters has nothing.
+    pub(super) bound: Option<Bound>,
+    /// The number of the parameter that is given the time of one of the shards.
+    pub(super) moment: Option<u32>,
+}
+
+/// How its answers become one.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// One behind the other.
+    Concat,
+    /// Row by row: in an order, or up to a number.
+    Merged {
+        keys: Vec<SortKey>,
+        hidden: usize,
+        limit: Option<u64>,
+        offset: u64,
+    },
+    /// By one of the servers, which has tables of them.
+    Combined {
+        carriers: Vec<Carrier>,
+        /// What makes the answer of the tables.
+        last: String,
+    },
+}
+
+/// A table of what some shards give.
+#[derive(Debug)]
+pub(super) struct Carrier {
+    pub(super) name: String,
+    /// What they are asked for; its columns are those of the table.
+    pub(super) text: String,
+    pub(super) shards: Vec<u16>,
+    /// What is done with the table once it is full.
+    pub(super) then: Vec<String>,
+}
+
+/// What is bound to a statement.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    /// The types of its parameters; zero, or nothing at the end, leaves one to the server.
+    pub(super) types: Vec<u32>,
+    pub(super) formats: Vec<i16>,
+    pub(super) values: Vec<Option<Box<[u8]>>>,
+    /// The formats of the columns.
+    pub(super) results: Vec<i16>,
+}
+
+impl Bound {
+    pub(super) fn of(types: Vec<u32>, bind: &Bind<'_>) -> Self {
+        let codes = |bytes: &[u8]| -> Vec<i16> {
+            let codes = bytes.chunks_exact(2);
+            codes
+                .map(|code| i16::from_be_bytes([code[0], code[1]]))
+                .collect()
+        };
+        Self {
+            types,
+            formats: codes(bind.formats),
+            values: bind.parameters().map(|it| it.map(Into::into)).collect(),
+            results: codes(bind.results),
+        }
+    }
+
+    /// Whether the types of all parameters are known.
+    fn is_typed(&self) -> bool {
+        let typed = self.types.iter().filter(|oid| **oid != 0).count();
+        typed >= self.values.len()
+    }
+
+    /// Gives a parameter behind all others a value of text.
+    fn push(&mut self, number: usize, oid: u32, value: Box<[u8]>) {
+        if self.formats.len() == 1 {
+            self.formats = vec![self.formats[0]; self.values.len()];
+        }
+        self.formats.resize(number - 1, 0);
+        self.formats.push(0);
+        self.types.resize(number - 1, 0);
+        self.types.push(oid);
+        self.values.resize(number - 1, None);
+        self.values.push(Some(value));
+    }
+}
+
+impl Request {
+    /// What a route asks for; nothing if it is not a read of several shards.
+    pub(super) fn of(
+        route: &Route<'_>,
+        text: &[u8],
+        bound: Option<Bound>,
+        schemas: u64,
+    ) -> Option<Self> {
+        let original = text;
+        let (route, sent, moment) = match route {
+            Route::At {
+                text,
+                parameter,
+                route,
+            } => (&**route, text.as_bytes(), Some(*parameter)),
+            route => (route, text, None),
+        };
+        let (shards, text, work) = match route {
+            Route::Concat {
+                shards,
+                writes: false,
+            } => (shards, sent, Work::Concat),
+            Route::Merge {
+                shards,
+                merge,
+                limit,
+                offset,
+            } => {
+                let (limit, offset) = (*limit, *offset);
+                let (text, work) = match merge {
+                    Merge::Sorted {
+                        text, keys, hidden, ..
+                    } => {
+                        let (keys, hidden) = (keys.clone(), *hidden);
+                        let work = Work::Merged {
+                            keys,
+                            hidden,
+                            limit,
+                            offset,
+                        };
+                        (text, work)
+                    }
+                    Merge::Limited { text, .. } => {
+                        let work = Work::Merged {
+                            keys: Vec::new(),
+                            hidden: 0,
+                            limit,
+                            offset,
+                        };
+                        (text, work)
+                    }
+                    Merge::Combined { partial, combine } => {
+                        let carrier = Carrier {
+                            name: "pgherd_partials".to_owned(),
+                            text: partial.clone(),
+                            shards: shards.iter().map(|shard| shard.0).collect(),
+                            then: Vec::new(),
+                        };
+                        let work = Work::Combined {
+                            carriers: vec![carrier],
+                            last: combine.clone(),
+                        };
+                        (partial, work)
+                    }
+                };
+                (shards, text.as_bytes(), work)
+            }
+            _ => return None,
+        };
+        Some(Self {
+            shards: shards.iter().map(|shard| shard.0).collect(),
+            schemas,
+            original: original.into(),
+            text: text.into(),
+            work,
+            bound,
+            moment,
+        })
+    }
+
+    /// Whether values that it is sorted by come in the bytes that servers compare: not where texts are in another
+    /// encoding.
+    pub(super) fn is_ordered(&self, is_foreign: bool) -> bool {
+        match &self.work {
+            Work::Merged { keys, .. } if is_foreign => {
+                !keys.iter().any(|key| TEXT.contains(&key.oid))
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the text that is sent is not the client's, so that what it says of parameters and of places in the
+    /// text need not hold.
+    pub(super) fn is_rewritten(&self) -> bool {
+        self.moment.is_some() || !matches!(self.work, Work::Concat)
+    }
+
+    /// The types that the client gives to parameters.
+    pub(super) fn types(&self) -> &[u32] {
+        self.bound.as_ref().map_or(&[], |bound| &bound.types)
+    }
+
+    /// Whether a server has to say first which types the parameters of the client's text have.
+    pub(super) fn is_untyped(&self) -> bool {
+        self.is_rewritten() && self.bound.as_ref().is_some_and(|bound| !bound.is_typed())
+    }
+
+    /// Takes over what a server has said of the parameters: the body of a ParameterDescription. Types of the
+    /// users' own have other numbers elsewhere, and are left to each server.
+    pub(super) fn typed(&mut self, described: &[u8]) {
+        let Some(bound) = &mut self.bound else { return };
+        for (at, oid) in described
+            .get(2..)
+            .unwrap_or_default()
+            .chunks_exact(4)
+            .enumerate()
+        {
+            let oid = u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]);
+            if bound.types.len() <= at {
+                bound.types.resize(at + 1, 0);
+            }
+            if bound.types[at] == 0 && oid < FIRST_OWN {
+                bound.types[at] = oid;
+            }
+        }
+    }
+
+    /// Gives the time that it asks for.
+    pub(super) fn at(&mut self, number: u32, time: &[u8]) -> Result<(), ErrorReport> {
+        let bound = self.bound.get_or_insert_default();
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        if number <= bound.values.len() || number > usize::from(u16::MAX) {
+            return Err(unsupported(
+                "now() is not made the same on several shards where parameters are not used",
+            ));
+        }
+        bound.push(number, TIMESTAMPTZ, time.into());
+        Ok(())
+    }
+}
+
+/// Puts a text with what is bound to it into a leg, up to its Sync. `results` are the columns' formats.
+pub(super) fn put(
+    leg: &mut Leg,
+    text: &[u8],
+    bound: &Bound,
+    results: &[i16],
+    describes: bool,
+) -> Result<(), TooLong> {
+    let out = leg.out.made();
+    let values: Vec<Option<&[u8]>> = bound.values.iter().map(Option::as_deref).collect();
+    frontend::parse(out, b"", text, &bound.types)?;
+    frontend::bind(out, b"", b"", &bound.formats, &values, results)?;
+    if describes {
+        frontend::describe(out, Target::Portal, b"")?;
+    }
+    frontend::execute(out, b"", 0)?;
+    frontend::sync(out);
+    let exchange = &mut leg.lease.exchange;
+    exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
+    exchange.sent(Owed::Bind { of: None });
+    if describes {
+        exchange.sent(Owed::DescribePortal);
+    }
+    exchange.sent(Owed::Execute);
+    exchange.sent(Owed::OurSync);
+    Ok(())
+}
+
+/// Has a leg describe a statement: its parameters and its columns.
+pub(super) fn put_describe(leg: &mut Leg, text: &[u8], types: &[u32]) -> Result<(), TooLong> {
+    let out = leg.out.made();
+    frontend::parse(out, b"", text, types)?;
+    frontend::describe(out, Target::Statement, b"")?;
+    frontend::sync(out);
+    let exchange = &mut leg.lease.exchange;
+    exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
+    exchange.sent(Owed::DescribeStatement {
+        hidden: true,
+        of: None,
+    });
+    exchange.sent(Owed::OurSync);
+    leg.begin();
+    Ok(())
+}
+
+/// What is said of a message that would be too long.
+pub(super) fn too_long(error: TooLong) -> Box<ErrorReport> {
+    Box::new(ErrorReport::error(
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        error.to_string(),
+    ))
+}

@@ -1,0 +1,154 @@
+//! From a request to rows that come.
+
+use std::task::{Context, Poll};
+
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame;
+use pgherd_wire::sqlstate;
+
+use super::combine::combine;
+use super::gather::{self, Deadlines, End, Sink, gather};
+use super::legs::Leg;
+use super::merged::Merged;
+use super::request::{Bound, Request, Work, put, put_describe, too_long};
+use crate::session::relay::Relay;
+use crate::session::{behind, setup};
+
+/// What a shard says of the time: a form that is read alike under all settings.
+const NOW: &[u8] = b"SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'";
+
+/// Answers that nobody needs: they are only waited for.
+pub(super) struct Through;
+
+impl Sink for Through {
+    fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
+        Ok(())
+    }
+
+    fn poll(
+        &mut self,
+        _: &mut Relay,
+        legs: &mut [Leg],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), End>> {
+        let mut all = true;
+        for leg in legs {
+            loop {
+                match leg.poll_row(0, cx) {
+                    Poll::Ready(Ok(Some(total))) => {
+                        leg.count();
+                        leg.lease.flow.hide(total);
+                    }
+                    Poll::Ready(Ok(None)) => break,
+                    Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
+                    Poll::Pending => {
+                        all = false;
+                        break;
+                    }
+                }
+            }
+        }
+        match all {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    }
+}
+
+/// Has the legs begin with what is asked, and answers which of them, from the first, give the rows, and how. The
+/// moment is that of the transaction, once it was asked for.
+pub(super) async fn start(
+    relay: &mut Relay,
+    legs: &mut [Leg],
+    request: &mut Request,
+    moment: &mut Option<Vec<u8>>,
+    deadlines: &Deadlines,
+) -> Result<(Merged, usize), End> {
+    if let Some(home) = legs.first_mut() {
+        home.lease.touched = true;
+        if request.is_untyped() {
+            let types = request.types().to_vec();
+            describe(relay, home, &request.original, &types, deadlines).await?;
+            if let Some(described) = &home.parameters {
+                request.typed(&described[frame::HEADER_LEN..]);
+            }
+        }
+        if let Some(number) = request.moment {
+            let time = match moment {
+                Some(time) => time.clone(),
+                None => moment.insert(now(home).await?).clone(),
+            };
+            let given = request.at(number, &time);
+            given.map_err(|report| End::Stopped(Box::new(report)))?;
+        }
+    }
+    let original = &request.original;
+    let judgement = relay.judge(original);
+    for leg in legs.iter_mut() {
+        leg.lease.touched = true;
+        behind::sent(&mut leg.lease, &judgement, original, relay.lexing);
+    }
+    let merged = match &request.work {
+        Work::Combined { carriers, last } => {
+            let none = Bound::default();
+            let bound = request.bound.as_ref().unwrap_or(&none);
+            combine(relay, legs, carriers, last, bound, deadlines).await?;
+            return Ok((Merged::new(&[], 0, None, 0, 1), 1));
+        }
+        Work::Concat => Merged::new(&[], 0, None, 0, legs.len()),
+        Work::Merged {
+            keys,
+            hidden,
+            limit,
+            offset,
+        } => Merged::new(keys, *hidden, *limit, *offset, legs.len()),
+    };
+    match &request.bound {
+        None => gather::put(relay, legs, &request.text),
+        Some(bound) => {
+            let results = match &request.work {
+                Work::Merged { hidden, .. } if bound.results.len() > 1 => {
+                    let hidden = std::iter::repeat_n(0, *hidden);
+                    bound.results.iter().copied().chain(hidden).collect()
+                }
+                _ => bound.results.clone(),
+            };
+            for leg in legs.iter_mut() {
+                put(leg, &request.text, bound, &results, true)
+                    .map_err(|error| End::Stopped(too_long(error)))?;
+                leg.begin();
+            }
+        }
+    }
+    Ok((merged, legs.len()))
+}
+
+/// The time of a shard.
+async fn now(home: &mut Leg) -> Result<Vec<u8>, End> {
+    let answer = setup::run(&mut home.lease, NOW).await.map_err(|report| {
+        home.lost = true;
+        End::Lost(Box::new(report))
+    })?;
+    let time = answer.rows.into_iter().flatten().next().flatten();
+    time.ok_or_else(|| {
+        let text = "a shard did not tell the time";
+        let report = ErrorReport::error(sqlstate::INTERNAL_ERROR, text);
+        End::Stopped(Box::new(answer.error.unwrap_or(report)))
+    })
+}
+
+/// Has a server describe a statement; what it says is then the leg's.
+pub(super) async fn describe(
+    relay: &mut Relay,
+    home: &mut Leg,
+    text: &[u8],
+    types: &[u32],
+    deadlines: &Deadlines,
+) -> Result<(), End> {
+    put_describe(home, text, types).map_err(|error| End::Stopped(too_long(error)))?;
+    let home = std::slice::from_mut(home);
+    match gather(relay, home, &mut Through, deadlines).await {
+        End::Answered => Ok(()),
+        end => Err(end),
+    }
+}
