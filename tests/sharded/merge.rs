@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pgherd_tests::{Message, Raw, until};
+use pgherd_tests::{Message, Raw, connect, until};
 
 use crate::rig::{Rig, key, keys};
 
@@ -464,4 +464,30 @@ async fn nobody_gets_what_was_meant_for_another() {
     for client in clients {
         client.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_client_that_would_decode_wrongly_is_told() {
+    let rig = filled("").await;
+    let client = rig.client().await;
+    let prepared = client
+        .prepare("select id, amount from accounts order by id")
+        .await
+        .unwrap();
+    assert_eq!(client.query(&prepared, &[]).await.unwrap().len(), 12);
+    let alter = async |text: &str| {
+        for shard in &rig.shards {
+            let direct = connect(&rig.proxy.url("app", &shard.name)).await;
+            direct.simple_query(text).await.unwrap();
+        }
+    };
+    alter("alter table accounts add more int").await;
+    assert_eq!(client.query(&prepared, &[]).await.unwrap().len(), 12);
+    alter("alter table accounts alter amount type bigint").await;
+    let refused = client.query(&prepared, &[]).await.unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    let told = "cached plan must not change result type";
+    assert_eq!((refused.code().code(), refused.message()), ("0A000", told));
+    let again = client.query("select amount from accounts", &[]).await;
+    assert_eq!(again.unwrap()[0].columns()[0].type_().name(), "int8");
 }

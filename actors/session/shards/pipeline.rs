@@ -4,14 +4,16 @@
 //! described by one server as it stands; what it binds is planned with its parameters, and sent to the shards
 //! when it is described or executed. A portal that is not read to its end keeps its connections until the Sync.
 
+mod found;
+mod told;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use pgherd_config::PoolMode;
 use pgherd_net::poll_read_into;
-use pgherd_session::{Shape, Unnamed};
+use pgherd_session::Unnamed;
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{Bind, Close, Describe, Execute, Parse, Target, tag};
@@ -28,12 +30,12 @@ use super::{enter, objection};
 use crate::clock;
 use crate::control::{Order, Standing};
 use crate::session::relay::Relay;
-use crate::session::turn::Turn;
-use crate::session::{Bye, shape, statements};
+use crate::session::{Bye, statements};
 use crate::shards::Known;
+use told::{check, learn};
 
-/// So many statements are known to be as their client was told; then all are looked at anew.
-const CHECKED_MAX: usize = 1024;
+pub(super) use found::find;
+pub(in crate::session) use found::{Bound, begins};
 
 /// Messages up to a Sync or Flush all of whose statements read several shards.
 #[derive(Debug)]
@@ -342,7 +344,14 @@ impl Line {
             let mut legs = self.claim(relay, &shards).await?;
             let portal = &mut self.portals[at];
             self.is_rewritten = portal.request.is_rewritten();
-            let told = check(relay, &mut legs, portal, &deadlines).await;
+            let told = check(
+                relay,
+                &mut legs,
+                &portal.statement,
+                &portal.request,
+                &deadlines,
+            )
+            .await;
             let started = match told {
                 Ok(()) => {
                     let (request, moment) = (&mut portal.request, &mut self.moment);
@@ -472,68 +481,6 @@ impl Line {
     }
 }
 
-/// The parameters and the columns as a leg has described them.
-fn shape_of(home: &Leg) -> Shape {
-    let body = |message: &[u8]| {
-        message
-            .get(frame::HEADER_LEN..)
-            .unwrap_or_default()
-            .to_vec()
-    };
-    let parameters = home.parameters.as_deref().map(body).unwrap_or_default();
-    let columns = home.columns.as_deref().map(body);
-    shape::of(&parameters, columns.as_deref())
-}
-
-/// Takes note of what the client is told of a statement.
-fn learn(relay: &mut Relay, name: &[u8], home: &Leg) {
-    let known = relay.statements.as_deref();
-    let id = known.and_then(|known| Some(known.get(name)?.statement.id));
-    if let (Some(id), Some(statements)) = (id, relay.statements.as_deref_mut()) {
-        statements.described(name, id, shape_of(home));
-    }
-}
-
-/// Looks whether a statement is still what its client was told that it is. As long as the schemas are the same,
-/// it is.
-async fn check(
-    relay: &mut Relay,
-    legs: &mut [Leg],
-    portal: &Portal,
-    deadlines: &Deadlines,
-) -> Result<(), End> {
-    let known = relay.statements.as_deref();
-    let held = known.and_then(|known| known.get(&portal.statement));
-    let Some((told, id)) = held.and_then(|held| Some((held.shape?, held.statement.id))) else {
-        return Ok(());
-    };
-    let schemas = portal.request.schemas;
-    let spread = relay.spread.as_deref();
-    if spread.is_some_and(|spread| spread.checked.get(&id) == Some(&schemas)) {
-        return Ok(());
-    }
-    let types = portal.request.types().to_vec();
-    let mut same = false;
-    // Types that users have made have the numbers of the shard that it was told by, which may be any.
-    for leg in legs.iter_mut() {
-        describe(relay, leg, &portal.request.original, &types, deadlines).await?;
-        same = shape_of(leg) == told;
-        if same {
-            break;
-        }
-    }
-    if !same {
-        return Err(refused(statements::reshaped()));
-    }
-    if let Some(spread) = relay.spread.as_deref_mut() {
-        if spread.checked.len() >= CHECKED_MAX {
-            spread.checked.clear();
-        }
-        spread.checked.insert(id, schemas);
-    }
-    Ok(())
-}
-
 fn running_legs(portal: &mut Portal) -> Vec<Leg> {
     portal.running.take().map(|it| it.legs).unwrap_or_default()
 }
@@ -549,75 +496,6 @@ fn known(relay: &Relay) -> Result<Arc<Known>, End> {
             let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
             Err(refused(report.hint("Try it again.")))
         }
-    }
-}
-
-/// Looks whether the messages in front, up to a Sync or Flush, are such a pipeline.
-pub(super) fn find(relay: &Relay, known: &Known) -> Option<Pipeline> {
-    let mut parsed: Vec<(&[u8], &[u8])> = Vec::new();
-    let mut shards: Vec<u16> = Vec::new();
-    let mut rest = relay.up.unjudged();
-    while let Ok(Some(header)) = frame::header(rest) {
-        let (message, behind) = rest.split_at_checked(header.total())?;
-        rest = behind;
-        let body = &message[frame::HEADER_LEN..];
-        match header.tag {
-            tag::PARSE => {
-                let parse = Parse::parse(body).ok()?;
-                parsed.push((parse.name, &body[parse.name.len() + 1..]));
-            }
-            tag::BIND => {
-                let bind = Bind::parse(body).ok()?;
-                let of_name = |(name, _): &&(&[u8], &[u8])| *name == bind.statement;
-                let here = parsed.iter().rev().find(of_name).map(|(_, tail)| *tail);
-                let tail = here.or_else(|| tail_of(relay, bind.statement))?;
-                let request = routed(relay, known, tail, &bind).ok()??;
-                shards.extend(request.shards);
-            }
-            tag::SYNC | tag::FLUSH => break,
-            tag::DESCRIBE | tag::EXECUTE | tag::CLOSE => {}
-            _ => return None,
-        }
-    }
-    shards.sort_unstable();
-    shards.dedup();
-    (!shards.is_empty()).then(|| Pipeline {
-        shards,
-        schemas: known.number(),
-    })
-}
-
-/// What is to be done with a Bind that comes while the session is on a server.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::session) enum Bound {
-    /// It is looked at as any other.
-    Here,
-    /// It reads several shards, and all that the server has for the client is what was prepared: it can be left.
-    Elsewhere,
-    /// The same, but what is behind it must be here first.
-    Later,
-}
-
-/// Whether the Bind in front, whose body this is, begins a pipeline over several shards.
-pub(in crate::session) fn begins(turn: &Turn<'_>, body: &[u8]) -> Bound {
-    let (relay, exchange) = (&*turn.relay, &turn.server.exchange);
-    let in_block = relay.opened.is_some() || exchange.status() != TransactionStatus::Idle;
-    let has_run = turn.queries > 0 || exchange.executes() || relay.block.is_some();
-    let is_bound = relay.mode == PoolMode::Session || !relay.pins.is_empty();
-    if in_block || has_run || is_bound {
-        return Bound::Here;
-    }
-    let Ok(known) = known(relay) else {
-        return Bound::Here;
-    };
-    let Ok(bind) = Bind::parse(body) else {
-        return Bound::Here;
-    };
-    let tail = tail_of(relay, bind.statement);
-    match tail.map(|tail| routed(relay, &known, tail, &bind)) {
-        Some(Ok(Some(_))) if !super::is_whole(relay) => Bound::Later,
-        Some(Ok(Some(_))) if find(relay, &known).is_some() => Bound::Elsewhere,
-        _ => Bound::Here,
     }
 }
 

@@ -35,6 +35,9 @@ use said::Said;
 /// What the carriers' names begin with.
 pub(crate) const CARRIER: &str = "pgherd_pull_";
 
+/// The longest text that is taken apart: its parts are looked at again and again.
+const LONGEST: usize = 1 << 17;
+
 /// How deeply views may be nested.
 const DEEPEST: usize = 20;
 
@@ -73,6 +76,10 @@ impl Builder<'_> {
         given: &[String],
     ) -> Result<Plan> {
         self.pullable(traits)?;
+        if self.text.len() > LONGEST {
+            let reason = "it is too long to be taken apart";
+            return Err(Refusal::new("statement", reason));
+        }
         if self.text.contains(CARRIER) {
             return Err(Refusal::new(CARRIER, "names that begin so are taken"));
         }

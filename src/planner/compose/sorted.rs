@@ -20,6 +20,12 @@ pub(super) fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
             .push(deparse::target(reference(at), &column.name));
     }
     let mut width = query.columns.len();
+    if gives_rows(select) {
+        return Err(Refusal::new(
+            "ROW",
+            "it is not supported where rows are merged",
+        ));
+    }
     if width == 0 {
         return Err(Refusal::new(
             "SELECT",
@@ -83,4 +89,17 @@ pub(super) fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
         ),
         combine: deparse::text_of(NodeEnum::SelectStmt(Box::new(combine)))?,
     })
+}
+
+/// Whether a target is a row without a type, of which no table has a column.
+pub(super) fn gives_rows(select: &SelectStmt) -> bool {
+    let row = |node: &Node| match &node.node {
+        Some(NodeEnum::ResTarget(target)) => matches!(
+            target.val.as_deref().and_then(|value| value.node.as_ref()),
+            Some(NodeEnum::RowExpr(_))
+        ),
+        _ => false,
+    };
+    let mut arms = [&select.larg, &select.rarg].into_iter().flatten();
+    select.target_list.iter().any(row) || arms.any(|arm| gives_rows(arm))
 }

@@ -6,7 +6,7 @@ use pg_query::protobuf::SelectStmt;
 
 use super::Puller;
 use crate::analyze::{Analysis, Dist};
-use crate::compose::{combine, deparse, kinds_agree, pruned};
+use crate::compose::{combine, deparse, kinds_agree, pruned, sorted};
 use crate::plan::{Merge, Prune};
 use crate::refusal::Result;
 use crate::resolve::Resolver;
@@ -55,7 +55,7 @@ impl Puller<'_> {
         }
         let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(select.clone())))?;
         self.builder.several_in(traits, &text)?;
-        if query.locks || traits.locks || query.columns.is_empty() {
+        if query.locks || traits.locks || query.columns.is_empty() || sorted::gives_rows(select) {
             return Ok(Look::Unknown);
         }
         if let (Dist::Parts(parts), true, true) =
