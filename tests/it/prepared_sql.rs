@@ -533,7 +533,7 @@ async fn what_cannot_be_prepared_any_more_is_not_left_out_of_what_is_shown() {
     assert_eq!(client.one(show).await, "k");
     assert_eq!(client.ask(&Raw::query(&writes)).await, "C T D C ZI");
     assert_eq!(database.sql("select count(*) from kept").await, "1");
-    assert_eq!(pins(&proxy).await, "");
+    assert_eq!(pins(&proxy, &mut client).await, "");
 }
 
 #[tokio::test]
