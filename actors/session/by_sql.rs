@@ -78,6 +78,11 @@ pub(super) fn take(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement)
     let Ok(named) = mentions(&text, turn.relay.lexing) else {
         return Taken::No;
     };
+    if let Some(report) = turn.names.take_failure() {
+        refuse_query(turn, total, &report);
+        clear_away(turn);
+        return Taken::Answered;
+    }
     let exchange = &turn.server.exchange;
     if named.escaped {
         refuse_query(turn, total, &escaped());
@@ -189,18 +194,13 @@ fn simple(
         match std::mem::take(&mut turn.names.laid) {
             Laid::Open => {}
             // Should one of its statements fail, the text must not run, and whether it does it could not tell.
-            Laid::No | Laid::Asked => {
+            Laid::No | Laid::Asked | Laid::Failed(_) => {
                 lay_open(turn);
                 turn.relay.up.insert(&frontend::SYNC);
                 turn.server.exchange.sent(Owed::OurSync);
                 turn.names.laid = Laid::Asked;
                 turn.check = Check::UnderWay;
                 return Taken::Later;
-            }
-            Laid::Failed(report) => {
-                refuse_query(turn, total, &report);
-                clear_away(turn);
-                return Taken::Answered;
             }
         }
     }

@@ -125,6 +125,10 @@ pub(super) fn poll_turn(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Result<boo
         }
     }
     if poll_stall(turn, cx) {
+        // What came to an idle client before it stops listening is still its own.
+        if turn.server.exchange.is_over() && !turn.beginning {
+            tell(turn)?;
+        }
         requests::take(turn)?;
         moved = true;
     }

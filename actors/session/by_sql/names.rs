@@ -66,6 +66,17 @@ impl Names {
         })
     }
 
+    /// Why the server does not have the client's statements under their own names, if it was to; told once.
+    pub(super) fn take_failure(&mut self) -> Option<Box<ErrorReport>> {
+        match std::mem::take(&mut self.laid) {
+            Laid::Failed(report) => Some(report),
+            other => {
+                self.laid = other;
+                None
+            }
+        }
+    }
+
     /// Where the text of the portal that is executed next differs from the client's; told once.
     pub(in crate::session) fn take_edits(&mut self) -> Vec<Edit> {
         std::mem::take(&mut self.edits)
