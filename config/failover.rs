@@ -38,7 +38,8 @@ pub enum UserTimeout {
     /// Twice as long as is believed what was seen of a host: by then nobody counts on it any more, and a fault of the
     /// network that was shorter has not cost a transaction.
     Auto,
-    /// When the kernel does so by itself, after a quarter of an hour or so.
+    /// When the kernel does so by itself, after a quarter of an hour or so. A server that was only cut off still has the
+    /// transactions of those that were given up, with their locks, until it finds out by itself.
     Off,
     /// As said.
     After(Duration),

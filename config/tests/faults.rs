@@ -150,7 +150,7 @@ fn are_found_one_by_one() {
             "a:5432 is there twice",
         ),
         (
-            "[databases.b]\nhosts = [\"a\"]\nhost_settings = [{ weigth = 1 }]",
+            "[databases.b]\nhosts = [\"a\"]\nhost_settings = [{ host = \"a\", weigth = 1 }]",
             "weigth: no such setting, perhaps `weight`",
         ),
         ("[listen]\naddresses = []", "nobody could connect"),
