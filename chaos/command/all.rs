@@ -96,7 +96,7 @@ const SCENARIOS: [Scenario; 15] = [
     },
     Scenario {
         name: "simulation: machines",
-        long: "simulate --machines --seeds 5000",
+        long: "simulate --machines --seeds 2000",
         short: "simulate --machines --seeds 100",
     },
     Scenario {

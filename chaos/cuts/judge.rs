@@ -30,7 +30,15 @@ const ALLOWED: &[(Kind, &[&str], &[&str])] = &[
         Kind::Listen,
         &[OK, "08006", "08007", "FATAL 08006"],
         // The connection that listens for all is awaited by a transaction, whose own limit may run out first.
-        &[OK, "08006", "08007", "FATAL 08006", "57014", "FATAL 25P04"],
+        &[
+            OK,
+            "08006",
+            "08007",
+            "FATAL 08006",
+            "57014",
+            "FATAL 25P04",
+            "FATAL 08007",
+        ],
     ),
     (Kind::Write, &[OK, "08007"], &[OK, "08007"]),
     (Kind::Begin, &[OK, "40001"], &[OK, "40001", "57014"]),

@@ -169,7 +169,8 @@ impl Proxy {
         at: Instant,
         now: Instant,
     ) -> bool {
-        let late = self.words.get(&host).is_some_and(|word| at < word.1);
+        // What is told twice is no new word: it does not undo what has failed behind it.
+        let late = self.words.get(&host).is_some_and(|word| at <= word.1);
         match &outcome {
             Ok(look) => {
                 if look.standing == Standing::Primary {
