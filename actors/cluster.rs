@@ -206,6 +206,7 @@ impl Cluster {
         }
         self.judged(now, |judge| judge.saw(host, outcome, now));
         if look.is_none() {
+            self.arrivals.lock().forget(host);
             // All others are looked at, too, if this has raised a doubt.
             self.doubt.notify_waiters();
         }
