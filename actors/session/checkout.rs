@@ -278,12 +278,19 @@ fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
     let timeouts = &settings.timeouts;
     let over = match pool.core.held() {
         Some(held) => timeouts.hold.map(|limit| held.max(began) + limit),
-        None => timeouts.checkout.map(|limit| began + limit),
+        None => timeouts.checkout.map(|limit| in_turn(pool, began) + limit),
     };
     // A hold may begin or end meanwhile, and another limit holds then.
     let changes = pool.cluster.load().is_watched();
     let changed = changes.then(|| clock::now() + Duration::from_secs(1));
     [over, changed].into_iter().flatten().min()
+}
+
+/// Since when whoever waits since `began` waits for a place: while there was no primary, nobody had a turn.
+fn in_turn(pool: &Pool, began: Instant) -> Instant {
+    pool.core
+        .released()
+        .map_or(began, |released| released.max(began))
 }
 
 /// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
@@ -296,7 +303,10 @@ pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
     };
     match pool.core.held() {
         Some(held) => over(timeouts.hold, held.max(began)).map(|waited| unled(pool, waited)),
-        None => over(timeouts.checkout, began).map(|waited| timed_out(pool, waited)),
+        None => {
+            let since = in_turn(pool, began);
+            over(timeouts.checkout, since).map(|waited| timed_out(pool, waited))
+        }
     }
 }
 

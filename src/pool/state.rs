@@ -77,6 +77,8 @@ pub(crate) struct State<C, I> {
     pub(crate) paused: bool,
     /// There is nothing to connect to since then.
     pub(crate) held: Option<Instant>,
+    /// When there was something to connect to again.
+    pub(crate) released: Option<Instant>,
     pub(crate) closed: Option<Arc<str>>,
     /// How many wait for the pool to be quiet.
     pub(crate) watched: usize,
@@ -101,6 +103,7 @@ impl<C, I> State<C, I> {
             generation: 0,
             paused: false,
             held: None,
+            released: None,
             closed: None,
             watched: 0,
             totals: Totals::default(),
