@@ -10,6 +10,7 @@ use pgherd_cluster::Lsn;
 use pgherd_cluster::outcome::{
     Chapter, Mark, Origin, Outcome, Reign, Status, Witness, chapter, judge,
 };
+use pgherd_session::Parameters;
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -20,6 +21,7 @@ use crate::outcomes::{Outcomes, Resolved};
 use crate::pool::{Pool, ServerLease};
 use crate::router;
 use crate::server::ServerConn;
+use crate::session::follow;
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
 use crate::session::{Bye, checkout};
@@ -68,6 +70,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Unresolved {
     /// Which it is.
     pub(super) mark: Mark,
+    /// What its client has set if it is committed.
+    pub(super) parameters: Arc<Parameters>,
     /// What its client is told if nobody knows.
     pub(super) report: ErrorReport,
     /// What its client is told if it is committed.
@@ -83,11 +87,11 @@ impl Relay {
     ) -> Option<Bye> {
         let Unresolved {
             mark,
+            parameters,
             report,
             success,
         } = unresolved;
         let host = lease.about.upstream.name.clone();
-        let parameters = Arc::clone(&self.parameters);
         if let Some(bye) = self.lose(&report, lease) {
             self.pool.outcomes.count(Resolved::Unknown);
             return Some(bye);
@@ -113,7 +117,9 @@ impl Relay {
         match resolved {
             Resolved::Committed => {
                 // What it has set holds, as behind any COMMIT.
+                let before = std::mem::replace(&mut self.parameters, Arc::clone(&parameters));
                 self.set_parameters(parameters);
+                follow::tell_back(self, &before);
                 self.down.insert(&success);
             }
             Resolved::Lost => self.answer(&lost(&host, &mark)),
@@ -376,7 +382,16 @@ mod tests {
             let value = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
             values.map(value).to_vec()
         };
-        let primary = seen(&row(["7", "0000001F", "0/10", "30", "5", "1796000000000001", "t"])).expect("a row");
+        let primary = seen(&row([
+            "7",
+            "0000001F",
+            "0/10",
+            "30",
+            "5",
+            "1796000000000001",
+            "t",
+        ]))
+        .expect("a row");
         assert_eq!((primary.system, primary.timeline), (7, Some(31)));
         assert_eq!(
             (primary.replayed, primary.checkpoint),
