@@ -131,6 +131,15 @@ pub(super) fn poll_turn(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Result<boo
     Ok(moved)
 }
 
+/// The server is lost, and nothing is waited for any more: what is here of its answers goes to the client.
+pub(super) fn give_up(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    if turn.listen.waits_for_fence() {
+        turn.listen.fence = Fence::Passed;
+        replies::judge(turn)?;
+    }
+    Ok(())
+}
+
 /// Whether the client's next message need not wait any longer.
 fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
     let (asked, outcome, timer) = match turn.listen.stall.as_deref_mut() {
