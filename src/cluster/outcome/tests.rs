@@ -221,10 +221,7 @@ fn a_history_says_where_a_timeline_begins_and_was_left() {
     };
     assert_eq!(chapter(history, 4, 1), first);
     assert_eq!(chapter(history, 4, 2), Chapter::Absent);
-    assert_eq!(
-        chapter(history, 4, 3),
-        between(0x300_0060, 0x16_b374_d848)
-    );
+    assert_eq!(chapter(history, 4, 3), between(0x300_0060, 0x16_b374_d848));
     assert_eq!(chapter(history, 4, 4), from(0x16_b374_d848));
     for nothing in ["", "nonsense\n1 nowhere x", "1\t0/3000060\n2"] {
         assert_eq!(chapter(nothing, 4, 1), Chapter::Unread);
