@@ -227,6 +227,7 @@ impl Cluster {
             self.take_claim(now);
         }
         if look.is_none() {
+            self.arrivals.lock().forget(host);
             // All others are looked at, too, if this has raised a doubt.
             self.doubt.notify_waiters();
         }

@@ -227,7 +227,7 @@ impl Pool {
                 seen.info.killer.kill();
             }
         });
-        self.core.release();
+        self.core.release(clock::now());
     }
 
     /// Waits for a server to lead to, and leaves those that there are: nobody may be written to.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Waker};
 use std::time::Instant;
 
+use pgherd_cluster::outcome::Origin;
 use pgherd_net::{Killer, Stream};
 use pgherd_session::{Exchange, Flow, Parameters, Role, Sequences, ServerStatements};
 use pgherd_sql::Runs;
@@ -41,8 +42,8 @@ pub struct ServerConn {
     pub used_sequence: bool,
     /// The transaction under way changes what the database consists of.
     pub alters: Option<Alteration>,
-    /// The system identifier of a server that can be asked for marks of transactions, if that is wanted.
-    pub marks: Option<u64>,
+    /// Who makes the marks of transactions here; `None` if none are wanted, or none can be made.
+    pub marks: Option<Origin>,
     /// When it was last known to answer.
     pub heard: Instant,
     /// What the console shows of it and a cancel needs.

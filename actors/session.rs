@@ -272,6 +272,7 @@ fn serve(
                 mode,
                 patience,
                 parameters: Arc::clone(&startup),
+                settled: Arc::clone(&startup),
                 startup,
                 statements: None,
                 block: None,

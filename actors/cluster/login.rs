@@ -130,7 +130,10 @@ fn others(config: &Config) -> impl Iterator<Item = &String> {
     })
 }
 
-/// As a monitor connects: quickly or not at all, and with nothing set that could change what it reads.
+/// For how long where a connection may take any time.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// As a monitor connects: for as long as anybody may, and with nothing set that could change what it reads.
 fn upstream(
     config: &Config,
     database: &Database,
@@ -148,11 +151,12 @@ fn upstream(
     if matches!(usual.secret, Secret::Refused) {
         return None;
     }
+    let patience = usual.patience.unwrap_or(PATIENCE);
     let parameters = [("search_path", ""), ("application_name", "pgherd monitor")];
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(Upstream {
         parameters: parameters.into(),
-        patience: Some(config.failover.probe_timeout),
+        patience: Some(patience.max(config.failover.probe_timeout)),
         ..(*usual).clone()
     })
 }

@@ -1,14 +1,15 @@
 //! Looks at one host, again and again.
 //!
-//! Owns: a connection of its own, outside all pools and limits.
+//! Owns: a connection of its own, outside all pools and limits, and one more while a look is late: a host that answers more
+//! slowly than it is looked at is slow, not gone. That it is late is told at once, and what it says is told when it comes.
 //! Hears: that its task has ended. When to look is known by the [`Cluster`].
 //! Tells: the cluster what it saw, by a call; no message.
 //! If it dies: what was seen stays, and grows old; the next one connects anew.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pgherd_cluster::{Fault, HostName, Look, Storage};
@@ -24,7 +25,7 @@ use crate::cluster::{Cluster, aurora, login, look};
 use crate::facts::Facts;
 use crate::server::{Life, ServerConn};
 use crate::session::setup;
-use crate::upstream::{self, OpenError, Upstream};
+use crate::upstream::{self, Upstream};
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl Work for Monitor {
         let mut watch = Watch {
             arguments,
             link: None,
+            late: None,
             attempts: Attempts::default(),
         };
         loop {
@@ -64,7 +66,32 @@ impl Work for Monitor {
 struct Watch {
     arguments: MonitorArguments,
     link: Option<Link>,
+    /// A look that has taken too long and goes on. One is enough: on its connection the next is asked.
+    late: Option<Asking>,
     attempts: Attempts,
+}
+
+/// A look under way.
+type Asking = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// What has come of it.
+struct Answered {
+    outcome: Result<Said, Fault>,
+    /// When the host was asked, once it was there to be asked.
+    asked: Instant,
+    /// The connection, if it can be asked again.
+    link: Option<Link>,
+    /// Who has logged in for it, or tried to, and whether the host has refused that.
+    login: Option<(Arc<Upstream>, Admission)>,
+}
+
+/// Whether a host lets somebody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    Granted,
+    Refused,
+    /// It did not come to that.
+    Open,
 }
 
 /// A connection, since when it is open, and what is to be asked over it.
@@ -104,116 +131,253 @@ impl Watch {
         let Some(host) = host.filter(|_| cluster.is_watched()) else {
             return Looked::Dismissed;
         };
-        let asked = clock::now();
-        let patience = self.arguments.facts.config.load().failover.probe_timeout;
-        let looked = tokio::time::timeout(patience, self.ask_as_may_be(host)).await;
-        let said = match looked {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) => {
-                cluster.age(clock::now());
-                return Looked::Unasked;
-            }
-            // What was asked may be answered yet, and would be taken for the next answer.
-            Err(_elapsed) => {
-                self.link = None;
-                if planted::is(Bug::TrustSilence) {
-                    return Looked::Seen;
-                }
-                Err(Fault::TimedOut)
-            }
+        let Some(mut asking) = self.ask_as_may_be(host) else {
+            cluster.age(clock::now());
+            return Looked::Unasked;
         };
-        let (name, now) = (&self.arguments.host, clock::now());
-        let outcome = said.map(|said| match said {
-            Said::Look(look) => look,
-            Said::Instance(sight) => cluster.testified(name, sight, now),
-        });
-        cluster.saw(name, outcome, asked, now);
+        let patience = self.arguments.facts.config.load().failover.probe_timeout;
+        let over = clock::now() + patience;
+        loop {
+            let looked = poll_fn(|cx| match asking.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(Either::Asked(answered)),
+                Poll::Pending => self.poll_late(cx).map(Either::Late),
+            });
+            match tokio::time::timeout_at(over.into(), looked).await {
+                Ok(Either::Asked(answered)) => {
+                    self.take(answered);
+                    break;
+                }
+                Ok(Either::Late(answered)) => {
+                    // It has answered just now, so that this look need not.
+                    if self.take_late(answered) {
+                        break;
+                    }
+                }
+                Err(_elapsed) if planted::is(Bug::TrustSilence) => break,
+                Err(_elapsed) => {
+                    self.late.get_or_insert(asking);
+                    let (fault, now) = (Fault::TimedOut, clock::now());
+                    cluster.saw(&self.arguments.host, Err(fault), now, now);
+                    break;
+                }
+            }
+        }
         Looked::Seen
     }
 
-    /// What the host says, over the connection that there is or a new one; `None` if there is nobody to
+    /// Asks what the host says, over the connection that there is or a new one; `None` if there is nobody to
     /// ask it.
-    async fn ask_as_may_be(&mut self, host: &Host) -> Option<Result<Said, Fault>> {
+    fn ask_as_may_be(&mut self, host: &Host) -> Option<Asking> {
         let doubted = self.arguments.cluster.take_suspect(&self.arguments.host);
-        self.link
-            .take_if(|link| doubted || clock::since(link.since) >= LINK_MAX);
-        if let Some(mut link) = self.link.take() {
-            match ask(&mut link.server, link.storage).await {
-                Ok(said) => {
-                    self.link = Some(link);
-                    return Some(Ok(said));
-                }
-                // It may have been restarted; whether it lives shows on a new connection.
-                Err(Fault::Unreachable | Fault::Stopping) => {}
-                Err(fault) => return Some(Err(fault)),
-            }
-        }
+        self.link.take_if(|_| doubted);
         let (cluster, facts) = (&self.arguments.cluster, &self.arguments.facts);
-        let candidates = login::candidates(cluster, host, facts);
+        let mut candidates = login::candidates(cluster, host, facts);
         let known = candidates.iter().map(|it| (it.user.as_str(), &it.secret));
-        let chosen = self.attempts.choose(known, clock::now())?;
-        Some(self.ask_anew(&candidates[chosen]).await)
-    }
-
-    async fn ask_anew(&mut self, upstream: &Arc<Upstream>) -> Result<Said, Fault> {
-        let (life, _ended) = Life::new();
-        let id = self.arguments.facts.number();
-        let opened = upstream::open(upstream, id, life).await;
-        let (mut server, _welcome) = opened.map_err(|error| self.unopened(&error, upstream))?;
-        self.attempts.succeeded(&upstream.user);
-        let storage = timely(&mut server, async |server| aurora::storage(server).await).await?;
-        let said = ask(&mut server, storage).await?;
-        self.link = Some(Link {
-            server,
-            since: clock::now(),
-            storage,
-        });
-        Ok(said)
-    }
-
-    fn unopened(&mut self, error: &OpenError, upstream: &Upstream) -> Fault {
-        let fault = look::unopened(error);
-        if fault == Fault::Refused {
-            let now = clock::now();
-            self.attempts.refused(&upstream.user, &upstream.secret, now);
+        let chosen = self.attempts.choose(known, clock::now());
+        let upstream = chosen.map(|chosen| candidates.swap_remove(chosen));
+        let renews = |link: &Link| clock::since(link.since) >= LINK_MAX;
+        if self.late.is_none() && self.link.as_ref().is_some_and(renews) {
+            // The old one is asked until the new one answers, or cannot be had.
+            self.late = upstream.clone().map(|upstream| -> Asking {
+                Box::pin(converse(None, Some(upstream), facts.number()))
+            });
         }
-        fault
+        match (self.link.take(), upstream) {
+            (None, None) => None,
+            (link, upstream) => Some(Box::pin(converse(link, upstream, facts.number()))),
+        }
+    }
+
+    /// Tells what has come of a look.
+    fn take(&mut self, answered: Answered) {
+        if answered.link.is_some() && answered.login.is_some() {
+            // Whatever is late still is about the past.
+            self.late = None;
+        }
+        self.keep(answered.link);
+        let outcome = self.admit(answered.login, answered.outcome);
+        self.tell(outcome, answered.asked);
+    }
+
+    /// Tells the cluster what a host that was asked then has said.
+    fn tell(&self, said: Result<Said, Fault>, asked: Instant) {
+        let (cluster, host) = (&self.arguments.cluster, &self.arguments.host);
+        let now = clock::now();
+        let outcome = said.map(|said| match said {
+            Said::Look(look) => look,
+            Said::Instance(sight) => cluster.testified(host, sight, now),
+        });
+        cluster.saw(host, outcome, asked, now);
+    }
+
+    /// Tells what has come of a look that was late. That it was, has been told; what it says counts if it is no older than
+    /// evidence may be, which is answered.
+    fn take_late(&mut self, answered: Answered) -> bool {
+        if answered.outcome.is_err() && answered.login.is_some() {
+            // Whether the host still is where the old connection leads shows on the next.
+            self.link = None;
+        }
+        self.keep(answered.link);
+        let outcome = self.admit(answered.login, answered.outcome);
+        let evidence = self.arguments.facts.config.load().failover.evidence;
+        let counts = outcome.is_ok() && clock::since(answered.asked) < evidence;
+        if counts {
+            self.tell(outcome, answered.asked);
+        }
+        counts
+    }
+
+    /// Keeps a connection for the next look, unless there is a newer one.
+    fn keep(&mut self, link: Option<Link>) {
+        let Some(link) = link else {
+            return;
+        };
+        let own = self.link.as_ref();
+        if own.is_none_or(|own| own.since <= link.since) {
+            self.link = Some(link);
+        }
+    }
+
+    fn admit(
+        &mut self,
+        login: Option<(Arc<Upstream>, Admission)>,
+        outcome: Result<Said, Fault>,
+    ) -> Result<Said, Fault> {
+        match login {
+            Some((upstream, Admission::Granted)) => self.attempts.succeeded(&upstream.user),
+            Some((upstream, Admission::Refused)) => {
+                let now = clock::now();
+                self.attempts.refused(&upstream.user, &upstream.secret, now);
+            }
+            Some((_, Admission::Open)) | None => {}
+        }
+        outcome
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Answered> {
+        let Some(late) = &mut self.late else {
+            return Poll::Pending;
+        };
+        let answered = late.as_mut().poll(cx);
+        if answered.is_ready() {
+            self.late = None;
+        }
+        answered
     }
 
     /// Waits until it is time for the next look, or the host hangs up.
     async fn rest(&mut self, begun: Instant) {
-        let (cluster, host) = (&self.arguments.cluster, &self.arguments.host);
+        let cluster = Arc::clone(&self.arguments.cluster);
         loop {
             let mut doubted = pin!(cluster.doubted());
             // Registered before the pace is read, so that no doubt in between is missed.
             doubted.as_mut().enable();
             let now = clock::now();
-            let due = (now + cluster.pace(host, now)).max(begun + PACE_MIN);
+            let pace = cluster.pace(&self.arguments.host, now);
+            let due = (now + pace).max(begun + PACE_MIN);
             let mut due = pin!(tokio::time::sleep_until(due.into()));
-            let ends = poll_fn(|cx| {
+            let next = poll_fn(|cx| {
                 if let Some(link) = &mut self.link
                     && link.server.stream.poll_readable(cx).is_ready()
                 {
-                    return Poll::Ready(true);
+                    return Poll::Ready(Next::Look);
                 }
                 if due.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(true);
+                    return Poll::Ready(Next::Look);
                 }
-                doubted.as_mut().poll(cx).map(|()| false)
+                if let Poll::Ready(answered) = self.poll_late(cx) {
+                    return Poll::Ready(Next::Late(answered));
+                }
+                doubted.as_mut().poll(cx).map(|()| Next::Rest)
             });
-            if ends.await {
-                return;
+            match next.await {
+                Next::Look => return,
+                Next::Late(answered) => {
+                    self.take_late(answered);
+                }
+                Next::Rest => {}
             }
         }
     }
 
     /// Waits until there may be somebody as whom to ask.
-    async fn wait(&self) {
+    async fn wait(&mut self) {
         let probe = self.arguments.facts.config.load().failover.probe;
         let woken = self.arguments.cluster.doubted();
         let _ = tokio::time::timeout(probe, woken).await;
         // Who wakes all at each doubt must not make this one spin.
         tokio::time::sleep(PACE_MIN).await;
+    }
+}
+
+/// Which of two looks has come to its end.
+enum Either {
+    Asked(Answered),
+    Late(Answered),
+}
+
+/// What ends a rest.
+enum Next {
+    Look,
+    Late(Answered),
+    /// The pace may have changed.
+    Rest,
+}
+
+/// Asks over the connection that there is, and over a new one as this user where it is gone.
+async fn converse(link: Option<Link>, upstream: Option<Arc<Upstream>>, number: u64) -> Answered {
+    let asked = clock::now();
+    let answered = |outcome, link| Answered {
+        outcome,
+        asked,
+        link,
+        login: None,
+    };
+    if let Some(mut link) = link {
+        match ask(&mut link.server, link.storage).await {
+            Ok(said) => return answered(Ok(said), Some(link)),
+            // It may have been restarted; whether it lives shows on a new connection.
+            Err(Fault::Unreachable | Fault::Stopping) if upstream.is_some() => {}
+            Err(fault) => return answered(Err(fault), None),
+        }
+    }
+    let Some(upstream) = upstream else {
+        return answered(Err(Fault::Unreachable), None);
+    };
+    let (life, _ended) = Life::new();
+    let (mut server, _welcome) = match upstream::open(&upstream, number, life).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let fault = look::unopened(&error);
+            let admission = match fault {
+                Fault::Refused => Admission::Refused,
+                _ => Admission::Open,
+            };
+            return Answered {
+                login: Some((upstream, admission)),
+                ..answered(Err(fault), None)
+            };
+        }
+    };
+    let since = clock::now();
+    let (outcome, link) =
+        match timely(&mut server, async |server| aurora::storage(server).await).await {
+            Ok(storage) => {
+                let outcome = ask(&mut server, storage).await;
+                let link = outcome.is_ok().then_some(Link {
+                    server,
+                    since,
+                    storage,
+                });
+                (outcome, link)
+            }
+            Err(fault) => (Err(fault), None),
+        };
+    Answered {
+        outcome,
+        asked: since,
+        link,
+        login: Some((upstream, Admission::Granted)),
     }
 }
 

@@ -15,6 +15,9 @@ const KEPT: usize = 64;
 /// A place in the log that the primary tells is at or behind all that was committed before it was asked.
 /// So a replica that has replayed up to there has all of that. No clock of a server is believed, but for
 /// how old the place is that Aurora tells.
+///
+/// Of a replica only the last look counts: one that was restored, or has come back from a crash or with a delay, may
+/// have less than it had.
 #[derive(Debug, Default)]
 pub struct Arrivals {
     epoch: Epoch,
@@ -47,11 +50,17 @@ impl Arrivals {
             }
             Standing::Replica => {
                 let arrived = self.heads.iter().filter(|(_, lsn)| *lsn <= look.lsn);
-                if let Some(moment) = arrived.map(|(moment, _)| *moment).max() {
-                    self.hosts.insert(host.clone(), moment);
-                }
+                match arrived.map(|(moment, _)| *moment).max() {
+                    Some(moment) => self.hosts.insert(host.clone(), moment),
+                    None => self.hosts.remove(host),
+                };
             }
         }
+    }
+
+    /// A look at a host has failed: who answers the next one may be another server.
+    pub(super) fn forget(&mut self, host: &HostName) {
+        self.hosts.remove(host);
     }
 
     /// Whether all that was written until `moment` is known to be there.
@@ -137,9 +146,32 @@ mod tests {
             saw(&b, look(Standing::Replica, 1, 300), at(60)),
             Some(at(40))
         );
+        // It was replaced by a copy of long ago, and then is back where it was.
+        assert_eq!(saw(&b, look(Standing::Replica, 1, 99), at(62)), None);
+        assert_eq!(
+            saw(&b, look(Standing::Replica, 1, 100), at(64)),
+            Some(at(10))
+        );
         // The other one is promoted: what was known is about another history.
         saw(&b, look(Standing::Primary, 2, 300), at(70));
         assert_eq!(saw(&a, look(Standing::Replica, 1, 900), at(80)), None);
         assert!(!arrivals.has_arrived(&a, at(0)));
+    }
+
+    #[test]
+    fn what_had_arrived_at_a_host_that_fails_is_not_believed_of_the_next() {
+        let (a, b) = (HostName::from("a"), HostName::from("b"));
+        let now = Instant::now();
+        let mut judge = Judge::new(Rules::default());
+        judge.members([a.clone(), b.clone()], now);
+        let mut arrivals = Arrivals::default();
+        for (host, standing) in [(&a, Standing::Primary), (&b, Standing::Replica)] {
+            let look = look(standing, 1, 100);
+            judge.saw(host, Ok(look.clone()), now);
+            arrivals.note(&judge.verdict(now), host, &look, now);
+        }
+        assert!(arrivals.has_arrived(&b, now));
+        arrivals.forget(&b);
+        assert!(!arrivals.has_arrived(&b, now));
     }
 }

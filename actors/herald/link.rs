@@ -24,8 +24,9 @@ const ROOM: usize = 16 * 1024;
 /// How often is read before others may run.
 const ROUNDS_MAX: u32 = 64;
 
-/// How long the server may take to answer where no time to connect is set.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the server may take to answer. Whoever listens gets no ReadyForQuery meanwhile, and holds its server; and a
+/// LISTEN waits for nothing on a server that is well.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +135,8 @@ impl<'a> Link<'a> {
     }
 
     fn check_patience(&self) -> Result<(), LinkError> {
-        let patience = self.server.about.upstream.patience.unwrap_or(PATIENCE);
+        let set = self.server.about.upstream.patience;
+        let patience = set.map_or(PATIENCE, |set| set.min(PATIENCE));
         match self.audience.asking_since() {
             Some(since) if clock::since(since) > patience => Err(LinkError::Mute),
             _ => Ok(()),

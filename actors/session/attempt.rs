@@ -3,6 +3,7 @@
 //! An attempt lasts until something of the answer goes to the client, or until too much was sent to be
 //! kept. Up to then the client's bytes stay in its flow, and what they have changed can be taken back.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use pgherd_config::PoolMode;
@@ -403,6 +404,7 @@ pub(super) fn rewind(turn: &mut Turn<'_>) {
     relay.pins = attempt.pins;
     relay.opened = attempt.opened.take();
     relay.block = None;
+    relay.set_parameters(Arc::clone(&relay.settled));
     relay.guarded = false;
     let Some(statements) = relay.statements.as_deref_mut() else {
         return;

@@ -285,7 +285,7 @@ fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
     let timeouts = &settings.timeouts;
     let over = match pool.core.held() {
         Some(held) => hold(timeouts).map(|limit| held.max(began) + limit),
-        None => timeouts.checkout.map(|limit| began + limit),
+        None => timeouts.checkout.map(|limit| in_turn(pool, began) + limit),
     };
     // A hold may begin or end meanwhile, and another limit holds then.
     let changes = pool.cluster.load().is_watched();
@@ -301,6 +301,13 @@ fn hold(timeouts: &Timeouts) -> Option<Duration> {
     }
 }
 
+/// Since when whoever waits since `began` waits for a place: while there was no primary, nobody had a turn.
+fn in_turn(pool: &Pool, began: Instant) -> Instant {
+    pool.core
+        .released()
+        .map_or(began, |released| released.max(began))
+}
+
 /// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
 pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
     let (settings, now) = (pool.settings(), clock::now());
@@ -311,7 +318,10 @@ pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
     };
     match pool.core.held() {
         Some(held) => over(hold(timeouts), held.max(began)).map(|waited| unled(pool, waited)),
-        None => over(timeouts.checkout, began).map(|waited| timed_out(pool, waited)),
+        None => {
+            let since = in_turn(pool, began);
+            over(timeouts.checkout, since).map(|waited| timed_out(pool, waited))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pgherd_session::{Block, Edit, Following, Owed, Parameters};
 use pgherd_sql::{Change, LexOptions, Part, Pin, PinSet, Reading, Span, Step, Value, script};
-use pgherd_wire::backend::tag;
+use pgherd_wire::backend::{self, tag};
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Execute, Target};
 
@@ -28,6 +28,19 @@ pub(super) const ASIDE: &[u8] = b"pgherd_aside";
 
 /// What the portals of a transaction will do to settings once they are executed.
 pub(super) type Portals = HashMap<Box<[u8]>, Step>;
+
+/// What of the settings that the server reports was set in the transaction under way: whether for the transaction alone
+/// (`SET LOCAL`), and what its COMMIT keeps, where that is another value than before.
+pub(super) type Overlaid = HashMap<Box<str>, Overlay>;
+
+/// What was set of one such setting.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    local: bool,
+    kept: Option<Value>,
+    /// What it keeps was perhaps taken back with a savepoint.
+    doubtful: bool,
+}
 
 /// Writes down what a simple query does. Answers the text that is to run in its place, if the
 /// server alone would not do all of it: what `RESET` goes back to is the client's, not the server's.
@@ -252,6 +265,7 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
             }
         }
         Some(Step::RollbackTo(name)) => {
+            doubt(turn);
             let block = turn.relay.block.as_deref_mut();
             match block.and_then(|block| block.rollback_to(&name)) {
                 Some(before) => take_back(turn, &before),
@@ -299,6 +313,9 @@ pub(super) fn idle(turn: &mut Turn<'_>, behind_sync: bool) {
 }
 
 fn change(turn: &mut Turn<'_>, changes: &[Change]) {
+    for change in changes {
+        overlay(turn, change);
+    }
     let relay = &mut *turn.relay;
     let mut now = (*relay.parameters).clone();
     for change in changes.iter().filter(|change| change.span == Span::Session) {
@@ -321,6 +338,78 @@ fn change(turn: &mut Turn<'_>, changes: &[Change]) {
         }
     }
     settle(turn, now);
+}
+
+/// Takes note of what is set of a setting that the server reports: its report does not say for how long it holds.
+fn overlay(turn: &mut Turn<'_>, change: &Change) {
+    if !is_reported(turn.relay, &change.name) {
+        return;
+    }
+    let overlay = turn.overlaid.entry(change.name.clone()).or_default();
+    match change.span {
+        Span::Local => overlay.local = true,
+        Span::Session => {
+            *overlay = Overlay {
+                kept: Some(change.value.clone()),
+                ..Overlay::default()
+            };
+        }
+    }
+    if overlay.local && overlay.doubtful && turn.vow.is_wanted() {
+        // What is said to be committed must be set, too, and what that is cannot be told.
+        turn.relay.pins.insert(Pin::Set);
+    }
+}
+
+/// Part of the transaction was taken back.
+fn doubt(turn: &mut Turn<'_>) {
+    for overlay in turn.overlaid.values_mut() {
+        overlay.doubtful = overlay.kept.is_some();
+        if overlay.local && overlay.doubtful && turn.vow.is_wanted() {
+            turn.relay.pins.insert(Pin::Set);
+        }
+    }
+}
+
+/// The server is idle: what is set now holds.
+pub(super) fn settled(turn: &mut Turn<'_>) {
+    turn.overlaid.clear();
+    turn.relay.settled = Arc::clone(&turn.relay.parameters);
+}
+
+/// What is set once the transaction under way is committed.
+pub(super) fn committed(turn: &Turn<'_>) -> Arc<Parameters> {
+    let relay = &*turn.relay;
+    let overlaid = turn.overlaid.iter().filter(|(_, overlay)| overlay.local);
+    let mut parameters = (*relay.parameters).clone();
+    for (name, overlay) in overlaid {
+        let before = match &overlay.kept {
+            Some(Value::Text(text)) => Some(&**text),
+            Some(Value::Default) => relay.startup.get(name),
+            Some(Value::Parameter(_) | Value::Unknown) | None => relay.settled.get(name),
+        };
+        match before {
+            Some(value) => parameters.set(name, value),
+            None => parameters.remove(name),
+        }
+    }
+    relay.pool.shared.share(parameters)
+}
+
+/// Tells the client of what has gone from what was set `before` to what is set now, where a server would report it.
+pub(super) fn tell_back(relay: &mut Relay, before: &Parameters) {
+    let now = Arc::clone(&relay.parameters);
+    let welcome = relay.pool.welcome.load_full();
+    for name in before.differing(&now) {
+        let reported = |known: &&(String, String)| known.0.eq_ignore_ascii_case(name);
+        let known = welcome.iter().flat_map(|it| &it.parameters).find(reported);
+        let Some((name, usual)) = known.filter(|_| is_reported(relay, name)) else {
+            continue;
+        };
+        let value = now.get(name).unwrap_or(usual);
+        // What was reported once is no longer than a message.
+        let _ = backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
+    }
 }
 
 fn reset_all(turn: &mut Turn<'_>) {

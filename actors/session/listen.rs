@@ -33,7 +33,7 @@ use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, requests};
+use crate::session::{Bye, replies, requests};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -133,6 +133,15 @@ pub(super) fn poll_turn(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Result<boo
         moved = true;
     }
     Ok(moved)
+}
+
+/// The server is lost, and nothing is waited for any more: what is here of its answers goes to the client.
+pub(super) fn give_up(turn: &mut Turn<'_>) -> Result<(), Loss> {
+    if turn.listen.waits_for_fence() {
+        turn.listen.fence = Fence::Passed;
+        replies::judge(turn)?;
+    }
+    Ok(())
 }
 
 /// Whether the client's next message need not wait any longer.

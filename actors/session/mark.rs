@@ -12,7 +12,7 @@
 //! makes no difference to such a statement; what it says of its end is kept back until it is committed. Whatever is
 //! neither is not resolved.
 
-use pgherd_cluster::outcome::Mark;
+use pgherd_cluster::outcome::{Mark, Origin};
 use pgherd_config::{CommitResolution, PoolMode};
 use pgherd_session::{CopyFlow, Owed};
 use pgherd_sql::{Runs, closed_block};
@@ -52,8 +52,8 @@ enum Rest {
 /// What is known of the transaction under way.
 #[derive(Debug, Default)]
 pub(super) struct Vow {
-    /// The system identifier of the server; `None` if nothing is asked there.
-    system: Option<u64>,
+    /// The server; `None` if nothing is asked there.
+    origin: Option<Origin>,
     /// It may have written since it was last asked.
     writes: bool,
     /// It may have written at all, or have done something else that its end makes known.
@@ -102,7 +102,7 @@ pub(super) enum Way {
 /// Begins a turn.
 pub(super) fn begin(turn: &mut Turn<'_>) {
     let relay = &turn.relay;
-    turn.vow.system = turn.server.marks.filter(|_| {
+    turn.vow.origin = turn.server.marks.filter(|_| {
         relay.mode != PoolMode::Session
             && !relay.reading
             && !relay.commit_fails
@@ -123,7 +123,7 @@ fn in_block(turn: &Turn<'_>) -> bool {
 
 /// Takes note of a statement that is sent.
 pub(super) fn noted(turn: &mut Turn<'_>, judgement: &Judgement) {
-    if turn.vow.system.is_none() {
+    if turn.vow.origin.is_none() {
         return;
     }
     let inside = in_block(turn);
@@ -184,7 +184,7 @@ pub(super) fn executes(turn: &mut Turn<'_>) {
 impl Vow {
     /// Whether anything is asked on this server.
     pub(super) fn is_wanted(&self) -> bool {
-        self.system.is_some()
+        self.origin.is_some()
     }
 
     /// Whether nothing but what commits the transaction is under way.
@@ -199,7 +199,7 @@ impl Vow {
 }
 
 fn is_on(turn: &Turn<'_>) -> bool {
-    turn.vow.system.is_some() && !turn.vow.blind
+    turn.vow.origin.is_some() && !turn.vow.blind
 }
 
 /// Whether a COMMIT must wait until it is known which transaction it ends, which is asked if it was not yet.
@@ -388,7 +388,7 @@ pub(super) fn learn(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         let body = turn.server.flow.unjudged().get(frame::HEADER_LEN..total)?;
         let row = backend::DataRow::parse(body).ok()?;
         let values: Vec<_> = row.values().collect();
-        Some(marked(turn.vow.system?, &values))
+        Some(marked(turn.vow.origin?, &values))
     };
     match read() {
         Some(mark) => turn.vow.mark = mark.or(turn.vow.mark),
@@ -400,17 +400,21 @@ pub(super) fn learn(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
 }
 
 /// The mark that a row tells of; `None` if the transaction has no id, and so has written nothing.
-fn marked(system: u64, row: &[Option<&[u8]>]) -> Option<Mark> {
+fn marked(origin: Origin, row: &[Option<&[u8]>]) -> Option<Mark> {
     let text = |at: usize| std::str::from_utf8((*row.get(at)?)?).ok();
+    let timeline = u32::from_str_radix(text(2)?, 16).ok()?;
+    let replayed = match text(3) {
+        Some(lsn) => Some(lsn.parse().ok()?),
+        None => None,
+    };
     Some(Mark {
-        system,
+        system: origin.system,
+        timeline,
+        begins: origin.begins(timeline, replayed),
+        born: origin.born,
         xid: text(0)?.parse().ok()?,
         end: text(1)?.parse().ok()?,
-        timeline: u32::from_str_radix(text(2)?, 16).ok()?,
-        replayed: match text(3) {
-            Some(lsn) => Some(lsn.parse().ok()?),
-            None => None,
-        },
+        replayed,
     })
 }
 
@@ -496,7 +500,7 @@ pub(super) fn over(turn: &mut Turn<'_>) {
         return;
     }
     turn.vow = Vow {
-        system: turn.vow.system,
+        origin: turn.vow.origin,
         // What was sent behind it was taken for a part of it.
         blind: turn.server.exchange.owes_client(),
         ..Vow::default()

@@ -30,7 +30,7 @@ use crate::session::opened::Opened;
 use crate::session::shards::{self, Spread, Way, pipeline, scatter};
 use crate::session::turn::{Loss, Rollback, Turn};
 use crate::session::{
-    Bye, abandon, behind, checkout, listen, local, opened, reads, requests, sequence,
+    Bye, abandon, behind, checkout, follow, listen, local, opened, reads, requests, sequence,
 };
 
 /// Room for reading from an idle client; most requests fit.
@@ -61,6 +61,8 @@ pub struct Relay {
     pub parameters: Arc<Parameters>,
     /// How its texts are to be read.
     pub lexing: LexOptions,
+    /// The same as they were when a server last said that it was idle: what the loss of a server goes back to.
+    pub settled: Arc<Parameters>,
     /// The parameters of its start-up packet, to which DISCARD ALL returns.
     pub startup: Arc<Parameters>,
     /// Its prepared statements; most clients have none.
@@ -512,9 +514,9 @@ impl Relay {
         let cluster = self.pool.cluster.load();
         cluster.suspect(&lease.about.upstream.name, clock::now());
         drop(cluster);
-        if let Some(block) = self.block.take() {
-            self.set_parameters(Arc::clone(block.begin()));
-        }
+        self.block = None;
+        let lost = std::mem::replace(&mut self.parameters, Arc::clone(&self.settled));
+        self.set_parameters(Arc::clone(&self.settled));
         listen::release(self, &lease);
         let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
@@ -529,6 +531,7 @@ impl Relay {
             // Part of a message was sent on already: the client's framing cannot be mended.
             return Some(Bye::Gone);
         }
+        follow::tell_back(self, &lost);
         // What bound the session to that server is gone, and going on without it would be wrong.
         bound.then(|| {
             let mut last = report.clone().into_fatal();

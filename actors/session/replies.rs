@@ -293,6 +293,9 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         if status == TransactionStatus::Idle && turn.relay.block.is_some() {
             follow::idle(turn, behind_sync);
         }
+        if status == TransactionStatus::Idle {
+            follow::settled(turn);
+        }
         // The COMMIT may stand behind what was answered now.
         if !turn.server.exchange.owes_client() {
             turn.committing = false;
@@ -730,6 +733,7 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
     {
         return Loss::Unresolved(Box::new(Unresolved {
             mark,
+            parameters: follow::committed(turn),
             report,
             success,
         }));

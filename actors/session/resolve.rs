@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use pgherd_cluster::outcome::{Mark, Outcome, Status, Witness, judge, switch_point};
+use pgherd_cluster::outcome::{
+    Chapter, Mark, Origin, Outcome, Reign, Status, Witness, chapter, judge,
+};
 use pgherd_cluster::{Lsn, Storage};
+use pgherd_session::Parameters;
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -19,13 +22,15 @@ use crate::outcomes::{Outcomes, Resolved};
 use crate::pool::{Pool, ServerLease};
 use crate::router;
 use crate::server::ServerConn;
+use crate::session::follow;
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
 use crate::session::{Bye, checkout};
 
-/// Who says what about itself: its system, its timeline, where its recovery ended, and the timeline of its last checkpoint.
-/// The second is NULL in recovery; so is the last column, unless the user may do all that marks take. The functions are looked up
-/// under all that they take in any version.
+/// Who says what about itself: its system, its timeline, where its recovery ended, the timeline of its last checkpoint, how
+/// many of the functions that marks take the user may call, when its postmaster was started, and whether the user
+/// may read files. The second and third are NULL in recovery. The functions are looked up under all that they take in
+/// any version.
 const WITNESS: &[u8] = b"\
 SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c), \
 CASE WHEN NOT r.r THEN \
@@ -39,8 +44,14 @@ CASE WHEN NOT r.r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
 ('pg_catalog.pg_xact_status(pg_catalog.xid8)'), \
 ('pg_catalog.pg_walfile_name(pg_catalog.pg_lsn)'), \
 ('pg_catalog.pg_last_wal_replay_lsn()')) f(f) \
-WHERE pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.f), 'execute')) \
+WHERE pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.f), 'execute')), \
+(pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
+pg_catalog.has_function_privilege(\
+pg_catalog.to_regprocedure('pg_catalog.pg_read_file(pg_catalog.text)'), 'execute') \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
+
+/// The number of the first timeline.
+const FIRST: u32 = 1;
 
 /// How many functions marks take.
 const FUNCTIONS: i64 = 5;
@@ -60,6 +71,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Unresolved {
     /// Which it is.
     pub(super) mark: Mark,
+    /// What its client has set if it is committed.
+    pub(super) parameters: Arc<Parameters>,
     /// What its client is told if nobody knows.
     pub(super) report: ErrorReport,
     /// What its client is told if it is committed.
@@ -75,11 +88,11 @@ impl Relay {
     ) -> Option<Bye> {
         let Unresolved {
             mark,
+            parameters,
             report,
             success,
         } = unresolved;
         let host = lease.about.upstream.name.clone();
-        let parameters = Arc::clone(&self.parameters);
         if let Some(bye) = self.lose(&report, lease) {
             self.pool.outcomes.count(Resolved::Unknown);
             return Some(bye);
@@ -105,7 +118,9 @@ impl Relay {
         match resolved {
             Resolved::Committed => {
                 // What it has set holds, as behind any COMMIT.
+                let before = std::mem::replace(&mut self.parameters, Arc::clone(&parameters));
                 self.set_parameters(parameters);
+                follow::tell_back(self, &before);
                 self.down.insert(&success);
             }
             Resolved::Lost => self.answer(&lost(&host, &mark)),
@@ -187,21 +202,14 @@ async fn inquire(
             "the server is in recovery",
         ));
     };
-    let mut switch = None;
-    if Some(timeline) == mark.timeline.checked_add(1) {
-        switch = seen.beginning(outcomes.beginning(seen.system, timeline));
-    }
-    if timeline > mark.timeline && switch.is_none() {
-        switch = history(server, timeline, mark.timeline).await?;
-    }
-    let status = status(server, mark.xid).await?;
     let witness = Witness {
         system: seen.system,
         timeline,
+        born: seen.born,
         replayed: seen.replayed,
         checkpoint: seen.checkpoint,
-        switch,
-        status,
+        chapter: remembered(outcomes, server, &seen, mark.timeline).await?,
+        status: status(server, mark.xid).await?,
     };
     let outcome = judge(mark, &witness);
     tracing::debug!(?mark, ?witness, ?outcome, "a primary was asked");
@@ -218,6 +226,8 @@ struct Seen {
     replayed: Option<Lsn>,
     checkpoint: u32,
     is_able: bool,
+    born: u64,
+    reads_files: bool,
 }
 
 impl Seen {
@@ -255,20 +265,40 @@ fn seen(row: &[Option<Vec<u8>>]) -> Option<Seen> {
         replayed: text(2).and_then(|lsn| lsn.parse().ok()),
         checkpoint: text(3)?.parse().ok()?,
         is_able: text(4)?.parse::<i64>().ok()? >= FUNCTIONS,
+        born: text(5)?.parse().ok()?,
+        reads_files: text(6) == Some("t"),
     })
 }
 
-/// Where a timeline was left, as the history file of a later one has it; `None` if this user may not read it.
-async fn history(
+/// What the history of a server that is not in recovery has of the timeline with this number: from what it says of itself and
+/// what is remembered, or from its history file, if its user may read that.
+async fn remembered(
+    outcomes: &Outcomes,
     server: &mut ServerConn,
-    timeline: u32,
-    left: u32,
-) -> Result<Option<Lsn>, ErrorReport> {
+    seen: &Seen,
+    number: u32,
+) -> Result<Chapter, ErrorReport> {
+    let Some(timeline) = seen.timeline.filter(|timeline| *timeline > FIRST) else {
+        return Ok(Chapter::Unread);
+    };
+    let begins = seen.beginning(outcomes.beginning(seen.system, timeline));
+    match begins {
+        Some(_) if number == timeline => return Ok(Chapter::Read { begins, left: None }),
+        // Only the first timeline can be what was left for the second.
+        Some(_) if (number, timeline) == (FIRST, FIRST + 1) => {
+            return Ok(Chapter::Read {
+                begins: None,
+                left: begins,
+            });
+        }
+        _ if seen.reads_files => {}
+        _ => return Ok(Chapter::Unread),
+    }
     let sql = format!("SELECT pg_catalog.pg_read_file('pg_wal/{timeline:08X}.history')");
     let answer = setup::run(server, sql.as_bytes()).await?;
     let text = answer.rows.first().and_then(|row| row.first()?.as_deref());
     let text = text.and_then(|text| std::str::from_utf8(text).ok());
-    Ok(text.and_then(|text| switch_point(text, left)))
+    Ok(text.map_or(Chapter::Unread, |text| chapter(text, timeline, number)))
 }
 
 async fn status(server: &mut ServerConn, xid: u64) -> Result<Status, ErrorReport> {
@@ -314,7 +344,24 @@ pub(crate) async fn acquaint(pool: &Pool, server: &mut ServerConn) -> Result<(),
         return Ok(());
     }
     match look(&pool.outcomes, server).await {
-        Ok(seen) if seen.is_able => server.marks = Some(seen.system),
+        Ok(seen) if seen.is_able => {
+            let reign = match seen.timeline {
+                Some(timeline) => {
+                    let own = remembered(&pool.outcomes, server, &seen, timeline).await?;
+                    let begins = match own {
+                        Chapter::Read { begins, .. } => begins,
+                        Chapter::Unread | Chapter::Absent => None,
+                    };
+                    Reign::Seen(timeline, begins)
+                }
+                None => Reign::Coming,
+            };
+            server.marks = Some(Origin {
+                system: seen.system,
+                born: seen.born,
+                reign,
+            });
+        }
         Ok(_) => tracing::warn!(
             database = pool.key.database,
             user = pool.key.user,
@@ -341,23 +388,33 @@ mod tests {
 
     #[test]
     fn what_a_server_says_of_itself_is_read() {
-        let row = |values: [&str; 5]| {
+        let row = |values: [&str; 7]| {
             let value = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
             values.map(value).to_vec()
         };
-        let primary = seen(&row(["7", "0000001F", "0/10", "30", "5"])).expect("a row");
+        let primary = seen(&row([
+            "7",
+            "0000001F",
+            "0/10",
+            "30",
+            "5",
+            "1796000000000001",
+            "t",
+        ]))
+        .expect("a row");
         assert_eq!((primary.system, primary.timeline), (7, Some(31)));
         assert_eq!(
             (primary.replayed, primary.checkpoint),
             (Some(Lsn::new(16)), 30)
         );
-        assert!(primary.is_able);
-        let standby = seen(&row(["7", "", "", "30", "4"])).expect("a row");
+        assert!(primary.is_able && primary.reads_files);
+        assert_eq!(primary.born, 1_796_000_000_000_001);
+        let standby = seen(&row(["7", "", "", "30", "4", "1", "f"])).expect("a row");
         assert_eq!(
             (standby.timeline, standby.replayed, standby.is_able),
             (None, None, false)
         );
-        assert!(seen(&row(["", "", "", "", ""])).is_none());
+        assert!(seen(&row([""; 7])).is_none());
     }
 
     /// Behind the first promotion another server was promoted to the same timeline.
@@ -370,6 +427,8 @@ mod tests {
                 replayed: replayed.map(Lsn::new),
                 checkpoint,
                 is_able: true,
+                born: 1,
+                reads_files: false,
             };
             seen.beginning(remembered.map(Lsn::new))
         };

@@ -1,6 +1,7 @@
 //! One turn of a client on a server: from the first message of a transaction to its end.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
@@ -14,7 +15,7 @@ use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::attempt::{self, Attempt, Left, Tries};
 use crate::session::by_sql::Names;
-use crate::session::follow::Portals;
+use crate::session::follow::{Overlaid, Portals};
 use crate::session::limit::{Awaited, Limits};
 use crate::session::listen::{self, Progress};
 use crate::session::mark::{self, Vow};
@@ -101,6 +102,8 @@ pub(super) struct Turn<'a> {
     pub(super) rollback: Rollback,
     /// What the client's portals will do to its settings.
     pub(super) portals: Portals,
+    /// What the transaction under way has set of what the server reports.
+    pub(super) overlaid: Overlaid,
     /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
     pub(super) alone: Option<Judgement>,
     /// What was noted last does something to settings or savepoints.
@@ -142,6 +145,7 @@ impl<'a> Turn<'a> {
         limits: Limits,
         tries: Tries,
     ) -> Self {
+        relay.settled = Arc::clone(&relay.parameters);
         Self {
             relay,
             server,
@@ -152,6 +156,7 @@ impl<'a> Turn<'a> {
             beginning: false,
             rollback: Rollback::None,
             portals: Portals::new(),
+            overlaid: Overlaid::new(),
             alone: None,
             follows: false,
             before: PinSet::EMPTY,
@@ -270,6 +275,7 @@ impl<'a> Turn<'a> {
         self.attempt.written |= self.relay.up.backlog() < before;
         match outcome {
             Poll::Ready(Err(error)) => {
+                listen::give_up(self)?;
                 // Why it hung up may still be readable.
                 while let Ok(true) = self.poll_from_server(cx) {}
                 Err(replies::server_gone(self, &error.to_string()))

@@ -19,11 +19,55 @@
 //! * After a promotion it is the branch itself, unless the server has crashed and recovered since; each such recovery ends
 //!   with a checkpoint on the new timeline, so while the last checkpoint is of an older one, there was none.
 //!   It is never below the branch, so a mark behind it is lost in any case.
+//! * The number of a timeline does not name it: two standbys that do not know of each other take the same one, and a
+//!   history file has nothing but numbers. So a timeline is known by its number and the place where it begins; only the
+//!   first is alone with its number. Who has another timeline of the mark's number in its history, or none, has
+//!   nothing that was written on the mark's. Where one of the two beginnings is not known, only that is lost which
+//!   ends behind all that the witness has read.
+//! * One postmaster is one server, and never goes back: where the mark was made under the witness's own, no beginning
+//!   has to be known.
 //!
 //! One thing nothing can show: a primary that crashed, recovered and handed the same id out again, and was lost once more
-//! before anybody was asked. Whoever asks does so as soon as there is a primary, so that each recovery is the only one.
+//! before anybody was asked. The same holds for two timelines of one number that begin at the same place, where the second
+//! was recovered or left again before that. Whoever asks does so as soon as there is a primary, so that each recovery
+//! is the only one.
 
 use crate::lsn::Lsn;
+
+/// The only timeline that is known by its number.
+const FIRST: u32 = 1;
+
+/// A server on which marks are made, as it was when a connection to it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its system identifier.
+    pub system: u64,
+    /// When its postmaster was started, in microseconds.
+    pub born: u64,
+    /// What was known of the timeline that it wrote on.
+    pub reign: Reign,
+}
+
+/// What is known of the timeline on which a server writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reign {
+    /// Its number and, if that could be told, where it begins.
+    Seen(u32, Option<Lsn>),
+    /// The server was in recovery still: its timeline will begin where that ends.
+    Coming,
+}
+
+impl Origin {
+    /// Where the timeline of a mark begins, if that is known. `replayed` is where the server's last recovery ended.
+    #[must_use]
+    pub fn begins(&self, timeline: u32, replayed: Option<Lsn>) -> Option<Lsn> {
+        match self.reign {
+            Reign::Seen(seen, at) => at.filter(|_| seen == timeline),
+            // The connection would not have outlived any other recovery.
+            Reign::Coming => replayed,
+        }
+    }
+}
 
 /// A transaction before its COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +76,10 @@ pub struct Mark {
     pub system: u64,
     /// The timeline that it was written on.
     pub timeline: u32,
+    /// Where that timeline begins, if it is known.
+    pub begins: Option<Lsn>,
+    /// When the postmaster was started under which it was made, in microseconds.
+    pub born: u64,
     /// Its full transaction id (`xid8`).
     pub xid: u64,
     /// Where its mark ends in the log.
@@ -55,6 +103,22 @@ pub enum Status {
     Future,
 }
 
+/// What is known of a timeline of some number in the history of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chapter {
+    /// Nothing: the history could not be read.
+    Unread,
+    /// There is none of this number.
+    Absent,
+    /// There is one.
+    Read {
+        /// Where it begins; unknown for the first of a history.
+        begins: Option<Lsn>,
+        /// Where it was left for the next, if it was.
+        left: Option<Lsn>,
+    },
+}
+
 /// What a primary says when it is asked about a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Witness {
@@ -62,12 +126,14 @@ pub struct Witness {
     pub system: u64,
     /// The timeline that it writes on.
     pub timeline: u32,
+    /// When its postmaster was started, in microseconds.
+    pub born: u64,
     /// Up to where the recovery went that it began with, if it began with one.
     pub replayed: Option<Lsn>,
     /// The timeline of its last checkpoint.
     pub checkpoint: u32,
-    /// Where the timeline of the mark ends in its history, if it is known.
-    pub switch: Option<Lsn>,
+    /// What its history has of a timeline with the number of the mark's.
+    pub chapter: Chapter,
     /// What it says of the id; asked behind all the rest.
     pub status: Status,
 }
@@ -94,6 +160,8 @@ enum Branch {
     At(Lsn),
     /// They parted here or before.
     UpTo(Lsn),
+    /// They parted before the timeline of the mark.
+    Before,
     /// It cannot be told.
     Unclear,
 }
@@ -109,6 +177,7 @@ pub fn judge(mark: &Mark, witness: &Witness) -> Outcome {
         return Outcome::Lost;
     }
     match branch(mark, witness) {
+        Branch::Before => Outcome::Lost,
         Branch::At(branch) | Branch::UpTo(branch) if mark.end > branch => Outcome::Lost,
         Branch::Never | Branch::At(_) => match witness.status {
             Status::Committed => Outcome::Committed,
@@ -121,35 +190,74 @@ pub fn judge(mark: &Mark, witness: &Witness) -> Outcome {
 }
 
 fn branch(mark: &Mark, witness: &Witness) -> Branch {
-    if witness.timeline == mark.timeline {
+    if witness.timeline == mark.timeline && witness.born == mark.born {
         return match witness.replayed {
+            // Its processes have crashed, and it has recovered.
             Some(end) if mark.replayed != Some(end) => Branch::At(end),
-            // It is the same server still, or was shut down in good order and started again.
             Some(_) | None => Branch::Never,
         };
     }
-    match (witness.switch, witness.replayed) {
-        (Some(switch), _) => Branch::At(switch),
-        (None, Some(end)) if parted_at_promotion(mark, witness) => Branch::At(end),
-        (None, Some(end)) => Branch::UpTo(end),
-        (None, None) => Branch::Unclear,
+    let shared = shares_timeline(mark, witness);
+    if shared == Some(false) {
+        return Branch::Before;
+    }
+    let branch = if witness.timeline == mark.timeline {
+        // Without a recovery it was shut down in good order and started again.
+        witness.replayed.map_or(Branch::Never, Branch::At)
+    } else {
+        match (witness.chapter, witness.replayed) {
+            (Chapter::Read { left: Some(at), .. }, _) => Branch::At(at),
+            (_, Some(end)) if parted_at_promotion(mark, witness) => Branch::At(end),
+            (_, Some(end)) => Branch::UpTo(end),
+            (_, None) => Branch::Unclear,
+        }
+    };
+    match (branch, shared) {
+        (_, Some(_)) => branch,
+        (Branch::At(at), None) => Branch::UpTo(at),
+        (Branch::Never, None) => Branch::Unclear,
+        (_, None) => branch,
+    }
+}
+
+/// Whether the timeline of the mark is in the history of the witness, and not only its number; `None` if that is not known.
+fn shares_timeline(mark: &Mark, witness: &Witness) -> Option<bool> {
+    match (mark.begins, witness.chapter) {
+        _ if mark.timeline == FIRST => Some(true),
+        (_, Chapter::Absent) => Some(false),
+        (Some(mine), Chapter::Read { begins, .. }) => Some(mine == begins?),
+        (None, _) | (_, Chapter::Unread) => None,
     }
 }
 
 /// Whether the end of the recovery that the server began with is where its timeline parted from that of the mark.
+///
+/// Only the second timeline says by its number from which it has parted: a standby passes over each that
+/// it knows to be taken.
 fn parted_at_promotion(mark: &Mark, witness: &Witness) -> bool {
-    witness.checkpoint < witness.timeline && mark.timeline.checked_add(1) == Some(witness.timeline)
+    witness.checkpoint < witness.timeline && mark.timeline == FIRST && witness.timeline == FIRST + 1
 }
 
-/// Where a timeline ends, as the history file of a later one has it (`pg_wal/XXXXXXXX.history`): lines with the number of
-/// a timeline, the place where it was left, and a reason. `None` if the timeline is not in it.
+/// What the history file of the timeline `own` (`pg_wal/XXXXXXXX.history`) has of the one with this number. Its lines have
+/// the number of a timeline, the place where it was left, and a reason; the last one was left for `own`.
 #[must_use]
-pub fn switch_point(history: &str, timeline: u32) -> Option<Lsn> {
-    history.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let number: u32 = words.next()?.parse().ok()?;
-        let place = words.next()?.parse().ok()?;
-        (number == timeline).then_some(place)
+pub fn chapter(history: &str, own: u32, number: u32) -> Chapter {
+    let lines = history.lines().map(str::trim);
+    let entries = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let read: Option<Vec<(u32, Lsn)>> = entries
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+        })
+        .collect();
+    let Some(entries) = read.filter(|entries| !entries.is_empty()) else {
+        return Chapter::Unread;
+    };
+    let at = entries.iter().position(|(timeline, _)| *timeline == number);
+    let at = at.or_else(|| (own == number).then_some(entries.len()));
+    at.map_or(Chapter::Absent, |at| Chapter::Read {
+        begins: at.checked_sub(1).map(|before| entries[before].1),
+        left: entries.get(at).map(|entry| entry.1),
     })
 }
 

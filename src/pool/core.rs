@@ -242,9 +242,11 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     }
 
     /// Ends [`Self::hold`] and serves the waiters.
-    pub fn release(&self) {
+    pub fn release(&self, now: Instant) {
         self.with(|state, fx| {
-            state.held = None;
+            if state.held.take().is_some() {
+                state.released = Some(now);
+            }
             state.serve(fx);
             fx.hint |= state.missing() > 0;
         });
@@ -254,6 +256,12 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     #[must_use]
     pub fn held(&self) -> Option<Instant> {
         self.with(|state, _| state.held)
+    }
+
+    /// When the last hold has ended, if there was one.
+    #[must_use]
+    pub fn released(&self) -> Option<Instant> {
+        self.with(|state, _| state.released)
     }
 
     /// Is the pool paused?

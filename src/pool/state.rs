@@ -79,6 +79,8 @@ pub(crate) struct State<C, I> {
     pub(crate) paused: bool,
     /// There is nothing to connect to since then.
     pub(crate) held: Option<Instant>,
+    /// When there was something to connect to again.
+    pub(crate) released: Option<Instant>,
     pub(crate) closed: Option<Arc<str>>,
     /// How many wait for the pool to be quiet.
     pub(crate) watched: usize,
@@ -103,6 +105,7 @@ impl<C, I> State<C, I> {
             generation: 0,
             paused: false,
             held: None,
+            released: None,
             closed: None,
             watched: 0,
             totals: Totals::default(),

@@ -3,6 +3,7 @@
 pub(super) mod fleet;
 mod resolve;
 mod resolve_alike;
+mod slow;
 
 use std::time::{Duration, Instant};
 

@@ -93,6 +93,43 @@ async fn what_does_not_end_in_time_is_undone_and_a_resume_ends_the_wait() {
     assert!(reasons.into_iter().any(|why| why.contains("an operator")));
 }
 
+/// They wait in turn for two connections, from when there are any on.
+#[tokio::test]
+async fn who_was_held_for_longer_than_a_checkout_may_take_has_its_time_behind_that() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let more = "[pool]\nsize = 2\n[timeouts]\ncheckout = \"2s\"\nhold = \"30s\"\n";
+    let proxy = fleet.proxy(&ports, more).await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(fleet.client(&proxy).await);
+    }
+    let operator = connect(&proxy.url("app", "pgherd")).await;
+    operator
+        .batch_execute("SWITCHOVER postgres GRACE 1")
+        .await
+        .unwrap();
+    let held = Instant::now();
+    let waiting: Vec<_> = clients
+        .into_iter()
+        .map(|client| {
+            tokio::spawn(async move { client.batch_execute("select pg_sleep(0.2)").await })
+        })
+        .collect();
+    until(
+        "they are held, for longer than a checkout may take",
+        async || {
+            !operator.column("show waiters").await.unwrap().is_empty()
+                && held.elapsed() > Duration::from_millis(2500)
+        },
+    )
+    .await;
+    operator.batch_execute("RESUME postgres").await.unwrap();
+    for client in waiting {
+        client.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_switchover_that_does_not_come_holds_nobody_for_ever() {
     let fleet = Fleet::new().await;

@@ -280,7 +280,7 @@ impl Proxy {
                     drop(self.core.retire_all());
                 }
                 self.target = host;
-                self.core.release();
+                self.core.release(now);
             }
             Writer::Nobody(absence) => {
                 self.core.hold(now);

@@ -283,12 +283,16 @@ fn a_hold_and_a_pause_end_each_by_itself() {
     let mut waiter = wait(&core, now);
     assert_eq!(core.wanted(now), 0);
     core.pause();
-    core.release();
+    assert_eq!(core.released(), None);
+    core.release(now + Duration::from_secs(1));
+    core.release(now + Duration::from_secs(2));
+    let released = Some(now + Duration::from_secs(1));
+    assert_eq!(core.released(), released, "when it was held");
     assert!(peek(&mut waiter).is_pending());
     core.hold(now);
     core.resume();
     assert!(peek(&mut waiter).is_pending());
-    core.release();
+    core.release(now);
     assert_eq!((core.held(), *given(&mut waiter)), (None, 1));
 }
 

@@ -383,6 +383,75 @@ async fn what_was_set_in_the_transaction_goes_with_it() {
     }
 }
 
+/// What the server reports by itself: a setting, and how it is set to something else.
+const REPORTED: [(&str, &str); 6] = [
+    ("timezone", "timezone = 'Asia/Tokyo'"),
+    ("datestyle", "datestyle = 'German'"),
+    ("client_encoding", "client_encoding = 'LATIN1'"),
+    (
+        "standard_conforming_strings",
+        "standard_conforming_strings = off",
+    ),
+    ("application_name", "application_name = 'inside'"),
+    ("work_mem", "work_mem = '5MB'"),
+];
+
+#[tokio::test]
+async fn what_a_lost_block_has_set_is_taken_back_and_told() {
+    let (_database, node, _proxy, mut client, _) = shop("").await;
+    for (name, change) in REPORTED {
+        for local in ["", "local "] {
+            let before = client.one(&format!("show {name}")).await;
+            let reported = client.parameters.clone();
+            for text in ["begin", &format!("set {local}{change}"), "select 1"] {
+                client.ask(&Raw::query(text)).await;
+            }
+            node.fail(cut("'lost'", false));
+            let told = client.ask(&Raw::query("select 'lost'")).await;
+            assert_eq!(told, "E40001 ZE", "{local}{change}");
+            assert_eq!(client.parameters, reported, "{local}{change}");
+            assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+            let after = client.one(&format!("show {name}")).await;
+            assert_eq!(after, before, "{local}{change}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_set_for_a_transaction_is_over_with_it_where_its_commit_is_resolved() {
+    let (_database, node, _proxy, mut client, _) = shop(ON).await;
+    for (changes, expected) in [
+        (&["set local timezone = 'Asia/Tokyo'"][..], "Etc/UTC"),
+        (&["set timezone = 'Asia/Tokyo'"], "Asia/Tokyo"),
+        (
+            &[
+                "set timezone = 'Asia/Seoul'",
+                "set local timezone = 'Asia/Tokyo'",
+            ],
+            "Asia/Seoul",
+        ),
+        (
+            &[
+                "set local timezone = 'Asia/Tokyo'",
+                "set timezone = 'Asia/Seoul'",
+            ],
+            "Asia/Seoul",
+        ),
+    ] {
+        client.ask(&Raw::query("set timezone = 'Etc/UTC'")).await;
+        for text in ["begin", "insert into goods values (1)"]
+            .iter()
+            .chain(changes)
+        {
+            client.ask(&Raw::query(text)).await;
+        }
+        node.fail(cut("commit", true));
+        assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
+        assert_eq!(client.parameters["TimeZone"], expected, "{changes:?}");
+        assert_eq!(client.one("show timezone").await, expected, "{changes:?}");
+    }
+}
+
 /// What happens to a commit before its primary is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {

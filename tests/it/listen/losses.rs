@@ -1,5 +1,7 @@
 //! Connections and servers that are lost while clients listen.
 
+use std::time::{Duration, Instant};
+
 use pgherd_sandbox::{Binaries, Server};
 use pgherd_tests::{Config, Database, Proxy, Raw, until};
 
@@ -42,6 +44,74 @@ async fn a_lost_herald_connection_is_told_of_once_and_made_anew() {
         assert_eq!(next(&mut clients[2]).await.2, "own");
     }
     assert_eq!(idler.ask(&Raw::query("select 1")).await, "T D C ZI");
+}
+
+/// A backend that says nothing, as long as this lives.
+struct Stopped(String);
+
+impl Stopped {
+    fn new(pid: String) -> Self {
+        signal("-STOP", &pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(which: &str, pid: &str) {
+    let status = std::process::Command::new("kill")
+        .args([which, pid])
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "{which} {pid}");
+}
+
+#[tokio::test]
+async fn a_mute_herald_connection_holds_nobody_up_for_long() {
+    let (proxy, database) = house().await;
+    let mut client = enter(&proxy, &database).await;
+    client.ask(&Raw::query("listen a")).await;
+    let _stopped = Stopped::new(herald(&database).await);
+    let begun = Instant::now();
+    client.send(&Raw::query("select 1")).await;
+    let tags: Vec<char> = client.ready().await.iter().map(|it| it.tag).collect();
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+    let told: Vec<char> = tags.into_iter().filter(|tag| *tag != 'N').collect();
+    assert_eq!(told, ['T', 'D', 'C', 'Z']);
+    until("it is heard again", async || {
+        heard(&mut client, "notify a, 'own'").await == ["own"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_only_waits_for_notifications_is_not_lost_with_its_server() {
+    let (proxy, database) = house().await;
+    database.sql("create table kept (a int)").await;
+    let mut client = enter(&proxy, &database).await;
+    client.ask(&Raw::query("listen a")).await;
+    let _stopped = Stopped::new(herald(&database).await);
+    client
+        .send(&Raw::query("insert into kept values (pg_backend_pid())"))
+        .await;
+    assert_eq!(client.message().await.tag, 'C');
+    let kill = "select pg_terminate_backend(a, 5000) from kept";
+    assert_eq!(database.sql(kill).await, "t");
+    // The first only makes the other side say that there is nobody.
+    for _ in 0..5 {
+        client.send(&Raw::query("select 1")).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let messages = client.ready().await;
+    let told: Vec<char> = messages.iter().map(|it| it.tag).collect();
+    assert!(!told.contains(&'E'), "{messages:?}");
 }
 
 #[tokio::test]
