@@ -348,7 +348,7 @@ mod tests {
             assert!(judgement.names && judgement.pins.is_empty(), "{text}");
         }
         for text in [
-            "prepare u&\"s\" as select 1",
+            "prepare u&\"\\00e9\" as select 1",
             "do $$ begin prepare s as select 1; end $$",
             "do $$ begin prepare s as select 1; end $$; deallocate s",
         ] {

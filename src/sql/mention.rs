@@ -362,7 +362,6 @@ mod tests {
             ("deallocate u&\"s\" uescape '!'; execute t", "-s !t"),
             ("execute u&\"\\00e9\"", "!? unclear"),
             ("prepare u&\"\\00\" as select 1", "+?=select 1"),
-            ("execute \u{e9}", "!?"),
             ("do $$ begin end $$; deallocate s", "-s unclear"),
             ("select 1", ""),
             ("", ""),
