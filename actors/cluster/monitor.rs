@@ -56,7 +56,7 @@ impl Work for Monitor {
             let begun = clock::now();
             match watch.look().await {
                 Looked::Seen => watch.rest(begun).await,
-                Looked::Unasked => watch.wait().await,
+                Looked::Unasked => wait(&watch.arguments).await,
                 Looked::Dismissed => return End::Stop,
             }
         }
@@ -299,15 +299,14 @@ impl Watch {
             }
         }
     }
+}
 
-    /// Waits until there may be somebody as whom to ask.
-    async fn wait(&mut self) {
-        let probe = self.arguments.facts.config.load().failover.probe;
-        let woken = self.arguments.cluster.doubted();
-        let _ = tokio::time::timeout(probe, woken).await;
-        // Who wakes all at each doubt must not make this one spin.
-        tokio::time::sleep(PACE_MIN).await;
-    }
+/// Waits until there may be somebody as whom to ask.
+async fn wait(arguments: &MonitorArguments) {
+    let probe = arguments.facts.config.load().failover.probe;
+    let _ = tokio::time::timeout(probe, arguments.cluster.doubted()).await;
+    // Who wakes all at each doubt must not make this one spin.
+    tokio::time::sleep(PACE_MIN).await;
 }
 
 /// Which of two looks has come to its end.
