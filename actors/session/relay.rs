@@ -24,6 +24,7 @@ use crate::server::ServerAbout;
 use crate::session::abandon::Parting;
 use crate::session::attempt::Tries;
 use crate::session::checkout::{Denied, Start};
+use crate::session::endings::Endings;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
 use crate::session::shards::{self, Spread, Way, scatter};
@@ -82,6 +83,8 @@ pub struct Relay {
     pub opened: Option<Box<Opened>>,
     /// The client's transaction block was lost with its server, and the client has not ended it yet.
     pub lost_block: bool,
+    /// So many of the replies that the client waits for stand before that block.
+    pub outside: u16,
     /// The block on the present server stands for one that was lost: its COMMIT must fail.
     pub commit_fails: bool,
     /// The client's block was lost while it asked for nothing, and it was not told yet.
@@ -90,6 +93,8 @@ pub struct Relay {
     pub refusing: bool,
     /// What it listens to, if anything.
     pub listening: Option<Box<Listening>>,
+    /// Which of its statements end a transaction, where the server alone knows its statements.
+    pub endings: Option<Box<Endings>>,
     /// It has prepared a LISTEN or an UNLISTEN.
     pub prepared_listen: bool,
     /// Its server is one that is only read from.
@@ -310,7 +315,7 @@ impl Relay {
                 Box::pin(listen::hold(self, &lease)).await;
             }
             self.control.stand(Standing::Active);
-            let limits = Limits::new(&self.pool.settings(), began);
+            let limits = Limits::new(&self.pool.settings(), began, &lease.about);
             let mut turn = Turn::new(self, &mut lease, limits, tries);
             let outcome = turn.run().await;
             drop(turn);
@@ -460,9 +465,11 @@ impl Relay {
         }
         let status = self.status();
         let out = self.down.made();
-        for _ in 0..replies {
+        for at in 0..replies {
             report.encode_error(out);
-            backend::ready_for_query(out, status);
+            let inside = at >= usize::from(self.outside);
+            let idle = TransactionStatus::Idle;
+            backend::ready_for_query(out, if inside { status } else { idle });
         }
         if unsynced {
             report.encode_error(out);

@@ -29,6 +29,7 @@ mod modes;
 mod mute;
 mod names;
 mod opened;
+mod outcomes;
 mod parameters;
 mod passwords;
 mod patroni;
