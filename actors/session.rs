@@ -13,6 +13,7 @@ pub mod behind;
 pub mod by_sql;
 pub mod check;
 pub mod checkout;
+pub mod endings;
 pub mod follow;
 pub mod limit;
 pub mod listen;
@@ -38,6 +39,8 @@ pub mod shards;
 pub mod statements;
 pub mod survey;
 pub mod turn;
+pub mod unreplicated;
+pub mod watch;
 pub mod welcome;
 
 use std::future::Future;
@@ -284,6 +287,8 @@ fn serve(
                 held: false,
                 opened: None,
                 lost_block: false,
+                outside: 0,
+                endings: None,
                 commit_fails: false,
                 untold: None,
                 refusing: false,

@@ -74,6 +74,17 @@ pub(super) enum Left {
     Passed,
 }
 
+/// What was sent without being sure to run in a block, and is not answered yet: it may be committed by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Bare {
+    /// Nothing was.
+    Nothing,
+    /// As far as their texts tell, it only reads.
+    Reads,
+    /// It may write.
+    Writes,
+}
+
 /// An attempt, or what is left of one that is over.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -81,6 +92,12 @@ pub(super) struct Attempt {
     pub(super) sent: Sent,
     /// Whether anything may run behind the end of the transaction under way.
     pub(super) left: Left,
+    /// What of it may be committed by itself.
+    pub(super) bare: Bare,
+    /// What is sent now runs behind a BEGIN up to the next Sync, or not at all.
+    pub(super) begun: bool,
+    /// The same behind a BEGIN that the client was told of before, and which cannot fail by itself.
+    ahead: bool,
     /// The server was written to.
     pub(super) written: bool,
     live: bool,
@@ -103,6 +120,9 @@ impl Attempt {
         Self {
             sent: Sent::default(),
             left: Left::No,
+            bare: Bare::Nothing,
+            begun: false,
+            ahead: false,
             written: false,
             live: false,
             movable: false,
@@ -116,8 +136,16 @@ impl Attempt {
         }
     }
 
-    /// Takes note of a statement that is sent.
-    pub(super) fn note(&mut self, judgement: &Judgement) {
+    /// Takes note of a statement that is sent; `inside` is whether it runs in a block, or not at all.
+    fn note(&mut self, judgement: &Judgement, inside: bool) {
+        // A text that only begins a block is a part of it as a whole.
+        if !inside && (judgement.leaves || !judgement.begins) {
+            let bare = match judgement.steady {
+                true => Bare::Reads,
+                false => Bare::Writes,
+            };
+            self.bare = self.bare.max(bare);
+        }
         let begins = judgement.begins && !judgement.commits && judgement.runs == Runs::Nothing;
         let only_leaves = judgement.leaves && judgement.single;
         self.left = match self.left {
@@ -149,15 +177,34 @@ impl Attempt {
         self.requests = self.requests.saturating_add(1);
     }
 
-    /// Takes note of something that is sent unread.
-    pub(super) fn unread(&mut self) {
+    /// Takes note of something that is sent unread; `inside` as in [`Attempt::note`].
+    fn unread(&mut self, inside: bool) {
         if self.left == Left::Asked {
             self.left = Left::Passed;
+        }
+        if !inside {
+            self.bare = Bare::Writes;
         }
         self.sent.steady = false;
         self.sent.known = false;
         self.sent.steady_behind = false;
         self.sent.more |= self.requests > 0;
+    }
+
+    /// Takes note that the end of a transaction is sent.
+    pub(super) fn leaves(&mut self) {
+        if self.left == Left::No {
+            self.left = Left::Asked;
+        }
+    }
+
+    /// All that was sent is answered: what stands open now, the server has said.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        self.left = Left::No;
+        self.bare = Bare::Nothing;
+        self.begun = false;
+        self.ahead = false;
     }
 
     /// Takes note of a name that the client's request has taken.
@@ -184,6 +231,7 @@ impl Attempt {
 
     /// Keeps the block that the request opens in passing.
     pub(super) fn opens(&mut self, opened: Box<Opened>) {
+        self.ahead = true;
         if self.live {
             self.sent.read_only |= opened.is_read_only();
             self.opened = Some(opened);
@@ -196,8 +244,8 @@ pub(super) fn begin(turn: &mut Turn<'_>) {
     let relay = &mut *turn.relay;
     let attempt = &mut turn.attempt;
     if relay.mode == PoolMode::Session {
-        // Its statements are not looked at.
-        return attempt.unread();
+        // What its statements are is the server's own affair.
+        return attempt.unread(true);
     }
     if !turn.server.exchange.is_unasked() || relay.commit_fails || relay.block.is_some() {
         return;
@@ -215,6 +263,36 @@ pub(super) fn end(turn: &mut Turn<'_>) {
         turn.attempt.live = false;
         turn.relay.up.release();
     }
+}
+
+/// Takes note of a statement that is sent.
+pub(super) fn note(turn: &mut Turn<'_>, judgement: &Judgement) {
+    let inside = is_inside(turn);
+    turn.attempt.note(judgement, inside);
+}
+
+/// Takes note of something that is sent unread.
+pub(super) fn unread(turn: &mut Turn<'_>) {
+    let inside = is_inside(turn);
+    turn.attempt.unread(inside);
+}
+
+/// Whether what is sent now runs in a block, or not at all. A BEGIN that is not answered may have failed, and what stands
+/// behind its request then runs alone. (Behind the end of a block, [`Left`] says so.)
+fn is_inside(turn: &Turn<'_>) -> bool {
+    let attempt = &turn.attempt;
+    attempt.begun || attempt.ahead || turn.server.exchange.status() != TransactionStatus::Idle
+}
+
+/// Whether anything that is not answered may be committed although nothing has ended a block.
+pub(super) fn is_bare(turn: &Turn<'_>) -> bool {
+    let steady = match turn.attempt.bare {
+        Bare::Nothing => true,
+        Bare::Reads => turn.server.about.upstream.hidden.0.is_steady(),
+        Bare::Writes => false,
+    };
+    // In a block that the server has told of, all runs that was sent.
+    !steady && turn.server.exchange.status() == TransactionStatus::Idle
 }
 
 /// Whether all that was sent in this turn only reads, so that nothing can have been written.

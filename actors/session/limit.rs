@@ -58,6 +58,8 @@ pub(super) struct Limits {
     idle: Option<Duration>,
     began: Instant,
     phase: Phase,
+    /// A query was cancelled, which may hit whatever runs until all is answered.
+    cancelled: bool,
     armed: Option<(Kind, Pin<Box<Sleep>>)>,
 }
 
@@ -90,13 +92,19 @@ enum Phase {
 }
 
 impl Limits {
-    pub(super) fn new(settings: &PoolSettings, now: std::time::Instant) -> Self {
+    /// Limits from now on, on a server that may have been asked to stop already.
+    pub(super) fn new(
+        settings: &PoolSettings,
+        now: std::time::Instant,
+        about: &ServerAbout,
+    ) -> Self {
         Self {
             query: settings.timeouts.query,
             transaction: settings.timeouts.transaction,
             idle: settings.timeouts.idle_in_transaction,
             began: now.into(),
             phase: Phase::Ourselves,
+            cancelled: settings.timeouts.query.is_some() && !about.cancels.quiet(),
             armed: None,
         }
     }
@@ -104,6 +112,12 @@ impl Limits {
     /// Whether there is anything to watch.
     pub(super) fn any(&self) -> bool {
         self.query.is_some() || self.transaction.is_some() || self.idle.is_some()
+    }
+
+    /// Whether a query was cancelled for its limit.
+    #[inline]
+    pub(super) fn has_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     /// Ready when a limit has run out and the turn must end for it. A query that runs too long is
@@ -142,6 +156,7 @@ impl Limits {
             match kind {
                 Kind::Query => {
                     self.phase = Phase::Cancelled(Instant::now());
+                    self.cancelled = true;
                     // The request lives on its own: the turn goes on reading meanwhile.
                     tokio::spawn(upstream::cancel(Cancels::begin(about)));
                 }

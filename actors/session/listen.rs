@@ -33,7 +33,7 @@ use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, replies, requests};
+use crate::session::{Bye, attempt, replies, requests};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -315,8 +315,8 @@ fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
     if judgement.listens == Listens::Nothing {
         return Ok(Way::Usual);
     }
-    turn.attempt.note(&judgement);
     let text = text(tail).to_vec();
+    attempt::note(turn, &judgement);
     bind_listening(turn, total, judgement, &text)
 }
 

@@ -168,9 +168,13 @@ pub(super) fn unread(turn: &mut Turn<'_>) {
     turn.vow.blind = true;
 }
 
-/// A BEGIN is sent in a pipeline.
+/// The portal of a BEGIN is executed in a pipeline.
+pub(super) fn begun(turn: &mut Turn<'_>) {
+    turn.vow.begun = true;
+}
+
+/// A statement is bound in a pipeline.
 pub(super) fn bound(turn: &mut Turn<'_>, judgement: &Judgement) {
-    turn.vow.begun |= judgement.begins && !judgement.commits && !judgement.leaves;
     turn.vow.sent |= judgement.ends;
     turn.vow.blind |= turn.relay.prepared_listen;
 }

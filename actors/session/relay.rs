@@ -25,6 +25,7 @@ use crate::server::ServerAbout;
 use crate::session::abandon::Parting;
 use crate::session::attempt::Tries;
 use crate::session::checkout::{Denied, Start};
+use crate::session::endings::Endings;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
 use crate::session::shards::{self, Spread, Way, pipeline, scatter};
@@ -85,6 +86,8 @@ pub struct Relay {
     pub opened: Option<Box<Opened>>,
     /// The client's transaction block was lost with its server, and the client has not ended it yet.
     pub lost_block: bool,
+    /// So many of the replies that the client waits for stand before that block.
+    pub outside: u16,
     /// The block on the present server stands for one that was lost: its COMMIT must fail.
     pub commit_fails: bool,
     /// The client's block was lost while it asked for nothing, and it was not told yet.
@@ -93,6 +96,8 @@ pub struct Relay {
     pub refusing: bool,
     /// What it listens to, if anything.
     pub listening: Option<Box<Listening>>,
+    /// Which of its statements end a transaction, where the server alone knows its statements.
+    pub endings: Option<Box<Endings>>,
     /// It has prepared a LISTEN or an UNLISTEN.
     pub prepared_listen: bool,
     /// Its server is one that is only read from.
@@ -316,7 +321,7 @@ impl Relay {
                 Box::pin(listen::hold(self, &lease)).await;
             }
             self.control.stand(Standing::Active);
-            let limits = Limits::new(&self.pool.settings(), began);
+            let limits = Limits::new(&self.pool.settings(), began, &lease.about);
             let mut turn = Turn::new(self, &mut lease, limits, tries);
             let outcome = turn.run().await;
             drop(turn);
@@ -472,9 +477,11 @@ impl Relay {
             backend::ready_for_query(out, status);
             return None;
         }
-        for _ in 0..replies {
+        for at in 0..replies {
             report.encode_error(out);
-            backend::ready_for_query(out, status);
+            let inside = at >= usize::from(self.outside);
+            let idle = TransactionStatus::Idle;
+            backend::ready_for_query(out, if inside { status } else { idle });
         }
         if unsynced {
             report.encode_error(out);
@@ -755,7 +762,7 @@ mod tests {
     /// An idle client is to cost 10 KiB at most, most of which are its actor and its sockets.
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of::<Relay>() <= 392, "{}", size_of::<Relay>());
+        assert!(size_of::<Relay>() <= 408, "{}", size_of::<Relay>());
         let waits = size(Relay::run);
         assert!(waits <= 192, "{waits}");
     }

@@ -18,7 +18,9 @@ use crate::session::limit::{Expired, Over};
 use crate::session::mark::{self, Standing};
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
-use crate::session::{attempt, by_sql, follow, listen, names, requests, shape};
+use crate::session::{
+    attempt, by_sql, follow, listen, names, requests, shape, unreplicated, watch,
+};
 use crate::upstream;
 use pgherd_config::PoolMode;
 
@@ -53,6 +55,13 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
             Err(error) => return Err(confused(turn, &error.to_string())),
         };
         let total = header.total();
+        if turn.unreplicated.keeps() {
+            if header.tag == tag::NOTICE_RESPONSE && total <= LOOK_MAX && is_partial(turn, header)?
+            {
+                break;
+            }
+            unreplicated::release(turn, total);
+        }
         if turn.server.exchange.at_question()
             && matches!(header.tag, tag::DATA_ROW | tag::ERROR_RESPONSE)
             && total <= LOOK_MAX
@@ -72,7 +81,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                     break;
                 }
                 match turn.server.exchange.received(header.tag, |_| {}) {
-                    Verdict::Forward => turn.server.flow.pass_alike(header.tag, total),
+                    Verdict::Forward if !turn.unreplicated.is_told() => {
+                        turn.server.flow.pass_alike(header.tag, total);
+                    }
                     verdict => act(turn, verdict, header.tag, total)?,
                 }
                 continue;
@@ -108,6 +119,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                     learn(turn, other, total);
                 }
                 let failed = other == tag::COMMAND_COMPLETE && is_failed_commit(turn, total);
+                let early = other == tag::COMMAND_COMPLETE
+                    && turn.limits.has_cancelled()
+                    && unreplicated::keep(turn, total);
                 if other == tag::COMMAND_COMPLETE {
                     completes(turn, total);
                 }
@@ -118,6 +132,10 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                     }
                     verdict => {
                         turn.listen.completed(other, &verdict);
+                        let verdict = match verdict {
+                            Verdict::Forward if early => Verdict::Swallow,
+                            verdict => verdict,
+                        };
                         act(turn, verdict, other, total)?;
                     }
                 }
@@ -137,6 +155,7 @@ fn judge_at_once(turn: &mut Turn<'_>) -> bool {
         && !turn.discarded
         && !turn.vow.is_wanted()
         && !turn.names.is_under_way()
+        && !turn.limits.has_cancelled()
         && relay.mode != PoolMode::Statement
         && relay.block.is_none()
         && relay.listening.is_none()
@@ -154,9 +173,7 @@ fn judge_at_once(turn: &mut Turn<'_>) -> bool {
     server.flow.pass(total);
     turn.queries += answered.replies;
     settle(turn);
-    turn.committing = false;
-    turn.beginning = false;
-    turn.attempt.left = Left::No;
+    turn.settle();
     true
 }
 
@@ -195,6 +212,7 @@ pub(super) fn reply(turn: &mut Turn<'_>) {
 
 #[cold]
 fn give_replies(turn: &mut Turn<'_>) {
+    unreplicated::give(turn);
     while !turn.server.flow.is_mid_message()
         && let Some(reply) = turn.server.exchange.local()
     {
@@ -235,6 +253,9 @@ fn failed_commit() -> Box<[u8]> {
 #[inline]
 fn act(turn: &mut Turn<'_>, verdict: Verdict, tag: u8, total: usize) -> Result<(), Loss> {
     match verdict {
+        Verdict::Forward | Verdict::Replace(_) if turn.unreplicated.silences(tag) => {
+            turn.server.flow.hide(total);
+        }
         Verdict::Forward => turn.server.flow.pass(total),
         Verdict::Swallow => turn.server.flow.hide(total),
         Verdict::Replace(report) => {
@@ -297,13 +318,11 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
             follow::settled(turn);
         }
         // The COMMIT may stand behind what was answered now.
-        if !turn.server.exchange.owes_client() {
-            turn.committing = false;
-            turn.beginning = false;
-            turn.attempt.left = Left::No;
-        }
+        turn.answered();
         turn.relay.commit_fails &= status != TransactionStatus::Idle;
-        if let Some(kept) = mark::kept(turn) {
+        if let Some(kept) = mark::kept(turn)
+            && !turn.unreplicated.is_told()
+        {
             turn.server.flow.insert(&kept);
         }
         if status == TransactionStatus::Idle {
@@ -323,8 +342,15 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
 fn notice(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let renamed = names::renamed(turn, total);
     let resolved = mark::is_resolved_by_us(turn, total);
+    let unreplicated = turn.limits.has_cancelled() && unreplicated::is_warning(turn, total);
     let verdict = match turn.server.exchange.received(tag::NOTICE_RESPONSE, |_| {}) {
         Verdict::Forward if resolved => Verdict::Swallow,
+        Verdict::Forward if unreplicated => {
+            turn.server.flow.hide(total);
+            let told = unreplicated::tell(turn);
+            turn.server.flow.insert(&told);
+            return Ok(());
+        }
         verdict => verdict,
     };
     let verdict = match (verdict, renamed) {
@@ -385,6 +411,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         block.fail();
     }
     turn.listen.excuse();
+    watch::failed(turn);
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
     let again = turn.server.exchange.prepares_unnamed_later();
@@ -655,10 +682,10 @@ pub(super) fn server_gone(turn: &Turn<'_>, why: &str) -> Loss {
 
 /// A limit has run out: what of it may have been done all the same is told as when the server is lost.
 pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
-    let in_doubt = turn.server.exchange.owes_client() && may_have_committed(turn);
+    let doubtful = turn.server.exchange.owes_client() && may_have_committed(turn);
     match over {
         // A commit is left alone: to cancel it could only hide what becomes of it.
-        Over::Expired(Expired::Transaction) if turn.committing && in_doubt => {
+        Over::Expired(Expired::Transaction) if turn.committing && doubtful => {
             if turn.attempt.left == Left::Passed && !turn.vow.is_sent() {
                 // There is more to it, which nobody waits for any more.
                 tokio::spawn(upstream::cancel(Cancels::begin(&turn.server.about)));
@@ -666,20 +693,44 @@ pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
             let why = "the transaction timeout of the pool has run out";
             loss(turn, why, None)
         }
-        Over::Mute if in_doubt => loss(turn, "the server did not answer in time", None),
+        Over::Mute if doubtful => loss(turn, "the server did not answer in time", None),
         Over::Mute => Loss::Server(Box::new(ErrorReport::error(
             sqlstate::QUERY_CANCELED,
             "canceling statement due to the query timeout of the pool",
         ))),
         Over::Expired(what) => {
-            let mut report = what.report();
-            if in_doubt {
-                report.code = sqlstate::TRANSACTION_RESOLUTION_UNKNOWN;
-                report.hint = Some(UNKNOWN.to_owned());
-            }
-            Loss::Fatal(Box::new(report))
+            let report = what.report();
+            Loss::Fatal(Box::new(match doubtful {
+                true => in_doubt(report),
+                false => report,
+            }))
         }
     }
+}
+
+/// The client is sent away in the middle of something: what of it may have been done all the same is told.
+pub(super) fn sent_away(turn: &Turn<'_>) -> Loss {
+    let doubtful = turn.server.exchange.owes_client()
+        && may_have_committed(turn)
+        && mark::standing(turn) != Standing::Before;
+    match doubtful.then(|| turn.relay.control.farewell()).flatten() {
+        Some(farewell) => Loss::Fatal(Box::new(in_doubt(*farewell))),
+        None => Loss::Client,
+    }
+}
+
+/// The session ends in the middle of something: says so of what may have been done all the same.
+pub(super) fn hint(turn: &Turn<'_>, report: &mut ErrorReport) {
+    if turn.server.exchange.owes_client() && may_have_committed(turn) {
+        report.hint = Some(UNKNOWN.to_owned());
+    }
+}
+
+/// The farewell to a client whose write may have taken effect.
+pub(super) fn in_doubt(mut farewell: ErrorReport) -> ErrorReport {
+    farewell.code = sqlstate::TRANSACTION_RESOLUTION_UNKNOWN;
+    farewell.hint = Some(UNKNOWN.to_owned());
+    farewell
 }
 
 pub(super) fn confused(turn: &Turn<'_>, why: &str) -> Loss {
@@ -743,13 +794,11 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
 
 /// Whether what is under way may have taken effect although its answer never came.
 fn may_have_committed(turn: &Turn<'_>) -> bool {
-    let status = turn.server.exchange.status();
-    let alone = status == TransactionStatus::Idle && !turn.beginning;
+    let in_block = turn.server.exchange.status() == TransactionStatus::InTransaction;
     let left = turn.attempt.left == Left::Passed;
     // A block that a standby has begun writes nothing, not even if that is promoted meanwhile.
-    let in_recovery = turn.server.role == Role::Recovering;
-    if in_recovery && status == TransactionStatus::InTransaction && !left {
+    if turn.server.role == Role::Recovering && in_block && !left {
         return false;
     }
-    turn.committing || left || alone && !attempt::is_steady(turn)
+    turn.committing || left || attempt::is_bare(turn)
 }

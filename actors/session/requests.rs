@@ -11,8 +11,10 @@ use crate::session::attempt::Left;
 use crate::session::relay::Relay;
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
+use crate::session::watch::Does;
 use crate::session::{
     attempt, behind, by_sql, follow, listen, mark, reads, replies, sequence, shards, statements,
+    watch,
 };
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
@@ -84,8 +86,12 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             tag::SYNC if turn.server.exchange.is_flooded() => {
                 return Err(violation("too many Sync messages within a COPY".into()));
             }
-            tag::SYNC if mark::sync(turn, total) => continue,
+            tag::SYNC if mark::sync(turn, total) => {
+                turn.attempt.begun = false;
+                continue;
+            }
             tag::SYNC => {
+                turn.attempt.begun = false;
                 turn.server.exchange.sent(Owed::Sync);
                 turn.attempt.ends();
                 turn.relay.up.pass(total);
@@ -129,7 +135,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 let body = turn.relay.up.unjudged().get(frame::HEADER_LEN..);
                 behind::called(turn.server, body.unwrap_or_default());
                 mark::unseen(turn);
-                turn.attempt.unread();
+                attempt::unread(turn);
                 turn.attempt.ends();
                 turn.server.exchange.sent(Owed::FunctionCall);
                 turn.relay.up.pass(total);
@@ -149,6 +155,7 @@ fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss>
     let edits = turn.names.take_edits();
     follow::renamed(turn, &edits);
     mark::executes(turn);
+    watch::executes(turn);
     Ok(match listen::execute(turn, total, whole)? {
         listen::Way::Later => false,
         listen::Way::Taken => true,
@@ -175,11 +182,11 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         }
         replies::doubt(turn);
         mark::unread(turn);
-        turn.attempt.unread();
+        attempt::unread(turn);
         turn.attempt.left = Left::Passed;
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
-        turn.beginning = true;
+        turn.begins();
     } else if whole {
         if waits_for_lexing(turn, total) {
             turn.check = Check::Quiet;
@@ -226,7 +233,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let mut marked = None;
         if judgement.listens != Listens::Nothing {
             mark::unread(turn);
-            turn.attempt.note(&judgement);
+            attempt::note(turn, &judgement);
             match listen::query(turn, total, &mut judgement) {
                 listen::Taken::No => {}
                 listen::Taken::Wholly => return Ok(true),
@@ -276,7 +283,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         };
         if alone {
             mark::noted(turn, &judgement);
-            turn.attempt.note(&judgement);
+            attempt::note(turn, &judgement);
             turn.relexes |= judgement.relexes;
             turn.before = turn.relay.pins;
             turn.relay.pins = turn.relay.pins.union(judgement.pins);
@@ -347,7 +354,7 @@ pub(super) fn forget_unnamed(turn: &mut Turn<'_>) {
 /// Takes note of what a text does to the session.
 pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     mark::noted(turn, &judgement);
-    turn.attempt.note(&judgement);
+    attempt::note(turn, &judgement);
     replies::doubt(turn);
     turn.relay.pins = turn.relay.pins.union(judgement.pins);
     if judgement.resets() {
@@ -358,7 +365,10 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     turn.relexes |= judgement.relexes;
     turn.clears |= judgement.clears();
     turn.committing |= judgement.commits;
-    turn.beginning |= judgement.begins;
+    turn.does = Does::from(&judgement);
+    if judgement.begins {
+        turn.begins();
+    }
 }
 
 /// Makes the server fail at this point of the pipeline, and words the failure for it: so the

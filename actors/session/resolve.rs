@@ -17,7 +17,7 @@ use pgherd_wire::sqlstate;
 
 use crate::clock;
 use crate::cluster::aurora;
-use crate::control::Standing;
+use crate::control::{Order, Standing};
 use crate::outcomes::{Outcomes, Resolved};
 use crate::pool::{Pool, ServerLease};
 use crate::router;
@@ -25,7 +25,7 @@ use crate::server::ServerConn;
 use crate::session::follow;
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
-use crate::session::{Bye, checkout};
+use crate::session::{Bye, checkout, replies};
 
 /// Who says what about itself: its system, its timeline, where its recovery ended, the timeline of its last checkpoint, how
 /// many of the functions that marks take the user may call, when its postmaster was started, and whether the user
@@ -98,11 +98,11 @@ impl Relay {
             return Some(bye);
         }
         let began = clock::now();
-        let Some(outcome) = find_out(self, &mark).await else {
-            self.pool.outcomes.count(Resolved::Unknown);
-            return Some(Bye::Gone);
+        let found = find_out(self, &mark).await;
+        let resolved = match found {
+            Found::Out(outcome) => Resolved::from(outcome),
+            Found::Gone | Found::SentAway | Found::CalledOff => Resolved::Unknown,
         };
-        let resolved = Resolved::from(outcome);
         self.pool.outcomes.count(resolved);
         tracing::info!(
             client = self.control.id,
@@ -115,6 +115,14 @@ impl Relay {
             took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "a commit whose answer was lost is resolved"
         );
+        match found {
+            Found::Gone => return Some(Bye::Gone),
+            Found::SentAway => {
+                let farewell = self.control.farewell().unwrap_or_else(|| Box::new(report));
+                return Some(Bye::Sent(Box::new(replies::in_doubt(*farewell))));
+            }
+            Found::Out(_) | Found::CalledOff => {}
+        }
         match resolved {
             Resolved::Committed => {
                 // What it has set holds, as behind any COMMIT.
@@ -150,17 +158,40 @@ fn lost(host: &str, mark: &Mark) -> ErrorReport {
     .hint("Nothing of it was committed; run it again.")
 }
 
-/// Asks until there is an answer, or for as long as work waits for a primary; `None` if the client has left meanwhile.
-async fn find_out(relay: &mut Relay, mark: &Mark) -> Option<Outcome> {
-    relay.control.stand(Standing::Waiting);
+/// How a wait for an outcome ends.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    /// With this one.
+    Out(Outcome),
+    /// The client has left.
+    Gone,
+    /// The session is to end now.
+    SentAway,
+    /// The client has cancelled its COMMIT.
+    CalledOff,
+}
+
+/// Asks until there is an answer, or for as long as work waits for a primary, unless the client wishes to wait no longer,
+/// or must not.
+async fn find_out(relay: &mut Relay, mark: &Mark) -> Found {
+    let control = Arc::clone(&relay.control);
+    control.stand(Standing::Waiting);
     let pool = Arc::clone(&relay.pool);
     let limit = pool.settings().timeouts.hold.unwrap_or(PATIENCE);
     let mut asked = pin!(tokio::time::timeout(limit, keep_asking(&pool, mark)));
+    let mut called_off = pin!(control.called_off.notified());
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = asked.as_mut().poll(cx) {
-            return Poll::Ready(Some(outcome.unwrap_or(Outcome::Unknown)));
+            return Poll::Ready(Found::Out(outcome.unwrap_or(Outcome::Unknown)));
         }
-        checkout::poll_presence(relay, cx).map(|()| None)
+        if called_off.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Found::CalledOff);
+        }
+        // Who is to leave when its transaction is over may hear first what became of it.
+        if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
+            return Poll::Ready(Found::SentAway);
+        }
+        checkout::poll_presence(relay, cx).map(|()| Found::Gone)
     })
     .await
 }

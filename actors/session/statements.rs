@@ -30,7 +30,9 @@ use crate::session::requests::{
 };
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
-use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, sequence, shards};
+use crate::session::{
+    attempt, behind, by_sql, endings, follow, listen, mark, reads, replies, sequence, shards, watch,
+};
 
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
 /// server.
@@ -87,6 +89,7 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     }
     turn.server.touched = true;
     if session_mode {
+        endings::parsed(turn, total)?;
         turn.server.exchange.sent(Owed::Parse {
             hidden: false,
             undo: Undo::Nothing,
@@ -251,6 +254,10 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         None => return Ok(false),
     };
     if turn.relay.mode == PoolMode::Session {
+        let (portal, statement): (Box<[u8]>, _) = (head.portal.into(), head.statement);
+        turn.does = endings::of(turn.relay, statement);
+        endings::bound(turn);
+        watch::bound(turn, &portal);
         turn.server.exchange.sent(Owed::Bind { of: None });
         turn.relay.up.pass(total);
         return Ok(true);
@@ -313,6 +320,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     if name.is_empty() {
         match bring_unnamed(turn, For::Bind) {
             Nameless::There => {
+                watch::bound(turn, &portal);
                 follow_unnamed(turn, &portal, total, whole);
                 turn.server.exchange.sent(Owed::Bind { of: None });
                 turn.relay.up.pass(total);
@@ -331,7 +339,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         Brought::Unknown => {
             behind::unseen(turn.server);
             mark::unseen(turn);
-            turn.attempt.unread();
+            attempt::unread(turn);
             turn.server.exchange.sent(Owed::Bind { of: None });
             turn.relay.up.pass(total);
             return Ok(true);
@@ -342,6 +350,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         }
         Brought::Later => return Ok(false),
     };
+    watch::bound(turn, &portal);
     if turn.follows {
         follow_named(turn, (&portal, &name), total, whole);
     }

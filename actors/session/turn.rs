@@ -11,6 +11,7 @@ use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 
 use crate::clock;
+use crate::control::Order;
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::session::attempt::{self, Attempt, Left, Tries};
@@ -21,6 +22,8 @@ use crate::session::listen::{self, Progress};
 use crate::session::mark::{self, Vow};
 use crate::session::relay::{Relay, wanted};
 use crate::session::resolve::Unresolved;
+use crate::session::unreplicated::Unreplicated;
+use crate::session::watch::{Does, Watch};
 use crate::session::{by_sql, opened, replies, requests};
 
 /// The most that is read at once, and the size to which a busy flow's buffer grows.
@@ -98,6 +101,12 @@ pub(super) struct Turn<'a> {
     pub(super) committing: bool,
     /// A BEGIN is under way.
     pub(super) beginning: bool,
+    /// How many requests of the turn come before the first BEGIN that is under way, and before the last.
+    begins: (u64, u64),
+    /// What was noted last does to the transaction.
+    pub(super) does: Does,
+    /// Which portals open or end a transaction.
+    pub(super) watch: Watch,
     /// A ROLLBACK is under way.
     pub(super) rollback: Rollback,
     /// What the client's portals will do to its settings.
@@ -132,7 +141,10 @@ pub(super) struct Turn<'a> {
     server_room: usize,
     /// How much is read at once from the client.
     client_room: usize,
-    limits: Limits,
+    /// How long it may take.
+    pub(super) limits: Limits,
+    /// What the client is told of a commit whose wait for a standby we have ended.
+    pub(super) unreplicated: Unreplicated,
     /// The server's socket has not taken all that TLS or we hold for it.
     held: bool,
 }
@@ -154,6 +166,9 @@ impl<'a> Turn<'a> {
             parameters_shape: 0,
             committing: false,
             beginning: false,
+            begins: (0, 0),
+            does: Does::Nothing,
+            watch: Watch::default(),
             rollback: Rollback::None,
             portals: Portals::new(),
             overlaid: Overlaid::new(),
@@ -172,6 +187,7 @@ impl<'a> Turn<'a> {
             server_room: READ_MIN,
             client_room: READ_MIN,
             limits,
+            unreplicated: Unreplicated::default(),
             held: false,
         }
     }
@@ -186,6 +202,14 @@ impl<'a> Turn<'a> {
             }
             _ => by_sql::end(self),
         }
+        if matches!(outcome, Err(Loss::Client)) && self.relay.control.ordered() != Order::Serve {
+            outcome = Err(replies::sent_away(self));
+        }
+        if let Err(Loss::Fatal(report)) = &mut outcome
+            && report.hint.is_none()
+        {
+            replies::hint(self, report);
+        }
         if let Err(Loss::Server(report)) = &mut outcome
             && self.rollback != Rollback::None
             && self.server.exchange.replies_owed() == 1
@@ -195,9 +219,7 @@ impl<'a> Turn<'a> {
             outcome = Err(Loss::RolledBack(report, self.rollback));
         }
         if matches!(outcome, Err(Loss::Server(_) | Loss::Refused(_))) {
-            let open = self.server.exchange.status() != TransactionStatus::Idle;
-            let left = self.committing || self.attempt.left == Left::Passed;
-            self.relay.lost_block = self.beginning || (open && !left);
+            self.lose_block();
         }
         match outcome {
             Err(Loss::Again(_)) => attempt::rewind(self),
@@ -213,6 +235,47 @@ impl<'a> Turn<'a> {
         }
         self.relay.pool.stats.queries(self.queries);
         outcome
+    }
+
+    /// A BEGIN is sent.
+    pub(super) fn begins(&mut self) {
+        let before = self.queries + self.server.exchange.replies_owed() as u64;
+        if !self.beginning {
+            self.begins.0 = before;
+        }
+        self.begins.1 = before;
+        self.beginning = true;
+    }
+
+    /// A request of the client's was answered up to its end; where it was the last that waits, nothing is under way.
+    pub(super) fn answered(&mut self) {
+        if !self.server.exchange.owes_client() {
+            self.settle();
+        } else if self.queries > self.begins.1 {
+            // Whether it has opened a block, the server has said.
+            self.beginning = false;
+        }
+    }
+
+    /// All that was sent is answered.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        self.committing = false;
+        self.beginning = false;
+        self.attempt.settle();
+    }
+
+    /// The server is lost: the client stands in a failed block if it was told of one, or has sent a BEGIN, and has not
+    /// sent its end. Otherwise what it has sent on would run alone.
+    fn lose_block(&mut self) {
+        let told = self.server.exchange.status() != TransactionStatus::Idle;
+        let ends = self.committing || self.attempt.left != Left::No;
+        self.relay.lost_block = (told || self.beginning) && !ends;
+        let before = match told {
+            true => 0,
+            false => self.begins.0.saturating_sub(self.queries),
+        };
+        self.relay.outside = u16::try_from(before).unwrap_or(u16::MAX);
     }
 
     async fn relay_all(&mut self) -> Result<(), Loss> {

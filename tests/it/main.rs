@@ -31,6 +31,7 @@ mod modes;
 mod mute;
 mod names;
 mod opened;
+mod outcomes;
 mod parameters;
 mod passwords;
 mod patroni;

@@ -42,7 +42,7 @@ pub(crate) async fn before_and_told(node: &Node, database: &str, more: &str) -> 
     let text = format!(
         "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
          [auth]\nmethod = \"trust\"\n[log]\nlevel = \"debug\"\nstats_every = 0\n\
-         [metrics]\nlisten = \"127.0.0.1:{http}\"\n[users.app]\npassword = \"app\"\n\
+         [metrics]\nlisten = \"127.0.0.1:{http}\"\n[users.app]\npassword = \"app\"\nconsole = \"admin\"\n\
          [databases.{database}]\nhosts = [\"127.0.0.1:{port}\"]\n{more}\n"
     );
     (Proxy::start(&Config::text(text)).await, http)

@@ -238,7 +238,7 @@ fn mixed(value: i32) -> Vec<Turn> {
         Turn::new(&[&set], &[commit()], &["C ZI"]),
         Turn::new(&[], &[synced(&sets)], &["1 2 C ZI"]).cut(SYNC),
         Turn::new(&chained, &[commit()], &["E08007 ZI"]),
-        Turn::new(&[], &[notify], &["C C E08007 ZE"]).absent(),
+        Turn::new(&[], &[notify], &["C C E08007 ZI"]).absent(),
         Turn::new(&unchanged, &[commit()], &["E08007 ZI"]).absent(),
         Turn::new(&["begin", &defined], &[run.concat()], &["E40001 ZI"])
             .also([Raw::parse("c", "commit"), Raw::sync()].concat())
