@@ -6,6 +6,8 @@
 //! when a statement is sent: it is planned with what its parameters are, and what does not surely give on
 //! this shard alone what one Postgres would give is refused, wherever it has come from.
 
+mod concat;
+mod gather;
 mod legs;
 mod names;
 mod objection;

@@ -32,6 +32,31 @@ pub(super) struct Leg {
     pub(super) sent: bool,
     /// Its description of the columns, once it has come.
     pub(super) columns: Option<Box<[u8]>>,
+    /// What its command has completed with, once it has.
+    pub(super) done: Option<Box<[u8]>>,
+    /// Its notices are the client's: what all of them remark on is said once.
+    pub(super) remarks: bool,
+    /// What its flow lets go on is for the client.
+    pub(super) passes: bool,
+    /// It has broken.
+    pub(super) lost: bool,
+}
+
+impl Leg {
+    /// One on which nothing was run yet.
+    pub(super) fn new(shard: u16, lease: ServerLease) -> Self {
+        Self {
+            shard,
+            lease,
+            out: Flow::default(),
+            sent: true,
+            columns: None,
+            done: None,
+            remarks: false,
+            passes: false,
+            lost: false,
+        }
+    }
 }
 
 /// A connection of each shard, or none at all. Who has some of them waits for the next only for a moment,
@@ -52,13 +77,7 @@ pub(super) async fn take_all(
             false => tokio::time::timeout(MOMENT, take(relay, shard, asked)).await,
         };
         match taken {
-            Ok(Ok(lease)) => legs.push(Leg {
-                shard,
-                lease,
-                out: Flow::default(),
-                sent: false,
-                columns: None,
-            }),
+            Ok(Ok(lease)) => legs.push(Leg::new(shard, lease)),
             refused => {
                 check_in(relay, std::mem::take(&mut legs));
                 if let Ok(Err(denied)) = refused {
