@@ -26,7 +26,7 @@ use crate::session::attempt::Tries;
 use crate::session::checkout::{Denied, Start};
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
-use crate::session::shards::{self, Spread, Way, scatter};
+use crate::session::shards::{self, Spread, Way, dtx, scatter};
 use crate::session::turn::{Loss, Rollback, Turn};
 use crate::session::{
     Bye, abandon, behind, checkout, listen, local, opened, reads, requests, sequence,
@@ -278,6 +278,7 @@ impl Relay {
                 Ok(Way::Several(several)) => {
                     return Box::pin(scatter::run(self, &several, asked)).await;
                 }
+                Ok(Way::Spanning) => return Box::pin(dtx::run(self, asked)).await,
                 Err(denied) => return self.denied(denied),
             }
         }
@@ -326,6 +327,9 @@ impl Relay {
             }
         };
         self.guarded = false;
+        if let Err(Loss::Spreads) = outcome {
+            return Box::pin(dtx::take_over(self, lease)).await;
+        }
         let now = clock::now();
         self.pool
             .stats
@@ -441,8 +445,8 @@ impl Relay {
             Loss::Server(report) | Loss::Refused(report) => self.server_lost(&report, lease),
             Loss::Unresolved(unresolved) => Box::pin(self.unresolved(*unresolved, lease)).await,
             Loss::RolledBack(report, told) => self.rolled_back(&report, told, lease),
-            // It was begun anew before.
-            Loss::Again(_) => None,
+            // It was begun anew before, or goes on elsewhere.
+            Loss::Again(_) | Loss::Spreads => None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::session::limit::{Expired, Over};
 use crate::session::mark::{self, Standing};
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
-use crate::session::{attempt, by_sql, follow, listen, names, requests, shape};
+use crate::session::{attempt, by_sql, follow, listen, names, requests, shape, shards};
 use crate::upstream;
 use pgherd_config::PoolMode;
 
@@ -210,6 +210,13 @@ fn completes(turn: &mut Turn<'_>, total: usize) {
         mark::tailed(turn, total);
     } else if turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"COMMIT\0") {
         mark::told(turn);
+        shards::transaction_begins(turn.relay);
+    } else if turn.relay.spread.is_some()
+        && turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"ROLLBACK\0")
+        && !turn.server.exchange.has_following()
+    {
+        // Until it is idle, nobody can tell what belongs to another transaction.
+        shards::steps_are_unclear(turn.relay);
     }
 }
 
@@ -288,6 +295,9 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         settle(turn);
         if status == TransactionStatus::Idle && turn.relay.block.is_some() {
             follow::idle(turn, behind_sync);
+        }
+        if status == TransactionStatus::Idle {
+            shards::transaction_begins(turn.relay);
         }
         // The COMMIT may stand behind what was answered now.
         if !turn.server.exchange.owes_client() {

@@ -7,6 +7,7 @@
 //! this shard alone what one Postgres would give is refused, wherever it has come from.
 
 mod concat;
+pub(super) mod dtx;
 mod gather;
 mod legs;
 mod names;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pgherd_planner::{Params, Route};
-use pgherd_session::Unnamed;
+use pgherd_session::{Parameters, Unnamed};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, tag};
@@ -32,8 +33,10 @@ use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known};
+use dtx::Journal;
 use plan::{Place, Told, bound, place, prepared, read, tail_of, text_of, unsupported};
 
+pub(super) use dtx::{runs_elsewhere, runs_elsewhere_bound};
 pub(super) use objection::{must_wait, no_function_call, objection, to_bind, to_parse, unread};
 
 /// What a session of a sharded database has besides.
@@ -44,6 +47,10 @@ pub struct Spread {
     at: u16,
     /// When it wrote last on each of the shards.
     wrote: Box<[Option<NonZeroU64>]>,
+    /// What was set when its transaction began.
+    pub(super) before: Arc<Parameters>,
+    /// What its transaction has set and marked.
+    pub(super) journal: Journal,
 }
 
 impl Spread {
@@ -54,6 +61,8 @@ impl Spread {
             group,
             at: 0,
             wrote,
+            before: Arc::default(),
+            journal: Journal::default(),
         }
     }
 }
@@ -85,6 +94,8 @@ pub(super) enum Way {
     Usual,
     /// It is one query of this text, which these shards answer one behind the other.
     Several(Several),
+    /// In a transaction over several shards.
+    Spanning,
 }
 
 /// A read of several shards.
@@ -101,6 +112,9 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
         return Ok(Way::Usual);
     };
     let group = Arc::clone(&spread.group);
+    if relay.kept.is_none() {
+        transaction_begins(relay);
+    }
     if group.is_retired() {
         let text = "the sharding of this database was changed by a reload";
         let report = ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, text);
@@ -118,6 +132,9 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
     let known = wait::known(relay, &group, asked).await?;
     if let Some(several) = scattered(relay, &known) {
         return Ok(several);
+    }
+    if dtx::needs(relay, &known) {
+        return Ok(Way::Spanning);
     }
     let place = match wanted(relay, &known) {
         Ok(place) => place,
@@ -138,6 +155,21 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
         }
     }
     Ok(Way::Usual)
+}
+
+/// Takes note of what is set before a transaction.
+pub(super) fn transaction_begins(relay: &mut Relay) {
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        spread.before = Arc::clone(&relay.parameters);
+        spread.journal.clear();
+    }
+}
+
+/// What a transaction has set is not known for certain any more.
+pub(super) fn steps_are_unclear(relay: &mut Relay) {
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        spread.journal.lose();
+    }
 }
 
 /// Forgets the unnamed statement if what is refused is another one: so does Postgres.

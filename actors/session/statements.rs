@@ -25,7 +25,7 @@ use pgherd_wire::{backend, frame};
 
 use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
-use crate::session::requests::{NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
+use crate::session::requests::{spread, NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, sequence, shards};
@@ -207,6 +207,9 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         if shards::must_wait(turn) {
             turn.check = Check::Quiet;
             return Ok(false);
+        }
+        if whole && is_held(turn.relay, total) && shards::runs_elsewhere_bound(turn, body) {
+            return spread(turn);
         }
         let objection = match (whole, is_held(turn.relay, total)) {
             (true, true) => shards::to_bind(turn, body),

@@ -234,7 +234,7 @@ impl Watch {
     ) -> Option<&mut Box<ServerConn>> {
         let cluster = round.facts.topology.of(section)?;
         let host = cluster.lead().host?;
-        let name = host.name.to_string();
+        let name = host.to_string();
         let is_good = self.links.get(section).is_some_and(|link| {
             link.host == name
                 && clock::since(link.since) < LINK_MAX

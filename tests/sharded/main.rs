@@ -15,9 +15,12 @@ mod server;
 mod world;
 
 mod collection;
+mod commits;
 mod faults;
 mod keys;
 mod refused;
 mod rig;
 mod scatter;
 mod schema;
+mod tap;
+mod transactions;

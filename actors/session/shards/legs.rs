@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_session::Flow;
+use pgherd_session::{Flow, Parameters};
 
 use super::enter;
 use crate::clock;
@@ -114,6 +114,17 @@ async fn all_led(relay: &mut Relay, shards: &[u16], asked: Instant) -> Result<()
 }
 
 async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLease, Denied> {
+    let wanted = Arc::clone(&relay.parameters);
+    take_as(relay, shard, asked, &wanted).await
+}
+
+/// A connection of a shard that is set as wanted.
+pub(super) async fn take_as(
+    relay: &mut Relay,
+    shard: u16,
+    asked: Instant,
+    wanted: &Arc<Parameters>,
+) -> Result<ServerLease, Denied> {
     enter(relay, shard);
     let pool = Arc::clone(&relay.pool);
     loop {
@@ -131,8 +142,7 @@ async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLea
             }
             continue;
         };
-        let wanted = Arc::clone(&relay.parameters);
-        match setup::apply(&pool, &mut lease, &wanted).await {
+        match setup::apply(&pool, &mut lease, wanted).await {
             Ok(()) => return Ok(lease),
             Err(report) => {
                 if lease.exchange.is_over() {

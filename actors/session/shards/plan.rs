@@ -37,7 +37,7 @@ pub(super) fn tail_of<'a>(relay: &'a Relay, name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// A tail's text and the types that it gives to parameters.
-fn parts(tail: &[u8]) -> (&[u8], Vec<u32>) {
+pub(super) fn parts(tail: &[u8]) -> (&[u8], Vec<u32>) {
     let end = tail.iter().position(|byte| *byte == 0);
     let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
     let types = types.get(3..).unwrap_or_default();
@@ -77,8 +77,26 @@ pub(super) fn bound(
     tail: &[u8],
     bind: &Bind<'_>,
 ) -> Result<Place, ErrorReport> {
-    let (text, types) = parts(tail);
-    let told = read(relay, known, text)?;
+    let told = read(relay, known, text_of(tail))?;
+    with_params(relay, known, Some(tail), Some(bind), |params| told.place(params))
+}
+
+/// Gives what is bound to a statement to who asks for it.
+pub(super) fn with_params<T>(
+    relay: &Relay,
+    known: &Known,
+    tail: Option<&[u8]>,
+    bind: Option<&Bind<'_>>,
+    ask: impl FnOnce(&Params<'_>) -> T,
+) -> T {
+    let foreign_encoding = names::is_foreign(relay, known);
+    let Some(bind) = bind else {
+        return ask(&Params {
+            foreign_encoding,
+            ..Params::default()
+        });
+    };
+    let types = tail.map_or_else(Vec::new, |tail| parts(tail).1);
     let formats: Vec<bool> = bind
         .formats
         .chunks_exact(2)
@@ -98,9 +116,9 @@ pub(super) fn bound(
             value,
         })
         .collect();
-    told.place(&Params {
+    ask(&Params {
         values: &values,
-        foreign_encoding: names::is_foreign(relay, known),
+        foreign_encoding,
     })
 }
 
@@ -141,10 +159,6 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
             "LISTEN and UNLISTEN are not supported on a sharded database",
         ));
     }
-    if judgement.alters {
-        let text = "definitions cannot be changed over a sharded database yet";
-        return Err(unsupported(text).hint("Do it on each of the shards by its own name."));
-    }
     if !judgement.pins.is_empty() {
         let text = "this would bind the session to one of the shards";
         return Err(unsupported(text).detail(crate::pins::names(judgement.pins)));
@@ -159,6 +173,10 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
         Word::Nothing | Word::Other => names::of(relay, known)?,
     };
     let statement = spread.group.plan(text, &names, known);
+    if judgement.alters && !matches!(statement.plan(), Plan::All | Plan::Refused(_)) {
+        let text = "this definition cannot be changed over a sharded database";
+        return Err(unsupported(text).hint("Do it on each of the shards by its own name."));
+    }
     match (statement.plan(), word) {
         (Plan::Session, Word::OfSession) => Ok(Told::Anywhere),
         (Plan::Session, Word::Nothing | Word::Other) => {
@@ -184,7 +202,7 @@ impl Told {
             Route::One(shard) => Ok(Place::On(shard.0)),
             Route::Session => Ok(Place::Any),
             Route::Concat { shards, writes } => Err(several(shards.len()).hint(match writes {
-                true => "Writes over several shards are not supported yet.",
+                true => "Send it by itself, or in a block that has begun before.",
                 false => "Run it as a simple query, outside of a transaction block.",
             })),
             Route::Merge { shards, .. } => Err(several(shards.len())
@@ -192,13 +210,10 @@ impl Told {
             Route::At { .. } => Err(unsupported(
                 "now() is not the same on several shards, and is not made so yet",
             )),
-            Route::All => Err(unsupported(
-                "a write to all shards at once is not supported yet",
-            )),
-            Route::Pieces(_) => Err(unsupported(
-                "an INSERT of rows on several shards is not supported yet",
-            )
-            .hint("Insert the rows of each key by themselves.")),
+            Route::All => Err(unsupported("this is a write to all shards")
+                .hint("Send it by itself, or in a block that has begun before.")),
+            Route::Pieces(_) => Err(unsupported("this stores rows on several shards")
+                .hint("Send it by itself, or in a block that has begun before.")),
             Route::CopyIn(_) => Err(unsupported(
                 "COPY is not supported on a sharded database yet",
             )),
@@ -206,7 +221,7 @@ impl Told {
     }
 }
 
-fn several(count: usize) -> ErrorReport {
+pub(super) fn several(count: usize) -> ErrorReport {
     let text = format!("this statement has rows on {count} shards, and runs on one only");
     unsupported(text)
 }
@@ -215,7 +230,7 @@ pub(super) fn unsupported(text: impl Into<String>) -> ErrorReport {
     ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
 }
 
-fn worded(refusal: &Refusal) -> ErrorReport {
+pub(super) fn worded(refusal: &Refusal) -> ErrorReport {
     let code = SqlState::from_bytes(refusal.code.as_bytes());
     let code = code.unwrap_or(sqlstate::FEATURE_NOT_SUPPORTED);
     let text = match code {
