@@ -320,7 +320,12 @@ fn transactions(facts: Arc<Facts>) -> ChildSpec {
             .when_exhausted(Exhausted::isolate(
                 |why| tracing::error!(%why, "transactions over several shards gave up"),
             ))
-            .child(facts.transactions.coordinators.child(Duration::from_secs(5)))
+            .child(
+                facts
+                    .transactions
+                    .coordinators
+                    .child(Duration::from_secs(5)),
+            )
             .child(ChildSpec::permanent("recovery", move |parent| {
                 linked(parent, Tasked(Recovery), arguments.clone())
             }))

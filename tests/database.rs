@@ -46,7 +46,11 @@ pub async fn server() -> &'static Server {
             let server = Server::builder(&binaries)
                 .auth(RULES)
                 .tls(true)
-                .settings(&[("max_connections", "400"), ("max_prepared_transactions", "100"), ("log_statement", "all")])
+                .settings(&[
+                    ("max_connections", "400"),
+                    ("max_prepared_transactions", "100"),
+                    ("log_statement", "all"),
+                ])
                 .start()
                 .await
                 .expect("the server starts");

@@ -25,7 +25,9 @@ use pgherd_wire::{backend, frame};
 
 use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
-use crate::session::requests::{spread, NAMES_MAX, forget_unnamed, is_held, note, refuse, violation};
+use crate::session::requests::{
+    NAMES_MAX, forget_unnamed, is_held, note, refuse, spread, violation,
+};
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{behind, by_sql, follow, listen, mark, reads, replies, sequence, shards};

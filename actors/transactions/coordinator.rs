@@ -84,7 +84,11 @@ impl Work for Coordinator {
     type Arguments = CoordinatorArguments;
 
     async fn run(arguments: CoordinatorArguments) -> End {
-        let gone = Gone(Arc::clone(&arguments.transactions), Arc::clone(&arguments.record), true);
+        let gone = Gone(
+            Arc::clone(&arguments.transactions),
+            Arc::clone(&arguments.record),
+            true,
+        );
         Coordination::new(arguments).run(gone).await;
         End::Stop
     }
@@ -134,11 +138,7 @@ pub async fn commit(
 }
 
 /// What has become of a transaction whose coordinator has died.
-async fn orphaned(
-    transactions: &Arc<Transactions>,
-    record: &Record,
-    pools: &[Arc<Pool>],
-) -> Told {
+async fn orphaned(transactions: &Arc<Transactions>, record: &Record, pools: &[Arc<Pool>]) -> Told {
     let told = |outcome, report| Told {
         outcome,
         report,
@@ -226,7 +226,9 @@ impl Coordination {
                 late = Some(clock::now() + FINISH);
             }
             let next = match late.filter(|_| self.reply.is_some()) {
-                Some(late) => tokio::time::timeout_at(late.into(), self.under_way.join_next()).await,
+                Some(late) => {
+                    tokio::time::timeout_at(late.into(), self.under_way.join_next()).await
+                }
                 None => Ok(self.under_way.join_next().await),
             };
             match next {
@@ -452,8 +454,16 @@ async fn resolve(transactions: &Transactions, pool: &Pool, id: &str) -> Heard {
             && let Ok(mut server) = transactions.open(&upstream).await
             && let Ok(committed) = decisions::settle(&mut server, id).await
         {
-            tracing::info!(transaction = id, committed, "a transaction whose answer was lost is resolved");
-            return if committed { Heard::Done } else { Heard::Refused };
+            tracing::info!(
+                transaction = id,
+                committed,
+                "a transaction whose answer was lost is resolved"
+            );
+            return if committed {
+                Heard::Done
+            } else {
+                Heard::Refused
+            };
         }
         pool.cluster.load().suspect(&upstream.name, clock::now());
         if clock::since(began) >= limit {

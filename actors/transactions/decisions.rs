@@ -109,7 +109,9 @@ pub(crate) async fn make(transactions: &Transactions, pool: &Pool) -> Result<(),
     let upstream = pool.upstream.load_full();
     let missing = |why: String| {
         let shard = &pool.key.database;
-        let text = format!("shard \"{shard}\" has no table pgherd.decisions, which a write to several shards takes");
+        let text = format!(
+            "shard \"{shard}\" has no table pgherd.decisions, which a write to several shards takes"
+        );
         ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
             .detail(why)
             .hint(format!("Run there, as who may: {DEFINITION}"))
@@ -138,7 +140,11 @@ mod tests {
         assert_eq!((read.id, read.decider), (id, "a:b"));
         assert_eq!(Part::read(&name, "b:c", &sections).unwrap().decider, "a");
         assert_eq!(Part::read(&name, "d", &sections), None);
-        assert_eq!(Part::read(&name, "c", &sections[..1]), None, "no shard of ours");
+        assert_eq!(
+            Part::read(&name, "c", &sections[..1]),
+            None,
+            "no shard of ours"
+        );
         assert_eq!(Part::read("pgherd:x:1:a:c", "c", &sections), None);
         assert_eq!(Part::read("other", "c", &sections), None);
         assert!(part(id, 1, &"x".repeat(100), &"y".repeat(100)).is_err());

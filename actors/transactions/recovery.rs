@@ -149,7 +149,8 @@ impl Watch {
         }
         if all {
             for (shard, rows) in rows {
-                let is_over = |id: &&String| !doubts.iter().any(|doubt| doubt.name.contains(&***id));
+                let is_over =
+                    |id: &&String| !doubts.iter().any(|doubt| doubt.name.contains(&***id));
                 let over: Vec<&String> = rows.iter().filter(is_over).collect();
                 if let (false, Some(server)) =
                     (over.is_empty(), self.link(round, shard, None).await)
@@ -179,12 +180,24 @@ impl Watch {
                         false => Count::RecoveredRollback,
                     });
                     let (name, age) = (&found.name, found.age);
-                    tracing::warn!(shard, name, age, committed, "a part of a transaction was left prepared, and is ended");
+                    tracing::warn!(
+                        shard,
+                        name,
+                        age,
+                        committed,
+                        "a part of a transaction was left prepared, and is ended"
+                    );
                     return None;
                 }
                 Err(report) => {
                     let (name, age, error) = (&found.name, found.age, &report.message);
-                    tracing::warn!(shard, name, age, error, "a part of a transaction cannot be ended");
+                    tracing::warn!(
+                        shard,
+                        name,
+                        age,
+                        error,
+                        "a part of a transaction cannot be ended"
+                    );
                     why = Some(report.message);
                 }
             }
@@ -253,7 +266,10 @@ impl Watch {
             let link = open(&round.facts.transactions, attempts, &candidates, user, name).await?;
             self.links.insert(section.to_owned(), link);
         }
-        debug_assert!(round.config.databases.contains_key(section), "it is a shard");
+        debug_assert!(
+            round.config.databases.contains_key(section),
+            "it is a shard"
+        );
         self.links.get_mut(section).map(|link| &mut link.server)
     }
 }
@@ -322,12 +338,17 @@ async fn old_rows(server: &mut ServerConn) -> Vec<String> {
     let rows = setup::run_into(server, CLEAR.as_bytes(), Answer::of_rows(PARTS_MAX)).await;
     let rows = rows.map(|answer| answer.rows).unwrap_or_default();
     let texts = rows.into_iter().filter_map(|mut row| row.pop().flatten());
-    texts.filter_map(|text| String::from_utf8(text).ok()).collect()
+    texts
+        .filter_map(|text| String::from_utf8(text).ok())
+        .collect()
 }
 
 async fn clear(server: &mut ServerConn, over: &[&String]) {
     let ids: Vec<String> = over.iter().map(|id| literal(id)).collect();
-    let sql = format!("DELETE FROM pgherd.decisions WHERE transaction IN ({})", ids.join(", "));
+    let sql = format!(
+        "DELETE FROM pgherd.decisions WHERE transaction IN ({})",
+        ids.join(", ")
+    );
     if let Err(error) = setup::run(server, sql.as_bytes()).await {
         tracing::debug!(%error, "old rows of transactions stay for now");
     }

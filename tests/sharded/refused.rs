@@ -28,7 +28,10 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
         ("select * from nowhere", "E42P01 ZI"),
         ("selec 1", "E42601 ZI"),
         (own.as_str(), "E0A000 ZI"),
-        ("create table more (id int) partition by list (id)", "E0A000 ZI"),
+        (
+            "create table more (id int) partition by list (id)",
+            "E0A000 ZI",
+        ),
         ("create temp table more (id int)", "E0A000 ZI"),
         ("select 1 as a into temp more", "E0A000 ZI"),
         ("listen c", "E0A000 ZI"),

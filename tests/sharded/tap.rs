@@ -84,7 +84,11 @@ impl Tap {
     }
 }
 
-async fn pass(mut client: TcpStream, mut server: TcpStream, shared: &Shared) -> std::io::Result<()> {
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    shared: &Shared,
+) -> std::io::Result<()> {
     let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
     loop {
         tokio::select! {

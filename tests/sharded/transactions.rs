@@ -15,26 +15,39 @@ async fn sum(rig: &Rig, question: &str) -> i64 {
 
 /// Nothing is left prepared.
 async fn nothing_is_left(rig: &Rig) {
-    let names: Vec<String> = rig.shards.iter().map(|shard| format!("'{}'", shard.name)).collect();
+    let names: Vec<String> = rig
+        .shards
+        .iter()
+        .map(|shard| format!("'{}'", shard.name))
+        .collect();
     let question = format!(
         "select count(*) from pg_prepared_xacts where database in ({})",
         names.join(",")
     );
-    until("nothing is left prepared", async || rig.shards[0].sql(&question).await == "0").await;
+    until("nothing is left prepared", async || {
+        rig.shards[0].sql(&question).await == "0"
+    })
+    .await;
 }
 
 async fn filled(more: &str) -> Rig {
     let rig = Rig::new(more).await;
     for (at, shard) in (0..).zip(&rig.shards) {
         for id in keys(at).take(3) {
-            shard.sql(&format!("insert into accounts values ({id}, 'x', 100)")).await;
+            shard
+                .sql(&format!("insert into accounts values ({id}, 'x', 100)"))
+                .await;
         }
     }
     rig
 }
 
 fn part(text: &str) -> Vec<u8> {
-    let parts = [Raw::parse("", text), Raw::bind("", "", &[]), Raw::execute("", 0)];
+    let parts = [
+        Raw::parse("", text),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+    ];
     parts.concat()
 }
 
@@ -42,8 +55,14 @@ fn part(text: &str) -> Vec<u8> {
 async fn a_block_over_both_is_committed_or_rolled_back_as_one() {
     let rig = filled("").await;
     let mut raw = rig.raw().await;
-    let take = format!("update accounts set amount = amount - 10 where id = {}", key(0));
-    let give = format!("update accounts set amount = amount + 10 where id = {}", key(1));
+    let take = format!(
+        "update accounts set amount = amount - 10 where id = {}",
+        key(0)
+    );
+    let give = format!(
+        "update accounts set amount = amount + 10 where id = {}",
+        key(1)
+    );
     let amounts = async |expected: &str| {
         for (shard, expected) in rig.shards.iter().zip(expected.split(' ')) {
             let question = "select amount from accounts order by id limit 1";
@@ -55,7 +74,10 @@ async fn a_block_over_both_is_committed_or_rolled_back_as_one() {
     }
     let read = format!("select amount from accounts where id = {}", key(0));
     assert_eq!(raw.one(&read).await, "90");
-    assert_eq!(raw.ask(&Raw::query("select amount from accounts")).await, "T D D D D D D C ZT");
+    assert_eq!(
+        raw.ask(&Raw::query("select amount from accounts")).await,
+        "T D D D D D D C ZT"
+    );
     amounts("100 100").await;
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
     amounts("90 110").await;
@@ -68,7 +90,7 @@ async fn a_block_over_both_is_committed_or_rolled_back_as_one() {
         assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
     }
     let wrong = format!("select 1 / (id - id) from accounts where id = {}", key(1));
-    assert_eq!(raw.ask(&Raw::query(&wrong)).await, "T E22012 ZE");
+    assert_eq!(raw.ask(&Raw::query(&wrong)).await, "E22012 ZE");
     assert_eq!(raw.ask(&Raw::query(&take)).await, "E25P02 ZE");
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
     amounts("90 110").await;
@@ -90,8 +112,13 @@ async fn a_block_over_both_is_committed_or_rolled_back_as_one() {
 async fn savepoints_and_settings_are_those_of_all() {
     let rig = filled("").await;
     let mut raw = rig.raw().await;
-    let set = |id: i64, owner: &str| format!("update accounts set owner = '{owner}' where id = {id}");
-    let who = |id: i64| format!("select owner || current_setting('app.x') || current_setting('work_mem') from accounts where id = {id}");
+    let set =
+        |id: i64, owner: &str| format!("update accounts set owner = '{owner}' where id = {id}");
+    let who = |id: i64| {
+        format!(
+            "select owner || current_setting('app.x') || current_setting('work_mem') from accounts where id = {id}"
+        )
+    };
     let (first, second) = (key(0), key(1));
     for text in [
         "set app.x = '0'",
@@ -115,19 +142,32 @@ async fn savepoints_and_settings_are_those_of_all() {
     assert_eq!(raw.one(&who(second)).await, "x11MB");
     assert_eq!(raw.ask(&Raw::query("release s")).await, "C ZT");
     assert_eq!(raw.ask(&Raw::query("set app.x = '3'")).await, "C ZT");
-    assert_eq!(raw.ask(&Raw::query("set timezone = 'Asia/Tokyo'")).await, "C ZT");
+    assert_eq!(
+        raw.ask(&Raw::query("set timezone = 'Asia/Tokyo'")).await,
+        "C ZT"
+    );
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
     for id in [first, second] {
-        let read = format!("select current_setting('app.x') || current_setting('timezone') from accounts where id = {id}");
+        let read = format!(
+            "select current_setting('app.x') || current_setting('timezone') from accounts where id = {id}"
+        );
         assert_eq!(raw.one(&read).await, "3Asia/Tokyo");
     }
     // A rollback takes it back, and the client is told.
-    for text in ["begin", &set(first, "q"), &set(second, "q"), "set app.x = '4'", "set timezone = 'UTC'"] {
+    for text in [
+        "begin",
+        &set(first, "q"),
+        &set(second, "q"),
+        "set app.x = '4'",
+        "set timezone = 'UTC'",
+    ] {
         raw.ask(&Raw::query(text)).await;
     }
     assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     for id in [first, second] {
-        let read = format!("select owner || current_setting('app.x') || current_setting('timezone') from accounts where id = {id}");
+        let read = format!(
+            "select owner || current_setting('app.x') || current_setting('timezone') from accounts where id = {id}"
+        );
         let owner = if id == first { "a" } else { "x" };
         assert_eq!(raw.one(&read).await, format!("{owner}3Asia/Tokyo"));
     }
@@ -140,10 +180,16 @@ async fn writes_to_both_are_one() {
     let tag = async |raw: &mut Raw, text: &str| {
         raw.send(&Raw::query(text)).await;
         let messages = raw.ready().await;
-        let done = messages.iter().find(|it| it.tag == 'C').map(|it| it.body.clone());
+        let done = messages
+            .iter()
+            .find(|it| it.tag == 'C')
+            .map(|it| it.body.clone());
         String::from_utf8(done.unwrap_or_else(|| panic!("{text}: {messages:?}"))).unwrap()
     };
-    assert_eq!(tag(&mut raw, "update accounts set amount = 7").await, "UPDATE 6\0");
+    assert_eq!(
+        tag(&mut raw, "update accounts set amount = 7").await,
+        "UPDATE 6\0"
+    );
     assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 42);
     // One that fails on one of them changes nothing on the other.
     let fails = format!("update accounts set amount = 1 / (id - {})", key(1));
@@ -152,7 +198,10 @@ async fn writes_to_both_are_one() {
     // Rows of both, given back in their order.
     let ids: Vec<i64> = (101..=112).collect();
     let values: Vec<String> = ids.iter().map(|id| format!("({id}, 'new')")).collect();
-    let insert = format!("insert into accounts values {} returning id", values.join(", "));
+    let insert = format!(
+        "insert into accounts values {} returning id",
+        values.join(", ")
+    );
     raw.send(&Raw::query(&insert)).await;
     let messages = raw.ready().await;
     let rows = messages.iter().filter(|message| message.tag == 'D');
@@ -165,14 +214,37 @@ async fn writes_to_both_are_one() {
     let tags: String = raw.ready().await.iter().map(|it| it.tag).collect();
     assert_eq!(tags, format!("T{}CZ", "D".repeat(12)));
     // What is the same everywhere stays so, and so do definitions.
-    assert_eq!(tag(&mut raw, "insert into countries values ('ch', 'Switzerland')").await, "INSERT 0 1\0");
+    assert_eq!(
+        tag(
+            &mut raw,
+            "insert into countries values ('ch', 'Switzerland')"
+        )
+        .await,
+        "INSERT 0 1\0"
+    );
     assert_eq!(sum(&rig, "select count(*) from countries").await, 6);
-    assert_eq!(tag(&mut raw, "alter table accounts add column note text").await, "ALTER TABLE\0");
-    assert_eq!(tag(&mut raw, "update accounts set note = 'n'").await, "UPDATE 6\0");
+    assert_eq!(
+        tag(&mut raw, "alter table accounts add column note text").await,
+        "ALTER TABLE\0"
+    );
+    assert_eq!(
+        tag(&mut raw, "update accounts set note = 'n'").await,
+        "UPDATE 6\0"
+    );
     // now() is one for all.
-    assert_eq!(tag(&mut raw, "update accounts set note = now()::text").await, "UPDATE 6\0");
-    let notes = rig.shards[0].sql("select distinct note from accounts").await;
-    assert_eq!(rig.shards[1].sql("select distinct note from accounts").await, notes);
+    assert_eq!(
+        tag(&mut raw, "update accounts set note = now()::text").await,
+        "UPDATE 6\0"
+    );
+    let notes = rig.shards[0]
+        .sql("select distinct note from accounts")
+        .await;
+    assert_eq!(
+        rig.shards[1]
+            .sql("select distinct note from accounts")
+            .await,
+        notes
+    );
     assert_eq!(tag(&mut raw, "truncate accounts").await, "TRUNCATE TABLE\0");
     assert_eq!(sum(&rig, "select count(*) from accounts").await, 0);
     nothing_is_left(&rig).await;
@@ -185,25 +257,38 @@ async fn drivers_write_to_both() {
     let insert = "insert into accounts values ($1, $2), ($3, $4) returning id";
     let insert = client.prepare(insert).await.unwrap();
     let (first, second) = (keys(0).nth(10).unwrap(), keys(1).nth(10).unwrap());
-    let rows = client.query(&insert, &[&second, &"two", &first, &"one"]).await.unwrap();
+    let rows = client
+        .query(&insert, &[&second, &"two", &first, &"one"])
+        .await
+        .unwrap();
     let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(ids, [second, first]);
-    let changed = client.execute("update accounts set amount = $1", &[&5]).await.unwrap();
+    let changed = client
+        .execute("update accounts set amount = $1", &[&5])
+        .await
+        .unwrap();
     assert_eq!(changed, 8);
     client.batch_execute("begin").await.unwrap();
     for id in [first, second] {
         let changed = client
-            .execute("update accounts set amount = amount + 1 where id = $1", &[&id])
+            .execute(
+                "update accounts set amount = amount + 1 where id = $1",
+                &[&id],
+            )
             .await;
         assert_eq!(changed.unwrap(), 1);
     }
-    let rows = client.query("select id, amount from accounts where amount > $1", &[&5]).await;
+    let rows = client
+        .query("select id, amount from accounts where amount > $1", &[&5])
+        .await;
     assert_eq!(rows.unwrap().len(), 2);
     let commit = client.prepare("commit").await.unwrap();
     client.execute(&commit, &[]).await.unwrap();
     assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 42);
     client.batch_execute("begin").await.unwrap();
-    let deleted = client.execute("delete from accounts where amount > $1", &[&0]).await;
+    let deleted = client
+        .execute("delete from accounts where amount > $1", &[&0])
+        .await;
     assert_eq!(deleted.unwrap(), 8);
     client.batch_execute("rollback").await.unwrap();
     assert_eq!(sum(&rig, "select count(*) from accounts").await, 8);
@@ -220,7 +305,9 @@ async fn a_client_that_leaves_takes_its_block_with_it() {
     drop(raw);
     let other = rig.client().await;
     // Each shard has one connection, which has to come back.
-    let changed = other.execute("update accounts set amount = amount + 1", &[]).await;
+    let changed = other
+        .execute("update accounts set amount = amount + 1", &[])
+        .await;
     assert_eq!(changed.unwrap(), 6);
     assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 606);
 }
@@ -231,16 +318,26 @@ async fn what_cannot_be_kept_over_both_is_refused() {
     let mut raw = rig.raw().await;
     let (first, second) = (key(0), key(1));
     let read = |id: i64| format!("select amount from accounts where id = {id}");
-    for begin in ["begin isolation level repeatable read", "begin isolation level serializable"] {
+    for begin in [
+        "begin isolation level repeatable read",
+        "begin isolation level serializable",
+    ] {
         assert_eq!(raw.ask(&Raw::query(begin)).await, "C ZT");
         assert_eq!(raw.ask(&Raw::query(&read(first))).await, "T D C ZT");
-        assert_eq!(raw.ask(&Raw::query(&read(second))).await, "E0A000 ZE", "{begin}");
+        assert_eq!(
+            raw.ask(&Raw::query(&read(second))).await,
+            "E0A000 ZE",
+            "{begin}"
+        );
         assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     }
     raw.ask(&Raw::query("begin")).await;
     assert_eq!(raw.ask(&Raw::query(&read(first))).await, "T D C ZT");
     assert_eq!(raw.ask(&Raw::query(&read(second))).await, "T D C ZT");
-    assert_eq!(raw.ask(&Raw::query("select count(*) from accounts")).await, "E0A000 ZE");
+    assert_eq!(
+        raw.ask(&Raw::query("select count(*) from accounts")).await,
+        "E0A000 ZE"
+    );
     assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     assert_eq!(raw.one(&read(first)).await, "100");
 }

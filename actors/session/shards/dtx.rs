@@ -117,7 +117,10 @@ pub(in crate::session) async fn run(relay: &mut Relay, asked: Instant) -> Option
 }
 
 /// Goes on with a block whose first shard is leased, from the message in front on.
-pub(in crate::session) async fn take_over(relay: &mut Relay, mut lease: ServerLease) -> Option<Bye> {
+pub(in crate::session) async fn take_over(
+    relay: &mut Relay,
+    mut lease: ServerLease,
+) -> Option<Bye> {
     let mut dtx = Dtx::new(relay, clock::now())?;
     dtx.kind = Kind::Block;
     if !relay.control.runs_nowhere() {
@@ -321,10 +324,15 @@ impl Dtx {
     async fn next(&mut self, relay: &mut Relay) -> Next {
         let settings = relay.pool.settings().timeouts.clone();
         let now = clock::now();
-        let idle = settings.idle_in_transaction.map(|limit| (now + limit, Expired::IdleInTransaction));
-        let whole = settings.transaction.map(|limit| (self.began + limit, Expired::Transaction));
+        let idle = settings
+            .idle_in_transaction
+            .map(|limit| (now + limit, Expired::IdleInTransaction));
+        let whole = settings
+            .transaction
+            .map(|limit| (self.began + limit, Expired::Transaction));
         let limit = idle.into_iter().chain(whole).min_by_key(|(at, _)| *at);
-        let mut timer = limit.map(|(at, what)| (Box::pin(tokio::time::sleep_until(at.into())), what));
+        let mut timer =
+            limit.map(|(at, what)| (Box::pin(tokio::time::sleep_until(at.into())), what));
         relay.control.stand(Standing::Active);
         let mut next = pin!(poll_fn(|cx| {
             if let Poll::Ready(next) = poll_message(relay, cx) {
@@ -380,7 +388,10 @@ fn poll_message(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<Next> {
 }
 
 fn violation(text: String) -> Bye {
-    Bye::Sent(Box::new(ErrorReport::fatal(sqlstate::PROTOCOL_VIOLATION, text)))
+    Bye::Sent(Box::new(ErrorReport::fatal(
+        sqlstate::PROTOCOL_VIOLATION,
+        text,
+    )))
 }
 
 /// What keeps a session from a server is told as any other error.

@@ -78,7 +78,9 @@ pub(super) fn bound(
     bind: &Bind<'_>,
 ) -> Result<Place, ErrorReport> {
     let told = read(relay, known, text_of(tail))?;
-    with_params(relay, known, Some(tail), Some(bind), |params| told.place(params))
+    with_params(relay, known, Some(tail), Some(bind), |params| {
+        told.place(params)
+    })
 }
 
 /// Gives what is bound to a statement to who asks for it.

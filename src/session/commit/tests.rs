@@ -137,8 +137,7 @@ impl World {
         }
         if self.coordinator.is_none() {
             for leg in 0..self.truth.len() {
-                if self.truth[leg] == Truth::Open
-                    && !self.sent.iter().any(|step| step.leg() == leg)
+                if self.truth[leg] == Truth::Open && !self.sent.iter().any(|step| step.leg() == leg)
                 {
                     let mut cut = self.clone();
                     cut.cut(leg);
@@ -195,8 +194,14 @@ impl World {
         let over = self.coordinator.as_ref().is_some_and(Commit::is_over);
         if over && self.sent.is_empty() {
             assert!(self.told.is_some(), "nobody is told: {self:?}");
-            let left = self.coordinator.as_ref().is_some_and(Commit::is_left_behind);
-            assert!(of(Truth::Prepared) == 0 || left, "it is forgotten: {self:?}");
+            let left = self
+                .coordinator
+                .as_ref()
+                .is_some_and(Commit::is_left_behind);
+            assert!(
+                of(Truth::Prepared) == 0 || left,
+                "it is forgotten: {self:?}"
+            );
         }
     }
 }
@@ -236,7 +241,10 @@ fn what_is_decided_by_one_is_said_at_once() {
     assert_eq!(steps, [Step::Commit(1), Step::Prepare(2)]);
     assert!(commit.heard(steps[0], Heard::Done).is_empty());
     assert_eq!(commit.heard(steps[1], Heard::Done), [Step::Decide(0)]);
-    assert_eq!(commit.heard(Step::Decide(0), Heard::Done), [Step::Finish(2)]);
+    assert_eq!(
+        commit.heard(Step::Decide(0), Heard::Done),
+        [Step::Finish(2)]
+    );
     assert_eq!(commit.outcome(), Some(Outcome::Committed));
     assert!(!commit.is_over());
     assert!(commit.heard(Step::Finish(2), Heard::Done).is_empty());
@@ -247,7 +255,10 @@ fn what_is_decided_by_one_is_said_at_once() {
 fn one_writer_needs_no_more_than_its_commit() {
     let (mut commit, steps) = Commit::new(&[false, true]);
     assert_eq!(steps, [Step::Commit(0)]);
-    assert_eq!(commit.heard(Step::Commit(0), Heard::Done), [Step::Commit(1)]);
+    assert_eq!(
+        commit.heard(Step::Commit(0), Heard::Done),
+        [Step::Commit(1)]
+    );
     commit.heard(Step::Commit(1), Heard::Lost);
     assert_eq!(commit.outcome(), Some(Outcome::Unknown));
 }

@@ -34,7 +34,9 @@ impl Dtx {
             return Ok(false);
         }
         let legs = std::mem::take(&mut self.legs);
-        let pools = legs.keys().map(|shard| Arc::clone(&self.group.pools[usize::from(*shard)]));
+        let pools = legs
+            .keys()
+            .map(|shard| Arc::clone(&self.group.pools[usize::from(*shard)]));
         let pools: Vec<_> = pools.collect();
         let parts: Vec<Part> = legs
             .into_values()
@@ -58,7 +60,9 @@ impl Dtx {
             relay.wrote = relay.pool.age(clock::now());
         }
         relay.pool.stats.transaction(clock::since(self.began));
-        let committed = told.as_ref().is_none_or(|told| told.outcome == Outcome::Committed);
+        let committed = told
+            .as_ref()
+            .is_none_or(|told| told.outcome == Outcome::Committed);
         if !committed {
             self.revert(relay);
         }

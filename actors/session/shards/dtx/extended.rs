@@ -74,12 +74,7 @@ impl Dtx {
         }
     }
 
-    async fn parse(
-        &self,
-        relay: &mut Relay,
-        parse: &Parse<'_>,
-        body: &[u8],
-    ) -> Result<(), Fault> {
+    async fn parse(&self, relay: &mut Relay, parse: &Parse<'_>, body: &[u8]) -> Result<(), Fault> {
         let tail = &body[parse.name.len() + 1..];
         if parse.name.is_empty()
             && let Some(statements) = relay.statements.as_deref_mut()
@@ -182,7 +177,9 @@ impl Dtx {
         if is_deed || word::first(text, relay.lexing) == Word::Nothing {
             if body.is_none() {
                 // It has no parameters.
-                relay.down.insert(&[reply::PARAMETER_DESCRIPTION, 0, 0, 0, 6, 0, 0]);
+                relay
+                    .down
+                    .insert(&[reply::PARAMETER_DESCRIPTION, 0, 0, 0, 6, 0, 0]);
             }
             backend::no_data(relay.down.made());
             return Ok(());
@@ -190,14 +187,18 @@ impl Dtx {
         // What it means is the same on every shard.
         let home = self.anywhere(relay);
         self.open(relay, &[home]).await?;
-        let values = body.as_deref().and_then(|body| Some(behind_names(body, &Bind::parse(body).ok()?)));
+        let values = body
+            .as_deref()
+            .and_then(|body| Some(behind_names(body, &Bind::parse(body).ok()?)));
         let Some(leg) = self.legs.get_mut(&home) else {
             return Err(self.lost("it is gone"));
         };
         let told = described(leg, &tail, values).await;
         match told {
             Ok(messages) => {
-                messages.iter().for_each(|message| relay.down.insert(message));
+                messages
+                    .iter()
+                    .for_each(|message| relay.down.insert(message));
                 Ok(())
             }
             Err(End::Failed(message)) => Err(Fault::Said(message)),
@@ -214,8 +215,13 @@ impl Dtx {
         let (suspended, done) = (portal.suspended, portal.done);
         let text = text_of(&tail);
         if done {
-            let text = format!("portal \"{}\" cannot be run", String::from_utf8_lossy(&name));
-            return Err(ErrorReport::error(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into());
+            let text = format!(
+                "portal \"{}\" cannot be run",
+                String::from_utf8_lossy(&name)
+            );
+            return Err(
+                ErrorReport::error(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into(),
+            );
         }
         let Ok(bind) = Bind::parse(&body) else {
             return Err(Fault::Over(violation("invalid Bind message".to_owned())));
@@ -225,7 +231,8 @@ impl Dtx {
         } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
             self.act(relay, text, deed).await?
         } else if execute.max_rows > 0 {
-            self.some_rows(relay, &name, suspended, execute.max_rows).await?
+            self.some_rows(relay, &name, suspended, execute.max_rows)
+                .await?
         } else if let Some(shard) = suspended {
             self.piece(relay, &name, shard, None, 0).await?
         } else if deed(relay, text).is_some() {
@@ -274,7 +281,9 @@ impl Dtx {
         };
         let shard = self.one_shard(relay, &tail, &bind).await?;
         let values = behind_names(&body, &bind).to_vec();
-        let done = self.piece(relay, name, shard, Some((&tail, &values)), most).await?;
+        let done = self
+            .piece(relay, name, shard, Some((&tail, &values)), most)
+            .await?;
         if let Some(portal) = self.portals.get_mut(name) {
             portal.suspended = (done == Done::Suspended).then_some(shard);
         }
@@ -322,13 +331,17 @@ fn complete(done: Vec<Option<Box<[u8]>>>) -> Done {
 }
 
 fn no_portal(name: &[u8]) -> ErrorReport {
-    let text = format!("portal \"{}\" does not exist", String::from_utf8_lossy(name));
+    let text = format!(
+        "portal \"{}\" does not exist",
+        String::from_utf8_lossy(name)
+    );
     ErrorReport::error(sqlstate::INVALID_CURSOR_NAME, text)
 }
 
 /// A Bind's body behind its two names.
 fn behind_names<'b>(body: &'b [u8], bind: &Bind<'_>) -> &'b [u8] {
-    body.get(bind.portal.len() + bind.statement.len() + 2..).unwrap_or_default()
+    body.get(bind.portal.len() + bind.statement.len() + 2..)
+        .unwrap_or_default()
 }
 
 /// Asks a server what a statement, or what was bound of it, gives; the messages for the client.
@@ -366,6 +379,10 @@ async fn described(
     leg.lease.exchange.sent(Owed::OurSync);
     leg.lease.touched = true;
     leg.begin();
-    let kinds = [reply::PARAMETER_DESCRIPTION, reply::ROW_DESCRIPTION, reply::NO_DATA];
+    let kinds = [
+        reply::PARAMETER_DESCRIPTION,
+        reply::ROW_DESCRIPTION,
+        reply::NO_DATA,
+    ];
     leg.hear(&kinds).await
 }

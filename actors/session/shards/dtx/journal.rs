@@ -67,12 +67,16 @@ impl Journal {
 fn set(change: &Change, startup: &Parameters) -> Option<String> {
     let value = match &change.value {
         Value::Text(text) => literal(text),
-        Value::Default => startup.get(&change.name).map_or_else(|| "NULL".to_owned(), literal),
+        Value::Default => startup
+            .get(&change.name)
+            .map_or_else(|| "NULL".to_owned(), literal),
         Value::Parameter(_) | Value::Unknown => return None,
     };
     let name = literal(&change.name);
     let local = change.span == Span::Local;
-    Some(format!("SELECT pg_catalog.set_config({name}, {value}, {local}); "))
+    Some(format!(
+        "SELECT pg_catalog.set_config({name}, {value}, {local}); "
+    ))
 }
 
 fn quoted(name: &str) -> String {

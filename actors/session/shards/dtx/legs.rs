@@ -140,7 +140,8 @@ impl Dtx {
         };
         self.abilities.insert(shard, abilities);
         if isolation != b"read committed" {
-            let text = "a transaction over several shards must be of isolation level READ COMMITTED";
+            let text =
+                "a transaction over several shards must be of isolation level READ COMMITTED";
             let hint = "The shards have no common snapshot.";
             return Err(unsupported(text).hint(hint).into());
         }
@@ -164,7 +165,9 @@ impl Dtx {
             let pool = &self.group.pools[usize::from(shard)];
             let name = &pool.key.database;
             if !abilities.prepares {
-                let text = format!("a write to several shards takes two-phase commit, and \"{name}\" has none");
+                let text = format!(
+                    "a write to several shards takes two-phase commit, and \"{name}\" has none"
+                );
                 let hint = "Set max_prepared_transactions there, to no less than max_connections, and restart it.";
                 return Err(unsupported(text).hint(hint).into());
             }
@@ -174,7 +177,11 @@ impl Dtx {
                 if let Some(abilities) = self.abilities.get_mut(&shard) {
                     abilities.decides = true;
                 }
-                tracing::info!(shard = name, client = relay.control.id, "made pgherd.decisions");
+                tracing::info!(
+                    shard = name,
+                    client = relay.control.id,
+                    "made pgherd.decisions"
+                );
             }
         }
         Ok(())
@@ -188,7 +195,8 @@ impl Dtx {
 
     /// Back to their places.
     pub(super) fn put_back(&mut self, legs: Vec<Leg>) {
-        self.legs.extend(legs.into_iter().map(|leg| (leg.shard, leg)));
+        self.legs
+            .extend(legs.into_iter().map(|leg| (leg.shard, leg)));
     }
 
     /// The shard for what may run anywhere.

@@ -98,7 +98,11 @@ impl Sink for Kept {
 impl Kept {
     /// The rows in the order of the statement's own: `places` are those of each leg's.
     pub(super) fn in_order(mut self, places: &[Vec<usize>]) -> Vec<Box<[u8]>> {
-        let whole = self.rows.iter().zip(places).all(|(rows, places)| rows.len() == places.len());
+        let whole = self
+            .rows
+            .iter()
+            .zip(places)
+            .all(|(rows, places)| rows.len() == places.len());
         if !whole {
             // Some rows give nothing, and nobody can tell which.
             return self.rows.into_iter().flatten().collect();
@@ -108,7 +112,9 @@ impl Kept {
             order.extend(places.iter().map(|place| (*place, leg)));
         }
         order.sort_unstable();
-        let next = order.into_iter().filter_map(|(_, leg)| self.rows[leg].pop_front());
+        let next = order
+            .into_iter()
+            .filter_map(|(_, leg)| self.rows[leg].pop_front());
         next.collect()
     }
 }

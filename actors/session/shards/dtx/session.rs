@@ -46,7 +46,10 @@ pub(super) fn deed(relay: &Relay, text: &[u8]) -> Option<Deed> {
     }
     let word = word::word(text, relay.lexing).unwrap_or_default();
     let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-    if [&b"show"[..], b"fetch", b"move", b"close"].iter().any(|name| is(name)) {
+    if [&b"show"[..], b"fetch", b"move", b"close"]
+        .iter()
+        .any(|name| is(name))
+    {
         return Some(Deed::Ask);
     }
     let said: &[u8] = match () {
@@ -85,7 +88,11 @@ impl Dtx {
                 let text = "there is no transaction in progress";
                 let report = ErrorReport::warning(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text);
                 report.encode_notice(relay.down.made());
-                let said: &[u8] = if deed == Deed::Commit { b"COMMIT" } else { b"ROLLBACK" };
+                let said: &[u8] = if deed == Deed::Commit {
+                    b"COMMIT"
+                } else {
+                    b"ROLLBACK"
+                };
                 Ok(Done::Complete(said.into()))
             }
             Deed::Commit => {
@@ -122,7 +129,8 @@ impl Dtx {
                 self.opening = text.into();
             }
             (Kind::Implicit, false) => {
-                let text = "BEGIN behind statements for several shards in one pipeline is not supported";
+                let text =
+                    "BEGIN behind statements for several shards in one pipeline is not supported";
                 return Err(unsupported(text).hint("Send a Sync between.").into());
             }
             (Kind::Block, _) => {
@@ -136,7 +144,12 @@ impl Dtx {
 
     /// All servers take a step.
     async fn step(&mut self, relay: &mut Relay, text: &[u8], step: Step) -> Result<(), Fault> {
-        if self.kind == Kind::Implicit && matches!(step, Step::Savepoint(_) | Step::Release(_) | Step::RollbackTo(_)) {
+        if self.kind == Kind::Implicit
+            && matches!(
+                step,
+                Step::Savepoint(_) | Step::Release(_) | Step::RollbackTo(_)
+            )
+        {
             let text = "SAVEPOINT can only be used in transaction blocks";
             return Err(ErrorReport::error(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text).into());
         }
@@ -184,7 +197,8 @@ impl Dtx {
             parameters.set(&name, &value);
             let parameters = relay.pool.shared.share(parameters);
             relay.set_parameters(parameters);
-            let built = backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
+            let built =
+                backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
             debug_assert!(built.is_ok(), "the server has sent as much");
         }
         for leg in self.legs.values_mut() {

@@ -22,7 +22,9 @@ use crate::session::relay::Relay;
 use crate::session::setup;
 use crate::session::shards::gather::{End, Sink, gather, left};
 use crate::session::shards::legs::Leg;
-use crate::session::shards::plan::{Told, parts, read, several, tail_of, unsupported, with_params, worded};
+use crate::session::shards::plan::{
+    Told, parts, read, several, tail_of, unsupported, with_params, worded,
+};
 use crate::session::shards::scatter::hand_over;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
@@ -90,7 +92,10 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
                 let Ok(bind) = Bind::parse(body) else {
                     return false;
                 };
-                let here = parsed.iter().rev().find(|(name, _)| *name == bind.statement);
+                let here = parsed
+                    .iter()
+                    .rev()
+                    .find(|(name, _)| *name == bind.statement);
                 let tail = here.map(|(_, tail)| *tail);
                 let tail = tail.or_else(|| tail_of(relay, bind.statement));
                 let Some(tail) = tail else {
@@ -156,10 +161,12 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
         return false;
     };
     let (tail, bind) = bind.unzip();
-    with_params(relay, &known, tail, bind, |params| match statement.route(params) {
-        Ok(Route::One(shard)) => shard.0 != spread.at,
-        Ok(route) => is_spread(&route, true),
-        Err(_) => false,
+    with_params(relay, &known, tail, bind, |params| {
+        match statement.route(params) {
+            Ok(Route::One(shard)) => shard.0 != spread.at,
+            Ok(route) => is_spread(&route, true),
+            Err(_) => false,
+        }
     })
 }
 
@@ -173,7 +180,8 @@ impl Dtx {
         } else {
             self.rows(relay, text, None, true).await?
         };
-        if self.kind == Kind::Implicit && !self.legs.is_empty() && !self.finish(relay, true).await? {
+        if self.kind == Kind::Implicit && !self.legs.is_empty() && !self.finish(relay, true).await?
+        {
             let text = "the transaction was not committed";
             return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).into());
         }
@@ -197,14 +205,22 @@ impl Dtx {
         let judgement = relay.judge(text);
         if judgement.follows {
             let text = "set_config is not supported in a transaction over several shards";
-            return Err(unsupported(text).hint("Use SET, or call it before the second shard is used.").into());
+            return Err(unsupported(text)
+                .hint("Use SET, or call it before the second shard is used.")
+                .into());
         }
         let Told::Planned(statement) = told else {
-            return Err(unsupported("this statement is not supported in a transaction over several shards").into());
+            return Err(unsupported(
+                "this statement is not supported in a transaction over several shards",
+            )
+            .into());
         };
         if judgement.alters && !matches!(statement.plan(), Plan::All) {
-            let text = "definitions of what is on one shard cannot be changed over a sharded database";
-            return Err(unsupported(text).hint("Do it on that shard by its own name.").into());
+            let text =
+                "definitions of what is on one shard cannot be changed over a sharded database";
+            return Err(unsupported(text)
+                .hint("Do it on that shard by its own name.")
+                .into());
         }
         let form = match bound {
             None => Form::Simple(text.to_vec()),
@@ -216,7 +232,9 @@ impl Dtx {
         let (tail, bind) = bound.map(|bound| (bound.tail, &bound.bind)).unzip();
         let found = with_params(relay, &known, tail, bind, |params| {
             let route = statement.route(params);
-            route.map(|route| Way::of(route)).map_err(|refusal| worded(&refusal))
+            route
+                .map(|route| Way::of(route))
+                .map_err(|refusal| worded(&refusal))
         });
         let (way, moment) = found??;
         relay.pool.stats.queries(1);
@@ -239,9 +257,13 @@ impl Dtx {
         match way {
             Way::Any => {
                 let home = self.anywhere(relay);
-                self.on_each(relay, &[home], vec![form], writes, shows).await
+                self.on_each(relay, &[home], vec![form], writes, shows)
+                    .await
             }
-            Way::One(shard) => self.on_each(relay, &[shard], vec![form], writes, shows).await,
+            Way::One(shard) => {
+                self.on_each(relay, &[shard], vec![form], writes, shows)
+                    .await
+            }
             Way::Concat(shards) => {
                 let forms = vec![form; shards.len()];
                 self.on_each(relay, &shards, forms, writes, shows).await
@@ -270,15 +292,22 @@ impl Dtx {
         let shard = match read(relay, &known, text)? {
             Told::Anywhere => None,
             Told::Planned(statement) => {
-                let found = with_params(relay, &known, Some(tail), Some(bind), |params| {
-                    match statement.route(params) {
-                        Ok(Route::One(shard)) => Ok(Some(shard.0)),
-                        Ok(Route::Any) => Ok(None),
-                        Ok(_) => Err(unsupported("rows of several shards in pieces are not supported")
+                let found =
+                    with_params(
+                        relay,
+                        &known,
+                        Some(tail),
+                        Some(bind),
+                        |params| match statement.route(params) {
+                            Ok(Route::One(shard)) => Ok(Some(shard.0)),
+                            Ok(Route::Any) => Ok(None),
+                            Ok(_) => Err(unsupported(
+                                "rows of several shards in pieces are not supported",
+                            )
                             .hint("Fetch all of them at once.")),
-                        Err(refusal) => Err(worded(&refusal)),
-                    }
-                });
+                            Err(refusal) => Err(worded(&refusal)),
+                        },
+                    );
                 found?
             }
         };
@@ -293,7 +322,9 @@ impl Dtx {
     async fn known(&self, relay: &mut Relay) -> Result<Arc<Known>, Fault> {
         if self.group.is_retired() {
             let text = "the sharding of this database was changed by a reload";
-            return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.").into());
+            return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text)
+                .hint("Try it again.")
+                .into());
         }
         if self.altered {
             let text = "what comes behind a changed definition in its transaction is not supported over several shards";
@@ -364,7 +395,9 @@ impl Dtx {
             ..Passed::default()
         };
         let (first, others) = all.split_at(1.min(all.len()));
-        let done = self.send(relay, first, std::slice::from_ref(&form), &mut sink).await?;
+        let done = self
+            .send(relay, first, std::slice::from_ref(&form), &mut sink)
+            .await?;
         let forms = vec![form; others.len()];
         let mut unseen = Kept::default();
         let rest = self.send(relay, others, &forms, &mut unseen).await?;
@@ -464,12 +497,17 @@ impl Dtx {
 
 /// Brings connections to where nothing is owed.
 async fn quiet(legs: &mut [Leg], cancels: bool) {
-    for leg in legs.iter_mut().filter(|leg| !leg.lost && leg.lease.exchange.owes()) {
+    for leg in legs
+        .iter_mut()
+        .filter(|leg| !leg.lost && leg.lease.exchange.owes())
+    {
         let about = Arc::clone(&leg.lease.about);
         if cancels {
             upstream::cancel(Cancels::begin(&about)).await;
         }
-        leg.lease.flow.hand_over(&mut pgherd_session::Flow::default());
+        leg.lease
+            .flow
+            .hand_over(&mut pgherd_session::Flow::default());
         let answer = setup::run(&mut leg.lease, b"").await;
         leg.lost |= answer.is_err() || leg.lease.exchange.owes();
         // A cancel that has got lost may arrive at any time.
@@ -522,10 +560,14 @@ impl Way {
                     return Err(several(shards.len()).hint(hint));
                 }
                 Route::CopyIn(_) => {
-                    return Err(unsupported("COPY is not supported on a sharded database yet"));
+                    return Err(unsupported(
+                        "COPY is not supported on a sharded database yet",
+                    ));
                 }
                 Route::Session => {
-                    return Err(unsupported("this statement is not supported on a sharded database"));
+                    return Err(unsupported(
+                        "this statement is not supported on a sharded database",
+                    ));
                 }
                 Route::At {
                     text,
@@ -534,8 +576,11 @@ impl Way {
                 } => {
                     let (way, _) = Self::of(*route)?;
                     if let Self::Pieces(_) = way {
-                        let text = "now() in an INSERT of rows on several shards is not supported yet";
-                        return Err(unsupported(text).hint("Insert the rows of each key by themselves."));
+                        let text =
+                            "now() in an INSERT of rows on several shards is not supported yet";
+                        return Err(
+                            unsupported(text).hint("Insert the rows of each key by themselves.")
+                        );
                     }
                     return Ok((way, Some((text.to_owned(), parameter))));
                 }
