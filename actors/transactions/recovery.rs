@@ -130,6 +130,8 @@ impl Watch {
         }
         let mut all = true;
         let mut doubts = Vec::new();
+        // Also of those that are being committed: their rows are needed yet.
+        let mut names: Vec<String> = Vec::new();
         for shard in shards {
             let found = match self.link(round, shard, None).await {
                 Some(server) => find(server).await,
@@ -141,6 +143,7 @@ impl Watch {
                 continue;
             };
             all &= found.len() < PARTS_MAX;
+            names.extend(found.iter().map(|part| part.name.clone()));
             for part in found {
                 if let Some(doubt) = self.end(round, shard, part).await {
                     doubts.push(doubt);
@@ -149,8 +152,7 @@ impl Watch {
         }
         if all {
             for (shard, rows) in rows {
-                let is_over =
-                    |id: &&String| !doubts.iter().any(|doubt| doubt.name.contains(&***id));
+                let is_over = |id: &&String| !names.iter().any(|name| name.contains(id.as_str()));
                 let over: Vec<&String> = rows.iter().filter(is_over).collect();
                 if let (false, Some(server)) =
                     (over.is_empty(), self.link(round, shard, None).await)

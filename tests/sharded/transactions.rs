@@ -296,6 +296,85 @@ async fn drivers_write_to_both() {
 }
 
 #[tokio::test]
+async fn a_table_of_ours_on_one_of_them_is_no_difference() {
+    let rig = Rig::new("").await;
+    rig.shards[0]
+        .sql(
+            "create schema pgherd; create table pgherd.decisions (transaction text primary key, \
+              committed boolean not null, decided timestamptz not null default now())",
+        )
+        .await;
+    let mut raw = rig.raw().await;
+    let insert = format!("insert into accounts values ({}), ({})", key(0), key(1));
+    assert_eq!(raw.ask(&Raw::query(&insert)).await, "C ZI");
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 2);
+}
+
+#[tokio::test]
+async fn a_deadlock_over_both_is_ended() {
+    let rig = filled("").await;
+    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+    let add = |id: i64| {
+        Raw::query(&format!(
+            "update accounts set amount = amount + 1 where id = {id}"
+        ))
+    };
+    let (first, second) = (key(0), key(1));
+    for (raw, mine) in [(&mut one, first), (&mut two, second)] {
+        raw.ask(&Raw::query("begin")).await;
+        raw.ask(&add(mine)).await;
+    }
+    // Each waits for the other, and no server sees it.
+    one.send(&add(second)).await;
+    two.send(&add(first)).await;
+    let (told, other) = tokio::join!(one.ask(&[]), two.ask(&[]));
+    let ended = [told.as_str(), other.as_str()];
+    assert!(ended.contains(&"E40P01 ZE"), "{ended:?}");
+    for raw in [&mut one, &mut two] {
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+}
+
+#[tokio::test]
+async fn without_two_phases_only_one_is_written_to() {
+    let binaries = pgherd_sandbox::Binaries::find().unwrap();
+    let server = pgherd_sandbox::Server::builder(&binaries)
+        .start()
+        .await
+        .unwrap();
+    server.sql("create role app login superuser").await.unwrap();
+    let mut places = Vec::new();
+    for name in ["a", "b"] {
+        server
+            .sql(&format!("create database {name}"))
+            .await
+            .unwrap();
+        server.sql_in(name, crate::rig::SCHEMA).await.unwrap();
+        places.push((name.to_owned(), format!("127.0.0.1:{}", server.port())));
+    }
+    let proxy = pgherd_tests::Proxy::start(&crate::rig::config(&places, "")).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let write = |id: i64| Raw::query(&format!("insert into accounts values ({id})"));
+    let read = |id: i64| Raw::query(&format!("select * from accounts where id = {id}"));
+    let (first, second) = (key(0), key(1));
+    // Reading there is no write.
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(raw.ask(&read(second)).await, "T C ZT");
+    assert_eq!(raw.ask(&write(first)).await, "C ZT");
+    assert_eq!(raw.ask(&read(second)).await, "T C ZT");
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(raw.ask(&read(first)).await, "T D C ZI");
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(raw.ask(&write(keys(0).nth(1).unwrap())).await, "C ZT");
+    assert_eq!(raw.ask(&write(second)).await, "E0A000 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(
+        raw.ask(&Raw::query("delete from accounts")).await,
+        "E0A000 ZI"
+    );
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_takes_its_block_with_it() {
     let rig = filled("[pool]\nsize = 1").await;
     let mut raw = rig.raw().await;

@@ -33,7 +33,8 @@ const ANSWER_MAX: usize = 1024 * 1024;
 const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
 pg_catalog.current_setting('max_prepared_transactions') <> '0', \
 pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL, \
-pg_catalog.current_setting('transaction_read_only')";
+pg_catalog.current_setting('transaction_read_only'), \
+pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
 pub(super) const LOCKS: &str = "SELECT pg_catalog.set_config('lock_timeout', '10s', true) \
 WHERE pg_catalog.current_setting('lock_timeout') = '0'";
 
@@ -64,7 +65,7 @@ impl Dtx {
         leg.lost = failed;
         self.legs.insert(shard, leg);
         let answer = asked.map_err(|report| self.lost(&report.message))?;
-        let read_only = self.learn(shard, &answer, true)?;
+        let read_only = self.learn(shard, &answer)?;
         let access = if read_only { "ONLY" } else { "WRITE" };
         self.opening = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ {access}")
             .into_bytes()
@@ -121,13 +122,13 @@ impl Dtx {
         if let Some(error) = answer.error {
             return Err(error.into());
         }
-        self.learn(shard, &answer, false).map(drop)
+        self.learn(shard, &answer).map(drop)
     }
 
     /// Takes note of what a server can; answers whether nothing may be written.
-    fn learn(&mut self, shard: u16, answer: &Answer, writes: bool) -> Result<bool, Fault> {
+    fn learn(&mut self, shard: u16, answer: &Answer) -> Result<bool, Fault> {
         let row = answer.rows.first().map(Vec::as_slice);
-        let Some([Some(isolation), prepares, decides, read_only]) = row else {
+        let Some([Some(isolation), prepares, decides, read_only, writes]) = row else {
             let unknown = || unsupported("a shard does not say what it can");
             return Err(answer.error.clone().unwrap_or_else(unknown).into());
         };
@@ -136,7 +137,7 @@ impl Dtx {
         let abilities = Abilities {
             prepares: is(prepares, b"t"),
             decides: is(decides, b"t"),
-            writes: writes && !read_only,
+            writes: is(writes, b"t"),
         };
         self.abilities.insert(shard, abilities);
         if isolation != b"read committed" {
