@@ -51,7 +51,6 @@ impl Shop {
         let rules = ["host all all 127.0.0.1/32 scram-sha-256"];
         let server = Server::builder(&Binaries::find()?)
             .auth(&rules)
-            .settings(&[("max_prepared_transactions", "200")])
             .start()
             .await?;
         server.create_user(Self::USER, Self::PASSWORD).await?;

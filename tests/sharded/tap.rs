@@ -108,7 +108,8 @@ async fn pass(
                 };
                 if rule.when == When::After {
                     server.write_all(sent).await?;
-                    server.read(&mut down).await?;
+                    let answered = server.read(&mut down).await?;
+                    assert_ne!(answered, 0, "the server hung up");
                 }
                 shared.hit.notify_one();
                 if rule.fault == Fault::Silence {

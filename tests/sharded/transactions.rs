@@ -339,6 +339,7 @@ async fn a_deadlock_over_both_is_ended() {
 async fn without_two_phases_only_one_is_written_to() {
     let binaries = pgherd_sandbox::Binaries::find().unwrap();
     let server = pgherd_sandbox::Server::builder(&binaries)
+        .settings(&[("max_prepared_transactions", "0")])
         .start()
         .await
         .unwrap();
