@@ -155,3 +155,55 @@ async fn a_commit_is_all_or_nothing_wherever_it_is_cut_off() {
     }
     assert_eq!(sum, 200 * (cases().len() + 1));
 }
+
+#[tokio::test]
+async fn a_coordinator_that_crashes_leaves_nothing_half_done() {
+    let rig = Rig::new("").await;
+    let (from, to) = (keys(0).next().unwrap(), keys(1).next().unwrap());
+    for (shard, id) in rig.shards.iter().zip([from, to]) {
+        let insert = format!("insert into accounts values ({id}, 'x', 0)");
+        shard.sql(&insert).await;
+    }
+    // Each coordinator panics some milliseconds after its birth, wherever it is by then.
+    let config = Rig::config(&rig.shards, "");
+    let proxy = Proxy::start_by(&config, |command| {
+        command.env("CHAOS_CRASH", "root/transactions/coordinators/*");
+    })
+    .await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let mut amount = 0;
+    let amounts = async || {
+        let mut found = Vec::new();
+        for shard in &rig.shards {
+            let amount = shard.sql("select amount from accounts").await;
+            found.push(amount.parse::<i32>().unwrap());
+        }
+        found
+    };
+    let mut told = std::collections::BTreeMap::new();
+    for _ in 0..60 {
+        for text in [
+            "begin".to_owned(),
+            format!("update accounts set amount = amount - 1 where id = {from}"),
+            format!("update accounts set amount = amount + 1 where id = {to}"),
+        ] {
+            assert_eq!(raw.ask(&Raw::query(&text)).await, "C ZT", "{text}");
+        }
+        let answer = raw.ask(&Raw::query("commit")).await;
+        let next = match answer.as_str() {
+            "C ZI" => amount + 1,
+            "E40001 ZI" => amount,
+            other => panic!("{other}"),
+        };
+        until("all is as the client was told", async || {
+            amounts().await == [-next, next]
+        })
+        .await;
+        amount = next;
+        *told.entry(answer).or_insert(0) += 1;
+    }
+    assert!(proxy.log().contains("a test wanted this"), "{told:?}");
+    // Its log tells of panics, which is as it should be here.
+    proxy.signal(Signal::KILL);
+    std::mem::forget(proxy);
+}

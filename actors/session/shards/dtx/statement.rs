@@ -200,6 +200,11 @@ impl Dtx {
         if self.failed {
             return Err(failed().into());
         }
+        let word = word::word(text, relay.lexing).unwrap_or_default();
+        if word.eq_ignore_ascii_case(b"copy") {
+            let text = "COPY is not supported in a transaction over several shards";
+            return Err(unsupported(text).into());
+        }
         let known = self.known(relay).await?;
         let told = read(relay, &known, text)?;
         let judgement = relay.judge(text);
