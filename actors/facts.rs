@@ -24,6 +24,7 @@ use crate::pool::{Pool, PoolKey};
 use crate::router::{RouterMemory, RouterMessage};
 use crate::session::replication::Replications;
 use crate::shards::Groups;
+use crate::transactions::Transactions;
 
 /// How many users' verifiers are remembered.
 const VERIFIERS_MAX: usize = 4096;
@@ -63,6 +64,8 @@ pub struct Facts {
     pub caps: Arc<Caps>,
     /// What the sessions of sharded databases share.
     pub groups: Groups,
+    /// Transactions over several servers.
+    pub transactions: Arc<Transactions>,
     /// Logins that failed, and sessions that did not end as they should.
     pub failures: Arc<Failures>,
     /// What the console has closed.
@@ -124,6 +127,7 @@ impl Facts {
             cancels,
             caps: Arc::default(),
             groups: Groups::default(),
+            transactions: Arc::default(),
             statements: Arc::new(AtomicU64::new(1)),
             failures: Arc::default(),
             doors: Doors::default(),

@@ -10,6 +10,7 @@
 //! │  │                     patroni: which hosts there are
 //! │  └ pools               pool (per user and database) → server connection (temporary)
 //! │                        herald (of a pool, once a client listens): one hears for the database
+//! ├ transactions           coordinators (one a commit over several shards), recovery of what was left prepared
 //! └ front                  rest_for_one
 //!    ├ sessions (a worker) client sessions, never restarted
 //!    └ listener (an address)
@@ -48,6 +49,7 @@ pub mod server;
 pub mod session;
 pub mod shards;
 pub mod totals;
+pub mod transactions;
 pub mod upstream;
 pub mod workers;
 

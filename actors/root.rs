@@ -29,6 +29,7 @@ use crate::listener::{Listener, ListenerArguments};
 use crate::pool::{PoolArguments, PoolKey, PoolManager};
 use crate::router::{Router, RouterArguments};
 use crate::totals::Totals;
+use crate::transactions::recovery::{Recovery, RecoveryArguments};
 use crate::workers::Workers;
 
 /// A proxy that is about to run: its sockets are bound, so a fault shows before anything is started.
@@ -239,7 +240,8 @@ impl Proxy {
         for name in facts.config.load().databases.keys() {
             root = root.child(cluster(name.clone(), Arc::clone(facts)));
         }
-        root.child(self.front(closing))
+        root.child(transactions(Arc::clone(facts)))
+            .child(self.front(closing))
     }
 
     fn aux(&self) -> ChildSpec {
@@ -305,6 +307,29 @@ impl Proxy {
             spec
         })
     }
+}
+
+/// Coordinators, and who ends what others have left: a session that ends leaves a coordinator behind, so they stop
+/// after the sessions.
+fn transactions(facts: Arc<Facts>) -> ChildSpec {
+    ChildSpec::supervisor(move || {
+        let arguments = RecoveryArguments {
+            facts: Arc::clone(&facts),
+        };
+        SupervisorSpec::new("transactions")
+            .when_exhausted(Exhausted::isolate(
+                |why| tracing::error!(%why, "transactions over several shards gave up"),
+            ))
+            .child(
+                facts
+                    .transactions
+                    .coordinators
+                    .child(Duration::from_secs(5)),
+            )
+            .child(ChildSpec::permanent("recovery", move |parent| {
+                linked(parent, Tasked(Recovery), arguments.clone())
+            }))
+    })
 }
 
 /// How often permanent actors give a sign of life; one that misses three is killed and restarted.

@@ -27,6 +27,7 @@ use crate::facts::Facts;
 use crate::pool::Pool;
 use crate::router;
 use crate::session::prove::Proof;
+use crate::transactions::Transactions;
 
 pub use known::Known;
 pub use placed::{Misplaced, placement};
@@ -49,6 +50,8 @@ pub struct Group {
     pub config: Arc<Sharded>,
     /// The pools of its shards, in their order.
     pub pools: Box<[Arc<Pool>]>,
+    /// Transactions over several shards.
+    pub transactions: Arc<Transactions>,
     placement: Arc<Placement>,
     known: ArcSwapOption<Known>,
     plans: Plans,
@@ -127,6 +130,7 @@ pub async fn group(
     let made = Group {
         config: Arc::clone(config),
         pools: pools.into(),
+        transactions: Arc::clone(&facts.transactions),
         placement: Arc::new(placement),
         known: ArcSwapOption::empty(),
         plans: Plans::default(),

@@ -101,11 +101,16 @@ impl Database {
         )
     }
 
-    /// Counts the server connections of a user in this database.
+    /// Counts the server connections of a user in this database, without those by which pgherd looks after
+    /// its servers.
     pub async fn backends(&self, user: &str) -> usize {
         let mut question = String::from("select count(*) from pg_stat_activity where ");
         // Writing to a String cannot fail.
-        let _ = write!(question, "datname = '{}' and usename = '{user}'", self.name);
+        let _ = write!(
+            question,
+            "datname = '{}' and usename = '{user}' and application_name <> 'pgherd monitor'",
+            self.name
+        );
         let answer = server().await.sql(&question).await.expect("the count");
         answer.parse().expect("a number")
     }

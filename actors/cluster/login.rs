@@ -22,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Who has been let in by a host, and who was refused. A refused login is not repeated in haste: a host
 /// may lock whom it refuses too often.
 #[derive(Debug, Default)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     /// The user that was let in last.
     usual: Option<String>,
     refused: HashMap<String, Refused>,
@@ -37,7 +37,7 @@ struct Refused {
 
 impl Attempts {
     /// Who of these users should try now, by its place; `None` if nobody should.
-    pub(super) fn choose<'a>(
+    pub(crate) fn choose<'a>(
         &self,
         candidates: impl Iterator<Item = (&'a str, &'a Secret)>,
         now: Instant,
@@ -60,13 +60,13 @@ impl Attempts {
     }
 
     /// The host has let a user in.
-    pub(super) fn succeeded(&mut self, user: &str) {
+    pub(crate) fn succeeded(&mut self, user: &str) {
         self.refused.remove(user);
         self.usual = Some(user.to_owned());
     }
 
     /// The host has refused a user.
-    pub(super) fn refused(&mut self, user: &str, secret: &Secret, now: Instant) {
+    pub(crate) fn refused(&mut self, user: &str, secret: &Secret, now: Instant) {
         let before = self.refused.get(user).map(|before| before.pause);
         let pause = before.map_or(PAUSE, |pause| (pause * 2).min(PAUSE_MAX));
         let refused = Refused {
@@ -84,7 +84,7 @@ impl Attempts {
 
 /// Those who may log in at a host, the likeliest first. Where nobody is configured it is whoever has a
 /// pool, so there may be none yet.
-pub(super) fn candidates(cluster: &Cluster, host: &Host, facts: &Facts) -> Vec<Arc<Upstream>> {
+pub(crate) fn candidates(cluster: &Cluster, host: &Host, facts: &Facts) -> Vec<Arc<Upstream>> {
     let config = facts.config.load_full();
     let Some(database) = config.databases.get(&cluster.name) else {
         return Vec::new();

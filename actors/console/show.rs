@@ -25,6 +25,7 @@ pub mod process;
 pub mod servers;
 pub mod sockets;
 pub mod stats;
+pub mod transactions;
 pub mod tree;
 pub mod users;
 pub mod waiters;
@@ -57,13 +58,14 @@ pub enum Show {
     StatsAverages,
     StatsTotals,
     Totals,
+    Transactions,
     Tree,
     Users,
     Version,
     Waiters,
 }
 
-const NAMES: [(&str, Show); 28] = [
+const NAMES: [(&str, Show); 29] = [
     ("ACTIVE_SOCKETS", Show::ActiveSockets),
     ("CLIENTS", Show::Clients),
     ("CONFIG", Show::Config),
@@ -88,6 +90,7 @@ const NAMES: [(&str, Show); 28] = [
     ("STATS_AVERAGES", Show::StatsAverages),
     ("STATS_TOTALS", Show::StatsTotals),
     ("TOTALS", Show::Totals),
+    ("TRANSACTIONS", Show::Transactions),
     ("TREE", Show::Tree),
     ("USERS", Show::Users),
     ("VERSION", Show::Version),
@@ -133,6 +136,7 @@ impl Show {
             Self::StatsAverages => &stats::AVERAGES,
             Self::StatsTotals => &stats::TOTALS,
             Self::Totals => &stats::SUMS,
+            Self::Transactions => &transactions::COLUMNS,
             Self::Tree => &tree::COLUMNS,
             Self::Users => &users::COLUMNS,
             Self::Version => &process::VERSION,
@@ -169,6 +173,7 @@ impl Show {
             Self::StatsAverages => stats::averages(&survey(facts), stats::age(facts)),
             Self::StatsTotals => stats::totals(&survey(facts)),
             Self::Totals => stats::sums(&survey(facts), stats::age(facts)),
+            Self::Transactions => transactions::rows(&facts.transactions),
             Self::Tree => tree::rows(facts).await?,
             Self::Users => users::rows(facts, &survey(facts)),
             Self::Version => process::version(),

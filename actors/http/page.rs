@@ -3,6 +3,7 @@
 mod hosts;
 mod listeners;
 mod replication;
+pub(super) mod transactions;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::console::figures::{Figures, survey};
 use crate::facts::Facts;
 use crate::failures::FailureCounts;
 use crate::http::page::hosts::HostSights;
+use crate::http::page::transactions::TransactionSights;
 use crate::session::replication::Census;
 
 /// What the page says of itself.
@@ -31,6 +33,8 @@ pub struct Sights {
     pub unauthenticated: usize,
     /// Clients that replicate.
     pub replication: Census,
+    /// Transactions over several shards.
+    pub transactions: TransactionSights,
     /// Logins and sessions that failed.
     pub failures: FailureCounts,
     /// Whether clients are wanted.
@@ -50,6 +54,7 @@ impl Sights {
             sessions: facts.sessions.count(),
             unauthenticated: facts.sessions.unauthenticated(),
             replication: facts.replications.census(),
+            transactions: TransactionSights::of(&facts.transactions),
             failures: facts.failures.counts(),
             ready: facts.is_ready(),
             age: facts.started.elapsed().unwrap_or_default(),
@@ -67,6 +72,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
     process(&mut page, sights)?;
     failures(&mut page, &sights.failures)?;
     replication::write(&mut page, &sights.replication)?;
+    transactions::write(&mut page, &sights.transactions)?;
     for cluster in &sights.hosts {
         hosts::write(&mut page, cluster)?;
     }

@@ -23,6 +23,7 @@ fn sights() -> Sights {
     failures.login(LoginFailure::Password);
     failures.session(SessionFailure::Gone);
     Sights {
+        transactions: crate::http::page::transactions::TransactionSights::default(),
         failures: failures.counts(),
         pools: vec![figures("a", "u\"v"), figures("b", "u")],
         hosts: Vec::new(),

@@ -189,7 +189,7 @@ pub(super) fn put_in(turn: &mut Turn<'_>, sql: &str) {
 }
 
 /// What is to run behind a statement that resets settings for which the client has values of its own.
-fn remainder(relay: &Relay, step: &Step) -> Option<String> {
+pub(super) fn remainder(relay: &Relay, step: &Step) -> Option<String> {
     if relay.startup.is_empty() {
         return None;
     }
@@ -250,34 +250,57 @@ pub(super) fn placed(turn: &Turn<'_>, body: &[u8]) -> Option<Box<[u8]>> {
 /// A statement was answered with success.
 pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
     match turn.server.exchange.next_step() {
-        Some(Step::Change(changes)) => change(turn, &changes),
-        Some(Step::ResetAll) => reset_all(turn),
-        Some(Step::Savepoint(name)) => {
-            let relay = &mut *turn.relay;
-            let block = block(&mut relay.block, &relay.parameters);
-            if block.savepoint(name, &relay.parameters).is_err() {
-                relay.pins.insert(Pin::Set);
-            }
-        }
-        Some(Step::Release(name)) => {
-            if let Some(block) = &mut turn.relay.block {
-                block.release(&name);
-            }
-        }
-        Some(Step::RollbackTo(name)) => {
-            doubt(turn);
-            let block = turn.relay.block.as_deref_mut();
-            match block.and_then(|block| block.rollback_to(&name)) {
-                Some(before) => take_back(turn, &before),
-                // The savepoint was made where it could not be seen.
-                None => turn.relay.pins.insert(Pin::Set),
-            }
-        }
         Some(Step::Other) | None => {
             if turn.relay.block.is_some() {
                 transacted(turn, answer);
             }
         }
+        Some(taken) => {
+            match &taken {
+                Step::Change(changes) => changes.iter().for_each(|change| overlay(turn, change)),
+                Step::RollbackTo(_) => doubt(turn),
+                Step::ResetAll | Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
+            }
+            let before = Arc::clone(&turn.relay.parameters);
+            step(turn.relay, taken);
+            if !Arc::ptr_eq(&before, &turn.relay.parameters) {
+                turn.server.applied = Arc::clone(&turn.relay.parameters);
+            }
+        }
+    }
+}
+
+/// The session's servers have taken a step.
+pub(super) fn step(relay: &mut Relay, step: Step) {
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        spread.journal.note(&step);
+    }
+    match step {
+        Step::Change(changes) => change(relay, &changes),
+        Step::ResetAll => reset_all(relay),
+        Step::Savepoint(name) => {
+            let block = block(&mut relay.block, &relay.parameters);
+            if block.savepoint(name, &relay.parameters).is_err() {
+                relay.pins.insert(Pin::Set);
+            }
+        }
+        Step::Release(name) => {
+            if let Some(block) = &mut relay.block {
+                block.release(&name);
+            }
+        }
+        Step::RollbackTo(name) => {
+            let block = relay.block.as_deref_mut();
+            match block.and_then(|block| block.rollback_to(&name)) {
+                Some(before) => {
+                    let now = restored(relay, &before);
+                    relay.set_parameters(now);
+                }
+                // The savepoint was made where it could not be seen.
+                None => relay.pins.insert(Pin::Set),
+            }
+        }
+        Step::Other => {}
     }
 }
 
@@ -312,11 +335,7 @@ pub(super) fn idle(turn: &mut Turn<'_>, behind_sync: bool) {
     take_back(turn, &block.end(&now));
 }
 
-fn change(turn: &mut Turn<'_>, changes: &[Change]) {
-    for change in changes {
-        overlay(turn, change);
-    }
-    let relay = &mut *turn.relay;
+fn change(relay: &mut Relay, changes: &[Change]) {
     let mut now = (*relay.parameters).clone();
     for change in changes.iter().filter(|change| change.span == Span::Session) {
         let name = &*change.name;
@@ -337,7 +356,7 @@ fn change(turn: &mut Turn<'_>, changes: &[Change]) {
             (Value::Parameter(_) | Value::Unknown, _) => relay.pins.insert(Pin::Set),
         }
     }
-    settle(turn, now);
+    settle(relay, now);
 }
 
 /// Takes note of what is set of a setting that the server reports: its report does not say for how long it holds.
@@ -412,8 +431,7 @@ pub(super) fn tell_back(relay: &mut Relay, before: &Parameters) {
     }
 }
 
-fn reset_all(turn: &mut Turn<'_>) {
-    let relay = &*turn.relay;
+fn reset_all(relay: &mut Relay) {
     let mut now = (*relay.startup).clone();
     for (name, value) in relay.parameters.iter() {
         // Those are left alone; the server reports what has become of the others that it reports.
@@ -421,12 +439,11 @@ fn reset_all(turn: &mut Turn<'_>) {
             now.set(name, value);
         }
     }
-    settle(turn, now);
+    settle(relay, now);
 }
 
 /// Takes over what a statement has set.
-fn settle(turn: &mut Turn<'_>, now: Parameters) {
-    let relay = &mut *turn.relay;
+fn settle(relay: &mut Relay, now: Parameters) {
     if now == *relay.parameters {
         return;
     }
@@ -436,7 +453,7 @@ fn settle(turn: &mut Turn<'_>, now: Parameters) {
     }
     block(&mut relay.block, &relay.parameters);
     let now = relay.pool.shared.share(now);
-    adopt(turn, now);
+    relay.set_parameters(now);
 }
 
 /// The server has gone back to these settings.

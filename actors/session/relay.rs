@@ -28,7 +28,7 @@ use crate::session::checkout::{Denied, Start};
 use crate::session::endings::Endings;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
-use crate::session::shards::{self, Spread, Way, pipeline, scatter};
+use crate::session::shards::{self, Spread, Way, dtx, pipeline, scatter};
 use crate::session::turn::{Loss, Rollback, Turn};
 use crate::session::{
     Bye, abandon, behind, checkout, follow, listen, local, opened, reads, requests, sequence,
@@ -289,6 +289,7 @@ impl Relay {
                 Ok(Way::Pipeline(found)) => {
                     return Box::pin(pipeline::run(self, found, asked)).await;
                 }
+                Ok(Way::Spanning) => return Box::pin(dtx::run(self, asked)).await,
                 Err(denied) => return self.denied(denied),
             }
         }
@@ -337,6 +338,9 @@ impl Relay {
             }
         };
         self.guarded = false;
+        if let Err(Loss::Spreads) = outcome {
+            return Box::pin(dtx::take_over(self, lease)).await;
+        }
         let now = clock::now();
         self.pool
             .stats
@@ -452,8 +456,8 @@ impl Relay {
             Loss::Server(report) | Loss::Refused(report) => self.server_lost(&report, lease),
             Loss::Unresolved(unresolved) => Box::pin(self.unresolved(*unresolved, lease)).await,
             Loss::RolledBack(report, told) => self.rolled_back(&report, told, lease),
-            // It was begun anew before.
-            Loss::Again(_) => None,
+            // It was begun anew before, or goes on elsewhere.
+            Loss::Again(_) | Loss::Spreads => None,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::session::mark::{self, Standing};
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{
-    attempt, by_sql, follow, listen, names, requests, shape, unreplicated, watch,
+    attempt, by_sql, follow, listen, names, requests, shape, shards, unreplicated, watch,
 };
 use crate::upstream;
 use pgherd_config::PoolMode;
@@ -228,6 +228,13 @@ fn completes(turn: &mut Turn<'_>, total: usize) {
         mark::tailed(turn, total);
     } else if turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"COMMIT\0") {
         mark::told(turn);
+        shards::transaction_begins(turn.relay);
+    } else if turn.relay.spread.is_some()
+        && turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"ROLLBACK\0")
+        && !turn.server.exchange.has_following()
+    {
+        // Until it is idle, nobody can tell what belongs to another transaction.
+        shards::steps_are_unclear(turn.relay);
     }
 }
 
@@ -316,6 +323,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         }
         if status == TransactionStatus::Idle {
             follow::settled(turn);
+            shards::transaction_begins(turn.relay);
         }
         // The COMMIT may stand behind what was answered now.
         turn.answered();

@@ -151,6 +151,15 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
     Ok(())
 }
 
+/// Has the block go on over several shards once nothing is under way any more.
+pub(super) fn spread(turn: &mut Turn<'_>) -> Result<bool, Loss> {
+    if !turn.server.exchange.owes() && turn.relay.up.backlog() == 0 {
+        return Err(Loss::Spreads);
+    }
+    turn.check = Check::Quiet;
+    Ok(false)
+}
+
 fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let edits = turn.names.take_edits();
     follow::renamed(turn, &edits);
@@ -203,6 +212,9 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         if shards::must_wait(turn) {
             turn.check = Check::Quiet;
             return Ok(false);
+        }
+        if shards::runs_elsewhere(turn, query.text) {
+            return spread(turn);
         }
         if let Some(report) = shards::objection(turn, query.text) {
             refuse_query(turn, total, &report);

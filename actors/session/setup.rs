@@ -62,6 +62,11 @@ impl Answer {
         }
     }
 
+    /// The first value of the first row, if there is one.
+    pub(crate) fn first(&self) -> Option<&[u8]> {
+        self.rows.first()?.first()?.as_deref()
+    }
+
     /// One from a server whose client may listen.
     pub(super) fn heard_by(self, listener: Listener) -> Self {
         Self {
@@ -137,6 +142,18 @@ pub(crate) async fn run_into(
     frontend::query(out.made(), sql).map_err(too_long)?;
     server.exchange.sent(Owed::Setup);
     hear(server, out, answer).await
+}
+
+/// As [`run`], for as long as it takes: a commit may wait for a standby.
+pub(crate) async fn run_patiently(
+    server: &mut ServerConn,
+    sql: &[u8],
+) -> Result<Answer, ErrorReport> {
+    let (mut out, mut answer) = (Flow::default(), Answer::default());
+    frontend::query(out.made(), sql).map_err(too_long)?;
+    server.exchange.sent(Owed::Setup);
+    poll_fn(|cx| poll_answer(server, &mut out, &mut answer, cx)).await?;
+    Ok(answer)
 }
 
 /// Runs a query with one parameter of text, which never becomes part of the SQL.

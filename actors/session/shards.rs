@@ -8,6 +8,7 @@
 
 mod combine;
 mod concat;
+pub(super) mod dtx;
 mod framing;
 mod gather;
 mod legs;
@@ -30,7 +31,7 @@ use std::time::Instant;
 
 use pgherd_config::PoolMode;
 use pgherd_planner::Params;
-use pgherd_session::Unnamed;
+use pgherd_session::{Parameters, Unnamed};
 use pgherd_sql::Lexer;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
@@ -41,10 +42,12 @@ use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known};
+use dtx::Journal;
 use pipeline::Pipeline;
 use plan::{Place, Told, bound, is_read, place, prepared, read, tail_of, text_of, unsupported};
 use request::Request;
 
+pub(super) use dtx::{runs_elsewhere, runs_elsewhere_bound};
 pub(super) use objection::{must_wait, no_function_call, objection, to_bind, to_parse, unread};
 
 /// What a session of a sharded database has besides.
@@ -58,6 +61,10 @@ pub struct Spread {
     /// By which schemas statements that the client has described were found to be as it was told, by the
     /// statements' numbers.
     checked: HashMap<u64, u64>,
+    /// What was set when its transaction began.
+    pub(super) before: Arc<Parameters>,
+    /// What its transaction has set and marked.
+    pub(super) journal: Journal,
 }
 
 impl Spread {
@@ -69,6 +76,8 @@ impl Spread {
             at: 0,
             wrote,
             checked: HashMap::new(),
+            before: Arc::default(),
+            journal: Journal::default(),
         }
     }
 }
@@ -102,6 +111,8 @@ pub(super) enum Way {
     Several(Box<Request>),
     /// It is statements of the extended protocol that do so.
     Pipeline(Pipeline),
+    /// In a transaction over several shards.
+    Spanning,
 }
 
 /// Leads a session of a sharded database to the shard of what its client has sent.
@@ -110,6 +121,9 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
         return Ok(Way::Usual);
     };
     let group = Arc::clone(&spread.group);
+    if relay.kept.is_none() {
+        transaction_begins(relay);
+    }
     if group.is_retired() {
         let text = "the sharding of this database was changed by a reload";
         let report = ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, text);
@@ -127,6 +141,9 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
     let known = wait::known(relay, &group, asked).await?;
     if let Some(several) = scattered(relay, &known) {
         return Ok(several);
+    }
+    if dtx::needs(relay, &known) {
+        return Ok(Way::Spanning);
     }
     let place = match wanted(relay, &known) {
         Ok(place) => place,
@@ -147,6 +164,21 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
         }
     }
     Ok(Way::Usual)
+}
+
+/// Takes note of what is set before a transaction.
+pub(super) fn transaction_begins(relay: &mut Relay) {
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        spread.before = Arc::clone(&relay.parameters);
+        spread.journal.clear();
+    }
+}
+
+/// What a transaction has set is not known for certain any more.
+pub(super) fn steps_are_unclear(relay: &mut Relay) {
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        spread.journal.lose();
+    }
 }
 
 /// Forgets the unnamed statement if what is refused is another one: so does Postgres.

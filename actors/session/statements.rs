@@ -26,7 +26,7 @@ use pgherd_wire::{backend, frame};
 use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::requests::{
-    NAMES_MAX, forget_unnamed, is_held, note, refuse, violation, waits_for_lexing,
+    NAMES_MAX, forget_unnamed, is_held, note, refuse, spread, violation, waits_for_lexing,
 };
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
@@ -271,6 +271,9 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
             return Ok(false);
         }
         let held = is_held(turn.relay, total);
+        if whole && held && shards::runs_elsewhere_bound(turn, body) {
+            return spread(turn);
+        }
         if whole && held {
             match shards::pipeline::begins(turn, body) {
                 shards::pipeline::Bound::Here => {}

@@ -57,6 +57,8 @@ pub(super) enum Loss {
     Unresolved(Box<Unresolved>),
     /// Nothing has come of what was sent, and the client knows of nothing: it is to be sent again.
     Again(Again),
+    /// The block in which nothing is under way goes on over several shards, with the message in front.
+    Spreads,
 }
 
 /// How far a ROLLBACK is that the client waits for, and for nothing else.

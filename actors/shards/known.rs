@@ -36,6 +36,7 @@ backslash_quote,row_security,timezone_abbreviations,default_transaction_isolatio
 daticulocale,datlocale,datcollversion}')
  UNION ALL SELECT 'usage ' || nspname, '' FROM pg_catalog.pg_namespace
  WHERE pg_catalog.has_schema_privilege(oid, 'usage') AND NOT nspname::text ~ '^pg_(toast|temp)'
+  AND nspname <> 'pgherd'
  ORDER BY 1, 2";
 
 /// What is known of the shards.

@@ -19,7 +19,7 @@ use crate::load::Load;
 use crate::{ALONE, Blow, PATIENCE};
 
 /// By their paths from the root, the listener without its address.
-pub(crate) const HARMLESS: [&str; 12] = [
+pub(crate) const HARMLESS: [&str; 15] = [
     "root/config",
     "root/aux",
     "root/aux/totals",
@@ -31,6 +31,9 @@ pub(crate) const HARMLESS: [&str; 12] = [
     "root/cluster postgres/pools/pool postgres/postgres",
     "root/cluster postgres/pools/pool postgres/postgres/*",
     "root/cluster postgres/pools/herald postgres/postgres",
+    "root/transactions",
+    "root/transactions/coordinators",
+    "root/transactions/recovery",
     "root/front/listener",
 ];
 
@@ -48,6 +51,9 @@ const ROUNDS: [&[&str]; 2] = [
         "root/aux/totals",
         "root/aux/http",
         "root/aux",
+        "root/transactions/recovery",
+        "root/transactions/coordinators",
+        "root/transactions",
         "root/front/listener",
         "root/cluster postgres/pools/pool postgres/postgres",
     ],

@@ -4,6 +4,7 @@
 //! this crate what each message means.
 
 mod block;
+mod commit;
 mod exchange;
 mod flow;
 mod following;
@@ -15,6 +16,7 @@ mod sequences;
 mod tests;
 
 pub use block::Block;
+pub use commit::{Commit, Heard, Outcome, Step as CommitStep};
 pub use exchange::{Answered, Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
 pub use following::{Edit, Following};

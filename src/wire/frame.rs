@@ -143,7 +143,7 @@ pub(crate) fn put_string(out: &mut BytesMut, text: &[u8]) {
 }
 
 /// Appends a value with its length before it; the caller has seen that it [`fits`].
-pub(crate) fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
+pub fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
     let length = value.map(|value| i32::try_from(value.len()).unwrap_or(i32::MAX));
     out.put_i32(length.unwrap_or(-1));
     out.extend_from_slice(value.unwrap_or_default());

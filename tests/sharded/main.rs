@@ -15,6 +15,7 @@ mod server;
 mod world;
 
 mod collection;
+mod commits;
 mod faults;
 mod keys;
 mod merge;
@@ -22,3 +23,5 @@ mod refused;
 mod rig;
 mod scatter;
 mod schema;
+mod tap;
+mod transactions;

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_session::{CopyFlow, Flow};
+use pgherd_session::{CopyFlow, Flow, Parameters};
 
 use super::enter;
 use crate::clock;
@@ -128,6 +128,17 @@ async fn all_led(relay: &mut Relay, shards: &[u16], asked: Instant) -> Result<()
 }
 
 async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLease, Denied> {
+    let wanted = Arc::clone(&relay.parameters);
+    take_as(relay, shard, asked, &wanted).await
+}
+
+/// A connection of a shard that is set as wanted.
+pub(super) async fn take_as(
+    relay: &mut Relay,
+    shard: u16,
+    asked: Instant,
+    wanted: &Arc<Parameters>,
+) -> Result<ServerLease, Denied> {
     enter(relay, shard);
     let pool = Arc::clone(&relay.pool);
     loop {
@@ -145,8 +156,7 @@ async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLea
             }
             continue;
         };
-        let wanted = Arc::clone(&relay.parameters);
-        match setup::apply(&pool, &mut lease, &wanted).await {
+        match setup::apply(&pool, &mut lease, wanted).await {
             Ok(()) => return Ok(lease),
             Err(report) => {
                 if lease.exchange.is_over() {

@@ -83,10 +83,24 @@ pub(super) fn bound(
     tail: &[u8],
     bind: &Bind<'_>,
 ) -> Result<Place, ErrorReport> {
-    let (text, types) = parts(tail);
-    let told = read(relay, known, text)?;
-    told.place(&Params {
-        values: &values(&types, bind),
+    let told = read(relay, known, text_of(tail))?;
+    with_params(relay, known, Some(tail), Some(bind), |params| {
+        told.place(params)
+    })
+}
+
+/// Gives what is bound to a statement to who asks for it.
+pub(super) fn with_params<T>(
+    relay: &Relay,
+    known: &Known,
+    tail: Option<&[u8]>,
+    bind: Option<&Bind<'_>>,
+    ask: impl FnOnce(&Params<'_>) -> T,
+) -> T {
+    let types = tail.map_or_else(Vec::new, |tail| parts(tail).1);
+    let values = bind.map_or_else(Vec::new, |bind| values(&types, bind));
+    ask(&Params {
+        values: &values,
         foreign_encoding: names::is_foreign(relay, known),
     })
 }
@@ -216,10 +230,6 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
             "LISTEN and UNLISTEN are not supported on a sharded database",
         ));
     }
-    if judgement.alters {
-        let text = "definitions cannot be changed over a sharded database yet";
-        return Err(unsupported(text).hint("Do it on each of the shards by its own name."));
-    }
     if !judgement.pins.is_empty() {
         let text = "this would bind the session to one of the shards";
         return Err(unsupported(text).detail(crate::pins::names(judgement.pins)));
@@ -234,6 +244,10 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
         Word::Nothing | Word::Other => names::of(relay, known)?,
     };
     let statement = spread.group.plan(text, &names, known);
+    if judgement.alters && !matches!(statement.plan(), Plan::All | Plan::Refused(_)) {
+        let text = "this definition cannot be changed over a sharded database";
+        return Err(unsupported(text).hint("Do it on each of the shards by its own name."));
+    }
     match (statement.plan(), word) {
         (Plan::Session, Word::OfSession) => Ok(Told::Anywhere),
         (Plan::Session, Word::Nothing | Word::Other) => {
@@ -261,9 +275,7 @@ impl Told {
             Route::Concat {
                 shards,
                 writes: true,
-            } => {
-                Err(several(shards.len()).hint("Writes over several shards are not supported yet."))
-            }
+            } => Err(several(shards.len()).hint(BY_ITSELF)),
             Route::Concat { shards, .. } | Route::Merge { shards, .. } => {
                 Err(several(shards.len()).hint(ALONE))
             }
@@ -280,13 +292,10 @@ impl Told {
                 }
                 _ => Err(unsupported("now() is not the same on several shards")),
             },
-            Route::All => Err(unsupported(
-                "a write to all shards at once is not supported yet",
-            )),
-            Route::Pieces(_) => Err(unsupported(
-                "an INSERT of rows on several shards is not supported yet",
-            )
-            .hint("Insert the rows of each key by themselves.")),
+            Route::All => Err(unsupported("this is a write to all shards").hint(BY_ITSELF)),
+            Route::Pieces(_) => {
+                Err(unsupported("this stores rows on several shards").hint(BY_ITSELF))
+            }
             Route::CopyIn(_) => Err(unsupported(
                 "COPY is not supported on a sharded database yet",
             )),
@@ -294,11 +303,14 @@ impl Told {
     }
 }
 
+/// Where writes to several shards run.
+const BY_ITSELF: &str = "Send it by itself, or in a block that has begun before.";
+
 /// Where reads of several shards run.
 const ALONE: &str =
     "Run it outside of a transaction block, and in a pipeline with nothing else than such reads.";
 
-fn several(count: usize) -> ErrorReport {
+pub(super) fn several(count: usize) -> ErrorReport {
     let text = format!("this statement has rows on {count} shards, and runs on one only");
     unsupported(text)
 }
@@ -307,7 +319,7 @@ pub(super) fn unsupported(text: impl Into<String>) -> ErrorReport {
     ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
 }
 
-fn worded(refusal: &Refusal) -> ErrorReport {
+pub(super) fn worded(refusal: &Refusal) -> ErrorReport {
     let code = SqlState::from_bytes(refusal.code.as_bytes());
     let code = code.unwrap_or(sqlstate::FEATURE_NOT_SUPPORTED);
     let text = match code {

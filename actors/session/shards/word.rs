@@ -51,6 +51,13 @@ pub(super) fn first(text: &[u8], options: LexOptions) -> Word {
     }
 }
 
+/// The first word of a text, as it stands there.
+pub(super) fn word(text: &[u8], options: LexOptions) -> Option<&[u8]> {
+    let mut lexer = Lexer::new(text, options);
+    let mut tokens = std::iter::from_fn(|| lexer.token().ok().flatten());
+    tokens.find(|token| !token.is(b';')).map(|token| token.text)
+}
+
 /// Whether a text only ends a block or takes it back, by its first words, or is none at all: what a client must
 /// be able to say whatever is known of the shards.
 pub(super) fn ends(text: &[u8], options: LexOptions) -> bool {

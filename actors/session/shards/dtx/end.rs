@@ -1,0 +1,223 @@
+//! The end of a transaction over several shards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_session::{Flow, Outcome};
+use pgherd_wire::backend;
+
+use super::{Dtx, Fault, Kind};
+use crate::clock;
+use crate::server::Cancels;
+use crate::session::Bye;
+use crate::session::behind;
+use crate::session::follow;
+use crate::session::relay::Relay;
+use crate::session::setup;
+use crate::session::shards::enter;
+use crate::session::shards::legs::{Leg, give_back};
+use crate::session::shards::scatter::suspect;
+use crate::transactions::coordinator::{self, Part};
+use crate::upstream;
+
+/// How long a server may take to roll back.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Dtx {
+    /// Ends the transaction, by committing it if that is asked for and it has not failed; answers whether it is
+    /// committed.
+    pub(super) async fn finish(&mut self, relay: &mut Relay, commit: bool) -> Result<bool, Fault> {
+        if !commit || self.failed || !self.legs.values().all(Leg::is_sound) {
+            self.roll_back(relay).await;
+            self.kind = Kind::Implicit;
+            self.failed = false;
+            return Ok(false);
+        }
+        let legs = std::mem::take(&mut self.legs);
+        let pools = legs
+            .keys()
+            .map(|shard| Arc::clone(&self.group.pools[usize::from(*shard)]));
+        let pools: Vec<_> = pools.collect();
+        let parts: Vec<Part> = legs
+            .into_values()
+            .map(|leg| Part {
+                shard: leg.shard,
+                lease: leg.lease,
+                outcome: None,
+            })
+            .collect();
+        let shards: Vec<u16> = parts.iter().map(|part| part.shard).collect();
+        let told = match parts.is_empty() {
+            true => None,
+            false => {
+                let (transactions, name) = (&self.group.transactions, &self.group.config.name);
+                Some(coordinator::commit(transactions, name, parts, pools).await)
+            }
+        };
+        for shard in shards {
+            // What is read there next must not come from before.
+            enter(relay, shard);
+            relay.wrote = relay.pool.age(clock::now());
+        }
+        relay.pool.stats.transaction(clock::since(self.began));
+        let committed = told
+            .as_ref()
+            .is_none_or(|told| told.outcome == Outcome::Committed);
+        if !committed {
+            self.revert(relay);
+        }
+        let mut report = None;
+        if let Some(told) = told {
+            for part in told.parts {
+                let mut leg = Leg::new(part.shard, part.lease);
+                leg.lease.applied = Arc::clone(match part.outcome {
+                    Some(Outcome::Committed) if committed => &relay.parameters,
+                    // It has gone back, or it has not, where the others have: only the former is certain.
+                    _ => &self.before,
+                });
+                if committed || part.outcome == Some(Outcome::Aborted) {
+                    leg.lease.alters = None;
+                    give_back(relay, leg).await;
+                }
+            }
+            report = told.report;
+        }
+        self.begin_anew(relay);
+        match (committed, report) {
+            (true, warning) => {
+                if let Some(warning) = warning {
+                    warning.encode_notice(relay.down.made());
+                }
+                Ok(true)
+            }
+            (false, Some(report)) => Err(Fault::Refused(Box::new(report))),
+            (false, None) => Ok(false),
+        }
+    }
+
+    /// Rolls all of it back.
+    pub(super) async fn roll_back(&mut self, relay: &mut Relay) {
+        let legs = std::mem::take(&mut self.legs);
+        let mut ends = Vec::new();
+        for (_, mut leg) in legs {
+            ends.push(tokio::spawn(async move {
+                let ended = tokio::time::timeout(GRACE, setup::run(&mut leg.lease, b"ROLLBACK"));
+                let ended = matches!(ended.await, Ok(Ok(answer)) if answer.error.is_none());
+                (leg, ended)
+            }));
+        }
+        for end in ends {
+            let Ok((mut leg, ended)) = end.await else {
+                continue;
+            };
+            if ended {
+                leg.lease.applied = Arc::clone(&self.before);
+                leg.lease.alters = None;
+                give_back(relay, leg).await;
+            }
+        }
+        self.revert(relay);
+        self.begin_anew(relay);
+    }
+
+    /// A connection has broken: the others are rolled back, and nobody waits for that.
+    pub(super) fn lose(&mut self, relay: &mut Relay) {
+        for (_, leg) in std::mem::take(&mut self.legs) {
+            if leg.lost {
+                suspect(relay, &leg);
+                continue;
+            }
+            self.retire(relay, leg);
+        }
+        self.revert(relay);
+        self.begin_anew(relay);
+    }
+
+    /// The session ends, or the client has left.
+    pub(super) fn abandon(&mut self, relay: &mut Relay, bye: Bye) -> Option<Bye> {
+        for (_, leg) in std::mem::take(&mut self.legs) {
+            if !leg.lost {
+                self.retire(relay, leg);
+            }
+        }
+        Some(bye)
+    }
+
+    /// Rolls back what is on a connection, and gives it back.
+    fn retire(&self, relay: &mut Relay, leg: Leg) {
+        let Leg {
+            mut lease,
+            sent,
+            shard,
+            ..
+        } = leg;
+        enter(relay, shard);
+        let how = relay.pool.settings().pool.function_check;
+        if !sent || lease.flow.is_mid_message() {
+            return;
+        }
+        // Code that no text shows may have left something there, and nobody waits to look.
+        let suspect = behind::is_suspect(&lease, how);
+        let before = Arc::clone(&self.before);
+        tokio::spawn(async move {
+            let about = Arc::clone(&lease.about);
+            let idle = async {
+                if lease.exchange.owes() {
+                    upstream::cancel(Cancels::begin(&about)).await;
+                }
+                lease.flow.hand_over(&mut Flow::default());
+                let answer = setup::run(&mut lease, b"ROLLBACK").await;
+                answer.is_ok() && lease.exchange.is_over() && about.cancels.settled().await
+            };
+            if tokio::time::timeout(GRACE, idle).await == Ok(true) && !suspect {
+                lease.applied = before;
+                lease.alters = None;
+                lease.ran = pgherd_sql::Runs::Nothing;
+                lease.heard = clock::now();
+                lease.mark_clean();
+            }
+        });
+    }
+
+    /// The client's settings are again those of before the transaction.
+    fn revert(&self, relay: &mut Relay) {
+        relay.block = None;
+        if *self.before == *relay.parameters {
+            return;
+        }
+        let now = Arc::clone(&relay.parameters);
+        let welcome = relay.pool.welcome.load_full();
+        for name in self.before.differing(&now) {
+            if !follow::is_reported(relay, name) {
+                continue;
+            }
+            let usual = || {
+                let mut all = welcome.as_deref()?.parameters.iter();
+                let found = all.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+                Some(found.1.as_str())
+            };
+            if let Some(value) = self.before.get(name).or_else(usual) {
+                let out = relay.down.made();
+                let built = backend::parameter_status(out, name.as_bytes(), value.as_bytes());
+                debug_assert!(built.is_ok(), "settings are bounded");
+            }
+        }
+        relay.set_parameters(Arc::clone(&self.before));
+    }
+
+    /// Whatever comes next is another transaction.
+    fn begin_anew(&mut self, relay: &mut Relay) {
+        relay.block = None;
+        self.before = Arc::clone(&relay.parameters);
+        if let Some(spread) = relay.spread.as_deref_mut() {
+            spread.journal.clear();
+            spread.before = Arc::clone(&self.before);
+        }
+        self.opening = b"BEGIN"[..].into();
+        self.abilities.clear();
+        self.portals.clear();
+        self.home = None;
+        self.altered = false;
+        self.began = clock::now();
+    }
+}

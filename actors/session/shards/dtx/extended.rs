@@ -1,0 +1,388 @@
+//! The extended protocol within a transaction over several shards. What is prepared and bound is kept here, and goes to
+//! a server when it is described or executed.
+
+use std::sync::Arc;
+
+use pgherd_session::{Held, Owed, Reach, Source, Undo, Unnamed};
+use pgherd_wire::backend::{self, tag as reply};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frontend::{self, Bind, Describe, Execute, Parse, Target, tag};
+use pgherd_wire::{frame, sqlstate};
+
+use super::rows::Passed;
+use super::session::{Deed, deed, failed};
+use super::statement::{Done, Form, put_bound, tell};
+use super::{Dtx, Fault, violation};
+use crate::judgement;
+use crate::session::relay::Relay;
+use crate::session::shards::gather::{Deadlines, End, gather};
+use crate::session::shards::legs::Leg;
+use crate::session::shards::plan::{prepared, tail_of, text_of};
+use crate::session::shards::wait;
+use crate::session::shards::word::{self, Word};
+
+/// More statements, or more bytes of them, are not kept; nor are more portals.
+const STATEMENTS_MAX: usize = 10_000;
+const PORTALS_MAX: usize = 1024;
+
+/// What was bound.
+#[derive(Debug)]
+pub(super) struct Portal {
+    /// The Parse behind its name.
+    tail: Box<[u8]>,
+    /// The whole body of the Bind.
+    body: Box<[u8]>,
+    /// It has given some of its rows, there.
+    suspended: Option<u16>,
+    done: bool,
+}
+
+/// What is executed.
+pub(super) struct Bound<'a> {
+    pub(super) tail: &'a [u8],
+    pub(super) bind: Bind<'a>,
+    /// The Bind behind its names.
+    pub(super) values: &'a [u8],
+    pub(super) max_rows: i32,
+}
+
+impl Dtx {
+    pub(super) async fn extended(
+        &mut self,
+        relay: &mut Relay,
+        tag: u8,
+        body: &[u8],
+    ) -> Result<(), Fault> {
+        match tag {
+            tag::PARSE => self.parse(relay, &sound(Parse::parse(body))?, body).await,
+            tag::BIND => self.bind(relay, &sound(Bind::parse(body))?, body),
+            tag::DESCRIBE => self.describe(relay, &sound(Describe::parse(body))?).await,
+            tag::EXECUTE => self.execute(relay, &sound(Execute::parse(body))?).await,
+            _ => {
+                let close = sound(Describe::parse(body))?;
+                match (close.kind, relay.statements.as_deref_mut()) {
+                    (Target::Portal, _) => drop(self.portals.remove(close.name)),
+                    (Target::Statement, Some(statements)) if close.name.is_empty() => {
+                        statements.unnamed = Unnamed::None;
+                    }
+                    (Target::Statement, Some(statements)) => drop(statements.remove(close.name)),
+                    (Target::Statement, None) => {}
+                }
+                relay.down.insert(&backend::CLOSE_COMPLETE);
+                Ok(())
+            }
+        }
+    }
+
+    async fn parse(&self, relay: &mut Relay, parse: &Parse<'_>, body: &[u8]) -> Result<(), Fault> {
+        let tail = &body[parse.name.len() + 1..];
+        if parse.name.is_empty()
+            && let Some(statements) = relay.statements.as_deref_mut()
+        {
+            statements.unnamed = Unnamed::None;
+        }
+        if self.failed && !word::ends(parse.query, relay.lexing) {
+            return Err(failed().into());
+        }
+        let group = Arc::clone(&self.group);
+        let known = match deed(relay, parse.query) {
+            Some(_) => group.last(),
+            None => Some(wait::known(relay, &group, self.began).await?),
+        };
+        if let Some(known) = known {
+            prepared(relay, &known, tail)?;
+        }
+        let judgement = relay.judge(parse.query);
+        let statements = relay.statements.get_or_insert_default();
+        if parse.name.is_empty() {
+            let tail = tail.into();
+            statements.unnamed = Unnamed::Parsed { tail, judgement };
+        } else if statements.get(parse.name).is_some() {
+            let name = String::from_utf8_lossy(parse.name);
+            let text = format!("prepared statement \"{name}\" already exists");
+            return Err(ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text).into());
+        } else if statements.len() >= STATEMENTS_MAX {
+            let text = "too many prepared statements";
+            return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
+        } else {
+            let reach = judgement::reach(parse.query, relay.lexing);
+            if reach == Reach::Bound {
+                let text = "a statement that names a moment cannot be prepared in a transaction over several shards";
+                return Err(super::super::unsupported(text).into());
+            }
+            let (registry, parameters) = (&relay.pool.registry, &relay.parameters);
+            let statement = match reach {
+                Reach::Shared => registry.intern(parameters, Source::Parse, tail, || judgement),
+                reach => registry.own(parameters, Source::Parse, tail, reach, judgement),
+            };
+            let shape = None;
+            let statements = relay.statements.get_or_insert_default();
+            statements.insert(parse.name, Held { statement, shape });
+            relay.pool.stats.client_parse();
+        }
+        relay.down.insert(&backend::PARSE_COMPLETE);
+        Ok(())
+    }
+
+    fn bind(&mut self, relay: &mut Relay, bind: &Bind<'_>, body: &[u8]) -> Result<(), Fault> {
+        let Some(tail) = tail_of(relay, bind.statement) else {
+            let name = String::from_utf8_lossy(bind.statement);
+            let text = format!("prepared statement \"{name}\" does not exist");
+            return Err(ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text).into());
+        };
+        if self.failed && !word::ends(text_of(tail), relay.lexing) {
+            return Err(failed().into());
+        }
+        if !bind.portal.is_empty() && self.portals.contains_key(bind.portal) {
+            let name = String::from_utf8_lossy(bind.portal);
+            let text = format!("cursor \"{name}\" already exists");
+            return Err(ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text).into());
+        }
+        if self.portals.len() >= PORTALS_MAX {
+            let text = "too many portals";
+            return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
+        }
+        let portal = Portal {
+            tail: tail.into(),
+            body: body.into(),
+            suspended: None,
+            done: false,
+        };
+        self.portals.insert(bind.portal.into(), portal);
+        relay.down.insert(&backend::BIND_COMPLETE);
+        Ok(())
+    }
+
+    async fn describe(&mut self, relay: &mut Relay, describe: &Describe<'_>) -> Result<(), Fault> {
+        let (tail, body) = match describe.kind {
+            Target::Portal => {
+                let portal = self.portals.get(describe.name);
+                let portal = portal.ok_or_else(|| no_portal(describe.name))?;
+                (portal.tail.clone(), Some(portal.body.clone()))
+            }
+            Target::Statement => {
+                let tail = tail_of(relay, describe.name).ok_or_else(|| {
+                    let name = String::from_utf8_lossy(describe.name);
+                    let text = format!("prepared statement \"{name}\" does not exist");
+                    ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text)
+                })?;
+                (tail.into(), None)
+            }
+        };
+        let text = text_of(&tail);
+        if self.failed && !word::ends(text, relay.lexing) {
+            return Err(failed().into());
+        }
+        let is_deed = deed(relay, text).is_some_and(|deed| deed != Deed::Ask);
+        if is_deed || word::first(text, relay.lexing) == Word::Nothing {
+            if body.is_none() {
+                // It has no parameters.
+                relay
+                    .down
+                    .insert(&[reply::PARAMETER_DESCRIPTION, 0, 0, 0, 6, 0, 0]);
+            }
+            backend::no_data(relay.down.made());
+            return Ok(());
+        }
+        // What it means is the same on every shard.
+        let home = self.anywhere(relay);
+        self.open(relay, &[home]).await?;
+        let values = body
+            .as_deref()
+            .and_then(|body| Some(behind_names(body, &Bind::parse(body).ok()?)));
+        let Some(leg) = self.legs.get_mut(&home) else {
+            return Err(self.lost("it is gone"));
+        };
+        let told = described(leg, &tail, values).await;
+        match told {
+            Ok(messages) => {
+                messages
+                    .iter()
+                    .for_each(|message| relay.down.insert(message));
+                Ok(())
+            }
+            Err(End::Failed(message)) => Err(Fault::Said(message)),
+            Err(End::Lost(report)) => Err(self.lost(&report.message)),
+            Err(_) => Err(self.lost("it does not answer")),
+        }
+    }
+
+    async fn execute(&mut self, relay: &mut Relay, execute: &Execute<'_>) -> Result<(), Fault> {
+        let name: Box<[u8]> = execute.portal.into();
+        let portal = self.portals.get(&name);
+        let portal = portal.ok_or_else(|| no_portal(&name))?;
+        let (tail, body) = (portal.tail.clone(), portal.body.clone());
+        let (suspended, done) = (portal.suspended, portal.done);
+        let text = text_of(&tail);
+        if done {
+            let text = format!(
+                "portal \"{}\" cannot be run",
+                String::from_utf8_lossy(&name)
+            );
+            return Err(
+                ErrorReport::error(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into(),
+            );
+        }
+        let Ok(bind) = Bind::parse(&body) else {
+            return Err(Fault::Over(violation("invalid Bind message".to_owned())));
+        };
+        let done = if word::first(text, relay.lexing) == Word::Nothing {
+            Done::Empty
+        } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
+            self.act(relay, text, deed).await?
+        } else if execute.max_rows > 0 {
+            self.some_rows(relay, &name, suspended, execute.max_rows)
+                .await?
+        } else if let Some(shard) = suspended {
+            self.piece(relay, &name, shard, None, 0).await?
+        } else if deed(relay, text).is_some() {
+            let home = self.anywhere(relay);
+            self.open(relay, &[home]).await?;
+            let form = Form::Bound {
+                tail: tail.to_vec(),
+                values: behind_names(&body, &bind).to_vec(),
+            };
+            let mut sink = Passed::default();
+            let done = self.send(relay, &[home], &[form], &mut sink).await?;
+            complete(done)
+        } else {
+            let bound = Bound {
+                tail: &tail,
+                values: behind_names(&body, &bind),
+                bind,
+                max_rows: 0,
+            };
+            self.rows(relay, text, Some(&bound), false).await?
+        };
+        if let Some(portal) = self.portals.get_mut(&name) {
+            portal.done = done != Done::Suspended;
+        }
+        tell(relay, &done);
+        Ok(())
+    }
+
+    /// Gives some rows of a portal, which has a name of ours on its one shard.
+    async fn some_rows(
+        &mut self,
+        relay: &mut Relay,
+        name: &[u8],
+        suspended: Option<u16>,
+        most: i32,
+    ) -> Result<Done, Fault> {
+        if let Some(shard) = suspended {
+            return self.piece(relay, name, shard, None, most).await;
+        }
+        let Some(portal) = self.portals.get(name) else {
+            return Err(no_portal(name).into());
+        };
+        let (tail, body) = (portal.tail.clone(), portal.body.clone());
+        let Ok(bind) = Bind::parse(&body) else {
+            return Err(Fault::Over(violation("invalid Bind message".to_owned())));
+        };
+        let shard = self.one_shard(relay, &tail, &bind).await?;
+        let values = behind_names(&body, &bind).to_vec();
+        let done = self
+            .piece(relay, name, shard, Some((&tail, &values)), most)
+            .await?;
+        if let Some(portal) = self.portals.get_mut(name) {
+            portal.suspended = (done == Done::Suspended).then_some(shard);
+        }
+        Ok(done)
+    }
+
+    async fn piece(
+        &mut self,
+        relay: &mut Relay,
+        name: &[u8],
+        shard: u16,
+        bound: Option<(&[u8], &[u8])>,
+        most: i32,
+    ) -> Result<Done, Fault> {
+        if self.failed {
+            return Err(failed().into());
+        }
+        let mut legs = self.pick(&[shard]);
+        let portal = [&b"pgherd_"[..], name].concat();
+        for leg in &mut legs {
+            put_bound(relay, leg, &portal, bound, most);
+        }
+        let mut sink = Passed::default();
+        let deadlines = Deadlines::new(relay, self.began);
+        let end = gather(relay, &mut legs, &mut sink, &deadlines).await;
+        let done: Vec<_> = legs.iter_mut().map(|leg| leg.done.take()).collect();
+        self.ended(relay, legs, end).await?;
+        Ok(match done.into_iter().next().flatten() {
+            Some(tag) => Done::Complete(tag),
+            None => Done::Suspended,
+        })
+    }
+}
+
+/// A message that cannot be read ends the session.
+fn sound<T, E: std::fmt::Display>(parsed: Result<T, E>) -> Result<T, Fault> {
+    parsed.map_err(|error| Fault::Over(violation(error.to_string())))
+}
+
+fn complete(done: Vec<Option<Box<[u8]>>>) -> Done {
+    match done.into_iter().next().flatten() {
+        Some(tag) => Done::Complete(tag),
+        None => Done::Empty,
+    }
+}
+
+fn no_portal(name: &[u8]) -> ErrorReport {
+    let text = format!(
+        "portal \"{}\" does not exist",
+        String::from_utf8_lossy(name)
+    );
+    ErrorReport::error(sqlstate::INVALID_CURSOR_NAME, text)
+}
+
+/// A Bind's body behind its two names.
+fn behind_names<'b>(body: &'b [u8], bind: &Bind<'_>) -> &'b [u8] {
+    body.get(bind.portal.len() + bind.statement.len() + 2..)
+        .unwrap_or_default()
+}
+
+/// Asks a server what a statement, or what was bound of it, gives; the messages for the client.
+async fn described(
+    leg: &mut Leg,
+    tail: &[u8],
+    values: Option<&[u8]>,
+) -> Result<Vec<Box<[u8]>>, End> {
+    let out = leg.out.made();
+    let mut built = frame::build(out, tag::PARSE, |out| {
+        out.extend_from_slice(&[0]);
+        out.extend_from_slice(tail);
+    });
+    leg.lease.exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
+    let kind = match values {
+        Some(values) => {
+            built = built.and_then(|()| {
+                frame::build(out, tag::BIND, |out| {
+                    out.extend_from_slice(&[0, 0]);
+                    out.extend_from_slice(values);
+                })
+            });
+            leg.lease.exchange.sent(Owed::Bind { of: None });
+            Target::Portal
+        }
+        None => Target::Statement,
+    };
+    built = built.and_then(|()| frontend::describe(out, kind, b""));
+    debug_assert!(built.is_ok(), "it came in a message");
+    frontend::sync(out);
+    leg.lease.exchange.sent(Owed::DescribePortal);
+    leg.lease.exchange.sent(Owed::OurSync);
+    leg.lease.touched = true;
+    leg.begin();
+    let kinds = [
+        reply::PARAMETER_DESCRIPTION,
+        reply::ROW_DESCRIPTION,
+        reply::NO_DATA,
+    ];
+    leg.hear(&kinds).await
+}

@@ -1,0 +1,116 @@
+//! What a block has set and marked, for the shards that it comes to later.
+
+use pgherd_session::{Parameters, literal};
+use pgherd_sql::{Change, Span, Step, Value};
+
+/// A block of more steps stays where it is.
+const STEPS_MAX: usize = 256;
+
+/// The steps of a block that all of its servers have to take, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    steps: Vec<Step>,
+    /// There was one that cannot be taken anew.
+    opaque: bool,
+}
+
+impl Journal {
+    /// A step was taken.
+    pub(crate) fn note(&mut self, step: &Step) {
+        if *step == Step::Other {
+            return;
+        }
+        if self.steps.len() >= STEPS_MAX || *step == Step::ResetAll {
+            self.opaque = true;
+            return;
+        }
+        self.steps.push(step.clone());
+    }
+
+    /// A step was taken that cannot be taken anew.
+    pub(crate) fn lose(&mut self) {
+        self.opaque = true;
+    }
+
+    /// The transaction is over.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The statements that take all steps anew; `None` if one cannot be. `startup` is what a reset goes
+    /// back to.
+    pub(super) fn statements(&self, startup: &Parameters) -> Option<String> {
+        if self.opaque {
+            return None;
+        }
+        let mut sql = String::new();
+        for step in &self.steps {
+            match step {
+                Step::Savepoint(name) => sql.push_str(&format!("SAVEPOINT {}; ", quoted(name))),
+                Step::Release(name) => sql.push_str(&format!("RELEASE {}; ", quoted(name))),
+                Step::RollbackTo(name) => {
+                    sql.push_str(&format!("ROLLBACK TO SAVEPOINT {}; ", quoted(name)));
+                }
+                Step::Change(changes) => {
+                    for change in changes {
+                        sql.push_str(&set(change, startup)?);
+                    }
+                }
+                Step::ResetAll => return None,
+                Step::Other => {}
+            }
+        }
+        Some(sql)
+    }
+}
+
+fn set(change: &Change, startup: &Parameters) -> Option<String> {
+    let value = match &change.value {
+        Value::Text(text) => literal(text),
+        Value::Default => startup
+            .get(&change.name)
+            .map_or_else(|| "NULL".to_owned(), literal),
+        Value::Parameter(_) | Value::Unknown => return None,
+    };
+    let name = literal(&change.name);
+    let local = change.span == Span::Local;
+    Some(format!(
+        "SELECT pg_catalog.set_config({name}, {value}, {local}); "
+    ))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_session::Parameters;
+    use pgherd_sql::{Change, Span, Step, Value};
+
+    use super::Journal;
+
+    fn change(value: Value, span: Span) -> Step {
+        let name = "app.x".into();
+        Step::Change(vec![Change { name, value, span }])
+    }
+
+    #[test]
+    fn steps_are_taken_anew_in_their_order() {
+        let mut journal = Journal::default();
+        journal.note(&Step::Savepoint("a\"b".into()));
+        journal.note(&change(Value::Text("1".into()), Span::Local));
+        journal.note(&Step::RollbackTo("a\"b".into()));
+        journal.note(&change(Value::Default, Span::Session));
+        let none = Parameters::default();
+        assert_eq!(
+            journal.statements(&none).unwrap(),
+            "SAVEPOINT \"a\"\"b\"; SELECT pg_catalog.set_config(E'app.x', E'1', true); \
+             ROLLBACK TO SAVEPOINT \"a\"\"b\"; SELECT pg_catalog.set_config(E'app.x', NULL, false); "
+        );
+        journal.note(&change(Value::Unknown, Span::Local));
+        assert_eq!(journal.statements(&none), None, "nobody knows it");
+        journal.clear();
+        assert_eq!(journal.statements(&none).as_deref(), Some(""));
+    }
+}

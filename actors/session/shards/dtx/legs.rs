@@ -1,0 +1,334 @@
+//! How a transaction comes to another shard.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pgherd_net::poll_write_from;
+use pgherd_session::Verdict;
+use pgherd_wire::backend::{ReadyForQuery, TransactionStatus, tag};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{frame, sqlstate};
+
+use super::{Dtx, Fault};
+use crate::clock;
+use crate::session::behind;
+use crate::session::relay::Relay;
+use crate::session::setup::{self, Answer};
+use crate::session::shards::gather::{End, Next};
+use crate::session::shards::legs::{Leg, take_as};
+use crate::session::shards::plan::unsupported;
+use crate::session::shards::scatter::suspect;
+use crate::transactions::decisions;
+
+/// How long somebody who holds connections of some shards waits for one of another: those whom they are taken
+/// from may be waiting for each other.
+const WAIT: Duration = Duration::from_secs(5);
+/// A larger description is none of a server's.
+const ANSWER_MAX: usize = 1024 * 1024;
+
+/// What a server says of its block. A lock that is not given for so long may be awaited by somebody whom the
+/// transaction itself waits for on another shard, which no server sees.
+const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
+pg_catalog.current_setting('max_prepared_transactions') <> '0', \
+pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL, \
+pg_catalog.current_setting('transaction_read_only'), \
+pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
+pub(super) const LOCKS: &str = "SELECT pg_catalog.set_config('lock_timeout', '10s', true) \
+WHERE pg_catalog.current_setting('lock_timeout') = '0'";
+
+/// What a shard can do for a transaction over several of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abilities {
+    /// It takes `PREPARE TRANSACTION`.
+    prepares: bool,
+    /// It has the table for decisions.
+    decides: bool,
+    /// Something that may write was sent there.
+    writes: bool,
+}
+
+impl Dtx {
+    /// Takes the shard on that the block has had alone so far.
+    pub(super) async fn adopt(&mut self, relay: &mut Relay, mut leg: Leg) -> Result<(), Fault> {
+        let shard = leg.shard;
+        self.home = Some(shard);
+        if !leg.sent {
+            leg.lost = true;
+            self.legs.insert(shard, leg);
+            return Err(self.lost("the server closed the connection"));
+        }
+        let asked = setup::run(&mut leg.lease, format!("{FACTS}; {LOCKS}").as_bytes()).await;
+        leg.lease.flow.hand_over(&mut relay.down);
+        let failed = asked.is_err();
+        leg.lost = failed;
+        self.legs.insert(shard, leg);
+        let answer = asked.map_err(|report| self.lost(&report.message))?;
+        let read_only = self.learn(shard, &answer)?;
+        let access = if read_only { "ONLY" } else { "WRITE" };
+        self.opening = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ {access}")
+            .into_bytes()
+            .into();
+        Ok(())
+    }
+
+    /// Sees to it that there is a block on each of these shards.
+    pub(super) async fn open(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
+        for shard in shards {
+            if !self.legs.contains_key(shard) {
+                self.open_one(relay, *shard).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_one(&mut self, relay: &mut Relay, shard: u16) -> Result<(), Fault> {
+        let spread = relay.spread.as_deref();
+        let steps = spread.and_then(|spread| spread.journal.statements(&relay.startup));
+        let Some(steps) = steps else {
+            let text = "what this transaction has set cannot be set on another shard";
+            return Err(unsupported(text).into());
+        };
+        let (before, asked) = (Arc::clone(&self.before), clock::now());
+        let taken = take_as(relay, shard, asked, &before);
+        let lease = match self.legs.is_empty() {
+            true => taken.await?,
+            false => match tokio::time::timeout(WAIT, taken).await {
+                Ok(taken) => taken?,
+                Err(_elapsed) => return Err(self.crowded(shard).into()),
+            },
+        };
+        let mut leg = Leg::new(shard, lease);
+        let mut text = self.opening.to_vec();
+        // A comment may be behind it.
+        text.extend_from_slice(format!("\n; {FACTS}; {LOCKS}; {steps}").as_bytes());
+        leg.lease.touched = true;
+        let answer = match setup::run(&mut leg.lease, &text).await {
+            Ok(answer) => answer,
+            Err(report) => {
+                leg.lost = true;
+                suspect(relay, &leg);
+                return Err(match self.legs.is_empty() {
+                    // Nothing has run yet.
+                    true => Fault::Refused(Box::new(report)),
+                    false => self.lost(&report.message),
+                });
+            }
+        };
+        leg.lease.applied = Arc::clone(&relay.parameters);
+        self.legs.insert(shard, leg);
+        self.home.get_or_insert(shard);
+        if let Some(error) = answer.error {
+            return Err(error.into());
+        }
+        self.learn(shard, &answer).map(drop)
+    }
+
+    /// Takes note of what a server can; answers whether nothing may be written.
+    fn learn(&mut self, shard: u16, answer: &Answer) -> Result<bool, Fault> {
+        let row = answer.rows.first().map(Vec::as_slice);
+        let Some([Some(isolation), prepares, decides, read_only, writes]) = row else {
+            let unknown = || unsupported("a shard does not say what it can");
+            return Err(answer.error.clone().unwrap_or_else(unknown).into());
+        };
+        let is = |value: &Option<Vec<u8>>, text: &[u8]| value.as_deref() == Some(text);
+        let read_only = is(read_only, b"on");
+        let abilities = Abilities {
+            prepares: is(prepares, b"t"),
+            decides: is(decides, b"t"),
+            writes: is(writes, b"t"),
+        };
+        self.abilities.insert(shard, abilities);
+        if isolation != b"read committed" {
+            let text =
+                "a transaction over several shards must be of isolation level READ COMMITTED";
+            let hint = "The shards have no common snapshot.";
+            return Err(unsupported(text).hint(hint).into());
+        }
+        Ok(read_only)
+    }
+
+    /// Takes note that these shards may be written to. Where that makes them several, they must be able to
+    /// commit together.
+    pub(super) async fn writes(&mut self, relay: &Relay, shards: &[u16]) -> Result<(), Fault> {
+        for shard in shards {
+            if let Some(abilities) = self.abilities.get_mut(shard) {
+                abilities.writes = true;
+            }
+        }
+        let writers = self.abilities.iter().filter(|(_, it)| it.writes);
+        let writers: Vec<(u16, Abilities)> = writers.map(|(at, it)| (*at, *it)).collect();
+        if writers.len() < 2 {
+            return Ok(());
+        }
+        for (shard, abilities) in writers {
+            let pool = &self.group.pools[usize::from(shard)];
+            let name = &pool.key.database;
+            if !abilities.prepares {
+                let text = format!(
+                    "a write to several shards takes two-phase commit, and \"{name}\" has none"
+                );
+                let hint = "Set max_prepared_transactions there, to no less than max_connections, and restart it.";
+                return Err(unsupported(text).hint(hint).into());
+            }
+            // Which of them decides is known only at the end.
+            if !abilities.decides {
+                decisions::make(&self.group.transactions, pool).await?;
+                if let Some(abilities) = self.abilities.get_mut(&shard) {
+                    abilities.decides = true;
+                }
+                tracing::info!(
+                    shard = name,
+                    client = relay.control.id,
+                    "made pgherd.decisions"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The connections of these shards, out of their places.
+    pub(super) fn pick(&mut self, shards: &[u16]) -> Vec<Leg> {
+        let legs = shards.iter().filter_map(|shard| self.legs.remove(shard));
+        legs.collect()
+    }
+
+    /// Back to their places.
+    pub(super) fn put_back(&mut self, legs: Vec<Leg>) {
+        self.legs
+            .extend(legs.into_iter().map(|leg| (leg.shard, leg)));
+    }
+
+    /// The shard for what may run anywhere.
+    pub(super) fn anywhere(&self, relay: &Relay) -> u16 {
+        let at = || relay.spread.as_deref().map_or(0, |spread| spread.at);
+        self.home.unwrap_or_else(at)
+    }
+
+    /// The connection to a shard has broken, and nothing of the transaction can be committed any more.
+    pub(super) fn lost(&self, why: &str) -> Fault {
+        let text = "the transaction was rolled back, as the connection to a shard was lost";
+        let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
+        Fault::Lost(Box::new(report.detail(why).hint("Run it again.")))
+    }
+
+    fn crowded(&self, shard: u16) -> ErrorReport {
+        let name = &self.group.pools[usize::from(shard)].key.database;
+        let text = format!(
+            "no server connection of shard \"{name}\" became free within {} s for a transaction that holds others",
+            WAIT.as_secs()
+        );
+        ErrorReport::error(sqlstate::TOO_MANY_CONNECTIONS, text)
+    }
+}
+
+impl Leg {
+    /// Whether its server is in the block, and nothing has failed there.
+    pub(super) fn is_sound(&self) -> bool {
+        self.lease.exchange.status() == TransactionStatus::InTransaction
+    }
+
+    /// Sends what waits, and answers the messages of these kinds, once all that is owed has come.
+    pub(super) async fn hear(&mut self, kinds: &[u8]) -> Result<Vec<Box<[u8]>>, End> {
+        let (mut heard, mut failed) = (Vec::new(), None);
+        poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) =
+                poll_write_from(&mut self.lease.stream, cx, &mut self.out)
+            {
+                return Poll::Ready(Err(self.lost(&error.to_string())));
+            }
+            loop {
+                if let Err(why) = self.hear_here(kinds, &mut heard, &mut failed) {
+                    return Poll::Ready(Err(self.lost(&why)));
+                }
+                if !self.lease.exchange.owes() {
+                    self.sent = true;
+                    return Poll::Ready(Ok(()));
+                }
+                if self.poll_read(cx)?.is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await?;
+        failed.map_or(Ok(heard), |message| Err(End::Failed(message)))
+    }
+
+    fn hear_here(
+        &mut self,
+        kinds: &[u8],
+        heard: &mut Vec<Box<[u8]>>,
+        failed: &mut Option<Box<[u8]>>,
+    ) -> Result<(), String> {
+        let crate::server::ServerConn { flow, exchange, .. } = &mut **self.lease;
+        while flow.resume() {
+            let header = frame::header(flow.unjudged()).map_err(|error| error.to_string())?;
+            let Some(header) = header else { break };
+            let total = header.total();
+            if total > ANSWER_MAX {
+                return Err("the server's answer is too large".to_owned());
+            }
+            let Some(message) = flow.unjudged().get(..total) else {
+                break;
+            };
+            let message: Box<[u8]> = message.into();
+            flow.hide(total);
+            let body = &message[frame::HEADER_LEN..];
+            let verdict = match header.tag {
+                tag::READY_FOR_QUERY => {
+                    let ready = ReadyForQuery::parse(body).map_err(|error| error.to_string())?;
+                    exchange.ready(ready.status)
+                }
+                tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS => Verdict::Swallow,
+                other => exchange.received(other, |_| {}),
+            };
+            if verdict == Verdict::Unexpected {
+                return Err("the server broke the protocol".to_owned());
+            }
+            if header.tag == tag::ERROR_RESPONSE {
+                let report = ErrorReport::parse(body);
+                if report.is_fatal() {
+                    return Err(report.message);
+                }
+                *failed = Some(message);
+            } else if kinds.contains(&header.tag) {
+                heard.push(message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Something has come without being asked for.
+    pub(super) fn overheard(&mut self, cx: &mut Context<'_>) -> Result<(), Box<ErrorReport>> {
+        loop {
+            let gone = match self.poll_read(cx) {
+                Ok(std::task::Poll::Pending) => return Ok(()),
+                Ok(std::task::Poll::Ready(())) => match self.next() {
+                    Ok(Next::More | Next::Over) => continue,
+                    Ok(Next::Row(_)) => "the server broke the protocol".to_owned(),
+                    Err(end) => said(end),
+                },
+                Err(end) => said(end),
+            };
+            self.lost = true;
+            let text = "the transaction was rolled back, as the connection to a shard was lost";
+            let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
+            return Err(Box::new(report.detail(gone).hint("Run it again.")));
+        }
+    }
+}
+
+fn said(end: End) -> String {
+    match end {
+        End::Lost(report) => report.detail.unwrap_or(report.message),
+        _ => "the server said an error".to_owned(),
+    }
+}
+
+/// Takes note of a text that is sent to a server.
+pub(super) fn sent(relay: &Relay, leg: &mut Leg, text: &[u8]) {
+    let judgement = relay.judge(text);
+    leg.lease.touched = true;
+    behind::sent(&mut leg.lease, &judgement, text, relay.lexing);
+}

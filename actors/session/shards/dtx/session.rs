@@ -1,0 +1,221 @@
+//! Statements about the transaction and the session, which all its servers have to take.
+
+use std::sync::Arc;
+
+use pgherd_session::literal;
+use pgherd_sql::{Block, Reading, Step, block, script};
+use pgherd_wire::backend;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use super::legs::LOCKS;
+use super::statement::Done;
+use super::{Dtx, Fault, Kind};
+use crate::session::follow;
+use crate::session::relay::Relay;
+use crate::session::setup;
+use crate::session::shards::plan::unsupported;
+use crate::session::shards::word::{self, Word};
+
+/// What a statement of the session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Deed {
+    /// BEGIN, in one form or the other.
+    Begin(&'static [u8]),
+    Commit,
+    Rollback,
+    /// It sets something, or marks, or goes back to a mark; it answers with this.
+    Step(Step, &'static [u8]),
+    /// It asks, and runs on one server.
+    Ask,
+    /// It is not supported here.
+    Other,
+}
+
+/// What a text is, if it is of the session.
+pub(super) fn deed(relay: &Relay, text: &[u8]) -> Option<Deed> {
+    if word::first(text, relay.lexing) != Word::OfSession {
+        return None;
+    }
+    match block(text, relay.lexing) {
+        Some(Block::Begin) => return Some(Deed::Begin(b"BEGIN")),
+        Some(Block::Start) => return Some(Deed::Begin(b"START TRANSACTION")),
+        Some(Block::Commit) => return Some(Deed::Commit),
+        Some(Block::Rollback) => return Some(Deed::Rollback),
+        None => {}
+    }
+    let word = word::word(text, relay.lexing).unwrap_or_default();
+    let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+    if [&b"show"[..], b"fetch", b"move", b"close"]
+        .iter()
+        .any(|name| is(name))
+    {
+        return Some(Deed::Ask);
+    }
+    let said: &[u8] = match () {
+        () if is(b"savepoint") => b"SAVEPOINT",
+        () if is(b"release") => b"RELEASE",
+        () if is(b"rollback") || is(b"abort") => b"ROLLBACK",
+        () if is(b"set") => b"SET",
+        () if is(b"reset") => b"RESET",
+        () => return Some(Deed::Other),
+    };
+    let Reading::Script(parts) = script(text, relay.lexing) else {
+        return Some(Deed::Other);
+    };
+    let mut steps = parts.into_iter().map(|part| part.step);
+    match (steps.next(), steps.next()) {
+        (Some(step), None) if step != Step::Other => Some(Deed::Step(step, said)),
+        _ => Some(Deed::Other),
+    }
+}
+
+impl Dtx {
+    /// Runs a statement of the session.
+    pub(super) async fn act(
+        &mut self,
+        relay: &mut Relay,
+        text: &[u8],
+        deed: Deed,
+    ) -> Result<Done, Fault> {
+        let goes_back = matches!(deed, Deed::Step(Step::RollbackTo(_), _));
+        if self.failed && !matches!(deed, Deed::Commit | Deed::Rollback) && !goes_back {
+            return Err(failed().into());
+        }
+        match deed {
+            Deed::Begin(said) => self.begin(relay, text, said),
+            Deed::Commit | Deed::Rollback if self.kind == Kind::Implicit => {
+                let text = "there is no transaction in progress";
+                let report = ErrorReport::warning(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text);
+                report.encode_notice(relay.down.made());
+                let said: &[u8] = if deed == Deed::Commit {
+                    b"COMMIT"
+                } else {
+                    b"ROLLBACK"
+                };
+                Ok(Done::Complete(said.into()))
+            }
+            Deed::Commit => {
+                let committed = self.finish(relay, true).await;
+                self.kind = Kind::Implicit;
+                let said: &[u8] = if committed? { b"COMMIT" } else { b"ROLLBACK" };
+                Ok(Done::Complete(said.into()))
+            }
+            Deed::Rollback => {
+                self.finish(relay, false).await?;
+                Ok(Done::Complete(b"ROLLBACK"[..].into()))
+            }
+            Deed::Step(step, said) => {
+                self.step(relay, text, step).await?;
+                Ok(Done::Complete(said.into()))
+            }
+            Deed::Ask => self.ask(relay, text).await,
+            Deed::Other => {
+                let text = "this statement is not supported in a transaction over several shards";
+                Err(unsupported(text).into())
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        relay: &mut Relay,
+        text: &[u8],
+        said: &'static [u8],
+    ) -> Result<Done, Fault> {
+        match (self.kind, self.legs.is_empty()) {
+            (Kind::Implicit, true) => {
+                self.kind = Kind::Block;
+                self.opening = text.into();
+            }
+            (Kind::Implicit, false) => {
+                let text =
+                    "BEGIN behind statements for several shards in one pipeline is not supported";
+                return Err(unsupported(text).hint("Send a Sync between.").into());
+            }
+            (Kind::Block, _) => {
+                let text = "there is already a transaction in progress";
+                let report = ErrorReport::warning(sqlstate::ACTIVE_SQL_TRANSACTION, text);
+                report.encode_notice(relay.down.made());
+            }
+        }
+        Ok(Done::Complete(said.into()))
+    }
+
+    /// All servers take a step.
+    async fn step(&mut self, relay: &mut Relay, text: &[u8], step: Step) -> Result<(), Fault> {
+        if self.kind == Kind::Implicit
+            && matches!(
+                step,
+                Step::Savepoint(_) | Step::Release(_) | Step::RollbackTo(_)
+            )
+        {
+            let text = "SAVEPOINT can only be used in transaction blocks";
+            return Err(ErrorReport::error(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text).into());
+        }
+        if self.legs.is_empty() {
+            let home = self.anywhere(relay);
+            self.open(relay, &[home]).await?;
+        }
+        let mut whole = text.to_vec();
+        if let Some(more) = follow::remainder(relay, &step) {
+            whole.extend_from_slice(b"\n;");
+            whole.extend_from_slice(more.as_bytes());
+        }
+        if let Step::RollbackTo(_) = step {
+            // It takes that back, too.
+            whole.extend_from_slice(b"\n;");
+            whole.extend_from_slice(LOCKS.as_bytes());
+        }
+        let home = self.home;
+        let mut reported = Vec::new();
+        for leg in self.legs.values_mut() {
+            match setup::run(&mut leg.lease, &whole).await {
+                Ok(answer) => {
+                    if let Some(error) = answer.error {
+                        return Err(error.into());
+                    }
+                    if Some(leg.shard) == home {
+                        reported = answer.reported;
+                    }
+                }
+                Err(report) => {
+                    leg.lost = true;
+                    return Err(self.lost(&report.message));
+                }
+            }
+        }
+        if let Step::RollbackTo(_) = step {
+            self.failed = false;
+        }
+        follow::step(relay, step);
+        for (name, value) in reported {
+            if !follow::is_reported(relay, &name) {
+                continue;
+            }
+            let mut parameters = (*relay.parameters).clone();
+            parameters.set(&name, &value);
+            let parameters = relay.pool.shared.share(parameters);
+            relay.set_parameters(parameters);
+            let built =
+                backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
+            debug_assert!(built.is_ok(), "the server has sent as much");
+        }
+        for leg in self.legs.values_mut() {
+            leg.lease.applied = Arc::clone(&relay.parameters);
+        }
+        Ok(())
+    }
+}
+
+/// What is said of everything in a failed transaction but its end.
+pub(super) fn failed() -> ErrorReport {
+    let text = "current transaction is aborted, commands ignored until end of transaction block";
+    ErrorReport::error(sqlstate::IN_FAILED_SQL_TRANSACTION, text)
+}
+
+/// The moment at which the transaction began on a server, as every server reads it alike.
+pub(super) fn moment() -> String {
+    let form = literal("YYYY-MM-DD HH24:MI:SS.US");
+    format!("SELECT pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', {form}) || '+00'")
+}

@@ -1,0 +1,792 @@
+//! Statements that read and write rows: where they go, and how their answers become one.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use pgherd_planner::{Piece, Plan, Route};
+use pgherd_session::{Owed, Undo};
+use pgherd_wire::backend;
+use pgherd_wire::error::{ErrorReport, Field};
+use pgherd_wire::frame;
+use pgherd_wire::frontend::{self, Bind, Parse, Target, tag};
+use pgherd_wire::sqlstate;
+
+use super::extended::Bound;
+use super::legs::sent;
+use super::rows::{Kept, Passed};
+use super::session::{deed, failed, moment};
+use super::{Dtx, Fault, Kind};
+use crate::clock;
+use crate::server::Cancels;
+use crate::session::relay::Relay;
+use crate::session::setup;
+use crate::session::shards::gather::{Deadlines, End, Sink, gather};
+use crate::session::shards::legs::Leg;
+use crate::session::shards::plan::{
+    Told, parts, read, several, tail_of, unsupported, with_params, worded,
+};
+use crate::session::shards::scatter::hand_over;
+use crate::session::shards::wait;
+use crate::session::shards::word::{self, Word};
+use crate::session::turn::Turn;
+use crate::shards::Known;
+use crate::upstream;
+
+/// How a statement has ended that has not failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// With this tag.
+    Complete(Box<[u8]>),
+    /// It was none.
+    Empty,
+    /// There are more rows.
+    Suspended,
+}
+
+/// What is sent to one server.
+#[derive(Debug, Clone)]
+pub(super) enum Form {
+    /// A simple query.
+    Simple(Vec<u8>),
+    /// A Parse behind its name, and a Bind behind its names.
+    Bound { tail: Vec<u8>, values: Vec<u8> },
+}
+
+/// Whether a route cannot be gone without a transaction over several shards.
+fn is_spread(route: &Route<'_>, in_block: bool) -> bool {
+    match route {
+        Route::Concat { writes, .. } => *writes || in_block,
+        Route::All | Route::Pieces(_) => true,
+        Route::At { route, .. } => is_spread(route, in_block),
+        _ => false,
+    }
+}
+
+/// Whether what is in front has to be run in a transaction over several shards.
+pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
+    if !relay.pins.is_empty() || relay.spread.is_none() {
+        return false;
+    }
+    let in_block = relay.opened.is_some();
+    let mut parsed: Vec<(&[u8], &[u8])> = Vec::new();
+    let mut shard = None;
+    let mut rest = relay.up.unjudged();
+    while let Ok(Some(header)) = frame::header(rest) {
+        let Some((message, behind)) = rest.split_at_checked(header.total()) else {
+            return false;
+        };
+        rest = behind;
+        let body = &message[frame::HEADER_LEN..];
+        let (text, tail, bind) = match header.tag {
+            tag::QUERY => match frontend::Query::parse(body) {
+                Ok(query) => (query.text, None, None),
+                Err(_) => return false,
+            },
+            tag::PARSE => {
+                if let Ok(parse) = Parse::parse(body) {
+                    parsed.push((parse.name, &body[parse.name.len() + 1..]));
+                }
+                continue;
+            }
+            tag::BIND => {
+                let Ok(bind) = Bind::parse(body) else {
+                    return false;
+                };
+                let here = parsed
+                    .iter()
+                    .rev()
+                    .find(|(name, _)| *name == bind.statement);
+                let tail = here.map(|(_, tail)| *tail);
+                let tail = tail.or_else(|| tail_of(relay, bind.statement));
+                let Some(tail) = tail else {
+                    return false;
+                };
+                (parts(tail).0, Some(tail), Some(bind))
+            }
+            tag::SYNC => return false,
+            _ => continue,
+        };
+        let Ok(Told::Planned(statement)) = read(relay, known, text) else {
+            return false;
+        };
+        let found = with_params(relay, known, tail, bind.as_ref(), |params| {
+            statement.route(params).ok().map(|route| match route {
+                Route::One(shard) => (false, Some(shard.0)),
+                route => (is_spread(&route, in_block), None),
+            })
+        });
+        match found {
+            Some((true, _)) => return true,
+            Some((false, Some(at))) if shard.is_some_and(|shard| shard != at) => return true,
+            Some((false, at)) => shard = shard.or(at),
+            None => return false,
+        }
+        if header.tag == tag::QUERY {
+            return false;
+        }
+    }
+    false
+}
+
+/// Whether a text of a block that has one shard so far is for another, or for several.
+pub(in crate::session) fn runs_elsewhere(turn: &Turn<'_>, text: &[u8]) -> bool {
+    is_for(turn, text, None)
+}
+
+/// The same of what is to be bound, by the body of a Bind message.
+pub(in crate::session) fn runs_elsewhere_bound(turn: &Turn<'_>, body: &[u8]) -> bool {
+    if turn.relay.spread.is_none() {
+        return false;
+    }
+    let Ok(bind) = Bind::parse(body) else {
+        return false;
+    };
+    let tail = tail_of(turn.relay, bind.statement);
+    tail.is_some_and(|tail| is_for(turn, parts(tail).0, Some((tail, &bind))))
+}
+
+fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> bool {
+    let relay = &*turn.relay;
+    let Some(spread) = relay.spread.as_deref() else {
+        return false;
+    };
+    let in_block = turn.server.exchange.status() == backend::TransactionStatus::InTransaction;
+    if !in_block || relay.reading || !relay.pins.is_empty() || spread.group.is_retired() {
+        return false;
+    }
+    let Some(Ok(known)) = spread.group.current().map(Known::agreed) else {
+        return false;
+    };
+    let Ok(Told::Planned(statement)) = read(relay, &known, text) else {
+        return false;
+    };
+    let (tail, bind) = bind.unzip();
+    with_params(relay, &known, tail, bind, |params| {
+        match statement.route(params) {
+            Ok(Route::One(shard)) => shard.0 != spread.at,
+            Ok(route) => is_spread(&route, true),
+            Err(_) => false,
+        }
+    })
+}
+
+impl Dtx {
+    /// Runs a simple query.
+    pub(super) async fn query(&mut self, relay: &mut Relay, text: &[u8]) -> Result<(), Fault> {
+        let done = if word::first(text, relay.lexing) == Word::Nothing {
+            Done::Empty
+        } else if let Some(deed) = deed(relay, text) {
+            self.act(relay, text, deed).await?
+        } else {
+            self.rows(relay, text, None, true).await?
+        };
+        if self.kind == Kind::Implicit && !self.legs.is_empty() && !self.finish(relay, true).await?
+        {
+            let text = "the transaction was not committed";
+            return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).into());
+        }
+        tell(relay, &done);
+        Ok(())
+    }
+
+    /// Runs what reads or writes rows, and gives the client those that it answers with.
+    pub(super) async fn rows(
+        &mut self,
+        relay: &mut Relay,
+        text: &[u8],
+        bound: Option<&Bound<'_>>,
+        shows: bool,
+    ) -> Result<Done, Fault> {
+        if self.failed {
+            return Err(failed().into());
+        }
+        let word = word::word(text, relay.lexing).unwrap_or_default();
+        if word.eq_ignore_ascii_case(b"copy") {
+            let text = "COPY is not supported in a transaction over several shards";
+            return Err(unsupported(text).into());
+        }
+        let known = self.known(relay).await?;
+        let told = read(relay, &known, text)?;
+        let judgement = relay.judge(text);
+        if judgement.follows {
+            let text = "set_config is not supported in a transaction over several shards";
+            return Err(unsupported(text)
+                .hint("Use SET, or call it before the second shard is used.")
+                .into());
+        }
+        let Told::Planned(statement) = told else {
+            return Err(unsupported(
+                "this statement is not supported in a transaction over several shards",
+            )
+            .into());
+        };
+        if judgement.alters && !matches!(statement.plan(), Plan::All) {
+            let text =
+                "definitions of what is on one shard cannot be changed over a sharded database";
+            return Err(unsupported(text)
+                .hint("Do it on that shard by its own name.")
+                .into());
+        }
+        let form = match bound {
+            None => Form::Simple(text.to_vec()),
+            Some(bound) => Form::Bound {
+                tail: bound.tail.to_vec(),
+                values: bound.values.to_vec(),
+            },
+        };
+        let (tail, bind) = bound.map(|bound| (bound.tail, &bound.bind)).unzip();
+        let found = with_params(relay, &known, tail, bind, |params| {
+            let route = statement.route(params);
+            route
+                .map(|route| Way::of(route))
+                .map_err(|refusal| worded(&refusal))
+        });
+        let (way, moment) = found??;
+        relay.pool.stats.queries(1);
+        let writes = !judgement.steady;
+        let form = match moment {
+            None => form,
+            Some((text, number)) => {
+                let shards = self.shards_of(&way);
+                self.open(relay, &shards).await?;
+                let now = self.now(relay, shards.first().copied()).await?;
+                with_moment(&form, &text, number, &now, bind)
+            }
+        };
+        let most = bound.map_or(0, |bound| bound.max_rows);
+        if most > 0 && !matches!(way, Way::Any | Way::One(_)) {
+            let text = "rows of several shards in pieces are not supported";
+            return Err(unsupported(text).hint("Fetch all of them at once.").into());
+        }
+        self.altered |= judgement.alters;
+        match way {
+            Way::Any => {
+                let home = self.anywhere(relay);
+                self.on_each(relay, &[home], vec![form], writes, shows)
+                    .await
+            }
+            Way::One(shard) => {
+                self.on_each(relay, &[shard], vec![form], writes, shows)
+                    .await
+            }
+            Way::Concat(shards) => {
+                let forms = vec![form; shards.len()];
+                self.on_each(relay, &shards, forms, writes, shows).await
+            }
+            Way::All => self.on_all(relay, form, shows).await,
+            Way::Pieces(pieces) => self.in_pieces(relay, &pieces, bound, shows).await,
+        }
+    }
+
+    /// Runs what asks the session something, on one server.
+    pub(super) async fn ask(&mut self, relay: &mut Relay, text: &[u8]) -> Result<Done, Fault> {
+        let home = self.anywhere(relay);
+        let form = Form::Simple(text.to_vec());
+        self.on_each(relay, &[home], vec![form], false, true).await
+    }
+
+    /// The one shard of a statement whose rows are wanted in pieces, with a block there.
+    pub(super) async fn one_shard(
+        &mut self,
+        relay: &mut Relay,
+        tail: &[u8],
+        bind: &Bind<'_>,
+    ) -> Result<u16, Fault> {
+        let known = self.known(relay).await?;
+        let text = parts(tail).0;
+        let shard = match read(relay, &known, text)? {
+            Told::Anywhere => None,
+            Told::Planned(statement) => {
+                let found =
+                    with_params(
+                        relay,
+                        &known,
+                        Some(tail),
+                        Some(bind),
+                        |params| match statement.route(params) {
+                            Ok(Route::One(shard)) => Ok(Some(shard.0)),
+                            Ok(Route::Any) => Ok(None),
+                            Ok(_) => Err(unsupported(
+                                "rows of several shards in pieces are not supported",
+                            )
+                            .hint("Fetch all of them at once.")),
+                            Err(refusal) => Err(worded(&refusal)),
+                        },
+                    );
+                found?
+            }
+        };
+        let shard = shard.unwrap_or_else(|| self.anywhere(relay));
+        self.open(relay, &[shard]).await?;
+        if !relay.judge(text).steady {
+            self.writes(relay, &[shard]).await?;
+        }
+        Ok(shard)
+    }
+
+    async fn known(&self, relay: &mut Relay) -> Result<Arc<Known>, Fault> {
+        if self.group.is_retired() {
+            let text = "the sharding of this database was changed by a reload";
+            return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text)
+                .hint("Try it again.")
+                .into());
+        }
+        if self.altered {
+            let text = "what comes behind a changed definition in its transaction is not supported over several shards";
+            return Err(unsupported(text).hint("Commit it first.").into());
+        }
+        let group = Arc::clone(&self.group);
+        Ok(wait::known(relay, &group, clock::now()).await?)
+    }
+
+    fn shards_of(&self, way: &Way) -> Vec<u16> {
+        match way {
+            Way::Any => self.home.into_iter().collect(),
+            Way::One(shard) => vec![*shard],
+            Way::Concat(shards) => shards.clone(),
+            Way::All => (0..).take(self.group.pools.len()).collect(),
+            Way::Pieces(pieces) => pieces.iter().map(|piece| piece.shard.0).collect(),
+        }
+    }
+
+    /// The moment at which the transaction began, for all shards: that of one of them.
+    async fn now(&mut self, relay: &mut Relay, shard: Option<u16>) -> Result<Vec<u8>, Fault> {
+        let shard = self.home.or(shard).unwrap_or_default();
+        self.open(relay, &[shard]).await?;
+        let Some(leg) = self.legs.get_mut(&shard) else {
+            return Err(self.lost("it is gone"));
+        };
+        match setup::run(&mut leg.lease, moment().as_bytes()).await {
+            Ok(answer) => match (answer.first(), &answer.error) {
+                (Some(now), _) => Ok(now.to_vec()),
+                (None, Some(error)) => Err(error.clone().into()),
+                (None, None) => Err(unsupported("a shard does not tell its time").into()),
+            },
+            Err(report) => {
+                leg.lost = true;
+                Err(self.lost(&report.message))
+            }
+        }
+    }
+
+    /// Runs a form on each of these shards at once, and passes their rows on one behind the other.
+    async fn on_each(
+        &mut self,
+        relay: &mut Relay,
+        shards: &[u16],
+        forms: Vec<Form>,
+        writes: bool,
+        shows: bool,
+    ) -> Result<Done, Fault> {
+        self.open(relay, shards).await?;
+        if writes {
+            self.writes(relay, shards).await?;
+        }
+        let mut sink = Passed {
+            shows,
+            ..Passed::default()
+        };
+        let done = self.send(relay, shards, &forms, &mut sink).await?;
+        Ok(added(done))
+    }
+
+    /// Does the same on every shard. The first goes first: whoever else does so waits there, and nowhere else.
+    async fn on_all(&mut self, relay: &mut Relay, form: Form, shows: bool) -> Result<Done, Fault> {
+        let all = self.shards_of(&Way::All);
+        self.open(relay, &all).await?;
+        self.writes(relay, &all).await?;
+        let mut sink = Passed {
+            shows,
+            ..Passed::default()
+        };
+        let (first, others) = all.split_at(1.min(all.len()));
+        let done = self
+            .send(relay, first, std::slice::from_ref(&form), &mut sink)
+            .await?;
+        let forms = vec![form; others.len()];
+        let mut unseen = Kept::default();
+        let rest = self.send(relay, others, &forms, &mut unseen).await?;
+        if rest.iter().any(|other| Some(other) != done.first()) {
+            let text = "the shards have not done the same: a table that is to be the same on all of them is not";
+            let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
+            return Err(report.hint("Make its rows the same.").into());
+        }
+        Ok(added(done.into_iter().take(1).collect()))
+    }
+
+    /// Stores rows, each on its shard.
+    async fn in_pieces(
+        &mut self,
+        relay: &mut Relay,
+        pieces: &[Piece],
+        bound: Option<&Bound<'_>>,
+        shows: bool,
+    ) -> Result<Done, Fault> {
+        let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
+        self.open(relay, &shards).await?;
+        self.writes(relay, &shards).await?;
+        let forms: Vec<Form> = pieces.iter().map(|piece| piece_of(piece, bound)).collect();
+        let mut sink = Kept {
+            shows,
+            ..Kept::default()
+        };
+        let done = self.send(relay, &shards, &forms, &mut sink).await?;
+        let places: Vec<Vec<usize>> = pieces.iter().map(|piece| piece.rows.clone()).collect();
+        for row in sink.in_order(&places) {
+            relay.down.insert(&row);
+        }
+        Ok(added(done))
+    }
+
+    /// Sends a form to each of these shards, and has the sink take the answers; answers what each has completed with.
+    pub(super) async fn send(
+        &mut self,
+        relay: &mut Relay,
+        shards: &[u16],
+        forms: &[Form],
+        sink: &mut dyn Sink,
+    ) -> Result<Vec<Option<Box<[u8]>>>, Fault> {
+        let mut legs = self.pick(shards);
+        for (leg, form) in legs.iter_mut().zip(forms) {
+            put(relay, leg, form);
+        }
+        let deadlines = Deadlines::new(relay, self.began);
+        let end = gather(relay, &mut legs, sink, &deadlines).await;
+        let done = legs.iter_mut().map(|leg| leg.done.take()).collect();
+        self.ended(relay, legs, end).await?;
+        Ok(done)
+    }
+
+    /// Takes connections back on which something has ended, in this way.
+    pub(super) async fn ended(
+        &mut self,
+        relay: &mut Relay,
+        mut legs: Vec<Leg>,
+        end: End,
+    ) -> Result<(), Fault> {
+        let alone = legs.len() == 1;
+        let fault = match end {
+            End::Answered => {
+                legs.iter_mut().for_each(|leg| leg.passes = false);
+                self.put_back(legs);
+                return Ok(());
+            }
+            End::Gone => {
+                self.put_back(legs);
+                return Err(Fault::Over(crate::session::Bye::Gone));
+            }
+            End::Failed(message) => Fault::Said(reworded(relay, message)),
+            End::Stopped(report) => Fault::Refused(report),
+            End::Lost(report) => self.lost(report.detail.as_deref().unwrap_or(&report.message)),
+        };
+        let mut cut = false;
+        for leg in &mut legs {
+            cut |= hand_over(relay, leg);
+        }
+        let cancels = !(alone && matches!(fault, Fault::Said(_)));
+        if !cut && !matches!(fault, Fault::Lost(_)) {
+            quiet(&mut legs, cancels).await;
+        }
+        let broken = legs.iter().any(|leg| leg.lost);
+        self.put_back(legs);
+        match (cut, broken, &fault) {
+            // Half a row was sent on already: the client's framing cannot be mended.
+            (true, ..) => Err(Fault::Over(crate::session::Bye::Gone)),
+            (false, true, Fault::Said(_) | Fault::Refused(_)) => {
+                Err(self.lost("it did not end what was under way"))
+            }
+            _ => Err(fault),
+        }
+    }
+}
+
+/// Brings connections to where nothing is owed.
+async fn quiet(legs: &mut [Leg], cancels: bool) {
+    for leg in legs
+        .iter_mut()
+        .filter(|leg| !leg.lost && leg.lease.exchange.owes())
+    {
+        let about = Arc::clone(&leg.lease.about);
+        if cancels {
+            upstream::cancel(Cancels::begin(&about)).await;
+        }
+        leg.lease
+            .flow
+            .hand_over(&mut pgherd_session::Flow::default());
+        let answer = setup::run(&mut leg.lease, b"").await;
+        leg.lost |= answer.is_err() || leg.lease.exchange.owes();
+        // A cancel that has got lost may arrive at any time.
+        leg.lost |= !about.cancels.settled().await;
+    }
+}
+
+/// A lock that was not given in our time may be that of a deadlock over several shards.
+fn reworded(relay: &Relay, message: Box<[u8]>) -> Box<[u8]> {
+    let report = ErrorReport::parse(&message[frame::HEADER_LEN..]);
+    let waited = report.code.to_string() == "55P03"
+        && report.other(Field::Routine) == Some("ProcessInterrupts")
+        && relay.parameters.get("lock_timeout").is_none();
+    if !waited {
+        return message;
+    }
+    let text = "a lock was not given within 10 s, which may be a deadlock over several shards";
+    let mut out = BytesMut::new();
+    let deadlock = ErrorReport::error(sqlstate::DEADLOCK_DETECTED, text);
+    deadlock
+        .hint("Run the transaction again, or SET lock_timeout to wait for longer.")
+        .encode_error(&mut out);
+    out[..].into()
+}
+
+/// A route without what it borrows, but for the moment that goes with it.
+enum Way {
+    Any,
+    One(u16),
+    Concat(Vec<u16>),
+    All,
+    Pieces(Vec<Piece>),
+}
+
+type Found = Result<(Way, Option<(String, u32)>), ErrorReport>;
+
+impl Way {
+    fn of(route: Route<'_>) -> Found {
+        Ok((
+            match route {
+                Route::Any => Self::Any,
+                Route::One(shard) => Self::One(shard.0),
+                Route::Concat { shards, .. } => {
+                    Self::Concat(shards.into_iter().map(|shard| shard.0).collect())
+                }
+                Route::All => Self::All,
+                Route::Pieces(pieces) => Self::Pieces(pieces),
+                Route::Merge { shards, .. } => {
+                    let hint = "Rows of several shards are not sorted, counted or combined in a transaction yet.";
+                    return Err(several(shards.len()).hint(hint));
+                }
+                Route::Pull { .. } => {
+                    let text = "rows of several shards are not joined in a transaction yet";
+                    return Err(unsupported(text).hint("Run it outside of a transaction block."));
+                }
+                Route::CopyIn(_) => {
+                    return Err(unsupported(
+                        "COPY is not supported on a sharded database yet",
+                    ));
+                }
+                Route::Session => {
+                    return Err(unsupported(
+                        "this statement is not supported on a sharded database",
+                    ));
+                }
+                Route::At {
+                    text,
+                    parameter,
+                    route,
+                } => {
+                    let (way, _) = Self::of(*route)?;
+                    if let Self::Pieces(_) = way {
+                        let text =
+                            "now() in an INSERT of rows on several shards is not supported yet";
+                        return Err(
+                            unsupported(text).hint("Insert the rows of each key by themselves.")
+                        );
+                    }
+                    return Ok((way, Some((text.to_owned(), parameter))));
+                }
+            },
+            None,
+        ))
+    }
+}
+
+fn put(relay: &Relay, leg: &mut Leg, form: &Form) {
+    match form {
+        Form::Simple(text) => {
+            let built = frontend::query(leg.out.made(), text);
+            debug_assert!(built.is_ok(), "it came in a message");
+            leg.lease.exchange.sent(Owed::Query);
+            sent(relay, leg, text);
+        }
+        Form::Bound { tail, values } => put_bound(relay, leg, b"", Some((tail, values)), 0),
+    }
+    leg.begin();
+}
+
+/// Sends what was prepared and bound, unless the portal is there already, and has it described and executed.
+pub(super) fn put_bound(
+    relay: &Relay,
+    leg: &mut Leg,
+    portal: &[u8],
+    bound: Option<(&[u8], &[u8])>,
+    most: i32,
+) {
+    let out = leg.out.made();
+    let mut built = Ok(());
+    if let Some((tail, values)) = bound {
+        built = frame::build(out, tag::PARSE, |out| {
+            out.put_u8(0);
+            out.extend_from_slice(tail);
+        })
+        .and_then(|()| {
+            frame::build(out, tag::BIND, |out| {
+                out.extend_from_slice(portal);
+                out.extend_from_slice(&[0, 0]);
+                out.extend_from_slice(values);
+            })
+        });
+        leg.lease.exchange.sent(Owed::Parse {
+            hidden: true,
+            undo: Undo::Nothing,
+        });
+        leg.lease.exchange.sent(Owed::Bind { of: None });
+    }
+    let out = leg.out.made();
+    // Rows that nobody has described are none of a server's: what comes of it is looked at.
+    built = built
+        .and_then(|()| frontend::describe(out, Target::Portal, portal))
+        .and_then(|()| frontend::execute(out, portal, most));
+    debug_assert!(built.is_ok(), "it came in a message");
+    leg.lease.exchange.sent(Owed::DescribePortal);
+    leg.lease.exchange.sent(Owed::Execute);
+    frontend::sync(leg.out.made());
+    leg.lease.exchange.sent(Owed::OurSync);
+    if let Some((tail, _)) = bound {
+        sent(relay, leg, parts(tail).0);
+    }
+    leg.begin();
+}
+
+/// The form of a piece.
+fn piece_of(piece: &Piece, bound: Option<&Bound<'_>>) -> Form {
+    let Some(bound) = bound else {
+        return Form::Simple(piece.text.clone().into_bytes());
+    };
+    let numbers = piece.params.iter().map(|number| Some(*number));
+    rebound(&piece.text, numbers, None, bound.tail, &bound.bind)
+}
+
+/// A statement in which the moment is a parameter.
+fn with_moment(form: &Form, text: &str, number: u32, now: &[u8], bind: Option<&Bind<'_>>) -> Form {
+    match (form, bind) {
+        (Form::Bound { tail, .. }, Some(bind)) => {
+            let numbers = (1..=number).map(|it| (it < number).then_some(it));
+            rebound(text, numbers, Some(now), tail, bind)
+        }
+        _ => {
+            let mut tail = text.as_bytes().to_vec();
+            tail.extend_from_slice(&[0, 0, 0]);
+            let mut values = BytesMut::new();
+            values.put_u16(0);
+            values.put_u16(1);
+            frame::put_value(&mut values, Some(now));
+            values.put_u16(0);
+            Form::Bound {
+                tail,
+                values: values.to_vec(),
+            }
+        }
+    }
+}
+
+/// What was bound, to another text: `numbers` are the parameters that it has, from 1, or none for `extra`.
+fn rebound(
+    text: &str,
+    numbers: impl Iterator<Item = Option<u32>>,
+    extra: Option<&[u8]>,
+    tail: &[u8],
+    bind: &Bind<'_>,
+) -> Form {
+    let types = parts(tail).1;
+    let given: Vec<Option<&[u8]>> = bind.parameters().collect();
+    let codes: Vec<u16> = bind
+        .formats
+        .chunks_exact(2)
+        .map(|code| u16::from_be_bytes([code[0], code[1]]))
+        .collect();
+    let code = |at: usize| match codes[..] {
+        [] => 0,
+        [all] => all,
+        _ => codes.get(at).copied().unwrap_or_default(),
+    };
+    let places: Vec<Option<usize>> = numbers
+        .map(|number| number.and_then(|number| usize::try_from(number).ok()?.checked_sub(1)))
+        .collect();
+    let count = u16::try_from(places.len()).unwrap_or(u16::MAX);
+    let mut prepared = BytesMut::from(text.as_bytes());
+    prepared.put_u8(0);
+    prepared.put_u16(count);
+    let mut values = BytesMut::new();
+    values.put_u16(count);
+    for place in &places {
+        let oid = place.and_then(|at| types.get(at).copied());
+        prepared.put_u32(oid.unwrap_or_default());
+        values.put_u16(place.map_or(0, code));
+    }
+    values.put_u16(count);
+    for place in &places {
+        let value = match place {
+            Some(at) => given.get(*at).copied().flatten(),
+            None => extra,
+        };
+        frame::put_value(&mut values, value);
+    }
+    values.put_u16(u16::try_from(bind.results.len() / 2).unwrap_or_default());
+    values.extend_from_slice(bind.results);
+    Form::Bound {
+        tail: prepared.to_vec(),
+        values: values.to_vec(),
+    }
+}
+
+/// One tag of those of several servers: what they count is added up.
+fn added(done: Vec<Option<Box<[u8]>>>) -> Done {
+    let mut tags = done.into_iter();
+    let Some(Some(first)) = tags.next() else {
+        return Done::Empty;
+    };
+    let split = |tag: &[u8]| -> Option<(Vec<u8>, u64)> {
+        let at = tag.iter().rposition(|byte| *byte == b' ')? + 1;
+        let count = std::str::from_utf8(&tag[at..]).ok()?.parse().ok()?;
+        Some((tag[..at].to_vec(), count))
+    };
+    let Some((mut tag, mut count)) = split(&first) else {
+        return Done::Complete(first);
+    };
+    for other in tags.flatten() {
+        count += split(&other).map_or(0, |(_, count)| count);
+    }
+    tag.extend_from_slice(count.to_string().as_bytes());
+    Done::Complete(tag.into())
+}
+
+/// Tells the client how a statement has ended.
+pub(super) fn tell(relay: &mut Relay, done: &Done) {
+    let out = relay.down.made();
+    match done {
+        Done::Complete(tag) => {
+            let built = backend::command_complete(out, tag);
+            debug_assert!(built.is_ok(), "a server has sent as much");
+        }
+        Done::Empty => backend::empty_query(out),
+        Done::Suspended => out.extend_from_slice(&[b's', 0, 0, 0, 4]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Done, added};
+
+    #[test]
+    fn what_servers_count_is_added_up() {
+        let tags = |tags: &[&str]| {
+            let tags = tags.iter().map(|tag| Some(tag.as_bytes().into()));
+            match added(tags.collect()) {
+                Done::Complete(tag) => String::from_utf8(tag.into()).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(tags(&["UPDATE 3", "UPDATE 0", "UPDATE 14"]), "UPDATE 17");
+        assert_eq!(tags(&["INSERT 0 2", "INSERT 0 1"]), "INSERT 0 3");
+        assert_eq!(tags(&["CREATE TABLE"]), "CREATE TABLE");
+    }
+}

@@ -1,0 +1,252 @@
+//! Transactions over several servers: those that are being committed, and what was left behind of others.
+//!
+//! [`coordinator`] brings one to its end, [`recovery`] ends what another coordinator has left prepared, of
+//! this proxy or of any; [`decisions`] is the row by which they agree. What is here is a value that both
+//! write to, and that the console and the metrics read.
+
+pub mod coordinator;
+pub mod decisions;
+pub mod recovery;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use pgherd_supervise::Dynamic;
+use tokio::sync::Notify;
+
+use crate::server::{Life, ServerConn};
+use crate::upstream::{self, OpenError, Upstream};
+
+/// What our connections are numbered from: pools count from one.
+const NUMBERS: u64 = 1 << 48;
+/// How many of those that are in doubt are remembered for who looks.
+const DOUBTS_MAX: usize = 1000;
+
+/// All of a proxy.
+#[derive(Debug)]
+pub struct Transactions {
+    /// Who supervises the coordinators.
+    pub coordinators: Dynamic,
+    live: Mutex<BTreeMap<String, Arc<Record>>>,
+    /// What was found prepared when that was looked for last.
+    doubts: Mutex<Vec<Doubt>>,
+    /// Those whose coordinator was one of ours, and is gone.
+    orphans: Mutex<Vec<String>>,
+    woken: Notify,
+    next: AtomicU64,
+    counts: [AtomicU64; Count::ALL.len()],
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Committed, where one server at most had been written to.
+    CommittedPlainly,
+    /// Committed in two phases.
+    CommittedInTwoPhases,
+    /// Rolled back at their `COMMIT`.
+    Aborted,
+    /// What became of them was not known when their client was answered.
+    Unknown,
+    /// Parts that were left prepared and were committed later.
+    RecoveredCommit,
+    /// Parts that were left prepared and were rolled back later.
+    RecoveredRollback,
+}
+
+impl Count {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::CommittedPlainly,
+        Self::CommittedInTwoPhases,
+        Self::Aborted,
+        Self::Unknown,
+        Self::RecoveredCommit,
+        Self::RecoveredRollback,
+    ];
+
+    /// The word for it in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CommittedPlainly => "committed_1p",
+            Self::CommittedInTwoPhases => "committed_2p",
+            Self::Aborted => "aborted",
+            Self::Unknown => "unknown",
+            Self::RecoveredCommit => "recovered_commit",
+            Self::RecoveredRollback => "recovered_rollback",
+        }
+    }
+}
+
+/// A transaction that is being committed.
+#[derive(Debug)]
+pub struct Record {
+    /// Its number, by which all proxies know it.
+    pub id: String,
+    /// The sharded database.
+    pub database: String,
+    /// Whose it is.
+    pub user: String,
+    /// The sections of the servers that it is on.
+    pub shards: Vec<String>,
+    /// When its `COMMIT` came.
+    pub since: SystemTime,
+    stage: AtomicU8,
+    /// The place of the decider among the shards.
+    decider: OnceLock<usize>,
+}
+
+/// How far a transaction is that is being committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nothing of it can be committed yet.
+    Preparing,
+    /// The one server that was written to was told to commit.
+    Committing,
+    /// The decider was told to decide: its row says what becomes of it.
+    Deciding,
+    /// What has become of it is known.
+    Finishing,
+}
+
+impl Stage {
+    const ALL: [Self; 4] = [
+        Self::Preparing,
+        Self::Committing,
+        Self::Deciding,
+        Self::Finishing,
+    ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Committing => "committing",
+            Self::Deciding => "deciding",
+            Self::Finishing => "finishing",
+        }
+    }
+}
+
+/// A part that was found prepared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// The sharded database.
+    pub database: String,
+    /// The section of the server that has it.
+    pub shard: String,
+    /// Its name there.
+    pub name: String,
+    /// For how many seconds it has been there.
+    pub age: u64,
+    /// Why it could not be ended, if that was tried.
+    pub why: Option<String>,
+}
+
+impl Record {
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        let at = usize::from(self.stage.load(Ordering::Acquire));
+        Stage::ALL.get(at).copied().unwrap_or(Stage::Finishing)
+    }
+
+    fn decider(&self) -> Option<usize> {
+        self.decider.get().copied()
+    }
+
+    fn decided_by(&self, decider: usize) {
+        // It is said once.
+        let _ = self.decider.set(decider);
+    }
+
+    fn reached(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self {
+            coordinators: Dynamic::new("coordinators"),
+            live: Mutex::default(),
+            doubts: Mutex::default(),
+            orphans: Mutex::default(),
+            woken: Notify::new(),
+            next: AtomicU64::new(NUMBERS),
+            counts: Default::default(),
+        }
+    }
+}
+
+impl Transactions {
+    /// Enters a transaction whose `COMMIT` has come.
+    fn enter(&self, database: &str, user: &str, shards: Vec<String>) -> Arc<Record> {
+        let record = Arc::new(Record {
+            id: format!("{:032x}", rand::random::<u128>()),
+            database: database.to_owned(),
+            user: user.to_owned(),
+            shards,
+            since: SystemTime::now(),
+            stage: AtomicU8::new(Stage::Preparing as u8),
+            decider: OnceLock::new(),
+        });
+        let mut live = self.live.lock();
+        live.insert(record.id.clone(), Arc::clone(&record));
+        drop(live);
+        record
+    }
+
+    /// Those that are being committed.
+    pub fn live(&self) -> Vec<Arc<Record>> {
+        self.live.lock().values().cloned().collect()
+    }
+
+    /// The parts that were found prepared last, without those that are being committed here.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        self.doubts.lock().clone()
+    }
+
+    fn found(&self, mut doubts: Vec<Doubt>) {
+        doubts.truncate(DOUBTS_MAX);
+        *self.doubts.lock() = doubts;
+    }
+
+    fn is_live(&self, id: &str) -> bool {
+        self.live.lock().contains_key(id)
+    }
+
+    /// The coordinator is gone; `left` says whether something may have stayed prepared.
+    fn leave(&self, record: &Record, left: bool) {
+        self.live.lock().remove(&record.id);
+        if left {
+            let mut orphans = self.orphans.lock();
+            if orphans.len() < DOUBTS_MAX {
+                orphans.push(record.id.clone());
+            }
+            drop(orphans);
+            self.woken.notify_one();
+        }
+    }
+
+    fn count(&self, what: Count) {
+        self.counts[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often each thing has happened.
+    pub fn counts(&self) -> impl Iterator<Item = (Count, u64)> {
+        let count = |what: Count| self.counts[what as usize].load(Ordering::Relaxed);
+        Count::ALL.into_iter().map(move |what| (what, count(what)))
+    }
+
+    /// A connection for a purpose of ours, which waits for no place in a pool: those who have them may be
+    /// waiting for us.
+    async fn open(&self, upstream: &Arc<Upstream>) -> Result<Box<ServerConn>, OpenError> {
+        let (life, _ended) = Life::new();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (server, _welcome) = upstream::open(upstream, id, life).await?;
+        Ok(server)
+    }
+}

@@ -1,0 +1,152 @@
+//! The row that says what becomes of a transaction, and the names of its parts.
+//!
+//! A part that is prepared carries in its name all that it takes to end it: the transaction, the section of
+//! the decider, and the sharded database. Sections have the same names on all proxies of a database.
+
+use pgherd_session::literal;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
+
+use crate::pool::Pool;
+use crate::server::ServerConn;
+use crate::session::setup::{self, Answer};
+use crate::transactions::Transactions;
+
+/// What every name of a prepared part begins with.
+pub const PREFIX: &str = "pgherd:";
+/// Postgres takes no longer name (GIDSIZE, less the zero byte).
+const NAME_MAX: usize = 199;
+
+/// What makes the table, for who has to do it by hand.
+pub const DEFINITION: &str = "CREATE SCHEMA IF NOT EXISTS pgherd; \
+CREATE TABLE IF NOT EXISTS pgherd.decisions (transaction text PRIMARY KEY, committed boolean NOT NULL, \
+decided timestamptz NOT NULL DEFAULT now()); \
+GRANT USAGE ON SCHEMA pgherd TO PUBLIC; \
+GRANT SELECT, INSERT, DELETE ON pgherd.decisions TO PUBLIC";
+
+/// Those who make it at the same time wait for each other: neither of the two would see that it is there.
+const ALONE: &str = "BEGIN READ WRITE; SELECT pg_catalog.pg_advisory_xact_lock(7240915120313); ";
+
+/// The name of a prepared part.
+///
+/// # Errors
+/// If the names of the sections are too long.
+pub fn part(id: &str, leg: usize, decider: &str, database: &str) -> Result<String, ErrorReport> {
+    let name = format!("{PREFIX}{id}:{leg}:{decider}:{database}");
+    match name.len() <= NAME_MAX {
+        true => Ok(name),
+        false => Err(ErrorReport::error(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "the names of this database and its shards are too long for a transaction over several of them",
+        )),
+    }
+}
+
+/// What a prepared part is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// The transaction.
+    pub id: &'a str,
+    /// The section of its decider.
+    pub decider: &'a str,
+}
+
+impl<'a> Part<'a> {
+    /// Reads a name, if it is that of a part of this sharded database and one of these sections decides.
+    pub fn read(name: &'a str, database: &str, sections: &'a [String]) -> Option<Self> {
+        let mut fields = name.strip_prefix(PREFIX)?.splitn(3, ':');
+        let (id, _leg, rest) = (fields.next()?, fields.next()?, fields.next()?);
+        let decider = rest.strip_suffix(database)?.strip_suffix(':')?;
+        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let decider = sections.iter().find(|section| *section == decider)?;
+        is_id.then_some(Self { id, decider })
+    }
+}
+
+/// What the decider runs before its `COMMIT`.
+pub(super) fn commit(id: &str) -> String {
+    let id = literal(id);
+    format!("INSERT INTO pgherd.decisions (transaction, committed) VALUES ({id}, true)")
+}
+
+/// Finds out whether a transaction is committed, and sees to it that it never will be if it is not. It waits
+/// for a decision that is under way.
+///
+/// # Errors
+/// When the server cannot be asked, and nothing is known.
+pub(super) async fn settle(server: &mut ServerConn, id: &str) -> Result<bool, ErrorReport> {
+    let id = literal(id);
+    // Under another isolation a row of others would be an error.
+    let store = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+         INSERT INTO pgherd.decisions (transaction, committed) VALUES ({id}, false) \
+         ON CONFLICT (transaction) DO NOTHING; COMMIT"
+    );
+    let stored = setup::run(server, store.as_bytes()).await?;
+    if let Some(error) = stored.error {
+        let _ = setup::run(server, b"ROLLBACK").await;
+        return Err(error);
+    }
+    let ask = format!("SELECT committed FROM pgherd.decisions WHERE transaction = {id}");
+    let told = setup::run(server, ask.as_bytes()).await?;
+    match told.first() {
+        Some(b"t") => Ok(true),
+        Some(b"f") => Ok(false),
+        _ => Err(told.error.unwrap_or_else(unread)),
+    }
+}
+
+fn unread() -> ErrorReport {
+    let text = "the row that decides about a transaction cannot be read";
+    ErrorReport::error(sqlstate::INTERNAL_ERROR, text)
+}
+
+/// Makes the table on the server of a pool.
+///
+/// # Errors
+/// When that may not be done, with what is to be done by hand.
+pub(crate) async fn make(transactions: &Transactions, pool: &Pool) -> Result<(), ErrorReport> {
+    let upstream = pool.upstream.load_full();
+    let missing = |why: String| {
+        let shard = &pool.key.database;
+        let text = format!(
+            "shard \"{shard}\" has no table pgherd.decisions, which a write to several shards takes"
+        );
+        ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
+            .detail(why)
+            .hint(format!("Run there, as who may: {DEFINITION}"))
+    };
+    let opened = transactions.open(&upstream).await;
+    let mut server = opened.map_err(|error| missing(error.report().message))?;
+    let made = run(&mut server, &format!("{ALONE}{DEFINITION}; COMMIT")).await;
+    made.map_err(|error| missing(error.message))
+}
+
+async fn run(server: &mut ServerConn, sql: &str) -> Result<(), ErrorReport> {
+    let Answer { error, .. } = setup::run(server, sql.as_bytes()).await?;
+    error.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, part};
+
+    #[test]
+    fn a_name_says_who_decides() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let sections = ["a".to_owned(), "a:b".to_owned()];
+        let name = part(id, 1, "a:b", "c").unwrap();
+        let read = Part::read(&name, "c", &sections).unwrap();
+        assert_eq!((read.id, read.decider), (id, "a:b"));
+        assert_eq!(Part::read(&name, "b:c", &sections).unwrap().decider, "a");
+        assert_eq!(Part::read(&name, "d", &sections), None);
+        assert_eq!(
+            Part::read(&name, "c", &sections[..1]),
+            None,
+            "no shard of ours"
+        );
+        assert_eq!(Part::read("pgherd:x:1:a:c", "c", &sections), None);
+        assert_eq!(Part::read("other", "c", &sections), None);
+        assert!(part(id, 1, &"x".repeat(100), &"y".repeat(100)).is_err());
+    }
+}

@@ -1,0 +1,434 @@
+//! Transactions over both shards: blocks, and writes that go to several of them.
+
+use pgherd_tests::{Raw, until};
+
+use crate::rig::{Rig, key, keys};
+
+/// What both shards have together.
+async fn sum(rig: &Rig, question: &str) -> i64 {
+    let mut sum = 0;
+    for shard in &rig.shards {
+        sum += shard.sql(question).await.parse::<i64>().unwrap();
+    }
+    sum
+}
+
+/// Nothing is left prepared.
+async fn nothing_is_left(rig: &Rig) {
+    let names: Vec<String> = rig
+        .shards
+        .iter()
+        .map(|shard| format!("'{}'", shard.name))
+        .collect();
+    let question = format!(
+        "select count(*) from pg_prepared_xacts where database in ({})",
+        names.join(",")
+    );
+    until("nothing is left prepared", async || {
+        rig.shards[0].sql(&question).await == "0"
+    })
+    .await;
+}
+
+async fn filled(more: &str) -> Rig {
+    let rig = Rig::new(more).await;
+    for (at, shard) in (0..).zip(&rig.shards) {
+        for id in keys(at).take(3) {
+            shard
+                .sql(&format!("insert into accounts values ({id}, 'x', 100)"))
+                .await;
+        }
+    }
+    rig
+}
+
+fn part(text: &str) -> Vec<u8> {
+    let parts = [
+        Raw::parse("", text),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+    ];
+    parts.concat()
+}
+
+#[tokio::test]
+async fn a_block_over_both_is_committed_or_rolled_back_as_one() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let take = format!(
+        "update accounts set amount = amount - 10 where id = {}",
+        key(0)
+    );
+    let give = format!(
+        "update accounts set amount = amount + 10 where id = {}",
+        key(1)
+    );
+    let amounts = async |expected: &str| {
+        for (shard, expected) in rig.shards.iter().zip(expected.split(' ')) {
+            let question = "select amount from accounts order by id limit 1";
+            assert_eq!(shard.sql(question).await, expected);
+        }
+    };
+    for text in ["begin", &take, &give] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    let read = format!("select amount from accounts where id = {}", key(0));
+    assert_eq!(raw.one(&read).await, "90");
+    assert_eq!(
+        raw.ask(&Raw::query("select amount from accounts")).await,
+        "T D D D D D D C ZT"
+    );
+    amounts("100 100").await;
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    amounts("90 110").await;
+    for text in ["begin", &take, &give, "rollback"] {
+        raw.ask(&Raw::query(text)).await;
+    }
+    amounts("90 110").await;
+    // An error on one of them is the end of all.
+    for text in ["start transaction", &take, &give] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    let wrong = format!("select 1 / (id - id) from accounts where id = {}", key(1));
+    assert_eq!(raw.ask(&Raw::query(&wrong)).await, "E22012 ZE");
+    assert_eq!(raw.ask(&Raw::query(&take)).await, "E25P02 ZE");
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    amounts("90 110").await;
+    // In the extended protocol, with nothing but it.
+    let all = [part("begin"), Raw::sync()].concat();
+    assert_eq!(raw.ask(&all).await, "1 2 C ZT");
+    for text in [&take, &give] {
+        let all = [part(text), Raw::sync()].concat();
+        assert_eq!(raw.ask(&all).await, "1 2 C ZT");
+    }
+    let all = [part("commit"), Raw::sync()].concat();
+    assert_eq!(raw.ask(&all).await, "1 2 C ZI");
+    amounts("80 120").await;
+    nothing_is_left(&rig).await;
+    assert_eq!(raw.one("select count(*) from countries").await, "2");
+}
+
+#[tokio::test]
+async fn savepoints_and_settings_are_those_of_all() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let set =
+        |id: i64, owner: &str| format!("update accounts set owner = '{owner}' where id = {id}");
+    let who = |id: i64| {
+        format!(
+            "select owner || current_setting('app.x') || current_setting('work_mem') from accounts where id = {id}"
+        )
+    };
+    let (first, second) = (key(0), key(1));
+    for text in [
+        "set app.x = '0'",
+        "begin",
+        &set(first, "a"),
+        "set app.x = '1'",
+        "set local work_mem = '1MB'",
+        "savepoint s",
+        "set app.x = '2'",
+        &set(first, "b"),
+        // Only now the other one comes to it, with both the setting and the savepoint.
+        &set(second, "b"),
+    ] {
+        raw.ask(&Raw::query(text)).await;
+    }
+    assert_eq!(raw.one(&who(second)).await, "b21MB");
+    assert_eq!(raw.ask(&Raw::query("select 1 / 0")).await, "E22012 ZE");
+    assert_eq!(raw.ask(&Raw::query("savepoint t")).await, "E25P02 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback to s")).await, "C ZT");
+    assert_eq!(raw.one(&who(first)).await, "a11MB");
+    assert_eq!(raw.one(&who(second)).await, "x11MB");
+    assert_eq!(raw.ask(&Raw::query("release s")).await, "C ZT");
+    assert_eq!(raw.ask(&Raw::query("set app.x = '3'")).await, "C ZT");
+    assert_eq!(
+        raw.ask(&Raw::query("set timezone = 'Asia/Tokyo'")).await,
+        "C ZT"
+    );
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    for id in [first, second] {
+        let read = format!(
+            "select current_setting('app.x') || current_setting('timezone') from accounts where id = {id}"
+        );
+        assert_eq!(raw.one(&read).await, "3Asia/Tokyo");
+    }
+    // A rollback takes it back, and the client is told.
+    for text in [
+        "begin",
+        &set(first, "q"),
+        &set(second, "q"),
+        "set app.x = '4'",
+        "set timezone = 'UTC'",
+    ] {
+        raw.ask(&Raw::query(text)).await;
+    }
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    for id in [first, second] {
+        let read = format!(
+            "select owner || current_setting('app.x') || current_setting('timezone') from accounts where id = {id}"
+        );
+        let owner = if id == first { "a" } else { "x" };
+        assert_eq!(raw.one(&read).await, format!("{owner}3Asia/Tokyo"));
+    }
+}
+
+#[tokio::test]
+async fn writes_to_both_are_one() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let tag = async |raw: &mut Raw, text: &str| {
+        raw.send(&Raw::query(text)).await;
+        let messages = raw.ready().await;
+        let done = messages
+            .iter()
+            .find(|it| it.tag == 'C')
+            .map(|it| it.body.clone());
+        String::from_utf8(done.unwrap_or_else(|| panic!("{text}: {messages:?}"))).unwrap()
+    };
+    assert_eq!(
+        tag(&mut raw, "update accounts set amount = 7").await,
+        "UPDATE 6\0"
+    );
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 42);
+    // One that fails on one of them changes nothing on the other.
+    let fails = format!("update accounts set amount = 1 / (id - {})", key(1));
+    assert_eq!(raw.ask(&Raw::query(&fails)).await, "E22012 ZI");
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 42);
+    // Rows of both, given back in their order.
+    let ids: Vec<i64> = (101..=112).collect();
+    let values: Vec<String> = ids.iter().map(|id| format!("({id}, 'new')")).collect();
+    let insert = format!(
+        "insert into accounts values {} returning id",
+        values.join(", ")
+    );
+    raw.send(&Raw::query(&insert)).await;
+    let messages = raw.ready().await;
+    let rows = messages.iter().filter(|message| message.tag == 'D');
+    let given: Vec<i64> = rows.map(|row| row.columns()[0].parse().unwrap()).collect();
+    assert_eq!(given, ids);
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 18);
+    assert_eq!(raw.ask(&Raw::query(&insert)).await, "E23505 ZI");
+    let own = "delete from accounts where owner = 'new' returning id";
+    raw.send(&Raw::query(own)).await;
+    let tags: String = raw.ready().await.iter().map(|it| it.tag).collect();
+    assert_eq!(tags, format!("T{}CZ", "D".repeat(12)));
+    // What is the same everywhere stays so, and so do definitions.
+    assert_eq!(
+        tag(
+            &mut raw,
+            "insert into countries values ('ch', 'Switzerland')"
+        )
+        .await,
+        "INSERT 0 1\0"
+    );
+    assert_eq!(sum(&rig, "select count(*) from countries").await, 6);
+    assert_eq!(
+        tag(&mut raw, "alter table accounts add column note text").await,
+        "ALTER TABLE\0"
+    );
+    assert_eq!(
+        tag(&mut raw, "update accounts set note = 'n'").await,
+        "UPDATE 6\0"
+    );
+    // now() is one for all.
+    assert_eq!(
+        tag(&mut raw, "update accounts set note = now()::text").await,
+        "UPDATE 6\0"
+    );
+    let notes = rig.shards[0]
+        .sql("select distinct note from accounts")
+        .await;
+    assert_eq!(
+        rig.shards[1]
+            .sql("select distinct note from accounts")
+            .await,
+        notes
+    );
+    assert_eq!(tag(&mut raw, "truncate accounts").await, "TRUNCATE TABLE\0");
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 0);
+    nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn drivers_write_to_both() {
+    let rig = filled("").await;
+    let client = rig.client().await;
+    let insert = "insert into accounts values ($1, $2), ($3, $4) returning id";
+    let insert = client.prepare(insert).await.unwrap();
+    let (first, second) = (keys(0).nth(10).unwrap(), keys(1).nth(10).unwrap());
+    let rows = client
+        .query(&insert, &[&second, &"two", &first, &"one"])
+        .await
+        .unwrap();
+    let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(ids, [second, first]);
+    let changed = client
+        .execute("update accounts set amount = $1", &[&5])
+        .await
+        .unwrap();
+    assert_eq!(changed, 8);
+    client.batch_execute("begin").await.unwrap();
+    for id in [first, second] {
+        let changed = client
+            .execute(
+                "update accounts set amount = amount + 1 where id = $1",
+                &[&id],
+            )
+            .await;
+        assert_eq!(changed.unwrap(), 1);
+    }
+    let rows = client
+        .query("select id, amount from accounts where amount > $1", &[&5])
+        .await;
+    assert_eq!(rows.unwrap().len(), 2);
+    let commit = client.prepare("commit").await.unwrap();
+    client.execute(&commit, &[]).await.unwrap();
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 42);
+    client.batch_execute("begin").await.unwrap();
+    let deleted = client
+        .execute("delete from accounts where amount > $1", &[&0])
+        .await;
+    assert_eq!(deleted.unwrap(), 8);
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 8);
+    nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn a_table_of_ours_on_one_of_them_is_no_difference() {
+    let rig = Rig::new("").await;
+    rig.shards[0]
+        .sql(
+            "create schema pgherd; create table pgherd.decisions (transaction text primary key, \
+              committed boolean not null, decided timestamptz not null default now())",
+        )
+        .await;
+    let mut raw = rig.raw().await;
+    let insert = format!("insert into accounts values ({}), ({})", key(0), key(1));
+    assert_eq!(raw.ask(&Raw::query(&insert)).await, "C ZI");
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 2);
+}
+
+#[tokio::test]
+async fn a_deadlock_over_both_is_ended() {
+    let rig = filled("").await;
+    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+    let add = |id: i64| {
+        Raw::query(&format!(
+            "update accounts set amount = amount + 1 where id = {id}"
+        ))
+    };
+    let (first, second) = (key(0), key(1));
+    for (raw, mine) in [(&mut one, first), (&mut two, second)] {
+        raw.ask(&Raw::query("begin")).await;
+        raw.ask(&add(mine)).await;
+    }
+    // Each waits for the other, and no server sees it.
+    one.send(&add(second)).await;
+    two.send(&add(first)).await;
+    let (told, other) = tokio::join!(one.ask(&[]), two.ask(&[]));
+    let ended = [told.as_str(), other.as_str()];
+    assert!(ended.contains(&"E40P01 ZE"), "{ended:?}");
+    for raw in [&mut one, &mut two] {
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+}
+
+#[tokio::test]
+async fn without_two_phases_only_one_is_written_to() {
+    let binaries = pgherd_sandbox::Binaries::find().unwrap();
+    let server = pgherd_sandbox::Server::builder(&binaries)
+        .settings(&[("max_prepared_transactions", "0")])
+        .start()
+        .await
+        .unwrap();
+    server.sql("create role app login superuser").await.unwrap();
+    let mut places = Vec::new();
+    for name in ["a", "b"] {
+        server
+            .sql(&format!("create database {name}"))
+            .await
+            .unwrap();
+        server.sql_in(name, crate::rig::SCHEMA).await.unwrap();
+        places.push((name.to_owned(), format!("127.0.0.1:{}", server.port())));
+    }
+    let proxy = pgherd_tests::Proxy::start(&crate::rig::config(&places, "")).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let write = |id: i64| Raw::query(&format!("insert into accounts values ({id})"));
+    let read = |id: i64| Raw::query(&format!("select * from accounts where id = {id}"));
+    let (first, second) = (key(0), key(1));
+    // Reading there is no write.
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(raw.ask(&read(second)).await, "T C ZT");
+    assert_eq!(raw.ask(&write(first)).await, "C ZT");
+    assert_eq!(raw.ask(&read(second)).await, "T C ZT");
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(raw.ask(&read(first)).await, "T D C ZI");
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    assert_eq!(raw.ask(&write(keys(0).nth(1).unwrap())).await, "C ZT");
+    assert_eq!(raw.ask(&write(second)).await, "E0A000 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(
+        raw.ask(&Raw::query("delete from accounts")).await,
+        "E0A000 ZI"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_block_with_it() {
+    let rig = filled("[pool]\nsize = 1").await;
+    let mut raw = rig.raw().await;
+    for text in ["begin", "update accounts set amount = 0"] {
+        raw.ask(&Raw::query(text)).await;
+    }
+    drop(raw);
+    let other = rig.client().await;
+    // Each shard has one connection, which has to come back.
+    let changed = other
+        .execute("update accounts set amount = amount + 1", &[])
+        .await;
+    assert_eq!(changed.unwrap(), 6);
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 606);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_over_both_is_refused() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let (first, second) = (key(0), key(1));
+    let read = |id: i64| format!("select amount from accounts where id = {id}");
+    for begin in [
+        "begin isolation level repeatable read",
+        "begin isolation level serializable",
+    ] {
+        assert_eq!(raw.ask(&Raw::query(begin)).await, "C ZT");
+        assert_eq!(raw.ask(&Raw::query(&read(first))).await, "T D C ZT");
+        assert_eq!(
+            raw.ask(&Raw::query(&read(second))).await,
+            "E0A000 ZE",
+            "{begin}"
+        );
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+    raw.ask(&Raw::query("begin")).await;
+    assert_eq!(raw.ask(&Raw::query(&read(first))).await, "T D C ZT");
+    assert_eq!(raw.ask(&Raw::query(&read(second))).await, "T D C ZT");
+    assert_eq!(
+        raw.ask(&Raw::query("select count(*) from accounts")).await,
+        "E0A000 ZE"
+    );
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(raw.one(&read(first)).await, "100");
+    for text in [
+        "copy accounts to stdout",
+        "copy accounts from stdin",
+        "commit and chain",
+    ] {
+        raw.ask(&Raw::query("begin")).await;
+        assert_eq!(raw.ask(&Raw::query(&read(first))).await, "T D C ZT");
+        assert_eq!(raw.ask(&Raw::query(&read(second))).await, "T D C ZT");
+        assert_eq!(raw.ask(&Raw::query(text)).await, "E0A000 ZE", "{text}");
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+}
