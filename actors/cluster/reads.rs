@@ -165,7 +165,8 @@ mod tests {
         let mut judge = Judge::new(Rules::default());
         judge.members([a.clone(), b.clone()], now);
         let mut arrivals = Arrivals::default();
-        for (host, standing) in [(&a, Standing::Primary), (&b, Standing::Replica)] {
+        let replica = (&b, Standing::Replica);
+        for (host, standing) in [replica, (&a, Standing::Primary), replica] {
             let look = look(standing, 1, 100);
             judge.saw(host, Ok(look.clone()), now);
             arrivals.note(&judge.verdict(now), host, &look, now);
