@@ -286,14 +286,14 @@ impl Watch {
                     return Poll::Ready(Next::Look);
                 }
                 if let Poll::Ready(answered) = self.poll_late(cx) {
-                    return Poll::Ready(Next::Late(answered));
+                    return Poll::Ready(Next::Late(Box::new(answered)));
                 }
                 doubted.as_mut().poll(cx).map(|()| Next::Rest)
             });
             match next.await {
                 Next::Look => return,
                 Next::Late(answered) => {
-                    self.take_late(answered);
+                    self.take_late(*answered);
                 }
                 Next::Rest => {}
             }
@@ -318,7 +318,7 @@ enum Either {
 /// What ends a rest.
 enum Next {
     Look,
-    Late(Answered),
+    Late(Box<Answered>),
     /// The pace may have changed.
     Rest,
 }
