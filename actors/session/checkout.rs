@@ -20,7 +20,7 @@ use crate::control::{Control, Standing};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::{follow, setup};
+use crate::session::{follow, reads, setup};
 
 /// Why a session got no server.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub(super) async fn checkout(
     mut found: Option<ServerLease>,
     asked: Instant,
 ) -> Result<(ServerLease, Instant), Denied> {
-    let mut lost = false;
+    let (mut lost, mut moved) = (false, false);
     loop {
         let pool = Arc::clone(reader.as_ref().unwrap_or(&relay.pool));
         let idle = found
@@ -101,8 +101,11 @@ pub(super) async fn checkout(
                 Some(lease) => lease,
                 // What only reads may run elsewhere.
                 None => {
-                    reader = None;
-                    relay.reading = false;
+                    // Once on another replica, and then on the primary, which is the last.
+                    let other = (!moved).then(|| reads::source(relay)).flatten();
+                    moved = true;
+                    reader = other.filter(|other| !Arc::ptr_eq(other, &pool));
+                    relay.reading = reader.is_some();
                     continue;
                 }
             },
@@ -269,6 +272,12 @@ async fn wait(
             Event::Time => {
                 if let Some(report) = overdue(pool, began) {
                     return Err(Denied::Refused(Box::new(report)));
+                }
+                if pool.key.reader.is_some()
+                    && reads::source(relay).is_some_and(|other| !Arc::ptr_eq(&other, pool))
+                {
+                    // Another host may be read from by now, and is the better one.
+                    return Ok(None);
                 }
                 if notice.is_some_and(|at| clock::now() >= at) {
                     noticed = true;

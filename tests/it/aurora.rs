@@ -141,7 +141,12 @@ async fn the_last_to_become_writable_is_the_writer_however_sure_the_other_is() {
     let proxy = fleet.proxy(&ports, READS).await;
     let client = fleet.client(&proxy).await;
     insert(&client, 1).await;
-    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    // It was seen to be a reader after the other was seen to be the writer.
+    let port = "select inet_server_port()";
+    until("the reader has it", async || {
+        client.one(port).await == ports[1].to_string()
+    })
+    .await;
     // The former one goes on saying that it is the writer.
     promote(&fleet.replica).await;
     let console = connect(&proxy.url("app", "pgherd")).await;
@@ -157,10 +162,7 @@ async fn the_last_to_become_writable_is_the_writer_however_sure_the_other_is() {
         (former.get("health"), former.get("instance")),
         (Some("fenced"), Some("shop-1"))
     );
-    assert_eq!(
-        client.one("select inet_server_port()").await,
-        ports[1].to_string()
-    );
+    assert_eq!(client.one(port).await, ports[1].to_string());
 }
 
 #[tokio::test]
