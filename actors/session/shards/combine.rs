@@ -26,13 +26,17 @@ use crate::session::relay::Relay;
 
 /// So much waits for the server that has the table before no more is read.
 const BACKLOG: usize = 256 * 1024;
+/// From so many rows on, a plan that knows nothing of a table may be a bad one.
+const LARGE: usize = 1000;
 /// A larger row is too much for a table of partial answers.
 const ROW_MAX: usize = 64 * 1024 * 1024;
 
 /// The client's session may be one that only reads. What is read behind the tables is of their moment.
 const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
-/// Others that give the rows of more than one table give them of one moment.
-const BEGIN_READ: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Others that give the rows of more than one table give them of one moment; between two of them, they may wait for
+/// the slowest.
+const BEGIN_READ: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+                            SET LOCAL idle_in_transaction_session_timeout = 0";
 const COMMIT: &[u8] = b"COMMIT";
 /// The signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -72,9 +76,14 @@ pub(super) async fn combine(
         others.sort_by_key(|leg| !here(leg));
         let count = others.iter().filter(|leg| here(leg)).count();
         let others = &mut others[..count];
+        let before = limits.rows;
         fill(relay, home, others, carrier, bound, &mut limits, deadlines).await?;
         for text in &carrier.then {
             query(home, text.as_bytes(), Owed::Setup)?;
+        }
+        if several && limits.rows - before >= LARGE {
+            let analyze = format!("ANALYZE pg_temp.{}", carrier.name);
+            query(home, analyze.as_bytes(), Owed::Setup)?;
         }
     }
     if several {
