@@ -18,6 +18,7 @@ mod collection;
 mod faults;
 mod keys;
 mod merge;
+mod pull;
 mod refused;
 mod rig;
 mod scatter;

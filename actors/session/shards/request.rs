@@ -73,7 +73,9 @@ impl Carrier {
         if !pull.primary.is_empty() {
             let columns: Vec<String> = pull.primary.iter().map(|it| quoted(it)).collect();
             let columns = columns.join(", ");
-            then.push(format!("ALTER TABLE pg_temp.{name} ADD PRIMARY KEY ({columns})"));
+            then.push(format!(
+                "ALTER TABLE pg_temp.{name} ADD PRIMARY KEY ({columns})"
+            ));
         }
         then.extend(pull.indexes.iter().filter_map(|column| index(name, column)));
         Self {
@@ -178,7 +180,11 @@ impl Request {
                     carriers: carriers.collect(),
                     last: (*text).to_owned(),
                 };
-                all = pulls.iter().flat_map(|(shards, _)| shards).copied().collect();
+                all = pulls
+                    .iter()
+                    .flat_map(|(shards, _)| shards)
+                    .copied()
+                    .collect();
                 (&all, text.as_bytes(), work)
             }
             Route::Merge {
