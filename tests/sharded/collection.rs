@@ -17,6 +17,11 @@ struct Line<'a> {
     values: Vec<Value>,
 }
 
+const COLLECTIONS: [&str; 2] = [
+    include_str!("../sharding/queries.txt"),
+    include_str!("../sharding/pulled.txt"),
+];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     Any,
@@ -347,7 +352,7 @@ async fn no_query_gives_another_answer_through_the_proxy() {
     let name = name.rows[0][0].clone().unwrap();
     let mut whole = Raw::login(server().await.port(), "postgres", &name, &[]).await;
     let mut tally = Tally::default();
-    let lines = include_str!("../sharding/queries.txt").lines();
+    let lines = COLLECTIONS.iter().flat_map(|text| text.lines());
     for line in lines.filter_map(line) {
         for form in FORMS {
             // Without parameters it is the same as in texts.

@@ -204,6 +204,26 @@ async fn what_is_brought_of_a_shard_is_of_one_moment() {
 }
 
 #[tokio::test]
+async fn a_shard_may_wait_for_the_slowest() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let short = "set idle_in_transaction_session_timeout = '100ms'";
+    assert_eq!(raw.ask(&Raw::query(short)).await, "C ZI");
+    let writer = connect(&rig.shards[0].url("postgres")).await;
+    writer.simple_query(LOCK).await.unwrap();
+    raw.send(&Raw::query(JOIN)).await;
+    waits(&rig, 0).await;
+    until("the other shard has waited for long", async || {
+        let idle = "select count(*) from pg_stat_activity where datname = current_database()
+             and state = 'idle in transaction' and state_change < now() - interval '300 ms'";
+        rig.shards[1].sql(idle).await == "1"
+    })
+    .await;
+    writer.simple_query("rollback").await.unwrap();
+    assert_eq!(rows(&raw.ready().await), "0,5 1,5 2,4 3,4");
+}
+
+#[tokio::test]
 async fn a_shard_a_cancel_or_a_client_that_ends_leaves_nothing_behind() {
     let rig = filled("[pool]\nsize = 1").await;
     let ok = "0,5 1,5 2,4 3,4";

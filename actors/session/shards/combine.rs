@@ -135,10 +135,11 @@ async fn fill(
     let format = if binary { " (FORMAT binary)" } else { "" };
     let copy = format!("COPY pg_temp.{} FROM STDIN{format}", carrier.name);
     query(home, copy.as_bytes(), Owed::Query)?;
-    // It begins with its own part while the others compute theirs, of which nothing may come for long.
-    let sent = poll_fn(|cx| poll_write_from(&mut home.lease.stream, cx, &mut home.out)).await;
-    sent.map_err(|error| home.lost(&error.to_string()))?;
-    home.sent = true;
+    // It begins with its own part while the others compute theirs, of which nothing may come for long. Rows of the
+    // table before may be in the way: these are waited for below, where there are deadlines.
+    if let Poll::Ready(Err(end)) = poll_fn(|cx| Poll::Ready(poll_out(home, cx))).await {
+        return Err(end);
+    }
     let mut feed = Feed::new(home, binary, others.len(), limits);
     ended(gather(relay, others, &mut feed, deadlines).await)?;
     frontend::copy_done(home.out.made());
@@ -151,6 +152,13 @@ fn query(leg: &mut Leg, text: &[u8], owed: Owed<Judgement>) -> Result<(), End> {
     leg.lease.exchange.sent(owed);
     leg.sent = false;
     Ok(())
+}
+
+/// Sends what waits for a server, as far as it takes it.
+fn poll_out(home: &mut Leg, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    let written = poll_write_from(&mut home.lease.stream, cx, &mut home.out);
+    home.sent = matches!(written, Poll::Ready(Ok(())));
+    written.map_err(|error| home.lost(&error.to_string()))
 }
 
 fn long(error: TooLong) -> End {
@@ -249,7 +257,7 @@ impl<'a> Feed<'a> {
 
     /// Waits until the table is there.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if let Poll::Ready(Err(end)) = self.poll_out(cx) {
+        if let Poll::Ready(Err(end)) = poll_out(self.home, cx) {
             return Poll::Ready(Err(end));
         }
         while self.home.lease.exchange.copy() != CopyFlow::In {
@@ -267,21 +275,6 @@ impl<'a> Feed<'a> {
         }
         self.begun = true;
         Poll::Ready(Ok(()))
-    }
-
-    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let home = &mut *self.home;
-        match poll_write_from(&mut home.lease.stream, cx, &mut home.out) {
-            Poll::Ready(Ok(())) => {
-                home.sent = true;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(home.lost(&error.to_string()))),
-            Poll::Pending => {
-                home.sent = false;
-                Poll::Pending
-            }
-        }
     }
 
     fn take(&mut self, leg: &mut Leg, total: usize) -> Result<(), End> {
@@ -341,7 +334,7 @@ impl Sink for Feed<'_> {
             // It may refuse a row meanwhile.
             self.home.look(cx)?;
             let over = self.take_all(legs, cx)?;
-            let written = self.poll_out(cx);
+            let written = poll_out(self.home, cx);
             if over {
                 if self.binary {
                     let built = frontend::copy_data(self.home.out.made(), TRAILER);
