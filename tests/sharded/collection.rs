@@ -128,13 +128,16 @@ const FORMS: [Form; 5] = [
 ];
 
 /// What is said of columns whose values cannot be decoded alike.
-const DIFFER: &str = "the shards give columns of different types";
+const DIFFER: [&str; 2] = [
+    "the shards give columns of different types",
+    "the shards give records with types of the users' own in binary",
+];
 
 /// What is said of what is not run on several shards.
 const SEVERAL: &str = "this statement has rows on 3 shards, and runs on one only";
 
 /// Literals that are a moment.
-const MOMENTS: [&str; 2] = ["'now'", "'today'"];
+const MOMENTS: [&str; 3] = ["'now'", "'today'", "'tomorrow'"];
 
 /// The messages of one form.
 fn request(line: &Line<'_>, form: Form) -> Vec<u8> {
@@ -305,7 +308,7 @@ impl Tally {
                 let as_it_is = form != Form::Simple || line.values.is_empty();
                 let planned = ["any", "one", "push", "merge", "pull"].contains(&line.kind);
                 // In their binary form, composites have the numbers of types in them, which differ.
-                let numbered = form == Form::Results && text == DIFFER;
+                let numbered = form == Form::Results && DIFFER.contains(&text.as_str());
                 // A literal of a moment is read when it is prepared, which is not followed over shards.
                 let prepares = form != Form::Simple && text == SEVERAL;
                 let dated = prepares && MOMENTS.iter().any(|word| line.query.contains(word));
