@@ -18,6 +18,7 @@ mod objection;
 mod order;
 pub(super) mod pipeline;
 mod plan;
+mod records;
 mod request;
 pub(super) mod scatter;
 mod start;

@@ -19,6 +19,7 @@ mod commits;
 mod faults;
 mod keys;
 mod merge;
+mod pull;
 mod refused;
 mod rig;
 mod scatter;

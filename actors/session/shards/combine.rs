@@ -26,13 +26,17 @@ use crate::session::relay::Relay;
 
 /// So much waits for the server that has the table before no more is read.
 const BACKLOG: usize = 256 * 1024;
+/// From so many rows on, a plan that knows nothing of a table may be a bad one.
+const LARGE: usize = 1000;
 /// A larger row is too much for a table of partial answers.
 const ROW_MAX: usize = 64 * 1024 * 1024;
 
 /// The client's session may be one that only reads. What is read behind the tables is of their moment.
 const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
-/// Others that give the rows of more than one table give them of one moment.
-const BEGIN_READ: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Others that give the rows of more than one table give them of one moment; between two of them, they may wait for
+/// the slowest.
+const BEGIN_READ: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+                            SET LOCAL idle_in_transaction_session_timeout = 0";
 const COMMIT: &[u8] = b"COMMIT";
 /// The signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -72,9 +76,14 @@ pub(super) async fn combine(
         others.sort_by_key(|leg| !here(leg));
         let count = others.iter().filter(|leg| here(leg)).count();
         let others = &mut others[..count];
+        let before = limits.rows;
         fill(relay, home, others, carrier, bound, &mut limits, deadlines).await?;
         for text in &carrier.then {
             query(home, text.as_bytes(), Owed::Setup)?;
+        }
+        if several && limits.rows - before >= LARGE {
+            let analyze = format!("ANALYZE pg_temp.{}", carrier.name);
+            query(home, analyze.as_bytes(), Owed::Setup)?;
         }
     }
     if several {
@@ -126,10 +135,11 @@ async fn fill(
     let format = if binary { " (FORMAT binary)" } else { "" };
     let copy = format!("COPY pg_temp.{} FROM STDIN{format}", carrier.name);
     query(home, copy.as_bytes(), Owed::Query)?;
-    // It begins with its own part while the others compute theirs, of which nothing may come for long.
-    let sent = poll_fn(|cx| poll_write_from(&mut home.lease.stream, cx, &mut home.out)).await;
-    sent.map_err(|error| home.lost(&error.to_string()))?;
-    home.sent = true;
+    // It begins with its own part while the others compute theirs, of which nothing may come for long. Rows of the
+    // table before may be in the way: these are waited for below, where there are deadlines.
+    if let Poll::Ready(Err(end)) = poll_fn(|cx| Poll::Ready(poll_out(home, cx))).await {
+        return Err(end);
+    }
     let mut feed = Feed::new(home, binary, others.len(), limits);
     ended(gather(relay, others, &mut feed, deadlines).await)?;
     frontend::copy_done(home.out.made());
@@ -142,6 +152,13 @@ fn query(leg: &mut Leg, text: &[u8], owed: Owed<Judgement>) -> Result<(), End> {
     leg.lease.exchange.sent(owed);
     leg.sent = false;
     Ok(())
+}
+
+/// Sends what waits for a server, as far as it takes it.
+fn poll_out(home: &mut Leg, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    let written = poll_write_from(&mut home.lease.stream, cx, &mut home.out);
+    home.sent = matches!(written, Poll::Ready(Ok(())));
+    written.map_err(|error| home.lost(&error.to_string()))
 }
 
 fn long(error: TooLong) -> End {
@@ -240,7 +257,7 @@ impl<'a> Feed<'a> {
 
     /// Waits until the table is there.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if let Poll::Ready(Err(end)) = self.poll_out(cx) {
+        if let Poll::Ready(Err(end)) = poll_out(self.home, cx) {
             return Poll::Ready(Err(end));
         }
         while self.home.lease.exchange.copy() != CopyFlow::In {
@@ -258,21 +275,6 @@ impl<'a> Feed<'a> {
         }
         self.begun = true;
         Poll::Ready(Ok(()))
-    }
-
-    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let home = &mut *self.home;
-        match poll_write_from(&mut home.lease.stream, cx, &mut home.out) {
-            Poll::Ready(Ok(())) => {
-                home.sent = true;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(home.lost(&error.to_string()))),
-            Poll::Pending => {
-                home.sent = false;
-                Poll::Pending
-            }
-        }
     }
 
     fn take(&mut self, leg: &mut Leg, total: usize) -> Result<(), End> {
@@ -332,7 +334,7 @@ impl Sink for Feed<'_> {
             // It may refuse a row meanwhile.
             self.home.look(cx)?;
             let over = self.take_all(legs, cx)?;
-            let written = self.poll_out(cx);
+            let written = poll_out(self.home, cx);
             if over {
                 if self.binary {
                     let built = frontend::copy_data(self.home.out.made(), TRAILER);

@@ -15,6 +15,7 @@ use pgherd_wire::{frame, sqlstate};
 use super::gather::{End, Sink};
 use super::legs::Leg;
 use super::order::{self, Value};
+use super::records;
 use crate::session::relay::Relay;
 
 /// A larger row is not merged.
@@ -56,6 +57,8 @@ pub(super) struct Merged {
     fronts: Vec<Front>,
     /// Which of the keys are in binary.
     binary: Vec<bool>,
+    /// The columns that have numbers of types in their values, and their types.
+    numbered: Vec<(usize, u32)>,
     /// The description of the columns as the client gets it, once it is known; empty if there are none.
     pub(super) columns: Option<Box<[u8]>>,
     /// The client gets it in front of the rows.
@@ -84,6 +87,7 @@ impl Merged {
             left: limit,
             fronts: (0..legs).map(|_| Front::Unknown).collect(),
             binary: Vec::new(),
+            numbered: Vec::new(),
             columns: None,
             announces: false,
             until: Until::End,
@@ -144,6 +148,9 @@ impl Merged {
             self.skip -= 1;
         } else {
             let row = &leg.lease.flow.unjudged()[..total];
+            if self.has_own(row) {
+                return Err(numbered());
+            }
             if !put(relay.down.made(), row, self.hidden) {
                 return Err(leg.broken());
             }
@@ -154,6 +161,22 @@ impl Merged {
         }
         leg.lease.flow.hide(total);
         Ok(())
+    }
+
+    /// Whether a record in it has in it what only one server can decode.
+    fn has_own(&self, row: &[u8]) -> bool {
+        if self.numbered.is_empty() {
+            return false;
+        }
+        let Ok(row) = DataRow::parse(&row[frame::HEADER_LEN..]) else {
+            return true;
+        };
+        let values: Vec<Option<&[u8]>> = row.values().collect();
+        let mut found = self.numbered.iter();
+        found.any(|(at, oid)| match values.get(*at) {
+            Some(Some(value)) => records::has_own(*oid, value),
+            _ => false,
+        })
     }
 
     fn is_enough(&mut self) -> bool {
@@ -178,6 +201,11 @@ impl Sink for Merged {
         let of_key = |key: &SortKey| formats.get(key.column).copied();
         let binary: Option<Vec<bool>> = self.keys.iter().map(of_key).collect();
         self.binary = binary.ok_or_else(|| violated("a column is missing"))?;
+        let numbered = described.columns().enumerate();
+        self.numbered = numbered
+            .filter(|(_, it)| it.format == 1 && records::has_numbers(it.type_oid))
+            .map(|(at, it)| (at, it.type_oid))
+            .collect();
         let shown = without(message, &described, self.hidden);
         if self.announces {
             relay.down.insert(&shown);
@@ -301,6 +329,12 @@ fn stopped(report: ErrorReport) -> End {
 fn violated(why: &str) -> End {
     let text = "a shard has described its columns otherwise than was asked";
     stopped(ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, text).detail(why))
+}
+
+fn numbered() -> End {
+    let text = "the shards give records with types of the users' own in binary";
+    let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
+    stopped(report.hint("Ask for them in text, or for each of their values by itself."))
 }
 
 fn unordered() -> End {

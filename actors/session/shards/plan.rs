@@ -281,7 +281,7 @@ impl Told {
             }
             Route::Pull { pulls, .. } => {
                 let shards: BTreeSet<_> = pulls.iter().flat_map(|(shards, _)| shards).collect();
-                Err(several(shards.len()).hint("Rows of several shards are not joined yet."))
+                Err(several(shards.len()).hint(ALONE))
             }
             Route::At { route, .. } => match *route {
                 // Its time is that of the one shard.

@@ -1,6 +1,7 @@
 //! What is asked of several shards at once.
 
-use pgherd_planner::{Merge, Route, SortKey};
+use pgherd_planner::placement::Shards;
+use pgherd_planner::{Merge, Pull, Route, SortKey};
 use pgherd_session::{Owed, Undo};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame::TooLong;
@@ -63,6 +64,44 @@ pub(super) struct Carrier {
     pub(super) shards: Vec<u16>,
     /// What is done with the table once it is full.
     pub(super) then: Vec<String>,
+}
+
+impl Carrier {
+    /// That of rows which the planner has brought to one server.
+    fn of(pull: &Pull, shards: &Shards) -> Self {
+        let (name, mut then) = (&pull.carrier, Vec::new());
+        if !pull.primary.is_empty() {
+            let columns: Vec<String> = pull.primary.iter().map(|it| quoted(it)).collect();
+            let columns = columns.join(", ");
+            then.push(format!(
+                "ALTER TABLE pg_temp.{name} ADD PRIMARY KEY ({columns})"
+            ));
+        }
+        then.extend(pull.indexes.iter().filter_map(|column| index(name, column)));
+        Self {
+            name: name.clone(),
+            text: pull.text.clone(),
+            shards: shards.iter().map(|shard| shard.0).collect(),
+            then,
+        }
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// What makes an index. It is for speed only: where a value is too long for one, or its type has none, it is done without.
+fn index(table: &str, column: &str) -> Option<String> {
+    // Within a text in quotes, these would mean something.
+    if column.contains(['\'', '\\']) {
+        return None;
+    }
+    let column = quoted(column);
+    Some(format!(
+        "DO LANGUAGE plpgsql 'BEGIN CREATE INDEX ON pg_temp.{table} ({column}); \
+         EXCEPTION WHEN program_limit_exceeded OR undefined_object THEN NULL; END'"
+    ))
 }
 
 /// What is bound to a statement.
@@ -129,11 +168,25 @@ impl Request {
             } => (&**route, text.as_bytes(), Some(*parameter)),
             route => (route, text, None),
         };
+        let all: Shards;
         let (shards, text, work) = match route {
             Route::Concat {
                 shards,
                 writes: false,
             } => (shards, sent, Work::Concat),
+            Route::Pull { pulls, text } => {
+                let carriers = pulls.iter().map(|(shards, pull)| Carrier::of(pull, shards));
+                let work = Work::Combined {
+                    carriers: carriers.collect(),
+                    last: (*text).to_owned(),
+                };
+                all = pulls
+                    .iter()
+                    .flat_map(|(shards, _)| shards)
+                    .copied()
+                    .collect();
+                (&all, text.as_bytes(), work)
+            }
             Route::Merge {
                 shards,
                 merge,
