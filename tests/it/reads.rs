@@ -303,6 +303,11 @@ async fn hosts_of_the_own_zone_are_read_from_while_they_can() {
     assert_eq!(other.one(WHERE).await, near.port().to_string());
     assert_eq!(spread(&client, 20).await, [far; 20]);
     other.batch_execute("commit").await.unwrap();
+    // A connection goes back behind the answer.
+    until("the own zone is read from again", async || {
+        reads_on(&client, near.port()).await
+    })
+    .await;
     assert_eq!(spread(&client, 20).await, [near.port(); 20]);
     near.kill9();
     until("reads go elsewhere", async || reads_on(&client, far).await).await;
