@@ -262,7 +262,9 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
     }
     let route = statement.route(&params).ok()?;
     let request = Request::of(&route, query.text, None, known.number())?;
-    let fits = request.is_ordered(foreign_encoding);
+    // A COPY has no parameters.
+    let timed = request.moment.is_some() && !is_read(relay, query.text);
+    let fits = request.is_ordered(foreign_encoding) && !timed;
     fits.then(|| Way::Several(Box::new(request)))
 }
 

@@ -18,6 +18,7 @@ use pgherd_wire::{frame, frontend, sqlstate};
 
 use super::gather::{Deadlines, End, Sink, gather};
 use super::legs::Leg;
+use super::names;
 use super::plan::unsupported;
 use super::request::{Bound, Carrier, put, put_describe, too_long};
 use super::start::Through;
@@ -49,6 +50,12 @@ const BINARY: [u32; 47] = [
     1266, 1700, 2950, 3802, // and arrays of them
     199, 651, 1000, 1001, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1041, 1115, 1182,
     1183, 1185, 1187, 1231, 1270, 2951, 3807, 1560,
+];
+
+/// Those of them that have characters in them.
+const TEXTS: [u32; 12] = [
+    19, 25, 114, 1042, 1043, 3802, // and arrays of them
+    199, 1003, 1009, 1014, 1015, 3807,
 ];
 
 /// Has the first leg run what makes the answer of the tables; its rows are then the answer.
@@ -93,7 +100,8 @@ pub(super) async fn combine(
         }
         ended(gather(relay, others, &mut Through, deadlines).await)?;
     }
-    put(home, last.as_bytes(), bound, &bound.results, true).map_err(long)?;
+    let bound = bound.fitting(last.as_bytes());
+    put(home, last.as_bytes(), &bound, &bound.results, true).map_err(long)?;
     query(home, COMMIT, Owed::Setup)?;
     home.begin();
     Ok(())
@@ -110,6 +118,7 @@ async fn fill(
     deadlines: &Deadlines,
 ) -> Result<(), End> {
     let text = carrier.text.as_bytes();
+    let bound = &bound.fitting(text);
     for leg in others.iter_mut() {
         put_describe(leg, text, &bound.types).map_err(long)?;
     }
@@ -117,6 +126,11 @@ async fn fill(
     let binary = others.iter().all(is_binary);
     if !binary {
         is_exact(relay)?;
+    }
+    if is_foreign(relay) && !others.iter().all(is_without_texts) {
+        let text = "texts are not combined in an encoding that is not that of the shards";
+        let report = unsupported(text).hint("SET client_encoding to that of the servers.");
+        return Err(End::Stopped(Box::new(report)));
     }
     for leg in others.iter_mut() {
         put(leg, text, bound, &[i16::from(binary)], true).map_err(long)?;
@@ -172,13 +186,28 @@ fn ended(end: End) -> Result<(), End> {
     }
 }
 
-fn is_binary(leg: &Leg) -> bool {
+/// Whether what is brought from one shard to the other passes through another encoding, which may lack some of it.
+fn is_foreign(relay: &Relay) -> bool {
+    let spread = relay.spread.as_deref();
+    let known = spread.and_then(|it| it.group.current());
+    known.is_none_or(|known| names::is_foreign(relay, &known))
+}
+
+fn are_all(leg: &Leg, is_one: impl Fn(u32) -> bool) -> bool {
     let body = leg
         .columns
         .as_deref()
         .and_then(|it| it.get(frame::HEADER_LEN..));
     let described = body.and_then(|body| RowDescription::parse(body).ok());
-    described.is_some_and(|it| it.columns().all(|column| BINARY.contains(&column.type_oid)))
+    described.is_some_and(|it| it.columns().all(|column| is_one(column.type_oid)))
+}
+
+fn is_binary(leg: &Leg) -> bool {
+    are_all(leg, |oid| BINARY.contains(&oid))
+}
+
+fn is_without_texts(leg: &Leg) -> bool {
+    are_all(leg, |oid| BINARY.contains(&oid) && !TEXTS.contains(&oid))
 }
 
 /// Whether texts of values mean on the next server what they did on the last.

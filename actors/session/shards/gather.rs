@@ -29,6 +29,8 @@ use crate::shards::{FIRST_OWN, Known};
 const READ: usize = 64 * 1024;
 /// A message other than a row that is larger is none of a server's.
 const MESSAGE_MAX: usize = 1024 * 1024;
+/// What a server says in words may be as large as a row.
+const SAID_MAX: usize = 64 * 1024 * 1024;
 /// What the client may send meanwhile.
 const KEPT_MAX: usize = 64 * 1024;
 
@@ -245,7 +247,11 @@ impl Leg {
                 }
                 return Ok(Next::Row(total));
             }
-            if total > MESSAGE_MAX {
+            let most = match header.tag {
+                tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE => SAID_MAX,
+                _ => MESSAGE_MAX,
+            };
+            if total > most {
                 return Err(self.broken());
             }
             if self.lease.flow.unjudged().len() < total {

@@ -8,7 +8,7 @@ use pgherd_session::{CopyFlow, Flow, Parameters};
 
 use super::enter;
 use crate::clock;
-use crate::pool::ServerLease;
+use crate::pool::{Pool, ServerLease};
 use crate::server::Cancels;
 use crate::session::check::Session;
 use crate::session::checkout::{self, Denied};
@@ -156,7 +156,12 @@ pub(super) async fn take_as(
             }
             continue;
         };
-        match setup::apply(&pool, &mut lease, wanted).await {
+        let applied = tokio::select! {
+            biased;
+            applied = setup::apply(&pool, &mut lease, wanted) => applied,
+            denied = given_up(relay, &pool, asked) => return Err(denied),
+        };
+        match applied {
             Ok(()) => return Ok(lease),
             Err(report) => {
                 if lease.exchange.is_over() {
@@ -164,6 +169,18 @@ pub(super) async fn take_as(
                 }
                 return Err(Denied::Refused(Box::new(report)));
             }
+        }
+    }
+}
+
+/// Waits until the client leaves, is sent away, calls its query off or has waited for too long.
+async fn given_up(relay: &mut Relay, pool: &Pool, asked: Instant) -> Denied {
+    loop {
+        if let Some(report) = checkout::overdue(pool, asked) {
+            return Denied::Refused(Box::new(report));
+        }
+        if let Err(denied) = checkout::pause(relay, LOOK).await {
+            return denied;
         }
     }
 }

@@ -50,6 +50,8 @@ pub(super) enum Until {
 pub(super) struct Merged {
     keys: Vec<SortKey>,
     hidden: usize,
+    /// The tables that the columns are of are ours.
+    computed: bool,
     /// How many rows are left out still.
     skip: u64,
     /// How many may still come.
@@ -83,6 +85,7 @@ impl Merged {
         Self {
             keys: keys.to_vec(),
             hidden,
+            computed: false,
             skip: offset,
             left: limit,
             fronts: (0..legs).map(|_| Front::Unknown).collect(),
@@ -93,6 +96,14 @@ impl Merged {
             until: Until::End,
             rows: 0,
             suspended: false,
+        }
+    }
+
+    /// Rows that one leg has made of tables that nobody else knows of.
+    pub(super) fn computed() -> Self {
+        Self {
+            computed: true,
+            ..Self::new(&[], 0, None, 0, 1)
         }
     }
 
@@ -206,7 +217,10 @@ impl Sink for Merged {
             .filter(|(_, it)| it.format == 1 && records::has_numbers(it.type_oid))
             .map(|(at, it)| (at, it.type_oid))
             .collect();
-        let shown = without(message, &described, self.hidden);
+        let mut shown = without(message, &described, self.hidden);
+        if self.computed {
+            hide_tables(&mut shown);
+        }
         if self.announces {
             relay.down.insert(&shown);
         }
@@ -314,6 +328,21 @@ fn without(message: &[u8], described: &RowDescription<'_>, hidden: usize) -> Box
     out[..].into()
 }
 
+/// Leaves out which tables' columns the described ones are.
+fn hide_tables(message: &mut [u8]) {
+    let mut rest = message.get_mut(frame::HEADER_LEN + 2..).unwrap_or_default();
+    while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+        // The number of the table, and that of the column there.
+        let (column, behind) = rest.split_at_mut((end + 19).min(rest.len()));
+        column
+            .iter_mut()
+            .skip(end + 1)
+            .take(6)
+            .for_each(|byte| *byte = 0);
+        rest = behind;
+    }
+}
+
 /// A message of so many columns; it is a part of one that was read, and hence not too long.
 fn shortened(out: &mut BytesMut, tag: u8, width: usize, columns: &[u8]) {
     out.put_u8(tag);
@@ -349,7 +378,20 @@ mod tests {
     use pgherd_wire::backend::{self, Column, DataRow, RowDescription};
     use pgherd_wire::frame;
 
-    use super::{put, without};
+    use super::{hide_tables, put, without};
+
+    #[test]
+    fn tables_of_ours_are_not_told() {
+        let plain = [Column::text("one"), Column::text("two")];
+        let mut expected = BytesMut::new();
+        backend::row_description(&mut expected, &plain).unwrap();
+        let mut told = expected.to_vec();
+        for at in [11, 33] {
+            told[at..at + 6].copy_from_slice(&[0, 1, 2, 3, 0, 9]);
+        }
+        hide_tables(&mut told);
+        assert_eq!(told, expected);
+    }
 
     #[test]
     fn hidden_columns_are_left_out() {

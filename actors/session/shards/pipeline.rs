@@ -55,6 +55,8 @@ struct Portal {
     running: Option<Running>,
     /// All rows have been given.
     over: bool,
+    /// The description of its columns, once all have.
+    columns: Option<Box<[u8]>>,
 }
 
 struct Running {
@@ -70,6 +72,14 @@ enum Step {
     Synced,
 }
 
+/// How the client's messages end.
+enum Last {
+    /// By their Sync.
+    Sync,
+    /// By one that is none of a pipeline, and still in front.
+    Other,
+}
+
 struct Line {
     asked: Instant,
     /// The connections that no portal has.
@@ -79,6 +89,8 @@ struct Line {
     fresh: Vec<Box<[u8]>>,
     /// The text that was sent last was not the client's.
     is_rewritten: bool,
+    /// The message that was taken last is the end of all of them.
+    ends: bool,
     /// The time of all statements, once one has asked for it.
     moment: Option<Vec<u8>>,
 }
@@ -108,45 +120,61 @@ pub(in crate::session) async fn run(
         portals: Vec::new(),
         fresh: Vec::new(),
         is_rewritten: false,
+        ends: false,
         moment: None,
     };
     let end = line.answer(relay).await;
     relay.pool.stats.transaction(clock::since(started));
-    let rewritten = line.is_rewritten;
+    let (rewritten, ends) = (line.is_rewritten, line.ends);
     let legs = line.into_legs();
     match end {
-        Ok(()) => {
+        Ok(last) => {
             finish(relay, legs).await;
-            backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);
+            if let Last::Sync = last {
+                backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);
+            }
             None
         }
         Err(end) => {
             let bye = fail(relay, legs, end, rewritten);
-            // What remains up to the Sync is discarded.
-            relay.refusing = true;
+            if ends && bye.is_none() {
+                backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);
+            }
+            // What remains up to the Sync is discarded, if it is not here.
+            relay.refusing = !ends;
             bye
         }
     }
 }
 
 impl Line {
-    async fn answer(&mut self, relay: &mut Relay) -> Result<(), End> {
-        loop {
-            let (kind, body) = self.message(relay).await?;
+    async fn answer(&mut self, relay: &mut Relay) -> Result<Last, End> {
+        while let Some((kind, body)) = self.message(relay).await? {
             let step = self.take(relay, kind, &body).await;
             if matches!(step?, Step::Synced) {
-                return Ok(());
+                return Ok(Last::Sync);
             }
         }
+        Ok(Last::Other)
     }
 
-    /// The client's next message, taken out of what it has sent.
-    async fn message(&self, relay: &mut Relay) -> Result<(u8, Box<[u8]>), End> {
+    /// The client's next message, taken out of what it has sent; none if one is in front that ends the pipeline
+    /// without a Sync.
+    async fn message(&self, relay: &mut Relay) -> Result<Option<(u8, Box<[u8]>)>, End> {
         loop {
             if relay.up.resume() {
                 let header = frame::header(relay.up.unjudged());
                 let header = header.map_err(|error| violated(&error.to_string()))?;
                 if let Some(header) = header {
+                    let leaves = match header.tag {
+                        tag::TERMINATE => true,
+                        // Its now() would have to be that of the statements before it.
+                        tag::QUERY | tag::FUNCTION_CALL => self.moment.is_none(),
+                        _ => false,
+                    };
+                    if leaves {
+                        return Ok(None);
+                    }
                     let total = header.total();
                     if total > relay.pool.settings().limits.max_held_message.get() {
                         return Err(End::Stopped(Box::new(objection::unread())));
@@ -154,7 +182,7 @@ impl Line {
                     if let Some(message) = relay.up.unjudged().get(..total) {
                         let body: Box<[u8]> = message[frame::HEADER_LEN..].into();
                         relay.up.hide(total);
-                        return Ok((header.tag, body));
+                        return Ok(Some((header.tag, body)));
                     }
                 }
             }
@@ -203,8 +231,13 @@ impl Line {
             tag::EXECUTE => self.execute(relay, body).await?,
             tag::CLOSE => self.close(relay, body)?,
             tag::FLUSH => relay.flush().await.map_err(|_| End::Gone)?,
-            tag::SYNC => return Ok(Step::Synced),
+            tag::SYNC => {
+                self.ends = true;
+                self.prove(relay).await?;
+                return Ok(Step::Synced);
+            }
             _ => {
+                self.ends = matches!(kind, tag::QUERY | tag::FUNCTION_CALL);
                 let text = "this message is not supported in a pipeline over several shards";
                 return Err(refused(unsupported(text).hint("Send a Sync before.")));
             }
@@ -253,6 +286,7 @@ impl Line {
             request,
             running: None,
             over: false,
+            columns: None,
         });
         relay.down.insert(&backend::BIND_COMPLETE);
         Ok(())
@@ -270,8 +304,10 @@ impl Line {
         if asked.kind == Target::Portal {
             let at = self.portal(asked.name)?;
             self.advance(relay, at, Until::Columns).await?;
-            let merged = self.portals[at].running.as_ref().map(|it| &it.merged);
-            let columns = merged.and_then(|merged| merged.columns.as_deref());
+            let portal = &self.portals[at];
+            let merged = portal.running.as_ref().map(|it| &it.merged);
+            let columns = merged.map_or(&portal.columns, |merged| &merged.columns);
+            let columns = columns.as_deref();
             match columns {
                 Some(columns) if !columns.is_empty() => relay.down.insert(columns),
                 _ => relay.down.insert(&backend::NO_DATA),
@@ -330,6 +366,8 @@ impl Line {
         }
         let rows = running.merged.rows;
         complete(relay, "SELECT", rows);
+        let columns = running.merged.columns.take();
+        self.portals[at].columns = columns;
         self.portals[at].over = true;
         let legs = running_legs(&mut self.portals[at]);
         self.legs.extend(legs);
@@ -424,6 +462,32 @@ impl Line {
             }
         }
         Ok(found)
+    }
+
+    /// Has a server look at what was prepared and that none has seen yet: where it has an error, it is not there, nor is
+    /// what was prepared behind it. That is left to its first use if no server is free.
+    async fn prove(&mut self, relay: &mut Relay) -> Result<(), End> {
+        while let Some(name) = self.fresh.first().cloned() {
+            let is_free = |leg: &Leg| !leg.lease.exchange.owes();
+            let free = self.legs.iter().position(is_free);
+            let (Some(at), Some(tail)) = (free, tail_of(relay, &name)) else {
+                self.fresh.remove(0);
+                continue;
+            };
+            let (text, types) = super::plan::parts(tail);
+            let text: Box<[u8]> = text.into();
+            let deadlines = Deadlines::new(relay, self.asked);
+            self.is_rewritten = false;
+            let told = describe(relay, &mut self.legs[at], &text, &types, &deadlines).await;
+            if told.is_err() {
+                for name in &self.fresh {
+                    self.forget_fresh(relay, name);
+                }
+                return told;
+            }
+            self.fresh.retain(|it| *it != name);
+        }
+        Ok(())
     }
 
     /// A statement that no server could prepare is not there.

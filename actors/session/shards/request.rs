@@ -105,7 +105,7 @@ fn index(table: &str, column: &str) -> Option<String> {
 }
 
 /// What is bound to a statement.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Bound {
     /// The types of its parameters; zero, or nothing at the end, leaves one to the server.
     pub(super) types: Vec<u32>,
@@ -137,6 +137,22 @@ impl Bound {
         typed >= self.values.len()
     }
 
+    /// What is bound to a text in which not all of the parameters may be: no server can tell the type of one that
+    /// is not there, and what its value is does not matter.
+    pub(super) fn fitting(&self, text: &[u8]) -> Self {
+        let mut fitting = self.clone();
+        fitting
+            .types
+            .resize(self.values.len().max(self.types.len()), 0);
+        for at in 0..self.values.len() {
+            if fitting.types[at] == 0 && !mentions(text, at + 1) {
+                fitting.types[at] = TEXT[0];
+                fitting.values[at] = None;
+            }
+        }
+        fitting
+    }
+
     /// Gives a parameter behind all others a value of text.
     fn push(&mut self, number: usize, oid: u32, value: Box<[u8]>) {
         if self.formats.len() == 1 {
@@ -149,6 +165,14 @@ impl Bound {
         self.values.resize(number - 1, None);
         self.values.push(Some(value));
     }
+}
+
+/// Whether a parameter may be in a text; what only looks like one counts, too.
+fn mentions(text: &[u8], number: usize) -> bool {
+    let name = format!("${number}");
+    let found = text.windows(name.len()).enumerate();
+    let mut found = found.filter(|(_, part)| *part == name.as_bytes());
+    found.any(|(at, _)| !text.get(at + name.len()).is_some_and(u8::is_ascii_digit))
 }
 
 impl Request {

@@ -20,7 +20,7 @@ use super::legs::{Leg, check_in, drain, give_back, retire, take_all};
 use super::request::{Request, Work};
 use super::start::start;
 use crate::clock;
-use crate::control::Standing;
+use crate::control::{Order, Standing};
 use crate::session::Bye;
 use crate::session::relay::Relay;
 
@@ -139,10 +139,15 @@ pub(super) async fn finish(relay: &mut Relay, legs: Vec<Leg>) {
 pub(super) fn fail(relay: &mut Relay, legs: Vec<Leg>, end: End, is_rewritten: bool) -> Option<Bye> {
     let (report, said) = match end {
         End::Gone => {
-            for leg in legs {
+            let mut cut = false;
+            for mut leg in legs {
+                cut |= hand_over(relay, &mut leg);
                 retire(relay, leg, true);
             }
-            return Some(Bye::Gone);
+            // It may be gone because it was sent away, and is told why unless half a row was sent on.
+            let sent = !cut && relay.control.ordered() == Order::Terminate;
+            let farewell = sent.then(|| relay.control.farewell()).flatten();
+            return Some(farewell.map_or(Bye::Gone, Bye::Sent));
         }
         End::Failed(message) if is_rewritten => {
             let mut report = ErrorReport::parse(&message[frame::HEADER_LEN..]);

@@ -1,21 +1,26 @@
 //! From a request to rows that come.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use pgherd_planner::SortKey;
+use pgherd_session::Owed;
+use pgherd_wire::backend::DataRow;
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::frame;
-use pgherd_wire::sqlstate;
+use pgherd_wire::{frame, frontend, sqlstate};
 
 use super::combine::combine;
 use super::gather::{self, Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::merged::Merged;
 use super::request::{Bound, Request, Work, put, put_describe, too_long};
+use crate::session::behind;
 use crate::session::relay::Relay;
-use crate::session::{behind, setup};
 
 /// What a shard says of the time: a form that is read alike under all settings.
 const NOW: &[u8] = b"SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'";
+
+/// A row of one value is no larger.
+const VALUE_MAX: usize = 4096;
 
 /// Answers that nobody needs: they are only waited for.
 pub(super) struct Through;
@@ -76,7 +81,7 @@ pub(super) async fn start(
         if let Some(number) = request.moment {
             let time = match moment {
                 Some(time) => time.clone(),
-                None => moment.insert(now(home).await?).clone(),
+                None => moment.insert(now(relay, home, deadlines).await?).clone(),
             };
             let given = request.at(number, &time);
             given.map_err(|report| End::Stopped(Box::new(report)))?;
@@ -93,7 +98,7 @@ pub(super) async fn start(
             let none = Bound::default();
             let bound = request.bound.as_ref().unwrap_or(&none);
             combine(relay, legs, carriers, last, bound, deadlines).await?;
-            return Ok((Merged::new(&[], 0, None, 0, 1), 1));
+            return Ok((Merged::computed(), 1));
         }
         Work::Concat => Merged::new(&[], 0, None, 0, legs.len()),
         Work::Merged {
@@ -107,7 +112,8 @@ pub(super) async fn start(
         None => gather::put(relay, legs, &request.text),
         Some(bound) => {
             let results = match &request.work {
-                Work::Merged { hidden, .. } if bound.results.len() > 1 => {
+                Work::Merged { hidden, keys, .. } if *hidden > 0 && bound.results.len() > 1 => {
+                    are_fitting(bound.results.len(), keys, *hidden)?;
                     let hidden = std::iter::repeat_n(0, *hidden);
                     bound.results.iter().copied().chain(hidden).collect()
                 }
@@ -123,18 +129,64 @@ pub(super) async fn start(
     Ok((merged, legs.len()))
 }
 
+/// Whether there are as many formats as columns, where others stand behind those of the client.
+fn are_fitting(formats: usize, keys: &[SortKey], hidden: usize) -> Result<(), End> {
+    let last = keys.iter().map(|key| key.column).max();
+    let columns = last.and_then(|last| (last + 1).checked_sub(hidden));
+    let Some(columns) = columns.filter(|it| *it != formats) else {
+        return Ok(());
+    };
+    let text = format!("bind message has {formats} result formats but query has {columns} columns");
+    let report = ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, text);
+    Err(End::Stopped(Box::new(report)))
+}
+
 /// The time of a shard.
-async fn now(home: &mut Leg) -> Result<Vec<u8>, End> {
-    let answer = setup::run(&mut home.lease, NOW).await.map_err(|report| {
-        home.lost = true;
-        End::Lost(Box::new(report))
-    })?;
-    let time = answer.rows.into_iter().flatten().next().flatten();
-    time.ok_or_else(|| {
-        let text = "a shard did not tell the time";
-        let report = ErrorReport::error(sqlstate::INTERNAL_ERROR, text);
-        End::Stopped(Box::new(answer.error.unwrap_or(report)))
-    })
+async fn now(relay: &mut Relay, home: &mut Leg, deadlines: &Deadlines) -> Result<Vec<u8>, End> {
+    let built = frontend::query(home.out.made(), NOW);
+    built.map_err(|error| End::Stopped(too_long(error)))?;
+    home.lease.exchange.sent(Owed::Query);
+    home.begin();
+    let mut told = One::default();
+    match gather(relay, std::slice::from_mut(home), &mut told, deadlines).await {
+        End::Answered => told.0.ok_or_else(|| {
+            let text = "a shard did not tell the time";
+            let report = ErrorReport::error(sqlstate::INTERNAL_ERROR, text);
+            End::Stopped(Box::new(report))
+        }),
+        end => Err(end),
+    }
+}
+
+/// An answer of one value.
+#[derive(Default)]
+struct One(Option<Vec<u8>>);
+
+impl Sink for One {
+    fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
+        Ok(())
+    }
+
+    fn poll(
+        &mut self,
+        _: &mut Relay,
+        legs: &mut [Leg],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), End>> {
+        for leg in legs {
+            while let Some(total) = ready!(leg.poll_row(VALUE_MAX, cx))? {
+                if total > VALUE_MAX {
+                    return Poll::Ready(Err(leg.broken()));
+                }
+                leg.count();
+                let row = DataRow::parse(&leg.lease.flow.unjudged()[frame::HEADER_LEN..total]);
+                let value = row.ok().and_then(|row| row.values().next().flatten());
+                self.0 = value.map(<[u8]>::to_vec);
+                leg.lease.flow.hide(total);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Has a server describe a statement; what it says is then the leg's.

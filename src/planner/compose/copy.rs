@@ -29,7 +29,16 @@ impl Builder<'_> {
                     NodeEnum::SelectStmt(_) => self.statement(query, names)?,
                     _ => return Err(Refusal::new("COPY", "only a SELECT is copied over shards")),
                 };
-                Ok(plain(plan))
+                if !is_binary(copy) {
+                    return Ok(plain(plan));
+                }
+                let mut resolver = self.resolver(names);
+                let NodeEnum::SelectStmt(select) = boxed(&copy.query)? else {
+                    return Ok(numbered(plan));
+                };
+                let columns = resolver.query(select)?.columns;
+                let certain = columns.iter().all(|it| SAME.contains(&it.kind.oid));
+                Ok(if certain { plain(plan) } else { numbered(plan) })
             }
             (None, false) => {
                 let mut resolver = self.resolver(names);
@@ -44,7 +53,10 @@ impl Builder<'_> {
                     prune: crate::plan::Prune(Vec::new()),
                     writes: false,
                 };
+                let mut columns = relation.columns.iter();
+                let certain = columns.all(|it| SAME.contains(&it.kind.oid));
                 Ok(match place {
+                    Place::Key { .. } if is_binary(copy) && !certain => numbered(pushed),
                     Place::Key { .. } => plain(pushed),
                     Place::At(Distribution::OneShard(shard)) => super::fixed_to(shard),
                     Place::At(_) => Plan::Replicated,
@@ -112,6 +124,41 @@ impl Builder<'_> {
             columns,
             target: to,
         }))
+    }
+}
+
+/// Types whose binary form has no number of a type or of anything else in a catalogue, and arrays of them, by the
+/// OIDs of `pg_type.dat`.
+const SAME: [u32; 45] = [
+    16, 17, 19, 20, 21, 23, 25, 114, 142, 650, 700, 701, 790, 869, 1042, 1043, 1082, 1083, 1114,
+    1184, 1186, 1266, 1700, 2950, 3802, // and arrays of them
+    199, 651, 1000, 1001, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1041, 1115, 1182,
+    1183, 1185, 1187, 1231,
+];
+
+fn is_binary(copy: &CopyStmt) -> bool {
+    copy.options.iter().any(|option| match &option.node {
+        Some(NodeEnum::DefElem(option)) if option.defname == "format" => {
+            let said = option.arg.as_ref().and_then(|arg| arg.node.as_ref());
+            !matches!(said, Some(NodeEnum::String(said)) if said.sval != "binary")
+        }
+        _ => false,
+    })
+}
+
+/// In the binary format, values of several shards may have in them the numbers that their types have there.
+fn numbered(plan: Plan) -> Plan {
+    let reason = "of some types, each shard has a binary form of its own";
+    match plan {
+        Plan::Pushed { .. } => {
+            let refusal = Refusal::new("COPY", reason);
+            Plan::Refused(refusal.hint("Copy in text, or give each column a type by a cast."))
+        }
+        Plan::OneShard { pins, otherwise } => Plan::OneShard {
+            pins,
+            otherwise: Box::new(numbered(*otherwise)),
+        },
+        other => plain(other),
     }
 }
 

@@ -64,7 +64,12 @@ pub(super) fn limit(
         (Some(Count::Number(limit)), Some(Count::Number(offset))) => {
             limit.saturating_add(*offset).to_string()
         }
-        (Some(limit), Some(offset)) => format!("{} + {}", said(limit), said(offset)),
+        // The sum may be more than a bigint; where the OFFSET is NULL, it is the LIMIT.
+        (Some(limit), Some(offset)) => {
+            let (limit, offset) = (said(limit), said(offset));
+            let sum = format!("({limit})::numeric + coalesce({offset}, 0)::numeric");
+            format!("least({sum}, {})::int8", i64::MAX)
+        }
     };
     select.limit_count = Some(Box::new(deparse::snippet(&text)?));
     select.limit_option = LimitOption::Count as i32;

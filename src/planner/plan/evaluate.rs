@@ -78,6 +78,14 @@ impl<'a> Evaluation<'a> {
         value.ok()?.as_type(column).ok()
     }
 
+    fn is_null(&self, number: u32) -> bool {
+        let at = usize::try_from(number)
+            .ok()
+            .and_then(|it| it.checked_sub(1));
+        let param = at.and_then(|at| self.params.values.get(at));
+        param.is_some_and(|param| param.value.is_none())
+    }
+
     pub(super) fn parameter(&self, number: u32, column: KeyType) -> Option<Option<KeyValue>> {
         let (oid, param) = self.param(number, false)?;
         match param.value {
@@ -244,7 +252,8 @@ impl<'a> Evaluation<'a> {
             Some(Count::Param(number)) => *number,
         };
         match self.parameter(number, KeyType::Int8) {
-            Some(None) => Ok(None),
+            // A value that no bigint equals is none, too, but Postgres rounds it.
+            Some(None) if self.is_null(number) => Ok(None),
             Some(Some(KeyValue::Int(value))) => u64::try_from(value)
                 .map(Some)
                 .map_err(|_| Refusal::new(what, format!("{what} must not be negative")).with(code)),
