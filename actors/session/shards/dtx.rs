@@ -182,7 +182,10 @@ impl Dtx {
                 Next::Unread(total) => {
                     let is_query = relay.up.unjudged().first() == Some(&tag::QUERY);
                     relay.up.hide(total);
-                    self.told(relay, Err(unread().into()), is_query).await
+                    match self.skipping {
+                        true => None,
+                        false => self.told(relay, Err(unread().into()), is_query).await,
+                    }
                 }
                 Next::Over(Fault::Lost(report)) => {
                     // Nothing was asked: the next statement is told.
@@ -214,8 +217,10 @@ impl Dtx {
 
     async fn take(&mut self, relay: &mut Relay, tag: u8, body: &[u8]) -> Option<Left> {
         match tag {
+            tag::TERMINATE => Some(Left(self.abandon(relay, Bye::Left))),
+            // Behind an error, a simple query is discarded as everything else is.
+            _ if self.skipping && tag != tag::SYNC => None,
             tag::QUERY => {
-                self.skipping = false;
                 self.portals.remove(&b""[..]);
                 if let Some(statements) = relay.statements.as_deref_mut() {
                     statements.unnamed = Unnamed::None;
@@ -237,8 +242,6 @@ impl Dtx {
                 self.told(relay, answer, true).await
             }
             tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => None,
-            tag::TERMINATE => Some(Left(self.abandon(relay, Bye::Left))),
-            _ if self.skipping => None,
             tag::FUNCTION_CALL => {
                 let report = super::no_function_call();
                 self.told(relay, Err(report.into()), true).await

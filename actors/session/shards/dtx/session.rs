@@ -88,6 +88,13 @@ impl Dtx {
                 let text = "there is no transaction in progress";
                 let report = ErrorReport::warning(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text);
                 report.encode_notice(relay.down.made());
+                // It ends what the pipeline has done so far, all the same.
+                if !self.legs.is_empty()
+                    && !self.finish(relay, deed == Deed::Commit).await?
+                    && deed == Deed::Commit
+                {
+                    return Err(uncommitted().into());
+                }
                 let said: &[u8] = if deed == Deed::Commit {
                     b"COMMIT"
                 } else {
@@ -190,22 +197,32 @@ impl Dtx {
         }
         follow::step(relay, step);
         for (name, value) in reported {
-            if !follow::is_reported(relay, &name) {
-                continue;
-            }
-            let mut parameters = (*relay.parameters).clone();
-            parameters.set(&name, &value);
-            let parameters = relay.pool.shared.share(parameters);
-            relay.set_parameters(parameters);
-            let built =
-                backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
-            debug_assert!(built.is_ok(), "the server has sent as much");
+            self::reported(relay, &name, &value);
         }
         for leg in self.legs.values_mut() {
             leg.lease.applied = Arc::clone(&relay.parameters);
         }
         Ok(())
     }
+}
+
+/// What is said where nothing else is known of why it is not committed.
+pub(super) fn uncommitted() -> ErrorReport {
+    let text = "the transaction was not committed";
+    ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text)
+}
+
+/// A server of the transaction has reported a parameter: it is one of the client's, who is told, too.
+pub(super) fn reported(relay: &mut Relay, name: &str, value: &str) {
+    if !follow::is_reported(relay, name) {
+        return;
+    }
+    let mut parameters = (*relay.parameters).clone();
+    parameters.set(name, value);
+    let parameters = relay.pool.shared.share(parameters);
+    relay.set_parameters(parameters);
+    let built = backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
+    debug_assert!(built.is_ok(), "the server has sent as much");
 }
 
 /// What is said of everything in a failed transaction but its end.

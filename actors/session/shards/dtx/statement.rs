@@ -14,7 +14,7 @@ use pgherd_wire::sqlstate;
 use super::extended::Bound;
 use super::legs::sent;
 use super::rows::{Kept, Passed};
-use super::session::{deed, failed, moment};
+use super::session::{deed, failed, moment, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
 use crate::server::Cancels;
@@ -182,8 +182,7 @@ impl Dtx {
         };
         if self.kind == Kind::Implicit && !self.legs.is_empty() && !self.finish(relay, true).await?
         {
-            let text = "the transaction was not committed";
-            return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).into());
+            return Err(uncommitted().into());
         }
         tell(relay, &done);
         Ok(())
