@@ -39,7 +39,7 @@ use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::Group;
-use extended::Portal;
+use extended::{Portal, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;
 pub(super) use statement::needs;
@@ -92,6 +92,8 @@ struct Dtx {
     before: Arc<Parameters>,
     began: Instant,
     portals: HashMap<Box<[u8]>, Portal>,
+    /// What no server has seen yet.
+    unchecked: Vec<Unchecked>,
     /// What comes up to the next Sync is discarded.
     skipping: bool,
     /// Extended messages have come, and no Sync behind them.
@@ -162,6 +164,7 @@ impl Dtx {
             before: Arc::clone(&spread.before),
             began: asked,
             portals: HashMap::new(),
+            unchecked: Vec::new(),
             skipping: false,
             unsynced: false,
         })
@@ -234,8 +237,8 @@ impl Dtx {
             tag::SYNC => {
                 self.skipping = false;
                 self.unsynced = false;
-                let mut answer = Ok(());
-                if self.kind == Kind::Implicit {
+                let mut answer = self.check(relay).await;
+                if self.kind == Kind::Implicit && answer.is_ok() {
                     answer = self.finish(relay, true).await.map(drop);
                     // It is told of an error already, if there was one before.
                 }

@@ -242,6 +242,7 @@ impl Dtx {
         self.opening = b"BEGIN"[..].into();
         self.abilities.clear();
         self.portals.clear();
+        self.unchecked.clear();
         self.home = None;
         self.altered = false;
         self.began = clock::now();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgherd_session::literal;
-use pgherd_sql::{Block, Reading, Step, block, script};
+use pgherd_sql::{Block, Reading, Step, Value, block, script};
 use pgherd_wire::backend;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -81,6 +81,9 @@ impl Dtx {
         let goes_back = matches!(deed, Deed::Step(Step::RollbackTo(_), _));
         if self.failed && !matches!(deed, Deed::Commit | Deed::Rollback) && !goes_back {
             return Err(failed().into());
+        }
+        if deed == Deed::Commit {
+            self.check(relay).await?;
         }
         match deed {
             Deed::Begin(said) => self.begin(relay, text, said),
@@ -169,8 +172,7 @@ impl Dtx {
             whole.extend_from_slice(b"\n;");
             whole.extend_from_slice(more.as_bytes());
         }
-        if let Step::RollbackTo(_) = step {
-            // It takes that back, too.
+        if unbinds(&step) {
             whole.extend_from_slice(b"\n;");
             whole.extend_from_slice(LOCKS.as_bytes());
         }
@@ -194,6 +196,8 @@ impl Dtx {
         }
         if let Step::RollbackTo(_) = step {
             self.failed = false;
+            // Those from behind the savepoint are gone, and which they are is not known.
+            self.portals.clear();
         }
         follow::step(relay, step);
         for (name, value) in reported {
@@ -203,6 +207,17 @@ impl Dtx {
             leg.lease.applied = Arc::clone(&relay.parameters);
         }
         Ok(())
+    }
+}
+
+/// Whether a step takes the bound on waits for locks back.
+fn unbinds(step: &Step) -> bool {
+    match step {
+        Step::RollbackTo(_) | Step::ResetAll => true,
+        Step::Change(changes) => changes
+            .iter()
+            .any(|change| &*change.name == "lock_timeout" && change.value == Value::Default),
+        Step::Savepoint(_) | Step::Release(_) | Step::Other => false,
     }
 }
 
