@@ -28,14 +28,16 @@ const WAIT: Duration = Duration::from_secs(5);
 /// A larger description is none of a server's.
 const ANSWER_MAX: usize = 1024 * 1024;
 
-/// What a server says of its block. A lock that is not given for so long may be awaited by somebody whom the
+/// What a server says of its block, and whether a portal of the client's is open there, which one that comes behind
+/// would not find (a cursor stays where it is). A lock that is not given for so long may be awaited by somebody whom the
 /// transaction itself waits for on another shard, which no server sees.
 const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
 pg_catalog.current_setting('max_prepared_transactions') <> '0', \
 pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL, \
 pg_catalog.current_setting('transaction_read_only'), \
 pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
-EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE statement !~* 'declare')";
+EXISTS (SELECT FROM pg_catalog.pg_cursors \
+WHERE statement !~* 'declare' AND NOT pg_catalog.starts_with(name, 'pgherd_'))";
 pub(super) const LOCKS: &str = "SELECT pg_catalog.set_config('lock_timeout', '10s', true) \
 WHERE pg_catalog.current_setting('lock_timeout') = '0'";
 /// Takes it back for a look at what the client has.
