@@ -11,12 +11,13 @@ pub mod recovery;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 use pgherd_supervise::Dynamic;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::server::{Life, ServerConn};
 use crate::upstream::{self, OpenError, Upstream};
 
@@ -97,6 +98,8 @@ pub struct Record {
     stage: AtomicU8,
     /// The place of the decider among the shards.
     decider: OnceLock<usize>,
+    /// When the decider was told to decide.
+    deciding_since: OnceLock<Instant>,
 }
 
 /// How far a transaction is that is being committed.
@@ -162,7 +165,15 @@ impl Record {
         let _ = self.decider.set(decider);
     }
 
+    fn deciding_since(&self) -> Option<Instant> {
+        self.deciding_since.get().copied()
+    }
+
     fn reached(&self, stage: Stage) {
+        if stage == Stage::Deciding {
+            // It is told once.
+            let _ = self.deciding_since.set(clock::now());
+        }
         self.stage.store(stage as u8, Ordering::Release);
     }
 }
@@ -192,6 +203,7 @@ impl Transactions {
             since: SystemTime::now(),
             stage: AtomicU8::new(Stage::Preparing as u8),
             decider: OnceLock::new(),
+            deciding_since: OnceLock::new(),
         });
         let mut live = self.live.lock();
         live.insert(record.id.clone(), Arc::clone(&record));

@@ -23,7 +23,7 @@ const ANSWERS_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Parameters that it reported anew.
-    pub(super) reported: Vec<(String, String)>,
+    pub(crate) reported: Vec<(String, String)>,
     /// The first rows, as many as are kept.
     pub(crate) rows: Vec<Vec<Option<Vec<u8>>>>,
     /// The first error.

@@ -9,6 +9,7 @@
 //!
 //! [`recovery`]: crate::transactions::recovery
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub struct Part {
     pub lease: ServerLease,
     /// What has become of it here.
     pub outcome: Option<Outcome>,
+    /// The parameters that its server has reported at the end of the transaction.
+    pub reported: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Part {
@@ -153,7 +156,7 @@ async fn orphaned(transactions: &Arc<Transactions>, record: &Record, pools: &[Ar
     let decider = record.decider().and_then(|at| pools.get(at));
     let heard = match (heard, decider) {
         (Heard::Lost, Some(pool)) if record.stage() >= Stage::Deciding => {
-            resolve(transactions, pool, &record.id).await
+            resolve(transactions, pool, record).await
         }
         (heard, _) => heard,
     };
@@ -306,17 +309,19 @@ impl Coordination {
             let decider = decider.map_or_else(String::new, |pool| pool.key.database.clone());
             let name = decisions::part(&self.record.id, leg, &decider, &self.record.database);
             let in_time = clock::since(self.began) < DECIDE_MAX;
-            let (id, transactions) = (self.record.id.clone(), Arc::clone(&self.transactions));
+            let record = Arc::clone(&self.record);
+            let transactions = Arc::clone(&self.transactions);
             self.under_way.spawn(async move {
                 if let Step::Resolve(_) = step {
                     drop(part);
-                    return (step, None, resolve(&transactions, &pool, &id).await, None);
+                    let heard = resolve(&transactions, &pool, &record).await;
+                    return (step, None, heard, None);
                 }
                 let Some(mut part) = part else {
                     return (step, None, Heard::Lost, None);
                 };
                 let (heard, why) = match name {
-                    Ok(name) => run(&mut part.lease, step, &id, &name, in_time).await,
+                    Ok(name) => run(&mut part, step, &record, &name, in_time).await,
                     Err(report) => (Heard::Refused, Some(report)),
                 };
                 (step, Some(part), heard, why)
@@ -397,13 +402,14 @@ impl Coordination {
 
 /// Has a server do a step.
 async fn run(
-    server: &mut ServerConn,
+    part: &mut Part,
     step: Step,
-    id: &str,
+    record: &Record,
     name: &str,
     in_time: bool,
 ) -> (Heard, Option<ErrorReport>) {
     let name = literal(name);
+    let server: &mut ServerConn = &mut part.lease;
     let sql = match step {
         Step::Commit(_) => "COMMIT".to_owned(),
         Step::Prepare(_) => format!("PREPARE TRANSACTION {name}"),
@@ -414,7 +420,12 @@ async fn run(
             if !in_time {
                 return (Heard::Refused, Some(undone("it took too long")));
             }
-            match setup::run_patiently(server, decisions::commit(id).as_bytes()).await {
+            match setup::run_patiently(
+                server,
+                decisions::commit(&record.id, &record.database).as_bytes(),
+            )
+            .await
+            {
                 Ok(answer) => match answer.error {
                     None => "COMMIT".to_owned(),
                     Some(error) => return (Heard::Refused, Some(revoked(error))),
@@ -426,33 +437,51 @@ async fn run(
     };
     match setup::run_patiently(server, sql.as_bytes()).await {
         Err(report) => (Heard::Lost, Some(lost(&report))),
-        Ok(answer) => match answer.error {
-            // Who recovers was quicker, and did what the row says.
-            Some(error)
-                if matches!(step, Step::Finish(_) | Step::Revoke(_))
-                    && error.code == sqlstate::UNDEFINED_OBJECT =>
-            {
-                (Heard::Done, None)
-            }
-            Some(error) => (Heard::Refused, Some(error)),
-            // Whatever it said: who is in a block still has not committed.
-            None if server.exchange.status() != TransactionStatus::Idle => {
-                (Heard::Refused, Some(undone("a shard did not end it")))
-            }
-            None => (Heard::Done, None),
-        },
+        Ok(answer) => {
+            part.reported.extend(answer.reported);
+            ended(server, step, answer.error)
+        }
+    }
+}
+
+/// What has become of a step that a server has answered.
+fn ended(
+    server: &ServerConn,
+    step: Step,
+    error: Option<ErrorReport>,
+) -> (Heard, Option<ErrorReport>) {
+    match error {
+        // Who recovers was quicker, and did what the row says.
+        Some(error)
+            if matches!(step, Step::Finish(_) | Step::Revoke(_))
+                && error.code == sqlstate::UNDEFINED_OBJECT =>
+        {
+            (Heard::Done, None)
+        }
+        Some(error) => (Heard::Refused, Some(error)),
+        // Whatever it said: who is in a block still has not committed.
+        None if server.exchange.status() != TransactionStatus::Idle => {
+            (Heard::Refused, Some(undone("a shard did not end it")))
+        }
+        None => (Heard::Done, None),
     }
 }
 
 /// Asks the decider's server, whichever is it by now, for as long as work waits for a primary.
-async fn resolve(transactions: &Transactions, pool: &Pool, id: &str) -> Heard {
+async fn resolve(transactions: &Transactions, pool: &Pool, record: &Record) -> Heard {
+    let (id, database) = (record.id.as_str(), record.database.as_str());
     let began = clock::now();
     let limit = pool.settings().timeouts.hold.unwrap_or(PATIENCE);
     loop {
+        // If it has decided, its row may be gone by then, and who asks would have it say no.
+        let sent = record.deciding_since();
+        if sent.is_none_or(|sent| clock::since(sent) >= decisions::KEPT / 2) {
+            return Heard::Lost;
+        }
         let upstream = pool.upstream.load_full();
         if pool.core.held().is_none()
             && let Ok(mut server) = transactions.open(&upstream).await
-            && let Ok(committed) = decisions::settle(&mut server, id).await
+            && let Ok(committed) = decisions::settle(&mut server, id, database).await
         {
             tracing::info!(
                 transaction = id,

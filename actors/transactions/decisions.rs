@@ -1,7 +1,12 @@
 //! The row that says what becomes of a transaction, and the names of its parts.
 //!
+//! The row carries the name of the sharded database, too: a server may be a shard of several of them, and who does
+//! not know all shards of one must not clear its rows away.
+//!
 //! A part that is prepared carries in its name all that it takes to end it: the transaction, the section of
 //! the decider, and the sharded database. Sections have the same names on all proxies of a database.
+
+use std::time::Duration;
 
 use pgherd_session::literal;
 use pgherd_wire::error::ErrorReport;
@@ -57,16 +62,49 @@ impl<'a> Part<'a> {
         let mut fields = name.strip_prefix(PREFIX)?.splitn(3, ':');
         let (id, _leg, rest) = (fields.next()?, fields.next()?, fields.next()?);
         let decider = rest.strip_suffix(database)?.strip_suffix(':')?;
-        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_id = id.len() == ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         let decider = sections.iter().find(|section| *section == decider)?;
         is_id.then_some(Self { id, decider })
     }
 }
 
-/// What the decider runs before its `COMMIT`.
-pub(super) fn commit(id: &str) -> String {
-    let id = literal(id);
-    format!("INSERT INTO pgherd.decisions (transaction, committed) VALUES ({id}, true)")
+/// How many hexadecimal digits the number of a transaction has.
+const ID_LEN: usize = 32;
+
+/// What the row of a transaction is found by.
+fn key(id: &str, database: &str) -> String {
+    format!("{id}:{database}")
+}
+
+/// The number of the transaction whose row is found by this.
+pub(super) fn id_of(key: &str) -> &str {
+    key.get(..ID_LEN).unwrap_or(key)
+}
+
+/// What selects the keys of the old rows of a sharded database: those that say yes are kept for [`KEPT`], and those
+/// that say no for longer, as a coordinator that was held up must meet one, and decides nothing after ten minutes.
+pub(super) fn old(database: &str) -> String {
+    let (database, kept) = (literal(database), KEPT.as_secs());
+    format!(
+        "SELECT transaction FROM pgherd.decisions \
+         WHERE pg_catalog.substr(transaction, {}) OPERATOR(pg_catalog.=) {database} AND (committed \
+         AND decided < pg_catalog.now() - interval '{kept} seconds' \
+         OR decided < pg_catalog.now() - interval '1 day') LIMIT 1000",
+        ID_LEN + 2
+    )
+}
+
+/// For how long a row that says yes is there. Who may have come later must not ask: there would be none any more,
+/// and one that says no would be stored.
+pub(super) const KEPT: Duration = Duration::from_secs(3600);
+
+/// What the decider runs before its `COMMIT`. Its transaction may be old already: the row is not.
+pub(super) fn commit(id: &str, database: &str) -> String {
+    let key = literal(&key(id, database));
+    format!(
+        "INSERT INTO pgherd.decisions (transaction, committed, decided) \
+         VALUES ({key}, true, pg_catalog.clock_timestamp())"
+    )
 }
 
 /// Finds out whether a transaction is committed, and sees to it that it never will be if it is not. It waits
@@ -74,8 +112,12 @@ pub(super) fn commit(id: &str) -> String {
 ///
 /// # Errors
 /// When the server cannot be asked, and nothing is known.
-pub(super) async fn settle(server: &mut ServerConn, id: &str) -> Result<bool, ErrorReport> {
-    let id = literal(id);
+pub(super) async fn settle(
+    server: &mut ServerConn,
+    id: &str,
+    database: &str,
+) -> Result<bool, ErrorReport> {
+    let id = literal(&key(id, database));
     // Under another isolation a row of others would be an error.
     let store = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \

@@ -47,11 +47,6 @@ const AGE: u64 = 8;
 const LINK_MAX: Duration = Duration::from_secs(30);
 /// More parts are not read at once.
 const PARTS_MAX: usize = 1000;
-/// Rows that say yes are kept for this long, and those that say no for longer: a coordinator that was held up
-/// must meet one, and decides nothing after ten minutes.
-const CLEAR: &str = "SELECT transaction FROM pgherd.decisions \
-WHERE committed AND decided < pg_catalog.now() - interval '5 minutes' \
-OR decided < pg_catalog.now() - interval '1 day' LIMIT 1000";
 
 const FIND: &str = "SELECT gid, owner::text, \
 pg_catalog.floor(extract(epoch FROM pg_catalog.clock_timestamp() - prepared))::bigint::text \
@@ -125,7 +120,7 @@ impl Watch {
         let mut rows = BTreeMap::new();
         for shard in shards {
             if let Some(server) = self.link(round, shard, None).await {
-                rows.insert(shard, old_rows(server).await);
+                rows.insert(shard, old_rows(server, &round.sharded.name).await);
             }
         }
         let mut all = true;
@@ -152,7 +147,10 @@ impl Watch {
         }
         if all {
             for (shard, rows) in rows {
-                let is_over = |id: &&String| !names.iter().any(|name| name.contains(id.as_str()));
+                let is_over = |key: &&String| {
+                    let id = decisions::id_of(key);
+                    !names.iter().any(|name| name.contains(id))
+                };
                 let over: Vec<&String> = rows.iter().filter(is_over).collect();
                 if let (false, Some(server)) =
                     (over.is_empty(), self.link(round, shard, None).await)
@@ -222,7 +220,7 @@ impl Watch {
     ) -> Result<bool, ErrorReport> {
         let decider = self.link(round, part.decider, None).await;
         let decider = decider.ok_or_else(|| away(part.decider))?;
-        let settled = decisions::settle(decider, part.id).await;
+        let settled = decisions::settle(decider, part.id, &round.sharded.name).await;
         if settled.is_err() {
             self.links.remove(part.decider);
         }
@@ -331,13 +329,14 @@ async fn find(server: &mut ServerConn) -> Option<Vec<Found>> {
 }
 
 /// The transactions whose rows are old. Nobody has any where there is no table.
-async fn old_rows(server: &mut ServerConn) -> Vec<String> {
+async fn old_rows(server: &mut ServerConn, database: &str) -> Vec<String> {
     const THERE: &[u8] = b"SELECT pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL";
     let there = setup::run(server, THERE).await;
     if !there.is_ok_and(|answer| answer.first() == Some(b"t")) {
         return Vec::new();
     }
-    let rows = setup::run_into(server, CLEAR.as_bytes(), Answer::of_rows(PARTS_MAX)).await;
+    let old = decisions::old(database);
+    let rows = setup::run_into(server, old.as_bytes(), Answer::of_rows(PARTS_MAX)).await;
     let rows = rows.map(|answer| answer.rows).unwrap_or_default();
     let texts = rows.into_iter().filter_map(|mut row| row.pop().flatten());
     texts

@@ -17,6 +17,7 @@ use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
 mod combine;
 mod conflict;
 mod copy;
+mod created;
 mod definition;
 mod deparse;
 mod merge;

@@ -1,7 +1,7 @@
 //! How a transaction over several servers is committed: all of it, or nothing.
 //!
-//! Whoever has written nothing is committed plainly. One writer alone is committed plainly, too, behind
-//! the others. Of several, one is the *decider*: the others are prepared, then the decider stores a row
+//! Whoever has written nothing is committed plainly, behind those who have: until then its locks must keep others
+//! out, and what becomes of it changes nothing. One writer alone is committed plainly, too. Of several, one is the *decider*: the others are prepared, then the decider stores a row
 //! that says so and commits, its own work and the decision being one; then the others are committed. Who
 //! comes later, because the coordinator has died, stores a row that says the opposite. The first row
 //! wins, and everybody does what it says.
@@ -100,12 +100,15 @@ impl Commit {
             failed: false,
         };
         let decider = commit.decider();
-        let first = (0..writes.len()).filter(|leg| decider != Some(*leg));
-        let first = first.map(|leg| match writes[leg] {
-            true => Step::Prepare(leg),
-            false => Step::Commit(leg),
-        });
-        let mut steps = commit.ask(first.collect());
+        let first = match decider {
+            Some(_) => commit.writers[1..]
+                .iter()
+                .copied()
+                .map(Step::Prepare)
+                .collect(),
+            None => commit.open().map(Step::Commit).collect(),
+        };
+        let mut steps = commit.ask(first);
         if steps.is_empty() {
             steps = commit.decide();
         }
@@ -129,8 +132,12 @@ impl Commit {
 
     /// Whether nothing is left to be done.
     pub fn is_over(&self) -> bool {
+        self.outcome.is_some() && !self.is_asked()
+    }
+
+    fn is_asked(&self) -> bool {
         let asked = |part: &Part| matches!(part, Part::Asked(_));
-        self.outcome.is_some() && !self.parts.iter().any(asked)
+        self.parts.iter().any(asked)
     }
 
     /// Whether something stays prepared that nobody here will end: whoever recovers does.
@@ -152,15 +159,17 @@ impl Commit {
             _ => Part::Over,
         };
         match step {
-            Step::Finish(_) | Step::Revoke(_) | Step::Undo(_) => Vec::new(),
+            Step::Finish(_) => self.release(),
+            Step::Revoke(_) | Step::Undo(_) => Vec::new(),
             Step::Decide(_) if heard == Heard::Lost => self.ask(vec![Step::Resolve(leg)]),
             Step::Decide(_) | Step::Resolve(_) => self.decided(heard),
             Step::Commit(_) if self.decider() == Some(leg) => self.decided(heard),
+            // It had written nothing, and the others have committed.
+            Step::Commit(_) if self.outcome.is_some() => Vec::new(),
             Step::Commit(_) | Step::Prepare(_) => {
                 self.failed |= heard != Heard::Done;
                 // Whoever may be prepared without our knowledge must not be told to go back, nor forgotten.
-                let asked = |part: &Part| matches!(part, Part::Asked(_));
-                match self.parts.iter().any(asked) {
+                match self.is_asked() {
                     true => Vec::new(),
                     false => self.decide(),
                 }
@@ -187,8 +196,11 @@ impl Commit {
         match heard {
             Heard::Done => {
                 self.outcome = Some(Outcome::Committed);
-                let finish = self.prepared().map(Step::Finish).collect();
-                self.ask(finish)
+                let finish: Vec<Step> = self.prepared().map(Step::Finish).collect();
+                match finish.is_empty() {
+                    true => self.release(),
+                    false => self.ask(finish),
+                }
             }
             Heard::Refused => self.abort(),
             Heard::Lost => {
@@ -200,10 +212,22 @@ impl Commit {
 
     fn abort(&mut self) -> Vec<Step> {
         self.outcome = Some(Outcome::Aborted);
-        let open = (0..self.parts.len()).filter(|leg| self.parts[*leg] == Part::Open);
-        let undo = open.map(Step::Undo);
+        let undo = self.open().map(Step::Undo);
         let steps = undo.chain(self.prepared().map(Step::Revoke)).collect();
         self.ask(steps)
+    }
+
+    /// Those who have written nothing end once all others have.
+    fn release(&mut self) -> Vec<Step> {
+        if self.is_asked() {
+            return Vec::new();
+        }
+        let steps = self.open().map(Step::Commit).collect();
+        self.ask(steps)
+    }
+
+    fn open(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.parts.len()).filter(|leg| self.parts[*leg] == Part::Open)
     }
 
     fn prepared(&self) -> impl Iterator<Item = usize> + '_ {

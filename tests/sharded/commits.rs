@@ -3,8 +3,9 @@
 use pgherd_tests::{Proxy, Raw, connect, until};
 use rustix::process::Signal;
 
-use crate::rig::{Rig, config, keys};
+use crate::rig::{Rig, config, key, keys};
 use crate::tap::{Fault, Rule, Tap, When};
+use crate::transactions::{filled, part, sum};
 
 /// The steps of a commit that both shards were written to: the shard, what is sent there, and whether it is
 /// committed before and behind that.
@@ -203,4 +204,209 @@ async fn a_coordinator_that_crashes_leaves_nothing_half_done() {
     // Its log tells of panics, which is as it should be here.
     proxy.signal(Signal::KILL);
     std::mem::forget(proxy);
+}
+
+#[tokio::test]
+async fn what_is_set_for_a_transaction_ends_with_it() {
+    let rig = filled("[pool]\nsize = 1").await;
+    let mut raw = rig.raw().await;
+    let mut told = async |text: &str| {
+        raw.send(&Raw::query(text)).await;
+        let mut told = Vec::new();
+        loop {
+            let message = raw.message().await;
+            match message.tag {
+                'S' => told.push(String::from_utf8(message.body).unwrap()),
+                'E' => panic!("{text}: {message:?}"),
+                'Z' => return told,
+                _ => {}
+            }
+        }
+    };
+    let (tokyo, paris) = ("TimeZone\0Asia/Tokyo\0", "TimeZone\0Europe/Paris\0");
+    assert_eq!(told("set timezone = 'Europe/Paris'").await, [paris]);
+    for end in ["commit", "rollback"] {
+        told("begin").await;
+        told("update accounts set amount = amount").await;
+        assert_eq!(told("set local timezone = 'Asia/Tokyo'").await, [tokyo]);
+        assert_eq!(told(end).await, [paris], "{end}");
+    }
+    // Each shard has one connection, and nobody gets it as what it is not.
+    let zone = [("TimeZone", "Asia/Tokyo")];
+    let mut other = Raw::login(rig.proxy.port(), "app", "shop", &zone).await;
+    for at in [0, 1] {
+        let read = format!(
+            "select current_setting('timezone') from accounts where id = {}",
+            key(at)
+        );
+        assert_eq!(other.one(&read).await, "Asia/Tokyo");
+        assert_eq!(raw.one(&read).await, "Europe/Paris");
+    }
+}
+
+#[tokio::test]
+async fn an_end_in_a_pipeline_is_one() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let add = part("update accounts set amount = amount + 1");
+    let amounts = async || sum(&rig, "select sum(amount) from accounts").await;
+    let back = [add.clone(), part("rollback"), Raw::sync()].concat();
+    assert_eq!(raw.ask(&back).await, "1 2 C 1 2 C ZI");
+    assert_eq!(amounts().await, 600);
+    let kept = [add.clone(), part("commit"), part("select 1/0"), Raw::sync()].concat();
+    assert_eq!(raw.ask(&kept).await, "1 2 C 1 2 C 1 2 E22012 ZI");
+    assert_eq!(amounts().await, 606);
+    // Behind an error nothing is run before the Sync, in whatever protocol it comes.
+    let failing = [
+        add,
+        part("select 1/0"),
+        Raw::query("update accounts set amount = 0"),
+        Raw::sync(),
+    ];
+    assert_eq!(raw.ask(&failing.concat()).await, "1 2 C 1 2 E22012 ZI");
+    assert_eq!(amounts().await, 606);
+}
+
+#[tokio::test]
+async fn a_decision_is_as_old_as_itself() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for text in ["begin", "update accounts set amount = amount"] {
+        raw.ask(&Raw::query(text)).await;
+    }
+    let before = rig.shards[0].sql("select clock_timestamp()").await;
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    let later = format!(
+        "select count(*) from pgherd.decisions where decided > '{before}' and transaction like '%:shop'"
+    );
+    assert_eq!(sum(&rig, &later).await, 1);
+}
+
+#[tokio::test]
+async fn who_has_only_read_keeps_its_locks_until_the_writer_has_committed() {
+    let rig = filled("").await;
+    let (first, second) = (key(0), key(1));
+    // What the writer refers to is looked at by its commit, which waits for a lock of ours.
+    for shard in &rig.shards {
+        shard
+            .sql(
+                "insert into countries values ('x', 'X'); \
+                 alter table accounts add foreign key (owner) references countries \
+                 deferrable initially deferred",
+            )
+            .await;
+    }
+    let holder = connect(&rig.shards[1].url("app")).await;
+    holder
+        .batch_execute("begin; select from countries where code = 'at' for update")
+        .await
+        .unwrap();
+    let mut raw = rig.raw().await;
+    let read = format!("select amount from accounts where id = {first}");
+    let write = format!("update accounts set owner = 'at' where id = {second}");
+    for text in ["begin", &read, &write] {
+        assert!(raw.ask(&Raw::query(text)).await.ends_with("C ZT"), "{text}");
+    }
+    raw.send(&Raw::query("commit")).await;
+    let waits = "select count(*) from pg_stat_activity \
+         where wait_event_type = 'Lock' and datname = current_database()";
+    until("the commit waits", async || {
+        rig.shards[1].sql(waits).await == "1"
+    })
+    .await;
+    let locks = "select count(*) from pg_locks where relation = 'accounts'::regclass \
+         and mode = 'AccessShareLock' and pid <> pg_backend_pid() \
+         and database = (select oid from pg_database where datname = current_database())";
+    assert_ne!(rig.shards[0].sql(locks).await, "0");
+    holder.batch_execute("commit").await.unwrap();
+    assert_eq!(raw.ask(&[]).await, "C ZI");
+    assert_eq!(rig.shards[0].sql(locks).await, "0");
+}
+
+#[tokio::test]
+async fn what_is_only_bound_must_be_sound() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let add = part("update accounts set amount = amount + 1");
+    let amounts = async || sum(&rig, "select sum(amount) from accounts").await;
+    let number = Raw::parse("", "select $1::int");
+    let wrong = [number.clone(), Raw::bind("", "", &["abc"])].concat();
+    let all = [add.clone(), wrong.clone(), Raw::sync()].concat();
+    assert_eq!(raw.ask(&all).await, "1 2 C 1 2 E22P02 ZI");
+    assert_eq!(amounts().await, 600);
+    let all = [add.clone(), number, Raw::bind("", "", &["7"]), Raw::sync()].concat();
+    assert_eq!(raw.ask(&all).await, "1 2 C 1 2 ZI");
+    assert_eq!(amounts().await, 606);
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    let all = [add, wrong, Raw::sync()].concat();
+    assert_eq!(raw.ask(&all).await, "1 2 C 1 2 E22P02 ZE");
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(amounts().await, 606);
+}
+
+#[tokio::test]
+async fn portals_and_cursors_stay_where_they_are() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let read = |id: i64| format!("select amount from accounts where id = {id}");
+    let (first, second) = (key(0), key(1));
+    raw.ask(&Raw::query("begin")).await;
+    let portal = [
+        Raw::parse("", &read(first)),
+        Raw::bind("c", "", &[]),
+        Raw::execute("c", 1),
+        Raw::sync(),
+    ];
+    assert_eq!(raw.ask(&portal.concat()).await, "1 2 D s ZT");
+    assert_eq!(raw.ask(&Raw::query(&read(second))).await, "E0A000 ZE");
+    raw.ask(&Raw::query("rollback")).await;
+    let declare = |id: i64| format!("declare c{id} cursor for {}", read(id));
+    raw.ask(&Raw::query("begin")).await;
+    for text in [&declare(first), &read(second)] {
+        assert!(raw.ask(&Raw::query(text)).await.ends_with("C ZT"), "{text}");
+    }
+    let fetch = format!("fetch c{first}");
+    assert_eq!(raw.ask(&Raw::query(&fetch)).await, "T D C ZT");
+    assert_eq!(raw.ask(&Raw::query(&declare(second))).await, "E0A000 ZE");
+    raw.ask(&Raw::query("rollback")).await;
+    // Nor does one outlive the savepoint that it is behind.
+    for text in ["begin", &read(first), &read(second), "savepoint a"] {
+        raw.ask(&Raw::query(text)).await;
+    }
+    let bound = [
+        Raw::parse("", &read(first)),
+        Raw::bind("p", "", &[]),
+        Raw::sync(),
+    ];
+    assert_eq!(raw.ask(&bound.concat()).await, "1 2 ZT");
+    assert_eq!(raw.ask(&Raw::query("rollback to a")).await, "C ZT");
+    let run = [Raw::execute("p", 0), Raw::sync()].concat();
+    assert_eq!(raw.ask(&run).await, "E34000 ZE");
+}
+
+#[tokio::test]
+async fn the_bound_on_waits_for_locks_stays_and_is_not_shown() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let effective = "select current_setting('lock_timeout')";
+    for reset in [
+        "reset all",
+        "reset lock_timeout",
+        "set lock_timeout to default",
+    ] {
+        for text in ["begin", "update accounts set amount = amount"] {
+            raw.ask(&Raw::query(text)).await;
+        }
+        assert_eq!(raw.one("show lock_timeout").await, "0");
+        assert_eq!(raw.one(effective).await, "10s");
+        assert_eq!(raw.ask(&Raw::query(reset)).await, "C ZT");
+        assert_eq!(raw.one(effective).await, "10s", "{reset}");
+        assert_eq!(
+            raw.ask(&Raw::query("set lock_timeout = '3s'")).await,
+            "C ZT"
+        );
+        assert_eq!(raw.one("show lock_timeout").await, "3s");
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+        assert_eq!(raw.one("show lock_timeout").await, "0");
+    }
 }

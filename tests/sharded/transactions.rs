@@ -5,7 +5,7 @@ use pgherd_tests::{Raw, until};
 use crate::rig::{Rig, key, keys};
 
 /// What both shards have together.
-async fn sum(rig: &Rig, question: &str) -> i64 {
+pub(crate) async fn sum(rig: &Rig, question: &str) -> i64 {
     let mut sum = 0;
     for shard in &rig.shards {
         sum += shard.sql(question).await.parse::<i64>().unwrap();
@@ -30,7 +30,7 @@ async fn nothing_is_left(rig: &Rig) {
     .await;
 }
 
-async fn filled(more: &str) -> Rig {
+pub(crate) async fn filled(more: &str) -> Rig {
     let rig = Rig::new(more).await;
     for (at, shard) in (0..).zip(&rig.shards) {
         for id in keys(at).take(3) {
@@ -42,7 +42,7 @@ async fn filled(more: &str) -> Rig {
     rig
 }
 
-fn part(text: &str) -> Vec<u8> {
+pub(crate) fn part(text: &str) -> Vec<u8> {
     let parts = [
         Raw::parse("", text),
         Raw::bind("", "", &[]),

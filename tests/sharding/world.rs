@@ -78,12 +78,14 @@ fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
         days: group(&plain),
         pairs: group(&spread),
     };
-    let sharded: [(&str, &[&str], Group); 11] = [
+    let sharded: [(&str, &[&str], Group); 13] = [
         ("users", &["id"], groups.users),
         ("orders", &["user_id"], groups.users),
         ("items", &["user_id"], groups.users),
         ("Upper", &["Id"], groups.users),
         ("loose", &["user_id"], groups.users),
+        ("made", &["user_id"], groups.users),
+        ("made2", &["user_id"], groups.users),
         ("docs", &["key"], groups.docs),
         ("names", &["name"], groups.names),
         ("codes", &["code"], groups.codes),

@@ -39,7 +39,7 @@ use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::Group;
-use extended::Portal;
+use extended::{Portal, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;
 pub(super) use statement::needs;
@@ -92,6 +92,8 @@ struct Dtx {
     before: Arc<Parameters>,
     began: Instant,
     portals: HashMap<Box<[u8]>, Portal>,
+    /// What no server has seen yet.
+    unchecked: Vec<Unchecked>,
     /// What comes up to the next Sync is discarded.
     skipping: bool,
     /// Extended messages have come, and no Sync behind them.
@@ -162,6 +164,7 @@ impl Dtx {
             before: Arc::clone(&spread.before),
             began: asked,
             portals: HashMap::new(),
+            unchecked: Vec::new(),
             skipping: false,
             unsynced: false,
         })
@@ -182,7 +185,10 @@ impl Dtx {
                 Next::Unread(total) => {
                     let is_query = relay.up.unjudged().first() == Some(&tag::QUERY);
                     relay.up.hide(total);
-                    self.told(relay, Err(unread().into()), is_query).await
+                    match self.skipping {
+                        true => None,
+                        false => self.told(relay, Err(unread().into()), is_query).await,
+                    }
                 }
                 Next::Over(Fault::Lost(report)) => {
                     // Nothing was asked: the next statement is told.
@@ -214,8 +220,10 @@ impl Dtx {
 
     async fn take(&mut self, relay: &mut Relay, tag: u8, body: &[u8]) -> Option<Left> {
         match tag {
+            tag::TERMINATE => Some(Left(self.abandon(relay, Bye::Left))),
+            // Behind an error, a simple query is discarded as everything else is.
+            _ if self.skipping && tag != tag::SYNC => None,
             tag::QUERY => {
-                self.skipping = false;
                 self.portals.remove(&b""[..]);
                 if let Some(statements) = relay.statements.as_deref_mut() {
                     statements.unnamed = Unnamed::None;
@@ -229,16 +237,14 @@ impl Dtx {
             tag::SYNC => {
                 self.skipping = false;
                 self.unsynced = false;
-                let mut answer = Ok(());
-                if self.kind == Kind::Implicit {
+                let mut answer = self.check(relay).await;
+                if self.kind == Kind::Implicit && answer.is_ok() {
                     answer = self.finish(relay, true).await.map(drop);
                     // It is told of an error already, if there was one before.
                 }
                 self.told(relay, answer, true).await
             }
             tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => None,
-            tag::TERMINATE => Some(Left(self.abandon(relay, Bye::Left))),
-            _ if self.skipping => None,
             tag::FUNCTION_CALL => {
                 let report = super::no_function_call();
                 self.told(relay, Err(report.into()), true).await

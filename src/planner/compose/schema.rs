@@ -70,6 +70,19 @@ impl Builder<'_> {
 
     /// Where something new of a name belongs.
     fn home_of_new(&self, range: &Option<RangeVar>, names: &Names) -> Result<Home> {
+        let (schema, name) = self.name_of_new(range, names)?;
+        Ok(match self.placement.of(schema, name, &[]) {
+            Some(Distribution::OneShard(shard)) => Home::One(shard),
+            _ => Home::All,
+        })
+    }
+
+    /// The schema and the name of something new.
+    pub(super) fn name_of_new<'n>(
+        &self,
+        range: &'n Option<RangeVar>,
+        names: &'n Names,
+    ) -> Result<(&'n str, &'n str)> {
         let range = range
             .as_ref()
             .ok_or_else(|| Refusal::new("statement", "a name is missing"))?;
@@ -90,10 +103,7 @@ impl Builder<'_> {
             }
             (schema, _) => schema,
         };
-        Ok(match self.placement.of(schema, &range.relname, &[]) {
-            Some(Distribution::OneShard(shard)) => Home::One(shard),
-            _ => Home::All,
-        })
+        Ok((schema, &range.relname))
     }
 
     fn create(&self, create: &CreateStmt, names: &Names) -> Result<Plan> {
@@ -106,7 +116,9 @@ impl Builder<'_> {
                 "partitions and inheritance are not supported over shards",
             ));
         }
-        Ok(self.home_of_new(&create.relation, names)?.plan())
+        let home = self.home_of_new(&create.relation, names)?;
+        self.constrained(create, names)?;
+        Ok(home.plan())
     }
 
     fn drop(&self, drop: &DropStmt, names: &Names) -> Result<Plan> {
@@ -186,7 +198,7 @@ impl Builder<'_> {
             if key(&command.name) {
                 return Err(Refusal::new("ALTER TABLE", "the key cannot be altered"));
             }
-            self.alters(command, names)?;
+            self.alters(command, &alter.relation, names)?;
             if let Some(NodeEnum::Constraint(constraint)) =
                 command.def.as_deref().map(inner).transpose()?
             {
@@ -221,10 +233,7 @@ impl Builder<'_> {
             .all(|at| named.contains(&relation.columns[*at].name.as_str()));
         match all {
             true => Ok(()),
-            false => Err(
-                Refusal::new("UNIQUE", "it would only hold on each shard by itself")
-                    .hint("Put the table's key into it."),
-            ),
+            false => Err(per_shard("UNIQUE")),
         }
     }
 
@@ -248,13 +257,18 @@ impl Builder<'_> {
         }
     }
 
-    fn alters(&self, command: &AlterTableCmd, names: &Names) -> Result<()> {
+    fn alters(
+        &self,
+        command: &AlterTableCmd,
+        range: &Option<RangeVar>,
+        names: &Names,
+    ) -> Result<()> {
         let column = match command.def.as_deref().map(inner).transpose()? {
             Some(NodeEnum::ColumnDef(column)) => Some(&**column),
             _ => None,
         };
         match (command.subtype(), column) {
-            (AlterTableType::AtAddColumn, Some(column)) => self.adds(column, names),
+            (AlterTableType::AtAddColumn, Some(column)) => self.adds(column, range, names),
             (AlterTableType::AtAlterColumnType, Some(column)) if column.raw_default.is_none() => {
                 Ok(())
             }
@@ -279,7 +293,7 @@ impl Builder<'_> {
     }
 
     /// A new column is given its default on each shard by itself.
-    fn adds(&self, column: &ColumnDef, names: &Names) -> Result<()> {
+    fn adds(&self, column: &ColumnDef, range: &Option<RangeVar>, names: &Names) -> Result<()> {
         let mut resolver = self.resolver(names);
         let kind = column
             .type_name
@@ -302,6 +316,13 @@ impl Builder<'_> {
                 ConstrType::ConstrIdentity => {
                     resolver.traits.sequence = Some("identity column".into())
                 }
+                // A new column is no key.
+                ConstrType::ConstrUnique | ConstrType::ConstrPrimary => {
+                    self.unique(range, &[], names)?;
+                }
+                ConstrType::ConstrForeign | ConstrType::ConstrExclusion => {
+                    self.constraint(constraint, range, names)?;
+                }
                 _ => {}
             }
         }
@@ -311,4 +332,10 @@ impl Builder<'_> {
         self.anywhere(&resolver.traits)?;
         self.several(&resolver.traits)
     }
+}
+
+/// What is said of a constraint that no shard can check.
+pub(super) fn per_shard(what: &'static str) -> Refusal {
+    Refusal::new(what, "it would only hold on each shard by itself")
+        .hint("Put the table's key into it.")
 }

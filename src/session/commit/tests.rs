@@ -238,27 +238,35 @@ fn whatever_happens_it_is_all_or_nothing() {
 #[test]
 fn what_is_decided_by_one_is_said_at_once() {
     let (mut commit, steps) = Commit::new(&[true, false, true]);
-    assert_eq!(steps, [Step::Commit(1), Step::Prepare(2)]);
-    assert!(commit.heard(steps[0], Heard::Done).is_empty());
-    assert_eq!(commit.heard(steps[1], Heard::Done), [Step::Decide(0)]);
+    assert_eq!(steps, [Step::Prepare(2)]);
+    assert_eq!(commit.heard(steps[0], Heard::Done), [Step::Decide(0)]);
     assert_eq!(
         commit.heard(Step::Decide(0), Heard::Done),
         [Step::Finish(2)]
     );
     assert_eq!(commit.outcome(), Some(Outcome::Committed));
     assert!(!commit.is_over());
-    assert!(commit.heard(Step::Finish(2), Heard::Done).is_empty());
+    // Who has only read keeps its locks until then.
+    assert_eq!(
+        commit.heard(Step::Finish(2), Heard::Done),
+        [Step::Commit(1)]
+    );
+    assert!(commit.heard(Step::Commit(1), Heard::Lost).is_empty());
     assert!(commit.is_over() && !commit.is_left_behind());
 }
 
 #[test]
 fn one_writer_needs_no_more_than_its_commit() {
     let (mut commit, steps) = Commit::new(&[false, true]);
-    assert_eq!(steps, [Step::Commit(0)]);
+    assert_eq!(steps, [Step::Commit(1)]);
+    let mut lost = commit.clone();
+    assert!(lost.heard(Step::Commit(1), Heard::Lost).is_empty());
+    assert_eq!(lost.outcome(), Some(Outcome::Unknown));
     assert_eq!(
-        commit.heard(Step::Commit(0), Heard::Done),
-        [Step::Commit(1)]
+        commit.heard(Step::Commit(1), Heard::Done),
+        [Step::Commit(0)]
     );
-    commit.heard(Step::Commit(1), Heard::Lost);
-    assert_eq!(commit.outcome(), Some(Outcome::Unknown));
+    commit.heard(Step::Commit(0), Heard::Refused);
+    assert_eq!(commit.outcome(), Some(Outcome::Committed));
+    assert!(commit.is_over());
 }

@@ -1,12 +1,14 @@
 //! The end of a transaction over several shards.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_session::{Flow, Outcome};
-use pgherd_wire::backend;
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::{backend, sqlstate};
 
-use super::{Dtx, Fault, Kind};
+use super::{Dtx, Fault, Kind, session};
 use crate::clock;
 use crate::server::Cancels;
 use crate::session::Bye;
@@ -44,6 +46,7 @@ impl Dtx {
                 shard: leg.shard,
                 lease: leg.lease,
                 outcome: None,
+                reported: BTreeMap::new(),
             })
             .collect();
         let shards: Vec<u16> = parts.iter().map(|part| part.shard).collect();
@@ -67,8 +70,19 @@ impl Dtx {
             self.revert(relay);
         }
         let mut report = None;
+        let mut is_known = true;
         if let Some(told) = told {
+            let ended = told.parts.iter();
+            let mut ended = ended.filter(|part| part.outcome == Some(Outcome::Committed));
+            let reported = ended.next().map(|part| part.reported.clone());
+            if committed {
+                is_known = self.keep(relay, reported.as_ref());
+            }
             for part in told.parts {
+                if committed && Some(&part.reported) != reported.as_ref() {
+                    // It has something set that the others have not: nobody else may get it.
+                    continue;
+                }
                 let mut leg = Leg::new(part.shard, part.lease);
                 leg.lease.applied = Arc::clone(match part.outcome {
                     Some(Outcome::Committed) if committed => &relay.parameters,
@@ -82,7 +96,18 @@ impl Dtx {
             }
             report = told.report;
         }
+        let in_block = self.kind == Kind::Block;
         self.begin_anew(relay);
+        if !is_known {
+            let out = relay.down.made();
+            if in_block {
+                let built = backend::command_complete(out, b"COMMIT");
+                debug_assert!(built.is_ok(), "it is short");
+            }
+            let text = "the transaction is committed, and what it has left set is not known";
+            let fatal = ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text);
+            return Err(Fault::Over(Bye::Sent(Box::new(fatal))));
+        }
         match (committed, report) {
             (true, warning) => {
                 if let Some(warning) = warning {
@@ -186,23 +211,24 @@ impl Dtx {
             return;
         }
         let now = Arc::clone(&relay.parameters);
-        let welcome = relay.pool.welcome.load_full();
-        for name in self.before.differing(&now) {
-            if !follow::is_reported(relay, name) {
-                continue;
-            }
-            let usual = || {
-                let mut all = welcome.as_deref()?.parameters.iter();
-                let found = all.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-                Some(found.1.as_str())
-            };
-            if let Some(value) = self.before.get(name).or_else(usual) {
-                let out = relay.down.made();
-                let built = backend::parameter_status(out, name.as_bytes(), value.as_bytes());
-                debug_assert!(built.is_ok(), "settings are bounded");
-            }
-        }
         relay.set_parameters(Arc::clone(&self.before));
+        follow::tell_back(relay, &now);
+    }
+
+    /// What was set for the transaction alone is over with its commit: what holds now is what a server of it has
+    /// `reported` with that. Answers whether it is known what holds; it may not be if no server is left.
+    fn keep(&self, relay: &mut Relay, reported: Option<&BTreeMap<String, String>>) -> bool {
+        let Some(reported) = reported else {
+            let spread = relay.spread.as_deref();
+            return !spread.is_some_and(|spread| {
+                let journal = &spread.journal;
+                journal.sets_for_now(|name| follow::is_reported(relay, name))
+            });
+        };
+        for (name, value) in reported {
+            session::reported(relay, name, value);
+        }
+        true
     }
 
     /// Whatever comes next is another transaction.
@@ -216,6 +242,7 @@ impl Dtx {
         self.opening = b"BEGIN"[..].into();
         self.abilities.clear();
         self.portals.clear();
+        self.unchecked.clear();
         self.home = None;
         self.altered = false;
         self.began = clock::now();

@@ -37,6 +37,15 @@ pub(super) struct Portal {
     done: bool,
 }
 
+/// What was prepared, or bound if there are values, and was neither described nor executed since: whether a server
+/// takes it is not known yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unchecked {
+    tail: Box<[u8]>,
+    /// The Bind behind its names.
+    values: Option<Box<[u8]>>,
+}
+
 /// What is executed.
 pub(super) struct Bound<'a> {
     pub(super) tail: &'a [u8],
@@ -74,7 +83,12 @@ impl Dtx {
         }
     }
 
-    async fn parse(&self, relay: &mut Relay, parse: &Parse<'_>, body: &[u8]) -> Result<(), Fault> {
+    async fn parse(
+        &mut self,
+        relay: &mut Relay,
+        parse: &Parse<'_>,
+        body: &[u8],
+    ) -> Result<(), Fault> {
         let tail = &body[parse.name.len() + 1..];
         if parse.name.is_empty()
             && let Some(statements) = relay.statements.as_deref_mut()
@@ -120,7 +134,50 @@ impl Dtx {
             statements.insert(parse.name, Held { statement, shape });
             relay.pool.stats.client_parse();
         }
+        self.leave_unchecked(relay, tail, None)?;
         relay.down.insert(&backend::PARSE_COMPLETE);
+        Ok(())
+    }
+
+    /// Takes note of what no server has seen, unless none will.
+    fn leave_unchecked(
+        &mut self,
+        relay: &Relay,
+        tail: &[u8],
+        values: Option<&[u8]>,
+    ) -> Result<(), Fault> {
+        let text = text_of(tail);
+        if word::first(text, relay.lexing) == Word::Nothing || deed(relay, text).is_some() {
+            return Ok(());
+        }
+        // What is bound is looked at with its values.
+        self.checked(tail, None);
+        if self.unchecked.len() >= PORTALS_MAX {
+            let text = "too many statements are prepared before a Sync";
+            return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
+        }
+        self.unchecked.push(Unchecked {
+            tail: tail.into(),
+            values: values.map(Into::into),
+        });
+        Ok(())
+    }
+
+    /// A server sees it.
+    fn checked(&mut self, tail: &[u8], values: Option<&[u8]>) {
+        self.unchecked
+            .retain(|it| *it.tail != *tail || it.values.as_deref() != values);
+    }
+
+    /// Has a server look at what none has seen: Postgres would have refused it where it came, and with it all that
+    /// the transaction has done.
+    pub(super) async fn check(&mut self, relay: &mut Relay) -> Result<(), Fault> {
+        for Unchecked { tail, values } in std::mem::take(&mut self.unchecked) {
+            if !self.failed && !self.legs.is_empty() {
+                self.described_at_home(relay, &tail, values.as_deref())
+                    .await?;
+            }
+        }
         Ok(())
     }
 
@@ -148,6 +205,8 @@ impl Dtx {
             suspended: None,
             done: false,
         };
+        let values = behind_names(body, bind);
+        self.leave_unchecked(relay, &portal.tail, Some(values))?;
         self.portals.insert(bind.portal.into(), portal);
         relay.down.insert(&backend::BIND_COMPLETE);
         Ok(())
@@ -184,23 +243,29 @@ impl Dtx {
             backend::no_data(relay.down.made());
             return Ok(());
         }
-        // What it means is the same on every shard.
-        let home = self.anywhere(relay);
-        self.open(relay, &[home]).await?;
         let values = body
             .as_deref()
             .and_then(|body| Some(behind_names(body, &Bind::parse(body).ok()?)));
+        self.checked(&tail, values);
+        let told = self.described_at_home(relay, &tail, values).await?;
+        told.iter().for_each(|message| relay.down.insert(message));
+        Ok(())
+    }
+
+    /// Asks what a statement gives, which is the same on every shard.
+    async fn described_at_home(
+        &mut self,
+        relay: &mut Relay,
+        tail: &[u8],
+        values: Option<&[u8]>,
+    ) -> Result<Vec<Box<[u8]>>, Fault> {
+        let home = self.anywhere(relay);
+        self.open(relay, &[home]).await?;
         let Some(leg) = self.legs.get_mut(&home) else {
             return Err(self.lost("it is gone"));
         };
-        let told = described(leg, &tail, values).await;
-        match told {
-            Ok(messages) => {
-                messages
-                    .iter()
-                    .for_each(|message| relay.down.insert(message));
-                Ok(())
-            }
+        match described(leg, tail, values).await {
+            Ok(messages) => Ok(messages),
             Err(End::Failed(message)) => Err(Fault::Said(message)),
             Err(End::Lost(report)) => Err(self.lost(&report.message)),
             Err(_) => Err(self.lost("it does not answer")),
@@ -226,6 +291,7 @@ impl Dtx {
         let Ok(bind) = Bind::parse(&body) else {
             return Err(Fault::Over(violation("invalid Bind message".to_owned())));
         };
+        self.checked(&tail, Some(behind_names(&body, &bind)));
         let done = if word::first(text, relay.lexing) == Word::Nothing {
             Done::Empty
         } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
@@ -243,7 +309,9 @@ impl Dtx {
                 values: behind_names(&body, &bind).to_vec(),
             };
             let mut sink = Passed::default();
+            let bare = self.lay_bare(relay, text).await?;
             let done = self.send(relay, &[home], &[form], &mut sink).await?;
+            self.bound_again(bare).await?;
             complete(done)
         } else {
             let bound = Bound {

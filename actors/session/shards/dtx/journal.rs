@@ -32,6 +32,26 @@ impl Journal {
         self.opaque = true;
     }
 
+    /// Whether one of these settings may have a value that goes with the transaction.
+    pub(super) fn sets_for_now(&self, is_one: impl Fn(&str) -> bool) -> bool {
+        let for_now = |change: &Change| change.span == Span::Local && is_one(&change.name);
+        self.opaque
+            || self
+                .steps
+                .iter()
+                .any(|step| matches!(step, Step::Change(changes) if changes.iter().any(for_now)))
+    }
+
+    /// Whether this setting may have a value that the client has given it in the transaction.
+    pub(super) fn may_have_set(&self, name: &str) -> bool {
+        let sets = |change: &Change| &*change.name == name && change.value != Value::Default;
+        self.opaque
+            || self
+                .steps
+                .iter()
+                .any(|step| matches!(step, Step::Change(changes) if changes.iter().any(sets)))
+    }
+
     /// The transaction is over.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

@@ -28,15 +28,21 @@ const WAIT: Duration = Duration::from_secs(5);
 /// A larger description is none of a server's.
 const ANSWER_MAX: usize = 1024 * 1024;
 
-/// What a server says of its block. A lock that is not given for so long may be awaited by somebody whom the
+/// What a server says of its block, and whether a portal of the client's is open there, which one that comes behind
+/// would not find (a cursor stays where it is). A lock that is not given for so long may be awaited by somebody whom the
 /// transaction itself waits for on another shard, which no server sees.
 const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
 pg_catalog.current_setting('max_prepared_transactions') <> '0', \
 pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL, \
 pg_catalog.current_setting('transaction_read_only'), \
-pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
+pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
+EXISTS (SELECT FROM pg_catalog.pg_cursors \
+WHERE statement !~* 'declare' AND NOT pg_catalog.starts_with(name, 'pgherd_'))";
 pub(super) const LOCKS: &str = "SELECT pg_catalog.set_config('lock_timeout', '10s', true) \
 WHERE pg_catalog.current_setting('lock_timeout') = '0'";
+/// Takes it back for a look at what the client has.
+const NO_LOCKS: &str = "SELECT pg_catalog.set_config('lock_timeout', reset_val, true) \
+FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'";
 
 /// What a shard can do for a transaction over several of them.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +108,7 @@ impl Dtx {
         let mut leg = Leg::new(shard, lease);
         let mut text = self.opening.to_vec();
         // A comment may be behind it.
-        text.extend_from_slice(format!("\n; {FACTS}; {LOCKS}; {steps}").as_bytes());
+        text.extend_from_slice(format!("\n; {FACTS}; {steps}{LOCKS}").as_bytes());
         leg.lease.touched = true;
         let answer = match setup::run(&mut leg.lease, &text).await {
             Ok(answer) => answer,
@@ -128,7 +134,17 @@ impl Dtx {
     /// Takes note of what a server can; answers whether nothing may be written.
     fn learn(&mut self, shard: u16, answer: &Answer) -> Result<bool, Fault> {
         let row = answer.rows.first().map(Vec::as_slice);
-        let Some([Some(isolation), prepares, decides, read_only, writes]) = row else {
+        let Some(
+            [
+                Some(isolation),
+                prepares,
+                decides,
+                read_only,
+                writes,
+                portals,
+            ],
+        ) = row
+        else {
             let unknown = || unsupported("a shard does not say what it can");
             return Err(answer.error.clone().unwrap_or_else(unknown).into());
         };
@@ -146,7 +162,53 @@ impl Dtx {
             let hint = "The shards have no common snapshot.";
             return Err(unsupported(text).hint(hint).into());
         }
+        if is(portals, b"t") {
+            let text = "another shard is not supported while a portal of the transaction is open";
+            let hint = "Close it, or fetch all of its rows, and close it.";
+            return Err(unsupported(text).hint(hint).into());
+        }
         Ok(read_only)
+    }
+
+    /// Where a text may show our bound on waits for locks, takes that back at home; answers where it has.
+    pub(super) async fn lay_bare(
+        &mut self,
+        relay: &Relay,
+        text: &[u8],
+    ) -> Result<Option<u16>, Fault> {
+        let text = text.to_ascii_lowercase();
+        let has = |name: &[u8]| text.windows(name.len()).any(|part| part == name);
+        let shows = has(b"show") && (has(b"lock_timeout") || has(b"all"));
+        let is_set = relay.parameters.get("lock_timeout").is_some()
+            || relay
+                .spread
+                .as_deref()
+                .is_some_and(|spread| spread.journal.may_have_set("lock_timeout"));
+        match self.home.filter(|_| shows && !is_set && !self.failed) {
+            Some(home) => self.ours(home, NO_LOCKS).await.map(|()| Some(home)),
+            None => Ok(None),
+        }
+    }
+
+    /// The bound holds again where it was taken back.
+    pub(super) async fn bound_again(&mut self, home: Option<u16>) -> Result<(), Fault> {
+        match home {
+            Some(home) => self.ours(home, LOCKS).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn ours(&mut self, shard: u16, sql: &str) -> Result<(), Fault> {
+        let Some(leg) = self.legs.get_mut(&shard) else {
+            return Err(self.lost("it is gone"));
+        };
+        match setup::run(&mut leg.lease, sql.as_bytes()).await {
+            Ok(answer) => answer.error.map_or(Ok(()), |error| Err(error.into())),
+            Err(report) => {
+                leg.lost = true;
+                Err(self.lost(&report.message))
+            }
+        }
     }
 
     /// Takes note that these shards may be written to. Where that makes them several, they must be able to

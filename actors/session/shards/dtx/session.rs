@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgherd_session::literal;
-use pgherd_sql::{Block, Reading, Step, block, script};
+use pgherd_sql::{Block, Reading, Step, Value, block, script};
 use pgherd_wire::backend;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -82,12 +82,22 @@ impl Dtx {
         if self.failed && !matches!(deed, Deed::Commit | Deed::Rollback) && !goes_back {
             return Err(failed().into());
         }
+        if deed == Deed::Commit {
+            self.check(relay).await?;
+        }
         match deed {
             Deed::Begin(said) => self.begin(relay, text, said),
             Deed::Commit | Deed::Rollback if self.kind == Kind::Implicit => {
                 let text = "there is no transaction in progress";
                 let report = ErrorReport::warning(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text);
                 report.encode_notice(relay.down.made());
+                // It ends what the pipeline has done so far, all the same.
+                if !self.legs.is_empty()
+                    && !self.finish(relay, deed == Deed::Commit).await?
+                    && deed == Deed::Commit
+                {
+                    return Err(uncommitted().into());
+                }
                 let said: &[u8] = if deed == Deed::Commit {
                     b"COMMIT"
                 } else {
@@ -162,8 +172,7 @@ impl Dtx {
             whole.extend_from_slice(b"\n;");
             whole.extend_from_slice(more.as_bytes());
         }
-        if let Step::RollbackTo(_) = step {
-            // It takes that back, too.
+        if unbinds(&step) {
             whole.extend_from_slice(b"\n;");
             whole.extend_from_slice(LOCKS.as_bytes());
         }
@@ -187,25 +196,48 @@ impl Dtx {
         }
         if let Step::RollbackTo(_) = step {
             self.failed = false;
+            // Those from behind the savepoint are gone, and which they are is not known.
+            self.portals.clear();
         }
         follow::step(relay, step);
         for (name, value) in reported {
-            if !follow::is_reported(relay, &name) {
-                continue;
-            }
-            let mut parameters = (*relay.parameters).clone();
-            parameters.set(&name, &value);
-            let parameters = relay.pool.shared.share(parameters);
-            relay.set_parameters(parameters);
-            let built =
-                backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
-            debug_assert!(built.is_ok(), "the server has sent as much");
+            self::reported(relay, &name, &value);
         }
         for leg in self.legs.values_mut() {
             leg.lease.applied = Arc::clone(&relay.parameters);
         }
         Ok(())
     }
+}
+
+/// Whether a step takes the bound on waits for locks back.
+fn unbinds(step: &Step) -> bool {
+    match step {
+        Step::RollbackTo(_) | Step::ResetAll => true,
+        Step::Change(changes) => changes
+            .iter()
+            .any(|change| &*change.name == "lock_timeout" && change.value == Value::Default),
+        Step::Savepoint(_) | Step::Release(_) | Step::Other => false,
+    }
+}
+
+/// What is said where nothing else is known of why it is not committed.
+pub(super) fn uncommitted() -> ErrorReport {
+    let text = "the transaction was not committed";
+    ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text)
+}
+
+/// A server of the transaction has reported a parameter: it is one of the client's, who is told, too.
+pub(super) fn reported(relay: &mut Relay, name: &str, value: &str) {
+    if !follow::is_reported(relay, name) {
+        return;
+    }
+    let mut parameters = (*relay.parameters).clone();
+    parameters.set(name, value);
+    let parameters = relay.pool.shared.share(parameters);
+    relay.set_parameters(parameters);
+    let built = backend::parameter_status(relay.down.made(), name.as_bytes(), value.as_bytes());
+    debug_assert!(built.is_ok(), "the server has sent as much");
 }
 
 /// What is said of everything in a failed transaction but its end.

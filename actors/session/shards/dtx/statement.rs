@@ -14,7 +14,7 @@ use pgherd_wire::sqlstate;
 use super::extended::Bound;
 use super::legs::sent;
 use super::rows::{Kept, Passed};
-use super::session::{deed, failed, moment};
+use super::session::{deed, failed, moment, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
 use crate::server::Cancels;
@@ -173,6 +173,7 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
 impl Dtx {
     /// Runs a simple query.
     pub(super) async fn query(&mut self, relay: &mut Relay, text: &[u8]) -> Result<(), Fault> {
+        self.check(relay).await?;
         let done = if word::first(text, relay.lexing) == Word::Nothing {
             Done::Empty
         } else if let Some(deed) = deed(relay, text) {
@@ -182,8 +183,7 @@ impl Dtx {
         };
         if self.kind == Kind::Implicit && !self.legs.is_empty() && !self.finish(relay, true).await?
         {
-            let text = "the transaction was not committed";
-            return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).into());
+            return Err(uncommitted().into());
         }
         tell(relay, &done);
         Ok(())
@@ -258,6 +258,18 @@ impl Dtx {
             let text = "rows of several shards in pieces are not supported";
             return Err(unsupported(text).hint("Fetch all of them at once.").into());
         }
+        let elsewhere = match way {
+            Way::Any => false,
+            Way::One(shard) => self.home.is_some_and(|home| home != shard),
+            _ => true,
+        };
+        if elsewhere && word.eq_ignore_ascii_case(b"declare") {
+            let text =
+                "a cursor on another shard than the first of its transaction is not supported";
+            return Err(unsupported(text)
+                .hint("Declare it in a transaction of that shard alone.")
+                .into());
+        }
         self.altered |= judgement.alters;
         match way {
             Way::Any => {
@@ -282,7 +294,13 @@ impl Dtx {
     pub(super) async fn ask(&mut self, relay: &mut Relay, text: &[u8]) -> Result<Done, Fault> {
         let home = self.anywhere(relay);
         let form = Form::Simple(text.to_vec());
-        self.on_each(relay, &[home], vec![form], false, true).await
+        self.open(relay, &[home]).await?;
+        let bare = self.lay_bare(relay, text).await?;
+        let done = self
+            .on_each(relay, &[home], vec![form], false, true)
+            .await?;
+        self.bound_again(bare).await?;
+        Ok(done)
     }
 
     /// The one shard of a statement whose rows are wanted in pieces, with a block there.

@@ -1,0 +1,166 @@
+//! The constraints of a table that is made: each shard checks them by itself, so they must hold over all if they hold there.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{ConstrType, Constraint, CreateStmt, Node};
+
+use super::Builder;
+use super::schema::per_shard;
+use crate::placement::{Distribution, Sharding};
+use crate::refusal::{Refusal, Result};
+use crate::resolve::{Names, inner, strings};
+use crate::tree::Place;
+
+impl Builder<'_> {
+    /// Refuses a new table with a constraint that would not hold.
+    pub(super) fn constrained(&self, create: &CreateStmt, names: &Names) -> Result<()> {
+        let mut columns = Vec::new();
+        let mut constraints: Vec<(Option<&str>, &Constraint)> = Vec::new();
+        if create.of_typename.is_some() {
+            return Err(Refusal::new(
+                "CREATE TABLE",
+                "a table of a type is not supported over shards",
+            ));
+        }
+        for element in &create.table_elts {
+            match inner(element)? {
+                NodeEnum::ColumnDef(column) => {
+                    let name = column.colname.as_str();
+                    columns.push(name);
+                    for constraint in &column.constraints {
+                        if let NodeEnum::Constraint(constraint) = inner(constraint)? {
+                            constraints.push((Some(name), constraint));
+                        }
+                    }
+                }
+                NodeEnum::Constraint(constraint) => constraints.push((None, constraint)),
+                // Neither its columns nor its constraints stand here.
+                _ => {
+                    return Err(Refusal::new(
+                        "CREATE TABLE",
+                        "LIKE is not supported over shards",
+                    ));
+                }
+            }
+        }
+        let (schema, name) = self.name_of_new(&create.relation, names)?;
+        let Some(place) = self.placement.of(schema, name, &columns) else {
+            // It is placed nowhere, and no statement reaches it.
+            return Ok(());
+        };
+        for (column, constraint) in constraints {
+            match constraint.contype() {
+                ConstrType::ConstrUnique
+                | ConstrType::ConstrPrimary
+                | ConstrType::ConstrExclusion => {
+                    holds_everywhere(&place, column, constraint)?;
+                }
+                ConstrType::ConstrForeign => {
+                    self.reference(&place, (schema, name), column, constraint, names)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What a row refers to must be on its own shard.
+    fn reference(
+        &self,
+        place: &Distribution,
+        new: (&str, &str),
+        column: Option<&str>,
+        constraint: &Constraint,
+        names: &Names,
+    ) -> Result<()> {
+        let elsewhere = || {
+            Refusal::new(
+                "FOREIGN KEY",
+                "the rows that it refers to may be on other shards",
+            )
+            .hint("Put the keys of both tables into it.")
+        };
+        let range = constraint.pktable.as_ref().ok_or_else(elsewhere)?;
+        let own = column.map_or_else(|| strings(&constraint.fk_attrs), |name| Ok(vec![name]))?;
+        let named = strings(&constraint.pk_attrs)?;
+        let is_new =
+            range.relname == new.1 && (range.schemaname == new.0 || range.schemaname.is_empty());
+        if is_new {
+            return match place {
+                // Without names it refers to the primary key, whose columns may stand anywhere.
+                Distribution::Sharded(it) if !pairs(it, &own, &it.columns, &named) => {
+                    Err(elsewhere())
+                }
+                _ => Ok(()),
+            };
+        }
+        let mut resolver = self.resolver(names);
+        let (schema, relation) = resolver.locate(range)?;
+        let name = |at: &usize| relation.columns[*at].name.as_str();
+        match (
+            place,
+            resolver.table(&schema, &range.relname, relation)?.place,
+        ) {
+            (_, Place::At(Distribution::Replicated)) => Ok(()),
+            (Distribution::OneShard(here), Place::At(Distribution::OneShard(there)))
+                if *here == there =>
+            {
+                Ok(())
+            }
+            (Distribution::Sharded(it), Place::Key { group, columns, .. }) if it.group == group => {
+                let primary = relation.uniques.iter().find(|unique| unique.primary);
+                let named = match (named.is_empty(), primary) {
+                    (true, Some(primary)) => primary.columns.iter().map(String::as_str).collect(),
+                    _ => named,
+                };
+                let key: Vec<String> = columns.iter().map(|at| name(at).to_owned()).collect();
+                match pairs(it, &own, &key, &named) {
+                    true => Ok(()),
+                    false => Err(elsewhere()),
+                }
+            }
+            _ => Err(elsewhere()),
+        }
+    }
+}
+
+/// Whether each column of the key refers to its counterpart in the other table's.
+fn pairs(sharding: &Sharding, own: &[&str], key: &[String], named: &[&str]) -> bool {
+    let refers = |from: &String, to: &String| {
+        let mut pairs = own.iter().zip(named);
+        pairs.any(|(own, other)| own == from && other == to)
+    };
+    sharding.columns.len() == key.len()
+        && sharding
+            .columns
+            .iter()
+            .zip(key)
+            .all(|(from, to)| refers(from, to))
+}
+
+/// What must be unique is so over all shards only if the key is in it.
+fn holds_everywhere(
+    place: &Distribution,
+    column: Option<&str>,
+    constraint: &Constraint,
+) -> Result<()> {
+    let Distribution::Sharded(sharding) = place else {
+        return Ok(());
+    };
+    let what = match constraint.contype() {
+        ConstrType::ConstrExclusion => return Err(per_shard("EXCLUDE")),
+        ConstrType::ConstrPrimary => "PRIMARY KEY",
+        _ => "UNIQUE",
+    };
+    let named: Vec<&str> = match column {
+        Some(column) => vec![column],
+        None => strings(&constraint.keys as &[Node])?,
+    };
+    let all = sharding
+        .columns
+        .iter()
+        .all(|key| named.contains(&key.as_str()));
+    match all {
+        true => Ok(()),
+        false => Err(per_shard(what)),
+    }
+}
