@@ -12,6 +12,12 @@ const url = process.argv[2];
 // More connections than the proxy has servers.
 const CLIENTS = 6;
 
+// A fault of the driver, also without a proxy (connection.js, nextWrite): from a timer it writes into a socket that
+// has just been closed, where nobody can catch it. Whoever waits is told by its close.
+process.on("uncaughtException", (error) => {
+  if (!(error instanceof TypeError) || !error.stack.includes("nextWrite")) throw error;
+});
+
 async function using(use, options = {}) {
   const sql = postgres(url, { max: CLIENTS, onnotice: () => {}, ...options });
   try {
