@@ -32,8 +32,8 @@ use crate::target::Stage;
 /// The database in which all is measured.
 const DATABASE: &str = "bench";
 
-/// A copy of it from before the bulk rows: with it, it is two shards. Each has the rows of both, so that one
-/// key costs the server the same, wherever it is looked for.
+/// A copy of it: with it, it is two shards. Each has the rows of both, so that one key costs the server the same,
+/// wherever it is looked for.
 const TWIN: &str = "bench_twin";
 
 /// Who logs in with SCRAM.
@@ -116,10 +116,10 @@ async fn prepare(args: &Args) -> Result<Server, Error> {
             "grant all on all tables in schema public to public",
         )
         .await?;
+    bulk::prepare(&server, DATABASE, args.rows()).await?;
     server
         .sql("create database bench_twin template bench")
         .await?;
-    bulk::prepare(&server, DATABASE, args.rows()).await?;
     Ok(server)
 }
 
