@@ -345,7 +345,7 @@ impl Relay {
         self.pool
             .stats
             .transaction(now.saturating_duration_since(started));
-        // Whatever it has changed is there by now.
+        // Of what was not answered nobody knows more.
         lease.alters = None;
         let used_sequence = std::mem::take(&mut lease.used_sequence);
         // Over shards nobody may ask for what a sequence gave last.

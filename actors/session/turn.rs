@@ -265,6 +265,10 @@ impl<'a> Turn<'a> {
         self.committing = false;
         self.beginning = false;
         self.attempt.settle();
+        if self.server.exchange.status() == TransactionStatus::Idle {
+            // Whatever it has changed is there: who hears of it must find it so, on whichever server.
+            self.server.alters = None;
+        }
     }
 
     /// The server is lost: the client stands in a failed block if it was told of one, or has sent a BEGIN, and has not
