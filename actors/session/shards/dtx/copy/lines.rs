@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn an_error_speaks_of_another_line() {
         let said = |context: &str| {
-            let mut report = ErrorReport::error(sqlstate::UNIQUE_VIOLATION, "no");
+            let mut report = ErrorReport::error(sqlstate::SYNTAX_ERROR, "no");
             let field = (Field::Where, context.to_owned());
             report.others.push(field);
             let mut out = BytesMut::new();
