@@ -52,6 +52,7 @@
 mod analyze;
 pub mod catalog;
 mod compose;
+pub mod copy;
 pub mod placement;
 mod plan;
 mod refusal;

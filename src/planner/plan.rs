@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use crate::analyze::fact::Candidate;
+use crate::copy::Splitter;
 use crate::placement::{Group, KeyType, Placement, Shard, Shards};
 use crate::refusal::Refusal;
 
 pub(crate) mod array;
+pub(crate) mod copy;
 mod evaluate;
 mod explain;
-mod insert;
+pub(crate) mod insert;
 mod pull;
 
+pub use copy::{CopyIn, CopyTarget};
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
@@ -165,35 +168,6 @@ pub(crate) enum Node {
     Any(Vec<Self>),
 }
 
-/// `COPY table FROM`, whose rows are to be placed one by one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyIn {
-    /// The table's schema.
-    pub schema: String,
-    /// Its name.
-    pub table: String,
-    /// The columns, in the order in which they come.
-    pub columns: Vec<String>,
-    /// Where each row goes.
-    pub target: CopyTarget,
-}
-
-/// Where the rows of a `COPY` go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CopyTarget {
-    /// Each to the shard of its key.
-    ByKey {
-        /// What the key is placed by.
-        group: Group,
-        /// For each column of the key, its place among those that come, and its type.
-        key: Vec<(usize, KeyType)>,
-    },
-    /// All to every shard.
-    All,
-    /// All to one.
-    One(Shard),
-}
-
 /// Where a statement goes with these parameters, and how its answers become one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route<'p> {
@@ -256,6 +230,15 @@ impl Statement {
     pub fn parameter_types(&self) -> impl Iterator<Item = u32> {
         let plain = |(oid, array): &(u32, bool)| if *array { 0 } else { *oid };
         self.parameters.iter().map(plain)
+    }
+
+    /// What tells the rows of its `COPY … FROM` apart, if it is one. `foreign` is whether they are in another
+    /// encoding than the servers', and no row is held that is longer than `most` before its key has come.
+    pub fn splitter(&self, foreign: bool, most: usize) -> Option<Splitter> {
+        match &self.plan {
+            Plan::CopyIn(copy) => Some(Splitter::new(copy, &self.placement, foreign, most)),
+            _ => None,
+        }
     }
 
     /// Where it goes with these parameters.

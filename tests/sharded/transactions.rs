@@ -422,7 +422,7 @@ async fn what_cannot_be_kept_over_both_is_refused() {
     assert_eq!(raw.one(&read(first)).await, "100");
     for text in [
         "copy accounts to stdout",
-        "copy accounts from stdin",
+        "copy accounts (owner) from stdin",
         "commit and chain",
     ] {
         raw.ask(&Raw::query("begin")).await;

@@ -6,6 +6,7 @@
 //! transaction as a whole, and a connection that breaks ends it. The end is in `end`, the statements
 //! are in `statement`, the extended protocol is in `extended`.
 
+mod copy;
 mod end;
 mod extended;
 mod journal;
@@ -367,6 +368,13 @@ fn poll_message(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<Next> {
     loop {
         if relay.up.resume() {
             match frame::header(relay.up.unjudged()) {
+                // It is of a COPY that has failed.
+                Ok(Some(header))
+                    if header.tag == tag::COPY_DATA && !is_held(relay, header.total()) =>
+                {
+                    relay.up.hide(header.total());
+                    continue;
+                }
                 Ok(Some(header)) if !is_held(relay, header.total()) => {
                     return Poll::Ready(match header.tag {
                         tag::QUERY | tag::PARSE | tag::BIND => Next::Unread(header.total()),

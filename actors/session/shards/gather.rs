@@ -112,14 +112,6 @@ pub(super) async fn gather(
     sink: &mut dyn Sink,
     deadlines: &Deadlines,
 ) -> End {
-    let control = Arc::clone(&relay.control);
-    let mut called_off = pin!(control.called_off.notified());
-    let timer = |at: Option<Instant>| {
-        let timer = at.map(|at| tokio::time::sleep_until(at.into()));
-        timer.map(Box::pin)
-    };
-    let mut query = timer(deadlines.query);
-    let mut whole = timer(deadlines.whole);
     let mut gather = Gather {
         legs,
         sink,
@@ -128,12 +120,32 @@ pub(super) async fn gather(
     for (at, leg) in gather.legs.iter_mut().enumerate() {
         leg.remarks = at == 0;
     }
-    poll_fn(|cx| {
+    watched(relay, deadlines, |relay, cx| {
         if let Poll::Ready(end) = gather.poll(relay, cx) {
             return Poll::Ready(end);
         }
-        if poll_presence(relay, cx).is_ready() {
-            return Poll::Ready(End::Gone);
+        poll_presence(relay, cx).map(|()| End::Gone)
+    })
+    .await
+}
+
+/// Polls until it ends, the client calls it off, or a deadline has come.
+pub(super) async fn watched(
+    relay: &mut Relay,
+    deadlines: &Deadlines,
+    mut poll: impl FnMut(&mut Relay, &mut Context<'_>) -> Poll<End>,
+) -> End {
+    let control = Arc::clone(&relay.control);
+    let mut called_off = pin!(control.called_off.notified());
+    let timer = |at: Option<Instant>| {
+        let timer = at.map(|at| tokio::time::sleep_until(at.into()));
+        timer.map(Box::pin)
+    };
+    let mut query = timer(deadlines.query);
+    let mut whole = timer(deadlines.whole);
+    poll_fn(|cx| {
+        if let Poll::Ready(end) = poll(relay, cx) {
+            return Poll::Ready(end);
         }
         if called_off.as_mut().poll(cx).is_ready() {
             let text = "canceling statement due to user request";
@@ -295,7 +307,9 @@ impl Leg {
         }
         self.lease.flow.hide(total);
         match tag {
-            tag::ROW_DESCRIPTION | tag::COPY_OUT_RESPONSE => self.columns = Some(message),
+            tag::ROW_DESCRIPTION | tag::COPY_OUT_RESPONSE | tag::COPY_IN_RESPONSE => {
+                self.columns = Some(message);
+            }
             tag::PARAMETER_DESCRIPTION => self.parameters = Some(message),
             tag::PARSE_COMPLETE => self.parsed = true,
             tag::COMMAND_COMPLETE => {
@@ -416,7 +430,7 @@ pub(super) fn poll_to_client(
 }
 
 /// The client has left if it is ready. What it sends meanwhile is kept, up to a bound.
-fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
+pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
     while relay.up.buffer.len() < KEPT_MAX {
         match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, 4096) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),

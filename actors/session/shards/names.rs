@@ -139,14 +139,22 @@ fn unquoted(mut rest: &str) -> Option<(String, &str)> {
 
 /// Whether the session's texts are in another encoding than the shards store.
 pub(super) fn is_foreign(relay: &Relay, known: &Known) -> bool {
+    encoding(relay, known) != plain(known.server_encoding())
+}
+
+/// The encoding of the session's texts, as [`plain`] has it.
+pub(super) fn encoding(relay: &Relay, known: &Known) -> String {
     let own = relay.parameters.get("client_encoding");
-    let plain = |name: &str| -> String {
-        let kept = name.chars().filter(char::is_ascii_alphanumeric);
-        kept.collect::<String>().to_ascii_uppercase()
-    };
-    let own = plain(own.unwrap_or_else(|| known.client_encoding()));
-    let own = if own == "UNICODE" { "UTF8".into() } else { own };
-    own != plain(known.server_encoding())
+    plain(own.unwrap_or_else(|| known.client_encoding()))
+}
+
+/// The name of an encoding, so that different spellings are equal.
+pub(super) fn plain(name: &str) -> String {
+    let kept = name.chars().filter(char::is_ascii_alphanumeric);
+    match kept.collect::<String>().to_ascii_uppercase() {
+        name if name == "UNICODE" => "UTF8".into(),
+        name => name,
+    }
 }
 
 /// A text as the planner reads it: in UTF-8, with strings as the standard has them.

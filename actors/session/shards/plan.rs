@@ -296,9 +296,9 @@ impl Told {
             Route::Pieces(_) => {
                 Err(unsupported("this stores rows on several shards").hint(BY_ITSELF))
             }
-            Route::CopyIn(_) => Err(unsupported(
-                "COPY is not supported on a sharded database yet",
-            )),
+            Route::CopyIn(_) => {
+                Err(unsupported("this stores rows on several shards").hint(BY_ITSELF))
+            }
         }
     }
 }

@@ -1,15 +1,20 @@
 //! COPY.
 
+mod options;
+
 use pg_query::NodeEnum;
 use pg_query::protobuf::CopyStmt;
 
 use super::Builder;
 use super::definition::whole;
+use crate::catalog::{Column, TypeRef};
 use crate::placement::Distribution;
+use crate::plan::copy::Form;
 use crate::plan::{CopyIn, CopyTarget, Plan};
 use crate::refusal::{Refusal, Result};
-use crate::resolve::{Names, boxed, strings};
+use crate::resolve::{Names, Target, boxed, strings};
 use crate::tree::Place;
+use options::Options;
 
 impl Builder<'_> {
     pub(super) fn copy(&mut self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
@@ -70,61 +75,116 @@ impl Builder<'_> {
     fn copy_in(&self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
         let (target, _) = resolver.target(&copy.relation)?;
-        let columns: Vec<String> = match copy.attlist.is_empty() {
-            true => target
-                .relation
-                .columns
-                .iter()
-                .filter(|column| !column.generated)
-                .map(|column| column.name.clone())
-                .collect(),
-            false => strings(&copy.attlist)?
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+        let key: Vec<&Column> = match &target.table.place {
+            Place::Key { columns, .. } => {
+                let columns = columns.iter().map(|at| &target.relation.columns[*at]);
+                columns.collect()
+            }
+            _ => Vec::new(),
+        };
+        let columns = given(copy, &target)?;
+        let options = match &target.table.place {
+            // Nothing of it is looked into.
+            Place::At(Distribution::OneShard(_)) => Options::default(),
+            _ => {
+                let key: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
+                options::read(copy, &key)?
+            }
         };
         for column in &target.relation.columns {
-            if !columns.contains(&column.name) {
+            if options.form.marks_default() || !columns.contains(&column.name) {
                 resolver.default(column)?;
             }
         }
         self.anywhere(&resolver.traits)?;
         let to = match &target.table.place {
             Place::At(Distribution::OneShard(shard)) => CopyTarget::One(*shard),
-            Place::At(_) => {
-                self.several(&resolver.traits)?;
-                CopyTarget::All
-            }
             Place::System => {
                 return Err(Refusal::new("COPY", "a system catalog is not written to"));
             }
-            Place::Key {
-                group,
-                columns: key,
-                kinds,
-                ..
-            } => {
+            place => {
                 self.several(&resolver.traits)?;
-                let place = |at: &usize| {
-                    let name = &target.relation.columns[*at].name;
-                    let place = columns.iter().position(|column| column == name);
-                    place
-                        .ok_or_else(|| Refusal::new("COPY", format!("the key {name} is not given")))
-                };
-                let places: Result<Vec<usize>> = key.iter().map(place).collect();
-                CopyTarget::ByKey {
-                    group: *group,
-                    key: places?.into_iter().zip(kinds.iter().copied()).collect(),
-                }
+                destination(place, &columns, &key)?
             }
+        };
+        let watched = match to {
+            CopyTarget::One(_) => Vec::new(),
+            _ => self.watched(&options.form, &columns, &target)?,
         };
         Ok(Plan::CopyIn(CopyIn {
             schema: target.table.schema.clone(),
             table: target.table.name.clone(),
             columns,
             target: to,
+            encoding: options.encoding,
+            form: options.form,
+            modifiers: key.iter().map(|column| column.modifier).collect(),
+            watched,
         }))
     }
+
+    /// The columns whose texts may mean something else on each shard.
+    fn watched(&self, form: &Form, columns: &[String], target: &Target<'_>) -> Result<Vec<usize>> {
+        let kind = |name: &String| {
+            let at = target.relation.column(name)?;
+            Some(&target.relation.columns[at].kind)
+        };
+        if *form == Form::Binary {
+            let mut kinds = columns.iter().filter_map(kind);
+            if kinds.all(|kind| SAME.contains(&kind.oid)) {
+                return Ok(Vec::new());
+            }
+            let reason = "of some types, each shard has a binary form of its own";
+            return Err(Refusal::new("COPY", reason).hint("Copy in text or CSV."));
+        }
+        let names_none = |kind: &TypeRef| self.names_no_moment(kind);
+        let places = (0..).zip(columns.iter().map(kind));
+        let watched = places.filter(|(_, kind)| !kind.is_some_and(names_none));
+        Ok(watched.map(|(at, _)| at).collect())
+    }
+
+    /// Whether the texts of a type never mean something else at another moment.
+    fn names_no_moment(&self, kind: &TypeRef) -> bool {
+        const OF_TIME: [u32; 10] = [1082, 1083, 1114, 1115, 1182, 1183, 1184, 1185, 1266, 1270];
+        match kind.oid {
+            0 => {
+                let known = self.catalog.user_type(&kind.schema, &kind.name);
+                known.is_some_and(|known| known.kind == 'e')
+            }
+            oid => SAME.contains(&oid) && !OF_TIME.contains(&oid),
+        }
+    }
+}
+
+/// The columns that a COPY gives, in its order.
+fn given(copy: &CopyStmt, target: &Target<'_>) -> Result<Vec<String>> {
+    if !copy.attlist.is_empty() {
+        let names = strings(&copy.attlist)?;
+        return Ok(names.into_iter().map(str::to_owned).collect());
+    }
+    let columns = target.relation.columns.iter();
+    let stored = columns.filter(|column| !column.generated);
+    Ok(stored.map(|column| column.name.clone()).collect())
+}
+
+/// Where the rows of a table on several shards go.
+fn destination(place: &Place, columns: &[String], key: &[&Column]) -> Result<CopyTarget> {
+    let Place::Key { group, kinds, .. } = place else {
+        return Ok(CopyTarget::All);
+    };
+    let place = |column: &&Column| {
+        let name = &column.name;
+        let place = columns.iter().position(|given| given == name);
+        place.ok_or_else(|| {
+            Refusal::new("COPY", format!("the key {name} is not given"))
+                .hint("Name the column, and give it a value.")
+        })
+    };
+    let places: Result<Vec<usize>> = key.iter().map(place).collect();
+    Ok(CopyTarget::ByKey {
+        group: *group,
+        key: places?.into_iter().zip(kinds.iter().copied()).collect(),
+    })
 }
 
 /// Types whose binary form has no number of a type or of anything else in a catalogue, and arrays of them, by the

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Count, Merge, Node, Pin, Plan, Prune, Pulled, Route, Statement};
+use super::{CopyTarget, Count, Merge, Node, Pin, Plan, Prune, Pulled, Route, Statement};
 use crate::analyze::fact::Candidate;
 use crate::placement::{KeyType, KeyValue, MethodError, Placement, Shard, Shards};
 use crate::refusal::{Refusal, Result};
@@ -363,7 +363,10 @@ pub(super) fn route<'p>(
         Plan::All if names_moment(params) => several(&Shards::new(), params, Route::All),
         Plan::All => Ok(Route::All),
         Plan::Insert(split) => super::insert::route(split, &evaluation),
-        Plan::CopyIn(copy) => Ok(Route::CopyIn(copy)),
+        Plan::CopyIn(copy) => Ok(match copy.target {
+            CopyTarget::One(shard) => Route::One(shard),
+            _ => Route::CopyIn(copy),
+        }),
         Plan::Refused(refusal) => Err(refusal.clone()),
     }
 }

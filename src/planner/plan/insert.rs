@@ -77,7 +77,7 @@ pub(super) fn route<'p>(split: &Split, evaluation: &Evaluation<'_>) -> Result<Ro
 }
 
 /// Whether a value is stored as it is, by its type's modifier (`atttypmod`).
-fn stays(value: &KeyValue, modifier: i32) -> bool {
+pub(crate) fn stays(value: &KeyValue, modifier: i32) -> bool {
     if modifier < 0 {
         return true;
     }

@@ -296,7 +296,7 @@ impl Dtx {
             Done::Empty
         } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
             self.act(relay, text, deed).await?
-        } else if execute.max_rows > 0 {
+        } else if execute.max_rows > 0 && !is_copy(relay, text) {
             self.some_rows(relay, &name, suspended, execute.max_rows)
                 .await?
         } else if let Some(shard) = suspended {
@@ -384,6 +384,11 @@ impl Dtx {
             None => Done::Suspended,
         })
     }
+}
+
+/// Of a COPY, no number of rows is heeded.
+fn is_copy(relay: &Relay, text: &[u8]) -> bool {
+    word::word(text, relay.lexing).is_some_and(|word| word.eq_ignore_ascii_case(b"copy"))
 }
 
 /// A message that cannot be read ends the session.

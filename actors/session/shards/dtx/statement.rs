@@ -56,7 +56,7 @@ pub(super) enum Form {
 fn is_spread(route: &Route<'_>, in_block: bool) -> bool {
     match route {
         Route::Concat { writes, .. } => *writes || in_block,
-        Route::All | Route::Pieces(_) => true,
+        Route::All | Route::Pieces(_) | Route::CopyIn(_) => true,
         Route::At { route, .. } => is_spread(route, in_block),
         _ => false,
     }
@@ -201,12 +201,20 @@ impl Dtx {
             return Err(failed().into());
         }
         let word = word::word(text, relay.lexing).unwrap_or_default();
-        if word.eq_ignore_ascii_case(b"copy") {
-            let text = "COPY is not supported in a transaction over several shards";
-            return Err(unsupported(text).into());
-        }
         let known = self.known(relay).await?;
         let told = read(relay, &known, text)?;
+        if word.eq_ignore_ascii_case(b"copy") {
+            return match told {
+                Told::Planned(statement) if matches!(statement.plan(), Plan::CopyIn(_)) => {
+                    relay.pool.stats.queries(1);
+                    self.copy_in(relay, text, &statement, &known).await
+                }
+                _ => {
+                    let text = "COPY … TO is not supported in a transaction over several shards";
+                    Err(unsupported(text).into())
+                }
+            };
+        }
         let judgement = relay.judge(text);
         if judgement.follows {
             let text = "set_config is not supported in a transaction over several shards";
@@ -586,12 +594,8 @@ impl Way {
                     let text = "rows of several shards are not joined in a transaction yet";
                     return Err(unsupported(text).hint("Run it outside of a transaction block."));
                 }
-                Route::CopyIn(_) => {
-                    return Err(unsupported(
-                        "COPY is not supported on a sharded database yet",
-                    ));
-                }
-                Route::Session => {
+                // A COPY has gone its own way before.
+                Route::CopyIn(_) | Route::Session => {
                     return Err(unsupported(
                         "this statement is not supported on a sharded database",
                     ));
@@ -619,14 +623,18 @@ impl Way {
 
 fn put(relay: &Relay, leg: &mut Leg, form: &Form) {
     match form {
-        Form::Simple(text) => {
-            let built = frontend::query(leg.out.made(), text);
-            debug_assert!(built.is_ok(), "it came in a message");
-            leg.lease.exchange.sent(Owed::Query);
-            sent(relay, leg, text);
-        }
+        Form::Simple(text) => put_simple(relay, leg, text),
         Form::Bound { tail, values } => put_bound(relay, leg, b"", Some((tail, values)), 0),
     }
+    leg.begin();
+}
+
+/// Sends a text as a simple query.
+pub(super) fn put_simple(relay: &Relay, leg: &mut Leg, text: &[u8]) {
+    let built = frontend::query(leg.out.made(), text);
+    debug_assert!(built.is_ok(), "it came in a message");
+    leg.lease.exchange.sent(Owed::Query);
+    sent(relay, leg, text);
     leg.begin();
 }
 
@@ -757,7 +765,7 @@ fn rebound(
 }
 
 /// One tag of those of several servers: what they count is added up.
-fn added(done: Vec<Option<Box<[u8]>>>) -> Done {
+pub(super) fn added(done: Vec<Option<Box<[u8]>>>) -> Done {
     let mut tags = done.into_iter();
     let Some(Some(first)) = tags.next() else {
         return Done::Empty;
