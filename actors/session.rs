@@ -287,6 +287,7 @@ fn serve(
                 held: false,
                 opened: None,
                 lost_block: false,
+                refused_block: false,
                 outside: 0,
                 endings: None,
                 commit_fails: false,

@@ -86,6 +86,8 @@ pub struct Relay {
     pub opened: Option<Box<Opened>>,
     /// The client's transaction block was lost with its server, and the client has not ended it yet.
     pub lost_block: bool,
+    /// That block was not lost but refused, so that its COMMIT need not fail.
+    pub refused_block: bool,
     /// So many of the replies that the client waits for stand before that block.
     pub outside: u16,
     /// The block on the present server stands for one that was lost: its COMMIT must fail.
@@ -280,6 +282,7 @@ impl Relay {
             return self.refuse(&report);
         }
         let asked = clock::now();
+        self.refused_block &= self.lost_block;
         if self.spread.is_some() {
             match Box::pin(shards::lead(self, asked)).await {
                 Ok(Way::Usual) => {}
@@ -290,7 +293,11 @@ impl Relay {
                     return Box::pin(pipeline::run(self, found, asked)).await;
                 }
                 Ok(Way::Spanning) => return Box::pin(dtx::run(self, asked)).await,
-                Err(denied) => return self.denied(denied),
+                Err(denied) => {
+                    // It has failed as on one Postgres: nothing was lost, and its COMMIT is a ROLLBACK.
+                    self.refused_block = self.opened.is_some();
+                    return self.denied(denied);
+                }
             }
         }
         let settings = self.pool.settings();

@@ -228,13 +228,12 @@ fn completes(turn: &mut Turn<'_>, total: usize) {
         mark::tailed(turn, total);
     } else if turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"COMMIT\0") {
         mark::told(turn);
-        shards::transaction_begins(turn.relay);
+        shards::transaction_ends(turn.relay);
     } else if turn.relay.spread.is_some()
         && turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"ROLLBACK\0")
         && !turn.server.exchange.has_following()
     {
-        // Until it is idle, nobody can tell what belongs to another transaction.
-        shards::steps_are_unclear(turn.relay);
+        shards::transaction_ends(turn.relay);
     }
 }
 
@@ -323,8 +322,8 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         }
         if status == TransactionStatus::Idle {
             follow::settled(turn);
-            shards::transaction_begins(turn.relay);
         }
+        shards::stands(turn.relay, status);
         // The COMMIT may stand behind what was answered now.
         turn.answered();
         turn.relay.commit_fails &= status != TransactionStatus::Idle;

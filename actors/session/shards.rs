@@ -34,6 +34,7 @@ use pgherd_config::PoolMode;
 use pgherd_planner::Params;
 use pgherd_session::{Parameters, Unnamed};
 use pgherd_sql::Lexer;
+use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, tag};
@@ -66,6 +67,9 @@ pub struct Spread {
     pub(super) before: Arc<Parameters>,
     /// What its transaction has set and marked.
     pub(super) journal: Journal,
+    /// Its transaction has ended in a pipeline that goes on: up to the Sync its server does not say where it stands,
+    /// nor what the settings are to which it has gone back.
+    ended: bool,
 }
 
 impl Spread {
@@ -79,6 +83,7 @@ impl Spread {
             checked: HashMap::new(),
             before: Arc::default(),
             journal: Journal::default(),
+            ended: false,
         }
     }
 }
@@ -172,13 +177,30 @@ pub(super) fn transaction_begins(relay: &mut Relay) {
     if let Some(spread) = relay.spread.as_deref_mut() {
         spread.before = Arc::clone(&relay.parameters);
         spread.journal.clear();
+        spread.ended = false;
     }
 }
 
-/// What a transaction has set is not known for certain any more.
-pub(super) fn steps_are_unclear(relay: &mut Relay) {
+/// Takes note of the end of a transaction.
+pub(super) fn transaction_ends(relay: &mut Relay) {
     if let Some(spread) = relay.spread.as_deref_mut() {
-        spread.journal.lose();
+        spread.journal.clear();
+        spread.ended = true;
+    }
+}
+
+/// The server has said where it stands, and reported what is set.
+pub(super) fn stands(relay: &mut Relay, status: TransactionStatus) {
+    let Some(spread) = relay.spread.as_deref() else {
+        return;
+    };
+    match status {
+        TransactionStatus::Idle => transaction_begins(relay),
+        // Another one has begun in the same breath. If it has set nothing yet, this is what it began with.
+        TransactionStatus::InTransaction if spread.ended && spread.journal.is_empty() => {
+            transaction_begins(relay);
+        }
+        TransactionStatus::InTransaction | TransactionStatus::Failed => {}
     }
 }
 

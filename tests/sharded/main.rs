@@ -21,6 +21,7 @@ mod faults;
 mod keys;
 mod merge;
 mod pull;
+mod random;
 mod refused;
 mod rig;
 mod scatter;

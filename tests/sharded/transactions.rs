@@ -432,3 +432,99 @@ async fn what_cannot_be_kept_over_both_is_refused() {
         assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     }
 }
+
+/// Sends these texts, each list in the extended protocol with one Sync behind it, or a single one as a simple query;
+/// none of them may fail.
+async fn send(raw: &mut Raw, batches: &[&[&str]]) {
+    for texts in batches {
+        let message = match texts {
+            [text] => Raw::query(text),
+            _ => {
+                let parts: Vec<Vec<u8>> = texts.iter().map(|text| part(text)).collect();
+                [parts.concat(), Raw::sync()].concat()
+            }
+        };
+        let answer = raw.ask(&message).await;
+        assert!(!answer.contains('E'), "{texts:?}: {answer}");
+    }
+}
+
+/// What each shard has for a setting that servers report is what the client was told, and this.
+async fn style(rig: &Rig, raw: &mut Raw, expected: &str) {
+    let read =
+        |id: i64| format!("select current_setting('datestyle') from accounts where id = {id}");
+    for shard in 0..2 {
+        assert_eq!(raw.one(&read(key(shard))).await, expected);
+        assert_eq!(raw.parameters["DateStyle"], expected);
+    }
+    // Nor has anybody else met it.
+    let mut other = rig.raw().await;
+    for shard in [0, 1, 0, 1] {
+        assert_eq!(other.one(&read(key(shard))).await, "ISO, MDY");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_is_reported_late_is_not_lost() {
+    let rig = filled("").await;
+    let read = |id: i64| format!("select amount from accounts where id = {id}");
+    let (first, second) = (read(key(0)), read(key(1)));
+    for (set, expected) in [
+        ("set datestyle to 'SQL, MDY'", "SQL, MDY"),
+        ("set local datestyle to 'SQL, MDY'", "ISO, MDY"),
+    ] {
+        // Servers report at the Sync, and the block comes to the other shard before.
+        let mut raw = rig.raw().await;
+        send(&mut raw, &[&["begin"], &[&first], &[set, &second]]).await;
+        assert_eq!(raw.parameters["DateStyle"], "SQL, MDY");
+        send(&mut raw, &[&["commit"]]).await;
+        style(&rig, &mut raw, expected).await;
+        send(&mut raw, &[&["reset datestyle"]]).await;
+        style(&rig, &mut raw, "ISO, MDY").await;
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_an_error_takes_back_is_taken_back() {
+    let rig = filled("").await;
+    let read = |id: i64| format!("select amount from accounts where id = {id}");
+    for failing in [key(0), key(1)] {
+        let mut raw = rig.raw().await;
+        let (first, second) = (read(key(0)), read(key(1)));
+        send(&mut raw, &[&["begin"], &[&first], &[&second]]).await;
+        let set = "set datestyle to 'SQL, MDY'";
+        send(&mut raw, &[&["savepoint s"], &[set]]).await;
+        // The server that fails goes back at once, and reports no more of it at the ROLLBACK TO.
+        let fails = format!("select 1 / (amount - amount) from accounts where id = {failing}");
+        assert_eq!(raw.ask(&Raw::query(&fails)).await, "E22012 ZE");
+        send(&mut raw, &[&["rollback to s"]]).await;
+        assert_eq!(raw.parameters["DateStyle"], "ISO, MDY");
+        send(&mut raw, &[&["commit"]]).await;
+        style(&rig, &mut raw, "ISO, MDY").await;
+    }
+}
+
+#[tokio::test]
+async fn what_ends_in_a_pipeline_is_not_taken_for_what_begins_there() {
+    let rig = filled("").await;
+    let add = |id: i64| format!("update accounts set amount = amount + 1 where id = {id}");
+    let set = "set local datestyle to 'SQL, MDY'";
+    let (first, second) = (add(key(0)), add(key(1)));
+    // What the next block goes back to is what was set when it began.
+    for ends in [
+        &["commit", "begin"][..],
+        &["rollback", "begin"],
+        &["commit and chain"],
+    ] {
+        let mut raw = rig.raw().await;
+        send(&mut raw, &[&["begin"], &[&first], &[set], ends]).await;
+        send(&mut raw, &[&[&first], &[&second], &["rollback"]]).await;
+        style(&rig, &mut raw, "ISO, MDY").await;
+    }
+    // Nor is a block taken to another shard that has ended.
+    let mut raw = rig.raw().await;
+    send(&mut raw, &[&["begin"], &[&first]]).await;
+    let all = [part("commit"), part(&second), Raw::sync()].concat();
+    assert_eq!(raw.ask(&all).await, "1 2 C 1 E0A000 ZI");
+    send(&mut raw, &[&[&second]]).await;
+}

@@ -291,6 +291,7 @@ impl Dtx {
                 self.fail(relay, ready).await;
             }
         }
+        self.heed(relay);
         if ready {
             let status = match (relay.lost_block, self.kind) {
                 (true, _) => TransactionStatus::Failed,

@@ -299,7 +299,11 @@ impl Leg {
                 self.lease.flow.insert(&message);
                 return Ok(());
             }
-            tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS => Verdict::Swallow,
+            tag::PARAMETER_STATUS => {
+                self.report_of(body);
+                Verdict::Swallow
+            }
+            tag::NOTICE_RESPONSE => Verdict::Swallow,
             _ => self.lease.exchange.received(tag, |_| {}),
         };
         if verdict == Verdict::Unexpected {

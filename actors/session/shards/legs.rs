@@ -1,10 +1,12 @@
 //! The connections of a read of several shards: how they are taken, and what becomes of them.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_session::{CopyFlow, Flow, Parameters};
+use pgherd_wire::backend;
 
 use super::enter;
 use crate::clock;
@@ -51,7 +53,12 @@ pub(super) struct Leg {
     pub(super) lost: bool,
     /// A transaction block of ours may be open there.
     pub(super) block: bool,
+    /// What its server has reported of its parameters in a transaction, as far as nobody has taken that over.
+    pub(super) reported: BTreeMap<String, String>,
 }
+
+/// A server that reports more parameters than this is none.
+const REPORTED_MAX: usize = 256;
 
 impl Leg {
     /// One on which nothing was run yet.
@@ -69,6 +76,26 @@ impl Leg {
             passes: false,
             lost: false,
             block: false,
+            reported: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of what its server reports of a parameter.
+    pub(super) fn report(&mut self, name: &str, value: &str) {
+        if self.reported.len() < REPORTED_MAX || self.reported.contains_key(name) {
+            self.reported.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Takes note of a ParameterStatus, by its body.
+    pub(super) fn report_of(&mut self, body: &[u8]) {
+        if let Ok(status) = backend::ParameterStatus::parse(body)
+            && let (Ok(name), Ok(value)) = (
+                std::str::from_utf8(status.name),
+                std::str::from_utf8(status.value),
+            )
+        {
+            self.report(name, value);
         }
     }
 }

@@ -104,7 +104,8 @@ fn object(
             ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
         }
     };
-    if turn.server.exchange.status() == TransactionStatus::Failed {
+    // Its end may be answered already, and no ReadyForQuery has come since.
+    if turn.server.exchange.status() == TransactionStatus::Failed && !spread.ended {
         let text =
             "current transaction is aborted, commands ignored until end of transaction block";
         return Some(ErrorReport::error(

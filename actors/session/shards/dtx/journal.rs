@@ -27,9 +27,9 @@ impl Journal {
         self.steps.push(step.clone());
     }
 
-    /// A step was taken that cannot be taken anew.
-    pub(crate) fn lose(&mut self) {
-        self.opaque = true;
+    /// Whether no step was taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty() && !self.opaque
     }
 
     /// Whether one of these settings may have a value that goes with the transaction.

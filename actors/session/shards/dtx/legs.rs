@@ -65,12 +65,14 @@ impl Dtx {
             self.legs.insert(shard, leg);
             return Err(self.lost("the server closed the connection"));
         }
-        let asked = setup::run(&mut leg.lease, format!("{FACTS}; {LOCKS}").as_bytes()).await;
+        let asked = leg.run(format!("{FACTS}; {LOCKS}").as_bytes()).await;
         leg.lease.flow.hand_over(&mut relay.down);
         let failed = asked.is_err();
         leg.lost = failed;
         self.legs.insert(shard, leg);
         let answer = asked.map_err(|report| self.lost(&report.message))?;
+        // What was set in a pipeline is reported only now that its server is asked something.
+        self.heed(relay);
         let read_only = self.learn(shard, &answer)?;
         let access = if read_only { "ONLY" } else { "WRITE" };
         self.opening = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ {access}")
@@ -110,7 +112,7 @@ impl Dtx {
         // A comment may be behind it.
         text.extend_from_slice(format!("\n; {FACTS}; {steps}{LOCKS}").as_bytes());
         leg.lease.touched = true;
-        let answer = match setup::run(&mut leg.lease, &text).await {
+        let answer = match leg.run(&text).await {
             Ok(answer) => answer,
             Err(report) => {
                 leg.lost = true;
@@ -202,7 +204,7 @@ impl Dtx {
         let Some(leg) = self.legs.get_mut(&shard) else {
             return Err(self.lost("it is gone"));
         };
-        match setup::run(&mut leg.lease, sql.as_bytes()).await {
+        match leg.run(sql.as_bytes()).await {
             Ok(answer) => answer.error.map_or(Ok(()), |error| Err(error.into())),
             Err(report) => {
                 leg.lost = true;
@@ -286,6 +288,15 @@ impl Dtx {
 }
 
 impl Leg {
+    /// Runs a simple query of ours, and keeps what its server reports meanwhile.
+    pub(super) async fn run(&mut self, sql: &[u8]) -> Result<Answer, ErrorReport> {
+        let answer = setup::run(&mut self.lease, sql).await?;
+        for (name, value) in &answer.reported {
+            self.report(name, value);
+        }
+        Ok(answer)
+    }
+
     /// Whether its server is in the block, and nothing has failed there.
     pub(super) fn is_sound(&self) -> bool {
         self.lease.exchange.status() == TransactionStatus::InTransaction
@@ -324,6 +335,7 @@ impl Leg {
         failed: &mut Option<Box<[u8]>>,
     ) -> Result<(), String> {
         let crate::server::ServerConn { flow, exchange, .. } = &mut **self.lease;
+        let mut reports = Vec::new();
         while flow.resume() {
             let header = frame::header(flow.unjudged()).map_err(|error| error.to_string())?;
             let Some(header) = header else { break };
@@ -348,7 +360,9 @@ impl Leg {
             if verdict == Verdict::Unexpected {
                 return Err("the server broke the protocol".to_owned());
             }
-            if header.tag == tag::ERROR_RESPONSE {
+            if header.tag == tag::PARAMETER_STATUS {
+                reports.push(message);
+            } else if header.tag == tag::ERROR_RESPONSE {
                 let report = ErrorReport::parse(body);
                 if report.is_fatal() {
                     return Err(report.message);
@@ -357,6 +371,9 @@ impl Leg {
             } else if kinds.contains(&header.tag) {
                 heard.push(message);
             }
+        }
+        for report in reports {
+            self.report_of(&report[frame::HEADER_LEN..]);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgherd_session::literal;
-use pgherd_sql::{Block, Reading, Step, Value, block, script};
+use pgherd_sql::{Block, Change, Reading, Span, Step, Value, block, script};
 use pgherd_wire::backend;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -13,9 +13,11 @@ use super::statement::Done;
 use super::{Dtx, Fault, Kind};
 use crate::session::follow;
 use crate::session::relay::Relay;
-use crate::session::setup;
 use crate::session::shards::plan::unsupported;
 use crate::session::shards::word::{self, Word};
+
+/// What is said of what does not run here.
+const OTHER: &str = "this statement is not supported in a transaction over several shards";
 
 /// What a statement of the session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +82,11 @@ impl Dtx {
     ) -> Result<Done, Fault> {
         let goes_back = matches!(deed, Deed::Step(Step::RollbackTo(_), _));
         if self.failed && !matches!(deed, Deed::Commit | Deed::Rollback) && !goes_back {
-            return Err(failed().into());
+            return Err(match word::ends(text, relay.lexing) {
+                // Postgres would end it, and begin another one.
+                true => unsupported(OTHER).into(),
+                false => failed().into(),
+            });
         }
         if deed == Deed::Commit {
             self.check(relay).await?;
@@ -120,10 +126,7 @@ impl Dtx {
                 Ok(Done::Complete(said.into()))
             }
             Deed::Ask => self.ask(relay, text).await,
-            Deed::Other => {
-                let text = "this statement is not supported in a transaction over several shards";
-                Err(unsupported(text).into())
-            }
+            Deed::Other => Err(unsupported(OTHER).into()),
         }
     }
 
@@ -152,6 +155,18 @@ impl Dtx {
         Ok(Done::Complete(said.into()))
     }
 
+    /// Takes over what the first server has reported. While the transaction has failed, one of them may have gone back
+    /// to what was set before, and the others not: that is told once all of them have.
+    pub(super) fn heed(&mut self, relay: &mut Relay) {
+        let home = self.home.filter(|_| !self.failed);
+        let Some(leg) = home.and_then(|home| self.legs.get_mut(&home)) else {
+            return;
+        };
+        for (name, value) in std::mem::take(&mut leg.reported) {
+            reported(relay, &name, &value);
+        }
+    }
+
     /// All servers take a step.
     async fn step(&mut self, relay: &mut Relay, text: &[u8], step: Step) -> Result<(), Fault> {
         if self.kind == Kind::Implicit
@@ -162,6 +177,11 @@ impl Dtx {
         {
             let text = "SAVEPOINT can only be used in transaction blocks";
             return Err(ErrorReport::error(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text).into());
+        }
+        if self.kind == Kind::Implicit && is_local(&step) {
+            let text = "SET LOCAL can only be used in transaction blocks";
+            let report = ErrorReport::warning(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text);
+            report.encode_notice(relay.down.made());
         }
         if self.legs.is_empty() {
             let home = self.anywhere(relay);
@@ -176,16 +196,11 @@ impl Dtx {
             whole.extend_from_slice(b"\n;");
             whole.extend_from_slice(LOCKS.as_bytes());
         }
-        let home = self.home;
-        let mut reported = Vec::new();
         for leg in self.legs.values_mut() {
-            match setup::run(&mut leg.lease, &whole).await {
+            match leg.run(&whole).await {
                 Ok(answer) => {
                     if let Some(error) = answer.error {
                         return Err(error.into());
-                    }
-                    if Some(leg.shard) == home {
-                        reported = answer.reported;
                     }
                 }
                 Err(report) => {
@@ -200,14 +215,18 @@ impl Dtx {
             self.portals.clear();
         }
         follow::step(relay, step);
-        for (name, value) in reported {
-            self::reported(relay, &name, &value);
-        }
+        self.heed(relay);
         for leg in self.legs.values_mut() {
             leg.lease.applied = Arc::clone(&relay.parameters);
         }
         Ok(())
     }
+}
+
+/// Whether a step is a `SET LOCAL`.
+fn is_local(step: &Step) -> bool {
+    let local = |change: &Change| change.span == Span::Local;
+    matches!(step, Step::Change(changes) if changes.iter().any(local))
 }
 
 /// Whether a step takes the bound on waits for locks back.

@@ -19,7 +19,6 @@ use super::{Dtx, Fault, Kind};
 use crate::clock;
 use crate::server::Cancels;
 use crate::session::relay::Relay;
-use crate::session::setup;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::{
@@ -151,7 +150,12 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
         return false;
     };
     let in_block = turn.server.exchange.status() == backend::TransactionStatus::InTransaction;
-    if !in_block || relay.reading || !relay.pins.is_empty() || spread.group.is_retired() {
+    if !in_block
+        || spread.ended
+        || relay.reading
+        || !relay.pins.is_empty()
+        || spread.group.is_retired()
+    {
         return false;
     }
     let Some(Ok(known)) = spread.group.current().map(Known::agreed) else {
@@ -382,7 +386,7 @@ impl Dtx {
         let Some(leg) = self.legs.get_mut(&shard) else {
             return Err(self.lost("it is gone"));
         };
-        match setup::run(&mut leg.lease, moment().as_bytes()).await {
+        match leg.run(moment().as_bytes()).await {
             Ok(answer) => match (answer.first(), &answer.error) {
                 (Some(now), _) => Ok(now.to_vec()),
                 (None, Some(error)) => Err(error.clone().into()),
@@ -539,7 +543,7 @@ async fn quiet(legs: &mut [Leg], cancels: bool) {
         leg.lease
             .flow
             .hand_over(&mut pgherd_session::Flow::default());
-        let answer = setup::run(&mut leg.lease, b"").await;
+        let answer = leg.run(b"").await;
         leg.lost |= answer.is_err() || leg.lease.exchange.owes();
         // A cancel that has got lost may arrive at any time.
         leg.lost |= !about.cancels.settled().await;
