@@ -7,6 +7,7 @@ pub(crate) mod failover;
 pub(crate) mod patroni;
 pub(crate) mod replicas;
 pub(crate) mod selfcheck;
+pub(crate) mod shards;
 pub(crate) mod simulate;
 
 use std::env;

@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Door {
     kind: Kind,
+    database: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -65,23 +66,28 @@ pub enum Stage {
 impl Door {
     /// Through a pgherd, which must tell every outcome that can be known.
     pub fn pgherd(port: u16) -> Self {
-        Self {
-            kind: Kind::Pgherd(port),
-        }
+        Self::at(Kind::Pgherd(port))
     }
 
     /// Through another pooler, whose errors of class 08 may mean anything.
     pub fn pooler(port: u16) -> Self {
-        Self {
-            kind: Kind::Pooler(port),
-        }
+        Self::at(Kind::Pooler(port))
     }
 
     /// To the primary, wherever that is by now.
     pub fn direct(primary: watch::Receiver<SocketAddr>) -> Self {
-        Self {
-            kind: Kind::Direct(primary),
-        }
+        Self::at(Kind::Direct(primary))
+    }
+
+    fn at(kind: Kind) -> Self {
+        let database = "postgres";
+        Self { kind, database }
+    }
+
+    /// The same way to another database.
+    #[must_use]
+    pub fn to(self, database: &'static str) -> Self {
+        Self { database, ..self }
     }
 
     /// Whether a session and its state outlive its server.
@@ -115,7 +121,7 @@ impl Door {
             .port(address.port())
             .user("postgres")
             .password("postgres")
-            .dbname("postgres")
+            .dbname(self.database)
             .application_name(name);
         let connect = patient(config.connect(NoTls), primary.clone());
         let (client, connection) = connect.await?;

@@ -3,9 +3,9 @@
 
 mod fault;
 mod health;
-mod promoter;
+pub(crate) mod promoter;
 mod run;
-mod stage;
+pub(crate) mod stage;
 
 use std::path::PathBuf;
 

@@ -16,5 +16,6 @@ pub mod replicas;
 pub mod report;
 pub mod rig;
 mod schedule;
+pub mod shards;
 pub mod simulation;
 pub mod workloads;

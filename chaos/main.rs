@@ -12,6 +12,7 @@ use command::failover::Failover;
 use command::patroni::Patroni;
 use command::replicas::Replicas;
 use command::selfcheck::Selfcheck;
+use command::shards::Shards;
 use command::simulate::Simulate;
 
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ enum Scenario {
     Canary(Canary),
     /// Freezes replicas that are read from
     Replicas(Replicas),
+    /// Takes primaries of shards and proxies away, while money moves over all shards
+    Shards(Shards),
     /// Plants bugs, each of which must be caught by the check that is there for it
     Selfcheck(Selfcheck),
     /// All of these in turn, and one table
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Scenario::Simulate(options) => options.run(),
         Scenario::Canary(options) => options.run(),
         Scenario::Replicas(options) => options.run(),
+        Scenario::Shards(options) => options.run(),
         Scenario::Selfcheck(options) => options.run(),
         Scenario::All(options) => options.run(),
     }

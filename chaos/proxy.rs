@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -25,9 +26,12 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
+    executable: String,
     port: u16,
     log: Arc<Mutex<Vec<String>>>,
-    _home: TempDir,
+    /// The actor that panics again and again, as somebody wants it to.
+    crashes: Option<&'static str>,
+    home: TempDir,
 }
 
 impl Proxy {
@@ -38,37 +42,41 @@ impl Proxy {
     /// If it does not start, with its log.
     pub fn start(executable: &str, configuration: &str) -> Self {
         let home = tempfile::tempdir().expect("a directory can be made");
-        let file = home.path().join("pgherd.toml");
-        fs::write(&file, configuration).expect("the file can be written");
+        fs::write(file(&home), configuration).expect("the file can be written");
         let port = free_port();
-        let mut child = Command::new(executable)
-            .env_clear()
-            .envs(env::var_os(planted::VARIABLE).map(|bug| (planted::VARIABLE, bug)))
-            .arg("--config")
-            .arg(&file)
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the executable can be run");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        if let Some(stderr) = child.stderr.take() {
-            let log = Arc::clone(&log);
-            thread::spawn(move || {
-                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    log.lock().push(line);
-                }
-            });
-        }
+        let log = Arc::default();
+        let child = spawn(executable, &home, port, None, &log);
         let mut proxy = Self {
             child,
+            executable: executable.to_owned(),
             port,
             log,
-            _home: home,
+            crashes: None,
+            home,
         };
         proxy.await_listening();
         proxy
+    }
+
+    /// Kills it (SIGKILL), as a machine would that loses its power.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again on its port behind [`Self::kill9`], and gives the log of its last life. The actor with this path,
+    /// if there is one, then panics again and again, which takes an executable with the feature `chaos`.
+    ///
+    /// # Panics
+    /// If anything has panicked in its last life that was not to, or it does not start.
+    pub fn start_again(&mut self, crashes: Option<&'static str>) -> Vec<String> {
+        let log = std::mem::take(&mut self.log);
+        let lines = log.lock().clone();
+        assert_eq!(panicked(&lines, self.crashes), None, "pgherd panicked");
+        self.crashes = crashes;
+        self.child = spawn(&self.executable, &self.home, self.port, crashes, &self.log);
+        self.await_listening();
+        lines
     }
 
     /// Its port on 127.0.0.1.
@@ -183,10 +191,50 @@ impl Drop for Proxy {
             eprintln!("the end of pgherd's log:\n{}", log[from..].join("\n"));
             return;
         }
-        let panicked = log.iter().find(|line| line.contains("panicked"));
-        assert!(panicked.is_none(), "pgherd panicked: {panicked:?}");
+        assert_eq!(panicked(&log, self.crashes), None, "pgherd panicked");
         assert!(!died, "pgherd has ended by itself:\n{}", log.join("\n"));
     }
+}
+
+fn file(home: &TempDir) -> PathBuf {
+    home.path().join("pgherd.toml")
+}
+
+/// Starts the executable, and has its log collected.
+fn spawn(
+    executable: &str,
+    home: &TempDir,
+    port: u16,
+    crashes: Option<&str>,
+    log: &Arc<Mutex<Vec<String>>>,
+) -> Child {
+    let mut child = Command::new(executable)
+        .env_clear()
+        .envs(env::var_os(planted::VARIABLE).map(|bug| (planted::VARIABLE, bug)))
+        .envs(crashes.map(|path| (pgherd_actors::chaos::CRASH, path)))
+        .arg("--config")
+        .arg(file(home))
+        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the executable can be run");
+    if let Some(stderr) = child.stderr.take() {
+        let log = Arc::clone(log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                log.lock().push(line);
+            }
+        });
+    }
+    child
+}
+
+/// A line that tells of a panic, unless somebody wanted one.
+fn panicked<'a>(log: &'a [String], crashes: Option<&str>) -> Option<&'a String> {
+    let unwanted = log.iter().filter(|_| crashes.is_none());
+    unwanted.into_iter().find(|line| line.contains("panicked"))
 }
 
 /// The inodes of the sockets in one of the kernel's tables whose other end is at one of these ports.

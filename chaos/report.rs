@@ -1,5 +1,6 @@
 //! What came of a run of failovers.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,11 @@ use pauses::Pauses;
 
 /// More faults than this are counted and not shown.
 const SHOWN: usize = 20;
+
+/// The head of a table of several runs, behind the name of the run; [`Report::row`] is a line of it. The times are milliseconds.
+pub const COLUMNS: &str = "| n | operations | writes acknowledged | lost | doubled | outcome unknown | idle clients cut | \
+     to an old primary | new primary → first write: p50 | p99 | max | direct: p50 | p99 | max | errors that clients were told |\n\
+     |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// What came of a run; shown, it is Markdown.
 #[derive(Clone, Debug)]
@@ -253,7 +259,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// Its line in a table of several runs, behind the name of the run.
+    /// Its line in a table of several runs, whose head is [`COLUMNS`], behind the name of the run.
     pub fn row(&self) -> String {
         let rows: Vec<&Account> = self
             .rows
@@ -264,9 +270,13 @@ impl Report {
         let sum = |count: fn(&Account) -> usize| rows.iter().map(|it| count(it)).sum::<usize>();
         let (appended, appends_lost) = self.appends;
         let (idle, cut) = self.idle;
-        let [half, most, longest] = [50, 99, 100].map(|percent| self.first.cell(percent));
+        let cells = |pauses: &Pauses| {
+            [50, 99, 100]
+                .map(|percent| pauses.cell(percent))
+                .join(" | ")
+        };
         format!(
-            "| {} | {} | {} | {} | {} | {} | {cut} of {idle} | {} | {half} | {most} | {longest} |\n",
+            "| {} | {} | {} | {} | {} | {} | {cut} of {idle} | {} | {} | {} | {} |\n",
             self.failovers,
             self.operations,
             sum(|it| it.acknowledged) + appended,
@@ -274,7 +284,25 @@ impl Report {
             sum(|it| it.doubled.len()),
             sum(|it| it.unknown),
             self.stale,
+            cells(&self.first),
+            cells(&self.first_directly),
+            self.told_in_all(),
         )
+    }
+
+    /// How often which error was told to those who went through what was tested.
+    fn told_in_all(&self) -> String {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for (workload, code, count) in &self.errors {
+            if *workload != DIRECT {
+                *counts.entry(code).or_default() += count;
+            }
+        }
+        let words = counts
+            .iter()
+            .map(|(code, count)| format!("{code}: {count}"));
+        let words: Vec<String> = words.collect();
+        words.join(", ")
     }
 
     fn writes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

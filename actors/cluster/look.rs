@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_cluster::{Fault, Look, ServerId, Standing, Storage};
+use pgherd_cluster::{Fault, Look, Lsn, Pages, ServerId, Standing, Storage};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -27,7 +27,9 @@ pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END, 
 (SELECT s.setting = 'on' AND s.source IN ('configuration file', 'command line', 'global', 'default') \
 FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only'), \
 (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
-pg_catalog.inet_server_port() \
+pg_catalog.inet_server_port(), \
+CASE WHEN NOT r.r THEN pg_catalog.current_setting('wal_block_size') END, \
+CASE WHEN NOT r.r THEN pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) END \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
 
 /// Reads the row that answers [`QUESTION`]; `None` if it is not one.
@@ -40,13 +42,18 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
     };
     let started = text(7).and_then(|micros| micros.parse().ok());
     let port = text(8).and_then(|port| port.parse().ok());
+    let number = |at| text(at).and_then(|digits| digits.parse::<u64>().ok());
+    let pages = number(9)
+        .zip(number(10))
+        .map(|(page, segment)| Pages { page, segment });
+    let lsn: Lsn = text(3).unwrap_or("0/0").parse().ok()?;
     let seconds = text(5).and_then(|seconds| seconds.parse::<f64>().ok());
     Some(Look {
         system: text(1)?.parse().ok()?,
         timeline: u32::from_str_radix(text(2)?, radix).ok()?,
         standing,
         // A replica that has replayed nothing yet has no position.
-        lsn: text(3).unwrap_or("0/0").parse().ok()?,
+        lsn: pages.map_or(lsn, |pages| pages.end(lsn)),
         storage: Storage::Own,
         lsn_age: Duration::ZERO,
         received: text(4).and_then(|lsn| lsn.parse().ok()),
@@ -127,6 +134,21 @@ mod tests {
         assert_eq!((look.standing, look.timeline), (Standing::Primary, 31));
         assert_eq!(look.lsn.to_string(), "16/B374D848");
         assert_eq!((look.received, look.read_only), (None, false));
+    }
+
+    /// Else a replica that has everything seems to lack the header of a page that is empty still.
+    #[test]
+    fn a_primary_that_begins_a_page_has_written_no_more_than_the_page_before() {
+        let look = |lsn, page, segment| {
+            let row = row([
+                "f", "7", "00000001", lsn, "", "", "f", "1", "5432", page, segment,
+            ]);
+            read(&row, Duration::ZERO).expect("a look").lsn.to_string()
+        };
+        assert_eq!(look("0/5000028", "8192", "16777216"), "0/5000000");
+        assert_eq!(look("0/5002018", "8192", "16777216"), "0/5002000");
+        assert_eq!(look("0/5002018", "65536", "16777216"), "0/5002018");
+        assert_eq!(look("0/5002018", "", ""), "0/5002018", "it does not say");
     }
 
     #[test]

@@ -416,6 +416,7 @@ async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
         return relay.flush().await;
     }
     let text = match relay.pool.trouble.load_full() {
+        _ if relay.pool.core.is_paused() => "still waiting: the database is paused".to_owned(),
         Some(trouble) => format!(
             "still waiting for a server connection: {}",
             trouble.report().message
@@ -438,10 +439,14 @@ fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {
         ),
     );
     match pool.trouble.load_full() {
+        _ if pool.core.is_paused() => report.detail(PAUSED),
         Some(trouble) => report.detail(trouble.report().message),
         None => report,
     }
 }
+
+/// Why nobody is served, however many connections are free.
+const PAUSED: &str = "The database is paused on the console (PAUSE) until RESUME.";
 
 /// A pool that is closed stays so, and no session can go on with it.
 fn deny(error: &LeaseError, pool: &Pool) -> Denied {

@@ -91,13 +91,17 @@ impl Relay {
     }
 }
 
-/// How long to wait before try number `count`. What needs only another connection is tried at once.
+/// How long to wait before try number `count`. What needs only another connection is tried at once, but where one
+/// connection after the other is lost, all who wait must not keep logging in: only time limits how often they may.
 fn pause(again: Again, count: u32) -> Duration {
+    let grown = |count: u32| {
+        let pause = PAUSE.saturating_mul(2_u32.saturating_pow(count));
+        pause.min(PAUSE_MAX)
+    };
     match again {
-        Again::Statement | Again::Unsent | Again::Read => Duration::ZERO,
-        Again::Recovering | Again::Turned => PAUSE
-            .saturating_mul(2_u32.saturating_pow(count))
-            .min(PAUSE_MAX),
+        Again::Statement | Again::Read => Duration::ZERO,
+        Again::Unsent => count.checked_sub(1).map_or(Duration::ZERO, grown),
+        Again::Recovering | Again::Turned => grown(count),
     }
 }
 
@@ -125,7 +129,11 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_a_bound_where_the_server_itself_is_the_reason() {
-        assert_eq!(pause(Again::Unsent, 3), Duration::ZERO);
+        assert_eq!(pause(Again::Read, 3), Duration::ZERO);
+        assert_eq!(pause(Again::Unsent, 0), Duration::ZERO);
+        assert_eq!(pause(Again::Unsent, 1), PAUSE);
+        assert_eq!(pause(Again::Unsent, 3), PAUSE * 4);
+        assert_eq!(pause(Again::Unsent, u32::MAX), PAUSE_MAX);
         assert_eq!(pause(Again::Recovering, 0), PAUSE);
         assert_eq!(pause(Again::Recovering, 2), PAUSE * 4);
         assert_eq!(pause(Again::Turned, u32::MAX), PAUSE_MAX);

@@ -50,11 +50,15 @@ impl Errors {
 
     /// Those that pgherd must not give to any of its clients.
     pub fn forbidden(&self, workloads: &[&str]) -> Vec<Wrong> {
+        self.forbidden_but(workloads, &[])
+    }
+
+    /// The same, where some more may be.
+    pub fn forbidden_but(&self, workloads: &[&str], allowed: &[&str]) -> Vec<Wrong> {
+        let may_be = |code: &str| ALLOWED.contains(&code) || allowed.contains(&code);
         let counts = self.counts().into_iter();
         counts
-            .filter(|(workload, code, _)| {
-                workloads.contains(workload) && !ALLOWED.contains(&code.as_str())
-            })
+            .filter(|(workload, code, _)| workloads.contains(workload) && !may_be(code))
             .map(|(workload, code, count)| {
                 Check::Errors.caught(format!("{workload} was told {code} {count} times"))
             })

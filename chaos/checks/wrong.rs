@@ -17,6 +17,8 @@ pub enum Check {
     Strange,
     /// The money is all there, in every snapshot.
     Balance,
+    /// What is over several shards is on all of them or on none, and nothing is left prepared.
+    Whole,
     /// One order explains what all transactions saw.
     Order,
     /// Clients find what they have written.
@@ -63,12 +65,13 @@ pub enum Check {
 
 impl Check {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Lost,
         Self::Doubled,
         Self::Undead,
         Self::Strange,
         Self::Balance,
+        Self::Whole,
         Self::Order,
         Self::OwnWrites,
         Self::Identity,
@@ -100,6 +103,7 @@ impl Check {
             Self::Undead => "undead",
             Self::Strange => "strange",
             Self::Balance => "balance",
+            Self::Whole => "whole",
             Self::Order => "order",
             Self::OwnWrites => "own-writes",
             Self::Identity => "identity",

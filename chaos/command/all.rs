@@ -1,122 +1,59 @@
 //! `chaos all`: each scenario in turn, and one table.
 
+mod run;
+mod scenarios;
+
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::Args;
+use pgherd_chaos::report::COLUMNS;
 
 use super::{beside, fail};
+use run::{Outcome, wait};
+use scenarios::{Built, Part, SCENARIOS, Scenario};
 
 /// What may be said of all scenarios at once.
 #[derive(Debug, Args)]
 pub(crate) struct All {
-    /// Little of each, in some minutes
+    /// Little of each, in some minutes, with the executables as they are
     #[arg(long)]
     short: bool,
+    /// Only those that measure pauses, and want a quiet machine; or only the rest
+    #[arg(long)]
+    part: Option<Part>,
+    /// The executables beside this program instead of release builds
+    #[arg(long)]
+    as_built: bool,
     /// The first of their seeds
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The executable to test; without it, the one beside this program
+    /// The executable to test; without it, a release build
     #[arg(long, value_name = "PATH")]
     pgherd: Option<PathBuf>,
-    /// Where their histories are written
+    /// Where their histories are written, and the tables, in all.md
     #[arg(long, value_name = "DIRECTORY", default_value = "target/chaos")]
     history: PathBuf,
 }
 
-/// A scenario: what it is called, and how it is run for long and in short.
-struct Scenario {
-    name: &'static str,
-    long: &'static str,
-    short: &'static str,
+/// The executables.
+struct Tools {
+    /// This program, built to measure.
+    chaos: PathBuf,
+    /// This program as it runs, with debug assertions.
+    checking: PathBuf,
+    pgherd: PathBuf,
 }
 
-const SCENARIOS: [Scenario; 15] = [
-    Scenario {
-        name: "synchronous",
-        long: "failover --failovers 90",
-        short: "failover --failovers 3",
-    },
-    Scenario {
-        name: "synchronous, commits resolved",
-        long: "failover --failovers 110 --resolve",
-        short: "failover --failovers 3 --resolve",
-    },
-    Scenario {
-        name: "synchronous, reading from replicas",
-        long: "failover --failovers 10 --reads",
-        short: "failover --failovers 1 --reads",
-    },
-    Scenario {
-        name: "asynchronous",
-        long: "failover --failovers 10 --async",
-        short: "failover --failovers 2 --async",
-    },
-    Scenario {
-        name: "asynchronous, commits resolved",
-        long: "failover --failovers 20 --async --resolve",
-        short: "failover --failovers 2 --async --resolve",
-    },
-    Scenario {
-        name: "control: PgBouncer, told of each primary",
-        long: "failover --failovers 4 --control",
-        short: "failover --failovers 1 --control",
-    },
-    Scenario {
-        name: "control: PgBouncer, HAProxy finds it out",
-        long: "failover --failovers 4 --control=haproxy",
-        short: "failover --failovers 1 --control=haproxy",
-    },
-    Scenario {
-        name: "Patroni, synchronous",
-        long: "patroni --rounds 22",
-        short: "patroni --faults switchover,postgres",
-    },
-    Scenario {
-        name: "control: PgBouncer behind HAProxy",
-        long: "patroni --control --faults switchover,postgres,node,freeze,partition",
-        short: "patroni --control --faults switchover",
-    },
-    Scenario {
-        name: "frozen replicas",
-        long: "replicas --rounds 20",
-        short: "replicas --rounds 3",
-    },
-    Scenario {
-        name: "canaries",
-        long: "canary --seconds 15",
-        short: "canary --seconds 2",
-    },
-    Scenario {
-        name: "cuts",
-        long: "cuts --lanes 16",
-        short: "cuts --every 40",
-    },
-    Scenario {
-        name: "simulation: machines",
-        long: "simulate --machines --seeds 2000",
-        short: "simulate --machines --seeds 100",
-    },
-    Scenario {
-        name: "simulation: whole proxies",
-        long: "simulate --actors --seeds 60",
-        short: "simulate --actors --seeds 10 --steps 8",
-    },
-    Scenario {
-        name: "planted bugs",
-        long: "selfcheck",
-        short: "selfcheck --bug retry-write,forget-undo,skip-fence",
-    },
-];
-
 /// How a scenario has ended.
-struct Ended {
-    name: &'static str,
-    command: String,
+struct Ended<'a> {
+    scenario: &'a Scenario,
+    words: &'static str,
     took: f64,
-    well: bool,
+    outcome: Outcome,
     /// Its line of the table, if it has failovers.
     row: Option<String>,
 }
@@ -124,55 +61,95 @@ struct Ended {
 impl All {
     /// Runs them, and prints what they gave.
     pub(crate) fn run(&self) -> ExitCode {
-        let mut all = Vec::new();
-        for scenario in &SCENARIOS {
-            match self.one(scenario) {
-                Ok(ended) => all.push(ended),
-                Err(error) => return fail(&error),
-            }
+        let tools = match self.tools() {
+            Ok(tools) => tools,
+            Err(error) => return fail(&error),
+        };
+        let began = Instant::now();
+        let chosen = SCENARIOS.iter();
+        let chosen = chosen.filter(|scenario| self.part.is_none_or(|part| part == scenario.part));
+        let all: Vec<Ended<'_>> = chosen.map(|scenario| self.one(scenario, &tools)).collect();
+        let tables = tables(&all, began.elapsed().as_secs_f64());
+        println!("{tables}");
+        let file = self.history.join("all.md");
+        if let Err(error) = fs::write(&file, tables) {
+            return fail(&format!("write {}: {error}", file.display()));
         }
-        print(&all);
-        match all.iter().all(|ended| ended.well) {
+        match all.iter().all(|ended| ended.outcome == Outcome::Well) {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }
     }
 
-    fn one(&self, scenario: &Scenario) -> std::io::Result<Ended> {
+    fn tools(&self) -> io::Result<Tools> {
+        let checking = std::env::current_exe()?;
+        let chaos = match self.short || self.as_built {
+            true => checking.clone(),
+            // What is measured with debug assertions is not what users run.
+            false => build()?,
+        };
+        let pgherd = self.pgherd.clone();
+        Ok(Tools {
+            pgherd: pgherd.unwrap_or_else(|| chaos.with_file_name("pgherd")),
+            chaos,
+            checking,
+        })
+    }
+
+    /// Runs one scenario. Whatever becomes of it, the next one is run.
+    fn one<'a>(&self, scenario: &'a Scenario, tools: &Tools) -> Ended<'a> {
         let words = if self.short {
             scenario.short
         } else {
             scenario.long
         };
         println!("## {}: cargo chaos {words}\n", scenario.name);
-        fs::create_dir_all(&self.history)?;
         let row = self.history.join("row.md");
-        let _ = fs::remove_file(&row);
         let began = Instant::now();
-        let status = Command::new(std::env::current_exe()?)
-            .args(self.words(words, &row))
-            .status()?;
+        let outcome = self.start(scenario, words, &row, tools);
+        let outcome = outcome.unwrap_or_else(|error| Outcome::Unrun(error.to_string()));
         println!();
-        Ok(Ended {
-            name: scenario.name,
-            command: words.to_owned(),
+        Ended {
+            scenario,
+            words,
             took: began.elapsed().as_secs_f64(),
-            well: status.success(),
+            outcome,
             row: fs::read_to_string(row).ok(),
-        })
+        }
+    }
+
+    fn start(
+        &self,
+        scenario: &Scenario,
+        words: &str,
+        row: &Path,
+        tools: &Tools,
+    ) -> io::Result<Outcome> {
+        fs::create_dir_all(&self.history)?;
+        match fs::remove_file(row) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let program = match scenario.built {
+            Built::ToMeasure => &tools.chaos,
+            Built::ToCheck => &tools.checking,
+        };
+        let child = Command::new(program)
+            .args(self.words(words, row, &tools.pgherd))
+            .spawn()?;
+        wait(child, scenario.limit())
     }
 
     /// The whole command line of one scenario.
-    fn words(&self, words: &str, row: &Path) -> Vec<String> {
+    fn words(&self, words: &str, row: &Path, pgherd: &Path) -> Vec<String> {
         let mut line: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let is = |word: &str| words.split(' ').any(|it| it == word);
         // Bugs are planted in an executable that is built for them.
         let own = is("simulate") || is("selfcheck") || words.contains("--control");
         if !own {
-            let pgherd = self.pgherd.clone().unwrap_or_else(beside);
             line.extend(["--pgherd".to_owned(), pgherd.display().to_string()]);
         }
-        if is("failover") || is("patroni") {
+        if is("failover") || is("patroni") || is("shards") {
             line.extend(["--seed".to_owned(), self.seed.to_string()]);
             let history = self.history.display().to_string();
             line.extend(["--history".to_owned(), history]);
@@ -182,49 +159,89 @@ impl All {
     }
 }
 
-fn print(all: &[Ended]) {
-    println!(
-        "| failovers | n | operations | writes acknowledged | lost | doubled | outcome unknown | idle clients cut | \
-         to an old primary | new primary → first write, ms: p50 | p99 | max |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|"
-    );
+/// Has cargo build what measures and what is measured, with all that crashes can be asked of; gives the first.
+fn build() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--package", "pgherd"]);
+    command.args(["--package", "pgherd-chaos", "--bin", "pgherd"]);
+    let status = command.args(["--bin", "pgherd-chaos"]).status()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("cargo build: {status}")));
+    }
+    // target/debug/pgherd, and target/release beside that.
+    let profile = beside();
+    let target = profile.parent().and_then(Path::parent);
+    let target =
+        target.ok_or_else(|| io::Error::other("this program is in no target directory"))?;
+    Ok(target.join("release/pgherd-chaos"))
+}
+
+/// All that is to be known in the end, as Markdown.
+fn tables(all: &[Ended<'_>], took: f64) -> String {
+    let mut text = format!("| failovers {COLUMNS}\n");
     for ended in all {
         if let Some(row) = &ended.row {
-            println!("| {} {}", ended.name, row.trim_end());
+            text += &format!("| {} {}\n", ended.scenario.name, row.trim_end());
         }
     }
-    println!("\n| scenario | command | seconds | all was well |\n|---|---|---|---|");
+    text += "\n| scenario | command | seconds | all was well |\n|---|---|---|---|\n";
     for ended in all {
-        let well = if ended.well { "yes" } else { "**no**" };
-        println!(
-            "| {} | `{}` | {:.0} | {well} |",
-            ended.name, ended.command, ended.took
+        text += &format!(
+            "| {} | `{}` | {:.0} | {} |\n",
+            ended.scenario.name, ended.words, ended.took, ended.outcome
         );
     }
+    text + &format!("\nAll of them took {:.0} minutes.\n", took / 60.0)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{All, SCENARIOS};
+    use super::{All, Ended, Outcome, SCENARIOS, tables};
+
+    fn all() -> All {
+        All {
+            short: false,
+            part: None,
+            as_built: true,
+            seed: 7,
+            pgherd: None,
+            history: "/y".into(),
+        }
+    }
 
     #[test]
     fn each_scenario_is_a_command_that_there_is() {
         use clap::Parser as _;
-        let all = All {
-            short: false,
-            seed: 7,
-            pgherd: Some("/x".into()),
-            history: "/y".into(),
-        };
         for scenario in &SCENARIOS {
             for words in [scenario.long, scenario.short] {
-                let line = all.words(words, Path::new("/z"));
+                let line = all().words(words, Path::new("/z"), Path::new("/x"));
                 let whole = std::iter::once("chaos".to_owned()).chain(line);
                 let parsed = crate::Command::try_parse_from(whole);
                 assert!(parsed.is_ok(), "{words}: {:?}", parsed.err());
             }
         }
+    }
+
+    #[test]
+    fn one_that_fails_is_in_the_table_beside_the_others() {
+        let ended = |at: usize, outcome| Ended {
+            scenario: &SCENARIOS[at],
+            words: SCENARIOS[at].short,
+            took: 61.0,
+            outcome,
+            row: (at == 0).then(|| "| 1 |\n".to_owned()),
+        };
+        let unrun = Outcome::Unrun("no such file".to_owned());
+        let text = tables(&[ended(0, Outcome::Late), ended(1, unrun)], 122.0);
+        assert!(text.contains(&format!("| {} | 1 |\n", SCENARIOS[0].name)));
+        assert!(text.contains("| 61 | **no**: it took too long |"));
+        assert!(text.contains("| 61 | **no**: no such file |"));
+        let width = |line: &str| line.matches('|').count();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(width(lines[0]), width(lines[1]));
+        assert!(text.ends_with("took 2 minutes.\n"));
     }
 }

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A small failover manager of our own: it breaks the primary, and makes another one.
-pub(super) struct Promoter {
+pub(crate) struct Promoter {
     cluster: Cluster,
     /// Told to those who go directly.
     primary: watch::Sender<SocketAddr>,
@@ -25,40 +25,40 @@ pub(super) struct Promoter {
 
 /// A failover that is done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Done {
+pub(crate) struct Done {
     /// The number of the primary before.
-    pub(super) old: usize,
+    pub(crate) old: usize,
     /// When the new one took writes first.
-    pub(super) writable: Instant,
+    pub(crate) writable: Instant,
     /// How long it took from the fault until then.
-    pub(super) took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Promoter {
-    pub(super) fn new(cluster: Cluster) -> Self {
+    pub(crate) fn new(cluster: Cluster) -> Self {
         let port = cluster.node(cluster.primary()).port();
         let (primary, _) = watch::channel(address(port));
         Self { cluster, primary }
     }
 
-    pub(super) fn cluster(&self) -> &Cluster {
+    pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
     /// Where the primary is.
-    pub(super) fn whereabouts(&self) -> watch::Receiver<SocketAddr> {
+    pub(crate) fn whereabouts(&self) -> watch::Receiver<SocketAddr> {
         self.primary.subscribe()
     }
 
     /// Keeps from the replicas for a while what the primary writes, which is lost with it.
-    pub(super) async fn fall_behind(&self, time: Duration) -> Result<(), Error> {
+    pub(crate) async fn fall_behind(&self, time: Duration) -> Result<(), Error> {
         self.cluster.sever().await?;
         sleep(time).await;
         Ok(())
     }
 
     /// Breaks the primary and promotes another one, of which everybody who must be is told at once.
-    pub(super) async fn fail_over(&mut self, fault: Fault, middle: &Middle) -> Result<Done, Error> {
+    pub(crate) async fn fail_over(&mut self, fault: Fault, middle: &Middle) -> Result<Done, Error> {
         let old = self.cluster.primary();
         let began = Instant::now();
         match fault {
@@ -85,7 +85,7 @@ impl Promoter {
     }
 
     /// Lets the old primary take writes again, as if nothing had happened.
-    pub(super) async fn bring_back(&mut self, fault: Fault, old: usize) -> Result<(), Error> {
+    pub(crate) async fn bring_back(&mut self, fault: Fault, old: usize) -> Result<(), Error> {
         if fault == Fault::Freeze {
             self.cluster.node(old).thaw();
         }
@@ -93,7 +93,7 @@ impl Promoter {
     }
 
     /// The numbers in a table of the old primary from this one on.
-    pub(super) async fn stale(
+    pub(crate) async fn stale(
         &self,
         old: usize,
         table: &str,
@@ -105,7 +105,7 @@ impl Promoter {
     }
 
     /// Makes a replica of the old primary.
-    pub(super) async fn rejoin(&mut self, old: usize) -> Result<Rejoined, Error> {
+    pub(crate) async fn rejoin(&mut self, old: usize) -> Result<Rejoined, Error> {
         self.cluster.rejoin(old).await
     }
 }

@@ -15,7 +15,7 @@ use crate::quiet::Quiet;
 const POOL: usize = 20;
 
 /// What stands between the clients and the servers.
-pub(super) enum Middle {
+pub(crate) enum Middle {
     Pgherd(Box<(Proxy, Quiet)>),
     Pgbouncer(Pgbouncer),
     Haproxy(Box<Checked>),
@@ -23,7 +23,7 @@ pub(super) enum Middle {
 }
 
 /// PgBouncer, which asks HAProxy, which asks who leads. They end in this order.
-pub(super) struct Checked {
+pub(crate) struct Checked {
     bouncer: Pgbouncer,
     _haproxy: Haproxy,
     _health: Vec<Health>,

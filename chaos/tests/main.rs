@@ -12,6 +12,7 @@ mod failover;
 mod faults;
 mod hostile_client;
 mod hostile_server;
+mod shards;
 
 /// The executable under test.
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_pgherd");

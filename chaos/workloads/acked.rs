@@ -47,6 +47,23 @@ impl Acked {
         kind: &'static str,
         clients: usize,
     ) -> Self {
+        Self::start_with(
+            life,
+            door,
+            &format!("insert into {table} values ("),
+            kind,
+            clients,
+        )
+    }
+
+    /// The same with an insert that lacks no more than the number and a parenthesis behind it.
+    pub(crate) fn start_with(
+        life: &Arc<Life>,
+        door: &Door,
+        insert: &str,
+        kind: &'static str,
+        clients: usize,
+    ) -> Self {
         let next = Arc::new(AtomicI64::new(1));
         let acknowledged = Arc::new(Acknowledged::default());
         let clients = (0..clients)
@@ -56,7 +73,7 @@ impl Acked {
                     number,
                     name: format!("{kind}{number}"),
                     kind,
-                    table,
+                    insert: insert.to_owned(),
                     door: door.clone(),
                     life: Arc::clone(life),
                     next: Arc::clone(&next),
@@ -132,7 +149,8 @@ impl Acknowledged {
         }
     }
 
-    fn add(&self, client: usize) {
+    /// A client is acknowledged something now.
+    pub(crate) fn add(&self, client: usize) {
         // Under the lock, so that the times are in order.
         let mut times = self.times.lock();
         times.push((Instant::now(), client));
@@ -147,7 +165,7 @@ struct Inserter {
     number: usize,
     name: String,
     kind: &'static str,
-    table: &'static str,
+    insert: String,
     door: Door,
     life: Arc<Life>,
     next: Arc<AtomicI64>,
@@ -184,7 +202,7 @@ impl Inserter {
 
     async fn insert(&self, caller: &Caller, id: i64) -> (Result<(), Failure>, Stage) {
         let client = &caller.client;
-        let insert = format!("insert into {} values ({id})", self.table);
+        let insert = format!("{}{id})", self.insert);
         match self.way {
             Way::Alone => {
                 let ask = async { client.query_typed(&insert, &[]).await.map(drop) };
@@ -216,7 +234,7 @@ impl Inserter {
 }
 
 /// Leaves a failed block, if the client is still there.
-pub(super) async fn roll_back(caller: &Caller, life: &Life, kind: &'static str, name: &str) {
+pub(crate) async fn roll_back(caller: &Caller, life: &Life, kind: &'static str, name: &str) {
     if caller.is_usable()
         && let Err(failure) = caller.ask(caller.client.batch_execute("rollback")).await
     {

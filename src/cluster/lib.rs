@@ -30,7 +30,7 @@ pub use crate::host::HostName;
 pub use crate::judge::{Judge, Unadoptable};
 pub use crate::lag::{Lag, LagBounds};
 pub use crate::look::{Fault, Look, ServerId, Standing, Storage};
-pub use crate::lsn::{InvalidLsn, Lsn};
+pub use crate::lsn::{InvalidLsn, Lsn, Pages};
 pub use crate::plan::{Plan, Stage};
 pub use crate::rules::Rules;
 pub use crate::verdict::{

@@ -8,6 +8,43 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(u64);
 
+/// How a log is laid out, in bytes: by it the place where the next record will begin is told from the one where the last
+/// has ended.
+///
+/// They differ at the beginning of a page, behind whose header the next record begins, and where
+/// `pg_current_wal_insert_lsn()` is therefore ahead of all that there is to replay: until somebody writes, for up to 15 s
+/// behind each change of the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pages {
+    /// `wal_block_size`.
+    pub page: u64,
+    /// `wal_segment_size`, a multiple of it.
+    pub segment: u64,
+}
+
+/// The header of a page, and that of the first page of a segment.
+const HEADER: u64 = 24;
+const LONG_HEADER: u64 = 40;
+
+impl Pages {
+    /// Where the log ends whose next record would begin here.
+    #[must_use]
+    pub fn end(self, next: Lsn) -> Lsn {
+        let Lsn(place) = next;
+        // No record ends within a header.
+        let empty = match place.checked_rem(self.segment) {
+            Some(LONG_HEADER) => LONG_HEADER,
+            Some(within)
+                if within > LONG_HEADER && within.checked_rem(self.page) == Some(HEADER) =>
+            {
+                HEADER
+            }
+            Some(_) | None => 0,
+        };
+        Lsn(place - empty)
+    }
+}
+
 /// The text is not a place in the log as Postgres writes it, such as `16/B374D848`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a log sequence number (expected two hexadecimal numbers with a slash between them)")]
@@ -52,5 +89,31 @@ fn half(digits: &str) -> Result<u64, InvalidLsn> {
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lsn, Pages};
+
+    #[test]
+    fn the_header_of_an_empty_page_is_not_yet_part_of_the_log() {
+        let pages = Pages {
+            page: 8192,
+            segment: 1 << 24,
+        };
+        let end = |place: u64| pages.end(Lsn::new(place)).as_u64();
+        let segment = 5 << 24;
+        assert_eq!(end(segment + 40), segment);
+        assert_eq!(end(segment + 8192 + 24), segment + 8192);
+        // Elsewhere a record may end.
+        for place in [0, 24, 64, 8192, 8192 + 32, 8192 + 40, 8192 * 2 - 8] {
+            assert_eq!(end(segment + place), segment + place);
+        }
+        let unknown = Pages {
+            page: 0,
+            segment: 0,
+        };
+        assert_eq!(unknown.end(Lsn::new(40)), Lsn::new(40));
     }
 }

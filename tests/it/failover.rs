@@ -1,5 +1,6 @@
 //! A primary goes, another comes: what clients see of it.
 
+mod cut_off;
 pub(super) mod fleet;
 mod resolve;
 mod resolve_alike;

@@ -475,7 +475,7 @@ async fn who_is_turned_away_knocks_again() {
 #[tokio::test]
 async fn who_is_turned_away_for_too_long_is_told() {
     let more = "[pool]\nsize = 1\n[timeouts]\ncheckout = \"500ms\"";
-    let (_database, node, _proxy, mut client) = shop(more).await;
+    let (_database, node, proxy, mut client, http) = shop_and_told(more).await;
     node.fail(Fault {
         needle: "needle",
         passes: false,
@@ -485,6 +485,11 @@ async fn who_is_turned_away_for_too_long_is_told() {
     let answer = client
         .ask(&Raw::query("insert into goods values ('needle')"))
         .await;
+    // The pauses double, so that one statement does not wear out a server that comes and goes.
+    let tries = retries(&proxy);
+    assert!((2..=6).contains(&tries), "{tries}");
+    let counted = counted(http, "pgherd_pool_retries_total").await;
+    assert_eq!(counted, tries as u64);
     // In the server's words, or while it waits for a server.
     assert!(["E57P03 ZI", "E57014 ZI"].contains(&&*answer), "{answer}");
     assert_eq!(client.ask(&Raw::query("select 1")).await, "T D C ZI");

@@ -104,6 +104,38 @@ async fn waiting_ends_at_the_checkout_timeout_and_the_client_stays() {
     );
 }
 
+/// As PgBouncer's query_wait_timeout, which also ends the session.
+#[tokio::test]
+async fn a_pause_counts_to_the_checkout_timeout_and_is_named() {
+    let database = Database::new().await;
+    let more = "[timeouts]\ncheckout = \"300ms\"\ncheckout_notice = \"100ms\"";
+    let proxy = Proxy::before(&database, more).await;
+    let mut client = proxy.client("app", &database).await;
+    let console = console(&proxy).await;
+    let name = &database.name;
+    console
+        .batch_execute(&format!("pause {name}"))
+        .await
+        .unwrap();
+    let shared = client.share();
+    let query = tokio::spawn(async move { shared.simple_query("select 1").await });
+    match client.message().await {
+        Some(AsyncMessage::Notice(notice)) => {
+            assert!(notice.message().contains("is paused"), "{notice}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let refused = query.await.unwrap().unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.code().code(), "57014");
+    assert!(refused.detail().unwrap().contains("RESUME"), "{refused:?}");
+    console
+        .batch_execute(&format!("resume {name}"))
+        .await
+        .unwrap();
+    assert_eq!(client.one("select 2").await, "2");
+}
+
 #[tokio::test]
 async fn a_waiting_client_is_told() {
     let database = Database::new().await;

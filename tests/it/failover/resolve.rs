@@ -9,7 +9,7 @@ use super::fleet::Fleet;
 use crate::failures::metrics;
 use crate::retries::node::{Fault, NOWHERE, Node};
 
-const ON: &str = "[failover]\ncommit_resolution = \"on\"\n";
+pub(super) const ON: &str = "[failover]\ncommit_resolution = \"on\"\n";
 
 /// What stands in the question for a transaction's mark, and nowhere else.
 const QUESTION: &str = "pg_current_xact_id_if_assigned() AS x";
@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(5);
 const SYNC: &str = "S\0\0\0\u{4}";
 
 /// The next message with this in it is the last of its connection, whether the server gets it or not.
-fn cut(needle: &'static str, passes: bool) -> Fault {
+pub(super) fn cut(needle: &'static str, passes: bool) -> Fault {
     Fault {
         needle,
         passes,
@@ -520,7 +520,7 @@ async fn fail_over(fate: Fate, synchronous: bool) -> String {
     told.unwrap_or_else(|| "committed".to_owned())
 }
 
-async fn wait_for_standbys(primary: &Server) {
+pub(super) async fn wait_for_standbys(primary: &Server) {
     for sql in [
         "alter system set synchronous_standby_names = '*'",
         "select pg_reload_conf()",
