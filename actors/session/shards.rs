@@ -11,6 +11,7 @@ mod concat;
 pub(super) mod dtx;
 mod framing;
 mod gather;
+pub(super) mod glance;
 mod legs;
 mod merged;
 mod names;
@@ -44,6 +45,7 @@ use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known};
 use dtx::Journal;
+use glance::Glance;
 use pipeline::Pipeline;
 use plan::{Place, Told, bound, is_read, place, prepared, read, tail_of, text_of, unsupported};
 use request::Request;
@@ -66,6 +68,8 @@ pub struct Spread {
     pub(super) before: Arc<Parameters>,
     /// What its transaction has set and marked.
     pub(super) journal: Journal,
+    /// What it knows of the statement that was in front last.
+    glance: Glance,
 }
 
 impl Spread {
@@ -79,6 +83,7 @@ impl Spread {
             checked: HashMap::new(),
             before: Arc::default(),
             journal: Journal::default(),
+            glance: Glance::default(),
         }
     }
 }
@@ -170,7 +175,9 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
 /// Takes note of what is set before a transaction.
 pub(super) fn transaction_begins(relay: &mut Relay) {
     if let Some(spread) = relay.spread.as_deref_mut() {
-        spread.before = Arc::clone(&relay.parameters);
+        if !Arc::ptr_eq(&spread.before, &relay.parameters) {
+            spread.before = Arc::clone(&relay.parameters);
+        }
         spread.journal.clear();
     }
 }
