@@ -31,7 +31,8 @@ use crate::transactions::Transactions;
 
 pub use known::Known;
 pub use placed::{Misplaced, placement};
-use plans::Plans;
+pub use plans::{Kind, Reading};
+use plans::{Plans, Readings};
 pub use types::FIRST_OWN;
 
 /// After this time the shards are asked again, since not every change of a schema passes through here.
@@ -55,6 +56,7 @@ pub struct Group {
     placement: Arc<Placement>,
     known: ArcSwapOption<Known>,
     plans: Plans,
+    readings: Readings,
     /// Who asks the shards holds it.
     asking: tokio::sync::Mutex<()>,
     /// Why and when they could not be asked last.
@@ -134,6 +136,7 @@ pub async fn group(
         placement: Arc::new(placement),
         known: ArcSwapOption::empty(),
         plans: Plans::default(),
+        readings: Readings::default(),
         asking: tokio::sync::Mutex::new(()),
         failed: Mutex::new(None),
         due: AtomicU64::new(0),
@@ -167,6 +170,38 @@ impl Group {
     /// What was known of the shards last, whether or not it still holds, and they agree.
     pub fn last(&self) -> Option<Arc<Known>> {
         self.known.load_full()
+    }
+
+    /// The number of the schemas that are known, if they are those of all shards, nothing has changed them that
+    /// passed through here, and rows live where they did.
+    pub fn settled(&self) -> Option<u64> {
+        let known = self.known.load();
+        let known = known.as_deref()?;
+        let settled = known.is_agreed() && known.is_current(&self.pools) && !self.is_retired();
+        settled.then(|| known.number())
+    }
+
+    /// The same, if it is not yet time to ask the shards again either.
+    pub fn settled_at(&self, now: Instant) -> Option<u64> {
+        let here = nanos(now.saturating_duration_since(self.born));
+        let read = self.read.load(Ordering::Acquire);
+        let is_old = here.saturating_sub(read) > nanos(OLD);
+        let is_due = self.due.load(Ordering::Relaxed) <= here;
+        if is_old || is_due {
+            None
+        } else {
+            self.settled()
+        }
+    }
+
+    /// What is known of a text of one key, by all that its meaning hangs on besides the schemas of this number.
+    pub fn reading(
+        &self,
+        key: &[u8],
+        number: u64,
+        make: impl FnOnce() -> Option<Reading>,
+    ) -> Option<Arc<Reading>> {
+        self.readings.of(key, number, make)
     }
 
     /// Has the shards asked in passing, unless somebody does so already or just failed to.

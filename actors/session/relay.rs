@@ -28,7 +28,7 @@ use crate::session::checkout::{Denied, Start};
 use crate::session::endings::Endings;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
-use crate::session::shards::{self, Spread, Way, dtx, pipeline, scatter};
+use crate::session::shards::{self, Spread, Way, dtx, glance, pipeline, scatter};
 use crate::session::turn::{Loss, Rollback, Turn};
 use crate::session::{
     Bye, abandon, behind, checkout, follow, listen, local, opened, reads, requests, sequence,
@@ -283,7 +283,7 @@ impl Relay {
         }
         let asked = clock::now();
         self.refused_block &= self.lost_block;
-        if self.spread.is_some() {
+        if self.spread.is_some() && !glance::lead(self, asked) {
             match Box::pin(shards::lead(self, asked)).await {
                 Ok(Way::Usual) => {}
                 Ok(Way::Several(several)) => {

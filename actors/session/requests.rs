@@ -201,9 +201,11 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             turn.check = Check::Quiet;
             return Ok(false);
         }
+        let is_here = shards::glance::is_here(turn, total);
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         let mut judgement = turn.relay.judge(query.text);
+        let is_here = is_here && shards::glance::is_plain(&judgement);
         clears = judgement.clears();
         if listen::asks(turn.relay, query.text) {
             listen::refuse_question(turn, total);
@@ -213,10 +215,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             turn.check = Check::Quiet;
             return Ok(false);
         }
-        if shards::runs_elsewhere(turn, query.text) {
+        if !is_here && shards::runs_elsewhere(turn, query.text) {
             return spread(turn);
         }
-        if let Some(report) = shards::objection(turn, query.text) {
+        if !is_here && let Some(report) = shards::objection(turn, query.text) {
             refuse_query(turn, total, &report);
             return Ok(true);
         }

@@ -11,6 +11,7 @@ mod concat;
 pub(super) mod dtx;
 mod framing;
 mod gather;
+pub(super) mod glance;
 mod legs;
 mod merged;
 mod names;
@@ -45,6 +46,7 @@ use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known};
 use dtx::Journal;
+use glance::Glance;
 use pipeline::Pipeline;
 use plan::{Place, Told, bound, is_read, place, prepared, read, tail_of, text_of, unsupported};
 use request::Request;
@@ -70,6 +72,8 @@ pub struct Spread {
     /// Its transaction has ended in a pipeline that goes on: up to the Sync its server does not say where it stands,
     /// nor what the settings are to which it has gone back.
     ended: bool,
+    /// What it knows of the statement that was in front last.
+    glance: Glance,
 }
 
 impl Spread {
@@ -84,6 +88,7 @@ impl Spread {
             before: Arc::default(),
             journal: Journal::default(),
             ended: false,
+            glance: Glance::default(),
         }
     }
 }
@@ -175,7 +180,9 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
 /// Takes note of what is set before a transaction.
 pub(super) fn transaction_begins(relay: &mut Relay) {
     if let Some(spread) = relay.spread.as_deref_mut() {
-        spread.before = Arc::clone(&relay.parameters);
+        if !Arc::ptr_eq(&spread.before, &relay.parameters) {
+            spread.before = Arc::clone(&relay.parameters);
+        }
         spread.journal.clear();
         spread.ended = false;
     }

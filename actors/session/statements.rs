@@ -69,7 +69,9 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
-    if let Some(report) = shards::to_parse(turn, tail) {
+    if !shards::glance::is_known(turn, tail)
+        && let Some(report) = shards::to_parse(turn, tail)
+    {
         if parse.name.is_empty() {
             // Postgres forgets the one before it, too.
             turn.unnamed_here = false;
@@ -245,6 +247,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         listen::Way::Taken => return Ok(true),
         listen::Way::Later => return Ok(false),
     }
+    let is_here = whole && shards::glance::is_here(turn, total);
     let here = turn.relay.up.unjudged();
     let body = &here[frame::HEADER_LEN..total.min(here.len())];
     let head = match BindHead::parse(body).map_err(|error| violation(error.to_string()))? {
@@ -265,7 +268,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     if turn.relay.guarded && leaves(turn.relay, head.statement) {
         return Ok(false);
     }
-    if turn.relay.spread.is_some() {
+    if turn.relay.spread.is_some() && !is_here {
         if shards::must_wait(turn) {
             turn.check = Check::Quiet;
             return Ok(false);

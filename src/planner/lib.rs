@@ -38,7 +38,8 @@
 //!
 //! What cannot be put together from the shards' answers is brought to one server ([`Route::Pull`]): carriers are filled
 //! there with the rows of tables or whole parts of the query, and the rest of the query runs behind them.
-//! [`Statement::explain`] tells a plan step by step.
+//! [`Statement::explain`] tells a plan step by step. [`Statement::only`] is the short way of what has its rows on one shard,
+//! and [`Slots`] has one plan do for texts that differ in their literals.
 //!
 //! What the caller has to see to: the settings that texts and values depend on (`DateStyle`, `TimeZone`,
 //! `standard_conforming_strings = on`, …) are the same on all connections; the catalogs of all shards are the
@@ -57,6 +58,7 @@ pub mod placement;
 mod plan;
 mod refusal;
 mod resolve;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -68,3 +70,4 @@ pub use plan::{
 };
 pub use refusal::Refusal;
 pub use resolve::Names;
+pub use slots::Slots;

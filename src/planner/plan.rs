@@ -259,6 +259,25 @@ impl Statement {
         }
     }
 
+    /// Whether its keys may say that it runs on one shard as it is. That is told by [`Self::only`].
+    pub fn is_keyed(&self) -> bool {
+        match &self.plan {
+            Plan::OneShard { .. } => true,
+            // Of several rows, one may say something of the types of others.
+            Plan::Insert(split) => split.keys.len() == 1,
+            _ => false,
+        }
+    }
+
+    /// The one shard where it runs as it is with these parameters, if it [is keyed](Self::is_keyed) and that is
+    /// told at once: then [`Self::route`] tells the same.
+    pub fn only(&self, params: &Params<'_>) -> Option<Shard> {
+        if !self.is_keyed() {
+            return None;
+        }
+        evaluate::only(self, params)
+    }
+
     /// The shards that it goes to with these parameters; any one will do if there are none.
     ///
     /// # Errors

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, Loader, Part};
 use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding};
-use crate::{Names, Param, Params, Plan, Route, Statement, plan};
+use crate::{Names, Param, Params, Plan, Route, Slots, Statement, plan};
 
 /// `public.t (k bigint NOT NULL, n int)` by `k`, and `public.names (name text NOT NULL)` by `name`.
 fn catalog() -> Catalog {
@@ -446,4 +446,72 @@ fn a_plan_is_told_step_by_step() {
         ]
     );
     assert!(explained("select ctid from t")[0].starts_with("Refused: system column ctid"));
+}
+
+/// Where a text goes by the plan of all that have other literals.
+fn by_slots(text: &str) -> Option<Shard> {
+    let slots = Slots::of(text)?;
+    planned(&slots.text).only(&Params {
+        values: &slots.values,
+        foreign_encoding: false,
+    })
+}
+
+#[test]
+fn one_plan_does_for_texts_with_other_literals() {
+    for number in [0_i64, 7, 2_147_483_647, 2_147_483_648, 99_999_999_999] {
+        for text in [
+            format!("select * from t where k = {number}"),
+            format!("select n, 'x' from t where k='{number}' and n > 12 limit 5;"),
+            format!("select * from t where k in ({number}, {number}) order by 1"),
+            format!("select * from t where {number} = k and n = -1"),
+            format!("select * from t where k = {number}::bigint"),
+            format!("update t set n = n + 1 where k = {number}"),
+            format!("insert into t (k, n) values ({number}, 1)"),
+            format!("select * from t a join t b on a.k = b.k where b.k = {number}"),
+        ] {
+            assert_eq!(by_slots(&text), Some(of(number)), "{text}");
+            assert_eq!(
+                routed(&planned(&text), &[]),
+                Route::One(of(number)),
+                "{text}"
+            );
+        }
+    }
+    for text in ["a", "", "a b"] {
+        let text = format!("select * from names where name = '{text}'");
+        let shard = by_slots(&text).expect("it is a plain string");
+        assert_eq!(routed(&planned(&text), &[]), Route::One(shard), "{text}");
+    }
+}
+
+#[test]
+fn what_a_parameter_does_not_say_is_planned_by_itself() {
+    for text in [
+        // Where a constant is an expression of its own, or of another type.
+        "select * from t where k = -7",
+        "select * from t where k = 7.0",
+        "select * from t where k = e'7'",
+        "select * from t where k = bigint '7'",
+        "select * from t where k = '7'::varchar(1)::bigint",
+        "select * from t where k = 99999999999::int",
+        "select * from names where name = 7",
+        "select * from names where name = 'a' collate \"C\"",
+        "select * from names where name = U&'a' uescape '!'",
+        "select * from names where name = 'a' 'b'",
+        "select * from names where name = 'it''s'",
+        // Where none may stand.
+        "select k::varchar(10) from t where k = 7",
+        "insert into t (k, n) values ('x', 1)",
+        // Rows that say something of each other's types.
+        "insert into t (k, n) values (7, 1), (7, 2)",
+        // Rows of several shards, or of all.
+        "select * from t where k in (1, 2, 3, 4, 5, 6, 7)",
+        "select * from t where n = 7",
+        "select 7",
+        "select nextval('s') from t where k = 7",
+        "select * from t where k = 7; select 7",
+    ] {
+        assert_eq!(by_slots(text), None, "{text}");
+    }
 }

@@ -73,6 +73,84 @@ async fn a_block_stays_on_its_shard() {
     assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
 }
 
+/// One plan does for texts that differ in their literals; what it does not fit goes its own way, and nobody is
+/// told anything else for that.
+#[tokio::test]
+async fn literals_are_read_as_by_postgres() {
+    let rig = Rig::new("").await;
+    let client = rig.client().await;
+    for id in 1..=20 {
+        for id in [id, -id] {
+            let insert = format!("insert into accounts values ({id}, 'owner {id}')");
+            client.simple_query(&insert).await.unwrap();
+        }
+    }
+    for id in 1..=20 {
+        for (key, found) in [
+            (format!("{id}"), id),
+            (format!("{id} and 7 = 7"), id),
+            (format!("'{id}'"), id),
+            (format!("' {id} '"), id),
+            (format!("{id}::int"), id),
+            (format!("0{id}"), id),
+            (format!("{id}.0"), id),
+            (format!("e'{id}'"), id),
+            (format!("bigint '{id}'"), id),
+            (format!("-{id}"), -id),
+            (format!("- {id}"), -id),
+            (format!("'-{id}'"), -id),
+            (format!("0 + {id}"), id),
+            (format!("{id} /* 7 */ -- = 8"), id),
+        ] {
+            let select = format!("select owner from accounts where id = {key}");
+            // What cannot be read is of both shards, and put together.
+            assert_eq!(client.one(&select).await, format!("owner {found}"), "{key}");
+        }
+    }
+    for (key, code) in [("'x'", "22P02"), ("99999999999::int", "22003")] {
+        let select = format!("select owner from accounts where id = {key}");
+        assert_eq!(client.refused(&select).await.0, code, "{key}");
+    }
+}
+
+/// What was known of a text is not known any more once the session or the schema says something else.
+#[tokio::test]
+async fn a_text_that_is_known_means_what_the_session_says() {
+    let rig = Rig::new("").await;
+    let (first, second) = (key(0), key(1));
+    let client = rig.client().await;
+    for id in [first, second] {
+        let insert = format!("insert into accounts values ({id}, 'x')");
+        client.simple_query(&insert).await.unwrap();
+    }
+    let select = |id: i64| format!("select count(*) from accounts where id = {id}");
+    for id in [first, second, first] {
+        assert_eq!(client.one(&select(id)).await, "1");
+    }
+    client
+        .simple_query("set search_path = pg_catalog")
+        .await
+        .unwrap();
+    for id in [first, second] {
+        client.refused(&select(id)).await;
+    }
+    client.simple_query("reset search_path").await.unwrap();
+    for id in [first, second] {
+        assert_eq!(client.one(&select(id)).await, "1");
+    }
+    let more = |id: i64| format!("select more from accounts where id = {id}");
+    for id in [first, second] {
+        assert_eq!(client.refused(&more(id)).await.0, "42703");
+    }
+    client
+        .simple_query("alter table accounts add column more int default 7")
+        .await
+        .unwrap();
+    for id in [first, second] {
+        assert_eq!(client.one(&more(id)).await, "7");
+    }
+}
+
 fn bind(statement: &str, binary: &[u8]) -> Vec<u8> {
     let mut body = format!("\0{statement}\0").into_bytes();
     body.extend([0, 1, 0, 1, 0, 1]);

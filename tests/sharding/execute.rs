@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 
 use pgherd_planner::placement::{KeyType, KeyValue, Shards};
-use pgherd_planner::{Merge, Param, Params, Piece, Pull, Refusal, Route, SortKey, plan};
+use pgherd_planner::{
+    Merge, Param, Params, Piece, Pull, Refusal, Route, Slots, SortKey, Statement, plan,
+};
 use tokio_postgres::Client;
 
 use crate::answer::{Answer, Row, ask};
@@ -36,6 +38,28 @@ pub(crate) fn with(text: &str, values: &[Value]) -> String {
     text
 }
 
+/// The short ways to a shard lead nowhere but where the long one does: that of a keyed statement, and that of a text
+/// whose literals are parameters.
+fn check_short_ways(world: &World, text: &str, statement: &Statement, params: &Params<'_>) {
+    let long = match statement.route(params) {
+        Ok(Route::One(shard)) => Some(shard),
+        _ => None,
+    };
+    if let Some(shard) = statement.only(params) {
+        assert!(statement.is_keyed(), "{text}");
+        assert_eq!(long, Some(shard), "{text}");
+    }
+    let Some(slots) = Slots::of(text) else { return };
+    let alike = plan(&slots.text, &world.names, &world.catalog, &world.placement);
+    let params = Params {
+        values: &slots.values,
+        foreign_encoding: false,
+    };
+    if let Some(shard) = alike.only(&params) {
+        assert_eq!(long, Some(shard), "{text}\n{}", slots.text);
+    }
+}
+
 pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome {
     let statement = plan(text, &world.names, &world.catalog, &world.placement);
     let params: Vec<Param<'_>> = values
@@ -50,6 +74,7 @@ pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome 
         values: &params,
         foreign_encoding: false,
     };
+    check_short_ways(world, text, &statement, &params);
     let route = match statement.route(&params) {
         Ok(route) => route,
         Err(refusal) => return Outcome::Refused(refusal),

@@ -174,16 +174,11 @@ pub(super) fn is_read(relay: &Relay, text: &[u8]) -> bool {
     judgement.plain && !judgement.follows && judgement::is_analysed(text, relay.lexing)
 }
 
-fn values<'b>(types: &[u32], bind: &Bind<'b>) -> Vec<Param<'b>> {
-    let formats: Vec<bool> = bind
-        .formats
-        .chunks_exact(2)
-        .map(|code| code == [0, 1])
-        .collect();
-    let is_binary = |at: usize| match formats[..] {
+pub(super) fn values<'b>(types: &[u32], bind: &Bind<'b>) -> Vec<Param<'b>> {
+    let is_binary = |at: usize| match bind.formats {
         [] => false,
-        [all] => all,
-        _ => formats.get(at).copied().unwrap_or_default(),
+        [high, low] => [*high, *low] == [0, 1],
+        codes => codes.get(2 * at..2 * at + 2) == Some(&[0, 1]),
     };
     let values = bind.parameters().enumerate().map(|(at, value)| Param {
         oid: types.get(at).copied().unwrap_or_default(),

@@ -184,8 +184,41 @@ impl<'a> Evaluation<'a> {
         Ok(Some(shards))
     }
 
-    /// The one shard of all occurrences, if there is one.
-    fn one(&self, pins: &[Pin]) -> Result<Option<Shard>> {
+    /// The shard of an occurrence whose key is one column with one value; nothing for all others.
+    fn single(&self, pin: &Pin) -> Option<Shard> {
+        let Pin::Key {
+            group,
+            kinds,
+            values,
+        } = pin
+        else {
+            return None;
+        };
+        let ([kind], [lists]) = (&kinds[..], &values[..]) else {
+            return None;
+        };
+        let [list] = &lists[..] else { return None };
+        let [Candidate::Param { number, column }] = &list[..] else {
+            return None;
+        };
+        let value = self.parameter(*number, *column)??;
+        let value = value.as_type(*kind).ok()??;
+        let key = std::slice::from_ref(&value);
+        self.placement().shard(*group, key).ok()
+    }
+
+    /// The one shard of all occurrences, if that can be told by one value of each, which takes no sets.
+    fn all_single(&self, pins: &[Pin]) -> Option<Shard> {
+        let (first, others) = pins.split_first()?;
+        let shard = self.single(first)?;
+        let mut others = others.iter();
+        others
+            .all(|pin| self.single(pin) == Some(shard))
+            .then_some(shard)
+    }
+
+    /// The shards of all occurrences, if keys are said of each.
+    fn together(&self, pins: &[Pin]) -> Result<Option<Shards>> {
         let mut all = Shards::new();
         for pin in pins {
             match self.pin(pin)? {
@@ -193,8 +226,18 @@ impl<'a> Evaluation<'a> {
                 None => return Ok(None),
             }
         }
+        Ok(Some(all))
+    }
+
+    /// The one shard of all occurrences, if there is one.
+    fn one(&self, pins: &[Pin]) -> Result<Option<Shard>> {
+        if let Some(shard) = self.all_single(pins) {
+            return Ok(Some(shard));
+        }
+        let all = self.together(pins)?;
+        let all = all.filter(|all| all.len() < 2);
         // Where no row can be, each shard has as many.
-        Ok((all.len() < 2).then(|| all.first().copied().unwrap_or(Shard(0))))
+        Ok(all.map(|all| all.first().copied().unwrap_or(Shard(0))))
     }
 
     fn node(&self, node: &Node) -> Result<Shards> {
@@ -307,6 +350,21 @@ fn several<'p>(shards: &Shards, params: &Params<'_>, route: Route<'p>) -> Result
             Err(Refusal::new("parameter", reason))
         }
         _ => Ok(route),
+    }
+}
+
+/// The one shard of a statement whose keys lead to one; nothing where no row can be.
+pub(super) fn only(statement: &Statement, params: &Params<'_>) -> Option<Shard> {
+    let evaluation = Evaluation { statement, params };
+    match &statement.plan {
+        Plan::OneShard { pins, .. } => evaluation.all_single(&pins.0).or_else(|| {
+            let all = evaluation.together(&pins.0).ok()??;
+            all.first().copied().filter(|_| all.len() == 1)
+        }),
+        plan => match route(statement, plan, params) {
+            Ok(Route::One(shard)) => Some(shard),
+            _ => None,
+        },
     }
 }
 
