@@ -20,6 +20,7 @@ mod faults;
 mod keys;
 mod merge;
 mod pull;
+mod reads;
 mod refused;
 mod rig;
 mod scatter;

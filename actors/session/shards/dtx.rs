@@ -6,10 +6,12 @@
 //! transaction as a whole, and a connection that breaks ends it. The end is in `end`, the statements
 //! are in `statement`, the extended protocol is in `extended`.
 
+mod carry;
 mod end;
 mod extended;
 mod journal;
 mod legs;
+mod reads;
 mod rows;
 mod session;
 mod statement;
@@ -39,6 +41,7 @@ use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::Group;
+pub(super) use carry::combine;
 use extended::{Portal, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;

@@ -84,7 +84,11 @@ pub(super) fn bound(
     bind: &Bind<'_>,
 ) -> Result<Place, ErrorReport> {
     let told = read(relay, known, text_of(tail))?;
-    with_params(relay, known, Some(tail), Some(bind), |params| {
+    let plan = match &told {
+        Told::Planned(statement) => Some(statement.plan()),
+        Told::Anywhere => None,
+    };
+    with_params(relay, known, plan, Some((tail, bind)), |params| {
         told.place(params)
     })
 }
@@ -93,12 +97,15 @@ pub(super) fn bound(
 pub(super) fn with_params<T>(
     relay: &Relay,
     known: &Known,
-    tail: Option<&[u8]>,
-    bind: Option<&Bind<'_>>,
+    plan: Option<&Plan>,
+    bound: Option<(&[u8], &Bind<'_>)>,
     ask: impl FnOnce(&Params<'_>) -> T,
 ) -> T {
-    let types = tail.map_or_else(Vec::new, |tail| parts(tail).1);
-    let values = bind.map_or_else(Vec::new, |bind| values(&types, bind));
+    let values = bound.map_or_else(Vec::new, |(tail, bind)| {
+        let types = parts(tail).1;
+        let types = plan.map_or_else(|| types.clone(), |plan| with_counts(plan, &types));
+        values(&types, bind)
+    });
     ask(&Params {
         values: &values,
         foreign_encoding: names::is_foreign(relay, known),
