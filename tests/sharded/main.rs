@@ -16,6 +16,7 @@ mod world;
 
 mod collection;
 mod commits;
+mod explain;
 mod faults;
 mod keys;
 mod merge;

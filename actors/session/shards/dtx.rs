@@ -8,6 +8,7 @@
 
 mod carry;
 mod end;
+mod explain;
 mod extended;
 mod journal;
 mod legs;
@@ -42,6 +43,7 @@ use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::Group;
 pub(super) use carry::combine;
+pub(super) use explain::find as explained;
 use extended::{Portal, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;

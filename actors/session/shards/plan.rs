@@ -9,6 +9,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::sqlstate::{self, SqlState};
 
+use super::dtx;
 use super::names;
 use super::request::{Bound, Request};
 use super::word::{self, Word};
@@ -69,7 +70,11 @@ pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Plac
         // With one time for all, it may run.
         Plan::Refused(refusal) => match statement.route(&Params::default()) {
             Ok(Route::At { .. }) => Ok(Place::Any),
-            _ => Err(worded(refusal)),
+            _ => match dtx::explained(relay, known, text) {
+                Some(Ok(_)) => Ok(Place::Any),
+                Some(Err(report)) => Err(report),
+                None => Err(worded(refusal)),
+            },
         },
         // What its keys are is known when it is bound.
         _ => Ok(told.place(&Params::default()).unwrap_or(Place::Any)),

@@ -314,6 +314,16 @@ fn whole(
     behind(lexing, &tables.join(", "), last)
 }
 
+/// The last query behind carriers that have nothing of other shards.
+pub(super) fn empty(lexing: LexOptions, carriers: &[Carrier], last: &str, home: u16) -> String {
+    let none = || Filled {
+        columns: Vec::new(),
+        rows: 0,
+    };
+    let filled: Vec<Filled> = carriers.iter().map(|_| none()).collect();
+    whole(lexing, carriers, &filled, last, home, 1)
+}
+
 /// A query behind queries of a WITH that it names.
 fn behind(lexing: LexOptions, tables: &str, last: &str) -> String {
     let mut lexer = Lexer::new(last.as_bytes(), lexing);

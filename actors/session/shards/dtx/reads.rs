@@ -153,7 +153,7 @@ fn told(request: &Request, end: End) -> End {
 }
 
 /// An error without what it says of a place in the text.
-fn unplaced(message: &[u8]) -> Box<[u8]> {
+pub(super) fn unplaced(message: &[u8]) -> Box<[u8]> {
     let mut report = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
     report.others.retain(|(field, _)| *field != Field::Position);
     let mut said = bytes::BytesMut::new();

@@ -12,6 +12,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, Target, tag};
 use pgherd_wire::sqlstate;
 
+use super::explain;
 use super::extended::Bound;
 use super::legs::sent;
 use super::reads;
@@ -128,7 +129,7 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
             Some((true, _)) => return true,
             Some((false, Some(at))) if shard.is_some_and(|shard| shard != at) => return true,
             Some((false, at)) => shard = shard.or(at),
-            None => return false,
+            None => return explain::find(relay, known, text).is_some(),
         }
         if header.tag == tag::QUERY {
             return false;
@@ -174,7 +175,7 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
         match statement.route(params) {
             Ok(Route::One(shard)) => shard.0 != spread.at,
             Ok(route) => is_spread(&route, true),
-            Err(_) => false,
+            Err(_) => explain::find(relay, &known, text).is_some(),
         }
     })
 }
@@ -235,6 +236,14 @@ impl Dtx {
             return Err(unsupported(text)
                 .hint("Do it on that shard by its own name.")
                 .into());
+        }
+        let plain = bound.is_none_or(|bound| bound.bind.parameters().next().is_none());
+        if word.eq_ignore_ascii_case(b"explain")
+            && plain
+            && let Some(explain) = explain::find(relay, &known, text)
+        {
+            relay.pool.stats.queries(1);
+            return self.explain(relay, explain?, shows).await;
         }
         let form = match bound {
             None => Form::Simple(text.to_vec()),
