@@ -26,5 +26,6 @@ mod refused;
 mod rig;
 mod scatter;
 mod schema;
+mod script;
 mod tap;
 mod transactions;

@@ -14,6 +14,7 @@ mod journal;
 mod legs;
 mod reads;
 mod rows;
+mod script;
 mod session;
 mod statement;
 

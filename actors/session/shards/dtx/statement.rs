@@ -17,7 +17,8 @@ use super::extended::Bound;
 use super::legs::sent;
 use super::reads;
 use super::rows::{Kept, Passed};
-use super::session::{deed, failed, moment, uncommitted};
+use super::script;
+use super::session::{failed, moment, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
 use crate::judgement;
@@ -83,6 +84,7 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         let body = &message[frame::HEADER_LEN..];
         let (text, bound) = match header.tag {
             tag::QUERY => match frontend::Query::parse(body) {
+                Ok(query) if script::parts(relay, query.text).is_some() => return true,
                 Ok(query) => (query.text, None),
                 Err(_) => return false,
             },
@@ -167,6 +169,9 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
     let Some(Ok(known)) = spread.group.current().map(Known::agreed) else {
         return false;
     };
+    if bind.is_none() && script::parts(relay, text).is_some() {
+        return true;
+    }
     let Ok(Told::Planned(statement)) = read(relay, &known, text) else {
         return false;
     };
@@ -184,12 +189,12 @@ impl Dtx {
     /// Runs a simple query.
     pub(super) async fn query(&mut self, relay: &mut Relay, text: &[u8]) -> Result<(), Fault> {
         self.check(relay).await?;
-        let done = if word::first(text, relay.lexing) == Word::Nothing {
-            Done::Empty
-        } else if let Some(deed) = deed(relay, text) {
-            self.act(relay, text, deed).await?
-        } else {
-            self.rows(relay, text, None, true).await?
+        if let Some(parts) = script::parts(relay, text) {
+            return self.script(relay, text, &parts).await;
+        }
+        let done = match word::first(text, relay.lexing) {
+            Word::Nothing => Done::Empty,
+            Word::OfSession | Word::Other => self.one(relay, text).await?,
         };
         if self.kind == Kind::Implicit && !self.legs.is_empty() && !self.finish(relay, true).await?
         {
