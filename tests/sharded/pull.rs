@@ -7,7 +7,7 @@ use pgherd_tests::{Message, Raw, connect, until};
 use crate::rig::{Rig, keys};
 
 /// On each shard, six accounts and as many entries of each other's owners.
-async fn filled(more: &str) -> Rig {
+pub(crate) async fn filled(more: &str) -> Rig {
     let rig = Rig::new(more).await;
     for (at, shard) in (0..).zip(&rig.shards) {
         for (n, id) in keys(at).take(6).enumerate() {
@@ -24,7 +24,7 @@ async fn filled(more: &str) -> Rig {
     rig
 }
 
-fn rows(messages: &[Message]) -> String {
+pub(crate) fn rows(messages: &[Message]) -> String {
     let mut shown = String::new();
     for message in messages {
         match message.tag {
@@ -41,7 +41,7 @@ fn rows(messages: &[Message]) -> String {
 }
 
 /// The query in both protocols.
-fn forms(text: &str) -> [Vec<u8>; 2] {
+pub(crate) fn forms(text: &str) -> [Vec<u8>; 2] {
     let extended = [
         Raw::parse("", text),
         Raw::bind("", "", &[]),
@@ -53,7 +53,7 @@ fn forms(text: &str) -> [Vec<u8>; 2] {
 }
 
 /// Nothing of ours is left on the shards' connections.
-async fn nothing_is_left(rig: &Rig) {
+pub(crate) async fn nothing_is_left(rig: &Rig) {
     for shard in &rig.shards {
         until("no transaction is open", async || {
             let open = "select count(*) from pg_stat_activity where datname = current_database()
@@ -66,7 +66,8 @@ async fn nothing_is_left(rig: &Rig) {
     }
 }
 
-const JOIN: &str = "select a.amount, e.n from accounts a join entries e on e.what = a.owner
+pub(crate) const JOIN: &str =
+    "select a.amount, e.n from accounts a join entries e on e.what = a.owner
      where a.amount < 4 order by 1, 2";
 
 #[tokio::test]
@@ -110,9 +111,8 @@ async fn tables_are_joined_windowed_and_looked_up_over_all_shards() {
         }
     }
     nothing_is_left(&rig).await;
-    // Neither in a block nor as a part of anything else.
+    // Not as a part of anything else.
     for (text, expected) in [
-        (format!("explain {JOIN}"), "E0A000"),
         (format!("copy ({JOIN}) to stdout"), "E0A000"),
         (
             "update accounts a set amount = 0 from entries e where e.what = a.owner".to_owned(),
@@ -122,9 +122,6 @@ async fn tables_are_joined_windowed_and_looked_up_over_all_shards() {
         raw.send(&Raw::query(&text)).await;
         assert_eq!(rows(&raw.ready().await), expected, "{text}");
     }
-    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
-    assert_eq!(raw.ask(&Raw::query(JOIN)).await, "E0A000 ZE");
-    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
 }
 
 #[tokio::test]
@@ -165,7 +162,7 @@ async fn all_carriers_together_have_a_limit() {
 }
 
 /// Waits until somebody waits for a lock in the shard's database.
-async fn waits(rig: &Rig, shard: usize) {
+pub(crate) async fn waits(rig: &Rig, shard: usize) {
     until("the shard waits for the lock", async || {
         let waiting = "select count(*) from pg_stat_activity where datname = current_database()
              and usename = 'app' and wait_event_type = 'Lock'";
@@ -174,7 +171,7 @@ async fn waits(rig: &Rig, shard: usize) {
     .await;
 }
 
-const LOCK: &str = "begin; lock entries in access exclusive mode";
+pub(crate) const LOCK: &str = "begin; lock entries in access exclusive mode";
 
 #[tokio::test]
 async fn what_is_brought_of_a_shard_is_of_one_moment() {

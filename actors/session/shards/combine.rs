@@ -30,7 +30,7 @@ const BACKLOG: usize = 256 * 1024;
 /// From so many rows on, a plan that knows nothing of a table may be a bad one.
 const LARGE: usize = 1000;
 /// A larger row is too much for a table of partial answers.
-const ROW_MAX: usize = 64 * 1024 * 1024;
+pub(super) const ROW_MAX: usize = 64 * 1024 * 1024;
 
 /// The client's session may be one that only reads. What is read behind the tables is of their moment.
 const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
@@ -53,7 +53,7 @@ const BINARY: [u32; 47] = [
 ];
 
 /// Those of them that have characters in them.
-const TEXTS: [u32; 12] = [
+pub(super) const TEXTS: [u32; 12] = [
     19, 25, 114, 1042, 1043, 3802, // and arrays of them
     199, 1003, 1009, 1014, 1015, 3807,
 ];
@@ -128,9 +128,7 @@ async fn fill(
         is_exact(relay)?;
     }
     if is_foreign(relay) && !others.iter().all(is_without_texts) {
-        let text = "texts are not combined in an encoding that is not that of the shards";
-        let report = unsupported(text).hint("SET client_encoding to that of the servers.");
-        return Err(End::Stopped(Box::new(report)));
+        return Err(foreign());
     }
     for leg in others.iter_mut() {
         put(leg, text, bound, &[i16::from(binary)], true).map_err(long)?;
@@ -187,10 +185,16 @@ fn ended(end: End) -> Result<(), End> {
 }
 
 /// Whether what is brought from one shard to the other passes through another encoding, which may lack some of it.
-fn is_foreign(relay: &Relay) -> bool {
+pub(super) fn is_foreign(relay: &Relay) -> bool {
     let spread = relay.spread.as_deref();
     let known = spread.and_then(|it| it.group.current());
     known.is_none_or(|known| names::is_foreign(relay, &known))
+}
+
+pub(super) fn foreign() -> End {
+    let text = "texts are not combined in an encoding that is not that of the shards";
+    let report = unsupported(text).hint("SET client_encoding to that of the servers.");
+    End::Stopped(Box::new(report))
 }
 
 fn are_all(leg: &Leg, is_one: impl Fn(u32) -> bool) -> bool {
@@ -211,7 +215,7 @@ fn is_without_texts(leg: &Leg) -> bool {
 }
 
 /// Whether texts of values mean on the next server what they did on the last.
-fn is_exact(relay: &Relay) -> Result<(), End> {
+pub(super) fn is_exact(relay: &Relay) -> Result<(), End> {
     let parameters = &relay.parameters;
     let iso = parameters
         .get("DateStyle")
@@ -239,7 +243,7 @@ struct Feed<'a> {
 }
 
 /// How much may come, and how much of it has.
-struct Limits {
+pub(super) struct Limits {
     rows: usize,
     rows_max: usize,
     bytes: usize,
@@ -258,8 +262,17 @@ impl Limits {
         }
     }
 
+    /// The same, and no more than so many bytes.
+    pub(super) fn up_to(relay: &Relay, bytes: usize) -> Self {
+        let limits = Self::new(relay);
+        Self {
+            bytes_max: limits.bytes_max.min(bytes),
+            ..limits
+        }
+    }
+
     /// Counts a row of so many bytes.
-    fn count(&mut self, total: usize) -> Result<(), End> {
+    pub(super) fn count(&mut self, total: usize) -> Result<(), End> {
         self.rows += 1;
         self.bytes += total;
         let over = match () {

@@ -6,12 +6,16 @@
 //! transaction as a whole, and a connection that breaks ends it. The end is in `end`, the statements
 //! are in `statement`, the extended protocol is in `extended`.
 
+mod carry;
 mod copy;
 mod end;
+mod explain;
 mod extended;
 mod journal;
 mod legs;
+mod reads;
 mod rows;
+mod script;
 mod session;
 mod statement;
 
@@ -40,6 +44,8 @@ use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::Group;
+pub(super) use carry::combine;
+pub(super) use explain::find as explained;
 use extended::{Portal, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;

@@ -5,7 +5,7 @@
 //! when it is described or executed. A portal that is not read to its end keeps its connections until the Sync.
 
 mod found;
-mod told;
+pub(super) mod told;
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::sqlstate::{self, SqlState};
 
+use super::dtx;
 use super::names;
 use super::request::{Bound, Request};
 use super::word::{self, Word};
@@ -69,7 +70,11 @@ pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Plac
         // With one time for all, it may run.
         Plan::Refused(refusal) => match statement.route(&Params::default()) {
             Ok(Route::At { .. }) => Ok(Place::Any),
-            _ => Err(worded(refusal)),
+            _ => match dtx::explained(relay, known, text) {
+                Some(Ok(_)) => Ok(Place::Any),
+                Some(Err(report)) => Err(report),
+                None => Err(worded(refusal)),
+            },
         },
         // What its keys are is known when it is bound.
         _ => Ok(told.place(&Params::default()).unwrap_or(Place::Any)),
@@ -84,7 +89,11 @@ pub(super) fn bound(
     bind: &Bind<'_>,
 ) -> Result<Place, ErrorReport> {
     let told = read(relay, known, text_of(tail))?;
-    with_params(relay, known, Some(tail), Some(bind), |params| {
+    let plan = match &told {
+        Told::Planned(statement) => Some(statement.plan()),
+        Told::Anywhere => None,
+    };
+    with_params(relay, known, plan, Some((tail, bind)), |params| {
         told.place(params)
     })
 }
@@ -93,12 +102,15 @@ pub(super) fn bound(
 pub(super) fn with_params<T>(
     relay: &Relay,
     known: &Known,
-    tail: Option<&[u8]>,
-    bind: Option<&Bind<'_>>,
+    plan: Option<&Plan>,
+    bound: Option<(&[u8], &Bind<'_>)>,
     ask: impl FnOnce(&Params<'_>) -> T,
 ) -> T {
-    let types = tail.map_or_else(Vec::new, |tail| parts(tail).1);
-    let values = bind.map_or_else(Vec::new, |bind| values(&types, bind));
+    let values = bound.map_or_else(Vec::new, |(tail, bind)| {
+        let types = parts(tail).1;
+        let types = plan.map_or_else(|| types.clone(), |plan| with_counts(plan, &types));
+        values(&types, bind)
+    });
     ask(&Params {
         values: &values,
         foreign_encoding: names::is_foreign(relay, known),

@@ -33,6 +33,8 @@ pub(in crate::session) struct Request {
     pub(super) bound: Option<Bound>,
     /// The number of the parameter that is given the time of one of the shards.
     pub(super) moment: Option<u32>,
+    /// The connections are in a block of the client's, in which no tables are made.
+    pub(super) in_block: bool,
 }
 
 /// How its answers become one.
@@ -62,6 +64,8 @@ pub(super) struct Carrier {
     /// What they are asked for; its columns are those of the table.
     pub(super) text: String,
     pub(super) shards: Vec<u16>,
+    /// It has a primary key.
+    pub(super) keyed: bool,
     /// What is done with the table once it is full.
     pub(super) then: Vec<String>,
 }
@@ -82,6 +86,7 @@ impl Carrier {
             name: name.clone(),
             text: pull.text.clone(),
             shards: shards.iter().map(|shard| shard.0).collect(),
+            keyed: !pull.primary.is_empty(),
             then,
         }
     }
@@ -155,11 +160,20 @@ impl Bound {
 
     /// Gives a parameter behind all others a value of text.
     fn push(&mut self, number: usize, oid: u32, value: Box<[u8]>) {
+        self.push_in(0, number, oid, value);
+    }
+
+    /// The same of a value in binary.
+    pub(super) fn push_binary(&mut self, number: usize, oid: u32, value: Box<[u8]>) {
+        self.push_in(1, number, oid, value);
+    }
+
+    fn push_in(&mut self, format: i16, number: usize, oid: u32, value: Box<[u8]>) {
         if self.formats.len() == 1 {
             self.formats = vec![self.formats[0]; self.values.len()];
         }
         self.formats.resize(number - 1, 0);
-        self.formats.push(0);
+        self.formats.push(format);
         self.types.resize(number - 1, 0);
         self.types.push(oid);
         self.values.resize(number - 1, None);
@@ -245,6 +259,7 @@ impl Request {
                             name: "pgherd_partials".to_owned(),
                             text: partial.clone(),
                             shards: shards.iter().map(|shard| shard.0).collect(),
+                            keyed: false,
                             then: Vec::new(),
                         };
                         let work = Work::Combined {
@@ -266,6 +281,7 @@ impl Request {
             work,
             bound,
             moment,
+            in_block: false,
         })
     }
 

@@ -9,6 +9,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use super::combine::combine;
+use super::dtx;
 use super::gather::{self, Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::merged::Merged;
@@ -97,7 +98,10 @@ pub(super) async fn start(
         Work::Combined { carriers, last } => {
             let none = Bound::default();
             let bound = request.bound.as_ref().unwrap_or(&none);
-            combine(relay, legs, carriers, last, bound, deadlines).await?;
+            match request.in_block {
+                true => dtx::combine(relay, legs, carriers, last, bound, deadlines).await?,
+                false => combine(relay, legs, carriers, last, bound, deadlines).await?,
+            }
             return Ok((Merged::computed(), 1));
         }
         Work::Concat => Merged::new(&[], 0, None, 0, legs.len()),

@@ -3,27 +3,31 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use pgherd_config::PoolMode;
 use pgherd_planner::{Piece, Plan, Route};
-use pgherd_session::{Owed, Undo};
+use pgherd_session::{Owed, Reach, Undo};
 use pgherd_wire::backend;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, Target, tag};
 use pgherd_wire::sqlstate;
 
+use super::explain;
 use super::extended::Bound;
 use super::legs::sent;
+use super::reads;
 use super::rows::{Kept, Passed};
-use super::session::{deed, failed, moment, uncommitted};
+use super::script;
+use super::session::{failed, moment, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
+use crate::judgement;
 use crate::server::Cancels;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather};
 use crate::session::shards::legs::Leg;
-use crate::session::shards::plan::{
-    Told, parts, read, several, tail_of, unsupported, with_params, worded,
-};
+use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
+use crate::session::shards::request::Request;
 use crate::session::shards::scatter::hand_over;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
@@ -55,6 +59,7 @@ pub(super) enum Form {
 fn is_spread(route: &Route<'_>, in_block: bool) -> bool {
     match route {
         Route::Concat { writes, .. } => *writes || in_block,
+        Route::Merge { .. } | Route::Pull { .. } => in_block,
         Route::All | Route::Pieces(_) | Route::CopyIn(_) => true,
         Route::At { route, .. } => is_spread(route, in_block),
         _ => false,
@@ -76,9 +81,10 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         };
         rest = behind;
         let body = &message[frame::HEADER_LEN..];
-        let (text, tail, bind) = match header.tag {
+        let (text, bound) = match header.tag {
             tag::QUERY => match frontend::Query::parse(body) {
-                Ok(query) => (query.text, None, None),
+                Ok(query) if script::parts(relay, query.text).is_some() => return true,
+                Ok(query) => (query.text, None),
                 Err(_) => return false,
             },
             tag::PARSE => {
@@ -100,7 +106,7 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
                 let Some(tail) = tail else {
                     return false;
                 };
-                (parts(tail).0, Some(tail), Some(bind))
+                (parts(tail).0, Some((tail, bind)))
             }
             tag::SYNC => return false,
             _ => continue,
@@ -108,17 +114,23 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         let Ok(Told::Planned(statement)) = read(relay, known, text) else {
             return false;
         };
-        let found = with_params(relay, known, tail, bind.as_ref(), |params| {
+        // What reads several shards by itself was found to stand with something else in its pipeline.
+        let is_piped = bound.is_some()
+            && relay.mode != PoolMode::Session
+            && judgement::reach(text, relay.lexing) == Reach::Shared;
+        let bound = bound.as_ref().map(|(tail, bind)| (*tail, bind));
+        let plan = Some(statement.plan());
+        let found = with_params(relay, known, plan, bound, |params| {
             statement.route(params).ok().map(|route| match route {
                 Route::One(shard) => (false, Some(shard.0)),
-                route => (is_spread(&route, in_block), None),
+                route => (is_spread(&route, in_block || is_piped), None),
             })
         });
         match found {
             Some((true, _)) => return true,
             Some((false, Some(at))) if shard.is_some_and(|shard| shard != at) => return true,
             Some((false, at)) => shard = shard.or(at),
-            None => return false,
+            None => return explain::find(relay, known, text).is_some(),
         }
         if header.tag == tag::QUERY {
             return false;
@@ -161,15 +173,18 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
     let Some(Ok(known)) = spread.group.current().map(Known::agreed) else {
         return false;
     };
+    if bind.is_none() && script::parts(relay, text).is_some() {
+        return true;
+    }
     let Ok(Told::Planned(statement)) = read(relay, &known, text) else {
         return false;
     };
-    let (tail, bind) = bind.unzip();
-    with_params(relay, &known, tail, bind, |params| {
+    let plan = Some(statement.plan());
+    with_params(relay, &known, plan, bind, |params| {
         match statement.route(params) {
             Ok(Route::One(shard)) => shard.0 != spread.at,
             Ok(route) => is_spread(&route, true),
-            Err(_) => false,
+            Err(_) => explain::find(relay, &known, text).is_some(),
         }
     })
 }
@@ -178,12 +193,12 @@ impl Dtx {
     /// Runs a simple query.
     pub(super) async fn query(&mut self, relay: &mut Relay, text: &[u8]) -> Result<(), Fault> {
         self.check(relay).await?;
-        let done = if word::first(text, relay.lexing) == Word::Nothing {
-            Done::Empty
-        } else if let Some(deed) = deed(relay, text) {
-            self.act(relay, text, deed).await?
-        } else {
-            self.rows(relay, text, None, true).await?
+        if let Some(parts) = script::parts(relay, text) {
+            return self.script(relay, text, &parts).await;
+        }
+        let done = match word::first(text, relay.lexing) {
+            Word::Nothing => Done::Empty,
+            Word::OfSession | Word::Other => self.one(relay, text).await?,
         };
         if self.kind == Kind::Implicit && !self.legs.is_empty() && !self.finish(relay, true).await?
         {
@@ -239,6 +254,14 @@ impl Dtx {
                 .hint("Do it on that shard by its own name.")
                 .into());
         }
+        let plain = bound.is_none_or(|bound| bound.bind.parameters().next().is_none());
+        if word.eq_ignore_ascii_case(b"explain")
+            && plain
+            && let Some(explain) = explain::find(relay, &known, text)
+        {
+            relay.pool.stats.queries(1);
+            return self.explain(relay, explain?, shows).await;
+        }
         let form = match bound {
             None => Form::Simple(text.to_vec()),
             Some(bound) => Form::Bound {
@@ -246,14 +269,19 @@ impl Dtx {
                 values: bound.values.to_vec(),
             },
         };
-        let (tail, bind) = bound.map(|bound| (bound.tail, &bound.bind)).unzip();
-        let found = with_params(relay, &known, tail, bind, |params| {
-            let route = statement.route(params);
-            route
-                .map(|route| Way::of(route))
-                .map_err(|refusal| worded(&refusal))
+        let bind = bound.map(|bound| &bound.bind);
+        let given = bound.map(|bound| (bound.tail, &bound.bind));
+        let plan = Some(statement.plan());
+        let found = with_params(relay, &known, plan, given, |params| {
+            let route = statement
+                .route(params)
+                .map_err(|refusal| worded(&refusal))?;
+            match reads::request(relay, &known, text, given, &route)? {
+                Some(request) => Ok((Way::Read(Box::new(request)), None)),
+                None => Way::of(route),
+            }
         });
-        let (way, moment) = found??;
+        let (way, moment) = found?;
         relay.pool.stats.queries(1);
         let writes = !judgement.steady;
         let form = match moment {
@@ -299,6 +327,7 @@ impl Dtx {
             }
             Way::All => self.on_all(relay, form, shows).await,
             Way::Pieces(pieces) => self.in_pieces(relay, &pieces, bound, shows).await,
+            Way::Read(request) => self.read(relay, *request, given, writes, shows).await,
         }
     }
 
@@ -327,22 +356,19 @@ impl Dtx {
         let shard = match read(relay, &known, text)? {
             Told::Anywhere => None,
             Told::Planned(statement) => {
-                let found =
-                    with_params(
-                        relay,
-                        &known,
-                        Some(tail),
-                        Some(bind),
-                        |params| match statement.route(params) {
-                            Ok(Route::One(shard)) => Ok(Some(shard.0)),
-                            Ok(Route::Any) => Ok(None),
-                            Ok(_) => Err(unsupported(
-                                "rows of several shards in pieces are not supported",
-                            )
-                            .hint("Fetch all of them at once.")),
-                            Err(refusal) => Err(worded(&refusal)),
-                        },
-                    );
+                let plan = Some(statement.plan());
+                let given = Some((tail, bind));
+                let found = with_params(relay, &known, plan, given, |params| {
+                    match statement.route(params) {
+                        Ok(Route::One(shard)) => Ok(Some(shard.0)),
+                        Ok(Route::Any) => Ok(None),
+                        Ok(_) => Err(unsupported(
+                            "rows of several shards in pieces are not supported",
+                        )
+                        .hint("Fetch all of them at once.")),
+                        Err(refusal) => Err(worded(&refusal)),
+                    }
+                });
                 found?
             }
         };
@@ -376,11 +402,16 @@ impl Dtx {
             Way::Concat(shards) => shards.clone(),
             Way::All => (0..).take(self.group.pools.len()).collect(),
             Way::Pieces(pieces) => pieces.iter().map(|piece| piece.shard.0).collect(),
+            Way::Read(request) => request.shards.clone(),
         }
     }
 
     /// The moment at which the transaction began, for all shards: that of one of them.
-    async fn now(&mut self, relay: &mut Relay, shard: Option<u16>) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn now(
+        &mut self,
+        relay: &mut Relay,
+        shard: Option<u16>,
+    ) -> Result<Vec<u8>, Fault> {
         let shard = self.home.or(shard).unwrap_or_default();
         self.open(relay, &[shard]).await?;
         let Some(leg) = self.legs.get_mut(&shard) else {
@@ -575,6 +606,7 @@ enum Way {
     Concat(Vec<u16>),
     All,
     Pieces(Vec<Piece>),
+    Read(Box<Request>),
 }
 
 type Found = Result<(Way, Option<(String, u32)>), ErrorReport>;
@@ -590,13 +622,10 @@ impl Way {
                 }
                 Route::All => Self::All,
                 Route::Pieces(pieces) => Self::Pieces(pieces),
-                Route::Merge { shards, .. } => {
-                    let hint = "Rows of several shards are not sorted, counted or combined in a transaction yet.";
-                    return Err(several(shards.len()).hint(hint));
-                }
-                Route::Pull { .. } => {
-                    let text = "rows of several shards are not joined in a transaction yet";
-                    return Err(unsupported(text).hint("Run it outside of a transaction block."));
+                Route::Merge { .. } | Route::Pull { .. } => {
+                    return Err(unsupported(
+                        "only a query by itself combines rows of several shards",
+                    ));
                 }
                 // A COPY has gone its own way before.
                 Route::CopyIn(_) | Route::Session => {

@@ -38,7 +38,7 @@ pub(super) fn learn(relay: &mut Relay, name: &[u8], home: &Leg) {
 
 /// Looks whether a statement is still what its client was told that it is. As long as the schemas are the same,
 /// it is.
-pub(super) async fn check(
+pub(in crate::session::shards) async fn check(
     relay: &mut Relay,
     legs: &mut [Leg],
     statement: &[u8],

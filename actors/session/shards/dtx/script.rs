@@ -1,0 +1,89 @@
+//! Several statements in one simple query. They are one transaction, unless they say otherwise, and an error ends
+//! the text.
+
+use pgherd_planner::Plan;
+use pgherd_sql::Statements;
+use pgherd_wire::error::{ErrorReport, Field};
+use pgherd_wire::frame;
+
+use super::session::{deed, uncommitted};
+use super::statement::{Done, tell};
+use super::{Dtx, Fault, Kind};
+use crate::session::relay::Relay;
+use crate::session::shards::plan::{Told, read, worded};
+
+/// A text of more statements is refused.
+const MOST: usize = 10_000;
+
+/// The statements of a text, if there are several.
+pub(in crate::session::shards) fn parts<'t>(
+    relay: &Relay,
+    text: &'t [u8],
+) -> Option<Vec<&'t [u8]>> {
+    if !text.contains(&b';') {
+        return None;
+    }
+    let parts: Result<Vec<&[u8]>, _> = Statements::new(text, relay.lexing).take(MOST + 1).collect();
+    let parts = parts.ok()?;
+    (2..=MOST).contains(&parts.len()).then_some(parts)
+}
+
+impl Dtx {
+    /// Runs the statements of a text.
+    pub(super) async fn script(
+        &mut self,
+        relay: &mut Relay,
+        text: &[u8],
+        parts: &[&[u8]],
+    ) -> Result<(), Fault> {
+        // Postgres reads all of a text before it runs anything of it.
+        if let Some(known) = self.group.last()
+            && let Ok(Told::Planned(statement)) = read(relay, &known, text)
+            && let Plan::Refused(refusal) = statement.plan()
+            && refusal.code == "42601"
+        {
+            return Err(worded(refusal).into());
+        }
+        let mut left = parts.len();
+        for part in parts {
+            left -= 1;
+            let done = match self.one(relay, part).await {
+                Err(Fault::Said(message)) => {
+                    let before = part.as_ptr() as usize - text.as_ptr() as usize;
+                    return Err(Fault::Said(moved(&message, &text[..before])));
+                }
+                done => done?,
+            };
+            let ends = left == 0 && self.kind == Kind::Implicit && !self.legs.is_empty();
+            if ends && !self.finish(relay, true).await? {
+                return Err(uncommitted().into());
+            }
+            tell(relay, &done);
+        }
+        Ok(())
+    }
+
+    /// Runs one of them, or the only one.
+    pub(super) async fn one(&mut self, relay: &mut Relay, text: &[u8]) -> Result<Done, Fault> {
+        match deed(relay, text) {
+            Some(deed) => self.act(relay, text, deed).await,
+            None => self.rows(relay, text, None, true).await,
+        }
+    }
+}
+
+/// An error whose place in a text is now one behind others.
+fn moved(message: &[u8], before: &[u8]) -> Box<[u8]> {
+    let mut report = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
+    let characters = std::str::from_utf8(before).map(|text| text.chars().count());
+    for (field, value) in &mut report.others {
+        if *field == Field::Position
+            && let (Ok(at), Ok(more)) = (value.parse::<usize>(), &characters)
+        {
+            *value = (at + more).to_string();
+        }
+    }
+    let mut said = bytes::BytesMut::new();
+    report.encode_error(&mut said);
+    said[..].into()
+}

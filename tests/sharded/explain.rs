@@ -1,0 +1,92 @@
+//! `EXPLAIN` of what runs on both shards.
+
+use pgherd_tests::Raw;
+
+use crate::pull::{JOIN, filled, forms, nothing_is_left, rows};
+use crate::transactions::sum;
+
+#[tokio::test]
+async fn how_both_are_read_is_explained_with_their_plans() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for (text, expected) in [
+        (
+            format!("explain {JOIN}"),
+            &[
+                "Rows are brought to one server",
+                "Carrier pgherd_pull_0",
+                "Plan on shard 0 (",
+                "Plan on shard 1 (",
+                ", final)",
+                "CTE Scan on pgherd_pull_0",
+            ][..],
+        ),
+        (
+            "explain (costs off) select id from accounts order by id limit 3".to_owned(),
+            &["Merge by column 1, limit 3", "Plan on shard 1 (", "  Limit"],
+        ),
+        (
+            "explain select count(*) from accounts where now() > timestamptz '2000-01-01'"
+                .to_owned(),
+            &[
+                "The time of the transaction",
+                "Combine on one server",
+                "Aggregate",
+            ],
+        ),
+        (
+            "explain update accounts set amount = 0".to_owned(),
+            &["Write (its rows are disjoint parts", "Update on accounts"],
+        ),
+        (
+            "explain (analyze, timing off) select amount from accounts where amount > 3".to_owned(),
+            &["Append (its rows are disjoint", "actual rows=4"],
+        ),
+    ] {
+        for begin in [None, Some("begin read only"), Some("begin")] {
+            for bytes in forms(&text) {
+                if let Some(begin) = begin {
+                    assert_eq!(raw.ask(&Raw::query(begin)).await, "C ZT");
+                }
+                raw.send(&bytes).await;
+                let told = rows(&raw.ready().await);
+                for part in expected {
+                    assert!(told.contains(part), "{text}: {part} is not in {told}");
+                }
+                if begin.is_some() {
+                    assert_eq!(raw.one("select count(*) from accounts").await, "12");
+                    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+                }
+            }
+        }
+    }
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 66);
+    nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_explained_is_refused() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for (text, expected) in [
+        ("explain analyze select count(*) from accounts", "0A000"),
+        ("explain (analyze) update accounts set amount = 1", "0A000"),
+        (
+            "explain (format json) select count(*) from accounts",
+            "0A000",
+        ),
+        ("explain select ctid from accounts", "0A000"),
+        ("explain (nonsense) select count(*) from accounts", "42601"),
+        ("explain select nothing from accounts order by 1", "42703"),
+    ] {
+        for bytes in forms(text) {
+            raw.send(&bytes).await;
+            assert_eq!(rows(&raw.ready().await), format!("E{expected}"), "{text}");
+        }
+    }
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 66);
+    // What is on one shard is explained by it alone.
+    raw.send(&Raw::query("explain select from accounts where id = 1"))
+        .await;
+    assert!(!rows(&raw.ready().await).contains("Plan on shard"));
+}
