@@ -1,7 +1,5 @@
 //! Statements about the transaction and the session, which all its servers have to take.
 
-use std::sync::Arc;
-
 use pgherd_session::literal;
 use pgherd_sql::{Block, Reading, Step, Value, block, script};
 use pgherd_wire::backend;
@@ -204,7 +202,7 @@ impl Dtx {
             self::reported(relay, &name, &value);
         }
         for leg in self.legs.values_mut() {
-            leg.lease.applied = Arc::clone(&relay.parameters);
+            leg.lease.is_set_to(&relay.parameters);
         }
         Ok(())
     }
