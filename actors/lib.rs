@@ -39,6 +39,7 @@ pub mod judgement;
 #[cfg(test)]
 mod keys;
 pub mod listener;
+pub mod natives;
 pub mod outcomes;
 pub mod pins;
 pub mod pool;

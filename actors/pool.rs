@@ -27,6 +27,7 @@ use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::herald::audience::{Audience, Circle};
 use crate::judgement::Judgement;
+use crate::natives::Natives;
 use crate::outcomes::Outcomes;
 use crate::pins::{PinCounts, PinTotals};
 use crate::retries::Retries;
@@ -87,6 +88,8 @@ pub struct Pool {
     pub trouble: ArcSwapOption<OpenError>,
     /// Its clients ask for what they remember of sequences behind the transactions that used them.
     pub asks_sequences: AtomicBool,
+    /// Settings of the users' own that each of its connections has from its start.
+    pub natives: Natives,
     /// Counters.
     pub stats: Stats,
     /// Requests that were sent again.
@@ -137,6 +140,7 @@ impl Pool {
             welcome: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
             asks_sequences: AtomicBool::new(false),
+            natives: Natives::default(),
             stats: Stats::default(),
             retries: Retries::default(),
             outcomes: Outcomes::default(),

@@ -52,6 +52,24 @@ pub struct ServerConn {
     pub life: Life,
 }
 
+impl ServerConn {
+    /// It is set to these. What it has ever had of the users' own settings stays known, since it does not forget them.
+    pub fn is_set_to(&mut self, parameters: &Arc<Parameters>) {
+        self.applied = if self.applied.is_strange_to(parameters) {
+            let mut all = (**parameters).clone();
+            all.meet_all(&self.applied);
+            Arc::new(all)
+        } else {
+            Arc::clone(parameters)
+        };
+    }
+
+    /// All is as at its start, but for what it does not forget.
+    pub fn is_reset(&mut self) {
+        self.applied = Arc::new(self.applied.forgotten());
+    }
+}
+
 impl std::fmt::Debug for ServerConn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerConn")

@@ -20,6 +20,7 @@ pub mod listen;
 pub mod local;
 pub mod login;
 pub mod mark;
+pub mod met;
 pub mod names;
 pub mod opened;
 pub mod prove;

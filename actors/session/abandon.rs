@@ -56,7 +56,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
                 return None;
             }
             if let Some(block) = block {
-                lease.applied = follow::restored(relay, block.begin());
+                lease.is_set_to(&follow::restored(relay, block.begin()));
             }
         }
         if !relay.pins.without(PinSet::DISCARD_ALL).is_empty() {
@@ -69,7 +69,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
             let reset = settings.pool.reset_query.as_deref()?;
             quiet(setup::run(&mut lease, reset.as_bytes()).await)?;
             lease.statements.clear();
-            lease.applied = Arc::default();
+            lease.is_reset();
             lease.sequences = Sequences::Nobody;
         }
         lease.ran = Runs::Nothing;

@@ -173,7 +173,7 @@ impl Relay {
     }
 
     pub(super) async fn look_at(
-        &self,
+        &mut self,
         lease: &mut ServerLease,
         how: FunctionCheck,
         now: Instant,
@@ -200,7 +200,16 @@ impl Relay {
         self.pool.stats.checked();
         let found = hidden.found();
         let pool = Arc::clone(&self.pool);
+        let before = Arc::clone(&lease.applied);
         let session = check::run(&pool, lease, found.as_deref(), self.listener()).await?;
+        if lease.applied.is_strange_to(&before) {
+            // A function has had a setting that the session had never had.
+            let mut all = (*self.parameters).clone();
+            let met = lease.applied.strange_to(&before);
+            met.for_each(|name| all.meet(name));
+            let all = self.pool.shared.share(all);
+            self.set_parameters(all);
+        }
         if session == Session::Clean && found.is_none_or(|found| found.obscure) {
             return check::wash(lease).await;
         }

@@ -1,6 +1,7 @@
 //! One look at a server's session for what only a function can have left there.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use pgherd_session::{Parameters, literal};
 use pgherd_wire::error::ErrorReport;
@@ -46,6 +47,7 @@ pub(super) async fn run(
         wanted.set(name, value);
     }
     let sql = question(&server.applied, &wanted, found, &upstream.user, is_reported);
+    let named: Vec<Box<str>> = unmet(&server.applied, found).map(Into::into).collect();
     let answer = setup::run_into(
         server,
         sql.as_bytes(),
@@ -59,9 +61,10 @@ pub(super) async fn run(
     let [row] = answer.rows.as_slice() else {
         return Ok(Session::Hidden);
     };
-    let [changed, statements] = row.as_slice() else {
+    let [changed, statements, met] = row.as_slice() else {
         return Ok(Session::Hidden);
     };
+    meet(server, &named, met.as_deref().unwrap_or_default());
     let count = statements
         .as_deref()
         .and_then(|text| std::str::from_utf8(text).ok());
@@ -76,6 +79,28 @@ pub(super) async fn run(
         }
         (None, _) => Session::Hidden,
     })
+}
+
+/// The settings that functions make and that this server has never had, as far as is known.
+fn unmet<'a>(applied: &'a Parameters, found: Option<&'a Found>) -> impl Iterator<Item = &'a str> {
+    let settings = found.into_iter().flat_map(|found| &found.settings);
+    settings
+        .map(|name| &**name)
+        .filter(|name| !applied.has_met(name))
+}
+
+/// Takes note of which of the settings that functions make are there by now: `told` has their numbers.
+fn meet(server: &mut ServerConn, named: &[Box<str>], told: &[u8]) {
+    let told = std::str::from_utf8(told).unwrap_or_default();
+    let mut met = told
+        .split(' ')
+        .filter_map(|at| named.get(at.parse::<usize>().ok()?))
+        .peekable();
+    if met.peek().is_some() {
+        let mut applied = (*server.applied).clone();
+        met.for_each(|name| applied.meet(name));
+        server.applied = Arc::new(applied);
+    }
 }
 
 /// Takes back what no look can show: settings of the users' own whose names nobody knows. Whatever is
@@ -162,13 +187,22 @@ fn question(
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.is_holdable) \
          THEN 'cursor ' END), \
          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements AS p \
-         WHERE p.name OPERATOR(pg_catalog.~) '^pgherd_[0-9]+$'::pg_catalog.text)",
+         WHERE p.name OPERATOR(pg_catalog.~) '^pgherd_[0-9]+$'::pg_catalog.text), \
+         pg_catalog.concat_ws(' ', ''",
     );
+    for (at, name) in unmet(applied, found).enumerate() {
+        let name = literal(name);
+        let _ = write!(
+            sql,
+            ", CASE WHEN pg_catalog.current_setting({name}, true) IS NOT NULL THEN '{at}' END"
+        );
+    }
+    sql.push(')');
     sql
 }
 
 /// What a session's own value of a setting is when it begins, as the database and the role say.
-fn default_of(name: &str) -> String {
+pub(super) fn default_of(name: &str) -> String {
     format!(
         "(SELECT pg_catalog.substr(c, {}) FROM pg_catalog.pg_db_role_setting AS d, \
          pg_catalog.unnest(d.setconfig) AS c \

@@ -20,7 +20,7 @@ use crate::control::{Control, Standing};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::{follow, reads, setup};
+use crate::session::{follow, met, reads, setup};
 
 /// Why a session got no server.
 #[derive(Debug)]
@@ -96,19 +96,24 @@ pub(super) async fn checkout(
             .take()
             .or_else(|| pool.core.try_lease(relay.worker, asked));
         let lease = match idle {
-            Some(lease) => lease,
-            None => match Box::pin(queue(relay, &pool, asked)).await? {
-                Some(lease) => lease,
-                // What only reads may run elsewhere.
-                None => {
-                    // Once on another replica, and then on the primary, which is the last.
-                    let other = (!moved).then(|| reads::source(relay)).flatten();
-                    moved = true;
-                    reader = other.filter(|other| !Arc::ptr_eq(other, &pool));
-                    relay.reading = reader.is_some();
-                    continue;
-                }
-            },
+            Some(lease) => Some(lease),
+            None => Box::pin(queue(relay, &pool, asked)).await?,
+        };
+        let lease = match lease {
+            Some(lease) if !lease.applied.has_met_as(&relay.parameters) => {
+                let wanted = Arc::clone(&relay.parameters);
+                Box::pin(met::suited(relay, &pool, lease, &wanted, asked)).await?
+            }
+            lease => lease,
+        };
+        // What only reads may run elsewhere.
+        let Some(lease) = lease else {
+            // Once on another replica, and then on the primary, which is the last.
+            let other = (!moved).then(|| reads::source(relay)).flatten();
+            moved = true;
+            reader = other.filter(|other| !Arc::ptr_eq(other, &pool));
+            relay.reading = reader.is_some();
+            continue;
         };
         let Some(mut lease) = check(&pool, lease, asked).await else {
             if let Some(report) = overdue(&pool, asked) {
@@ -221,7 +226,7 @@ pub(super) async fn queue(
     wait(relay, pool, waiter, asked).await
 }
 
-async fn wait(
+pub(super) async fn wait(
     relay: &mut Relay,
     pool: &Arc<Pool>,
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
@@ -449,7 +454,7 @@ fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {
 const PAUSED: &str = "The database is paused on the console (PAUSE) until RESUME.";
 
 /// A pool that is closed stays so, and no session can go on with it.
-fn deny(error: &LeaseError, pool: &Pool) -> Denied {
+pub(super) fn deny(error: &LeaseError, pool: &Pool) -> Denied {
     let report = Box::new(denial(error, pool));
     match error {
         LeaseError::Closed(_) => Denied::Fatal(Box::new(report.into_fatal())),
@@ -494,7 +499,9 @@ enum Tuned {
 /// Brings a server to the session's parameters in the same write as the client's first message.
 fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
     let Some(sql) = lease.applied.transition(&relay.parameters) else {
-        relay.parameters = Arc::clone(&lease.applied);
+        if met::is_known(relay, &lease.applied) {
+            relay.parameters = Arc::clone(&lease.applied);
+        }
         return Tuned::Ready;
     };
     let (applied, wanted) = (Arc::clone(&lease.applied), Arc::clone(&relay.parameters));
@@ -505,7 +512,7 @@ fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
     }
     // What the server does not report may have become impossible: a role may have been dropped.
     // In the block, the client's statement would be refused then, too, instead of running without.
-    let guarded = !applied.differing(&wanted).all(is_reported);
+    let guarded = wanted.is_strange_to(&applied) || !applied.differing(&wanted).all(is_reported);
     let sql = if guarded {
         format!("BEGIN ISOLATION LEVEL READ COMMITTED; {sql}; COMMIT")
     } else {
@@ -516,7 +523,7 @@ fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
     }
     relay.guarded = guarded;
     lease.exchange.sent(Owed::Setup);
-    lease.applied = Arc::clone(&relay.parameters);
+    lease.is_set_to(&relay.parameters);
     Tuned::Ready
 }
 

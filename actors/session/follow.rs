@@ -264,7 +264,7 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
             let before = Arc::clone(&turn.relay.parameters);
             step(turn.relay, taken);
             if !Arc::ptr_eq(&before, &turn.relay.parameters) {
-                turn.server.applied = Arc::clone(&turn.relay.parameters);
+                turn.server.is_set_to(&turn.relay.parameters);
             }
         }
     }
@@ -337,9 +337,10 @@ pub(super) fn idle(turn: &mut Turn<'_>, behind_sync: bool) {
 
 fn change(relay: &mut Relay, changes: &[Change]) {
     let mut now = (*relay.parameters).clone();
-    for change in changes.iter().filter(|change| change.span == Span::Session) {
+    for change in changes {
         let name = &*change.name;
-        if is_reported(relay, name) {
+        now.meet(name);
+        if change.span == Span::Local || is_reported(relay, name) {
             continue;
         }
         if name == "session_authorization" {
@@ -451,7 +452,10 @@ fn settle(relay: &mut Relay, now: Parameters) {
         relay.pins.insert(Pin::Set);
         return;
     }
-    block(&mut relay.block, &relay.parameters);
+    // That a setting was there once is not taken back.
+    if !now.is_set_as(&relay.parameters) {
+        block(&mut relay.block, &relay.parameters);
+    }
     let now = relay.pool.shared.share(now);
     relay.set_parameters(now);
 }
@@ -485,8 +489,8 @@ pub(super) fn restored(relay: &Relay, before: &Arc<Parameters>) -> Arc<Parameter
 
 /// The client's settings are these now, and so are the server's.
 fn adopt(turn: &mut Turn<'_>, now: Arc<Parameters>) {
-    turn.server.applied = Arc::clone(&now);
     turn.relay.set_parameters(now);
+    turn.server.is_set_to(&turn.relay.parameters);
 }
 
 /// Whether the client's next message only changes settings, so that it may run although the present

@@ -132,9 +132,16 @@ impl Relay {
     }
 
     /// Takes new parameters over, and reads later texts as they say.
+    /// The client has these. What it has ever had of the users' own settings stays known.
     pub(super) fn set_parameters(&mut self, parameters: Arc<Parameters>) {
         self.lexing = lexing(&parameters, &self.pool);
-        self.parameters = parameters;
+        self.parameters = if self.parameters.is_strange_to(&parameters) {
+            let mut all = (*parameters).clone();
+            all.meet_all(&self.parameters);
+            self.pool.shared.share(all)
+        } else {
+            parameters
+        };
     }
 
     /// Serves the client until it leaves or is sent away.

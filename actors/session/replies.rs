@@ -552,7 +552,7 @@ fn settle(turn: &mut Turn<'_>) {
 fn return_to_startup(turn: &mut Turn<'_>) {
     // The server went back to the values of its own start, but the client's are those of its
     // start-up packet: it is told so now, and its next statement runs under them.
-    turn.server.applied = Arc::default();
+    turn.server.is_reset();
     let startup = Arc::clone(&turn.relay.startup);
     let welcome = turn.relay.pool.welcome.load_full();
     for (name, _) in welcome.iter().flat_map(|welcome| &welcome.parameters) {
@@ -622,8 +622,8 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 parameters.set(name, value);
                 let parameters = turn.relay.pool.shared.share(parameters);
                 turn.relay.set_parameters(parameters);
-                server.applied = Arc::clone(&turn.relay.parameters);
                 turn.relay.pool.proven.learn(name, value, Some(value));
+                server.is_set_to(&turn.relay.parameters);
             }
         }
         tag::COMMAND_COMPLETE if body == b"ROLLBACK\0" => {
@@ -635,7 +635,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
         tag::COMMAND_COMPLETE if body.first() == Some(&b'D') => match body {
             b"DISCARD ALL\0" => {
                 server.statements.clear();
-                server.applied = Arc::default();
+                server.is_reset();
                 turn.relay.statements = None;
                 let startup = Arc::clone(&turn.relay.startup);
                 turn.relay.set_parameters(startup);

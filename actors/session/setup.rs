@@ -89,7 +89,7 @@ pub(crate) async fn apply(
     wanted: &Arc<Parameters>,
 ) -> Result<(), ErrorReport> {
     let Some(sql) = server.applied.transition(wanted) else {
-        server.applied = Arc::clone(wanted);
+        server.is_set_to(wanted);
         return Ok(());
     };
     let answer = run(server, sql.as_bytes()).await?;
@@ -109,7 +109,7 @@ pub(crate) async fn apply(
                 .learn(name, value, in_force(pool, server, name).as_deref());
         }
     }
-    server.applied = Arc::clone(wanted);
+    server.is_set_to(wanted);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::opening::OpenSlot;
 use crate::permits::Permits;
 use crate::quota::{Quota, Sibling};
 use crate::snapshot::Snapshot;
-use crate::state::{Holding, State};
+use crate::state::{Holding, State, Wants};
 use crate::sweep::{Age, SweepRules};
 use crate::sync::{Flag, Mutex};
 use crate::waiter::Waiter;
@@ -99,7 +99,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             if state.queue.len() >= limit {
                 return Err(LeaseError::QueueFull { limit });
             }
-            let ticket = state.enqueue(worker, now);
+            let ticket = state.enqueue(worker, Wants::Any, now);
             // The first waiter is always told of: the manager must know when the reserve may be opened.
             let first = state.queue.len() == 1 && state.total() < state.limits.ceiling();
             fx.hint |= first || state.wants_more();
@@ -110,6 +110,38 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             Got::Grant(grant) => Ask::Ready(Lease::new(core, grant)),
             Got::Ticket(ticket) => Ask::Wait(Waiter::new(core, ticket, now)),
         })
+    }
+
+    /// Takes the idle connection used last that `fits`, which runs under the lock: it must be short, and must not
+    /// touch the pool.
+    #[must_use]
+    pub fn pick(self: &Arc<Self>, worker: u16, fits: impl Fn(&C) -> bool) -> Option<Lease<C, I>> {
+        let grant = self.state.lock().pick(worker, fits)?;
+        Some(Lease::new(Arc::clone(self), grant))
+    }
+
+    /// Gives up a clean connection for one that is new. It goes back if there is room for another beside it, and is
+    /// closed otherwise. Who waits so comes before all others, since it had had its turn, but only for what is opened
+    /// from now on.
+    ///
+    /// # Errors
+    /// [`LeaseError::Closed`] if the pool was closed.
+    pub fn exchange(
+        self: &Arc<Self>,
+        lease: Lease<C, I>,
+        worker: u16,
+        now: Instant,
+    ) -> Result<Waiter<C, I>, LeaseError> {
+        let (slot, conn) = lease.into_parts();
+        let ticket = self.with(|state, fx| {
+            state.exchange(slot, conn, fx);
+            if let Some(reason) = &state.closed {
+                return Err(LeaseError::Closed(Arc::clone(reason)));
+            }
+            fx.hint = true;
+            Ok(state.enqueue(worker, Wants::New, now))
+        })?;
+        Ok(Waiter::new(Arc::clone(self), ticket, now))
     }
 
     /// Adds to the sum of waiting times that [`Self::snapshot`] shows; told by whoever waited, since the pool has no
@@ -129,7 +161,10 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     /// ones, within all limits. Where a quota is used up it is still one, since [`Self::begin_open`] may relieve it.
     #[must_use]
     pub fn wanted(&self, now: Instant) -> usize {
-        let (wanted, quotas) = self.with(|state, _| {
+        let (wanted, quotas) = self.with(|state, fx| {
+            if state.is_cramped() {
+                state.make_room(fx);
+            }
             let room = state.allowed(now).saturating_sub(state.total());
             let logins = state.limits.max_opening.saturating_sub(state.opening);
             let wanted = state.missing().min(room).min(logins);
@@ -164,7 +199,10 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         match Permits::take(quotas, &self.sibling()) {
             Ok(permits) => Ok(OpenSlot::new(Arc::clone(self), epoch, generation, permits)),
             Err(refused) => {
-                self.with(|state, _| state.opening -= 1);
+                self.with(|state, fx| {
+                    state.opening -= 1;
+                    state.make_room(fx);
+                });
                 Err(refused)
             }
         }
@@ -335,7 +373,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     /// How many have a connection or wait for one.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        self.with(|state, _| state.leased() + state.queue.len())
+        self.with(|state, _| state.leased() + state.waiting())
     }
 
     /// Gives up to `count` idle connections for closing, the longest idle first, so that another pool may have their
@@ -359,7 +397,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             idle: state.idle.len(),
             leased: state.leased(),
             opening: state.opening,
-            waiting: state.queue.len(),
+            waiting: state.waiting(),
             oldest_wait: state.oldest_wait(now),
             epoch: state.epoch,
             paused: state.paused,

@@ -66,6 +66,11 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Lease<C, I> {
         &self.core
     }
 
+    /// Ends the loan with the connection in hand; whoever asks for it sees to it that it is accounted for.
+    pub(crate) fn into_parts(mut self) -> (usize, C) {
+        (self.slot, self.conn.take().expect(HELD))
+    }
+
     /// Takes the connection out of the pool for good. Its place and its permits are free at once.
     #[must_use]
     pub fn into_inner_lost(mut self, reason: LostReason) -> C {

@@ -26,13 +26,15 @@ pub enum LostReason {
     Broken,
     /// The holder took the connection out for a use of its own.
     Taken,
+    /// A new connection was wanted in its place.
+    Exchanged,
     /// Opening was given up before there was a connection.
     GivenUp,
 }
 
 impl LostReason {
     /// All reasons, in the order in which they are counted.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Dirty,
         Self::Panic,
         Self::Fenced,
@@ -44,6 +46,7 @@ impl LostReason {
         Self::Closed,
         Self::Broken,
         Self::Taken,
+        Self::Exchanged,
         Self::GivenUp,
     ];
 
@@ -62,6 +65,7 @@ impl LostReason {
             Self::Closed => "closed",
             Self::Broken => "broken",
             Self::Taken => "taken",
+            Self::Exchanged => "exchanged",
             Self::GivenUp => "given_up",
         }
     }

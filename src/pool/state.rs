@@ -40,7 +40,16 @@ pub(crate) struct Grant<C> {
 pub(crate) struct Wait {
     pub(crate) since: Instant,
     pub(crate) worker: u16,
+    pub(crate) wants: Wants,
     pub(crate) waker: Option<Waker>,
+}
+
+/// What a waiter takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wants {
+    Any,
+    /// One that nobody has used yet.
+    New,
 }
 
 /// A waiter that was answered and has not yet looked.
@@ -70,6 +79,8 @@ pub(crate) struct State<C, I> {
     pub(crate) opening: usize,
     /// Waiters by ticket, and so in the order of their coming.
     pub(crate) queue: BTreeMap<u64, Wait>,
+    /// Those of them who take nothing but what was opened just now; for each there is room or will be.
+    pub(crate) choosy: BTreeMap<u64, Wait>,
     answered: BTreeMap<u64, Answered<C>>,
     next_ticket: u64,
     next_id: u64,
@@ -98,6 +109,7 @@ impl<C, I> State<C, I> {
             live: 0,
             opening: 0,
             queue: BTreeMap::new(),
+            choosy: BTreeMap::new(),
             answered: BTreeMap::new(),
             next_ticket: 0,
             next_id: 1,
@@ -130,6 +142,11 @@ impl<C, I> State<C, I> {
         Some(now.saturating_duration_since(wait.since))
     }
 
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len() + self.choosy.len()
+    }
+
     /// How many connections may exist at this moment, the reserve included if it is open.
     pub(crate) fn allowed(&self, now: Instant) -> usize {
         let patient = self
@@ -154,7 +171,7 @@ impl<C, I> State<C, I> {
             .filter(|r| r.meta.ageing || r.meta.retire)
             .count();
         let lasting = self.total() - ageing;
-        let for_waiters = self.queue.len().saturating_sub(self.opening);
+        let for_waiters = self.waiting().saturating_sub(self.opening);
         for_waiters.max(self.limits.floor().saturating_sub(lasting))
     }
 
@@ -179,9 +196,28 @@ impl<C, I> State<C, I> {
             // Whoever asks for turns gets turns, also between workers.
             Order::Fifo => 0,
         };
+        self.take_at(index, worker)
+    }
+
+    fn take_at(&mut self, index: usize, worker: u16) -> Option<Grant<C>> {
         let slot = self.idle.remove(index)?;
         let (meta, conn) = self.check_out(slot, worker)?;
         Some(Grant { slot, meta, conn })
+    }
+
+    /// Takes the idle connection used last that `fits`.
+    pub(crate) fn pick(&mut self, worker: u16, fits: impl Fn(&C) -> bool) -> Option<Grant<C>> {
+        if self.is_stopped() || self.closed.is_some() {
+            return None;
+        }
+        let index = self.idle.iter().rposition(|&slot| {
+            let record = self.records[slot].as_ref();
+            record.is_some_and(|record| match &record.holding {
+                Holding::Idle { conn, .. } => fits(conn),
+                Holding::Leased => false,
+            })
+        })?;
+        self.take_at(index, worker)
     }
 
     fn used_by(&self, index: usize, worker: u16) -> bool {
@@ -202,19 +238,49 @@ impl<C, I> State<C, I> {
         Some((record.meta, conn))
     }
 
-    pub(crate) fn enqueue(&mut self, worker: u16, now: Instant) -> u64 {
+    pub(crate) fn enqueue(&mut self, worker: u16, wants: Wants, now: Instant) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.queue.insert(
+        self.line_up(
             ticket,
             Wait {
                 since: now,
                 worker,
+                wants,
                 waker: None,
             },
         );
         self.totals.waits += 1;
         ticket
+    }
+
+    fn line_up(&mut self, ticket: u64, wait: Wait) {
+        match wait.wants {
+            Wants::Any => self.queue.insert(ticket, wait),
+            Wants::New => self.choosy.insert(ticket, wait),
+        };
+    }
+
+    /// Ends a lease because its holder takes nothing but a new connection: this one goes back, unless its place is
+    /// needed.
+    pub(crate) fn exchange(&mut self, slot: usize, conn: C, fx: &mut Effects<C>) {
+        let room = self.total() + self.choosy.len() < self.limits.size;
+        let fault = (!room).then_some(LostReason::Exchanged);
+        self.give_back(slot, conn, fault, fx);
+    }
+
+    /// Whether somebody waits for a new connection for which there is no room any more.
+    pub(crate) fn is_cramped(&self) -> bool {
+        self.opening < self.choosy.len() && self.total() >= self.limits.size
+    }
+
+    /// Closes an idle connection if somebody waits for a new one, which has no place or no permit.
+    pub(crate) fn make_room(&mut self, fx: &mut Effects<C>) {
+        if !self.choosy.is_empty()
+            && let Some(&slot) = self.idle.front()
+        {
+            self.evict(slot, LostReason::Exchanged, fx);
+        }
     }
 
     /// Takes in a connection that was opened; it goes to the oldest waiter or to the idle ones.
@@ -283,6 +349,8 @@ impl<C, I> State<C, I> {
             Some(LostReason::Retired)
         } else if self.live > self.limits.ceiling() {
             Some(LostReason::Surplus)
+        } else if self.is_cramped() {
+            Some(LostReason::Exchanged)
         } else {
             None
         }
@@ -294,8 +362,11 @@ impl<C, I> State<C, I> {
             return;
         };
         record.holding = Holding::Idle { conn, since: None };
+        let new = record.meta.uses == 0;
         let next = if self.is_stopped() {
             None
+        } else if new && !self.choosy.is_empty() {
+            self.choosy.pop_first()
         } else {
             self.queue.pop_first()
         };
@@ -373,13 +444,14 @@ impl<C, I> State<C, I> {
             fx.closed.push(grant.conn);
             self.forget(grant.slot, reason, fx);
             self.totals.leases -= 1;
-            self.queue.insert(ticket, wait);
+            self.line_up(ticket, wait);
         }
     }
 
     /// Answers every waiter with the same error; says how many there were.
     pub(crate) fn fail(&mut self, error: &LeaseError, fx: &mut Effects<C>) -> usize {
-        let queue = std::mem::take(&mut self.queue);
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.append(&mut self.choosy);
         let count = queue.len();
         for (ticket, mut wait) in queue {
             fx.wake.extend(wait.waker.take());
@@ -404,7 +476,11 @@ impl<C, I> State<C, I> {
             fx.spent.extend(wait.waker);
             return Poll::Ready(answer);
         }
-        if let Some(wait) = self.queue.get_mut(&ticket)
+        let waiting = match self.queue.get_mut(&ticket) {
+            Some(wait) => Some(wait),
+            None => self.choosy.get_mut(&ticket),
+        };
+        if let Some(wait) = waiting
             && !wait
                 .waker
                 .as_ref()
@@ -417,7 +493,8 @@ impl<C, I> State<C, I> {
 
     /// A waiter goes away; what it was given at that very moment goes to the next.
     pub(crate) fn leave(&mut self, ticket: u64, fx: &mut Effects<C>) {
-        if let Some(wait) = self.queue.remove(&ticket) {
+        let left = self.queue.remove(&ticket);
+        if let Some(wait) = left.or_else(|| self.choosy.remove(&ticket)) {
             fx.spent.extend(wait.waker);
             fx.spare = true;
         }

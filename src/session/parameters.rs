@@ -1,8 +1,9 @@
 //! The run-time parameters of a session, and what it takes to bring a server to them.
 
+mod met;
 mod visit;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -18,28 +19,36 @@ const VALUE_MAX: usize = 1024;
 /// Two sessions with the same parameters usually share one `Arc<Parameters>`, so that comparing a
 /// client with a server is a pointer comparison on the usual path.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
-pub struct Parameters(BTreeMap<Box<str>, Box<str>>);
+pub struct Parameters {
+    values: BTreeMap<Box<str>, Box<str>>,
+    /// The users' own settings that the session has ever had: Postgres forgets none of them before the
+    /// connection ends, and what is set no more is an empty text from then on.
+    met: BTreeSet<Box<str>>,
+}
 
 impl Parameters {
     /// Sets `name` to `value`; names are case-insensitive.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.0.insert(key(name), value.into());
+        self.meet(name);
+        self.values.insert(key(name), value.into());
     }
 
     /// Leaves `name` at what the server has.
     pub fn remove(&mut self, name: &str) {
-        self.0.remove(&*key(name));
+        self.values.remove(&*key(name));
     }
 
     /// How many are set.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     /// Bytes of names and values.
     pub fn bytes(&self) -> usize {
+        let met = self.met.iter().map(|name| name.len());
         self.iter()
             .map(|(name, value)| name.len() + value.len())
+            .chain(met)
             .sum()
     }
 
@@ -47,24 +56,26 @@ impl Parameters {
     pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
         let changed = other
             .iter()
-            .filter(|(name, value)| self.0.get(*name).map(|own| &**own) != Some(*value));
-        let gone = self.iter().filter(|(name, _)| !other.0.contains_key(*name));
+            .filter(|(name, value)| self.values.get(*name).map(|own| &**own) != Some(*value));
+        let gone = self
+            .iter()
+            .filter(|(name, _)| !other.values.contains_key(*name));
         changed.chain(gone).map(|(name, _)| name)
     }
 
     /// The value of `name`, if this session has one of its own.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(&*key(name)).map(|value| &**value)
+        self.values.get(&*key(name)).map(|value| &**value)
     }
 
     /// All names and values in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        self.values.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
     }
 
     /// Whatever of these may change what a text means when it is parsed: constants are read then
@@ -101,9 +112,17 @@ impl Parameters {
     pub fn transition(&self, wanted: &Self) -> Option<String> {
         let mut calls = Calls::default();
         let is_who = |name: &str| name == ROLE || name == SESSION_AUTHORIZATION;
-        let mut differing = self.differing(wanted).peekable();
-        differing.peek()?;
-        let others: Vec<&str> = differing.filter(|name| !is_who(name)).collect();
+        let differing = || self.differing(wanted);
+        // One that is set no more has to be there as an empty text.
+        let unmet = wanted.strange_to(self);
+        let unmet: Vec<&str> = unmet.filter(|name| wanted.get(name).is_none()).collect();
+        if unmet.is_empty() {
+            differing().next()?;
+        }
+        let others: Vec<&str> = differing()
+            .filter(|name| !is_who(name))
+            .chain(unmet)
+            .collect();
         let (user, other_user) = (
             self.get(SESSION_AUTHORIZATION),
             wanted.get(SESSION_AUTHORIZATION),

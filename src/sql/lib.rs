@@ -29,4 +29,5 @@ pub use mention::{Deed, Mention, Mentions, mentions};
 pub use moment::names_moment;
 pub use script::{
     Change, FOLLOWED, Part, Reading, Span, Step, Value, closed_block, is_followed, script,
+    sets_at_first,
 };

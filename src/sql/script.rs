@@ -146,6 +146,32 @@ pub fn script(text: &[u8], options: LexOptions) -> Reading {
     }
 }
 
+/// The settings that the first statement of `text` makes, in lower case, if it does nothing else and reads none:
+/// `SET`, or a `SELECT` of nothing but `set_config` of constants and parameters.
+pub fn sets_at_first(text: &[u8], options: LexOptions) -> Option<Vec<Box<str>>> {
+    let mut lexer = Lexer::new(text, options);
+    let Statement { start, end, tokens } = statement(&mut lexer).ok()??;
+    let text = &text[start..end];
+    let plain = text.is_ascii() && !text.contains(&b'\\') && text.len() <= TEXT_MAX;
+    let [first, rest @ ..] = tokens.as_slice() else {
+        return None;
+    };
+    if !plain || tokens.len() > TOKENS_MAX {
+        return None;
+    }
+    let changes = if first.is_word(b"set") {
+        match set::set(rest)? {
+            Step::Change(changes) => changes,
+            _ => return None,
+        }
+    } else if first.is_word(b"select") {
+        config::select(rest)?
+    } else {
+        return None;
+    };
+    Some(changes.into_iter().map(|change| change.name).collect())
+}
+
 /// Where the `COMMIT` stands in a text that begins with a `BEGIN` and ends with that `COMMIT`, both as
 /// [`block`] knows them, with statements between that do nothing to the transaction and copy nothing with the client. `None` for every other text.
 pub fn closed_block(text: &[u8], options: LexOptions) -> Option<usize> {

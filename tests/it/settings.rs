@@ -5,6 +5,7 @@
 
 mod back;
 mod follow;
+mod met;
 mod pins;
 mod refused;
 mod roles;

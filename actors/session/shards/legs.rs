@@ -15,7 +15,7 @@ use crate::server::Cancels;
 use crate::session::check::Session;
 use crate::session::checkout::{self, Denied};
 use crate::session::relay::Relay;
-use crate::session::{behind, setup};
+use crate::session::{behind, met, setup};
 use crate::upstream;
 
 /// How long a server may take to end what was cancelled.
@@ -171,12 +171,14 @@ pub(super) async fn take_as(
     loop {
         let idle = pool.core.try_lease(relay.worker, asked);
         let lease = match idle {
-            Some(lease) => lease,
-            None => match Box::pin(checkout::queue(relay, &pool, asked)).await? {
-                Some(lease) => lease,
-                None => continue,
-            },
+            Some(lease) => Some(lease),
+            None => Box::pin(checkout::queue(relay, &pool, asked)).await?,
         };
+        let lease = match lease {
+            Some(lease) => Box::pin(met::suited(relay, &pool, lease, wanted, asked)).await?,
+            None => None,
+        };
+        let Some(lease) = lease else { continue };
         let Some(mut lease) = checkout::check(&pool, lease, asked).await else {
             if let Some(report) = checkout::overdue(&pool, asked) {
                 return Err(Denied::Refused(Box::new(report)));

@@ -10,7 +10,7 @@ impl Parameters {
     pub fn reading_as(&self, other: &Self) -> Self {
         let mut visited = self.clone();
         for (name, _) in pairs(&self.reading()) {
-            visited.0.remove(name);
+            visited.values.remove(name);
         }
         for (name, value) in pairs(&other.reading()) {
             visited.set(name, value);

@@ -84,7 +84,7 @@ impl Dtx {
                     continue;
                 }
                 let mut leg = Leg::new(part.shard, part.lease);
-                leg.lease.applied = Arc::clone(match part.outcome {
+                leg.lease.is_set_to(match part.outcome {
                     Some(Outcome::Committed) if committed => &relay.parameters,
                     // It has gone back, or it has not, where the others have: only the former is certain.
                     _ => &self.before,
@@ -136,7 +136,7 @@ impl Dtx {
                 continue;
             };
             if ended {
-                leg.lease.applied = Arc::clone(&self.before);
+                leg.lease.is_set_to(&self.before);
                 leg.lease.alters = None;
                 give_back(relay, leg).await;
             }
@@ -195,7 +195,7 @@ impl Dtx {
                 answer.is_ok() && lease.exchange.is_over() && about.cancels.settled().await
             };
             if tokio::time::timeout(GRACE, idle).await == Ok(true) && !suspect {
-                lease.applied = before;
+                lease.is_set_to(&before);
                 lease.alters = None;
                 lease.ran = pgherd_sql::Runs::Nothing;
                 lease.heard = clock::now();

@@ -124,7 +124,7 @@ impl Dtx {
                 });
             }
         };
-        leg.lease.applied = Arc::clone(&relay.parameters);
+        leg.lease.is_set_to(&relay.parameters);
         self.legs.insert(shard, leg);
         self.home.get_or_insert(shard);
         if let Some(error) = answer.error {

@@ -1,7 +1,5 @@
 //! Statements about the transaction and the session, which all its servers have to take.
 
-use std::sync::Arc;
-
 use pgherd_session::literal;
 use pgherd_sql::{Block, Change, Reading, Span, Step, Value, block, script};
 use pgherd_wire::backend;
@@ -217,7 +215,7 @@ impl Dtx {
         follow::step(relay, step);
         self.heed(relay);
         for leg in self.legs.values_mut() {
-            leg.lease.applied = Arc::clone(&relay.parameters);
+            leg.lease.is_set_to(&relay.parameters);
         }
         Ok(())
     }

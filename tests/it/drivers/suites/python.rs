@@ -78,7 +78,7 @@ async fn pg8000() {
     Suite::named("pg8000")
         .login(
             "[auth]\nquery = \"select usename, passwd from pg_shadow where usename = $1\"\n\
-             query_user = \"app\"\n[users.app]\npassword = \"app\"\n[users.postgres]\npassword = \"pw\"\n",
+             query_user = \"app\"\nquery_database = \"postgres\"\n[users.app]\npassword = \"app\"\n[users.postgres]\npassword = \"pw\"\n",
         )
         .compare(|place| {
             let mut command = pytest("pg8000", &["test/native", "test/dbapi", "test/legacy"]);
