@@ -13,7 +13,6 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::control::Order;
 use crate::facts::Facts;
@@ -75,10 +74,9 @@ impl Curtain {
 }
 
 /// Waits for the end to be asked for and empties the proxy.
-pub async fn drain(facts: &Arc<Facts>, curtain: &Curtain, closing: &CancellationToken) {
+pub async fn drain(facts: &Arc<Facts>, curtain: &Curtain) {
     curtain.at_least(Ending::WhenClientsLeft).await;
-    facts.set_ready(false);
-    closing.cancel();
+    facts.close();
     if curtain.asked() == Ending::WhenClientsLeft {
         tokio::select! {
             () = emptied(facts) => {}

@@ -78,6 +78,7 @@ pub struct Facts {
     /// pools, so no two pools give one number.
     pub statements: Arc<AtomicU64>,
     ready: AtomicBool,
+    closing: AtomicBool,
     next: AtomicU64,
     verifiers: Mutex<HashMap<String, (Secret, Arc<Verifier>)>>,
 }
@@ -134,6 +135,7 @@ impl Facts {
             mock_secret,
             started: SystemTime::now(),
             ready: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             next: AtomicU64::new(1),
             verifiers: Mutex::default(),
         })
@@ -152,6 +154,17 @@ impl Facts {
     /// Says whether clients are wanted.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Whether the proxy is about to end, and lets nobody in any more.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// From here on nobody is let in. Sessions that come into being later see it.
+    pub fn close(&self) {
+        self.set_ready(false);
+        self.closing.store(true, Ordering::Release);
     }
 
     /// The verifier of a user's plain password. Deriving one costs milliseconds, so each is derived

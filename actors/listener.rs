@@ -2,8 +2,9 @@
 //!
 //! Owns: the accepting task. The socket itself belongs to whoever started the proxy, so a restarted
 //!   listener finds the clients that queued meanwhile.
-//! Hears: that its task has ended; that it is to close.
-//! Tells: the worker of each client, by starting a session there.
+//! Hears: that its task has ended.
+//! Tells: the worker of each client, by starting a session there. It does so to the end of the process: who
+//!   comes while that drains is told by its session, and may still cancel.
 //! If it dies: sessions go on; the next one accepts from the same socket.
 
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use std::time::Duration;
 
 use pgherd_net::Listener as Socket;
 use pgherd_supervise::{Dynamic, End, Tasked, Work};
-use tokio_util::sync::CancellationToken;
 
 use crate::facts::Facts;
 use crate::session::{Session, SessionArguments};
@@ -40,38 +40,29 @@ pub struct ListenerArguments {
     pub sessions: Arc<[Dynamic]>,
     /// The next worker in turn.
     pub turn: Arc<AtomicUsize>,
-    /// Fires when no more clients are wanted.
-    pub closing: CancellationToken,
 }
 
 impl Work for Listener {
     type Arguments = ListenerArguments;
 
-    /// Once it has closed, the actor stays, so that nobody restarts it.
     async fn run(arguments: ListenerArguments) -> End {
-        accept(arguments).await;
-        End::Stay
+        accept(arguments).await
     }
 }
 
-async fn accept(arguments: ListenerArguments) {
+async fn accept(arguments: ListenerArguments) -> End {
     let ListenerArguments {
         socket,
         facts,
         workers,
         sessions,
         turn,
-        closing,
     } = arguments;
     loop {
         while facts.sessions.count() > facts.config.load().limits.max_clients.get() + TOLD {
             tokio::time::sleep(PAUSE).await;
         }
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = closing.cancelled() => return,
-        };
-        let accepted = match accepted {
+        let accepted = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a client");

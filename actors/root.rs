@@ -14,7 +14,6 @@ use pgherd_supervise::{
     ChildSpec, Dynamic, Exhausted, Heartbeat, Intensity, RootExit, Slot, Strategy,
     SupervisorMessage, SupervisorSpec, Tasked, linked, run_root,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::cluster::monitor::{Monitor, MonitorArguments};
@@ -173,8 +172,7 @@ impl Proxy {
 
     /// Runs until the end is asked for, or a part is beyond repair.
     pub async fn run(self) -> Outcome {
-        let closing = CancellationToken::new();
-        let handle = run_root(self.tree(&closing)).await;
+        let handle = run_root(self.tree()).await;
         let handle = match handle {
             Ok(handle) => handle,
             Err(error) => return Outcome::BeyondRepair(error.to_string()),
@@ -186,7 +184,7 @@ impl Proxy {
         let mut exit = handle.join;
         let exited = tokio::select! {
             exited = &mut exit => Some(exited),
-            () = drain::drain(&self.facts, &self.curtain, &closing) => None,
+            () = drain::drain(&self.facts, &self.curtain) => None,
         };
         let exited = match exited {
             Some(exited) => exited,
@@ -206,7 +204,7 @@ impl Proxy {
     }
 
     /// The supervision tree, in the order in which it is started; it stops in the reverse.
-    fn tree(&self, closing: &CancellationToken) -> SupervisorSpec {
+    fn tree(&self) -> SupervisorSpec {
         let facts = &self.facts;
         let (config_beats, router_beats) = (Heartbeat::new(BEAT), Heartbeat::new(BEAT));
         let configuration = ConfigArguments {
@@ -241,7 +239,7 @@ impl Proxy {
             root = root.child(cluster(name.clone(), Arc::clone(facts)));
         }
         root.child(transactions(Arc::clone(facts)))
-            .child(self.front(closing))
+            .child(self.front())
     }
 
     fn aux(&self) -> ChildSpec {
@@ -268,7 +266,7 @@ impl Proxy {
     }
 
     /// Sessions first, listeners after them: a listener without sessions has nowhere to lead.
-    fn front(&self, closing: &CancellationToken) -> ChildSpec {
+    fn front(&self) -> ChildSpec {
         let sessions: Arc<[Dynamic]> = (0..self.workers.count())
             .map(|worker| Dynamic::new(format!("sessions {worker}")))
             .collect();
@@ -288,7 +286,6 @@ impl Proxy {
                     workers: Arc::clone(&self.workers),
                     sessions: Arc::clone(&sessions),
                     turn: Arc::clone(&turn),
-                    closing: closing.clone(),
                 };
                 (name, arguments)
             })

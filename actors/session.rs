@@ -65,6 +65,9 @@ use crate::session::login::{Guest, Place};
 use crate::session::relay::Relay;
 use crate::session::shards::Spread;
 
+/// How long who comes while the proxy ends may take to say what for: it must not hold the end up.
+const LATE_LOGIN: Duration = Duration::from_secs(1);
+
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
 pub struct Session;
@@ -179,7 +182,11 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
     let counted = facts.sessions.logging_in();
     let login = login::login(stream, facts, control);
     let login = async {
-        match config.timeouts.login {
+        let limit = match facts.is_closing() {
+            true => Some(LATE_LOGIN),
+            false => config.timeouts.login,
+        };
+        match limit {
             Some(limit) => tokio::time::timeout(limit, login)
                 .await
                 .unwrap_or(Err(Bye::Late)),

@@ -10,13 +10,15 @@ use crate::upstream::OpenError;
 
 /// What is asked, with an empty `search_path`. The timeline of a primary is that of the segment it
 /// writes, which is the new one as soon as it is promoted, while the control file keeps the old one
-/// until the next checkpoint. Functions that are refused in recovery stand behind a CASE. Where
+/// until the next checkpoint. That of a replica is the newest of three: what it receives, which only members of
+/// `pg_read_all_stats` see, up to where it has written pages, and its last restartpoint, which may be minutes old. Functions that are refused in recovery stand behind a CASE. Where
 /// a primary is, is where it inserts: what it has written may be short of what it has acknowledged
 /// (`synchronous_commit = off`).
 pub(super) const QUESTION: &[u8] = b"\
 SELECT r.r, \
 (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c), \
 CASE WHEN r.r THEN (SELECT GREATEST(c.timeline_id, \
+(SELECT e.min_recovery_end_timeline FROM pg_catalog.pg_control_recovery() e), \
 (SELECT w.received_tli FROM pg_catalog.pg_stat_wal_receiver w))::text \
 FROM pg_catalog.pg_control_checkpoint() c) \
 ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END, \

@@ -172,6 +172,12 @@ async fn open(
                     );
                     return refuse(stream, report).await;
                 }
+                if facts.is_closing() {
+                    // With this code libpq goes on to the next host of its list.
+                    let text = "pgherd is shutting down";
+                    let report = ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, text);
+                    return refuse(stream, report).await;
+                }
                 return Ok((stream, startup));
             }
             // Plain bytes behind the request could have been smuggled in by somebody in between.

@@ -1,6 +1,6 @@
 //! Who may be written to, and what is said of everybody.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_planted::{self as planted, Bug};
 
@@ -9,6 +9,9 @@ use crate::judge::Judge;
 use crate::look::{Fault, Standing};
 use crate::track::Track;
 use crate::verdict::{Absence, Alarm, Fence, Health, HostState, Offer, Verdict, Withheld, Writer};
+
+/// How many times longer than others a member is waited for that has no connection free.
+const FULL_PATIENCE: u32 = 5;
 
 impl Judge {
     /// Who may be written to. Beyond the answer it only fixes what is fixed once: that all were asked, and the system.
@@ -91,14 +94,26 @@ impl Judge {
             .filter_map(|name| self.tracks.get_key_value(name))
     }
 
-    /// Who is silent is waited for from when anybody was heard of: before, nobody may have been asked at all.
+    /// Who does not say what it is is waited for from when anybody was heard of: before, nobody may have been asked at
+    /// all. It may be the new primary, slow or full at this moment, while the old one that it has replaced answers at
+    /// once.
     fn all_asked(&self, now: Instant) -> bool {
         let begun = self.tracks.values().filter_map(|track| track.first).min();
         begun.is_some_and(|begun| {
-            self.tracks
-                .values()
-                .all(|track| track.first.is_some() || !self.is_fresh(begun.max(track.joined), now))
+            self.tracks.values().all(|track| {
+                let waited = now.saturating_duration_since(begun.max(track.joined));
+                track.has_answered() || waited > self.patience(track)
+            })
         })
+    }
+
+    /// How long the first choice waits for this member.
+    fn patience(&self, track: &Track) -> Duration {
+        match track.fault {
+            // It works, so it is likely to be of weight, and as a rule some client leaves it soon.
+            Some(Fault::Full) => self.rules.expiry * FULL_PATIENCE,
+            _ => self.rules.expiry,
+        }
     }
 
     /// The first primary fixes the system; of several that are found at once, the first in the order of the members, so

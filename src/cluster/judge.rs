@@ -36,8 +36,9 @@ pub enum Unadoptable {
 /// * If there are several on one timeline, there is no writer, until all but one are gone or demoted. Names that lead to
 ///   the same server are one. Of several on one volume ([`crate::Storage::Shared`]) it is the one that was seen to become
 ///   writable after the others.
-/// * The first writer is chosen when every member has been asked (answered or failed), or has been silent for
-///   [`Rules::expiry`] after the first one was: of two primaries the stale one may be the first to answer.
+/// * The first writer is chosen when every member has said what it is, or nobody listens there, or it has not said so for
+///   [`Rules::expiry`] (five times that if it is full) after the first one was heard of: of two primaries the stale one may
+///   be the first to answer.
 /// * A host's word expires by silence. An answer that sends us away without telling a role ([`Fault::Full`],
 ///   [`Fault::Refused`]) is no silence; [`Fault::Starting`], or [`Rules::ill_after`] faults that show that no server
 ///   works there, end it at once.
@@ -55,7 +56,7 @@ pub struct Judge {
     pub(crate) timeline: u32,
     pub(crate) epoch: Epoch,
     pub(crate) holder: Option<Holder>,
-    /// Every member was asked once.
+    /// Every member has said once what it is, or was waited for.
     pub(crate) asked: bool,
     /// Since when there is no writer.
     pub(crate) absent_since: Option<Instant>,

@@ -34,8 +34,8 @@ pub struct Look {
     pub system: u64,
     /// The timeline it is on *now*. On a primary that of the file it writes (the first eight digits of
     /// `pg_walfile_name(pg_current_wal_insert_lsn())`): `pg_control_checkpoint()` tells the old one until the first
-    /// checkpoint after a promotion. On a replica the higher one of `pg_stat_wal_receiver.received_tli` and that of
-    /// the last checkpoint.
+    /// checkpoint after a promotion. On a replica the highest one of `pg_stat_wal_receiver.received_tli`,
+    /// `pg_control_recovery().min_recovery_end_timeline` and that of the last checkpoint.
     pub timeline: u32,
     /// What it says it is.
     pub standing: Standing,

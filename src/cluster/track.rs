@@ -133,6 +133,11 @@ impl Track {
         self.last = Some(now);
     }
 
+    /// It has said what it is, or nobody is there who could.
+    pub(crate) const fn has_answered(&self) -> bool {
+        self.look.is_some() || matches!(self.fault, Some(Fault::Unreachable))
+    }
+
     fn understood(&mut self, asked: Instant) {
         self.doubted = None;
         self.suspected = self.suspected.filter(|since| *since > asked);

@@ -156,15 +156,15 @@ pub fn again(sent: &Sent, failure: &Failure) -> Option<Again> {
                     let of_server = role == Role::Recovering && !sent.read_only;
                     (of_server && sent.known).then_some(Again::Recovering)
                 }
-                _ if is_turned_away(code) => sent.known.then_some(Again::Turned),
+                // Whoever turns a client away ends the connection. An error with such a code is a function's own.
                 _ => None,
             }
         }
     }
 }
 
-/// Whether a server says by this that it takes nobody in: Postgres in place of a welcome, a pooler in
-/// place of an answer. Behind a FATAL one nothing has run.
+/// Whether a server says by this that it takes nobody in, if it is FATAL: Postgres in place of a welcome, a pooler in
+/// place of an answer. Behind it nothing has run.
 pub fn is_turned_away(code: SqlState) -> bool {
     matches!(
         code,
@@ -256,9 +256,10 @@ mod tests {
             for sent in [READ, WRITE, CALL] {
                 assert_eq!(again(&sent, &fatal(code)), Some(Again::Turned), "{code}");
             }
-            assert_eq!(again(&WRITE, &error(code)), Some(Again::Turned), "{code}");
-            // A function may say so as well.
-            assert_eq!(again(&CALL, &error(code)), None, "{code}");
+            // A function or a trigger may say so as well.
+            for sent in [READ, WRITE, CALL] {
+                assert_eq!(again(&sent, &error(code)), None, "{code}");
+            }
         }
     }
 
@@ -283,21 +284,17 @@ mod tests {
 
     #[test]
     fn what_is_behind_a_refused_request_has_run() {
-        for failure in [
-            error(sqlstate::READ_ONLY_SQL_TRANSACTION),
-            error(sqlstate::TOO_MANY_CONNECTIONS),
-        ] {
-            let reads_behind = Sent {
-                more: true,
-                ..WRITE
-            };
-            assert!(again(&reads_behind, &failure).is_some(), "{failure:?}");
-            let writes_behind = Sent {
-                steady_behind: false,
-                ..reads_behind
-            };
-            assert_eq!(again(&writes_behind, &failure), None, "{failure:?}");
-        }
+        let failure = error(sqlstate::READ_ONLY_SQL_TRANSACTION);
+        let reads_behind = Sent {
+            more: true,
+            ..WRITE
+        };
+        assert_eq!(again(&reads_behind, &failure), Some(Again::Recovering));
+        let writes_behind = Sent {
+            steady_behind: false,
+            ..reads_behind
+        };
+        assert_eq!(again(&writes_behind, &failure), None);
     }
 
     #[test]

@@ -162,6 +162,21 @@ async fn a_termination_lets_transactions_end() {
     assert_eq!(farewell.field('C').as_deref(), Some("57P01"));
     assert!(!proxy.ended());
     assert_eq!(busy.one("select 1").await, "1");
+    // Who comes now is told so, and who is there may cancel.
+    let (code, _) = try_connect(&proxy.url("app", &database.name))
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(code, "57P03");
+    busy.send(&Raw::query("select pg_sleep(3600)")).await;
+    let sleeping = format!(
+        "select count(*) from pg_stat_activity where datname = '{}' and wait_event = 'PgSleep'",
+        database.name
+    );
+    until("it sleeps", async || database.sql(&sleeping).await == "1").await;
+    Raw::cancel(proxy.port(), &busy.key).await;
+    assert_eq!(busy.message().await.field('C').as_deref(), Some("57014"));
+    busy.ready().await;
     busy.send(&Raw::query("commit")).await;
     busy.ready().await;
     assert_eq!(busy.message().await.field('C').as_deref(), Some("57P01"));

@@ -198,6 +198,11 @@ async fn a_paused_pool_holds_its_clients() {
     client.one("select 1").await;
     let console = console(&proxy, "app").await;
     console.batch_execute("pause").await.unwrap();
+    // The server can be stopped now, and the database be renamed.
+    until("no server is left", async || {
+        database.backends("app").await == 0
+    })
+    .await;
     let waiting = tokio::spawn(async move { client.one("select 'late'").await });
     until("it waits", async || {
         rows(&console, "show pools")

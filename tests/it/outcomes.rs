@@ -508,3 +508,31 @@ async fn who_waits_for_an_outcome_can_be_sent_away_and_can_cancel() {
         }
     }
 }
+
+/// Servers turn clients away with these codes, and then end the connection. A trigger that raises one does not.
+#[tokio::test]
+async fn what_a_trigger_raises_is_told_at_once() {
+    let database = Database::new().await;
+    database
+        .sql(
+            "create table asked (a int); create sequence tries; create function refuse() returns trigger \
+             language plpgsql as $$begin perform nextval('tries'); \
+             raise exception 'quota' using errcode = tg_argv[0]; end$$",
+        )
+        .await;
+    let proxy = Proxy::before(&database, "").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    for code in ["53300", "57P03"] {
+        let trigger = format!(
+            "drop trigger if exists full_up on asked; create trigger full_up before insert on asked \
+             for each row execute function refuse('{code}'); alter sequence tries restart"
+        );
+        database.sql(&trigger).await;
+        let insert = "insert into asked values (1)";
+        let told = format!("E{code} ZI");
+        assert_eq!(client.ask(&Raw::query(insert)).await, told);
+        assert_eq!(client.ask(&synced(insert)).await, format!("1 2 {told}"));
+        let tries = database.sql("select last_value from tries").await;
+        assert_eq!(tries, "2", "it ran once each time");
+    }
+}

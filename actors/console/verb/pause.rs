@@ -7,8 +7,9 @@ use pgherd_wire::error::ErrorReport;
 use crate::console::verb::Scope;
 use crate::facts::Facts;
 
-/// Pauses pools and waits until their servers are back: after the transaction under way, or in
-/// session mode when the client leaves. A pause that is no longer waited for stays.
+/// Pauses pools, waits until their servers are back: after the transaction under way, or in session mode
+/// when the client leaves, and closes them, so that the server can be stopped or its database be renamed.
+/// A pause that is no longer waited for stays.
 ///
 /// # Errors
 /// No such database.
@@ -25,6 +26,9 @@ pub async fn pause(scope: &Scope, facts: &Arc<Facts>) -> Result<(), ErrorReport>
                 () = pool.core.quiet() => {}
                 () = tokio::time::sleep(super::reconnect::GLANCE) => {}
             }
+        }
+        if pool.core.is_paused() {
+            drop(pool.core.retire_all());
         }
     }
     Ok(())

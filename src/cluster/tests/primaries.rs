@@ -41,6 +41,36 @@ fn a_silent_host_does_not_hold_up_the_first_writer_for_long() {
 }
 
 #[test]
+fn the_first_writer_is_not_chosen_while_another_host_does_not_say_what_it_is() {
+    let waits = [
+        (Fault::TimedOut, 5000),
+        (Fault::Starting, 5000),
+        (Fault::Refused, 5000),
+        (Fault::Full, 25_000),
+    ];
+    for (fault, limit) in waits {
+        let mut court = Court::new();
+        court.failed("b", fault.clone());
+        court.failed("c", Fault::Unreachable);
+        // a was replaced by b long ago, which is slow or full at this moment.
+        court.saw("a", primary(1));
+        court.wait(limit);
+        court.saw("a", primary(1));
+        court.failed("b", fault.clone());
+        assert_eq!(court.absence(), Absence::Asking, "{fault:?}");
+        let mut other = Court::new();
+        other.failed("b", fault.clone());
+        other.failed("c", Fault::Unreachable);
+        other.saw("a", primary(1));
+        other.saw("b", primary(2));
+        assert_eq!(other.writer().as_deref(), Some("b"), "{fault:?}");
+        court.wait(1);
+        court.saw("a", primary(1));
+        assert_eq!(court.writer().as_deref(), Some("a"), "{fault:?}");
+    }
+}
+
+#[test]
 fn a_host_of_another_system_is_refused() {
     let mut court = Court::seated();
     let foreign = Look {
