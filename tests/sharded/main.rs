@@ -21,6 +21,7 @@ mod keys;
 mod merge;
 mod pull;
 mod refused;
+mod replicated;
 mod rig;
 mod scatter;
 mod schema;
