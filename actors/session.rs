@@ -290,6 +290,7 @@ fn serve(
                 outside: 0,
                 endings: None,
                 commit_fails: false,
+                block_refused: false,
                 untold: None,
                 refusing: false,
                 listening: None,

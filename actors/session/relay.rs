@@ -90,6 +90,8 @@ pub struct Relay {
     pub outside: u16,
     /// The block on the present server stands for one that was lost: its COMMIT must fail.
     pub commit_fails: bool,
+    /// That block was refused before a server knew of it, and the client was told: it ends as any failed block does.
+    pub block_refused: bool,
     /// The client's block was lost while it asked for nothing, and it was not told yet.
     pub untold: Option<Box<ErrorReport>>,
     /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.
@@ -275,6 +277,7 @@ impl Relay {
 
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
     async fn turn(&mut self) -> Option<Bye> {
+        self.block_refused &= self.lost_block;
         if let Some(report) = self.untold.take() {
             self.lost_block &= !opened::is_end(self);
             return self.refuse(&report);
@@ -366,7 +369,10 @@ impl Relay {
             Denied::Ordered => Some(self.control.farewell().map_or(Bye::Left, Bye::Sent)),
             Denied::Refused(report) => {
                 // An error ends a block, whether a server knows of it or not.
-                self.lost_block |= self.opened.take().is_some();
+                if self.opened.take().is_some() {
+                    self.lost_block = true;
+                    self.block_refused = true;
+                }
                 self.refuse(&report)
             }
             Denied::Fatal(report) => Some(Bye::Sent(report)),
