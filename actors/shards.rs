@@ -7,6 +7,8 @@
 mod known;
 mod placed;
 mod plans;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::collections::HashMap;
@@ -65,6 +67,8 @@ pub struct Group {
     due: AtomicU64,
     /// When they were asked last, in the same.
     read: AtomicU64,
+    /// Until when nobody waits for the answer if what is known will do, in the same.
+    slow: AtomicU64,
     born: Instant,
     retired: AtomicBool,
 }
@@ -141,6 +145,7 @@ pub async fn group(
         failed: Mutex::new(None),
         due: AtomicU64::new(0),
         read: AtomicU64::new(0),
+        slow: AtomicU64::new(0),
         born: clock::now(),
         retired: AtomicBool::new(false),
     };
@@ -165,6 +170,11 @@ impl Group {
     pub fn current(&self) -> Option<Arc<Known>> {
         let known = self.known.load_full();
         known.filter(|known| known.is_current(&self.pools))
+    }
+
+    /// Whether something is planned by what is known.
+    pub fn is_usable(&self) -> bool {
+        self.age() <= AGE_MAX && self.current().is_some()
     }
 
     /// What was known of the shards last, whether or not it still holds, and they agree.
@@ -226,13 +236,10 @@ impl Group {
     /// # Errors
     /// If they cannot be asked, or differ.
     pub async fn known(self: &Arc<Self>) -> Result<Arc<Known>, ErrorReport> {
-        if self.age() > OLD && self.current().is_some() {
+        if self.age() > OLD && self.is_usable() {
             self.renew().await;
         }
-        if let Some(known) = self.current() {
-            if self.age() > AGE_MAX {
-                return Err(self.failed_since(None).unwrap_or_else(late));
-            }
+        if let Some(known) = self.current().filter(|_| self.is_usable()) {
             if self.claim(clock::now()) {
                 let group = Arc::clone(self);
                 tokio::spawn(async move { group.refresh().await });
@@ -241,14 +248,18 @@ impl Group {
         }
         let began = clock::now();
         let _asks = self.asking.lock().await;
-        if let Some(known) = self.current() {
+        if let Some(known) = self.current().filter(|_| self.is_usable()) {
             return known.agreed();
         }
         // All who have waited for the same question get the same answer.
         if let Some(report) = self.failed_since(Some(began)) {
             return Err(report);
         }
-        let asked = self.ask(known::Age::Current).await;
+        let age = match self.age() > AGE_MAX {
+            true => known::Age::Any,
+            false => known::Age::Current,
+        };
+        let asked = self.ask(age).await;
         *self.failed.lock() = asked.as_ref().err().map(|why| (clock::now(), why.clone()));
         asked?.agreed()
     }
@@ -267,7 +278,8 @@ impl Group {
     /// Has the shards asked since what is known is old, and waits for it, but only for a moment: one that cannot
     /// be asked must not hold up the others.
     async fn renew(self: &Arc<Self>) {
-        if self.failed_since(None).is_some() {
+        let slow = Duration::from_nanos(self.slow.load(Ordering::Acquire));
+        if self.failed_since(None).is_some() || clock::since(self.born) < slow {
             return;
         }
         let group = Arc::clone(self);
@@ -279,7 +291,8 @@ impl Group {
             }
         });
         if tokio::time::timeout(AGAIN, asks).await.is_err() {
-            *self.failed.lock() = Some((clock::now(), late()));
+            let until = clock::since(self.born).saturating_add(AGAIN);
+            self.slow.store(nanos(until), Ordering::Release);
         }
     }
 
@@ -379,11 +392,6 @@ async fn facts_of(config: &Config, section: &str) -> Result<known::Facts, String
         }
     }
     Err(why)
-}
-
-fn late() -> ErrorReport {
-    let text = "the schemas of the shards could not be read in time";
-    ErrorReport::error(sqlstate::CANNOT_CONNECT_NOW, text)
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -564,6 +564,6 @@ async fn fail_block(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), De
     let failing = b"ROLLBACK TO SAVEPOINT pgherd_lost_this_transaction";
     setup::run(lease, failing).await.map_err(refused)?;
     relay.lost_block = false;
-    relay.commit_fails = !std::mem::take(&mut relay.refused_block);
+    relay.commit_fails = true;
     Ok(())
 }

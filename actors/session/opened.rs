@@ -112,7 +112,6 @@ pub(super) fn answer(relay: &mut Relay, total: usize) -> bool {
         })
     });
     relay.lost_block = false;
-    relay.refused_block = false;
     relay.commit_fails = false;
     relay.untold = None;
     // A simple query ends the unnamed statement.

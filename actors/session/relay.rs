@@ -86,12 +86,12 @@ pub struct Relay {
     pub opened: Option<Box<Opened>>,
     /// The client's transaction block was lost with its server, and the client has not ended it yet.
     pub lost_block: bool,
-    /// That block was not lost but refused, so that its COMMIT need not fail.
-    pub refused_block: bool,
     /// So many of the replies that the client waits for stand before that block.
     pub outside: u16,
     /// The block on the present server stands for one that was lost: its COMMIT must fail.
     pub commit_fails: bool,
+    /// That block was refused before a server knew of it, and the client was told: it ends as any failed block does.
+    pub block_refused: bool,
     /// The client's block was lost while it asked for nothing, and it was not told yet.
     pub untold: Option<Box<ErrorReport>>,
     /// A pipeline was refused before it had a server: what remains of it up to Sync is discarded.
@@ -284,12 +284,12 @@ impl Relay {
 
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
     async fn turn(&mut self) -> Option<Bye> {
+        self.block_refused &= self.lost_block;
         if let Some(report) = self.untold.take() {
             self.lost_block &= !opened::is_end(self);
             return self.refuse(&report);
         }
         let asked = clock::now();
-        self.refused_block &= self.lost_block;
         if self.spread.is_some() && !glance::lead(self, asked) {
             match Box::pin(shards::lead(self, asked)).await {
                 Ok(Way::Usual) => {}
@@ -300,11 +300,7 @@ impl Relay {
                     return Box::pin(pipeline::run(self, found, asked)).await;
                 }
                 Ok(Way::Spanning) => return Box::pin(dtx::run(self, asked)).await,
-                Err(denied) => {
-                    // It has failed as on one Postgres: nothing was lost, and its COMMIT is a ROLLBACK.
-                    self.refused_block = self.opened.is_some();
-                    return self.denied(denied);
-                }
+                Err(denied) => return self.denied(denied),
             }
         }
         let settings = self.pool.settings();
@@ -380,7 +376,10 @@ impl Relay {
             Denied::Ordered => Some(self.control.farewell().map_or(Bye::Left, Bye::Sent)),
             Denied::Refused(report) => {
                 // An error ends a block, whether a server knows of it or not.
-                self.lost_block |= self.opened.take().is_some();
+                if self.opened.take().is_some() {
+                    self.lost_block = true;
+                    self.block_refused = true;
+                }
                 self.refuse(&report)
             }
             Denied::Fatal(report) => Some(Bye::Sent(report)),

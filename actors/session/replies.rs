@@ -241,6 +241,7 @@ fn completes(turn: &mut Turn<'_>, total: usize) {
 /// there, which many drivers take for success.
 fn is_failed_commit(turn: &Turn<'_>, total: usize) -> bool {
     turn.relay.commit_fails
+        && !turn.relay.block_refused
         && turn.committing
         && turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"ROLLBACK\0")
 }

@@ -113,6 +113,25 @@ pub(super) enum Age {
 }
 
 impl Known {
+    /// Of shards that have nothing.
+    #[cfg(test)]
+    pub(super) fn of_nothing(pools: &[Arc<Pool>]) -> Self {
+        let facts = Arc::new(Facts {
+            catalog: Catalog::default(),
+            settings: Vec::new(),
+        });
+        let shards = pools
+            .iter()
+            .map(|pool| (Arc::clone(&facts), Seen::now(pool)));
+        Self {
+            number: 1,
+            shards: shards.collect(),
+            whole: true,
+            fault: None,
+            settings: Settings::default(),
+        }
+    }
+
     /// The number of these schemas: another one, where they are others.
     pub fn number(&self) -> u64 {
         self.number

@@ -43,6 +43,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         moments: BTreeMap::new(),
         given: Vec::new(),
         late: false,
+        locks: false,
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -60,6 +61,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         placement: Arc::clone(placement),
         parameters: inferred(&builder.uses),
         moment: moment.map(Box::new),
+        locks: builder.locks,
     }
 }
 
@@ -109,6 +111,8 @@ pub(crate) struct Builder<'a> {
     given: Vec<String>,
     /// The time cannot be put in from outside.
     late: bool,
+    /// Rows are locked that are the same on every shard.
+    locks: bool,
 }
 
 impl Builder<'_> {
@@ -128,7 +132,12 @@ impl Builder<'_> {
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
             NodeEnum::UpdateStmt(update) => self.update(update, names),
             NodeEnum::DeleteStmt(delete) => self.delete(delete, names),
-            other => self.definition(other, names),
+            other => {
+                let plan = self.definition(other, names);
+                // A query in it does not run now, or not by itself.
+                self.locks = false;
+                plan
+            }
         }
     }
 
@@ -152,8 +161,11 @@ impl Builder<'_> {
             .map(|column| column.name.clone())
             .collect();
         let plan = self.read(&resolver, select, &query);
+        // With rows of a shard it is refused.
+        let locks = plan.is_ok() && resolver.traits.locks && replicated(&resolver.relations);
         let noted = Noted::of(&mut resolver);
         self.note(noted);
+        self.locks = locks;
         plan
     }
 

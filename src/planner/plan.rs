@@ -31,6 +31,8 @@ pub struct Statement {
     pub(crate) parameters: Vec<(u32, bool)>,
     /// The same with the time as a parameter.
     pub(crate) moment: Option<Box<Fixed>>,
+    /// It locks rows that are the same on every shard.
+    pub(crate) locks: bool,
 }
 
 /// A statement in which the time of the transaction is a parameter.
@@ -223,6 +225,11 @@ impl Statement {
     /// What is done, for those who explain it.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Whether it locks rows that are the same on every shard, on the first of them, as those do who write to them.
+    pub fn locks_replicated(&self) -> bool {
+        self.locks
     }
 
     /// The OIDs of the types that the text gives to its parameters, for those that were given none; 0 where it

@@ -42,6 +42,15 @@ impl Kind {
             _ => KeyType::of(self.oid),
         }
     }
+
+    /// Whether values that are equal are the same to the byte, so that any of them may stand for all. It is not so of
+    /// numeric (1.0 and 1.00), floats (0 and -0), intervals, char(n), jsonb and types of one's own.
+    pub(crate) fn is_exact(self) -> bool {
+        const EXACT: [u32; 15] = [
+            16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1083, 1114, 1184, 2950,
+        ];
+        self.collation != Collation::Nondeterministic && EXACT.contains(&self.oid)
+    }
 }
 
 /// A column that a query or table has for others.
@@ -287,6 +296,8 @@ pub(crate) struct Traits {
     pub(crate) physical: Option<String>,
     /// A table with row level security.
     pub(crate) policies: Option<String>,
+    /// What comes out otherwise where the same rows lie in another order, or another of equal values stands for all.
+    pub(crate) order: Option<&'static str>,
     /// It locks rows of a table that is the same on every shard.
     pub(crate) locks: bool,
     /// It reads tables of its users, wherever they are.

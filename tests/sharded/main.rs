@@ -25,6 +25,7 @@ mod pull;
 mod random;
 mod reads;
 mod refused;
+mod replicated;
 mod rig;
 mod scatter;
 mod schema;

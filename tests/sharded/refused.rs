@@ -1,6 +1,6 @@
 //! What is refused, before anything of it ran.
 
-use pgherd_tests::{Raw, try_connect};
+use pgherd_tests::{Raw, try_connect, until};
 
 use crate::rig::{Rig, key};
 
@@ -140,4 +140,47 @@ async fn a_sharded_database_is_not_replicated() {
     assert_eq!(refused.unwrap_err().field('C').as_deref(), Some("0A000"));
     let nobody = try_connect(&rig.proxy.url("app", "nothing")).await;
     assert_eq!(nobody.unwrap_err().0, "3D000");
+}
+
+#[tokio::test]
+async fn a_block_whose_first_statement_was_refused_ends_as_any_failed_one() {
+    let rig = Rig::new("").await;
+    let mut raw = rig.raw().await;
+    for text in [
+        "select count(*) from accounts",
+        "insert into accounts default values",
+        "listen c",
+    ] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&Raw::query(text)).await, "E0A000 ZE", "{text}");
+        assert_eq!(raw.ask(&Raw::query("select 1")).await, "E25P02 ZE");
+        raw.send(&Raw::query("commit")).await;
+        let answer = raw.ready().await;
+        assert_eq!(answer[0].tag, 'C', "{text}");
+        assert!(answer[0].body.starts_with(b"ROLLBACK"), "{text}");
+        // Without a statement between, too.
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&Raw::query(text)).await, "E0A000 ZE", "{text}");
+        assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+        assert_eq!(raw.ask(&Raw::query("select 1")).await, "T D C ZI");
+    }
+    // One that is refused does not speak for the next, whose server is lost.
+    for text in [
+        "begin",
+        "select count(*) from accounts",
+        "rollback",
+        "begin",
+    ] {
+        raw.ask(&Raw::query(text)).await;
+    }
+    let pid = raw
+        .one("select pg_backend_pid() from countries where code = 'at'")
+        .await;
+    let server = &rig.shards[0];
+    server
+        .sql(&format!("select pg_terminate_backend({pid})"))
+        .await;
+    let gone = format!("select count(*) from pg_stat_activity where pid = {pid}");
+    until("it is gone", async || server.sql(&gone).await == "0").await;
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "E40001 ZI");
 }

@@ -20,7 +20,7 @@ pub(super) async fn known(
     asked: Instant,
 ) -> Result<Arc<Known>, Denied> {
     let refused = |report| Denied::Refused(Box::new(report));
-    if group.current().is_some() {
+    if group.is_usable() {
         return group.known().await.map_err(refused);
     }
     // It goes on without this client: others wait for it as well.

@@ -28,6 +28,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
     }
     text.push_str(builder.text.get(copied..)?);
     let mut other = Builder {
+        locks: false,
         text: &text,
         catalog: builder.catalog,
         placement: builder.placement,

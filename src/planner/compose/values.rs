@@ -12,7 +12,7 @@ use crate::placement::{Distribution, Group, KeyType};
 use crate::plan::{Plan, Split};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, Resolver, Target, computed, inner};
-use crate::tree::{Col, Expr, Place, Query};
+use crate::tree::{Body, Col, Distinct, Expr, From, Place, Query, Source};
 
 /// A sharded table's key among the columns of an INSERT.
 pub(super) struct Key {
@@ -46,6 +46,14 @@ impl Builder<'_> {
             Some(select) if !is_values(select) => Some(resolver.query(select)?),
             _ => None,
         };
+        if let Some(query) = &query
+            && insert.on_conflict_clause.is_some()
+            && !comes_in_order(query, resolver)
+        {
+            // Of rows that are in each other's way, the first is stored.
+            let part = "INSERT … SELECT … ON CONFLICT";
+            resolver.traits.order.get_or_insert(part);
+        }
         let width = match &query {
             Some(query) => query.columns.len(),
             None => select.map_or(0, width),
@@ -209,6 +217,20 @@ fn stays(key: &Key, parts: &Parts, query: &Query) -> bool {
             .get(at)
             .is_some_and(|columns| columns.contains(&out))
     })
+}
+
+/// Whether the rows of a query come in the order in which an expression gives them, or there is but one.
+fn comes_in_order(query: &Query, resolver: &Resolver<'_>) -> bool {
+    let Body::Select(select) = &query.body else {
+        return false;
+    };
+    let given = match select.from.as_slice() {
+        [] => true,
+        [From::Rel(rel)] => matches!(resolver.relations[rel.0].source, Source::Rows(_)),
+        _ => false,
+    };
+    let is_plain = !select.aggregates && matches!(select.distinct, Distinct::No);
+    given && is_plain && select.filter.iter().all(|part| part.subs().is_empty())
 }
 
 fn only_there() -> Refusal {

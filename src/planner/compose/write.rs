@@ -85,6 +85,11 @@ impl Builder<'_> {
             let reason = "rows that are on every shard would depend on rows that are not";
             return Err(Refusal::new("statement", reason));
         }
+        if let Some(part) = traits.order {
+            let reason =
+                "it may depend on how rows lie, or on which of equal values stands for all";
+            return Err(Refusal::new(part, reason).hint("Read it first, and write what it gives."));
+        }
         if chosen {
             let reason = "each shard might choose another of several rows that are found for one";
             return Err(Refusal::new("UPDATE … FROM", reason).hint("Use a subquery in SET."));

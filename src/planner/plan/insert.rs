@@ -89,6 +89,7 @@ pub(crate) fn stays(value: &KeyValue, modifier: i32) -> bool {
             let scale = ((modifier - 4) & 0x7ff ^ 0x400) - 0x400;
             number.scale().is_none_or(|real| real <= scale)
         }
+        KeyValue::Timestamptz(i64::MIN | i64::MAX) => true, // the infinities
         KeyValue::Timestamptz(micros) => {
             u32::try_from(6 - modifier).is_ok_and(|cut| micros % 10_i64.pow(cut) == 0)
         }
@@ -151,5 +152,19 @@ fn piece(split: &Split, shard: Shard, rows: Vec<usize>) -> Piece {
         text,
         params,
         rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stays;
+    use crate::placement::KeyValue;
+
+    #[test]
+    fn infinity_is_as_fine_as_any_column() {
+        assert!(stays(&KeyValue::Timestamptz(i64::MAX), 3));
+        assert!(stays(&KeyValue::Timestamptz(i64::MIN), 0));
+        assert!(stays(&KeyValue::Timestamptz(1_000), 3));
+        assert!(!stays(&KeyValue::Timestamptz(1_001), 3));
     }
 }

@@ -317,9 +317,27 @@ impl<'a> Resolver<'a> {
                 return Err(Refusal::new(format!("{name}()"), reason));
             }
             self.level.aggregates = true;
-            self.level.loose |= !system || self.depends_on_order(&name, &args);
+            let loose = !system || self.depends_on_order(&name, &args);
+            self.level.loose |= loose;
+            if loose || self.chooses(call, &name, &args) {
+                self.traits.order.get_or_insert("aggregate");
+            }
         }
         Ok(Expr::Of(args, kind))
+    }
+
+    /// Whether an aggregate gives one of several values that are equal and not the same.
+    fn chooses(&self, call: &FuncCall, name: &str, args: &[Expr]) -> bool {
+        let of: &[Expr] = match name {
+            "min" | "max" | "range_agg" | "range_intersect_agg" => args,
+            // What is aggregated is what it is sorted by.
+            "percentile_cont" | "percentile_disc" => args.get(call.args.len()..).unwrap_or(args),
+            _ if SUMS.contains(&name) && call.agg_distinct => args,
+            _ => &[],
+        };
+        // Behind what is aggregated, there may be a FILTER.
+        let of = of.first().into_iter();
+        of.map(|arg| self.kind_of(arg)).any(|kind| !kind.is_exact())
     }
 
     fn depends_on_order(&self, name: &str, args: &[Expr]) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{Node, SelectStmt, SetOperation};
+use pg_query::protobuf::{LockWaitPolicy, Node, SelectStmt, SetOperation};
 
 use super::from::conjuncts;
 use super::{Resolver, boxed, inner, strings};
@@ -80,6 +80,9 @@ impl<'a> Resolver<'a> {
 
     fn limits(&mut self, select: &'a SelectStmt) -> Result<Vec<Expr>> {
         let both = [&select.limit_count, &select.limit_offset];
+        if both.iter().any(|limit| limit.is_some()) {
+            self.traits.order.get_or_insert("LIMIT");
+        }
         both.into_iter()
             .flatten()
             .map(|node| self.expr(inner(node)?))
@@ -92,6 +95,10 @@ impl<'a> Resolver<'a> {
             let NodeEnum::LockingClause(clause) = inner(clause)? else {
                 return Err(Refusal::new("FOR UPDATE", "of an unknown form"));
             };
+            if clause.wait_policy() == LockWaitPolicy::LockWaitSkip {
+                // Which rows are locked is another matter on each shard.
+                self.traits.order.get_or_insert("SKIP LOCKED");
+            }
             let mut named = Vec::new();
             for range in &clause.locked_rels {
                 match inner(range)? {
@@ -144,6 +151,11 @@ impl<'a> Resolver<'a> {
             SetOperation::SetopIntersect => SetKind::Intersect,
             _ => SetKind::Except,
         };
+        let chooses = kind != SetKind::Union || !select.all;
+        if chooses && !columns.iter().all(|column| column.kind.is_exact()) {
+            let part = "UNION, INTERSECT or EXCEPT";
+            self.traits.order.get_or_insert(part);
+        }
         let sort = self.output_sort(&select.sort_clause, &columns)?;
         Ok(Query {
             body: Body::Set {
@@ -198,6 +210,7 @@ impl<'a> Resolver<'a> {
         let distinct = self.distinct(&select.distinct_clause, &targets, &columns)?;
         let limits = self.limits(select)?;
         self.locking(&select.locking_clause)?;
+        self.note_order(&distinct, &targets, &group);
         let level = &mut self.level;
         let aggregates = level.aggregates || !select.group_clause.is_empty() || having.is_some();
         let body = Select {
@@ -220,6 +233,19 @@ impl<'a> Resolver<'a> {
             locks: !select.locking_clause.is_empty(),
             columns,
         })
+    }
+
+    /// Notes what depends on how rows lie, or on which of equal values stands for all of them.
+    fn note_order(&mut self, distinct: &Distinct, targets: &[Expr], group: &[Expr]) {
+        let exact = |exprs: &[Expr]| exprs.iter().all(|expr| self.kind_of(expr).is_exact());
+        let part = match distinct {
+            Distinct::On(_) => Some("DISTINCT ON"),
+            Distinct::All if !exact(targets) => Some("DISTINCT"),
+            _ if !exact(group) => Some("GROUP BY"),
+            _ if !self.level.windows.is_empty() => Some("OVER"),
+            _ => None,
+        };
+        self.traits.order = self.traits.order.or(part);
     }
 
     /// A list of targets, with stars written out.

@@ -49,6 +49,8 @@ impl<'a> Resolver<'a> {
         if sub.sub_link_type() == SubLinkType::ArraySublink {
             // The order of its elements is that in which the rows come.
             self.level.loose |= query.sort.is_empty();
+            // Rows may be equal in what they are sorted by.
+            self.traits.order.get_or_insert("ARRAY(SELECT …)");
         }
         Ok(Expr::Sub(Sub {
             test,

@@ -100,6 +100,12 @@ impl Dtx {
         };
         self.open(relay, &shards).await?;
         self.writes(relay, &shards).await?;
+        if matches!(copy.target, CopyTarget::All) {
+            // As any other write to a table that is the same on all.
+            let (first, others) = shards.split_at(1.min(shards.len()));
+            self.alone(relay, first).await?;
+            self.alone(relay, others).await?;
+        }
         let mut legs = self.pick(&shards);
         for (at, leg) in legs.iter_mut().enumerate() {
             leg.remarks = at == 0;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use pgherd_config::PoolMode;
-use pgherd_planner::{Piece, Plan, Route};
+use pgherd_planner::{Piece, Plan, Route, Statement};
 use pgherd_session::{Owed, Reach, Undo};
 use pgherd_wire::backend;
 use pgherd_wire::error::{ErrorReport, Field};
@@ -55,14 +55,20 @@ pub(super) enum Form {
     Bound { tail: Vec<u8>, values: Vec<u8> },
 }
 
+/// Held on each shard, to the end of its transaction, by whoever writes what is to be the same on all: each statement
+/// then finds the same writes behind it on every one of them. It is asked for by itself, as a statement sees what was
+/// committed before it began, and is kept by what is prepared. The number stands for "pgherd".
+const ALONE: &[u8] = b"SELECT pg_catalog.pg_advisory_xact_lock(123589435421284)";
+
 /// Whether a route cannot be gone without a transaction over several shards.
-fn is_spread(route: &Route<'_>, in_block: bool) -> bool {
+fn is_spread(statement: &Statement, route: &Route<'_>, in_block: bool) -> bool {
     match route {
         Route::Concat { writes, .. } => *writes || in_block,
         Route::Merge { .. } | Route::Pull { .. } => in_block,
         Route::All | Route::Pieces(_) | Route::CopyIn(_) => true,
-        Route::At { route, .. } => is_spread(route, in_block),
-        _ => false,
+        Route::At { route, .. } => is_spread(statement, route, in_block),
+        // Behind it in the block, such rows may be written to.
+        _ => in_block && statement.locks_replicated(),
     }
 }
 
@@ -122,8 +128,8 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         let plan = Some(statement.plan());
         let found = with_params(relay, known, plan, bound, |params| {
             statement.route(params).ok().map(|route| match route {
-                Route::One(shard) => (false, Some(shard.0)),
-                route => (is_spread(&route, in_block || is_piped), None),
+                Route::One(shard) => (is_spread(&statement, &route, in_block), Some(shard.0)),
+                route => (is_spread(&statement, &route, in_block || is_piped), None),
             })
         });
         match found {
@@ -182,8 +188,8 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
     let plan = Some(statement.plan());
     with_params(relay, &known, plan, bind, |params| {
         match statement.route(params) {
-            Ok(Route::One(shard)) => shard.0 != spread.at,
-            Ok(route) => is_spread(&route, true),
+            Ok(Route::One(shard)) if shard.0 != spread.at => true,
+            Ok(route) => is_spread(&statement, &route, true),
             Err(_) => explain::find(relay, &known, text).is_some(),
         }
     })
@@ -318,6 +324,9 @@ impl Dtx {
                     .await
             }
             Way::One(shard) => {
+                if statement.locks_replicated() {
+                    self.alone(relay, &[shard]).await?;
+                }
                 self.on_each(relay, &[shard], vec![form], writes, shows)
                     .await
             }
@@ -325,7 +334,8 @@ impl Dtx {
                 let forms = vec![form; shards.len()];
                 self.on_each(relay, &shards, forms, writes, shows).await
             }
-            Way::All => self.on_all(relay, form, shows).await,
+            // Definitions lock their tables by themselves, and read none.
+            Way::All => self.on_all(relay, form, shows, !judgement.alters).await,
             Way::Pieces(pieces) => self.in_pieces(relay, &pieces, bound, shows).await,
             Way::Read(request) => self.read(relay, *request, given, writes, shows).await,
         }
@@ -353,9 +363,11 @@ impl Dtx {
     ) -> Result<u16, Fault> {
         let known = self.known(relay).await?;
         let text = parts(tail).0;
+        let mut locks = false;
         let shard = match read(relay, &known, text)? {
             Told::Anywhere => None,
             Told::Planned(statement) => {
+                locks = statement.locks_replicated();
                 let plan = Some(statement.plan());
                 let given = Some((tail, bind));
                 let found = with_params(relay, &known, plan, given, |params| {
@@ -374,6 +386,9 @@ impl Dtx {
         };
         let shard = shard.unwrap_or_else(|| self.anywhere(relay));
         self.open(relay, &[shard]).await?;
+        if locks {
+            self.alone(relay, &[shard]).await?;
+        }
         if !relay.judge(text).steady {
             self.writes(relay, &[shard]).await?;
         }
@@ -451,8 +466,24 @@ impl Dtx {
         Ok(added(done))
     }
 
-    /// Does the same on every shard. The first goes first: whoever else does so waits there, and nowhere else.
-    async fn on_all(&mut self, relay: &mut Relay, form: Form, shows: bool) -> Result<Done, Fault> {
+    /// Waits until nobody else is about to write there what is to be the same on every shard.
+    async fn alone(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
+        self.open(relay, shards).await?;
+        let forms = vec![Form::Simple(ALONE.to_vec()); shards.len()];
+        let mut unseen = Kept::default();
+        self.send(relay, shards, &forms, &mut unseen).await?;
+        Ok(())
+    }
+
+    /// Does the same on every shard, `alone` where it depends on rows. The first goes first: whoever else does so waits
+    /// there, and on the others only for what is committed on the first already.
+    async fn on_all(
+        &mut self,
+        relay: &mut Relay,
+        form: Form,
+        shows: bool,
+        alone: bool,
+    ) -> Result<Done, Fault> {
         let all = self.shards_of(&Way::All);
         self.open(relay, &all).await?;
         self.writes(relay, &all).await?;
@@ -461,9 +492,15 @@ impl Dtx {
             ..Passed::default()
         };
         let (first, others) = all.split_at(1.min(all.len()));
+        if alone {
+            self.alone(relay, first).await?;
+        }
         let done = self
             .send(relay, first, std::slice::from_ref(&form), &mut sink)
             .await?;
+        if alone {
+            self.alone(relay, others).await?;
+        }
         let forms = vec![form; others.len()];
         let mut unseen = Kept::default();
         let rest = self.send(relay, others, &forms, &mut unseen).await?;
