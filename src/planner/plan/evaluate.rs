@@ -67,7 +67,9 @@ impl<'a> Evaluation<'a> {
         column: KeyType,
     ) -> Option<Option<KeyValue>> {
         let kind = KeyType::of(oid)?;
-        let text = matches!(kind, KeyType::Text | KeyType::Bpchar);
+        // A value in text form of any type is brought to the servers' encoding before it is read: a `bytea` may have
+        // such characters, too.
+        let text = !binary || matches!(kind, KeyType::Text | KeyType::Bpchar);
         if text && self.params.foreign_encoding && !value.is_ascii() {
             return None;
         }
