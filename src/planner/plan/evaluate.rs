@@ -101,6 +101,9 @@ impl<'a> Evaluation<'a> {
         let Some(bytes) = param.value else {
             return Some(());
         };
+        if is_padded(oid, column) {
+            return None;
+        }
         if param.binary {
             let (oid, elements) = super::array::binary(bytes)?;
             for element in elements.into_iter().flatten() {
@@ -128,6 +131,9 @@ impl<'a> Evaluation<'a> {
                 }
                 Candidate::Value(value) => found.extend(value.as_type(kind).ok()?),
                 Candidate::Param { number, column } => {
+                    if is_padded(self.param(*number, false)?.0, kind) {
+                        return None;
+                    }
                     if let Some(value) = self.parameter(*number, *column)? {
                         found.extend(value.as_type(kind).ok()?);
                     }
@@ -265,6 +271,12 @@ impl<'a> Evaluation<'a> {
             )),
         }
     }
+}
+
+/// Whether a value is a `char(n)` beside a text. With a `varchar` it is compared without the blanks at the end of
+/// either, and so equal to several keys.
+fn is_padded(oid: u32, column: KeyType) -> bool {
+    KeyType::of(oid) == Some(KeyType::Bpchar) && column == KeyType::Text
 }
 
 /// The type of an array's elements, by the OIDs of `pg_type.dat`.

@@ -115,3 +115,28 @@ fn bytes_in_text_form_depend_on_the_encoding_too() {
     assert!(shards(insert, given, true).is_err());
     assert_eq!(shards(insert, sent, true).unwrap(), key);
 }
+
+#[test]
+fn a_padded_value_equals_several_texts() {
+    for delete in [
+        "delete from words where k = $1",
+        "delete from words where k in ($1)",
+        "delete from words where k = any(array[$1])",
+    ] {
+        for given in [text(1042, "ab"), binary(1042, b"ab")] {
+            assert_eq!(shards(delete, Some(given), false).unwrap(), all());
+        }
+    }
+    let any = "delete from words where k = any($1)";
+    let given = Some(text(1014, "{ab}"));
+    assert_eq!(shards(any, given, false).unwrap(), all());
+    let given = Some(text(1015, "{ab}"));
+    assert_eq!(shards(any, given, false).unwrap(), of_text("ab"));
+    let equal = "delete from words where k = $1";
+    let given = Some(text(1043, "ab "));
+    assert_eq!(shards(equal, given, false).unwrap(), of_text("ab "));
+    // What is stored of it has no blanks at its end.
+    let insert = "insert into words values ($1)";
+    let given = Some(text(1042, "ab "));
+    assert_eq!(shards(insert, given, false).unwrap(), of_text("ab"));
+}
