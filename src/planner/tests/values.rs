@@ -140,3 +140,20 @@ fn a_padded_value_equals_several_texts() {
     let given = Some(text(1042, "ab "));
     assert_eq!(shards(insert, given, false).unwrap(), of_text("ab"));
 }
+
+#[test]
+fn blanks_of_unicode_are_part_of_an_element() {
+    for blank in ["\u{3000}", "\u{a0}", "\u{85}"] {
+        let key = format!("a{blank}");
+        let array = format!("{{{key} }}");
+        for sql in [
+            format!("select * from texts where k = any('{array}')"),
+            format!("select * from texts where k = any('{array}'::text[])"),
+        ] {
+            assert_eq!(shards(&sql, None, false).unwrap(), of_text(&key), "{sql}");
+        }
+        let any = "select * from texts where k = any($1)";
+        let given = Some(text(1009, &array));
+        assert_eq!(shards(any, given, false).unwrap(), of_text(&key));
+    }
+}
