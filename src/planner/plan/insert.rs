@@ -89,6 +89,7 @@ fn stays(value: &KeyValue, modifier: i32) -> bool {
             let scale = ((modifier - 4) & 0x7ff ^ 0x400) - 0x400;
             number.scale().is_none_or(|real| real <= scale)
         }
+        KeyValue::Timestamptz(i64::MIN | i64::MAX) => true,
         KeyValue::Timestamptz(micros) => {
             u32::try_from(6 - modifier).is_ok_and(|cut| micros % 10_i64.pow(cut) == 0)
         }

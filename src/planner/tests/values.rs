@@ -157,3 +157,14 @@ fn blanks_of_unicode_are_part_of_an_element() {
         assert_eq!(shards(any, given, false).unwrap(), of_text(&key));
     }
 }
+
+#[test]
+fn infinity_is_as_fine_as_any_moment() {
+    for (word, micros) in [("infinity", i64::MAX), ("-infinity", i64::MIN)] {
+        let insert = format!("insert into moments values ('{word}')");
+        let key = of(&KeyValue::Timestamptz(micros));
+        assert_eq!(shards(&insert, None, false).unwrap(), key);
+    }
+    let finer = "insert into moments values ('2026-01-02 03:04:05.6789Z')";
+    assert!(shards(finer, None, false).is_err());
+}
