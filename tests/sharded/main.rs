@@ -26,3 +26,4 @@ mod scatter;
 mod schema;
 mod tap;
 mod transactions;
+mod values;

@@ -1,7 +1,7 @@
 //! What a session's settings add to the meaning of a text.
 
 use pgherd_planner::Names;
-use pgherd_sql::{Pin, PinSet, Reading, Span, Step, script};
+use pgherd_sql::{LexOptions, Lexer, Pin, PinSet, Reading, Span, Step, Token, TokenKind, script};
 use pgherd_wire::error::ErrorReport;
 
 use crate::session::relay::Relay;
@@ -164,12 +164,74 @@ pub(super) fn readable<'t>(
         let text = "standard_conforming_strings must be on for strings with a backslash in them";
         return Err(unsupported(text));
     }
+    // Characters that are escaped are in the server's encoding, of which the planner knows one only, and what it
+    // writes anew has them as they are.
+    let may = text.iter().any(|byte| matches!(byte, b'\\' | b'&'));
+    if !utf8 && may && has_token(text, relay.lexing, is_beyond_ascii) {
+        let text = "escaped characters must be of a session in UTF8 on a sharded database";
+        let hint =
+            "Give them as a parameter, or, before servers in UTF8, SET client_encoding = UTF8.";
+        return Err(unsupported(text).hint(hint));
+    }
     std::str::from_utf8(text).map_err(|_| unsupported("the text is not in UTF8"))
+}
+
+/// What stands behind the backslashes of a string with escapes.
+fn escaped(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut bytes = text.iter();
+    std::iter::from_fn(move || {
+        bytes.find(|byte| **byte == b'\\')?;
+        bytes.next().copied()
+    })
+}
+
+fn has_token(text: &[u8], lexing: LexOptions, mut is_one: impl FnMut(&Token<'_>) -> bool) -> bool {
+    let mut lexer = Lexer::new(text, lexing);
+    // What cannot be read to its end, the server does not read either.
+    while let Ok(Some(token)) = lexer.token() {
+        if is_one(&token) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether escapes in a string or a name may make characters beyond ASCII.
+fn is_beyond_ascii(token: &Token<'_>) -> bool {
+    match token.kind {
+        TokenKind::UnicodeString | TokenKind::UnicodeWord => true,
+        TokenKind::EscapeString => {
+            escaped(token.text).any(|byte| matches!(byte, b'x' | b'u' | b'U' | b'0'..=b'7'))
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::schemas;
+    use pgherd_sql::{LexOptions, Lexer};
+
+    use super::{is_beyond_ascii, schemas};
+
+    #[test]
+    fn escapes_that_may_leave_ascii_are_found() {
+        for (text, beyond) in [
+            (r"U&'\00e4'", true),
+            (r#"u&"a""#, true),
+            (r"U&'!00e4'", true),
+            (r"E'\xe4'", true),
+            (r"e'\\\344'", true),
+            (r"E'\u00e4'", true),
+            (r"E'\\xe4\n\''", false),
+            (r"'\xe4'", false),
+            (r#""\xe4""#, false),
+            (r"$$\xe4$$", false),
+        ] {
+            let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
+            let token = lexer.token().unwrap().unwrap();
+            assert_eq!(is_beyond_ascii(&token), beyond, "{text}");
+        }
+    }
 
     #[test]
     fn a_search_path_is_read_as_by_postgres() {

@@ -1,0 +1,92 @@
+//! Texts and values mean on the shards what the planner takes them for, also under settings of the servers' own.
+
+use pgherd_tests::{Database, Proxy, Raw};
+
+use crate::rig::{Rig, SCHEMA, key};
+
+/// Shards with an encoding and settings that are given to their databases.
+async fn rig(encoding: &str, settings: &[&str]) -> Rig {
+    let mut shards = Vec::new();
+    for _ in 0..2 {
+        let mut database = Database::new().await;
+        let name = format!("{}_own", database.name);
+        database
+            .sql(&format!(
+                "create database {name} template template0 encoding '{encoding}' \
+                 lc_collate 'C' lc_ctype 'C'"
+            ))
+            .await;
+        for setting in settings {
+            let alter = format!("alter database {name} set {setting}");
+            database.sql(&alter).await;
+        }
+        database.name = name;
+        database.sql(SCHEMA).await;
+        shards.push(database);
+    }
+    let proxy = Proxy::start(&Rig::config(&shards, "")).await;
+    Rig { shards, proxy }
+}
+
+async fn expect(raw: &mut Raw, cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        assert_eq!(raw.ask(&Raw::query(text)).await, *expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn escaped_characters_are_those_of_the_servers() {
+    let rig = rig("LATIN1", &[]).await;
+    let mut raw = rig.raw().await;
+    let insert = format!("insert into accounts values ({}, U&'\\00e4')", key(0));
+    expect(
+        &mut raw,
+        &[
+            (&insert, "E0A000 ZI"),
+            (
+                "select count(*) from accounts where owner = E'\\xe4'",
+                "E0A000 ZI",
+            ),
+            (
+                "select count(*) from accounts where owner = '\\xe4'",
+                "T D C ZI",
+            ),
+            (
+                "select count(*) from accounts where owner = E'a\\nb'",
+                "T D C ZI",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_written_anew_is_in_the_encoding_of_the_session() {
+    let rig = rig("UTF8", &[]).await;
+    for (at, shard) in rig.shards.iter().enumerate() {
+        let id = key(u16::try_from(at).unwrap());
+        shard
+            .sql(&format!(
+                "insert into accounts values ({id}, U&'\\00e4'); \
+                 alter table accounts add U&\"gr\\00f6\\00dfe\" int"
+            ))
+            .await;
+    }
+    let mut raw = rig.raw().await;
+    let sorted = "select id from accounts where owner = U&'\\00e4' order by id";
+    // Its columns are named where rows are brought to one server.
+    let pulled = "select * from accounts a where exists \
+                  (select from accounts b where b.owner = a.owner and b.id <> a.id)";
+    expect(
+        &mut raw,
+        &[
+            (sorted, "T D D C ZI"),
+            (pulled, "T D D C ZI"),
+            ("set client_encoding = latin1", "C ZI"),
+            (sorted, "E0A000 ZI"),
+            (pulled, "E0A000 ZI"),
+            ("select id from accounts order by id", "T D D C ZI"),
+        ],
+    )
+    .await;
+}
