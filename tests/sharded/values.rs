@@ -90,3 +90,47 @@ async fn what_is_written_anew_is_in_the_encoding_of_the_session() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn settings_of_the_servers_that_change_meanings_are_refused() {
+    for setting in ["array_nulls = off", "transform_null_equals = on"] {
+        let rig = rig("UTF8", &[setting]).await;
+        let mut raw = rig.raw().await;
+        let select = format!("select owner from accounts where id = {}", key(0));
+        expect(
+            &mut raw,
+            &[(&select, "E0A000 ZI"), ("show timezone", "T D C ZI")],
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn values_in_text_are_combined_only_where_nothing_of_them_is_lost() {
+    for (setting, good) in [
+        ("extra_float_digits = 0", "extra_float_digits = 1"),
+        ("DateStyle = 'SQL, DMY'", "DateStyle = ISO"),
+    ] {
+        let rig = rig("UTF8", &[setting]).await;
+        for (at, shard) in rig.shards.iter().enumerate() {
+            let id = key(u16::try_from(at).unwrap());
+            shard
+                .sql(&format!(
+                    "create type mood as enum ('sad', 'glad'); \
+                     alter table accounts add f float8 default 0.1::float8 + 0.2, \
+                      add at timestamptz default '0044-03-15 12:00:00+01 BC', \
+                      add m mood default 'glad'; \
+                     insert into accounts values ({id}, 'x')"
+                ))
+                .await;
+        }
+        let mut raw = rig.raw().await;
+        let select = "select distinct f, at, m from accounts";
+        let set = format!("set {good}");
+        expect(
+            &mut raw,
+            &[(select, "E0A000 ZI"), (&set, "C ZI"), (select, "T D C ZI")],
+        )
+        .await;
+    }
+}

@@ -67,12 +67,16 @@ pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
         let text = "SET ROLE and SET SESSION AUTHORIZATION are not supported on a sharded database";
         return Err(unsupported(text).hint("RESET ROLE, or log in as that role."));
     }
-    if let Some(name) = ["array_nulls", "transform_null_equals"]
-        .into_iter()
-        .find(|name| parameters.get(name).is_some())
-    {
-        let text = format!("{name} cannot be set on a sharded database");
-        return Err(unsupported(text));
+    for (name, usual) in [("array_nulls", "on"), ("transform_null_equals", "off")] {
+        if parameters.get(name).is_some() {
+            let text = format!("{name} cannot be set on a sharded database");
+            return Err(unsupported(text));
+        }
+        // It may be set for the database or the role.
+        if known.setting(name) != Some(usual) {
+            let text = format!("{name} must be {usual} on the servers of a sharded database");
+            return Err(unsupported(text).hint("ALTER DATABASE or ALTER ROLE … RESET it."));
+        }
     }
     let path = parameters
         .get("search_path")
@@ -135,6 +139,12 @@ fn unquoted(mut rest: &str) -> Option<(String, &str)> {
             None => return Some((name, behind)),
         }
     }
+}
+
+/// What a setting is in a session: its own, or what the servers give one that has set none.
+pub(super) fn setting<'a>(relay: &'a Relay, known: &'a Known, name: &str) -> Option<&'a str> {
+    let own = relay.parameters.get(name);
+    own.or_else(|| known.setting(name))
 }
 
 /// Whether the session's texts are in another encoding than the shards store.
