@@ -101,6 +101,8 @@ struct Settings {
     client_encoding: String,
     user: String,
     usable: BTreeSet<String>,
+    /// The major version of the servers.
+    version: u32,
     /// All that were asked for, by their names in lower case.
     all: BTreeMap<String, String>,
 }
@@ -144,6 +146,11 @@ impl Known {
     pub fn setting(&self, name: &str) -> Option<&str> {
         let value = self.settings.all.get(&name.to_ascii_lowercase());
         value.map(String::as_str)
+    }
+
+    /// The major version of the shards' servers; 0 where they have not said.
+    pub fn version(&self) -> u32 {
+        self.settings.version
     }
 
     /// Who the user is on the shards.
@@ -357,6 +364,7 @@ impl Settings {
                     .insert(setting.to_ascii_lowercase(), value.clone());
             }
             match name.as_str() {
+                "version" => settings.version = value.parse().unwrap_or_default(),
                 "setting search_path" => settings.search_path.clone_from(value),
                 "setting server_encoding" => settings.server_encoding.clone_from(value),
                 "setting client_encoding" => settings.client_encoding.clone_from(value),

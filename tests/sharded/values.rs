@@ -134,3 +134,32 @@ async fn values_in_text_are_combined_only_where_nothing_of_them_is_lost() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn numbers_are_those_of_the_servers_version() {
+    let rig = rig("UTF8", &["backslash_quote = off"]).await;
+    let version = rig.shards[0].sql("show server_version_num").await;
+    let newer = version.parse::<u32>().unwrap() >= 160_000;
+    let read = if newer { "T D C ZI" } else { "E42601 ZI" };
+    let mut raw = rig.raw().await;
+    let by_key = format!(
+        "select count(*) from accounts where id = {} and 0 < 0x1F",
+        key(0)
+    );
+    expect(
+        &mut raw,
+        &[
+            ("select count(*) from accounts where amount < 1_0", read),
+            (&by_key, read),
+            (
+                "select count(*) from accounts where owner = E'a\\'b'",
+                "E0A000 ZI",
+            ),
+            (
+                "select count(*) from accounts where owner = E'a''b'",
+                "T D C ZI",
+            ),
+        ],
+    )
+    .await;
+}

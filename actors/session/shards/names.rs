@@ -1,8 +1,11 @@
 //! What a session's settings add to the meaning of a text.
 
 use pgherd_planner::Names;
-use pgherd_sql::{LexOptions, Lexer, Pin, PinSet, Reading, Span, Step, Token, TokenKind, script};
+use pgherd_sql::{
+    Encoding, LexOptions, Lexer, Pin, PinSet, Reading, Span, Step, Token, TokenKind, script,
+};
 use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
 
 use crate::session::relay::Relay;
 use crate::session::shards::unsupported;
@@ -10,6 +13,9 @@ use crate::shards::Known;
 
 /// Postgres keeps so much of a name (NAMEDATALEN less one).
 const NAME_MAX: usize = 63;
+
+/// The first version of Postgres that reads `0x1F` and `1_000` as numbers, as the planner's grammar does.
+const NUMBERS: u32 = 16;
 
 /// The settings that say what a text means.
 const MEANING: [&str; 5] = [
@@ -183,7 +189,43 @@ pub(super) fn readable<'t>(
             "Give them as a parameter, or, before servers in UTF8, SET client_encoding = UTF8.";
         return Err(unsupported(text).hint(hint));
     }
+    is_read_alike(relay, known, text)?;
     std::str::from_utf8(text).map_err(|_| unsupported("the text is not in UTF8"))
+}
+
+/// Refuses what the servers read otherwise than the planner, or not at all: what is sent to them may be in its words.
+fn is_read_alike(relay: &Relay, known: &Known, text: &[u8]) -> Result<(), ErrorReport> {
+    let may = |is_pair: fn(&[u8]) -> bool| text.windows(2).any(is_pair);
+    if may(|pair| pair == b"\\'") && has_token(text, relay.lexing, has_escaped_quote) {
+        let setting = setting(relay, known, "backslash_quote");
+        let allowed = matches!(setting, Some("on" | "safe_encoding"));
+        if !allowed || relay.lexing.encoding != Encoding::AsciiSafe {
+            let text = "an escaped quote must be allowed by backslash_quote on a sharded database";
+            return Err(unsupported(text).hint("Write the quote twice."));
+        }
+    }
+    let joined =
+        may(|pair| pair[0].is_ascii_digit() && (pair[1].is_ascii_alphabetic() || pair[1] == b'_'));
+    if known.version() < NUMBERS && joined && has_newer_number(text, relay.lexing) {
+        let text = "numbers with letters or underscores in them are of servers from Postgres 16 on";
+        return Err(ErrorReport::error(sqlstate::SYNTAX_ERROR, text));
+    }
+    Ok(())
+}
+
+/// Whether a number has what older servers take for the end of it, and for a name behind it.
+fn has_newer_number(text: &[u8], lexing: LexOptions) -> bool {
+    let mut end = None;
+    has_token(text, lexing, |token| {
+        let follows = token.kind == TokenKind::Word && end == Some(token.start);
+        let number = token.kind == TokenKind::Number;
+        end = number.then_some(token.start + token.text.len());
+        follows
+    })
+}
+
+fn has_escaped_quote(token: &Token<'_>) -> bool {
+    token.kind == TokenKind::EscapeString && escaped(token.text).any(|byte| byte == b'\'')
 }
 
 /// What stands behind the backslashes of a string with escapes.
@@ -221,7 +263,7 @@ fn is_beyond_ascii(token: &Token<'_>) -> bool {
 mod tests {
     use pgherd_sql::{LexOptions, Lexer};
 
-    use super::{is_beyond_ascii, schemas};
+    use super::{has_escaped_quote, has_newer_number, has_token, is_beyond_ascii, schemas};
 
     #[test]
     fn escapes_that_may_leave_ascii_are_found() {
@@ -240,6 +282,34 @@ mod tests {
             let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
             let token = lexer.token().unwrap().unwrap();
             assert_eq!(is_beyond_ascii(&token), beyond, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_older_servers_take_apart_are_found() {
+        for (text, newer) in [
+            ("select 0x1F", true),
+            ("select 1_000", true),
+            ("select 1.5_0", true),
+            ("select .5_0, 0b1", true),
+            ("select 1e5, 1.5, t1.a_0, $1 x, 1 _0", false),
+            ("select '0x1F', \"1_0\" -- 0x1F", false),
+        ] {
+            let found = has_newer_number(text.as_bytes(), LexOptions::default());
+            assert_eq!(found, newer, "{text}");
+        }
+    }
+
+    #[test]
+    fn escaped_quotes_are_found() {
+        for (text, escaped) in [
+            (r"select E'a\'b'", true),
+            (r"select E'a\\', ''''", false),
+            (r"select 'a\', E''''", false),
+        ] {
+            let options = LexOptions::default();
+            let found = has_token(text.as_bytes(), options, has_escaped_quote);
+            assert_eq!(found, escaped, "{text}");
         }
     }
 
