@@ -98,10 +98,19 @@ pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
     })
 }
 
+/// What the servers' scanner takes for white space; other blanks of Unicode are part of a name.
+fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\r' | '\u{c}')
+}
+
 /// Reads a list of names as Postgres does (SplitIdentifierString).
 fn schemas(text: &str) -> Option<Vec<String>> {
     let mut found = Vec::new();
-    let mut rest = text.trim_start();
+    // Whether a vertical tab is a blank depends on the version.
+    if text.contains('\u{b}') {
+        return None;
+    }
+    let mut rest = text.trim_start_matches(is_space);
     if rest.is_empty() {
         return Some(found);
     }
@@ -110,7 +119,7 @@ fn schemas(text: &str) -> Option<Vec<String>> {
         if let Some(quoted) = rest.strip_prefix('"') {
             (name, rest) = unquoted(quoted)?;
         } else {
-            let end = rest.find(|char: char| char == ',' || char.is_whitespace());
+            let end = rest.find(|char: char| char == ',' || is_space(char));
             let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
             // How others are folded is the server's affair.
             if word.is_empty() || !word.is_ascii() {
@@ -123,9 +132,9 @@ fn schemas(text: &str) -> Option<Vec<String>> {
             return None;
         }
         found.push(name);
-        rest = rest.trim_start();
+        rest = rest.trim_start_matches(is_space);
         match rest.strip_prefix(',') {
-            Some(behind) => rest = behind.trim_start(),
+            Some(behind) => rest = behind.trim_start_matches(is_space),
             None => return rest.is_empty().then_some(found),
         }
     }
@@ -323,5 +332,8 @@ mod tests {
         assert_eq!(read("a b"), None);
         assert_eq!(read("\"a"), None);
         assert_eq!(read("\u{c4}"), None);
+        assert_eq!(read("a\u{3000}"), None);
+        assert_eq!(read("a,\u{a0}b"), None);
+        assert_eq!(read("a,\u{b}b"), None);
     }
 }
