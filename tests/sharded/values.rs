@@ -163,3 +163,28 @@ async fn numbers_are_those_of_the_servers_version() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn escaped_texts_are_read_from_several_shards_in_either_protocol() {
+    let rig = Rig::new("").await;
+    for (at, shard) in rig.shards.iter().enumerate() {
+        let id = key(u16::try_from(at).unwrap());
+        let insert = format!("insert into accounts values ({id}, 'data')");
+        shard.sql(&insert).await;
+    }
+    let mut raw = rig.raw().await;
+    for text in [
+        "select id from accounts where owner = U&'d\\0061ta' order by id",
+        "select id from accounts where owner = E'd\\x61t\\141' order by id",
+    ] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "T D D C ZI", "{text}");
+        let extended = [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+            Raw::sync(),
+        ]
+        .concat();
+        assert_eq!(raw.ask(&extended).await, "1 2 D D C ZI", "{text}");
+    }
+}
