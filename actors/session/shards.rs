@@ -293,7 +293,8 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
     let request = Request::of(&route, query.text, None, known.number())?;
     // A COPY has no parameters.
     let timed = request.moment.is_some() && !is_read(relay, query.text);
-    let fits = request.is_ordered(foreign_encoding) && !timed;
+    let fits =
+        request.is_ordered(foreign_encoding) && request.is_legible(foreign_encoding) && !timed;
     fits.then(|| Way::Several(Box::new(request)))
 }
 

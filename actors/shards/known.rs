@@ -1,6 +1,6 @@
 //! What is known of the shards: their schemas and settings, which must be equal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pgherd_planner::catalog::{Catalog, Loader, Part, SNAPSHOT};
@@ -101,6 +101,10 @@ struct Settings {
     client_encoding: String,
     user: String,
     usable: BTreeSet<String>,
+    /// The major version of the servers.
+    version: u32,
+    /// All that were asked for, by their names in lower case.
+    all: BTreeMap<String, String>,
 }
 
 /// How old what is known of a shard may be, to be taken over.
@@ -155,6 +159,17 @@ impl Known {
     /// The encoding that the shards store texts in.
     pub fn server_encoding(&self) -> &str {
         &self.settings.server_encoding
+    }
+
+    /// What a setting is for a session that has not set it, if it is one of those that change meanings.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        let value = self.settings.all.get(&name.to_ascii_lowercase());
+        value.map(String::as_str)
+    }
+
+    /// The major version of the shards' servers; 0 where they have not said.
+    pub fn version(&self) -> u32 {
+        self.settings.version
     }
 
     /// Who the user is on the shards.
@@ -362,7 +377,13 @@ impl Settings {
     fn of(rows: &[(String, String)]) -> Self {
         let mut settings = Self::default();
         for (name, value) in rows {
+            if let Some(setting) = name.strip_prefix("setting ") {
+                settings
+                    .all
+                    .insert(setting.to_ascii_lowercase(), value.clone());
+            }
             match name.as_str() {
+                "version" => settings.version = value.parse().unwrap_or_default(),
                 "setting search_path" => settings.search_path.clone_from(value),
                 "setting server_encoding" => settings.server_encoding.clone_from(value),
                 "setting client_encoding" => settings.client_encoding.clone_from(value),

@@ -4,6 +4,8 @@ use crate::catalog::{Catalog, Loader, Part};
 use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding};
 use crate::{Names, Param, Params, Plan, Route, Slots, Statement, plan};
 
+mod values;
+
 /// `public.t (k bigint NOT NULL, n int)` by `k`, and `public.names (name text NOT NULL)` by `name`.
 fn catalog() -> Catalog {
     let mut loader = Loader::default();

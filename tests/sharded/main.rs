@@ -32,3 +32,4 @@ mod schema;
 mod script;
 mod tap;
 mod transactions;
+mod values;

@@ -216,20 +216,27 @@ fn is_without_texts(leg: &Leg) -> bool {
 
 /// Whether texts of values mean on the next server what they did on the last.
 pub(super) fn is_exact(relay: &Relay) -> Result<(), End> {
-    let parameters = &relay.parameters;
-    let iso = parameters
-        .get("DateStyle")
-        .is_none_or(|style| style.to_ascii_uppercase().starts_with("ISO"));
+    let spread = relay.spread.as_deref();
+    let known = spread.and_then(|it| it.group.last());
+    // What the client has not set may be set for the database or the role.
+    let is = |name: &str, good: &dyn Fn(&str) -> bool| {
+        let known = known.as_deref();
+        known.is_some_and(|known| names::setting(relay, known, name).is_some_and(good))
+    };
+    let iso = is("DateStyle", &|style| {
+        style.to_ascii_uppercase().starts_with("ISO")
+    });
+    let exact = is("extra_float_digits", &|digits| {
+        digits.parse().is_ok_and(|digits: i32| digits > 0)
+    });
     // In some encodings, half a character may look like what has to be escaped.
     let plain = relay.lexing.encoding == Encoding::AsciiSafe;
-    let digits = parameters.get("extra_float_digits");
-    let exact = digits.is_none_or(|digits| digits.parse().is_ok_and(|digits: i32| digits > 0));
     if plain && iso && exact {
         return Ok(());
     }
     let text = "values of these types are not combined under these settings";
     let report = unsupported(text)
-        .hint("SET DateStyle = ISO; RESET extra_float_digits; SET client_encoding = UTF8.");
+        .hint("SET DateStyle = ISO; SET extra_float_digits = 1; SET client_encoding = UTF8.");
     Err(End::Stopped(Box::new(report)))
 }
 

@@ -149,7 +149,9 @@ pub(super) fn routed(
     }
     let bound = Bound::of(types.clone(), bind);
     let request = Request::of(&route, text, Some(bound), known.number());
-    Ok(request.filter(|request| request.is_ordered(foreign_encoding)))
+    Ok(request.filter(|request| {
+        request.is_ordered(foreign_encoding) && request.is_legible(foreign_encoding)
+    }))
 }
 
 /// The types of parameters, and of those that LIMIT and OFFSET are given, if they are not said, that which

@@ -296,6 +296,20 @@ impl Request {
         }
     }
 
+    /// Whether what is sent means to the servers what it says: a text of our own is in UTF-8, also where it names
+    /// columns or repeats a view that the client's does not.
+    pub(super) fn is_legible(&self, is_foreign: bool) -> bool {
+        let own = match &self.work {
+            Work::Concat | Work::Merged { .. } => self.text.is_ascii(),
+            Work::Combined { carriers, last } => {
+                let all =
+                    |it: &Carrier| it.text.is_ascii() && it.then.iter().all(|it| it.is_ascii());
+                last.is_ascii() && carriers.iter().all(all)
+            }
+        };
+        own || !is_foreign
+    }
+
     /// Whether the text that is sent is not the client's, so that what it says of parameters and of places in the
     /// text need not hold.
     pub(super) fn is_rewritten(&self) -> bool {

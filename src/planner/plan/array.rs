@@ -1,9 +1,18 @@
 //! Arrays of keys, as texts and in their binary form.
 
+/// What Postgres takes for white space in an array's text (`array_isspace`): other blanks of Unicode are part of
+/// their element.
+fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t'..='\r')
+}
+
 /// The elements of the text of an array of one dimension; None if it has another form.
 pub(crate) fn elements(text: &str) -> Option<Vec<Option<String>>> {
-    let inside = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut rest = inside.trim_start();
+    let inside = text
+        .trim_matches(is_space)
+        .strip_prefix('{')?
+        .strip_suffix('}')?;
+    let mut rest = inside.trim_start_matches(is_space);
     let mut found = Vec::new();
     if rest.is_empty() {
         return Some(found);
@@ -11,9 +20,9 @@ pub(crate) fn elements(text: &str) -> Option<Vec<Option<String>>> {
     loop {
         let (element, behind) = element(rest)?;
         found.push(element);
-        match behind.trim_start().strip_prefix(',') {
-            Some(next) => rest = next.trim_start(),
-            None if behind.trim_start().is_empty() => return Some(found),
+        match behind.trim_start_matches(is_space).strip_prefix(',') {
+            Some(next) => rest = next.trim_start_matches(is_space),
+            None if behind.trim_start_matches(is_space).is_empty() => return Some(found),
             None => return None,
         }
     }
@@ -33,7 +42,7 @@ fn element(text: &str) -> Option<(Option<String>, &str)> {
         return None;
     }
     let end = text.find(',').unwrap_or(text.len());
-    let word = text[..end].trim_end();
+    let word = text[..end].trim_end_matches(is_space);
     if word.is_empty() || word.contains(['{', '}', '"', '\\']) {
         return None;
     }
@@ -91,8 +100,14 @@ mod tests {
             elements(r#"{"a,b","c\"d",""}"#),
             Some(vec![some("a,b"), some("c\"d"), some("")])
         );
+        assert_eq!(
+            elements("\u{b} { a\u{3000} ,\u{a0}, \u{85}b\t}\n"),
+            Some(vec![some("a\u{3000}"), some("\u{a0}"), some("\u{85}b")])
+        );
         for wrong in [
             "",
+            "\u{a0}{1}",
+            "{\"a\"\u{a0},b}",
             "1",
             "{{1},{2}}",
             "{1,}",

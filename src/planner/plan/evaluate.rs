@@ -67,7 +67,9 @@ impl<'a> Evaluation<'a> {
         column: KeyType,
     ) -> Option<Option<KeyValue>> {
         let kind = KeyType::of(oid)?;
-        let text = matches!(kind, KeyType::Text | KeyType::Bpchar);
+        // A value in text form of any type is brought to the servers' encoding before it is read: a `bytea` may have
+        // such characters, too.
+        let text = !binary || matches!(kind, KeyType::Text | KeyType::Bpchar);
         if text && self.params.foreign_encoding && !value.is_ascii() {
             return None;
         }
@@ -99,6 +101,9 @@ impl<'a> Evaluation<'a> {
         let Some(bytes) = param.value else {
             return Some(());
         };
+        if is_padded(oid, column) {
+            return None;
+        }
         if param.binary {
             let (oid, elements) = super::array::binary(bytes)?;
             for element in elements.into_iter().flatten() {
@@ -126,6 +131,9 @@ impl<'a> Evaluation<'a> {
                 }
                 Candidate::Value(value) => found.extend(value.as_type(kind).ok()?),
                 Candidate::Param { number, column } => {
+                    if is_padded(self.param(*number, false)?.0, kind) {
+                        return None;
+                    }
                     if let Some(value) = self.parameter(*number, *column)? {
                         found.extend(value.as_type(kind).ok()?);
                     }
@@ -306,6 +314,12 @@ impl<'a> Evaluation<'a> {
             )),
         }
     }
+}
+
+/// Whether a value is a `char(n)` beside a text. With a `varchar` it is compared without the blanks at the end of
+/// either, and so equal to several keys.
+fn is_padded(oid: u32, column: KeyType) -> bool {
+    KeyType::of(oid) == Some(KeyType::Bpchar) && column == KeyType::Text
 }
 
 /// The type of an array's elements, by the OIDs of `pg_type.dat`.
