@@ -10,7 +10,7 @@ use pgherd_planner::placement::Placement;
 use pgherd_pool::PoolCore;
 use pgherd_supervise::Slot;
 
-use super::plans::Plans;
+use super::plans::{Plans, Readings};
 use super::{AGE_MAX, Group, Known, OLD};
 use crate::clock;
 use crate::drain::Curtain;
@@ -57,6 +57,7 @@ fn group(age: Duration) -> Arc<Group> {
         placement: Arc::new(Placement::new(1)),
         known: ArcSwapOption::new(Some(known)),
         plans: Plans::default(),
+        readings: Readings::default(),
         asking: tokio::sync::Mutex::new(()),
         failed: Mutex::new(None),
         due: AtomicU64::new(0),

@@ -467,7 +467,7 @@ impl Dtx {
     }
 
     /// Waits until nobody else is about to write there what is to be the same on every shard.
-    async fn alone(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
+    pub(super) async fn alone(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
         self.open(relay, shards).await?;
         let forms = vec![Form::Simple(ALONE.to_vec()); shards.len()];
         let mut unseen = Kept::default();
