@@ -269,6 +269,8 @@ impl Statement {
     /// Whether its keys may say that it runs on one shard as it is. That is told by [`Self::only`].
     pub fn is_keyed(&self) -> bool {
         match &self.plan {
+            // There is more to do than to run it.
+            _ if self.locks => false,
             Plan::OneShard { .. } => true,
             // Of several rows, one may say something of the types of others.
             Plan::Insert(split) => split.keys.len() == 1,

@@ -147,7 +147,6 @@ async fn a_block_whose_first_statement_was_refused_ends_as_any_failed_one() {
     let rig = Rig::new("").await;
     let mut raw = rig.raw().await;
     for text in [
-        "select count(*) from accounts",
         "insert into accounts default values",
         "listen c",
     ] {

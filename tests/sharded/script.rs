@@ -53,8 +53,8 @@ async fn the_statements_of_a_text_are_one_transaction() {
             605,
         ),
         (format!("{}; savepoint s", add(one)), "C E25P01 ZI", 605),
-        (format!("{}; begin; select 1", add(one)), "C E0A000 ZI", 605),
-        (format!("{}; listen c", add(one)), "C E0A000 ZI", 605),
+        (format!("{}; begin; select 1", add(one)), "E0A000 ZI", 605),
+        (format!("{}; listen c", add(one)), "E0A000 ZI", 605),
         (format!("begin; {}; selec", add(one)), "E42601 ZI", 605),
     ] {
         let told = raw.ask(&Raw::query(&text)).await;

@@ -6,7 +6,7 @@ use pgherd_sql::Statements;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
 
-use super::session::{deed, uncommitted};
+use super::session::{Deed, begun_late, deed, uncommitted};
 use super::statement::{Done, tell};
 use super::{Dtx, Fault, Kind};
 use crate::session::relay::Relay;
@@ -44,6 +44,10 @@ impl Dtx {
         {
             return Err(worded(refusal).into());
         }
+        // So is this refused, rather than found behind what has run already.
+        if self.begins_late(relay, parts) {
+            return Err(begun_late().into());
+        }
         let mut left = parts.len();
         for part in parts {
             left -= 1;
@@ -61,6 +65,21 @@ impl Dtx {
             tell(relay, &done);
         }
         Ok(())
+    }
+
+    /// Whether one of them begins a block behind others that are none.
+    fn begins_late(&self, relay: &Relay, parts: &[&[u8]]) -> bool {
+        let mut in_block = self.kind == Kind::Block;
+        let mut behind = !self.legs.is_empty();
+        for part in parts {
+            match deed(relay, part) {
+                Some(Deed::Begin(_)) if behind && !in_block => return true,
+                Some(Deed::Begin(_)) => in_block = true,
+                Some(Deed::Commit | Deed::Rollback) => (in_block, behind) = (false, false),
+                _ => behind = true,
+            }
+        }
+        false
     }
 
     /// Runs one of them, or the only one.

@@ -32,6 +32,12 @@ pub(super) enum Deed {
     Other,
 }
 
+/// A block begins behind statements that are not in one.
+pub(super) fn begun_late() -> ErrorReport {
+    let text = "BEGIN behind statements for several shards in one pipeline is not supported";
+    unsupported(text).hint("Send a Sync between.")
+}
+
 /// What a text is, if it is of the session.
 pub(super) fn deed(relay: &Relay, text: &[u8]) -> Option<Deed> {
     if word::first(text, relay.lexing) != Word::OfSession {
@@ -139,11 +145,7 @@ impl Dtx {
                 self.kind = Kind::Block;
                 self.opening = text.into();
             }
-            (Kind::Implicit, false) => {
-                let text =
-                    "BEGIN behind statements for several shards in one pipeline is not supported";
-                return Err(unsupported(text).hint("Send a Sync between.").into());
-            }
+            (Kind::Implicit, false) => return Err(begun_late().into()),
             (Kind::Block, _) => {
                 let text = "there is already a transaction in progress";
                 let report = ErrorReport::warning(sqlstate::ACTIVE_SQL_TRANSACTION, text);
