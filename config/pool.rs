@@ -34,6 +34,9 @@ section! {
         /// Whether a BEGIN that stands alone waits for the first statement behind it before it
         /// takes a server.
         [Now] defer_begin: bool,
+        /// Whether a client that never had a setting of the users' own gets a server that never had it, a new one if
+        /// need be.
+        [Now] custom_settings_apart: bool,
     }
 }
 
@@ -64,6 +67,8 @@ overrides! {
         max_prepared_bytes: NonZeroUsize,
         /// Whether a BEGIN waits for the first statement behind it.
         defer_begin: bool,
+        /// Whether who never had a setting of the users' own gets a server that never had it.
+        custom_settings_apart: bool,
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn suited(
     wanted: &Parameters,
     asked: std::time::Instant,
 ) -> Result<Option<ServerLease>, Denied> {
-    if lease.applied.has_met_as(wanted) {
+    if lease.applied.has_met_as(wanted) || !is_wanted(pool) {
         return Ok(Some(lease));
     }
     let wanted = &with_next(relay, wanted);
@@ -103,9 +103,14 @@ fn is_foreign(pool: &Pool, applied: &Parameters, wanted: &Parameters) -> bool {
     strange.any(|name| !pool.natives.has(name, now))
 }
 
-/// Whether all that a server has had is the session's own, or is there from the start.
+/// Whether clients are kept apart by this at all.
+fn is_wanted(pool: &Pool) -> bool {
+    pool.settings().pool.custom_settings_apart
+}
+
+/// Whether all that a server has had is the session's own, or is there from the start, or nobody minds.
 pub(super) fn is_known(relay: &Relay, applied: &Parameters) -> bool {
-    !is_foreign(&relay.pool, applied, &relay.parameters)
+    !is_wanted(&relay.pool) || !is_foreign(&relay.pool, applied, &relay.parameters)
 }
 
 /// What a session will have had once its next statement has run.

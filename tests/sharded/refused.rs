@@ -146,10 +146,7 @@ async fn a_sharded_database_is_not_replicated() {
 async fn a_block_whose_first_statement_was_refused_ends_as_any_failed_one() {
     let rig = Rig::new("").await;
     let mut raw = rig.raw().await;
-    for text in [
-        "insert into accounts default values",
-        "listen c",
-    ] {
+    for text in ["insert into accounts default values", "listen c"] {
         assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
         assert_eq!(raw.ask(&Raw::query(text)).await, "E0A000 ZE", "{text}");
         assert_eq!(raw.ask(&Raw::query("select 1")).await, "E25P02 ZE");
@@ -164,12 +161,7 @@ async fn a_block_whose_first_statement_was_refused_ends_as_any_failed_one() {
         assert_eq!(raw.ask(&Raw::query("select 1")).await, "T D C ZI");
     }
     // One that is refused does not speak for the next, whose server is lost.
-    for text in [
-        "begin",
-        "select count(*) from accounts",
-        "rollback",
-        "begin",
-    ] {
+    for text in ["begin", "listen c", "rollback", "begin"] {
         raw.ask(&Raw::query(text)).await;
     }
     let pid = raw
@@ -182,4 +174,29 @@ async fn a_block_whose_first_statement_was_refused_ends_as_any_failed_one() {
     let gone = format!("select count(*) from pg_stat_activity where pid = {pid}");
     until("it is gone", async || server.sql(&gone).await == "0").await;
     assert_eq!(raw.ask(&Raw::query("commit")).await, "E40001 ZI");
+}
+
+#[tokio::test]
+async fn what_a_domain_or_a_partition_does_unseen_is_refused() {
+    let rig = Rig::new("").await;
+    for shard in &rig.shards {
+        shard
+            .sql(
+                "create domain moment as timestamptz default clock_timestamp(); \
+                 alter table countries add at moment; drop table entries; \
+                 create table entries (account bigint not null, n int not null) partition by range (n); \
+                 create table entries_0 partition of entries for values from (0) to (100); \
+                 create function away() returns trigger language plpgsql as \
+                 $$begin new.account := new.account + 1; return new; end$$; \
+                 create trigger away before insert on entries_0 for each row execute function away()",
+            )
+            .await;
+    }
+    let client = rig.client().await;
+    let entry = format!("insert into entries values ({}, 1)", key(0));
+    for text in ["insert into countries (code) values ('ch')", &entry] {
+        assert_eq!(client.refused(text).await.0, "0A000", "{text}");
+    }
+    let country = "insert into countries (code, at) values ('ch', '2026-01-01')";
+    assert_eq!(client.simple_query(country).await.unwrap().len(), 1);
 }

@@ -6,7 +6,8 @@ SELECT n.nspname::text, c.relname::text, a.attname::text, tn.nspname::text, t.ty
             WHEN l.oid = 100 AND d.datcollate IN ('C', 'POSIX')
                  AND coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') = 'c' THEN 'C'
             ELSE 'D' END,
-       CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(e.adbin, e.adrelid) END,
+       CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(e.adbin, e.adrelid),
+            CASE WHEN t.typtype = 'd' THEN pg_catalog.pg_get_expr(t.typdefaultbin, 0) END) END,
        (a.attidentity <> '')::text, (a.attgenerated <> '')::text
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid

@@ -1,7 +1,9 @@
 SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity::text,
        (EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid
                 AND NOT (w.rulename = '_RETURN' AND c.relkind IN ('v', 'm'))))::text,
-       (EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal))::text,
+       (EXISTS (WITH RECURSIVE parts (relid) AS (SELECT c.oid UNION ALL
+                SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON p.relid = i.inhparent)
+                SELECT 1 FROM parts p JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid WHERE NOT t.tgisinternal))::text,
        pn.nspname::text, pc.relname::text,
        (c.relkind <> 'p' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid))::text,
        CASE WHEN c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')

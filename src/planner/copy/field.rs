@@ -122,7 +122,7 @@ impl<'a> Field<'a> {
         let mut words = value.split(|byte| !byte.is_ascii_alphabetic());
         words.any(|word| {
             let is = |known: &&str| word.eq_ignore_ascii_case(known.as_bytes());
-            WORDS.iter().any(|known| is(&known))
+            WORDS.iter().any(is)
         })
     }
 }

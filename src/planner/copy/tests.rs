@@ -196,7 +196,7 @@ fn binary_rows_are_the_same_wherever_data_is_cut() {
         assert_eq!((got.bytes, done), (expected.clone(), Ok(())), "by {size}");
         assert_eq!(got.rows.len(), 9);
     }
-    for end in (1..data.len() - 2).filter(|end| *end < head || (end - head) % 20 != 0) {
+    for end in (1..data.len() - 2).filter(|end| *end < head || !(end - head).is_multiple_of(20)) {
         let (_, done) = split(&Form::Binary, KeyType::Int4, &data[..end], 3);
         assert!(matches!(done, Err(Stop::Doubt(_))), "{end}: {done:?}");
     }

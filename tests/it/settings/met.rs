@@ -1,6 +1,6 @@
 //! The users' own settings, of which Postgres forgets none before the connection ends.
 
-use pgherd_tests::{Client, Raw};
+use pgherd_tests::{Client, Database, Proxy, Raw};
 
 use super::{before, pair, steps};
 
@@ -39,6 +39,21 @@ async fn nobody_finds_a_setting_that_another_has_had() {
         assert_eq!(first.one("show app.x").await, own, "{does:?}");
         assert_eq!(first.one("select nothing from seen").await, "f");
     }
+}
+
+#[tokio::test]
+async fn where_nobody_minds_no_connection_is_opened_for_it() {
+    let database = Database::new().await;
+    let more = "[pool]\nsize = 1\ncustom_settings_apart = false";
+    let proxy = Proxy::before(&database, more).await;
+    let [first, second] = pair(&database, &proxy).await;
+    let server = second.one("select pg_backend_pid()").await;
+    steps(&first, &["set app.x = 'mine'"]).await;
+    // An empty text is all that is found, never what somebody has set.
+    let seen = "select current_setting('app.x', true) || pg_backend_pid()";
+    assert_eq!(second.one(seen).await, server);
+    assert_eq!(first.one(seen).await, format!("mine{server}"));
+    assert_eq!(second.one(seen).await, server);
 }
 
 #[tokio::test]

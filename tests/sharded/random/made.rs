@@ -248,10 +248,9 @@ impl Session {
                 bound,
             ),
             10 => (
-                format!(
-                    "update accounts set amount = amount + 1 where id = $1 \
-                     returning amount, current_setting('datestyle'), '2026-03-04'::date"
-                ),
+                "update accounts set amount = amount + 1 where id = $1 \
+                 returning amount, current_setting('datestyle'), '2026-03-04'::date"
+                    .into(),
                 bound,
             ),
             11 => (

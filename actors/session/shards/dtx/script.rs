@@ -1,7 +1,7 @@
 //! Several statements in one simple query. They are one transaction, unless they say otherwise, and an error ends
 //! the text.
 
-use pgherd_planner::Plan;
+use pgherd_planner::{Plan, Statement};
 use pgherd_sql::Statements;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
@@ -44,9 +44,18 @@ impl Dtx {
         {
             return Err(worded(refusal).into());
         }
-        // So is this refused, rather than found behind what has run already.
+        // So is what is refused, rather than found behind what has run already, and may be committed.
         if self.begins_late(relay, parts) {
             return Err(begun_late().into());
+        }
+        if let Some(known) = self.group.last().filter(|_| !self.failed) {
+            for part in parts {
+                match read(relay, &known, part) {
+                    Err(report) => return Err(report.into()),
+                    Ok(Told::Planned(statement)) => refused(&statement)?,
+                    Ok(Told::Anywhere) => {}
+                }
+            }
         }
         let mut left = parts.len();
         for part in parts {
@@ -88,6 +97,16 @@ impl Dtx {
             Some(deed) => self.act(relay, text, deed).await,
             None => self.rows(relay, text, None, true).await,
         }
+    }
+}
+
+/// Says why a statement is refused whatever runs before it, if it is. A table that is not there may be made before.
+fn refused(statement: &Statement) -> Result<(), Fault> {
+    match statement.plan() {
+        Plan::Refused(refusal) if matches!(refusal.code, "42601" | "0A000") => {
+            Err(worded(refusal).into())
+        }
+        _ => Ok(()),
     }
 }
 
