@@ -249,3 +249,38 @@ async fn what_is_kept_for_a_block_has_a_limit() {
         assert_eq!(ask(&mut raw, "rollback").await, "C ZI");
     }
 }
+
+/// So does JDBC's driver.
+#[tokio::test]
+async fn a_block_may_come_in_one_pipeline_with_its_first_statement() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let piece = |text: &str, describes: bool| {
+        let mut bytes = [Raw::parse("", text), Raw::bind("", "", &[])].concat();
+        if describes {
+            bytes.extend(Raw::describe('P', ""));
+        }
+        [bytes, Raw::execute("", 0)].concat()
+    };
+    let count = "select count(*) from accounts";
+    let add = "update accounts set amount = amount + 1";
+    let total: i64 = raw
+        .one("select sum(amount) from accounts")
+        .await
+        .parse()
+        .unwrap();
+    for (text, expected) in [
+        (count, "1 2 C 1 2 T D C ZT"),
+        (add, "1 2 C 1 2 n C ZT"),
+        (
+            "select amount from accounts order by amount limit 1",
+            "1 2 C 1 2 T D C ZT",
+        ),
+    ] {
+        let both = [piece("BEGIN", false), piece(text, true), Raw::sync()].concat();
+        assert_eq!(raw.ask(&both).await, expected, "{text}");
+        assert_eq!(ask(&mut raw, "rollback").await, "C ZI");
+    }
+    let sum = "select sum(amount) from accounts";
+    assert_eq!(raw.one(sum).await, total.to_string());
+}

@@ -18,7 +18,7 @@ use super::legs::sent;
 use super::reads;
 use super::rows::{Kept, Passed};
 use super::script;
-use super::session::{failed, moment, uncommitted};
+use super::session::{Deed, deed, failed, moment, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
 use crate::judgement;
@@ -77,7 +77,7 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
     if !relay.pins.is_empty() || relay.spread.is_none() {
         return false;
     }
-    let in_block = relay.opened.is_some();
+    let mut in_block = relay.opened.is_some();
     let mut parsed: Vec<(&[u8], &[u8])> = Vec::new();
     let mut shard = None;
     let mut rest = relay.up.unjudged();
@@ -117,6 +117,11 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
             tag::SYNC => return false,
             _ => continue,
         };
+        if bound.is_some() && matches!(deed(relay, text), Some(Deed::Begin(_))) {
+            // Drivers send the block's first statement along.
+            in_block = true;
+            continue;
+        }
         let Ok(Told::Planned(statement)) = read(relay, known, text) else {
             return false;
         };
