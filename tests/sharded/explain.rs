@@ -72,6 +72,10 @@ async fn what_cannot_be_explained_is_refused() {
         ("explain analyze select count(*) from accounts", "0A000"),
         ("explain (analyze) update accounts set amount = 1", "0A000"),
         (
+            "explain (\"analyze\") update accounts set amount = 1",
+            "0A000",
+        ),
+        (
             "explain (format json) select count(*) from accounts",
             "0A000",
         ),

@@ -105,6 +105,8 @@ struct Dtx {
     skipping: bool,
     /// Extended messages have come, and no Sync behind them.
     unsynced: bool,
+    /// It runs a text of several statements, which Postgres takes for a block of its own.
+    scripted: bool,
 }
 
 /// What comes next.
@@ -174,6 +176,7 @@ impl Dtx {
             unchecked: Vec::new(),
             skipping: false,
             unsynced: false,
+            scripted: false,
         })
     }
 

@@ -150,6 +150,10 @@ impl How {
     /// Takes an option; what values it may have is the server's affair.
     fn take(&mut self, option: &[Token<'_>]) -> Option<()> {
         let (name, value) = (option.first()?, option.get(1));
+        if name.kind != TokenKind::Word {
+            // A name in quotes may be any of them.
+            return None;
+        }
         if name.is_word(b"analyze") || name.is_word(b"analyse") {
             let off = value
                 .is_some_and(|it| it.is_word(b"false") || it.is_word(b"off") || it.text == b"0");

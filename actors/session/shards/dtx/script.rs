@@ -6,7 +6,7 @@ use pgherd_sql::Statements;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
 
-use super::session::{Deed, begun_late, deed, uncommitted};
+use super::session::{Deed, begun_late, deed, other, uncommitted};
 use super::statement::{Done, tell};
 use super::{Dtx, Fault, Kind};
 use crate::session::relay::Relay;
@@ -45,8 +45,8 @@ impl Dtx {
             return Err(worded(refusal).into());
         }
         // So is what is refused, rather than found behind what has run already, and may be committed.
-        if self.begins_late(relay, parts) {
-            return Err(begun_late().into());
+        if let Some(report) = self.objection(relay, parts).filter(|_| !self.failed) {
+            return Err(report.into());
         }
         if let Some(known) = self.group.last().filter(|_| !self.failed) {
             for part in parts {
@@ -57,6 +57,13 @@ impl Dtx {
                 }
             }
         }
+        self.scripted = true;
+        let outcome = self.each(relay, text, parts).await;
+        self.scripted = false;
+        outcome
+    }
+
+    async fn each(&mut self, relay: &mut Relay, text: &[u8], parts: &[&[u8]]) -> Result<(), Fault> {
         let mut left = parts.len();
         for part in parts {
             left -= 1;
@@ -76,19 +83,21 @@ impl Dtx {
         Ok(())
     }
 
-    /// Whether one of them begins a block behind others that are none.
-    fn begins_late(&self, relay: &Relay, parts: &[&[u8]]) -> bool {
+    /// Why one of them cannot be run: it begins a block behind others that are none, or is of the session and not
+    /// supported here.
+    fn objection(&self, relay: &Relay, parts: &[&[u8]]) -> Option<ErrorReport> {
         let mut in_block = self.kind == Kind::Block;
         let mut behind = !self.legs.is_empty();
         for part in parts {
             match deed(relay, part) {
-                Some(Deed::Begin(_)) if behind && !in_block => return true,
+                Some(Deed::Begin(_)) if behind && !in_block => return Some(begun_late()),
                 Some(Deed::Begin(_)) => in_block = true,
                 Some(Deed::Commit | Deed::Rollback) => (in_block, behind) = (false, false),
+                Some(Deed::Other) => return Some(other()),
                 _ => behind = true,
             }
         }
-        false
+        None
     }
 
     /// Runs one of them, or the only one.

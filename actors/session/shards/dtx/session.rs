@@ -32,6 +32,11 @@ pub(super) enum Deed {
     Other,
 }
 
+/// It is none that runs here.
+pub(super) fn other() -> ErrorReport {
+    unsupported(OTHER)
+}
+
 /// A block begins behind statements that are not in one.
 pub(super) fn begun_late() -> ErrorReport {
     let text = "BEGIN behind statements for several shards in one pipeline is not supported";
@@ -88,7 +93,7 @@ impl Dtx {
         if self.failed && !matches!(deed, Deed::Commit | Deed::Rollback) && !goes_back {
             return Err(match word::ends(text, relay.lexing) {
                 // Postgres would end it, and begin another one.
-                true => unsupported(OTHER).into(),
+                true => other().into(),
                 false => failed().into(),
             });
         }
@@ -130,7 +135,7 @@ impl Dtx {
                 Ok(Done::Complete(said.into()))
             }
             Deed::Ask => self.ask(relay, text).await,
-            Deed::Other => Err(unsupported(OTHER).into()),
+            Deed::Other => Err(other().into()),
         }
     }
 
@@ -178,7 +183,7 @@ impl Dtx {
             let text = "SAVEPOINT can only be used in transaction blocks";
             return Err(ErrorReport::error(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text).into());
         }
-        if self.kind == Kind::Implicit && is_local(&step) {
+        if self.kind == Kind::Implicit && is_local(&step) && !self.scripted {
             let text = "SET LOCAL can only be used in transaction blocks";
             let report = ErrorReport::warning(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text);
             report.encode_notice(relay.down.made());
