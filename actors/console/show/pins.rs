@@ -21,19 +21,20 @@ pub const COLUMNS: [Column; 8] = [
     int("pinned_count"),
 ];
 
-/// A row for each client that is idle and holds a server.
+/// A row for each client that is bound to a server, or is idle and holds one.
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let routes = facts.routes.load();
     let mut sessions = facts.sessions.all();
     sessions.sort_by_key(|control| control.id);
     let rows = sessions.iter().filter_map(|control| {
-        if control.standing() != Standing::Idle {
+        let bound = control.bound.get();
+        if bound.is_none() && control.standing() != Standing::Idle {
             return None;
         }
         let (server, who) = (control.running()?, control.identity()?);
         let key = PoolKey::new(who.database.clone(), who.user.clone());
         let pool = routes.get(&key)?;
-        let (reasons, since) = match control.bound.get() {
+        let (reasons, since) = match bound {
             Some((reasons, since)) => (pins::names(reasons).into(), stamp(since).into()),
             None => (Cell::Null, Cell::Null),
         };
