@@ -57,7 +57,7 @@ more.toml:4: log.level: "loud" is not allowed (allowed: off, error, warn, info, 
 pgherd.toml:3: colour: no such setting (allowed: {sections})
 pgherd.toml:6: listen.addresses: "nowhere" is not allowed (allowed: {allowed_address})
 pgherd.toml:6: listen.addresses: "127.0.0.1:99999" is not allowed (allowed: {allowed_address})
-pgherd.toml:9: pool.siz: no such setting, perhaps `size` (allowed: mode, size, min, reserve, reserve_after, max_waiters, order, reset_query, function_check, max_prepared_statements, max_prepared_bytes, defer_begin)
+pgherd.toml:9: pool.siz: no such setting, perhaps `size` (allowed: mode, size, min, reserve, reserve_after, max_waiters, order, reset_query, function_check, max_prepared_statements, max_prepared_bytes, defer_begin, custom_settings_apart)
 pgherd.toml:10: pool.size: 0 is not allowed (allowed: a number from 1)
 pgherd.toml:11: pool.min: -1 is not allowed (allowed: a number from 0)
 pgherd.toml:12: pool.mode: "fast" is not allowed (allowed: transaction, session, statement)

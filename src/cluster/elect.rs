@@ -1,6 +1,6 @@
 //! Who may be written to, and what is said of everybody.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgherd_planted::{self as planted, Bug};
 
@@ -9,9 +9,6 @@ use crate::judge::Judge;
 use crate::look::{Fault, Standing};
 use crate::track::Track;
 use crate::verdict::{Absence, Alarm, Fence, Health, HostState, Offer, Verdict, Withheld, Writer};
-
-/// How many times longer than others a member is waited for that has no connection free.
-const FULL_PATIENCE: u32 = 5;
 
 impl Judge {
     /// Who may be written to. Beyond the answer it only fixes what is fixed once: that all were asked, and the system.
@@ -100,20 +97,10 @@ impl Judge {
     fn all_asked(&self, now: Instant) -> bool {
         let begun = self.tracks.values().filter_map(|track| track.first).min();
         begun.is_some_and(|begun| {
-            self.tracks.values().all(|track| {
-                let waited = now.saturating_duration_since(begun.max(track.joined));
-                track.has_answered() || waited > self.patience(track)
-            })
+            self.tracks
+                .values()
+                .all(|track| track.has_answered() || !self.is_fresh(begun.max(track.joined), now))
         })
-    }
-
-    /// How long the first choice waits for this member.
-    fn patience(&self, track: &Track) -> Duration {
-        match track.fault {
-            // It works, so it is likely to be of weight, and as a rule some client leaves it soon.
-            Some(Fault::Full) => self.rules.expiry * FULL_PATIENCE,
-            _ => self.rules.expiry,
-        }
     }
 
     /// The first primary fixes the system; of several that are found at once, the first in the order of the members, so

@@ -37,8 +37,7 @@ pub enum Unadoptable {
 ///   the same server are one. Of several on one volume ([`crate::Storage::Shared`]) it is the one that was seen to become
 ///   writable after the others.
 /// * The first writer is chosen when every member has said what it is, or nobody listens there, or it has not said so for
-///   [`Rules::expiry`] (five times that if it is full) after the first one was heard of: of two primaries the stale one may
-///   be the first to answer.
+///   [`Rules::expiry`] after the first one was heard of: of two primaries the stale one may be the first to answer.
 /// * A host's word expires by silence. An answer that sends us away without telling a role ([`Fault::Full`],
 ///   [`Fault::Refused`]) is no silence; [`Fault::Starting`], or [`Rules::ill_after`] faults that show that no server
 ///   works there, end it at once.

@@ -37,6 +37,8 @@ pub(crate) struct Track {
     alive: Option<Instant>,
     /// What it said of itself no longer counts, until it says it again.
     void: bool,
+    /// Nobody listened there once.
+    vacant: bool,
     faults: u32,
     hard_faults: u32,
     looks: u32,
@@ -63,6 +65,7 @@ impl Track {
             former: None,
             alive: None,
             void: false,
+            vacant: false,
             faults: 0,
             hard_faults: 0,
             looks: 0,
@@ -112,6 +115,7 @@ impl Track {
         // A sign of life renews what still counts; it does not revive what has expired.
         self.void |= self.is_silent(now, rules);
         self.heard(now);
+        self.vacant |= fault == Fault::Unreachable;
         if fault.is_sign_of_life() {
             self.alive = Some(now);
             (self.faults, self.hard_faults) = (0, 0);
@@ -135,7 +139,7 @@ impl Track {
 
     /// It has said what it is, or nobody is there who could.
     pub(crate) const fn has_answered(&self) -> bool {
-        self.look.is_some() || matches!(self.fault, Some(Fault::Unreachable))
+        self.look.is_some() || self.vacant
     }
 
     fn understood(&mut self, asked: Instant) {

@@ -46,7 +46,7 @@ fn the_first_writer_is_not_chosen_while_another_host_does_not_say_what_it_is() {
         (Fault::TimedOut, 5000),
         (Fault::Starting, 5000),
         (Fault::Refused, 5000),
-        (Fault::Full, 25_000),
+        (Fault::Full, 5000),
     ];
     for (fault, limit) in waits {
         let mut court = Court::new();

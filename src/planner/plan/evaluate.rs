@@ -209,6 +209,9 @@ impl<'a> Evaluation<'a> {
         let [Candidate::Param { number, column }] = &list[..] else {
             return None;
         };
+        if is_padded(self.param(*number, false)?.0, *kind) {
+            return None;
+        }
         let value = self.parameter(*number, *column)??;
         let value = value.as_type(*kind).ok()??;
         let key = std::slice::from_ref(&value);
