@@ -40,7 +40,7 @@ bootstrap:
     postgresql:
       use_pg_rewind: true
       use_slots: true
-      parameters: {{hot_standby: "on", wal_log_hints: "on", max_connections: 200, wal_keep_size: 64MB, wal_retrieve_retry_interval: 50ms}}
+      parameters: {{hot_standby: "on", wal_log_hints: "on", max_connections: 200, wal_keep_size: 64MB, max_wal_size: 96MB, min_wal_size: 32MB, wal_retrieve_retry_interval: 50ms}}
   initdb: [{{encoding: UTF8}}, {{locale: C.UTF-8}}, no-sync]
 postgresql:
   listen: "{address}:{POSTGRES}"

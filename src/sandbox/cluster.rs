@@ -80,6 +80,10 @@ impl Cluster {
                 // Without these two pg_rewind refuses.
                 ("wal_log_hints", "on"),
                 ("full_page_writes", "on"),
+                // All of pg_wal is copied by pg_rewind, what is kept for reuse as well.
+                ("wal_keep_size", "64MB"),
+                ("max_wal_size", "96MB"),
+                ("min_wal_size", "32MB"),
                 // A replica whose primary is not there yet tries again soon.
                 ("wal_retrieve_retry_interval", "50ms"),
             ])
