@@ -58,8 +58,10 @@ impl Server {
     /// [`crate::Builder::start`].
     pub async fn rewind(&mut self, primary: &Self) -> Result<(), Error> {
         self.kill9();
-        // Only a checkpoint writes the timeline of a promoted server where pg_rewind reads it.
-        primary.sql("checkpoint").await?;
+        // Only a checkpoint writes the timeline of a promoted server where pg_rewind reads it. Each
+        // timeline has a file of its own for the segment it begins in, which the checkpoint takes
+        // away once the segment is over; pg_rewind copies whatever there is.
+        primary.sql("select pg_switch_wal(); checkpoint;").await?;
         let mut rewind = self.account.command(self.binaries.tool("pg_rewind")?);
         rewind
             .arg("--target-pgdata")
