@@ -31,5 +31,6 @@ mod scatter;
 mod schema;
 mod script;
 mod tap;
+mod tpch;
 mod transactions;
 mod values;

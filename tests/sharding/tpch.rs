@@ -227,10 +227,8 @@ async fn world(shards: u16) -> World {
     let mut clients = Vec::new();
     for inserts in std::iter::once(&rows.all).chain(&rows.shards) {
         let client = database().await;
-        client
-            .batch_execute(include_str!("tpch.sql"))
-            .await
-            .unwrap();
+        client.batch_execute(pgherd_tpch::TABLES).await.unwrap();
+        client.batch_execute(pgherd_tpch::INDEXES).await.unwrap();
         client.batch_execute(inserts).await.unwrap();
         client.batch_execute("analyze").await.unwrap();
         clients.push(client);
@@ -251,10 +249,7 @@ async fn all_queries_of_tpc_h_give_what_one_server_gives() {
     let world = world(4).await;
     let mut tally = Tally::default();
     let mut empty = Vec::new();
-    let queries: Vec<&str> = include_str!("tpch.txt")
-        .split("\n;\n")
-        .map(str::trim)
-        .collect();
+    let queries = pgherd_tpch::questions_with(180, "0.01");
     for (at, query) in queries.iter().enumerate() {
         let line = Line {
             kind: "?",

@@ -18,4 +18,3 @@ CREATE TABLE lineitem (l_orderkey bigint NOT NULL, l_partkey int NOT NULL, l_sup
     l_tax numeric(15,2) NOT NULL, l_returnflag char(1) NOT NULL, l_linestatus char(1) NOT NULL, l_shipdate date NOT NULL,
     l_commitdate date NOT NULL, l_receiptdate date NOT NULL, l_shipinstruct char(25) NOT NULL, l_shipmode char(10) NOT NULL,
     l_comment varchar(44) NOT NULL, PRIMARY KEY (l_orderkey, l_linenumber));
-CREATE INDEX ON lineitem (l_partkey);
