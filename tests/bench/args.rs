@@ -38,6 +38,12 @@ pub(crate) struct Args {
     /// Rows of the bulk cells (default: 1000000, quick: 100000)
     #[arg(long)]
     rows: Option<u64>,
+    /// Scale of TPC-H's tables (default: 0.1, quick: 0.01)
+    #[arg(long)]
+    tpch_scale: Option<f64>,
+    /// Rows that are sorted over shards (default: 10000000, quick: 1000000)
+    #[arg(long)]
+    sorted_rows: Option<u64>,
     /// Clients of the idle cell, up to 20000 (default: 10000, quick: 500)
     #[arg(long)]
     idle_clients: Option<usize>,
@@ -66,6 +72,18 @@ impl Args {
     pub(crate) fn idle_clients(&self) -> usize {
         self.idle_clients
             .unwrap_or(if self.quick { 500 } else { 10_000 })
+    }
+
+    /// How many times as many rows TPC-H's tables have as at scale 1.
+    pub(crate) fn tpch_scale(&self) -> f64 {
+        let usual = if self.quick { 0.01 } else { 0.1 };
+        self.tpch_scale.unwrap_or(usual).max(pgherd_tpch::LEAST)
+    }
+
+    /// How many rows are sorted over shards.
+    pub(crate) fn sorted_rows(&self) -> u64 {
+        let usual = if self.quick { 1_000_000 } else { 10_000_000 };
+        self.sorted_rows.unwrap_or(usual)
     }
 
     /// Tells whether a cell was asked for.

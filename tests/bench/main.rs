@@ -21,12 +21,14 @@ mod report;
 mod run;
 mod sample;
 mod settings;
+mod shards;
 mod target;
 mod usage;
 
 use crate::args::Args;
 use crate::error::Error;
 use crate::report::{Circumstances, Report};
+use crate::shards::Proof;
 use crate::target::Stage;
 
 /// The database in which all is measured.
@@ -79,6 +81,10 @@ async fn bench(args: &Args) -> Result<Report, Error> {
         circumstances: circumstances(args, &server).await?,
         rows: run::cells(&stage, args).await?,
         idle: run::idle(&stage, args).await?,
+        shards: match &stage.pgherd {
+            Some(program) => shards::run(program, args).await?,
+            None => Proof::default(),
+        },
     };
     report.conclude();
     if let Some(path) = &args.json {
@@ -88,7 +94,7 @@ async fn bench(args: &Args) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// Starts a server with the data of all cells.
+/// Starts a server with the data of all cells but those of several shards, which have servers of their own.
 async fn prepare(args: &Args) -> Result<Server, Error> {
     let connections = (args.pool_size * 3 + 300).to_string();
     let server = Server::builder(&Binaries::find().map_err(pgherd_sandbox::Error::from)?)
@@ -108,6 +114,9 @@ async fn prepare(args: &Args) -> Result<Server, Error> {
         .start()
         .await?;
     server.create_user(LOGIN.0, LOGIN.1).await?;
+    if !run::needs_server(args) {
+        return Ok(server);
+    }
     server.sql("create database bench").await?;
     pgbench_init(&server, DATABASE, args.scale).await?;
     server

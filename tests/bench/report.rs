@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::idle::Idle;
 use crate::sample::{Latency, Sample};
+use crate::shards::Proof;
 use crate::target::Who;
 
 /// All that was measured.
@@ -15,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// What idle clients cost.
     pub(crate) idle: Vec<IdleRow>,
+    /// What several shards cost.
+    pub(crate) shards: Proof,
 }
 
 /// Under what circumstances the figures came about.
@@ -109,6 +112,7 @@ impl Report {
             .iter()
             .any(|row| matches!(row.trouble, Some(Trouble::Failed(_))))
             || self.idle.iter().any(IdleRow::failed)
+            || self.shards.failed()
     }
 
     /// Gives the tables as text.
@@ -126,7 +130,7 @@ impl Report {
         if !self.idle.is_empty() {
             text += &self.idleness();
         }
-        text
+        text + &self.shards.text()
     }
 
     fn comparison(&self) -> String {

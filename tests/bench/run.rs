@@ -16,6 +16,11 @@ use crate::usage;
 /// How long idle clients are watched, at least.
 const WATCH: Duration = Duration::from_secs(2);
 
+/// Whether a cell was asked for that is measured before one server.
+pub(crate) fn needs_server(args: &Args) -> bool {
+    args.wants(idle::NAME) || cell::all().iter().any(|cell| args.wants(&cell.name))
+}
+
 /// Runs all cells that were asked for.
 pub(crate) async fn cells(stage: &Stage<'_>, args: &Args) -> Result<Vec<Row>, Error> {
     let wanted: Vec<Cell> = cell::all()

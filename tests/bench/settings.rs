@@ -1,5 +1,6 @@
 use pgherd_sandbox::Certificate;
 
+use crate::shards::DATABASE;
 use crate::target::Door;
 
 /// The most clients of any cell, for each proxy.
@@ -27,6 +28,50 @@ pub(crate) fn sharded(server: u16, pool_size: usize, door: &Door, shards: [&str;
              tables = [{{ name = \"pgbench_accounts\", key = \"aid\" }}]\n\
              unlisted = \"replicated\"\n",
         )
+}
+
+/// Writes pgherd's configuration before servers that are the shards of one database.
+pub(crate) fn spread(port: u16, pool_size: usize, servers: &[u16]) -> String {
+    let mut text = format!(
+        "[listen]\n\
+         addresses = [\"127.0.0.1:{port}\"]\n\
+         [auth]\n\
+         method = \"trust\"\n\
+         [pool]\n\
+         size = {pool_size}\n\
+         [log]\n\
+         level = \"warn\"\n\
+         connections = false\n\
+         disconnections = false\n\
+         stats_every = 0\n\
+         [users.postgres]\n"
+    );
+    let mut names = Vec::new();
+    for (at, server) in servers.iter().enumerate() {
+        // All of them have a database of the name that they have together.
+        text += &format!(
+            "[databases.shard{at}]\n\
+             hosts = [\"127.0.0.1:{server}\"]\n\
+             dbname = \"{DATABASE}\"\n\
+             [databases.shard{at}.tls]\n\
+             mode = \"disable\"\n",
+        );
+        names.push(format!("\"shard{at}\""));
+    }
+    text + &format!(
+        "[databases.{DATABASE}]\n\
+         shards = [{}]\n\
+         [databases.{DATABASE}.sharding]\n\
+         tables = [\n\
+         {{ name = \"customer\", key = \"c_custkey\" }},\n\
+         {{ name = \"orders\", key = \"o_orderkey\" }},\n\
+         {{ name = \"lineitem\", key = \"l_orderkey\" }},\n\
+         {{ name = \"flock\", key = \"id\" }},\n\
+         {{ name = \"flock_in\", key = \"id\" }},\n\
+         ]\n\
+         replicated = [\"region\", \"nation\", \"supplier\", \"part\", \"partsupp\"]\n",
+        names.join(", ")
+    )
 }
 
 /// Writes pgherd's configuration for the benchmark: defaults, but for what PgBouncer is given too.
@@ -119,6 +164,10 @@ mod tests {
         let text = sharded(5432, 7, &door, ["bench", "twin"]);
         let spread = load(&text, home.path());
         assert_eq!(spread.sharded[SHARDED].shards, ["bench", "twin"]);
+
+        let herd = load(&super::spread(6433, 7, &[5432, 5433]), home.path());
+        assert_eq!(herd.sharded[DATABASE].shards, ["shard0", "shard1"]);
+        assert_eq!(herd.databases["shard1"].tls.mode, TlsMode::Disable);
 
         door.password = Some("crook".to_owned());
         let certificate = Certificate::make(home.path(), Account::Own).unwrap();

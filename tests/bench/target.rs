@@ -177,7 +177,7 @@ impl Stage<'_> {
         setting: Setting,
         who: Who,
     ) -> Result<Target, Error> {
-        let mut home = Home::new(Account::Own)?;
+        let home = Home::new(Account::Own)?;
         let port = free_port();
         let certificate = match setting {
             Setting::Tls => Some(Certificate::make(home.path(), Account::Own)?),
@@ -187,7 +187,6 @@ impl Stage<'_> {
         if who == Who::Sharded {
             door.database = settings::SHARDED.to_owned();
         }
-        let file = home.join("pgherd.toml");
         let server = self.server.port();
         let text = match who {
             Who::Sharded => {
@@ -195,11 +194,7 @@ impl Stage<'_> {
             }
             _ => settings::pgherd(server, self.pool_size, &door, certificate.as_ref()),
         };
-        fs::write(&file, text).map_err(Error::io("write pgherd's configuration"))?;
-        let mut command = Command::new(program);
-        command.arg("--config").arg(&file).process_group(0);
-        let mut daemon = Daemon::spawn("pgherd", command, &mut home)?;
-        ready(&mut daemon, &home, port).await?;
+        let (daemon, home) = launch(program, home, port, &text).await?;
         Ok(Target {
             who,
             door,
@@ -228,6 +223,22 @@ impl Target {
             Life::Direct | Life::Pgherd(..) => true,
         }
     }
+}
+
+/// Starts pgherd with a configuration, and waits until it listens.
+pub(crate) async fn launch(
+    program: &Path,
+    mut home: Home,
+    port: u16,
+    text: &str,
+) -> Result<(Daemon, Home), Error> {
+    let file = home.join("pgherd.toml");
+    fs::write(&file, text).map_err(Error::io("write pgherd's configuration"))?;
+    let mut command = Command::new(program);
+    command.arg("--config").arg(&file).process_group(0);
+    let mut daemon = Daemon::spawn("pgherd", command, &mut home)?;
+    ready(&mut daemon, &home, port).await?;
+    Ok((daemon, home))
 }
 
 async fn ready(daemon: &mut Daemon, home: &Home, port: u16) -> Result<(), Error> {

@@ -35,6 +35,7 @@ fn report(rows: Vec<Row>) -> Report {
         },
         rows,
         idle: Vec::new(),
+        shards: Proof::default(),
     };
     report.conclude();
     report
