@@ -18,7 +18,7 @@ pub use copy::{CopyIn, CopyTarget};
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
-pub use pull::{Pull, Pulled, Rule};
+pub use pull::{Key, Pull, Pulled, Rule};
 
 /// What is to be done with a statement, whatever its parameters are. Immutable; to be kept for as long as its
 /// text, the session's names, the catalog and the placement are the same.

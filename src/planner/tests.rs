@@ -6,7 +6,8 @@ use crate::{Names, Param, Params, Plan, Route, Slots, Statement, plan};
 
 mod values;
 
-/// `public.t (k bigint NOT NULL, n int)` by `k`, and `public.names (name text NOT NULL)` by `name`.
+/// `public.t (k bigint NOT NULL, n int)` by `k`, `public.keyed (k bigint PRIMARY KEY)` with it, `public.names (name text
+/// NOT NULL)` by `name`, and `public.same` and `public.alike (id bigint, kind int)` on every shard.
 fn catalog() -> Catalog {
     let mut loader = Loader::default();
     let mut row = |part, values: &[&str]| {
@@ -17,7 +18,7 @@ fn catalog() -> Catalog {
         loader.row(part, &values).unwrap();
     };
     row(Part::Schemas, &["public"]);
-    for table in ["t", "names"] {
+    for table in ["t", "keyed", "names", "same", "alike"] {
         row(
             Part::Relations,
             &["public", table, "r", "f", "f", "f", "-", "-", "f", "-"],
@@ -42,24 +43,38 @@ fn catalog() -> Catalog {
     };
     column("t", "k", "int8", "20", "");
     column("t", "n", "int4", "23", "");
+    column("keyed", "k", "int8", "20", "");
     column("names", "name", "text", "25", "D");
+    for table in ["same", "alike"] {
+        column(table, "id", "int8", "20", "");
+        column(table, "kind", "int4", "23", "");
+    }
     row(
-        Part::Functions,
-        &["pg_catalog", "nextval", "f", "v", "1", "1", "f", "f"],
+        Part::Uniques,
+        &["public", "keyed", "keyed_pkey", "t", "t", "k"],
     );
+    for function in [["nextval", "f", "v", "1"], ["count", "a", "i", "0"]] {
+        let [name, kind, volatility, least] = function;
+        row(
+            Part::Functions,
+            &["pg_catalog", name, kind, volatility, least, "1", "f", "f"],
+        );
+    }
     loader.finish()
 }
 
 fn placement() -> Arc<Placement> {
     let mut placement = Placement::new(8);
-    for (table, column) in [("t", "k"), ("names", "name")] {
+    for (tables, column) in [(&["t", "keyed"][..], "k"), (&["names"], "name")] {
         let group = placement.group(Method::hash(8)).unwrap();
-        let columns = vec![column.to_owned()];
-        placement.table(
-            "public",
-            table,
-            Distribution::Sharded(Sharding { columns, group }),
-        );
+        for table in tables {
+            let columns = vec![column.to_owned()];
+            let sharding = Sharding { columns, group };
+            placement.table("public", table, Distribution::Sharded(sharding));
+        }
+    }
+    for table in ["same", "alike"] {
+        placement.table("public", table, Distribution::Replicated);
     }
     Arc::new(placement)
 }
@@ -392,6 +407,91 @@ fn what_an_outer_join_keeps_is_not_left_out() {
             "SELECT b.k, b.n FROM t b WHERE b.n > 1",
         ]
     );
+}
+
+#[test]
+fn rows_without_a_partner_on_every_shard_are_not_brought() {
+    let (sent, _) = pulled(
+        "select 1 from t a join names b on b.name = a.n::text, same s, alike z
+         where a.n = s.id and s.kind = z.kind and z.id in (1, 2)",
+    );
+    assert_eq!(
+        sent[0],
+        "SELECT a.n FROM t a WHERE a.n IN (SELECT s.id FROM same s, alike z \
+         WHERE s.kind = z.kind AND z.id IN (1, 2))"
+    );
+    // Also where they are asked for by a query in an expression, whose names may hide others.
+    let (sent, _) = pulled(
+        "select 1 from same s where kind = 3 and 2 < (select count(*) from t where n = s.id)",
+    );
+    assert_eq!(
+        sent,
+        ["SELECT t.n FROM t t WHERE n IN (SELECT s.id FROM same s WHERE kind = 3)"]
+    );
+    // In ON, names are those of the two sides.
+    let (sent, _) = pulled(
+        "select 1 from t join same s on n = id and kind = 3 join names b on b.name = n::text",
+    );
+    assert_eq!(
+        sent[0],
+        "SELECT t.n FROM t t WHERE t.n IN (SELECT s.id FROM same s WHERE s.kind = 3)"
+    );
+    for text in [
+        // Nothing is asked of the partner, or not of all of its rows.
+        "select 1 from same s where 2 < (select count(*) from t where n = s.id)",
+        "select 1 from same s where kind = 3 or 2 < (select count(*) from t where n = s.id)",
+        "select 1 from t a join names b on b.name = a.n::text left join same s on s.id = a.n and s.kind = 3",
+        // It is another.
+        "select 1 from same s where kind = 3 and 2 < (select count(*) from t, alike s where n = s.id)",
+        "with same as (select id, kind from alike) select 1 from same s
+         where kind = 3 and 2 < (select count(*) from t where n = s.id)",
+        // It is not the same everywhere, or may be an error.
+        "select 1 from same s where 1 / kind = 3 and 2 < (select count(*) from t where n = s.id)",
+        "select 1 from same s where id in (select id from alike limit 1)
+         and 2 < (select count(*) from t where n = s.id)",
+    ] {
+        let (sent, _) = pulled(text);
+        assert!(
+            !sent.iter().any(|sent| sent.contains(" IN (SELECT")),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
+fn a_row_that_is_only_looked_for_comes_once() {
+    let (sent, _) =
+        pulled("select 1 from t a where exists (select 1 from t b where b.n = a.n and b.n > 3)");
+    assert!(
+        sent.contains(&"SELECT DISTINCT b.n FROM t b WHERE b.n > 3".to_owned()),
+        "{sent:?}"
+    );
+    for text in [
+        "select (select count(*) from t b where b.n = a.n) from t a",
+        "select 1 from t a where a.n in (select count(*) from t b where b.n = a.n)",
+        "select 1 from t a where exists (select 1 from t b where b.n = a.n limit 1)",
+        "select 1 from t a where exists (select 1 from (select b.n from t b limit 3) b where b.n = a.n)",
+    ] {
+        let (sent, _) = pulled(text);
+        assert!(
+            !sent.iter().any(|sent| sent.contains("DISTINCT")),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
+fn a_condition_that_the_shards_can_judge_is_judged_there_alone() {
+    let (sent, rest) = pulled(
+        "select 1 from t a, keyed b, names c where a.k = b.k and c.name = a.n::text
+         and b.k in (select k from t group by k having count(*) > 3)",
+    );
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    assert!(
+        sent[0].ends_with("IN (SELECT k FROM t GROUP BY k HAVING count(*) > 3)"),
+        "{sent:?}"
+    );
+    assert!(!rest.contains("HAVING"), "{rest}");
 }
 
 #[test]

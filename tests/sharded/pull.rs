@@ -256,3 +256,47 @@ async fn a_shard_a_cancel_or_a_client_that_ends_leaves_nothing_behind() {
         }
     }
 }
+
+#[tokio::test]
+async fn rows_do_not_come_that_cannot_count_by_what_came_before() {
+    let rig = filled("[limits]\nmax_combined_rows = 20").await;
+    for (at, shard) in (0..).zip(&rig.shards) {
+        let id = keys(at).nth(7).unwrap();
+        let many =
+            format!("insert into entries select {id}, n, 'many' from generate_series(100, 299) n");
+        shard.sql(&many).await;
+    }
+    let mut raw = rig.raw().await;
+    for (text, expected) in [
+        (
+            "select a.amount, e.n from entries e join accounts a on a.amount = e.n
+             where a.amount > 3 order by 1",
+            "4,4 4,4 5,5 5,5",
+        ),
+        (
+            "select a.amount, (select count(*) from entries e where e.n = a.amount)
+             from accounts a where a.amount < 2 order by 1",
+            "0,2 1,2",
+        ),
+        (
+            "select a.amount, e.n from accounts a left join entries e on e.n = a.amount
+             where a.amount in (5, 6) order by 1, 2",
+            "5,5 5,5 6,NULL",
+        ),
+        (
+            "select e.n from entries e, accounts a where a.amount = e.n and a.amount > 50",
+            "",
+        ),
+        // Here all of them would have to come.
+        (
+            "select count(*) from entries e, accounts a where a.amount < e.n and a.amount > 9",
+            "E53400",
+        ),
+    ] {
+        for bytes in forms(text) {
+            raw.send(&bytes).await;
+            assert_eq!(rows(&raw.ready().await), expected, "{text}");
+        }
+    }
+    nothing_is_left(&rig).await;
+}

@@ -1,6 +1,7 @@
 //! A small executor: does what a plan says, on the databases of a [`World`].
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgherd_planner::placement::{KeyType, KeyValue, Shards};
 use pgherd_planner::{
@@ -236,20 +237,47 @@ async fn merged(
 /// Fills the carriers and answers, in one transaction, with which they are gone.
 async fn pulled(
     world: &World,
-    pulls: Vec<(Shards, &Pull)>,
+    mut pulls: Vec<(Shards, &Pull)>,
     text: &str,
     values: &[Value],
 ) -> Result<Answer, String> {
     let home = &world.shards[world.shards.len() - 1];
     let mut batch = String::new();
+    let mut filled: BTreeMap<&str, Option<Answer>> = BTreeMap::new();
+    pulls.sort_by_key(|(_, pull)| !pull.filtered);
     for (shards, pull) in &pulls {
-        let sent = with(&pull.text, values);
+        let sent = narrowed(with(&pull.text, values), pull, &filled);
         let clients = shards.iter().map(|at| &world.shards[usize::from(at.0)]);
         let answers = each(clients, &sent).await?;
-        let rows = answers.into_iter().flat_map(|answer| answer.rows);
-        batch.push_str(&carrier(pull, &sent, &rows.collect::<Vec<_>>()));
+        let answer = answers.into_iter().reduce(Answer::and);
+        let rows = answer.as_ref().map_or(&[][..], |answer| &answer.rows[..]);
+        batch.push_str(&carrier(pull, &sent, rows));
+        filled.insert(&pull.carrier, answer);
     }
     ask(home, &format!("{batch}{text}")).await
+}
+
+/// What is sent if only rows are wanted that count by what is there already.
+fn narrowed(mut sent: String, pull: &Pull, filled: &BTreeMap<&str, Option<Answer>>) -> String {
+    for key in &pull.keys {
+        let Some(known) = filled.get(&*key.carrier) else {
+            continue;
+        };
+        let mut found = BTreeSet::new();
+        if let Some(answer) = known {
+            let mut columns = answer.columns.iter();
+            let at = columns.position(|name| *name == key.theirs).unwrap();
+            found.extend(answer.rows.iter().filter_map(|row| row[at].as_deref()));
+        }
+        let found: Vec<&str> = found.into_iter().collect();
+        sent = format!(
+            "select * from ({sent}) as pgherd_rows where pgherd_rows.\"{}\" = any ('{{{}}}'::{}[])",
+            key.column.replace('"', "\"\""),
+            found.join(","),
+            key.kind
+        );
+    }
+    sent
 }
 
 /// Makes and fills a carrier.

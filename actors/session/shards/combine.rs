@@ -2,7 +2,8 @@
 //!
 //! The first leg keeps its own part in a temporary table that ends with its transaction; those of the others
 //! follow by `COPY` as they come, in binary where all types have the same one everywhere. Little of it is held
-//! here, and there is a limit to how much may come. Then the last query runs there.
+//! here, and there is a limit to how much may come. Where a later table's rows count only if a column has a value that
+//! an earlier one has, and these are few, no others are asked for. Then the last query runs there.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -20,8 +21,8 @@ use super::gather::{Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::names;
 use super::plan::unsupported;
-use super::request::{Bound, Carrier, put, put_describe, too_long};
-use super::start::Through;
+use super::request::{Bound, Carrier, put, put_describe, too_long, values_of};
+use super::start::{One, Through};
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
 
@@ -29,6 +30,12 @@ use crate::session::relay::Relay;
 const BACKLOG: usize = 256 * 1024;
 /// From so many rows on, a plan that knows nothing of a table may be a bad one.
 const LARGE: usize = 1000;
+/// From so many rows on, it is worth to make an index.
+const INDEXED: usize = 100;
+/// So many values of a column may be sent to the shards, that they bring no other rows.
+const KEYS_MAX: usize = 10_000;
+/// Of how many rows it is looked at which values they have.
+const LOOKED_AT: usize = 50_000;
 /// A larger row is too much for a table of partial answers.
 pub(super) const ROW_MAX: usize = 64 * 1024 * 1024;
 
@@ -78,19 +85,28 @@ pub(super) async fn combine(
         leg.block = true;
     }
     let mut limits = Limits::new(relay);
+    let mut filled: Vec<String> = Vec::new();
     for carrier in carriers {
+        let narrowed = narrowed(relay, home, carrier, &filled, deadlines).await?;
+        let carrier = narrowed.as_ref().unwrap_or(carrier);
         let here = |leg: &Leg| carrier.shards.contains(&leg.shard);
         others.sort_by_key(|leg| !here(leg));
         let count = others.iter().filter(|leg| here(leg)).count();
         let others = &mut others[..count];
         let before = limits.rows;
         fill(relay, home, others, carrier, bound, &mut limits, deadlines).await?;
-        for text in &carrier.then {
+        let brought = limits.rows - before;
+        let large = brought >= INDEXED || others.is_empty();
+        let indexes = carrier.indexes.iter().filter(|_| large);
+        for text in carrier.then.iter().chain(indexes) {
             query(home, text.as_bytes(), Owed::Setup)?;
         }
-        if several && limits.rows - before >= LARGE {
+        if several && brought >= LARGE {
             let analyze = format!("ANALYZE pg_temp.{}", carrier.name);
             query(home, analyze.as_bytes(), Owed::Setup)?;
+        }
+        if brought <= LOOKED_AT {
+            filled.push(carrier.name.clone());
         }
     }
     if several {
@@ -105,6 +121,38 @@ pub(super) async fn combine(
     query(home, COMMIT, Owed::Setup)?;
     home.begin();
     Ok(())
+}
+
+/// A carrier without rows that do not count by what those tables have that are filled; nothing if nothing is known.
+async fn narrowed(
+    relay: &mut Relay,
+    home: &mut Leg,
+    carrier: &Carrier,
+    filled: &[String],
+    deadlines: &Deadlines,
+) -> Result<Option<Carrier>, End> {
+    let mut narrowed = None;
+    for key in &carrier.keys {
+        if !filled.contains(&key.carrier) {
+            continue;
+        }
+        let question = values_of(key, KEYS_MAX);
+        put(home, question.as_bytes(), &Bound::default(), &[], true).map_err(long)?;
+        home.begin();
+        let mut told = One::up_to(ROW_MAX);
+        ended(gather(relay, std::slice::from_mut(home), &mut told, deadlines).await)?;
+        let values = told.value.and_then(|it| String::from_utf8(it).ok());
+        // Only such are asked for.
+        let plain = |it: &String| {
+            let known = |byte: u8| byte.is_ascii_hexdigit() || b"{},-".contains(&byte);
+            it.bytes().all(known)
+        };
+        if let Some(values) = values.filter(plain) {
+            let whole = narrowed.as_ref().unwrap_or(carrier);
+            narrowed = Some(whole.narrowed(key, &values));
+        }
+    }
+    Ok(narrowed)
 }
 
 /// Makes a table on the first leg, and brings the others' rows there.

@@ -1,7 +1,7 @@
 //! What is asked of several shards at once.
 
 use pgherd_planner::placement::Shards;
-use pgherd_planner::{Merge, Pull, Route, SortKey};
+use pgherd_planner::{Key, Merge, Pull, Route, Rule, SortKey};
 use pgherd_session::{Owed, Undo};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame::TooLong;
@@ -12,6 +12,8 @@ use super::legs::Leg;
 use super::plan::unsupported;
 use crate::shards::FIRST_OWN;
 
+/// So many values are looked for one by one.
+const FEW: usize = 200;
 /// The OID of `timestamptz`.
 const TIMESTAMPTZ: u32 = 1184;
 /// Those of `text` and `varchar`.
@@ -58,7 +60,7 @@ pub(super) enum Work {
 }
 
 /// A table of what some shards give.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Carrier {
     pub(super) name: String,
     /// What they are asked for; its columns are those of the table.
@@ -68,6 +70,12 @@ pub(super) struct Carrier {
     pub(super) keyed: bool,
     /// What is done with the table once it is full.
     pub(super) then: Vec<String>,
+    /// What is also done if it is large.
+    pub(super) indexes: Vec<String>,
+    /// Those come first that may have fewer rows than others.
+    rank: u8,
+    /// Which values count by what another table has.
+    pub(super) keys: Vec<Key>,
 }
 
 impl Carrier {
@@ -81,15 +89,53 @@ impl Carrier {
                 "ALTER TABLE pg_temp.{name} ADD PRIMARY KEY ({columns})"
             ));
         }
-        then.extend(pull.indexes.iter().filter_map(|column| index(name, column)));
+        let indexes = pull.indexes.iter();
+        let indexes = indexes.filter_map(|column| index(name, column));
         Self {
             name: name.clone(),
             text: pull.text.clone(),
             shards: shards.iter().map(|shard| shard.0).collect(),
             keyed: !pull.primary.is_empty(),
             then,
+            indexes: indexes.collect(),
+            rank: match (pull.filtered, pull.rule) {
+                (true, Rule::Table) => 0,
+                (true, _) => 1,
+                (false, _) => 2,
+            },
+            keys: pull.keys.clone(),
         }
     }
+
+    /// The same without rows that have other values than these, as an array of Postgres', in the key's column.
+    pub(super) fn narrowed(&self, key: &Key, values: &str) -> Self {
+        let Key { column, kind, .. } = key;
+        let array = format!("'{values}'::pg_catalog.{kind}[]");
+        // A server estimates the rows of each element by itself.
+        let condition = match values.matches(',').count() < FEW {
+            true => format!("= ANY ({array})"),
+            false => format!("IN (SELECT pg_catalog.unnest({array}))"),
+        };
+        let text = format!(
+            "SELECT * FROM ({}\n) AS pgherd_rows WHERE pgherd_rows.{} {condition}",
+            self.text,
+            quoted(column)
+        );
+        Self {
+            text,
+            ..self.clone()
+        }
+    }
+}
+
+/// What asks a server for the values of a key that a table there has, as an array; NULL if there are more than so many.
+pub(super) fn values_of(key: &Key, most: usize) -> String {
+    let (column, table) = (quoted(&key.theirs), &key.carrier);
+    format!(
+        "SELECT CASE WHEN pg_catalog.count(*) <= {most} \
+         THEN coalesce(pg_catalog.array_agg(pgherd_rows.w0)::pg_catalog.text, '{{}}') END \
+         FROM (SELECT DISTINCT {column} AS w0 FROM pg_temp.{table} WHERE {column} IS NOT NULL) AS pgherd_rows"
+    )
 }
 
 fn quoted(name: &str) -> String {
@@ -214,8 +260,11 @@ impl Request {
             } => (shards, sent, Work::Concat),
             Route::Pull { pulls, text } => {
                 let carriers = pulls.iter().map(|(shards, pull)| Carrier::of(pull, shards));
+                let mut carriers: Vec<Carrier> = carriers.collect();
+                // What of the others counts may then be known.
+                carriers.sort_by_key(|carrier| carrier.rank);
                 let work = Work::Combined {
-                    carriers: carriers.collect(),
+                    carriers,
                     last: (*text).to_owned(),
                 };
                 all = pulls
@@ -261,6 +310,9 @@ impl Request {
                             shards: shards.iter().map(|shard| shard.0).collect(),
                             keyed: false,
                             then: Vec::new(),
+                            indexes: Vec::new(),
+                            rank: 0,
+                            keys: Vec::new(),
                         };
                         let work = Work::Combined {
                             carriers: vec![carrier],
@@ -302,8 +354,10 @@ impl Request {
         let own = match &self.work {
             Work::Concat | Work::Merged { .. } => self.text.is_ascii(),
             Work::Combined { carriers, last } => {
-                let all =
-                    |it: &Carrier| it.text.is_ascii() && it.then.iter().all(|it| it.is_ascii());
+                let all = |it: &Carrier| {
+                    let mut then = it.then.iter().chain(&it.indexes);
+                    it.text.is_ascii() && then.all(|it| it.is_ascii())
+                };
                 last.is_ascii() && carriers.iter().all(all)
             }
         };

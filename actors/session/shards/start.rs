@@ -151,9 +151,9 @@ async fn now(relay: &mut Relay, home: &mut Leg, deadlines: &Deadlines) -> Result
     built.map_err(|error| End::Stopped(too_long(error)))?;
     home.lease.exchange.sent(Owed::Query);
     home.begin();
-    let mut told = One::default();
+    let mut told = One::up_to(VALUE_MAX);
     match gather(relay, std::slice::from_mut(home), &mut told, deadlines).await {
-        End::Answered => told.0.ok_or_else(|| {
+        End::Answered => told.value.ok_or_else(|| {
             let text = "a shard did not tell the time";
             let report = ErrorReport::error(sqlstate::INTERNAL_ERROR, text);
             End::Stopped(Box::new(report))
@@ -163,8 +163,18 @@ async fn now(relay: &mut Relay, home: &mut Leg, deadlines: &Deadlines) -> Result
 }
 
 /// An answer of one value.
-#[derive(Default)]
-struct One(Option<Vec<u8>>);
+pub(super) struct One {
+    /// The value; nothing if it is NULL, or has not come.
+    pub(super) value: Option<Vec<u8>>,
+    most: usize,
+}
+
+impl One {
+    /// One whose row has no more bytes.
+    pub(super) fn up_to(most: usize) -> Self {
+        Self { value: None, most }
+    }
+}
 
 impl Sink for One {
     fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
@@ -178,14 +188,14 @@ impl Sink for One {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), End>> {
         for leg in legs {
-            while let Some(total) = ready!(leg.poll_row(VALUE_MAX, cx))? {
-                if total > VALUE_MAX {
+            while let Some(total) = ready!(leg.poll_row(self.most, cx))? {
+                if total > self.most {
                     return Poll::Ready(Err(leg.broken()));
                 }
                 leg.count();
                 let row = DataRow::parse(&leg.lease.flow.unjudged()[frame::HEADER_LEN..total]);
                 let value = row.ok().and_then(|row| row.values().next().flatten());
-                self.0 = value.map(<[u8]>::to_vec);
+                self.value = value.map(<[u8]>::to_vec);
                 leg.lease.flow.hide(total);
             }
         }

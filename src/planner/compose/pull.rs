@@ -7,6 +7,7 @@
 //! that is spread, and give columns of the same names.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
@@ -20,8 +21,10 @@ use crate::tree::Traits;
 
 mod carrier;
 mod filter;
+mod grouped;
 mod joined;
 mod look;
+mod reduce;
 mod said;
 mod table;
 mod verify;
@@ -29,7 +32,9 @@ mod view;
 mod walk;
 
 use carrier::columns;
+use grouped::Grouped;
 use look::Look;
+use reduce::Level;
 use said::Said;
 
 /// What the carriers' names begin with.
@@ -55,6 +60,10 @@ pub(super) struct Puller<'b> {
     views: usize,
     /// Within a query that runs for each row of another.
     correlated: bool,
+    /// The next query is asked only whether it has a row, or a value.
+    once: bool,
+    /// The levels whose names can be said, the innermost last; nothing where they are not known.
+    levels: Vec<Option<Level>>,
 }
 
 /// Where something stands in FROM.
@@ -62,8 +71,13 @@ pub(super) struct Puller<'b> {
 struct Position {
     /// What all rows that count fulfil.
     filters: Vec<Node>,
+    /// Those of them whose names are looked for in the whole level, as those in ON need not be.
+    sure: Vec<Node>,
     /// All columns are among the targets.
     star: bool,
+    /// It makes no difference how often there is the same row.
+    once: bool,
+    grouped: Rc<Grouped>,
 }
 
 impl Builder<'_> {
@@ -93,6 +107,8 @@ impl Builder<'_> {
             taken: Vec::new(),
             views: 0,
             correlated: false,
+            once: false,
+            levels: Vec::new(),
         };
         puller.said.of(select)?;
         puller.locks_nothing()?;
@@ -142,9 +158,12 @@ impl Puller<'_> {
 
     /// A query of which only parts are brought.
     fn query(&mut self, select: &mut SelectStmt) -> Result<()> {
+        let once = std::mem::take(&mut self.once) && said::is_plain(select);
         let scope = self.ctes.len();
         self.with(select)?;
-        self.level(select)?;
+        let level = self.known(select);
+        self.levels.push(level);
+        self.level(select, once)?;
         for arm in [&mut select.larg, &mut select.rarg].into_iter().flatten() {
             // A literal has its type from the other side, which it would lose in a table.
             match literal(arm) {
@@ -155,8 +174,23 @@ impl Puller<'_> {
         for node in walk::expressions(select) {
             self.expression(node)?;
         }
+        self.levels.pop();
         self.ctes.truncate(scope);
         Ok(())
+    }
+
+    /// Does something where other names can be said than those of the present level.
+    fn elsewhere<T>(
+        &mut self,
+        level: Option<Level>,
+        done: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let here = self.levels.pop();
+        self.levels.push(level);
+        let done = done(self);
+        self.levels.pop();
+        self.levels.extend(here);
+        done
     }
 
     fn with(&mut self, select: &mut SelectStmt) -> Result<()> {
@@ -246,21 +280,32 @@ impl Puller<'_> {
                 // Which columns there are is nothing to EXISTS.
                 select.target_list = vec![deparse::target(deparse::snippet("1")?, "")];
             }
+            self.once = matches!(
+                sub.sub_link_type(),
+                SubLinkType::ExistsSublink | SubLinkType::AnySublink
+            );
+            let select = walk::of_node(sub.subselect.as_deref_mut())?;
             let done = self.part(select);
+            self.once = false;
             self.correlated = before;
             done
         })
     }
 
-    fn level(&mut self, select: &mut SelectStmt) -> Result<()> {
+    fn level(&mut self, select: &mut SelectStmt, once: bool) -> Result<()> {
+        let filters = filter::conjuncts(&select.where_clause);
         let position = Position {
-            filters: filter::conjuncts(&select.where_clause),
+            sure: filters.clone(),
+            filters,
             star: said::has_star(select),
+            once,
+            grouped: Rc::new(Grouped::of(select)),
         };
         self.joined(select, &position)?;
         for item in &mut select.from_clause {
             self.source(item, &position)?;
         }
+        self.grant();
         Ok(())
     }
 
@@ -276,13 +321,16 @@ impl Puller<'_> {
             Some(NodeEnum::RangeSubselect(sub)) => {
                 let before = self.correlated;
                 self.correlated |= sub.lateral;
-                let done = self.part(walk::of_node(sub.subquery.as_deref_mut())?);
+                // A lateral query sees what stands before it, which is not told apart here.
+                let level = (!sub.lateral).then(Level::default);
+                let select = walk::of_node(sub.subquery.as_deref_mut())?;
+                let done = self.elsewhere(level, |puller| puller.part(select));
                 self.correlated = before;
                 done
             }
             Some(NodeEnum::RangeFunction(function)) => {
                 for call in walk::calls(&mut function.functions)? {
-                    self.expression(call)?;
+                    self.elsewhere(None, |puller| puller.expression(call))?;
                 }
                 Ok(())
             }
@@ -293,28 +341,35 @@ impl Puller<'_> {
 
     fn join(&mut self, join: &mut JoinExpr, position: &Position) -> Result<()> {
         let on = filter::conjuncts(&join.quals);
+        let whole = self.on(join);
         // An alias hides the names of both sides from what stands further out.
-        let outer = match join.alias {
-            Some(_) => Vec::new(),
-            None => position.filters.clone(),
+        let (outer, outer_sure) = match join.alias {
+            Some(_) => (Vec::new(), Vec::new()),
+            None => (position.filters.clone(), position.sure.clone()),
         };
-        let both: Vec<Node> = outer.iter().chain(&on).cloned().collect();
-        let (left, right) = match join.jointype() {
-            JoinType::JoinInner => (both.clone(), both),
-            JoinType::JoinLeft => (outer, on),
-            JoinType::JoinRight => (on, outer),
-            _ => (Vec::new(), Vec::new()),
-        };
-        for (side, filters) in [(&mut join.larg, left), (&mut join.rarg, right)] {
+        let kind = join.jointype();
+        let (left, right) = sides(kind, outer, on);
+        let (left_sure, right_sure) = sides(kind, outer_sure, whole);
+        for (side, filters, sure) in [
+            (&mut join.larg, left, left_sure),
+            (&mut join.rarg, right, right_sure),
+        ] {
             let side = side
                 .as_deref_mut()
                 .ok_or_else(|| Refusal::new("JOIN", "a side is missing"))?;
             // The join's own name may stand for all columns of both sides.
-            let star = position.star || join.alias.is_some();
-            self.source(side, &Position { filters, star })?;
+            let position = Position {
+                filters,
+                sure,
+                star: position.star || join.alias.is_some(),
+                once: position.once,
+                grouped: Rc::clone(&position.grouped),
+            };
+            self.source(side, &position)?;
         }
         match &mut join.quals {
-            Some(quals) => self.expression(quals),
+            // In ON fewer names can be said than elsewhere.
+            Some(quals) => self.elsewhere(None, |puller| puller.expression(quals)),
             None => Ok(()),
         }
     }
@@ -354,10 +409,23 @@ impl Puller<'_> {
             *inner = whole;
         }
         let ctes = std::mem::take(&mut self.ctes);
-        let done = self.part(inner);
+        let done = self.elsewhere(None, |puller| puller.part(inner));
         self.ctes = ctes;
         done?;
         Ok(Some(NodeEnum::RangeSubselect(Box::new(sub))))
+    }
+}
+
+/// What holds for the rows that count of each side of a join, by what holds for those of the whole, and by its ON.
+fn sides(kind: JoinType, outer: Vec<Node>, on: Vec<Node>) -> (Vec<Node>, Vec<Node>) {
+    match kind {
+        JoinType::JoinInner => {
+            let both = [outer, on].concat();
+            (both.clone(), both)
+        }
+        JoinType::JoinLeft => (outer, on),
+        JoinType::JoinRight => (on, outer),
+        _ => (Vec::new(), Vec::new()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A plan in words, for those who ask how a statement is answered.
 
-use super::{Count, Merge, Params, Plan, Prune, Pulled, SortKey, Statement, evaluate};
+use super::{Count, Key, Merge, Params, Plan, Prune, Pulled, SortKey, Statement, evaluate};
 use crate::placement::Shards;
 
 impl Statement {
@@ -146,6 +146,16 @@ impl Told<'_> {
                 if !columns.is_empty() {
                     self.line(depth + 2, &format!("{what}: {}", columns.join(", ")));
                 }
+            }
+            for key in &pull.keys {
+                let Key {
+                    column,
+                    carrier,
+                    theirs,
+                    ..
+                } = key;
+                let text = format!("Only {column} that {carrier}.{theirs} has, if these are few");
+                self.line(depth + 2, &text);
             }
         }
     }

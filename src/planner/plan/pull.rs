@@ -29,8 +29,25 @@ pub struct Pull {
     pub primary: Vec<String>,
     /// Columns that are looked for row by row, so that large carriers should have an index of each.
     pub indexes: Vec<String>,
+    /// Conditions of its own leave fewer rows of it, so that it may have fewer than others.
+    pub filtered: bool,
+    /// What else is known of the rows that count.
+    pub keys: Vec<Key>,
     /// Why its rows may be taken by themselves.
     pub rule: Rule,
+}
+
+/// A column of a carrier in which only such values count as another carrier has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The column.
+    pub column: String,
+    /// The other carrier.
+    pub carrier: String,
+    /// The column of that.
+    pub theirs: String,
+    /// The name in `pg_catalog` of the type of that.
+    pub kind: &'static str,
 }
 
 /// The rule by which rows may be taken out of a query.

@@ -23,6 +23,8 @@ impl Puller<'_> {
             prune,
             primary: Vec::new(),
             indexes: Vec::new(),
+            filtered: false,
+            keys: Vec::new(),
             rule,
         });
         carrier

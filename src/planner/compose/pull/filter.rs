@@ -1,7 +1,7 @@
 //! Conditions on the columns of one table that may be asked of its rows before they are brought.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AExprKind, BoolExprType, Node};
+use pg_query::protobuf::{AExprKind, BoolExprType, FuncCall, Node, a_const::Val};
 
 use super::said::names;
 use crate::catalog::Catalog;
@@ -128,6 +128,7 @@ impl Owner<'_> {
                 };
                 plain && known && self.all(inner)
             }
+            NodeEnum::FuncCall(call) => is_part_of_text(call) && self.all(inner),
             NodeEnum::List(_)
             | NodeEnum::BoolExpr(_)
             | NodeEnum::NullTest(_)
@@ -140,6 +141,30 @@ impl Owner<'_> {
         let mut copy = node.clone();
         parts(&mut copy).is_ok_and(|parts| parts.iter().all(|part| self.takes(part)))
     }
+}
+
+/// `substring(… from 1 for 2)` in the words of SQL, of no negative length.
+fn is_part_of_text(call: &FuncCall) -> bool {
+    let names: Vec<&str> = call
+        .funcname
+        .iter()
+        .filter_map(|name| match &name.node {
+            Some(NodeEnum::String(name)) => Some(name.sval.as_str()),
+            _ => None,
+        })
+        .collect();
+    let number = |node: &Node| match &node.node {
+        Some(NodeEnum::AConst(constant)) => {
+            matches!(&constant.val, Some(Val::Ival(number)) if number.ival >= 0)
+        }
+        _ => false,
+    };
+    let plain = call.over.is_none() && call.agg_filter.is_none() && call.agg_order.is_empty();
+    names == ["pg_catalog", "substring"]
+        && plain
+        && !call.agg_distinct
+        && !call.func_variadic
+        && matches!(call.args.as_slice(), [_, from, length] if number(from) && number(length))
 }
 
 fn has_column(node: &Node) -> bool {

@@ -4,10 +4,14 @@
 //! One carrier has the columns of all of them. Each table's name stands for a lateral query that picks its own
 //! columns from the carrier's row, so that all that is said of it means what it did.
 
+use std::collections::BTreeMap;
+
 use pg_query::NodeEnum;
 use pg_query::protobuf::{JoinType, Node, RangeVar, SelectStmt};
 
 use super::filter::{Owner, conjuncts};
+use super::grouped::Grouped;
+use super::reduce::{equal, membership};
 use super::table::{all, looked_for, of};
 use super::{Look, Position, Puller, deparse, said, walk};
 use crate::catalog::{Relation, RelationKind};
@@ -32,18 +36,17 @@ impl<'b> Puller<'b> {
         if position.star || self.said.natural {
             return Ok(());
         }
-        let grouped = grouped(select);
         let mut filters = position.filters.clone();
         let mut nodes = Vec::new();
         for item in &mut select.from_clause {
-            leaves(item, &mut nodes, &mut filters);
+            self.leaves(item, &mut nodes, &mut filters);
         }
         if nodes.len() > MOST {
             return Ok(());
         }
         let mut left: Vec<Leaf<'b>> = Vec::new();
         for (at, node) in nodes.iter().enumerate() {
-            left.extend(self.leaf(at, node, &grouped)?);
+            left.extend(self.leaf(at, node, &position.grouped)?);
         }
         while !left.is_empty() {
             let mut block = vec![left.remove(0)];
@@ -63,14 +66,14 @@ impl<'b> Puller<'b> {
                 }
             }
             if block.len() > 1 {
-                self.take(block, &filters, &mut nodes)?;
+                self.take(block, &filters, &mut nodes, &mut select.where_clause)?;
             }
         }
         Ok(())
     }
 
     /// A plain name of a table whose rows have keys.
-    fn leaf(&self, at: usize, node: &Node, grouped: &[String]) -> Result<Option<Leaf<'b>>> {
+    fn leaf(&self, at: usize, node: &Node, grouped: &Grouped) -> Result<Option<Leaf<'b>>> {
         let Some(NodeEnum::RangeVar(range)) = &node.node else {
             return Ok(None);
         };
@@ -98,10 +101,8 @@ impl<'b> Puller<'b> {
                 ..
             }
         );
-        // Where rows are grouped by a primary key, the table must have it.
-        let dependent = described.uniques.iter().any(|unique| {
-            unique.primary && unique.columns.iter().all(|name| grouped.contains(name))
-        });
+        // Where rows are grouped by a primary key alone, the table must have it.
+        let dependent = grouped.by_primary(&alias, described);
         let whole = self.said.whole(&alias) || self.said.row_type(&alias);
         let fits = spread && !dependent && !whole;
         let range = range.clone();
@@ -173,30 +174,62 @@ impl<'b> Puller<'b> {
         Ok(select)
     }
 
+    /// Adds a condition to those by which rows are brought, if the shards can tell each by itself.
+    fn narrow(&self, block: &[Leaf<'_>], own: &mut Vec<Node>, more: Node) -> bool {
+        own.push(more);
+        let select = self.block(block, own.clone());
+        let holds = select.is_ok_and(|select| matches!(self.look(&select), Look::Parts { .. }));
+        if !holds {
+            own.pop();
+        }
+        holds
+    }
+
     fn take(
         &mut self,
         mut block: Vec<Leaf<'_>>,
         filters: &[Node],
         nodes: &mut [&mut Node],
+        rest: &mut Option<Box<Node>>,
     ) -> Result<()> {
         block.sort_by_key(|leaf| leaf.at);
-        let own = self.own(&block, filters);
+        let mut own = self.own(&block, filters);
+        let partners = self.partnered(&self.owner(&block), filters)?;
+        for more in partners {
+            self.narrow(&block, &mut own, more);
+        }
+        let (asked, left): (Vec<Node>, Vec<Node>) = conjuncts(rest).into_iter().partition(|part| {
+            membership(part).is_some_and(|(_, inner)| !self.names_cte(inner))
+                && self.narrow(&block, &mut own, part.clone())
+        });
+        if !asked.is_empty() {
+            // All rows that are brought fulfil it.
+            *rest = all(left)?;
+        }
+        let filtered = own.iter().any(|part| equal(part).is_none());
         let select = self.block(&block, own)?;
         let prune = self.parts(&select)?;
         let width = select.target_list.len();
         let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(select)))?;
         let columns: Vec<String> = (0..width).map(|at| format!("pgherd_c{at}")).collect();
         let carrier = self.carrier(text, prune, &columns, Rule::Join);
+        if let Some(pull) = self.pulls.last_mut() {
+            pull.filtered = filtered;
+        }
         let mut at = 0;
         for (place, leaf) in block.iter().enumerate() {
-            let picked: Vec<String> = self
-                .used(leaf.described, false)
-                .iter()
-                .map(|column| {
-                    at += 1;
-                    format!("{carrier}.pgherd_c{} AS {}", at - 1, quoted(&column.name))
-                })
-                .collect();
+            let mut picked = Vec::new();
+            let mut names = BTreeMap::new();
+            for column in self.used(leaf.described, false) {
+                picked.push(format!(
+                    "{carrier}.pgherd_c{at} AS {}",
+                    quoted(&column.name)
+                ));
+                names.insert(column.name.clone(), format!("pgherd_c{at}"));
+                at += 1;
+            }
+            let wishes = self.wishes(&leaf.alias, &names, &self.owner(&block), filters);
+            self.stands(&leaf.alias, names, wishes);
             let lateral = format!(
                 "LATERAL (SELECT {}) AS {}",
                 picked.join(", "),
@@ -213,67 +246,37 @@ impl<'b> Puller<'b> {
         }
         Ok(())
     }
-}
 
-/// All that is joined so that a row of each is in every row of the whole, from left to right, with the conditions
-/// that hold for all rows.
-fn leaves<'n>(node: &'n mut Node, found: &mut Vec<&'n mut Node>, filters: &mut Vec<Node>) {
-    let flat = match &node.node {
-        Some(NodeEnum::JoinExpr(join)) => {
-            let plain = join.alias.is_none() && join.using_clause.is_empty();
-            plain.then(|| join.jointype())
+    /// All that is joined so that a row of each is in every row of the whole, from left to right, with the conditions
+    /// that hold for all rows.
+    fn leaves<'n>(
+        &self,
+        node: &'n mut Node,
+        found: &mut Vec<&'n mut Node>,
+        filters: &mut Vec<Node>,
+    ) {
+        let flat = match &node.node {
+            Some(NodeEnum::JoinExpr(join)) => {
+                let plain = join.alias.is_none() && join.using_clause.is_empty();
+                plain.then(|| join.jointype())
+            }
+            _ => None,
+        };
+        let sides = match flat {
+            Some(JoinType::JoinInner) => 2,
+            Some(JoinType::JoinLeft) => 1,
+            _ => return found.push(node),
+        };
+        let Some(NodeEnum::JoinExpr(join)) = &mut node.node else {
+            return;
+        };
+        if sides == 2 {
+            filters.extend(self.on(join));
         }
-        _ => None,
-    };
-    let sides = match flat {
-        Some(JoinType::JoinInner) => 2,
-        Some(JoinType::JoinLeft) => 1,
-        _ => return found.push(node),
-    };
-    let Some(NodeEnum::JoinExpr(join)) = &mut node.node else {
-        return;
-    };
-    if sides == 2 {
-        let on = conjuncts(&join.quals).into_iter();
-        filters.extend(on.filter(|part| !has_bare(part)));
-    }
-    let both = [&mut join.larg, &mut join.rarg].into_iter().take(sides);
-    for side in both.flatten() {
-        leaves(side, found, filters);
-    }
-}
-
-/// The names of the columns that rows may be grouped by, also by the number or name of a target.
-fn grouped(select: &SelectStmt) -> Vec<String> {
-    let value = |node: &Node| match &node.node {
-        Some(NodeEnum::ResTarget(target)) => target.val.as_deref().and_then(last_name),
-        _ => None,
-    };
-    if select.group_clause.is_empty() {
-        return Vec::new();
-    }
-    let mut items = select.group_clause.clone();
-    let mut found: Vec<String> = select.target_list.iter().filter_map(value).collect();
-    while let Some(item) = items.pop() {
-        match item.node {
-            Some(NodeEnum::GroupingSet(set)) => items.extend(set.content),
-            Some(NodeEnum::RowExpr(row)) => items.extend(row.args),
-            _ => found.extend(last_name(&item)),
+        let both = [&mut join.larg, &mut join.rarg].into_iter().take(sides);
+        for side in both.flatten() {
+            self.leaves(side, found, filters);
         }
-    }
-    found
-}
-
-/// The last name of a column.
-fn last_name(node: &Node) -> Option<String> {
-    match &node.node {
-        Some(NodeEnum::ColumnRef(column)) => said::names(column)
-            .last()
-            .copied()
-            .flatten()
-            .map(str::to_owned),
-        // A number, or what may be one of several columns.
-        _ => None,
     }
 }
 
@@ -282,7 +285,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// Whether a column is named without its table: in ON it is one of fewer than elsewhere.
-fn has_bare(node: &Node) -> bool {
+pub(super) fn has_bare(node: &Node) -> bool {
     let mut found = false;
     let walked = walk::expression(&mut node.clone(), &mut |part| {
         if let NodeEnum::ColumnRef(column) = part {

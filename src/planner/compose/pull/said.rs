@@ -38,8 +38,6 @@ pub(super) struct Said {
     pub(super) natural: bool,
     /// The columns of USING.
     pub(super) using: BTreeSet<String>,
-    /// There is a GROUP BY.
-    pub(super) grouped: bool,
     /// Rows are locked.
     pub(super) locks: bool,
 }
@@ -48,7 +46,6 @@ impl Said {
     /// Takes in all names of a query.
     pub(super) fn of(&mut self, select: &SelectStmt) -> Result<()> {
         self.shown.push_str(&format!("{select:?}"));
-        self.grouped |= self.shown.contains("group_clause: [Node");
         self.locks |= self.shown.contains("LockingClause");
         let mut copy = select.clone();
         walk::query(&mut copy, &mut |node| {
@@ -194,4 +191,33 @@ pub(super) fn is_only_star(select: &SelectStmt) -> bool {
         && select.group_clause.is_empty()
         && select.having_clause.is_none()
         && select.sort_clause.is_empty()
+}
+
+/// Whether a level picks columns and constants of rows, one for each, and does no more.
+pub(super) fn is_plain(select: &SelectStmt) -> bool {
+    let picks = |node: &Node| match &node.node {
+        Some(NodeEnum::ResTarget(target)) => matches!(
+            target.val.as_deref().and_then(|value| value.node.as_ref()),
+            Some(NodeEnum::ColumnRef(_) | NodeEnum::AConst(_))
+        ),
+        _ => false,
+    };
+    let lists = [
+        &select.distinct_clause,
+        &select.group_clause,
+        &select.window_clause,
+        &select.sort_clause,
+        &select.values_lists,
+        &select.locking_clause,
+    ];
+    let none = [
+        &select.having_clause,
+        &select.limit_count,
+        &select.limit_offset,
+    ];
+    select.target_list.iter().all(picks)
+        && lists.iter().all(|list| list.is_empty())
+        && none.iter().all(|node| node.is_none())
+        && select.with_clause.is_none()
+        && select.larg.is_none()
 }

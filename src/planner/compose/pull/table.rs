@@ -10,7 +10,7 @@ use crate::catalog::{Column, Relation};
 use crate::placement::Distribution;
 use crate::plan::{Pin, Prune, Rule};
 use crate::refusal::{Refusal, Result};
-use crate::tree::{Place, Table};
+use crate::tree::{Kind, Place, Table};
 
 impl Puller<'_> {
     pub(super) fn table(
@@ -51,19 +51,37 @@ impl Puller<'_> {
             true => looked_for(&owner, &position.filters),
             false => Vec::new(),
         };
-        let (text, prune) = self.rows(range, alias, &columns, filters, table)?;
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        let mut narrow = filters.clone();
+        let columns_there = names
+            .iter()
+            .map(|name| (name.clone(), name.clone()))
+            .collect();
+        let mut wishes = Vec::new();
+        if !renamed && !self.said.natural {
+            narrow.extend(self.partnered(&owner, &position.sure)?);
+            wishes = self.wishes(alias, &columns_there, &owner, &position.sure);
+        }
+        let filtered = !narrow.is_empty();
+        let once = position.once && repeats(described, &columns);
+        let brought = self.rows(range, alias, &columns, narrow, table, once);
+        let (text, prune) = match brought {
+            Err(_) => self.rows(range, alias, &columns, filters, table, once)?,
+            Ok(brought) => brought,
+        };
         let carrier = self.carrier(text, prune, &names, Rule::Table);
         let indexes = indexes.into_iter().filter(|name| names.contains(name));
         let indexes: Vec<String> = indexes.collect();
-        let primary = match self.said.grouped {
+        let primary = match position.grouped.by_primary(alias, described) {
             true => primary(described, table, &names),
             false => Vec::new(),
         };
         if let Some(pull) = self.pulls.last_mut() {
             pull.indexes = indexes;
             pull.primary = primary;
+            pull.filtered = filtered;
         }
+        self.stands(alias, columns_there, wishes);
         self.carriers.insert(
             carrier.clone(),
             relation(columns.into_iter().cloned().collect()),
@@ -116,6 +134,7 @@ impl Puller<'_> {
         columns: &[&Column],
         filters: Vec<Node>,
         table: &Table,
+        once: bool,
     ) -> Result<(String, Prune)> {
         let plain = RangeVar {
             alias: Some(Alias {
@@ -133,7 +152,6 @@ impl Puller<'_> {
             .map(|column| deparse::target(of(alias, &column.name), ""));
         select.target_list = targets.collect();
         select.where_clause = all(filters)?;
-        let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(select.clone())))?;
         let prune = match &table.place {
             Place::At(Distribution::OneShard(shard)) => {
                 Prune(vec![crate::plan::Node::Of(Pin::Shard(*shard))])
@@ -142,6 +160,10 @@ impl Puller<'_> {
             Place::Key { nullable: true, .. } => Prune(Vec::new()),
             _ => self.parts(&select)?,
         };
+        if once {
+            select.distinct_clause = deparse::select("SELECT DISTINCT 1")?.distinct_clause;
+        }
+        let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(select)))?;
         Ok((text, prune))
     }
 
@@ -152,6 +174,21 @@ impl Puller<'_> {
             _ => Err(Refusal::new("statement", "it is not supported over shards")),
         }
     }
+}
+
+/// Whether a table may have the same in these columns more than once, and equal values are the same.
+fn repeats(described: &Relation, columns: &[&Column]) -> bool {
+    let exact = |column: &&Column| {
+        let kind = Kind {
+            oid: column.kind.oid,
+            collation: column.collation,
+            not_null: column.not_null,
+        };
+        kind.is_exact()
+    };
+    let has = |name: &String| columns.iter().any(|column| column.name == *name);
+    let mut uniques = described.uniques.iter();
+    columns.iter().all(exact) && !uniques.any(|unique| unique.columns.iter().all(has))
 }
 
 /// The columns of a table's primary key, if they are among those that are brought, and unique over all shards.
