@@ -32,6 +32,8 @@ pub struct Judgement {
     /// It is a query that may run twice as well as once, unless the database brings more with it than its
     /// text tells.
     pub steady: bool,
+    /// It has written nothing, whatever becomes of its answer, with the same reserve.
+    pub only_reads: bool,
     /// It does something to settings or savepoints that can be followed, statement by statement.
     pub follows: bool,
     /// It is one SET or RESET, which does nothing if it fails.
@@ -109,6 +111,7 @@ pub fn judge(
             plain: true,
             single: true,
             steady: true,
+            only_reads: true,
             ..Judgement::default()
         };
     }
@@ -149,6 +152,7 @@ pub fn judge(
         sequence: effects.sequence,
         alters: effects.alters,
         steady: effects.steady,
+        only_reads: effects.only_reads,
         as_read,
         begins: matches!(
             effects.transaction,

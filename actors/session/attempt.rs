@@ -140,7 +140,7 @@ impl Attempt {
     fn note(&mut self, judgement: &Judgement, inside: bool) {
         // A text that only begins a block is a part of it as a whole.
         if !inside && (judgement.leaves || !judgement.begins) {
-            let bare = match judgement.steady {
+            let bare = match judgement.only_reads {
                 true => Bare::Reads,
                 false => Bare::Writes,
             };

@@ -281,6 +281,7 @@ impl Given {
         }
         judgement.runs = judgement.runs.max(given.runs);
         judgement.steady &= given.steady;
+        judgement.only_reads &= given.only_reads;
         judgement.inspects |= given.inspects;
     }
 }

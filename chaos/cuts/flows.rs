@@ -287,7 +287,7 @@ fn copy_in_extended(id: &str) -> Script {
 
 fn copy_out(id: &str) -> Script {
     let text = format!("copy (select {id} from generate_series(1, 5)) to stdout");
-    Script::default().ask(Kind::Unclear, query(&text))
+    Script::default().ask(Kind::Read, query(&text))
 }
 
 fn set(id: &str) -> Script {

@@ -102,6 +102,9 @@ pub struct Effects<'a> {
     /// Whether it is one statement that only reads, as far as the text tells, so that running it twice comes
     /// to the same as running it once: no volatile function, nothing that is left behind.
     pub steady: bool,
+    /// Whether it is one statement that has written nothing, whatever becomes of its answer, as far as the text tells: one
+    /// that is `steady`, a `COPY` to the client of what only reads, or one that shows rows of a cursor or a setting.
+    pub only_reads: bool,
     /// Whether one of its statements is a `LISTEN` or an `UNLISTEN`; [`crate::parse::channel`] tells of what.
     pub listens: bool,
 }

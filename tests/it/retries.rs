@@ -315,6 +315,64 @@ async fn what_may_have_done_something_is_never_run_twice() {
     assert_eq!(database.sql(twice).await, "");
 }
 
+/// What has written nothing, whatever became of its answer, is not told to have an outcome.
+#[tokio::test]
+async fn what_only_reads_is_told_to_be_lost_and_no_more() {
+    let (database, node, proxy, mut client) = shop("[pool]\nsize = 1").await;
+    let more = "create function note() returns text language sql as \
+                $$insert into goods values ('noted') returning a$$; create sequence s";
+    database.sql(more).await;
+    for (text, code) in [
+        (
+            "copy goods to stdout (delimiter ',', null 'needle')",
+            "08006",
+        ),
+        ("copy (select a, 'needle' from goods) to stdout", "08006"),
+        ("/* needle */ fetch 1 from nowhere", "08006"),
+        ("/* needle */ show work_mem", "08006"),
+        ("copy (select note(), 'needle') to stdout", "08007"),
+        ("copy (select nextval('s'), 'needle') to stdout", "08007"),
+        (
+            "copy (insert into goods values ('needle') returning a) to stdout",
+            "08007",
+        ),
+        ("/* needle */ notify goods", "08007"),
+    ] {
+        let extended = [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+            Raw::sync(),
+        ];
+        for (way, bytes) in [
+            ("simple", Raw::query(text)),
+            ("extended", extended.concat()),
+        ] {
+            // In the extended protocol the text is parsed before anything of it could run.
+            let needle = match way {
+                "simple" => "needle",
+                _ => "E\0\0\0\u{9}\0\0\0\0\0",
+            };
+            for passes in [false, true] {
+                node.fail(Fault {
+                    needle,
+                    passes,
+                    says: Vec::new(),
+                    times: 1,
+                });
+                client.send(&bytes).await;
+                let answer = client.ready().await;
+                let told = answer
+                    .iter()
+                    .find_map(|message| message.field('C').filter(|_| message.tag == 'E'));
+                assert_eq!(told.as_deref(), Some(code), "{text} {way} {passes}");
+                assert_eq!((node.left(), retries(&proxy)), (0, 0), "{text} {way}");
+                assert_eq!(client.one("select 1").await, "1", "{text} {way}");
+            }
+        }
+    }
+}
+
 /// The end of a block is not answered yet, and what stands behind it may be done.
 #[tokio::test]
 async fn what_runs_behind_a_rollback_is_not_told_to_be_lost_with_its_block() {

@@ -55,6 +55,7 @@ pub(super) fn plain(text: &[u8], options: LexOptions) -> Option<Effects<'_>> {
         runs,
         sequence,
         steady: runs == Runs::Reads,
+        only_reads: runs == Runs::Reads,
         ..Effects::default()
     })
 }

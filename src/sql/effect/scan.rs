@@ -22,6 +22,10 @@ pub(super) struct Scan<'a, 'k> {
     atomic: bool,
     /// A volatile function of Postgres' own is called.
     volatile: bool,
+    /// What is copied may write: one of the words for that stands in it, or it takes numbers of a sequence.
+    copies_writes: bool,
+    /// The last statement shows what was there before it: rows of a cursor, or a setting.
+    shows: bool,
 }
 
 /// What is remembered inside of a statement.
@@ -38,6 +42,15 @@ struct Statement<'a> {
     language: bool,
 }
 
+impl Statement<'_> {
+    /// Whether the parenthesis in front opens the query of a `COPY (query)`, and no function's arguments.
+    fn opens_query(&self) -> bool {
+        self.first == Word::Copying
+            && self.depth.parens == 1
+            && self.before == [Word::Copying, Word::Other]
+    }
+}
+
 impl<'a, 'k> Scan<'a, 'k> {
     pub(super) fn new(text: &'a [u8], options: LexOptions, known: Option<&'k Known<'k>>) -> Self {
         Self {
@@ -47,6 +60,8 @@ impl<'a, 'k> Scan<'a, 'k> {
             known,
             atomic: false,
             volatile: false,
+            copies_writes: false,
+            shows: false,
         }
     }
 
@@ -63,6 +78,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             self.effects.sets = None;
         }
         self.effects.steady = self.is_steady();
+        self.effects.only_reads = self.effects.steady || self.only_reads();
         self.effects
     }
 
@@ -73,9 +89,26 @@ impl<'a, 'k> Scan<'a, 'k> {
         effects.statements == 1
             && effects.runs == Runs::Reads
             && effects.sequence == SequenceEffect::None
-            && effects.pins.is_empty()
-            && effects.unpins.is_empty()
             && effects.copy == CopyEffect::None
+            && self.is_quiet()
+    }
+
+    /// One COPY to the client whose query does not write, or one statement that shows what was there before it.
+    fn only_reads(&self) -> bool {
+        let reads = match (self.effects.copy, self.effects.runs) {
+            // A COPY counts as one that writes until its direction is known.
+            (CopyEffect::Out, Runs::Writes) => !self.copies_writes,
+            (CopyEffect::None, Runs::Nothing) => self.shows,
+            _ => false,
+        };
+        reads && self.effects.statements == 1 && self.is_quiet()
+    }
+
+    /// It leaves nothing in its session, and calls no volatile function of Postgres' own.
+    fn is_quiet(&self) -> bool {
+        let effects = &self.effects;
+        effects.pins.is_empty()
+            && effects.unpins.is_empty()
             && !effects.configures
             && !self.volatile
     }
@@ -103,6 +136,9 @@ impl<'a, 'k> Scan<'a, 'k> {
             _ => Word::Other,
         };
         self.head(head)?;
+        self.shows = [&b"fetch"[..], b"move", b"show"]
+            .iter()
+            .any(|word| first.is_word(word));
         let family = Family::of(&first);
         self.runs(family.runs());
         if family == (Family::Write { new: true }) {
@@ -157,7 +193,12 @@ impl<'a, 'k> Scan<'a, 'k> {
 
     #[inline]
     fn visit(&mut self, state: &mut Statement<'a>, token: &Token<'a>) {
-        if let Some(call) = state.calls.step(token) {
+        // Behind TO STDOUT come options, in which nothing is called; behind FROM STDIN there may be a WHERE.
+        let in_options = state.copies && self.effects.copy == CopyEffect::Out;
+        if let Some(call) = state.calls.step(token)
+            && !state.opens_query()
+            && !in_options
+        {
             self.call(call);
         }
         let here = match token.kind {
@@ -195,12 +236,18 @@ impl<'a, 'k> Scan<'a, 'k> {
         if state.first == Word::Do {
             self.block(state, token);
         }
+        if state.first == Word::Copying {
+            self.copied(here, token);
+        }
         state.before = [here, state.before[0]];
     }
 
     fn call(&mut self, call: Call<'_>) {
         match call {
-            Call::UsesSequence => self.sequence(SequenceEffect::Uses),
+            Call::UsesSequence => {
+                self.copies_writes = true;
+                self.sequence(SequenceEffect::Uses);
+            }
             Call::AsksSequence => self.sequence(SequenceEffect::Asks),
             Call::Volatile => self.volatile = true,
             Call::Unknown(name) => {
@@ -210,6 +257,13 @@ impl<'a, 'k> Scan<'a, 'k> {
                 }
             }
         }
+    }
+
+    /// A word of a COPY, whose query writes by these alone.
+    fn copied(&mut self, here: Word, token: &Token<'_>) {
+        self.copies_writes |= matches!(here, Word::Insert | Word::Merge | Word::Into)
+            || token.is_word(b"update")
+            || token.is_word(b"delete");
     }
 
     /// A word of a statement that writes, perhaps.

@@ -415,6 +415,55 @@ fn what_may_run_twice_is_told_by_the_text() {
 }
 
 #[test]
+fn what_has_written_nothing_is_told_by_the_text() {
+    for text in [
+        "select 1",
+        "with a as (select 1) select * from a",
+        "copy t to stdout",
+        "COPY s.t (a, b) TO STDOUT WITH (FORMAT csv, HEADER)",
+        "copy t to stdout (format csv, force_quote (a, b))",
+        "copy (select a, lower(b) from t where a in (1, 2)) to stdout;",
+        "copy (with a as (select 1) select * from a) to stdin",
+        "copy copy (a) to stdout",
+        "fetch 5 from c",
+        "move all in c",
+        "show x",
+    ] {
+        assert!(of(text).only_reads, "{text}");
+    }
+    for text in [
+        "copy t from stdin",
+        "copy t from stdin where mine(a)",
+        "copy t to '/tmp/t'",
+        "copy t to program 'cat'",
+        "copy (select mine(a) from t) to stdout",
+        "copy (select copy(a) from t) to stdout",
+        "copy (select 1, copy(a) from t) to stdout",
+        "copy (select nextval('s')) to stdout",
+        "copy (select pg_notify('a', 'b')) to stdout",
+        "copy (select lo_create(0)) to stdout",
+        "copy (select set_config('a', 'b', true)) to stdout",
+        "copy (insert into t values (1) returning a) to stdout",
+        "copy (update t set a = 1 returning a) to stdout",
+        "copy (delete from t returning a) to stdout",
+        "copy (with x as (insert into t values (1) returning a) select * from x) to stdout",
+        "copy t to stdout; insert into t values (1)",
+        "copy (select copy(1)) to stdout; show x",
+        "insert into t values (1); show x",
+        "notify a",
+        "set x = 1",
+        "lock t",
+        "checkpoint",
+        "discard all",
+        "commit",
+        "execute p",
+        "",
+    ] {
+        assert!(!of(text).only_reads, "{text}");
+    }
+}
+
+#[test]
 fn what_else_is_known_is_asked_for() {
     let options = LexOptions::default();
     let known = |name: &[u8]| name.eq_ignore_ascii_case(b"pure");
