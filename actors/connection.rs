@@ -15,10 +15,11 @@ use pgherd_supervise::{End, Work};
 use ractor::ActorRef;
 
 use crate::clock;
+use crate::gate::Failing;
 use crate::pool::{Forgotten, Pool, PoolMessage};
 use crate::server::{Life, ServerAbout, ServerConn};
 use crate::session::resolve;
-use crate::upstream::{self, OpenError};
+use crate::upstream::{self, OpenError, Upstream};
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
@@ -107,19 +108,13 @@ async fn live(arguments: ConnectionArguments) {
             };
             // A client's outdated password says nothing against the host, where others log in.
             if forgotten == Forgotten::Nothing {
-                upstream.gate.0.failed(clock::now());
+                upstream.gate.0.failed(error.failing(), clock::now());
             }
             if error.is_of_host() {
                 let now = clock::now();
                 pool.cluster.load().suspect(&upstream.name, now);
             }
-            tracing::warn!(
-                database = pool.key.database,
-                user = pool.key.user,
-                host = upstream.name,
-                %error,
-                "no server connection"
-            );
+            lament(&pool, &upstream, &error);
             drop(place);
             let told = match forgotten {
                 // What another host says is nothing to those who wait for this one.
@@ -131,5 +126,16 @@ async fn live(arguments: ConnectionArguments) {
             // A manager that is gone has a successor, which looks at the core by itself.
             let _ = manager.cast(told);
         }
+    }
+}
+
+/// Says that there is no connection. That a host is full is said once, as it is asked again soon.
+fn lament(pool: &Pool, upstream: &Upstream, error: &OpenError) {
+    let (database, user, host) = (&pool.key.database, &pool.key.user, &upstream.name);
+    let full = |error: &OpenError| error.failing() == Failing::Full;
+    if full(error) && pool.trouble.load().as_deref().is_some_and(full) {
+        tracing::debug!(database, user, host, %error, "still no server connection");
+    } else {
+        tracing::warn!(database, user, host, %error, "no server connection");
     }
 }

@@ -214,7 +214,7 @@ impl Office {
             false => Forgotten::Nothing,
         };
         if forgotten == Forgotten::Nothing {
-            upstream.gate.0.failed(clock::now());
+            upstream.gate.0.failed(error.failing(), clock::now());
         }
         tracing::warn!(
             database = self.pool.key.database,

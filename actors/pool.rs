@@ -590,9 +590,15 @@ impl PoolState {
         if wanted == 0 {
             return;
         }
-        if let Some(pause) = self.pool.upstream.load().gate.0.pause(now) {
+        let upstream = self.pool.upstream.load_full();
+        let gate = &upstream.gate.0;
+        if let Some(pause) = gate.pause(now) {
             self.look_later(pause, myself);
             return;
+        }
+        if gate.is_full() {
+            // Once one is let in, the rest follow.
+            wanted = usize::from(self.pool.core.snapshot(now).opening == 0);
         }
         while wanted > 0 {
             let Ok(place) = self.pool.core.begin_open(now) else {

@@ -34,7 +34,7 @@ use crate::root::{
 };
 use crate::session::checkout::{check, denial, overdue};
 use crate::session::prove::Proof;
-use crate::upstream::{Source, Upstream};
+use crate::upstream::{OpenError, Source, Upstream};
 
 pub(crate) use memory::target;
 pub use memory::{RouterMemory, Watch, mode, server_tls};
@@ -695,13 +695,19 @@ pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
     }
 }
 
-/// No server could be reached in time.
+/// There was no connection in time: no server could be reached, or one was, and lets nobody in, which is told as it says it.
 pub fn unreachable(pool: &Pool) -> ErrorReport {
+    let trouble = pool.trouble.load_full();
+    if let Some(trouble) = &trouble
+        && matches!(**trouble, OpenError::Refused { .. })
+    {
+        return trouble.report().into_fatal();
+    }
     let report = ErrorReport::fatal(
         sqlstate::CONNECTION_FAILURE,
         format!("server {} cannot be reached", pool.upstream.load().name),
     );
-    match pool.trouble.load_full() {
+    match trouble {
         Some(trouble) => report.detail(trouble.report().message),
         None => report,
     }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::clock;
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
-use crate::gate::Gate;
+use crate::gate::{Failing, Gate};
 use crate::hidden::Hidden;
 use crate::server::{CancelGuard, Cancels, KillSwitch, Life, ServerAbout, ServerConn};
 
@@ -335,6 +335,14 @@ impl OpenError {
             | Self::Standby { .. }
             | Self::Withheld { .. }
             | Self::TimedOut { .. } => true,
+        }
+    }
+
+    /// How hard its host may be knocked at behind it.
+    pub fn failing(&self) -> Failing {
+        match self {
+            Self::Refused { report, .. } if report.code.class() == "53" => Failing::Full,
+            _ => Failing::Otherwise,
         }
     }
 

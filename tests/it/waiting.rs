@@ -247,6 +247,36 @@ async fn a_limit_on_server_connections_spans_pools() {
             .await;
         }
     }
+/// The server's own limit, which others may have used up.
+#[tokio::test]
+async fn a_server_that_is_full_is_named_and_asked_again_soon() {
+    let database = Database::new().await;
+    let limit = async |count: i32| {
+        let name = &database.name;
+        let sql = format!("alter database \"{name}\" connection limit {count}");
+        database.sql(&sql).await;
+    };
+    limit(0).await;
+    let proxy = Proxy::before(&database, "[timeouts]\ncheckout = \"3500ms\"").await;
+    // Superusers are let in all the same.
+    let url = proxy.url("other", &database.name);
+    let refused = try_connect(&url).await.map(drop);
+    let (code, message) = refused.expect_err("it is full");
+    assert_eq!(code, "53300", "{message}");
+    assert!(message.contains("has no connection left"), "{message}");
+    // It was in vain for so long that a server that does not work would be left alone for seconds.
+    let waits = tokio::spawn(async move { try_connect(&url).await });
+    limit(-1).await;
+    let begun = Instant::now();
+    let client = waits.await.unwrap().expect("there is room");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(client.one("select 1").await, "1");
+}
+
 }
 
 #[tokio::test]

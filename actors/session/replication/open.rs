@@ -120,7 +120,7 @@ async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
         Err(error) => {
             // A server that turns replication away may be well disposed to others.
             if !matches!(error, OpenError::Refused { .. } | OpenError::Secret { .. }) {
-                gate.failed(clock::now());
+                gate.failed(error.failing(), clock::now());
             }
             tracing::warn!(
                 database = plan.key.database,
