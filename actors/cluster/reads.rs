@@ -81,14 +81,9 @@ pub fn is_lost(state: &HostState) -> bool {
     barred || state.health == Health::Ill
 }
 
-/// Whether a host may be chosen to be read from. A replica on an older timeline than the primary's may
-/// follow a history that has ended.
-pub fn is_offered(state: &HostState, verdict: &Verdict) -> bool {
-    let offered = !matches!(state.offer, Offer::Withheld(_));
-    offered
-        && state
-            .timeline
-            .is_some_and(|timeline| timeline >= verdict.timeline)
+/// Whether a host may be chosen to be read from: what `SHOW HOSTS` says.
+pub fn is_offered(state: &HostState) -> bool {
+    !matches!(state.offer, Offer::Withheld(_))
 }
 
 #[cfg(test)]

@@ -86,9 +86,7 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
         let Some(host) = &reader.key.reader else {
             continue;
         };
-        let state = verdict
-            .host(host)
-            .filter(|it| reads::is_offered(it, &verdict));
+        let state = verdict.host(host).filter(|it| reads::is_offered(it));
         let arrived = || wrote.is_none_or(|moment| cluster.has_arrived(host, moment));
         if let Some(state) = state.filter(|_| arrived()) {
             pools.push(Some(reader));

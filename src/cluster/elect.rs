@@ -95,11 +95,16 @@ impl Judge {
     /// all. It may be the new primary, slow or full at this moment, while the old one that it has replaced answers at
     /// once.
     fn all_asked(&self, now: Instant) -> bool {
+        self.each_once(now, Track::has_answered)
+    }
+
+    /// Whether this was so of each member once, or was waited for.
+    fn each_once(&self, now: Instant, once: impl Fn(&Track) -> bool) -> bool {
         let begun = self.tracks.values().filter_map(|track| track.first).min();
         begun.is_some_and(|begun| {
             self.tracks
                 .values()
-                .all(|track| track.has_answered() || !self.is_fresh(begun.max(track.joined), now))
+                .all(|track| once(track) || !self.is_fresh(begun.max(track.joined), now))
         })
     }
 
@@ -194,7 +199,9 @@ impl Judge {
             .each()
             .map(|(name, track)| self.state(name, track, &writer, now))
             .collect();
-        self.offer_last_resort(&mut hosts, &mut alarms);
+        if self.offer_last_resort(&mut hosts) && self.all_judged(now) {
+            alarms.push(Alarm::NoReplicaWell);
+        }
         self.raise_alarms(&hosts, &writer, now, &mut alarms);
         Verdict {
             epoch: self.epoch,
@@ -284,6 +291,9 @@ impl Judge {
                 Offer::Withheld(Withheld::Expired)
             };
         }
+        if track.timeline() < Some(self.timeline) {
+            return Offer::Withheld(Withheld::Outdated);
+        }
         // How far it is behind is not known of a host that lets nobody look.
         let blind = track.looked().is_some_and(|at| !self.is_fresh(at, now));
         let bounds = &self.rules.lag;
@@ -296,24 +306,31 @@ impl Judge {
         Offer::Good
     }
 
-    /// If there are replicas, and all that are near enough are ill, those with the least of the faults are offered.
-    fn offer_last_resort(&self, hosts: &mut [HostState], alarms: &mut Vec<Alarm>) {
+    /// If there are replicas, and all that are near enough are ill, those with the least of the faults are offered; whether
+    /// that is so.
+    fn offer_last_resort(&self, hosts: &mut [HostState]) -> bool {
         let is_replica = |host: &HostState| host.standing == Some(Standing::Replica);
         let good = |host: &HostState| is_replica(host) && host.offer == Offer::Good;
         let ill = |host: &HostState| host.offer == Offer::Withheld(Withheld::Ill);
         let rank = |host: &HostState| host.fault.as_ref().map_or(0, Fault::rank);
         if hosts.iter().any(good) {
-            return;
+            return false;
         }
         let Some(best) = hosts.iter().filter(|host| ill(host)).map(rank).min() else {
-            return;
+            return false;
         };
         for host in hosts.iter_mut().filter(|host| ill(host)) {
             if rank(host) == best {
                 host.offer = Offer::LastResort;
             }
         }
-        alarms.push(Alarm::NoReplicaWell);
+        true
+    }
+
+    /// Whether it was found out of every member whether it works, or that was waited for. At the beginning a host that is
+    /// only slow may seem ill for a moment, and a well one has not been asked yet.
+    fn all_judged(&self, now: Instant) -> bool {
+        self.each_once(now, Track::is_judged)
     }
 
     fn raise_alarms(

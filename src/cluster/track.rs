@@ -39,6 +39,8 @@ pub(crate) struct Track {
     void: bool,
     /// Nobody listened there once.
     vacant: bool,
+    /// It was well once.
+    was_well: bool,
     faults: u32,
     hard_faults: u32,
     looks: u32,
@@ -66,6 +68,7 @@ impl Track {
             alive: None,
             void: false,
             vacant: false,
+            was_well: false,
             faults: 0,
             hard_faults: 0,
             looks: 0,
@@ -94,6 +97,7 @@ impl Track {
         (self.faults, self.hard_faults) = (0, 0);
         self.looks = self.looks.saturating_add(1);
         self.ill &= self.looks < rules.well_after;
+        self.was_well |= !self.ill;
         self.heard(now);
         self.alive = Some(now);
         // An answer to a question that was asked before somebody ran into something does not explain it.
@@ -140,6 +144,11 @@ impl Track {
     /// It has said what it is, or nobody is there who could.
     pub(crate) const fn has_answered(&self) -> bool {
         self.look.is_some() || self.vacant
+    }
+
+    /// Whether it works is known, or was once.
+    pub(crate) const fn is_judged(&self) -> bool {
+        self.was_well || self.ill && !self.is_recovering()
     }
 
     fn understood(&mut self, asked: Instant) {

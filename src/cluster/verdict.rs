@@ -202,6 +202,8 @@ pub enum Withheld {
     Asking,
     /// It is fenced.
     Fenced,
+    /// It is a replica on an older timeline than the primary's, and so may follow a history that has ended.
+    Outdated,
     /// It is ill, and others are better.
     Ill,
     /// It is further behind than the bounds allow, or has not told for long.
@@ -301,6 +303,7 @@ impl fmt::Display for Offer {
             Self::Withheld(Withheld::Unseen) => "no: unseen",
             Self::Withheld(Withheld::Asking) => "no: not all hosts have been asked yet",
             Self::Withheld(Withheld::Fenced) => "no: fenced",
+            Self::Withheld(Withheld::Outdated) => "no: on an older timeline",
             Self::Withheld(Withheld::Ill) => "no: ill",
             Self::Withheld(Withheld::Behind) => "no: behind",
             Self::Withheld(Withheld::Expired) => "no: not heard of",

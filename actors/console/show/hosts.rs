@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::{HostName, HostState, Stage, Verdict};
+use pgherd_cluster::{HostName, HostState, Stage, Standing, Verdict};
 
 use crate::clock;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, reads};
 use crate::console::table::{Cell, Column, Row, int, text};
 use crate::facts::Facts;
 
@@ -105,7 +105,8 @@ fn row(
         None => cluster.members().names().next() == Some(host),
     };
     let mut row = vec![host.to_string().into(), cluster.name.clone().into()];
-    row.extend(sights(state, writes, now));
+    let reads = state.map(|state| readable(cluster, state));
+    row.extend(sights(state, writes, reads, now));
     let trouble = used.trouble.or_else(|| state.and_then(trouble));
     row.extend([
         Cell::from(used.pools),
@@ -120,7 +121,7 @@ fn row(
 }
 
 /// What the monitor knows, from `role` to `latency_us`.
-fn sights(state: Option<&HostState>, writes: bool, now: Instant) -> Row {
+fn sights(state: Option<&HostState>, writes: bool, reads: Option<String>, now: Instant) -> Row {
     let shown = |what: Option<String>| what.map_or(Cell::Null, Cell::from);
     let count = |number: Option<u128>| number.map_or(Cell::Null, Cell::from);
     let health = state.map(|state| match state.fence {
@@ -135,7 +136,7 @@ fn sights(state: Option<&HostState>, writes: bool, now: Instant) -> Row {
                 .map(|it| it.to_string()),
         ),
         if writes { "yes" } else { "no" }.into(),
-        shown(state.map(|state| state.offer.to_string())),
+        shown(reads),
         shown(health),
         state
             .and_then(|state| state.timeline)
@@ -151,6 +152,15 @@ fn sights(state: Option<&HostState>, writes: bool, now: Instant) -> Row {
                 .map(|it| it.as_micros()),
         ),
     ]
+}
+
+/// Whether a host may be read from, as it is judged where a reader is chosen, and if not, why.
+fn readable(cluster: &Cluster, state: &HostState) -> String {
+    let never = cluster.traits().of(&state.name).weight == 0;
+    match state.standing {
+        Some(Standing::Replica) if never && reads::is_offered(state) => "no: weight 0".to_owned(),
+        _ => state.offer.to_string(),
+    }
 }
 
 /// How far it is behind in time, what is said of it, and what it calls itself.

@@ -66,6 +66,54 @@ fn the_best_of_ill_replicas_are_offered_and_that_is_said() {
 }
 
 #[test]
+fn a_replica_that_has_not_followed_to_the_primarys_timeline_is_left_out() {
+    let mut court = Court::seated();
+    court.saw("a", primary(2));
+    let outdated = Offer::Withheld(Withheld::Outdated);
+    assert_eq!(court.offers(), [Offer::Good, outdated, outdated]);
+    court.saw("c", replica(2));
+    assert_eq!(court.offers(), [Offer::Good, outdated, Offer::Good]);
+    // One that is ill and has followed is better than one that has not.
+    court.is_down("c");
+    assert_eq!(court.offers(), [Offer::Good, outdated, Offer::LastResort]);
+}
+
+/// Its first looks fail, as when all of them begin at once on a busy machine.
+#[test]
+fn who_is_slow_at_the_beginning_is_no_reason_for_an_alarm() {
+    let mut court = Court::new();
+    for _ in 0..3 {
+        court.failed("b", Fault::TimedOut);
+    }
+    court.failed("c", Fault::Unreachable);
+    court.saw("a", primary(1));
+    court.saw("b", replica(1));
+    // It is ill until its next answer, and of c it is not known yet what it is.
+    let unseen = Offer::Withheld(Withheld::Unseen);
+    assert_eq!(court.offers(), [Offer::Good, Offer::LastResort, unseen]);
+    assert_eq!(court.verdict().alarms, []);
+    court.saw("b", replica(1));
+    court.is_down("c");
+    assert_eq!(court.verdict().alarms, []);
+    court.is_down("b");
+    assert_eq!(court.verdict().alarms, [Alarm::NoReplicaWell]);
+}
+
+#[test]
+fn the_alarm_waits_for_nobody_for_ever() {
+    let mut court = Court::new();
+    court.saw("a", primary(1));
+    court.saw("b", replica(1));
+    court.failed("c", Fault::Unreachable);
+    for _ in 0..3 {
+        court.failed("b", Fault::TimedOut);
+    }
+    assert_eq!(court.verdict().alarms, [], "c may be well");
+    court.wait(5001);
+    assert_eq!(court.verdict().alarms, [Alarm::NoReplicaWell]);
+}
+
+#[test]
 fn replicas_beyond_the_bounds_are_left_out_even_if_no_other_is_well() {
     let mut court = Court::with(bounded(Some(100), None), &["a", "b", "c"]);
     court.saw("a", look(Standing::Primary, 1, 1000));
