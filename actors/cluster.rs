@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pgherd_cluster::names::Names;
+use pgherd_cluster::outcome::Promotions;
 use pgherd_cluster::patroni::PatroniCluster;
 use pgherd_cluster::{
     Absence, Fault, HostName, Judge, LagBounds, Look, Plan, Rules, Stage, Verdict, Writer,
@@ -41,6 +42,7 @@ use crate::cluster::plan::Patience;
 use crate::cluster::reads::Arrivals;
 use crate::cluster::traits::AllTraits;
 use crate::router::RouterMessage;
+use crate::upstream::Upstream;
 
 /// The servers of a database's section, and what is known of them.
 pub struct Cluster {
@@ -71,6 +73,10 @@ pub struct Cluster {
     plan: Mutex<Option<Plan>>,
     arrivals: Mutex<Arrivals>,
     suspects: Mutex<HashSet<HostName>>,
+    /// Where its servers' timelines began.
+    pub promotions: Mutex<Promotions>,
+    /// Whether it was said that those who look are not told all.
+    has_told_of_rights: AtomicBool,
     router: Slot<RouterMessage>,
 }
 
@@ -118,6 +124,8 @@ impl Cluster {
             patience: ArcSwap::from_pointee(Patience::of(config, database)),
             arrivals: Mutex::default(),
             suspects: Mutex::default(),
+            promotions: Mutex::default(),
+            has_told_of_rights: AtomicBool::new(false),
             router,
         };
         cluster.characterize();
@@ -211,6 +219,18 @@ impl Cluster {
     /// How often it changed who may be written to.
     pub fn changes(&self) -> u64 {
         self.chronicle.count()
+    }
+
+    /// A host has answered: takes note of what it says beside the look at it, which is given back.
+    fn told_by(&self, told: look::Told, upstream: &Upstream) -> Look {
+        if let Some(primary) = &told.primary {
+            self.promotions.lock().note(primary);
+        }
+        if told.is_short() && !self.has_told_of_rights.swap(true, Ordering::Relaxed) {
+            let (database, host) = (&self.name, &upstream.name);
+            tracing::warn!(database, host, "{}", look::advice(&upstream.user));
+        }
+        told.look
     }
 
     /// A host was looked at; it was asked at `asked`.

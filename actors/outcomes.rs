@@ -1,14 +1,8 @@
-//! What was found out about transactions whose COMMIT was not answered, and what that takes to be known.
+//! What was found out about transactions whose COMMIT was not answered.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use pgherd_cluster::Lsn;
 use pgherd_cluster::outcome::Outcome;
-
-/// More promotions than these are not remembered; the oldest is forgotten.
-const PROMOTIONS_MAX: usize = 64;
 
 /// How an answer was lost, and what became of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +29,10 @@ impl Resolved {
     }
 }
 
-/// The counters of a pool, which only grow, and what is known of its servers' promotions.
+/// The counters of a pool, which only grow.
 #[derive(Debug, Default)]
 pub struct Outcomes {
     counts: [AtomicU64; Resolved::ALL.len()],
-    /// Where the timelines of servers began, by system identifier and timeline; `None` where two of that number began at
-    /// different places.
-    promotions: Mutex<BTreeMap<(u64, u32), Option<Lsn>>>,
 }
 
 /// The counters at one moment, in the order of [`Resolved::ALL`].
@@ -59,24 +50,6 @@ impl Outcomes {
         OutcomeCounts(std::array::from_fn(|at| {
             self.counts[at].load(Ordering::Relaxed)
         }))
-    }
-
-    /// A server was seen behind its promotion, before its first checkpoint: its timeline begins where its recovery
-    /// ended.
-    pub fn began(&self, system: u64, timeline: u32, at: Lsn) {
-        let mut promotions = self.promotions.lock();
-        let known = promotions.entry((system, timeline)).or_insert(Some(at));
-        if *known != Some(at) {
-            *known = None;
-        }
-        if promotions.len() > PROMOTIONS_MAX {
-            promotions.pop_first();
-        }
-    }
-
-    /// Where a timeline begins, if that was seen, and of no two.
-    pub fn beginning(&self, system: u64, timeline: u32) -> Option<Lsn> {
-        self.promotions.lock().get(&(system, timeline)).copied()?
     }
 }
 
@@ -99,9 +72,7 @@ impl From<Outcome> for Resolved {
 
 #[cfg(test)]
 mod tests {
-    use pgherd_cluster::Lsn;
-
-    use super::{Outcomes, PROMOTIONS_MAX, Resolved};
+    use super::{Outcomes, Resolved};
 
     #[test]
     fn outcomes_are_counted_apart() {
@@ -111,26 +82,5 @@ mod tests {
         outcomes.count(Resolved::Lost);
         let counts: Vec<_> = outcomes.counts().iter().collect();
         assert_eq!(counts, [("committed", 1), ("lost", 2), ("unknown", 0)]);
-    }
-
-    #[test]
-    fn the_beginning_of_a_timeline_is_what_was_seen_unless_there_were_two() {
-        let outcomes = Outcomes::default();
-        outcomes.began(1, 2, Lsn::new(100));
-        outcomes.began(1, 2, Lsn::new(100));
-        assert_eq!(outcomes.beginning(1, 2), Some(Lsn::new(100)));
-        for at in [900, 100, 900] {
-            outcomes.began(1, 2, Lsn::new(at));
-            assert_eq!(outcomes.beginning(1, 2), None);
-        }
-        assert_eq!(
-            (outcomes.beginning(1, 3), outcomes.beginning(2, 2)),
-            (None, None)
-        );
-        for timeline in 3..100 {
-            outcomes.began(1, timeline, Lsn::new(1));
-        }
-        assert_eq!(outcomes.promotions.lock().len(), PROMOTIONS_MAX);
-        assert!(outcomes.beginning(1, 99).is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgherd_cluster::outcome::Server;
 use pgherd_cluster::{Fault, Look, Lsn, Pages, ServerId, Standing, Storage};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
@@ -13,7 +14,7 @@ use crate::upstream::OpenError;
 /// until the next checkpoint. That of a replica is the newest of three: what it receives, which only members of
 /// `pg_read_all_stats` see, up to where it has written pages, and its last restartpoint, which may be minutes old. Functions that are refused in recovery stand behind a CASE. Where
 /// a primary is, is where it inserts: what it has written may be short of what it has acknowledged
-/// (`synchronous_commit = off`).
+/// (`synchronous_commit = off`). At last whether the user is one of those members, and what a primary says of its promotion.
 pub(super) const QUESTION: &[u8] = b"\
 SELECT r.r, \
 (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c), \
@@ -31,11 +32,31 @@ FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only'), \
 (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
 pg_catalog.inet_server_port(), \
 CASE WHEN NOT r.r THEN pg_catalog.current_setting('wal_block_size') END, \
-CASE WHEN NOT r.r THEN pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) END \
+CASE WHEN NOT r.r THEN pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) END, \
+pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), \
+CASE WHEN NOT r.r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
+CASE WHEN NOT r.r THEN (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c) END \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
 
+/// What the row that answers [`QUESTION`] says.
+pub(super) struct Told {
+    /// What the host is.
+    pub(super) look: Look,
+    /// Whether the user may see what a replica receives.
+    pub(super) sees_receiver: bool,
+    /// What a primary says of its promotion.
+    pub(super) primary: Option<Server>,
+}
+
+impl Told {
+    /// Whether something is kept from the user by which it would be known at once to which timeline the host has moved on.
+    pub(super) fn is_short(&self) -> bool {
+        self.look.standing == Standing::Replica && !self.sees_receiver
+    }
+}
+
 /// Reads the row that answers [`QUESTION`]; `None` if it is not one.
-pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
+pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Told> {
     let text = |at: usize| std::str::from_utf8(row.get(at)?.as_deref()?).ok();
     let (standing, radix) = match text(0)? {
         "t" => (Standing::Replica, 10),
@@ -50,9 +71,18 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
         .map(|(page, segment)| Pages { page, segment });
     let lsn: Lsn = text(3).unwrap_or("0/0").parse().ok()?;
     let seconds = text(5).and_then(|seconds| seconds.parse::<f64>().ok());
-    Some(Look {
-        system: text(1)?.parse().ok()?,
-        timeline: u32::from_str_radix(text(2)?, radix).ok()?,
+    let system = text(1)?.parse().ok()?;
+    let timeline = u32::from_str_radix(text(2)?, radix).ok()?;
+    let primary = number(7).zip(number(13)).map(|(born, checkpoint)| Server {
+        system,
+        born,
+        timeline,
+        replayed: text(12).and_then(|lsn| lsn.parse().ok()),
+        checkpoint: u32::try_from(checkpoint).unwrap_or(u32::MAX),
+    });
+    let look = Look {
+        system,
+        timeline,
         standing,
         // A replica that has replayed nothing yet has no position.
         lsn: pages.map_or(lsn, |pages| pages.end(lsn)),
@@ -64,8 +94,26 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Look> {
         read_only: standing == Standing::Primary && text(6) == Some("t"),
         latency,
         server: started.map(|started| ServerId { started, port }),
+    };
+    Some(Told {
+        look,
+        sees_receiver: text(11) != Some("f"),
+        primary,
     })
 }
+
+/// What helps a user that is not told all.
+pub(crate) fn advice(user: &str) -> String {
+    let user = user.replace('"', "\"\"");
+    format!(
+        "the user who looks is not told what a replica receives, so that a new timeline may be known minutes late: \
+         GRANT pg_monitor TO \"{user}\""
+    )
+}
+
+/// Asks a server whether the user is told by replicas what they receive, and whether it is one.
+pub(crate) const RIGHTS: &[u8] = b"\
+SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), pg_catalog.pg_is_in_recovery()";
 
 /// What it says of a host that no connection could be opened.
 pub(super) fn unopened(error: &OpenError) -> Fault {
@@ -105,7 +153,8 @@ pub(super) fn refused(report: &ErrorReport) -> Fault {
 mod tests {
     use std::time::Duration;
 
-    use pgherd_cluster::{ServerId, Standing};
+    use pgherd_cluster::outcome::Server;
+    use pgherd_cluster::{Lsn, ServerId, Standing};
 
     use super::read;
 
@@ -127,7 +176,12 @@ mod tests {
             "1764403200123456",
             "5432",
         ]);
-        let look = read(&row, Duration::ZERO).expect("a look");
+        let told = read(&row, Duration::ZERO).expect("a look");
+        assert!(
+            told.sees_receiver && told.primary.is_none(),
+            "it does not say"
+        );
+        let look = told.look;
         let server = ServerId {
             started: 1_764_403_200_123_456,
             port: Some(5432),
@@ -145,7 +199,8 @@ mod tests {
             let row = row([
                 "f", "7", "00000001", lsn, "", "", "f", "1", "5432", page, segment,
             ]);
-            read(&row, Duration::ZERO).expect("a look").lsn.to_string()
+            let told = read(&row, Duration::ZERO).expect("a look");
+            told.look.lsn.to_string()
         };
         assert_eq!(look("0/5000028", "8192", "16777216"), "0/5000000");
         assert_eq!(look("0/5002018", "8192", "16777216"), "0/5002000");
@@ -156,11 +211,37 @@ mod tests {
     #[test]
     fn a_replica_is_not_read_only_of_its_own_will() {
         let row = row(["t", "1", "31", "0/10", "0/20", "1.5", "t"]);
-        let look = read(&row, Duration::ZERO).expect("a look");
+        let look = read(&row, Duration::ZERO).expect("a look").look;
         assert_eq!((look.standing, look.timeline), (Standing::Replica, 31));
         assert_eq!(look.replay_age, Some(Duration::from_millis(1500)));
         assert!(!look.read_only);
         assert_eq!(look.server, None);
+    }
+
+    #[test]
+    fn a_primary_tells_of_its_promotion_and_a_user_of_its_rights() {
+        let row = |standing, rights, replayed, checkpoint| {
+            row([
+                standing, "7", "2", "0/100", "", "", "f", "5", "5432", "", "", rights, replayed,
+                checkpoint,
+            ])
+        };
+        let read = |row: Vec<_>| read(&row, Duration::ZERO).expect("a look");
+        let promoted = read(row("f", "f", "0/90", "1"));
+        assert!(!promoted.is_short(), "a primary receives nothing");
+        let primary = Server {
+            system: 7,
+            born: 5,
+            timeline: 2,
+            replayed: Some(Lsn::new(0x90)),
+            checkpoint: 1,
+        };
+        assert_eq!(promoted.primary, Some(primary));
+        let never = read(row("f", "t", "", "2")).primary.expect("a primary");
+        assert_eq!((never.replayed, never.checkpoint), (None, 2));
+        let replica = read(row("t", "f", "", ""));
+        assert!(replica.is_short() && replica.primary.is_none());
+        assert!(!read(row("t", "t", "", "")).is_short());
     }
 
     #[test]

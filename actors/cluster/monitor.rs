@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::{Fault, HostName, Look, Storage};
+use pgherd_cluster::{Fault, HostName, Storage};
 use pgherd_config::Host;
 use pgherd_planted::{self as planted, Bug};
 use pgherd_supervise::{End, Work};
@@ -23,7 +23,7 @@ use crate::cluster::aurora::Sight;
 use crate::cluster::login::Attempts;
 use crate::cluster::{Cluster, aurora, login, look};
 use crate::facts::Facts;
-use crate::server::{Life, ServerConn};
+use crate::server::{Life, ServerAbout, ServerConn};
 use crate::session::setup;
 use crate::upstream::{self, Upstream};
 
@@ -103,8 +103,8 @@ struct Link {
 
 /// What a host has said.
 enum Said {
-    /// A Postgres.
-    Look(Look),
+    /// A Postgres, over this connection.
+    Own(Box<look::Told>, Arc<ServerAbout>),
     /// An instance of Aurora's.
     Instance(Sight),
 }
@@ -204,7 +204,7 @@ impl Watch {
         let (cluster, host) = (&self.arguments.cluster, &self.arguments.host);
         let now = clock::now();
         let outcome = said.map(|said| match said {
-            Said::Look(look) => look,
+            Said::Own(told, about) => cluster.told_by(*told, &about.upstream),
             Said::Instance(sight) => cluster.testified(host, sight, now),
         });
         cluster.saw(host, outcome, asked, now);
@@ -400,7 +400,7 @@ async fn ask(link: &mut ServerConn, storage: Storage) -> Result<Said, Fault> {
             .rows
             .first()
             .and_then(|row| look::read(row, latency))
-            .map(Said::Look)
+            .map(|told| Said::Own(Box::new(told), Arc::clone(&link.about)))
             .ok_or_else(|| Fault::Broken("not what it was asked".into())),
         Storage::Shared => aurora::read(&answer.rows, latency)
             .map(Said::Instance)

@@ -2,32 +2,70 @@
 
 use std::sync::Arc;
 
-use pgherd_cluster::Writer;
+use pgherd_cluster::{Storage, Writer};
 use pgherd_config::{Config, Database, Host, PoolSettings};
 use pgherd_pool::Quota;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, aurora, look};
 use crate::facts::Facts;
 use crate::pool::PoolKey;
 use crate::router::{RouterMemory, hostless};
 use crate::server::ServerConn;
 use crate::session::prove::Proof;
+use crate::session::setup;
 use crate::upstream::{Secret, Upstream};
 
-/// Opens a connection to a database's server and gives it up again; for `pgherd check`.
+/// What has come of a connection to a database's server; for `pgherd check`.
+#[derive(Debug)]
+pub struct Tried {
+    /// Who was let in, or why nobody was tried.
+    pub told: String,
+    /// What keeps hosts from being looked at as they should be.
+    pub warning: Option<String>,
+}
+
+/// Opens a connection to a database's server and gives it up again.
 ///
 /// # Errors
 /// Why it cannot be reached.
-pub async fn try_out(config: &Config, database: &Database, host: &Host) -> Result<String, String> {
-    Ok(match open(config, database, host).await? {
-        Some(server) => {
-            let upstream = &server.about.upstream;
-            format!("{} takes user \"{}\"", upstream.name, upstream.user)
-        }
-        None => "not tried: no user is configured".to_owned(),
-    })
+pub async fn try_out(config: &Config, database: &Database, host: &Host) -> Result<Tried, String> {
+    let Some(user) = first_user(config, database) else {
+        return Ok(Tried {
+            told: "not tried: no user is configured".to_owned(),
+            warning: None,
+        });
+    };
+    let mut server = open_as(config, database, host, user).await?;
+    let upstream = &server.about.upstream;
+    let told = format!("{} takes user \"{}\"", upstream.name, upstream.user);
+    let warning = match &config.failover.user {
+        Some(looker) if looker != user => match open_as(config, database, host, looker).await {
+            Ok(mut server) => unseen(database, &mut server).await,
+            Err(why) => Some(format!(
+                "\"{looker}\", who is to look, is not let in: {why}"
+            )),
+        },
+        _ => unseen(database, &mut server).await,
+    };
+    Ok(Tried { told, warning })
+}
+
+/// What is kept from a user who looks at a server, where that matters: it is a replica, or one of several hosts, which may
+/// become one.
+async fn unseen(database: &Database, server: &mut ServerConn) -> Option<String> {
+    if aurora::storage(server).await.ok()? == Storage::Shared {
+        return None;
+    }
+    let answer = setup::run(server, look::RIGHTS).await.ok()?;
+    let row = answer.rows.first()?;
+    let is = |at: usize| Some(row.get(at)?.as_deref()? == b"t");
+    let (sees, is_replica) = (is(0)?, is(1)?);
+    let several = database.hosts.len() > 1 || !database.patroni.is_empty();
+    let upstream = &server.about.upstream;
+    (!sees && (several || is_replica))
+        .then(|| format!("{}: {}", upstream.name, look::advice(&upstream.user)))
 }
 
 /// A connection to a database's server as the first user that is configured; `None` if there is none.
@@ -36,24 +74,35 @@ pub(crate) async fn open(
     database: &Database,
     host: &Host,
 ) -> Result<Option<Box<ServerConn>>, String> {
-    let user = match &database.user {
-        Some(user) => user.clone(),
-        None => match config
-            .users
-            .keys()
-            .find(|name| *name != pgherd_config::WILDCARD)
-        {
-            Some(user) => user.clone(),
-            None => return Ok(None),
-        },
+    match first_user(config, database) {
+        Some(user) => open_as(config, database, host, user).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The database's own user, or else the first of the configuration.
+fn first_user<'a>(config: &'a Config, database: &'a Database) -> Option<&'a String> {
+    let known = || {
+        let mut names = config.users.keys();
+        names.find(|name| *name != pgherd_config::WILDCARD)
     };
+    database.user.as_ref().or_else(known)
+}
+
+/// A connection to a database's server as this user.
+async fn open_as(
+    config: &Config,
+    database: &Database,
+    host: &Host,
+    user: &str,
+) -> Result<Box<ServerConn>, String> {
     let asked = if database.is_wildcard() {
         "postgres"
     } else {
         &database.name
     };
-    let key = PoolKey::new(asked, user.clone());
-    let settings = config.effective_pool(database, config.user(&user).as_deref());
+    let key = PoolKey::new(asked, user);
+    let settings = config.effective_pool(database, config.user(user).as_deref());
     let proof = Proof {
         secret: Secret::None,
     };
@@ -61,7 +110,7 @@ pub(crate) async fn open(
         .upstream(config, database, &settings, &key, &proof, host)
         .map_err(|report| report.message)?;
     match crate::upstream::open(&upstream, 0, crate::server::Life::new().0).await {
-        Ok((server, _)) => Ok(Some(server)),
+        Ok((server, _)) => Ok(server),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pgherd_cluster::outcome::{
-    Chapter, Mark, Origin, Outcome, Reign, Status, Witness, chapter, judge,
+    Chapter, Mark, Origin, Outcome, Reign, Server, Status, Witness, chapter, judge,
 };
 use pgherd_cluster::{Lsn, Storage};
 use pgherd_session::Parameters;
@@ -16,9 +16,9 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 use crate::clock;
-use crate::cluster::aurora;
+use crate::cluster::{Cluster, aurora};
 use crate::control::{Order, Standing};
-use crate::outcomes::{Outcomes, Resolved};
+use crate::outcomes::Resolved;
 use crate::pool::{Pool, ServerLease};
 use crate::router;
 use crate::server::ServerConn;
@@ -49,9 +49,6 @@ WHERE pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.f), 'execut
 pg_catalog.has_function_privilege(\
 pg_catalog.to_regprocedure('pg_catalog.pg_read_file(pg_catalog.text)'), 'execute') \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
-
-/// The number of the first timeline.
-const FIRST: u32 = 1;
 
 /// How many functions marks take.
 const FUNCTIONS: i64 = 5;
@@ -214,7 +211,7 @@ async fn ask(pool: &Arc<Pool>, mark: &Mark) -> Result<Outcome, ErrorReport> {
     let mut lease = router::lease(pool).await?;
     // Whoever had the server before may have left a role or a timeout.
     setup::apply(pool, &mut lease, &Arc::default()).await?;
-    let outcome = inquire(&pool.outcomes, &mut lease, mark).await;
+    let outcome = inquire(&pool.cluster.load_full(), &mut lease, mark).await;
     if outcome.is_ok() && lease.exchange.is_over() {
         lease.mark_clean();
     }
@@ -222,24 +219,24 @@ async fn ask(pool: &Arc<Pool>, mark: &Mark) -> Result<Outcome, ErrorReport> {
 }
 
 async fn inquire(
-    outcomes: &Outcomes,
+    cluster: &Cluster,
     server: &mut ServerConn,
     mark: &Mark,
 ) -> Result<Outcome, ErrorReport> {
-    let seen = look(outcomes, server).await?;
-    let Some(timeline) = seen.timeline else {
+    let seen = look(cluster, server).await?;
+    let Some(its) = seen.as_primary() else {
         return Err(ErrorReport::error(
             sqlstate::CANNOT_CONNECT_NOW,
             "the server is in recovery",
         ));
     };
     let witness = Witness {
-        system: seen.system,
-        timeline,
-        born: seen.born,
-        replayed: seen.replayed,
-        checkpoint: seen.checkpoint,
-        chapter: remembered(outcomes, server, &seen, mark.timeline).await?,
+        system: its.system,
+        timeline: its.timeline,
+        born: its.born,
+        replayed: its.replayed,
+        checkpoint: its.checkpoint,
+        chapter: remembered(cluster, server, &seen, mark.timeline).await?,
         status: status(server, mark.xid).await?,
     };
     let outcome = judge(mark, &witness);
@@ -262,28 +259,25 @@ struct Seen {
 }
 
 impl Seen {
-    /// Where its timeline begins, if that can be told; `remembered` is where one of this number began when it was last seen.
-    ///
-    /// Two that were promoted one after the other may have taken the same number. So what is remembered counts only
-    /// where its own recovery ended there, too.
-    fn beginning(&self, remembered: Option<Lsn>) -> Option<Lsn> {
-        match self.timeline {
-            Some(timeline) if self.checkpoint < timeline => self.replayed,
-            Some(_) => remembered.filter(|at| self.replayed == Some(*at)),
-            None => None,
-        }
+    /// The same, if it is not in recovery.
+    fn as_primary(&self) -> Option<Server> {
+        Some(Server {
+            system: self.system,
+            born: self.born,
+            timeline: self.timeline?,
+            replayed: self.replayed,
+            checkpoint: self.checkpoint,
+        })
     }
 }
 
-async fn look(outcomes: &Outcomes, server: &mut ServerConn) -> Result<Seen, ErrorReport> {
+async fn look(cluster: &Cluster, server: &mut ServerConn) -> Result<Seen, ErrorReport> {
     let answer = sound(setup::run(server, WITNESS).await?)?;
     let unreadable = || ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, "the answer is no row");
     let row = answer.rows.first().ok_or_else(unreadable)?;
     let seen = seen(row).ok_or_else(unreadable)?;
-    if let (Some(timeline), Some(replayed)) = (seen.timeline, seen.replayed)
-        && seen.checkpoint < timeline
-    {
-        outcomes.began(seen.system, timeline, replayed);
+    if let Some(its) = seen.as_primary() {
+        cluster.promotions.lock().note(&its);
     }
     Ok(seen)
 }
@@ -304,27 +298,22 @@ fn seen(row: &[Option<Vec<u8>>]) -> Option<Seen> {
 /// What the history of a server that is not in recovery has of the timeline with this number: from what it says of itself and
 /// what is remembered, or from its history file, if its user may read that.
 async fn remembered(
-    outcomes: &Outcomes,
+    cluster: &Cluster,
     server: &mut ServerConn,
     seen: &Seen,
     number: u32,
 ) -> Result<Chapter, ErrorReport> {
-    let Some(timeline) = seen.timeline.filter(|timeline| *timeline > FIRST) else {
+    // The first timeline has no history.
+    let Some(its) = seen.as_primary().filter(|its| its.timeline > 1) else {
         return Ok(Chapter::Unread);
     };
-    let begins = seen.beginning(outcomes.beginning(seen.system, timeline));
-    match begins {
-        Some(_) if number == timeline => return Ok(Chapter::Read { begins, left: None }),
-        // Only the first timeline can be what was left for the second.
-        Some(_) if (number, timeline) == (FIRST, FIRST + 1) => {
-            return Ok(Chapter::Read {
-                begins: None,
-                left: begins,
-            });
-        }
-        _ if seen.reads_files => {}
-        _ => return Ok(Chapter::Unread),
+    let known = cluster.promotions.lock().chapter(&its, number);
+    match known {
+        Some(chapter) => return Ok(chapter),
+        None if seen.reads_files => {}
+        None => return Ok(Chapter::Unread),
     }
+    let timeline = its.timeline;
     let sql = format!("SELECT pg_catalog.pg_read_file('pg_wal/{timeline:08X}.history')");
     let answer = setup::run(server, sql.as_bytes()).await?;
     let text = answer.rows.first().and_then(|row| row.first()?.as_deref());
@@ -374,11 +363,12 @@ pub(crate) async fn acquaint(pool: &Pool, server: &mut ServerConn) -> Result<(),
         );
         return Ok(());
     }
-    match look(&pool.outcomes, server).await {
+    let cluster = pool.cluster.load_full();
+    match look(&cluster, server).await {
         Ok(seen) if seen.is_able => {
             let reign = match seen.timeline {
                 Some(timeline) => {
-                    let own = remembered(&pool.outcomes, server, &seen, timeline).await?;
+                    let own = remembered(&cluster, server, &seen, timeline).await?;
                     let begins = match own {
                         Chapter::Read { begins, .. } => begins,
                         Chapter::Unread | Chapter::Absent => None,
@@ -415,7 +405,7 @@ pub(crate) async fn acquaint(pool: &Pool, server: &mut ServerConn) -> Result<(),
 mod tests {
     use pgherd_cluster::Lsn;
 
-    use super::{Seen, seen};
+    use super::seen;
 
     #[test]
     fn what_a_server_says_of_itself_is_read() {
@@ -446,34 +436,5 @@ mod tests {
             (None, None, false)
         );
         assert!(seen(&row([""; 7])).is_none());
-    }
-
-    /// Behind the first promotion another server was promoted to the same timeline.
-    #[test]
-    fn what_is_remembered_of_another_promotion_is_not_believed() {
-        let beginning = |checkpoint, replayed: Option<u64>, remembered: Option<u64>| {
-            let seen = Seen {
-                system: 7,
-                timeline: Some(2),
-                replayed: replayed.map(Lsn::new),
-                checkpoint,
-                is_able: true,
-                born: 1,
-                reads_files: false,
-            };
-            seen.beginning(remembered.map(Lsn::new))
-        };
-        let at = |lsn| Some(Lsn::new(lsn));
-        assert_eq!(
-            beginning(1, Some(50), Some(90)),
-            at(50),
-            "it says so itself"
-        );
-        assert_eq!(beginning(1, Some(50), None), at(50));
-        assert_eq!(beginning(2, Some(50), Some(50)), at(50));
-        for replayed in [Some(40), Some(90), None] {
-            assert_eq!(beginning(2, replayed, Some(50)), None);
-        }
-        assert_eq!(beginning(2, Some(50), None), None);
     }
 }

@@ -25,17 +25,23 @@
 //!   nothing that was written on the mark's. Where one of the two beginnings is not known, only that is lost which
 //!   ends behind all that the witness has read.
 //! * One postmaster is one server, and never goes back: where the mark was made under the witness's own, no beginning
-//!   has to be known.
+//!   has to be known. So what a server has said of its promotion before its first checkpoint, to whomever, stays true
+//!   behind that checkpoint: while it is the same postmaster on the same timeline, and the recovery that it began with
+//!   has ended where it had ended then, there was no other, and its timeline begins there ([`Promotions`]).
 //!
 //! One thing nothing can show: a primary that crashed, recovered and handed the same id out again, and was lost once more
 //! before anybody was asked. The same holds for two timelines of one number that begin at the same place, where the second
 //! was recovered or left again before that. Whoever asks does so as soon as there is a primary, so that each recovery
 //! is the only one.
 
+use std::collections::BTreeMap;
+
 use crate::lsn::Lsn;
 
 /// The only timeline that is known by its number.
 const FIRST: u32 = 1;
+/// The only one that says by its number from which it has parted.
+const SECOND: u32 = FIRST + 1;
 
 /// A server on which marks are made, as it was when a connection to it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +144,87 @@ pub struct Witness {
     pub status: Status,
 }
 
+/// What a server that is not in recovery says of itself, over one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// Its system identifier.
+    pub system: u64,
+    /// When its postmaster was started, in microseconds.
+    pub born: u64,
+    /// The timeline that it writes on.
+    pub timeline: u32,
+    /// Up to where the recovery went that it began with, if it began with one.
+    pub replayed: Option<Lsn>,
+    /// The timeline of its last checkpoint.
+    pub checkpoint: u32,
+}
+
+/// More promotions than these are not remembered; the oldest is forgotten.
+const PROMOTIONS_MAX: usize = 64;
+
+/// Where the timelines of servers began, as these have said behind their promotions.
+#[derive(Debug, Default)]
+pub struct Promotions {
+    /// By system identifier, timeline, and when the postmaster was started; `None` where it was said to be at several places,
+    /// which cannot be.
+    began: BTreeMap<(u64, u32, u64), Option<Lsn>>,
+}
+
+impl Promotions {
+    /// Remembers where a server's timeline begins, if it says so now: it was promoted, and has made no checkpoint since.
+    pub fn note(&mut self, server: &Server) {
+        let Some(at) = server.replayed.filter(|_| server.is_new()) else {
+            return;
+        };
+        let known = self.began.entry(server.key()).or_insert(Some(at));
+        if *known != Some(at) {
+            *known = None;
+        }
+        if self.began.len() > PROMOTIONS_MAX {
+            self.began.pop_first();
+        }
+    }
+
+    /// Where a server's timeline begins, if it says so or has said so.
+    #[must_use]
+    pub fn beginning(&self, server: &Server) -> Option<Lsn> {
+        if server.is_new() {
+            return server.replayed;
+        }
+        let at = self.began.get(&server.key()).copied()??;
+        (server.replayed == Some(at)).then_some(at)
+    }
+
+    /// What is known by that of the timeline with this number in a server's history; `None` if its file has to tell.
+    #[must_use]
+    pub fn chapter(&self, server: &Server, number: u32) -> Option<Chapter> {
+        let begins = self.beginning(server)?;
+        match (number, server.timeline) {
+            (number, own) if number == own => Some(Chapter::Read {
+                begins: Some(begins),
+                left: None,
+            }),
+            // Only the first timeline can be what was left for the second.
+            (FIRST, SECOND) => Some(Chapter::Read {
+                begins: None,
+                left: Some(begins),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Server {
+    /// Whether it has made no checkpoint on its timeline yet.
+    const fn is_new(&self) -> bool {
+        self.checkpoint < self.timeline
+    }
+
+    const fn key(&self) -> (u64, u32, u64) {
+        (self.system, self.timeline, self.born)
+    }
+}
+
 /// What became of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -235,7 +322,7 @@ fn shares_timeline(mark: &Mark, witness: &Witness) -> Option<bool> {
 /// Only the second timeline says by its number from which it has parted: a standby passes over each that
 /// it knows to be taken.
 fn parted_at_promotion(mark: &Mark, witness: &Witness) -> bool {
-    witness.checkpoint < witness.timeline && mark.timeline == FIRST && witness.timeline == FIRST + 1
+    witness.checkpoint < witness.timeline && mark.timeline == FIRST && witness.timeline == SECOND
 }
 
 /// What the history file of the timeline `own` (`pg_wal/XXXXXXXX.history`) has of the one with this number. Its lines have

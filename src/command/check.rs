@@ -42,7 +42,12 @@ async fn reach(config: &Config) -> Result<(), Failure> {
     for database in config.databases.values() {
         for host in &database.hosts {
             match pgherd_actors::router::try_out(config, database, host).await {
-                Ok(told) => println!("{}: {told}", database.name),
+                Ok(tried) => {
+                    println!("{}: {}", database.name, tried.told);
+                    if let Some(warning) = tried.warning {
+                        eprintln!("warning: {}: {warning}", database.name);
+                    }
+                }
                 Err(why) => failures.push(format!("{}: {why}", database.name)),
             }
         }

@@ -8,6 +8,8 @@ use pgherd_tests::{
 };
 use rustix::process::Signal;
 
+use super::failover::fleet::Fleet;
+
 /// Runs pgherd to its end in a clean environment.
 async fn pgherd(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(executable());
@@ -121,6 +123,47 @@ async fn check_tells_whether_the_servers_can_be_reached() {
     assert_eq!(refused.code, 69, "{refused:?}");
     let nobody = format!("postgres://a:b@127.0.0.1:{}/a", free_port());
     assert_eq!(pgherd(&["check", "--connect", &nobody], &[]).await.code, 69);
+}
+
+/// Who may not see what replicas receive hears late of their new timeline.
+#[tokio::test]
+async fn who_looks_and_may_not_see_all_is_told_what_helps() {
+    const ADVICE: &str = "GRANT pg_monitor TO \"app\"";
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let allow = async |sql: &str| {
+        fleet.primary.sql(sql).await.unwrap();
+        fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    };
+    allow("alter role app nosuperuser").await;
+    let proxy = fleet.proxy(&[primary, replica], "").await;
+    proxy.logged("GRANT pg_monitor", 1).await;
+    let file = proxy.path("pgherd.toml");
+    let check = ["check", "--connect", "--config", file.to_str().unwrap()];
+    let output = pgherd(&check, &[]).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    for port in [primary, replica] {
+        let warns = |line: &str| line.contains(&format!(":{port}")) && line.contains(ADVICE);
+        assert!(output.err.lines().any(warns), "{}", output.err);
+    }
+    allow("grant pg_monitor to app").await;
+    let output = pgherd(&check, &[]).await;
+    assert_eq!(
+        (output.code, output.err.contains("pg_monitor")),
+        (0, false),
+        "{output:?}"
+    );
+    // It was said once, however often it was looked.
+    assert_eq!(proxy.log().matches("GRANT pg_monitor").count(), 1);
+    // What one server alone receives is of no interest.
+    let alone = format!("postgres://app:app@127.0.0.1:{primary}/postgres");
+    allow("revoke pg_monitor from app").await;
+    let output = pgherd(&["check", "--connect", &alone], &[]).await;
+    assert_eq!(
+        (output.code, output.err.contains("pg_monitor")),
+        (0, false),
+        "{output:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
-use super::{Chapter, Mark, Outcome, Status, Witness, chapter, judge};
+use super::Server as Said;
+use super::{Chapter, Mark, Outcome, PROMOTIONS_MAX, Promotions, Status, Witness, chapter, judge};
 use crate::lsn::Lsn;
 
 const MARK: Mark = Mark {
@@ -228,6 +229,73 @@ fn a_history_says_where_a_timeline_begins_and_was_left() {
     }
 }
 
+#[test]
+fn what_was_said_of_a_promotion_holds_behind_its_checkpoint() {
+    let new = Said {
+        system: 7,
+        born: 3,
+        timeline: 2,
+        replayed: Some(Lsn::new(500)),
+        checkpoint: 1,
+    };
+    let later = Said {
+        checkpoint: 2,
+        ..new
+    };
+    let parted = Chapter::Read {
+        begins: None,
+        left: Some(Lsn::new(500)),
+    };
+    let mut promotions = Promotions::default();
+    assert_eq!(promotions.chapter(&new, 1), Some(parted), "it says so");
+    promotions.note(&later);
+    assert_eq!(promotions.beginning(&later), None, "nobody has seen it");
+    promotions.note(&new);
+    promotions.note(&new);
+    assert_eq!(promotions.chapter(&later, 1), Some(parted));
+    assert_eq!(promotions.chapter(&later, 2), Some(from(500)));
+    assert_eq!(promotions.chapter(&later, 3), None);
+    // Another server, also of that number; the same one behind a crash, or started anew.
+    for other in [
+        Said { system: 8, ..later },
+        Said { born: 4, ..later },
+        Said {
+            timeline: 3,
+            checkpoint: 3,
+            ..later
+        },
+        Said {
+            replayed: Some(Lsn::new(900)),
+            ..later
+        },
+        Said {
+            replayed: None,
+            ..later
+        },
+    ] {
+        assert_eq!(promotions.beginning(&other), None, "{other:?}");
+    }
+    // Of the third timeline it is not known from which it has parted.
+    let third = Said {
+        timeline: 3,
+        checkpoint: 2,
+        ..new
+    };
+    assert_eq!(promotions.chapter(&third, 3), Some(from(500)));
+    assert_eq!(promotions.chapter(&third, 2), None);
+    assert_eq!(promotions.chapter(&third, 1), None);
+    let elsewhere = Said {
+        replayed: Some(Lsn::new(501)),
+        ..new
+    };
+    promotions.note(&elsewhere);
+    assert_eq!(promotions.beginning(&later), None, "it cannot be both");
+    for timeline in 3..200 {
+        promotions.note(&Said { timeline, ..new });
+    }
+    assert_eq!(promotions.began.len(), PROMOTIONS_MAX);
+}
+
 /// A record of the log under some id; each is ten bytes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Record {
@@ -326,7 +394,7 @@ impl Server {
         self
     }
 
-    fn after(self, event: Event, theirs: usize) -> Self {
+    fn after(self, event: Event, theirs: usize, monitor: &mut Monitor) -> Self {
         let next = self.timeline + 1;
         let kept = self.replayed.map_or(0, |end| end + 1);
         match event {
@@ -337,6 +405,7 @@ impl Server {
             Event::Promotion(count) => self.promoted(count.max(kept), next),
             Event::PromotionAndCrash(count) => {
                 let mut promoted = self.promoted(count.max(kept), next);
+                monitor.sees(&promoted);
                 promoted.others(theirs);
                 promoted.restarted().recovered(usize::MAX)
             }
@@ -371,12 +440,36 @@ impl Server {
         chapter(&history, self.timeline, number)
     }
 
+    fn said(&self) -> Said {
+        Said {
+            system: 7,
+            born: self.born,
+            timeline: self.timeline,
+            replayed: self.replayed.map(place),
+            checkpoint: self.checkpoint,
+        }
+    }
+
     /// What is known of its timeline's beginning by its history file, if that may be read, or else by its promotion.
-    fn begins(&self, reads: bool) -> Option<Lsn> {
-        let seen = self.replayed.filter(|_| self.checkpoint < self.timeline);
+    fn begins(&self, reads: bool, monitor: &Monitor) -> Option<Lsn> {
         match self.chapter(self.timeline) {
             Chapter::Read { begins, .. } if reads => begins,
-            _ => seen.map(place),
+            _ => monitor.promotions.beginning(&self.said()),
+        }
+    }
+}
+
+/// Who looks at servers, perhaps, directly behind their promotion.
+#[derive(Debug, Default)]
+struct Monitor {
+    looks: bool,
+    promotions: Promotions,
+}
+
+impl Monitor {
+    fn sees(&mut self, server: &Server) {
+        if self.looks {
+            self.promotions.note(&server.said());
         }
     }
 }
@@ -415,7 +508,9 @@ proptest! {
         heir in heir(),
         event in event(),
         (reads, told) in any::<(bool, bool)>(),
+        (looks, later) in any::<(bool, bool)>(),
     ) {
+        let mut monitor = Monitor { looks, ..Monitor::default() };
         let mut first = Server::new();
         first.others(before);
         let mut server = match second {
@@ -423,6 +518,7 @@ proptest! {
             None => first.clone(),
         };
         let begins = server.replayed;
+        monitor.sees(&server);
         if checkpoint {
             server.checkpoint = server.timeline;
         }
@@ -433,7 +529,7 @@ proptest! {
         let mark = Mark {
             system: 7,
             timeline: server.timeline,
-            begins: server.begins(reads),
+            begins: server.begins(reads, &monitor),
             born: server.born,
             xid,
             end: place(server.log.len()),
@@ -455,16 +551,21 @@ proptest! {
         // Who begins where the other did can be told from it only until it is recovered or left.
         let alike = heir.born > 10 && heir.replayed == begins && heir.timeline == 2;
         prop_assume!(!alike || matches!(event, Event::Nothing));
+        monitor.sees(&heir);
         heir.others(since);
-        let mut after = heir.after(event, since);
+        let mut after = heir.after(event, since, &mut monitor);
+        monitor.sees(&after);
+        // It has made a checkpoint before it is asked.
+        if later {
+            after.checkpoint = after.timeline;
+        }
         after.others(since);
         let chapter = match told {
             true => after.chapter(mark.timeline),
-            false if after.timeline == mark.timeline => match after.begins(false) {
-                None => Chapter::Unread,
-                begins => Chapter::Read { begins, left: None },
-            },
-            false => Chapter::Unread,
+            false => {
+                let known = monitor.promotions.chapter(&after.said(), mark.timeline);
+                known.unwrap_or(Chapter::Unread)
+            }
         };
         let witness = Witness {
             system: 7,

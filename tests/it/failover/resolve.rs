@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgherd_sandbox::Server;
-use pgherd_tests::{Database, Proxy, Raw, until};
+use pgherd_tests::{Database, Proxy, Raw, connect, until};
 
 use super::fleet::Fleet;
 use crate::failures::metrics;
@@ -595,4 +595,51 @@ async fn a_primary_that_crashes_and_comes_back_is_asked() {
             .unwrap();
         assert_eq!(there, if passes { "1" } else { "0" });
     }
+}
+
+/// The new primary makes a checkpoint before any connection of a pool is opened to it, and its user may read no file there. The
+/// monitor has seen its promotion.
+#[tokio::test]
+async fn a_promotion_that_was_only_looked_at_is_enough_to_tell() {
+    let mut fleet = Fleet::new().await;
+    for sql in [
+        "alter role app nosuperuser",
+        "grant all on acked to app",
+        // What there is to be written makes the checkpoint of the promotion take minutes by itself.
+        "create table many as select x, repeat('x', 500) as y from generate_series(1, 20000) x",
+    ] {
+        fleet.primary.sql(sql).await.unwrap();
+    }
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    let old = Node::new(fleet.primary.port()).await;
+    let proxy = fleet.proxy(&[old.port(), fleet.replica.port()], ON).await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+    for text in ["select 1", "begin", "insert into acked values (1)"] {
+        client.ask(&Raw::query(text)).await;
+    }
+    old.fail_for_good(cut("commit", true));
+    client.send(&Raw::query("commit")).await;
+    until("the commit has come", async || old.left() == 0).await;
+    let there = "select count(*) from acked";
+    until("it is committed", async || {
+        fleet.primary.sql(there).await.unwrap() == "1"
+    })
+    .await;
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    // Until this is over, no pool opens a connection.
+    console.batch_execute("pause postgres").await.unwrap();
+    fleet.primary.kill9();
+    fleet.replica.promote().await.unwrap();
+    until("the new primary is seen", async || {
+        let host = fleet.host(&console, fleet.replica.port()).await;
+        host.get("writer") == Some("yes")
+    })
+    .await;
+    fleet.replica.sql("checkpoint").await.unwrap();
+    let last = "select timeline_id from pg_control_checkpoint()";
+    assert_eq!(fleet.replica.sql(last).await.unwrap(), "2");
+    console.batch_execute("resume postgres").await.unwrap();
+    assert_eq!(client.ask(&[]).await, "C ZI");
+    assert_eq!(fleet.replica.sql(there).await.unwrap(), "1");
 }
