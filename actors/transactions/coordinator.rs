@@ -257,14 +257,15 @@ impl Coordination {
 
     /// Who has written; none if somebody cannot be asked.
     async fn ask(&mut self) -> Option<Vec<bool>> {
-        const QUESTION: &[u8] = b"SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
+        let question: Arc<str> = decisions::question(&self.record.id).into();
         let mut asked = JoinSet::new();
         for (at, part) in self.parts.iter_mut().enumerate() {
             let Some(mut part) = part.take() else {
                 continue;
             };
+            let question = Arc::clone(&question);
             asked.spawn(async move {
-                let answer = setup::run_patiently(&mut part.lease, QUESTION).await;
+                let answer = setup::run_patiently(&mut part.lease, question.as_bytes()).await;
                 (at, part, answer)
             });
         }

@@ -107,6 +107,35 @@ pub(super) fn commit(id: &str, database: &str) -> String {
     )
 }
 
+/// The number of the lock that each part of a transaction takes before any is prepared. The one of the decider is given back
+/// with the decision.
+fn lock(id: &str) -> i64 {
+    let low = id.get(ID_LEN / 2..);
+    let low = low.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    low.unwrap_or_default().cast_signed()
+}
+
+/// Asks a part of a transaction whether it has written, and takes the lock by which others see that it is not over.
+pub(super) fn question(id: &str) -> String {
+    format!(
+        "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
+         pg_catalog.pg_advisory_xact_lock_shared('{}'::pg_catalog.int8)",
+        lock(id)
+    )
+}
+
+/// Whether a transaction is over on its decider, by what that server says. Then its row is there or never will be: it is stored
+/// by that transaction alone, which took the lock before any other part was prepared. It is not over while its coordinator
+/// lives, nor while the decider's server has not noticed that it does not; and where the server was replaced, it is.
+pub(super) async fn is_over(decider: &mut ServerConn, id: &str) -> bool {
+    let sql = format!(
+        "SELECT pg_catalog.pg_try_advisory_xact_lock('{}'::pg_catalog.int8)",
+        lock(id)
+    );
+    let answer = setup::run(decider, sql.as_bytes()).await;
+    answer.is_ok_and(|answer| answer.first() == Some(b"t"))
+}
+
 /// Finds out whether a transaction is committed, and sees to it that it never will be if it is not. It waits
 /// for a decision that is under way.
 ///
@@ -171,7 +200,7 @@ async fn run(server: &mut ServerConn, sql: &str) -> Result<(), ErrorReport> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, part};
+    use super::{Part, lock, part};
 
     #[test]
     fn a_name_says_who_decides() {
@@ -190,5 +219,12 @@ mod tests {
         assert_eq!(Part::read("pgherd:x:1:a:c", "c", &sections), None);
         assert_eq!(Part::read("other", "c", &sections), None);
         assert!(part(id, 1, &"x".repeat(100), &"y".repeat(100)).is_err());
+    }
+
+    #[test]
+    fn each_transaction_has_a_lock() {
+        assert_eq!(lock("0123456789abcdef0000000000000007"), 7);
+        assert_eq!(lock("0123456789abcdefffffffffffffffff"), -1);
+        assert_eq!(lock("short"), 0, "no name has such a number");
     }
 }

@@ -6,8 +6,9 @@
 //! If it dies: parts stay prepared, with their locks, until the next one looks.
 //!
 //! It looks at each shard for parts that were prepared some time ago, and asks their deciders. Where there is no
-//! row yet it stores one that says no, with which nobody can decide otherwise any more. It also clears rows away of
-//! which nobody can have need.
+//! row yet it stores one that says no, with which nobody can decide otherwise any more. So however early it comes, it
+//! undoes at worst what could have been committed; not to do so, it waits until the decider's transaction is over, or for long. It
+//! also clears rows away of which nobody can have need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,9 +41,13 @@ pub struct RecoveryArguments {
 }
 
 /// How often it looks.
-const PACE: Duration = Duration::from_secs(2);
-/// What was prepared more lately may still have a coordinator somewhere.
+const PACE: Duration = Duration::from_secs(1);
+/// How often it looks for rows that nobody needs.
+const CLEAR: Duration = Duration::from_secs(2);
+/// What was prepared more lately may still have a coordinator somewhere, whose decider is not known to be over. In seconds.
 const AGE: u64 = 8;
+/// The same where that is known: its coordinator may be ending it at this moment.
+const AGE_DECIDED: u64 = 1;
 /// For how long a connection is kept: its host may have been replaced.
 const LINK_MAX: Duration = Duration::from_secs(30);
 /// More parts are not read at once.
@@ -59,10 +64,15 @@ impl Work for Recovery {
     async fn run(arguments: RecoveryArguments) -> End {
         let RecoveryArguments { facts } = arguments;
         let mut watch = Watch::default();
+        let mut cleared = None;
         loop {
             let config = facts.config.load_full();
             // Those whose coordinator was ours need not wait: nobody decides about them any more.
             let orphans = std::mem::take(&mut *facts.transactions.orphans.lock());
+            let clears = cleared.is_none_or(|last| clock::since(last) >= CLEAR);
+            if clears {
+                cleared = Some(clock::now());
+            }
             let mut doubts = Vec::new();
             for sharded in config.sharded.values() {
                 let round = Round {
@@ -70,6 +80,7 @@ impl Work for Recovery {
                     config: &config,
                     sharded,
                     orphans: &orphans,
+                    clears,
                 };
                 doubts.extend(watch.look(&round).await);
             }
@@ -89,6 +100,8 @@ struct Round<'a> {
     config: &'a Config,
     sharded: &'a Sharded,
     orphans: &'a [String],
+    /// Rows that nobody needs are cleared away.
+    clears: bool,
 }
 
 /// A connection to the primary of a section.
@@ -118,7 +131,7 @@ impl Watch {
         let shards = &round.sharded.shards;
         // Read before the parts are: all parts of a transaction were prepared before it had a row.
         let mut rows = BTreeMap::new();
-        for shard in shards {
+        for shard in shards.iter().filter(|_| round.clears) {
             if let Some(server) = self.link(round, shard, None).await {
                 rows.insert(shard, old_rows(server, &round.sharded.name).await);
             }
@@ -172,7 +185,10 @@ impl Watch {
             return None;
         }
         let mut why = None;
-        if found.age >= AGE || orphan {
+        let is_due = found.age >= AGE
+            || orphan
+            || found.age >= AGE_DECIDED && self.is_decided(round, &part).await;
+        if is_due {
             match self.try_to_end(round, shard, &found, &part).await {
                 Ok(committed) => {
                     transactions.count(match committed {
@@ -209,6 +225,14 @@ impl Watch {
             age: found.age,
             why,
         })
+    }
+
+    /// Whether it is certain that nothing is decided about a part any more, but by us.
+    async fn is_decided(&mut self, round: &Round<'_>, part: &decisions::Part<'_>) -> bool {
+        match self.link(round, part.decider, None).await {
+            Some(decider) => decisions::is_over(decider, part.id).await,
+            None => false,
+        }
     }
 
     async fn try_to_end(

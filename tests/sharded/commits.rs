@@ -1,5 +1,7 @@
 //! A commit over both shards is all or nothing, wherever the proxy dies or a connection breaks.
 
+use std::time::{Duration, Instant};
+
 use pgherd_tests::{Proxy, Raw, connect, until};
 use rustix::process::Signal;
 
@@ -204,6 +206,51 @@ async fn a_coordinator_that_crashes_leaves_nothing_half_done() {
     // Its log tells of panics, which is as it should be here.
     proxy.signal(Signal::KILL);
     std::mem::forget(proxy);
+}
+
+/// As a proxy leaves it that is gone: nobody waits for a decision that cannot come any more, and nobody takes away one that can.
+#[tokio::test]
+async fn a_part_is_ended_soon_once_its_decider_is_over_and_not_before() {
+    let rig = filled("").await;
+    // The table is made by the first that needs it.
+    let mut raw = rig.raw().await;
+    let all = Raw::query("update accounts set amount = amount");
+    assert_eq!(raw.ask(&all).await, "C ZI");
+    let [first, second] = &rig.shards[..] else {
+        panic!("there are two shards");
+    };
+    let (id, lock) = ("0123456789abcdef0000000000000007", 7);
+    let decider = connect(&first.url("app")).await;
+    let begin = format!("begin; select pg_advisory_xact_lock_shared({lock})");
+    decider.batch_execute(&begin).await.unwrap();
+    let other = connect(&second.url("app")).await;
+    let part = format!(
+        "begin; update accounts set amount = 0 where id = {}; \
+         prepare transaction 'pgherd:{id}:1:{}:shop'",
+        key(1),
+        first.name
+    );
+    other.batch_execute(&part).await.unwrap();
+    let left = |older: u32| {
+        format!(
+            "select count(*) from pg_prepared_xacts where database = current_database() \
+             and prepared < clock_timestamp() - interval '{older} seconds'"
+        )
+    };
+    until("it has been there for a while", async || {
+        second.sql(&left(4)).await == "1"
+    })
+    .await;
+    decider.batch_execute("rollback").await.unwrap();
+    let over = Instant::now();
+    until("it is ended", async || second.sql(&left(0)).await == "0").await;
+    assert!(
+        over.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        over.elapsed()
+    );
+    let kept = format!("select amount from accounts where id = {}", key(1));
+    assert_eq!(second.sql(&kept).await, "100");
 }
 
 #[tokio::test]
