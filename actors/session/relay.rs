@@ -332,6 +332,8 @@ impl Relay {
                 Box::pin(listen::hold(self, &lease)).await;
             }
             self.control.stand(Standing::Active);
+            // What a server was waited for has a limit of its own: a failover is a pause.
+            let began = began + started.saturating_duration_since(asked);
             let limits = Limits::new(&self.pool.settings(), began, &lease.about);
             let mut turn = Turn::new(self, &mut lease, limits, tries);
             let outcome = turn.run().await;

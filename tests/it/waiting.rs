@@ -136,6 +136,28 @@ async fn a_pause_counts_to_the_checkout_timeout_and_is_named() {
     assert_eq!(client.one("select 2").await, "2");
 }
 
+/// That has a limit of its own: a failover is a pause.
+#[tokio::test]
+async fn a_wait_for_a_server_does_not_count_to_the_transaction() {
+    let database = Database::new().await;
+    let more = "[timeouts]\ntransaction = \"1s\"\ncheckout_notice = \"1200ms\"";
+    let proxy = Proxy::before(&database, more).await;
+    let console = console(&proxy).await;
+    let name = &database.name;
+    let mut client = Raw::login(proxy.port(), "app", name, &[]).await;
+    for (before, answer) in [("select 1", "T D C ZI"), ("begin", "T D C ZT")] {
+        client.ask(&Raw::query(before)).await;
+        let pause = format!("pause {name}");
+        console.batch_execute(&pause).await.unwrap();
+        client.send(&Raw::query("select pg_sleep(0.2)")).await;
+        assert_eq!(client.message().await.tag, 'N', "it waits");
+        let resume = format!("resume {name}");
+        console.batch_execute(&resume).await.unwrap();
+        assert_eq!(client.ask(&[]).await, answer);
+    }
+    assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
+}
+
 #[tokio::test]
 async fn a_waiting_client_is_told() {
     let database = Database::new().await;
@@ -225,28 +247,6 @@ async fn clients_beyond_a_limit_are_refused_until_others_leave() {
     }
 }
 
-#[tokio::test]
-async fn a_limit_on_server_connections_spans_pools() {
-    let database = Database::new().await;
-    let limits = [
-        "max_connections",
-        "max_database_connections",
-        "max_host_connections",
-    ];
-    for limit in limits {
-        let proxy = Proxy::before(&database, &format!("[limits]\n{limit} = 1")).await;
-        let app = proxy.client("app", &database).await;
-        let other = proxy.client("other", &database).await;
-        for _ in 0..5 {
-            assert_eq!(app.one("select 1").await, "1");
-            assert_eq!(other.one("select 1").await, "1");
-            // Postgres may notice a little later that one has gone.
-            until(&format!("{limit} holds"), async || {
-                database.backends("app").await + database.backends("other").await <= 1
-            })
-            .await;
-        }
-    }
 /// The server's own limit, which others may have used up.
 #[tokio::test]
 async fn a_server_that_is_full_is_named_and_asked_again_soon() {
@@ -277,6 +277,28 @@ async fn a_server_that_is_full_is_named_and_asked_again_soon() {
     assert_eq!(client.one("select 1").await, "1");
 }
 
+#[tokio::test]
+async fn a_limit_on_server_connections_spans_pools() {
+    let database = Database::new().await;
+    let limits = [
+        "max_connections",
+        "max_database_connections",
+        "max_host_connections",
+    ];
+    for limit in limits {
+        let proxy = Proxy::before(&database, &format!("[limits]\n{limit} = 1")).await;
+        let app = proxy.client("app", &database).await;
+        let other = proxy.client("other", &database).await;
+        for _ in 0..5 {
+            assert_eq!(app.one("select 1").await, "1");
+            assert_eq!(other.one("select 1").await, "1");
+            // Postgres may notice a little later that one has gone.
+            until(&format!("{limit} holds"), async || {
+                database.backends("app").await + database.backends("other").await <= 1
+            })
+            .await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ enum Last {
 }
 
 struct Line {
-    asked: Instant,
+    began: Instant,
     /// The connections that no portal has.
     legs: Vec<Leg>,
     portals: Vec<Portal>,
@@ -115,7 +115,7 @@ pub(in crate::session) async fn run(
     let started = clock::now();
     relay.control.stand(Standing::Active);
     let mut line = Line {
-        asked,
+        began: started,
         legs,
         portals: Vec::new(),
         fresh: Vec::new(),
@@ -195,7 +195,7 @@ impl Line {
         if relay.flush().await.is_err() {
             return Err(End::Gone);
         }
-        let whole = Deadlines::new(relay, self.asked).whole;
+        let whole = Deadlines::new(relay, self.began).whole;
         let idle = relay.pool.settings().timeouts.idle_in_transaction;
         let idle = idle.map(|limit| clock::now() + limit);
         let read = poll_fn(|cx| {
@@ -321,7 +321,7 @@ impl Line {
         let text: Box<[u8]> = text.into();
         let first = self.legs.iter().map(|leg| leg.shard).min();
         let mut home = self.claim(relay, &Vec::from_iter(first)).await?;
-        let deadlines = Deadlines::new(relay, self.asked);
+        let deadlines = Deadlines::new(relay, self.began);
         self.is_rewritten = false;
         let told = match home.first_mut() {
             Some(home) => describe(relay, home, &text, &types, &deadlines).await,
@@ -376,7 +376,7 @@ impl Line {
 
     /// Has a portal go so far.
     async fn advance(&mut self, relay: &mut Relay, at: usize, until: Until) -> Result<(), End> {
-        let deadlines = Deadlines::new(relay, self.asked);
+        let deadlines = Deadlines::new(relay, self.began);
         if self.portals[at].running.is_none() && !self.portals[at].over {
             let shards = self.portals[at].request.shards.clone();
             let mut legs = self.claim(relay, &shards).await?;
@@ -452,7 +452,7 @@ impl Line {
         found.sort_by_key(|leg| leg.shard);
         if found.iter().any(|leg| leg.lease.exchange.owes()) {
             // What is behind a LIMIT, of which there is no more than that.
-            let deadlines = Deadlines::new(relay, self.asked);
+            let deadlines = Deadlines::new(relay, self.began);
             match gather(relay, &mut found, &mut Through, &deadlines).await {
                 End::Answered => {}
                 end => {
@@ -476,7 +476,7 @@ impl Line {
             };
             let (text, types) = super::plan::parts(tail);
             let text: Box<[u8]> = text.into();
-            let deadlines = Deadlines::new(relay, self.asked);
+            let deadlines = Deadlines::new(relay, self.began);
             self.is_rewritten = false;
             let told = describe(relay, &mut self.legs[at], &text, &types, &deadlines).await;
             if told.is_err() {

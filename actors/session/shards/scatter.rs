@@ -52,7 +52,7 @@ pub(in crate::session) async fn run(
         statements.unnamed = Unnamed::None;
     }
     relay.control.stand(Standing::Active);
-    let deadlines = Deadlines::new(relay, asked);
+    let deadlines = Deadlines::new(relay, started);
     let end = answer(relay, &mut legs, &mut request, &deadlines).await;
     let stats = &relay.pool.stats;
     stats.queries(1);

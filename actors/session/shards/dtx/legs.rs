@@ -107,6 +107,8 @@ impl Dtx {
                 Err(_elapsed) => return Err(self.crowded(shard).into()),
             },
         };
+        // That has a limit of its own.
+        self.began += clock::since(asked);
         let mut leg = Leg::new(shard, lease);
         let mut text = self.opening.to_vec();
         // A comment may be behind it.
