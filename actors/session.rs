@@ -24,6 +24,7 @@ pub mod met;
 pub mod names;
 pub mod opened;
 pub mod prove;
+pub mod proxied;
 pub mod query;
 pub mod reads;
 pub mod relay;

@@ -1,8 +1,9 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fault::Problem;
+use crate::hba::Network;
 use crate::mode::FileMode;
 use crate::reader::Reader;
 use crate::section::Check;
@@ -20,6 +21,8 @@ section! {
         [Restart] unix_mode: FileMode,
         /// How many connections the kernel holds before they are accepted.
         [Restart] backlog: u32,
+        /// Who says in front of each connection from where it comes, by the PROXY protocol.
+        [NextConnection] proxies: Vec<Network>,
         /// Silence on a client's connection before the kernel probes it; `None` turns probing off.
         [NextConnection] keepalive_idle: Option<Duration>,
         /// Time between two probes.
@@ -33,6 +36,14 @@ section! {
 
 /// What `sun_path` of 108 bytes leaves beside `/.s.PGSQL.65535` and a final NUL: unix(7).
 const LONGEST_DIR: usize = 108 - 15 - 1;
+
+impl Listen {
+    /// Tells whether who connects from there is a proxy that is believed.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.proxies.iter().any(|network| network.has(address))
+    }
+}
 
 impl Check for Listen {
     fn check(&self, reader: &mut Reader<'_>) {

@@ -27,6 +27,6 @@ pub use database::{Database, server};
 pub use papers::{Authority, Paper};
 pub use proxy::{Config, Proxy, executable};
 pub use raw::{Message, Raw};
-pub use tls::{Greeting, encrypt};
+pub use tls::{Greeting, encrypt, encrypt_over};
 pub use tool::{Output, run};
 pub use wait::{PATIENCE, until};

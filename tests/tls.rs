@@ -42,10 +42,26 @@ pub async fn encrypt(
     greeting: Greeting<'_>,
     own: Option<&Paper>,
 ) -> io::Result<Raw> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))
+    let stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .expect("somebody listens");
     stream.set_nodelay(true).expect("no delay");
+    encrypt_over(stream, authority, greeting, own).await
+}
+
+/// As [`encrypt`], over a connection that exists, to whoever is at 127.0.0.1.
+///
+/// # Errors
+/// What broke the handshake.
+///
+/// # Panics
+/// If the request for TLS is refused, or the other side keeps silent.
+pub async fn encrypt_over(
+    mut stream: TcpStream,
+    authority: &Authority,
+    greeting: Greeting<'_>,
+    own: Option<&Paper>,
+) -> io::Result<Raw> {
     let mut config = config(authority, own);
     match greeting {
         Greeting::Request => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pgherd_config::{Config, Role};
-use pgherd_net::{Stream, TlsError, accept_tls, accept_tls_direct};
+use pgherd_net::{Peer, Stream, TlsError, accept_tls, accept_tls_direct};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::startup::{self, Opening, Startup, Version};
@@ -19,7 +19,7 @@ use crate::pool::Pool;
 use crate::router;
 use crate::session::prove::{self, Proof};
 use crate::session::replication;
-use crate::session::{Bye, welcome};
+use crate::session::{Bye, proxied, welcome};
 use crate::shards::{self, Group};
 use crate::upstream;
 
@@ -62,6 +62,8 @@ pub(super) struct Claim {
     pub(super) parameters: Vec<(String, String)>,
     pub(super) version: Version,
     pub(super) replication: Option<replication::Kind>,
+    /// From where it comes, also by way of a proxy.
+    pub(super) peer: Peer,
 }
 
 /// Takes a client through start-up and authentication.
@@ -71,10 +73,11 @@ pub async fn login(
     control: &Arc<Control>,
 ) -> Result<Guest, Bye> {
     let mut input = BytesMut::new();
+    let peer = proxied::peer(&mut stream, &facts.config.load_full()).await?;
     let (opened, startup) = open(stream, &mut input, facts).await?;
     stream = opened;
     let mut dialogue = Dialogue::new(&mut stream, &mut input, LOGIN_MESSAGE_MAX);
-    let result = admit(&mut dialogue, startup, facts, control).await;
+    let result = admit(&mut dialogue, peer, startup, facts, control).await;
     match result {
         Ok(Admitted {
             identity,
@@ -259,6 +262,7 @@ struct Admitted {
 
 async fn admit(
     dialogue: &mut Dialogue<'_>,
+    peer: Peer,
     startup: Startup,
     facts: &Arc<Facts>,
     control: &Arc<Control>,
@@ -266,7 +270,7 @@ async fn admit(
     if let Some(negotiation) = startup::negotiate(&startup) {
         dialogue.out().extend_from_slice(&negotiation);
     }
-    let mut claim = claim(&startup)?;
+    let mut claim = claim(&startup, peer)?;
     let config = facts.config.load_full();
     replication::settle(&mut claim, &config);
     let proof = prove::prove(dialogue, &claim, facts, &config).await?;
@@ -312,7 +316,7 @@ async fn admit(
     })
 }
 
-fn claim(startup: &Startup) -> Result<Claim, Refusal> {
+fn claim(startup: &Startup, peer: Peer) -> Result<Claim, Refusal> {
     let mut parameters = Vec::new();
     let mut options = Vec::new();
     let mut kind = None;
@@ -341,6 +345,7 @@ fn claim(startup: &Startup) -> Result<Claim, Refusal> {
         parameters: options,
         version: startup.version,
         replication: kind,
+        peer,
     })
 }
 
@@ -403,8 +408,8 @@ fn identity(claim: &Claim, stream: &Stream) -> Identity {
         .parameters
         .iter()
         .find(|(name, _)| name == "application_name");
-    let (peer, port) = match stream.peer() {
-        pgherd_net::Peer::Tcp(address) => (address.ip().to_string(), address.port()),
+    let (peer, port) = match claim.peer {
+        Peer::Tcp(address) => (address.ip().to_string(), address.port()),
         other => (other.to_string(), 0),
     };
     Identity {

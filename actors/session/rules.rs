@@ -15,7 +15,7 @@ pub(super) fn decide<'a>(
     claim: &Claim,
     config: &'a Config,
 ) -> Result<Decision<'a>, Refusal> {
-    let Some(way) = way(stream) else {
+    let Some(way) = way(stream, claim) else {
         return Err(Refusal::Broken(crate::dialogue::DialogueError::Closed));
     };
     let visitor = Visitor {
@@ -43,7 +43,7 @@ pub(super) fn rejected(stream: &Stream, claim: &Claim) -> Refusal {
 }
 
 fn refused(what: &str, stream: &Stream, claim: &Claim) -> Refusal {
-    let (host, encryption) = match way(stream) {
+    let (host, encryption) = match way(stream, claim) {
         Some(Way::Plain(address)) => (address.to_canonical().to_string(), "no encryption"),
         Some(Way::Tls(address)) => (address.to_canonical().to_string(), "SSL encryption"),
         Some(Way::Unix) | None => ("[local]".to_owned(), "no encryption"),
@@ -60,8 +60,8 @@ fn refused(what: &str, stream: &Stream, claim: &Claim) -> Refusal {
 }
 
 /// Over what a client comes; `None` if it is gone already.
-fn way(stream: &Stream) -> Option<Way> {
-    match stream.peer() {
+fn way(stream: &Stream, claim: &Claim) -> Option<Way> {
+    match claim.peer {
         Peer::Unix { .. } => Some(Way::Unix),
         Peer::Tcp(address) if stream.is_tls() => Some(Way::Tls(address.ip())),
         Peer::Tcp(address) => Some(Way::Plain(address.ip())),

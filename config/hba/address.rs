@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::draft::Node;
 use crate::hba::fault::RuleFault;
 use crate::hba::token::Token;
+use crate::setting::Setting;
 
 /// The addresses a rule is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +47,8 @@ impl Addresses {
         }
         let text = &token.text;
         let wrong = || RuleFault::Address(text.clone());
-        let network = if let Some((address, length)) = text.split_once('/') {
-            let address: IpAddr = address.parse().map_err(|_| wrong())?;
-            let digits = length.bytes().all(|byte| byte.is_ascii_digit());
-            let length = length.parse().ok().filter(|_| digits);
-            let mask = length.and_then(|length| mask_of(address, length));
-            Network {
-                address,
-                mask: mask.ok_or_else(wrong)?,
-            }
+        let network = if text.contains('/') {
+            Network::of(text).ok_or_else(wrong)?
         } else {
             let address: IpAddr = text.parse().map_err(|_| wrong())?;
             let given = mask().ok_or(RuleFault::Ends("mask"))?;
@@ -79,8 +74,18 @@ impl Addresses {
 }
 
 impl Network {
+    /// Takes an address with the length of its mask.
+    fn of(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
+        let length = length.parse().ok().filter(|_| digits)?;
+        let mask = mask_of(address, length)?;
+        Some(Self { address, mask })
+    }
+
     /// Tells whether an address belongs to it.
-    fn has(&self, address: IpAddr) -> bool {
+    pub fn has(&self, address: IpAddr) -> bool {
         match (self.address, self.mask, address) {
             (IpAddr::V4(net), IpAddr::V4(mask), IpAddr::V4(address)) => {
                 (net.to_bits() ^ address.to_bits()) & mask.to_bits() == 0
@@ -105,6 +110,26 @@ fn mask_of(address: IpAddr, length: u32) -> Option<IpAddr> {
             IpAddr::V6(u128::MAX.checked_shl(rest).unwrap_or(0).into())
         }
     })
+}
+
+impl Setting for Network {
+    fn allowed() -> String {
+        "a network such as \"10.0.0.0/8\", or an address".to_owned()
+    }
+
+    fn parse(node: &Node) -> Option<Self> {
+        let text = node.text()?;
+        if text.contains('/') {
+            return Self::of(text);
+        }
+        let address: IpAddr = text.parse().ok()?;
+        let mask = mask_of(address, if address.is_ipv4() { 32 } else { 128 })?;
+        Some(Self { address, mask })
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl fmt::Display for Addresses {

@@ -158,6 +158,14 @@ fn are_found_one_by_one() {
             "[listen]\naddresses = [\"[::1]:1\", \"[::1]:1\"]",
             "[::1]:1 is there twice",
         ),
+        (
+            "[listen]\nproxies = [\"10.0.0.0/33\"]",
+            "proxies: \"10.0.0.0/33\" is not allowed",
+        ),
+        (
+            "[listen]\nproxies = [\"lb.internal\"]",
+            "proxies: \"lb.internal\" is not allowed",
+        ),
         ("[listen]\nunix_dir = \"none\"", "no such directory"),
         (
             "[listen]\nunix_mode = \"1777\"",

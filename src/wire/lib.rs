@@ -12,6 +12,7 @@ pub mod frontend;
 mod fuzz;
 pub mod md5;
 pub mod options;
+pub mod proxy;
 mod read;
 pub mod scram;
 pub mod sqlstate;

@@ -38,6 +38,7 @@ mod patroni;
 mod pipeline;
 mod prepared;
 mod prepared_sql;
+mod proxied;
 mod reading;
 mod reads;
 mod replication;

@@ -57,6 +57,7 @@ mod tests {
     use std::path::PathBuf;
 
     use pgherd_config::{Config, LoadInput};
+    use pgherd_net::Peer;
     use pgherd_wire::startup::Version;
 
     use super::settle;
@@ -82,6 +83,7 @@ mod tests {
             parameters: Vec::new(),
             version: Version::V3_0,
             replication: kind,
+            peer: Peer::Gone,
         };
         settle(&mut claim, &config(text));
         claim.database
