@@ -4,7 +4,8 @@
 //! turns; the one that finds it out of date asks the catalogue, by [`crate::session::survey`].
 
 use crate::clock;
-use std::collections::HashSet;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +19,23 @@ const FRESH: Duration = Duration::from_secs(30);
 /// It is not asked more often than this, however often it changes.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What a text may run besides what stands in it, as far as is known.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Which code.
+    pub runs: Runs,
+    /// Settings of the users' own that functions set which it calls by name and which change nothing else.
+    pub sets: Vec<Box<str>>,
+}
+
+impl Ran {
+    /// This code, which sets nothing that is known.
+    pub fn only(runs: Runs) -> Self {
+        let sets = Vec::new();
+        Self { runs, sets }
+    }
+}
+
 /// What a look at the catalogue has found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -27,11 +45,25 @@ pub struct Found {
     pub known: HashSet<Box<[u8]>>,
     /// Settings of their own that functions set, in lower case.
     pub settings: Vec<Box<str>>,
+    /// Of the known functions, those that set some of these, or call what does: a bit for each.
+    pub setters: HashMap<Box<[u8]>, u64>,
+    /// Those of the settings that whatever reads may set without naming a function, and whatever writes.
+    pub unseen: [u64; 2],
     /// Whether a function may set others, whose names it makes up.
     pub obscure: bool,
     /// Whether a query may call a volatile function that its text does not name: by a view, a policy, a type,
     /// an operator, or because it has the name of one of Postgres' own.
     pub volatile: bool,
+}
+
+impl Found {
+    /// The settings of these bits.
+    fn named(&self, bits: u64) -> Vec<Box<str>> {
+        let all = self.settings.iter().take(64).enumerate();
+        all.filter(|(at, _)| (bits >> at) & 1 == 1)
+            .map(|(_, name)| name.clone())
+            .collect()
+    }
 }
 
 /// What is known about one database.
@@ -40,6 +72,8 @@ pub struct Hidden {
     threshold: AtomicU8,
     /// A query runs no volatile function but those that its text names.
     steady: AtomicBool,
+    /// From what on a text may set the users' own settings by code that it does not name.
+    sets: AtomicU8,
     /// Transactions under way that change the catalogue.
     altering: AtomicU32,
     /// When to look again, in nanoseconds after `born`.
@@ -55,6 +89,7 @@ impl Default for Hidden {
         Self {
             threshold: AtomicU8::new(Runs::Reads as u8),
             steady: AtomicBool::new(false),
+            sets: AtomicU8::new(Runs::Unknown as u8),
             altering: AtomicU32::new(0),
             due: AtomicU64::new(0),
             born: clock::now(),
@@ -118,23 +153,48 @@ impl Hidden {
         if *changes == claim.changes {
             let threshold = found.threshold.max(Runs::Reads);
             self.steady.store(!found.volatile, Ordering::Release);
+            let sets = match found.unseen {
+                [0, 0] => Runs::Unknown,
+                [0, _] => Runs::Writes,
+                _ => Runs::Reads,
+            };
+            self.sets.store(sets as u8, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
             self.threshold.store(threshold as u8, Ordering::Release);
         }
     }
 
     /// What the functions that a text calls may do besides, as far as they are known by now.
-    pub fn reread(&self, text: &[u8], options: LexOptions) -> Runs {
+    pub fn reread(&self, text: &[u8], options: LexOptions) -> Ran {
         let Some(found) = self.found() else {
-            return Runs::Unknown;
+            return Ran::only(Runs::Unknown);
         };
         if found.known.is_empty() {
-            return Runs::Unknown;
+            return Ran::only(Runs::Unknown);
         }
+        let bits = Cell::new(0);
         let known = |name: &[u8]| {
-            found.known.contains(name) || found.known.contains(&*name.to_ascii_lowercase())
+            let lower = name.to_ascii_lowercase();
+            bits.set(bits.get() | found.setters.get(&*lower).copied().unwrap_or_default());
+            found.known.contains(name) || found.known.contains(&*lower)
         };
-        effects_knowing(text, options, &known).runs
+        let runs = effects_knowing(text, options, &known).runs;
+        let sets = found.named(bits.get());
+        Ran { runs, sets }
+    }
+
+    /// The users' own settings that a text which runs this may set by code that it does not name.
+    pub fn sets(&self, runs: Runs) -> Vec<Box<str>> {
+        if (runs as u8) < self.sets.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let bits = |found: &Found| match runs {
+            Runs::Nothing => 0,
+            Runs::Reads => found.unseen[0],
+            Runs::Writes | Runs::Unknown => found.unseen[0] | found.unseen[1],
+        };
+        let found = self.found();
+        found.map_or_else(Vec::new, |found| found.named(bits(&found)))
     }
 
     fn since_birth(&self, now: Instant) -> u64 {
@@ -234,11 +294,30 @@ mod tests {
     #[test]
     fn known_functions_are_no_reason() {
         let hidden = Hidden::default();
-        let reread = |text: &str| hidden.reread(text.as_bytes(), LexOptions::default());
+        let reread = |text: &str| hidden.reread(text.as_bytes(), LexOptions::default()).runs;
         assert_eq!(reread("select pure(1)"), Runs::Unknown);
         let claim = hidden.claim(Instant::now()).expect("it is time");
         hidden.learn(&claim, found(Runs::Unknown));
         assert_eq!(reread("select PURE(1)"), Runs::Reads);
         assert_eq!(reread("select pure(1), other(2)"), Runs::Unknown);
+    }
+
+    #[test]
+    fn what_is_set_in_passing_is_named() {
+        let hidden = Hidden::default();
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        assert!(hidden.sets(Runs::Writes).is_empty());
+        let told = Found {
+            settings: vec!["app.a".into(), "app.b".into()],
+            setters: [(Box::from(&b"pure"[..]), 2)].into(),
+            unseen: [0, 1],
+            ..found(Runs::Unknown)
+        };
+        hidden.learn(&claim, told);
+        assert!(hidden.sets(Runs::Reads).is_empty());
+        assert_eq!(hidden.sets(Runs::Writes), ["app.a".into()]);
+        let sets = |text: &str| hidden.reread(text.as_bytes(), LexOptions::default()).sets;
+        assert_eq!(sets("select Pure(1)"), ["app.b".into()]);
+        assert!(sets("select 1").is_empty());
     }
 }

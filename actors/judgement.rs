@@ -2,8 +2,9 @@
 
 use pgherd_session::Reach;
 use pgherd_sql::{
-    Action, Deed, Effects, FOLLOWED, LexOptions, Lexer, Mentions, Pin, PinSet, Reading, Runs,
-    SequenceEffect, Token, TransactionEffect, effects, is_followed, mentions, names_moment, script,
+    Action, Change, Deed, Effects, FOLLOWED, LexOptions, Lexer, Mentions, Pin, PinSet, Reading,
+    Runs, SequenceEffect, Step, Token, TransactionEffect, effects, is_followed, mentions,
+    names_moment, script,
 };
 
 use pgherd_sql::parse::Channel;
@@ -36,6 +37,8 @@ pub struct Judgement {
     pub only_reads: bool,
     /// It does something to settings or savepoints that can be followed, statement by statement.
     pub follows: bool,
+    /// It may have settings of the users' own set that are not followed.
+    pub hides: bool,
     /// It is one SET or RESET, which does nothing if it fails.
     pub sets: bool,
     /// It may get a server out of a failed transaction block.
@@ -118,12 +121,13 @@ pub fn judge(
     if are_clear {
         pins.remove(Pin::Prepare);
     }
-    let mut follows = false;
+    let (mut follows, mut hides) = (false, false);
     if is_followed(&effects) {
         match script(text, options) {
             Reading::Nothing => {}
-            Reading::Script(_) => {
+            Reading::Script(parts) => {
                 follows = true;
+                hides = parts.iter().any(|part| is_untold(&part.step));
                 pins = pins.without(FOLLOWED);
             }
             // A savepoint, then: what a ROLLBACK TO it takes back would not be known.
@@ -133,6 +137,7 @@ pub fn judge(
             Reading::Unclear => {}
         }
     }
+    hides |= pins.contains(Pin::Set) || pins.contains(Pin::SetConfig);
     let listens = listens(&effects, text);
     if listens == Listens::Listen {
         // Whether it binds is known when it runs.
@@ -163,6 +168,7 @@ pub fn judge(
         ),
         plain: effects.transaction == TransactionEffect::None,
         follows,
+        hides,
         sets: effects
             .sets
             .is_some_and(|setting| setting.action != Action::Show),
@@ -182,6 +188,12 @@ pub fn judge(
                 | TransactionEffect::Mixed
         ),
     }
+}
+
+/// Whether a statement sets something for the transaction of which the text does not tell what, in no way.
+fn is_untold(step: &Step) -> bool {
+    let untold = |change: &Change| change.name.is_empty() && change.named_by.is_none();
+    matches!(step, Step::Change(changes) if changes.iter().any(untold))
 }
 
 /// Whether a text is one PREPARE with a name that can be told.

@@ -28,6 +28,8 @@ pub struct ServerConn {
     pub exchange: Exchange<Judgement>,
     /// The parameters that the server is set to.
     pub applied: Arc<Parameters>,
+    /// Of the users' own settings that it is believed to have had, those of which that is not certain.
+    pub doubted: Doubted,
     /// What it last said of its part in the cluster.
     pub role: Role,
     /// The shared prepared statements that it has.
@@ -52,6 +54,25 @@ pub struct ServerConn {
     pub life: Life,
 }
 
+/// No more settings are looked for at once.
+const DOUBTED_MAX: usize = 128;
+
+/// Settings that a server has perhaps had: up to the next look at its session they count as had.
+#[derive(Debug, Default)]
+pub struct Doubted {
+    /// Their names.
+    pub names: Vec<Box<str>>,
+    /// There were too many of them, so that nobody else may have the server.
+    pub crowded: bool,
+}
+
+impl Doubted {
+    /// Whether there is nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.crowded
+    }
+}
+
 impl ServerConn {
     /// It is set to these. What it has ever had of the users' own settings stays known, since it does not forget them.
     pub fn is_set_to(&mut self, parameters: &Arc<Parameters>) {
@@ -62,6 +83,39 @@ impl ServerConn {
         } else {
             Arc::clone(parameters)
         };
+    }
+
+    /// It may have had these of the users' own settings, or not.
+    pub fn doubt(&mut self, names: impl IntoIterator<Item = Box<str>>) {
+        for name in names {
+            if !name.contains('.') || self.applied.has_met(&name) {
+                continue;
+            }
+            if self.doubted.names.len() >= DOUBTED_MAX {
+                self.doubted.crowded = true;
+                return;
+            }
+            Arc::make_mut(&mut self.applied).meet(&name);
+            self.doubted.names.push(name);
+        }
+    }
+
+    /// What is doubted counts as had from now on.
+    pub fn believe(&mut self) {
+        self.doubted.names.clear();
+    }
+
+    /// What it is set to, and of the users' own settings only those that it has had for certain.
+    pub fn certain(&self) -> Arc<Parameters> {
+        if self.doubted.names.is_empty() {
+            return Arc::clone(&self.applied);
+        }
+        let mut certain = (*self.applied).clone();
+        self.doubted
+            .names
+            .iter()
+            .for_each(|name| certain.never_met(name));
+        Arc::new(certain)
     }
 
     /// All is as at its start, but for what it does not forget.

@@ -24,7 +24,7 @@ use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
 use crate::gate::{Failing, Gate};
 use crate::hidden::Hidden;
-use crate::server::{CancelGuard, Cancels, KillSwitch, Life, ServerAbout, ServerConn};
+use crate::server::{CancelGuard, Cancels, Doubted, KillSwitch, Life, ServerAbout, ServerConn};
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -566,6 +566,7 @@ async fn connect(
         flow,
         exchange: Exchange::default(),
         applied: Arc::default(),
+        doubted: Doubted::default(),
         role,
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,

@@ -8,7 +8,7 @@ use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_session::{CopyFlow, Exchange, Flow, Owed, Sequences};
-use pgherd_sql::{PinSet, Runs};
+use pgherd_sql::{PinSet, Runs, Step};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend};
@@ -37,6 +37,11 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
     let block = relay.block.take();
     // Whether they take effect is not known, nor is what the end of the transaction keeps.
     let unsettled = lease.exchange.follows() || (block.is_some() && lease.exchange.owes());
+    let under_way: Vec<Box<str>> = names(lease.exchange.steps()).collect();
+    // The server does not forget them, and nobody waits to look.
+    lease.doubt(under_way);
+    behind::suspects_all(&mut lease);
+    lease.believe();
     // From here on the client's own cancel requests find nothing.
     relay.control.runs_nowhere();
     let cut = relay.up.is_mid_message();
@@ -59,7 +64,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
                 lease.is_set_to(&follow::restored(relay, block.begin()));
             }
         }
-        if !relay.pins.without(PinSet::DISCARD_ALL).is_empty() {
+        if lease.doubted.crowded || !relay.pins.without(PinSet::DISCARD_ALL).is_empty() {
             // Nothing takes back what binds this session, so nobody else may have the server.
             return None;
         }
@@ -84,6 +89,15 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
         lease.heard = clock::now();
         lease.mark_clean();
     }
+}
+
+/// The settings that these steps make.
+fn names<'a>(steps: impl Iterator<Item = &'a Step>) -> impl Iterator<Item = Box<str>> {
+    let changes = steps.filter_map(|step| match step {
+        Step::Change(changes) => Some(changes),
+        _ => None,
+    });
+    changes.flatten().map(|change| change.name.clone())
 }
 
 fn quiet(answer: Result<setup::Answer, ErrorReport>) -> Option<()> {

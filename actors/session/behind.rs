@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use pgherd_config::{FunctionCheck, PoolMode};
 use pgherd_net::poll_write_from;
-use pgherd_sql::{LexOptions, Pin, PinSet, Runs};
+use pgherd_sql::{LexOptions, Pin, PinSet, Runs, named_settings};
 use pgherd_wire::error::ErrorReport;
 
-use crate::hidden::{Alteration, Hidden};
+use crate::hidden::{Alteration, Hidden, Ran};
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::server::ServerConn;
@@ -37,13 +37,46 @@ const LARGE_OBJECTS: [u32; 14] = [
 /// Takes note of a text that is sent to a server: a text alone, or a Parse message behind the name.
 pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], how: LexOptions) {
     if judgement.runs > server.ran {
-        server.ran = match judgement.runs {
-            Runs::Unknown => hidden(server).reread(text(tail), how).max(server.ran),
-            runs => runs,
+        let ran = match judgement.runs {
+            Runs::Unknown => hidden(server).reread(text(tail), how),
+            runs => Ran::only(runs),
         };
+        let unseen = match ran.runs > server.ran {
+            true => hidden(server).sets(ran.runs),
+            false => Vec::new(),
+        };
+        server.doubt(ran.sets.into_iter().chain(unseen));
+        server.ran = server.ran.max(ran.runs);
+    }
+    if judgement.hides {
+        server.doubt(named_settings(text(tail), how));
     }
     if judgement.alters && server.alters.is_none() {
         server.alters = Some(Alteration::begin(&server.about.upstream.hidden.0));
+    }
+}
+
+/// As [`sent`], of a text that is run by its name, so that nothing of what it does to settings is followed.
+pub(super) fn sent_by_name(
+    server: &mut ServerConn,
+    judgement: &Judgement,
+    tail: &[u8],
+    how: LexOptions,
+) {
+    sent(server, judgement, tail, how);
+    if judgement.follows {
+        server.doubt(named_settings(text(tail), how));
+    }
+}
+
+/// Whatever functions set, as far as is known, is believed to have been set where one may have run.
+pub(super) fn suspects_all(server: &mut ServerConn) {
+    let hidden = hidden(server);
+    if server.ran < hidden.threshold() {
+        return;
+    }
+    if let Some(found) = hidden.found() {
+        server.doubt(found.settings.iter().cloned());
     }
 }
 
@@ -87,8 +120,13 @@ pub(super) fn is_due(relay: &Relay, server: &ServerConn, how: FunctionCheck, now
     }
 }
 
-/// Whether code has run there that may have changed the session.
+/// Whether there may be something of the client's that no text has shown.
 pub(super) fn is_suspect(server: &ServerConn, how: FunctionCheck) -> bool {
+    has_run_unseen(server, how) || !server.doubted.is_empty()
+}
+
+/// Whether code has run there that may have changed the session.
+pub(super) fn has_run_unseen(server: &ServerConn, how: FunctionCheck) -> bool {
     match how {
         FunctionCheck::Never => false,
         FunctionCheck::Auto => server.ran >= hidden(server).threshold(),
@@ -141,6 +179,21 @@ impl Relay {
         // Whoever parts from it asks once more whether a cancel request is on its way there.
         self.control.runs_on(&lease.about);
         self.part(lease, now)
+    }
+
+    /// Where nobody has looked, what the server has perhaps had of the users' own settings is taken for granted.
+    pub(super) fn believe(&mut self, lease: &mut ServerLease) {
+        if lease.doubted.crowded {
+            self.pins.insert(Pin::Unknown);
+        }
+        if lease.doubted.is_empty() || self.pool.pins(self.pins, self.mode) {
+            return;
+        }
+        let mut all = (*self.parameters).clone();
+        lease.doubted.names.iter().for_each(|name| all.meet(name));
+        let all = self.pool.shared.share(all);
+        self.set_parameters(all);
+        lease.believe();
     }
 
     /// Gives the client what waits for it, as far as its socket takes it at once.
@@ -200,7 +253,7 @@ impl Relay {
         self.pool.stats.checked();
         let found = hidden.found();
         let pool = Arc::clone(&self.pool);
-        let before = Arc::clone(&lease.applied);
+        let before = lease.certain();
         let session = check::run(&pool, lease, found.as_deref(), self.listener()).await?;
         if lease.applied.is_strange_to(&before) {
             // A function has had a setting that the session had never had.
@@ -210,7 +263,8 @@ impl Relay {
             let all = self.pool.shared.share(all);
             self.set_parameters(all);
         }
-        if session == Session::Clean && found.is_none_or(|found| found.obscure) {
+        let may_hide = has_run_unseen(lease, how) && found.is_none_or(|found| found.obscure);
+        if session == Session::Clean && may_hide {
             return check::wash(lease).await;
         }
         Ok(session)

@@ -205,7 +205,7 @@ fn simple(
         }
     }
     for used in &plan.uses {
-        behind::sent(
+        behind::sent_by_name(
             turn.server,
             &used.judgement,
             used.query(),
@@ -221,7 +221,7 @@ fn simple(
         sequence::sent(turn, judgement, Way::Simple);
     }
     if let Some(Given { text, judgement }) = &given {
-        behind::sent(turn.server, judgement, text, turn.relay.lexing);
+        behind::sent_by_name(turn.server, judgement, text, turn.relay.lexing);
         sequence::sent(turn, judgement, Way::Simple);
     }
     let before = turn.server.exchange.unsynced();
@@ -371,7 +371,7 @@ pub(super) fn bring(
         if !sequence::sent(turn, &used.judgement, Way::Extended) {
             return Brought::Refused;
         }
-        behind::sent(
+        behind::sent_by_name(
             turn.server,
             &used.judgement,
             used.query(),

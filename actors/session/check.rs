@@ -46,8 +46,14 @@ pub(super) async fn run(
     for (name, value) in &upstream.parameters {
         wanted.set(name, value);
     }
-    let sql = question(&server.applied, &wanted, found, &upstream.user, is_reported);
-    let named: Vec<Box<str>> = unmet(&server.applied, found).map(Into::into).collect();
+    if server.doubted.crowded {
+        return Ok(Session::Hidden);
+    }
+    let doubted = server.doubted.names.iter().map(|name| &**name);
+    let unmet = unmet(&server.applied, found).chain(doubted);
+    let named: Vec<Box<str>> = unmet.map(Into::into).collect();
+    let user = &upstream.user;
+    let sql = question(&server.applied, &wanted, found, &named, user, is_reported);
     let answer = setup::run_into(
         server,
         sql.as_bytes(),
@@ -89,8 +95,10 @@ fn unmet<'a>(applied: &'a Parameters, found: Option<&'a Found>) -> impl Iterator
         .filter(|name| !applied.has_met(name))
 }
 
-/// Takes note of which of the settings that functions make are there by now: `told` has their numbers.
+/// Takes note of which of the settings that were asked for are there by now: `told` has their numbers.
 fn meet(server: &mut ServerConn, named: &[Box<str>], told: &[u8]) {
+    server.applied = server.certain();
+    server.doubted.names.clear();
     let told = std::str::from_utf8(told).unwrap_or_default();
     let mut met = told
         .split(' ')
@@ -127,6 +135,7 @@ fn question(
     applied: &Parameters,
     start: &Parameters,
     found: Option<&Found>,
+    named: &[Box<str>],
     user: &str,
     is_reported: impl Fn(&str) -> bool,
 ) -> String {
@@ -190,7 +199,7 @@ fn question(
          WHERE p.name OPERATOR(pg_catalog.~) '^pgherd_[0-9]+$'::pg_catalog.text), \
          pg_catalog.concat_ws(' ', ''",
     );
-    for (at, name) in unmet(applied, found).enumerate() {
+    for (at, name) in named.iter().enumerate() {
         let name = literal(name);
         let _ = write!(
             sql,
@@ -260,6 +269,7 @@ mod tests {
             &applied,
             &Parameters::default(),
             Some(&found),
+            &["app.y".into()],
             "a\"b",
             is_reported,
         );
@@ -273,5 +283,6 @@ mod tests {
         );
         assert!(!sql.contains("set_config(E'timezone'"));
         assert!(sql.contains("E'app.x'"));
+        assert!(sql.contains("current_setting(E'app.y', true) IS NOT NULL THEN '0'"));
     }
 }

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pgherd_session::{Block, Edit, Following, Owed, Parameters};
-use pgherd_sql::{Change, LexOptions, Part, Pin, PinSet, Reading, Span, Step, Value, script};
+use pgherd_sql::{Change, Part, Pin, PinSet, Reading, Span, Step, Value, script, setting_name};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Execute, Target};
 
+use crate::session::behind;
 use crate::session::relay::Relay;
 use crate::session::replies;
 use crate::session::turn::Turn;
@@ -114,52 +115,129 @@ pub(super) fn renamed(turn: &mut Turn<'_>, edits: &[Edit]) {
 pub(super) fn bind(turn: &mut Turn<'_>, portal: &[u8], tail: &[u8], body: Option<&[u8]>) {
     let end = tail.iter().position(|byte| *byte == 0);
     let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
-    let step = match script(text, LexOptions::default()) {
+    let step = match script(text, turn.relay.lexing) {
         Reading::Script(parts) => parts.into_iter().next().map(|part| part.step),
         Reading::Nothing | Reading::Unclear => None,
     };
-    let step = step.and_then(|step| resolved(step, types, body));
+    let given = Given { types, body };
+    let step = step.and_then(|step| given.resolve(step));
     match step {
         Some(step) if turn.portals.len() < PORTALS_MAX => {
+            if is_untold(&step) {
+                behind::unseen(turn.server);
+            }
             turn.portals.insert(portal.into(), step);
         }
         _ => turn.relay.pins.insert(Pin::Set),
     }
 }
 
-/// A step with its parameters in place; `None` if one of them cannot be told.
-fn resolved(mut step: Step, types: &[u8], body: Option<&[u8]>) -> Option<Step> {
-    let Step::Change(changes) = &mut step else {
-        return Some(step);
-    };
-    for change in changes {
-        if let Value::Parameter(number) = change.value {
-            change.value = match change.span {
-                Span::Session => parameter(usize::from(number), types, body?)?,
-                Span::Local => Value::Unknown,
-            };
-        }
-    }
-    Some(step)
+/// Whether it sets something for the transaction of which it is not known what.
+fn is_untold(step: &Step) -> bool {
+    let untold = |change: &Change| change.named_by.is_some() || change.name.is_empty();
+    matches!(step, Step::Change(changes) if changes.iter().any(untold))
 }
 
-/// What is bound to a parameter of type text.
-fn parameter(number: usize, types: &[u8], body: &[u8]) -> Option<Value> {
-    // The zero byte behind the text and the count stand before the types.
-    let at = 3 + 4 * number;
-    let oid = types.get(at..at + 4).map_or(0, |oid| {
-        u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]])
-    });
-    // Not given, text, unknown, varchar: their binary form is their text.
-    if !matches!(oid, 0 | 25 | 705 | 1043) {
-        return None;
+/// What is bound to a statement: its Parse message from the end of the text on, and its Bind message if that is here.
+struct Given<'a> {
+    types: &'a [u8],
+    body: Option<&'a [u8]>,
+}
+
+impl<'a> Given<'a> {
+    /// A step with its parameters in place; `None` if one of them cannot be told that outlives the transaction.
+    fn resolve(&self, mut step: Step) -> Option<Step> {
+        let Step::Change(changes) = &mut step else {
+            return Some(step);
+        };
+        for change in changes {
+            if let Span::Parameter(number) = change.span {
+                change.span = self.span(number)?;
+            }
+            let name = change.named_by.map(|number| self.name(number));
+            match (name, change.span) {
+                (Some(Some(name)), _) => (change.name, change.named_by) = (name, None),
+                // What it is is over with the transaction.
+                (Some(None), Span::Local) | (None, _) => {}
+                (Some(None), Span::Session | Span::Parameter(_)) => return None,
+            }
+            if change.span == Span::Session
+                && let Value::Parameter(number) = change.value
+            {
+                change.value = match self.text(number)? {
+                    None => Value::Default,
+                    Some(text) => Value::Text(std::str::from_utf8(text).ok()?.into()),
+                };
+            }
+        }
+        Some(step)
     }
-    let bind = Bind::parse(body).ok()?;
-    Some(match bind.parameters().nth(number)? {
-        None => Value::Default,
-        Some(text) if text.is_ascii() => Value::Text(std::str::from_utf8(text).ok()?.into()),
-        Some(_) => return None,
-    })
+
+    /// What is bound to a parameter of type text, if that is ASCII; `None` in it is NULL.
+    fn text(&self, number: u16) -> Option<Option<&'a [u8]>> {
+        // Not given, text, unknown, varchar: their binary form is their text.
+        if !matches!(self.oid(number), 0 | 25 | 705 | 1043) {
+            return None;
+        }
+        let (value, _) = self.value(number)?;
+        value.is_none_or(<[u8]>::is_ascii).then_some(value)
+    }
+
+    /// The setting that a parameter names.
+    fn name(&self, number: u16) -> Option<Box<str>> {
+        setting_name(self.text(number)??)
+    }
+
+    /// For how long a setting is made, as a parameter of type boolean says. NULL is for the session.
+    fn span(&self, number: u16) -> Option<Span> {
+        if !matches!(self.oid(number), 0 | 16) {
+            return None;
+        }
+        let is_local = match self.value(number)? {
+            (None, _) => false,
+            (Some([byte]), Format::Binary) => *byte != 0,
+            (Some(_), Format::Binary) => return None,
+            (Some(text), Format::Text) => match &*text.to_ascii_lowercase() {
+                b"t" | b"true" | b"on" | b"1" | b"y" | b"yes" => true,
+                b"f" | b"false" | b"off" | b"0" | b"n" | b"no" => false,
+                _ => return None,
+            },
+        };
+        Some(if is_local { Span::Local } else { Span::Session })
+    }
+
+    /// The type of a parameter, 0 if the client has not said it.
+    fn oid(&self, number: u16) -> u32 {
+        // The zero byte behind the text and the count stand before the types.
+        let at = 3 + 4 * usize::from(number);
+        self.types.get(at..at + 4).map_or(0, |oid| {
+            u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]])
+        })
+    }
+
+    /// What is bound to a parameter, and how it is written.
+    fn value(&self, number: u16) -> Option<(Option<&'a [u8]>, Format)> {
+        let bind = Bind::parse(self.body?).ok()?;
+        let mut formats = bind.formats.chunks_exact(2);
+        let format = match bind.formats.len() {
+            0 => &[0, 0][..],
+            2 => formats.next()?,
+            _ => formats.nth(usize::from(number))?,
+        };
+        let format = match format {
+            [0, 0] => Format::Text,
+            [0, 1] => Format::Binary,
+            _ => return None,
+        };
+        Some((bind.parameters().nth(usize::from(number))?, format))
+    }
+}
+
+/// How a value is written in a Bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Binary,
 }
 
 /// Writes down what the portal does that is executed next. Answers what must run behind it.
@@ -257,7 +335,11 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
         }
         Some(taken) => {
             match &taken {
-                Step::Change(changes) => changes.iter().for_each(|change| overlay(turn, change)),
+                Step::Change(changes) => {
+                    changes.iter().for_each(|change| overlay(turn, change));
+                    let unsure = changes.iter().filter(|change| is_unsure(change));
+                    turn.server.doubt(unsure.map(|change| change.name.clone()));
+                }
                 Step::RollbackTo(_) => doubt(turn),
                 Step::ResetAll | Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
             }
@@ -268,6 +350,22 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
             }
         }
     }
+}
+
+/// A statement has failed. What it calls may have been called before, and the server forgets none of the users' own
+/// settings: whether it knows those that are new to it is looked up.
+pub(super) fn failed(turn: &mut Turn<'_>) {
+    let Some(Step::Change(changes)) = turn.server.exchange.current_step() else {
+        return;
+    };
+    let names = changes.iter().map(|change| change.name.clone());
+    let names: Vec<Box<str>> = names.collect();
+    turn.server.doubt(names);
+}
+
+/// Whether a change was perhaps not made though its statement has succeeded: it calls `set_config` somewhere.
+fn is_unsure(change: &Change) -> bool {
+    change.span == Span::Local && change.value == Value::Unknown
 }
 
 /// The session's servers have taken a step.
@@ -339,8 +437,14 @@ fn change(relay: &mut Relay, changes: &[Change]) {
     let mut now = (*relay.parameters).clone();
     for change in changes {
         let name = &*change.name;
-        now.meet(name);
+        if !is_unsure(change) {
+            now.meet(name);
+        }
         if change.span == Span::Local || is_reported(relay, name) {
+            continue;
+        }
+        if change.named_by.is_some() || change.span != Span::Session {
+            relay.pins.insert(Pin::Set);
             continue;
         }
         if name == "session_authorization" {
@@ -354,7 +458,9 @@ fn change(relay: &mut Relay, changes: &[Change]) {
             (Value::Text(value), _) => now.set(name, value),
             (Value::Default, Some(value)) => now.set(name, value),
             (Value::Default, None) => now.remove(name),
-            (Value::Parameter(_) | Value::Unknown, _) => relay.pins.insert(Pin::Set),
+            (Value::Parameter(_) | Value::Untold | Value::Unknown, _) => {
+                relay.pins.insert(Pin::Set);
+            }
         }
     }
     settle(relay, now);
@@ -367,7 +473,7 @@ fn overlay(turn: &mut Turn<'_>, change: &Change) {
     }
     let overlay = turn.overlaid.entry(change.name.clone()).or_default();
     match change.span {
-        Span::Local => overlay.local = true,
+        Span::Local | Span::Parameter(_) => overlay.local = true,
         Span::Session => {
             *overlay = Overlay {
                 kept: Some(change.value.clone()),
@@ -406,7 +512,9 @@ pub(super) fn committed(turn: &Turn<'_>) -> Arc<Parameters> {
         let before = match &overlay.kept {
             Some(Value::Text(text)) => Some(&**text),
             Some(Value::Default) => relay.startup.get(name),
-            Some(Value::Parameter(_) | Value::Unknown) | None => relay.settled.get(name),
+            Some(Value::Parameter(_) | Value::Untold | Value::Unknown) | None => {
+                relay.settled.get(name)
+            }
         };
         match before {
             Some(value) => parameters.set(name, value),
@@ -531,4 +639,96 @@ pub(super) fn is_reported(relay: &Relay, name: &str) -> bool {
             let mut reported = welcome.parameters.iter();
             reported.any(|(known, _)| known.eq_ignore_ascii_case(name))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_sql::{LexOptions, Reading, Span, Step, Value, script};
+    use pgherd_wire::frame::HEADER_LEN;
+    use pgherd_wire::frontend;
+
+    use super::{Given, is_untold};
+
+    /// What a text does that is bound to these values in these formats, with these types said.
+    fn bound(text: &str, types: &[u32], formats: &[i16], values: &[Option<&[u8]>]) -> Option<Step> {
+        let Reading::Script(parts) = script(text.as_bytes(), LexOptions::default()) else {
+            panic!("{text} is not told");
+        };
+        let count = u16::try_from(types.len()).expect("few types");
+        let mut tail = vec![0];
+        tail.extend(count.to_be_bytes());
+        tail.extend(types.iter().flat_map(|oid| oid.to_be_bytes()));
+        let mut bind = bytes::BytesMut::new();
+        frontend::bind(&mut bind, b"", b"", formats, values, &[]).expect("it is short");
+        let given = Given {
+            types: &tail,
+            body: Some(&bind[HEADER_LEN..]),
+        };
+        given.resolve(parts[0].step.clone())
+    }
+
+    fn told(step: Option<Step>) -> String {
+        let Some(Step::Change(changes)) = step else {
+            return "?".to_owned();
+        };
+        let told = changes.iter().map(|change| {
+            let span = match change.span {
+                Span::Local => "local ",
+                Span::Session => "",
+                Span::Parameter(_) => "either ",
+            };
+            let value = match &change.value {
+                Value::Text(text) => format!("={text}"),
+                Value::Default => " default".to_owned(),
+                Value::Parameter(_) | Value::Untold | Value::Unknown => String::new(),
+            };
+            let named = if change.named_by.is_some() { "$" } else { "" };
+            format!("{span}{named}{}{value}", change.name)
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn what_is_bound_to_set_config_is_told_in_both_formats() {
+        const TEXT: &str = "select set_config($1, $2, $3)";
+        let name = Some(&b"app.x"[..]);
+        let value = Some(&b"7"[..]);
+        for (types, formats, local, expected) in [
+            (&[][..], &[][..], Some(&b"t"[..]), "local app.x"),
+            (&[], &[], Some(b"TRUE"), "local app.x"),
+            (&[], &[], Some(b"off"), "app.x=7"),
+            (&[25, 25, 16], &[1], Some(&[1]), "local app.x"),
+            (&[25, 1043, 16], &[0, 0, 1], Some(&[0]), "app.x=7"),
+            (&[], &[], None, "app.x=7"),
+            (&[], &[], Some(b"maybe"), "?"),
+            (&[], &[1], Some(&[1, 0]), "?"),
+            (&[25, 25, 23], &[], Some(b"1"), "?"),
+            // What its type is written as is not its text.
+            (&[19, 25, 16], &[], Some(b"f"), "?"),
+            (&[19, 25, 16], &[], Some(b"t"), "local $"),
+        ] {
+            let step = bound(TEXT, types, formats, &[name, value, local]);
+            assert_eq!(told(step), expected, "{types:?} {formats:?} {local:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_told_binds_only_for_the_session() {
+        const LOCAL: &str = "select set_config($1, $2, true), set_config('app.y', $2, true)";
+        for name in [
+            None,
+            Some(&b"App.X"[..]),
+            Some(b"app.\xc3\xa9"),
+            Some(b"seed"),
+        ] {
+            let step = bound(LOCAL, &[], &[], &[name, Some(b"7")]);
+            assert!(step.as_ref().is_some_and(is_untold), "{name:?}");
+            assert_eq!(told(step), "local $, local app.y");
+            let session = "select set_config($1, $2, false)";
+            assert_eq!(bound(session, &[], &[], &[name, Some(b"7")]), None);
+        }
+        let step = bound(LOCAL, &[], &[], &[Some(b"app.x"), Some(b"\xc3\xa9")]);
+        assert!(!step.as_ref().is_some_and(is_untold));
+        assert_eq!(told(step), "local app.x, local app.y");
+    }
 }

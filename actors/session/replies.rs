@@ -400,6 +400,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         Some(Again::Statement) => return prepare_anew(turn, total),
         Some(again) => return Err(Loss::Again(again)),
     }
+    follow::failed(turn);
     let placed = match turn.server.exchange.has_following() && total <= LOOK_MAX {
         true => follow::placed(turn, &turn.server.flow.unjudged()[frame::HEADER_LEN..total]),
         false => None,

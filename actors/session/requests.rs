@@ -346,7 +346,7 @@ pub(super) fn waits_for_lexing(turn: &mut Turn<'_>, total: usize) -> bool {
     let body = here.get(frame::HEADER_LEN..total).unwrap_or_default();
     let is_plain = body.is_ascii() && !body.contains(&b'\\');
     let how = turn.relay.pool.settings().pool.function_check;
-    if is_plain || !turn.relexes && !behind::is_suspect(turn.server, how) {
+    if is_plain || !turn.relexes && !behind::has_run_unseen(turn.server, how) {
         return false;
     }
     if exchange.unsynced() {

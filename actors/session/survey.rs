@@ -28,7 +28,8 @@ WITH f AS (
      a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
      a.aggmfinalfn]::oid[]) WHERE a.aggfnoid = p.oid)
    WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid)
-   ELSE p.prosrc END AS source,
+   ELSE p.prosrc END || coalesce((SELECT string_agg(chr(10) || '; set local ' || split_part(c, '=', 1) || ' = 1', '')
+    FROM unnest(p.proconfig) AS c WHERE split_part(c, '=', 1) ~ '[.]'), '') AS source,
   (SELECT e.extname::text FROM pg_depend x JOIN pg_extension e ON e.oid = x.refobjid
    WHERE x.classid = 1255 AND x.objid = p.oid AND x.refclassid = 3079 AND x.deptype = 'e' LIMIT 1)
    AS extension
@@ -83,6 +84,9 @@ UNION ALL (SELECT 'function', f.name, f.language,
  FROM f LEFT JOIN reached r ON r.oid = f.oid
  WHERE f.oid <> ALL (ARRAY(SELECT t.oid FROM trusted t)) ORDER BY f.oid LIMIT 4001)";
 
+/// What this does is told by its arguments, if it is Postgres' own.
+const SET_CONFIG: &[u8] = b"set_config";
+
 /// By what a function is reached besides by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
@@ -95,6 +99,8 @@ enum Reach {
 #[derive(Debug, Default)]
 struct Named {
     body: Body,
+    /// Which settings of the users' own it sets, or what it calls: a bit for each.
+    sets: u64,
     /// Only functions in C bear the name.
     foreign: bool,
     reach: Option<Reach>,
@@ -146,7 +152,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 count += 1;
                 let by = match by {
                     // Where it has the name of one that counts as harmless, any text may mean it.
-                    _ if is_harmless(&lower, true) => Reach::Reads,
+                    _ if is_harmless(&lower, true) || lower == SET_CONFIG => Reach::Reads,
                     b"reads" => Reach::Reads,
                     b"writes" => Reach::Writes,
                     _ => Reach::Nothing,
@@ -164,6 +170,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
         found.known.clear();
         return Some(found);
     }
+    name_settings(&mut functions, &mut found);
     settle(&mut functions, &found);
     conclude(functions, reach, &mut found);
     Some(found)
@@ -202,9 +209,25 @@ fn add(functions: &mut HashMap<Box<[u8]>, Named>, name: Vec<u8>, body: Body, c: 
     named.body.settings.extend(body.settings);
 }
 
-/// Who calls what is harmful, or writes, does so too.
+/// Gives each setting that functions make a bit; what sets one for which there is none is looked at whenever it runs.
+fn name_settings(functions: &mut HashMap<Box<[u8]>, Named>, found: &mut Found) {
+    let all = functions.values().flat_map(|named| &named.body.settings);
+    found.settings = all.cloned().collect();
+    found.settings.sort();
+    found.settings.dedup();
+    for named in functions.values_mut() {
+        for name in &named.body.settings {
+            match found.settings.binary_search(name) {
+                Ok(at) if at < 64 => named.sets |= 1 << at,
+                _ => named.body.harmful = true,
+            }
+        }
+    }
+}
+
+/// Who calls what is harmful, or writes, or sets something, does so too.
 ///
-/// What is found goes from a function to its callers, twice at most along each call: whoever may make
+/// What is found goes from a function to its callers, a few times at most along each call: whoever may make
 /// functions must not be able to keep a worker busy with chains of them.
 fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found) {
     let mut callers: HashMap<Box<[u8]>, Vec<Box<[u8]>>> = HashMap::new();
@@ -225,7 +248,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found) {
                 (body.harmful, body.writes) = (true, true);
             }
         }
-        if body.harmful || body.writes {
+        if body.harmful || body.writes || named.sets != 0 {
             work.push(name.clone());
         }
     }
@@ -234,12 +257,15 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found) {
             continue;
         };
         let (harmful, writes) = (called.body.harmful, called.body.writes);
+        let sets = called.sets;
         for caller in callers.get(&name).into_iter().flatten() {
             let Some(named) = functions.get_mut(caller) else {
                 continue;
             };
             let body = &mut named.body;
-            if harmful && !body.harmful || writes && !body.writes {
+            let more = sets & !named.sets != 0;
+            if harmful && !body.harmful || writes && !body.writes || more {
+                named.sets |= sets;
                 body.harmful |= harmful;
                 body.writes |= writes;
                 work.push(caller.clone());
@@ -256,17 +282,27 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, found: &mut Foun
         Some(Reach::Writes) => Runs::Writes,
         Some(Reach::Nothing) | None => Runs::Unknown,
     };
+    if functions.contains_key(SET_CONFIG) {
+        // Which of them a text means hangs on its types, and on the search path.
+        found.threshold = Runs::Reads;
+    }
     for (name, named) in functions {
         found.obscure |= named.body.obscure;
-        found.settings.extend(named.body.settings);
+        match named.reach {
+            Some(Reach::Reads) => found.unseen[0] |= named.sets,
+            Some(Reach::Writes) => found.unseen[1] |= named.sets,
+            Some(Reach::Nothing) | None => {}
+        }
         // Where triggers do harm, who writes does it too.
         let quiet = found.threshold == Runs::Unknown || !named.body.writes;
-        if !named.body.harmful && quiet && !named.foreign {
+        let other = &*name != SET_CONFIG;
+        if !named.body.harmful && quiet && !named.foreign && other {
+            if named.sets != 0 {
+                found.setters.insert(name.clone(), named.sets);
+            }
             found.known.insert(name);
         }
     }
-    found.settings.sort();
-    found.settings.dedup();
 }
 
 #[cfg(test)]
@@ -319,6 +355,11 @@ mod tests {
             threshold(&[function("lower", "plpgsql", SNEAKY, "")]),
             Runs::Reads
         );
+        // The users' own may be meant, and does something else.
+        assert_eq!(
+            threshold(&[function("set_config", "sql", "select 1", "")]),
+            Runs::Reads
+        );
         let tree = ["tree", "", "", "", "true"].map(|text| Some(text.as_bytes().to_vec()));
         assert_eq!(threshold(&[tree.into()]), Runs::Reads);
     }
@@ -347,6 +388,27 @@ mod tests {
             threshold(&[function("g", "sql", "select gone()", "reads")]),
             Runs::Reads
         );
+    }
+
+    #[test]
+    fn what_sets_in_passing_is_known_with_its_callers() {
+        const SETS: &str = "begin perform set_config('app.a', '1', true); return new; end";
+        let rows = [
+            function("f", "plpgsql", SETS, ""),
+            function("g", "sql", "select f(); set local app.b = '1'", ""),
+            function("h", "sql", "select f()", "writes"),
+            function("pure", "sql", "select 1", "reads"),
+        ];
+        let found = understand(&rows).expect("an answer");
+        assert_eq!(found.settings, ["app.a".into(), "app.b".into()]);
+        assert_eq!(found.threshold, Runs::Unknown);
+        let sets = |name: &[u8]| found.setters.get(name).copied();
+        assert_eq!(
+            (sets(b"f"), sets(b"g"), sets(b"h")),
+            (Some(1), Some(3), Some(1))
+        );
+        assert_eq!(sets(b"pure"), None);
+        assert_eq!(found.unseen, [0, 1]);
     }
 
     #[test]

@@ -709,6 +709,21 @@ impl<P> Exchange<P> {
         self.following.as_deref_mut()?.next()
     }
 
+    /// What the statement does to settings and savepoints whose answer comes next; `None` if that is not followed.
+    pub fn current_step(&self) -> Option<&Step> {
+        self.following.as_deref()?.current()
+    }
+
+    /// What all statements do to settings and savepoints that were sent and are not answered.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        let behind = self.owed.iter().filter_map(|owed| match owed {
+            Owed::Follow(following) => Some(&**following),
+            _ => None,
+        });
+        let all = self.following.as_deref().into_iter().chain(behind);
+        all.flat_map(Following::steps)
+    }
+
     /// Whether what the message at the front does to settings and savepoints is followed.
     #[inline]
     pub fn has_following(&self) -> bool {

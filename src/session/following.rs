@@ -105,6 +105,24 @@ impl Following {
         }
     }
 
+    /// What the client's statement does that is not answered yet.
+    pub(crate) fn current(&self) -> Option<&Step> {
+        match self.statements.front()? {
+            Statement::Client(step) => Some(step),
+            Statement::Instead(_) | Statement::Ours => None,
+        }
+    }
+
+    /// What all of the client's statements do that are not answered yet.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.statements
+            .iter()
+            .filter_map(|statement| match statement {
+                Statement::Client(step) => Some(step),
+                Statement::Instead(_) | Statement::Ours => None,
+            })
+    }
+
     /// Goes on to the next statement. Answers whose the last one was.
     pub(crate) fn pass(&mut self) -> Asker {
         match self.statements.pop_front() {

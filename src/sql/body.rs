@@ -17,14 +17,69 @@ pub struct Body {
     pub obscure: bool,
     /// The functions that it calls, in lower case, but for those of Postgres that are harmless.
     pub calls: Vec<Box<[u8]>>,
-    /// The settings with a dot in their names that it sets.
+    /// The settings with a dot in their names that it sets, also those for the transaction only: the session gets to
+    /// know them.
     pub settings: Vec<Box<str>>,
 }
 
 /// Reads a body.
 pub fn body(text: &[u8]) -> Body {
+    read(text, LexOptions::default())
+}
+
+/// The settings with a dot in their names that a text may set, by words anywhere in it: also in its strings, as the
+/// code of a `DO` is one.
+pub fn named_settings(text: &[u8], options: LexOptions) -> Vec<Box<str>> {
+    let mut found = Vec::new();
+    name_settings(text, options, 0, &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// How deep strings are within strings that are read.
+const STRINGS_MAX: usize = 3;
+
+fn name_settings(text: &[u8], options: LexOptions, depth: usize, found: &mut Vec<Box<str>>) {
+    found.extend(read(text, options).settings);
+    if depth == STRINGS_MAX {
+        return;
+    }
+    let mut lexer = Lexer::new(text, options);
+    while let Ok(Some(token)) = lexer.token() {
+        if let Some(inner) = inside(&token) {
+            name_settings(&inner, LexOptions::default(), depth + 1, found);
+        }
+    }
+}
+
+/// What a constant of text says, nearly.
+fn inside(token: &Token<'_>) -> Option<Vec<u8>> {
+    if !token.is_string() {
+        return None;
+    }
+    let text = token.text;
+    if token.kind == TokenKind::DollarString {
+        let tag = 2 + text.get(1..)?.iter().position(|byte| *byte == b'$')?;
+        let inner = text.get(tag..text.len().checked_sub(tag)?)?;
+        return Some(inner.to_vec());
+    }
+    let open = text.iter().position(|byte| *byte == b'\'')?;
+    let inner = text.get(open + 1..text.len().checked_sub(1)?)?;
+    let mut plain = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(byte) = bytes.next() {
+        plain.push(*byte);
+        if *byte == b'\'' {
+            bytes.next();
+        }
+    }
+    Some(plain)
+}
+
+fn read(text: &[u8], options: LexOptions) -> Body {
     let mut reader = BodyReader {
-        lexer: Lexer::new(text, LexOptions::default()),
+        lexer: Lexer::new(text, options),
         body: Body::default(),
         calls: Calls::default(),
         before: Before::Start,
@@ -163,10 +218,8 @@ impl<'a> BodyReader<'a> {
         if self.before == Before::Start && HARMFUL.iter().any(|word| token.is_word(word)) {
             let next = self.lexer.peek_token();
             let local = |next: Token<'_>| token.is_word(b"set") && next.is_word(b"local");
-            if !next.is_ok_and(|next| next.is_some_and(local)) {
-                self.body.harmful = true;
-                self.setting(token);
-            }
+            self.body.harmful |= !next.is_ok_and(|next| next.is_some_and(local));
+            self.setting(token);
         }
         self.name(token.text);
     }
@@ -179,7 +232,7 @@ impl<'a> BodyReader<'a> {
         let mut ahead = self.lexer;
         let mut next = || ahead.token().ok().flatten();
         let mut first = next();
-        if first.is_some_and(|first| first.is_word(b"session")) {
+        if first.is_some_and(|first| first.is_word(b"session") || first.is_word(b"local")) {
             first = next();
         }
         if let (Some(first), Some(dot), Some(second)) = (first, next(), next())
@@ -234,10 +287,8 @@ impl<'a> BodyReader<'a> {
             }
         }
         let last = ends.and_then(|end| Some((tokens.get(end.checked_sub(2)?)?, &tokens[end - 1])));
-        if last.is_some_and(|(comma, last)| comma.is(b',') && last.is_word(b"true")) {
-            return;
-        }
-        self.body.harmful = true;
+        let local = last.is_some_and(|(comma, last)| comma.is(b',') && last.is_word(b"true"));
+        self.body.harmful |= !local;
         match (tokens.first(), tokens.get(1)) {
             (Some(name), Some(comma)) if name.kind == TokenKind::String && comma.is(b',') => {
                 let inner = &name.text[1..name.text.len() - 1];
@@ -245,10 +296,11 @@ impl<'a> BodyReader<'a> {
                 if inner.contains(&b'.') {
                     self.remember(inner);
                 } else if inner.contains(&b'\'') {
-                    self.body.obscure = true;
+                    self.body.obscure |= !local;
                 }
             }
-            _ => self.body.obscure = true,
+            // What is over with the transaction is an empty text from then on, and the name is not known.
+            _ => self.body.obscure |= !local,
         }
     }
 }
@@ -257,7 +309,8 @@ impl<'a> BodyReader<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::body;
+    use super::{body, named_settings};
+    use crate::lexer::LexOptions;
 
     #[test]
     fn what_touches_no_session_is_harmless() {
@@ -329,15 +382,52 @@ mod tests {
         let found = body(text.as_bytes());
         assert_eq!(found.settings, ["app.tenant".into(), "my.thing".into()]);
         assert!(!found.obscure);
+        let found = body(b"begin perform set_config('app.a', x, true); set local app.b = 1; end");
+        assert_eq!(found.settings, ["app.a".into(), "app.b".into()]);
+        assert!(!found.harmful && !found.obscure);
+        assert!(!body(b"begin perform set_config(x, y, true); end").obscure);
         assert!(body(b"begin perform set_config('app.' || x, y, false); end").obscure);
         assert!(body(b"begin execute format('set app.x = %L', y); end").obscure);
         assert!(!body(b"begin execute 'select 1'; end").obscure);
+    }
+
+    #[test]
+    fn settings_are_found_wherever_they_are_named() {
+        for (text, names) in [
+            (
+                "do $$ begin perform set_config('app.a', '1', true); end $$",
+                "app.a",
+            ),
+            (
+                "do 'begin set app.a = 1; perform set_config(''app.b'', x, y); end'",
+                "app.a app.b",
+            ),
+            (
+                "do $x$ begin execute 'set local app.a = 1'; end $x$ language plpgsql",
+                "app.a",
+            ),
+            (
+                "set app.a = E'\\n'; set session app.b to $$x$$; set local app.c = ''",
+                "app.a app.b app.c",
+            ),
+            (
+                "copy (select \"set_config\"('app.a', 'b', false)) to stdout",
+                "app.a",
+            ),
+            ("select set_config('work_mem', '1MB', false), 'app.a'", ""),
+            ("select '", ""),
+            ("do $$", ""),
+        ] {
+            let found = named_settings(text.as_bytes(), LexOptions::default());
+            assert_eq!(found.join(" "), names, "{text}");
+        }
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = body(&bytes);
+            let _ = named_settings(&bytes, LexOptions::default());
         }
     }
 }

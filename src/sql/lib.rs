@@ -17,7 +17,7 @@ mod script;
 mod word;
 
 pub use block::{Block, block};
-pub use body::{Body, body};
+pub use body::{Body, body, named_settings};
 pub use cache::{Cache, CacheStats};
 pub use effect::{
     Action, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, Setting, TransactionEffect,
@@ -29,5 +29,5 @@ pub use mention::{Deed, Mention, Mentions, mentions};
 pub use moment::names_moment;
 pub use script::{
     Change, FOLLOWED, Part, Reading, Span, Step, Value, closed_block, is_followed, script,
-    sets_at_first,
+    sets_at_first, setting_name,
 };

@@ -33,6 +33,8 @@ pub enum Span {
     Session,
     /// Up to the end of the transaction.
     Local,
+    /// As the parameter of this number says, counted from 0: true is for the transaction.
+    Parameter(u16),
 }
 
 /// What a setting is given.
@@ -45,14 +47,18 @@ pub enum Value {
     /// The parameter of this number, counted from 0, that is bound to the statement.
     Parameter(u16),
     /// Something that is not told, and is over with the transaction.
+    Untold,
+    /// The same, if anything at all.
     Unknown,
 }
 
 /// One change of one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The setting, in lower case; empty for one that is not told and only local.
+    /// The setting, in lower case; empty for one that is not told and only local, or that a parameter names.
     pub name: Box<str>,
+    /// The parameter, counted from 0, whose value is the name.
+    pub named_by: Option<u16>,
     /// What it is given.
     pub value: Value,
     /// For how long.
@@ -151,8 +157,7 @@ pub fn script(text: &[u8], options: LexOptions) -> Reading {
 pub fn sets_at_first(text: &[u8], options: LexOptions) -> Option<Vec<Box<str>>> {
     let mut lexer = Lexer::new(text, options);
     let Statement { start, end, tokens } = statement(&mut lexer).ok()??;
-    let text = &text[start..end];
-    let plain = text.is_ascii() && !text.contains(&b'\\') && text.len() <= TEXT_MAX;
+    let plain = is_plain(&text[start..end]);
     let [first, rest @ ..] = tokens.as_slice() else {
         return None;
     };
@@ -169,7 +174,9 @@ pub fn sets_at_first(text: &[u8], options: LexOptions) -> Option<Vec<Box<str>>> 
     } else {
         return None;
     };
-    Some(changes.into_iter().map(|change| change.name).collect())
+    // What a parameter names is known when it is bound.
+    let names = changes.into_iter().map(|change| change.name);
+    Some(names.filter(|name| !name.is_empty()).collect())
 }
 
 /// Where the `COMMIT` stands in a text that begins with a `BEGIN` and ends with that `COMMIT`, both as
@@ -233,10 +240,7 @@ fn step(text: &[u8], tokens: &[Token<'_>], options: LexOptions) -> Option<Step> 
     if !is_followed(&effects) {
         return Some(Step::Other);
     }
-    let plain = text.is_ascii()
-        && !text.contains(&b'\\')
-        && text.len() <= TEXT_MAX
-        && tokens.len() <= TOKENS_MAX;
+    let plain = is_plain(text) && tokens.len() <= TOKENS_MAX;
     let resets = effects.unpins.contains(Pin::Set);
     if !resets && effects.transaction == TransactionEffect::None && !pins_followed(&effects) {
         return Some(Step::Change(local(tokens, plain)));
@@ -266,10 +270,66 @@ fn step(text: &[u8], tokens: &[Token<'_>], options: LexOptions) -> Option<Step> 
     }
 }
 
+/// Whether a statement means the same in every session, and is not too long to be told.
+fn is_plain(text: &[u8]) -> bool {
+    text.is_ascii() && !text.contains(&b'\\') && text.len() <= TEXT_MAX
+}
+
+/// Whether the `SELECT` that stands first in a statement of `text` has nothing behind it but calls of `set_config`
+/// that [`script`] tells of. `rest` reads on behind it.
+pub(crate) fn only_configures(text: &[u8], select: &Token<'_>, mut rest: Lexer<'_>) -> bool {
+    // The second word tells it of nearly all others.
+    let begins = |token: Token<'_>| token.is_word(b"set_config") || token.is_word(b"pg_catalog");
+    if !matches!(rest.peek_token(), Ok(Some(token)) if begins(token)) {
+        return false;
+    }
+    let mut depth = Depth::default();
+    let mut end = select.start;
+    let mut tokens = Vec::new();
+    loop {
+        match rest.token() {
+            Ok(Some(token)) if !depth.step(&token) => {
+                end = token.start + token.text.len();
+                tokens.push(token);
+            }
+            Ok(_) => break,
+            Err(_) => return false,
+        }
+        // With the first word, there are as many of them as are told.
+        if tokens.len() >= TOKENS_MAX {
+            return false;
+        }
+    }
+    let Some(changes) = config::select(&tokens) else {
+        return false;
+    };
+    // What outlives the transaction must be told by its value, too.
+    let local = |change: &Change| change.span == Span::Local;
+    text.get(select.start..end).is_some_and(is_plain) || changes.iter().all(local)
+}
+
+/// The name of a setting as it is kept here, of one that a parameter names. `None` for those that no other server
+/// can be brought to.
+pub fn setting_name(text: &[u8]) -> Option<Box<str>> {
+    let name = std::str::from_utf8(text).ok()?;
+    name::canonical(name.to_owned())
+        .filter(|name| name.is_ascii())
+        .map(Into::into)
+}
+
 /// What a statement does that sets nothing for longer than its transaction.
 fn local(tokens: &[Token<'_>], plain: bool) -> Vec<Change> {
     let set = match tokens {
         [set, rest @ ..] if plain && set.is_word(b"set") => set::set(rest),
+        [select, rest @ ..] if tokens.len() <= TOKENS_MAX && select.is_word(b"select") => {
+            if let Some(changes) = config::select(rest) {
+                return changes;
+            }
+            match plain {
+                true => return config::local(tokens),
+                false => None,
+            }
+        }
         _ if plain => return config::local(tokens),
         _ => None,
     };
@@ -278,6 +338,7 @@ fn local(tokens: &[Token<'_>], plain: bool) -> Vec<Change> {
         Some(_) => Vec::new(),
         None => vec![Change {
             name: "".into(),
+            named_by: None,
             value: Value::Unknown,
             span: Span::Local,
         }],

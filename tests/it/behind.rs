@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgherd_tests::{Client, Database, Proxy, connect, until};
+use tokio_postgres::types::Type;
 
 /// A function for each kind of state, and how it shows: what to call, what to ask, what a session
 /// without it says, and what its own says.
@@ -352,6 +353,24 @@ async fn a_hostile_search_path_deceives_nobody() {
     assert!(keeps(&two).await);
     one.batch_execute("discard all").await.unwrap();
     assert_eq!(two.one("select current_user").await, "app");
+}
+
+#[tokio::test]
+async fn a_set_config_of_the_users_own_is_looked_at_behind() {
+    let (_database, _proxy, one, two) = pool_of_one(
+        "create function public.set_config(varchar, varchar, bool) returns text language plpgsql \
+         as $$ begin return pg_catalog.set_config('work_mem', '77MB', false); end $$",
+    )
+    .await;
+    one.batch_execute("select 1").await.unwrap();
+    let text = "select set_config($1, $2, true)";
+    let types = [Type::VARCHAR, Type::VARCHAR];
+    let statement = one.prepare_typed(text, &types).await.unwrap();
+    one.query(&statement, &[&"app.x", &"1"]).await.unwrap();
+    assert!(keeps(&two).await);
+    assert_eq!(one.one("show work_mem").await, "77MB");
+    one.batch_execute("discard all").await.unwrap();
+    assert_eq!(two.one("show work_mem").await, "4MB");
 }
 
 #[tokio::test]

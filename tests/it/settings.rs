@@ -5,6 +5,7 @@
 
 mod back;
 mod follow;
+mod local;
 mod met;
 mod pins;
 mod refused;

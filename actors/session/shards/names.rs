@@ -48,7 +48,7 @@ pub(super) fn of_transaction(relay: &Relay, text: &[u8]) -> Result<(), ErrorRepo
     let means = |name: &str| name.is_empty() || MEANING.contains(&name);
     match changes
         .flatten()
-        .find(|change| change.span == Span::Local && means(&change.name))
+        .find(|change| change.span != Span::Session && means(&change.name))
     {
         Some(change) if change.name.is_empty() => Err(unsupported(
             "what this sets for the transaction cannot be told on a sharded database",

@@ -10,6 +10,11 @@ impl Parameters {
         }
     }
 
+    /// It has turned out that the session has never had this one.
+    pub fn never_met(&mut self, name: &str) {
+        self.met.remove(&key(name));
+    }
+
     /// As [`Self::meet`] of all that another has met.
     pub fn meet_all(&mut self, other: &Self) {
         self.met.extend(other.met.iter().cloned());

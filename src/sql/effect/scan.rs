@@ -3,6 +3,7 @@ use super::runs::Family;
 use super::setting::change;
 use super::{CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect, opaque};
 use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token, TokenKind};
+use crate::script::only_configures;
 use crate::word::{Word, word};
 
 /// How far a look ahead into the arguments of `set_config` goes, so that nested calls stay linear.
@@ -40,6 +41,8 @@ struct Statement<'a> {
     on_commit_drop: bool,
     copies: bool,
     language: bool,
+    /// All that it calls is `set_config`, in ways that are followed.
+    configures: bool,
 }
 
 impl Statement<'_> {
@@ -154,6 +157,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             on_commit_drop: false,
             copies: false,
             language: false,
+            configures: head == Word::Select && only_configures(self.text, &first, self.lexer),
         };
         let mut token = first;
         loop {
@@ -198,6 +202,7 @@ impl<'a, 'k> Scan<'a, 'k> {
         if let Some(call) = state.calls.step(token)
             && !state.opens_query()
             && !in_options
+            && !state.configures
         {
             self.call(call);
         }

@@ -474,6 +474,41 @@ fn what_else_is_known_is_asked_for() {
 }
 
 #[test]
+fn settings_that_are_told_run_nothing_unseen() {
+    for text in [
+        "select set_config('app.a', '1', true)",
+        "SELECT pg_catalog.set_config('role', $1, true) AS a, set_config($2, $3::text, $4) b;",
+        "begin; select set_config('app.a', '1', 'f'); select 1; commit",
+        "select set_config('app.a', 'a' || '\u{e9}\\', true)",
+    ] {
+        assert_eq!(of(text).runs, Runs::Reads, "{text}");
+    }
+    for text in [
+        "select set_config('app.a', f(), true)",
+        "select set_config('app.a', '1', true), f()",
+        "select set_config('app.a', '1', true) from t",
+        "select set_config('app.a', '1', true) where false",
+        "select my.set_config('app.a', '1', true)",
+        "select set_config('App.a', '1', true)",
+        "select set_config('app.' || 'a', '1', true)",
+        "select set_config('app.\u{e9}', '1', true)",
+        "select set_config('app.a', '\u{e9}', $1)",
+        "select set_config('app.a', (select 1)::text, true)",
+        "select set_config('app.a', '1', true); select f()",
+        "values (set_config('app.a', '1', true))",
+        "select set_config('app.a', '1')",
+    ] {
+        assert_eq!(of(text).runs, Runs::Unknown, "{text}");
+    }
+    let many = "set_config('app.a', '1', true), ".repeat(100);
+    let many = format!("select {many} set_config('app.a', '1', true)");
+    assert_eq!(
+        effects(many.as_bytes(), LexOptions::default()).runs,
+        Runs::Unknown
+    );
+}
+
+#[test]
 fn sequences_and_definitions_are_told_by_the_text() {
     for (text, sequence) in [
         ("select nextval('s')", SequenceEffect::Uses),

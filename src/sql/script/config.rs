@@ -27,41 +27,92 @@ fn call<'t, 'a>(mut tokens: &'t [Token<'a>]) -> Option<(Change, &'t [Token<'a>])
     {
         tokens = rest;
     }
-    let [
-        function,
-        open,
-        name,
-        comma,
-        value,
-        other,
-        local,
-        close,
-        rest @ ..,
-    ] = tokens
-    else {
-        return None;
-    };
-    let shaped = function.is_word(b"set_config")
-        && open.is(b'(')
-        && comma.is(b',')
-        && other.is(b',')
-        && close.is(b')');
-    if !shaped {
+    let (function, rest) = tokens.split_first()?;
+    if !function.is_word(b"set_config") {
         return None;
     }
-    let name = name::canonical(value::string(name)?)?;
-    let value = match value.kind {
-        TokenKind::Param => Value::Parameter(number(value)?),
-        TokenKind::Word if value.is_word(b"null") => Value::Default,
-        _ => Value::Text(value::string(value)?.into()),
+    let (named, rest) = argument(behind(b'(', rest)?, &[b"text"])?;
+    let (value, rest) = given(behind(b',', rest)?)?;
+    let (local, rest) = argument(behind(b',', rest)?, &[b"bool", b"boolean"])?;
+    let rest = behind(b')', rest)?;
+    let named_by = match named.kind {
+        TokenKind::Param => Some(number(named)?),
+        _ => None,
     };
-    let span = if is_bool(local, true) {
+    let name = match named_by {
+        Some(_) => String::new(),
+        None => name::canonical(plain(named)?)?,
+    };
+    let span = if local.kind == TokenKind::Param {
+        Span::Parameter(number(local)?)
+    } else if is_bool(local, true) {
         Span::Local
     } else {
         is_bool(local, false).then_some(Span::Session)?
     };
-    let name = name.into();
-    Some((Change { name, value, span }, rest))
+    if value == Value::Untold && span != Span::Local {
+        return None;
+    }
+    let change = Change {
+        name: name.into(),
+        named_by,
+        value,
+        span,
+    };
+    Some((change, rest))
+}
+
+/// The value up to the comma behind it.
+fn given<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(Value, &'t [Token<'a>])> {
+    if let Some((one, rest)) = argument(tokens, &[b"text"])
+        && rest.first().is_some_and(|next| next.is(b','))
+    {
+        let value = match one.kind {
+            TokenKind::Param => Some(Value::Parameter(number(one)?)),
+            TokenKind::Word if one.is_word(b"null") => Some(Value::Default),
+            _ => plain(one).map(|text| Value::Text(text.into())),
+        };
+        if let Some(value) = value {
+            return Some((value, rest));
+        }
+    }
+    // What calls nothing gives something, or the statement fails.
+    let end = tokens.iter().position(|token| token.is(b','))?;
+    let (value, rest) = tokens.split_at(end);
+    let calls = |token: &Token<'_>| {
+        matches!(
+            token.kind,
+            TokenKind::Punct(b'(' | b')' | b'[' | b']') | TokenKind::UnicodeWord
+        )
+    };
+    let fits = !value.is_empty() && !value.iter().any(calls);
+    fits.then_some((Value::Untold, rest))
+}
+
+/// A constant of text that means the same in every session.
+fn plain(token: &Token<'_>) -> Option<String> {
+    value::string(token).filter(|text| text.is_ascii() && !text.contains('\\'))
+}
+
+/// What stands behind this mark, which must be there.
+fn behind<'t, 'a>(mark: u8, tokens: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
+    let (first, rest) = tokens.split_first()?;
+    first.is(mark).then_some(rest)
+}
+
+/// A constant or a parameter, perhaps with a cast to one of these types, which it is taken for without it, too.
+fn argument<'t, 'a>(
+    tokens: &'t [Token<'a>],
+    types: &[&[u8]],
+) -> Option<(&'t Token<'a>, &'t [Token<'a>])> {
+    let (value, rest) = tokens.split_first()?;
+    match rest {
+        [colon, other, kind, rest @ ..] if colon.is(b':') && other.is(b':') => {
+            let fits = types.iter().any(|name| kind.is_word(name));
+            fits.then_some((value, rest))
+        }
+        _ => Some((value, rest)),
+    }
 }
 
 /// The number of `$n`, counted from 0.
@@ -131,6 +182,7 @@ pub(super) fn local(tokens: &[Token<'_>]) -> Vec<Change> {
                 .and_then(name::canonical);
             Change {
                 name: name.unwrap_or_default().into(),
+                named_by: None,
                 value: Value::Unknown,
                 span: Span::Local,
             }

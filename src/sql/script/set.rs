@@ -43,6 +43,7 @@ fn step(mut changes: Vec<Change>) -> Step {
 fn change(span: Span, name: &str, value: Value) -> Change {
     Change {
         name: name.into(),
+        named_by: None,
         value,
         span,
     }

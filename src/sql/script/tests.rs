@@ -34,14 +34,16 @@ fn change(change: &Change) -> String {
         Value::Text(text) => format!("={text}"),
         Value::Default => " default".to_owned(),
         Value::Parameter(number) => format!("=${number}"),
+        Value::Untold => " ~".to_owned(),
         Value::Unknown => " ?".to_owned(),
     };
-    let span = if change.span == Span::Local {
-        "local "
-    } else {
-        ""
+    let span = match change.span {
+        Span::Local => "local ".to_owned(),
+        Span::Session => String::new(),
+        Span::Parameter(number) => format!("local if ${number} "),
     };
-    format!("{span}{}{value}", change.name)
+    let named = change.named_by.map(|number| format!("${number}"));
+    format!("{span}{}{}{value}", named.unwrap_or_default(), change.name)
 }
 
 #[test]
@@ -141,8 +143,35 @@ fn calls_of_set_config_are_told_where_they_are_alone() {
         ("select set_config('a', 'b', false) limit 0", "?"),
         ("select set_config('a', 'b', false) where false", "?"),
         ("select set_config('a', 'b' || 'c', false)", "?"),
-        ("select set_config('a', 'b', $1)", "?"),
-        ("select set_config($1, 'b', false)", "?"),
+        ("select set_config('a', 'b', $1)", "local if $0 a=b"),
+        ("select set_config($1, 'b', false)", "$0=b"),
+        (
+            "select set_config($1::text, $2::text, $3::bool), set_config('x'::text, 'y', 't'::boolean)",
+            "local if $2 $0=$1, local x=y",
+        ),
+        ("select set_config('a'::varchar, 'b', false)", "?"),
+        ("select set_config('a', 'b'::text || 'c', false)", "?"),
+        ("select set_config('a', 'b'::text)", "?"),
+        (
+            "select set_config('app.a', 'b' || current_user, true), set_config('app.b', e'\\n', true)",
+            "local app.a ~, local app.b ~",
+        ),
+        (
+            "select set_config('app.a', '{\"\u{e9}\": \"\\n\"}', true), set_config($1, $2, true)",
+            "local app.a ~, local $0=$1",
+        ),
+        ("select set_config('app.\u{e9}', 'b', true)", "local  ?"),
+        ("select set_config('app.a', '\u{e9}', false)", "?"),
+        ("select set_config('app.a', '\u{e9}', $1)", "?"),
+        (
+            "select set_config('app.a', array['b'], true)",
+            "local app.a ?",
+        ),
+        ("select set_config('seed', '0.5', true)", "local  ?"),
+        (
+            "select set_config('app.a', 'b', true) where false",
+            "local app.a ?",
+        ),
         ("select set_config('App.a', 'b', false)", "?"),
         ("update t set a = set_config('a', 'b', false)", "?"),
         (
@@ -218,7 +247,7 @@ proptest! {
         let Ok(known) = set_statement(text.as_bytes()) else { return Ok(()); };
         prop_assert_eq!(changes.len(), 1);
         let change = &changes[0];
-        if change.value == Value::Unknown {
+        if matches!(change.value, Value::Untold | Value::Unknown) {
             return Ok(());
         }
         prop_assert_eq!(&*change.name, known.name.to_ascii_lowercase());

@@ -34,7 +34,7 @@ impl Journal {
 
     /// Whether one of these settings may have a value that goes with the transaction.
     pub(super) fn sets_for_now(&self, is_one: impl Fn(&str) -> bool) -> bool {
-        let for_now = |change: &Change| change.span == Span::Local && is_one(&change.name);
+        let for_now = |change: &Change| change.span != Span::Session && is_one(&change.name);
         self.opaque
             || self
                 .steps
@@ -90,10 +90,17 @@ fn set(change: &Change, startup: &Parameters) -> Option<String> {
         Value::Default => startup
             .get(&change.name)
             .map_or_else(|| "NULL".to_owned(), literal),
-        Value::Parameter(_) | Value::Unknown => return None,
+        Value::Parameter(_) | Value::Untold | Value::Unknown => return None,
     };
+    let local = match change.span {
+        Span::Local => true,
+        Span::Session => false,
+        Span::Parameter(_) => return None,
+    };
+    if change.named_by.is_some() {
+        return None;
+    }
     let name = literal(&change.name);
-    let local = change.span == Span::Local;
     Some(format!(
         "SELECT pg_catalog.set_config({name}, {value}, {local}); "
     ))
@@ -112,7 +119,13 @@ mod tests {
 
     fn change(value: Value, span: Span) -> Step {
         let name = "app.x".into();
-        Step::Change(vec![Change { name, value, span }])
+        let named_by = None;
+        Step::Change(vec![Change {
+            name,
+            named_by,
+            value,
+            span,
+        }])
     }
 
     #[test]
