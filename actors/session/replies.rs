@@ -212,11 +212,13 @@ pub(super) fn reply(turn: &mut Turn<'_>) {
 
 #[cold]
 fn give_replies(turn: &mut Turn<'_>) {
-    unreplicated::give(turn);
     while !turn.server.flow.is_mid_message()
         && let Some(reply) = turn.server.exchange.local()
     {
-        turn.server.flow.insert(reply);
+        if !reply.is_empty() {
+            unreplicated::give(turn);
+            turn.server.flow.insert(reply);
+        }
     }
 }
 
@@ -423,7 +425,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     watch::failed(turn);
     // Whatever was skipped, the unnamed statement is prepared anew before its next use.
     turn.unnamed_here = false;
-    let again = turn.server.exchange.prepares_unnamed_later();
+    let again = turn.server.exchange.replaces_unnamed_later();
     let blamed = blame(turn, total, placed.as_deref());
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let statements = &mut server.statements;
@@ -431,8 +433,8 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let verdict = server
         .exchange
         .received(tag::ERROR_RESPONSE, |undo| match undo {
-            // A later Parse of the same pipeline has made another since.
-            Undo::Unnamed if again => {}
+            // Something behind a Sync of the same pipeline has made another since, or ended it.
+            Undo::Unnamed | Undo::Kept(_) if again => {}
             undo => take_back(statements, client.as_deref_mut(), undo),
         });
     let verdict = match (verdict, renamed) {
@@ -466,6 +468,11 @@ pub(super) fn take_back(
         Undo::Unnamed => {
             if let Some(client) = client {
                 client.unnamed = Unnamed::None;
+            }
+        }
+        Undo::Kept(unnamed) => {
+            if let Some(client) = client {
+                client.unnamed = *unnamed;
             }
         }
         Undo::Gone(gone) => statements.restore(*gone),

@@ -1,6 +1,6 @@
 //! What a client's messages mean for the server that it holds.
 
-use pgherd_session::{Owed, ServerStatements};
+use pgherd_session::{Owed, ServerStatements, Undo, Unnamed};
 use pgherd_sql::{Block, Pin, block};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
@@ -359,10 +359,21 @@ pub(super) fn waits_for_lexing(turn: &mut Turn<'_>, total: usize) -> bool {
 
 /// The client has no unnamed statement any more.
 pub(super) fn forget_unnamed(turn: &mut Turn<'_>) {
-    if let Some(statements) = turn.relay.statements.as_deref_mut() {
-        let unnamed = std::mem::take(&mut statements.unnamed);
-        turn.attempt.replaced(unnamed);
+    replace_unnamed(turn, Unnamed::None);
+}
+
+/// The client's unnamed statement is another one, or none, unless an error in front has the server skip what makes it so.
+pub(super) fn replace_unnamed(turn: &mut Turn<'_>, unnamed: Unnamed<Judgement>) {
+    if turn.relay.statements.is_none() && matches!(unnamed, Unnamed::None) {
+        return;
     }
+    let statements = turn.relay.statements.get_or_insert_default();
+    let before = std::mem::replace(&mut statements.unnamed, unnamed);
+    if turn.server.exchange.unsynced() && matches!(before, Unnamed::Parsed { .. }) {
+        let undo = Undo::Kept(Box::new(before.clone()));
+        turn.server.exchange.sent(Owed::Local { reply: b"", undo });
+    }
+    turn.attempt.replaced(before);
 }
 
 /// Takes note of what a text does to the session.

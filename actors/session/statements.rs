@@ -26,7 +26,8 @@ use pgherd_wire::{backend, frame};
 use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::requests::{
-    NAMES_MAX, forget_unnamed, is_held, note, refuse, spread, violation, waits_for_lexing,
+    NAMES_MAX, forget_unnamed, is_held, note, refuse, replace_unnamed, spread, violation,
+    waits_for_lexing,
 };
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
@@ -105,9 +106,7 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
                 tail: tail.into(),
             };
             turn.relay.prepared_listen |= judgement.listens != Listens::Nothing;
-            let statements = turn.relay.statements.get_or_insert_default();
-            let before = std::mem::replace(&mut statements.unnamed, unnamed);
-            turn.attempt.replaced(before);
+            replace_unnamed(turn, unnamed);
         }
         if let Some(judgement) = turn.relay.statements.as_deref().and_then(judgement_of) {
             sequence::clear_way(turn, &judgement, Way::Extended);
@@ -164,9 +163,10 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     }
     let known = turn.relay.statements.as_deref();
     if known.is_some_and(|client| client.get(parse.name).is_some()) {
-        let report = taken(parse.name);
-        refuse(turn, report);
+        let (report, tail) = (taken(parse.name), Box::<[u8]>::from(tail));
         turn.relay.up.hide(total);
+        try_out(turn, &tail);
+        refuse(turn, report);
         return Ok(true);
     }
     let settings = turn.relay.parameters.reading();
@@ -204,6 +204,13 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     sequence::clear_way(turn, &statement.judgement, Way::Extended);
     put(turn, &statement, Some(name));
     Ok(true)
+}
+
+/// Has the server say what is wrong with a statement, which it says before it looks for the name.
+fn try_out(turn: &mut Turn<'_>, tail: &[u8]) {
+    close_hidden(turn, Target::Statement, HIDDEN, Undo::Nothing);
+    write_parse(turn.relay.up.made(), HIDDEN, tail);
+    turn.server.exchange.sent(Owed::Remarks);
 }
 
 /// Keeps a statement that is on no server yet, by the client's name; `tail` is its Parse message behind the name.
@@ -504,6 +511,10 @@ pub(super) fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     };
     match name {
         Named::Statement(name) if !name.is_empty() => close_named(turn, total, name),
+        Named::Statement(_) if turn.server.exchange.settles_unnamed_later() => {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
         Named::Statement(_) => {
             turn.unnamed_here = false;
             forget_unnamed(turn);
@@ -621,6 +632,10 @@ enum Nameless {
 
 /// Sees to it that the server has the client's unnamed statement.
 fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
+    if turn.server.exchange.settles_unnamed_later() {
+        turn.check = Check::Quiet;
+        return Nameless::Later;
+    }
     let known = |turn: &Turn<'_>| match turn.relay.statements.as_deref()?.unnamed {
         Unnamed::Parsed { judgement, .. } => Some(judgement),
         Unnamed::None => None,

@@ -14,7 +14,7 @@ use pgherd_sql::Step;
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 
 use crate::following::{Asker, Following};
-use crate::prepared::{Gone, Held, Placed};
+use crate::prepared::{Gone, Held, Placed, Unnamed};
 
 pub use usual::Answered;
 
@@ -130,6 +130,8 @@ pub enum Undo<P> {
     },
     /// The client's unnamed statement does not exist.
     Unnamed,
+    /// The client's unnamed statement is still this one.
+    Kept(Box<Unnamed<P>>),
     /// A statement was not closed on the server.
     Gone(Box<Gone>),
     /// The client's name is still valid.
@@ -203,6 +205,8 @@ pub struct Exchange<P> {
     doubt: Doubt,
     /// An [`Owed::Head`] has failed, and the question behind it is not answered yet.
     headless: bool,
+    /// There may be an [`Undo::Kept`] in what is owed.
+    keeps: bool,
 }
 
 impl<P> Default for Exchange<P> {
@@ -216,6 +220,7 @@ impl<P> Default for Exchange<P> {
             skipping: false,
             doubt: Doubt::None,
             headless: false,
+            keeps: false,
         }
     }
 }
@@ -269,6 +274,7 @@ impl<P> Exchange<P> {
                 self.unsynced = true;
             }
         }
+        self.keeps |= is_keeping(&message);
         self.owed.push_back(message);
     }
 
@@ -447,6 +453,10 @@ impl<P> Exchange<P> {
         for owed in &self.owed {
             let done = match owed {
                 Owed::Follow(_) | Owed::Parse { hidden: true, .. } => true,
+                Owed::Local { reply, .. } => {
+                    out.extend_from_slice(reply);
+                    true
+                }
                 Owed::Parse { hidden: false, .. } => {
                     out.extend_from_slice(&backend::PARSE_COMPLETE);
                     true
@@ -590,19 +600,30 @@ impl<P> Exchange<P> {
         matches!(self.doubt, Doubt::Copying(syncs) if syncs >= CROWD)
     }
 
-    /// Whether an unnamed statement is prepared behind the next Sync.
-    pub fn prepares_unnamed_later(&self) -> bool {
-        let prepares = |owed: &Owed<P>| {
-            matches!(
-                owed,
-                Owed::Parse {
-                    undo: Undo::Unnamed,
-                    ..
-                }
-            )
-        };
+    /// Whether the unnamed statement is another one, or none, from behind the next Sync on.
+    pub fn replaces_unnamed_later(&self) -> bool {
         let mut behind = self.owed.iter().skip_while(|owed| !is_sync(owed));
-        behind.any(prepares)
+        behind.any(replaces_unnamed)
+    }
+
+    /// Whether what the unnamed statement is hangs on an error that may come in front of an owed Sync.
+    pub fn settles_unnamed_later(&mut self) -> bool {
+        if !self.keeps {
+            return false;
+        }
+        self.keeps = self.owed.iter().any(is_keeping);
+        let mut synced = false;
+        for owed in self.owed.iter().rev() {
+            if synced && is_keeping(owed) {
+                return true;
+            }
+            // Either it is done, or nothing behind it is.
+            if !synced && replaces_unnamed(owed) {
+                return false;
+            }
+            synced |= is_sync(owed);
+        }
+        false
     }
 
     /// Whether what the client means by a name hangs on a message in front of an owed Sync.
@@ -615,7 +636,7 @@ impl<P> Exchange<P> {
                 match undo {
                     Undo::Parsed { by_client, .. } => by_client.as_deref() == Some(name),
                     Undo::Closed(closed) => *closed.name == *name,
-                    Undo::Nothing | Undo::Unnamed | Undo::Gone(_) => false,
+                    Undo::Nothing | Undo::Unnamed | Undo::Kept(_) | Undo::Gone(_) => false,
                 }
             }
             _ => false,
@@ -870,7 +891,8 @@ impl<P> Exchange<P> {
 
     fn done(&mut self, verdict: Verdict) -> Verdict {
         // What goes before a text of the client's has nothing to do with what is written down of it.
-        if !matches!(self.owed.pop_front(), Some(Owed::Setup)) {
+        let before = self.owed.pop_front();
+        if !matches!(before, Some(Owed::Setup | Owed::Local { .. })) {
             self.following = None;
         }
         while let Some(Owed::CopyEnd | Owed::Follow(_)) = self.owed.front() {
@@ -880,6 +902,33 @@ impl<P> Exchange<P> {
         }
         verdict
     }
+}
+
+/// Whether an error in front of it has the unnamed statement stay.
+fn is_keeping<P>(owed: &Owed<P>) -> bool {
+    matches!(
+        owed,
+        Owed::Local {
+            undo: Undo::Kept(_),
+            ..
+        }
+    )
+}
+
+/// Whether the unnamed statement is not what it was behind this.
+fn replaces_unnamed<P>(owed: &Owed<P>) -> bool {
+    matches!(
+        owed,
+        Owed::Query
+            | Owed::QuerySaying(_)
+            | Owed::QueryFail(_)
+            | Owed::Head
+            | Owed::Body
+            | Owed::Parse {
+                undo: Undo::Unnamed,
+                ..
+            }
+    )
 }
 
 fn is_sync<P>(owed: &Owed<P>) -> bool {

@@ -198,7 +198,7 @@ impl<P> Registry<P> {
 }
 
 /// The unnamed statement of a client.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub enum Unnamed<P> {
     /// The client has none: it never prepared one, or a simple query has ended it.
     #[default]

@@ -1,8 +1,10 @@
 use bytes::BytesMut;
+use pgherd_sql::Step;
 use pgherd_wire::backend::{TransactionStatus, tag};
 
 use super::{CopyFlow, Exchange, Owed, Undo, Verdict};
-use crate::prepared::ServerStatements;
+use crate::following::Following;
+use crate::prepared::{ServerStatements, Unnamed};
 
 type Talk = Exchange<()>;
 
@@ -139,6 +141,52 @@ fn local_replies_wait_for_their_turn() {
     quiet(&mut talk, tag::PARSE_COMPLETE);
     assert_eq!(talk.local(), Some(&b"x"[..]));
     assert_eq!(talk.local(), None);
+}
+
+#[test]
+fn an_unnamed_statement_is_kept_by_an_error_before_its_end() {
+    let talk = || {
+        let mut talk = Talk::default();
+        talk.sent(Owed::Bind { of: None });
+        let unnamed = Unnamed::Parsed {
+            tail: Box::default(),
+            judgement: (),
+        };
+        let undo = Undo::Kept(Box::new(unnamed));
+        talk.sent(Owed::Local { reply: b"", undo });
+        let mut following = Following::default();
+        following.push(Step::ResetAll);
+        talk.sent(Owed::Follow(Box::new(following)));
+        talk.sent(Owed::Query);
+        talk.sent(Owed::Sync);
+        talk
+    };
+    let mut failed = talk();
+    assert!(failed.settles_unnamed_later());
+    assert!(!failed.replaces_unnamed_later());
+    failed.sent(Owed::Parse {
+        hidden: false,
+        undo: Undo::Unnamed,
+    });
+    assert!(!failed.settles_unnamed_later());
+    assert!(failed.replaces_unnamed_later());
+    let mut failed = talk();
+    let mut kept = 0;
+    failed.received(tag::ERROR_RESPONSE, |undo| match undo {
+        Undo::Kept(unnamed) if matches!(*unnamed, Unnamed::Parsed { .. }) => kept += 1,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(kept, 1);
+    assert_eq!(failed.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(failed.is_over());
+
+    let mut run = talk();
+    assert_eq!(quiet(&mut run, tag::BIND_COMPLETE), Verdict::Forward);
+    assert_eq!(run.local(), Some(&b""[..]));
+    // What is written down of the query is not lost with it.
+    assert!(run.has_following());
+    assert!(!run.settles_unnamed_later());
+    assert_eq!(quiet(&mut run, tag::ERROR_RESPONSE), Verdict::Forward);
 }
 
 #[test]

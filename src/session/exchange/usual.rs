@@ -43,6 +43,8 @@ impl<P> Exchange<P> {
             match owed {
                 Owed::Query => reader.rows()?,
                 Owed::Sync => {}
+                // It is there for what it takes back, and nothing is.
+                Owed::Local { reply: b"", .. } => continue,
                 Owed::Execute => {
                     reader.statement()?;
                     continue;
