@@ -405,7 +405,7 @@ fn pin(analysis: &Analysis<'_>, rel: crate::tree::Rel) -> Option<Pin> {
 /// The pin of an occurrence, if something is said of all of its key.
 fn bound(analysis: &Analysis<'_>, rel: crate::tree::Rel) -> Option<Pin> {
     pin(analysis, rel).filter(|pin| match pin {
-        Pin::Shard(_) => true,
+        Pin::Shard(_) | Pin::Row(_) => true,
         Pin::Key { values, .. } => values.iter().all(|lists| !lists.is_empty()),
     })
 }

@@ -157,6 +157,18 @@ pub(crate) enum Pin {
         /// For each column of the key, lists of values all of which hold.
         values: Vec<Vec<Vec<Candidate>>>,
     },
+    /// A row that is stored.
+    Row(Row),
+}
+
+/// The key of a row that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) group: Group,
+    pub(crate) kinds: Vec<KeyType>,
+    /// The modifiers of the key's types: what is stored may be cut or rounded.
+    pub(crate) modifiers: Vec<i32>,
+    pub(crate) key: Vec<Candidate>,
 }
 
 /// Which shards may have rows.

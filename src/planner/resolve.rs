@@ -27,7 +27,8 @@ mod sublink;
 mod table;
 pub(crate) mod types;
 
-pub(crate) use change::{Change, Target, computed};
+pub(crate) use change::{Change, Changed, Target, computed, selected};
+pub(crate) use from::conjuncts;
 pub(crate) use naming::output_name;
 pub(crate) use order::{bare_name, by_name, position};
 pub(crate) use scope::{Space, Star};

@@ -45,13 +45,10 @@ impl Rows {
                     row.push((node, None));
                     continue;
                 }
-                // A parameter that is a key has its type from its column, as noted further on.
                 let is_key = key.is_some_and(|key| key.places.contains(&at));
-                let expr = match node {
-                    NodeEnum::ParamRef(param) if is_key => {
-                        Expr::Param(u32::try_from(param.number).unwrap_or_default(), None)
-                    }
-                    node => resolver.expr(node)?,
+                let expr = match is_key {
+                    true => resolver.stored(node)?,
+                    false => resolver.expr(node)?,
                 };
                 row.push((node, Some(expr)));
             }

@@ -1,14 +1,18 @@
 //! UPDATE and DELETE.
 
+use std::collections::BTreeMap;
+
 use pg_query::protobuf::{DeleteStmt, UpdateStmt};
 
+use super::values::candidate;
 use super::{Builder, Noted, kinds_agree, pruned, refused};
+use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist};
 use crate::placement::Distribution;
-use crate::plan::Plan;
+use crate::plan::{Pin, Plan, Row};
 use crate::refusal::{Refusal, Result};
-use crate::resolve::{Change, Names, Resolver, Target};
-use crate::tree::{Place, Query};
+use crate::resolve::{Change, Changed, Names, Resolver, Target};
+use crate::tree::{Col, Expr, Place};
 
 impl Builder<'_> {
     pub(super) fn update(&mut self, update: &UpdateStmt, names: &Names) -> Result<Plan> {
@@ -37,8 +41,9 @@ impl Builder<'_> {
 
     fn change(&mut self, change: &Change<'_>, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
-        let (target, query) = resolver.change(change)?;
-        let plan = self.changed(&resolver, change, &target, &query);
+        let changed = resolver.change(change)?;
+        let key = new_key(&mut resolver, &changed)?;
+        let plan = self.changed(&resolver, change, &changed, &key);
         let noted = Noted::of(&mut resolver);
         self.note(noted);
         plan
@@ -48,9 +53,10 @@ impl Builder<'_> {
         &self,
         resolver: &Resolver<'_>,
         change: &Change<'_>,
-        target: &Target<'_>,
-        query: &Query,
+        changed: &Changed<'_>,
+        key: &BTreeMap<usize, Candidate>,
     ) -> Result<Plan> {
+        let Changed { target, query, .. } = changed;
         let traits = &resolver.traits;
         self.anywhere(traits)?;
         kinds_agree(&resolver.relations)?;
@@ -69,6 +75,13 @@ impl Builder<'_> {
             Dist::Merge(why) | Dist::Loose(why) => Err(refused(*why)),
             Dist::Same => Err(Refusal::new("statement", "it is not supported over shards")),
         };
+        if !key.is_empty() {
+            let mut plan = self.pinned(&analysis, traits, Err(moves()))?;
+            if let Plan::OneShard { pins, .. } = &mut plan {
+                pins.0.push(moved(&analysis, target, key)?);
+            }
+            return Ok(plan);
+        }
         self.pinned(&analysis, traits, several)
     }
 
@@ -100,4 +113,81 @@ impl Builder<'_> {
             Dist::Parts(_) => Err(Refusal::new("statement", "it is not supported over shards")),
         }
     }
+}
+
+fn moves() -> Refusal {
+    let reason =
+        "a row's key is changed only where its old and its new value are known and on one shard";
+    Refusal::new("SET", reason).hint("Insert the row by its new key, and delete the old one.")
+}
+
+/// What an UPDATE gives the columns of the key, by their places in the table, but for those that stay as they are.
+fn new_key<'r>(
+    resolver: &mut Resolver<'r>,
+    changed: &Changed<'r>,
+) -> Result<BTreeMap<usize, Candidate>> {
+    let mut found = BTreeMap::new();
+    let Place::Key {
+        columns,
+        kinds,
+        nullable,
+        ..
+    } = &changed.target.table.place
+    else {
+        return Ok(found);
+    };
+    for (name, expr, node) in &changed.keys {
+        let at = changed.target.relation.column(name).ok_or_else(moves)?;
+        let itself = Col {
+            rel: changed.target.rel,
+            at,
+        };
+        if matches!(expr, Expr::Col(col) if *col == itself) {
+            continue;
+        }
+        let place = columns.iter().position(|known| *known == at);
+        let kind = place.and_then(|place| kinds.get(place)).ok_or_else(moves)?;
+        let oid = changed.target.relation.columns[at].kind.oid;
+        let candidate = candidate(resolver, node, expr, *kind, oid).map_err(|_| moves())?;
+        // There is no shard for one that is NULL.
+        if *nullable {
+            return Err(moves());
+        }
+        found.insert(at, candidate);
+    }
+    Ok(found)
+}
+
+/// Where a row is with its new key. What of the key is not given is what the row was found by.
+fn moved(
+    analysis: &Analysis<'_>,
+    target: &Target<'_>,
+    given: &BTreeMap<usize, Candidate>,
+) -> Result<Pin> {
+    let Place::Key {
+        group,
+        columns,
+        kinds,
+        ..
+    } = &target.table.place
+    else {
+        return Err(moves());
+    };
+    let reach = analysis.reach.get(&target.rel).ok_or_else(moves)?;
+    let key = columns.iter().zip(&reach.values).map(|(at, lists)| {
+        let found = lists.iter().find_map(|list| match list.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        });
+        given.get(at).or(found).cloned().ok_or_else(moves)
+    });
+    let modifiers = columns
+        .iter()
+        .map(|at| target.relation.columns[*at].modifier);
+    Ok(Pin::Row(Row {
+        group: *group,
+        kinds: kinds.clone(),
+        modifiers: modifiers.collect(),
+        key: key.collect::<Result<_>>()?,
+    }))
 }

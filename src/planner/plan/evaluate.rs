@@ -154,6 +154,11 @@ impl<'a> Evaluation<'a> {
     fn pin(&self, pin: &Pin) -> Result<Option<Shards>> {
         let (group, kinds, values) = match pin {
             Pin::Shard(shard) => return Ok(Some([*shard].into())),
+            Pin::Row(row) => {
+                let (kinds, modifiers) = (&row.kinds, &row.modifiers);
+                let shard = super::insert::place(row.group, kinds, modifiers, &row.key, self)?;
+                return Ok(Some([shard].into()));
+            }
             Pin::Key {
                 group,
                 kinds,

@@ -48,20 +48,7 @@ pub struct Piece {
 pub(super) fn route<'p>(split: &Split, evaluation: &Evaluation<'_>) -> Result<Route<'p>> {
     let mut shards: BTreeMap<Shard, Vec<usize>> = BTreeMap::new();
     for (at, key) in split.keys.iter().enumerate() {
-        let key: Vec<KeyValue> = key
-            .iter()
-            .zip(split.kinds.iter().zip(&split.modifiers))
-            .map(|(candidate, (kind, modifier))| {
-                let value = value(candidate, *kind, evaluation)?;
-                stays(&value, *modifier).then_some(value).ok_or_else(|| {
-                    let reason = "the key of a row is longer or finer than its column stores";
-                    Refusal::new("INSERT", reason)
-                })
-            })
-            .collect::<Result<_>>()?;
-        let shard = evaluation.statement.placement.shard(split.group, &key);
-        let shard =
-            shard.map_err(|error| Refusal::new("INSERT", error.to_string()).with("23514"))?;
+        let shard = place(split.group, &split.kinds, &split.modifiers, key, evaluation)?;
         shards.entry(shard).or_default().push(at);
     }
     if let (1, Some((shard, _))) = (shards.len(), shards.first_key_value()) {
@@ -74,6 +61,29 @@ pub(super) fn route<'p>(split: &Split, evaluation: &Evaluation<'_>) -> Result<Ro
         .into_iter()
         .map(|(shard, rows)| piece(split, shard, rows));
     Ok(Route::Pieces(pieces.collect()))
+}
+
+/// The shard where a row is stored.
+pub(super) fn place(
+    group: Group,
+    kinds: &[KeyType],
+    modifiers: &[i32],
+    key: &[Candidate],
+    evaluation: &Evaluation<'_>,
+) -> Result<Shard> {
+    let key: Vec<KeyValue> = key
+        .iter()
+        .zip(kinds.iter().zip(modifiers))
+        .map(|(candidate, (kind, modifier))| {
+            let value = value(candidate, *kind, evaluation)?;
+            stays(&value, *modifier).then_some(value).ok_or_else(|| {
+                let reason = "the key of a row is longer or finer than its column stores";
+                Refusal::new("INSERT", reason)
+            })
+        })
+        .collect::<Result<_>>()?;
+    let shard = evaluation.statement.placement.shard(group, &key);
+    shard.map_err(|error| Refusal::new("INSERT", error.to_string()).with("23514"))
 }
 
 /// Whether a value is stored as it is, by its type's modifier (`atttypmod`).

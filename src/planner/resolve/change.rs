@@ -25,6 +25,14 @@ pub(crate) struct Target<'a> {
     pub(crate) relation: &'a Relation,
 }
 
+/// What an UPDATE or DELETE does.
+pub(crate) struct Changed<'a> {
+    pub(crate) target: Target<'a>,
+    pub(crate) query: Query,
+    /// What columns of the key are given.
+    pub(crate) keys: Vec<(&'a str, Expr, &'a NodeEnum)>,
+}
+
 impl Target<'_> {
     /// Whether a column is of the key.
     pub(crate) fn is_key(&self, name: &str) -> bool {
@@ -38,7 +46,8 @@ impl Target<'_> {
     }
 }
 
-fn selected(from: Vec<From>, filter: Vec<Expr>, targets: Vec<Expr>) -> Query {
+/// A query of one level.
+pub(crate) fn selected(from: Vec<From>, filter: Vec<Expr>, targets: Vec<Expr>) -> Query {
     Query {
         body: Body::Select(Box::new(Select {
             from,
@@ -93,7 +102,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The rows that an UPDATE or DELETE changes: those of its table that it finds, with what it is given.
-    pub(crate) fn change(&mut self, change: &Change<'a>) -> Result<(Target<'a>, Query)> {
+    pub(crate) fn change(&mut self, change: &Change<'a>) -> Result<Changed<'a>> {
         if let Some(with) = change.with {
             self.with_clause(with)?;
         }
@@ -101,19 +110,24 @@ impl<'a> Resolver<'a> {
         let (mut from, others) = self.sources(change.from)?;
         from.insert(0, From::Rel(target.rel));
         let space = space.and(others);
+        let mut keys = Vec::new();
         let (filter, targets) = self.within(space, |this| {
             let mut filter = Vec::new();
             if let Some(condition) = change.filter {
                 super::from::conjuncts(this.expr(inner(condition)?)?, &mut filter);
             }
-            let mut targets = this.assignments(change.set, &target)?;
+            let mut targets = this.assigned_all(change.set, &target, Some(&mut keys))?;
             targets.extend(this.returning(change.returning)?);
             Ok((filter, targets))
         })?;
         if self.level.aggregates || !self.level.windows.is_empty() {
             return Err(Refusal::new("statement", "aggregates may not stand there").with("42803"));
         }
-        Ok((target, selected(from, filter, targets)))
+        Ok(Changed {
+            query: selected(from, filter, targets),
+            target,
+            keys,
+        })
     }
 
     /// What RETURNING gives.
@@ -141,12 +155,34 @@ impl<'a> Resolver<'a> {
         set: &'a [Node],
         target: &Target<'a>,
     ) -> Result<Vec<Expr>> {
+        self.assigned_all(set, target, None)
+    }
+
+    /// The same, but that of the key is told apart, if that is wanted.
+    fn assigned_all(
+        &mut self,
+        set: &'a [Node],
+        target: &Target<'a>,
+        mut keys: Option<&mut Vec<(&'a str, Expr, &'a NodeEnum)>>,
+    ) -> Result<Vec<Expr>> {
         let mut exprs = Vec::new();
         for node in set {
             let NodeEnum::ResTarget(assigned) = inner(node)? else {
                 return Err(Refusal::new("SET", "of an unknown form"));
             };
             if target.is_key(&assigned.name) {
+                let value = boxed(&assigned.val)?;
+                let plain = assigned.indirection.is_empty()
+                    && !matches!(
+                        value,
+                        NodeEnum::MultiAssignRef(_) | NodeEnum::SetToDefault(_)
+                    );
+                if let (Some(keys), true) = (&mut keys, plain) {
+                    let expr = self.stored(value)?;
+                    keys.push((assigned.name.as_str(), expr.clone(), value));
+                    exprs.push(expr);
+                    continue;
+                }
                 return Err(Refusal::new(
                     "SET",
                     "a row's key cannot be changed over shards",
@@ -155,6 +191,17 @@ impl<'a> Resolver<'a> {
             exprs.extend(self.assigned(assigned, target)?);
         }
         Ok(exprs)
+    }
+
+    /// The value of a key that is stored. A parameter has its type from its column, as is noted further on.
+    pub(crate) fn stored(&mut self, value: &'a NodeEnum) -> Result<Expr> {
+        match value {
+            NodeEnum::ParamRef(param) => {
+                let number = u32::try_from(param.number).unwrap_or_default();
+                Ok(Expr::Param(number, None))
+            }
+            value => self.expr(value),
+        }
     }
 
     fn assigned(&mut self, assigned: &'a ResTarget, target: &Target<'a>) -> Result<Vec<Expr>> {
