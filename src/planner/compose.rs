@@ -20,6 +20,7 @@ mod copy;
 mod created;
 mod definition;
 mod deparse;
+mod matched;
 mod merge;
 mod moment;
 mod pull;
@@ -132,6 +133,7 @@ impl Builder<'_> {
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
             NodeEnum::UpdateStmt(update) => self.update(update, names),
             NodeEnum::DeleteStmt(delete) => self.delete(delete, names),
+            NodeEnum::MergeStmt(merge) => self.matched(merge, names),
             other => {
                 let plan = self.definition(other, names);
                 // A query in it does not run now, or not by itself.

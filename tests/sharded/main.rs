@@ -21,6 +21,7 @@ mod explain;
 mod faults;
 mod keys;
 mod merge;
+mod moved;
 mod pull;
 mod random;
 mod reads;

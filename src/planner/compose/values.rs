@@ -58,7 +58,7 @@ impl Builder<'_> {
             Some(query) => query.columns.len(),
             None => select.map_or(0, width),
         };
-        let columns = columns(insert, &target, width)?;
+        let columns = columns(&insert.cols, &target, width)?;
         for column in &target.relation.columns {
             if !columns.contains(&column.name.as_str()) {
                 resolver.default(column)?;
@@ -204,10 +204,7 @@ fn stays(key: &Key, parts: &Parts, query: &Query) -> bool {
             .columns
             .get(*place)
             .and_then(|column| column.kind.key());
-        let same = kind.is_some_and(|kind| {
-            kind == key.kinds[at] && key.modifiers[at] < 0
-                || kind.is_int() && key.kinds[at].is_int()
-        });
+        let same = kind.is_some_and(|kind| keeps(kind, key.kinds[at], key.modifiers[at]));
         let out = Col {
             rel: OUT,
             at: *place,
@@ -217,6 +214,11 @@ fn stays(key: &Key, parts: &Parts, query: &Query) -> bool {
             .get(at)
             .is_some_and(|columns| columns.contains(&out))
     })
+}
+
+/// Whether each value of a type stays what it is in a column of a key.
+pub(super) fn keeps(kind: KeyType, column: KeyType, modifier: i32) -> bool {
+    kind == column && modifier < 0 || kind.is_int() && column.is_int()
 }
 
 /// Whether the rows of a query come in the order in which an expression gives them, or there is but one.
@@ -260,17 +262,21 @@ fn width(select: &SelectStmt) -> usize {
 }
 
 /// The columns that are given, in order.
-fn columns<'t>(insert: &'t InsertStmt, target: &Target<'t>, width: usize) -> Result<Vec<&'t str>> {
+pub(super) fn columns<'t>(
+    given: &'t [Node],
+    target: &Target<'t>,
+    width: usize,
+) -> Result<Vec<&'t str>> {
     let all = target
         .relation
         .columns
         .iter()
         .map(|column| column.name.as_str());
-    if insert.cols.is_empty() {
+    if given.is_empty() {
         return Ok(all.take(width).collect());
     }
     let mut found = Vec::new();
-    for node in &insert.cols {
+    for node in given {
         match inner(node)? {
             NodeEnum::ResTarget(column) if column.indirection.is_empty() => {
                 if target.relation.column(&column.name).is_none() {
@@ -289,7 +295,7 @@ fn columns<'t>(insert: &'t InsertStmt, target: &Target<'t>, width: usize) -> Res
     Ok(found)
 }
 
-fn key(target: &Target<'_>, columns: &[&str]) -> Result<Key> {
+pub(super) fn key(target: &Target<'_>, columns: &[&str]) -> Result<Key> {
     let Place::Key {
         group,
         columns: key,
