@@ -12,6 +12,7 @@ pub(super) mod dtx;
 mod framing;
 mod gather;
 pub(super) mod glance;
+mod hint;
 mod legs;
 mod merged;
 mod names;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pgherd_planner::{Names, Statement};
+use pgherd_planner::{Hint, Names, Statement};
 
 /// What the plans of one group may take together, nearly; then all are made anew.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -133,6 +133,7 @@ fn key(text: &str, names: &Names) -> Box<[u8]> {
         key.push(0);
     }
     key.push(0);
+    Hint::write(names.hint.as_ref(), &mut key);
     key.extend_from_slice(text.as_bytes());
     key.into()
 }

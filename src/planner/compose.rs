@@ -9,7 +9,7 @@ use pg_query::protobuf::{Node, ParseResult, SelectStmt};
 use crate::analyze::{Analysis, Dist, Found, Parts, Prune as Pruned};
 use crate::catalog::Catalog;
 use crate::placement::{Distribution, KeyType, Placement, Shard};
-use crate::plan::{Pin, Pins, Plan, Prune, Statement};
+use crate::plan::{Pin, Pins, Plan, Prune, Statement, narrowed};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Moment, Names, Resolver, Uses};
 use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
@@ -51,13 +51,35 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         builder.statement(parsed.as_ref().map_err(Clone::clone)?, names)
     };
     let mut plan = planned(&mut builder);
-    let moment = moment::moment(&builder, names);
+    let mut moment = moment::moment(&builder, names);
     if moment.is_none() && !builder.moments.is_empty() {
         // Then it is asked for on one server only, behind the rows.
         builder.late = true;
         plan = planned(&mut builder);
     }
+    let narrow = names.hint.as_ref();
+    let narrow = narrow.map(|hint| hint.shard(catalog, placement));
+    if let Some(Ok(only)) = &narrow {
+        plan = plan.map(|plan| narrowed(plan, *only));
+        if let Some(moment) = &mut moment {
+            let plan = std::mem::replace(&mut moment.plan, Plan::Session);
+            moment.plan = narrowed(plan, *only);
+        }
+    }
+    let narrow = match narrow.transpose() {
+        Ok(narrow) => narrow,
+        Err(refusal) => {
+            // What is of the session may get it out of this.
+            plan = plan.and_then(|plan| match plan {
+                Plan::Session => Ok(plan),
+                _ => Err(refusal),
+            });
+            moment = None;
+            None
+        }
+    };
     Statement {
+        narrow,
         plan: plan.unwrap_or_else(Plan::Refused),
         placement: Arc::clone(placement),
         parameters: inferred(&builder.uses),
@@ -197,7 +219,8 @@ impl Builder<'_> {
         let several = self
             .several(traits)
             .and_then(|()| self.spread(resolver, &analysis, select, query, &found))
-            .or_else(|_| self.pulled(select, resolver.names, traits, &resolver.given));
+            .or_else(|_| self.pulled(select, resolver.names, traits, &resolver.given))
+            .or_else(|refusal| hinted(resolver.names, &analysis, traits, false, refusal));
         self.pinned(&analysis, traits, several)
     }
 
@@ -324,6 +347,23 @@ impl Builder<'_> {
         let prune = pruned(analysis, parts);
         Ok(Plan::Merged { prune, merge })
     }
+}
+
+/// Where a hint leads to one shard, what cannot run on several runs there: what is known of its keys must lead there,
+/// too.
+pub(crate) fn hinted(
+    names: &Names,
+    analysis: &Analysis<'_>,
+    traits: &Traits,
+    writes: bool,
+    refusal: Refusal,
+) -> Result<Plan> {
+    if names.hint.is_none() || traits.fixed.is_some() {
+        return Err(refusal);
+    }
+    let pins = analysis.seen.iter().filter_map(|rel| bound(analysis, *rel));
+    let prune = Prune(pins.map(crate::plan::Node::Of).collect());
+    Ok(Plan::Pushed { prune, writes })
 }
 
 /// What a resolver notes of a text.

@@ -12,12 +12,15 @@ pub(crate) mod copy;
 mod evaluate;
 mod explain;
 pub(crate) mod insert;
+mod narrow;
 mod pull;
 
 pub use copy::{CopyIn, CopyTarget};
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
+pub use narrow::Hint;
+pub(crate) use narrow::narrowed;
 pub use pull::{Key, Pull, Pulled, Rule};
 
 /// What is to be done with a statement, whatever its parameters are. Immutable; to be kept for as long as its
@@ -33,6 +36,8 @@ pub struct Statement {
     pub(crate) moment: Option<Box<Fixed>>,
     /// It locks rows that are the same on every shard.
     pub(crate) locks: bool,
+    /// The only shard where the client wants it to run.
+    pub(crate) narrow: Option<Shard>,
 }
 
 /// A statement in which the time of the transaction is a parameter.
@@ -239,6 +244,11 @@ impl Statement {
         &self.plan
     }
 
+    /// Whether a hint leads it to one shard.
+    pub fn is_narrowed(&self) -> bool {
+        self.narrow.is_some()
+    }
+
     /// Whether it locks rows that are the same on every shard, on the first of them, as those do who write to them.
     pub fn locks_replicated(&self) -> bool {
         self.locks
@@ -265,16 +275,36 @@ impl Statement {
     /// # Errors
     /// When it is refused, also with these parameters only.
     pub fn route(&self, params: &Params<'_>) -> Result<Route<'_>, Refusal> {
+        let (plan, route) = self.widest(params)?;
+        let Some(only) = self.narrow else {
+            return Ok(route);
+        };
+        let evaluation = evaluate::Evaluation {
+            statement: self,
+            params,
+        };
+        match route {
+            // The time is that of the one shard.
+            Route::At { route, .. } => narrow::narrow(&evaluation, plan, *route, only),
+            route => narrow::narrow(&evaluation, plan, route, only),
+        }
+    }
+
+    /// Where it goes whatever a hint says, and by which plan.
+    fn widest(&self, params: &Params<'_>) -> Result<(&Plan, Route<'_>), Refusal> {
         match (evaluate::route(self, &self.plan, params), &self.moment) {
             (Err(refusal), Some(moment)) => match evaluate::route(self, &moment.plan, params) {
-                Ok(route) => Ok(Route::At {
-                    text: &moment.text,
-                    parameter: moment.parameter,
-                    route: Box::new(route),
-                }),
+                Ok(route) => Ok((
+                    &moment.plan,
+                    Route::At {
+                        text: &moment.text,
+                        parameter: moment.parameter,
+                        route: Box::new(route),
+                    },
+                )),
                 Err(_) => Err(refusal),
             },
-            (route, _) => route,
+            (route, _) => route.map(|route| (&self.plan, route)),
         }
     }
 
@@ -296,7 +326,10 @@ impl Statement {
         if !self.is_keyed() {
             return None;
         }
-        evaluate::only(self, params)
+        let shard = evaluate::only(self, params)?;
+        self.narrow
+            .is_none_or(|only| only == shard)
+            .then_some(shard)
     }
 
     /// The shards that it goes to with these parameters; any one will do if there are none.

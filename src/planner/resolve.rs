@@ -40,6 +40,8 @@ pub struct Names {
     pub search_path: Vec<String>,
     /// The names of its temporary tables, which are found before all others.
     pub temporary: BTreeSet<String>,
+    /// What it says of where its statements run.
+    pub hint: Option<crate::plan::Hint>,
 }
 
 impl Default for Names {
@@ -47,6 +49,7 @@ impl Default for Names {
         Self {
             search_path: vec!["public".into()],
             temporary: BTreeSet::new(),
+            hint: None,
         }
     }
 }

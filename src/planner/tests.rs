@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, Loader, Part};
 use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding};
-use crate::{Names, Param, Params, Plan, Route, Slots, Statement, plan};
+use crate::{Hint, Names, Param, Params, Plan, Route, Slots, Statement, plan};
 
 mod values;
 
@@ -81,6 +81,91 @@ fn placement() -> Arc<Placement> {
 
 fn planned(text: &str) -> Statement {
     plan(text, &Names::default(), &catalog(), &placement())
+}
+
+fn hinted(text: &str, hint: Hint) -> Statement {
+    let names = Names {
+        hint: Some(hint),
+        ..Names::default()
+    };
+    plan(text, &names, &catalog(), &placement())
+}
+
+#[test]
+fn a_hint_leaves_shards_out_and_adds_none() {
+    for key in 0..20 {
+        let (at, other) = (of(key), Shard((of(key).0 + 1) % 8));
+        let route = |text: &str, shard| {
+            let statement = hinted(text, Hint::Shard(shard));
+            let route = statement.route(&Params::default());
+            route.map(|route| format!("{route:?}")).ok()
+        };
+        let one = Some(format!("{:?}", Route::One(at)));
+        for text in [
+            "select distinct n from t",
+            "select * from t order by n limit 3",
+            "select ctid from t",
+            "select 1",
+            "select * from t where k = 1 and k = 2",
+            "update t set n = 1",
+            "explain select n from t, names where name < 'x'",
+        ] {
+            assert_eq!(route(text, at), one, "{text}");
+        }
+        for text in [
+            format!("select * from t where k = {key}"),
+            format!("select * from t where k in ({key}, {key})"),
+            format!("insert into t values ({key}, 1)"),
+            format!("delete from t where k = {key}"),
+            format!("select * from t, names where k = {key} and name > 'x'"),
+            format!("select * from t where k = {key} union all select * from t"),
+        ] {
+            assert_eq!(route(&text, at), one, "{text}");
+            assert_eq!(route(&text, other), None, "{text}");
+        }
+        for text in [
+            "truncate t",
+            "alter table t add x int",
+            "copy t from stdin",
+            "select * from t where k in (1, 2, 3, 4, 5)",
+            "insert into t values (1, 1), (2, 1), (3, 1), (4, 1), (5, 1)",
+        ] {
+            assert_eq!(route(text, at), None, "{text}");
+        }
+    }
+    // By keys of which type is not certain.
+    let statement = hinted("select 1", Hint::Key("7".into()));
+    assert!(statement.route(&Params::default()).is_err());
+    let statement = hinted("begin", Hint::Key("7".into()));
+    assert!(matches!(
+        statement.route(&Params::default()),
+        Ok(Route::Session)
+    ));
+}
+
+#[test]
+fn a_key_is_changed_where_both_are_on_one_shard() {
+    let statement = planned("update t set k = $1, n = 5 where k = $2");
+    for (new, old) in (0..40).flat_map(|new| [(new, 3), (3, new)]) {
+        let (new, old) = (new.to_string(), old.to_string());
+        let values = [&new, &old].map(|text| Param {
+            oid: 20,
+            binary: false,
+            value: Some(text.as_bytes()),
+        });
+        let params = Params {
+            values: &values,
+            ..Params::default()
+        };
+        let (one, two) = (of(new.parse().unwrap()), of(old.parse().unwrap()));
+        let route = statement.route(&params).ok();
+        assert_eq!(
+            route,
+            (one == two).then_some(Route::One(one)),
+            "{old} to {new}"
+        );
+        assert_eq!(statement.only(&params), (one == two).then_some(one));
+    }
 }
 
 fn of(value: i64) -> Shard {

@@ -19,6 +19,7 @@ mod commits;
 mod copy;
 mod explain;
 mod faults;
+mod hints;
 mod keys;
 mod merge;
 mod moved;

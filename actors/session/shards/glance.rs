@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pgherd_config::PoolMode;
-use pgherd_planner::{Params, Slots};
+use pgherd_planner::{Hint, Params, Slots};
 use pgherd_session::Parameters;
 use pgherd_sql::LexOptions;
 use pgherd_wire::frame;
@@ -291,6 +291,9 @@ fn reading(relay: &Relay, known: &Known, kind: Kind, text: &[u8]) -> Option<Read
 impl Meaning {
     /// What the settings of a session add; nothing if its texts have no meaning over shards.
     fn of(relay: &Relay, known: &Known) -> Option<Self> {
+        if !is_of_session(relay) {
+            return None;
+        }
         let found = names::of(relay, known).ok()?;
         let lexing = relay.lexing;
         let foreign_encoding = names::is_foreign(relay, known);
@@ -305,6 +308,7 @@ impl Meaning {
             key.push(0);
         }
         key.push(0);
+        Hint::write(found.hint.as_ref(), &mut key);
         Some(Self {
             number: known.number(),
             parameters: Arc::clone(&relay.parameters),
@@ -319,5 +323,12 @@ impl Meaning {
         self.number == number
             && Arc::ptr_eq(&self.parameters, &relay.parameters)
             && self.lexing == relay.lexing
+            && is_of_session(relay)
     }
+}
+
+/// Whether no hint is set for the transaction alone.
+fn is_of_session(relay: &Relay) -> bool {
+    let spread = relay.spread.as_deref();
+    spread.is_some_and(|spread| spread.journal.hints().is_empty())
 }

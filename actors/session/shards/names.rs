@@ -8,7 +8,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 use crate::session::relay::Relay;
-use crate::session::shards::unsupported;
+use crate::session::shards::{hint, unsupported};
 use crate::shards::Known;
 
 /// Postgres keeps so much of a name (NAMEDATALEN less one).
@@ -62,7 +62,7 @@ pub(super) fn of_transaction(relay: &Relay, text: &[u8]) -> Result<(), ErrorRepo
     }
 }
 
-/// The schemas that the names of a session's texts are looked for in.
+/// The schemas that the names of a session's texts are looked for in, and where it wants them to run.
 pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
     let parameters = &relay.parameters;
     if relay.pins != relay.pins.without(UNFOLLOWED) {
@@ -94,6 +94,7 @@ pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
     });
     Ok(Names {
         search_path: named.filter(|schema| known.is_usable(schema)).collect(),
+        hint: hint::of_session(relay)?,
         ..Names::default()
     })
 }

@@ -10,6 +10,7 @@ use pgherd_wire::frontend::Bind;
 use pgherd_wire::sqlstate::{self, SqlState};
 
 use super::dtx;
+use super::hint;
 use super::names;
 use super::request::{Bound, Request};
 use super::word::{self, Word};
@@ -69,8 +70,8 @@ pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Plac
     match statement.plan() {
         // With one time for all, it may run.
         Plan::Refused(refusal) => match statement.route(&Params::default()) {
-            Ok(Route::At { .. }) => Ok(Place::Any),
-            _ => match dtx::explained(relay, known, text) {
+            Ok(_) => Ok(Place::Any),
+            Err(_) => match dtx::explained(relay, known, text) {
                 Some(Ok(_)) => Ok(Place::Any),
                 Some(Err(report)) => Err(report),
                 None => Err(worded(refusal)),
@@ -250,7 +251,13 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
     // What is about the session names nothing that a schema has, and may be what gets it out of a role.
     let names = match word {
         Word::OfSession => Names::default(),
-        Word::Nothing | Word::Other => names::of(relay, known)?,
+        Word::Nothing | Word::Other => {
+            let mut names = names::of(relay, known)?;
+            // What stands with the statement itself counts.
+            let own = hint::of_text(relay, text.as_bytes())?;
+            names.hint = own.or(names.hint);
+            names
+        }
     };
     let statement = spread.group.plan(text, &names, known);
     if judgement.alters && !matches!(statement.plan(), Plan::All | Plan::Refused(_)) {

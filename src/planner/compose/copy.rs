@@ -34,6 +34,10 @@ impl Builder<'_> {
                     NodeEnum::SelectStmt(_) => self.statement(query, names)?,
                     _ => return Err(Refusal::new("COPY", "only a SELECT is copied over shards")),
                 };
+                if names.hint.is_some() {
+                    // It leads to one shard, which puts its rows together.
+                    return Ok(plan);
+                }
                 if !is_binary(copy) {
                     return Ok(plain(plan));
                 }
@@ -61,6 +65,7 @@ impl Builder<'_> {
                 let mut columns = relation.columns.iter();
                 let certain = columns.all(|it| SAME.contains(&it.kind.oid));
                 Ok(match place {
+                    Place::Key { .. } if names.hint.is_some() => pushed,
                     Place::Key { .. } if is_binary(copy) && !certain => numbered(pushed),
                     Place::Key { .. } => plain(pushed),
                     Place::At(Distribution::OneShard(shard)) => super::fixed_to(shard),

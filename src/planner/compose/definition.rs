@@ -47,7 +47,11 @@ impl Builder<'_> {
             NodeEnum::ExplainStmt(explain) => self.explain(explain, names),
             NodeEnum::DeclareCursorStmt(cursor) => {
                 let plan = self.nested(&cursor.query, names)?;
-                Ok(whole(plan, "DECLARE", "a cursor reads from one shard"))
+                Ok(match names.hint {
+                    // It leads to one.
+                    Some(_) => plan,
+                    None => whole(plan, "DECLARE", "a cursor reads from one shard"),
+                })
             }
             other => self.schema(other, names),
         }
@@ -64,11 +68,12 @@ impl Builder<'_> {
     fn explain(&mut self, explain: &ExplainStmt, names: &Names) -> Result<Plan> {
         boxed(&explain.query)?;
         let plan = self.nested(&explain.query, names)?;
-        Ok(whole(
-            plan,
-            "EXPLAIN",
-            "only what runs on one shard is explained",
-        ))
+        let reason = "only what runs on one shard is explained";
+        Ok(match names.hint {
+            // It leads to one.
+            Some(_) => plan,
+            None => whole(plan, "EXPLAIN", reason),
+        })
     }
 
     /// Where tables are that are all named together.

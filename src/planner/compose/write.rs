@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pg_query::protobuf::{DeleteStmt, UpdateStmt};
 
 use super::values::candidate;
-use super::{Builder, Noted, kinds_agree, pruned, refused};
+use super::{Builder, Noted, hinted, kinds_agree, pruned, refused};
 use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist};
 use crate::placement::Distribution;
@@ -82,6 +82,8 @@ impl Builder<'_> {
             }
             return Ok(plan);
         }
+        let hinted = |refusal| hinted(resolver.names, &analysis, traits, true, refusal);
+        let several = several.or_else(hinted);
         self.pinned(&analysis, traits, several)
     }
 

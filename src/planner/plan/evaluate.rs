@@ -43,6 +43,11 @@ impl<'a> Evaluation<'a> {
         &self.statement.placement
     }
 
+    /// Where a statement runs for which no shard has a row.
+    fn nowhere(&self) -> Shard {
+        self.statement.narrow.unwrap_or(Shard(0))
+    }
+
     /// A parameter, with the type that it has or is given.
     fn param(&self, number: u32, array: bool) -> Option<(u32, Param<'a>)> {
         let at = usize::try_from(number).ok()?.checked_sub(1)?;
@@ -151,7 +156,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The shards of an occurrence; None for all.
-    fn pin(&self, pin: &Pin) -> Result<Option<Shards>> {
+    pub(super) fn pin(&self, pin: &Pin) -> Result<Option<Shards>> {
         let (group, kinds, values) = match pin {
             Pin::Shard(shard) => return Ok(Some([*shard].into())),
             Pin::Row(row) => {
@@ -253,7 +258,7 @@ impl<'a> Evaluation<'a> {
         let all = self.together(pins)?;
         let all = all.filter(|all| all.len() < 2);
         // Where no row can be, each shard has as many.
-        Ok(all.map(|all| all.first().copied().unwrap_or(Shard(0))))
+        Ok(all.map(|all| all.first().copied().unwrap_or_else(|| self.nowhere())))
     }
 
     fn node(&self, node: &Node) -> Result<Shards> {
@@ -281,7 +286,7 @@ impl<'a> Evaluation<'a> {
 
     fn prune(&self, prune: &Prune) -> Result<Shards> {
         let mut shards = self.both(&prune.0)?;
-        if shards.is_empty() {
+        if shards.is_empty() && self.statement.narrow.is_none() {
             // Somebody must say what columns there are.
             shards.insert(Shard(0));
         }
@@ -298,7 +303,7 @@ impl<'a> Evaluation<'a> {
             pulls.push((shards, pull));
         }
         if all.is_empty() {
-            return Ok(Route::One(Shard(0)));
+            return Ok(Route::One(self.nowhere()));
         }
         let text = &pulled.text;
         several(&all, self.params, Route::Pull { pulls, text })

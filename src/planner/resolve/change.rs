@@ -272,6 +272,7 @@ impl<'a> Resolver<'a> {
         let names = Names {
             search_path: Vec::new(),
             temporary: std::collections::BTreeSet::new(),
+            hint: None,
         };
         let mut other = Resolver::new(self.catalog, self.placement, &names);
         other.traits = std::mem::take(&mut self.traits);

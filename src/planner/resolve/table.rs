@@ -194,6 +194,7 @@ impl<'a> Resolver<'a> {
         let names = super::Names {
             search_path: Vec::new(),
             temporary: std::collections::BTreeSet::new(),
+            hint: None,
         };
         let mut views = std::mem::take(&mut self.views);
         views.push(key);

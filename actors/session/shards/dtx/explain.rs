@@ -40,7 +40,7 @@ pub(in crate::session::shards) fn find(
     let Ok(Told::Planned(outer)) = read(relay, known, text) else {
         return None;
     };
-    if outer.route(&params).is_ok() {
+    if outer.is_narrowed() || outer.route(&params).is_ok() {
         return None;
     }
     let inner = text.get(how.length..)?;

@@ -3,6 +3,8 @@
 use pgherd_session::{Parameters, literal};
 use pgherd_sql::{Change, Span, Step, Value};
 
+use crate::session::shards::hint::ForNow;
+
 /// A block of more steps stays where it is.
 const STEPS_MAX: usize = 256;
 
@@ -12,6 +14,8 @@ pub(crate) struct Journal {
     steps: Vec<Step>,
     /// There was one that cannot be taken anew.
     opaque: bool,
+    /// What the steps have done to hints.
+    hints: ForNow,
 }
 
 impl Journal {
@@ -20,11 +24,17 @@ impl Journal {
         if *step == Step::Other {
             return;
         }
+        self.hints.note(step);
         if self.steps.len() >= STEPS_MAX || *step == Step::ResetAll {
             self.opaque = true;
             return;
         }
         self.steps.push(step.clone());
+    }
+
+    /// What is set of where statements run, for the transaction alone.
+    pub(in crate::session::shards) fn hints(&self) -> &ForNow {
+        &self.hints
     }
 
     /// Whether no step was taken.

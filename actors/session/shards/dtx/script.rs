@@ -10,7 +10,8 @@ use super::session::{Deed, begun_late, deed, other, uncommitted};
 use super::statement::{Done, tell};
 use super::{Dtx, Fault, Kind};
 use crate::session::relay::Relay;
-use crate::session::shards::plan::{Told, read, worded};
+use crate::session::shards::hint;
+use crate::session::shards::plan::{Told, read, unsupported, worded};
 
 /// A text of more statements is refused.
 const MOST: usize = 10_000;
@@ -43,6 +44,12 @@ impl Dtx {
             && refusal.code == "42601"
         {
             return Err(worded(refusal).into());
+        }
+        if hint::is_in(text, relay.lexing) {
+            let text = "a hint in a text of several statements is not supported";
+            return Err(unsupported(text)
+                .hint("Send its statement by itself.")
+                .into());
         }
         // So is what is refused, rather than found behind what has run already, and may be committed.
         if let Some(report) = self.objection(relay, parts).filter(|_| !self.failed) {

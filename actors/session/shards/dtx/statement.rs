@@ -25,6 +25,7 @@ use crate::judgement;
 use crate::server::Cancels;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather};
+use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
 use crate::session::shards::request::Request;
@@ -121,6 +122,10 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
             // Drivers send the block's first statement along.
             in_block = true;
             continue;
+        }
+        if bound.is_some() && hint::is_set_by(text, relay.lexing) {
+            // Where the rest of the pipeline runs is known behind it.
+            return true;
         }
         let Ok(Told::Planned(statement)) = read(relay, known, text) else {
             return false;
