@@ -52,7 +52,7 @@ use pipeline::Pipeline;
 use plan::{Place, Told, bound, is_read, place, prepared, read, tail_of, text_of, unsupported};
 use request::Request;
 
-pub(super) use dtx::{runs_elsewhere, runs_elsewhere_bound};
+pub(super) use dtx::{describes_by_sql, prepares_by_sql, runs_elsewhere, runs_elsewhere_bound};
 pub(super) use objection::{must_wait, no_function_call, objection, to_bind, to_parse, unread};
 
 /// What a session of a sharded database has besides.
@@ -75,6 +75,8 @@ pub struct Spread {
     ended: bool,
     /// What it knows of the statement that was in front last.
     glance: Glance,
+    /// It has prepared a statement by SQL.
+    prepares: bool,
 }
 
 impl Spread {
@@ -90,6 +92,7 @@ impl Spread {
             journal: Journal::default(),
             ended: false,
             glance: Glance::default(),
+            prepares: false,
         }
     }
 }

@@ -70,6 +70,9 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
+    if shards::prepares_by_sql(turn, parse.query) {
+        return spread(turn);
+    }
     if !shards::glance::is_known(turn, tail)
         && let Some(report) = shards::to_parse(turn, tail)
     {
@@ -467,6 +470,11 @@ pub(super) fn describe(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result
     let Some(name) = statement_target(turn, total, whole)? else {
         return Ok(false);
     };
+    if let Named::Statement(name) = &name
+        && shards::describes_by_sql(turn, name)
+    {
+        return spread(turn);
+    }
     let undescribed = || Owed::DescribeStatement {
         hidden: false,
         of: None,

@@ -259,4 +259,14 @@ async fn a_hint_in_a_comment_is_for_its_statement() {
     }
     let literal = "/* pgherd.shard = nothing */";
     assert_eq!(raw.one(&format!("select '{literal}'")).await, literal);
+    // Within what is prepared by SQL, and not where it would be lost.
+    let hint = format!("/* pgherd.shard = {} */", rig.shards[1].name);
+    for (text, expected) in [
+        (format!("{hint} prepare s as {COUNT}"), "E0A000 ZI"),
+        (format!("prepare s as {COUNT} {hint}"), "C ZI"),
+        (format!("{hint} execute s"), "E0A000 ZI"),
+    ] {
+        assert_eq!(told(&mut raw, &text).await, expected, "{text}");
+    }
+    assert_eq!(raw.one("execute s").await, "3");
 }

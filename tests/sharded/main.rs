@@ -23,6 +23,7 @@ mod hints;
 mod keys;
 mod merge;
 mod moved;
+mod named;
 mod pull;
 mod random;
 mod reads;

@@ -13,6 +13,7 @@ mod explain;
 mod extended;
 mod journal;
 mod legs;
+mod named;
 mod reads;
 mod rows;
 mod script;
@@ -50,7 +51,9 @@ use extended::{Portal, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;
 pub(super) use statement::needs;
-pub(in crate::session) use statement::{runs_elsewhere, runs_elsewhere_bound};
+pub(in crate::session) use statement::{
+    describes_by_sql, prepares_by_sql, runs_elsewhere, runs_elsewhere_bound,
+};
 
 /// Room for reading from a client that says what comes next.
 const READ: usize = 16 * 1024;

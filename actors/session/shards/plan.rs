@@ -244,6 +244,10 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
         let text = "this would bind the session to one of the shards";
         return Err(unsupported(text).detail(crate::pins::names(judgement.pins)));
     }
+    if judgement.inspects && spread.prepares {
+        let text = "pg_prepared_statements is not supported on a sharded database behind a PREPARE";
+        return Err(unsupported(text));
+    }
     if judgement.follows {
         names::of_transaction(relay, text)?;
     }
@@ -268,7 +272,7 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
         (Plan::Session, Word::OfSession) => Ok(Told::Anywhere),
         (Plan::Session, Word::Nothing | Word::Other) => {
             let text = "this statement is not supported on a sharded database";
-            Err(unsupported(text).hint("Prepare by the protocol; notify on a shard."))
+            Err(unsupported(text).hint("Notify on a shard; send EXECUTE by itself."))
         }
         (Plan::Refused(_), _) | (_, Word::Other) => Ok(Told::Planned(statement)),
         // By its first word it were of the session, which the planner does not say.

@@ -3,26 +3,25 @@
 
 use std::sync::Arc;
 
-use pgherd_session::{Held, Owed, Reach, Source, Undo, Unnamed};
+use pgherd_session::{Owed, Undo, Unnamed};
 use pgherd_wire::backend::{self, tag as reply};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, Bind, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
+use super::named::{Named, keep};
 use super::rows::Passed;
 use super::session::{Deed, deed, failed};
 use super::statement::{Done, Form, put_bound, tell};
 use super::{Dtx, Fault, violation};
-use crate::judgement;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
-use crate::session::shards::plan::{prepared, tail_of, text_of};
+use crate::session::shards::plan::{prepared, tail_of, text_of, unsupported};
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 
-/// More statements, or more bytes of them, are not kept; nor are more portals.
-const STATEMENTS_MAX: usize = 10_000;
+/// More portals are not kept.
 const PORTALS_MAX: usize = 1024;
 
 /// What was bound.
@@ -100,6 +99,8 @@ impl Dtx {
         }
         let group = Arc::clone(&self.group);
         let known = match deed(relay, parse.query) {
+            // It is read when it runs.
+            Some(Deed::Named(_)) => None,
             Some(_) => group.last(),
             None => Some(wait::known(relay, &group, self.began).await?),
         };
@@ -111,28 +112,8 @@ impl Dtx {
         if parse.name.is_empty() {
             let tail = tail.into();
             statements.unnamed = Unnamed::Parsed { tail, judgement };
-        } else if statements.get(parse.name).is_some() {
-            let name = String::from_utf8_lossy(parse.name);
-            let text = format!("prepared statement \"{name}\" already exists");
-            return Err(ErrorReport::error(sqlstate::DUPLICATE_PREPARED_STATEMENT, text).into());
-        } else if statements.len() >= STATEMENTS_MAX {
-            let text = "too many prepared statements";
-            return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
         } else {
-            let reach = judgement::reach(parse.query, relay.lexing);
-            if reach == Reach::Bound {
-                let text = "a statement that names a moment cannot be prepared in a transaction over several shards";
-                return Err(super::super::unsupported(text).into());
-            }
-            let (registry, parameters) = (&relay.pool.registry, &relay.parameters);
-            let statement = match reach {
-                Reach::Shared => registry.intern(parameters, Source::Parse, tail, || judgement),
-                reach => registry.own(parameters, Source::Parse, tail, reach, judgement),
-            };
-            let shape = None;
-            let statements = relay.statements.get_or_insert_default();
-            statements.insert(parse.name, Held { statement, shape });
-            relay.pool.stats.client_parse();
+            keep(relay, parse.name, parse.query, tail)?;
         }
         self.leave_unchecked(relay, tail, None)?;
         relay.down.insert(&backend::PARSE_COMPLETE);
@@ -232,6 +213,11 @@ impl Dtx {
         if self.failed && !word::ends(text, relay.lexing) {
             return Err(failed().into());
         }
+        if let Some(Deed::Named(Named::Execute)) = deed(relay, text) {
+            let bind = body.as_deref().and_then(|body| Bind::parse(body).ok());
+            let results = bind.map(|bind| bind.results);
+            return self.describe_named(relay, text, results).await;
+        }
         let is_deed = deed(relay, text).is_some_and(|deed| deed != Deed::Ask);
         if is_deed || word::first(text, relay.lexing) == Word::Nothing {
             if body.is_none() {
@@ -253,7 +239,7 @@ impl Dtx {
     }
 
     /// Asks what a statement gives, which is the same on every shard.
-    async fn described_at_home(
+    pub(super) async fn described_at_home(
         &mut self,
         relay: &mut Relay,
         tail: &[u8],
@@ -294,6 +280,12 @@ impl Dtx {
         self.checked(&tail, Some(behind_names(&body, &bind)));
         let done = if word::first(text, relay.lexing) == Word::Nothing {
             Done::Empty
+        } else if let Some(Deed::Named(named)) = deed(relay, text) {
+            if execute.max_rows > 0 && named == Named::Execute {
+                let text = "rows of an EXECUTE in pieces are not supported";
+                return Err(unsupported(text).hint("Fetch all of them at once.").into());
+            }
+            self.named(relay, text, named, false, bind.results).await?
         } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
             self.act(relay, text, deed).await?
         } else if execute.max_rows > 0 && !is_copy(relay, text) {

@@ -6,6 +6,7 @@ use pgherd_sql::Statements;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
 
+use super::named::is_named;
 use super::session::{Deed, begun_late, deed, other, uncommitted};
 use super::statement::{Done, tell};
 use super::{Dtx, Fault, Kind};
@@ -56,7 +57,7 @@ impl Dtx {
             return Err(report.into());
         }
         if let Some(known) = self.group.last().filter(|_| !self.failed) {
-            for part in parts {
+            for part in parts.iter().filter(|part| !is_named(part, relay.lexing)) {
                 match read(relay, &known, part) {
                     Err(report) => return Err(report.into()),
                     Ok(Told::Planned(statement)) => refused(&statement)?,
@@ -127,7 +128,7 @@ fn refused(statement: &Statement) -> Result<(), Fault> {
 }
 
 /// An error whose place in a text is now one behind others.
-fn moved(message: &[u8], before: &[u8]) -> Box<[u8]> {
+pub(super) fn moved(message: &[u8], before: &[u8]) -> Box<[u8]> {
     let mut report = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
     let characters = std::str::from_utf8(before).map(|text| text.chars().count());
     for (field, value) in &mut report.others {

@@ -7,6 +7,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 use super::legs::LOCKS;
+use super::named::{Named, named};
 use super::statement::Done;
 use super::{Dtx, Fault, Kind};
 use crate::session::follow;
@@ -28,6 +29,8 @@ pub(super) enum Deed {
     Step(Step, &'static [u8]),
     /// It asks, and runs on one server.
     Ask,
+    /// It prepares, runs or forgets a statement by its name.
+    Named(Named),
     /// It is not supported here.
     Other,
 }
@@ -45,6 +48,9 @@ pub(super) fn begun_late() -> ErrorReport {
 
 /// What a text is, if it is of the session.
 pub(super) fn deed(relay: &Relay, text: &[u8]) -> Option<Deed> {
+    if let Some(named) = named(text, relay.lexing) {
+        return Some(Deed::Named(named));
+    }
     if word::first(text, relay.lexing) != Word::OfSession {
         return None;
     }
@@ -135,6 +141,7 @@ impl Dtx {
                 Ok(Done::Complete(said.into()))
             }
             Deed::Ask => self.ask(relay, text).await,
+            Deed::Named(named) => self.named(relay, text, named, true, &[]).await,
             Deed::Other => Err(other().into()),
         }
     }

@@ -9,12 +9,13 @@ use pgherd_session::{Owed, Reach, Undo};
 use pgherd_wire::backend;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
-use pgherd_wire::frontend::{self, Bind, Parse, Target, tag};
+use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
 
 use super::explain;
 use super::extended::Bound;
 use super::legs::sent;
+use super::named::is_named;
 use super::reads;
 use super::rows::{Kept, Passed};
 use super::script;
@@ -91,12 +92,26 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         let (text, bound) = match header.tag {
             tag::QUERY => match frontend::Query::parse(body) {
                 Ok(query) if script::parts(relay, query.text).is_some() => return true,
+                Ok(query) if is_named(query.text, relay.lexing) => return true,
                 Ok(query) => (query.text, None),
                 Err(_) => return false,
             },
             tag::PARSE => {
                 if let Ok(parse) = Parse::parse(body) {
+                    if is_named(parse.query, relay.lexing) {
+                        return true;
+                    }
                     parsed.push((parse.name, &body[parse.name.len() + 1..]));
+                }
+                continue;
+            }
+            tag::DESCRIBE => {
+                let tail = Describe::parse(body)
+                    .ok()
+                    .filter(|described| described.kind == Target::Statement)
+                    .and_then(|described| tail_of(relay, described.name));
+                if tail.is_some_and(|tail| is_named(parts(tail).0, relay.lexing)) {
+                    return true;
                 }
                 continue;
             }
@@ -118,6 +133,9 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
             tag::SYNC => return false,
             _ => continue,
         };
+        if is_named(text, relay.lexing) {
+            return true;
+        }
         if bound.is_some() && matches!(deed(relay, text), Some(Deed::Begin(_))) {
             // Drivers send the block's first statement along.
             in_block = true;
@@ -172,6 +190,17 @@ pub(in crate::session) fn runs_elsewhere_bound(turn: &Turn<'_>, body: &[u8]) -> 
     tail.is_some_and(|tail| is_for(turn, parts(tail).0, Some((tail, &bind))))
 }
 
+/// Whether a text that is to be prepared names a statement by SQL, which is read here.
+pub(in crate::session) fn prepares_by_sql(turn: &Turn<'_>, text: &[u8]) -> bool {
+    turn.relay.spread.is_some() && is_named(text, turn.relay.lexing) && is_for(turn, text, None)
+}
+
+/// The same of a prepared statement that is to be described.
+pub(in crate::session) fn describes_by_sql(turn: &Turn<'_>, name: &[u8]) -> bool {
+    let tail = tail_of(turn.relay, name);
+    tail.is_some_and(|tail| prepares_by_sql(turn, parts(tail).0))
+}
+
 fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> bool {
     let relay = &*turn.relay;
     let Some(spread) = relay.spread.as_deref() else {
@@ -189,7 +218,7 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
     let Some(Ok(known)) = spread.group.current().map(Known::agreed) else {
         return false;
     };
-    if bind.is_none() && script::parts(relay, text).is_some() {
+    if bind.is_none() && script::parts(relay, text).is_some() || is_named(text, relay.lexing) {
         return true;
     }
     let Ok(Told::Planned(statement)) = read(relay, &known, text) else {
@@ -256,6 +285,11 @@ impl Dtx {
             return Err(unsupported(text)
                 .hint("Use SET, or call it before the second shard is used.")
                 .into());
+        }
+        if judgement.inspects {
+            let text =
+                "pg_prepared_statements is not supported in a transaction over several shards";
+            return Err(unsupported(text).into());
         }
         let Told::Planned(statement) = told else {
             return Err(unsupported(
@@ -405,7 +439,7 @@ impl Dtx {
         Ok(shard)
     }
 
-    async fn known(&self, relay: &mut Relay) -> Result<Arc<Known>, Fault> {
+    pub(super) async fn known(&self, relay: &mut Relay) -> Result<Arc<Known>, Fault> {
         if self.group.is_retired() {
             let text = "the sharding of this database was changed by a reload";
             return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text)
