@@ -65,6 +65,10 @@ impl ForNow {
     }
 
     fn change(&mut self, change: &Change) {
+        if change.name.is_empty() && self.ever {
+            // It may be one of these.
+            self.set = [Some(Value::Unknown), Some(Value::Unknown)];
+        }
         let Some(at) = SETTINGS.iter().position(|name| **name == *change.name) else {
             return;
         };
@@ -73,6 +77,7 @@ impl ForNow {
             Span::Local => Some(change.value.clone()),
             // It is the session's from here on.
             Span::Session => None,
+            Span::Parameter(_) => Some(Value::Unknown),
         };
     }
 
@@ -92,7 +97,7 @@ impl ForNow {
             None => session.get(SETTINGS[at]),
             Some(Value::Text(text)) => Some(&**text),
             Some(Value::Default) => startup.get(SETTINGS[at]),
-            Some(Value::Parameter(_) | Value::Unknown) => {
+            Some(Value::Parameter(_) | Value::Untold | Value::Unknown) => {
                 let text = format!("what {} is in this transaction is not known", SETTINGS[at]);
                 return Err(unsupported(text).hint("Set it by SET LOCAL."));
             }
@@ -280,7 +285,13 @@ mod tests {
         let set = |text: &str, span| {
             let name = "pgherd.shard".into();
             let value = Value::Text(text.into());
-            Step::Change(vec![Change { name, value, span }])
+            let named_by = None;
+            Step::Change(vec![Change {
+                name,
+                named_by,
+                value,
+                span,
+            }])
         };
         let shown = |state: &ForNow| match &state.set[0] {
             Some(Value::Text(text)) => text.to_string(),

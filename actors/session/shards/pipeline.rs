@@ -22,7 +22,7 @@ use pgherd_wire::{frame, sqlstate};
 use super::gather::{Deadlines, End, gather};
 use super::legs::{Leg, check_in, take_all};
 use super::merged::{Merged, Until};
-use super::plan::{prepared, routed, tail_of, unsupported};
+use super::plan::{prepared, routed, tail_now, tail_of, unsupported};
 use super::request::Request;
 use super::scatter::{complete, fail, finish, is_planned_for};
 use super::start::{Through, describe, start};
@@ -261,7 +261,7 @@ impl Line {
 
     fn bind(&mut self, relay: &mut Relay, body: &[u8]) -> Result<(), End> {
         let bind = Bind::parse(body).map_err(|error| violated(&error.to_string()))?;
-        let Some(tail) = tail_of(relay, bind.statement) else {
+        let Some(tail) = tail_now(relay, bind.statement).map_err(refused)? else {
             return Err(refused(objection::missing(bind.statement)));
         };
         let known = known(relay)?;

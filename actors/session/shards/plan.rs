@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pgherd_planner::{Count, Merge, Names, Param, Params, Plan, Refusal, Route, Statement};
 use pgherd_session::{Reach, Unnamed};
+use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::sqlstate::{self, SqlState};
@@ -37,6 +38,40 @@ pub(super) fn tail_of<'a>(relay: &'a Relay, name: &[u8]) -> Option<&'a [u8]> {
         (b"", Unnamed::Parsed { tail, .. }) => Some(tail),
         (b"", Unnamed::None) => None,
         _ => statements.get(name).map(|held| &*held.statement.tail),
+    }
+}
+
+/// The same, to be read by several servers, or without being prepared there: under the settings of now.
+///
+/// # Errors
+/// Postgres has read its constants under those of then, which may mean something else.
+pub(super) fn tail_now<'a>(relay: &'a Relay, name: &[u8]) -> Result<Option<&'a [u8]>, ErrorReport> {
+    let statements = relay.statements.as_deref();
+    let held = statements.and_then(|statements| statements.get(name));
+    let Some(held) = held.filter(|_| !name.is_empty()) else {
+        return Ok(tail_of(relay, name));
+    };
+    let (now, then) = (&relay.parameters, &held.statement.read_under);
+    let is_alike = Arc::ptr_eq(now, then) || now.reading() == then.reading();
+    if !is_alike && has_constants(text_of(&held.statement.tail), relay.lexing) {
+        let text =
+            "the statement was prepared under other settings, by which its constants are read";
+        return Err(unsupported(text).hint("Prepare it again."));
+    }
+    Ok(Some(&held.statement.tail))
+}
+
+/// Whether a text has constants whose value may hang on settings.
+fn has_constants(text: &[u8], lexing: LexOptions) -> bool {
+    let mut lexer = Lexer::new(text, lexing);
+    loop {
+        match lexer.token() {
+            // `x = NULL` is read in two ways (`transform_null_equals`).
+            Ok(Some(token)) if token.is_string() || token.is_word(b"null") => return true,
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            Err(_) => return true,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CmdType, MergeMatchKind, MergeStmt, MergeWhenClause};
 
-use super::values::{candidate, columns, keeps, key};
+use super::values::{candidate, columns, keeps, key, overridden};
 use super::{Builder, Noted, kinds_agree, pruned, refused};
 use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist};
@@ -207,6 +207,7 @@ fn store<'r>(
     target: &Target<'r>,
     actions: &mut Actions,
 ) -> Result<()> {
+    overridden(clause.r#override(), target)?;
     let named = columns(&clause.target_list, target, clause.values.len())?;
     for column in &target.relation.columns {
         if !named.contains(&column.name.as_str()) {

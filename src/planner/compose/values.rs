@@ -1,7 +1,7 @@
 //! INSERT.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{InsertStmt, Node, SelectStmt};
+use pg_query::protobuf::{InsertStmt, Node, OverridingKind, SelectStmt};
 
 use super::conflict::{arbiter, ordered};
 use super::rows::{Rows, split};
@@ -13,6 +13,18 @@ use crate::plan::{Plan, Split};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, Resolver, Target, computed, inner};
 use crate::tree::{Body, Col, Distinct, Expr, From, Place, Query, Source};
+
+/// Refuses `OVERRIDING USER VALUE`, by which each server stores numbers of its own for identity columns.
+pub(super) fn overridden(kind: OverridingKind, target: &Target<'_>) -> Result<()> {
+    let is_one = matches!(target.table.place, Place::At(Distribution::OneShard(_)));
+    match kind == OverridingKind::OverridingUserValue && !is_one {
+        true => {
+            let reason = "each shard would give rows numbers of its own";
+            Err(Refusal::new("OVERRIDING USER VALUE", reason))
+        }
+        false => Ok(()),
+    }
+}
 
 /// A sharded table's key among the columns of an INSERT.
 pub(super) struct Key {
@@ -54,6 +66,7 @@ impl Builder<'_> {
             let part = "INSERT … SELECT … ON CONFLICT";
             resolver.traits.order.get_or_insert(part);
         }
+        overridden(insert.r#override(), &target)?;
         let width = match &query {
             Some(query) => query.columns.len(),
             None => select.map_or(0, width),

@@ -17,7 +17,7 @@ use super::{Dtx, Fault, violation};
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
-use crate::session::shards::plan::{prepared, tail_of, text_of, unsupported};
+use crate::session::shards::plan::{prepared, tail_now, tail_of, text_of, unsupported};
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 
@@ -163,7 +163,7 @@ impl Dtx {
     }
 
     fn bind(&mut self, relay: &mut Relay, bind: &Bind<'_>, body: &[u8]) -> Result<(), Fault> {
-        let Some(tail) = tail_of(relay, bind.statement) else {
+        let Some(tail) = tail_now(relay, bind.statement)? else {
             let name = String::from_utf8_lossy(bind.statement);
             let text = format!("prepared statement \"{name}\" does not exist");
             return Err(ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text).into());

@@ -24,7 +24,9 @@ use crate::session::relay::Relay;
 use crate::session::shards::hint;
 use crate::session::shards::names;
 use crate::session::shards::objection::missing;
-use crate::session::shards::plan::{parts, prepared, tail_of, text_of, unsupported, worded};
+use crate::session::shards::plan::{
+    parts, prepared, tail_now, tail_of, text_of, unsupported, worded,
+};
 use crate::shards::FIRST_OWN;
 use given::{Given, split};
 
@@ -228,7 +230,7 @@ impl Dtx {
         found: &Mentioned,
         results: &[u8],
     ) -> Result<(Vec<u8>, Vec<u8>), Fault> {
-        let tail = tail_of(relay, &found.name).ok_or_else(|| missing(&found.name))?;
+        let tail = tail_now(relay, &found.name)?.ok_or_else(|| missing(&found.name))?;
         let tail = tail.to_vec();
         let given = split(&text[found.behind..], relay.lexing)?;
         let (query, types) = parts(&tail);

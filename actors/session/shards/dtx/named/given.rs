@@ -156,10 +156,15 @@ fn type_of<'t>(text: &'t [u8], tokens: &[Token<'t>]) -> Option<&'t [u8]> {
     // By themselves these are of one character or bit.
     const SHORT: [&[u8]; 5] = [b"char", b"character", b"nchar", b"national", b"bit"];
     let is_short = |token: &Token<'_>| SHORT.iter().any(|word| token.is_word(word));
+    // Behind it may stand what is left of the value, as in `interval day`.
+    let is_cut = first.is_word(b"interval")
+        && tokens[1..]
+            .iter()
+            .any(|token| token.kind == TokenKind::Word);
     let plain = tokens
         .iter()
         .all(|token| is_part(token) && !is_short(token));
-    plain
+    (plain && !is_cut)
         .then(|| text.get(first.start..last.start + last.text.len()))
         .flatten()
 }
@@ -226,6 +231,7 @@ mod tests {
                 &["7", "2020-01-01", "x"],
             ),
             ("('open', NULL)", &[(0, None), (0, None)], &["open", "NULL"]),
+            ("('5'::interval)", &[(1186, Some(1186))], &["5"]),
         ] {
             let expected = expected.iter().map(|it| (*it).to_owned()).collect();
             assert_eq!(read(text, types), Some(expected), "{text}");
@@ -246,6 +252,7 @@ mod tests {
             ("('abc'::varchar(2))", &[(1043, Some(1043))]),
             ("('abc'::char)", &[(1042, Some(1042))]),
             ("(char 'abc')", &[(1042, Some(1042))]),
+            ("('5'::interval day)", &[(1186, Some(1186))]),
             ("(-5::int)", &[(23, Some(23))]),
             ("('a'::text::int)", &[(23, Some(23))]),
             ("('a' 'b')", &[(25, None)]),
