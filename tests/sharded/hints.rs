@@ -270,3 +270,45 @@ async fn a_hint_in_a_comment_is_for_its_statement() {
     }
     assert_eq!(raw.one("execute s").await, "3");
 }
+
+#[tokio::test]
+async fn a_hint_comes_by_whatever_sets_it_and_is_no_part_of_what_is_prepared() {
+    let rig = filled("").await;
+    let name = &rig.shards[1].name;
+    let options = format!("-c pgherd.shard={name}");
+    let options = [("options", options.as_str())];
+    let mut begun = Raw::login(rig.proxy.port(), "app", "shop", &options).await;
+    assert_eq!(begun.one(COUNT).await, "3");
+    assert_eq!(begun.one("show pgherd.shard").await, *name);
+    assert_eq!(told(&mut begun, "set pgherd.shard = ''").await, "C ZI");
+    assert_eq!(begun.one(COUNT).await, "6");
+    assert_eq!(told(&mut begun, "reset pgherd.shard").await, "C ZI");
+    assert_eq!(begun.one(COUNT).await, "3");
+    let mut raw = rig.raw().await;
+    let parse = [Raw::parse("n", COUNT), Raw::sync()].concat();
+    assert_eq!(raw.ask(&parse).await, "1 ZI");
+    assert_eq!(
+        told(&mut raw, &format!("prepare s as {COUNT}")).await,
+        "C ZI"
+    );
+    let bound = [Raw::bind("", "n", &[]), Raw::execute("", 0), Raw::sync()].concat();
+    let by_config = format!("select set_config('pgherd.shard', '{name}', false)");
+    for (sets, expected) in [
+        ("show work_mem", "6"),
+        (by_config.as_str(), "3"),
+        ("set pgherd.shard to default", "6"),
+    ] {
+        assert!(told(&mut raw, sets).await.ends_with("C ZI"), "{sets}");
+        assert_eq!(rows(&mut raw, &bound).await, [expected], "{sets}");
+        assert_eq!(raw.one("execute s").await, expected, "{sets}");
+    }
+    // What it is in a transaction is not known of a parameter.
+    let text = "select set_config('pgherd.shard', $1, true)";
+    let bind = Raw::bind("", "", &[name]);
+    let set = [Raw::parse("", text), bind, Raw::execute("", 0), Raw::sync()].concat();
+    assert_eq!(told(&mut raw, "begin").await, "C ZT");
+    assert_eq!(raw.ask(&set).await, "1 2 D C ZT");
+    assert_eq!(told(&mut raw, COUNT).await, "E0A000 ZE");
+    assert_eq!(told(&mut raw, "rollback").await, "C ZI");
+    assert_eq!(raw.one(COUNT).await, "6");
+}

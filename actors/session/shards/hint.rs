@@ -145,8 +145,12 @@ pub(super) fn of_text(relay: &Relay, text: &[u8]) -> Result<Option<Hint>, ErrorR
     Ok(found)
 }
 
-/// Whether a text sets where those behind it run.
+/// Whether a text is a `SET` of where those behind it run.
 pub(super) fn is_set_by(text: &[u8], lexing: LexOptions) -> bool {
+    let first = Lexer::new(text, lexing).token();
+    if !matches!(first, Ok(Some(first)) if first.is_word(b"set")) {
+        return false;
+    }
     let Reading::Script(parts) = script(text, lexing) else {
         return false;
     };
