@@ -94,7 +94,7 @@ pub struct Relation {
     pub row_security: bool,
     /// It has rules of its users' own.
     pub rules: bool,
-    /// It has triggers of its users' own.
+    /// It has triggers of its users' own, or CHECK constraints by functions of theirs that may read tables.
     pub triggers: bool,
     /// It inherits from, or is a part of, this one.
     pub parent: Option<Name>,

@@ -24,6 +24,7 @@ mod matched;
 mod merge;
 mod moment;
 mod pull;
+mod risk;
 mod rows;
 mod schema;
 mod sorted;
@@ -45,6 +46,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         given: Vec::new(),
         late: false,
         locks: false,
+        reads: false,
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -85,6 +87,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         parameters: inferred(&builder.uses),
         moment: moment.map(Box::new),
         locks: builder.locks,
+        reads: builder.reads,
     }
 }
 
@@ -136,6 +139,8 @@ pub(crate) struct Builder<'a> {
     late: bool,
     /// Rows are locked that are the same on every shard.
     locks: bool,
+    /// It writes by what it reads of rows that are the same on every shard.
+    reads: bool,
 }
 
 impl Builder<'_> {
@@ -396,7 +401,7 @@ pub(crate) fn fixed_to(shard: Shard) -> Plan {
 }
 
 /// Whether a table is read that is the same on every shard.
-fn replicated(relations: &[Occurrence]) -> bool {
+pub(crate) fn replicated(relations: &[Occurrence]) -> bool {
     relations.iter().any(|relation| match &relation.source {
         Source::Table(table) => matches!(table.place, Place::At(Distribution::Replicated)),
         _ => false,

@@ -38,6 +38,8 @@ pub struct Statement {
     pub(crate) locks: bool,
     /// The only shard where the client wants it to run.
     pub(crate) narrow: Option<Shard>,
+    /// It writes by what it reads of such rows.
+    pub(crate) reads: bool,
 }
 
 /// A statement in which the time of the transaction is a parameter.
@@ -252,6 +254,12 @@ impl Statement {
     /// Whether it locks rows that are the same on every shard, on the first of them, as those do who write to them.
     pub fn locks_replicated(&self) -> bool {
         self.locks
+    }
+
+    /// Whether it writes by what it reads of rows that are the same on every shard, which on several shards have to be the
+    /// same while it runs.
+    pub fn writes_by_replicated(&self) -> bool {
+        self.reads
     }
 
     /// The OIDs of the types that the text gives to its parameters, for those that were given none; 0 where it

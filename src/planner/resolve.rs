@@ -30,7 +30,7 @@ pub(crate) mod types;
 pub(crate) use change::{Change, Changed, Target, computed, selected};
 pub(crate) use from::conjuncts;
 pub(crate) use naming::output_name;
-pub(crate) use order::{bare_name, by_name, position};
+pub(crate) use order::{bare_name, position};
 pub(crate) use scope::{Space, Star};
 
 /// What a session adds to the meaning of a text.

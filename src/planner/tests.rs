@@ -481,6 +481,57 @@ fn a_condition_that_may_fail_stays_where_it_was() {
 }
 
 #[test]
+fn a_part_that_may_fail_is_computed_where_it_is_needed() {
+    for part in [
+        "select 1 / n as x, n from t",
+        "select k + n as x, n from t",
+        "select n::int2 as x, n from t",
+        "select n as x, n from t where 1 / k > 2",
+    ] {
+        let text = format!("select s.x from ({part}) s join t b on b.n = s.n where s.n <> 0");
+        let (sent, rest) = pulled(&text);
+        assert!(sent.iter().all(|sent| !sent.contains(" AS x")), "{sent:?}");
+        assert!(rest.contains(" AS x"), "{rest}");
+    }
+    for part in [
+        "select k as x, n from t",
+        "select k::text as x, n from t where n > 3 and k is not null",
+        "select case when n > 3 then k else 10 / 3 end as x, n from t where n / 3 < 7",
+        "select coalesce(k, n) as x, n from t group by n, k",
+    ] {
+        let text = format!("select s.x from ({part}) s join t b on b.n = s.n where s.n <> 0");
+        let (sent, rest) = pulled(&text);
+        assert!(sent.iter().any(|sent| sent.contains(" AS x")), "{sent:?}");
+        assert!(!rest.contains("CASE"), "{rest}");
+    }
+}
+
+#[test]
+fn a_name_of_several_columns_that_are_the_same_is_clear() {
+    for (text, code) in [
+        ("select k, k from t order by k", None),
+        ("select k as a, t.k as a from t group by a", None),
+        ("select k, n as k from t order by k", Some("42702")),
+        ("select k, k + 1 as k from t order by k", Some("42702")),
+        (
+            "select n + 1 as k, n + 1 as k from t order by k",
+            Some("0A000"),
+        ),
+        (
+            "select k, k from t union all select k, k from t order by k",
+            Some("42702"),
+        ),
+    ] {
+        let code = code.map(str::to_owned);
+        let found = match planned(text).plan() {
+            Plan::Refused(refusal) => Some(refusal.code.to_owned()),
+            _ => None,
+        };
+        assert_eq!(found, code, "{text}");
+    }
+}
+
+#[test]
 fn what_an_outer_join_keeps_is_not_left_out() {
     let (sent, _) = pulled(
         "select 1 from t a left join t b on a.n = b.n and b.n > 1 and a.n > 2 where a.n > 3 and b.k is null",

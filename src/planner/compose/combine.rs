@@ -8,7 +8,7 @@ use super::{deparse, refused};
 use crate::analyze::{Dist, Found, Parts};
 use crate::plan::Merge;
 use crate::refusal::{Refusal, Result};
-use crate::resolve::{Resolver, bare_name, by_name, output_name, position};
+use crate::resolve::{Resolver, bare_name, output_name, position};
 use crate::tree::{Body, Query};
 
 /// The name under which the combining server has what the shards gave.
@@ -251,7 +251,7 @@ impl Grouping<'_, '_> {
         } else if let Some(name) = bare_name(inner) {
             let space = self.units.resolver.top.as_ref();
             let input = space.map(|space| space.bare(name)).transpose()?.flatten();
-            if let (None, Some(at)) = (input, by_name(name, &query.columns)?) {
+            if let (None, Some(at)) = (input, named(name, query)) {
                 item = &targets[at];
             }
         }
@@ -270,7 +270,7 @@ impl Grouping<'_, '_> {
             return Ok(node.clone());
         };
         let by_name = match bare_name(inner) {
-            Some(name) => by_name(name, &query.columns)?,
+            Some(name) => named(name, query),
             None => position(inner, query.columns.len())?,
         };
         if let Some(at) = by_name {
@@ -333,12 +333,10 @@ impl Grouping<'_, '_> {
         Ok(())
     }
 
-    fn aggregate_of_rows(&mut self, call: FuncCall) -> Result<Node> {
-        let mut node = NodeEnum::FuncCall(Box::new(call));
-        for part in parts(&mut node)? {
-            self.units.rows(part)?;
-        }
-        Ok(Node { node: Some(node) })
+    fn aggregate_of_rows(&mut self, mut call: FuncCall) -> Result<Node> {
+        self.units.rows_of_call(&mut call)?;
+        let node = Some(NodeEnum::FuncCall(Box::new(call)));
+        Ok(Node { node })
     }
 
     /// An aggregate whose value follows from those of the shards.
@@ -415,6 +413,12 @@ impl Grouping<'_, '_> {
         sent.limit_option = pg_query::protobuf::LimitOption::Default as i32;
         Ok(sent)
     }
+}
+
+/// The first output column of a name; where there are more, they were found to be the same.
+fn named(name: &str, query: &Query) -> Option<usize> {
+    let mut columns = query.columns.iter();
+    columns.position(|column| column.name == name)
 }
 
 /// Whether a window is said anywhere in what is computed of whole rows.

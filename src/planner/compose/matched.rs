@@ -4,7 +4,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{CmdType, MergeMatchKind, MergeStmt, MergeWhenClause};
 
 use super::values::{candidate, columns, keeps, key, overridden};
-use super::{Builder, Noted, kinds_agree, pruned, refused};
+use super::{Builder, Noted, kinds_agree, pruned, refused, replicated};
 use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist};
 use crate::placement::{Distribution, Group, KeyType, KeyValue};
@@ -38,8 +38,10 @@ impl Builder<'_> {
     pub(super) fn matched(&mut self, merge: &MergeStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
         let plan = self.merges(&mut resolver, merge);
+        let reads = replicated(&resolver.relations);
         let noted = Noted::of(&mut resolver);
         self.note(noted);
+        self.reads = reads;
         plan
     }
 

@@ -29,6 +29,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
     text.push_str(builder.text.get(copied..)?);
     let mut other = Builder {
         locks: false,
+        reads: false,
         text: &text,
         catalog: builder.catalog,
         placement: builder.placement,

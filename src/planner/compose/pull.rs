@@ -225,7 +225,11 @@ impl Puller<'_> {
         }
         match self.look(select) {
             Look::Same => Ok(()),
-            Look::Parts { prune, names } => {
+            // It may be needed of some rows only, or not at all: what stands around it says so.
+            Look::Parts { risky: true, .. } | Look::Partial { risky: true, .. } => {
+                self.query(select)
+            }
+            Look::Parts { prune, names, .. } => {
                 let inner = deparse::text_of(NodeEnum::SelectStmt(Box::new(select.clone())))?;
                 let columns = columns(names.len());
                 let text = format!(
@@ -246,6 +250,7 @@ impl Puller<'_> {
                 partial,
                 combine,
                 width,
+                ..
             } => {
                 let carrier = self.carrier(partial, prune, &columns(width), Rule::Partial);
                 let mut combine = deparse::select(&combine)?;
@@ -405,7 +410,7 @@ impl Puller<'_> {
         self.said.of(inner)?;
         // Whole views are asked for by their names, as their owners' rights count for what is in them.
         let whole = everything(&range)?;
-        if let Look::Parts { .. } = self.look(&whole) {
+        if let Look::Parts { risky: false, .. } = self.look(&whole) {
             *inner = whole;
         }
         let ctes = std::mem::take(&mut self.ctes);

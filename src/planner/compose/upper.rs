@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{ColumnRef, Node, String as Name};
+use pg_query::protobuf::{ColumnRef, FuncCall, Node, String as Name};
 
 use super::deparse;
+use super::risk::{Risk, is_conditional};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Resolver, unknown_node};
 use crate::tree::Expr;
@@ -75,7 +76,7 @@ pub(super) fn parts(node: &mut NodeEnum) -> Result<Vec<&mut Node>> {
 }
 
 /// Whether something is true of a part of an expression.
-fn any(node: &NodeEnum, is: &dyn Fn(&NodeEnum) -> bool) -> Result<bool> {
+pub(super) fn any(node: &NodeEnum, is: &dyn Fn(&NodeEnum) -> bool) -> Result<bool> {
     if is(node) {
         return Ok(true);
     }
@@ -174,33 +175,76 @@ impl<'a, 'r> Units<'a, 'r> {
         })
     }
 
-    /// Replaces what is computed of single rows.
+    /// Replaces what is computed of single rows, and of each of them.
     pub(super) fn rows(&mut self, node: &mut Node) -> Result<()> {
+        self.rows_if(node, true)
+    }
+
+    /// The same where it may be computed of some rows only: what may fail is then not computed before, but of its columns
+    /// where it stands.
+    fn rows_if(&mut self, node: &mut Node, of_each: bool) -> Result<()> {
         let Some(inner) = &mut node.node else {
             return Ok(());
         };
-        if !of_rows(inner)? && !self.is_upper(inner)? {
+        let is_upper = self.is_upper(inner)?;
+        if !of_rows(inner)? && !is_upper {
             return Ok(());
         }
-        if !self.is_upper(inner)?
-            && !matches!(
-                inner,
-                NodeEnum::List(_)
-                    | NodeEnum::SortBy(_)
-                    | NodeEnum::GroupingSet(_)
-                    | NodeEnum::WindowDef(_)
-                    | NodeEnum::NamedArgExpr(_)
-            )
+        let is_expression = !matches!(
+            inner,
+            NodeEnum::List(_)
+                | NodeEnum::SortBy(_)
+                | NodeEnum::GroupingSet(_)
+                | NodeEnum::WindowDef(_)
+                | NodeEnum::NamedArgExpr(_)
+        );
+        if !is_upper && is_expression {
+            if of_each || !self.may_fail(inner) {
+                let at = self.column(node)?;
+                *node = reference(at);
+                return Ok(());
+            }
+            if matches!(inner, NodeEnum::ColumnRef(_) | NodeEnum::SubLink(_)) {
+                return Err(conditional());
+            }
+        }
+        if let NodeEnum::FuncCall(call) = inner
+            && self.resolver.is_upper(call)
         {
-            let at = self.column(node)?;
-            *node = reference(at);
-            return Ok(());
+            return self.rows_of_call(call);
         }
+        let of_each = of_each && !is_conditional(inner);
         for part in parts(inner)? {
-            self.rows(part)?;
+            self.rows_if(part, of_each)?;
         }
         Ok(())
     }
+
+    /// Replaces what an aggregate or window is computed from. With a FILTER, its arguments are computed only of the rows
+    /// that it lets through.
+    pub(super) fn rows_of_call(&mut self, call: &mut FuncCall) -> Result<()> {
+        let of_each = call.agg_filter.is_none();
+        for part in call.args.iter_mut().chain(&mut call.agg_order) {
+            self.rows_if(part, of_each)?;
+        }
+        let window = call.over.iter_mut().flat_map(|window| {
+            let lists = [&mut window.partition_clause, &mut window.order_clause];
+            lists.into_iter().flatten()
+        });
+        for part in call.agg_filter.as_deref_mut().into_iter().chain(window) {
+            self.rows_if(part, true)?;
+        }
+        Ok(())
+    }
+
+    fn may_fail(&self, node: &NodeEnum) -> bool {
+        Risk::of_level(self.resolver, &self.places).expression(node)
+    }
+}
+
+fn conditional() -> Refusal {
+    let reason = "it may fail, and would be computed of rows that it is not meant for";
+    Refusal::new("expression", reason)
 }
 
 /// Whether it depends on a row: a column or a query is in it.

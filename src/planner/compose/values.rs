@@ -5,7 +5,7 @@ use pg_query::protobuf::{InsertStmt, Node, OverridingKind, SelectStmt};
 
 use super::conflict::{arbiter, ordered};
 use super::rows::{Rows, split};
-use super::{Builder, Noted, kinds_agree, pruned, refused};
+use super::{Builder, Noted, kinds_agree, pruned, refused, replicated};
 use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist, OUT, Parts};
 use crate::placement::{Distribution, Group, KeyType};
@@ -39,8 +39,10 @@ impl Builder<'_> {
     pub(super) fn insert(&mut self, insert: &InsertStmt, names: &Names) -> Result<Plan> {
         let mut resolver = self.resolver(names);
         let plan = self.inserted(&mut resolver, insert);
+        let reads = replicated(&resolver.relations);
         let noted = Noted::of(&mut resolver);
         self.note(noted);
+        self.reads = reads;
         plan
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pg_query::protobuf::{DeleteStmt, UpdateStmt};
 
 use super::values::candidate;
-use super::{Builder, Noted, hinted, kinds_agree, pruned, refused};
+use super::{Builder, Noted, hinted, kinds_agree, pruned, refused, replicated};
 use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist};
 use crate::placement::Distribution;
@@ -44,8 +44,10 @@ impl Builder<'_> {
         let changed = resolver.change(change)?;
         let key = new_key(&mut resolver, &changed)?;
         let plan = self.changed(&resolver, change, &changed, &key);
+        let reads = replicated(&resolver.relations);
         let noted = Noted::of(&mut resolver);
         self.note(noted);
+        self.reads = reads;
         plan
     }
 

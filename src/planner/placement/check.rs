@@ -58,7 +58,7 @@ impl Placement {
                 findings.push(finding(
                     schema,
                     name,
-                    "has triggers, so that it is not written to",
+                    "has triggers, or checks by functions that are not IMMUTABLE, so that it is not written to",
                     true,
                 ));
             }

@@ -86,8 +86,9 @@ impl<'a> Resolver<'a> {
         if relation.triggers {
             return Err(Refusal::new(
                 part,
-                "its triggers may read or write tables unseen",
-            ));
+                "its triggers, or the functions of its checks, may read or write tables unseen",
+            )
+            .hint("Make functions IMMUTABLE that are."));
         }
         let table = self.table(&schema, &range.relname, relation)?;
         let columns = super::table::outputs(relation);

@@ -53,7 +53,7 @@ impl<'a> Resolver<'a> {
                 .transpose()?
                 .flatten()
                 .is_none()
-            && let Some(at) = by_name(name, columns)?
+            && let Some(at) = by_name(name, columns, targets)?
         {
             return Ok(targets[at].clone());
         }
@@ -90,7 +90,7 @@ impl<'a> Resolver<'a> {
             return Ok((targets[at].clone(), Some(at)));
         }
         if let Some(name) = bare_name(node)
-            && let Some(at) = by_name(name, columns)?
+            && let Some(at) = by_name(name, columns, targets)?
         {
             return Ok((targets[at].clone(), Some(at)));
         }
@@ -127,7 +127,8 @@ impl<'a> Resolver<'a> {
             let item = boxed(&sort.node)?;
             let mut output = position(item, columns.len())?;
             if let Some(name) = bare_name(item) {
-                output = by_name(name, columns)?;
+                // Of a set operation, each is a column of its own.
+                output = by_name(name, columns, &[])?;
             }
             let Some(at) = output else {
                 return Err(Refusal::new(
@@ -197,10 +198,21 @@ pub(crate) fn bare_name(node: &NodeEnum) -> Option<&str> {
     }
 }
 
-pub(crate) fn by_name(name: &str, columns: &[Output]) -> Result<Option<usize>> {
+/// The output column of a name. Several may have it if they are the same (findTargetlistEntrySQL92).
+fn by_name(name: &str, columns: &[Output], targets: &[Expr]) -> Result<Option<usize>> {
     let mut found = (0..columns.len()).filter(|at| columns[*at].name == name);
-    match (found.next(), found.next()) {
-        (at, None) => Ok(at),
-        _ => Err(Refusal::new(name, "more than one output column has this name").with("42702")),
+    let first = found.next();
+    let target = |at: Option<usize>| at.and_then(|at| targets.get(at));
+    for other in found {
+        let refusal = Refusal::new(name, "more than one output column has this name");
+        match (target(first), target(Some(other))) {
+            (Some(Expr::Col(one)), Some(Expr::Col(two))) if one == two => {}
+            (Some(Expr::Col(_)), _) | (_, Some(Expr::Col(_)) | None) | (None, _) => {
+                return Err(refusal.with("42702"));
+            }
+            // Whether two expressions are the same is not looked at.
+            (Some(_), Some(_)) => return Err(refusal.hint("Say it by its number.")),
+        }
     }
+    Ok(first)
 }

@@ -6,6 +6,7 @@ use pg_query::protobuf::SelectStmt;
 
 use super::Puller;
 use crate::analyze::{Analysis, Dist};
+use crate::compose::risk::Risk;
 use crate::compose::{combine, deparse, kinds_agree, pruned, sorted};
 use crate::plan::{Merge, Prune};
 use crate::refusal::Result;
@@ -16,13 +17,19 @@ pub(super) enum Look {
     /// It reads no table that is spread.
     Same,
     /// From the shards, one behind the other.
-    Parts { prune: Prune, names: Vec<String> },
+    Parts {
+        prune: Prune,
+        names: Vec<String>,
+        /// Something that it computes may fail.
+        risky: bool,
+    },
     /// From the shards in another form, and then from one server.
     Partial {
         prune: Prune,
         partial: String,
         combine: String,
         width: usize,
+        risky: bool,
     },
     /// Its rows depend on others.
     Unknown,
@@ -58,6 +65,7 @@ impl Puller<'_> {
         if query.locks || traits.locks || query.columns.is_empty() || sorted::gives_rows(select) {
             return Ok(Look::Unknown);
         }
+        let risky = Risk::of_query(&resolver).query(select);
         if let (Dist::Parts(parts), true, true) =
             (&found.core, query.limits.is_empty(), query.sort.is_empty())
         {
@@ -68,6 +76,7 @@ impl Puller<'_> {
                     .into_iter()
                     .map(|column| column.name)
                     .collect(),
+                risky,
             });
         }
         let (parts, merge) = combine::combined(&resolver, select, &query, &found)?;
@@ -80,6 +89,7 @@ impl Puller<'_> {
                     partial,
                     combine,
                     width,
+                    risky,
                 })
             }
             _ => Ok(Look::Unknown),
