@@ -279,7 +279,7 @@ pub(super) fn unread(turn: &mut Turn<'_>) {
 
 /// Whether what is sent now runs in a block, or not at all. A BEGIN that is not answered may have failed, and what stands
 /// behind its request then runs alone. (Behind the end of a block, [`Left`] says so.)
-fn is_inside(turn: &Turn<'_>) -> bool {
+pub(super) fn is_inside(turn: &Turn<'_>) -> bool {
     let attempt = &turn.attempt;
     attempt.begun || attempt.ahead || turn.server.exchange.status() != TransactionStatus::Idle
 }

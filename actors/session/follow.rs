@@ -13,6 +13,7 @@ use pgherd_wire::backend::{self, tag};
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Execute, Target};
 
+use crate::session::attempt;
 use crate::session::behind;
 use crate::session::relay::Relay;
 use crate::session::replies;
@@ -58,14 +59,18 @@ pub(super) fn query(
         Reading::Nothing | Reading::Unclear if answers.is_empty() => return None,
         Reading::Nothing | Reading::Unclear => others(answers.len()),
     };
+    let is_inside = attempt::is_inside(turn) || turn.relay.opened.is_some();
+    let is_alone = parts.len() == 1 && !is_inside && !turn.server.exchange.executes();
     let mut answers = answers.iter().copied().chain(std::iter::repeat(None));
     let mut following = Following::default();
     let mut longer: Option<Vec<u8>> = None;
     let mut copied = 0;
+    // Outside of a block, it is over with itself, and with another behind it the server would not remark on that.
+    let vain = |step: &Step| is_alone && is_local(step);
     for part in parts {
         if let Some(answer) = answers.next().flatten() {
             following.push_instead(answer);
-        } else if let Some(sql) = remainder(turn.relay, &part.step) {
+        } else if let Some(sql) = remainder(turn.relay, &part.step).filter(|_| !vain(&part.step)) {
             let longer = longer.get_or_insert_default();
             longer.extend_from_slice(&text[copied..part.end]);
             longer.push(b';');
@@ -89,6 +94,11 @@ pub(super) fn query(
         longer.extend_from_slice(&text[copied..]);
         longer
     })
+}
+
+/// Whether a step sets something for the transaction only.
+fn is_local(step: &Step) -> bool {
+    matches!(step, Step::Change(changes) if changes.iter().all(|change| change.span == Span::Local))
 }
 
 /// Statements that do nothing that is followed.

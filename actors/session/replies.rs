@@ -127,7 +127,12 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 }
                 match turn.server.exchange.received(other, |_| {}) {
                     Verdict::Forward if failed => {
-                        let verdict = Verdict::Replace(failed_commit());
+                        // The block is over.
+                        turn.relay.commit_fails = false;
+                        let verdict = match turn.server.exchange.fails_next() {
+                            true => Verdict::Swallow,
+                            false => Verdict::Replace(worded(&failed_commit())),
+                        };
                         act(turn, verdict, other, total)?;
                     }
                     verdict => {
@@ -248,14 +253,18 @@ fn is_failed_commit(turn: &Turn<'_>, total: usize) -> bool {
         && turn.server.flow.unjudged().get(frame::HEADER_LEN..total) == Some(b"ROLLBACK\0")
 }
 
-fn failed_commit() -> Box<[u8]> {
-    let mut worded = bytes::BytesMut::new();
+/// What is said of the COMMIT of a block that was lost.
+pub(super) fn failed_commit() -> ErrorReport {
     ErrorReport::error(
         sqlstate::SERIALIZATION_FAILURE,
         "the transaction was lost with the connection to its server",
     )
     .hint("Nothing of it was committed; run it again.")
-    .encode_error(&mut worded);
+}
+
+fn worded(report: &ErrorReport) -> Box<[u8]> {
+    let mut worded = bytes::BytesMut::new();
+    report.encode_error(&mut worded);
     worded[..].into()
 }
 

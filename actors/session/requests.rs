@@ -172,6 +172,10 @@ fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss>
         listen::Way::Usual => {
             turn.server.exchange.sent(Owed::Execute);
             turn.relay.up.pass(total);
+            if turn.committing && turn.relay.commit_fails && !turn.relay.block_refused {
+                // Nothing behind a COMMIT that fails is run.
+                refuse(turn, replies::failed_commit());
+            }
             true
         }
     })

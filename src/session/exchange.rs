@@ -421,6 +421,19 @@ impl<P> Exchange<P> {
         matches!(self.owed.front(), Some(Owed::Question | Owed::Asking))
     }
 
+    /// Whether it answers a Parse or a Bind now: an error is one of these.
+    pub fn at_bind(&self) -> bool {
+        matches!(
+            self.owed.front(),
+            Some(Owed::Parse { .. } | Owed::Bind { .. })
+        )
+    }
+
+    /// Whether what is answered next is sure to fail, and worded by us.
+    pub fn fails_next(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Fail(_)))
+    }
+
     /// Whether a simple query of ours asks for that now.
     pub fn in_question(&self) -> bool {
         matches!(self.owed.front(), Some(Owed::Question))

@@ -1,6 +1,6 @@
 //! Transactions over both shards: blocks, and writes that go to several of them.
 
-use pgherd_tests::{Raw, until};
+use pgherd_tests::{Message, Raw, until};
 
 use crate::rig::{Rig, key, keys};
 
@@ -519,4 +519,37 @@ async fn what_ends_in_a_pipeline_is_not_taken_for_what_begins_there() {
     let all = [part("commit"), part(&second), Raw::sync()].concat();
     assert_eq!(raw.ask(&all).await, "1 2 C 1 E0A000 ZI");
     send(&mut raw, &[&[&second]]).await;
+}
+
+#[tokio::test]
+async fn set_local_outside_of_a_block_is_remarked_on() {
+    let rig = filled("").await;
+    let startup = [("application_name", "own")];
+    let mut raw = Raw::login(rig.proxy.port(), "app", "shop", &startup).await;
+    let set = "set local application_name to default";
+    for (begin, remarks) in [("select 1", 1), ("begin", 0)] {
+        raw.ask(&Raw::query(begin)).await;
+        raw.send(&Raw::query(set)).await;
+        let messages = raw.ready().await;
+        let remarked = |message: &&Message| message.field('C').as_deref() == Some("25P01");
+        let found = messages.iter().filter(remarked).count();
+        assert_eq!(found, remarks, "{begin}: {messages:?}");
+        assert_eq!(raw.one("show application_name").await, "own");
+    }
+}
+
+#[tokio::test]
+async fn behind_the_end_of_a_failed_block_nothing_is_failed() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let amount = |shard: u16| format!("select amount from accounts where id = {}", key(shard));
+    for (end, state) in [("commit and chain", 'E'), ("rollback", 'I')] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&Raw::query(&amount(0))).await, "T D C ZT");
+        assert_eq!(raw.ask(&Raw::query("select 1 / 0")).await, "E22012 ZE");
+        let pipeline = [part(end), part(&amount(1)), Raw::sync()].concat();
+        let told = raw.ask(&pipeline).await;
+        assert_eq!(told, format!("1 2 C 1 E0A000 Z{state}"), "{end}");
+        raw.ask(&Raw::query("rollback")).await;
+    }
 }

@@ -137,8 +137,9 @@ fn is_reset(turn: &Turn<'_>, text: Option<&[u8]>) -> bool {
 }
 
 /// Whether what comes next hangs on a statement that is not answered: what it sets may change the meaning, and
-/// the end of a transaction may take back what was set in it.
+/// the end of a transaction may take back what was set in it, or end one that has failed.
 pub(in crate::session) fn must_wait(turn: &Turn<'_>) -> bool {
     let (relay, exchange) = (&*turn.relay, &turn.server.exchange);
-    relay.spread.is_some() && (exchange.follows() || relay.block.is_some() && exchange.executes())
+    let hangs = relay.block.is_some() || exchange.status() == TransactionStatus::Failed;
+    relay.spread.is_some() && (exchange.follows() || hangs && exchange.executes())
 }

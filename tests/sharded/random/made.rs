@@ -179,11 +179,7 @@ impl Session {
                 Batch::Simple(texts.map(|(text, values)| filled(&text, &values)).collect())
             }
             ..32 => {
-                // Behind the end of a failed block, a pipeline for another shard is told that it is failed still.
-                let count = match self.phase {
-                    Phase::Failed => 1,
-                    Phase::Idle | Phase::Block => *[1, 1, 1, 1, 2, 3].choose(random).unwrap(),
-                };
+                let count = *[1, 1, 1, 1, 2, 3].choose(random).unwrap();
                 let parts = (0..count).map(|_| {
                     let (text, values) = self.statement(random);
                     let (text, values) = match random.random_bool(0.5) {
@@ -216,7 +212,7 @@ impl Session {
             (Phase::Block, 18..30) | (Phase::Failed, 30..70) | (Phase::Idle, 38..40) => {
                 plain(savepoint(random))
             }
-            (Phase::Block, 30..55) | (Phase::Idle, 40..60) => plain(setting(random, self.phase)),
+            (Phase::Block, 30..55) | (Phase::Idle, 40..60) => plain(setting(random)),
             (Phase::Block, 55..59) | (Phase::Idle, 60..62) => plain(self.wrong(random)),
             _ => self.rows(random),
         }
@@ -366,7 +362,7 @@ fn discard(random: &mut StdRng) -> String {
 }
 
 /// What sets or shows something.
-fn setting(random: &mut StdRng, phase: Phase) -> String {
+fn setting(random: &mut StdRng) -> String {
     let (name, values) = *SETTINGS.choose(random).unwrap();
     let value = values.choose(random).unwrap();
     match random.random_range(0..24) {
@@ -377,8 +373,7 @@ fn setting(random: &mut StdRng, phase: Phase) -> String {
         12..14 => format!("select set_config('{name}', '{value}', true)"),
         14..16 => format!("reset {name}"),
         16 => format!("set {name} to default"),
-        // Outside of a block, the warning is missing where the login has brought a value.
-        17 if phase == Phase::Block => format!("set local {name} to default"),
+        17 => format!("set local {name} to default"),
         18 => "reset all".into(),
         19 => "set local time zone 'Asia/Tokyo'".into(),
         // Whoever has not set a setting of one's own cannot see it, unless somebody has on that server.
