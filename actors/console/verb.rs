@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_config::Config;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -100,21 +101,43 @@ impl Scope {
         }
     }
 
+    /// The databases whose servers are meant: of a sharded one, its shards. `None` is all.
+    pub fn served(&self, config: &Config) -> Option<Vec<String>> {
+        let name = self.database()?;
+        let shards = config
+            .sharded
+            .get(name)
+            .map(|sharded| sharded.shards.clone());
+        Some(shards.unwrap_or_else(|| vec![name.to_owned()]))
+    }
+
+    /// Says whether they give servers.
+    pub fn pause(&self, paused: bool, facts: &Facts) {
+        match self.served(&facts.config.load()) {
+            None => facts.doors.pause(None, paused),
+            Some(names) => names
+                .iter()
+                .for_each(|name| facts.doors.pause(Some(name), paused)),
+        }
+    }
+
     /// The pools that are meant.
     ///
     /// # Errors
     /// 3D000 for a database that is neither configured by this name nor has pools: a wrong name must
     /// not look as if something was done, only because there is a wildcard.
     pub fn pools(&self, facts: &Facts) -> Result<Vec<Arc<Pool>>, ErrorReport> {
+        let config = facts.config.load();
+        let names = self.served(&config);
         let routes = facts.routes.load();
-        let meant = routes
-            .values()
-            .filter(|pool| self.covers(&pool.key.database));
+        let is_meant = |name: &String| names.as_ref().is_none_or(|names| names.contains(name));
+        let meant = routes.values().filter(|pool| is_meant(&pool.key.database));
         let pools: Vec<_> = meant.map(Arc::clone).collect();
+        let is_configured = |name: &String| {
+            config.databases.contains_key(name) || config.sharded.contains_key(name)
+        };
         match self {
-            Self::Database(name)
-                if pools.is_empty() && !facts.config.load().databases.contains_key(name) =>
-            {
+            Self::Database(name) if pools.is_empty() && !is_configured(name) => {
                 Err(ErrorReport::error(
                     sqlstate::INVALID_CATALOG_NAME,
                     format!("no such database: {name}"),

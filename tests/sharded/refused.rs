@@ -186,15 +186,52 @@ async fn what_a_domain_or_a_partition_does_unseen_is_refused() {
                  create table entries_0 partition of entries for values from (0) to (100); \
                  create function away() returns trigger language plpgsql as \
                  $$begin new.account := new.account + 1; return new; end$$; \
-                 create trigger away before insert on entries_0 for each row execute function away()",
+                 create trigger away before insert on entries_0 for each row execute function away(); \
+                 create function few() returns bool stable language sql as \
+                 'select count(*) < 2 from accounts'; \
+                 alter table accounts add check (few())",
             )
             .await;
     }
     let client = rig.client().await;
     let entry = format!("insert into entries values ({}, 1)", key(0));
-    for text in ["insert into countries (code) values ('ch')", &entry] {
+    let account = format!("insert into accounts values ({}, 'x')", key(0));
+    for text in [
+        "insert into countries (code) values ('ch')",
+        &entry,
+        &account,
+        "update accounts set amount = 2",
+    ] {
         assert_eq!(client.refused(text).await.0, "0A000", "{text}");
     }
     let country = "insert into countries (code, at) values ('ch', '2026-01-01')";
     assert_eq!(client.simple_query(country).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_console_knows_a_sharded_database_by_its_name() {
+    let rig = Rig::new("").await;
+    let mut raw = rig.raw().await;
+    assert_eq!(raw.one("select count(*) from accounts").await, "0");
+    let mut console = Raw::login(rig.proxy.port(), "app", "pgbouncer", &[]).await;
+    let shard = &rig.shards[1].name;
+    for (name, count) in [("shop", 2), (shard.as_str(), 1)] {
+        let told = console.ask(&Raw::query(&format!("pause {name}"))).await;
+        assert_eq!(told, "C ZI", "{name}");
+        console.send(&Raw::query("show databases")).await;
+        let rows = console.ready().await;
+        let rows = rows.iter().filter(|row| row.tag == 'D');
+        let paused = rows.filter(|row| row.columns()[16] == "1");
+        assert_eq!(paused.count(), count, "{name}");
+        for verb in ["reconnect", "wait_close", "resume"] {
+            let told = console.ask(&Raw::query(&format!("{verb} {name}"))).await;
+            assert_eq!(told, "C ZI", "{verb} {name}");
+        }
+        assert_eq!(raw.one("select count(*) from accounts").await, "0");
+    }
+    let told = console.ask(&Raw::query("switchover shop")).await;
+    assert_eq!(told, "E55000 ZI");
+    assert_eq!(console.ask(&Raw::query("pause shops")).await, "E3D000 ZI");
+    assert_eq!(console.ask(&Raw::query("kill shop")).await, "C ZI");
+    assert_eq!(raw.message().await.field('C').as_deref(), Some("57P01"));
 }

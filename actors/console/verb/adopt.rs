@@ -31,6 +31,11 @@ pub fn adopt(
         )
         .hint("SHOW HOSTS has its hosts, and what was seen of them.")
     };
+    if config.sharded.contains_key(database) {
+        return Err(
+            refuse("it is sharded".to_owned()).hint("Say it of each shard by its own name.")
+        );
+    }
     let cluster = cluster.ok_or_else(|| refuse("it is starting".to_owned()))?;
     let host = host.map(HostName::from);
     let verdict = cluster

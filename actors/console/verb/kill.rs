@@ -14,7 +14,7 @@ use crate::facts::Facts;
 /// No such database.
 pub fn kill(scope: &Scope, facts: &Facts) -> Result<(), ErrorReport> {
     scope.pools(facts)?;
-    facts.doors.pause(scope.database(), true);
+    scope.pause(true, facts);
     let pools = scope.pools(facts)?;
     pools.iter().for_each(|pool| pool.core.pause());
     let config = facts.config.load();

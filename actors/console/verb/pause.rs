@@ -15,7 +15,7 @@ use crate::facts::Facts;
 /// No such database.
 pub async fn pause(scope: &Scope, facts: &Arc<Facts>) -> Result<(), ErrorReport> {
     scope.pools(facts)?;
-    facts.doors.pause(scope.database(), true);
+    scope.pause(true, facts);
     // Looked at behind the doors: a pool that comes later finds them closed.
     let pools = scope.pools(facts)?;
     pools.iter().for_each(|pool| pool.core.pause());
@@ -40,7 +40,7 @@ pub async fn pause(scope: &Scope, facts: &Arc<Facts>) -> Result<(), ErrorReport>
 /// No such database.
 pub fn resume(scope: &Scope, facts: &Facts) -> Result<(), ErrorReport> {
     scope.pools(facts)?;
-    facts.doors.pause(scope.database(), false);
+    scope.pause(false, facts);
     super::switchover::call_off(scope, facts);
     scope
         .pools(facts)?

@@ -28,6 +28,10 @@ pub async fn switchover(
 ) -> Result<(), ErrorReport> {
     Scope::Database(database.to_owned()).pools(facts)?;
     let config = facts.config.load_full();
+    if config.sharded.contains_key(database) {
+        return Err(unready("it is sharded".to_owned(), database)
+            .hint("Say it of each shard by its own name."));
+    }
     let section = config.database(database);
     let cluster = section.and_then(|section| facts.topology.of(&section.name));
     let Some(cluster) = cluster else {
@@ -52,13 +56,19 @@ pub async fn switchover(
 /// Has the work that waits for a switchover go on.
 pub(super) fn call_off(scope: &Scope, facts: &Facts) {
     let config = facts.config.load();
-    let section = scope.database().map(|name| config.database(name));
+    let names = scope.served(&config);
+    let sections: Option<Vec<_>> = names.map(|names| {
+        names
+            .iter()
+            .filter_map(|name| config.database(name))
+            .collect()
+    });
     for cluster in facts.topology.all() {
-        let meant = match &section {
+        let is_meant = match &sections {
             None => true,
-            Some(section) => section.as_ref().is_some_and(|it| it.name == cluster.name),
+            Some(sections) => sections.iter().any(|section| section.name == cluster.name),
         };
-        if meant {
+        if is_meant {
             cluster.call_off();
         }
     }
