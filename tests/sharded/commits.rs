@@ -301,7 +301,8 @@ async fn an_end_in_a_pipeline_is_one() {
     assert_eq!(raw.ask(&back).await, "1 2 C 1 2 C ZI");
     assert_eq!(amounts().await, 600);
     let kept = [add.clone(), part("commit"), part("select 1/0"), Raw::sync()].concat();
-    assert_eq!(raw.ask(&kept).await, "1 2 C 1 2 C 1 2 E22012 ZI");
+    // Postgres computes what is constant when it plans, which is at the Bind.
+    assert_eq!(raw.ask(&kept).await, "1 2 C 1 2 C 1 E22012 ZI");
     assert_eq!(amounts().await, 606);
     // Behind an error nothing is run before the Sync, in whatever protocol it comes.
     let failing = [
@@ -310,7 +311,7 @@ async fn an_end_in_a_pipeline_is_one() {
         Raw::query("update accounts set amount = 0"),
         Raw::sync(),
     ];
-    assert_eq!(raw.ask(&failing.concat()).await, "1 2 C 1 2 E22012 ZI");
+    assert_eq!(raw.ask(&failing.concat()).await, "1 2 C 1 E22012 ZI");
     assert_eq!(amounts().await, 606);
 }
 
@@ -379,14 +380,14 @@ async fn what_is_only_bound_must_be_sound() {
     let number = Raw::parse("", "select $1::int");
     let wrong = [number.clone(), Raw::bind("", "", &["abc"])].concat();
     let all = [add.clone(), wrong.clone(), Raw::sync()].concat();
-    assert_eq!(raw.ask(&all).await, "1 2 C 1 2 E22P02 ZI");
+    assert_eq!(raw.ask(&all).await, "1 2 C 1 E22P02 ZI");
     assert_eq!(amounts().await, 600);
     let all = [add.clone(), number, Raw::bind("", "", &["7"]), Raw::sync()].concat();
     assert_eq!(raw.ask(&all).await, "1 2 C 1 2 ZI");
     assert_eq!(amounts().await, 606);
     assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
     let all = [add, wrong, Raw::sync()].concat();
-    assert_eq!(raw.ask(&all).await, "1 2 C 1 2 E22P02 ZE");
+    assert_eq!(raw.ask(&all).await, "1 2 C 1 E22P02 ZE");
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
     assert_eq!(amounts().await, 606);
 }

@@ -1,9 +1,11 @@
 //! A shard that is lost takes only what is its own with it.
 
 use pgherd_sandbox::{Binaries, Server};
-use pgherd_tests::{Proxy, connect, until};
+use pgherd_tests::{Proxy, Raw, connect, until};
 
-use crate::rig::{SCHEMA, config, key};
+use crate::rig::{Rig, SCHEMA, config, key};
+use crate::tap::{Fault, Rule, Tap, When};
+use crate::transactions::{filled, part, sum};
 
 async fn shard() -> Server {
     let binaries = Binaries::find().expect("Postgres is needed");
@@ -83,4 +85,90 @@ async fn a_lost_shard_leaves_the_others_alone() {
         other.one(&amount(0)).await == "2" && other.one(&amount(1)).await == "26"
     })
     .await;
+}
+
+/// A proxy that comes to the shards through relays.
+async fn tapped(rig: &Rig) -> (Vec<Tap>, Proxy) {
+    let mut taps = Vec::new();
+    for shard in &rig.shards {
+        taps.push(Tap::before(shard.port).await);
+    }
+    let places = rig.shards.iter().zip(&taps);
+    let places: Vec<_> = places
+        .map(|(shard, tap)| (shard.name.clone(), format!("127.0.0.1:{}", tap.port)))
+        .collect();
+    // What is encrypted nobody can look into.
+    let plain: String = rig
+        .shards
+        .iter()
+        .map(|shard| format!("[databases.{}.tls]\nmode = \"disable\"\n", shard.name))
+        .collect();
+    let proxy = Proxy::start(&config(&places, &plain)).await;
+    (taps, proxy)
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_its_server_says_a_word_is_replaced() {
+    let rig = filled("").await;
+    let (taps, proxy) = tapped(&rig).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let cut = |pattern: &'static [u8]| Rule {
+        pattern,
+        when: When::Before,
+        fault: Fault::Cut,
+    };
+    for text in [
+        "select amount from accounts",
+        "select amount from accounts order by id",
+        "select owner, count(*) from accounts group by owner",
+        "select a.id from accounts a join accounts b on b.amount = a.amount + 7",
+    ] {
+        let piped = [part(text), part(text), Raw::sync()].concat();
+        for bytes in [Raw::query(text), piped] {
+            let expected = raw.ask(&bytes).await;
+            for tap in &taps {
+                tap.arm(cut(b"accounts"));
+                assert_eq!(raw.ask(&bytes).await, expected, "{text}");
+                tap.hit().await;
+            }
+        }
+    }
+    let add = "update accounts set amount = amount + 1";
+    for tap in &taps {
+        tap.arm(cut(b"BEGIN\n; "));
+        assert_eq!(raw.ask(&Raw::query(add)).await, "C ZI");
+        tap.hit().await;
+    }
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 612);
+    // What may have run is not run again.
+    taps[1].arm(cut(b"amount + 1"));
+    assert_eq!(raw.ask(&Raw::query(add)).await, "E40001 ZI");
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 612);
+}
+
+#[tokio::test]
+async fn nothing_behind_the_commit_of_a_lost_block_is_run() {
+    let rig = filled("").await;
+    let (taps, proxy) = tapped(&rig).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let insert = format!("insert into entries values ({}, 1, 'x')", key(0));
+    for pipeline in [
+        vec![part("commit"), part("commit"), part(&insert)],
+        vec![part("commit"), part(&insert)],
+        vec![part("commit")],
+    ] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        let add = "update accounts set amount = amount + 1";
+        taps[1].arm(Rule {
+            pattern: b"amount + 1",
+            when: When::Before,
+            fault: Fault::Cut,
+        });
+        assert_eq!(raw.ask(&Raw::query(add)).await, "E40001 ZE");
+        let told = raw.ask(&[pipeline.concat(), Raw::sync()].concat()).await;
+        assert_eq!(told, "1 2 E40001 ZI");
+        assert_eq!(sum(&rig, "select count(*) from entries").await, 0);
+    }
+    let told = raw.ask(&Raw::query(&insert)).await;
+    assert_eq!(told, "C ZI");
 }

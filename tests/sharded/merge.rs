@@ -223,6 +223,51 @@ async fn a_pipeline_is_answered_message_by_message() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_bound_is_not_said_to_be() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let texts = [
+        "select amount from accounts where amount > $1",
+        "select amount from accounts where amount > $1 order by amount",
+        "select count(*) from accounts where amount > $1",
+        "select owner from accounts group by owner having count(*) > $1",
+        "update accounts set amount = $1",
+    ];
+    let (describe, execute) = (Raw::describe('P', ""), Raw::execute("", 0));
+    let ends = [
+        execute.clone(),
+        [describe, execute].concat(),
+        Raw::close('P', ""),
+        Raw::parse("", "select 1"),
+        Vec::new(),
+    ];
+    let bound = |text: &str, value: &str, end: &[u8]| {
+        let parts = [Raw::parse("", text), Raw::bind("", "", &[value])].concat();
+        [&parts, end, &Raw::sync()].concat()
+    };
+    for (begin, state) in [("select 1", 'I'), ("begin; select * from accounts", 'E')] {
+        for text in texts {
+            for end in &ends {
+                raw.ask(&Raw::query(begin)).await;
+                let told = raw.ask(&bound(text, "x", end)).await;
+                assert_eq!(told, format!("1 E22P02 Z{state}"), "{text} {end:?}");
+                raw.ask(&Raw::query("rollback")).await;
+                let told = raw.ask(&bound(text, "1000", end)).await;
+                assert!(told.starts_with("1 2 "), "{text} {end:?}: {told}");
+                assert!(!told.contains('E'), "{text} {end:?}: {told}");
+            }
+        }
+    }
+    // What fails behind that was bound.
+    let text = "select 1 / (amount - $1) from accounts";
+    let told = raw.ask(&bound(text, "1000", &Raw::execute("", 0))).await;
+    assert!(
+        told.starts_with("1 2 ") && told.ends_with("E22012 ZI"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn a_copy_has_the_rows_of_both() {
     let rig = filled("").await;
     let mut raw = rig.raw().await;

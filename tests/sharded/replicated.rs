@@ -3,7 +3,8 @@
 use pgherd_tests::{Database, Raw, connect, until};
 use tokio::task::JoinHandle;
 
-use crate::rig::Rig;
+use crate::rig::{Rig, keys};
+use crate::transactions::filled;
 
 /// How many wait for a lock on one of the shards.
 async fn waiting(rig: &Rig) -> usize {
@@ -132,4 +133,33 @@ async fn whatever_is_written_at_once_leaves_the_same_rows() {
     );
     let rows = rows(&rig).await;
     assert!(rows.contains(" 3.9=9"), "{rows}");
+}
+
+#[tokio::test]
+async fn what_is_written_by_such_rows_is_written_by_the_same_on_every_shard() {
+    let new = |shard: u16| keys(shard).nth(5).unwrap();
+    let name = "(select name from countries where code = 'at')";
+    for text in [
+        format!("update accounts set owner = {name}"),
+        "update accounts set owner = name from countries where code = 'at'".to_owned(),
+        format!(
+            "insert into accounts values ({}, {name}), ({}, {name})",
+            new(0),
+            new(1)
+        ),
+    ] {
+        let rig = filled("").await;
+        let (mut one, mut other) = (rig.raw().await, rig.raw().await);
+        assert_eq!(one.ask(&Raw::query("begin")).await, "C ZT");
+        let write = "update countries set name = 'new' where code = 'at'";
+        assert_eq!(one.ask(&Raw::query(write)).await, "C ZT");
+        other.send(&Raw::query(&text)).await;
+        until("it waits", async || waiting(&rig).await == 1).await;
+        assert_eq!(one.ask(&Raw::query("commit")).await, "C ZI");
+        assert_eq!(other.ask(&[]).await, "C ZI", "{text}");
+        for shard in &rig.shards {
+            let owners = "select string_agg(distinct owner, ' ') from accounts where owner <> 'x'";
+            assert_eq!(shard.sql(owners).await, "new", "{text}");
+        }
+    }
 }

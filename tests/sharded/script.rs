@@ -55,6 +55,19 @@ async fn the_statements_of_a_text_are_one_transaction() {
         (format!("{}; savepoint s", add(one)), "C E25P01 ZI", 605),
         (format!("{}; begin; select 1", add(one)), "E0A000 ZI", 605),
         (format!("{}; listen c", add(one)), "E0A000 ZI", 605),
+        (
+            format!(
+                "{}; commit; select set_config('app.x', '1', true)",
+                add(one)
+            ),
+            "E0A000 ZI",
+            605,
+        ),
+        (
+            format!("{}; commit; copy accounts to stdout", add(one)),
+            "E0A000 ZI",
+            605,
+        ),
         // Nothing of a text is committed of which the servers would not read the rest.
         (
             format!("{}; commit; select 1_0 from accounts", add(one)),

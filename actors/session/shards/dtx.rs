@@ -47,7 +47,7 @@ use crate::session::requests::is_held;
 use crate::shards::Group;
 pub(super) use carry::combine;
 pub(super) use explain::find as explained;
-use extended::{Portal, Unchecked};
+use extended::{Portal, Unbound, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;
 pub(super) use statement::needs;
@@ -104,6 +104,10 @@ struct Dtx {
     portals: HashMap<Box<[u8]>, Portal>,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
+    /// What was bound last, whose BindComplete waits for what a server says of its parameters.
+    unbound: Option<Unbound>,
+    /// The client is owed a BindComplete before whatever comes next.
+    owes: bool,
     /// What comes up to the next Sync is discarded.
     skipping: bool,
     /// Extended messages have come, and no Sync behind them.
@@ -177,6 +181,8 @@ impl Dtx {
             began: asked,
             portals: HashMap::new(),
             unchecked: Vec::new(),
+            unbound: None,
+            owes: false,
             skipping: false,
             unsynced: false,
             scripted: false,
@@ -257,7 +263,11 @@ impl Dtx {
                 }
                 self.told(relay, answer, true).await
             }
-            tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => None,
+            tag::FLUSH => {
+                let answer = self.settle(relay).await;
+                self.told(relay, answer, false).await
+            }
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => None,
             tag::FUNCTION_CALL => {
                 let report = super::no_function_call();
                 self.told(relay, Err(report.into()), true).await

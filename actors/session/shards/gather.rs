@@ -217,7 +217,13 @@ impl Gather<'_> {
             let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
             return Poll::Ready(Err(End::Stopped(Box::new(report))));
         }
-        Poll::Ready(self.sink.columns(relay, first.columns.as_deref()))
+        let columns = first.columns.clone();
+        // All of them have taken what was bound.
+        let mut legs = self.legs.iter_mut();
+        if legs.any(|leg| std::mem::take(&mut leg.acks)) {
+            relay.down.insert(&backend::BIND_COMPLETE);
+        }
+        Poll::Ready(self.sink.columns(relay, columns.as_deref()))
     }
 
     /// Looks whether a leg says an error: nobody has to wait for its turn then.
@@ -231,6 +237,21 @@ impl Gather<'_> {
     }
 }
 
+/// Whether what the client has bound was refused before it ran, so that there is no BindComplete before the error.
+pub(super) fn is_unbound(legs: &[Leg], end: &End) -> bool {
+    match end {
+        End::Stopped(report) => report.code == sqlstate::PROTOCOL_VIOLATION,
+        _ => legs.iter().any(|leg| leg.refused),
+    }
+}
+
+/// Whether all that have broken have done so before their servers said a word, so that the client was told nothing either:
+/// connections may lie in a pool whose servers are gone.
+pub(super) fn is_unheard(legs: &[Leg]) -> bool {
+    let mut lost = legs.iter().filter(|leg| leg.lost).peekable();
+    lost.peek().is_some() && lost.all(|leg| !leg.heard)
+}
+
 impl Leg {
     /// Takes note that another answer is to come of it.
     pub(super) fn begin(&mut self) {
@@ -238,6 +259,8 @@ impl Leg {
         self.columns = None;
         self.parameters = None;
         self.parsed = false;
+        self.refused = false;
+        self.heard = false;
         self.done = None;
     }
 
@@ -288,6 +311,7 @@ impl Leg {
                 if report.is_fatal() {
                     return Err(self.lost(&report.message));
                 }
+                self.refused = self.lease.exchange.at_bind();
                 self.lease.exchange.received(tag::ERROR_RESPONSE, |_| {});
                 self.lease.flow.hide(total);
                 // Half a row may be on its way to the client: it goes behind that.
@@ -393,7 +417,10 @@ impl Leg {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Ok(0)) => Err(self.lost("the server closed the connection")),
             Poll::Ready(Err(error)) => Err(self.lost(&error.to_string())),
-            Poll::Ready(Ok(_)) => Ok(Poll::Ready(())),
+            Poll::Ready(Ok(_)) => {
+                self.heard = true;
+                Ok(Poll::Ready(()))
+            }
         }
     }
 

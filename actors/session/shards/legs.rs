@@ -43,6 +43,10 @@ pub(super) struct Leg {
     pub(super) parameters: Option<Box<[u8]>>,
     /// It has parsed what it was sent.
     pub(super) parsed: bool,
+    /// The client is owed the BindComplete of what it was sent.
+    pub(super) acks: bool,
+    /// What it was sent was refused before anything of it ran: when it was parsed or bound.
+    pub(super) refused: bool,
     /// What its command has completed with, once it has.
     pub(super) done: Option<Box<[u8]>>,
     /// Its notices are the client's: what all of them remark on is said once.
@@ -51,6 +55,8 @@ pub(super) struct Leg {
     pub(super) passes: bool,
     /// It has broken.
     pub(super) lost: bool,
+    /// Its server has said something since it was asked last.
+    pub(super) heard: bool,
     /// A transaction block of ours may be open there.
     pub(super) block: bool,
     /// What its server has reported of its parameters in a transaction, as far as nobody has taken that over.
@@ -71,10 +77,13 @@ impl Leg {
             columns: None,
             parameters: None,
             parsed: false,
+            acks: false,
+            refused: false,
             done: None,
             remarks: false,
             passes: false,
             lost: false,
+            heard: false,
             block: false,
             reported: BTreeMap::new(),
         }

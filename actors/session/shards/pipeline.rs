@@ -19,12 +19,12 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{Bind, Close, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
-use super::gather::{Deadlines, End, gather};
+use super::gather::{Deadlines, End, gather, is_unbound, is_unheard};
 use super::legs::{Leg, check_in, take_all};
 use super::merged::{Merged, Until};
 use super::plan::{prepared, routed, tail_now, tail_of, unsupported};
-use super::request::Request;
-use super::scatter::{complete, fail, finish, is_planned_for};
+use super::request::{self, Request};
+use super::scatter::{complete, fail, finish, is_planned_for, part, take_anew};
 use super::start::{Through, describe, start};
 use super::{enter, objection};
 use crate::clock;
@@ -81,18 +81,27 @@ enum Last {
 }
 
 struct Line {
+    /// When the client asked.
+    asked: Instant,
+    /// When its connections were there.
     began: Instant,
     /// The connections that no portal has.
     legs: Vec<Leg>,
     portals: Vec<Portal>,
     /// Statements that were prepared here and that no server has seen yet.
     fresh: Vec<Box<[u8]>>,
+    /// The portal that was bound last, whose BindComplete waits for what a server says of its parameters.
+    unbound: Option<Box<[u8]>>,
+    /// The client is owed a BindComplete before whatever comes next.
+    owes: bool,
     /// The text that was sent last was not the client's.
     is_rewritten: bool,
     /// The message that was taken last is the end of all of them.
     ends: bool,
     /// The time of all statements, once one has asked for it.
     moment: Option<Vec<u8>>,
+    /// Other connections were taken in place of those that broke.
+    renewed: bool,
 }
 
 /// Answers the messages in front; answers how the session ends, if it does.
@@ -115,13 +124,17 @@ pub(in crate::session) async fn run(
     let started = clock::now();
     relay.control.stand(Standing::Active);
     let mut line = Line {
+        asked,
         began: started,
         legs,
         portals: Vec::new(),
         fresh: Vec::new(),
+        unbound: None,
+        owes: false,
         is_rewritten: false,
         ends: false,
         moment: None,
+        renewed: false,
     };
     let end = line.answer(relay).await;
     relay.pool.stats.transaction(clock::since(started));
@@ -224,6 +237,11 @@ impl Line {
     }
 
     async fn take(&mut self, relay: &mut Relay, kind: u8, body: &[u8]) -> Result<Step, End> {
+        self.ends = matches!(kind, tag::SYNC | tag::QUERY | tag::FUNCTION_CALL);
+        // Where what was bound last is run next, it comes to light there how that was taken.
+        if self.unbound.as_deref() != request::run_by(kind, body) {
+            self.settle(relay).await?;
+        }
         match kind {
             tag::PARSE => self.parse(relay, body)?,
             tag::BIND => self.bind(relay, body)?,
@@ -232,12 +250,10 @@ impl Line {
             tag::CLOSE => self.close(relay, body)?,
             tag::FLUSH => relay.flush().await.map_err(|_| End::Gone)?,
             tag::SYNC => {
-                self.ends = true;
                 self.prove(relay).await?;
                 return Ok(Step::Synced);
             }
             _ => {
-                self.ends = matches!(kind, tag::QUERY | tag::FUNCTION_CALL);
                 let text = "this message is not supported in a pipeline over several shards";
                 return Err(refused(unsupported(text).hint("Send a Sync before.")));
             }
@@ -259,7 +275,7 @@ impl Line {
         Ok(())
     }
 
-    fn bind(&mut self, relay: &mut Relay, body: &[u8]) -> Result<(), End> {
+    fn bind(&mut self, relay: &Relay, body: &[u8]) -> Result<(), End> {
         let bind = Bind::parse(body).map_err(|error| violated(&error.to_string()))?;
         let Some(tail) = tail_now(relay, bind.statement).map_err(refused)? else {
             return Err(refused(objection::missing(bind.statement)));
@@ -288,6 +304,38 @@ impl Line {
             over: false,
             columns: None,
         });
+        self.unbound = Some(bind.portal.into());
+        Ok(())
+    }
+
+    /// Has a server look at what was bound last, where it is not run next; if none is free, that is left to its first use.
+    async fn settle(&mut self, relay: &mut Relay) -> Result<(), End> {
+        let Some(name) = self.unbound.take() else {
+            return Ok(());
+        };
+        let is_free = |leg: &Leg| !leg.lease.exchange.owes();
+        let free = self.legs.iter().position(is_free);
+        let portal = self.portals.iter().find(|it| it.name == name);
+        if let (Some(at), Some(portal)) = (free, portal) {
+            let deadlines = Deadlines::new(relay, self.began);
+            let leg = &mut self.legs[at];
+            let none = request::Bound::default();
+            let bound = portal.request.bound.as_ref().unwrap_or(&none);
+            request::put_bind(leg, &portal.request.original, bound)
+                .map_err(|error| End::Stopped(request::too_long(error)))?;
+            self.is_rewritten = false;
+            let end = gather(relay, std::slice::from_mut(leg), &mut Through, &deadlines).await;
+            let (parsed, statement) = (leg.parsed, portal.statement.clone());
+            match end {
+                End::Answered => self.fresh.retain(|name| *name != statement),
+                end => {
+                    if !parsed {
+                        self.forget_fresh(relay, &statement);
+                    }
+                    return Err(end);
+                }
+            }
+        }
         relay.down.insert(&backend::BIND_COMPLETE);
         Ok(())
     }
@@ -376,6 +424,41 @@ impl Line {
 
     /// Has a portal go so far.
     async fn advance(&mut self, relay: &mut Relay, at: usize, until: Until) -> Result<(), End> {
+        let name = &self.portals[at].name;
+        self.owes = self.unbound.take_if(|bound| *bound == *name).is_some();
+        let request = self.portals[at].request.clone();
+        let mut done = self.go(relay, at, until).await;
+        if matches!(done, Err(End::Lost(_))) && self.may_renew(at) {
+            let shards: Vec<u16> = self.legs.iter().map(|leg| leg.shard).collect();
+            part(relay, std::mem::take(&mut self.legs));
+            done = match take_anew(relay, &shards, request.schemas, self.asked).await {
+                Ok(legs) => {
+                    self.legs = legs;
+                    self.portals[at].request = request;
+                    self.go(relay, at, until).await
+                }
+                Err(end) => Err(end),
+            };
+        }
+        if std::mem::take(&mut self.owes) {
+            relay.down.insert(&backend::BIND_COMPLETE);
+        }
+        done
+    }
+
+    /// Whether all that the connections have is what this portal was about to run there, and those that broke have said
+    /// nothing of it.
+    fn may_renew(&mut self, at: usize) -> bool {
+        let legs = running_legs(&mut self.portals[at]);
+        self.legs.extend(legs);
+        self.legs.sort_by_key(|leg| leg.shard);
+        let alone = self.portals.iter().all(|it| it.running.is_none());
+        let may = alone && !self.renewed && is_unheard(&self.legs);
+        self.renewed |= may;
+        may
+    }
+
+    async fn go(&mut self, relay: &mut Relay, at: usize, until: Until) -> Result<(), End> {
         let deadlines = Deadlines::new(relay, self.began);
         if self.portals[at].running.is_none() && !self.portals[at].over {
             let shards = self.portals[at].request.shards.clone();
@@ -399,6 +482,9 @@ impl Line {
             };
             match started {
                 Ok((merged, count)) => {
+                    if let Some(first) = legs.first_mut() {
+                        first.acks = std::mem::take(&mut self.owes);
+                    }
                     let running = Running {
                         legs,
                         count,
@@ -407,10 +493,12 @@ impl Line {
                     portal.running = Some(running);
                 }
                 Err(end) => {
+                    self.owes &= !is_unbound(&legs, &end);
                     let statement = portal.statement.clone();
                     let parsed = legs.iter().any(|leg| leg.parsed);
                     self.legs.extend(legs);
-                    if !parsed {
+                    // What no server has seen may be right.
+                    if !parsed && !matches!(end, End::Lost(_)) {
                         self.forget_fresh(relay, &statement);
                     }
                     return Err(end);
@@ -424,6 +512,9 @@ impl Line {
         running.merged.rows = 0;
         let (legs, merged) = (&mut running.legs[..running.count], &mut running.merged);
         let end = gather(relay, legs, merged, &deadlines).await;
+        // Nobody has taken it yet if it is owed still.
+        let owed = legs.iter_mut().any(|leg| std::mem::take(&mut leg.acks));
+        self.owes = owed && !is_unbound(legs, &end);
         let parsed = merged.columns.is_some() || legs.iter().any(|leg| leg.parsed);
         let statement = self.portals[at].statement.clone();
         match end {
@@ -432,7 +523,7 @@ impl Line {
                 Ok(())
             }
             end => {
-                if !parsed {
+                if !parsed && !matches!(end, End::Lost(_)) {
                     self.forget_fresh(relay, &statement);
                 }
                 Err(end)

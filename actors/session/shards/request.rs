@@ -5,7 +5,7 @@ use pgherd_planner::{Key, Merge, Pull, Route, Rule, SortKey};
 use pgherd_session::{Owed, Undo};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame::TooLong;
-use pgherd_wire::frontend::{self, Bind, Target};
+use pgherd_wire::frontend::{self, Bind, Describe, Execute, Target, tag};
 use pgherd_wire::sqlstate;
 
 use super::legs::Leg;
@@ -20,7 +20,7 @@ const TIMESTAMPTZ: u32 = 1184;
 const TEXT: [u32; 2] = [25, 1043];
 
 /// A read of several shards.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::session) struct Request {
     /// Which.
     pub(super) shards: Vec<u16>,
@@ -40,7 +40,7 @@ pub(in crate::session) struct Request {
 }
 
 /// How its answers become one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Work {
     /// One behind the other.
     Concat,
@@ -443,6 +443,39 @@ pub(super) fn put(
     exchange.sent(Owed::Execute);
     exchange.sent(Owed::OurSync);
     Ok(())
+}
+
+/// Has a leg take what is bound to a text, and run nothing of it.
+pub(super) fn put_bind(leg: &mut Leg, text: &[u8], bound: &Bound) -> Result<(), TooLong> {
+    let out = leg.out.made();
+    let values: Vec<Option<&[u8]>> = bound.values.iter().map(Option::as_deref).collect();
+    frontend::parse(out, b"", text, &bound.types)?;
+    frontend::bind(out, b"", b"", &bound.formats, &values, &bound.results)?;
+    frontend::sync(out);
+    let exchange = &mut leg.lease.exchange;
+    exchange.sent(Owed::Parse {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
+    exchange.sent(Owed::Bind { of: None });
+    exchange.sent(Owed::OurSync);
+    leg.lease.touched = true;
+    leg.begin();
+    Ok(())
+}
+
+/// The name of the portal that a message has run, or described, which is to run it as far as that.
+pub(super) fn run_by(kind: u8, body: &[u8]) -> Option<&[u8]> {
+    match kind {
+        tag::DESCRIBE => {
+            let asked = Describe::parse(body).ok();
+            asked
+                .filter(|it| it.kind == Target::Portal)
+                .map(|it| it.name)
+        }
+        tag::EXECUTE => Execute::parse(body).ok().map(|it| it.portal),
+        _ => None,
+    }
 }
 
 /// Has a leg describe a statement: its parameters and its columns.

@@ -7,27 +7,28 @@
 
 use std::time::Instant;
 
-use pgherd_session::Unnamed;
+use pgherd_session::{Again, Unnamed};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::{ErrorReport, Field};
-use pgherd_wire::frame;
+use pgherd_wire::{frame, sqlstate};
 
 use super::concat::Concat;
 use super::enter;
 use super::framing::{Framing, has_header};
-use super::gather::{Deadlines, End, gather, put};
+use super::gather::{Deadlines, End, gather, is_unheard, put};
 use super::legs::{Leg, check_in, drain, give_back, retire, take_all};
 use super::request::{Request, Work};
 use super::start::start;
 use crate::clock;
 use crate::control::{Order, Standing};
 use crate::session::Bye;
+use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 
 /// Runs the query in front on several shards; answers how the session ends, if it does.
 pub(in crate::session) async fn run(
     relay: &mut Relay,
-    mut request: Request,
+    request: Request,
     asked: Instant,
 ) -> Option<Bye> {
     let mut legs = match take_all(relay, &request.shards, asked).await {
@@ -53,7 +54,17 @@ pub(in crate::session) async fn run(
     }
     relay.control.stand(Standing::Active);
     let deadlines = Deadlines::new(relay, started);
-    let end = answer(relay, &mut legs, &mut request, &deadlines).await;
+    let mut end = answer(relay, &mut legs, &mut request.clone(), &deadlines).await;
+    if matches!(end, Err(End::Lost(_))) && is_unheard(&legs) {
+        part(relay, std::mem::take(&mut legs));
+        end = match take_anew(relay, &request.shards, request.schemas, asked).await {
+            Ok(taken) => {
+                legs = taken;
+                answer(relay, &mut legs, &mut request.clone(), &deadlines).await
+            }
+            Err(end) => Err(end),
+        };
+    }
     let stats = &relay.pool.stats;
     stats.queries(1);
     stats.transaction(clock::since(started));
@@ -160,16 +171,11 @@ pub(super) fn fail(relay: &mut Relay, legs: Vec<Leg>, end: End, is_rewritten: bo
         End::Stopped(report) | End::Lost(report) => (Some(report), None),
         End::Answered => (None, None),
     };
-    let mut cut = false;
-    for mut leg in legs {
-        cut |= hand_over(relay, &mut leg);
-        if leg.lost {
-            suspect(relay, &leg);
-            continue;
-        }
-        let cancels = leg.lease.exchange.owes();
-        retire(relay, leg, cancels);
-    }
+    let mut legs = legs;
+    let cut = legs
+        .iter_mut()
+        .fold(false, |cut, leg| hand_over(relay, leg) | cut);
+    part(relay, legs);
     if cut {
         // Half a row was sent on already: the client's framing cannot be mended.
         return Some(Bye::Gone);
@@ -182,6 +188,43 @@ pub(super) fn fail(relay: &mut Relay, legs: Vec<Leg>, end: End, is_rewritten: bo
         report.encode_error(relay.down.made());
     }
     None
+}
+
+/// Other connections in place of those that broke before their servers said anything: what only reads may be asked again.
+pub(super) async fn take_anew(
+    relay: &mut Relay,
+    shards: &[u16],
+    schemas: u64,
+    asked: Instant,
+) -> Result<Vec<Leg>, End> {
+    relay.pool.retries.count(Again::Read);
+    let taken = take_all(relay, shards, asked).await;
+    let legs = taken.map_err(|denied| match denied {
+        Denied::Gone | Denied::Ordered => End::Gone,
+        Denied::Refused(report) | Denied::Fatal(report) | Denied::Lost(report) => {
+            End::Stopped(report)
+        }
+    })?;
+    relay.control.stand(Standing::Active);
+    if is_planned_for(relay, schemas) {
+        return Ok(legs);
+    }
+    check_in(relay, legs);
+    let text = "the schema of the shards has changed under this query";
+    let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
+    Err(End::Stopped(Box::new(report.hint("Try it again."))))
+}
+
+/// Parts with connections on which something has failed.
+pub(super) fn part(relay: &mut Relay, legs: Vec<Leg>) {
+    for leg in legs {
+        if leg.lost {
+            suspect(relay, &leg);
+            continue;
+        }
+        let cancels = leg.lease.exchange.owes();
+        retire(relay, leg, cancels);
+    }
 }
 
 /// Takes what a leg has passed on for the client; true if half a message of it is missing.

@@ -243,6 +243,7 @@ impl Dtx {
         self.abilities.clear();
         self.portals.clear();
         self.unchecked.clear();
+        self.unbound = None;
         self.home = None;
         self.altered = false;
         self.began = clock::now();

@@ -18,6 +18,7 @@ use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::{prepared, tail_now, tail_of, text_of, unsupported};
+use crate::session::shards::request::run_by;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 
@@ -45,6 +46,15 @@ pub(super) struct Unchecked {
     values: Option<Box<[u8]>>,
 }
 
+/// The portal that was bound last, and what was bound to it.
+#[derive(Debug)]
+pub(super) struct Unbound {
+    name: Box<[u8]>,
+    tail: Box<[u8]>,
+    /// The Bind behind its names.
+    values: Box<[u8]>,
+}
+
 /// What is executed.
 pub(super) struct Bound<'a> {
     pub(super) tail: &'a [u8],
@@ -56,6 +66,41 @@ pub(super) struct Bound<'a> {
 
 impl Dtx {
     pub(super) async fn extended(
+        &mut self,
+        relay: &mut Relay,
+        tag: u8,
+        body: &[u8],
+    ) -> Result<(), Fault> {
+        // Where what was bound last is run next, it comes to light there how that was taken.
+        if self.unbound.as_ref().map(|it| &*it.name) != run_by(tag, body) {
+            self.settle(relay).await?;
+        }
+        let answer = self.extended_message(relay, tag, body).await;
+        self.acknowledge(relay);
+        answer
+    }
+
+    /// Tells the client that what it has bound is taken, if it waits for that.
+    pub(super) fn acknowledge(&mut self, relay: &mut Relay) {
+        if std::mem::take(&mut self.owes) {
+            relay.down.insert(&backend::BIND_COMPLETE);
+        }
+    }
+
+    /// Has a server look at what was bound last, where it is not run next.
+    pub(super) async fn settle(&mut self, relay: &mut Relay) -> Result<(), Fault> {
+        let Some(Unbound { tail, values, .. }) = self.unbound.take() else {
+            return Ok(());
+        };
+        if !self.failed {
+            self.checked(&tail, Some(&values));
+            self.described_at_home(relay, &tail, Some(&values)).await?;
+        }
+        relay.down.insert(&backend::BIND_COMPLETE);
+        Ok(())
+    }
+
+    async fn extended_message(
         &mut self,
         relay: &mut Relay,
         tag: u8,
@@ -127,8 +172,7 @@ impl Dtx {
         tail: &[u8],
         values: Option<&[u8]>,
     ) -> Result<(), Fault> {
-        let text = text_of(tail);
-        if word::first(text, relay.lexing) == Word::Nothing || deed(relay, text).is_some() {
+        if !is_seen(relay, text_of(tail)) {
             return Ok(());
         }
         // What is bound is looked at with its values.
@@ -153,6 +197,7 @@ impl Dtx {
     /// Has a server look at what none has seen: Postgres would have refused it where it came, and with it all that
     /// the transaction has done.
     pub(super) async fn check(&mut self, relay: &mut Relay) -> Result<(), Fault> {
+        self.settle(relay).await?;
         for Unchecked { tail, values } in std::mem::take(&mut self.unchecked) {
             if !self.failed && !self.legs.is_empty() {
                 self.described_at_home(relay, &tail, values.as_deref())
@@ -188,8 +233,17 @@ impl Dtx {
         };
         let values = behind_names(body, bind);
         self.leave_unchecked(relay, &portal.tail, Some(values))?;
+        match is_seen(relay, text_of(&portal.tail)) {
+            true => {
+                self.unbound = Some(Unbound {
+                    name: bind.portal.into(),
+                    tail: portal.tail.clone(),
+                    values: values.into(),
+                });
+            }
+            false => relay.down.insert(&backend::BIND_COMPLETE),
+        }
         self.portals.insert(bind.portal.into(), portal);
-        relay.down.insert(&backend::BIND_COMPLETE);
         Ok(())
     }
 
@@ -233,7 +287,10 @@ impl Dtx {
             .as_deref()
             .and_then(|body| Some(behind_names(body, &Bind::parse(body).ok()?)));
         self.checked(&tail, values);
+        let unbound = self.unbound.take();
         let told = self.described_at_home(relay, &tail, values).await?;
+        self.owes = unbound.is_some();
+        self.acknowledge(relay);
         told.iter().for_each(|message| relay.down.insert(message));
         Ok(())
     }
@@ -260,6 +317,7 @@ impl Dtx {
 
     async fn execute(&mut self, relay: &mut Relay, execute: &Execute<'_>) -> Result<(), Fault> {
         let name: Box<[u8]> = execute.portal.into();
+        self.owes = self.unbound.take().is_some();
         let portal = self.portals.get(&name);
         let portal = portal.ok_or_else(|| no_portal(&name))?;
         let (tail, body) = (portal.tail.clone(), portal.body.clone());
@@ -317,6 +375,7 @@ impl Dtx {
         if let Some(portal) = self.portals.get_mut(&name) {
             portal.done = done != Done::Suspended;
         }
+        self.acknowledge(relay);
         tell(relay, &done);
         Ok(())
     }
@@ -365,6 +424,7 @@ impl Dtx {
         let portal = [&b"pgherd_"[..], name].concat();
         for leg in &mut legs {
             put_bound(relay, leg, &portal, bound, most);
+            leg.acks = std::mem::take(&mut self.owes);
         }
         let mut sink = Passed::default();
         let deadlines = Deadlines::new(relay, self.began);
@@ -376,6 +436,11 @@ impl Dtx {
             None => Done::Suspended,
         })
     }
+}
+
+/// Whether a server sees a text: it is more than nothing, and not about the session.
+fn is_seen(relay: &Relay, text: &[u8]) -> bool {
+    word::first(text, relay.lexing) != Word::Nothing && deed(relay, text).is_none()
 }
 
 /// Of a COPY, no number of rows is heeded.

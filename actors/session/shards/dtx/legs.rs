@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgherd_net::poll_write_from;
-use pgherd_session::Verdict;
+use pgherd_session::{Again, Verdict};
 use pgherd_wire::backend::{ReadyForQuery, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
@@ -14,6 +14,7 @@ use pgherd_wire::{frame, sqlstate};
 use super::{Dtx, Fault};
 use crate::clock;
 use crate::session::behind;
+use crate::session::checkout;
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
 use crate::session::shards::gather::{End, Next};
@@ -25,6 +26,8 @@ use crate::transactions::decisions;
 /// How long somebody who holds connections of some shards waits for one of another: those whom they are taken
 /// from may be waiting for each other.
 const WAIT: Duration = Duration::from_secs(5);
+/// How long to wait before another connection is taken in place of one that broke.
+const PAUSE: Duration = Duration::from_millis(20);
 /// A larger description is none of a server's.
 const ANSWER_MAX: usize = 1024 * 1024;
 
@@ -98,7 +101,48 @@ impl Dtx {
             let text = "what this transaction has set cannot be set on another shard";
             return Err(unsupported(text).into());
         };
-        let (before, asked) = (Arc::clone(&self.before), clock::now());
+        let mut text = self.opening.to_vec();
+        // A comment may be behind it.
+        text.extend_from_slice(format!("\n; {FACTS}; {steps}{LOCKS}").as_bytes());
+        let asked = clock::now();
+        let (mut leg, answer) = loop {
+            let mut leg = self.take_one(relay, shard, asked).await?;
+            let report = match leg.run(&text).await {
+                Ok(answer) => break (leg, answer),
+                Err(report) => report,
+            };
+            leg.lost = true;
+            suspect(relay, &leg);
+            if clock::since(asked) < WAIT {
+                // Nothing of the client's was sent there, and with the connection it is over: another will do.
+                relay.pool.retries.count(Again::Unsent);
+                drop(leg);
+                checkout::pause(relay, PAUSE).await?;
+                continue;
+            }
+            return Err(match self.legs.is_empty() {
+                // Nothing has run yet.
+                true => Fault::Refused(Box::new(report)),
+                false => self.lost(&report.message),
+            });
+        };
+        leg.lease.is_set_to(&relay.parameters);
+        self.legs.insert(shard, leg);
+        self.home.get_or_insert(shard);
+        if let Some(error) = answer.error {
+            return Err(error.into());
+        }
+        self.learn(shard, &answer).map(drop)
+    }
+
+    /// A connection of a shard, with what was set before the transaction.
+    async fn take_one(
+        &mut self,
+        relay: &mut Relay,
+        shard: u16,
+        asked: Instant,
+    ) -> Result<Leg, Fault> {
+        let (before, tried) = (Arc::clone(&self.before), clock::now());
         let taken = take_as(relay, shard, asked, &before);
         let lease = match self.legs.is_empty() {
             true => taken.await?,
@@ -108,31 +152,10 @@ impl Dtx {
             },
         };
         // That has a limit of its own.
-        self.began += clock::since(asked);
+        self.began += clock::since(tried);
         let mut leg = Leg::new(shard, lease);
-        let mut text = self.opening.to_vec();
-        // A comment may be behind it.
-        text.extend_from_slice(format!("\n; {FACTS}; {steps}{LOCKS}").as_bytes());
         leg.lease.touched = true;
-        let answer = match leg.run(&text).await {
-            Ok(answer) => answer,
-            Err(report) => {
-                leg.lost = true;
-                suspect(relay, &leg);
-                return Err(match self.legs.is_empty() {
-                    // Nothing has run yet.
-                    true => Fault::Refused(Box::new(report)),
-                    false => self.lost(&report.message),
-                });
-            }
-        };
-        leg.lease.is_set_to(&relay.parameters);
-        self.legs.insert(shard, leg);
-        self.home.get_or_insert(shard);
-        if let Some(error) = answer.error {
-            return Err(error.into());
-        }
-        self.learn(shard, &answer).map(drop)
+        Ok(leg)
     }
 
     /// Takes note of what a server can; answers whether nothing may be written.

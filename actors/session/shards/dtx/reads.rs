@@ -13,6 +13,7 @@ use crate::judgement;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
+use crate::session::shards::merged::Merged;
 use crate::session::shards::names;
 use crate::session::shards::pipeline::told::check;
 use crate::session::shards::plan::{is_read, parts, several};
@@ -87,15 +88,18 @@ impl Dtx {
         }
         let answered = match answered {
             Ok(()) => {
-                answer(
-                    relay,
-                    &mut legs,
-                    &mut request,
-                    &mut moment,
-                    shows,
-                    &deadlines,
-                )
-                .await
+                let (request, moment) = (&mut request, &mut moment);
+                let started = start(relay, &mut legs, request, moment, &deadlines).await;
+                match started {
+                    Ok((mut merged, count)) => {
+                        merged.announces = shows;
+                        if let Some(first) = legs.first_mut() {
+                            first.acks = std::mem::take(&mut self.owes);
+                        }
+                        answer(relay, &mut legs, merged, count, &deadlines).await
+                    }
+                    Err(end) => Err(end),
+                }
             }
             Err(end) => Err(end),
         };
@@ -118,13 +122,10 @@ fn named(relay: &Relay, tail: &[u8], name: &[u8]) -> Option<Box<[u8]>> {
 async fn answer(
     relay: &mut Relay,
     legs: &mut [Leg],
-    request: &mut Request,
-    moment: &mut Option<Vec<u8>>,
-    shows: bool,
+    mut merged: Merged,
+    count: usize,
     deadlines: &Deadlines,
 ) -> Result<u64, End> {
-    let (mut merged, count) = start(relay, legs, request, moment, deadlines).await?;
-    merged.announces = shows;
     match gather(relay, &mut legs[..count], &mut merged, deadlines).await {
         End::Answered => {}
         end => return Err(end),

@@ -8,7 +8,7 @@ use pgherd_wire::frame;
 
 use super::named::is_named;
 use super::session::{Deed, begun_late, deed, other, uncommitted};
-use super::statement::{Done, tell};
+use super::statement::{Done, tell, unfit};
 use super::{Dtx, Fault, Kind};
 use crate::session::relay::Relay;
 use crate::session::shards::hint;
@@ -16,6 +16,9 @@ use crate::session::shards::plan::{Told, read, unsupported, worded};
 
 /// A text of more statements is refused.
 const MOST: usize = 10_000;
+
+/// So many are looked at before the other sessions of the worker have their turn.
+const TURN: usize = 32;
 
 /// The statements of a text, if there are several.
 pub(in crate::session::shards) fn parts<'t>(
@@ -53,15 +56,23 @@ impl Dtx {
                 .into());
         }
         // So is what is refused, rather than found behind what has run already, and may be committed.
-        if let Some(report) = self.objection(relay, parts).filter(|_| !self.failed) {
-            return Err(report.into());
+        if !self.failed {
+            let (in_block, behind) = (self.kind == Kind::Block, !self.legs.is_empty());
+            object(relay, parts, in_block, behind).await?;
         }
         if let Some(known) = self.group.last().filter(|_| !self.failed) {
-            for part in parts.iter().filter(|part| !is_named(part, relay.lexing)) {
-                match read(relay, &known, part) {
-                    Err(report) => return Err(report.into()),
-                    Ok(Told::Planned(statement)) => refused(&statement)?,
-                    Ok(Told::Anywhere) => {}
+            for (at, part) in parts.iter().enumerate() {
+                take_turns(at).await;
+                if is_named(part, relay.lexing) {
+                    continue;
+                }
+                let told = read(relay, &known, part)?;
+                let is_deed = deed(relay, part).is_some();
+                if let Some(report) = unfit(relay, part, &told).filter(|_| !is_deed) {
+                    return Err(report.into());
+                }
+                if let Told::Planned(statement) = told {
+                    refused(&statement)?;
                 }
             }
         }
@@ -91,29 +102,40 @@ impl Dtx {
         Ok(())
     }
 
-    /// Why one of them cannot be run: it begins a block behind others that are none, or is of the session and not
-    /// supported here.
-    fn objection(&self, relay: &Relay, parts: &[&[u8]]) -> Option<ErrorReport> {
-        let mut in_block = self.kind == Kind::Block;
-        let mut behind = !self.legs.is_empty();
-        for part in parts {
-            match deed(relay, part) {
-                Some(Deed::Begin(_)) if behind && !in_block => return Some(begun_late()),
-                Some(Deed::Begin(_)) => in_block = true,
-                Some(Deed::Commit | Deed::Rollback) => (in_block, behind) = (false, false),
-                Some(Deed::Other) => return Some(other()),
-                _ => behind = true,
-            }
-        }
-        None
-    }
-
     /// Runs one of them, or the only one.
     pub(super) async fn one(&mut self, relay: &mut Relay, text: &[u8]) -> Result<Done, Fault> {
         match deed(relay, text) {
             Some(deed) => self.act(relay, text, deed).await,
             None => self.rows(relay, text, None, true).await,
         }
+    }
+}
+
+/// Refuses a text one of whose statements cannot be run: it begins a block behind others that are none, or is of the
+/// session and not supported here.
+async fn object(
+    relay: &Relay,
+    parts: &[&[u8]],
+    mut in_block: bool,
+    mut behind: bool,
+) -> Result<(), ErrorReport> {
+    for (at, part) in parts.iter().enumerate() {
+        take_turns(at).await;
+        match deed(relay, part) {
+            Some(Deed::Begin(_)) if behind && !in_block => return Err(begun_late()),
+            Some(Deed::Begin(_)) => in_block = true,
+            Some(Deed::Commit | Deed::Rollback) => (in_block, behind) = (false, false),
+            Some(Deed::Other) => return Err(other()),
+            _ => behind = true,
+        }
+    }
+    Ok(())
+}
+
+/// Lets the other sessions have their turn before some of the statements of a text, by their numbers.
+async fn take_turns(at: usize) {
+    if at % TURN == TURN - 1 {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -19,13 +19,13 @@ use super::named::is_named;
 use super::reads;
 use super::rows::{Kept, Passed};
 use super::script;
-use super::session::{Deed, deed, failed, moment, uncommitted};
+use super::session::{Deed, deed, failed, moment, other, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
 use crate::judgement;
 use crate::server::Cancels;
 use crate::session::relay::Relay;
-use crate::session::shards::gather::{Deadlines, End, Sink, gather};
+use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
@@ -267,42 +267,22 @@ impl Dtx {
         let word = word::word(text, relay.lexing).unwrap_or_default();
         let known = self.known(relay).await?;
         let told = read(relay, &known, text)?;
-        if word.eq_ignore_ascii_case(b"copy") {
-            return match told {
-                Told::Planned(statement) if matches!(statement.plan(), Plan::CopyIn(_)) => {
-                    relay.pool.stats.queries(1);
-                    self.copy_in(relay, text, &statement, &known).await
-                }
-                _ => {
-                    let text = "COPY … TO is not supported in a transaction over several shards";
-                    Err(unsupported(text).into())
-                }
-            };
+        if let Some(report) = unfit(relay, text, &told) {
+            return Err(report.into());
         }
         let judgement = relay.judge(text);
-        if judgement.follows {
-            let text = "set_config is not supported in a transaction over several shards";
-            return Err(unsupported(text)
-                .hint("Use SET, or call it before the second shard is used.")
-                .into());
-        }
         if judgement.inspects {
             let text =
                 "pg_prepared_statements is not supported in a transaction over several shards";
             return Err(unsupported(text).into());
         }
         let Told::Planned(statement) = told else {
-            return Err(unsupported(
-                "this statement is not supported in a transaction over several shards",
-            )
-            .into());
+            return Err(other().into());
         };
-        if judgement.alters && !matches!(statement.plan(), Plan::All) {
-            let text =
-                "definitions of what is on one shard cannot be changed over a sharded database";
-            return Err(unsupported(text)
-                .hint("Do it on that shard by its own name.")
-                .into());
+        if let Plan::CopyIn(_) = statement.plan() {
+            relay.pool.stats.queries(1);
+            self.acknowledge(relay);
+            return self.copy_in(relay, text, &statement, &known).await;
         }
         let plain = bound.is_none_or(|bound| bound.bind.parameters().next().is_none());
         if word.eq_ignore_ascii_case(b"explain")
@@ -310,6 +290,7 @@ impl Dtx {
             && let Some(explain) = explain::find(relay, &known, text)
         {
             relay.pool.stats.queries(1);
+            self.acknowledge(relay);
             return self.explain(relay, explain?, shows).await;
         }
         let form = match bound {
@@ -375,12 +356,21 @@ impl Dtx {
                     .await
             }
             Way::Concat(shards) => {
+                if writes && statement.writes_by_replicated() {
+                    self.unmoved(relay, &shards).await?;
+                }
                 let forms = vec![form; shards.len()];
                 self.on_each(relay, &shards, forms, writes, shows).await
             }
             // Definitions lock their tables by themselves, and read none.
             Way::All => self.on_all(relay, form, shows, !judgement.alters).await,
-            Way::Pieces(pieces) => self.in_pieces(relay, &pieces, bound, shows).await,
+            Way::Pieces(pieces) => {
+                if statement.writes_by_replicated() {
+                    let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
+                    self.unmoved(relay, &shards).await?;
+                }
+                self.in_pieces(relay, &pieces, bound, shows).await
+            }
             Way::Read(request) => self.read(relay, *request, given, writes, shows).await,
         }
     }
@@ -519,6 +509,17 @@ impl Dtx {
         Ok(())
     }
 
+    /// Sees to it that what is the same on every shard is so for a statement that reads it on several, each of which has a
+    /// snapshot of its own: nobody is about to write it. The first shard comes first, as for those who do.
+    async fn unmoved(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
+        let others: Vec<u16> = shards.iter().copied().filter(|shard| *shard != 0).collect();
+        if !others.is_empty() {
+            self.alone(relay, &[0]).await?;
+            self.alone(relay, &others).await?;
+        }
+        Ok(())
+    }
+
     /// Does the same on every shard, `alone` where it depends on rows. The first goes first: whoever else does so waits
     /// there, and on the others only for what is committed on the first already.
     async fn on_all(
@@ -591,6 +592,9 @@ impl Dtx {
         let mut legs = self.pick(shards);
         for (leg, form) in legs.iter_mut().zip(forms) {
             put(relay, leg, form);
+            if let Form::Bound { .. } = form {
+                leg.acks = std::mem::take(&mut self.owes);
+            }
         }
         let deadlines = Deadlines::new(relay, self.began);
         let end = gather(relay, &mut legs, sink, &deadlines).await;
@@ -607,6 +611,9 @@ impl Dtx {
         end: End,
     ) -> Result<(), Fault> {
         let alone = legs.len() == 1;
+        // Nobody has taken what was bound if that is to be told still.
+        let owed = legs.iter_mut().any(|leg| std::mem::take(&mut leg.acks));
+        self.owes = (self.owes || owed) && !is_unbound(&legs, &end);
         let fault = match end {
             End::Answered => {
                 legs.iter_mut().for_each(|leg| leg.passes = false);
@@ -640,6 +647,34 @@ impl Dtx {
             _ => Err(fault),
         }
     }
+}
+
+/// Why what reads or writes rows never runs here, whatever stands before it.
+pub(super) fn unfit(relay: &Relay, text: &[u8], told: &Told) -> Option<ErrorReport> {
+    let plan = match told {
+        Told::Planned(statement) => statement.plan(),
+        Told::Anywhere => return None,
+    };
+    // It says why itself.
+    if let Plan::Refused(_) = plan {
+        return None;
+    }
+    let word = word::word(text, relay.lexing).unwrap_or_default();
+    if word.eq_ignore_ascii_case(b"copy") && !matches!(plan, Plan::CopyIn(_)) {
+        let text = "COPY … TO is not supported in a transaction over several shards";
+        return Some(unsupported(text));
+    }
+    let judgement = relay.judge(text);
+    if judgement.follows {
+        let text = "set_config is not supported in a transaction over several shards";
+        let hint = "Use SET, or call it before the second shard is used.";
+        return Some(unsupported(text).hint(hint));
+    }
+    if judgement.alters && !matches!(plan, Plan::All) {
+        let text = "definitions of what is on one shard cannot be changed over a sharded database";
+        return Some(unsupported(text).hint("Do it on that shard by its own name."));
+    }
+    None
 }
 
 /// Brings connections to where nothing is owed.
