@@ -53,7 +53,11 @@ fn catalog() -> Catalog {
         Part::Uniques,
         &["public", "keyed", "keyed_pkey", "t", "t", "k"],
     );
-    for function in [["nextval", "f", "v", "1"], ["count", "a", "i", "0"]] {
+    for function in [
+        ["nextval", "f", "v", "1"],
+        ["count", "a", "i", "0"],
+        ["sum", "a", "i", "1"],
+    ] {
         let [name, kind, volatility, least] = function;
         row(
             Part::Functions,
@@ -426,7 +430,10 @@ fn what_does_not_agree_is_found() {
         told,
         [
             "public.missing does not exist",
-            "public.names is placed nowhere"
+            "public.alike is placed nowhere",
+            "public.keyed is placed nowhere",
+            "public.names is placed nowhere",
+            "public.same is placed nowhere",
         ]
     );
 }
@@ -679,8 +686,10 @@ fn a_plan_is_told_step_by_step() {
             "  Final: SELECT a.k FROM pgherd_pull_0 a JOIN pgherd_pull_1 b ON a.n = b.n",
             "  Carrier pgherd_pull_0 (a table's rows, by its own conditions and used columns)",
             "    Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT a.k, a.n FROM t a",
+            "    Only n that pgherd_pull_1.n has, if these are few",
             "  Carrier pgherd_pull_1 (a table's rows, by its own conditions and used columns)",
             "    Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT b.k, b.n FROM t b",
+            "    Only n that pgherd_pull_0.n has, if these are few",
         ]
     );
     assert!(explained("select ctid from t")[0].starts_with("Refused: system column ctid"));

@@ -21,17 +21,16 @@ use super::gather::{Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::names;
 use super::plan::unsupported;
-use super::request::{Bound, Carrier, put, put_describe, too_long, values_of};
+use super::request::{Bound, Carrier, put, put_describe, quoted, too_long, values_of};
 use super::start::{One, Through};
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
 
 /// So much waits for the server that has the table before no more is read.
 const BACKLOG: usize = 256 * 1024;
-/// From so many rows on, a plan that knows nothing of a table may be a bad one.
-const LARGE: usize = 1000;
-/// From so many rows on, it is worth to make an index.
-const INDEXED: usize = 100;
+/// From so many rows on, a plan that knows nothing of a table may be a bad one: two of a thousand rows each were joined
+/// pair by pair, which took a second. To look at a table that small takes a millisecond.
+const LARGE: usize = 100;
 /// So many values of a column may be sent to the shards, that they bring no other rows.
 const KEYS_MAX: usize = 10_000;
 /// Of how many rows it is looked at which values they have.
@@ -96,13 +95,13 @@ pub(super) async fn combine(
         let before = limits.rows;
         fill(relay, home, others, carrier, bound, &mut limits, deadlines).await?;
         let brought = limits.rows - before;
-        let large = brought >= INDEXED || others.is_empty();
+        let large = brought >= LARGE || others.is_empty();
         let indexes = carrier.indexes.iter().filter(|_| large);
         for text in carrier.then.iter().chain(indexes) {
             query(home, text.as_bytes(), Owed::Setup)?;
         }
         if several && brought >= LARGE {
-            let analyze = format!("ANALYZE pg_temp.{}", carrier.name);
+            let analyze = analyze(&carrier.name, others.first());
             query(home, analyze.as_bytes(), Owed::Setup)?;
         }
         if brought <= LOOKED_AT {
@@ -205,6 +204,21 @@ async fn fill(
     frontend::copy_done(home.out.made());
     home.lease.exchange.sent(Owed::CopyEnd);
     Ok(())
+}
+
+/// What has a server look at a table as it was described: but for texts, whose sorting takes longer than all else.
+fn analyze(table: &str, described: Option<&Leg>) -> String {
+    let body = described.and_then(|leg| leg.columns.as_deref()?.get(frame::HEADER_LEN..));
+    let columns = body.and_then(|body| RowDescription::parse(body).ok());
+    let short: Vec<String> = columns.as_ref().map_or_else(Vec::new, |columns| {
+        let short = columns.columns().filter(|it| !TEXTS.contains(&it.type_oid));
+        let names = short.filter_map(|it| std::str::from_utf8(it.name).ok());
+        names.map(quoted).collect()
+    });
+    match short.is_empty() {
+        true => format!("ANALYZE pg_temp.{table}"),
+        false => format!("ANALYZE pg_temp.{table} ({})", short.join(", ")),
+    }
 }
 
 fn query(leg: &mut Leg, text: &[u8], owed: Owed<Judgement>) -> Result<(), End> {

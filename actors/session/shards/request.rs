@@ -138,7 +138,8 @@ pub(super) fn values_of(key: &Key, most: usize) -> String {
     )
 }
 
-fn quoted(name: &str) -> String {
+/// A name as it is written in a text.
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
