@@ -121,13 +121,14 @@ pub fn judge(
     if are_clear {
         pins.remove(Pin::Prepare);
     }
-    let (mut follows, mut hides) = (false, false);
+    let (mut follows, mut hides, mut names_unseen) = (false, false, false);
     if is_followed(&effects) {
         match script(text, options) {
             Reading::Nothing => {}
             Reading::Script(parts) => {
                 follows = true;
                 hides = parts.iter().any(|part| is_untold(&part.step));
+                names_unseen = parts.iter().any(|part| is_named_elsewhere(&part.step));
                 pins = pins.without(FOLLOWED);
             }
             // A savepoint, then: what a ROLLBACK TO it takes back would not be known.
@@ -138,6 +139,8 @@ pub fn judge(
         }
     }
     hides |= pins.contains(Pin::Set) || pins.contains(Pin::SetConfig);
+    // What a call names may come from a column as well.
+    names_unseen |= pins.contains(Pin::SetConfig);
     let listens = listens(&effects, text);
     if listens == Listens::Listen {
         // Whether it binds is known when it runs.
@@ -145,7 +148,7 @@ pub fn judge(
     }
     Judgement {
         listens,
-        relexes: relexes(&effects, text),
+        relexes: names_unseen || relexes(&effects, text),
         names: !named.found.is_empty(),
         inspects: effects.inspects,
         single: effects.statements == 1,
@@ -194,6 +197,12 @@ pub fn judge(
 fn is_untold(step: &Step) -> bool {
     let untold = |change: &Change| change.name.is_empty() && change.named_by.is_none();
     matches!(step, Step::Change(changes) if changes.iter().any(untold))
+}
+
+/// Whether a statement sets something of which the text alone does not tell what.
+fn is_named_elsewhere(step: &Step) -> bool {
+    let elsewhere = |change: &Change| change.named_by.is_some() || change.name.is_empty();
+    matches!(step, Step::Change(changes) if changes.iter().any(elsewhere))
 }
 
 /// Whether a text is one PREPARE with a name that can be told.
@@ -318,6 +327,27 @@ mod tests {
         assert!(pins("SET timezone = 'a\\b'; SET timezone = 'GMT'").contains(Pin::Set));
         let unknown = judge(b"SET timezone = $$a$$", LexOptions::default(), |_| false);
         assert!(unknown.pins.contains(Pin::Set));
+    }
+
+    #[test]
+    fn what_is_named_elsewhere_may_be_how_texts_are_read() {
+        let relexes = |sql: &str| judge(sql.as_bytes(), LexOptions::default(), |_| false).relexes;
+        for text in [
+            "select set_config($1, $2, false)",
+            "select set_config('app.a', '1', true), set_config($1, $2, $3)",
+            "select set_config(a, b, true) from t",
+            "select set_config(a, b, false) from t",
+            "set standard_conforming_strings = off",
+        ] {
+            assert!(relexes(text), "{text}");
+        }
+        for text in [
+            "select set_config('work_mem', $1, false)",
+            "set work_mem = '5MB'",
+            "select $1",
+        ] {
+            assert!(!relexes(text), "{text}");
+        }
     }
 
     #[test]

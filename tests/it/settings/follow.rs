@@ -380,3 +380,28 @@ async fn a_client_of_too_many_settings_keeps_its_server() {
         assert_eq!(first.one("show one.more").await, "x");
     }
 }
+
+#[tokio::test]
+async fn how_texts_are_read_may_be_set_by_a_name_that_is_bound() {
+    let (database, proxy) = before(2).await;
+    let login = async || Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let (mut first, mut second) = (login().await, login().await);
+    // The catalogue is known from here on, and tells that no code runs unseen.
+    for _ in 0..2 {
+        assert_eq!(first.one("select 1").await, "1");
+    }
+    let set = [
+        unnamed(
+            "select set_config($1, $2, false)",
+            &["standard_conforming_strings", "off"],
+        ),
+        Raw::sync(),
+        Raw::query("select '\\' -- ', set_config('work_mem', '77MB', false)\n"),
+    ];
+    assert_eq!(first.ask(&set.concat()).await, "1 2 D C ZI");
+    first.ready().await;
+    for _ in 0..3 {
+        assert_eq!(second.one("show work_mem").await, "4MB");
+        assert_eq!(first.one("show work_mem").await, "77MB");
+    }
+}
