@@ -1,6 +1,6 @@
 //! What a database's catalogue says about code that runs unseen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 
 use pgherd_sql::{Body, Runs, body, is_harmless};
 use pgherd_wire::error::ErrorReport;
@@ -17,10 +17,11 @@ const FUNCTIONS_MAX: usize = 4000;
 /// brings are no one's dependency, so the expressions that might call such as change a session are
 /// searched for their numbers (`set_config`, `setseed`, the advisory locks), and those that a query may
 /// call for the numbers of all that are volatile. The first column says what a row is.
+/// A function is called by what looks like a column, too (`t.f`), where a row fits its only argument without a default.
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
 WITH f AS (
- SELECT p.oid, p.proname::text AS name, p.pronargs, p.proargtypes,
+ SELECT p.oid, p.proname::text AS name,
   CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE l.lanname::text END AS language,
   CASE WHEN p.prokind = 'a' THEN (
     SELECT coalesce(string_agg('select ' || quote_ident(s.proname::text) || '(); ', ''), '')
@@ -37,6 +38,12 @@ WITH f AS (
 trusted AS (SELECT f.* FROM f WHERE f.extension = ANY ('{uuid-ossp,pgcrypto,postgis,vector,pg_trgm,
 citext,hstore,ltree,intarray,cube,earthdistance,unaccent,fuzzystrmatch,btree_gin,btree_gist,bloom,
 lo,seg,tsm_system_rows,tsm_system_time,pg_stat_statements,pg_buffercache,pg_prewarm}')), 
+as_column AS (
+ SELECT p.oid FROM pg_proc p JOIN pg_type t
+ ON t.oid = CASE WHEN p.pronargs = 1 AND p.provariadic <> 0 THEN p.provariadic ELSE p.proargtypes[0] END
+ WHERE p.oid >= 16384 AND p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1
+  AND (t.typtype = ANY ('{c,p}') OR t.typtype = 'd' AND EXISTS (
+   SELECT FROM pg_type b WHERE b.oid = t.typbasetype AND b.typtype = ANY ('{c,d}')))), 
 reached AS (
  SELECT d.refobjid AS oid, bool_or(CASE
    WHEN d.classid = ANY ('{2604,2620,1259,3381}') THEN false
@@ -68,8 +75,7 @@ UNION ALL SELECT 'volatile', NULL, NULL, NULL, NULL WHERE EXISTS (
  AND (EXISTS (SELECT FROM pg_proc o WHERE o.oid < 16384 AND o.proname = p.proname)
   OR EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 1255 AND d.refobjid = p.oid
    AND d.classid = ANY ('{1247,2602,2603,2605,2616,2617,3541,3576}'))
-  OR p.pronargs = 1 AND EXISTS (
-   SELECT FROM pg_type t WHERE t.oid = p.proargtypes[0] AND t.typtype = 'c'))) 
+  OR p.oid = ANY (ARRAY(SELECT c.oid FROM as_column c)))) 
  OR EXISTS (
  SELECT FROM pg_aggregate a JOIN pg_proc p
  ON p.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn]::oid[]) AND p.provolatile = 'v'
@@ -78,8 +84,7 @@ UNION ALL (SELECT 'function', f.name, f.language,
   CASE WHEN f.language = 'c' THEN ''
    WHEN sum(octet_length(f.source)) OVER (ORDER BY f.oid) < 8000000 AND octet_length(f.source) < 100000
    THEN f.source END,
-  CASE WHEN r.reads OR f.pronargs = 1 AND EXISTS (
-    SELECT FROM pg_type t WHERE t.oid = f.proargtypes[0] AND t.typtype = 'c') THEN 'reads'
+  CASE WHEN r.reads OR f.oid = ANY (ARRAY(SELECT c.oid FROM as_column c)) THEN 'reads'
    WHEN r.oid IS NOT NULL THEN 'writes' END
  FROM f LEFT JOIN reached r ON r.oid = f.oid
  WHERE f.oid <> ALL (ARRAY(SELECT t.oid FROM trusted t)) ORDER BY f.oid LIMIT 4001)";
@@ -171,7 +176,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
         return Some(found);
     }
     name_settings(&mut functions, &mut found);
-    settle(&mut functions, &found);
+    settle(&mut functions, &found, CALLS_MAX);
     conclude(functions, reach, &mut found);
     Some(found)
 }
@@ -225,53 +230,100 @@ fn name_settings(functions: &mut HashMap<Box<[u8]>, Named>, found: &mut Found) {
     }
 }
 
+/// So many calls are followed from who is called to who calls. Where that is not enough, the rest counts as harmful.
+const CALLS_MAX: usize = 16_000_000;
+
 /// Who calls what is harmful, or writes, or sets something, does so too.
 ///
-/// What is found goes from a function to its callers, a few times at most along each call: whoever may make
-/// functions must not be able to keep a worker busy with chains of them.
-fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found) {
-    let mut callers: HashMap<Box<[u8]>, Vec<Box<[u8]>>> = HashMap::new();
-    let mut work = Vec::new();
-    let names: HashSet<Box<[u8]>> = functions.keys().cloned().collect();
+/// What is found goes from a function to its callers, all that has come together at once: whoever may make functions
+/// must not be able to keep a worker busy with chains of them. Answers how many calls were followed.
+fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: usize) -> usize {
+    let numbers: HashMap<Box<[u8]>, usize> = functions.keys().cloned().zip(0..).collect();
+    let mut facts = vec![Facts::default(); numbers.len()];
+    let mut callers = vec![Vec::new(); numbers.len()];
     for (name, named) in functions.iter_mut() {
         let body = &mut named.body;
         body.calls.sort();
         body.calls.dedup();
+        let number = numbers[name];
         for call in body
             .calls
             .iter()
             .filter(|call| !found.known.contains(*call))
         {
-            if names.contains(call) {
-                callers.entry(call.clone()).or_default().push(name.clone());
-            } else {
-                (body.harmful, body.writes) = (true, true);
+            match numbers.get(call) {
+                Some(called) => callers[*called].push(number),
+                None => (body.harmful, body.writes) = (true, true),
             }
         }
-        if body.harmful || body.writes || named.sets != 0 {
-            work.push(name.clone());
-        }
-    }
-    while let Some(name) = work.pop() {
-        let Some(called) = functions.get(&name) else {
-            continue;
+        facts[number] = Facts {
+            harmful: body.harmful,
+            writes: body.writes,
+            sets: named.sets,
         };
-        let (harmful, writes) = (called.body.harmful, called.body.writes);
-        let sets = called.sets;
-        for caller in callers.get(&name).into_iter().flatten() {
-            let Some(named) = functions.get_mut(caller) else {
-                continue;
+    }
+    let followed = inherit(&mut facts, &callers, calls_max);
+    for (name, named) in functions.iter_mut() {
+        let facts = facts[numbers[name]];
+        named.sets = facts.sets;
+        (named.body.harmful, named.body.writes) = (facts.harmful, facts.writes);
+    }
+    followed
+}
+
+/// What a function does, itself or by what it calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Facts {
+    harmful: bool,
+    writes: bool,
+    sets: u64,
+}
+
+impl Facts {
+    fn union(self, other: Self) -> Self {
+        Self {
+            harmful: self.harmful || other.harmful,
+            writes: self.writes || other.writes,
+            sets: self.sets | other.sets,
+        }
+    }
+}
+
+/// Hands what each does on to its callers until nothing new comes of it. A function waits in the queue once at most.
+fn inherit(facts: &mut [Facts], callers: &[Vec<usize>], calls_max: usize) -> usize {
+    let does = |number: &usize| facts[*number] != Facts::default();
+    let mut queue: VecDeque<usize> = (0..facts.len()).filter(does).collect();
+    let mut queued: Vec<bool> = facts
+        .iter()
+        .map(|facts| *facts != Facts::default())
+        .collect();
+    let mut followed = 0;
+    while let Some(called) = queue.pop_front() {
+        queued[called] = false;
+        followed += callers[called].len();
+        if followed > calls_max {
+            let unknown = Facts {
+                harmful: true,
+                writes: true,
+                sets: 0,
             };
-            let body = &mut named.body;
-            let more = sets & !named.sets != 0;
-            if harmful && !body.harmful || writes && !body.writes || more {
-                named.sets |= sets;
-                body.harmful |= harmful;
-                body.writes |= writes;
-                work.push(caller.clone());
+            facts
+                .iter_mut()
+                .for_each(|facts| *facts = facts.union(unknown));
+            break;
+        }
+        let given = facts[called];
+        for &caller in &callers[called] {
+            let more = facts[caller].union(given);
+            if more != facts[caller] {
+                facts[caller] = more;
+                if !std::mem::replace(&mut queued[caller], true) {
+                    queue.push_back(caller);
+                }
             }
         }
     }
+    followed
 }
 
 fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, found: &mut Found) {
@@ -307,9 +359,12 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, found: &mut Foun
 
 #[cfg(test)]
 mod tests {
-    use pgherd_sql::Runs;
+    use std::collections::HashMap;
 
-    use super::{Row, understand};
+    use pgherd_sql::{Body, Runs};
+
+    use super::{CALLS_MAX, Named, Row, settle, understand};
+    use crate::hidden::Found;
 
     fn function(name: &str, language: &str, source: &str, by: &str) -> Row {
         ["function", name, language, source, by]
@@ -409,6 +464,45 @@ mod tests {
         );
         assert_eq!(sets(b"pure"), None);
         assert_eq!(found.unseen, [0, 1]);
+    }
+
+    #[test]
+    fn what_many_set_goes_to_all_who_call_them_at_once() {
+        const COUNT: usize = 300;
+        // All call all, and 64 of them set something each.
+        let functions = || -> HashMap<Box<[u8]>, Named> {
+            let name = |number: usize| Box::from(format!("f{number}").as_bytes());
+            let named = |number: usize| Named {
+                body: Body {
+                    calls: (0..COUNT).map(name).collect(),
+                    ..Body::default()
+                },
+                sets: 1_u64
+                    .checked_shl(u32::try_from(number).unwrap_or(64))
+                    .unwrap_or(0),
+                ..Named::default()
+            };
+            (0..COUNT)
+                .map(|number| (name(number), named(number)))
+                .collect()
+        };
+        let mut dense = functions();
+        let followed = settle(&mut dense, &Found::default(), CALLS_MAX);
+        assert!(followed <= 4 * COUNT * COUNT, "{followed}");
+        assert!(
+            dense
+                .values()
+                .all(|named| named.sets == u64::MAX && !named.body.harmful)
+        );
+        // Where it takes too long, all are looked at.
+        let mut dense = functions();
+        let followed = settle(&mut dense, &Found::default(), COUNT * COUNT);
+        assert!(followed <= COUNT * COUNT + COUNT, "{followed}");
+        assert!(
+            dense
+                .values()
+                .all(|named| named.body.harmful && named.body.writes)
+        );
     }
 
     #[test]

@@ -216,6 +216,30 @@ async fn code_that_runs_unseen_is_found_in_the_catalogue() {
             "select t.shown from t",
         ),
         (
+            "create table t (a int); insert into t values (1); create function shown(anyelement) returns int \
+             language sql as 'select sneak()'",
+            "",
+            "select t.shown from t",
+        ),
+        (
+            "create table t (a int); insert into t values (1); create function shown(record) returns int \
+             language plpgsql as 'begin return sneak(); end'",
+            "",
+            "select t.shown from t",
+        ),
+        (
+            "create table t (a int); insert into t values (1); create function shown(t, int default 1) \
+             returns int language sql as 'select sneak()'",
+            "",
+            "select t.shown from t",
+        ),
+        (
+            "create table t (a int); insert into t values (1); create function shown(variadic t[]) \
+             returns int language sql as 'select sneak()'",
+            "",
+            "select t.shown from t",
+        ),
+        (
             "create function adds(int, int) returns int language sql as 'select sneak()'; \
              create operator @+@ (leftarg = int, rightarg = int, function = adds)",
             "",
