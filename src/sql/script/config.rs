@@ -64,7 +64,7 @@ fn call<'t, 'a>(mut tokens: &'t [Token<'a>]) -> Option<(Change, &'t [Token<'a>])
 
 /// The value up to the comma behind it.
 fn given<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(Value, &'t [Token<'a>])> {
-    if let Some((one, rest)) = argument(tokens, &[b"text"])
+    if let Some((one, rest)) = argument(tokens, &[b"text", b"varchar"])
         && rest.first().is_some_and(|next| next.is(b','))
     {
         let value = match one.kind {
@@ -76,13 +76,14 @@ fn given<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(Value, &'t [Token<'a>])> {
             return Some((value, rest));
         }
     }
-    // What calls nothing gives something, or the statement fails.
+    // What calls nothing gives something, or the statement fails. A parameter in it may get another type by that,
+    // which it has wherever it stands.
     let end = tokens.iter().position(|token| token.is(b','))?;
     let (value, rest) = tokens.split_at(end);
     let calls = |token: &Token<'_>| {
         matches!(
             token.kind,
-            TokenKind::Punct(b'(' | b')' | b'[' | b']') | TokenKind::UnicodeWord
+            TokenKind::Punct(b'(' | b')' | b'[' | b']') | TokenKind::UnicodeWord | TokenKind::Param
         )
     };
     let fits = !value.is_empty() && !value.iter().any(calls);

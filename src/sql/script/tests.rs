@@ -160,6 +160,19 @@ fn calls_of_set_config_are_told_where_they_are_alone() {
             "select set_config('app.a', '{\"\u{e9}\": \"\\n\"}', true), set_config($1, $2, true)",
             "local app.a ~, local $0=$1",
         ),
+        // A parameter has one type wherever it stands.
+        (
+            "select set_config('app.a', $1::\"char\" || '', true), set_config('statement_timeout', $1, false)",
+            "?",
+        ),
+        (
+            "select set_config('app.a', $1 || 'x', true), set_config('app.b', $2::varchar, true)",
+            "local app.a ?, local app.b ?",
+        ),
+        (
+            "select set_config('app.a', $1::varchar, true), set_config('app.b', $1, false)",
+            "local app.a=$0, app.b=$0",
+        ),
         ("select set_config('app.\u{e9}', 'b', true)", "local  ?"),
         ("select set_config('app.a', '\u{e9}', false)", "?"),
         ("select set_config('app.a', '\u{e9}', $1)", "?"),
