@@ -41,7 +41,8 @@ impl Listen {
     /// Tells whether who connects from there is a proxy that is believed.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.proxies.iter().any(|network| network.has(address))
+        let mut proxies = self.proxies.iter();
+        proxies.any(|network| network.canonical().has(address))
     }
 }
 

@@ -84,6 +84,23 @@ impl Network {
         Some(Self { address, mask })
     }
 
+    /// The network itself, of IPv4 where it is written as one of addresses that IPv6 maps from there.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        match (self.address.to_canonical(), self.address, self.mask) {
+            (IpAddr::V4(address), IpAddr::V6(_), IpAddr::V6(mask))
+                if mask.to_bits() >> 32 == u128::MAX >> 32 =>
+            {
+                let [.., a, b, c, d] = mask.octets();
+                Self {
+                    address: IpAddr::V4(address),
+                    mask: IpAddr::V4([a, b, c, d].into()),
+                }
+            }
+            _ => self,
+        }
+    }
+
     /// Tells whether an address belongs to it.
     pub fn has(&self, address: IpAddr) -> bool {
         match (self.address, self.mask, address) {

@@ -355,3 +355,21 @@ fn certificates_are_part_of_the_decision() {
     assert_eq!(ask("x").client_cert, Some(ClientCert::VerifyFull));
     assert_eq!((ask("x").map, ask("x").method), (None, Method::Md5));
 }
+
+#[test]
+fn a_proxy_may_be_written_as_a_network_that_ipv6_maps() {
+    for (proxies, fits, other) in [
+        ("::ffff:10.0.0.0/104", "10.1.2.3", "11.1.2.3"),
+        ("::ffff:10.0.0.0/104", "::ffff:10.1.2.3", "::ffff:11.1.2.3"),
+        ("10.0.0.0/8", "::ffff:10.1.2.3", "::1"),
+        ("::/0", "::1", "10.1.2.3"),
+    ] {
+        let place = Place::with(&format!("{SHOP}[listen]\nproxies = [\"{proxies}\"]"));
+        let listen = place.load().unwrap().config.listen;
+        assert!(listen.is_proxy(fits.parse().unwrap()), "{proxies} {fits}");
+        assert!(
+            !listen.is_proxy(other.parse().unwrap()),
+            "{proxies} {other}"
+        );
+    }
+}
