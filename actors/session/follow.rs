@@ -282,8 +282,8 @@ pub(super) fn remainder(relay: &Relay, step: &Step) -> Option<String> {
         return None;
     }
     let own = |name: &str| relay.startup.get(name);
-    let mut back = Parameters::default();
-    let mut span = Span::Session;
+    // Each goes back for as long as it was reset.
+    let (mut back, mut local) = (Parameters::default(), Parameters::default());
     match step {
         Step::ResetAll => {
             for (name, value) in relay.startup.iter() {
@@ -296,14 +296,16 @@ pub(super) fn remainder(relay: &Relay, step: &Step) -> Option<String> {
         Step::Change(changes) => {
             for change in changes.iter().filter(|c| c.value == Value::Default) {
                 if let Some(value) = own(&change.name) {
-                    back.set(&change.name, value);
-                    span = change.span;
+                    match change.span {
+                        Span::Local => local.set(&change.name, value),
+                        Span::Session | Span::Parameter(_) => back.set(&change.name, value),
+                    }
                 }
             }
         }
         _ => {}
     }
-    back.assignment(span == Span::Local)
+    back.assignment(&local)
 }
 
 /// An error whose position is that in a text to which we have added; the same with the position in

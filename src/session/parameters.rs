@@ -91,12 +91,14 @@ impl Parameters {
         reading
     }
 
-    /// The statement that sets all of these, for the session or the transaction; `None` if there are
-    /// none.
-    pub fn assignment(&self, local: bool) -> Option<String> {
+    /// The one statement that sets all of these for the session, and `local` for the transaction; `None` if there
+    /// are none.
+    pub fn assignment(&self, local: &Self) -> Option<String> {
         let mut sql = String::new();
-        for (name, value) in self.iter() {
-            push_call(&mut sql, name, Some(value), local);
+        for (parameters, is_local) in [(self, false), (local, true)] {
+            for (name, value) in parameters.iter() {
+                push_call(&mut sql, name, Some(value), is_local);
+            }
         }
         (!sql.is_empty()).then_some(sql)
     }

@@ -137,3 +137,25 @@ async fn the_client_is_told_as_postgres_tells_it() {
     let told = raw.ready().await;
     assert!(told.iter().all(|message| message.tag != 'S'), "{told:?}");
 }
+
+#[tokio::test]
+async fn each_reset_goes_back_for_as_long_as_it_says() {
+    let (database, proxy) = before(1).await;
+    let startup = [("work_mem", "1MB"), ("statement_timeout", "50s")];
+    let mut first = Raw::login(proxy.port(), "app", &database.name, &startup).await;
+    let mut second = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let reset =
+        "select set_config('work_mem', null, false), set_config('statement_timeout', null, true)";
+    for extended in [false, true] {
+        first.ask(&Raw::query("set work_mem = '6MB'")).await;
+        let asked = match extended {
+            false => Raw::query(reset),
+            true => [unnamed(reset, &[]), Raw::sync()].concat(),
+        };
+        first.ask(&asked).await;
+        assert_eq!(first.one("show work_mem").await, "1MB");
+        assert_eq!(first.one("show statement_timeout").await, "50s");
+        assert_eq!(second.one("show work_mem").await, "4MB");
+        assert_eq!(second.one("show statement_timeout").await, "0");
+    }
+}
