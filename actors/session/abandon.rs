@@ -7,7 +7,7 @@ use std::task::Poll;
 use pgherd_config::PoolMode;
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_planted::{self as planted, Bug};
-use pgherd_session::{CopyFlow, Exchange, Flow, Owed, Sequences};
+use pgherd_session::{CopyFlow, Exchange, Flow, Owed, Sequences, literal};
 use pgherd_sql::{PinSet, Runs, Step};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
@@ -41,7 +41,6 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
     // The server does not forget them, and nobody waits to look.
     lease.doubt(under_way);
     behind::suspects_all(&mut lease);
-    lease.believe();
     // From here on the client's own cancel requests find nothing.
     relay.control.runs_nowhere();
     let cut = relay.up.is_mid_message();
@@ -77,6 +76,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
             lease.is_reset();
             lease.sequences = Sequences::Nobody;
         }
+        make_known(&mut lease).await?;
         lease.ran = Runs::Nothing;
         lease.alters = None;
         lease.used_sequence = false;
@@ -89,6 +89,22 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
         lease.heard = clock::now();
         lease.mark_clean();
     }
+}
+
+/// Has the server know the settings of the users' own that it has perhaps had, as it is believed to from then on: what
+/// it lacks would be an error for somebody who has to find an empty text.
+async fn make_known(server: &mut ServerConn) -> Option<()> {
+    if server.doubted.names.is_empty() {
+        return Some(());
+    }
+    let calls = server.doubted.names.iter().map(|name| {
+        let name = literal(name);
+        format!("pg_catalog.set_config({name}, NULL, true)")
+    });
+    let sql = format!("SELECT {}", calls.collect::<Vec<_>>().join(", "));
+    quiet(setup::run(server, sql.as_bytes()).await)?;
+    server.believe();
+    Some(())
 }
 
 /// The settings that these steps make.

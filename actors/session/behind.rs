@@ -111,7 +111,8 @@ pub(super) fn is_due(relay: &Relay, server: &ServerConn, how: FunctionCheck, now
         return false;
     }
     match how {
-        FunctionCheck::Never => false,
+        // Not for what functions do: it is the text that does not tell whether a setting was made.
+        FunctionCheck::Never => !server.doubted.is_empty(),
         FunctionCheck::Auto => {
             // A replica may not know yet what its catalogue has been changed to.
             is_suspect(server, how) || (!relay.reading && hidden(server).is_due(now))
@@ -181,19 +182,12 @@ impl Relay {
         self.part(lease, now)
     }
 
-    /// Where nobody has looked, what the server has perhaps had of the users' own settings is taken for granted.
-    pub(super) fn believe(&mut self, lease: &mut ServerLease) {
-        if lease.doubted.crowded {
+    /// Where nobody has looked at what the server has perhaps had of the users' own settings, nobody else finds it.
+    pub(super) fn keep_doubtful(&mut self, lease: &ServerLease) {
+        let keeps = self.pool.pins(self.pins, self.mode);
+        if lease.doubted.crowded || !keeps && !lease.doubted.is_empty() {
             self.pins.insert(Pin::Unknown);
         }
-        if lease.doubted.is_empty() || self.pool.pins(self.pins, self.mode) {
-            return;
-        }
-        let mut all = (*self.parameters).clone();
-        lease.doubted.names.iter().for_each(|name| all.meet(name));
-        let all = self.pool.shared.share(all);
-        self.set_parameters(all);
-        lease.believe();
     }
 
     /// Gives the client what waits for it, as far as its socket takes it at once.
@@ -232,7 +226,7 @@ impl Relay {
         now: Instant,
     ) -> Result<Session, ErrorReport> {
         let hidden = Arc::clone(&lease.about.upstream.hidden.0);
-        let claim = match self.reading {
+        let claim = match self.reading || how == FunctionCheck::Never {
             true => None,
             false => hidden.claim(now),
         };

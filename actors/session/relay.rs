@@ -407,7 +407,7 @@ impl Relay {
                 report.hint("Leave READ ONLY out, or SET pgherd.role = 'primary'."),
             )));
         }
-        self.believe(&mut lease);
+        self.keep_doubtful(&lease);
         if self.pool.pins(self.pins, self.mode) {
             if !self.pins.is_empty() {
                 self.pool.stats.pinned();

@@ -238,6 +238,9 @@ pub(super) async fn give_back(relay: &mut Relay, mut leg: Leg) {
             _ => return,
         }
     }
+    if !leg.lease.doubted.is_empty() {
+        return;
+    }
     leg.lease.ran = pgherd_sql::Runs::Nothing;
     checkout::checkin(&relay.control, leg.lease, now);
 }

@@ -113,3 +113,21 @@ async fn what_every_connection_has_from_its_start_parts_nobody() {
     assert_eq!(second.one(pid).await, home);
     assert_eq!(first.one("show app.x").await, "mine");
 }
+
+#[tokio::test]
+async fn what_a_leaving_client_has_perhaps_had_is_there_for_others() {
+    let (database, proxy) = before(2).await;
+    let both = pair(&database, &proxy).await;
+    for client in &both {
+        steps(client, &["set app.x = 'mine'", "reset app.x"]).await;
+    }
+    let mut leaving = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    leaving.ask(&Raw::query("begin")).await;
+    let perhaps = "select case when random() > 2 then set_config('app.x', 'mine', true) end";
+    assert_eq!(leaving.ask(&Raw::query(perhaps)).await, "T D C ZT");
+    drop(leaving);
+    for client in &both {
+        client.batch_execute("begin").await.unwrap();
+        assert_eq!(client.one("show app.x").await, "");
+    }
+}
