@@ -45,6 +45,8 @@ pub struct Judgement {
     pub leaves: bool,
     /// How the text was read, if the judgement hangs on nothing else.
     pub as_read: Option<LexOptions>,
+    /// How the text was read.
+    pub lexing: LexOptions,
     /// What it does to what the session listens to.
     pub listens: Listens,
     /// It has names of prepared statements in it: those of the client, which servers do not know.
@@ -110,6 +112,7 @@ pub fn judge(
     if prepares_only(&named) {
         // The query does nothing yet, and its server has forgotten it once the connection is lost.
         return Judgement {
+            lexing: options,
             names: true,
             plain: true,
             single: true,
@@ -162,6 +165,7 @@ pub fn judge(
         steady: effects.steady,
         only_reads: effects.only_reads,
         as_read,
+        lexing: options,
         begins: matches!(
             effects.transaction,
             TransactionEffect::Begin

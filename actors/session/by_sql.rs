@@ -283,6 +283,7 @@ impl Given {
         judgement.steady &= given.steady;
         judgement.only_reads &= given.only_reads;
         judgement.inspects |= given.inspects;
+        judgement.relexes |= given.relexes;
     }
 }
 

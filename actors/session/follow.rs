@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pgherd_session::{Block, Edit, Following, Owed, Parameters};
-use pgherd_sql::{Change, Part, Pin, PinSet, Reading, Span, Step, Value, script, setting_name};
+use pgherd_sql::{
+    Change, LexOptions, Part, Pin, PinSet, Reading, Span, Step, Value, script, setting_name,
+};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Execute, Target};
@@ -121,11 +123,16 @@ pub(super) fn renamed(turn: &mut Turn<'_>, edits: &[Edit]) {
 }
 
 /// Takes note of what a portal will do once it is executed. `tail` is what was prepared: a Parse
-/// message behind its name; `body` the Bind message, if it is here as a whole.
-pub(super) fn bind(turn: &mut Turn<'_>, portal: &[u8], tail: &[u8], body: Option<&[u8]>) {
+/// message behind its name, read as `how` says; `body` the Bind message, if it is here as a whole.
+pub(super) fn bind(
+    turn: &mut Turn<'_>,
+    portal: &[u8],
+    (tail, how): (&[u8], LexOptions),
+    body: Option<&[u8]>,
+) {
     let end = tail.iter().position(|byte| *byte == 0);
     let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
-    let step = match script(text, turn.relay.lexing) {
+    let step = match script(text, how) {
         Reading::Script(parts) => parts.into_iter().next().map(|part| part.step),
         Reading::Nothing | Reading::Unclear => None,
     };

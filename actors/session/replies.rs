@@ -404,6 +404,8 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         by_sql::not_laid(turn, total, &report);
         return Ok(());
     }
+    // Also where it is sent again, what it calls may have been called here.
+    follow::failed(turn);
     // What was kept back of a simple query is not said any more.
     mark::kept(turn);
     match attempt::after_error(turn, &report) {
@@ -411,7 +413,6 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         Some(Again::Statement) => return prepare_anew(turn, total),
         Some(again) => return Err(Loss::Again(again)),
     }
-    follow::failed(turn);
     let placed = match turn.server.exchange.has_following() && total <= LOOK_MAX {
         true => follow::placed(turn, &turn.server.flow.unjudged()[frame::HEADER_LEN..total]),
         false => None,
@@ -462,7 +463,7 @@ pub(super) fn take_back(
     undo: Undo<Judgement>,
 ) {
     match undo {
-        Undo::Nothing => {}
+        Undo::Nothing | Undo::Repeated => {}
         Undo::Parsed {
             on_server,
             by_client,

@@ -19,6 +19,9 @@ use crate::session::{
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
+/// More bytes of unnamed statements are not kept for the case that an error has the server skip what ends them, but
+/// for the last of them.
+const KEPT_MAX: usize = 64 * 1024;
 /// Portal and statement names together may have up to this size.
 pub(super) const NAMES_MAX: usize = 16 * 1024;
 
@@ -182,6 +185,10 @@ fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss>
 }
 
 fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    if waits_for_unnamed(turn) {
+        turn.check = Check::Quiet;
+        return Ok(false);
+    }
     let mut instead = None;
     let mut clears = false;
     let mut way = mark::Way::Whole;
@@ -359,6 +366,15 @@ pub(super) fn waits_for_lexing(turn: &mut Turn<'_>, total: usize) -> bool {
         return false;
     }
     true
+}
+
+/// Whether what ends the unnamed statement, or makes another, must wait for answers to what was sent before.
+///
+/// An error in front may have the server skip it. What was there is put back then, which can be told only if it does
+/// not hang on another error itself, and is kept until then, which takes memory.
+pub(super) fn waits_for_unnamed(turn: &mut Turn<'_>) -> bool {
+    let exchange = &mut turn.server.exchange;
+    exchange.unsynced() && (exchange.settles_unnamed_later() || exchange.kept_bytes() > KEPT_MAX)
 }
 
 /// The client has no unnamed statement any more.

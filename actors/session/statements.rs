@@ -27,7 +27,7 @@ use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::requests::{
     NAMES_MAX, forget_unnamed, is_held, note, refuse, replace_unnamed, spread, violation,
-    waits_for_lexing,
+    waits_for_lexing, waits_for_unnamed,
 };
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
@@ -67,6 +67,11 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         turn.check = Check::Quiet;
         return Ok(false);
     }
+    let is_unnamed = turn.relay.up.unjudged().get(frame::HEADER_LEN) == Some(&0);
+    if !session_mode && is_unnamed && waits_for_unnamed(turn) {
+        turn.check = Check::Quiet;
+        return Ok(false);
+    }
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
@@ -102,7 +107,8 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         });
         turn.relay.up.pass(total);
     } else if parse.name.is_empty() {
-        if !is_the_same(turn.relay, tail) {
+        let repeated = is_the_same(turn.relay, tail);
+        if !repeated {
             let judgement = judge(turn.relay, &parse);
             let unnamed = Unnamed::Parsed {
                 judgement,
@@ -117,7 +123,10 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         turn.unnamed_here = true;
         turn.server.exchange.sent(Owed::Parse {
             hidden: false,
-            undo: Undo::Unnamed,
+            undo: match repeated {
+                true => Undo::Repeated,
+                false => Undo::Unnamed,
+            },
         });
         turn.relay.up.pass(total);
     } else {
@@ -214,6 +223,8 @@ fn try_out(turn: &mut Turn<'_>, tail: &[u8]) {
     close_hidden(turn, Target::Statement, HIDDEN, Undo::Nothing);
     write_parse(turn.relay.up.made(), HIDDEN, tail);
     turn.server.exchange.sent(Owed::Remarks);
+    // It is of this client, and others have the server after it.
+    turn.names.discard(HIDDEN);
 }
 
 /// Keeps a statement that is on no server yet, by the client's name; `tail` is its Parse message behind the name.
@@ -406,9 +417,9 @@ fn follow_unnamed(turn: &mut Turn<'_>, portal: &[u8], total: usize, whole: bool)
     if let Some(Unnamed::Parsed { judgement, tail }) = unnamed
         && judgement.follows
     {
-        let tail = tail.clone();
+        let (tail, how) = (tail.clone(), judgement.lexing);
         let body = whole_body(turn, total, whole);
-        follow::bind(turn, portal, &tail, body.as_deref());
+        follow::bind(turn, portal, (&tail, how), body.as_deref());
     }
 }
 
@@ -420,7 +431,8 @@ fn follow_named(turn: &mut Turn<'_>, (portal, name): (&[u8], &[u8]), total: usiz
     {
         let statement = Arc::clone(&held.statement);
         let body = whole_body(turn, total, whole);
-        follow::bind(turn, portal, statement.query(), body.as_deref());
+        let how = statement.judgement.lexing;
+        follow::bind(turn, portal, (statement.query(), how), body.as_deref());
     }
 }
 
@@ -659,15 +671,24 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
         if refuses(turn, None) || !sequence::sent(turn, &judgement, Way::Extended) {
             return Nameless::Refused;
         }
-        let lexing = turn.relay.lexing;
         let unnamed = turn
             .relay
             .statements
             .as_deref()
             .map(|statements| &statements.unnamed);
         if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
-            behind::sent(turn.server, &judgement, tail, lexing);
+            behind::sent(turn.server, &judgement, tail, judgement.lexing);
         }
+        if !turn.unnamed_here && judgement.lexing != turn.relay.lexing {
+            // It is read anew, and may be another text by that.
+            replies::doubt(turn);
+            turn.relay.pins.insert(Pin::Unknown);
+        }
+        let unnamed = turn
+            .relay
+            .statements
+            .as_deref()
+            .map(|statements| &statements.unnamed);
         // A name in it may stand for something else by now.
         let here = turn.unnamed_here && !judgement.names;
         if let (false, Some(Unnamed::Parsed { tail, .. })) = (here, unnamed) {
@@ -785,7 +806,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     if refuses(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }
-    behind::sent(turn.server, judgement, tail, turn.relay.lexing);
+    behind::sent(turn.server, judgement, tail, judgement.lexing);
     if judgement.names {
         // A name in it may stand for something else by now. What it gives is not compared, as
         // Postgres does not.

@@ -130,6 +130,9 @@ pub enum Undo<P> {
     },
     /// The client's unnamed statement does not exist.
     Unnamed,
+    /// The client's unnamed statement was the same before: it does not exist if this is refused, and does if this is
+    /// skipped. Whoever takes back is told [`Undo::Unnamed`] or nothing.
+    Repeated,
     /// The client's unnamed statement is still this one.
     Kept(Box<Unnamed<P>>),
     /// A statement was not closed on the server.
@@ -639,6 +642,25 @@ impl<P> Exchange<P> {
         false
     }
 
+    /// Bytes of unnamed statements that are kept for the case that an error has the server skip what ends them.
+    pub fn kept_bytes(&self) -> usize {
+        if !self.keeps {
+            return 0;
+        }
+        let kept = self.owed.iter().filter_map(|owed| match owed {
+            Owed::Local {
+                undo: Undo::Kept(unnamed),
+                ..
+            } => Some(&**unnamed),
+            _ => None,
+        });
+        kept.map(|unnamed| match unnamed {
+            Unnamed::Parsed { tail, .. } => tail.len(),
+            Unnamed::None => 0,
+        })
+        .sum()
+    }
+
     /// Whether what the client means by a name hangs on a message in front of an owed Sync.
     pub fn settles_later(&self, name: &[u8]) -> bool {
         let Some(sync) = self.owed.iter().rposition(is_sync) else {
@@ -649,7 +671,11 @@ impl<P> Exchange<P> {
                 match undo {
                     Undo::Parsed { by_client, .. } => by_client.as_deref() == Some(name),
                     Undo::Closed(closed) => *closed.name == *name,
-                    Undo::Nothing | Undo::Unnamed | Undo::Kept(_) | Undo::Gone(_) => false,
+                    Undo::Nothing
+                    | Undo::Unnamed
+                    | Undo::Repeated
+                    | Undo::Kept(_)
+                    | Undo::Gone(_) => false,
                 }
             }
             _ => false,
@@ -891,12 +917,16 @@ impl<P> Exchange<P> {
         self.skipping |= sync.is_none();
         let end = sync.unwrap_or(self.owed.len());
         // The latest first: a name may have been closed and taken again, or taken and closed.
-        for owed in self.owed.drain(..end).rev() {
+        for (at, owed) in self.owed.drain(..end).enumerate().rev() {
             if let Owed::Parse { undo: what, .. }
             | Owed::Close { undo: what, .. }
             | Owed::Local { undo: what, .. } = owed
             {
-                undo(what);
+                match what {
+                    Undo::Repeated if at == 0 => undo(Undo::Unnamed),
+                    Undo::Repeated => {}
+                    what => undo(what),
+                }
             }
         }
         verdict
@@ -938,7 +968,7 @@ fn replaces_unnamed<P>(owed: &Owed<P>) -> bool {
             | Owed::Head
             | Owed::Body
             | Owed::Parse {
-                undo: Undo::Unnamed,
+                undo: Undo::Unnamed | Undo::Repeated,
                 ..
             }
     )

@@ -214,3 +214,17 @@ async fn copy_goes_both_ways_and_fails_where_it_must() {
     );
     assert_eq!(client.one("select sum(a) from goods").await, "6");
 }
+
+#[tokio::test]
+async fn unnamed_statements_that_may_have_to_stay_are_few() {
+    let (_database, _proxy, mut client) = single().await;
+    let parse = |letter: &str| Raw::parse("", &format!("select '{}'", letter.repeat(70_000)));
+    // Nothing asks for an answer yet: those of the first two come because the third may not be sent before.
+    let texts = [parse("a"), parse("b"), parse("a"), parse("b")];
+    client.send(&texts.concat()).await;
+    for _ in 0..2 {
+        assert_eq!(client.message().await.tag, '1');
+    }
+    let rest = [Raw::bind("", "", &[]), Raw::execute("", 0), Raw::sync()];
+    assert_eq!(client.ask(&rest.concat()).await, "1 1 2 D C ZI");
+}

@@ -319,3 +319,19 @@ async fn a_fetch_is_prepared_by_each_client_for_itself() {
     assert_eq!(second.ask(&asked.concat()).await, "1 t n ZI");
     assert_eq!(second.ask(&Raw::query("select 1")).await, "T D C ZI");
 }
+
+#[tokio::test]
+async fn a_text_that_was_only_tried_stays_on_no_server() {
+    let (database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    database
+        .sql(
+            "create function tried() returns bigint language sql as \
+             $$ select count(*) from pg_prepared_statements where statement like '%secret%' $$",
+        )
+        .await;
+    assert_eq!(first.ask(&prepare("s", "select 1")).await, "1 ZI");
+    let taken = first.ask(&prepare("s", "select 'secret'")).await;
+    assert_eq!(taken, "E42P05 ZI");
+    assert_eq!(second.one("select tried()").await, "0");
+    assert_eq!(first.ask(&run("s", &[])).await, "2 D C ZI");
+}

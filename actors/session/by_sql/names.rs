@@ -178,6 +178,15 @@ pub(in crate::session) fn settle(turn: &mut Turn<'_>) {
     }
 }
 
+impl Names {
+    /// Has what the server knows by this name closed behind the client's own Sync.
+    pub(in crate::session) fn discard(&mut self, name: &[u8]) {
+        if !self.rubbish.iter().any(|known| **known == *name) {
+            self.rubbish.push(name.into());
+        }
+    }
+}
+
 /// Closes what is on the server only for what has just been sent. Within a pipeline it waits for the client's
 /// own Sync: one of ours would end the skipping of what has failed.
 pub(in crate::session) fn clear_away(turn: &mut Turn<'_>) {
