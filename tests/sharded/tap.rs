@@ -33,8 +33,8 @@ pub(crate) struct Rule {
     pub(crate) fault: Fault,
 }
 
-/// What a client sends that is committed then.
-const WORK: &[u8] = b"update accounts";
+/// What a client says of its tables, and nobody else.
+const WORK: &[u8] = b"accounts";
 
 #[derive(Debug, Default)]
 struct Shared {

@@ -2,7 +2,7 @@
 //! the text.
 
 use pgherd_planner::{Plan, Statement};
-use pgherd_sql::Statements;
+use pgherd_sql::{Statements, Step};
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
 
@@ -119,9 +119,19 @@ async fn object(
     mut in_block: bool,
     mut behind: bool,
 ) -> Result<(), ErrorReport> {
+    let mut reset = false;
     for (at, part) in parts.iter().enumerate() {
         take_turns(at).await;
-        match deed(relay, part) {
+        let deed = deed(relay, part);
+        reset &= !matches!(deed, Some(Deed::Commit | Deed::Rollback));
+        match deed {
+            None if reset => {
+                // It cannot be taken anew where that statement may have to go.
+                let text =
+                    "what comes behind RESET ALL in a text is not supported on a sharded database";
+                return Err(unsupported(text).hint("Send it by itself."));
+            }
+            Some(Deed::Step(Step::ResetAll, _)) => (reset, behind) = (true, true),
             Some(Deed::Begin(_)) if behind && !in_block => return Err(begun_late()),
             Some(Deed::Begin(_)) => in_block = true,
             Some(Deed::Commit | Deed::Rollback) => (in_block, behind) = (false, false),
