@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use pgherd_tests::{Proxy, Raw, connect, until};
 use rustix::process::Signal;
 
-use crate::rig::{Rig, config, key, keys};
-use crate::tap::{Fault, Rule, Tap, When};
+use crate::faults::tapped;
+use crate::rig::{Rig, key, keys};
+use crate::tap::{Fault, Rule, When};
 use crate::transactions::{filled, part, sum};
 
 /// The steps of a commit that both shards were written to: the shard, what is sent there, and whether it is
@@ -53,21 +54,7 @@ fn cases() -> Vec<Case> {
 
 /// Sends money through a proxy of its own, which dies or loses a connection meanwhile.
 async fn transfer(rig: &Rig, case: Case) {
-    let taps = [
-        Tap::before(rig.shards[0].port).await,
-        Tap::before(rig.shards[1].port).await,
-    ];
-    let places = rig.shards.iter().zip(&taps);
-    let places: Vec<_> = places
-        .map(|(shard, tap)| (shard.name.clone(), format!("127.0.0.1:{}", tap.port)))
-        .collect();
-    // What is encrypted nobody can look into.
-    let plain: String = rig
-        .shards
-        .iter()
-        .map(|shard| format!("[databases.{}.tls]\nmode = \"disable\"\n", shard.name))
-        .collect();
-    let proxy = Proxy::start(&config(&places, &plain)).await;
+    let (taps, proxy) = tapped(rig).await;
     let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
     let (from, to) = (
         keys(0).nth(case.number).unwrap(),

@@ -88,7 +88,7 @@ async fn a_lost_shard_leaves_the_others_alone() {
 }
 
 /// A proxy that comes to the shards through relays.
-async fn tapped(rig: &Rig) -> (Vec<Tap>, Proxy) {
+pub(crate) async fn tapped(rig: &Rig) -> (Vec<Tap>, Proxy) {
     let mut taps = Vec::new();
     for shard in &rig.shards {
         taps.push(Tap::before(shard.port).await);

@@ -423,21 +423,14 @@ pub(super) fn put(
     results: &[i16],
     describes: bool,
 ) -> Result<(), TooLong> {
+    write_bind(leg, text, bound, results)?;
     let out = leg.out.made();
-    let values: Vec<Option<&[u8]>> = bound.values.iter().map(Option::as_deref).collect();
-    frontend::parse(out, b"", text, &bound.types)?;
-    frontend::bind(out, b"", b"", &bound.formats, &values, results)?;
     if describes {
         frontend::describe(out, Target::Portal, b"")?;
     }
     frontend::execute(out, b"", 0)?;
     frontend::sync(out);
     let exchange = &mut leg.lease.exchange;
-    exchange.sent(Owed::Parse {
-        hidden: true,
-        undo: Undo::Nothing,
-    });
-    exchange.sent(Owed::Bind { of: None });
     if describes {
         exchange.sent(Owed::DescribePortal);
     }
@@ -446,20 +439,26 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Has a leg take what is bound to a text, and run nothing of it.
-pub(super) fn put_bind(leg: &mut Leg, text: &[u8], bound: &Bound) -> Result<(), TooLong> {
+/// The Parse of a text, and the Bind of what is bound to it.
+fn write_bind(leg: &mut Leg, text: &[u8], bound: &Bound, results: &[i16]) -> Result<(), TooLong> {
     let out = leg.out.made();
     let values: Vec<Option<&[u8]>> = bound.values.iter().map(Option::as_deref).collect();
     frontend::parse(out, b"", text, &bound.types)?;
-    frontend::bind(out, b"", b"", &bound.formats, &values, &bound.results)?;
-    frontend::sync(out);
+    frontend::bind(out, b"", b"", &bound.formats, &values, results)?;
     let exchange = &mut leg.lease.exchange;
     exchange.sent(Owed::Parse {
         hidden: true,
         undo: Undo::Nothing,
     });
     exchange.sent(Owed::Bind { of: None });
-    exchange.sent(Owed::OurSync);
+    Ok(())
+}
+
+/// Has a leg take what is bound to a text, and run nothing of it.
+pub(super) fn put_bind(leg: &mut Leg, text: &[u8], bound: &Bound) -> Result<(), TooLong> {
+    write_bind(leg, text, bound, &bound.results)?;
+    frontend::sync(leg.out.made());
+    leg.lease.exchange.sent(Owed::OurSync);
     leg.lease.touched = true;
     leg.begin();
     Ok(())
