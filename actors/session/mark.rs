@@ -22,6 +22,7 @@ use pgherd_wire::frontend::{self, Target};
 use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
+use crate::outcomes::Resolved;
 use crate::session::attempt::Left;
 use crate::session::replies::confused;
 use crate::session::turn::{Check, Loss, Turn};
@@ -522,6 +523,34 @@ pub(super) fn standing(turn: &Turn<'_>) -> Standing {
         }
         (_, Some(mark)) => Standing::Sent(mark),
         (_, None) => Standing::Unclear,
+    }
+}
+
+/// Its client is told that nobody knows what became of its transaction: says in the log why nobody is asked, where that
+/// is usually done.
+pub(super) fn unresolvable(turn: &Turn<'_>) {
+    let pool = &turn.relay.pool;
+    if pool.settings().commit_resolution == CommitResolution::Off {
+        return;
+    }
+    pool.outcomes.count(Resolved::Unknown);
+    tracing::warn!(
+        client = turn.relay.control.id,
+        database = pool.key.database,
+        host = turn.server.about.upstream.name,
+        why = why_unclear(turn),
+        "a commit whose answer was lost cannot be resolved"
+    );
+}
+
+fn why_unclear(turn: &Turn<'_>) -> &'static str {
+    let vow = &turn.vow;
+    match vow.mark {
+        _ if turn.server.marks.is_none() => "nothing can be marked on its connection",
+        _ if vow.origin.is_none() => "its session marks nothing here",
+        _ if vow.blind => "it may be committed without having been asked for its mark",
+        None => "it has no mark",
+        Some(_) => "more than its end is not answered",
     }
 }
 

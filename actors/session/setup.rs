@@ -302,7 +302,9 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
     Ok(())
 }
 
-fn broken(server: &ServerConn, why: &str) -> ErrorReport {
+fn broken(server: &mut ServerConn, why: &str) -> ErrorReport {
+    // A server that goes down may have answered all before it says so.
+    server.exchange.lose();
     ErrorReport::error(
         sqlstate::CONNECTION_FAILURE,
         format!(

@@ -9,6 +9,7 @@ use pgherd_session::{Again, CopyFlow, Placed};
 use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
+use pgherd_wire::sqlstate;
 
 use crate::clock;
 use crate::control::Order;
@@ -219,6 +220,11 @@ impl<'a> Turn<'a> {
         {
             let report = std::mem::replace(report, Box::new(ErrorReport::notice("")));
             outcome = Err(Loss::RolledBack(report, self.rollback));
+        }
+        if let Err(Loss::Server(report)) = &outcome
+            && report.code == sqlstate::TRANSACTION_RESOLUTION_UNKNOWN
+        {
+            mark::unresolvable(self);
         }
         if matches!(outcome, Err(Loss::Server(_) | Loss::Refused(_))) {
             self.lose_block();

@@ -191,6 +191,8 @@ enum Doubt {
     Failed,
     /// Their ReadyForQuery may come now, before anything that answers what was sent behind them.
     Behind,
+    /// The connection is lost, whatever was owed.
+    Lost,
 }
 
 /// The conversation with one server during a lease.
@@ -829,6 +831,11 @@ impl<P> Exchange<P> {
     /// Whether the count of replies can no longer be trusted: the connection must not be reused.
     pub fn doubtful(&self) -> bool {
         self.doubt != Doubt::None
+    }
+
+    /// The connection is lost: nothing comes any more, so that nothing is ever over on it.
+    pub fn lose(&mut self) {
+        self.doubt = Doubt::Lost;
     }
 
     fn copies(&mut self, flow: CopyFlow) -> Verdict {

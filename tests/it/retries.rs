@@ -26,7 +26,7 @@ fn run_described(name: &str) -> Vec<u8> {
 }
 
 /// A FATAL error.
-fn fatal(code: &str) -> Vec<u8> {
+pub(crate) fn fatal(code: &str) -> Vec<u8> {
     let fields = format!("SFATAL\0VFATAL\0C{code}\0Mnot now\0\0");
     Raw::framed(b'E', fields.as_bytes())
 }

@@ -46,6 +46,16 @@ fn an_open_transaction_keeps_the_server() {
 }
 
 #[test]
+fn nothing_is_over_on_a_lost_connection() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Setup);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+    talk.lose();
+    assert!(!talk.is_over() && !talk.is_unasked() && talk.doubtful());
+}
+
+#[test]
 fn our_own_messages_stay_unseen() {
     let mut talk = Talk::default();
     talk.sent(Owed::Setup);

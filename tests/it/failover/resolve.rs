@@ -147,11 +147,7 @@ async fn a_client_is_told_what_became_of_its_commit() {
     }
     let page = metrics(http).await;
     for (outcome, count) in [("committed", 6), ("lost", 5), ("unknown", 0)] {
-        let line = page
-            .lines()
-            .find(|line| line.contains("commits_resolved") && line.contains(outcome));
-        let line = line.unwrap_or_else(|| panic!("{page}"));
-        assert!(line.ends_with(&format!(" {count}")), "{line}");
+        assert_eq!(resolved(&page, outcome), count, "{outcome}");
     }
 }
 
@@ -306,7 +302,7 @@ fn turns(value: i32) -> Vec<Turn> {
 
 #[tokio::test]
 async fn nothing_is_told_to_be_lost_that_is_there() {
-    let (database, node, _proxy, mut client, _) = shop(ON).await;
+    let (database, node, proxy, mut client, http) = shop(ON).await;
     let mut wrong = Vec::new();
     for at in 0..turns(0).len() {
         let value = i32::try_from(at).unwrap() + 1;
@@ -329,6 +325,21 @@ async fn nothing_is_told_to_be_lost_that_is_there() {
         client.ask(&Raw::query("rollback")).await;
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    // Whoever was told that nobody knows is counted, and why nobody was asked is in the log.
+    let all = turns(0);
+    let in_doubt = |turn: &&Turn| turn.told.iter().any(|told| told.contains("E08007"));
+    let unknown = all.iter().filter(in_doubt).count();
+    let why = "without having been asked for its mark";
+    assert!(unknown > 0 && proxy.log().contains(why));
+    assert_eq!(resolved(&metrics(http).await, "unknown"), unknown);
+}
+
+/// How many commits a page of metrics tells of that were resolved so.
+fn resolved(page: &str, outcome: &str) -> usize {
+    let is_it = |line: &&str| line.contains("commits_resolved") && line.contains(outcome);
+    let line = page.lines().find(is_it);
+    let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("{page}"))
 }
 
 /// What takes too long is more than a COMMIT, which would be left alone.
@@ -415,6 +426,26 @@ async fn what_a_lost_block_has_set_is_taken_back_and_told() {
             assert_eq!(after, before, "{local}{change}");
         }
     }
+}
+
+/// A server that goes down may answer all that it was asked, and say so in the same breath.
+#[tokio::test]
+async fn a_connection_that_is_lost_while_it_is_made_ready_carries_nothing() {
+    let (database, node, proxy, mut client, _) = shop(ON).await;
+    let answered = [&b"C\0\0\0\x0dSELECT 0\0"[..], b"Z\0\0\0\x05I"].concat();
+    node.lead_to(database.port).await;
+    node.fail(Fault {
+        needle: "pg_control_system",
+        passes: false,
+        says: [answered, crate::retries::fatal("57P01")].concat(),
+        times: 1,
+    });
+    let block = format!("begin; {}; commit", insert(1));
+    let told = client.ask(&Raw::query(&block)).await;
+    assert_eq!((told.as_str(), node.left()), ("C C C ZI", 0));
+    assert_eq!(database.sql("select count(*) from goods").await, "1");
+    // Whoever had been given it could not have been told what became of a commit.
+    assert!(!proxy.log().contains("commits are not resolved"));
 }
 
 #[tokio::test]
