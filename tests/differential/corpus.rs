@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pgherd_tests::Script;
 use tokio::task::JoinSet;
 
 use crate::known::{self, Found, Listing};
 use crate::request::Mode;
 use crate::run::{Answers, Moving, Outcome, Plan, run};
-use crate::script::Script;
+
 use crate::stage::Stage;
 
 /// The scripts; the longest come first, so that none of them runs alone at the end.

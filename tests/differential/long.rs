@@ -6,12 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pgherd_tests::Raw;
+use pgherd_tests::{Raw, Script, Statement};
 
 use crate::corpus::{KNOWN, own, run_all};
 use crate::known::{self, Listing};
 use crate::run::{Answers, Moving, Plan};
-use crate::script::{Script, Statement};
 use crate::stage::Stage;
 
 /// Repeats a run, as far as chance decides; its number is printed.

@@ -25,7 +25,6 @@ mod noise;
 mod request;
 mod rotation;
 mod run;
-mod script;
 mod side;
 mod stage;
 mod transcript;

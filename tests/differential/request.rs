@@ -1,8 +1,6 @@
 //! How a statement is sent.
 
-use pgherd_tests::Raw;
-
-use crate::script::Statement;
+use pgherd_tests::{Raw, Statement};
 
 /// The ways of sending a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_tests::{Script, Statement};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Semaphore;
@@ -14,7 +15,7 @@ use crate::known::Difference;
 use crate::noise::Noisy;
 use crate::request::{Mode, Request};
 use crate::rotation::{self, Rotation};
-use crate::script::{Script, Statement};
+
 use crate::side::{Said, Side};
 use crate::stage::Stage;
 use crate::transcript::{difference, mask};

@@ -5,24 +5,24 @@
 
 use std::collections::BTreeMap;
 
-use words::Words;
-
 mod words;
+
+use words::Words;
 
 /// What is sent in one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Statement {
+pub struct Statement {
     /// The line it begins at.
-    pub(crate) line: usize,
+    pub line: usize,
     /// Its text, without the last semicolon.
-    pub(crate) text: String,
+    pub text: String,
     /// It is several statements, by `\;`.
-    pub(crate) several: bool,
+    pub several: bool,
 }
 
 impl Statement {
     /// Whether it seems to read lines that stand behind it.
-    pub(crate) fn reads_on(&self) -> bool {
+    pub fn reads_on(&self) -> bool {
         let words: Vec<_> = self.text.split_whitespace().collect();
         words.windows(2).any(|pair| {
             pair[0].eq_ignore_ascii_case("from")
@@ -31,20 +31,20 @@ impl Statement {
     }
 
     /// Its text in one line, short.
-    pub(crate) fn brief(&self) -> String {
+    pub fn brief(&self) -> String {
         brief(&self.text)
     }
 }
 
 /// A text in one line, short.
-pub(crate) fn brief(text: &str) -> String {
+pub fn brief(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     words.join(" ").chars().take(160).collect()
 }
 
 /// What remains of a script.
 #[derive(Debug)]
-pub(crate) struct Script<'a> {
+pub struct Script<'a> {
     text: &'a str,
     at: usize,
     variables: BTreeMap<String, String>,
@@ -67,7 +67,8 @@ enum Piece {
 }
 
 impl<'a> Script<'a> {
-    pub(crate) fn new(text: &'a str) -> Self {
+    /// The whole of a text, without variables.
+    pub fn new(text: &'a str) -> Self {
         Self {
             text,
             at: 0,
@@ -76,12 +77,12 @@ impl<'a> Script<'a> {
     }
 
     /// Gives a variable to the script.
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
     /// The lines up to `\.`, as COPY takes them.
-    pub(crate) fn data(&mut self) -> String {
+    pub fn data(&mut self) -> String {
         // The rest of the statement's own line.
         let rest = &self.text[self.at..];
         self.at += rest.find('\n').map_or(rest.len(), |end| end + 1);
@@ -99,7 +100,7 @@ impl<'a> Script<'a> {
     }
 
     /// The next statement.
-    pub(crate) fn statement(&mut self) -> Option<Statement> {
+    pub fn statement(&mut self) -> Option<Statement> {
         let mut text = String::new();
         let mut line = 0;
         let mut several = false;
