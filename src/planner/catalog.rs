@@ -141,6 +141,8 @@ pub struct Function {
     pub set: bool,
     /// It gives a row, so that it has more than one column in FROM.
     pub row: bool,
+    /// The names of the columns that it has in FROM, as far as they are its own.
+    pub columns: Option<Vec<String>>,
 }
 
 /// An operator of the users' own.

@@ -61,7 +61,17 @@ fn catalog() -> Catalog {
         let [name, kind, volatility, least] = function;
         row(
             Part::Functions,
-            &["pg_catalog", name, kind, volatility, least, "1", "f", "f"],
+            &[
+                "pg_catalog",
+                name,
+                kind,
+                volatility,
+                least,
+                "1",
+                "f",
+                "f",
+                "-",
+            ],
         );
     }
     loader.finish()

@@ -28,6 +28,10 @@ CREATE VIEW user_totals AS SELECT user_id, count(*) AS orders, sum(total) AS tot
 CREATE VIEW totals_by_status AS SELECT status, count(*) AS orders FROM orders GROUP BY status;
 CREATE VIEW user_seven AS SELECT * FROM orders WHERE user_id = 7;
 CREATE VIEW product_names AS SELECT id, name FROM products;
+CREATE FUNCTION both_of(int, OUT one int, OUT two int) IMMUTABLE LANGUAGE sql AS 'SELECT $1, $1 * 2';
+CREATE FUNCTION half(int, OUT part int) IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';
+CREATE FUNCTION up_to(int) RETURNS TABLE (n int, word text) IMMUTABLE LANGUAGE sql
+    AS 'SELECT n, repeat(''x'', n) FROM generate_series(1, $1) AS n';
 CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
 CREATE FUNCTION peek(bigint) RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM users WHERE id = $1';
 CREATE FUNCTION touch() RETURNS int VOLATILE LANGUAGE sql AS 'SELECT 1';

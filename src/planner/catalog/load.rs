@@ -55,7 +55,18 @@ impl Part {
                 "SELECT n.nspname::text, p.proname::text, p.prokind::text, p.provolatile::text,
                         (p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int)::text,
                         CASE WHEN p.provariadic <> 0 THEN '100' ELSE p.pronargs::text END, p.proretset::text,
-                        (t.typtype = 'c' OR t.typname = 'record')::text
+                        (t.typtype = 'c' OR t.typname = 'record')::text,
+                        CASE WHEN t.typtype = 'c' THEN (
+                               SELECT pg_catalog.string_agg(a.attname::text, E'\\n' ORDER BY a.attnum)
+                               FROM pg_catalog.pg_attribute a
+                               WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped)
+                             WHEN p.proargmodes IS NOT NULL THEN (
+                               SELECT pg_catalog.string_agg(coalesce(nullif(o.name, ''), CASE t.typname
+                                        WHEN 'record' THEN 'column' || o.place END), E'\\n' ORDER BY o.place)
+                               FROM (SELECT m.name, pg_catalog.row_number() OVER (ORDER BY m.at) AS place
+                                     FROM ROWS FROM (pg_catalog.unnest(p.proargmodes), pg_catalog.unnest(p.proargnames))
+                                          WITH ORDINALITY AS m (mode, name, at)
+                                     WHERE m.mode IN ('o', 'b', 't')) o) END
                  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                       JOIN pg_catalog.pg_type t ON t.oid = p.prorettype
                  ORDER BY 1, 2, p.pronargs, pg_catalog.pg_get_function_identity_arguments(p.oid)"
@@ -282,6 +293,9 @@ impl Loader {
             arguments: (fields.number()?, fields.number()?),
             set: fields.flag()?,
             row: fields.flag()?,
+            columns: fields
+                .maybe()?
+                .map(|names| names.lines().map(str::to_owned).collect()),
         };
         self.catalog
             .functions

@@ -3,6 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Alias, JoinExpr, JoinType, Node, RangeFunction, RangeSubselect};
 
+use super::function::Columns;
 use super::scope::{Entry, Star};
 use super::{Resolver, Space, boxed, inner, strings, unknown_node};
 use crate::refusal::{Refusal, Result};
@@ -113,6 +114,8 @@ impl<'a> Resolver<'a> {
         let mut exprs = Vec::new();
         let mut columns = Vec::new();
         let mut name = String::new();
+        // Whether the only column is called as the alias is.
+        let mut nameless = true;
         for function in &range.functions {
             let NodeEnum::List(parts) = inner(function)? else {
                 return Err(Refusal::new("FROM", "a function of an unknown form"));
@@ -132,14 +135,22 @@ impl<'a> Resolver<'a> {
                 defined
             };
             name = super::output_name(call);
-            let (expr, row) = self.within(left.clone(), |this| {
+            if let Some(arrays) = arrays(call, defined) {
+                for array in arrays {
+                    exprs.push(self.within(left.clone(), |this| this.expr(inner(array)?))?);
+                    columns.push(name.clone());
+                }
+                continue;
+            }
+            let (expr, given) = self.within(left.clone(), |this| {
                 let expr = this.expr(call)?;
-                let row = this.gives_rows(call)?;
-                Ok((expr, row))
+                let given = this.columns_of(call)?;
+                Ok((expr, given))
             })?;
             exprs.push(expr);
             if defined.is_empty() {
-                columns.extend(function_columns(row, &name, range)?);
+                nameless &= matches!(given, Columns::Value(None));
+                columns.extend(function_columns(given, &name, range)?);
             }
             for column in defined {
                 match inner(column)? {
@@ -155,6 +166,7 @@ impl<'a> Resolver<'a> {
         if let (Some(alias), [column]) = (&range.alias, columns.as_mut_slice())
             && alias.colnames.is_empty()
             && range.coldeflist.is_empty()
+            && nameless
         {
             *column = alias.aliasname.clone();
         }
@@ -299,17 +311,30 @@ impl<'a> Resolver<'a> {
     }
 }
 
-fn function_columns(row: bool, name: &str, range: &RangeFunction) -> Result<Vec<String>> {
-    if !row {
-        return Ok(vec![name.to_owned()]);
-    }
-    // What columns a row has is the function's own matter, but an alias may name them all.
-    match &range.alias {
-        Some(alias) if !alias.colnames.is_empty() => {
+/// The arguments of `unnest` with several, which is as many calls beside each other.
+fn arrays<'n>(call: &'n NodeEnum, defined: &[Node]) -> Option<&'n [Node]> {
+    let NodeEnum::FuncCall(call) = call else {
+        return None;
+    };
+    let plain = call.agg_order.is_empty()
+        && call.agg_filter.is_none()
+        && call.over.is_none()
+        && !(call.agg_star || call.agg_distinct || call.func_variadic)
+        && defined.is_empty();
+    let unnests = strings(&call.funcname).is_ok_and(|names| names == ["unnest"]);
+    (plain && unnests && call.args.len() > 1).then_some(call.args.as_slice())
+}
+
+fn function_columns(given: Columns, name: &str, range: &RangeFunction) -> Result<Vec<String>> {
+    match (given, &range.alias) {
+        (Columns::Value(own), _) => Ok(vec![own.unwrap_or_else(|| name.to_owned())]),
+        (Columns::Row(Some(names)), _) => Ok(names),
+        // What columns a row has is the function's own matter, but an alias may name them all.
+        (Columns::Row(None), Some(alias)) if !alias.colnames.is_empty() => {
             let names = strings(&alias.colnames)?;
             Ok(names.into_iter().map(str::to_owned).collect())
         }
-        _ => Err(Refusal::new(name, "the columns of its rows are not known")
+        (Columns::Row(None), _) => Err(Refusal::new(name, "the columns of its rows are not known")
             .hint("Name them behind the alias.")),
     }
 }

@@ -156,6 +156,15 @@ pub(crate) struct Call {
     pub(crate) first: Kind,
 }
 
+/// The columns of a function in FROM.
+#[derive(Debug)]
+pub(super) enum Columns {
+    /// One, with the name of the parameter that it is, if it has one.
+    Value(Option<String>),
+    /// Those of a row, if they are known.
+    Row(Option<Vec<String>>),
+}
+
 impl<'a> Resolver<'a> {
     pub(super) fn value_function(&mut self, function: &SqlValueFunction) -> Expr {
         match value_function(function) {
@@ -218,16 +227,21 @@ impl<'a> Resolver<'a> {
         Ok((name.to_owned(), found))
     }
 
-    /// Whether a call in FROM gives rows of columns that its type names.
-    pub(super) fn gives_rows(&self, node: &NodeEnum) -> Result<bool> {
-        match node {
-            NodeEnum::FuncCall(call) => {
-                let (name, found) = self.candidates(call)?;
-                // Only unnest(tsvector) has more than one column.
-                Ok(name != "unnest" && found.iter().any(|function| function.row))
-            }
-            _ => Ok(false),
+    /// What columns a call has in FROM.
+    pub(super) fn columns_of(&self, node: &NodeEnum) -> Result<Columns> {
+        let NodeEnum::FuncCall(call) = node else {
+            return Ok(Columns::Value(None));
+        };
+        let (name, found) = self.candidates(call)?;
+        let mut all = found.iter().map(|function| &function.columns);
+        let first = all.next().cloned().flatten();
+        let own = first.filter(|first| all.all(|other| other.as_ref() == Some(first)));
+        // Only unnest(tsvector) has more than one column.
+        if name == "unnest" || !found.iter().any(|function| function.row) {
+            return Ok(Columns::Value(own.and_then(|own| own.into_iter().next())));
         }
+        let rows = found.iter().all(|function| function.row);
+        Ok(Columns::Row(own.filter(|_| rows)))
     }
 
     fn judge(&mut self, name: &str, found: &[&Function]) {
