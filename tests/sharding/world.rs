@@ -197,11 +197,12 @@ fn others(groups: &Groups) -> Vec<Row> {
     for n in 1..=40_i64 {
         let key = format!("00000000-0000-4000-8000-{n:012}");
         let values = format!(
-            "'{key}', {}, 'title {}', '{{\"n\": {n}, \"k\": {}}}', '{{a{},b}}'",
+            "'{key}', {}, 'title {}', '{{\"n\": {n}, \"k\": {}}}', '{{a{},b{}}}'",
             some(n, 9, (n % 20).to_string()),
             n % 6,
             n % 4,
-            n % 3
+            n % 3,
+            if n % 20 == 0 { ",c" } else { "" }
         );
         add(
             "docs",

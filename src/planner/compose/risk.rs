@@ -54,6 +54,12 @@ const UNITS: [&str; 8] = [
     "year", "quarter", "month", "week", "day", "hour", "minute", "second",
 ];
 
+/// The OIDs of types that are no arrays: bool, bytea, "char", name, the whole numbers, text, json, the floats, char(n),
+/// varchar, dates and times, numeric, uuid, jsonb.
+const SCALARS: [u32; 21] = [
+    16, 17, 18, 19, 20, 21, 23, 25, 114, 700, 701, 1042, 1043, 1082, 1083, 1114, 1184, 1186, 1700,
+    2950, 3802,
+];
 /// The OIDs of text, char(n) and varchar, and those of date and the timestamps.
 const TEXTS: [u32; 3] = [25, 1042, 1043];
 const DATES: [u32; 3] = [1082, 1114, 1184];
@@ -194,8 +200,8 @@ impl<'a, 'r> Risk<'a, 'r> {
             NodeEnum::WindowDef(window) => !has_plain_frame(window) || self.any_part(node),
             // Arrays of different sizes do not go into one.
             NodeEnum::AArrayExpr(array) => {
-                let scalar = |node: &Node| self.oid(node) != 0 || is_literal(node);
-                !array.elements.iter().all(scalar) || self.any_part(node)
+                let mut elements = array.elements.iter();
+                !elements.all(|node| self.is_scalar(node)) || self.any_part(node)
             }
             other => self.any_part(other),
         }
@@ -248,7 +254,7 @@ impl<'a, 'r> Risk<'a, 'r> {
             return true;
         };
         let name = cast.type_name.as_ref();
-        let array = name.is_some_and(|name| !name.array_bounds.is_empty());
+        let array = is_to_array(cast);
         let cut = name.is_some_and(|name| !name.typmods.is_empty());
         let text = matches!(to, "text" | "varchar" | "bpchar");
         match &arg.node {
@@ -356,7 +362,7 @@ impl<'a, 'r> Risk<'a, 'r> {
                 "count" | "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist"
                 | "bool_and" | "bool_or" | "every" | "bit_and" | "bit_or" | "bit_xor" | "min"
                 | "max" | "string_agg" | "first_value" | "last_value" | "lag" | "lead" => true,
-                "array_agg" => first.is_some_and(|arg| self.oid(arg) != 0),
+                "array_agg" => first.is_some_and(|arg| self.is_scalar(arg)),
                 "sum" | "avg" => first.is_some_and(|arg| self.size(arg).is_some()),
                 _ => false,
             }
@@ -394,14 +400,38 @@ impl<'a, 'r> Risk<'a, 'r> {
             return true;
         };
         let one = match sub.sub_link_type() {
-            SubLinkType::ExistsSublink
-            | SubLinkType::AnySublink
-            | SubLinkType::AllSublink
-            | SubLinkType::ArraySublink => true,
+            SubLinkType::ExistsSublink | SubLinkType::AnySublink | SubLinkType::AllSublink => true,
+            SubLinkType::ArraySublink => self.gives_scalars(select),
             SubLinkType::ExprSublink => self.gives_one(select),
             _ => false,
         };
         !one || test || self.query(select)
+    }
+
+    /// Whether what a query gives can be the elements of an array: arrays of different sizes cannot.
+    fn gives_scalars(&self, select: &SelectStmt) -> bool {
+        let arms = [&select.larg, &select.rarg].into_iter().flatten();
+        let mut targets = select.target_list.iter();
+        let plain = select.values_lists.is_empty();
+        plain
+            && arms.into_iter().all(|arm| self.gives_scalars(arm))
+            && targets.all(|target| match &target.node {
+                Some(NodeEnum::ResTarget(target)) => {
+                    target.val.as_deref().is_some_and(|it| self.is_scalar(it))
+                }
+                _ => false,
+            })
+    }
+
+    /// Whether an expression is known to give no array.
+    fn is_scalar(&self, node: &Node) -> bool {
+        let computed = match &node.node {
+            Some(NodeEnum::FuncCall(call)) => self
+                .system(call)
+                .is_some_and(|name| ["count", "lower", "upper", "length"].contains(&name)),
+            _ => self.size(node).is_some(),
+        };
+        computed || is_literal(node) || SCALARS.contains(&self.oid(node))
     }
 
     /// Whether a query surely gives no more than one row.
@@ -434,7 +464,7 @@ impl<'a, 'r> Risk<'a, 'r> {
                 let expr = self.places.get(&column.location);
                 expr.map_or(0, |expr| self.resolver.kind(expr).oid)
             }
-            Some(NodeEnum::TypeCast(cast)) => type_of(cast).map_or(0, oid_of),
+            Some(NodeEnum::TypeCast(cast)) if !is_to_array(cast) => type_of(cast).map_or(0, oid_of),
             Some(NodeEnum::AConst(constant)) => match constant.val {
                 Some(Val::Ival(_)) => 23,
                 _ => 0,
@@ -452,6 +482,11 @@ fn type_of(cast: &TypeCast) -> Option<&str> {
         _ => return None,
     };
     TYPES.contains(&name).then_some(name)
+}
+
+fn is_to_array(cast: &TypeCast) -> bool {
+    let name = cast.type_name.as_ref();
+    name.is_some_and(|name| !name.array_bounds.is_empty())
 }
 
 fn oid_of(name: &str) -> u32 {
