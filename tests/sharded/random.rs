@@ -86,8 +86,9 @@ impl Answer {
 
     /// Whether pgherd has refused what Postgres would have run, perhaps.
     fn is_refused(&self) -> bool {
-        // Who writes to a replicated table waits for whoever else has in a block, and for no longer than 10 s.
-        matches!(self.error.as_deref(), Some("0A000" | "40P01"))
+        // Who writes to a replicated table waits for whoever else has in a block, and for no longer than 10 s, or than
+        // the lock_timeout that it has set.
+        matches!(self.error.as_deref(), Some("0A000" | "40P01" | "55P03"))
     }
 
     /// The same without the error.
