@@ -28,6 +28,7 @@ mod pull;
 mod random;
 mod reads;
 mod refused;
+mod regress;
 mod replicated;
 mod rig;
 mod scatter;
