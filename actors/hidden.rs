@@ -51,6 +51,10 @@ pub struct Found {
     pub unseen: [u64; 2],
     /// Whether a function may set others, whose names it makes up.
     pub obscure: bool,
+    /// Of the known functions, those that may ask for settings, or call what does.
+    pub seers: HashSet<Box<[u8]>>,
+    /// Which texts may ask for settings by code that they do not name: those that run at least this.
+    pub sight: Runs,
     /// Whether a query may call a volatile function that its text does not name: by a view, a policy, a type,
     /// an operator, or because it has the name of one of Postgres' own.
     pub volatile: bool,
@@ -74,6 +78,8 @@ pub struct Hidden {
     steady: AtomicBool,
     /// From what on a text may set the users' own settings by code that it does not name.
     sets: AtomicU8,
+    /// From what on a text may ask for settings by code that it does not name.
+    sight: AtomicU8,
     /// Transactions under way that change the catalogue.
     altering: AtomicU32,
     /// When to look again, in nanoseconds after `born`.
@@ -90,6 +96,7 @@ impl Default for Hidden {
             threshold: AtomicU8::new(Runs::Reads as u8),
             steady: AtomicBool::new(false),
             sets: AtomicU8::new(Runs::Unknown as u8),
+            sight: AtomicU8::new(Runs::Reads as u8),
             altering: AtomicU32::new(0),
             due: AtomicU64::new(0),
             born: clock::now(),
@@ -159,6 +166,8 @@ impl Hidden {
                 _ => Runs::Reads,
             };
             self.sets.store(sets as u8, Ordering::Release);
+            let sight = found.sight.max(Runs::Reads);
+            self.sight.store(sight as u8, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
             self.threshold.store(threshold as u8, Ordering::Release);
         }
@@ -181,6 +190,27 @@ impl Hidden {
         let runs = effects_knowing(text, options, &known).runs;
         let sets = found.named(bits.get());
         Ran { runs, sets }
+    }
+
+    /// Whether a text that runs this surely sets and asks for no settings by code that does not stand in it, and changes
+    /// nothing in its session by such code. While that is not known, not.
+    pub fn is_blind(&self, text: &[u8], runs: Runs, options: LexOptions) -> bool {
+        let runs = match (runs, self.found()) {
+            (Runs::Unknown, Some(found)) => {
+                let known = |name: &[u8]| {
+                    let lower = name.to_ascii_lowercase();
+                    let is_known = found.known.contains(name) || found.known.contains(&*lower);
+                    let sets = found.setters.contains_key(&*lower);
+                    is_known && !sets && !found.seers.contains(&*lower)
+                };
+                effects_knowing(text, options, &known).runs
+            }
+            _ => runs,
+        };
+        let sight = usize::from(self.sight.load(Ordering::Acquire));
+        let sight = Runs::ALL.get(sight).copied().unwrap_or(Runs::Reads);
+        // The threshold comes last: it falls first when the catalogue changes.
+        runs < sight && self.sets(runs).is_empty() && runs < self.threshold()
     }
 
     /// The users' own settings that a text which runs this may set by code that it does not name.
@@ -206,6 +236,7 @@ impl Hidden {
         *changes += 1;
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
+        self.sight.store(Runs::Reads as u8, Ordering::Release);
         let soon = self.since_birth(clock::now()).saturating_add(nanos(PAUSE));
         // What was asked for lately may be asked for again at once only the first time.
         let due = if *changes == 1 { 0 } else { soon };
@@ -300,6 +331,35 @@ mod tests {
         hidden.learn(&claim, found(Runs::Unknown));
         assert_eq!(reread("select PURE(1)"), Runs::Reads);
         assert_eq!(reread("select pure(1), other(2)"), Runs::Unknown);
+    }
+
+    #[test]
+    fn who_asks_for_settings_is_not_blind() {
+        let hidden = Arc::new(Hidden::default());
+        let is_blind = |text: &str, runs| {
+            let options = LexOptions::default();
+            hidden.is_blind(text.as_bytes(), runs, options)
+        };
+        assert!(!is_blind("select 1", Runs::Reads), "nothing is known yet");
+        let told = |sight| Found {
+            sight,
+            known: [&b"pure"[..], b"seer", b"setter"].map(Box::from).into(),
+            seers: [Box::from(&b"seer"[..])].into(),
+            setters: [(Box::from(&b"setter"[..]), 1)].into(),
+            ..found(Runs::Unknown)
+        };
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        hidden.learn(&claim, told(Runs::Writes));
+        assert!(is_blind("select 1", Runs::Reads));
+        assert!(!is_blind("delete from t", Runs::Writes));
+        assert!(is_blind("select Pure(1)", Runs::Unknown));
+        for text in ["select Seer(1)", "select setter(1)", "select other(1)"] {
+            assert!(!is_blind(text, Runs::Unknown), "{text}");
+        }
+        let alteration = Alteration::begin(&hidden);
+        assert!(!is_blind("select 1", Runs::Reads));
+        drop(alteration);
+        assert!(!is_blind("select 1", Runs::Reads));
     }
 
     #[test]

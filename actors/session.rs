@@ -10,6 +10,7 @@
 pub mod abandon;
 pub mod attempt;
 pub mod behind;
+mod blind;
 pub mod by_sql;
 pub mod check;
 pub mod checkout;
@@ -305,6 +306,7 @@ fn serve(
                 listening: None,
                 prepared_listen: false,
                 reading: false,
+                strange: false,
                 wrote: None,
                 spread: spread.map(|group| Box::new(Spread::new(group))),
             };

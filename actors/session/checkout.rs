@@ -99,6 +99,7 @@ pub(super) async fn checkout(
             Some(lease) => Some(lease),
             None => Box::pin(queue(relay, &pool, asked)).await?,
         };
+        relay.strange = false;
         let lease = match lease {
             Some(lease) if !lease.applied.has_met_as(&relay.parameters) => {
                 let wanted = Arc::clone(&relay.parameters);

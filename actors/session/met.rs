@@ -3,7 +3,8 @@
 //! Where a new connection has NULL or an error, a server that has ever had such a setting gives an empty text. So
 //! whoever has never had it needs a server that never had it either; whoever has, has to find the empty text. Policies
 //! and functions read settings unseen, so that this holds for all that is sent, but for a statement that sets what it
-//! would find. Clients that set the same meet on the same servers, and the usual path compares one pointer.
+//! would find, and for one that surely asks for no setting ([`blind`]). Clients that set the same meet on the same
+//! servers, and the usual path compares one pointer.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::clock;
 use crate::control::Standing;
 use crate::pool::{Pool, ServerLease};
 use crate::server::ServerConn;
+use crate::session::blind;
 use crate::session::check;
 use crate::session::checkout::{self, Denied};
 use crate::session::relay::Relay;
@@ -39,10 +41,26 @@ pub(super) async fn suited(
     }
     let wanted = &with_next(relay, wanted);
     loop {
-        let unfit = match fitting(pool, relay.worker, lease, wanted) {
+        let mut unfit = match fitting(pool, relay.worker, lease, wanted) {
             Ok(lease) => return Ok(Some(lease)),
             Err(unfit) => unfit,
         };
+        if blind::may_be(relay, pool, &unfit) {
+            match blind::survey(relay, unfit).await {
+                Some(lease) if blind::is_blind(relay, &lease) => {
+                    relay.strange = true;
+                    return Ok(Some(lease));
+                }
+                Some(lease) => unfit = lease,
+                None => match Box::pin(checkout::queue(relay, pool, asked)).await? {
+                    Some(next) => {
+                        lease = next;
+                        continue;
+                    }
+                    None => return Ok(None),
+                },
+            }
+        }
         let Some(unfit) = learn(pool, unfit, wanted).await else {
             // It was broken, and the next may be as unfit.
             match Box::pin(checkout::queue(relay, pool, asked)).await? {

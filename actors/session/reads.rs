@@ -27,6 +27,7 @@ use crate::cluster::{Cluster, reads};
 use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
 use crate::session::relay::Relay;
+use crate::session::requests;
 use wish::Wish;
 
 /// The pool that the turn is to be run on, if that is not the session's own.
@@ -195,7 +196,7 @@ fn is_read(relay: &Relay) -> bool {
             };
     }
     let by_itself = by_itself && relay.pool.upstream.load().hidden.0.is_steady();
-    is_request_of_reads(relay, |text, judgement| {
+    is_request_of(relay, |text, judgement| {
         // Which names there are, and what they stand for, is not looked up here.
         let named = judgement.names || judgement.inspects;
         let plain = judgement.pins.is_empty() && judgement.plain && !named;
@@ -208,8 +209,9 @@ fn is_read(relay: &Relay) -> bool {
     })
 }
 
-/// Whether a request is whole, and `reads` holds for each statement of it.
-fn is_request_of_reads(relay: &Relay, reads: impl Fn(&[u8], &Judgement) -> bool) -> bool {
+/// Whether a request is whole, up to its Sync or its one Query, and `reads` holds for each statement of it. What is too
+/// large to be judged is none.
+pub(super) fn is_request_of(relay: &Relay, reads: impl Fn(&[u8], &Judgement) -> bool) -> bool {
     let statements = relay.statements.as_deref();
     let mut unnamed = match statements.map(|all| &all.unnamed) {
         Some(Unnamed::Parsed { judgement, tail }) => reads(tail, judgement),
@@ -224,6 +226,9 @@ fn is_request_of_reads(relay: &Relay, reads: impl Fn(&[u8], &Judgement) -> bool)
             return false;
         };
         rest = behind;
+        if !requests::is_held(relay, header.total()) {
+            return false;
+        }
         let body = &message[frame::HEADER_LEN..];
         let read = match header.tag {
             tag::QUERY => {

@@ -104,6 +104,8 @@ pub struct Relay {
     pub prepared_listen: bool,
     /// Its server is one that is only read from.
     pub reading: bool,
+    /// Its server has had settings of the users' own that it has never had: it gets what asks for none of them.
+    pub strange: bool,
     /// When it wrote last, or may have: in nanoseconds after the birth of its pool, which takes half of
     /// the room.
     pub wrote: Option<NonZeroU64>,
@@ -279,7 +281,7 @@ impl Relay {
 
     /// Whether each request is answered before the next is sent, since that may be for another server.
     pub(super) fn is_choosy(&self) -> bool {
-        self.reading || self.spread.is_some()
+        self.reading || self.strange || self.spread.is_some()
     }
 
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
@@ -314,6 +316,7 @@ impl Relay {
         let began = self.opened.as_ref().map_or(asked, |opened| opened.at());
         let reader = reads::source(self);
         self.reading = reader.is_some();
+        self.strange = false;
         let leased = match checkout::at_once(self, reader.as_ref(), fresh, asked) {
             Start::Ready(lease) => Ok((lease, asked)),
             Start::Unready(lease) => Box::pin(checkout::checkout(self, reader, lease, asked)).await,
@@ -408,6 +411,12 @@ impl Relay {
             )));
         }
         self.keep_doubtful(&lease);
+        if self.strange && self.pool.pins(self.pins, self.mode) {
+            // Nothing that binds is sent there; were it so all the same, what comes next might see others' settings.
+            let text = "the session cannot stay on a server that has had settings of others";
+            let report = ErrorReport::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text);
+            return Some(Bye::Sent(Box::new(report)));
+        }
         if self.pool.pins(self.pins, self.mode) {
             if !self.pins.is_empty() {
                 self.pool.stats.pinned();

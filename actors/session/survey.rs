@@ -15,8 +15,8 @@ const FUNCTIONS_MAX: usize = 4000;
 /// The functions of the users, with their texts up to a bound, and by what they are reached besides by
 /// their names: every object that calls a function depends on it (`pg_depend`). Functions that Postgres
 /// brings are no one's dependency, so the expressions that might call such as change a session are
-/// searched for their numbers (`set_config`, `setseed`, the advisory locks), and those that a query may
-/// call for the numbers of all that are volatile. The first column says what a row is.
+/// searched for their numbers (`set_config`, `setseed`, the advisory locks), for those that ask for settings or run a
+/// text that they are given (`eyes`), and those that a query may call for the numbers of all that are volatile. The first column says what a row is.
 /// A function is called by what looks like a column, too (`t.f`), where a row fits its only argument without a default.
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
@@ -44,6 +44,9 @@ as_column AS (
  WHERE p.oid >= 16384 AND p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1
   AND (t.typtype = ANY ('{c,p}') OR t.typtype = 'd' AND EXISTS (
    SELECT FROM pg_type b WHERE b.oid = t.typbasetype AND b.typtype = ANY ('{c,d}')))), 
+eyes AS (
+ SELECT p.oid FROM pg_proc p WHERE p.oid < 16384 AND p.proname = ANY ('{current_setting,pg_show_all_settings,
+query_to_xml,query_to_xmlschema,query_to_xml_and_xmlschema,cursor_to_xml,ts_stat,ts_rewrite}')), 
 reached AS (
  SELECT d.refobjid AS oid, bool_or(CASE
    WHEN d.classid = ANY ('{2604,2620,1259,3381}') THEN false
@@ -62,6 +65,20 @@ UNION ALL SELECT 'tree', NULL, NULL, NULL, t.reads::text FROM (
   UNION ALL SELECT false, d.adbin::text FROM pg_attrdef d
   UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384) t
  WHERE t.tree ~ ':(funcid|opfuncid) (2078|1599|288[0-9]|289[0-2]) ') t 
+UNION ALL SELECT 'sight', NULL, NULL, NULL, t.reads::text FROM (
+ SELECT DISTINCT t.reads FROM (
+  SELECT w.ev_type = '1' AS reads, concat(w.ev_action::text, w.ev_qual::text) AS tree FROM pg_rewrite w WHERE w.oid >= 16384
+  UNION ALL SELECT true, concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
+  UNION ALL SELECT true, p.proargdefaults::text FROM pg_proc p WHERE p.oid >= 16384
+  UNION ALL SELECT false, d.adbin::text FROM pg_attrdef d
+  UNION ALL SELECT false, g.tgqual::text FROM pg_trigger g
+  UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384
+  UNION ALL SELECT false, y.typdefaultbin::text FROM pg_type y WHERE y.oid >= 16384) t
+ WHERE t.tree ~ (SELECT ':(funcid|opfuncid) (' || string_agg(e.oid::text, '|') || ') ' FROM eyes e) 
+ UNION SELECT true WHERE EXISTS (SELECT FROM pg_operator o JOIN eyes e ON o.oprcode = e.oid WHERE o.oid >= 16384) 
+ OR EXISTS (SELECT FROM pg_cast c JOIN eyes e ON c.castfunc = e.oid WHERE c.oid >= 16384) 
+ OR EXISTS (SELECT FROM pg_aggregate a JOIN eyes e ON e.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn,
+  a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[]) WHERE a.aggfnoid >= 16384)) t 
 UNION ALL SELECT 'volatile', NULL, NULL, NULL, NULL WHERE EXISTS (
  SELECT FROM (
   SELECT w.ev_action::text AS tree FROM pg_rewrite w WHERE w.oid >= 16384 AND w.ev_type = '1'
@@ -100,12 +117,33 @@ enum Reach {
     Reads,
 }
 
+impl Reach {
+    /// What a row says of an expression: whether whatever reads may come to it.
+    fn of(by: &[u8]) -> Self {
+        match by {
+            b"true" => Self::Reads,
+            _ => Self::Writes,
+        }
+    }
+
+    /// The least that a text must run to come to it.
+    fn least(self) -> Runs {
+        match self {
+            Self::Reads => Runs::Reads,
+            Self::Writes => Runs::Writes,
+            Self::Nothing => Runs::Unknown,
+        }
+    }
+}
+
 /// One name of functions, which may be several.
 #[derive(Debug, Default)]
 struct Named {
     body: Body,
     /// Which settings of the users' own it sets, or what it calls: a bit for each.
     sets: u64,
+    /// It may ask for settings.
+    sees: bool,
     /// Only functions in C bear the name.
     foreign: bool,
     reach: Option<Reach>,
@@ -134,7 +172,7 @@ type Row = Vec<Option<Vec<u8>>>;
 fn understand(rows: &[Row]) -> Option<Found> {
     let mut found = Found::default();
     let mut functions: HashMap<Box<[u8]>, Named> = HashMap::new();
-    let (mut reach, mut count) = (Reach::Nothing, 0);
+    let (mut reach, mut sight, mut count) = (Reach::Nothing, Reach::Nothing, 0);
     for row in rows {
         let [kind, name, language, source, by] = row.as_slice() else {
             return None;
@@ -146,13 +184,8 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 found.known.insert(lower.into());
             }
             b"volatile" => found.volatile = true,
-            b"tree" => {
-                reach = reach.max(if by == b"true" {
-                    Reach::Reads
-                } else {
-                    Reach::Writes
-                })
-            }
+            b"tree" => reach = reach.max(Reach::of(by)),
+            b"sight" => sight = sight.max(Reach::of(by)),
             _ => {
                 count += 1;
                 let by = match by {
@@ -164,12 +197,14 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 };
                 let language = language.as_deref().unwrap_or_default();
                 let body = read(language, source.as_deref());
-                add(&mut functions, lower, body, language == b"c", by);
+                let sees = language != b"c" && sees(source.as_deref());
+                add(&mut functions, lower, body, sees, language == b"c", by);
             }
         }
     }
     if count > FUNCTIONS_MAX {
         found.threshold = Runs::Reads;
+        found.sight = Runs::Reads;
         found.obscure = true;
         found.volatile = true;
         found.known.clear();
@@ -177,7 +212,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
     }
     name_settings(&mut functions, &mut found);
     settle(&mut functions, &found, CALLS_MAX);
-    conclude(functions, reach, &mut found);
+    conclude(functions, reach, sight, &mut found);
     Some(found)
 }
 
@@ -198,7 +233,25 @@ fn read(language: &[u8], source: Option<&[u8]>) -> Body {
     }
 }
 
-fn add(functions: &mut HashMap<Box<[u8]>, Named>, name: Vec<u8>, body: Body, c: bool, by: Reach) {
+/// Whether the source of a function may ask for settings: it has the name of what does in it, or of what runs a text
+/// that is put together, or an escape by which it can be written otherwise.
+fn sees(source: Option<&[u8]>) -> bool {
+    const SIGNS: [&[u8]; 6] = [b"setting", b"show", b"execute", b"_xml", b"ts_", b"u&"];
+    source.is_none_or(|source| {
+        let source = source.to_ascii_lowercase();
+        let has = |sign: &&[u8]| source.windows(sign.len()).any(|part| part == *sign);
+        SIGNS.iter().any(has)
+    })
+}
+
+fn add(
+    functions: &mut HashMap<Box<[u8]>, Named>,
+    name: Vec<u8>,
+    body: Body,
+    sees: bool,
+    c: bool,
+    by: Reach,
+) {
     // What is in C is believed where nobody calls it by its name: it makes up operators and types.
     let by = if c { Reach::Nothing } else { by };
     let named = functions.entry(name.into()).or_insert_with(|| Named {
@@ -206,6 +259,7 @@ fn add(functions: &mut HashMap<Box<[u8]>, Named>, name: Vec<u8>, body: Body, c: 
         ..Named::default()
     });
     named.foreign &= c;
+    named.sees |= sees;
     named.reach = named.reach.max(Some(by));
     named.body.harmful |= body.harmful;
     named.body.writes |= body.writes;
@@ -233,7 +287,7 @@ fn name_settings(functions: &mut HashMap<Box<[u8]>, Named>, found: &mut Found) {
 /// So many calls are followed from who is called to who calls. Where that is not enough, the rest counts as harmful.
 const CALLS_MAX: usize = 16_000_000;
 
-/// Who calls what is harmful, or writes, or sets something, does so too.
+/// Who calls what is harmful, or writes, or asks for a setting, or sets something, does so too.
 ///
 /// What is found goes from a function to its callers, all that has come together at once: whoever may make functions
 /// must not be able to keep a worker busy with chains of them. Answers how many calls were followed.
@@ -259,6 +313,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
         facts[number] = Facts {
             harmful: body.harmful,
             writes: body.writes,
+            sees: named.sees,
             sets: named.sets,
         };
     }
@@ -266,6 +321,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
     for (name, named) in functions.iter_mut() {
         let facts = facts[numbers[name]];
         named.sets = facts.sets;
+        named.sees = facts.sees;
         (named.body.harmful, named.body.writes) = (facts.harmful, facts.writes);
     }
     followed
@@ -276,6 +332,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
 struct Facts {
     harmful: bool,
     writes: bool,
+    sees: bool,
     sets: u64,
 }
 
@@ -284,6 +341,7 @@ impl Facts {
         Self {
             harmful: self.harmful || other.harmful,
             writes: self.writes || other.writes,
+            sees: self.sees || other.sees,
             sets: self.sets | other.sets,
         }
     }
@@ -305,6 +363,7 @@ fn inherit(facts: &mut [Facts], callers: &[Vec<usize>], calls_max: usize) -> usi
             let unknown = Facts {
                 harmful: true,
                 writes: true,
+                sees: true,
                 sets: 0,
             };
             facts
@@ -326,29 +385,38 @@ fn inherit(facts: &mut [Facts], callers: &[Vec<usize>], calls_max: usize) -> usi
     followed
 }
 
-fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, found: &mut Found) {
+fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, found: &mut Found) {
     let harmful = functions.values().filter(|named| named.body.harmful);
     let reach = harmful.filter_map(|named| named.reach).max();
-    found.threshold = match reach.max(Some(trees)) {
-        Some(Reach::Reads) => Runs::Reads,
-        Some(Reach::Writes) => Runs::Writes,
-        Some(Reach::Nothing) | None => Runs::Unknown,
-    };
+    found.threshold = reach.unwrap_or(Reach::Nothing).max(trees).least();
+    let seeing = functions.values().filter(|named| named.sees);
+    let reach = seeing.filter_map(|named| named.reach).max();
+    found.sight = reach.unwrap_or(Reach::Nothing).max(sight).least();
     if functions.contains_key(SET_CONFIG) {
         // Which of them a text means hangs on its types, and on the search path.
         found.threshold = Runs::Reads;
     }
-    for (name, named) in functions {
+    for named in functions.values() {
         found.obscure |= named.body.obscure;
         match named.reach {
             Some(Reach::Reads) => found.unseen[0] |= named.sets,
             Some(Reach::Writes) => found.unseen[1] |= named.sets,
             Some(Reach::Nothing) | None => {}
         }
+    }
+    for (name, mut named) in functions {
+        if named.body.writes {
+            // What triggers do is done by who writes, too.
+            named.sets |= found.unseen[1];
+            named.sees |= found.sight != Runs::Unknown;
+        }
         // Where triggers do harm, who writes does it too.
         let quiet = found.threshold == Runs::Unknown || !named.body.writes;
         let other = &*name != SET_CONFIG;
         if !named.body.harmful && quiet && !named.foreign && other {
+            if named.sees {
+                found.seers.insert(name.clone());
+            }
             if named.sets != 0 {
                 found.setters.insert(name.clone(), named.sets);
             }
@@ -428,6 +496,47 @@ mod tests {
     }
 
     #[test]
+    fn who_may_ask_for_a_setting_is_told_with_its_callers() {
+        const ASKS: &str = "begin new.by := Current_Setting('app.x', true); return new; end";
+        let sight = |rows: &[Row]| understand(rows).expect("an answer").sight;
+        assert_eq!(sight(&[]), Runs::Unknown);
+        assert_eq!(
+            sight(&[function("f", "plpgsql", CLEAN, "reads")]),
+            Runs::Unknown
+        );
+        assert_eq!(
+            sight(&[function("f", "plpgsql", ASKS, "writes")]),
+            Runs::Writes
+        );
+        for source in [
+            ASKS,
+            "begin execute 'select current_' || 'set' || 'ting(1)'; end",
+            "select u&\"\\0063urrent_set\\0074ing\"('app.x')",
+            "select pure(), query_to_xml(t, true, true, '') from t",
+        ] {
+            let rows = [
+                function("f", "plpgsql", source, ""),
+                function("g", "sql", "select f()", ""),
+                function("pure", "sql", "select 1", ""),
+            ];
+            assert_eq!(sight(&rows), Runs::Unknown, "only by its name: {source}");
+            let found = understand(&rows).expect("an answer");
+            let blind = |name: &[u8]| found.known.contains(name) && !found.seers.contains(name);
+            assert!(blind(b"pure") && !blind(b"f") && !blind(b"g"), "{source}");
+        }
+        let rows = [
+            function("f", "plpgsql", ASKS, "writes"),
+            function("log", "sql", "insert into t values (1)", ""),
+        ];
+        let found = understand(&rows).expect("an answer");
+        assert!(found.seers.contains(&b"log"[..]), "it wakes the trigger");
+        for (by, expected) in [("true", Runs::Reads), ("false", Runs::Writes)] {
+            let tree = ["sight", "", "", "", by].map(|text| Some(text.as_bytes().to_vec()));
+            assert_eq!(sight(&[tree.into()]), expected);
+        }
+    }
+
+    #[test]
     fn harm_is_inherited_by_callers() {
         let rows = [
             function("g", "sql", "select f()", "writes"),
@@ -452,6 +561,7 @@ mod tests {
             function("f", "plpgsql", SETS, ""),
             function("g", "sql", "select f(); set local app.b = '1'", ""),
             function("h", "sql", "select f()", "writes"),
+            function("log", "sql", "insert into t values (1)", ""),
             function("pure", "sql", "select 1", "reads"),
         ];
         let found = understand(&rows).expect("an answer");
@@ -463,6 +573,7 @@ mod tests {
             (Some(1), Some(3), Some(1))
         );
         assert_eq!(sets(b"pure"), None);
+        assert_eq!(sets(b"log"), Some(1), "it wakes a trigger");
         assert_eq!(found.unseen, [0, 1]);
     }
 

@@ -45,14 +45,19 @@ impl Rotation {
         self.moves
     }
 
-    /// Moves the client, which is between transactions, to the other server, unless it is bound.
-    pub(crate) async fn turn(&mut self, client: u32) {
-        if let Some(process) = self.server(client).await {
-            self.bound = Some(process);
-            if let Some(holding) = self.holding.take() {
-                self.holders[holding].release().await;
+    /// Moves the client, which is between transactions, to the other server, unless it is bound. False if it is not
+    /// connected any more.
+    pub(crate) async fn turn(&mut self, client: u32) -> bool {
+        match self.place(client).await {
+            Place::Bound(process) => {
+                self.bound = Some(process);
+                if let Some(holding) = self.holding.take() {
+                    self.holders[holding].release().await;
+                }
+                return true;
             }
-            return;
+            Place::Gone => return false,
+            Place::Free => {}
         }
         let next = match self.holding {
             Some(holding) => {
@@ -78,6 +83,7 @@ impl Rotation {
         self.holding = Some(next);
         self.bound = None;
         self.moves += 1;
+        true
     }
 
     async fn hold(&mut self, number: usize) -> String {
@@ -85,14 +91,15 @@ impl Rotation {
         held.expect("one of two servers is free")
     }
 
-    /// The process of the server that an idle client is bound to, as the console tells it.
-    async fn server(&mut self, client: u32) -> Option<String> {
+    /// Where an idle client is, as the console tells it.
+    async fn place(&mut self, client: u32) -> Place {
         let name = format!("c{client}");
         let deadline = Instant::now() + PATIENCE;
         let link = loop {
             let clients = table(&mut self.console, "show clients").await;
-            let client = clients.into_iter().find(|row| row[PTR] == name);
-            let mut client = client.expect("the client is connected");
+            let Some(mut client) = clients.into_iter().find(|row| row[PTR] == name) else {
+                return Place::Gone;
+            };
             if client[STATE] == "idle" {
                 break client.swap_remove(LINK);
             }
@@ -100,12 +107,22 @@ impl Rotation {
             assert!(Instant::now() < deadline, "the client is never idle");
         };
         if link.is_empty() {
-            return None;
+            return Place::Free;
         }
         let servers = table(&mut self.console, "show servers").await;
         let server = servers.into_iter().find(|row| row[PTR] == link);
-        server.map(|mut row| row.swap_remove(PID))
+        server.map_or(Place::Free, |mut row| Place::Bound(row.swap_remove(PID)))
     }
+}
+
+/// Where a client is between its transactions.
+#[derive(Debug)]
+enum Place {
+    Free,
+    /// It is bound to the server of this process.
+    Bound(String),
+    /// It is not connected any more.
+    Gone,
 }
 
 // Columns of SHOW CLIENTS and SHOW SERVERS.

@@ -139,8 +139,10 @@ impl Run<'_> {
             let mut through = Vec::new();
             let mut goes_on = true;
             for request in Request::of(&statement, self.plan.mode, number) {
-                if idle && self.moves() {
-                    self.rotation.turn(self.through.number()).await;
+                if idle && self.moves() && !self.rotation.turn(self.through.number()).await {
+                    through.extend(self.through.farewell().await);
+                    self.compare(&statement, direct, through);
+                    return self.over();
                 }
                 let (one, other) = self.perform(&request).await;
                 idle = other.status == Some('I');

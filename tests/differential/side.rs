@@ -115,6 +115,15 @@ impl Side {
         }
     }
 
+    /// What a connection has said that has ended unasked.
+    pub(crate) async fn farewell(&mut self) -> Vec<String> {
+        let mut lines = vec!["the connection is lost, unasked".to_owned()];
+        while let Ok(Some(message)) = timeout(SOON, self.raw.next()).await {
+            lines.extend(self.line(&message));
+        }
+        lines
+    }
+
     /// How many notifications have come.
     pub(crate) fn heard(&self) -> usize {
         self.heard.len()

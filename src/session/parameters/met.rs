@@ -25,6 +25,11 @@ impl Parameters {
         self.met.contains(&key(name))
     }
 
+    /// How many it has or had.
+    pub fn count_met(&self) -> usize {
+        self.met.len()
+    }
+
     /// Those that are met here, and that `other` has never had.
     pub fn strange_to<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
         self.met.difference(&other.met).map(|name| &**name)

@@ -1,6 +1,7 @@
 //! The users' own settings, of which Postgres forgets none before the connection ends.
 
-use pgherd_tests::{Client, Database, Proxy, Raw};
+use pgherd_tests::{Client, Database, Proxy, Raw, connect, until};
+use tokio_postgres::SimpleQueryMessage;
 
 use super::{before, pair, steps};
 
@@ -129,5 +130,179 @@ async fn what_a_leaving_client_has_perhaps_had_is_there_for_others() {
     for client in &both {
         client.batch_execute("begin").await.unwrap();
         assert_eq!(client.one("show app.x").await, "");
+    }
+}
+
+/// A table that keeps from which server each row came.
+const PIDS: &str = "create table rows (pid int default pg_backend_pid(), said text)";
+
+#[tokio::test]
+async fn who_asks_for_no_setting_shares_servers_with_those_who_set_others() {
+    const CLIENTS: usize = 6;
+    let (database, proxy) = before(2).await;
+    database.sql(PIDS).await;
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let client = proxy.client("app", &database).await;
+        steps(&client, &[&format!("set app.x{number} = '{number}'")]).await;
+        clients.push(client);
+    }
+    for round in 0..5 {
+        let turns = clients.iter().map(|client| async move {
+            let insert = format!("insert into rows (said) values ('{round}')");
+            steps(client, &[&insert, "select count(*) from rows"]).await;
+            let said = "select said from rows where said = $1 limit 1";
+            let row = client.query_one(said, &[&round.to_string()]).await.unwrap();
+            assert_eq!(row.get::<_, String>(0), round.to_string());
+        });
+        futures_util::future::join_all(turns).await;
+    }
+    let servers = "select count(distinct pid) <= 2 and count(*) = 30 from rows";
+    assert_eq!(clients[0].one(servers).await, "t");
+    for (number, client) in clients.iter().enumerate() {
+        assert_eq!(
+            client.one(&format!("show app.x{number}")).await,
+            number.to_string()
+        );
+        let other = (number + 1) % CLIENTS;
+        let (code, _) = client.refused(&format!("show app.x{other}")).await;
+        assert_eq!(code, "42704");
+        let seen = format!("select current_setting('app.x{other}', true) is null");
+        assert_eq!(client.one(&seen).await, "t");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_request_that_asks_for_nothing_gets_a_server_of_its_own() {
+    let (database, proxy) = before(1).await;
+    let [first, second] = pair(&database, &proxy).await;
+    steps(&first, &["set app.x = 'mine'"]).await;
+    let home = first.one("select pg_backend_pid()").await;
+    // All in one write.
+    let mut raw = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let here = "select pg_backend_pid()";
+    let asks = "select coalesce(current_setting('app.x', true), 'nothing')";
+    let extended = |text| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    };
+    let messages = [
+        Raw::query(here),
+        extended(here),
+        Raw::sync(),
+        Raw::query(asks),
+        extended(here),
+        extended(asks),
+        Raw::sync(),
+    ];
+    raw.send(&messages.concat()).await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let answer = raw.ready().await;
+        let rows = answer.iter().filter(|message| message.tag == 'D');
+        told.extend(rows.flat_map(pgherd_tests::Message::columns));
+    }
+    assert_eq!(told[..2], [&*home, &*home]);
+    assert_eq!([&*told[2], &*told[4]], ["nothing", "nothing"]);
+    assert_ne!(told[3], home);
+    // Nobody knows how a block goes on.
+    steps(&first, &["select 1"]).await;
+    second.batch_execute("begin").await.unwrap();
+    assert_eq!(second.one("select 1").await, "1");
+    assert_eq!(second.one(asks).await, "nothing");
+    second.batch_execute("commit").await.unwrap();
+}
+
+/// How often the catalogue was asked.
+async fn surveys(proxy: &Proxy) -> u64 {
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let rows = console.simple_query("show pools").await.unwrap();
+    let surveys = rows.iter().filter_map(|row| match row {
+        SimpleQueryMessage::Row(row) => row.get("function_surveys")?.parse::<u64>().ok(),
+        _ => None,
+    });
+    surveys.sum()
+}
+
+#[tokio::test]
+async fn who_would_be_told_a_setting_unseen_gets_a_server_of_its_own() {
+    const ASKS: &str = "coalesce(current_setting('app.x', true), 'nothing')";
+    const TOLD: &str = "create function told() returns text language plpgsql as";
+    let (database, proxy) = before(1).await;
+    let [first, second] = pair(&database, &proxy).await;
+    let hidden =
+        "execute 'select coalesce(current_' || 'set' || 'ting(''app.x'', true), ''nothing'')' into";
+    for (made, asks, gone) in [
+        (
+            format!("create view seen as select {ASKS} as a"),
+            "select a from seen",
+            "drop view seen",
+        ),
+        (
+            format!("create table d (b int, a text default {ASKS})"),
+            "insert into d values (1) returning a",
+            "drop table d",
+        ),
+        (
+            format!("create domain e as text default {ASKS}; create table d (b int, a e)"),
+            "insert into d values (1) returning a",
+            "drop table d; drop domain e",
+        ),
+        (
+            format!(
+                "create table d (a text); create function told() returns trigger language plpgsql as \
+                 $$ begin {hidden} new.a; return new; end $$; \
+                 create trigger t before insert on d for each row execute function told()"
+            ),
+            "insert into d values ('') returning a",
+            "drop table d; drop function told()",
+        ),
+        (
+            format!("{TOLD} $$ begin return {ASKS}; end $$"),
+            "select told()",
+            "drop function told()",
+        ),
+        (
+            format!("{TOLD} $$ declare a text; begin {hidden} a; return a; end $$"),
+            "select told()",
+            "drop function told()",
+        ),
+        (
+            format!(
+                "create function told(a text default {ASKS}) returns text language sql as 'select $1'"
+            ),
+            "select told()",
+            "drop function told(text)",
+        ),
+        (
+            "create function told() returns text language sql as 'select 1';
+             create operator @@@ (rightarg = text, function = current_setting)"
+                .to_owned(),
+            "select case when (@@@ 'app.x') = '' then told() end",
+            "drop operator @@@ (none, text); drop function told()",
+        ),
+    ] {
+        let mut maker = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        let before = surveys(&proxy).await;
+        let answer = maker.ask(&Raw::query(&made)).await;
+        assert!(!answer.contains('E'), "{made}: {answer}");
+        drop(maker);
+        until("the catalogue was asked", async || {
+            steps(&first, &["set app.x = 'mine'", "select 1"]).await;
+            surveys(&proxy).await > before
+        })
+        .await;
+        if asks.contains("@@@") {
+            let (code, _) = second.refused(asks).await;
+            assert_eq!(code, "42704", "{made}");
+        } else {
+            assert_eq!(second.one(asks).await, "nothing", "{made}");
+            assert_eq!(first.one(asks).await, "mine", "{made}");
+        }
+        steps(&first, &[gone]).await;
     }
 }

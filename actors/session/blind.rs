@@ -1,0 +1,144 @@
+//! Requests that ask for no setting, and so run alike on a server that has had settings which the session has not.
+//!
+//! It is told before a server is taken, from the messages that are here, as of reads: all of a request up to its Sync
+//! or its one Query. No text in it names a setting that it asks for, and the catalogue has no view, policy, trigger or
+//! default by which it would ask for one unseen; nor does it leave anything behind, so that the session is not bound to
+//! a server where the next request may ask. That one waits until this is answered. In doubt it is not blind, and gets a
+//! server that has had nothing else. A block never is, since nobody knows how it goes on.
+
+use std::sync::atomic::Ordering;
+
+use pgherd_config::{FunctionCheck, PoolMode};
+use pgherd_sql::{Reading, SequenceEffect, Span, Step, Value, script, sets_at_first};
+
+use crate::clock;
+use crate::judgement::{Judgement, Listens};
+use crate::pool::{Pool, ServerLease};
+use crate::server::ServerConn;
+use crate::session::reads;
+use crate::session::relay::Relay;
+use crate::session::setup::Listener;
+use crate::session::survey;
+
+/// A server that has had more than this serves nobody any more who has not: it never forgets one of them.
+const MET_MAX: usize = 256;
+/// A session that has set more is not sent there, so that it does not come to be bound there by one more.
+const SETTINGS_MAX: usize = 64;
+/// The same in bytes of names and values.
+const BYTES_MAX: usize = 16 * 1024;
+
+/// Whether the request in front may run on such a server, if its texts allow it.
+pub(super) fn may_be(relay: &Relay, pool: &Pool, server: &ServerConn) -> bool {
+    let settings = pool.settings();
+    let is_bound = relay.mode == PoolMode::Session
+        || relay.kept.is_some()
+        || !relay.pins.is_empty()
+        || relay.opened.is_some()
+        || relay.lost_block
+        || relay.listening.is_some();
+    !is_bound
+        && relay.spread.is_none()
+        // What a replica does not know yet of its catalogue cannot be told.
+        && pool.key.reader.is_none()
+        && settings.pool.function_check == FunctionCheck::Auto
+        && relay.parameters.len() < SETTINGS_MAX
+        && relay.parameters.bytes() < BYTES_MAX
+        && server.doubted.is_empty()
+        && server.applied.count_met() <= MET_MAX
+}
+
+/// Asks the catalogue, if that is due; `None` if the server is broken.
+pub(super) async fn survey(relay: &Relay, lease: ServerLease) -> Option<ServerLease> {
+    let hidden = lease.about.upstream.hidden.0.clone();
+    let Some(claim) = hidden.claim(clock::now()) else {
+        return Some(lease);
+    };
+    let mut lease = crate::server::vet(lease)?;
+    let listener = Listener {
+        pool: relay.pool.clone(),
+        id: relay.control.id,
+    };
+    if let Some(found) = survey::run(&mut lease, listener).await.ok()? {
+        hidden.learn(&claim, found);
+    }
+    relay.pool.stats.surveyed();
+    lease.exchange.is_over().then_some(lease)
+}
+
+/// Whether no text of the request in front asks for a setting, nor runs what does.
+pub(super) fn is_blind(relay: &Relay, server: &ServerConn) -> bool {
+    let hidden = &server.about.upstream.hidden.0;
+    reads::is_request_of(relay, |text, judgement| {
+        // A prepared statement is kept with what stands behind its text.
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let how = judgement.lexing;
+        leaves_nothing(relay, judgement)
+            && !names_settings(text)
+            && match judgement.follows {
+                true => judgement.single && sets_only(relay, text),
+                false => judgement.rows && hidden.is_blind(text, judgement.runs, how),
+            }
+    })
+}
+
+/// Whether a text does nothing that may bind its session.
+fn leaves_nothing(relay: &Relay, judgement: &Judgement) -> bool {
+    let asks_sequences = || relay.pool.asks_sequences.load(Ordering::Relaxed);
+    let is_kept = match judgement.sequence {
+        SequenceEffect::None => false,
+        SequenceEffect::Uses => asks_sequences(),
+        SequenceEffect::Asks | SequenceEffect::Both => true,
+    };
+    judgement.pins.is_empty()
+        && judgement.unpins.is_empty()
+        && judgement.plain
+        && judgement.listens == Listens::Nothing
+        && !judgement.names
+        && !judgement.inspects
+        && !judgement.alters
+        && !judgement.hides
+        && !is_kept
+}
+
+/// Whether a text has the name in it of what tells settings, `current_setting` and the views, wherever it stands.
+fn names_settings(text: &[u8]) -> bool {
+    const NAME: &[u8] = b"setting";
+    text.windows(NAME.len())
+        .any(|part| part.eq_ignore_ascii_case(NAME))
+}
+
+/// Whether a text only gives values to settings of the users' own, which all stand in it.
+fn sets_only(relay: &Relay, text: &[u8]) -> bool {
+    let Reading::Script(parts) = script(text, relay.lexing) else {
+        return false;
+    };
+    let is_given = |step: &Step| {
+        matches!(step, Step::Change(changes) if changes.iter().all(|change| {
+            change.name.contains('.')
+                && change.named_by.is_none()
+                && change.span == Span::Session
+                && matches!(change.value, Value::Text(_))
+        }))
+    };
+    // A call of `set_config` may stand beside others.
+    sets_at_first(text, relay.lexing).is_some() && parts.iter().all(|part| is_given(&part.step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_settings;
+
+    #[test]
+    fn what_tells_settings_is_found_by_its_name() {
+        for text in [
+            "select Current_Setting('app.x', true)",
+            "select * from pg_settings",
+            "select pg_show_all_settings()",
+            "select t.current_setting from t",
+        ] {
+            assert!(names_settings(text.as_bytes()), "{text}");
+        }
+        assert!(!names_settings(b"select set_config('app.x', '1', false)"));
+        assert!(!names_settings(b"select 1"));
+    }
+}
