@@ -293,19 +293,19 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     /// Since when the pool is held, if it is.
     #[must_use]
     pub fn held(&self) -> Option<Instant> {
-        self.with(|state, _| state.held)
+        self.state.lock().held
     }
 
     /// When the last hold has ended, if there was one.
     #[must_use]
     pub fn released(&self) -> Option<Instant> {
-        self.with(|state, _| state.released)
+        self.state.lock().released
     }
 
     /// Is the pool paused?
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.with(|state, _| state.paused)
+        self.state.lock().paused
     }
 
     /// Is nothing leased at this moment?
@@ -444,15 +444,17 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             fx.quiet = state.watched > 0 && state.leased() == 0;
             result
         };
-        self.carry_out(fx);
+        self.carry_out(&mut fx);
         result
     }
 
-    fn carry_out(&self, fx: Effects<C>) {
-        fx.wake.into_iter().for_each(std::task::Waker::wake);
-        drop(fx.spent);
-        drop(fx.closed);
-        drop(fx.freed);
+    /// Mostly there is nothing to do.
+    #[inline]
+    fn carry_out(&self, fx: &mut Effects<C>) {
+        fx.wake.wake();
+        fx.spent.clear();
+        fx.closed.clear();
+        fx.freed.clear();
         for quota in fx.offer.iter().flat_map(|quotas| quotas.iter()) {
             if quota.is_starved() {
                 quota.offer();

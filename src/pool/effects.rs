@@ -7,9 +7,9 @@ use crate::permits::{Permits, Quotas};
 /// Consequences of an operation that must not happen under the lock. Empty ones cost no allocation.
 pub(crate) struct Effects<C> {
     /// Tasks to wake.
-    pub(crate) wake: Vec<Waker>,
+    pub(crate) wake: Wakers,
     /// Wakers of no more use; dropping one may run foreign code.
-    pub(crate) spent: Vec<Waker>,
+    pub(crate) spent: Wakers,
     /// Connections to drop.
     pub(crate) closed: Vec<C>,
     /// Permits to give back, after the connections that held them are closed.
@@ -29,8 +29,8 @@ pub(crate) struct Effects<C> {
 impl<C> Effects<C> {
     pub(crate) const fn new() -> Self {
         Self {
-            wake: Vec::new(),
-            spent: Vec::new(),
+            wake: Wakers::new(),
+            spent: Wakers::new(),
             closed: Vec::new(),
             freed: Vec::new(),
             spare: false,
@@ -38,6 +38,49 @@ impl<C> Effects<C> {
             hint: false,
             quiet: false,
             turned: false,
+        }
+    }
+}
+
+/// Wakers, of which there is seldom more than one: the first costs no allocation.
+pub(crate) struct Wakers {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakers {
+    const fn new() -> Self {
+        Self {
+            first: None,
+            more: Vec::new(),
+        }
+    }
+
+    /// Wakes them all, in the order of their coming.
+    #[inline]
+    pub(crate) fn wake(&mut self) {
+        if let Some(first) = self.first.take() {
+            first.wake();
+        }
+        if !self.more.is_empty() {
+            self.more.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.first = None;
+        self.more.clear();
+    }
+}
+
+impl Extend<Waker> for Wakers {
+    fn extend<I: IntoIterator<Item = Waker>>(&mut self, wakers: I) {
+        for waker in wakers {
+            match &mut self.first {
+                None => self.first = Some(waker),
+                Some(_) => self.more.push(waker),
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod effects;
 mod error;
 mod lease;
 mod limits;
+mod line;
 mod lost;
 mod meta;
 mod opening;

@@ -1,6 +1,6 @@
 //! What the lock guards: where every connection is, and who waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use pgherd_planted::{self as planted, Bug};
 use crate::effects::Effects;
 use crate::error::LeaseError;
 use crate::limits::{Limits, Order};
+use crate::line::Line;
 use crate::lost::{LostCounts, LostReason};
 use crate::meta::Meta;
 use crate::permits::{Permits, Quotas};
@@ -78,10 +79,10 @@ pub(crate) struct State<C, I> {
     pub(crate) live: usize,
     pub(crate) opening: usize,
     /// Waiters by ticket, and so in the order of their coming.
-    pub(crate) queue: BTreeMap<u64, Wait>,
+    pub(crate) queue: Line<Wait>,
     /// Those of them who take nothing but what was opened just now; for each there is room or will be.
-    pub(crate) choosy: BTreeMap<u64, Wait>,
-    answered: BTreeMap<u64, Answered<C>>,
+    pub(crate) choosy: Line<Wait>,
+    answered: Line<Answered<C>>,
     next_ticket: u64,
     next_id: u64,
     pub(crate) epoch: u64,
@@ -108,9 +109,9 @@ impl<C, I> State<C, I> {
             idle: VecDeque::new(),
             live: 0,
             opening: 0,
-            queue: BTreeMap::new(),
-            choosy: BTreeMap::new(),
-            answered: BTreeMap::new(),
+            queue: Line::new(),
+            choosy: Line::new(),
+            answered: Line::new(),
             next_ticket: 0,
             next_id: 1,
             epoch: 0,
@@ -138,7 +139,7 @@ impl<C, I> State<C, I> {
     }
 
     pub(crate) fn oldest_wait(&self, now: Instant) -> Option<Duration> {
-        let (_, wait) = self.queue.first_key_value()?;
+        let wait = self.queue.first()?;
         Some(now.saturating_duration_since(wait.since))
     }
 
@@ -435,25 +436,25 @@ impl<C, I> State<C, I> {
         for slot in std::mem::take(&mut self.idle) {
             self.evict(slot, reason, fx);
         }
-        let (given, told): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.answered)
-            .into_iter()
-            .partition(|(_, a)| a.answer.is_ok());
-        self.answered = told;
-        for (ticket, Answered { wait, answer }) in given {
-            let Ok(grant) = answer else { continue };
-            fx.closed.push(grant.conn);
-            self.forget(grant.slot, reason, fx);
-            self.totals.leases -= 1;
-            self.line_up(ticket, wait);
+        for (ticket, answered) in std::mem::replace(&mut self.answered, Line::new()) {
+            match answered.answer {
+                Ok(grant) => {
+                    fx.closed.push(grant.conn);
+                    self.forget(grant.slot, reason, fx);
+                    self.totals.leases -= 1;
+                    self.line_up(ticket, answered.wait);
+                }
+                Err(_) => self.answered.insert(ticket, answered),
+            }
         }
     }
 
     /// Answers every waiter with the same error; says how many there were.
     pub(crate) fn fail(&mut self, error: &LeaseError, fx: &mut Effects<C>) -> usize {
-        let mut queue = std::mem::take(&mut self.queue);
-        queue.append(&mut self.choosy);
-        let count = queue.len();
-        for (ticket, mut wait) in queue {
+        let count = self.waiting();
+        let queue = std::mem::replace(&mut self.queue, Line::new());
+        let choosy = std::mem::replace(&mut self.choosy, Line::new());
+        for (ticket, mut wait) in queue.into_iter().chain(choosy) {
             fx.wake.extend(wait.waker.take());
             self.answered.insert(
                 ticket,
@@ -472,13 +473,13 @@ impl<C, I> State<C, I> {
         waker: &Waker,
         fx: &mut Effects<C>,
     ) -> Poll<Result<Grant<C>, LeaseError>> {
-        if let Some(Answered { wait, answer }) = self.answered.remove(&ticket) {
+        if let Some(Answered { wait, answer }) = self.answered.remove(ticket) {
             fx.spent.extend(wait.waker);
             return Poll::Ready(answer);
         }
-        let waiting = match self.queue.get_mut(&ticket) {
+        let waiting = match self.queue.get_mut(ticket) {
             Some(wait) => Some(wait),
-            None => self.choosy.get_mut(&ticket),
+            None => self.choosy.get_mut(ticket),
         };
         if let Some(wait) = waiting
             && !wait
@@ -493,12 +494,12 @@ impl<C, I> State<C, I> {
 
     /// A waiter goes away; what it was given at that very moment goes to the next.
     pub(crate) fn leave(&mut self, ticket: u64, fx: &mut Effects<C>) {
-        let left = self.queue.remove(&ticket);
-        if let Some(wait) = left.or_else(|| self.choosy.remove(&ticket)) {
+        let left = self.queue.remove(ticket);
+        if let Some(wait) = left.or_else(|| self.choosy.remove(ticket)) {
             fx.spent.extend(wait.waker);
             fx.spare = true;
         }
-        if let Some(Answered { wait, answer }) = self.answered.remove(&ticket) {
+        if let Some(Answered { wait, answer }) = self.answered.remove(ticket) {
             fx.spent.extend(wait.waker);
             if let Ok(grant) = answer {
                 self.give_back(grant.slot, grant.conn, None, fx);

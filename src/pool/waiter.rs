@@ -17,7 +17,8 @@ use crate::lease::Lease;
 #[must_use = "a waiter that is dropped leaves the queue"]
 pub struct Waiter<C: Send + 'static, I: Send + Sync + 'static = ()> {
     core: Arc<PoolCore<C, I>>,
-    ticket: u64,
+    /// None once it was answered: then it has no place any more that it would have to leave.
+    ticket: Option<u64>,
     since: Instant,
 }
 
@@ -25,7 +26,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Waiter<C, I> {
     pub(crate) const fn new(core: Arc<PoolCore<C, I>>, ticket: u64, since: Instant) -> Self {
         Self {
             core,
-            ticket,
+            ticket: Some(ticket),
             since,
         }
     }
@@ -36,29 +37,35 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Waiter<C, I> {
         self.since
     }
 
-    /// How many wait before this one; none if it was answered. Takes time in proportion to the queue.
+    /// How many wait before this one; none if it was answered.
     #[must_use]
     pub fn position(&self) -> Option<usize> {
-        self.core.with(|state, _| {
-            let waits = state.queue.contains_key(&self.ticket);
-            waits.then(|| state.queue.range(..self.ticket).count())
-        })
+        let ticket = self.ticket?;
+        self.core.with(|state, _| state.queue.position(ticket))
     }
 }
 
 impl<C: Send + 'static, I: Send + Sync + 'static> Future for Waiter<C, I> {
     type Output = Result<Lease<C, I>, LeaseError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(ticket) = self.ticket else {
+            return Poll::Pending;
+        };
         let answer = self
             .core
-            .with(|state, fx| state.poll(self.ticket, cx.waker(), fx));
+            .with(|state, fx| state.poll(ticket, cx.waker(), fx));
+        if answer.is_ready() {
+            self.ticket = None;
+        }
         answer.map_ok(|grant| Lease::new(Arc::clone(&self.core), grant))
     }
 }
 
 impl<C: Send + 'static, I: Send + Sync + 'static> Drop for Waiter<C, I> {
     fn drop(&mut self) {
-        self.core.with(|state, fx| state.leave(self.ticket, fx));
+        if let Some(ticket) = self.ticket {
+            self.core.with(|state, fx| state.leave(ticket, fx));
+        }
     }
 }

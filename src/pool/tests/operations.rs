@@ -103,6 +103,24 @@ fn panic_closes_even_a_clean_lease() {
 }
 
 #[test]
+fn to_wait_in_turn_costs_no_allocation() {
+    let now = Instant::now();
+    let core = pool(LIMITS);
+    open(&core, 1, now);
+    let turn = || {
+        let held = ready(&core, now);
+        let mut waiter = wait(&core, now);
+        assert!(peek(&mut waiter).is_pending());
+        clean(held);
+        clean(given(&mut waiter));
+    };
+    // The room that the queue takes is kept.
+    turn();
+    let spent = allocation_counter::measure(turn);
+    assert_eq!(spent.count_total, 0, "{spent:?}");
+}
+
+#[test]
 fn waiters_are_served_in_order_and_counted() {
     let now = Instant::now();
     let core = pool(LIMITS);
