@@ -120,6 +120,19 @@ struct BodyReader<'a> {
     says_set: bool,
 }
 
+/// What a name in quotes says.
+fn unquoted(text: &[u8]) -> impl Iterator<Item = u8> {
+    let inner = text.get(1..text.len().saturating_sub(1));
+    let mut bytes = inner.unwrap_or_default().iter();
+    std::iter::from_fn(move || {
+        let byte = *bytes.next()?;
+        if byte == b'"' {
+            bytes.next();
+        }
+        Some(byte)
+    })
+}
+
 /// Words of PL/pgSQL that may stand before a parenthesis.
 const BEFORE_PARENTHESES: [&[u8]; 12] = [
     b"if", b"elsif", b"elseif", b"while", b"return", b"perform", b"query", b"assert", b"loop",
@@ -231,25 +244,37 @@ impl<'a> BodyReader<'a> {
         }
         let mut ahead = self.lexer;
         let mut next = || ahead.token().ok().flatten();
-        let mut first = next();
-        if first.is_some_and(|first| first.is_word(b"session") || first.is_word(b"local")) {
-            first = next();
+        let mut part = next();
+        if part.is_some_and(|part| part.is_word(b"session") || part.is_word(b"local")) {
+            part = next();
         }
-        if let (Some(first), Some(dot), Some(second)) = (first, next(), next())
-            && dot.is(b'.')
-        {
-            let name = [first.text, b".", second.text].concat();
+        let mut name = Vec::new();
+        while let Some(token) = part {
+            match token.kind {
+                TokenKind::Word => name.extend_from_slice(token.text),
+                TokenKind::QuotedWord => name.extend(unquoted(token.text)),
+                TokenKind::UnicodeWord => self.body.obscure = true,
+                _ => break,
+            }
+            part = next().filter(|dot| dot.is(b'.')).and_then(|_| next());
+            if part.is_some() {
+                name.push(b'.');
+            }
+        }
+        if name.contains(&b'.') {
             self.remember(&name);
         }
     }
 
     fn remember(&mut self, name: &[u8]) {
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$');
-        match std::str::from_utf8(name) {
-            Ok(name) if name.bytes().all(|byte| plain(&byte)) => {
-                self.body.settings.push(name.to_ascii_lowercase().into());
-            }
-            _ => self.body.obscure = true,
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$');
+        // Others can be named all the same, but what is made of them where they are no names is not told.
+        self.body.obscure |= !name.iter().all(|byte| plain(*byte));
+        if let Some(name) = std::str::from_utf8(name)
+            .ok()
+            .filter(|name| name.is_ascii())
+        {
+            self.body.settings.push(name.to_ascii_lowercase().into());
         }
     }
 
@@ -415,6 +440,14 @@ mod tests {
                 "app.a",
             ),
             ("select set_config('work_mem', '1MB', false), 'app.a'", ""),
+            (
+                "set \"App.a\" = 1; set app.\"B\" = 1; set local \"app\".c to 1; set a.b.c = 1",
+                "a.b.c app.a app.b app.c",
+            ),
+            (
+                "set \"a\"\".b\" = 1; set \"work_mem\" = 1; set u&\"a.b\" = 1",
+                "a\".b",
+            ),
             ("select '", ""),
             ("do $$", ""),
         ] {

@@ -43,6 +43,22 @@ async fn nobody_finds_a_setting_that_another_has_had() {
 }
 
 #[tokio::test]
+async fn a_setting_whose_name_stands_in_quotes_meets_nobody_else() {
+    let (database, proxy) = before(1).await;
+    let [first, second] = pair(&database, &proxy).await;
+    for (name, set, back) in [
+        ("app.y", "set \"App.Y\" = 'mine'", "discard all"),
+        ("app.z", "set app.\"Z\" = 'mine'", "reset all"),
+    ] {
+        // It binds, up to here.
+        steps(&first, &[set, back]).await;
+        let asks = format!("select coalesce(current_setting('{name}', true), 'nothing')");
+        assert_eq!(second.one(&asks).await, "nothing", "{set}");
+        assert_eq!(first.one(&asks).await, "", "{set}");
+    }
+}
+
+#[tokio::test]
 async fn where_nobody_minds_no_connection_is_opened_for_it() {
     let database = Database::new().await;
     let more = "[pool]\nsize = 1\ncustom_settings_apart = false";
