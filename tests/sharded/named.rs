@@ -236,3 +236,39 @@ async fn what_cannot_be_prepared_or_given_is_refused() {
     }
     both(&mut raw, "execute flag(true)", "T D C ZI").await;
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_text_is_said_before_its_name_is_taken() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    assert_eq!(told(&mut raw, BY_KEY).await, "C ZI");
+    let reads = |key: i64| format!("select owner from accounts where id = {key}");
+    let texts = [
+        ("selec 1", "E42601"),
+        ("select 1 from nothing", "E42P01"),
+        ("select nothing from accounts", "E42703"),
+        ("select nothing() from accounts", "E42883"),
+        ("select count(*) from accounts", "E42P05"),
+        ("select 1", "E42P05"),
+    ];
+    for (text, expected) in texts {
+        let parse = [Raw::parse("k", text), Raw::sync()].concat();
+        assert_eq!(raw.ask(&parse).await, format!("{expected} ZI"), "{text}");
+        let prepare = format!("prepare k as {text}");
+        assert_eq!(
+            told(&mut raw, &prepare).await,
+            format!("{expected} ZI"),
+            "{text}"
+        );
+        // In a block of both shards.
+        for prepares in [&parse, &Raw::query(&prepare)] {
+            for text in ["begin", &reads(key(0)), &reads(key(1))] {
+                assert!(told(&mut raw, text).await.ends_with("ZT"), "{text}");
+            }
+            assert_eq!(raw.ask(prepares).await, format!("{expected} ZE"), "{text}");
+            assert_eq!(raw.ask(prepares).await, "E25P02 ZE", "{text}");
+            assert_eq!(told(&mut raw, "rollback").await, "C ZI");
+        }
+    }
+    both(&mut raw, &format!("execute k({})", key(1)), "T D C ZI").await;
+}
