@@ -6,6 +6,7 @@
 //! a server where the next request may ask. That one waits until this is answered. In doubt it is not blind, and gets a
 //! server that has had nothing else. A block never is, since nobody knows how it goes on.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pgherd_config::{FunctionCheck, PoolMode};
@@ -49,13 +50,13 @@ pub(super) fn may_be(relay: &Relay, pool: &Pool, server: &ServerConn) -> bool {
 
 /// Asks the catalogue, if that is due; `None` if the server is broken.
 pub(super) async fn survey(relay: &Relay, lease: ServerLease) -> Option<ServerLease> {
-    let hidden = lease.about.upstream.hidden.0.clone();
+    let hidden = Arc::clone(&lease.about.upstream.hidden.0);
     let Some(claim) = hidden.claim(clock::now()) else {
         return Some(lease);
     };
     let mut lease = crate::server::vet(lease)?;
     let listener = Listener {
-        pool: relay.pool.clone(),
+        pool: Arc::clone(&relay.pool),
         id: relay.control.id,
     };
     if let Some(found) = survey::run(&mut lease, listener).await.ok()? {
