@@ -204,6 +204,7 @@ impl Cluster {
                 | Absence::Two { .. } => true,
                 Absence::Asking
                 | Absence::NoneSeen
+                | Absence::Full { .. }
                 | Absence::Gone { .. }
                 | Absence::Silent { .. }
                 | Absence::ReadOnly { .. } => false,

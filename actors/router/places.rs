@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pgherd_cluster::{Storage, Writer};
+use pgherd_cluster::{Absence, Storage, Writer};
 use pgherd_config::{Config, Database, Host, PoolSettings};
 use pgherd_pool::Quota;
 use pgherd_wire::error::ErrorReport;
@@ -178,11 +178,14 @@ pub fn upstreams(
 
 /// There is no server to write to.
 fn unled(cluster: &Cluster) -> ErrorReport {
-    let report = ErrorReport::fatal(
-        sqlstate::CANNOT_CONNECT_NOW,
-        format!("database \"{}\" has no primary at the moment", cluster.name),
-    );
-    match &cluster.verdict().writer {
+    let verdict = cluster.verdict();
+    let code = match &verdict.writer {
+        Writer::Nobody(Absence::Full { .. }) => sqlstate::TOO_MANY_CONNECTIONS,
+        Writer::Nobody(_) | Writer::At(_) => sqlstate::CANNOT_CONNECT_NOW,
+    };
+    let text = format!("database \"{}\" has no primary at the moment", cluster.name);
+    let report = ErrorReport::fatal(code, text);
+    match &verdict.writer {
         Writer::Nobody(absence) => report.detail(absence.to_string()),
         Writer::At(_) => report,
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::Writer;
+use pgherd_cluster::{Absence, Writer};
 use pgherd_config::Timeouts;
 use pgherd_net::poll_read_into;
 use pgherd_planted::{self as planted, Bug};
@@ -343,10 +343,18 @@ pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
 /// There has been no primary for too long.
 fn unled(pool: &Pool, waited: Duration) -> ErrorReport {
     let verdict = pool.cluster.load().verdict();
+    let (code, what) = match &verdict.writer {
+        // It is there, perhaps, and lets nobody in to find it out.
+        Writer::Nobody(Absence::Full { .. }) => (
+            sqlstate::TOO_MANY_CONNECTIONS,
+            "primary with a connection left",
+        ),
+        Writer::Nobody(_) | Writer::At(_) => (sqlstate::CANNOT_CONNECT_NOW, "primary"),
+    };
     let report = ErrorReport::error(
-        sqlstate::CANNOT_CONNECT_NOW,
+        code,
         format!(
-            "database \"{}\" has had no primary for {:.1} s (hold timeout)",
+            "database \"{}\" has had no {what} for {:.1} s (hold timeout)",
             pool.key.database,
             waited.as_secs_f64()
         ),

@@ -54,7 +54,29 @@ impl Judge {
             return Writer::Nobody(Absence::ReadOnly { host });
         }
         let replaced = replaced.first().map(|(host, _)| *host);
-        Writer::Nobody(self.absence(replaced, horizon, now))
+        let absence = self.absence(replaced, horizon, now);
+        let unclear = matches!(absence, Absence::NoneSeen | Absence::Silent { .. });
+        let full = unclear.then(|| self.full(horizon)).flatten();
+        Writer::Nobody(full.unwrap_or(absence))
+    }
+
+    /// Whether each host that may be the primary has no connection free. Whoever has been replaced is none of them, nor is
+    /// who has just said that it is a replica.
+    fn full(&self, horizon: u32) -> Option<Absence> {
+        let may_lead = |track: &Track| {
+            let foreign =
+                self.system.is_some() && track.look.is_some() && track.system() != self.system;
+            let replaced =
+                track.standing() == Some(Standing::Primary) && track.timeline() < Some(horizon);
+            let follows = track.standing() == Some(Standing::Replica) && track.is_confirmed();
+            !foreign && !replaced && !follows
+        };
+        let (full, others): (Vec<_>, Vec<_>) = self
+            .each()
+            .filter(|(_, track)| may_lead(track))
+            .partition(|(_, track)| track.fault == Some(Fault::Full));
+        let hosts: Vec<HostName> = full.into_iter().map(|(host, _)| host.clone()).collect();
+        (others.is_empty() && !hosts.is_empty()).then_some(Absence::Full { hosts })
     }
 
     /// Each server once, by whichever of its names writes go to, or else the first.

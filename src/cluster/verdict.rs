@@ -111,6 +111,11 @@ pub enum Absence {
         /// The primary.
         host: HostName,
     },
+    /// Whoever may be the primary has no connection free to say whether it is.
+    Full {
+        /// All of them, in the order of the members.
+        hosts: Vec<HostName>,
+    },
     /// Several hosts on one timeline are writable, or were when they last answered.
     Two {
         /// All of them, in the order of the members.
@@ -264,6 +269,11 @@ impl fmt::Display for Absence {
             Self::Demoted { last } => write!(f, "{last} is no longer the primary"),
             Self::Removed { last } => write!(f, "the primary {last} was removed"),
             Self::ReadOnly { host } => write!(f, "the primary {host} is read-only"),
+            Self::Full { hosts } => write!(
+                f,
+                "no connection left on {}, so that it is not known who is the primary",
+                Names(hosts)
+            ),
             Self::Two { hosts } => {
                 write!(f, "several hosts are primaries: {}", Names(hosts))
             }

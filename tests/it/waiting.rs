@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use pgherd_tests::{Client, Database, Proxy, Raw, try_connect, until};
 use tokio_postgres::AsyncMessage;
 
+use crate::failover::fleet::Fleet;
+
 /// Lets `client` hold the only server connection.
 async fn hold(client: &Client) {
     client.batch_execute("begin; select 1").await.unwrap();
@@ -275,6 +277,36 @@ async fn a_server_that_is_full_is_named_and_asked_again_soon() {
         begun.elapsed()
     );
     assert_eq!(client.one("select 1").await, "1");
+}
+
+/// None of them says whether it is the primary, but all say why.
+#[tokio::test]
+async fn servers_that_are_all_full_are_named() {
+    let fleet = Fleet::new().await;
+    let limit = async |count: i32| {
+        let sql = format!("alter database postgres connection limit {count}");
+        fleet.primary.sql(&sql).await.unwrap();
+        fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    };
+    // Superusers are let in all the same.
+    fleet
+        .primary
+        .sql("alter role app nosuperuser")
+        .await
+        .unwrap();
+    limit(0).await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let more = "[failover]\nevidence = \"1s\"\n[timeouts]\nhold = \"2s\"";
+    let proxy = fleet.proxy(&ports, more).await;
+    let url = proxy.url("app", "postgres");
+    let refused = try_connect(&url).await.map(drop);
+    let (code, message) = refused.expect_err("they are full");
+    assert_eq!(code, "53300", "{message}");
+    assert!(message.contains("connection left"), "{message}");
+    proxy.logged("no connection left", 1).await;
+    limit(-1).await;
+    let client = try_connect(&url).await.expect("there is room");
+    assert_eq!(client.one("select pg_is_in_recovery()").await, "f");
 }
 
 #[tokio::test]

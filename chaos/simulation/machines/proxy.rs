@@ -288,6 +288,7 @@ impl Proxy {
                     absence,
                     Absence::Asking
                         | Absence::NoneSeen
+                        | Absence::Full { .. }
                         | Absence::Gone { .. }
                         | Absence::Silent { .. }
                         | Absence::ReadOnly { .. }

@@ -492,3 +492,43 @@ fn an_operator_may_say_which_host_is_the_cluster_now() {
     assert_eq!(court.epoch(), (1, 1));
     assert_eq!(court.verdict().refused(), Some(&name("a")));
 }
+
+#[test]
+fn hosts_that_are_all_full_are_named_as_such() {
+    let full = |hosts: &[&str]| Absence::Full {
+        hosts: hosts.iter().map(|host| name(host)).collect(),
+    };
+    let mut court = Court::new();
+    for host in ["a", "b", "c"] {
+        court.failed(host, Fault::Full);
+    }
+    assert_eq!(court.absence(), Absence::Asking);
+    court.wait(5001);
+    assert_eq!(court.absence(), full(&["a", "b", "c"]));
+    // It is none of those who may be the primary.
+    court.saw("b", replica(1));
+    assert_eq!(court.absence(), full(&["a", "c"]));
+    // It may be, and is something else.
+    court.failed("c", Fault::TimedOut);
+    assert_eq!(court.absence(), Absence::NoneSeen);
+    court.saw("c", replica(1));
+    assert_eq!(court.absence(), full(&["a"]));
+    court.saw("a", primary(1));
+    assert_eq!(court.writer().as_deref(), Some("a"));
+}
+
+#[test]
+fn a_primary_that_comes_back_full_is_not_called_silent() {
+    let mut court = Court::seated();
+    court.is_down("a");
+    assert_eq!(court.absence(), Absence::Gone { last: name("a") });
+    court.failed("a", Fault::Full);
+    let hosts = vec![name("a")];
+    assert_eq!(court.absence(), Absence::Full { hosts });
+    // Another may have taken over meanwhile, and say so.
+    court.failed("b", Fault::Full);
+    let hosts = vec![name("a"), name("b")];
+    assert_eq!(court.absence(), Absence::Full { hosts });
+    court.saw("b", primary(2));
+    assert_eq!(court.writer().as_deref(), Some("b"));
+}
