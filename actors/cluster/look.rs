@@ -14,7 +14,8 @@ use crate::upstream::OpenError;
 /// until the next checkpoint. That of a replica is the newest of three: what it receives, which only members of
 /// `pg_read_all_stats` see, up to where it has written pages, and its last restartpoint, which may be minutes old. Functions that are refused in recovery stand behind a CASE. Where
 /// a primary is, is where it inserts: what it has written may be short of what it has acknowledged
-/// (`synchronous_commit = off`). At last whether the user is one of those members, and what a primary says of its promotion.
+/// (`synchronous_commit = off`). At last whether the user is one of those members, what a primary says of its promotion, and
+/// whether the user may read its history file.
 pub(super) const QUESTION: &[u8] = b"\
 SELECT r.r, \
 (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c), \
@@ -35,7 +36,9 @@ CASE WHEN NOT r.r THEN pg_catalog.current_setting('wal_block_size') END, \
 CASE WHEN NOT r.r THEN pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) END, \
 pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), \
 CASE WHEN NOT r.r THEN pg_catalog.pg_last_wal_replay_lsn() END, \
-CASE WHEN NOT r.r THEN (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c) END \
+CASE WHEN NOT r.r THEN (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c) END, \
+pg_catalog.has_function_privilege(\
+pg_catalog.to_regprocedure('pg_catalog.pg_read_file(pg_catalog.text)'), 'execute') \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r) r";
 
 /// What the row that answers [`QUESTION`] says.
@@ -46,6 +49,8 @@ pub(super) struct Told {
     pub(super) sees_receiver: bool,
     /// What a primary says of its promotion.
     pub(super) primary: Option<Server>,
+    /// Whether the user may read files of the server.
+    pub(super) reads_files: bool,
 }
 
 impl Told {
@@ -79,6 +84,7 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Told> {
         timeline,
         replayed: text(12).and_then(|lsn| lsn.parse().ok()),
         checkpoint: u32::try_from(checkpoint).unwrap_or(u32::MAX),
+        was_standby: false,
     });
     let look = Look {
         system,
@@ -99,6 +105,7 @@ pub(super) fn read(row: &[Option<Vec<u8>>], latency: Duration) -> Option<Told> {
         look,
         sees_receiver: text(11) != Some("f"),
         primary,
+        reads_files: text(14) == Some("t"),
     })
 }
 
@@ -235,6 +242,7 @@ mod tests {
             timeline: 2,
             replayed: Some(Lsn::new(0x90)),
             checkpoint: 1,
+            was_standby: false,
         };
         assert_eq!(promoted.primary, Some(primary));
         let never = read(row("f", "t", "", "2")).primary.expect("a primary");

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::{Fault, HostName, Storage};
-use pgherd_config::Host;
+use pgherd_cluster::outcome::Server;
+use pgherd_cluster::{Fault, HostName, Standing, Storage};
+use pgherd_config::{CommitResolution, Host};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_supervise::{End, Work};
 use pgherd_wire::error::ErrorReport;
@@ -24,7 +25,7 @@ use crate::cluster::login::Attempts;
 use crate::cluster::{Cluster, aurora, login, look};
 use crate::facts::Facts;
 use crate::server::{Life, ServerAbout, ServerConn};
-use crate::session::setup;
+use crate::session::{resolve, setup};
 use crate::upstream::{self, Upstream};
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
@@ -99,6 +100,8 @@ struct Link {
     server: Box<ServerConn>,
     since: Instant,
     storage: Storage,
+    /// It has led to a server in recovery.
+    was_standby: bool,
 }
 
 /// What a host has said.
@@ -175,16 +178,23 @@ impl Watch {
         let known = candidates.iter().map(|it| (it.user.as_str(), &it.secret));
         let chosen = self.attempts.choose(known, clock::now());
         let upstream = chosen.map(|chosen| candidates.swap_remove(chosen));
+        // Histories are read for those who resolve commits by them.
+        let resolution = facts.config.load().failover.commit_resolution;
+        let resolves = (resolution == CommitResolution::On).then(|| Arc::clone(cluster));
         let renews = |link: &Link| clock::since(link.since) >= LINK_MAX;
         if self.late.is_none() && self.link.as_ref().is_some_and(renews) {
             // The old one is asked until the new one answers, or cannot be had.
+            let resolves = resolves.clone();
             self.late = upstream.clone().map(|upstream| -> Asking {
-                Box::pin(converse(None, Some(upstream), facts.number()))
+                Box::pin(converse(None, Some(upstream), facts.number(), resolves))
             });
         }
         match (self.link.take(), upstream) {
             (None, None) => None,
-            (link, upstream) => Some(Box::pin(converse(link, upstream, facts.number()))),
+            (link, upstream) => {
+                let number = facts.number();
+                Some(Box::pin(converse(link, upstream, number, resolves)))
+            }
         }
     }
 
@@ -324,7 +334,14 @@ enum Next {
 }
 
 /// Asks over the connection that there is, and over a new one as this user where it is gone.
-async fn converse(link: Option<Link>, upstream: Option<Arc<Upstream>>, number: u64) -> Answered {
+/// `resolves` is who remembers histories.
+async fn converse(
+    link: Option<Link>,
+    upstream: Option<Arc<Upstream>>,
+    number: u64,
+    resolves: Option<Arc<Cluster>>,
+) -> Answered {
+    let resolves = resolves.as_deref();
     let asked = clock::now();
     let answered = |outcome, link| Answered {
         outcome,
@@ -333,7 +350,7 @@ async fn converse(link: Option<Link>, upstream: Option<Arc<Upstream>>, number: u
         login: None,
     };
     if let Some(mut link) = link {
-        match ask(&mut link.server, link.storage).await {
+        match ask(&mut link, resolves).await {
             Ok(said) => return answered(Ok(said), Some(link)),
             // It may have been restarted; whether it lives shows on a new connection.
             Err(Fault::Unreachable | Fault::Stopping) if upstream.is_some() => {}
@@ -362,12 +379,14 @@ async fn converse(link: Option<Link>, upstream: Option<Arc<Upstream>>, number: u
     let (outcome, link) =
         match timely(&mut server, async |server| aurora::storage(server).await).await {
             Ok(storage) => {
-                let outcome = ask(&mut server, storage).await;
-                let link = outcome.is_ok().then_some(Link {
+                let mut link = Link {
                     server,
                     since,
                     storage,
-                });
+                    was_standby: false,
+                };
+                let outcome = ask(&mut link, resolves).await;
+                let link = outcome.is_ok().then_some(link);
                 (outcome, link)
             }
             Err(fault) => (Err(fault), None),
@@ -384,9 +403,15 @@ async fn converse(link: Option<Link>, upstream: Option<Arc<Upstream>>, number: u
 const PACE_MIN: Duration = Duration::from_millis(10);
 
 /// Asks over a connection that is open.
-async fn ask(link: &mut ServerConn, storage: Storage) -> Result<Said, Fault> {
+async fn ask(link: &mut Link, resolves: Option<&Cluster>) -> Result<Said, Fault> {
     let begun = clock::now();
-    let answer = timely(link, async |link| match storage {
+    let Link {
+        server,
+        storage,
+        was_standby,
+        ..
+    } = link;
+    let answer = timely(server, async |link| match *storage {
         Storage::Own => setup::run(link, look::QUESTION).await,
         Storage::Shared => aurora::ask(link).await,
     });
@@ -395,17 +420,41 @@ async fn ask(link: &mut ServerConn, storage: Storage) -> Result<Said, Fault> {
         return Err(look::refused(&error));
     }
     let latency = clock::since(begun);
-    match storage {
-        Storage::Own => answer
-            .rows
-            .first()
-            .and_then(|row| look::read(row, latency))
-            .map(|told| Said::Own(Box::new(told), Arc::clone(&link.about)))
-            .ok_or_else(|| Fault::Broken("not what it was asked".into())),
+    match *storage {
+        Storage::Own => {
+            let row = answer.rows.first();
+            let told = row.and_then(|row| look::read(row, latency));
+            let mut told = told.ok_or_else(|| Fault::Broken("not what it was asked".into()))?;
+            *was_standby |= told.look.standing == Standing::Replica;
+            if let Some(primary) = &mut told.primary {
+                primary.was_standby = *was_standby;
+            }
+            if let Some(cluster) = resolves {
+                read_history(server, &told, cluster).await?;
+            }
+            Ok(Said::Own(Box::new(told), Arc::clone(&server.about)))
+        }
         Storage::Shared => aurora::read(&answer.rows, latency)
             .map(Said::Instance)
             .map_err(|error| Fault::Broken(error.to_string().into())),
     }
+}
+
+/// Has the cluster know the history of a primary, once, if the user may read it: those of the pools may not, perhaps. It is there
+/// before anybody is told of a new primary.
+async fn read_history(
+    server: &mut ServerConn,
+    told: &look::Told,
+    cluster: &Cluster,
+) -> Result<(), Fault> {
+    let primary = told.primary.as_ref().filter(|_| told.reads_files);
+    let lacks = |primary: &&Server| cluster.promotions.lock().lacks_history(primary);
+    if let Some(primary) = primary.filter(lacks) {
+        let timeline = primary.timeline;
+        let history = timely(server, async |link| resolve::history(link, timeline).await).await?;
+        cluster.promotions.lock().read(primary, history);
+    }
+    Ok(())
 }
 
 /// What a question over an open connection gives, or what it says of the host that it gives nothing.

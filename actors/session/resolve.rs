@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pgherd_cluster::outcome::{
-    Chapter, Mark, Origin, Outcome, Reign, Server, Status, Witness, chapter, judge,
+    Chapter, History, Mark, Origin, Outcome, Reign, Server, Status, Witness, judge,
 };
 use pgherd_cluster::{Lsn, Storage};
 use pgherd_session::Parameters;
@@ -256,6 +256,7 @@ struct Seen {
     is_able: bool,
     born: u64,
     reads_files: bool,
+    was_standby: bool,
 }
 
 impl Seen {
@@ -267,6 +268,7 @@ impl Seen {
             timeline: self.timeline?,
             replayed: self.replayed,
             checkpoint: self.checkpoint,
+            was_standby: self.was_standby,
         })
     }
 }
@@ -275,7 +277,10 @@ async fn look(cluster: &Cluster, server: &mut ServerConn) -> Result<Seen, ErrorR
     let answer = sound(setup::run(server, WITNESS).await?)?;
     let unreadable = || ErrorReport::error(sqlstate::PROTOCOL_VIOLATION, "the answer is no row");
     let row = answer.rows.first().ok_or_else(unreadable)?;
-    let seen = seen(row).ok_or_else(unreadable)?;
+    let mut seen = seen(row).ok_or_else(unreadable)?;
+    seen.was_standby = server
+        .marks
+        .is_some_and(|origin| origin.reign == Reign::Coming);
     if let Some(its) = seen.as_primary() {
         cluster.promotions.lock().note(&its);
     }
@@ -292,6 +297,7 @@ fn seen(row: &[Option<Vec<u8>>]) -> Option<Seen> {
         is_able: text(4)?.parse::<i64>().ok()? >= FUNCTIONS,
         born: text(5)?.parse().ok()?,
         reads_files: text(6) == Some("t"),
+        was_standby: false,
     })
 }
 
@@ -313,12 +319,28 @@ async fn remembered(
         None if seen.reads_files => {}
         None => return Ok(Chapter::Unread),
     }
-    let timeline = its.timeline;
+    let Some(history) = history(server, its.timeline).await? else {
+        return Ok(Chapter::Unread);
+    };
+    let chapter = history.chapter(its.timeline, number);
+    cluster.promotions.lock().read(&its, Some(history));
+    Ok(chapter)
+}
+
+/// Reads the history file of a server's timeline; `None` if that is refused.
+///
+/// # Errors
+/// If the connection is of no use.
+pub(crate) async fn history(
+    server: &mut ServerConn,
+    timeline: u32,
+) -> Result<Option<History>, ErrorReport> {
     let sql = format!("SELECT pg_catalog.pg_read_file('pg_wal/{timeline:08X}.history')");
     let answer = setup::run(server, sql.as_bytes()).await?;
-    let text = answer.rows.first().and_then(|row| row.first()?.as_deref());
-    let text = text.and_then(|text| std::str::from_utf8(text).ok());
-    Ok(text.map_or(Chapter::Unread, |text| chapter(text, timeline, number)))
+    let text = answer
+        .first()
+        .and_then(|text| std::str::from_utf8(text).ok());
+    Ok(text.and_then(History::parse))
 }
 
 async fn status(server: &mut ServerConn, xid: u64) -> Result<Status, ErrorReport> {

@@ -28,6 +28,10 @@
 //!   has to be known. So what a server has said of its promotion before its first checkpoint, to whomever, stays true
 //!   behind that checkpoint: while it is the same postmaster on the same timeline, and the recovery that it began with
 //!   has ended where it had ended then, there was no other, and its timeline begins there ([`Promotions`]).
+//! * Nor is a checkpoint any matter to who has asked a server in recovery, and asks it over the same connection when it is
+//!   none any more: no connection outlives a crash, so that was the only recovery, and a standby's ends on a timeline of its own.
+//! * A postmaster writes on one timeline from the end of its recovery to its own, and the history file of that says all of it,
+//!   whoever has read it. So one who may read it can have read it for those who may not.
 //!
 //! One thing nothing can show: a primary that crashed, recovered and handed the same id out again, and was lost once more
 //! before anybody was asked. The same holds for two timelines of one number that begin at the same place, where the second
@@ -157,23 +161,29 @@ pub struct Server {
     pub replayed: Option<Lsn>,
     /// The timeline of its last checkpoint.
     pub checkpoint: u32,
+    /// It was in recovery when it was asked over this connection before.
+    pub was_standby: bool,
 }
 
-/// More promotions than these are not remembered; the oldest is forgotten.
+/// More promotions than these are not remembered, nor more histories; the oldest is forgotten.
 const PROMOTIONS_MAX: usize = 64;
 
-/// Where the timelines of servers began, as these have said behind their promotions.
+/// A system identifier, a timeline, and when the postmaster was started that writes on it.
+type Key = (u64, u32, u64);
+
+/// Where the timelines of servers began, as these have said behind their promotions, and what their history files say.
 #[derive(Debug, Default)]
 pub struct Promotions {
-    /// By system identifier, timeline, and when the postmaster was started; `None` where it was said to be at several places,
-    /// which cannot be.
-    began: BTreeMap<(u64, u32, u64), Option<Lsn>>,
+    /// `None` where it was said to be at several places, which cannot be.
+    began: BTreeMap<Key, Option<Lsn>>,
+    /// `None` where it could not be read.
+    histories: BTreeMap<Key, Option<History>>,
 }
 
 impl Promotions {
     /// Remembers where a server's timeline begins, if it says so now: it was promoted, and has made no checkpoint since.
     pub fn note(&mut self, server: &Server) {
-        let Some(at) = server.replayed.filter(|_| server.is_new()) else {
+        let Some(at) = server.replayed.filter(|_| server.tells()) else {
             return;
         };
         let known = self.began.entry(server.key()).or_insert(Some(at));
@@ -185,10 +195,25 @@ impl Promotions {
         }
     }
 
+    /// Whether nobody has tried yet to read the history file of a server's timeline. The first has none.
+    #[must_use]
+    pub fn lacks_history(&self, server: &Server) -> bool {
+        server.timeline > FIRST && !self.histories.contains_key(&server.key())
+    }
+
+    /// Remembers what was read in the history file of a server's timeline; `None` that it could not be.
+    pub fn read(&mut self, server: &Server, history: Option<History>) {
+        let known = self.histories.entry(server.key()).or_default();
+        *known = history.or_else(|| known.take());
+        if self.histories.len() > PROMOTIONS_MAX {
+            self.histories.pop_first();
+        }
+    }
+
     /// Where a server's timeline begins, if it says so or has said so.
     #[must_use]
     pub fn beginning(&self, server: &Server) -> Option<Lsn> {
-        if server.is_new() {
+        if server.tells() {
             return server.replayed;
         }
         let at = self.began.get(&server.key()).copied()??;
@@ -198,6 +223,9 @@ impl Promotions {
     /// What is known by that of the timeline with this number in a server's history; `None` if its file has to tell.
     #[must_use]
     pub fn chapter(&self, server: &Server, number: u32) -> Option<Chapter> {
+        if let Some(Some(history)) = self.histories.get(&server.key()) {
+            return Some(history.chapter(server.timeline, number));
+        }
         let begins = self.beginning(server)?;
         match (number, server.timeline) {
             (number, own) if number == own => Some(Chapter::Read {
@@ -215,12 +243,12 @@ impl Promotions {
 }
 
 impl Server {
-    /// Whether it has made no checkpoint on its timeline yet.
-    const fn is_new(&self) -> bool {
-        self.checkpoint < self.timeline
+    /// Whether the recovery that it says has ended is the one from which it was promoted.
+    const fn tells(&self) -> bool {
+        self.was_standby || self.checkpoint < self.timeline
     }
 
-    const fn key(&self) -> (u64, u32, u64) {
+    const fn key(&self) -> Key {
         (self.system, self.timeline, self.born)
     }
 }
@@ -325,27 +353,37 @@ fn parted_at_promotion(mark: &Mark, witness: &Witness) -> bool {
     witness.checkpoint < witness.timeline && mark.timeline == FIRST && witness.timeline == SECOND
 }
 
-/// What the history file of the timeline `own` (`pg_wal/XXXXXXXX.history`) has of the one with this number. Its lines have
-/// the number of a timeline, the place where it was left, and a reason; the last one was left for `own`.
-#[must_use]
-pub fn chapter(history: &str, own: u32, number: u32) -> Chapter {
-    let lines = history.lines().map(str::trim);
-    let entries = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let read: Option<Vec<(u32, Lsn)>> = entries
-        .map(|line| {
-            let mut words = line.split_whitespace();
-            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+/// What a history file says (`pg_wal/XXXXXXXX.history`): each timeline of the past, and where it was left for the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History(Vec<(u32, Lsn)>);
+
+impl History {
+    /// Reads one: its lines have the number of a timeline, the place where it was left, and a reason; the last one was left for
+    /// the timeline whose file it is. `None` if it is no such file.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let lines = text.lines().map(str::trim);
+        let entries = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let read: Option<Vec<(u32, Lsn)>> = entries
+            .map(|line| {
+                let mut words = line.split_whitespace();
+                Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+            })
+            .collect();
+        read.filter(|entries| !entries.is_empty()).map(Self)
+    }
+
+    /// What that of the timeline `own` has of the one with this number.
+    #[must_use]
+    pub fn chapter(&self, own: u32, number: u32) -> Chapter {
+        let Self(entries) = self;
+        let at = entries.iter().position(|(timeline, _)| *timeline == number);
+        let at = at.or_else(|| (own == number).then_some(entries.len()));
+        at.map_or(Chapter::Absent, |at| Chapter::Read {
+            begins: at.checked_sub(1).map(|before| entries[before].1),
+            left: entries.get(at).map(|entry| entry.1),
         })
-        .collect();
-    let Some(entries) = read.filter(|entries| !entries.is_empty()) else {
-        return Chapter::Unread;
-    };
-    let at = entries.iter().position(|(timeline, _)| *timeline == number);
-    let at = at.or_else(|| (own == number).then_some(entries.len()));
-    at.map_or(Chapter::Absent, |at| Chapter::Read {
-        begins: at.checked_sub(1).map(|before| entries[before].1),
-        left: entries.get(at).map(|entry| entry.1),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::Server as Said;
-use super::{Chapter, Mark, Outcome, PROMOTIONS_MAX, Promotions, Status, Witness, chapter, judge};
+use super::{Chapter, History, Mark, Outcome, PROMOTIONS_MAX, Promotions, Status, Witness, judge};
 use crate::lsn::Lsn;
 
 const MARK: Mark = Mark {
@@ -220,12 +220,13 @@ fn a_history_says_where_a_timeline_begins_and_was_left() {
         begins: None,
         left: Some(Lsn::new(0x300_0060)),
     };
-    assert_eq!(chapter(history, 4, 1), first);
-    assert_eq!(chapter(history, 4, 2), Chapter::Absent);
-    assert_eq!(chapter(history, 4, 3), between(0x300_0060, 0x16_b374_d848));
-    assert_eq!(chapter(history, 4, 4), from(0x16_b374_d848));
+    let history = History::parse(history).expect("it is one");
+    assert_eq!(history.chapter(4, 1), first);
+    assert_eq!(history.chapter(4, 2), Chapter::Absent);
+    assert_eq!(history.chapter(4, 3), between(0x300_0060, 0x16_b374_d848));
+    assert_eq!(history.chapter(4, 4), from(0x16_b374_d848));
     for nothing in ["", "nonsense\n1 nowhere x", "1\t0/3000060\n2"] {
-        assert_eq!(chapter(nothing, 4, 1), Chapter::Unread);
+        assert_eq!(History::parse(nothing), None);
     }
 }
 
@@ -237,6 +238,7 @@ fn what_was_said_of_a_promotion_holds_behind_its_checkpoint() {
         timeline: 2,
         replayed: Some(Lsn::new(500)),
         checkpoint: 1,
+        was_standby: false,
     };
     let later = Said {
         checkpoint: 2,
@@ -296,6 +298,76 @@ fn what_was_said_of_a_promotion_holds_behind_its_checkpoint() {
     assert_eq!(promotions.began.len(), PROMOTIONS_MAX);
 }
 
+#[test]
+fn who_has_seen_a_standby_be_promoted_needs_not_come_before_its_checkpoint() {
+    let seen = Said {
+        system: 7,
+        born: 3,
+        timeline: 2,
+        replayed: Some(Lsn::new(500)),
+        checkpoint: 2,
+        was_standby: true,
+    };
+    let asked = Said {
+        was_standby: false,
+        ..seen
+    };
+    let mut promotions = Promotions::default();
+    assert_eq!(promotions.beginning(&asked), None);
+    promotions.note(&seen);
+    assert_eq!(promotions.beginning(&asked), Some(Lsn::new(500)));
+    let crashed = Said {
+        replayed: Some(Lsn::new(900)),
+        ..asked
+    };
+    assert_eq!(promotions.beginning(&crashed), None);
+}
+
+#[test]
+fn what_was_read_of_a_history_holds_for_its_postmaster() {
+    let server = Said {
+        system: 7,
+        born: 3,
+        timeline: 4,
+        replayed: None,
+        checkpoint: 4,
+        was_standby: false,
+    };
+    let mut promotions = Promotions::default();
+    assert!(promotions.lacks_history(&server));
+    promotions.read(&server, None);
+    assert!(!promotions.lacks_history(&server), "it is tried once");
+    assert_eq!(promotions.chapter(&server, 3), None);
+    promotions.read(&server, History::parse("1\t0/28\tx\n3\t0/1F4\tx\n"));
+    promotions.read(&server, None);
+    assert_eq!(promotions.chapter(&server, 3), Some(between(40, 500)));
+    assert_eq!(promotions.chapter(&server, 2), Some(Chapter::Absent));
+    assert_eq!(promotions.chapter(&server, 4), Some(from(500)));
+    for other in [
+        Said {
+            system: 8,
+            ..server
+        },
+        Said { born: 4, ..server },
+        Said {
+            timeline: 3,
+            ..server
+        },
+    ] {
+        assert!(promotions.lacks_history(&other), "{other:?}");
+        assert_eq!(promotions.chapter(&other, 3), None, "{other:?}");
+    }
+    let first = Said {
+        timeline: 1,
+        ..server
+    };
+    assert!(!promotions.lacks_history(&first), "there is none");
+    for born in 5..200 {
+        promotions.read(&Said { born, ..server }, None);
+    }
+    assert_eq!(promotions.histories.len(), PROMOTIONS_MAX);
+}
+
 /// A record of the log under some id; each is ten bytes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Record {
@@ -349,6 +421,8 @@ struct Server {
     replayed: Option<usize>,
     checkpoint: u32,
     next: u64,
+    /// It was promoted, and nothing has happened to it since: whoever was connected then is so still.
+    is_promoted: bool,
 }
 
 const FIRST: u64 = 100;
@@ -363,6 +437,7 @@ impl Server {
             replayed: None,
             checkpoint: 1,
             next: FIRST,
+            is_promoted: false,
         }
     }
 
@@ -377,6 +452,7 @@ impl Server {
         self.replayed = Some(self.log.len());
         self.log.push(Record::Recovered);
         self.checkpoint = self.timeline;
+        self.is_promoted = false;
         self
     }
 
@@ -385,12 +461,14 @@ impl Server {
         let mut server = self.restarted().recovered(count);
         server.past.extend(server.replayed.map(|end| (number, end)));
         server.timeline = timeline;
+        server.is_promoted = true;
         server
     }
 
     fn restarted(mut self) -> Self {
         self.born += 1;
         self.replayed = None;
+        self.is_promoted = false;
         self
     }
 
@@ -433,11 +511,17 @@ impl Server {
         }
     }
 
-    /// What its history file has of a timeline.
-    fn chapter(&self, number: u32) -> Chapter {
+    /// What its history file says.
+    fn history(&self) -> Option<History> {
         let line = |(timeline, at): &(u32, usize)| format!("{timeline}\t{}\tno\n", place(*at));
         let history: String = self.past.iter().map(line).collect();
-        chapter(&history, self.timeline, number)
+        History::parse(&history)
+    }
+
+    /// What that has of a timeline.
+    fn chapter(&self, number: u32) -> Chapter {
+        let history = self.history();
+        history.map_or(Chapter::Unread, |it| it.chapter(self.timeline, number))
     }
 
     fn said(&self) -> Said {
@@ -447,6 +531,7 @@ impl Server {
             timeline: self.timeline,
             replayed: self.replayed.map(place),
             checkpoint: self.checkpoint,
+            was_standby: false,
         }
     }
 
@@ -459,10 +544,13 @@ impl Server {
     }
 }
 
-/// Who looks at servers, perhaps, directly behind their promotion.
+/// Who looks at servers, perhaps, directly behind their promotion, or over connections that are older than that, and may
+/// read their files.
 #[derive(Debug, Default)]
 struct Monitor {
     looks: bool,
+    stays: bool,
+    reads: bool,
     promotions: Promotions,
 }
 
@@ -470,6 +558,20 @@ impl Monitor {
     fn sees(&mut self, server: &Server) {
         if self.looks {
             self.promotions.note(&server.said());
+        }
+    }
+
+    /// Looks whenever it may be.
+    fn sees_later(&mut self, server: &Server) {
+        let said = server.said();
+        if self.stays {
+            self.promotions.note(&Said {
+                was_standby: server.is_promoted,
+                ..said
+            });
+        }
+        if self.reads {
+            self.promotions.read(&said, server.history());
         }
     }
 }
@@ -509,8 +611,9 @@ proptest! {
         event in event(),
         (reads, told) in any::<(bool, bool)>(),
         (looks, later) in any::<(bool, bool)>(),
+        (stays, files) in any::<(bool, bool)>(),
     ) {
-        let mut monitor = Monitor { looks, ..Monitor::default() };
+        let mut monitor = Monitor { looks, stays, reads: files, ..Monitor::default() };
         let mut first = Server::new();
         first.others(before);
         let mut server = match second {
@@ -522,6 +625,7 @@ proptest! {
         if checkpoint {
             server.checkpoint = server.timeline;
         }
+        monitor.sees_later(&server);
         server.others(before);
         let xid = server.next;
         server.next += 1;
@@ -552,6 +656,7 @@ proptest! {
         let alike = heir.born > 10 && heir.replayed == begins && heir.timeline == 2;
         prop_assume!(!alike || matches!(event, Event::Nothing));
         monitor.sees(&heir);
+        monitor.sees_later(&heir);
         heir.others(since);
         let mut after = heir.after(event, since, &mut monitor);
         monitor.sees(&after);
@@ -559,6 +664,7 @@ proptest! {
         if later {
             after.checkpoint = after.timeline;
         }
+        monitor.sees_later(&after);
         after.others(since);
         let chapter = match told {
             true => after.chapter(mark.timeline),

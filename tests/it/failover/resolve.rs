@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pgherd_sandbox::Server;
+use pgherd_sandbox::{Server, Stop};
 use pgherd_tests::{Database, Proxy, Raw, connect, until};
+use rustix::process::Signal;
 
 use super::fleet::Fleet;
 use crate::failures::metrics;
@@ -628,49 +629,115 @@ async fn a_primary_that_crashes_and_comes_back_is_asked() {
     }
 }
 
-/// The new primary makes a checkpoint before any connection of a pool is opened to it, and its user may read no file there. The
-/// monitor has seen its promotion.
+/// A commit that both servers have and whose answer is lost. Its client's user may read no file there.
+struct Answerless {
+    fleet: Fleet,
+    proxy: Proxy,
+    client: Raw,
+    /// Before the replica.
+    new: Node,
+    _old: Node,
+}
+
+const COUNT: &str = "select count(*) from acked";
+
+impl Answerless {
+    async fn new(more: &str) -> Self {
+        let fleet = Fleet::new().await;
+        for sql in [
+            "alter role app nosuperuser",
+            "grant all on acked to app",
+            "create role watcher login superuser",
+            // What there is to be written makes the checkpoint of the promotion take minutes by itself.
+            "create table many as select x, repeat('x', 500) as y from generate_series(1, 20000) x",
+        ] {
+            fleet.primary.sql(sql).await.unwrap();
+        }
+        fleet.replica.caught_up(&fleet.primary).await.unwrap();
+        let old = Node::new(fleet.primary.port()).await;
+        let new = Node::new(fleet.replica.port()).await;
+        let more = format!("{ON}{more}");
+        let proxy = fleet.proxy(&[old.port(), new.port()], &more).await;
+        let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+        for text in ["select 1", "begin", "insert into acked values (1)"] {
+            client.ask(&Raw::query(text)).await;
+        }
+        old.fail_for_good(cut("commit", true));
+        client.send(&Raw::query("commit")).await;
+        until("the commit has come", async || old.left() == 0).await;
+        until("it is committed", async || {
+            fleet.primary.sql(COUNT).await.unwrap() == "1"
+        })
+        .await;
+        fleet.replica.caught_up(&fleet.primary).await.unwrap();
+        Self {
+            fleet,
+            proxy,
+            client,
+            new,
+            _old: old,
+        }
+    }
+
+    /// The new primary makes its first checkpoint.
+    async fn checkpoint(&self) {
+        let replica = &self.fleet.replica;
+        replica.sql("checkpoint").await.unwrap();
+        let last = "select timeline_id from pg_control_checkpoint()";
+        assert_eq!(replica.sql(last).await.unwrap(), "2");
+    }
+
+    async fn is_told_of_success(&mut self) {
+        assert_eq!(self.client.ask(&[]).await, "C ZI");
+        assert_eq!(self.fleet.replica.sql(COUNT).await.unwrap(), "1");
+    }
+}
+
+/// The new primary makes a checkpoint before any connection of a pool is opened to it. The monitor has seen its promotion.
 #[tokio::test]
 async fn a_promotion_that_was_only_looked_at_is_enough_to_tell() {
-    let mut fleet = Fleet::new().await;
-    for sql in [
-        "alter role app nosuperuser",
-        "grant all on acked to app",
-        // What there is to be written makes the checkpoint of the promotion take minutes by itself.
-        "create table many as select x, repeat('x', 500) as y from generate_series(1, 20000) x",
-    ] {
-        fleet.primary.sql(sql).await.unwrap();
-    }
-    fleet.replica.caught_up(&fleet.primary).await.unwrap();
-    let old = Node::new(fleet.primary.port()).await;
-    let proxy = fleet.proxy(&[old.port(), fleet.replica.port()], ON).await;
-    let console = connect(&proxy.url("app", "pgherd")).await;
-    let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
-    for text in ["select 1", "begin", "insert into acked values (1)"] {
-        client.ask(&Raw::query(text)).await;
-    }
-    old.fail_for_good(cut("commit", true));
-    client.send(&Raw::query("commit")).await;
-    until("the commit has come", async || old.left() == 0).await;
-    let there = "select count(*) from acked";
-    until("it is committed", async || {
-        fleet.primary.sql(there).await.unwrap() == "1"
-    })
-    .await;
-    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    let mut lost = Answerless::new("").await;
+    let console = connect(&lost.proxy.url("app", "pgherd")).await;
     // Until this is over, no pool opens a connection.
     console.batch_execute("pause postgres").await.unwrap();
-    fleet.primary.kill9();
-    fleet.replica.promote().await.unwrap();
+    lost.fleet.primary.kill9();
+    lost.fleet.replica.promote().await.unwrap();
     until("the new primary is seen", async || {
-        let host = fleet.host(&console, fleet.replica.port()).await;
+        let host = lost.fleet.host(&console, lost.new.port()).await;
         host.get("writer") == Some("yes")
     })
     .await;
-    fleet.replica.sql("checkpoint").await.unwrap();
-    let last = "select timeline_id from pg_control_checkpoint()";
-    assert_eq!(fleet.replica.sql(last).await.unwrap(), "2");
+    lost.checkpoint().await;
     console.batch_execute("resume postgres").await.unwrap();
-    assert_eq!(client.ask(&[]).await, "C ZI");
-    assert_eq!(fleet.replica.sql(there).await.unwrap(), "1");
+    lost.is_told_of_success().await;
+}
+
+/// Nobody has looked between the promotion and the checkpoint behind it, but over a connection that is older than both.
+#[tokio::test]
+async fn a_promotion_that_was_slept_through_is_enough_to_tell() {
+    let mut lost = Answerless::new("").await;
+    lost.proxy.signal(Signal::STOP);
+    lost.fleet.primary.kill9();
+    lost.fleet.replica.promote().await.unwrap();
+    lost.checkpoint().await;
+    lost.proxy.signal(Signal::CONT);
+    lost.is_told_of_success().await;
+}
+
+/// The new primary was started again before anybody could look, so that only its history file tells where it began. The user
+/// who looks may read that.
+#[tokio::test]
+async fn what_the_client_may_not_read_is_read_by_who_looks() {
+    let watcher = "user = \"watcher\"\n[users.watcher]\npassword = \"w\"\n";
+    for (more, told) in [(watcher, "C ZI"), ("", "E08007 ZI")] {
+        let mut lost = Answerless::new(more).await;
+        lost.new.lead_to(NOWHERE).await;
+        lost.fleet.primary.kill9();
+        lost.fleet.replica.promote().await.unwrap();
+        lost.fleet.replica.stop(Stop::Fast).await.unwrap();
+        lost.fleet.replica.restart().await.unwrap();
+        lost.new.lead_to(lost.fleet.replica.port()).await;
+        assert_eq!(lost.client.ask(&[]).await, told);
+        assert_eq!(lost.fleet.replica.sql(COUNT).await.unwrap(), "1");
+    }
 }
