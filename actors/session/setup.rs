@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Parameters, Role, Undo, Verdict};
 use pgherd_wire::backend::{self, tag};
-use pgherd_wire::error::ErrorReport;
+use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::pool::Pool;
@@ -28,6 +28,8 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<Vec<Option<Vec<u8>>>>,
     /// The first error.
     pub(crate) error: Option<ErrorReport>,
+    /// The first warning.
+    pub(crate) warning: Option<ErrorReport>,
     rows_max: usize,
     /// Nobody listens if there is none.
     listener: Option<Listener>,
@@ -56,6 +58,7 @@ impl Answer {
             reported: Vec::new(),
             rows: Vec::new(),
             error: None,
+            warning: None,
             rows_max,
             listener: None,
             bytes: 0,
@@ -269,6 +272,11 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
                     return Err(broken(server, "the server ended the session"));
                 }
                 server.exchange.received(tag::ERROR_RESPONSE, |_| {})
+            }
+            tag::NOTICE_RESPONSE if answer.warning.is_none() => {
+                let notice = ErrorReport::parse(body);
+                answer.warning = Some(notice).filter(|it| it.severity == Severity::Warning);
+                server.exchange.received(tag::NOTICE_RESPONSE, |_| {})
             }
             tag::NOTIFICATION_RESPONSE if let Some(listener) = &answer.listener => {
                 let told =

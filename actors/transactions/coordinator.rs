@@ -321,10 +321,16 @@ impl Coordination {
                 let Some(mut part) = part else {
                     return (step, None, Heard::Lost, None);
                 };
-                let (heard, why) = match name {
-                    Ok(name) => run(&mut part, step, &record, &name, in_time).await,
-                    Err(report) => (Heard::Refused, Some(report)),
+                let name = match name {
+                    Ok(name) => name,
+                    Err(report) => return (step, Some(part), Heard::Refused, Some(report)),
                 };
+                let (heard, why) = run(&mut part, step, &record, &name, in_time).await;
+                if let (Step::Finish(_), Heard::Lost) = (step, heard) {
+                    drop(part);
+                    let heard = finish_anew(&transactions, &pool, &name).await;
+                    return (step, None, heard, why);
+                }
                 (step, Some(part), heard, why)
             });
         }
@@ -409,14 +415,13 @@ async fn run(
     name: &str,
     in_time: bool,
 ) -> (Heard, Option<ErrorReport>) {
-    let name = literal(name);
     let server: &mut ServerConn = &mut part.lease;
     let sql = match step {
         Step::Commit(_) => "COMMIT".to_owned(),
-        Step::Prepare(_) => format!("PREPARE TRANSACTION {name}"),
-        Step::Finish(_) => format!("COMMIT PREPARED {name}"),
+        Step::Prepare(_) => format!("PREPARE TRANSACTION {}", literal(name)),
         Step::Undo(_) => "ROLLBACK".to_owned(),
-        Step::Revoke(_) => format!("ROLLBACK PREPARED {name}"),
+        Step::Finish(_) => finish(name),
+        Step::Revoke(_) => format!("ROLLBACK PREPARED {}", literal(name)),
         Step::Decide(_) => {
             if !in_time {
                 return (Heard::Refused, Some(undone("it took too long")));
@@ -436,13 +441,54 @@ async fn run(
         }
         Step::Resolve(_) => return (Heard::Lost, None),
     };
-    match setup::run_patiently(server, sql.as_bytes()).await {
-        Err(report) => (Heard::Lost, Some(lost(&report))),
-        Ok(answer) => {
-            part.reported.extend(answer.reported);
-            ended(server, step, answer.error)
-        }
+    let began = clock::now();
+    loop {
+        let answer = match setup::run_patiently(server, sql.as_bytes()).await {
+            Ok(answer) => answer,
+            Err(report) => return (Heard::Lost, Some(lost(&report))),
+        };
+        part.reported.extend(answer.reported);
+        return match (step, answer.error, answer.warning) {
+            // Who recovers is at it: it is over soon, one way or the other.
+            (Step::Finish(_) | Step::Revoke(_), Some(error), _)
+                if decisions::is_busy(&error) && clock::since(began) < FINISH =>
+            {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            // It is stored, and somebody has ended its wait for a standby.
+            (Step::Decide(_), None, Some(warning)) => (Heard::Lost, Some(undone(&warning.message))),
+            (_, error, _) => ended(server, step, error),
+        };
     }
+}
+
+/// What commits a part that is prepared.
+fn finish(name: &str) -> String {
+    format!("COMMIT PREPARED {}", literal(name))
+}
+
+/// Commits a part whose connection was lost over another one, for as long as a client waits for it.
+async fn finish_anew(transactions: &Transactions, pool: &Pool, name: &str) -> Heard {
+    let (began, sql) = (clock::now(), finish(name));
+    while clock::since(began) < FINISH {
+        let upstream = pool.upstream.load_full();
+        if pool.core.held().is_none()
+            && let Ok(mut server) = transactions.open(&upstream).await
+            && let Ok(answer) = decisions::run_in_time(&mut server, sql.as_bytes()).await
+        {
+            match answer.error {
+                None => return Heard::Done,
+                // The step was taken before the connection was lost, or who recovers was quicker.
+                Some(error) if error.code == sqlstate::UNDEFINED_OBJECT => return Heard::Done,
+                Some(error) if decisions::is_busy(&error) => {}
+                Some(_) => return Heard::Lost,
+            }
+        }
+        pool.cluster.load().suspect(&upstream.name, clock::now());
+        tokio::time::sleep(PAUSE).await;
+    }
+    Heard::Lost
 }
 
 /// What has become of a step that a server has answered.

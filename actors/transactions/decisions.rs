@@ -12,10 +12,12 @@ use pgherd_session::literal;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::clock;
 use crate::pool::Pool;
-use crate::server::ServerConn;
+use crate::server::{Cancels, ServerConn};
 use crate::session::setup::{self, Answer};
 use crate::transactions::Transactions;
+use crate::upstream;
 
 /// What every name of a prepared part begins with.
 pub const PREFIX: &str = "pgherd:";
@@ -98,11 +100,14 @@ pub(super) fn old(database: &str) -> String {
 /// and one that says no would be stored.
 pub(super) const KEPT: Duration = Duration::from_secs(3600);
 
-/// What the decider runs before its `COMMIT`. Its transaction may be old already: the row is not.
+/// What the decider runs before its `COMMIT`. Its transaction may be old already: the row is not. The others are committed
+/// for good as soon as that is answered, so that it must not be lost with a crash even if its client would have that.
 pub(super) fn commit(id: &str, database: &str) -> String {
     let key = literal(&key(id, database));
     format!(
-        "INSERT INTO pgherd.decisions (transaction, committed, decided) \
+        "SELECT pg_catalog.set_config('synchronous_commit', 'local', true) \
+         WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'; \
+         INSERT INTO pgherd.decisions (transaction, committed, decided) \
          VALUES ({key}, true, pg_catalog.clock_timestamp())"
     )
 }
@@ -137,10 +142,11 @@ pub(super) async fn is_over(decider: &mut ServerConn, id: &str) -> bool {
 }
 
 /// Finds out whether a transaction is committed, and sees to it that it never will be if it is not. It waits
-/// for a decision that is under way.
+/// for a decision that is under way, and for the standbys that a commit of now waits for: a row may be there that they lack, as
+/// where its own commit waits no longer, and be lost with its server.
 ///
 /// # Errors
-/// When the server cannot be asked, and nothing is known.
+/// When the server cannot be asked, or not in time, and nothing is known.
 pub(super) async fn settle(
     server: &mut ServerConn,
     id: &str,
@@ -149,14 +155,19 @@ pub(super) async fn settle(
     let id = literal(&key(id, database));
     // Under another isolation a row of others would be an error.
     let store = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
          INSERT INTO pgherd.decisions (transaction, committed) VALUES ({id}, false) \
-         ON CONFLICT (transaction) DO NOTHING; COMMIT"
+         ON CONFLICT (transaction) DO NOTHING; \
+         SELECT pg_catalog.pg_logical_emit_message(true, 'pgherd', ''); COMMIT"
     );
-    let stored = setup::run(server, store.as_bytes()).await?;
+    let stored = run_in_time(server, store.as_bytes()).await?;
     if let Some(error) = stored.error {
         let _ = setup::run(server, b"ROLLBACK").await;
         return Err(error);
+    }
+    if let Some(warning) = stored.warning {
+        // Somebody has ended its wait.
+        return Err(warning);
     }
     let ask = format!("SELECT committed FROM pgherd.decisions WHERE transaction = {id}");
     let told = setup::run(server, ask.as_bytes()).await?;
@@ -167,9 +178,31 @@ pub(super) async fn settle(
     }
 }
 
+/// Runs what may wait for others, or for a standby, for as long as anything may take to make a connection ready. What waits
+/// still is cancelled then: whoever asks again and again must not leave a server full of those who wait.
+///
+/// # Errors
+/// If there is no answer in time, upon which the connection is of no use.
+pub(super) async fn run_in_time(
+    server: &mut ServerConn,
+    sql: &[u8],
+) -> Result<Answer, ErrorReport> {
+    let (began, patience) = (clock::now(), server.about.upstream.patience);
+    let answer = setup::run(server, sql).await;
+    if answer.is_err() && patience.is_some_and(|patience| clock::since(began) >= patience) {
+        tokio::spawn(upstream::cancel(Cancels::begin(&server.about)));
+    }
+    answer
+}
+
 fn unread() -> ErrorReport {
     let text = "the row that decides about a transaction cannot be read";
     ErrorReport::error(sqlstate::INTERNAL_ERROR, text)
+}
+
+/// Whether somebody else is ending the part that was to be ended: both do what the row says.
+pub(super) fn is_busy(error: &ErrorReport) -> bool {
+    error.code == sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE
 }
 
 /// Makes the table on the server of a pool.

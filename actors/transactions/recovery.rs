@@ -122,6 +122,9 @@ struct Found {
 #[derive(Default)]
 struct Watch {
     links: BTreeMap<String, Link>,
+    /// Sections whose servers have left a question without an answer in this round, and what was said of that: nobody else waits
+    /// as long for them.
+    mute: BTreeMap<String, String>,
     attempts: BTreeMap<String, Attempts>,
 }
 
@@ -129,6 +132,7 @@ impl Watch {
     /// Ends what there is on the shards of one database; answers what is left.
     async fn look(&mut self, round: &Round<'_>) -> Vec<Doubt> {
         let shards = &round.sharded.shards;
+        self.mute.clear();
         // Read before the parts are: all parts of a transaction were prepared before it had a row.
         let mut rows = BTreeMap::new();
         for shard in shards.iter().filter(|_| round.clears) {
@@ -145,13 +149,16 @@ impl Watch {
                 Some(server) => find(server).await,
                 None => None,
             };
-            let Some(found) = found else {
+            let Some(mut found) = found else {
                 self.links.remove(shard);
                 all = false;
                 continue;
             };
             all &= found.len() < PARTS_MAX;
             names.extend(found.iter().map(|part| part.name.clone()));
+            // Whoever could not be ended must not be in the way of the others each time.
+            let first = rand::random_range(0..=found.len());
+            found.rotate_left(first);
             for part in found {
                 if let Some(doubt) = self.end(round, shard, part).await {
                     doubts.push(doubt);
@@ -188,7 +195,12 @@ impl Watch {
         let is_due = found.age >= AGE
             || orphan
             || found.age >= AGE_DECIDED && self.is_decided(round, &part).await;
-        if is_due {
+        let mute = [part.decider, shard]
+            .into_iter()
+            .find_map(|section| self.mute.get(section));
+        if let Some(told) = mute.filter(|_| is_due) {
+            why = Some(told.clone());
+        } else if is_due {
             match self.try_to_end(round, shard, &found, &part).await {
                 Ok(committed) => {
                     transactions.count(match committed {
@@ -204,6 +216,10 @@ impl Watch {
                         "a part of a transaction was left prepared, and is ended"
                     );
                     return None;
+                }
+                // Its coordinator, or another proxy.
+                Err(report) if decisions::is_busy(&report) => {
+                    why = Some("somebody else is ending it".to_owned());
                 }
                 Err(report) => {
                     let (name, age, error) = (&found.name, found.age, &report.message);
@@ -245,21 +261,25 @@ impl Watch {
         let decider = self.link(round, part.decider, None).await;
         let decider = decider.ok_or_else(|| away(part.decider))?;
         let settled = decisions::settle(decider, part.id, &round.sharded.name).await;
-        if settled.is_err() {
-            self.links.remove(part.decider);
-        }
-        let committed = settled?;
+        let committed = settled.inspect_err(|report| self.is_mute(part.decider, report))?;
         // Only who has prepared it may end it, and superusers.
         let server = self.link(round, shard, Some(&found.owner)).await;
         let server = server.ok_or_else(|| away(shard))?;
         let verb = if committed { "COMMIT" } else { "ROLLBACK" };
         let sql = format!("{verb} PREPARED {}", literal(&found.name));
-        let answer = setup::run_patiently(server, sql.as_bytes()).await?;
+        let answer = decisions::run_in_time(server, sql.as_bytes()).await;
+        let answer = answer.inspect_err(|report| self.is_mute(shard, report))?;
         match answer.error {
             // Somebody else was quicker.
             Some(error) if error.code != sqlstate::UNDEFINED_OBJECT => Err(error),
             _ => Ok(committed),
         }
+    }
+
+    /// A section has not answered, or not as it should.
+    fn is_mute(&mut self, section: &str, report: &ErrorReport) {
+        self.links.remove(section);
+        self.mute.insert(section.to_owned(), report.message.clone());
     }
 
     /// The connection to the primary of a section, as this user if there is a choice.

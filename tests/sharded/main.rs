@@ -17,6 +17,7 @@ mod world;
 mod collection;
 mod commits;
 mod copy;
+mod durable;
 mod explain;
 mod faults;
 mod hints;
