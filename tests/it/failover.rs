@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use fleet::Fleet;
 use pgherd_sandbox::Stop;
-use pgherd_tests::{connect, until};
+use pgherd_tests::{Proxy, Raw, connect, until};
+use tokio::task::JoinHandle;
 
 #[tokio::test]
 async fn writes_go_to_the_primary_wherever_it_stands_in_the_list() {
@@ -108,6 +109,70 @@ async fn a_login_and_a_block_that_has_not_begun_wait_too() {
         .await
         .unwrap();
     assert_eq!(rows, "1\n2\n3");
+}
+
+/// A client that asks something while there is no primary, and what it is told.
+async fn asks(proxy: &Proxy, sent: &[Vec<u8>], told: &[&str]) -> JoinHandle<()> {
+    let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+    client.send(&sent.concat()).await;
+    let told: Vec<String> = told.iter().map(|&told| told.to_owned()).collect();
+    tokio::spawn(async move {
+        for told in told {
+            assert_eq!(client.ask(&[]).await, told);
+        }
+    })
+}
+
+#[tokio::test]
+async fn work_that_has_not_begun_waits_in_whatever_protocol_it_comes() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    fleet
+        .client(&proxy)
+        .await
+        .batch_execute("insert into acked values (0)")
+        .await
+        .unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.primary.kill9();
+    proxy.logged("there is no primary", 1).await;
+    let bound = |text: &str| {
+        let (parse, bind) = (Raw::parse("", text), Raw::bind("", "", &[]));
+        [parse, bind, Raw::execute("", 0)].concat()
+    };
+    let insert = |value: i32| format!("insert into acked values ({value})");
+    let synced = |value: i32| [bound(&insert(value)), Raw::sync()].concat();
+    let block = [bound("begin"), bound(&insert(5)), bound("commit")].concat();
+    let waiting = [
+        asks(&proxy, &[Raw::query(&insert(1))], &["C ZI"]).await,
+        asks(&proxy, &[synced(2)], &["1 2 C ZI"]).await,
+        // One behind the other, without waiting for an answer.
+        asks(&proxy, &[synced(3), synced(4)], &["1 2 C ZI"; 2]).await,
+        asks(&proxy, &[block, Raw::sync()], &["1 2 C 1 2 C 1 2 C ZI"]).await,
+        asks(
+            &proxy,
+            &[
+                Raw::query("begin"),
+                Raw::query(&insert(6)),
+                Raw::query("commit"),
+            ],
+            &["C ZT", "C ZT", "C ZI"],
+        )
+        .await,
+        asks(
+            &proxy,
+            &[[bound(&insert(7)), bound(&insert(8)), Raw::sync()].concat()],
+            &["1 2 C 1 2 C ZI"],
+        )
+        .await,
+    ];
+    fleet.replica.promote().await.unwrap();
+    for told in waiting {
+        told.await.unwrap();
+    }
+    let all = "select string_agg(x::text, '' order by x) from acked";
+    assert_eq!(fleet.replica.sql(all).await.unwrap(), "012345678");
 }
 
 #[tokio::test]

@@ -223,6 +223,13 @@ fn together() -> Vec<Together> {
         .asks(),
         // These are lost for certain: all of it ran in the block, or not at all.
         lost(&["begin"], &[query(write)], "(1)", &["E40001 ZE"]),
+        lost(&["begin"], &[synced(write)], EXECUTE, &["E40001 ZE"]),
+        lost(
+            &["begin"],
+            &[[pipelined(write), pipelined(later), Raw::sync()].concat()],
+            EXECUTE,
+            &["E40001 ZE"],
+        ),
         lost(
             &["begin"],
             &[query(write), query(later)],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_tests::{Client, connect, until};
+use pgherd_tests::{Client, Raw, connect, until};
 
 use super::failover::fleet::Fleet;
 
@@ -195,8 +195,26 @@ async fn reads_go_on_without_a_primary_and_without_a_replica() {
     let client = fleet.client(&proxy).await;
     settled(&client, &fleet).await;
     fleet.primary.kill9();
+    let port = fleet.replica.port();
+    let bound = [
+        Raw::parse("", WHERE),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+    ]
+    .concat();
+    let once = [bound.clone(), Raw::sync()].concat();
+    let (at_once, in_turn) = (
+        [bound, once.clone()].concat(),
+        [once.clone(), once.clone()].concat(),
+    );
+    let mut raw = Raw::login(proxy.port(), "app", "postgres", &[]).await;
     for _ in 0..20 {
-        assert!(reads_on(&client, fleet.replica.port()).await);
+        assert!(reads_on(&client, port).await);
+        assert_eq!(raw.one(WHERE).await, port.to_string());
+        assert_eq!(raw.ask(&once).await, "1 2 D C ZI");
+        assert_eq!(raw.ask(&at_once).await, "1 2 D C 1 2 D C ZI");
+        assert_eq!(raw.ask(&in_turn).await, "1 2 D C ZI");
+        assert_eq!(raw.ask(&[]).await, "1 2 D C ZI");
     }
     fleet.primary.restart().await.unwrap();
     client
