@@ -22,6 +22,8 @@ pub(in crate::session) fn objection(turn: &Turn<'_>, text: &[u8]) -> Option<Erro
 
 /// The same of what is to be prepared: a Parse message behind its name.
 pub(in crate::session) fn to_parse(turn: &Turn<'_>, tail: &[u8]) -> Option<ErrorReport> {
+    // Without shards, the end of the text need not be looked for at each Parse.
+    turn.relay.spread.as_ref()?;
     // On which shard it is prepared does not matter.
     object(turn, Some(text_of(tail)), |relay, known| {
         prepared(relay, known, tail).map(|_| Place::Any)
