@@ -309,6 +309,7 @@ fn serve(
                 strange: false,
                 wrote: None,
                 spread: spread.map(|group| Box::new(Spread::new(group))),
+                timer: None,
             };
             Box::pin(Box::new(relay).run())
         }

@@ -1,7 +1,7 @@
 //! How a session gets a server, and gives it back.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use pgherd_pool::{Ask, LeaseError, Waiter};
 use pgherd_session::{Again, Owed};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
+use tokio::time::Sleep;
 
 use crate::clock;
 use crate::control::{Control, Standing};
@@ -21,6 +22,9 @@ use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
 use crate::session::{follow, met, reads, setup};
+
+/// What ends a wait.
+pub(super) type Timer = Pin<Box<Sleep>>;
 
 /// Why a session got no server.
 #[derive(Debug)]
@@ -233,8 +237,21 @@ pub(super) async fn wait(
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
     began: Instant,
 ) -> Result<Option<ServerLease>, Denied> {
+    // Who has waited once will wait again, and to put a timer off is far less than to set one up and take it down.
+    let mut timer = relay.timer.take();
+    let outcome = wait_by(relay, pool, waiter, began, &mut timer).await;
+    relay.timer = timer;
+    outcome
+}
+
+async fn wait_by(
+    relay: &mut Relay,
+    pool: &Arc<Pool>,
+    waiter: Waiter<Box<ServerConn>, ServerAbout>,
+    began: Instant,
+    timer: &mut Option<Timer>,
+) -> Result<Option<ServerLease>, Denied> {
     let control = Arc::clone(&relay.control);
-    let mut ordered = pin!(control.token.cancelled());
     let mut called_off = pin!(control.called_off.notified());
     let mut waiter = pin!(waiter);
     let mut noticed = false;
@@ -246,7 +263,7 @@ pub(super) async fn wait(
         let notice = notice.map(|after| began + after);
         let next = [notice, next_look(pool, began)];
         let next = next.into_iter().flatten().min();
-        let mut timer = next.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+        let mut timer = next.map(|at| set(timer, at));
         let event = poll_fn(|cx| {
             if let Poll::Ready(outcome) = waiter.as_mut().poll(cx) {
                 return Poll::Ready(Event::Served(outcome));
@@ -254,7 +271,7 @@ pub(super) async fn wait(
             if poll_presence(relay, cx).is_ready() {
                 return Poll::Ready(Event::Gone);
             }
-            if ordered.as_mut().poll(cx).is_ready() {
+            if control.poll_ordered(cx).is_ready() {
                 return Poll::Ready(Event::Ordered);
             }
             if called_off.as_mut().poll(cx).is_ready() {
@@ -292,6 +309,16 @@ pub(super) async fn wait(
             }
         }
     }
+}
+
+/// Has the timer go off at this moment, whenever it was to do so before.
+fn set(timer: &mut Option<Timer>, at: Instant) -> Pin<&mut Sleep> {
+    let at = at.into();
+    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+    if timer.deadline() != at {
+        timer.as_mut().reset(at);
+    }
+    timer.as_mut()
 }
 
 /// When it may be over for whoever waits since `began`, as far as can be told now; past if it is over.
@@ -385,14 +412,13 @@ enum Event {
 pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denied> {
     let control = Arc::clone(&relay.control);
     relay.control.stand(Standing::Waiting);
-    let mut ordered = pin!(control.token.cancelled());
     let mut called_off = pin!(control.called_off.notified());
     let mut timer = pin!(tokio::time::sleep(time));
     poll_fn(|cx| {
         if poll_presence(relay, cx).is_ready() {
             return Poll::Ready(Err(Denied::Gone));
         }
-        if ordered.as_mut().poll(cx).is_ready() {
+        if control.poll_ordered(cx).is_ready() {
             return Poll::Ready(Err(Denied::Ordered));
         }
         if called_off.as_mut().poll(cx).is_ready() {
