@@ -534,7 +534,10 @@ enum Tuned {
 /// Brings a server to the session's parameters in the same write as the client's first message.
 fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
     let Some(sql) = lease.applied.transition(&relay.parameters) else {
-        if met::is_known(relay, &lease.applied) {
+        if lease.applied == relay.parameters {
+            // From here on it is seen at a glance that they agree.
+            lease.applied = Arc::clone(&relay.parameters);
+        } else if met::is_known(relay, &lease.applied) {
             relay.parameters = Arc::clone(&lease.applied);
         }
         return Tuned::Ready;
