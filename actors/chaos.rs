@@ -1,5 +1,7 @@
 //! What only tests can do to the actors of a proxy. Nothing of it exists without the feature `chaos`.
 
+use std::ffi::OsString;
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,10 @@ use crate::totals::TotalsMessage;
 /// once it serves.
 pub const CRASH: &str = "CHAOS_CRASH";
 
-/// How long to wait between two crashes.
+/// Names a file for orders: once it is there, the actors with the path that it holds panic, once, and it is removed.
+pub const ORDERS: &str = "CHAOS_ORDERS";
+
+/// How long to wait between two crashes, and between two looks for an order.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// All actors of a proxy that live at this moment.
@@ -37,21 +42,43 @@ pub fn crash(cell: &ActorCell) -> bool {
         || order(cell, TotalsMessage::Crash)
 }
 
-/// Obeys [`CRASH`], if it is set.
+/// Obeys [`CRASH`] and [`ORDERS`], if they are set.
 pub(crate) fn obey(facts: &Arc<Facts>) {
-    let Ok(path) = std::env::var(CRASH) else {
-        return;
-    };
-    let facts = Arc::clone(facts);
-    tokio::spawn(async move {
-        loop {
-            for actor in living(&facts).await {
-                if actor.path == path {
-                    // One that has just died of the last time is started again, or the process ends.
-                    let _ = crash(&actor.cell);
-                }
-            }
-            tokio::time::sleep(PAUSE).await;
+    if let Ok(path) = std::env::var(CRASH) {
+        tokio::spawn(again_and_again(Arc::clone(facts), path));
+    }
+    if let Some(file) = std::env::var_os(ORDERS) {
+        tokio::spawn(on_order(Arc::clone(facts), file));
+    }
+}
+
+async fn again_and_again(facts: Arc<Facts>, path: String) {
+    loop {
+        // One that has just died of the last time is started again, or the process ends.
+        let _ = crash_all(&facts, &path).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn on_order(facts: Arc<Facts>, file: OsString) {
+    loop {
+        if let Ok(path) = fs::read_to_string(&file)
+            && crash_all(&facts, &path).await
+        {
+            // By this who has ordered it sees that it is done.
+            let _ = fs::remove_file(&file);
         }
-    });
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Has all actors with a path panic; false if there is none.
+async fn crash_all(facts: &Facts, path: &str) -> bool {
+    let mut any = false;
+    for actor in living(facts).await {
+        if actor.path == path {
+            any |= crash(&actor.cell);
+        }
+    }
+    any
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pgherd_planted as planted;
 use pgherd_sandbox::free_port;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long the executable may take to listen.
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often it is looked at meanwhile.
 const TICK: Duration = Duration::from_millis(10);
+
+/// What a panic says that was asked for.
+pub(crate) const WANTED: &str = "a test wanted this";
 
 /// A running pgherd; dropped, it is killed, and the test fails if anything in it has panicked.
 #[derive(Debug)]
@@ -77,6 +81,46 @@ impl Proxy {
         self.child = spawn(&self.executable, &self.home, self.port, crashes, &self.log);
         self.await_listening();
         lines
+    }
+
+    /// Has the actors with this path panic, once, as soon as one is there; it takes an executable with the feature
+    /// `chaos`.
+    ///
+    /// # Panics
+    /// If the order cannot be written.
+    pub fn order_crash(&self, path: &str) {
+        // Nobody may read half of it.
+        let draft = self.home.path().join("order.new");
+        fs::write(&draft, path).expect("the order can be written");
+        fs::rename(draft, order(&self.home)).expect("the order can be given");
+    }
+
+    /// Whether the last order of this kind is carried out.
+    pub fn has_obeyed(&self) -> bool {
+        !order(&self.home).exists()
+    }
+
+    /// Takes an order back that was not carried out.
+    pub fn withdraw(&self) {
+        // If it is not there it was carried out meanwhile.
+        let _ = fs::remove_file(order(&self.home));
+    }
+
+    /// Stops it without its knowledge (SIGSTOP): connections stay open and silent.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            // If it is gone, it is noticed elsewhere.
+            let _ = kill_process(pid, signal);
+        }
     }
 
     /// Its port on 127.0.0.1.
@@ -200,6 +244,11 @@ fn file(home: &TempDir) -> PathBuf {
     home.path().join("pgherd.toml")
 }
 
+/// Where it looks for orders.
+fn order(home: &TempDir) -> PathBuf {
+    home.path().join("order")
+}
+
 /// Starts the executable, and has its log collected.
 fn spawn(
     executable: &str,
@@ -212,6 +261,7 @@ fn spawn(
         .env_clear()
         .envs(env::var_os(planted::VARIABLE).map(|bug| (planted::VARIABLE, bug)))
         .envs(crashes.map(|path| (pgherd_actors::chaos::CRASH, path)))
+        .env(pgherd_actors::chaos::ORDERS, order(home))
         .arg("--config")
         .arg(file(home))
         .args(["--listen", &format!("127.0.0.1:{port}")])
@@ -233,8 +283,11 @@ fn spawn(
 
 /// A line that tells of a panic, unless somebody wanted one.
 fn panicked<'a>(log: &'a [String], crashes: Option<&str>) -> Option<&'a String> {
-    let unwanted = log.iter().filter(|_| crashes.is_none());
-    unwanted.into_iter().find(|line| line.contains("panicked"))
+    // What it says is on the next line, unless another thread has come between.
+    let wanted = |at: usize| log[at..].iter().take(4).any(|words| words == WANTED);
+    let mut lines = log.iter().enumerate().filter(|_| crashes.is_none());
+    let found = lines.find(|(at, line)| line.contains("panicked at") && !wanted(*at));
+    found.map(|(_, line)| line)
 }
 
 /// The inodes of the sockets in one of the kernel's tables whose other end is at one of these ports.
@@ -256,7 +309,17 @@ fn count(directory: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::to_servers;
+    use super::{WANTED, panicked, to_servers};
+
+    #[test]
+    fn only_who_was_told_to_may_panic() {
+        let log = ["thread 'main' panicked at a.rs:1:1:", WANTED, "it goes on"];
+        let mut log = log.map(str::to_owned);
+        assert_eq!(panicked(&log, None), None);
+        log[1] = "attempt to divide by zero".to_owned();
+        assert_eq!(panicked(&log, None), log.first());
+        assert_eq!(panicked(&log, Some("root/router")), None);
+    }
 
     #[test]
     fn sockets_are_known_by_the_port_of_their_other_end() {
