@@ -5,7 +5,6 @@ mod fault;
 mod readers;
 mod run;
 mod stage;
-mod transfers;
 
 use std::path::PathBuf;
 

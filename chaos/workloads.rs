@@ -8,3 +8,4 @@ pub mod life;
 pub mod lists;
 pub mod own;
 pub mod sessions;
+pub(crate) mod transfers;

@@ -9,18 +9,20 @@ use tokio::time::{sleep, timeout};
 use super::Plan;
 use super::fault::Fault;
 use super::readers::{self, Readers};
-use super::stage::{ACCOUNTS, BALANCE, SHARDS, Stage, account};
-use super::transfers::{self, Transfers, whole};
+use super::stage::{ACCOUNTS, BALANCE, SHARDS, Stage, account, accounts};
 use crate::checks::errors::Errors;
+use crate::checks::whole::whole;
 use crate::checks::{Check, Wrong};
 use crate::crowd::{self, DIRECT, calm};
 use crate::door::Door;
 use crate::failover;
+use crate::proxy::WANTED;
 use crate::report::{Pause, Report, Row, Title};
 use crate::schedule::in_turn;
 use crate::workloads::acked::Acked;
 use crate::workloads::life::Life;
 use crate::workloads::lists::numbers;
+use crate::workloads::transfers::{self, Transfers};
 
 /// How many clients move money through each proxy.
 const TELLERS: usize = 5;
@@ -42,9 +44,6 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Which actors are coordinators.
 const COORDINATORS: &str = "root/transactions/coordinators/*";
-
-/// What a panic says that was asked for.
-const WANTED: &str = "a test wanted this";
 
 /// What clients may be told, beside what [`Errors`] allows: a proxy was killed under them, or they have waited too long for a
 /// row that a lost transaction has locked.
@@ -121,7 +120,7 @@ impl Crowd {
             Acked::start(life, &door, "herd_direct", DIRECT, INSERTERS)
         });
         Self {
-            transfers: Transfers::start(life, &doors, TELLERS, seed),
+            transfers: Transfers::start(life, &doors, TELLERS, accounts(), seed),
             readers: Readers::start(life, &doors, seed.wrapping_add(100)),
             through,
             compared,

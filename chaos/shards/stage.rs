@@ -63,6 +63,11 @@ pub(super) fn account(shard: u16, number: i64) -> i64 {
     KEYS[usize::from(shard)][number as usize]
 }
 
+/// All of them, by shard.
+pub(super) fn accounts() -> &'static [Vec<i64>] {
+    &*KEYS
+}
+
 /// Two clusters and two proxies.
 pub(super) struct Stage {
     pub(super) proxies: [Proxy; 2],

@@ -1,6 +1,5 @@
 //! Money that moves between accounts, most often from one shard to another.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -8,25 +7,30 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
-use super::stage::{ACCOUNTS, account};
 use crate::checks::ledger::Ledger;
-use crate::checks::{Check, Wrong};
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::acked::{Acknowledged, roll_back};
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
-pub(super) const KIND: &str = "transfers";
+pub(crate) const KIND: &str = "transfers";
 
 /// Clients that move money until their life ends.
-pub(super) struct Transfers {
+pub(crate) struct Transfers {
     clients: Vec<JoinHandle<Vec<(i64, Fate)>>>,
     acknowledged: Arc<Acknowledged>,
 }
 
 impl Transfers {
-    /// Starts so many clients at each door.
-    pub(super) fn start(life: &Arc<Life>, doors: &[Door], clients: usize, seed: u64) -> Self {
+    /// Starts so many clients at each door, of which each takes any accounts of these: those of each shard, of which
+    /// all have as many.
+    pub(crate) fn start(
+        life: &Arc<Life>,
+        doors: &[Door],
+        clients: usize,
+        accounts: &'static [Vec<i64>],
+        seed: u64,
+    ) -> Self {
         let next = Arc::new(AtomicI64::new(1));
         let acknowledged = Arc::new(Acknowledged::default());
         let all = doors.iter().cycle().take(clients * doors.len());
@@ -36,6 +40,7 @@ impl Transfers {
                 name: format!("{KIND}{number}"),
                 door: door.clone(),
                 life: Arc::clone(life),
+                accounts,
                 next: Arc::clone(&next),
                 acknowledged: Arc::clone(&acknowledged),
             };
@@ -48,13 +53,21 @@ impl Transfers {
         }
     }
 
+    /// Nobody.
+    pub(crate) fn none() -> Self {
+        Self {
+            clients: Vec::new(),
+            acknowledged: Arc::default(),
+        }
+    }
+
     /// When which client was acknowledged a transfer over both shards.
-    pub(super) fn acknowledged(&self) -> &Acknowledged {
+    pub(crate) fn acknowledged(&self) -> &Acknowledged {
         &self.acknowledged
     }
 
     /// Gives what the clients were told, once their life has ended.
-    pub(super) async fn finish(self) -> Ledger {
+    pub(crate) async fn finish(self) -> Ledger {
         let mut ledger = Ledger::default();
         for client in self.clients {
             ledger.enter(client.await.expect("a client does not break down"));
@@ -63,29 +76,14 @@ impl Transfers {
     }
 }
 
-/// The transfers of which both sides are there, as often as they are, and what is wrong with the others. `sides` are the
-/// numbers of transfers, each once for each side.
-pub(super) fn whole(sides: &[i64]) -> (Vec<i64>, Vec<Wrong>) {
-    let mut counts: HashMap<i64, usize> = HashMap::new();
-    for id in sides {
-        *counts.entry(*id).or_default() += 1;
-    }
-    let (mut there, mut wrong) = (Vec::new(), Vec::new());
-    for (id, count) in counts {
-        there.extend(std::iter::repeat_n(id, count / 2));
-        if count % 2 == 1 {
-            wrong.push(Check::Whole.caught(format!("transfer {id} is half done")));
-        }
-    }
-    (there, wrong)
-}
-
 /// One client.
 struct Teller {
     number: usize,
     name: String,
     door: Door,
     life: Arc<Life>,
+    /// Those of each shard.
+    accounts: &'static [Vec<i64>],
     next: Arc<AtomicI64>,
     acknowledged: Arc<Acknowledged>,
 }
@@ -128,18 +126,19 @@ impl Teller {
 
     fn choose(&self, rng: &mut StdRng) -> Transfer {
         let over = rng.random_ratio(4, 5);
-        let shards: [u16; 2] = match (over, rng.random()) {
-            (true, true) => [0, 1],
-            (true, false) => [1, 0],
-            (false, true) => [0, 0],
-            (false, false) => [1, 1],
+        let shards = self.accounts.len();
+        let from = rng.random_range(0..shards);
+        let to = match over {
+            true => (from + rng.random_range(1..shards)) % shards,
+            false => from,
         };
-        let source = rng.random_range(0..ACCOUNTS);
-        let target = (source + rng.random_range(1..ACCOUNTS)) % ACCOUNTS;
+        let count = self.accounts[from].len();
+        let source = rng.random_range(0..count);
+        let target = (source + rng.random_range(1..count)) % count;
         Transfer {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            source: account(shards[0], source),
-            target: account(shards[1], target),
+            source: self.accounts[from][source],
+            target: self.accounts[to][target],
             amount: rng.random_range(1..20),
             over,
         }
@@ -169,18 +168,5 @@ impl Teller {
         }
         let outcome = caller.ask(caller.client.batch_execute("commit")).await;
         (outcome, Stage::Commit)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Check, whole};
-
-    #[test]
-    fn half_a_transfer_is_none() {
-        let (mut there, wrong) = whole(&[1, 2, 3, 2, 3, 3, 3]);
-        there.sort_unstable();
-        assert_eq!(there, [2, 3, 3]);
-        assert_eq!(wrong, [Check::Whole.caught("transfer 1 is half done")]);
     }
 }
