@@ -165,6 +165,11 @@ impl Record {
         let _ = self.decider.set(decider);
     }
 
+    /// Whether a server was told to commit, or to decide. It was not if the transaction is rolled back before.
+    fn may_be_committed(&self) -> bool {
+        self.stage() == Stage::Committing || self.deciding_since().is_some()
+    }
+
     fn deciding_since(&self) -> Option<Instant> {
         self.deciding_since.get().copied()
     }
@@ -260,5 +265,25 @@ impl Transactions {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (server, _welcome) = upstream::open(upstream, id, life).await?;
         Ok(server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stage, Transactions};
+
+    #[test]
+    fn what_is_rolled_back_before_anybody_decides_is_not_in_doubt() {
+        let transactions = Transactions::default();
+        let record = |stages: &[Stage]| {
+            let record = transactions.enter("shop", "app", Vec::new());
+            stages.iter().for_each(|stage| record.reached(*stage));
+            record
+        };
+        assert!(!record(&[]).may_be_committed());
+        assert!(!record(&[Stage::Finishing]).may_be_committed());
+        assert!(record(&[Stage::Committing]).may_be_committed());
+        assert!(record(&[Stage::Deciding]).may_be_committed());
+        assert!(record(&[Stage::Deciding, Stage::Finishing]).may_be_committed());
     }
 }

@@ -147,11 +147,10 @@ async fn orphaned(transactions: &Arc<Transactions>, record: &Record, pools: &[Ar
         report,
         parts: Vec::new(),
     };
-    let heard = match record.stage() {
-        Stage::Preparing => Heard::Refused,
-        Stage::Committing => Heard::Lost,
+    let heard = match record.may_be_committed() {
+        false => Heard::Refused,
         // Which of them decides nobody else knows; a row is stored by that one alone.
-        Stage::Deciding | Stage::Finishing => Heard::Lost,
+        true => Heard::Lost,
     };
     let decider = record.decider().and_then(|at| pools.get(at));
     let heard = match (heard, decider) {
