@@ -2,6 +2,7 @@
 
 pub(crate) mod all;
 pub(crate) mod canary;
+pub(crate) mod commits;
 pub(crate) mod cuts;
 pub(crate) mod failover;
 pub(crate) mod patroni;

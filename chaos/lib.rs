@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod checks;
+pub mod commits;
 mod crowd;
 pub mod cuts;
 pub mod door;

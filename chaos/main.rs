@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use command::all::All;
 use command::canary::Canary;
+use command::commits::Commits;
 use command::cuts::Cuts;
 use command::failover::Failover;
 use command::patroni::Patroni;
@@ -38,6 +39,8 @@ enum Scenario {
     Replicas(Replicas),
     /// Takes primaries of shards and proxies away, while money moves over all shards
     Shards(Shards),
+    /// Cuts commits over several shards off at each message, by everything that can be lost
+    Commits(Commits),
     /// Plants bugs, each of which must be caught by the check that is there for it
     Selfcheck(Selfcheck),
     /// All of these in turn, and one table
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Scenario::Canary(options) => options.run(),
         Scenario::Replicas(options) => options.run(),
         Scenario::Shards(options) => options.run(),
+        Scenario::Commits(options) => options.run(),
         Scenario::Selfcheck(options) => options.run(),
         Scenario::All(options) => options.run(),
     }

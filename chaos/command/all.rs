@@ -149,10 +149,12 @@ impl All {
         if !own {
             line.extend(["--pgherd".to_owned(), pgherd.display().to_string()]);
         }
-        if is("failover") || is("patroni") || is("shards") {
-            line.extend(["--seed".to_owned(), self.seed.to_string()]);
+        if is("failover") || is("patroni") || is("shards") || is("commits") {
             let history = self.history.display().to_string();
             line.extend(["--history".to_owned(), history]);
+        }
+        if is("failover") || is("patroni") || is("shards") {
+            line.extend(["--seed".to_owned(), self.seed.to_string()]);
             line.extend(["--row".to_owned(), row.display().to_string()]);
         }
         line

@@ -7,6 +7,7 @@
 mod beyond_repair;
 mod budget;
 mod canary;
+mod commits;
 mod cuts;
 mod failover;
 mod faults;

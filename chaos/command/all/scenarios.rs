@@ -77,7 +77,7 @@ const fn rest(
 }
 
 /// All of them; those that want a quiet machine come first.
-pub(super) const SCENARIOS: [Scenario; 16] = [
+pub(super) const SCENARIOS: [Scenario; 17] = [
     pauses(
         9,
         "synchronous",
@@ -149,6 +149,13 @@ pub(super) const SCENARIOS: [Scenario; 16] = [
         "canaries",
         "canary --seconds 10",
         "canary --seconds 2",
+        Built::ToMeasure,
+    ),
+    rest(
+        6,
+        "commits over shards",
+        "commits",
+        "commits --every 23",
         Built::ToMeasure,
     ),
     rest(
