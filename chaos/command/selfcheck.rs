@@ -126,7 +126,7 @@ impl Selfcheck {
         if is("failover") || is("canary") || is("replicas") {
             line.extend(["--seed".to_owned(), self.seed.to_string()]);
         }
-        if is("failover") || is("replicas") {
+        if is("failover") || is("replicas") || is("commits") {
             let history = self.history.join("planted").display().to_string();
             line.extend(["--history".to_owned(), history]);
         }

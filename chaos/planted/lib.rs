@@ -40,11 +40,13 @@ pub enum Bug {
     CutIdle,
     /// A replica that does not answer is read from for as long as it does not say that it is ill.
     TrustSilence,
+    /// What a proxy has left prepared is rolled back, whatever the decider's row says.
+    SkipDecision,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SkipEpochCheck,
         Self::SkipFence,
         Self::ReuseDuringCancel,
@@ -59,6 +61,7 @@ impl Bug {
         Self::DropHold,
         Self::CutIdle,
         Self::TrustSilence,
+        Self::SkipDecision,
     ];
 
     /// Its name, as [`VARIABLE`] has it.
@@ -79,6 +82,7 @@ impl Bug {
             Self::DropHold => "drop-hold",
             Self::CutIdle => "cut-idle",
             Self::TrustSilence => "trust-silence",
+            Self::SkipDecision => "skip-decision",
         }
     }
 }

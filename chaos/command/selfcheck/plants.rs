@@ -27,6 +27,7 @@ const STATE: &str = "canary --kind state --seconds 3";
 const LISTEN: &str = "canary --kind listen --seconds 3";
 const INSERT: &str = "cuts --flow insert --side server --way reset --lanes 4";
 const BLOCK: &str = "cuts --flow block --side server --way reset --lanes 4";
+const FORWARD: &str = "commits --flow forward --faults proxy --every 8 --lanes 3";
 const REPLICAS: &str = "replicas --rounds 2";
 const MACHINES: &str = "simulate --machines --seeds 100";
 const ACTORS: &str = "simulate --actors --seeds 24 --steps 12";
@@ -54,4 +55,5 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(Bug::CutIdle, KILL, Check::Idle),
     plant(Bug::CutIdle, ACTORS, Check::Idle),
     plant(Bug::TrustSilence, REPLICAS, Check::Rotation),
+    plant(Bug::SkipDecision, FORWARD, Check::Whole),
 ];
