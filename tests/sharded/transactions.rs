@@ -553,3 +553,23 @@ async fn behind_the_end_of_a_failed_block_nothing_is_failed() {
         raw.ask(&Raw::query("rollback")).await;
     }
 }
+
+#[tokio::test]
+async fn rows_that_are_locked_on_both_are_committed_as_written_ones() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for text in [
+        "select id from accounts for update",
+        "select id from accounts for no key update",
+        "select id from accounts for share",
+    ] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(
+            raw.ask(&Raw::query(text)).await,
+            "T D D D D D D C ZT",
+            "{text}"
+        );
+        assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI", "{text}");
+    }
+    nothing_is_left(&rig).await;
+}

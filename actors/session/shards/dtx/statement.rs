@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 use pgherd_config::PoolMode;
 use pgherd_planner::{Piece, Plan, Route, Statement};
 use pgherd_session::{Owed, Reach, Undo};
+use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::backend;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
@@ -314,7 +315,7 @@ impl Dtx {
         });
         let (way, moment) = found?;
         relay.pool.stats.queries(1);
-        let writes = !judgement.steady;
+        let writes = !judgement.steady || locks_rows(text, relay.lexing);
         let form = match moment {
             None => form,
             Some((text, number)) => {
@@ -423,7 +424,7 @@ impl Dtx {
         if locks {
             self.alone(relay, &[shard]).await?;
         }
-        if !relay.judge(text).steady {
+        if !relay.judge(text).steady || locks_rows(text, relay.lexing) {
             self.writes(relay, &[shard]).await?;
         }
         Ok(shard)
@@ -675,6 +676,26 @@ pub(super) fn unfit(relay: &Relay, text: &[u8], told: &Told) -> Option<ErrorRepo
         return Some(unsupported(text).hint("Do it on that shard by its own name."));
     }
     None
+}
+
+/// Whether a query may lock rows, which its server commits as it does a write.
+fn locks_rows(text: &[u8], lexing: LexOptions) -> bool {
+    const HOW: [&[u8]; 4] = [b"update", b"share", b"no", b"key"];
+    let mut lexer = Lexer::new(text, lexing);
+    let mut behind_for = false;
+    while let Ok(Some(token)) = lexer.token() {
+        if behind_for && HOW.iter().any(|word| token.is_word(word)) {
+            return true;
+        }
+        behind_for = token.is_word(b"for");
+    }
+    false
+}
+
+/// What is said of LISTEN where there are other shards.
+pub(super) fn listens_alone() -> ErrorReport {
+    let text = "LISTEN and UNLISTEN are not supported in a transaction over several shards, nor in a text with others";
+    unsupported(text).hint("Send it by itself.")
 }
 
 /// Brings connections to where nothing is owed.
