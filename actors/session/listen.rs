@@ -33,7 +33,7 @@ use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, attempt, replies, requests};
+use crate::session::{Bye, attempt, replies, requests, shards};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -216,6 +216,10 @@ pub(super) fn query(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement
     };
     match plan {
         Plan::Usual => Taken::No,
+        Plan::Pin if turn.relay.spread.is_some() => {
+            requests::refuse_query(turn, total, &plan::unfollowed());
+            Taken::Wholly
+        }
         Plan::Pin => {
             judgement.pins.insert(Reason::Listen);
             Taken::No
@@ -312,10 +316,14 @@ fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
         }
         _ => return Ok(Way::Usual),
     };
-    if judgement.listens == Listens::Nothing {
+    // On another shard it is looked at as any other that does not belong there.
+    if judgement.listens == Listens::Nothing || !shards::hears(turn.relay) {
         return Ok(Way::Usual);
     }
     let text = text(tail).to_vec();
+    if let Some(spread) = turn.relay.spread.as_deref_mut() {
+        shards::note_notice(spread, &text, &judgement);
+    }
     attempt::note(turn, &judgement);
     bind_listening(turn, total, judgement, &text)
 }
@@ -334,7 +342,8 @@ fn bind_listening(
     judgement: Judgement,
     text: &[u8],
 ) -> Result<Way, Loss> {
-    if total > BIND_MAX {
+    let spread = turn.relay.spread.is_some();
+    if total > BIND_MAX && !spread {
         turn.relay.pins.insert(Reason::Listen);
         return Ok(Way::Usual);
     }
@@ -343,9 +352,14 @@ fn bind_listening(
     }
     Ok(match plan::plan(turn, text, &judgement, false) {
         Plan::Usual => Way::Usual,
-        Plan::Pin => {
+        Plan::Pin if !spread => {
             turn.relay.pins.insert(Reason::Listen);
             Way::Usual
+        }
+        Plan::Pin => {
+            requests::refuse(turn, plan::unfollowed());
+            turn.relay.up.hide(total);
+            Way::Taken
         }
         Plan::Later => Way::Later,
         Plan::Refuse(report) => {
@@ -396,6 +410,8 @@ pub(super) fn may_be_ready(turn: &mut Turn<'_>, total: usize) -> Result<bool, Lo
     }
     match turn.listen.fence {
         Fence::Waiting(_) => return Ok(false),
+        // Nobody has notified anything there.
+        Fence::None if !shards::hears(turn.relay) => {}
         Fence::None => {
             turn.listen.fence = Fence::Waiting(listening.fence());
             return Ok(false);
@@ -485,6 +501,19 @@ pub(super) fn renumbered(
     Some(told)
 }
 
+/// Gives a listening client all that was notified up to now, behind a transaction that did not run in a turn.
+pub(super) async fn catch_up(relay: &mut Relay) -> Result<(), ErrorReport> {
+    let alike = plan::is_alike(relay);
+    let Some(listening) = relay.listening.as_deref() else {
+        return Ok(());
+    };
+    let ticket = listening.fence();
+    poll_fn(|cx| listening.poll_fenced(ticket, cx)).await;
+    listening.settle();
+    let told = listening.ear().tell(relay.down.made(), alike);
+    told.map_err(|_| unreadable())
+}
+
 /// The session listens to nothing any more.
 pub(super) fn unlisten_all(relay: &Relay) {
     if let Some(listening) = relay.listening.as_deref() {
@@ -494,7 +523,8 @@ pub(super) fn unlisten_all(relay: &Relay) {
 
 /// Sees to it that what the server notifies from here on is known to be this session's.
 pub(super) async fn hold(relay: &Relay, lease: &ServerLease) {
-    let Some(listening) = relay.listening.as_deref() else {
+    let listening = relay.listening.as_deref().filter(|_| shards::hears(relay));
+    let Some(listening) = listening else {
         return;
     };
     if listening.holds(&lease.about) {
@@ -509,7 +539,10 @@ pub(super) async fn hold(relay: &Relay, lease: &ServerLease) {
 
 /// The session lets its server go; answers up to when everything from there has come.
 pub(super) fn release(relay: &Relay, lease: &ServerLease) -> Option<Instant> {
-    let listening = relay.listening.as_deref()?;
+    let listening = relay
+        .listening
+        .as_deref()
+        .filter(|_| shards::hears(relay))?;
     listening.settle();
     listening.release(&lease.about);
     listening.fenced_up_to()

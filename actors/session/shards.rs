@@ -42,6 +42,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, tag};
 use pgherd_wire::sqlstate;
 
+use crate::judgement::{Judgement, Listens};
 use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
@@ -77,6 +78,41 @@ pub struct Spread {
     glance: Glance,
     /// It has prepared a statement by SQL.
     prepares: bool,
+    /// Its transaction may have notified others, on [`NOTIFIER`].
+    notified: bool,
+    /// Its transaction may have changed what it listens to.
+    listened: bool,
+}
+
+/// The shard where all notify and listen, so that they hear of each other. Of a transaction over several shards it is
+/// the one that decides if it has written: a transaction that notifies cannot be prepared.
+const NOTIFIER: u16 = 0;
+
+/// Whether the session is where it would hear notifications.
+pub(super) fn hears(relay: &Relay) -> bool {
+    let spread = relay.spread.as_deref();
+    spread.is_none_or(|spread| spread.at == NOTIFIER)
+}
+
+/// Takes note of what is sent, if it may notify others or changes what the session listens to.
+pub(super) fn note_notice(spread: &mut Spread, text: &[u8], judgement: &Judgement) {
+    spread.listened |= judgement.listens != Listens::Nothing;
+    spread.notified |= spread.listened || notifies(text);
+}
+
+/// The same of what is bound to the statement of this name.
+pub(super) fn note_bound(relay: &mut Relay, name: &[u8]) {
+    let found = tail_of(relay, name).is_some_and(|tail| notifies(text_of(tail)));
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        spread.notified |= found;
+    }
+}
+
+/// Whether a text may notify others.
+fn notifies(text: &[u8]) -> bool {
+    const WORD: &[u8] = b"notify";
+    text.windows(WORD.len())
+        .any(|part| part.eq_ignore_ascii_case(WORD))
 }
 
 impl Spread {
@@ -93,6 +129,8 @@ impl Spread {
             ended: false,
             glance: Glance::default(),
             prepares: false,
+            notified: false,
+            listened: false,
         }
     }
 }
@@ -189,6 +227,7 @@ pub(super) fn transaction_begins(relay: &mut Relay) {
         }
         spread.journal.clear();
         spread.ended = false;
+        (spread.notified, spread.listened) = (false, false);
     }
 }
 

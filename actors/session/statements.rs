@@ -321,7 +321,15 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
             turn.relay.up.hide(total);
             return Ok(true);
         }
+        let name: Box<[u8]> = head.statement.into();
+        shards::note_bound(turn.relay, &name);
     }
+    let here = turn.relay.up.unjudged();
+    let body = &here[frame::HEADER_LEN..total.min(here.len())];
+    let head = match BindHead::parse(body).map_err(|error| violation(error.to_string()))? {
+        Some(head) => head,
+        None => return Ok(false),
+    };
     if let Some(report) = reads::objection_to(turn.relay, head.statement) {
         refuse(turn, report);
         turn.relay.up.hide(total);

@@ -33,6 +33,8 @@ pub struct Part {
     pub shard: u16,
     /// Its connection, in the transaction's block.
     pub lease: ServerLease,
+    /// It notifies others, so that it is not to be lost although it may have written nothing.
+    pub notifies: bool,
     /// What has become of it here.
     pub outcome: Option<Outcome>,
     /// The parameters that its server has reported at the end of the transaction.
@@ -273,7 +275,7 @@ impl Coordination {
             let failed = match answer {
                 Ok(answer) => match answer.first() {
                     Some(told) => {
-                        writes[at] = told == b"t";
+                        writes[at] = told == b"t" || part.notifies;
                         None
                     }
                     None => Some(answer.error.unwrap_or_else(|| undone("it cannot be asked"))),

@@ -22,6 +22,7 @@ mod explain;
 mod faults;
 mod hints;
 mod keys;
+mod listen;
 mod merge;
 mod moved;
 mod named;

@@ -4,6 +4,8 @@ use pgherd_tests::{Raw, try_connect, until};
 
 use crate::rig::{Rig, key};
 
+const TEMPORARY: &str = "create temp table x (y int)";
+
 #[tokio::test]
 async fn what_is_not_sure_is_refused_and_harms_nobody() {
     let rig = Rig::new("").await;
@@ -34,9 +36,6 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
         ),
         ("create temp table more (id int)", "E0A000 ZI"),
         ("select 1 as a into temp more", "E0A000 ZI"),
-        ("listen c", "E0A000 ZI"),
-        ("unlisten *", "E0A000 ZI"),
-        ("notify c", "E0A000 ZI"),
         ("select pg_advisory_lock(1)", "E0A000 ZI"),
         ("copy accounts (owner) from stdin", "E0A000 ZI"),
         ("copy accounts to stdout csv header", "E0A000 ZI"),
@@ -76,11 +75,7 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
         assert_eq!(shard.sql(question).await, "0");
     }
     // In the extended protocol all up to the Sync is skipped.
-    for text in [
-        "select * from accounts tablesample system (10)",
-        "listen c",
-        "create temp table x (y int)",
-    ] {
+    for text in ["select * from accounts tablesample system (10)", TEMPORARY] {
         let parse = Raw::parse("", text);
         let all = [
             parse,
@@ -108,7 +103,7 @@ async fn a_refused_unnamed_statement_leaves_none_behind() {
     let mut raw = rig.raw().await;
     let prepared = [Raw::parse("", "select 1"), Raw::sync()].concat();
     assert_eq!(raw.ask(&prepared).await, "1 ZI");
-    let refused = [Raw::parse("", "listen c"), Raw::sync()].concat();
+    let refused = [Raw::parse("", TEMPORARY), Raw::sync()].concat();
     assert_eq!(raw.ask(&refused).await, "E0A000 ZI");
     let run = [Raw::bind("", "", &[]), Raw::execute("", 0), Raw::sync()].concat();
     assert_eq!(raw.ask(&run).await, "E26000 ZI");
@@ -144,7 +139,7 @@ async fn a_sharded_database_is_not_replicated() {
 async fn a_block_whose_first_statement_was_refused_ends_as_any_failed_one() {
     let rig = Rig::new("").await;
     let mut raw = rig.raw().await;
-    for text in ["insert into accounts default values", "listen c"] {
+    for text in ["insert into accounts default values", TEMPORARY] {
         assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
         assert_eq!(raw.ask(&Raw::query(text)).await, "E0A000 ZE", "{text}");
         assert_eq!(raw.ask(&Raw::query("select 1")).await, "E25P02 ZE");
@@ -159,7 +154,7 @@ async fn a_block_whose_first_statement_was_refused_ends_as_any_failed_one() {
         assert_eq!(raw.ask(&Raw::query("select 1")).await, "T D C ZI");
     }
     // One that is refused does not speak for the next, whose server is lost.
-    for text in ["begin", "listen c", "rollback", "begin"] {
+    for text in ["begin", TEMPORARY, "rollback", "begin"] {
         raw.ask(&Raw::query(text)).await;
     }
     let pid = raw

@@ -230,7 +230,7 @@ fn elsewhere() -> ErrorReport {
     .hint("The configuration was changed. Try again.")
 }
 
-fn unfollowed() -> ErrorReport {
+pub(super) fn unfollowed() -> ErrorReport {
     ErrorReport::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
         "this LISTEN or UNLISTEN cannot be joined to those of the session before it",

@@ -114,6 +114,10 @@ struct Dtx {
     unsynced: bool,
     /// It runs a text of several statements, which Postgres takes for a block of its own.
     scripted: bool,
+    /// All that it reads of one shard is of one moment.
+    still: bool,
+    /// The server whose notifications are known to be this session's.
+    heard: Option<Arc<ServerAbout>>,
 }
 
 /// What comes next.
@@ -186,6 +190,8 @@ impl Dtx {
             skipping: false,
             unsynced: false,
             scripted: false,
+            still: false,
+            heard: None,
         })
     }
 

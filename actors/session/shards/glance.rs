@@ -18,7 +18,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, BindHead, Parse, tag};
 
 use super::plan::{Told, parts, read, tail_of, values};
-use super::{enter, must_wait, names, transaction_begins};
+use super::{enter, hint, must_wait, names, notifies, transaction_begins};
 use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::turn::Turn;
@@ -274,7 +274,8 @@ fn reading(relay: &Relay, known: &Known, kind: Kind, text: &[u8]) -> Option<Read
         Kind::Prepared => parts(text),
         Kind::Simple => (text, Vec::new()),
     };
-    if types.iter().any(|oid| *oid >= FIRST_OWN) || !is_plain(&relay.judge(query)) {
+    let is_own = types.iter().any(|oid| *oid >= FIRST_OWN);
+    if is_own || notifies(query) || !is_plain(&relay.judge(query)) {
         return None;
     }
     let Ok(Told::Planned(statement)) = read(relay, known, query) else {
@@ -291,7 +292,7 @@ fn reading(relay: &Relay, known: &Known, kind: Kind, text: &[u8]) -> Option<Read
 impl Meaning {
     /// What the settings of a session add; nothing if its texts have no meaning over shards.
     fn of(relay: &Relay, known: &Known) -> Option<Self> {
-        if !is_of_session(relay) {
+        if !is_of_session(relay) || hint::verifies(relay) != Ok(false) {
             return None;
         }
         let found = names::of(relay, known).ok()?;

@@ -270,10 +270,9 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
         return Ok(Told::Anywhere);
     }
     let judgement = relay.judge(text);
-    if judgement.listens != Listens::Nothing {
-        return Err(unsupported(
-            "LISTEN and UNLISTEN are not supported on a sharded database",
-        ));
+    if judgement.listens == Listens::Opaque {
+        let text = "what this listens to cannot be told";
+        return Err(unsupported(text).hint("Send LISTEN and UNLISTEN by themselves."));
     }
     if !judgement.pins.is_empty() {
         let text = "this would bind the session to one of the shards";

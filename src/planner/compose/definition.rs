@@ -32,15 +32,16 @@ impl Builder<'_> {
             | NodeEnum::VariableSetStmt(_)
             | NodeEnum::VariableShowStmt(_)
             | NodeEnum::DiscardStmt(_)
-            | NodeEnum::ListenStmt(_)
-            | NodeEnum::UnlistenStmt(_)
-            | NodeEnum::NotifyStmt(_)
             | NodeEnum::ConstraintsSetStmt(_)
             | NodeEnum::PrepareStmt(_)
             | NodeEnum::ExecuteStmt(_)
             | NodeEnum::FetchStmt(_)
             | NodeEnum::ClosePortalStmt(_)
             | NodeEnum::DeallocateStmt(_) => Ok(Plan::Session),
+            // Who listens must be where others notify.
+            NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) | NodeEnum::NotifyStmt(_) => {
+                Ok(fixed_to(Shard(0)))
+            }
             NodeEnum::TruncateStmt(truncate) => self.truncate(truncate, names),
             NodeEnum::LockStmt(lock) => self.lock(lock, names),
             NodeEnum::CopyStmt(copy) => self.copy(copy, names),

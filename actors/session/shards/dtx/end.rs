@@ -14,11 +14,12 @@ use crate::server::Cancels;
 use crate::session::Bye;
 use crate::session::behind;
 use crate::session::follow;
+use crate::session::listen;
 use crate::session::relay::Relay;
 use crate::session::setup;
-use crate::session::shards::enter;
 use crate::session::shards::legs::{Leg, give_back};
 use crate::session::shards::scatter::suspect;
+use crate::session::shards::{NOTIFIER, enter};
 use crate::transactions::coordinator::{self, Part};
 use crate::upstream;
 
@@ -36,6 +37,7 @@ impl Dtx {
             return Ok(false);
         }
         let legs = std::mem::take(&mut self.legs);
+        let notified = relay.spread.as_deref().is_some_and(|it| it.notified);
         let pools = legs
             .keys()
             .map(|shard| Arc::clone(&self.group.pools[usize::from(*shard)]));
@@ -45,6 +47,7 @@ impl Dtx {
             .map(|leg| Part {
                 shard: leg.shard,
                 lease: leg.lease,
+                notifies: notified && leg.shard == NOTIFIER,
                 outcome: None,
                 reported: BTreeMap::new(),
             })
@@ -69,6 +72,12 @@ impl Dtx {
         if !committed {
             self.revert(relay);
         }
+        let mut unheard = None;
+        if self.heard.is_some() {
+            // What it has notified itself comes before its end is told.
+            unheard = listen::catch_up(relay).await.err();
+        }
+        self.unhear(relay);
         let mut report = None;
         let mut is_known = true;
         if let Some(told) = told {
@@ -99,6 +108,10 @@ impl Dtx {
         let in_block = self.kind == Kind::Block;
         self.begin_anew(relay);
         if !is_known {
+            let text = "the transaction is committed, and what it has left set is not known";
+            unheard = Some(ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text));
+        }
+        if let Some(fatal) = unheard.filter(|_| committed) {
             let out = relay.down.made();
             if in_block {
                 let built = backend::command_complete(out, b"COMMIT");
@@ -231,15 +244,25 @@ impl Dtx {
         true
     }
 
+    /// What its server notifies from here on is not this session's.
+    fn unhear(&mut self, relay: &Relay) {
+        if let (Some(about), Some(listening)) = (self.heard.take(), relay.listening.as_deref()) {
+            listening.settle();
+            listening.release(&about);
+        }
+    }
+
     /// Whatever comes next is another transaction.
     fn begin_anew(&mut self, relay: &mut Relay) {
         relay.block = None;
         self.before = Arc::clone(&relay.parameters);
         if let Some(spread) = relay.spread.as_deref_mut() {
             spread.journal.clear();
+            (spread.notified, spread.listened) = (false, false);
             spread.before = Arc::clone(&self.before);
         }
         self.opening = b"BEGIN"[..].into();
+        self.still = false;
         self.abilities.clear();
         self.portals.clear();
         self.unchecked.clear();

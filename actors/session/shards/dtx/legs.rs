@@ -11,12 +11,15 @@ use pgherd_wire::backend::{ReadyForQuery, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
 
+use super::statement::listens_alone;
 use super::{Dtx, Fault};
 use crate::clock;
 use crate::session::behind;
 use crate::session::checkout;
+use crate::session::listen;
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
+use crate::session::shards::NOTIFIER;
 use crate::session::shards::gather::{End, Next};
 use crate::session::shards::legs::{Leg, take_as};
 use crate::session::shards::plan::unsupported;
@@ -63,6 +66,15 @@ impl Dtx {
     pub(super) async fn adopt(&mut self, relay: &mut Relay, mut leg: Leg) -> Result<(), Fault> {
         let shard = leg.shard;
         self.home = Some(shard);
+        let listened = relay.spread.as_deref().is_some_and(|it| it.listened);
+        if listened {
+            self.legs.insert(shard, leg);
+            return Err(listens_alone().into());
+        }
+        if shard == NOTIFIER {
+            // It is held already, where the session listens.
+            self.heard = Some(Arc::clone(&leg.lease.about));
+        }
         if !leg.sent {
             leg.lost = true;
             self.legs.insert(shard, leg);
@@ -127,6 +139,10 @@ impl Dtx {
             });
         };
         leg.lease.is_set_to(&relay.parameters);
+        if shard == NOTIFIER && relay.listening.is_some() {
+            listen::hold(relay, &leg.lease).await;
+            self.heard = Some(Arc::clone(&leg.lease.about));
+        }
         self.legs.insert(shard, leg);
         self.home.get_or_insert(shard);
         if let Some(error) = answer.error {

@@ -23,15 +23,17 @@ use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
-use crate::judgement;
+use crate::judgement::{self, Listens};
 use crate::server::Cancels;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
+use crate::session::shards::note_notice;
 use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
 use crate::session::shards::request::Request;
 use crate::session::shards::scatter::hand_over;
+use crate::session::shards::verify;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 use crate::session::turn::Turn;
@@ -272,6 +274,9 @@ impl Dtx {
             return Err(report.into());
         }
         let judgement = relay.judge(text);
+        if let Some(spread) = relay.spread.as_deref_mut() {
+            note_notice(spread, text, &judgement);
+        }
         if judgement.inspects {
             let text =
                 "pg_prepared_statements is not supported in a transaction over several shards";
@@ -666,6 +671,9 @@ pub(super) fn unfit(relay: &Relay, text: &[u8], told: &Told) -> Option<ErrorRepo
         return Some(unsupported(text));
     }
     let judgement = relay.judge(text);
+    if judgement.listens != Listens::Nothing {
+        return Some(listens_alone());
+    }
     if judgement.follows {
         let text = "set_config is not supported in a transaction over several shards";
         let hint = "Use SET, or call it before the second shard is used.";

@@ -1,0 +1,204 @@
+//! LISTEN and NOTIFY of a sharded database: one shard has them all.
+
+use pgherd_tests::{Message, Raw};
+
+use crate::rig::{Rig, key};
+use crate::transactions::{filled, part, sum};
+
+async fn told(raw: &mut Raw, text: &str) -> String {
+    raw.ask(&Raw::query(text)).await
+}
+
+/// A notification: from whom, and what.
+fn note(message: &Message) -> (u32, String) {
+    assert_eq!(message.tag, 'A', "{message:?}");
+    let from = u32::from_be_bytes(message.body[..4].try_into().unwrap());
+    let mut words = message.body[4..].split(|byte| *byte == 0);
+    (
+        from,
+        String::from_utf8_lossy(words.nth(1).unwrap()).into_owned(),
+    )
+}
+
+/// What an idle client hears next.
+async fn next(raw: &mut Raw) -> String {
+    note(&raw.message().await).1
+}
+
+fn update(shard: u16) -> String {
+    let id = key(shard);
+    format!("update accounts set amount = amount + 1 where id = {id}")
+}
+
+/// A client that has used this shard last.
+async fn at(rig: &Rig, shard: u16) -> Raw {
+    let mut raw = rig.raw().await;
+    let text = format!("select owner from accounts where id = {}", key(shard));
+    assert_eq!(raw.one(&text).await, "x");
+    raw
+}
+
+#[tokio::test]
+async fn who_listens_hears_what_is_notified_from_any_shard() {
+    let rig = filled("").await;
+    for own in [0, 1] {
+        let mut ear = at(&rig, own).await;
+        assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+        let mut other = at(&rig, 1 - own).await;
+        assert_eq!(told(&mut other, "notify news, 'one'").await, "C ZI");
+        assert_eq!(next(&mut ear).await, "one");
+        other.one("select pg_notify('news', 'two')").await;
+        assert_eq!(next(&mut ear).await, "two");
+        for text in ["notify news, 'three'", "select pg_notify('news', 'four')"] {
+            let all = [part(text), Raw::sync()].concat();
+            assert!(other.ask(&all).await.ends_with("C ZI"), "{text}");
+        }
+        assert_eq!(next(&mut ear).await, "three");
+        assert_eq!(next(&mut ear).await, "four");
+        // It goes on to work elsewhere.
+        assert_eq!(told(&mut ear, &update(1)).await, "C ZI");
+        assert_eq!(told(&mut ear, &update(0)).await, "C ZI");
+        told(&mut other, "notify news, 'five'").await;
+        assert_eq!(next(&mut ear).await, "five");
+        // Its own comes before it may go on, and has its number.
+        ear.send(&Raw::query("notify news, 'own'")).await;
+        let answer = ear.ready().await;
+        let own: Vec<_> = answer.iter().filter(|it| it.tag == 'A').map(note).collect();
+        let (number, _) = ear.key.clone();
+        assert_eq!(own, [(number, "own".to_owned())]);
+        assert_eq!(told(&mut ear, "unlisten news").await, "C ZI");
+        told(&mut other, "notify news, 'six'").await;
+        assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+        told(&mut other, "notify news, 'seven'").await;
+        assert_eq!(next(&mut ear).await, "seven");
+        // From wherever it is, all of it ends.
+        assert_eq!(told(&mut ear, &update(1)).await, "C ZI");
+        assert_eq!(told(&mut ear, "discard all").await, "C ZI");
+        told(&mut other, "notify news, 'eight'").await;
+        assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+        told(&mut other, "notify news, 'nine'").await;
+        assert_eq!(next(&mut ear).await, "nine");
+    }
+}
+
+#[tokio::test]
+async fn listening_is_part_of_its_transaction() {
+    let rig = filled("").await;
+    let mut ear = at(&rig, 1).await;
+    let mut other = rig.raw().await;
+    for text in ["begin", "listen a", "rollback"] {
+        assert!(told(&mut ear, text).await.starts_with('C'), "{text}");
+    }
+    told(&mut other, "notify a, 'lost'").await;
+    for text in ["begin", "listen b", "commit"] {
+        assert!(told(&mut ear, text).await.starts_with('C'), "{text}");
+    }
+    told(&mut other, "notify a, 'lost'").await;
+    told(&mut other, "notify b, 'heard'").await;
+    assert_eq!(next(&mut ear).await, "heard");
+    let all = [part("begin"), part("listen c"), part("commit"), Raw::sync()];
+    assert!(ear.ask(&all.concat()).await.ends_with("C ZI"));
+    told(&mut other, "notify c, 'too'").await;
+    assert_eq!(next(&mut ear).await, "too");
+    // Not with other shards.
+    for texts in [
+        ["begin", &update(1), "listen d"],
+        ["begin", "listen d", &update(1)],
+    ] {
+        for text in &texts[..2] {
+            assert_eq!(told(&mut ear, text).await, "C ZT", "{text}");
+        }
+        assert_eq!(told(&mut ear, texts[2]).await, "E0A000 ZE", "{texts:?}");
+        assert_eq!(told(&mut ear, "rollback").await, "C ZI");
+    }
+    let all = [
+        part("begin"),
+        part(&update(1)),
+        part("listen d"),
+        Raw::sync(),
+    ];
+    assert!(ear.ask(&all.concat()).await.ends_with("E0A000 ZE"));
+    assert_eq!(told(&mut ear, "rollback").await, "C ZI");
+    assert_eq!(told(&mut ear, "listen d; listen e").await, "E0A000 ZI");
+    told(&mut other, "notify d, 'lost'").await;
+    told(&mut other, "notify b, 'again'").await;
+    assert_eq!(next(&mut ear).await, "again");
+}
+
+#[tokio::test]
+async fn a_notification_goes_with_the_commit_of_all_shards() {
+    let rig = filled("").await;
+    let mut ear = rig.raw().await;
+    assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+    let mut raw = rig.raw().await;
+    let decisions = async || {
+        let made = "select count(*) from pg_tables where tablename = 'decisions'";
+        match rig.shards[0].sql(made).await == "1" {
+            true => {
+                sum(
+                    &rig,
+                    "select count(*) from pgherd.decisions where committed",
+                )
+                .await
+            }
+            false => 0,
+        }
+    };
+    for (number, texts) in [
+        vec![update(0), update(1), "notify news, '{}'".to_owned()],
+        vec!["notify news, '{}'".to_owned(), update(1)],
+        vec![update(1), "select pg_notify('news', '{}')".to_owned()],
+        vec![update(1), "notify news, '{}'".to_owned(), update(0)],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (ends, bound) in [("rollback", false), ("commit", false), ("commit", true)] {
+            let before = decisions().await;
+            assert_eq!(told(&mut raw, "begin").await, "C ZT");
+            for text in &texts {
+                let text = text.replace("{}", &format!("{number} {ends} {bound}"));
+                let answer = match bound {
+                    true => raw.ask(&[part(&text), Raw::sync()].concat()).await,
+                    false => told(&mut raw, &text).await,
+                };
+                assert!(answer.ends_with("C ZT"), "{text}: {answer}");
+            }
+            assert_eq!(told(&mut raw, ends).await, "C ZI");
+            if ends == "commit" {
+                assert_eq!(next(&mut ear).await, format!("{number} commit {bound}"));
+                // Both have a part in it, also where the first has written nothing.
+                assert_eq!(decisions().await, before + 1, "{texts:?}");
+            }
+        }
+    }
+    assert_eq!(
+        sum(&rig, "select sum(amount) from accounts").await,
+        600 + 12
+    );
+    // Who listens hears its own before the end.
+    for text in ["begin", &update(1), "notify news, 'own'"] {
+        assert_eq!(told(&mut ear, text).await, "C ZT");
+    }
+    ear.send(&Raw::query("commit")).await;
+    let answer = ear.ready().await;
+    let own: Vec<_> = answer.iter().filter(|it| it.tag == 'A').map(note).collect();
+    let (number, _) = ear.key.clone();
+    assert_eq!(own, [(number, "own".to_owned())]);
+    // Nobody else is taken for it afterwards.
+    let mut other = rig.raw().await;
+    for _ in 0..4 {
+        told(&mut other, "notify news, 'other'").await;
+        let (from, what) = note(&ear.message().await);
+        assert_eq!(what, "other");
+        assert_ne!(from, number);
+    }
+    assert_eq!(
+        told(&mut raw, "notify news, 'a'; notify news, 'b'").await,
+        "C C ZI"
+    );
+    assert_eq!(
+        (next(&mut ear).await, next(&mut ear).await),
+        ("a".into(), "b".into())
+    );
+}
