@@ -65,6 +65,119 @@ async fn how_both_are_read_is_explained_with_their_plans() {
 }
 
 #[tokio::test]
+async fn what_has_parameters_or_a_name_is_explained() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for (name, text, given, expected) in [
+        (
+            "lone",
+            "select owner from accounts where id = $1",
+            "3",
+            &["Scan", "accounts"][..],
+        ),
+        (
+            "few",
+            "select amount from accounts where amount > $1 order by amount",
+            "3",
+            &[
+                "Merge by column 1",
+                "Plan on shard 0 (",
+                "Plan on shard 1 (",
+                "(amount > 3)",
+            ],
+        ),
+        (
+            "total",
+            "select count(*) from accounts where amount > $1",
+            "3",
+            &["Combine on one server", "Plan on shard 1 (", ", final)"],
+        ),
+        (
+            "meets",
+            "select a.amount from accounts a join entries e on e.what = a.owner where a.amount < $1",
+            "4",
+            &["Carrier pgherd_pull_0", "Plan on shard 0 (", ", final)"],
+        ),
+        (
+            "puts",
+            "update accounts set amount = $1",
+            "4",
+            &[
+                "Write (its rows are disjoint",
+                "Plan on shard 1 (",
+                "Update on accounts",
+            ],
+        ),
+        (
+            "twins",
+            "update countries set name = $1",
+            "'x'",
+            &["All shards", "Plan on shard 1 (", "Update on countries"],
+        ),
+        (
+            "lines",
+            "insert into accounts values (1000, $1), (1001, $1), (1002, $1), (1003, $1)",
+            "'x'",
+            &[
+                "Insert: each row",
+                "Plan on shard 0 (",
+                "Plan on shard 1 (",
+                "Insert on accounts",
+            ],
+        ),
+    ] {
+        let prepare = format!("prepare {name} as {text}");
+        assert_eq!(raw.ask(&Raw::query(&prepare)).await, "C ZI", "{text}");
+        for begin in [None, Some("begin")] {
+            for how in ["explain", "explain (costs off)", "explain verbose"] {
+                let by_name = format!("{how} execute {name}({given})");
+                let plain = given.trim_matches('\'');
+                let bound = [
+                    Raw::parse("", &format!("{how} {text}")),
+                    Raw::bind("", "", &[plain]),
+                    Raw::describe('P', ""),
+                    Raw::execute("", 0),
+                    Raw::sync(),
+                ];
+                let [simple, extended] = forms(&by_name);
+                for bytes in [simple, extended, bound.concat()] {
+                    if let Some(begin) = begin {
+                        assert_eq!(raw.ask(&Raw::query(begin)).await, "C ZT");
+                    }
+                    raw.send(&bytes).await;
+                    let answer = raw.ready().await;
+                    let told = rows(&answer);
+                    for part in expected {
+                        let found = told.to_lowercase().contains(&part.to_lowercase());
+                        assert!(found, "{how} {text}: {part} is not in {told}");
+                    }
+                    assert!(answer.iter().any(|it| it.tag == 'T'), "{how} {text}");
+                    if begin.is_some() {
+                        assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+                    }
+                }
+            }
+        }
+    }
+    let run = "explain (analyze, timing off) execute few(3)";
+    raw.send(&Raw::query(run)).await;
+    assert!(rows(&raw.ready().await).contains("actual rows=4"));
+    for (text, expected) in [
+        ("explain execute nothing(1)", "E26000"),
+        ("explain execute few", "E42601"),
+        ("explain analyze execute puts(1)", "E0A000"),
+        ("explain (format json) execute few(1)", "E0A000"),
+    ] {
+        for bytes in forms(text) {
+            raw.send(&bytes).await;
+            assert_eq!(rows(&raw.ready().await), expected, "{text}");
+        }
+    }
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 66);
+    nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_explained_is_refused() {
     let rig = filled("").await;
     let mut raw = rig.raw().await;

@@ -106,7 +106,7 @@ pub(super) fn prepared(relay: &Relay, known: &Known, tail: &[u8]) -> Result<Plac
         // With one time for all, it may run.
         Plan::Refused(refusal) => match statement.route(&Params::default()) {
             Ok(_) => Ok(Place::Any),
-            Err(_) => match dtx::explained(relay, known, text) {
+            Err(_) => match dtx::explained(relay, known, text, None) {
                 Some(Ok(_)) => Ok(Place::Any),
                 Some(Err(report)) => Err(report),
                 None => Err(worded(refusal)),

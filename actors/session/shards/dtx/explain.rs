@@ -1,85 +1,162 @@
 //! `EXPLAIN` of what runs on several shards: how the answer is put together and by which rules, and behind it the
 //! plans that the servers have for their parts.
 
-use std::sync::Arc;
-
-use pgherd_planner::{Params, Route, Statement};
+use bytes::{BufMut, BytesMut};
+use pgherd_planner::{Piece, Route};
 use pgherd_sql::{LexOptions, Lexer, Token, TokenKind};
 use pgherd_wire::backend::{self, Column, DataRow};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
+use pgherd_wire::frontend::Bind;
 
 use super::rows::Kept;
-use super::statement::{Done, Form};
+use super::statement::{Done, Form, rebound};
 use super::{Dtx, Fault, carry, reads};
 use crate::session::relay::Relay;
-use crate::session::shards::names;
-use crate::session::shards::plan::{Told, is_read, read, unsupported};
-use crate::session::shards::request::{Request, Work};
+use crate::session::shards::plan::{Told, is_read, parts, read, unsupported, with_params};
+use crate::session::shards::request::{Bound, Request, Work};
 use crate::shards::Known;
 
 /// What is to be explained.
 pub(in crate::session::shards) struct Explain {
     /// EXPLAIN with all that is said of how.
     how: Vec<u8>,
-    statement: Arc<Statement>,
-    request: Request,
+    /// How the answer is put together, and by which rules.
+    lines: Vec<String>,
+    work: Asked,
 }
 
-/// What a text asks to have explained, if it is not on one shard, and can be.
+/// What servers are asked for their plans of.
+enum Asked {
+    /// The parts of a read.
+    Read(Box<Request>),
+    /// Each of these shards has its own text.
+    Each(Vec<(u16, Form)>),
+}
+
+/// What a text asks to have explained, if it is not on one shard, and can be. What is bound to it is given with its
+/// Parse behind the name.
 pub(in crate::session::shards) fn find(
     relay: &Relay,
     known: &Known,
     text: &[u8],
+    given: Option<(&[u8], &Bind<'_>)>,
 ) -> Option<Result<Explain, ErrorReport>> {
     let how = how(text, relay.lexing)?;
-    let params = Params {
-        foreign_encoding: names::is_foreign(relay, known),
-        ..Params::default()
-    };
     let Ok(Told::Planned(outer)) = read(relay, known, text) else {
         return None;
     };
-    if outer.is_narrowed() || outer.route(&params).is_ok() {
+    let is_one = with_params(relay, known, Some(outer.plan()), given, |params| {
+        outer.route(params).is_ok()
+    });
+    if outer.is_narrowed() || is_one {
         return None;
     }
     let inner = text.get(how.length..)?;
     let Ok(Told::Planned(statement)) = read(relay, known, inner) else {
         return None;
     };
-    let (request, writes) = {
-        let route = statement.route(&params).ok()?;
-        match &route {
-            Route::Concat {
-                shards,
-                writes: true,
-            } => {
-                let route = Route::Concat {
-                    shards: shards.clone(),
-                    writes: false,
-                };
-                (Request::of(&route, inner, None, known.number())?, true)
-            }
-            route => {
-                let request = Request::of(route, inner, None, known.number())?;
-                (request, !is_read(relay, inner))
-            }
-        }
-    };
+    let found = with_params(relay, known, Some(statement.plan()), given, |params| {
+        let route = statement.route(params).ok()?;
+        let work = asked(relay, known, text, &how, given, &route)?;
+        Some((work, statement.explain(Some(params))))
+    });
+    let (work, lines) = found?;
     if !how.is_text {
         let text = "EXPLAIN over several shards has the format TEXT only";
         return Some(Err(unsupported(text)));
     }
-    let whole = matches!(request.work, Work::Combined { .. });
-    if how.runs && (whole || writes) {
+    let runs_by_parts = match &work {
+        Asked::Read(request) => {
+            !matches!(request.work, Work::Combined { .. }) && is_read(relay, inner)
+        }
+        Asked::Each(_) => false,
+    };
+    if how.runs && !runs_by_parts {
         let text = "EXPLAIN ANALYZE is supported over several shards only for reads whose rows are put one behind the other or merged";
         return Some(Err(unsupported(text).hint("EXPLAIN without ANALYZE.")));
     }
     Some(Ok(Explain {
         how: text.get(..how.length)?.to_vec(),
-        statement,
-        request,
+        lines,
+        work,
     }))
+}
+
+/// What is asked for the plans of a route; nothing if that is not told.
+fn asked(
+    relay: &Relay,
+    known: &Known,
+    text: &[u8],
+    how: &How,
+    given: Option<(&[u8], &Bind<'_>)>,
+    route: &Route<'_>,
+) -> Option<Asked> {
+    let (prefix, inner) = text.split_at_checked(how.length)?;
+    let as_it_is = |shards: Vec<u16>| {
+        let form = match given {
+            None => Form::Simple(text.to_vec()),
+            Some((tail, bind)) => {
+                let numbers = 1..=u32::try_from(bind.parameters().count()).unwrap_or(u32::MAX);
+                rebound(text, numbers.map(Some), None, tail, bind)
+            }
+        };
+        let forms = shards.into_iter().map(|shard| (shard, form.clone()));
+        Some(Asked::Each(forms.collect()))
+    };
+    match route {
+        Route::Concat {
+            shards,
+            writes: true,
+        } => as_it_is(shards.iter().map(|shard| shard.0).collect()),
+        Route::All => {
+            let pools = relay.spread.as_deref()?.group.pools.len();
+            as_it_is((0..).take(pools).collect())
+        }
+        Route::Pieces(pieces) => {
+            let form = |piece: &Piece| {
+                let text = [prefix, piece.text.as_bytes()].concat();
+                let numbers = piece.params.iter().map(|number| Some(*number));
+                match given {
+                    None => Form::Simple(text),
+                    Some((tail, bind)) => rebound(&text, numbers, None, tail, bind),
+                }
+            };
+            let forms = pieces.iter().map(|piece| (piece.shard.0, form(piece)));
+            Some(Asked::Each(forms.collect()))
+        }
+        route => {
+            let bound = given.map(|(tail, bind)| Bound::of(parts(tail).1, bind));
+            let request = Request::of(route, inner, bound, known.number())?;
+            Some(Asked::Read(Box::new(request)))
+        }
+    }
+}
+
+/// A text of ours as it is sent with what is bound to the client's.
+fn form_of(text: Vec<u8>, bound: Option<&Bound>) -> Form {
+    let Some(bound) = bound else {
+        return Form::Simple(text);
+    };
+    let bound = bound.fitting(&text);
+    let mut tail = BytesMut::from(&text[..]);
+    let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+    tail.put_u8(0);
+    tail.put_u16(count(bound.types.len()));
+    bound.types.iter().for_each(|oid| tail.put_u32(*oid));
+    let mut values = BytesMut::new();
+    values.put_u16(count(bound.formats.len()));
+    bound.formats.iter().for_each(|code| values.put_i16(*code));
+    values.put_u16(count(bound.values.len()));
+    for value in &bound.values {
+        frame::put_value(&mut values, value.as_deref());
+    }
+    // A plan is in text.
+    values.put_u16(0);
+    Form::Bound {
+        tail: tail.to_vec(),
+        values: values.to_vec(),
+    }
 }
 
 /// What is said of how something is explained.
@@ -89,6 +166,19 @@ struct How {
     length: usize,
     runs: bool,
     is_text: bool,
+}
+
+/// Whether a text asks for the plan of what was prepared by a name.
+pub(super) fn is_by_name(text: &[u8], lexing: LexOptions) -> bool {
+    let behind = how(text, lexing).and_then(|how| text.get(how.length..));
+    let first = behind.and_then(|behind| Lexer::new(behind, lexing).token().ok()?);
+    first.is_some_and(|first| first.is_word(b"execute"))
+}
+
+/// The part of a text that says how something is explained.
+pub(super) fn said_how(text: &[u8], lexing: LexOptions) -> &[u8] {
+    let length = how(text, lexing).map_or(0, |how| how.length);
+    text.get(..length).unwrap_or_default()
 }
 
 fn how(text: &[u8], lexing: LexOptions) -> Option<How> {
@@ -174,8 +264,38 @@ impl Dtx {
         explain: Explain,
         shows: bool,
     ) -> Result<Done, Fault> {
-        let request = &explain.request;
-        let mut lines = explain.statement.explain(Some(&Params::default()));
+        let Explain {
+            how,
+            mut lines,
+            work,
+        } = explain;
+        match work {
+            Asked::Read(request) => self.plans(relay, &how, &request, &mut lines).await?,
+            Asked::Each(forms) => {
+                let (shards, forms): (Vec<u16>, Vec<Form>) = forms.into_iter().unzip();
+                self.part(relay, "", &shards, &forms, &mut lines).await?;
+            }
+        }
+        let out = relay.down.made();
+        let mut built = Ok(());
+        if shows {
+            built = backend::row_description(out, &[Column::text("QUERY PLAN")]);
+        }
+        for line in &lines {
+            built = built.and_then(|()| backend::data_row(out, &[Some(line.as_bytes())]));
+        }
+        debug_assert!(built.is_ok(), "servers have sent as much");
+        Ok(Done::Complete(b"EXPLAIN"[..].into()))
+    }
+
+    /// Adds the plans that the shards have for their parts of a read.
+    async fn plans(
+        &mut self,
+        relay: &mut Relay,
+        how: &[u8],
+        request: &Request,
+        lines: &mut Vec<String>,
+    ) -> Result<(), Fault> {
         let home = self.home.or_else(|| request.shards.first().copied());
         let home = home.unwrap_or_else(|| self.anywhere(relay));
         let now = match request.moment {
@@ -191,11 +311,8 @@ impl Dtx {
             Work::Combined { carriers, last } => {
                 for carrier in carriers {
                     let name = format!(", {}", carrier.name);
-                    parts.push((
-                        name,
-                        carrier.shards.clone(),
-                        carrier.text.clone().into_bytes(),
-                    ));
+                    let text = carrier.text.clone().into_bytes();
+                    parts.push((name, carrier.shards.clone(), text));
                 }
                 // Where it needs a key that only a table has, it cannot be planned before there is one.
                 if !carriers.iter().any(|carrier| carrier.keyed) {
@@ -209,36 +326,25 @@ impl Dtx {
                 Some((number, now)) => with_value(&text, *number, now, relay.lexing),
                 None => text,
             };
-            self.part(relay, &explain, &what, &shards, &text, &mut lines)
-                .await?;
+            let form = form_of([how, &text].concat(), request.bound.as_ref());
+            let forms = vec![form; shards.len()];
+            self.part(relay, &what, &shards, &forms, lines).await?;
         }
-        let out = relay.down.made();
-        let mut built = Ok(());
-        if shows {
-            built = backend::row_description(out, &[Column::text("QUERY PLAN")]);
-        }
-        for line in &lines {
-            built = built.and_then(|()| backend::data_row(out, &[Some(line.as_bytes())]));
-        }
-        debug_assert!(built.is_ok(), "servers have sent as much");
-        Ok(Done::Complete(b"EXPLAIN"[..].into()))
+        Ok(())
     }
 
-    /// Adds the plans that these shards have for a text.
+    /// Adds the plans that these shards have for what each is asked.
     async fn part(
         &mut self,
         relay: &mut Relay,
-        explain: &Explain,
         what: &str,
         shards: &[u16],
-        text: &[u8],
+        forms: &[Form],
         lines: &mut Vec<String>,
     ) -> Result<(), Fault> {
         self.open(relay, shards).await?;
-        let form = Form::Simple([&explain.how, text].concat());
-        let forms = vec![form; shards.len()];
         let mut told = Kept::default();
-        match self.send(relay, shards, &forms, &mut told).await {
+        match self.send(relay, shards, forms, &mut told).await {
             Ok(_) => {}
             Err(Fault::Said(message)) => return Err(Fault::Said(reads::unplaced(&message))),
             Err(fault) => return Err(fault),

@@ -267,7 +267,7 @@ impl Dtx {
         if self.failed && !word::ends(text, relay.lexing) {
             return Err(failed().into());
         }
-        if let Some(Deed::Named(Named::Execute)) = deed(relay, text) {
+        if let Some(Deed::Named(Named::Execute | Named::Explain)) = deed(relay, text) {
             let bind = body.as_deref().and_then(|body| Bind::parse(body).ok());
             let results = bind.map(|bind| bind.results);
             return self.describe_named(relay, text, results).await;
@@ -339,7 +339,7 @@ impl Dtx {
         let done = if word::first(text, relay.lexing) == Word::Nothing {
             Done::Empty
         } else if let Some(Deed::Named(named)) = deed(relay, text) {
-            if execute.max_rows > 0 && named == Named::Execute {
+            if execute.max_rows > 0 && matches!(named, Named::Execute | Named::Explain) {
                 let text = "rows of an EXECUTE in pieces are not supported";
                 return Err(unsupported(text).hint("Fetch all of them at once.").into());
             }

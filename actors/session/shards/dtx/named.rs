@@ -14,6 +14,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::sqlstate;
 
+use super::explain::{is_by_name, said_how};
 use super::extended::Bound;
 use super::script::moved;
 use super::session::failed;
@@ -38,6 +39,8 @@ const STATEMENTS_MAX: usize = 10_000;
 pub(super) enum Named {
     Prepare,
     Execute,
+    /// `EXPLAIN EXECUTE`.
+    Explain,
     Deallocate,
 }
 
@@ -48,6 +51,9 @@ pub(super) fn named(text: &[u8], lexing: LexOptions) -> Option<Named> {
     let first = tokens.find(|token| !token.is(b';'))?;
     if first.is_word(b"execute") {
         return Some(Named::Execute);
+    }
+    if is_by_name(text, lexing) {
+        return Some(Named::Explain);
     }
     if first.is_word(b"deallocate") {
         return Some(Named::Deallocate);
@@ -62,7 +68,11 @@ pub(super) fn named(text: &[u8], lexing: LexOptions) -> Option<Named> {
 
 /// Whether a text prepares a statement by SQL or runs one.
 pub(in crate::session::shards) fn is_named(text: &[u8], lexing: LexOptions) -> bool {
-    matches!(named(text, lexing), Some(Named::Prepare | Named::Execute))
+    let named = named(text, lexing);
+    matches!(
+        named,
+        Some(Named::Prepare | Named::Execute | Named::Explain)
+    )
 }
 
 /// A name in a text, and where it stands.
@@ -125,8 +135,9 @@ impl Dtx {
         }
         match (named, found) {
             (Named::Prepare, Some(found)) => self.prepare(relay, text, &found).await,
-            (Named::Execute, Some(found)) => {
+            (Named::Execute | Named::Explain, Some(found)) => {
                 let (tail, values) = self.bound(relay, text, &found, results).await?;
+                let tail = [said_how(text, relay.lexing), &tail].concat();
                 let body = [&[0, 0][..], &values].concat();
                 let Ok(bind) = Bind::parse(&body) else {
                     return Err(unsupported("what is given here cannot be bound").into());
@@ -140,7 +151,7 @@ impl Dtx {
                 self.rows(relay, text_of(&tail), Some(&bound), shows).await
             }
             (Named::Deallocate, found) => deallocate(relay, found),
-            (Named::Prepare | Named::Execute, None) => {
+            (Named::Prepare | Named::Execute | Named::Explain, None) => {
                 Err(unsupported("the name of this prepared statement cannot be told").into())
             }
         }
@@ -160,11 +171,12 @@ impl Dtx {
         let told = match results {
             Some(results) => {
                 let (tail, values) = self.bound(relay, text, &found, results).await?;
+                let tail = [said_how(text, relay.lexing), &tail].concat();
                 self.described_at_home(relay, &tail, Some(&values)).await?
             }
             None => {
                 let tail = tail_of(relay, &found.name).ok_or_else(|| missing(&found.name))?;
-                let tail = tail.to_vec();
+                let tail = [said_how(text, relay.lexing), tail].concat();
                 self.described_at_home(relay, &tail, None).await?
             }
         };
@@ -187,7 +199,7 @@ impl Dtx {
         let readable = names::readable(relay, &known, text)?;
         let statement = self.group.plan(readable, &Names::default(), &known);
         match statement.plan() {
-            Plan::Refused(refusal) => Err(worded(refusal).into()),
+            Plan::Refused(refusal) if refusal.code == "42601" => Err(worded(refusal).into()),
             _ => Ok(()),
         }
     }
@@ -422,7 +434,10 @@ mod tests {
             ("prepare transaction 'x'", None),
             ("execute s(1)", Some(Named::Execute)),
             ("deallocate all", Some(Named::Deallocate)),
-            ("explain execute s", None),
+            ("explain execute s", Some(Named::Explain)),
+            ("EXPLAIN (costs off) EXECUTE s(1)", Some(Named::Explain)),
+            ("explain select 1", None),
+            ("explain create table t as execute s", None),
             ("", None),
         ] {
             let found = named(text.as_bytes(), LexOptions::default());

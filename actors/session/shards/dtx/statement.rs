@@ -167,7 +167,7 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
             Some((true, _)) => return true,
             Some((false, Some(at))) if shard.is_some_and(|shard| shard != at) => return true,
             Some((false, at)) => shard = shard.or(at),
-            None => return explain::find(relay, known, text).is_some(),
+            None => return explain::find(relay, known, text, bound).is_some(),
         }
         if header.tag == tag::QUERY {
             return false;
@@ -228,11 +228,13 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
         return false;
     };
     let plan = Some(statement.plan());
+    let due = verify::is_due(relay, text, &statement);
     with_params(relay, &known, plan, bind, |params| {
         match statement.route(params) {
+            Ok(_) if due => true,
             Ok(Route::One(shard)) if shard.0 != spread.at => true,
             Ok(route) => is_spread(&statement, &route, true),
-            Err(_) => explain::find(relay, &known, text).is_some(),
+            Err(_) => explain::find(relay, &known, text, bind).is_some(),
         }
     })
 }
@@ -290,10 +292,10 @@ impl Dtx {
             self.acknowledge(relay);
             return self.copy_in(relay, text, &statement, &known).await;
         }
-        let plain = bound.is_none_or(|bound| bound.bind.parameters().next().is_none());
+        let bind = bound.map(|bound| &bound.bind);
+        let given = bound.map(|bound| (bound.tail, &bound.bind));
         if word.eq_ignore_ascii_case(b"explain")
-            && plain
-            && let Some(explain) = explain::find(relay, &known, text)
+            && let Some(explain) = explain::find(relay, &known, text, given)
         {
             relay.pool.stats.queries(1);
             self.acknowledge(relay);
@@ -866,7 +868,13 @@ fn piece_of(piece: &Piece, bound: Option<&Bound<'_>>) -> Form {
         return Form::Simple(piece.text.clone().into_bytes());
     };
     let numbers = piece.params.iter().map(|number| Some(*number));
-    rebound(&piece.text, numbers, None, bound.tail, &bound.bind)
+    rebound(
+        piece.text.as_bytes(),
+        numbers,
+        None,
+        bound.tail,
+        &bound.bind,
+    )
 }
 
 /// A statement in which the moment is a parameter.
@@ -874,7 +882,7 @@ fn with_moment(form: &Form, text: &str, number: u32, now: &[u8], bind: Option<&B
     match (form, bind) {
         (Form::Bound { tail, .. }, Some(bind)) => {
             let numbers = (1..=number).map(|it| (it < number).then_some(it));
-            rebound(text, numbers, Some(now), tail, bind)
+            rebound(text.as_bytes(), numbers, Some(now), tail, bind)
         }
         _ => {
             let mut tail = text.as_bytes().to_vec();
@@ -893,8 +901,8 @@ fn with_moment(form: &Form, text: &str, number: u32, now: &[u8], bind: Option<&B
 }
 
 /// What was bound, to another text: `numbers` are the parameters that it has, from 1, or none for `extra`.
-fn rebound(
-    text: &str,
+pub(super) fn rebound(
+    text: &[u8],
     numbers: impl Iterator<Item = Option<u32>>,
     extra: Option<&[u8]>,
     tail: &[u8],
