@@ -79,7 +79,7 @@ impl Kind {
 }
 
 /// A boolean as `parse_bool` reads it: unambiguous beginnings of the words, in letters of any size.
-fn boolean(value: &str) -> Option<bool> {
+pub(super) fn boolean(value: &str) -> Option<bool> {
     const WORDS: [(&str, usize, bool); 6] = [
         ("true", 1, true),
         ("false", 1, false),

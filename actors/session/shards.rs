@@ -24,6 +24,7 @@ mod records;
 mod request;
 pub(super) mod scatter;
 mod start;
+mod verify;
 mod wait;
 mod word;
 
@@ -312,7 +313,9 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
     let here = relay.up.unjudged();
     let header = frame::header(here).ok().flatten()?;
     if header.tag != tag::QUERY {
-        let pooled = relay.mode != PoolMode::Session;
+        // What is verified runs in a transaction.
+        let verifies = matches!(hint::verifies(relay), Ok(true));
+        let pooled = !verifies && relay.mode != PoolMode::Session;
         let found = pooled.then(|| pipeline::find(relay, known));
         return found.flatten().map(Way::Pipeline);
     }
@@ -330,6 +333,9 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
         ..Params::default()
     };
     if !is_read(relay, query.text) && !is_copy(relay, query.text) {
+        return None;
+    }
+    if verify::is_due(relay, query.text, &statement) {
         return None;
     }
     let route = statement.route(&params).ok()?;

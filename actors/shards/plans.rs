@@ -133,6 +133,7 @@ fn key(text: &str, names: &Names) -> Box<[u8]> {
         key.push(0);
     }
     key.push(0);
+    key.push(u8::from(names.whole));
     Hint::write(names.hint.as_ref(), &mut key);
     key.extend_from_slice(text.as_bytes());
     key.into()

@@ -47,6 +47,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         late: false,
         locks: false,
         reads: false,
+        open: false,
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -88,6 +89,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         moment: moment.map(Box::new),
         locks: builder.locks,
         reads: builder.reads,
+        open: builder.open,
     }
 }
 
@@ -141,6 +143,8 @@ pub(crate) struct Builder<'a> {
     locks: bool,
     /// It writes by what it reads of rows that are the same on every shard.
     reads: bool,
+    /// SQL allows of several answers.
+    open: bool,
 }
 
 impl Builder<'_> {
@@ -157,6 +161,7 @@ impl Builder<'_> {
         }
         match crate::resolve::inner(node)? {
             NodeEnum::SelectStmt(select) => self.select(select, names),
+            _ if names.whole => Err(Refusal::new("statement", "it is no query")),
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
             NodeEnum::UpdateStmt(update) => self.update(update, names),
             NodeEnum::DeleteStmt(delete) => self.delete(delete, names),
@@ -192,9 +197,11 @@ impl Builder<'_> {
         let plan = self.read(&resolver, select, &query);
         // With rows of a shard it is refused.
         let locks = plan.is_ok() && resolver.traits.locks && replicated(&resolver.relations);
+        let open = resolver.traits.order.is_some();
         let noted = Noted::of(&mut resolver);
         self.note(noted);
         self.locks = locks;
+        self.open = open;
         plan
     }
 
@@ -202,6 +209,9 @@ impl Builder<'_> {
         let traits = &resolver.traits;
         self.anywhere(traits)?;
         kinds_agree(&resolver.relations)?;
+        if resolver.names.whole {
+            return self.whole(select, resolver.names, traits, &resolver.given);
+        }
         let mut analysis = Analysis::new(&resolver.relations);
         let found = analysis.query(query, &[], &[]);
         analysis.complete(None)?;

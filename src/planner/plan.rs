@@ -40,6 +40,8 @@ pub struct Statement {
     pub(crate) narrow: Option<Shard>,
     /// It writes by what it reads of such rows.
     pub(crate) reads: bool,
+    /// SQL allows of several answers, as which rows are the first of those that are equal.
+    pub(crate) open: bool,
 }
 
 /// A statement in which the time of the transaction is a parameter.
@@ -260,6 +262,28 @@ impl Statement {
     /// same while it runs.
     pub fn writes_by_replicated(&self) -> bool {
         self.reads
+    }
+
+    /// Whether SQL leaves it open which of several answers a query gives, as one that heeds how rows lie.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether a query reads rows that are spread over the shards by their keys, wherever it goes.
+    pub fn reads_spread(&self) -> bool {
+        fn spread(plan: &Plan) -> bool {
+            match plan {
+                Plan::OneShard { pins, otherwise } => {
+                    let keyed = |pin: &Pin| matches!(pin, Pin::Key { .. });
+                    pins.0.iter().any(keyed) || spread(otherwise)
+                }
+                Plan::Pushed { writes, .. } => !writes,
+                Plan::Merged { .. } | Plan::Pulled(_) => true,
+                _ => false,
+            }
+        }
+        let moment = self.moment.as_ref();
+        spread(&self.plan) || moment.is_some_and(|moment| spread(&moment.plan))
     }
 
     /// The OIDs of the types that the text gives to its parameters, for those that were given none; 0 where it

@@ -42,6 +42,9 @@ pub struct Names {
     pub temporary: BTreeSet<String>,
     /// What it says of where its statements run.
     pub hint: Option<crate::plan::Hint>,
+    /// A query is not to be taken apart: all rows of all tables that are spread are brought to one server, which
+    /// answers as one Postgres would. That is slow, and there to check other plans by.
+    pub whole: bool,
 }
 
 impl Default for Names {
@@ -50,6 +53,7 @@ impl Default for Names {
             search_path: vec!["public".into()],
             temporary: BTreeSet::new(),
             hint: None,
+            whole: false,
         }
     }
 }

@@ -106,6 +106,44 @@ fn hinted(text: &str, hint: Hint) -> Statement {
 }
 
 #[test]
+fn as_a_whole_a_query_has_all_rows_of_its_tables() {
+    let whole = |text: &str| {
+        let names = Names {
+            whole: true,
+            ..Names::default()
+        };
+        plan(text, &names, &catalog(), &placement())
+    };
+    for text in [
+        "select n from t where k = 7",
+        "select count(*) from t",
+        "select n from t join same on id = k where kind = 3 order by 1",
+    ] {
+        let statement = whole(text);
+        match statement.route(&Params::default()) {
+            Ok(Route::Pull { pulls, .. }) => {
+                let [(shards, pull)] = pulls.as_slice() else {
+                    panic!("{text}: {pulls:?}");
+                };
+                assert_eq!(shards.len(), 8, "{text}");
+                assert!(!pull.text.contains("WHERE"), "{text}: {}", pull.text);
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+        assert!(!statement.is_open(), "{text}");
+    }
+    for text in [
+        "update t set n = 1",
+        "select kind from same",
+        "select n from t for update",
+        "select 1",
+    ] {
+        assert!(matches!(whole(text).plan(), Plan::Refused(_)), "{text}");
+    }
+    assert!(whole("select n from t limit 1").is_open());
+}
+
+#[test]
 fn a_hint_leaves_shards_out_and_adds_none() {
     for key in 0..20 {
         let (at, other) = (of(key), Shard((of(key).0 + 1) % 8));

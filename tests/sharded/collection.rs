@@ -240,7 +240,10 @@ fn columns(described: &Message) -> Vec<Column> {
     found
 }
 
-async fn through(raw: &mut Raw, line: &Line<'_>, form: Form) -> Outcome {
+/// What is remarked on, and how often.
+type Remarks = BTreeMap<String, usize>;
+
+async fn through(raw: &mut Raw, line: &Line<'_>, form: Form, remarks: &mut Remarks) -> Outcome {
     if form.is_in_block() {
         raw.ask(&Raw::query("begin")).await;
     }
@@ -263,6 +266,11 @@ async fn through(raw: &mut Raw, line: &Line<'_>, form: Form) -> Outcome {
         raw.ask(&[Raw::close('S', "p"), Raw::sync()].concat()).await;
     }
     assert_eq!(messages.last().unwrap().body, b"I", "{}", line.query);
+    for notice in messages.iter().filter(|message| message.tag == 'N') {
+        let field = |name| notice.field(name).unwrap_or_default();
+        let said = format!("{}: {}", field('M'), field('D'));
+        *remarks.entry(said).or_default() += 1;
+    }
     if let Some(error) = messages.iter().find(|message| message.tag == 'E') {
         let field = |name| error.field(name).unwrap_or_default();
         return Err((field('C'), field('M')));
@@ -325,6 +333,8 @@ fn shown(rows: &[Vec<u8>]) -> Vec<String> {
 
 #[derive(Default)]
 struct Tally {
+    /// Everything runs as in a block.
+    verifies: bool,
     right: BTreeMap<(String, Form), usize>,
     failed: usize,
     refused: BTreeMap<String, usize>,
@@ -344,7 +354,7 @@ impl Tally {
                 // In their binary form, composites have the numbers of types in them, which differ.
                 let numbered = form.gives_binary() && DIFFER.contains(&text.as_str());
                 // Where tables are not made, they have no keys.
-                let keyless = form.is_in_block() && text == KEYLESS;
+                let keyless = (form.is_in_block() || self.verifies) && text == KEYLESS;
                 // A literal of a moment is read when it is prepared, which is not followed over shards.
                 let prepares = !form.is_simple() && text == SEVERAL;
                 let dated = prepares && MOMENTS.iter().any(|word| line.query.contains(word));
@@ -382,24 +392,49 @@ impl Tally {
 
 #[tokio::test]
 async fn no_query_gives_another_answer_through_the_proxy() {
+    compared(&FORMS, &[]).await;
+}
+
+#[tokio::test]
+async fn each_answer_is_verified_by_that_of_all_rows_on_one_server() {
+    let forms = [Form::Simple, Form::Results, Form::Block];
+    let verify = [("options", "-c pgherd.verify=on")];
+    let (right, remarks) = compared(&forms, &verify).await;
+    let unverified = remarks
+        .iter()
+        .filter(|(said, _)| said.contains("not verified"));
+    let unverified: usize = unverified.map(|(_, count)| count).sum();
+    println!("{unverified} of {right} not verified: {remarks:#?}");
+    assert!(
+        unverified * 10 < right,
+        "{unverified} of {right}: {remarks:#?}"
+    );
+}
+
+/// Compares the answers to the collection in these forms; tells how many were right, and what was remarked on.
+async fn compared(forms: &[Form], parameters: &[(&str, &str)]) -> (usize, Remarks) {
     let world = World::with(3, Buckets::Even).await;
     let proxy = Proxy::start(&config(&world).await).await;
-    let mut raw = Raw::login(proxy.port(), "postgres", "all", &[]).await;
+    let mut raw = Raw::login(proxy.port(), "postgres", "all", parameters).await;
+    let (mut remarks, mut others) = (Remarks::default(), Remarks::default());
     let name = ask(&world.whole, "select current_database()")
         .await
         .unwrap();
     let name = name.rows[0][0].clone().unwrap();
     let mut whole = Raw::login(server().await.port(), "postgres", &name, &[]).await;
-    let mut tally = Tally::default();
+    let mut tally = Tally {
+        verifies: !parameters.is_empty(),
+        ..Tally::default()
+    };
     let lines = COLLECTIONS.iter().flat_map(|text| text.lines());
     for line in lines.filter_map(line) {
-        for form in FORMS {
+        for form in forms.iter().copied() {
             // Without parameters it is the same as in texts.
             if form == Form::Binary && line.values.is_empty() {
                 continue;
             }
-            let expected = through(&mut whole, &line, form).await;
-            let given = through(&mut raw, &line, form).await;
+            let expected = through(&mut whole, &line, form, &mut others).await;
+            let given = through(&mut raw, &line, form, &mut remarks).await;
             tally.take(&line, form, &expected, given);
         }
     }
@@ -413,4 +448,5 @@ async fn no_query_gives_another_answer_through_the_proxy() {
     assert!(tally.wrong.is_empty(), "WRONG:\n{}", tally.wrong.join("\n"));
     let unexpected = tally.unexpected.join("\n");
     assert!(unexpected.is_empty(), "refused:\n{unexpected}");
+    (tally.right.values().sum(), remarks)
 }

@@ -40,3 +40,4 @@ mod tap;
 mod tpch;
 mod transactions;
 mod values;
+mod verify;

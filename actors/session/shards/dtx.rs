@@ -39,6 +39,7 @@ use super::unread;
 use crate::clock;
 use crate::control::Standing;
 use crate::pool::ServerLease;
+use crate::server::ServerAbout;
 use crate::session::Bye;
 use crate::session::checkout::Denied;
 use crate::session::limit::Expired;

@@ -12,9 +12,12 @@ use pgherd_wire::sqlstate;
 
 use super::plan::unsupported;
 use crate::session::relay::Relay;
+use crate::session::replication::boolean;
 
-/// A shard by its name, and a key by its text.
-const SETTINGS: [&str; 2] = ["pgherd.shard", "pgherd.sharding_key"];
+/// A shard by its name, a key by its text, and whether answers are verified.
+const SETTINGS: [&str; 3] = ["pgherd.shard", "pgherd.sharding_key", "pgherd.verify"];
+/// The place of the last of them; those before it are hints.
+const VERIFY: usize = 2;
 /// What a comment begins with that is for us.
 const MARK: &[u8] = b"pgherd.";
 /// Another wish, which is not of this place.
@@ -23,7 +26,10 @@ const ROLE: &str = "pgherd.role";
 const MARKS_MAX: usize = 256;
 
 /// What a transaction has set of [`SETTINGS`] for itself alone; nothing where the session's holds.
-type Set = [Option<Value>; 2];
+type Set = [Option<Value>; 3];
+
+/// It is not known what is set.
+const UNKNOWN: Set = [const { Some(Value::Unknown) }; 3];
 
 /// It, step by step.
 #[derive(Debug, Default)]
@@ -57,7 +63,7 @@ impl ForNow {
                     self.set = self.marks[at].1.clone();
                     self.marks.truncate(at + 1);
                 }
-                None if self.ever => self.set = [Some(Value::Unknown), Some(Value::Unknown)],
+                None if self.ever => self.set = UNKNOWN,
                 None => {}
             },
             Step::Savepoint(_) | Step::Other => {}
@@ -67,7 +73,7 @@ impl ForNow {
     fn change(&mut self, change: &Change) {
         if change.name.is_empty() && self.ever {
             // It may be one of these.
-            self.set = [Some(Value::Unknown), Some(Value::Unknown)];
+            self.set = UNKNOWN;
         }
         let Some(at) = SETTINGS.iter().position(|name| **name == *change.name) else {
             return;
@@ -112,7 +118,7 @@ pub(super) fn of_session(relay: &Relay) -> Result<Option<Hint>, ErrorReport> {
     };
     let for_now = spread.journal.hints();
     let mut found = None;
-    for (at, name) in SETTINGS.iter().enumerate() {
+    for (at, name) in SETTINGS[..VERIFY].iter().enumerate() {
         let value = for_now.value(at, &relay.parameters, &relay.startup)?;
         // Postgres leaves an empty text behind where such a setting is reset.
         let Some(value) = value.filter(|value| !value.is_empty()) else {
@@ -127,11 +133,30 @@ pub(super) fn of_session(relay: &Relay) -> Result<Option<Hint>, ErrorReport> {
     Ok(found)
 }
 
+/// Whether a session's settings have its answers verified.
+pub(super) fn verifies(relay: &Relay) -> Result<bool, ErrorReport> {
+    let Some(spread) = relay.spread.as_deref() else {
+        return Ok(false);
+    };
+    let for_now = spread.journal.hints();
+    let value = for_now.value(VERIFY, &relay.parameters, &relay.startup)?;
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(false);
+    };
+    boolean(value).ok_or_else(|| {
+        let text = format!(
+            "parameter \"{}\" requires a Boolean value",
+            SETTINGS[VERIFY]
+        );
+        ErrorReport::error(sqlstate::INVALID_PARAMETER_VALUE, text)
+    })
+}
+
 /// What a comment in a text says of it, if there is one: `/* pgherd.shard = shop0 */`.
 pub(super) fn of_text(relay: &Relay, text: &[u8]) -> Result<Option<Hint>, ErrorReport> {
     let mut found = None;
     for (name, value) in said(text, relay.lexing) {
-        if !SETTINGS.contains(&name) || value.is_empty() {
+        if !SETTINGS[..VERIFY].contains(&name) || value.is_empty() {
             let text = format!("the hint \"{name} = {value}\" cannot be read");
             let report = ErrorReport::error(sqlstate::INVALID_PARAMETER_VALUE, text);
             let hint = "Write /* pgherd.shard = name */ or /* pgherd.sharding_key = value */.";

@@ -16,6 +16,7 @@ use super::gather::{End, Sink};
 use super::legs::Leg;
 use super::order::{self, Value};
 use super::records;
+use super::verify::Digest;
 use crate::session::relay::Relay;
 
 /// A larger row is not merged.
@@ -71,6 +72,8 @@ pub(super) struct Merged {
     pub(super) rows: u64,
     /// It stopped at the number that it was to go for.
     pub(super) suspended: bool,
+    /// What is kept of the rows to verify them, and the columns that they are sorted by.
+    pub(super) digest: Option<(Digest, Box<[usize]>)>,
 }
 
 impl Merged {
@@ -96,6 +99,7 @@ impl Merged {
             until: Until::End,
             rows: 0,
             suspended: false,
+            digest: None,
         }
     }
 
@@ -162,6 +166,9 @@ impl Merged {
             if self.has_own(row) {
                 return Err(numbered());
             }
+            if let Some((digest, keys)) = &mut self.digest {
+                digest.row(&row[frame::HEADER_LEN..], keys);
+            }
             if !put(relay.down.made(), row, self.hidden) {
                 return Err(leg.broken());
             }
@@ -220,6 +227,9 @@ impl Sink for Merged {
         let mut shown = without(message, &described, self.hidden);
         if self.computed {
             hide_tables(&mut shown);
+        }
+        if let Some((digest, _)) = &mut self.digest {
+            digest.columns(&shown);
         }
         if self.announces {
             relay.down.insert(&shown);

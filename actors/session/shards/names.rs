@@ -84,6 +84,8 @@ pub(super) fn of(relay: &Relay, known: &Known) -> Result<Names, ErrorReport> {
             return Err(unsupported(text).hint("ALTER DATABASE or ALTER ROLE … RESET it."));
         }
     }
+    // What is set wrongly is told before anything runs.
+    hint::verifies(relay)?;
     let path = parameters
         .get("search_path")
         .unwrap_or_else(|| known.search_path());

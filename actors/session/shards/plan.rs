@@ -306,7 +306,7 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
         (Plan::Session, Word::OfSession) => Ok(Told::Anywhere),
         (Plan::Session, Word::Nothing | Word::Other) => {
             let text = "this statement is not supported on a sharded database";
-            Err(unsupported(text).hint("Notify on a shard; send EXECUTE by itself."))
+            Err(unsupported(text).hint("Send EXECUTE by itself."))
         }
         (Plan::Refused(_), _) | (_, Word::Other) => Ok(Told::Planned(statement)),
         // By its first word it were of the session, which the planner does not say.

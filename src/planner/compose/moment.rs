@@ -30,6 +30,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
     let mut other = Builder {
         locks: false,
         reads: false,
+        open: false,
         text: &text,
         catalog: builder.catalog,
         placement: builder.placement,

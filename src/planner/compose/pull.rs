@@ -62,6 +62,8 @@ pub(super) struct Puller<'b> {
     correlated: bool,
     /// The next query is asked only whether it has a row, or a value.
     once: bool,
+    /// Nothing is computed on the shards, and no row of theirs is left out.
+    whole: bool,
     /// The levels whose names can be said, the innermost last; nothing where they are not known.
     levels: Vec<Option<Level>>,
 }
@@ -90,6 +92,39 @@ impl Builder<'_> {
         given: &[String],
     ) -> Result<Plan> {
         self.pullable(traits)?;
+        self.taken_apart(select, names, given, false)
+    }
+
+    /// A plan that brings all rows of all tables to one server, which is to answer as any other plan does.
+    pub(super) fn whole(
+        &self,
+        select: &SelectStmt,
+        names: &Names,
+        traits: &Traits,
+        given: &[String],
+    ) -> Result<Plan> {
+        self.pullable(traits)?;
+        // A clock that cannot be told from outside may be that of the statement.
+        if let Some(part) = traits.volatile.as_ref().or(traits.clock.as_ref()) {
+            return Err(Refusal::new(part, "it gives something else each time"));
+        }
+        let plan = self.taken_apart(select, names, given, true)?;
+        match &plan {
+            Plan::Pulled(pulled) if pulled.pulls.is_empty() => Err(Refusal::new(
+                "statement",
+                "it reads no table that is spread",
+            )),
+            _ => Ok(plan),
+        }
+    }
+
+    fn taken_apart(
+        &self,
+        select: &SelectStmt,
+        names: &Names,
+        given: &[String],
+        whole: bool,
+    ) -> Result<Plan> {
         if self.text.len() > LONGEST {
             let reason = "it is too long to be taken apart";
             return Err(Refusal::new("statement", reason));
@@ -108,6 +143,7 @@ impl Builder<'_> {
             views: 0,
             correlated: false,
             once: false,
+            whole,
             levels: Vec::new(),
         };
         puller.said.of(select)?;
@@ -220,7 +256,7 @@ impl Puller<'_> {
 
     /// A query within another: brought as a whole if it may be.
     fn part(&mut self, select: &mut SelectStmt) -> Result<()> {
-        if self.names_cte(select) {
+        if self.whole || self.names_cte(select) {
             return self.query(select);
         }
         match self.look(select) {
@@ -410,7 +446,9 @@ impl Puller<'_> {
         self.said.of(inner)?;
         // Whole views are asked for by their names, as their owners' rights count for what is in them.
         let whole = everything(&range)?;
-        if let Look::Parts { risky: false, .. } = self.look(&whole) {
+        if !self.whole
+            && let Look::Parts { risky: false, .. } = self.look(&whole)
+        {
             *inner = whole;
         }
         let ctes = std::mem::take(&mut self.ctes);

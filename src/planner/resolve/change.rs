@@ -274,6 +274,7 @@ impl<'a> Resolver<'a> {
             search_path: Vec::new(),
             temporary: std::collections::BTreeSet::new(),
             hint: None,
+            whole: false,
         };
         let mut other = Resolver::new(self.catalog, self.placement, &names);
         other.traits = std::mem::take(&mut self.traits);

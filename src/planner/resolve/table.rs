@@ -195,6 +195,7 @@ impl<'a> Resolver<'a> {
             search_path: Vec::new(),
             temporary: std::collections::BTreeSet::new(),
             hint: None,
+            whole: false,
         };
         let mut views = std::mem::take(&mut self.views);
         views.push(key);

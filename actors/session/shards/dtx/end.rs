@@ -117,8 +117,6 @@ impl Dtx {
                 let built = backend::command_complete(out, b"COMMIT");
                 debug_assert!(built.is_ok(), "it is short");
             }
-            let text = "the transaction is committed, and what it has left set is not known";
-            let fatal = ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text);
             return Err(Fault::Over(Bye::Sent(Box::new(fatal))));
         }
         match (committed, report) {
@@ -135,6 +133,7 @@ impl Dtx {
 
     /// Rolls all of it back.
     pub(super) async fn roll_back(&mut self, relay: &mut Relay) {
+        self.unhear(relay);
         let legs = std::mem::take(&mut self.legs);
         let mut ends = Vec::new();
         for (_, mut leg) in legs {
@@ -160,6 +159,7 @@ impl Dtx {
 
     /// A connection has broken: the others are rolled back, and nobody waits for that.
     pub(super) fn lose(&mut self, relay: &mut Relay) {
+        self.unhear(relay);
         for (_, leg) in std::mem::take(&mut self.legs) {
             if leg.lost {
                 suspect(relay, &leg);

@@ -199,7 +199,7 @@ impl Dtx {
             writes: is(writes, b"t"),
         };
         self.abilities.insert(shard, abilities);
-        if isolation != b"read committed" {
+        if isolation != b"read committed" && !self.still {
             let text =
                 "a transaction over several shards must be of isolation level READ COMMITTED";
             let hint = "The shards have no common snapshot.";

@@ -1,7 +1,7 @@
 //! Queries that read several shards and whose answer is not theirs one behind the other: sorted, cut off, combined or
 //! joined, by the connections of the transaction, so that its own writes are seen.
 
-use pgherd_planner::Route;
+use pgherd_planner::{Route, Statement};
 use pgherd_session::{Flow, Reach};
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame;
@@ -16,9 +16,10 @@ use crate::session::shards::legs::Leg;
 use crate::session::shards::merged::Merged;
 use crate::session::shards::names;
 use crate::session::shards::pipeline::told::check;
-use crate::session::shards::plan::{is_read, parts, several};
+use crate::session::shards::plan::{is_read, parts, several, with_params};
 use crate::session::shards::request::{Bound, Request, Work};
 use crate::session::shards::start::{Through, start};
+use crate::session::shards::verify::{self, Check, Digest, Digested};
 use crate::shards::Known;
 
 /// What a route asks for, if it is such a query.
@@ -52,8 +53,37 @@ pub(super) fn request(
     }
 }
 
+/// What a query asks for whose answer is to be verified, wherever it goes, and how that is done; or why it cannot be.
+pub(super) fn checked(
+    relay: &Relay,
+    known: &Known,
+    text: &[u8],
+    given: Option<(&[u8], &Bind<'_>)>,
+    statement: &Statement,
+) -> Result<(Request, Check), String> {
+    with_params(relay, known, Some(statement.plan()), given, |params| {
+        let route = statement.route(params);
+        let route = verify::widened(route.map_err(|refusal| refusal.to_string())?);
+        let request = match request(relay, known, text, given, &route) {
+            Ok(Some(request)) => request,
+            Ok(None) => {
+                let bound = given.map(|(tail, bind)| Bound::of(parts(tail).1, bind));
+                let request = Request::of(&route, text, bound, known.number());
+                let request = request.ok_or("it reads no rows of the shards")?;
+                Request {
+                    in_block: true,
+                    ..request
+                }
+            }
+            Err(report) => return Err(report.message),
+        };
+        let check = verify::check(relay, known, text, given, &request)?;
+        Ok((request, check))
+    })
+}
+
 impl Dtx {
-    /// Answers such a query.
+    /// Answers such a query, and verifies the answer if there is something to do so by.
     pub(super) async fn read(
         &mut self,
         relay: &mut Relay,
@@ -61,6 +91,7 @@ impl Dtx {
         given: Option<(&[u8], &Bind<'_>)>,
         writes: bool,
         shows: bool,
+        how: Option<Check>,
     ) -> Result<Done, Fault> {
         let mut shards = request.shards.clone();
         let first = shards.first().copied();
@@ -79,6 +110,10 @@ impl Dtx {
             Some(_) => Some(self.now(relay, Some(home)).await?),
             None => None,
         };
+        let plain = match &how {
+            Some(how) => Some(self.plain(relay, how, &mut moment, home).await?),
+            None => None,
+        };
         let deadlines = Deadlines::new(relay, self.began);
         let mut legs = self.pick(&shards);
         let named = given.and_then(|(tail, bind)| named(relay, tail, bind.statement));
@@ -93,6 +128,9 @@ impl Dtx {
                 match started {
                     Ok((mut merged, count)) => {
                         merged.announces = shows;
+                        merged.digest = how
+                            .as_ref()
+                            .map(|how| (Digest::default(), how.keys.clone().into()));
                         if let Some(first) = legs.first_mut() {
                             first.acks = std::mem::take(&mut self.owes);
                         }
@@ -103,12 +141,77 @@ impl Dtx {
             }
             Err(end) => Err(end),
         };
-        let (end, rows) = match answered {
-            Ok(rows) => (End::Answered, rows),
-            Err(end) => (told(&request, end), 0),
+        let (end, merged) = match answered {
+            Ok(merged) => (End::Answered, Some(merged)),
+            Err(end) => (told(&request, end), None),
         };
         self.ended(relay, legs, end).await?;
+        let (rows, digest) = merged.map_or((0, None), |it| (it.rows, it.digest));
+        if let (Some(how), Some(plain), Some((digest, _))) = (how, plain, digest) {
+            self.compare(relay, &how, plain, &digest, &mut moment, home)
+                .await?;
+        }
         Ok(Done::Complete(format!("SELECT {rows}").into_bytes().into()))
+    }
+}
+
+impl Dtx {
+    /// The digest of the answer that all rows give on one server.
+    async fn plain(
+        &mut self,
+        relay: &mut Relay,
+        check: &Check,
+        moment: &mut Option<Vec<u8>>,
+        home: u16,
+    ) -> Result<Digest, Fault> {
+        let mut request = check.request.clone();
+        let mut shards = request.shards.clone();
+        shards.retain(|shard| *shard != home);
+        shards.insert(0, home);
+        self.open(relay, &shards).await?;
+        let deadlines = Deadlines::new(relay, self.began);
+        let mut legs = self.pick(&shards);
+        let mut sink = Digested {
+            digest: Digest::default(),
+            keys: &check.keys,
+        };
+        let end = match start(relay, &mut legs, &mut request, moment, &deadlines).await {
+            Ok((_, count)) => gather(relay, &mut legs[..count], &mut sink, &deadlines).await,
+            Err(end) => end,
+        };
+        let end = match told(&request, end) {
+            End::Stopped(report) if report.hint.is_none() => {
+                let hint =
+                    "It was to be verified: SET pgherd.verify = off answers it without that.";
+                End::Stopped(Box::new(report.hint(hint)))
+            }
+            end => end,
+        };
+        self.ended(relay, legs, end).await?;
+        Ok(sink.digest)
+    }
+
+    /// Compares an answer with the plain one. Where each statement has a snapshot of its own, others may have written
+    /// between both, so it is looked once more.
+    async fn compare(
+        &mut self,
+        relay: &mut Relay,
+        check: &Check,
+        mut plain: Digest,
+        given: &Digest,
+        moment: &mut Option<Vec<u8>>,
+        home: u16,
+    ) -> Result<(), Fault> {
+        if plain != *given && !self.still {
+            plain = self.plain(relay, check, moment, home).await?;
+        }
+        if plain == *given {
+            return Ok(());
+        }
+        match check.differ(relay, &plain, given) {
+            Some(report) => Err(report.into()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -118,14 +221,14 @@ fn named(relay: &Relay, tail: &[u8], name: &[u8]) -> Option<Box<[u8]>> {
     (*held.statement.tail == *tail).then(|| name.into())
 }
 
-/// Gives the client the rows, and tells how many there were.
+/// Gives the client the rows.
 async fn answer(
     relay: &mut Relay,
     legs: &mut [Leg],
     mut merged: Merged,
     count: usize,
     deadlines: &Deadlines,
-) -> Result<u64, End> {
+) -> Result<Merged, End> {
     match gather(relay, &mut legs[..count], &mut merged, deadlines).await {
         End::Answered => {}
         end => return Err(end),
@@ -138,7 +241,7 @@ async fn answer(
     for leg in legs {
         leg.lease.flow.hand_over(&mut Flow::default());
     }
-    Ok(merged.rows)
+    Ok(merged)
 }
 
 /// How the client is told of an end. What a server says of places in a text that is not the client's is left out.

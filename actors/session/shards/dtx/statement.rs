@@ -151,6 +151,7 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         let Ok(Told::Planned(statement)) = read(relay, known, text) else {
             return false;
         };
+        let due = verify::is_due(relay, text, &statement);
         // What reads several shards by itself was found to stand with something else in its pipeline.
         let is_piped = bound.is_some()
             && relay.mode != PoolMode::Session
@@ -159,8 +160,14 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         let plan = Some(statement.plan());
         let found = with_params(relay, known, plan, bound, |params| {
             statement.route(params).ok().map(|route| match route {
-                Route::One(shard) => (is_spread(&statement, &route, in_block), Some(shard.0)),
-                route => (is_spread(&statement, &route, in_block || is_piped), None),
+                Route::One(shard) => (
+                    due || is_spread(&statement, &route, in_block),
+                    Some(shard.0),
+                ),
+                route => (
+                    due || is_spread(&statement, &route, in_block || is_piped),
+                    None,
+                ),
             })
         });
         match found {
@@ -308,9 +315,24 @@ impl Dtx {
                 values: bound.values.to_vec(),
             },
         };
-        let bind = bound.map(|bound| &bound.bind);
-        let given = bound.map(|bound| (bound.tail, &bound.bind));
         let plan = Some(statement.plan());
+        let checked = verify::is_due(relay, text, &statement)
+            .then(|| reads::checked(relay, &known, text, given, &statement));
+        if let Some(Err(why)) = &checked {
+            verify::unverified(relay, why);
+        }
+        if let Some(Ok((request, check))) = checked {
+            relay.pool.stats.queries(1);
+            let alone = self.kind == Kind::Implicit && self.legs.is_empty();
+            if alone && bound.is_none() && !self.scripted {
+                // Both answers are then of one moment; nothing comes behind it.
+                self.opening = b"BEGIN ISOLATION LEVEL REPEATABLE READ"[..].into();
+                self.still = true;
+            }
+            return self
+                .read(relay, request, given, false, shows, Some(check))
+                .await;
+        }
         let found = with_params(relay, &known, plan, given, |params| {
             let route = statement
                 .route(params)
@@ -379,7 +401,7 @@ impl Dtx {
                 }
                 self.in_pieces(relay, &pieces, bound, shows).await
             }
-            Way::Read(request) => self.read(relay, *request, given, writes, shows).await,
+            Way::Read(request) => self.read(relay, *request, given, writes, shows, None).await,
         }
     }
 
@@ -409,6 +431,9 @@ impl Dtx {
         let shard = match read(relay, &known, text)? {
             Told::Anywhere => None,
             Told::Planned(statement) => {
+                if verify::is_due(relay, text, &statement) {
+                    verify::unverified(relay, "its rows are given in pieces");
+                }
                 locks = statement.locks_replicated();
                 let plan = Some(statement.plan());
                 let given = Some((tail, bind));
@@ -924,7 +949,7 @@ pub(super) fn rebound(
         .map(|number| number.and_then(|number| usize::try_from(number).ok()?.checked_sub(1)))
         .collect();
     let count = u16::try_from(places.len()).unwrap_or(u16::MAX);
-    let mut prepared = BytesMut::from(text.as_bytes());
+    let mut prepared = BytesMut::from(text);
     prepared.put_u8(0);
     prepared.put_u16(count);
     let mut values = BytesMut::new();

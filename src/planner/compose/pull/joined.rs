@@ -33,7 +33,7 @@ struct Leaf<'c> {
 
 impl<'b> Puller<'b> {
     pub(super) fn joined(&mut self, select: &mut SelectStmt, position: &Position) -> Result<()> {
-        if position.star || self.said.natural {
+        if self.whole || position.star || self.said.natural {
             return Ok(());
         }
         let mut filters = position.filters.clone();

@@ -32,7 +32,7 @@ impl Puller<'_> {
             .alias
             .as_ref()
             .is_some_and(|alias| !alias.colnames.is_empty());
-        let all = renamed || position.star || self.said.whole(alias);
+        let all = self.whole || renamed || position.star || self.said.whole(alias);
         let columns = self.used(described, all);
         let owned = described.columns.iter().map(|column| column.name.as_str());
         let owner = Owner {
@@ -40,7 +40,7 @@ impl Puller<'_> {
             tables: vec![(alias, owned.collect())],
             merged: &self.said.using,
         };
-        let filters: Vec<Node> = match renamed || self.said.natural {
+        let filters: Vec<Node> = match self.whole || renamed || self.said.natural {
             true => Vec::new(),
             false => {
                 let all = position.filters.iter();
@@ -58,12 +58,12 @@ impl Puller<'_> {
             .map(|name| (name.clone(), name.clone()))
             .collect();
         let mut wishes = Vec::new();
-        if !renamed && !self.said.natural {
+        if !self.whole && !renamed && !self.said.natural {
             narrow.extend(self.partnered(&owner, &position.sure)?);
             wishes = self.wishes(alias, &columns_there, &owner, &position.sure);
         }
         let filtered = !narrow.is_empty();
-        let once = position.once && repeats(described, &columns);
+        let once = !self.whole && position.once && repeats(described, &columns);
         let brought = self.rows(range, alias, &columns, narrow, table, once);
         let (text, prune) = match brought {
             Err(_) => self.rows(range, alias, &columns, filters, table, once)?,
