@@ -83,7 +83,7 @@ async fn what_has_parameters_or_a_name_is_explained() {
                 "Merge by column 1",
                 "Plan on shard 0 (",
                 "Plan on shard 1 (",
-                "(amount > 3)",
+                "amount > 3)",
             ],
         ),
         (
@@ -129,7 +129,7 @@ async fn what_has_parameters_or_a_name_is_explained() {
         let prepare = format!("prepare {name} as {text}");
         assert_eq!(raw.ask(&Raw::query(&prepare)).await, "C ZI", "{text}");
         for begin in [None, Some("begin")] {
-            for how in ["explain", "explain (costs off)", "explain verbose"] {
+            for how in ["explain", "EXPLAIN (costs off)", "explain (verbose off)"] {
                 let by_name = format!("{how} execute {name}({given})");
                 let plain = given.trim_matches('\'');
                 let bound = [
