@@ -49,6 +49,8 @@ struct Table {
     key: Option<(String, KeyType)>,
 }
 
+/// A dump leaves another path behind.
+const LOADS: &str = "set session_replication_role = replica; reset search_path";
 const NEW: &str =
     "template template0 encoding 'UTF8' locale 'C' locale_provider icu icu_locale 'en-US'";
 
@@ -101,11 +103,11 @@ impl Stage {
             let create = format!("create database {database} {NEW}");
             server.sql(&create).await.unwrap();
             let files = spread.files(at);
-            let load = format!(
-                "{before}\nset session_replication_role = replica;\n{files}\n{behind}\nanalyze;"
-            );
+            let load = format!("{before}\n{LOADS};\n{files}\n{behind}\nanalyze;");
             psql(database, &load).await;
         }
+        // Else all would be compared with nothing.
+        assert_eq!(spread.counts(&other).await, spread.counts(&whole).await);
         for database in [&whole, &other] {
             // A function that writes would have another answer next time.
             let read_only = format!(
@@ -176,6 +178,16 @@ impl Spread {
             .unwrap();
         }
         text
+    }
+
+    /// How many rows each table has.
+    async fn counts(&self, database: &str) -> String {
+        let counts = self.tables.iter().map(|it| {
+            let name = &it.name;
+            format!("select '{name}', count(*) from only {name};")
+        });
+        let counts: String = counts.collect();
+        server().await.sql_in(database, &counts).await.unwrap()
     }
 
     async fn config(&self, shards: &[String]) -> Config {
