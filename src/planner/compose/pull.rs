@@ -436,6 +436,8 @@ impl Puller<'_> {
         if matches!(self.look(&everything(&range)?), Look::Same) {
             return Ok(None);
         }
+        // What stands in its place gives records, and not rows of the view's type.
+        self.keeps_row_type(&alias)?;
         self.taken.push(alias);
         self.views += 1;
         if self.views > DEEPEST {
