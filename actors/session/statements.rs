@@ -326,9 +326,9 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     }
     let here = turn.relay.up.unjudged();
     let body = &here[frame::HEADER_LEN..total.min(here.len())];
-    let head = match BindHead::parse(body).map_err(|error| violation(error.to_string()))? {
-        Some(head) => head,
-        None => return Ok(false),
+    let head = BindHead::parse(body).map_err(|error| violation(error.to_string()))?;
+    let Some(head) = head else {
+        return Ok(false);
     };
     if let Some(report) = reads::objection_to(turn.relay, head.statement) {
         refuse(turn, report);

@@ -8,7 +8,7 @@ use crate::rig::{Rig, key, keys};
 /// What is remarked on.
 fn remarks(messages: &[Message]) -> Vec<String> {
     let notices = messages.iter().filter(|it| it.tag == 'N');
-    let said = notices.map(|it| it.field('D').or(it.field('M')).unwrap_or_default());
+    let said = notices.map(|it| it.field('D').or_else(|| it.field('M')).unwrap_or_default());
     said.collect()
 }
 
@@ -85,10 +85,9 @@ async fn what_is_wrong_is_an_error_in_place_of_its_end() {
     for (text, without) in [
         (format!("select owner from accounts where id = {id}"), ""),
         (
-            format!(
-                "select a.amount, e.n from accounts a join entries e on e.account = a.id
-                 where a.amount > 10"
-            ),
+            "select a.amount, e.n from accounts a join entries e on e.account = a.id
+             where a.amount > 10"
+                .to_owned(),
             "11,5",
         ),
         (
