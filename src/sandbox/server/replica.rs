@@ -91,19 +91,22 @@ impl Server {
     /// bytes. It has applied that much, and receives no more.
     ///
     /// # Errors
-    /// As [`Server::sql`].
+    /// [`Error::Behind`] if it takes too long, else as [`Server::sql`].
     pub async fn detach(&self) -> Result<u64, Error> {
+        self.sql("alter system set primary_conninfo = ''; select from pg_reload_conf();")
+            .await?;
+        // One question that goes on for as long would stand in the way of what is applied, and be cancelled.
+        let question = "select exists (select from pg_stat_wal_receiver) \
+                        or coalesce(pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn(), false)";
+        let deadline = Instant::now() + PATIENCE;
+        while self.sql(question).await? != "f" {
+            if Instant::now() > deadline {
+                return Err(Error::Behind(PATIENCE));
+            }
+            sleep(TICK).await;
+        }
         let position = self
-            .sql(
-                "alter system set primary_conninfo = '';\n\
-                 select from pg_reload_conf();\n\
-                 do $$ begin\n\
-                   while exists (select from pg_stat_wal_receiver)\n\
-                     or pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()\n\
-                   loop perform pg_sleep(0.005); end loop;\n\
-                 end $$;\n\
-                 select pg_last_wal_replay_lsn() - '0/0'::pg_lsn;",
-            )
+            .sql("select pg_last_wal_replay_lsn() - '0/0'::pg_lsn")
             .await?;
         Ok(position.trim().parse().unwrap_or_default())
     }
