@@ -77,7 +77,7 @@ pub use metrics::Metrics;
 pub use mode::FileMode;
 pub use notifications::Notifications;
 pub use patroni::Patroni;
-pub use pool::{FunctionCheck, Order, PoolDefaults, PoolMode, PoolOverrides};
+pub use pool::{FunctionCheck, Order, PoolDefaults, PoolMode, PoolOverrides, SettingsApart};
 pub use reads::{ReadFrom, ReadOverrides, ReadStrategy, Reads};
 pub use row::Effect;
 pub use secret::{Password, Secret};

@@ -1,8 +1,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::draft::Node;
 use crate::reader::Reader;
 use crate::section::Check;
+use crate::setting::Setting;
 
 section! {
     /// How a pool, one per user and database, behaves unless set anew there.
@@ -36,7 +38,7 @@ section! {
         [Now] defer_begin: bool,
         /// Whether a client that never had a setting of the users' own gets a server that never had it, a new one if
         /// need be.
-        [Now] custom_settings_apart: bool,
+        [Now] custom_settings_apart: SettingsApart,
     }
 }
 
@@ -68,7 +70,7 @@ overrides! {
         /// Whether a BEGIN waits for the first statement behind it.
         defer_begin: bool,
         /// Whether who never had a setting of the users' own gets a server that never had it.
-        custom_settings_apart: bool,
+        custom_settings_apart: SettingsApart,
     }
 }
 
@@ -94,6 +96,17 @@ pub enum FunctionCheck {
     Never,
 }
 
+/// When a client that never had a setting of the users' own gets a server that never had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingsApart {
+    /// For whatever it sends.
+    Always,
+    /// For what may ask for a setting, as far as texts and the catalogue tell.
+    IfAsked,
+    /// Never: it may find an empty text where a new connection has nothing.
+    Never,
+}
+
 /// Which idle server connection is taken first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -106,6 +119,33 @@ pub enum Order {
 words! { PoolMode { Transaction = "transaction", Session = "session", Statement = "statement", } }
 words! { FunctionCheck { Auto = "auto", Always = "always", Never = "never", } }
 words! { Order { Lifo = "lifo", Fifo = "fifo", } }
+
+impl Setting for SettingsApart {
+    fn allowed() -> String {
+        format!("{}, {}", bool::allowed(), Self::IF_ASKED)
+    }
+
+    fn parse(node: &Node) -> Option<Self> {
+        match bool::parse(node) {
+            Some(true) => Some(Self::Always),
+            Some(false) => Some(Self::Never),
+            None => (node.text() == Some(Self::IF_ASKED)).then_some(Self::IfAsked),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Always => true.show(),
+            Self::IfAsked => Self::IF_ASKED.to_owned(),
+            Self::Never => false.show(),
+        }
+    }
+}
+
+impl SettingsApart {
+    /// What is written where it hangs on what is asked.
+    const IF_ASKED: &str = "if_asked";
+}
 
 impl Check for PoolDefaults {
     fn check(&self, reader: &mut Reader<'_>) {

@@ -1,5 +1,7 @@
 //! Requests that ask for no setting, and so run alike on a server that has had settings which the session has not.
 //!
+//! Whether anybody shares servers by that is for the configuration to say: what the catalogue says may be out of date.
+//!
 //! It is told before a server is taken, from the messages that are here, as of reads: all of a request up to its Sync
 //! or its one Query. No text in it names a setting that it asks for, and the catalogue has no view, policy, trigger or
 //! default by which it would ask for one unseen; nor does it leave anything behind, so that the session is not bound to
@@ -9,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pgherd_config::{FunctionCheck, PoolMode};
+use pgherd_config::{FunctionCheck, PoolMode, SettingsApart};
 use pgherd_sql::{Reading, SequenceEffect, Span, Step, Value, script, sets_at_first};
 
 use crate::clock;
@@ -37,7 +39,8 @@ pub(super) fn may_be(relay: &Relay, pool: &Pool, server: &ServerConn) -> bool {
         || relay.opened.is_some()
         || relay.lost_block
         || relay.listening.is_some();
-    !is_bound
+    settings.pool.custom_settings_apart == SettingsApart::IfAsked
+        && !is_bound
         && relay.spread.is_none()
         // What a replica does not know yet of its catalogue cannot be told.
         && pool.key.reader.is_none()

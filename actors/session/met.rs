@@ -3,12 +3,13 @@
 //! Where a new connection has NULL or an error, a server that has ever had such a setting gives an empty text. So
 //! whoever has never had it needs a server that never had it either; whoever has, has to find the empty text. Policies
 //! and functions read settings unseen, so that this holds for all that is sent, but for a statement that sets what it
-//! would find, and for one that surely asks for no setting ([`blind`]). Clients that set the same meet on the same
-//! servers, and the usual path compares one pointer.
+//! would find, and, if that is wished, for one that surely asks for no setting ([`blind`]). Clients that set the same
+//! meet on the same servers, and the usual path compares one pointer.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use pgherd_config::SettingsApart;
 use pgherd_session::{Parameters, literal};
 use pgherd_sql::sets_at_first;
 use pgherd_wire::frame;
@@ -123,7 +124,7 @@ fn is_foreign(pool: &Pool, applied: &Parameters, wanted: &Parameters) -> bool {
 
 /// Whether clients are kept apart by this at all.
 fn is_wanted(pool: &Pool) -> bool {
-    pool.settings().pool.custom_settings_apart
+    pool.settings().pool.custom_settings_apart != SettingsApart::Never
 }
 
 /// Whether all that a server has had is the session's own, or is there from the start, or nobody minds.

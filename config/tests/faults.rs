@@ -194,6 +194,14 @@ fn are_found_one_by_one() {
         ),
         ("[pool]\nmin = 21", "21 is more than the size, 20"),
         (
+            "[pool]\ncustom_settings_apart = \"yes\"",
+            "custom_settings_apart: \"yes\" is not allowed (allowed: true, false, if_asked)",
+        ),
+        (
+            "[pool]\ncustom_settings_apart = \"true\"",
+            "custom_settings_apart: \"true\" is not allowed",
+        ),
+        (
             "[users.b]\npool = { min = 21 }",
             "users.b.pool.min: the minimum is 21, and the size 20",
         ),

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{Place, only_ours};
-use crate::{Method, Password, Role, Secret, TlsMode, WorkerCount};
+use crate::{Method, Password, Role, Secret, SettingsApart, TlsMode, WorkerCount};
 
 const FILE: &str = "[pool]\nsize = 7\nmin = 2\n[databases.Shop]\nhosts = [\"a\"]\n\
                     [users.app]\npassword_file = \"none\"\n";
@@ -48,6 +48,23 @@ fn lie_over_each_other() {
     assert_eq!(addresses(&place), ["127.0.0.1:1", "[::1]:2"]);
     let both = place.env("PGHERD_USERS__APP__PASSWORD_FILE", "none");
     assert!(both.faults().contains("is given, and so is `password`"));
+}
+
+#[test]
+fn say_by_a_boolean_or_a_word_whom_settings_keep_apart() {
+    use SettingsApart::{Always, IfAsked, Never};
+    for (word, apart) in [("true", Always), ("\"if_asked\"", IfAsked), ("false", Never)] {
+        let text = format!("{FILE}[users.app.pool]\ncustom_settings_apart = {word}\n");
+        let place = Place::with(&text)
+            .env("PGHERD_USERS__APP__PASSWORD", "p")
+            .env("PGHERD_POOL__CUSTOM_SETTINGS_APART", word.trim_matches('"'));
+        let config = place.config();
+        assert_eq!(config.pool.custom_settings_apart, apart);
+        let own = &config.user("app").unwrap().pool;
+        assert_eq!(own.custom_settings_apart, Some(apart));
+    }
+    let usual = Place::with(FILE).env("PGHERD_USERS__APP__PASSWORD", "p");
+    assert_eq!(usual.config().pool.custom_settings_apart, Always);
 }
 
 #[test]

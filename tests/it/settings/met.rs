@@ -149,13 +149,23 @@ async fn what_a_leaving_client_has_perhaps_had_is_there_for_others() {
     }
 }
 
+/// A proxy whose clients share servers where what they send surely asks for no setting.
+async fn sharing(size: u32) -> (Database, Proxy) {
+    let database = Database::new().await;
+    let more = format!(
+        "[pool]\nsize = {size}\ncustom_settings_apart = \"if_asked\"\n[timeouts]\ncheckout = \"10s\""
+    );
+    let proxy = Proxy::before(&database, &more).await;
+    (database, proxy)
+}
+
 /// A table that keeps from which server each row came.
 const PIDS: &str = "create table rows (pid int default pg_backend_pid(), said text)";
 
 #[tokio::test]
 async fn who_asks_for_no_setting_shares_servers_with_those_who_set_others() {
     const CLIENTS: usize = 6;
-    let (database, proxy) = before(2).await;
+    let (database, proxy) = sharing(2).await;
     database.sql(PIDS).await;
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
@@ -190,7 +200,7 @@ async fn who_asks_for_no_setting_shares_servers_with_those_who_set_others() {
 
 #[tokio::test]
 async fn what_comes_behind_a_request_that_asks_for_nothing_gets_a_server_of_its_own() {
-    let (database, proxy) = before(1).await;
+    let (database, proxy) = sharing(1).await;
     let [first, second] = pair(&database, &proxy).await;
     steps(&first, &["set app.x = 'mine'"]).await;
     let home = first.one("select pg_backend_pid()").await;
@@ -248,7 +258,7 @@ async fn surveys(proxy: &Proxy) -> u64 {
 async fn who_would_be_told_a_setting_unseen_gets_a_server_of_its_own() {
     const ASKS: &str = "coalesce(current_setting('app.x', true), 'nothing')";
     const TOLD: &str = "create function told() returns text language plpgsql as";
-    let (database, proxy) = before(1).await;
+    let (database, proxy) = sharing(1).await;
     let [first, second] = pair(&database, &proxy).await;
     let hidden =
         "execute 'select coalesce(current_' || 'set' || 'ting(''app.x'', true), ''nothing'')' into";
