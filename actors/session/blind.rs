@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pgherd_config::{FunctionCheck, PoolMode, SettingsApart};
-use pgherd_sql::{Reading, SequenceEffect, Span, Step, Value, script, sets_at_first};
+use pgherd_sql::{Reading, Runs, SequenceEffect, Span, Step, Value, script, sets_at_first};
 
 use crate::clock;
 use crate::judgement::{Judgement, Listens};
@@ -89,7 +89,8 @@ pub(super) fn is_blind(relay: &Relay, server: &ServerConn) -> bool {
 fn leaves_nothing(relay: &Relay, judgement: &Judgement) -> bool {
     let asks_sequences = || relay.pool.asks_sequences.load(Ordering::Relaxed);
     let is_kept = match judgement.sequence {
-        SequenceEffect::None => false,
+        // A function may use one unseen.
+        SequenceEffect::None => judgement.runs == Runs::Unknown && asks_sequences(),
         SequenceEffect::Uses => asks_sequences(),
         SequenceEffect::Asks | SequenceEffect::Both => true,
     };

@@ -408,15 +408,22 @@ impl Relay {
             // Nothing that binds is let through to a replica, but what a function did may be found there.
             let text = "what was left behind on a replica is lost with it";
             let report = ErrorReport::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text);
+            lease.flow.hand_over(&mut self.down);
             return Some(Bye::Sent(Box::new(
                 report.hint("Leave READ ONLY out, or SET pgherd.role = 'primary'."),
             )));
+        }
+        if self.strange {
+            // That somebody asks after sequences was learned while this ran: to keep the server for that is no duty.
+            self.pins.remove(Pin::Sequence);
         }
         self.keep_doubtful(&lease);
         if self.strange && self.pool.pins(self.pins, self.mode) {
             // Nothing that binds is sent there; were it so all the same, what comes next might see others' settings.
             let text = "the session cannot stay on a server that has had settings of others";
             let report = ErrorReport::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text);
+            // What was answered before comes first, and whole.
+            lease.flow.hand_over(&mut self.down);
             return Some(Bye::Sent(Box::new(report)));
         }
         if self.pool.pins(self.pins, self.mode) {
@@ -439,6 +446,9 @@ impl Relay {
         match self.control.ordered() {
             Order::Serve => None,
             Order::Drain | Order::Terminate => {
+                if let Some(kept) = &mut self.kept {
+                    kept.flow.hand_over(&mut self.down);
+                }
                 Some(self.control.farewell().map_or(Bye::Left, Bye::Sent))
             }
         }

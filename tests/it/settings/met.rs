@@ -243,6 +243,24 @@ async fn what_comes_behind_a_request_that_asks_for_nothing_gets_a_server_of_its_
     second.batch_execute("commit").await.unwrap();
 }
 
+#[tokio::test]
+async fn who_calls_functions_where_others_ask_after_sequences_stays_connected() {
+    let (database, proxy) = sharing(1).await;
+    database
+        .sql("create sequence s; create function f(int) returns int language sql as 'select $1'")
+        .await;
+    let [first, second] = pair(&database, &proxy).await;
+    for client in [&first, &second] {
+        client.one("select nextval('s')").await;
+    }
+    // By this it is learned that somebody asks.
+    assert_eq!(first.refused("select lastval()").await.0, "55000");
+    steps(&first, &["set app.x = 'mine'"]).await;
+    assert_eq!(second.one("select f(1)").await, "1");
+    assert_eq!(second.one("select 2").await, "2");
+    assert_eq!(first.one("show app.x").await, "mine");
+}
+
 /// How often the catalogue was asked.
 async fn surveys(proxy: &Proxy) -> u64 {
     let console = connect(&proxy.url("app", "pgherd")).await;
