@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 
 use pgherd_config::{FunctionCheck, PoolMode, SettingsApart};
 use pgherd_sql::{Reading, Runs, SequenceEffect, Span, Step, Value, script, sets_at_first};
+use pgherd_wire::frame;
+use pgherd_wire::frontend::tag;
 
 use crate::clock;
 use crate::judgement::{Judgement, Listens};
@@ -72,6 +74,7 @@ pub(super) async fn survey(relay: &Relay, lease: ServerLease) -> Option<ServerLe
 /// Whether no text of the request in front asks for a setting, nor runs what does.
 pub(super) fn is_blind(relay: &Relay, server: &ServerConn) -> bool {
     let hidden = &server.about.upstream.hidden.0;
+    let is_alone = is_one_statement(relay.up.unjudged());
     reads::is_request_of(relay, |text, judgement| {
         // A prepared statement is kept with what stands behind its text.
         let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -79,10 +82,32 @@ pub(super) fn is_blind(relay: &Relay, server: &ServerConn) -> bool {
         leaves_nothing(relay, judgement)
             && !names_settings(text)
             && match judgement.follows {
-                true => judgement.single && sets_only(relay, text),
+                // What is set is taken back with what fails behind it, and where that leaves a session is not known.
+                true => is_alone && judgement.single && sets_only(relay, text),
                 false => judgement.rows && hidden.is_blind(text, judgement.runs, how),
             }
     })
+}
+
+/// Whether nothing that may fail stands behind the first statement that a request runs. Of a simple query, that is
+/// told by its text.
+fn is_one_statement(mut rest: &[u8]) -> bool {
+    let mut has_run = false;
+    while let Ok(Some(header)) = frame::header(rest) {
+        match header.tag {
+            tag::QUERY => return !has_run,
+            tag::SYNC => return true,
+            tag::CLOSE | tag::FLUSH => {}
+            _ if has_run => return false,
+            tag::EXECUTE => has_run = true,
+            _ => {}
+        }
+        let Some(behind) = rest.get(header.total()..) else {
+            return false;
+        };
+        rest = behind;
+    }
+    false
 }
 
 /// Whether a text does nothing that may bind its session.
@@ -131,7 +156,43 @@ fn sets_only(relay: &Relay, text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::names_settings;
+    use bytes::BytesMut;
+    use pgherd_wire::frontend;
+
+    use super::{is_one_statement, names_settings};
+
+    #[test]
+    fn a_pipeline_is_one_statement_if_nothing_is_behind_the_first() {
+        let made = |word: &str| {
+            let mut out = BytesMut::new();
+            let built = match word {
+                "query" => frontend::query(&mut out, b"select 1"),
+                "parse" => frontend::parse(&mut out, b"", b"select 1", &[]),
+                "bind" => frontend::bind(&mut out, b"", b"", &[], &[], &[]),
+                "execute" => frontend::execute(&mut out, b"", 0),
+                "close" => frontend::close(&mut out, frontend::Target::Portal, b""),
+                _ => {
+                    frontend::sync(&mut out);
+                    Ok(())
+                }
+            };
+            built.expect("it is short");
+            out
+        };
+        for (words, alone) in [
+            ("query query", true),
+            ("parse bind execute sync query", true),
+            ("parse bind execute close sync parse", true),
+            ("parse bind execute bind execute sync", false),
+            ("parse bind execute parse sync", false),
+            ("parse bind execute query", false),
+            ("parse bind execute", false),
+            ("", false),
+        ] {
+            let request: Vec<u8> = words.split_whitespace().flat_map(made).collect();
+            assert_eq!(is_one_statement(&request), alone, "{words}");
+        }
+    }
 
     #[test]
     fn what_tells_settings_is_found_by_its_name() {

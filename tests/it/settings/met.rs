@@ -261,6 +261,36 @@ async fn who_calls_functions_where_others_ask_after_sequences_stays_connected() 
     assert_eq!(first.one("show app.x").await, "mine");
 }
 
+#[tokio::test]
+async fn a_setting_that_fails_with_what_is_behind_it_ends_no_session() {
+    let (database, proxy) = sharing(1).await;
+    database
+        .sql("create table t (a int primary key); insert into t values (1)")
+        .await;
+    let [first, _second] = pair(&database, &proxy).await;
+    steps(&first, &["set app.x = 'mine'"]).await;
+    let mut raw = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let extended = |text| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    };
+    let messages = [
+        extended("set app.y = '1'"),
+        extended("insert into t values (1)"),
+        Raw::sync(),
+    ];
+    let answer = raw.ask(&messages.concat()).await;
+    assert_eq!(answer, "1 2 C 1 2 E23505 ZI");
+    assert_eq!(raw.one("select a from t").await, "1");
+    // What a failed pipeline has left of its settings binds it.
+    drop(raw);
+    assert_eq!(first.one("show app.x").await, "mine");
+}
+
 /// How often the catalogue was asked.
 async fn surveys(proxy: &Proxy) -> u64 {
     let console = connect(&proxy.url("app", "pgherd")).await;
