@@ -17,6 +17,7 @@ const FUNCTIONS_MAX: usize = 4000;
 /// brings are no one's dependency, so the expressions that might call such as change a session are
 /// searched for their numbers (`set_config`, `setseed`, the advisory locks), for those that ask for settings or run a
 /// text that they are given (`eyes`), and those that a query may call for the numbers of all that are volatile. The first column says what a row is.
+/// Defaults of arguments are part of a function's text: whoever leaves the argument out runs them.
 /// A function is called by what looks like a column, too (`t.f`), where a row fits its only argument without a default.
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
@@ -30,7 +31,8 @@ WITH f AS (
      a.aggmfinalfn]::oid[]) WHERE a.aggfnoid = p.oid)
    WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid)
    ELSE p.prosrc END || coalesce((SELECT string_agg(chr(10) || '; set local ' || split_part(c, '=', 1) || ' = 1', '')
-    FROM unnest(p.proconfig) AS c WHERE split_part(c, '=', 1) ~ '[.]'), '') AS source,
+    FROM unnest(p.proconfig) AS c WHERE split_part(c, '=', 1) ~ '[.]'), '')
+   || coalesce(chr(10) || '; select ' || pg_get_expr(p.proargdefaults, 0), '') AS source,
   (SELECT e.extname::text FROM pg_depend x JOIN pg_extension e ON e.oid = x.refobjid
    WHERE x.classid = 1255 AND x.objid = p.oid AND x.refclassid = 3079 AND x.deptype = 'e' LIMIT 1)
    AS extension
@@ -47,6 +49,13 @@ as_column AS (
 eyes AS (
  SELECT p.oid FROM pg_proc p WHERE p.oid < 16384 AND p.proname = ANY ('{current_setting,pg_show_all_settings,
 query_to_xml,query_to_xmlschema,query_to_xml_and_xmlschema,cursor_to_xml,ts_stat,ts_rewrite}')), 
+trees AS NOT MATERIALIZED (
+ SELECT w.ev_type = '1' AS reads, concat(w.ev_action::text, w.ev_qual::text) AS tree FROM pg_rewrite w WHERE w.oid >= 16384
+ UNION ALL SELECT true, concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
+ UNION ALL SELECT false, d.adbin::text FROM pg_attrdef d
+ UNION ALL SELECT false, g.tgqual::text FROM pg_trigger g
+ UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384
+ UNION ALL SELECT false, y.typdefaultbin::text FROM pg_type y WHERE y.oid >= 16384), 
 reached AS (
  SELECT d.refobjid AS oid, bool_or(CASE
    WHEN d.classid = ANY ('{2604,2620,1259,3381}') THEN false
@@ -59,21 +68,11 @@ reached AS (
   AND d.classid <> ALL ('{1255,3466}') GROUP BY d.refobjid) 
 SELECT 'known', t.name, NULL, NULL, NULL FROM (SELECT DISTINCT name FROM trusted) t 
 UNION ALL SELECT 'tree', NULL, NULL, NULL, t.reads::text FROM (
- SELECT DISTINCT t.reads FROM (
-  SELECT w.ev_type = '1' AS reads, w.ev_action::text AS tree FROM pg_rewrite w WHERE w.oid >= 16384
-  UNION ALL SELECT true, concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
-  UNION ALL SELECT false, d.adbin::text FROM pg_attrdef d
-  UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384) t
+ SELECT DISTINCT t.reads FROM trees t
  WHERE t.tree ~ ':(funcid|opfuncid) (2078|1599|288[0-9]|289[0-2]) ') t 
 UNION ALL SELECT 'sight', NULL, NULL, NULL, t.reads::text FROM (
  SELECT DISTINCT t.reads FROM (
-  SELECT w.ev_type = '1' AS reads, concat(w.ev_action::text, w.ev_qual::text) AS tree FROM pg_rewrite w WHERE w.oid >= 16384
-  UNION ALL SELECT true, concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
-  UNION ALL SELECT true, p.proargdefaults::text FROM pg_proc p WHERE p.oid >= 16384
-  UNION ALL SELECT false, d.adbin::text FROM pg_attrdef d
-  UNION ALL SELECT false, g.tgqual::text FROM pg_trigger g
-  UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384
-  UNION ALL SELECT false, y.typdefaultbin::text FROM pg_type y WHERE y.oid >= 16384) t
+  SELECT * FROM trees UNION ALL SELECT true, p.proargdefaults::text FROM pg_proc p WHERE p.oid >= 16384) t
  WHERE t.tree ~ (SELECT ':(funcid|opfuncid) (' || string_agg(e.oid::text, '|') || ') ' FROM eyes e) 
  UNION SELECT true WHERE EXISTS (SELECT FROM pg_operator o JOIN eyes e ON o.oprcode = e.oid WHERE o.oid >= 16384) 
  OR EXISTS (SELECT FROM pg_cast c JOIN eyes e ON c.castfunc = e.oid WHERE c.oid >= 16384) 

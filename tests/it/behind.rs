@@ -256,6 +256,32 @@ async fn code_that_runs_unseen_is_found_in_the_catalogue() {
             "select upper(1)",
         ),
         (
+            "create function given(a text default set_config('work_mem', '77MB', false)) returns text \
+             language sql as 'select $1'; create function gives() returns text language sql as 'select given()'",
+            "select given('x')",
+            "select gives()",
+        ),
+        (
+            "create domain d as text default set_config('work_mem', '77MB', false); \
+             create table t (a d, b int)",
+            "select * from t",
+            "insert into t (b) values (1)",
+        ),
+        (
+            "create table t (a int); create function passes() returns trigger language plpgsql \
+             as $$ begin return new; end $$; \
+             create trigger x before insert on t for each row \
+             when (set_config('work_mem', '77MB', false) = '77MB') execute function passes()",
+            "select * from t",
+            "insert into t values (1)",
+        ),
+        (
+            "create table t (a int); insert into t values (1); create rule r as on delete to t \
+             where set_config('work_mem', '77MB', false) = '77MB' do also select 1",
+            "update t set a = 2",
+            "delete from t",
+        ),
+        (
             "create view v as select set_config('work_mem', '77MB', false) as a",
             "",
             "select * from v",
