@@ -299,13 +299,11 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
         body.calls.sort();
         body.calls.dedup();
         let number = numbers[name];
-        for call in body
-            .calls
-            .iter()
-            .filter(|call| !found.known.contains(*call))
-        {
+        for call in &body.calls {
             match numbers.get(call) {
+                // It may be meant also where a trusted one has the same name.
                 Some(called) => callers[*called].push(number),
+                None if found.known.contains(call) => {}
                 None => (body.harmful, body.writes) = (true, true),
             }
         }
@@ -420,6 +418,9 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
                 found.setters.insert(name.clone(), named.sets);
             }
             found.known.insert(name);
+        } else {
+            // Also where a trusted one has the same name.
+            found.known.remove(&name);
         }
     }
 }
@@ -632,6 +633,30 @@ mod tests {
         assert!(began.elapsed().as_secs() < 60);
         let first = understand(&chain).expect("an answer");
         assert!(!first.known.contains(&b"f0"[..]));
+    }
+
+    #[test]
+    fn namesakes_of_trusted_functions_are_not_trusted() {
+        let trusted = |name: &str| -> Row {
+            ["known", name, "", "", ""]
+                .map(|text| Some(text.as_bytes().to_vec()))
+                .into()
+        };
+        let rows = [
+            trusted("similarity"),
+            trusted("word_similarity"),
+            function("Similarity", "plpgsql", SNEAKY, ""),
+            function("word_similarity", "sql", "select 1", ""),
+            function("calls", "sql", "select similarity(1, 2)", "writes"),
+            function("pure", "sql", "select word_similarity(1, 2)", ""),
+        ];
+        let found = understand(&rows).expect("an answer");
+        let knows = |name: &[u8]| found.known.contains(name);
+        assert!(!knows(b"similarity") && !knows(b"calls"));
+        assert!(knows(b"word_similarity") && knows(b"pure"));
+        assert_eq!(found.threshold, Runs::Writes);
+        let found = understand(&rows[..2]).expect("an answer");
+        assert!(found.known.contains(&b"similarity"[..]));
     }
 
     #[test]
