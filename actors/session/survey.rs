@@ -109,8 +109,9 @@ UNION ALL (SELECT 'function', f.name, f.language,
 const SET_CONFIG: &[u8] = b"set_config";
 
 /// By what a function is reached besides by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
+    #[default]
     Nothing,
     Writes,
     Reads,
@@ -146,6 +147,8 @@ struct Named {
     /// Only functions in C bear the name.
     foreign: bool,
     reach: Option<Reach>,
+    /// By what those of them are reached that are in C.
+    reach_in_c: Reach,
 }
 
 /// Asks a server that is idle; `None` if it gives no answer that could be used.
@@ -196,7 +199,8 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 };
                 let language = language.as_deref().unwrap_or_default();
                 let body = read(language, source.as_deref());
-                let sees = language != b"c" && sees(source.as_deref());
+                // What is in C may run a text that it is given (`crosstab`).
+                let sees = language == b"c" || sees(source.as_deref());
                 add(&mut functions, lower, body, sees, language == b"c", by);
             }
         }
@@ -251,8 +255,11 @@ fn add(
     c: bool,
     by: Reach,
 ) {
-    // What is in C is believed where nobody calls it by its name: it makes up operators and types.
-    let by = if c { Reach::Nothing } else { by };
+    // What is in C is believed to change nothing where nobody calls it by its name: it makes up operators and types.
+    let (by, in_c) = match c {
+        true => (Reach::Nothing, by),
+        false => (by, Reach::Nothing),
+    };
     let named = functions.entry(name.into()).or_insert_with(|| Named {
         foreign: true,
         ..Named::default()
@@ -260,6 +267,7 @@ fn add(
     named.foreign &= c;
     named.sees |= sees;
     named.reach = named.reach.max(Some(by));
+    named.reach_in_c = named.reach_in_c.max(in_c);
     named.body.harmful |= body.harmful;
     named.body.writes |= body.writes;
     named.body.obscure |= body.obscure;
@@ -387,8 +395,8 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
     let reach = harmful.filter_map(|named| named.reach).max();
     found.threshold = reach.unwrap_or(Reach::Nothing).max(trees).least();
     let seeing = functions.values().filter(|named| named.sees);
-    let reach = seeing.filter_map(|named| named.reach).max();
-    found.sight = reach.unwrap_or(Reach::Nothing).max(sight).least();
+    let reach = seeing.map(|named| named.reach.unwrap_or_default().max(named.reach_in_c));
+    found.sight = reach.max().unwrap_or_default().max(sight).least();
     if functions.contains_key(SET_CONFIG) {
         // Which of them a text means hangs on its types, and on the search path.
         found.threshold = Runs::Reads;
@@ -530,6 +538,12 @@ mod tests {
         ];
         let found = understand(&rows).expect("an answer");
         assert!(found.seers.contains(&b"log"[..]), "it wakes the trigger");
+        // What is in C may run a text that a view gives it.
+        assert_eq!(sight(&[function("f", "c", "", "")]), Runs::Unknown);
+        for (by, expected) in [("reads", Runs::Reads), ("writes", Runs::Writes)] {
+            assert_eq!(sight(&[function("f", "c", "", by)]), expected);
+            assert_eq!(threshold(&[function("f", "c", "", by)]), Runs::Unknown);
+        }
         for (by, expected) in [("true", Runs::Reads), ("false", Runs::Writes)] {
             let tree = ["sight", "", "", "", by].map(|text| Some(text.as_bytes().to_vec()));
             assert_eq!(sight(&[tree.into()]), expected);
