@@ -62,7 +62,7 @@ const DOUBTED_MAX: usize = 128;
 pub struct Doubted {
     /// Their names.
     pub names: Vec<Box<str>>,
-    /// There were too many of them, so that nobody else may have the server.
+    /// There were too many of them, or some without a known name, so that nobody else may have the server.
     pub crowded: bool,
 }
 
@@ -98,6 +98,11 @@ impl ServerConn {
             Arc::make_mut(&mut self.applied).meet(&name);
             self.doubted.names.push(name);
         }
+    }
+
+    /// It may have had one of them whose name is not known.
+    pub fn doubt_unnamed(&mut self) {
+        self.doubted.crowded = true;
     }
 
     /// What is doubted counts as had from now on.

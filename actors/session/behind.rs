@@ -49,7 +49,7 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
         server.ran = server.ran.max(ran.runs);
     }
     if judgement.hides {
-        server.doubt(named_settings(text(tail), how));
+        doubt_named(server, text(tail), how);
     }
     if judgement.alters && server.alters.is_none() {
         server.alters = Some(Alteration::begin(&server.about.upstream.hidden.0));
@@ -65,7 +65,15 @@ pub(super) fn sent_by_name(
 ) {
     sent(server, judgement, tail, how);
     if judgement.follows {
-        server.doubt(named_settings(text(tail), how));
+        doubt_named(server, text(tail), how);
+    }
+}
+
+/// What a text names is perhaps set by it.
+fn doubt_named(server: &mut ServerConn, text: &[u8], how: LexOptions) {
+    match named_settings(text, how) {
+        Some(names) => server.doubt(names),
+        None => server.doubt_unnamed(),
     }
 }
 

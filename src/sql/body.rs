@@ -3,7 +3,8 @@
 //! Errs towards harm: a body is harmless only if it provably says nothing that outlives its transaction.
 
 use crate::effect::{Call, Calls};
-use crate::lexer::{LexOptions, Lexer, Token, TokenKind};
+use crate::lexer::{LexOptions, Lexer, Names, Token, TokenKind};
+use crate::script::{Named, named};
 use crate::word::{Word, word};
 
 /// What was found in a body.
@@ -15,6 +16,8 @@ pub struct Body {
     pub writes: bool,
     /// It makes statements or names of settings at run time, so that it may set any.
     pub obscure: bool,
+    /// It names a setting in a way that is not read here.
+    pub unread: bool,
     /// The functions that it calls, in lower case, but for those of Postgres that are harmless.
     pub calls: Vec<Box<[u8]>>,
     /// The settings with a dot in their names that it sets, also those for the transaction only: the session gets to
@@ -28,29 +31,43 @@ pub fn body(text: &[u8]) -> Body {
 }
 
 /// The settings with a dot in their names that a text may set, by words anywhere in it: also in its strings, as the
-/// code of a `DO` is one.
-pub fn named_settings(text: &[u8], options: LexOptions) -> Vec<Box<str>> {
+/// code of a `DO` is one. `None` if one is named in a way that is not read here.
+pub fn named_settings(text: &[u8], options: LexOptions) -> Option<Vec<Box<str>>> {
     let mut found = Vec::new();
-    name_settings(text, options, 0, &mut found);
+    name_settings(text, options, 0, &mut found)?;
     found.sort();
     found.dedup();
-    found
+    Some(found)
 }
 
 /// How deep strings are within strings that are read.
 const STRINGS_MAX: usize = 3;
 
-fn name_settings(text: &[u8], options: LexOptions, depth: usize, found: &mut Vec<Box<str>>) {
-    found.extend(read(text, options).settings);
-    if depth == STRINGS_MAX {
-        return;
+fn name_settings(
+    text: &[u8],
+    options: LexOptions,
+    depth: usize,
+    found: &mut Vec<Box<str>>,
+) -> Option<()> {
+    let body = read(text, options);
+    if body.unread {
+        return None;
     }
+    found.extend(body.settings);
+    if depth == STRINGS_MAX {
+        return Some(());
+    }
+    let within = LexOptions {
+        names: options.names,
+        ..LexOptions::default()
+    };
     let mut lexer = Lexer::new(text, options);
     while let Ok(Some(token)) = lexer.token() {
         if let Some(inner) = inside(&token) {
-            name_settings(&inner, LexOptions::default(), depth + 1, found);
+            name_settings(&inner, within, depth + 1, found)?;
         }
     }
+    Some(())
 }
 
 /// What a constant of text says, nearly.
@@ -253,7 +270,7 @@ impl<'a> BodyReader<'a> {
             match token.kind {
                 TokenKind::Word => name.extend_from_slice(token.text),
                 TokenKind::QuotedWord => name.extend(unquoted(token.text)),
-                TokenKind::UnicodeWord => self.body.obscure = true,
+                TokenKind::UnicodeWord => self.cannot_read(),
                 _ => break,
             }
             part = next().filter(|dot| dot.is(b'.')).and_then(|_| next());
@@ -267,15 +284,22 @@ impl<'a> BodyReader<'a> {
     }
 
     fn remember(&mut self, name: &[u8]) {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$');
+        let plain = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$') || !byte.is_ascii()
+        };
         // Others can be named all the same, but what is made of them where they are no names is not told.
         self.body.obscure |= !name.iter().all(|byte| plain(*byte));
-        if let Some(name) = std::str::from_utf8(name)
-            .ok()
-            .filter(|name| name.is_ascii())
-        {
-            self.body.settings.push(name.to_ascii_lowercase().into());
+        // Postgres compares them without regard to case only in ASCII.
+        let is_told = name.is_ascii() || self.lexer.names() == Names::Utf8;
+        match std::str::from_utf8(name) {
+            Ok(name) if is_told => self.body.settings.push(name.to_ascii_lowercase().into()),
+            _ => self.cannot_read(),
         }
+    }
+
+    fn cannot_read(&mut self) {
+        self.body.obscure = true;
+        self.body.unread = true;
     }
 
     /// Names that tell what they do.
@@ -314,18 +338,13 @@ impl<'a> BodyReader<'a> {
         let last = ends.and_then(|end| Some((tokens.get(end.checked_sub(2)?)?, &tokens[end - 1])));
         let local = last.is_some_and(|(comma, last)| comma.is(b',') && last.is_word(b"true"));
         self.body.harmful |= !local;
-        match (tokens.first(), tokens.get(1)) {
-            (Some(name), Some(comma)) if name.kind == TokenKind::String && comma.is(b',') => {
-                let inner = &name.text[1..name.text.len() - 1];
-                // What Postgres knows itself shows among its settings.
-                if inner.contains(&b'.') {
-                    self.remember(inner);
-                } else if inner.contains(&b'\'') {
-                    self.body.obscure |= !local;
-                }
-            }
+        match named(&tokens) {
+            Named::Plainly(name) if name.contains('.') => self.remember(name.as_bytes()),
+            // What Postgres knows itself shows among its settings.
+            Named::Plainly(_) => {}
+            Named::Unread => self.cannot_read(),
             // What is over with the transaction is an empty text from then on, and the name is not known.
-            _ => self.body.obscure |= !local,
+            Named::Computed => self.body.obscure |= !local,
         }
     }
 }
@@ -335,7 +354,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{body, named_settings};
-    use crate::lexer::LexOptions;
+    use crate::lexer::{LexOptions, Names};
 
     #[test]
     fn what_touches_no_session_is_harmless() {
@@ -445,15 +464,64 @@ mod tests {
                 "a.b.c app.a app.b app.c",
             ),
             (
-                "set \"a\"\".b\" = 1; set \"work_mem\" = 1; set u&\"a.b\" = 1",
+                "set \"a\"\".b\" = 1; set \"work_mem\" = 1",
                 "a\".b",
+            ),
+            (
+                "select set_config('app.a'::text, x, true), set_config(e'app.b', x, true), \
+                 set_config($$App.c$$, x, y), set_config('app.d'::character varying, x, y), \
+                 set_config(setting_name => 'app.e', new_value => x, is_local => true)",
+                "app.a app.b app.c app.d app.e",
+            ),
+            (
+                "select set_config('app.' || x, y, true), set_config('app.'::text || x, y, true), \
+                 set_config(x::text, y, true), set_config($1, y, true)",
+                "",
             ),
             ("select '", ""),
             ("do $$", ""),
         ] {
             let found = named_settings(text.as_bytes(), LexOptions::default());
-            assert_eq!(found.join(" "), names, "{text}");
+            assert_eq!(found.expect("all are read").join(" "), names, "{text}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_name_is_told() {
+        for text in [
+            "set u&\"a.b\" = 1",
+            "set app.\u{e9} = 1",
+            "select set_config(e'app.\\x61', x, true)",
+            "select set_config(u&'app.a', x, true)",
+            "select set_config(u&'app!0061' uescape '!', x, true)",
+            "select set_config('app.'\n'a', x, true)",
+            "select set_config('app.a'::varchar(5), x, true)",
+            "select set_config(is_local => true, setting_name => 'app.a', new_value => x)",
+            "do $$ begin perform set_config(e'app.\\x61', x, true); end $$",
+        ] {
+            let found = named_settings(text.as_bytes(), LexOptions::default());
+            assert_eq!(found, None, "{text}");
+            let found = body(text.as_bytes());
+            assert_eq!(found.unread, !text.starts_with("do"), "{text}");
+            assert!(found.obscure || !found.unread, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_not_of_ascii_only() {
+        let options = LexOptions {
+            names: Names::Utf8,
+            ..LexOptions::default()
+        };
+        for text in [
+            "set App.\u{e9}T\u{c9} = 1",
+            "do $$ begin perform set_config('App.\u{e9}t\u{c9}', x, true); end $$",
+        ] {
+            let found = named_settings(text.as_bytes(), options);
+            let expected: Box<str> = "app.\u{e9}t\u{c9}".into();
+            assert_eq!(found, Some(vec![expected]), "{text}");
+        }
+        assert_eq!(named_settings(b"set app.\xe9 = 1", options), None);
     }
 
     proptest! {

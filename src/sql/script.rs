@@ -12,6 +12,8 @@ mod set;
 mod tests;
 mod value;
 
+pub(crate) use config::{Named, named};
+
 use crate::block::{Block, block};
 use crate::effect::{CopyEffect, Effects, Pin, PinSet, TransactionEffect, effects};
 use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token};

@@ -41,7 +41,7 @@ fn call<'t, 'a>(mut tokens: &'t [Token<'a>]) -> Option<(Change, &'t [Token<'a>])
     };
     let name = match named_by {
         Some(_) => String::new(),
-        None => name::canonical(plain(named)?)?,
+        None => name::canonical(constant(named).filter(|name| is_plain(name))?)?,
     };
     let span = if local.kind == TokenKind::Param {
         Span::Parameter(number(local)?)
@@ -92,7 +92,102 @@ fn given<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(Value, &'t [Token<'a>])> {
 
 /// A constant of text that means the same in every session.
 fn plain(token: &Token<'_>) -> Option<String> {
-    value::string(token).filter(|text| text.is_ascii() && !text.contains('\\'))
+    value::string(token).filter(|text| is_plain(text))
+}
+
+fn is_plain(text: &str) -> bool {
+    text.is_ascii() && !text.contains('\\')
+}
+
+/// A constant of text in one piece and any form, but for those that have to be decoded.
+fn constant(token: &Token<'_>) -> Option<String> {
+    match token.kind {
+        TokenKind::DollarString => {
+            let tag = 2 + token.text.get(1..)?.iter().position(|byte| *byte == b'$')?;
+            let inner = token.text.get(tag..token.text.len().checked_sub(tag)?)?;
+            String::from_utf8(inner.to_vec()).ok()
+        }
+        TokenKind::EscapeString if !token.text.contains(&b'\\') => {
+            let open = token.text.iter().position(|byte| *byte == b'\'')?;
+            value::string(&Token {
+                kind: TokenKind::String,
+                text: token.text.get(open..)?,
+                start: token.start + open,
+            })
+        }
+        _ => value::string(token),
+    }
+}
+
+/// How a call of `set_config` says which setting it makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// By a constant that says this.
+    Plainly(String),
+    /// By a constant that is not read here.
+    Unread,
+    /// By what is known only when it runs.
+    Computed,
+}
+
+/// Reads the name among arguments, given from behind the parenthesis that opens them.
+pub(crate) fn named(arguments: &[Token<'_>]) -> Named {
+    let (label, arguments) = labelled(arguments);
+    let Some((first, rest)) = arguments.split_first() else {
+        return Named::Computed;
+    };
+    match label {
+        // Where each says which it is, they may stand in any order.
+        Some(label) if !label.is_word(b"setting_name") => return Named::Unread,
+        _ if !first.is_string() => return Named::Computed,
+        _ => {}
+    }
+    let is_over = |rest: &[Token<'_>]| {
+        let next = rest.first();
+        next.is_some_and(|next| next.is(b',') || next.is(b')'))
+    };
+    let cast = match rest {
+        [colon, other, kind @ ..] if colon.is(b':') && other.is(b':') => Some(kind),
+        _ => None,
+    };
+    // What it is cast to may cut it.
+    let Some(rest) = cast.map_or(Some(rest), behind_text) else {
+        return Named::Unread;
+    };
+    if is_over(rest) {
+        constant(first).map_or(Named::Unread, Named::Plainly)
+    } else if rest.first().is_some_and(|next| next.is_word(b"uescape")) {
+        Named::Unread
+    } else {
+        Named::Computed
+    }
+}
+
+/// What says which argument the first is, if anything does, and what stands behind that.
+fn labelled<'t, 'a>(arguments: &'t [Token<'a>]) -> (Option<&'t Token<'a>>, &'t [Token<'a>]) {
+    match arguments {
+        [label, arrow, rest @ ..] if arrow.text == b"=>" => (Some(label), rest),
+        [label, colon, equal, rest @ ..] if colon.is(b':') && equal.text == b"=" => {
+            (Some(label), rest)
+        }
+        _ => (None, arguments),
+    }
+}
+
+/// What stands behind the name of a type that leaves a text as it is.
+fn behind_text<'t, 'a>(kind: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
+    let kind = match kind {
+        [schema, dot, kind @ ..] if schema.is_word(b"pg_catalog") && dot.is(b'.') => kind,
+        _ => kind,
+    };
+    let rest = match kind {
+        [one, two, rest @ ..] if one.is_word(b"character") && two.is_word(b"varying") => rest,
+        [one, rest @ ..] if one.is_word(b"text") || one.is_word(b"varchar") => rest,
+        _ => return None,
+    };
+    // With a length, or as an array, it is another.
+    let is_more = |next: &Token<'_>| next.is(b'(') || next.is(b'[');
+    (!rest.first().is_some_and(is_more)).then_some(rest)
 }
 
 /// What stands behind this mark, which must be there.
@@ -168,19 +263,13 @@ fn ends(token: &Token<'_>) -> bool {
 /// The settings that calls anywhere in a statement make for the transaction only. What such a call
 /// names is known to the server from then on, so the names matter.
 pub(super) fn local(tokens: &[Token<'_>]) -> Vec<Change> {
-    let calls = tokens.windows(4).filter(|head| {
-        let name = match head[0].kind {
-            TokenKind::QuotedWord => &head[0].text[1..head[0].text.len() - 1],
-            _ => head[0].text,
-        };
-        name.eq_ignore_ascii_case(b"set_config") && head[1].is(b'(')
-    });
+    let calls = (0..tokens.len()).filter_map(|at| arguments(&tokens[at..]));
     calls
-        .map(|head| {
-            let name = value::string(&head[2])
-                // It may be but the begin of an expression.
-                .filter(|_| head[3].is(b','))
-                .and_then(name::canonical);
+        .map(|arguments| {
+            let name = match named(arguments) {
+                Named::Plainly(name) => name::canonical(name),
+                Named::Unread | Named::Computed => None,
+            };
             Change {
                 name: name.unwrap_or_default().into(),
                 named_by: None,
@@ -189,4 +278,16 @@ pub(super) fn local(tokens: &[Token<'_>]) -> Vec<Change> {
             }
         })
         .collect()
+}
+
+/// What stands behind the parenthesis of a call of `set_config`, if one begins here.
+fn arguments<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
+    let [function, open, arguments @ ..] = tokens else {
+        return None;
+    };
+    let name = match function.kind {
+        TokenKind::QuotedWord => &function.text[1..function.text.len() - 1],
+        _ => function.text,
+    };
+    (name.eq_ignore_ascii_case(b"set_config") && open.is(b'(')).then_some(arguments)
 }

@@ -182,6 +182,21 @@ fn calls_of_set_config_are_told_where_they_are_alone() {
         ),
         ("select set_config('seed', '0.5', true)", "local  ?"),
         (
+            "select set_config(e'app.a', 'b', true), set_config($$app.b$$, 'c', false), \
+             set_config($x$app.c$x$::text, 'd', true)",
+            "local app.a=b, app.b=c, local app.c=d",
+        ),
+        (
+            "select set_config('app.a'::text, x, true), set_config(e'app.b'::pg_catalog.varchar, x, true), \
+             set_config($$app.c$$::character varying, x, true) from t",
+            "local app.a ?, local app.b ?, local app.c ?",
+        ),
+        (
+            "select set_config('app.a' || x, x, true), set_config('app.a'::varchar(3), x, true), \
+             set_config('app.a'::text || x, x, true), set_config(x::text, x, true) from t",
+            "local  ?, local  ?, local  ?, local  ?",
+        ),
+        (
             "select set_config('app.a', 'b', true) where false",
             "local app.a ?",
         ),

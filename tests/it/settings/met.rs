@@ -59,6 +59,50 @@ async fn a_setting_whose_name_stands_in_quotes_meets_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_setting_meets_nobody_else_however_its_name_is_written() {
+    let (database, proxy) = before(1).await;
+    let [first, second] = pair(&database, &proxy).await;
+    let asks = |name| format!("select coalesce(current_setting('{name}', true), 'nothing')");
+    for (name, set) in [
+        (
+            "app.c",
+            "begin; select set_config('app.c'::varchar, x, true) from (values ('1')) as v (x); commit",
+        ),
+        (
+            "app.d",
+            "begin; select set_config($$app.d$$, x, true) from (values ('1')) as v (x); commit",
+        ),
+        (
+            "app.e",
+            "begin; select set_config(e'app.e'::text, x, true) from (values ('1')) as v (x); commit",
+        ),
+        (
+            "app.f",
+            "do $$ begin perform set_config('app.f'::text, '1', true); end $$",
+        ),
+        (
+            "app.g\u{e9}",
+            "begin; set local app.g\u{e9} = '1'; commit",
+        ),
+    ] {
+        steps(&first, &[set, "discard all"]).await;
+        assert_eq!(second.one(&asks(name)).await, "nothing", "{set}");
+        assert_eq!(first.one(&asks(name)).await, "", "{set}");
+    }
+}
+
+#[tokio::test]
+async fn who_sets_what_cannot_be_read_keeps_the_server() {
+    let (database, proxy) = before(2).await;
+    let [first, second] = pair(&database, &proxy).await;
+    let set = "begin; select set_config(e'app.\\x78', x, true) from (values ('1')) as v (x); commit";
+    steps(&first, &[set]).await;
+    finds_nothing(&second).await;
+    let asks = "select coalesce(current_setting('app.x', true), 'nothing')";
+    assert_eq!(first.one(asks).await, "");
+}
+
+#[tokio::test]
 async fn where_nobody_minds_no_connection_is_opened_for_it() {
     let database = Database::new().await;
     let more = "[pool]\nsize = 1\ncustom_settings_apart = false";
