@@ -202,3 +202,41 @@ async fn a_notification_goes_with_the_commit_of_all_shards() {
         ("a".into(), "b".into())
     );
 }
+
+/// One that goes to its server as it is would have a listener behind that nobody knows of, for the next client.
+#[tokio::test]
+async fn what_is_fetched_in_pieces_is_looked_at_as_well() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let piece = |text: &str| {
+        let parts = [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 1),
+            Raw::sync(),
+        ];
+        parts.concat()
+    };
+    for text in [
+        "listen news",
+        "unlisten *",
+        "select set_config('work_mem', '1MB', false)",
+    ] {
+        assert_eq!(told(&mut raw, "begin").await, "C ZT");
+        let all = "update accounts set amount = amount + 1";
+        assert_eq!(told(&mut raw, all).await, "C ZT");
+        let answer = raw.ask(&piece(text)).await;
+        assert!(answer.ends_with("E0A000 ZE"), "{text}: {answer}");
+        assert_eq!(told(&mut raw, "commit").await, "C ZI");
+    }
+    // What notifies so goes with the commit of all.
+    let mut ear = rig.raw().await;
+    assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+    for text in ["begin", &update(1)] {
+        assert_eq!(told(&mut raw, text).await, "C ZT", "{text}");
+    }
+    let notify = piece("select pg_notify('news', 'piece')");
+    assert_eq!(raw.ask(&notify).await, "1 2 D s ZT");
+    assert_eq!(told(&mut raw, "commit").await, "C ZI");
+    assert_eq!(next(&mut ear).await, "piece");
+}

@@ -23,7 +23,7 @@ use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
 use super::{Dtx, Fault, Kind};
 use crate::clock;
-use crate::judgement::{self, Listens};
+use crate::judgement::{self, Judgement, Listens};
 use crate::server::Cancels;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
@@ -279,18 +279,7 @@ impl Dtx {
         let word = word::word(text, relay.lexing).unwrap_or_default();
         let known = self.known(relay).await?;
         let told = read(relay, &known, text)?;
-        if let Some(report) = unfit(relay, text, &told) {
-            return Err(report.into());
-        }
-        let judgement = relay.judge(text);
-        if let Some(spread) = relay.spread.as_deref_mut() {
-            note_notice(spread, text, &judgement);
-        }
-        if judgement.inspects {
-            let text =
-                "pg_prepared_statements is not supported in a transaction over several shards";
-            return Err(unsupported(text).into());
-        }
+        let judgement = admit(relay, text, &told)?;
         let Told::Planned(statement) = told else {
             return Err(other().into());
         };
@@ -428,7 +417,9 @@ impl Dtx {
         let known = self.known(relay).await?;
         let text = parts(tail).0;
         let mut locks = false;
-        let shard = match read(relay, &known, text)? {
+        let told = read(relay, &known, text)?;
+        let judgement = admit(relay, text, &told)?;
+        let shard = match told {
             Told::Anywhere => None,
             Told::Planned(statement) => {
                 if verify::is_due(relay, text, &statement) {
@@ -456,7 +447,7 @@ impl Dtx {
         if locks {
             self.alone(relay, &[shard]).await?;
         }
-        if !relay.judge(text).steady || locks_rows(text, relay.lexing) {
+        if !judgement.steady || locks_rows(text, relay.lexing) {
             self.writes(relay, &[shard]).await?;
         }
         Ok(shard)
@@ -680,6 +671,22 @@ impl Dtx {
             _ => Err(fault),
         }
     }
+}
+
+/// Refuses what never runs here, and takes note of what may notify others, before any of it is sent.
+fn admit(relay: &mut Relay, text: &[u8], told: &Told) -> Result<Judgement, ErrorReport> {
+    if let Some(report) = unfit(relay, text, told) {
+        return Err(report);
+    }
+    let judgement = relay.judge(text);
+    if let Some(spread) = relay.spread.as_deref_mut() {
+        note_notice(spread, text, &judgement);
+    }
+    if judgement.inspects {
+        let text = "pg_prepared_statements is not supported in a transaction over several shards";
+        return Err(unsupported(text));
+    }
+    Ok(judgement)
 }
 
 /// Why what reads or writes rows never runs here, whatever stands before it.
