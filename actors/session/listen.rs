@@ -321,8 +321,9 @@ fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
         return Ok(Way::Usual);
     }
     let text = text(tail).to_vec();
+    let lexing = turn.relay.lexing;
     if let Some(spread) = turn.relay.spread.as_deref_mut() {
-        shards::note_notice(spread, &text, &judgement);
+        shards::note_notice(spread, &text, &judgement, lexing);
     }
     attempt::note(turn, &judgement);
     bind_listening(turn, total, judgement, &text)

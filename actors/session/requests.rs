@@ -234,7 +234,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             return Ok(true);
         }
         if !is_here && let Some(spread) = turn.relay.spread.as_deref_mut() {
-            shards::note_notice(spread, query.text, &judgement);
+            shards::note_notice(spread, query.text, &judgement, turn.relay.lexing);
         }
         if let Some(report) = reads::objection(turn.relay, query.text, &judgement) {
             refuse_query(turn, total, &report);

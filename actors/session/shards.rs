@@ -36,7 +36,7 @@ use std::time::Instant;
 use pgherd_config::PoolMode;
 use pgherd_planner::Params;
 use pgherd_session::{Parameters, Unnamed};
-use pgherd_sql::Lexer;
+use pgherd_sql::{LexOptions, Lexer, TokenKind};
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
@@ -96,24 +96,52 @@ pub(super) fn hears(relay: &Relay) -> bool {
 }
 
 /// Takes note of what is sent, if it may notify others or changes what the session listens to.
-pub(super) fn note_notice(spread: &mut Spread, text: &[u8], judgement: &Judgement) {
+pub(super) fn note_notice(
+    spread: &mut Spread,
+    text: &[u8],
+    judgement: &Judgement,
+    lexing: LexOptions,
+) {
     spread.listened |= judgement.listens != Listens::Nothing;
-    spread.notified |= spread.listened || notifies(text);
+    spread.notified |= spread.listened || notifies(text, lexing);
 }
 
 /// The same of what is bound to the statement of this name.
 pub(super) fn note_bound(relay: &mut Relay, name: &[u8]) {
-    let found = tail_of(relay, name).is_some_and(|tail| notifies(text_of(tail)));
+    let found = tail_of(relay, name).is_some_and(|tail| notifies(text_of(tail), relay.lexing));
     if let Some(spread) = relay.spread.as_deref_mut() {
         spread.notified |= found;
     }
 }
 
 /// Whether a text may notify others.
-fn notifies(text: &[u8]) -> bool {
+fn notifies(text: &[u8], lexing: LexOptions) -> bool {
     const WORD: &[u8] = b"notify";
-    text.windows(WORD.len())
-        .any(|part| part.eq_ignore_ascii_case(WORD))
+    let mut lexer = Lexer::new(text, lexing);
+    let mut begins = true;
+    loop {
+        let token = match lexer.token() {
+            Ok(Some(token)) => token,
+            Ok(None) => return false,
+            // It may be of an encoding that is not read here.
+            Err(_) => {
+                let mut parts = text.windows(WORD.len());
+                return parts.any(|part| part.eq_ignore_ascii_case(WORD));
+            }
+        };
+        let found = match token.kind {
+            // The other is the name of a column, too.
+            TokenKind::Word => token.is_word(b"pg_notify") || begins && token.is_word(WORD),
+            TokenKind::QuotedWord => token.text == b"\"pg_notify\"",
+            // It may be any name.
+            TokenKind::UnicodeWord => true,
+            _ => false,
+        };
+        if found {
+            return true;
+        }
+        begins = token.is(b';');
+    }
 }
 
 impl Spread {
@@ -420,4 +448,41 @@ fn wanted(relay: &Relay, known: &Known) -> Result<Place, ErrorReport> {
         first = false;
     }
     Ok(likely)
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_sql::{Encoding, LexOptions};
+
+    use super::notifies;
+
+    #[test]
+    fn what_may_notify_others_is_told_by_its_words() {
+        let lexing = LexOptions::default();
+        for text in [
+            "notify c",
+            "/* x */ NOTIFY c, 'x'",
+            "select 1; notify c",
+            "select pg_notify('c', 'x')",
+            "with n as (select pg_catalog.\"pg_notify\"('c', $1)) select * from n",
+            "select U&\"pg\\005fnotify\"('c', 'x')",
+        ] {
+            assert!(notifies(text.as_bytes(), lexing), "{text}");
+        }
+        for text in [
+            "",
+            "select notify_by from t",
+            "select t.notify from t",
+            "select 'pg_notify' from t -- notify c",
+            "select \"PG_NOTIFY\" from t",
+        ] {
+            assert!(!notifies(text.as_bytes(), lexing), "{text}");
+        }
+        let unread = LexOptions {
+            encoding: Encoding::AsciiTrailing,
+            ..lexing
+        };
+        assert!(notifies("select 'ä', pg_notify('c', 'x')".as_bytes(), unread));
+        assert!(!notifies("select 'ä'".as_bytes(), unread));
+    }
 }

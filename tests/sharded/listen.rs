@@ -240,3 +240,46 @@ async fn what_is_fetched_in_pieces_is_looked_at_as_well() {
     assert_eq!(told(&mut raw, "commit").await, "C ZI");
     assert_eq!(next(&mut ear).await, "piece");
 }
+
+/// How many tables of decisions there are.
+const MADE: &str = "select count(*) from pg_tables where tablename = 'decisions'";
+const DECIDED: &str = "select count(*) from pgherd.decisions where committed";
+
+#[tokio::test]
+async fn a_block_that_has_notified_is_a_writer_when_it_comes_to_another_shard() {
+    for text in ["notify news, 'x'", "select pg_notify('news', 'x')"] {
+        for bound in [false, true] {
+            // Nobody has made the tables yet.
+            let rig = filled("").await;
+            let mut ear = rig.raw().await;
+            assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+            let mut raw = rig.raw().await;
+            assert_eq!(told(&mut raw, "begin").await, "C ZT");
+            for text in [text, &update(1)] {
+                let answer = match bound {
+                    true => raw.ask(&[part(text), Raw::sync()].concat()).await,
+                    false => told(&mut raw, text).await,
+                };
+                assert!(answer.ends_with("C ZT"), "{text}: {answer}");
+            }
+            assert_eq!(told(&mut raw, "commit").await, "C ZI", "{text} {bound}");
+            assert_eq!(next(&mut ear).await, "x");
+            assert_eq!(sum(&rig, DECIDED).await, 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_only_called_so_notifies_nobody() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for column in ["owner as notify_by", "'pg_notify'", "owner as notify"] {
+        let read = format!("select {column} from accounts where id = {}", key(0));
+        assert_eq!(told(&mut raw, "begin").await, "C ZT");
+        assert_eq!(told(&mut raw, &read).await, "T D C ZT");
+        for text in [update(1).as_str(), "commit"] {
+            assert!(told(&mut raw, text).await.starts_with('C'), "{text}");
+        }
+        assert_eq!(sum(&rig, MADE).await, 0, "{column}");
+    }
+}

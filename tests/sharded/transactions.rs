@@ -369,6 +369,13 @@ async fn without_two_phases_only_one_is_written_to() {
     assert_eq!(raw.ask(&write(keys(0).nth(1).unwrap())).await, "C ZT");
     assert_eq!(raw.ask(&write(second)).await, "E0A000 ZE");
     assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    // To notify others is to write, on the first.
+    for text in ["notify c", "select pg_notify('c', 'x')"] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        raw.ask(&Raw::query(text)).await;
+        assert_eq!(raw.ask(&write(second)).await, "E0A000 ZE", "{text}");
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
     assert_eq!(
         raw.ask(&Raw::query("delete from accounts")).await,
         "E0A000 ZI"

@@ -275,7 +275,7 @@ fn reading(relay: &Relay, known: &Known, kind: Kind, text: &[u8]) -> Option<Read
         Kind::Simple => (text, Vec::new()),
     };
     let is_own = types.iter().any(|oid| *oid >= FIRST_OWN);
-    if is_own || notifies(query) || !is_plain(&relay.judge(query)) {
+    if is_own || notifies(query, relay.lexing) || !is_plain(&relay.judge(query)) {
         return None;
     }
     let Ok(Told::Planned(statement)) = read(relay, known, query) else {

@@ -88,7 +88,7 @@ impl Dtx {
         let answer = asked.map_err(|report| self.lost(&report.message))?;
         // What was set in a pipeline is reported only now that its server is asked something.
         self.heed(relay);
-        let read_only = self.learn(shard, &answer)?;
+        let read_only = self.learn(relay, shard, &answer)?;
         let access = if read_only { "ONLY" } else { "WRITE" };
         self.opening = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ {access}")
             .into_bytes()
@@ -148,7 +148,7 @@ impl Dtx {
         if let Some(error) = answer.error {
             return Err(error.into());
         }
-        self.learn(shard, &answer).map(drop)
+        self.learn(relay, shard, &answer).map(drop)
     }
 
     /// A connection of a shard, with what was set before the transaction.
@@ -175,7 +175,7 @@ impl Dtx {
     }
 
     /// Takes note of what a server can; answers whether nothing may be written.
-    fn learn(&mut self, shard: u16, answer: &Answer) -> Result<bool, Fault> {
+    fn learn(&mut self, relay: &Relay, shard: u16, answer: &Answer) -> Result<bool, Fault> {
         let row = answer.rows.first().map(Vec::as_slice);
         let Some(
             [
@@ -193,10 +193,13 @@ impl Dtx {
         };
         let is = |value: &Option<Vec<u8>>, text: &[u8]| value.as_deref() == Some(text);
         let read_only = is(read_only, b"on");
+        // What notifies others has no id before its commit.
+        let spread = relay.spread.as_deref();
+        let notified = shard == NOTIFIER && spread.is_some_and(|spread| spread.notified);
         let abilities = Abilities {
             prepares: is(prepares, b"t"),
             decides: is(decides, b"t"),
-            writes: is(writes, b"t"),
+            writes: is(writes, b"t") || notified,
         };
         self.abilities.insert(shard, abilities);
         if isolation != b"read committed" && !self.still {

@@ -679,8 +679,9 @@ fn admit(relay: &mut Relay, text: &[u8], told: &Told) -> Result<Judgement, Error
         return Err(report);
     }
     let judgement = relay.judge(text);
+    let lexing = relay.lexing;
     if let Some(spread) = relay.spread.as_deref_mut() {
-        note_notice(spread, text, &judgement);
+        note_notice(spread, text, &judgement, lexing);
     }
     if judgement.inspects {
         let text = "pg_prepared_statements is not supported in a transaction over several shards";
