@@ -335,7 +335,8 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         if status == TransactionStatus::Idle {
             follow::settled(turn);
         }
-        shards::stands(turn.relay, status);
+        let more = turn.relay.spread.is_some() && turn.server.exchange.owes_client();
+        shards::stands(turn.relay, status, more);
         // The COMMIT may stand behind what was answered now.
         turn.answered();
         turn.relay.commit_fails &= status != TransactionStatus::Idle;

@@ -268,18 +268,22 @@ pub(super) fn transaction_ends(relay: &mut Relay) {
     }
 }
 
-/// The server has said where it stands, and reported what is set.
-pub(super) fn stands(relay: &mut Relay, status: TransactionStatus) {
+/// The server has said where it stands, and reported what is set; `more` is whether it owes answers still.
+pub(super) fn stands(relay: &mut Relay, status: TransactionStatus, more: bool) {
     let Some(spread) = relay.spread.as_deref() else {
         return;
     };
-    match status {
-        TransactionStatus::Idle => transaction_begins(relay),
+    let noted = (spread.notified, spread.listened);
+    let kept = match status {
+        TransactionStatus::Idle => more,
         // Another one has begun in the same breath. If it has set nothing yet, this is what it began with.
-        TransactionStatus::InTransaction if spread.ended && spread.journal.is_empty() => {
-            transaction_begins(relay);
-        }
-        TransactionStatus::InTransaction | TransactionStatus::Failed => {}
+        TransactionStatus::InTransaction if spread.ended && spread.journal.is_empty() => true,
+        TransactionStatus::InTransaction | TransactionStatus::Failed => return,
+    };
+    transaction_begins(relay);
+    // What was noted when it was sent may be of the one that has begun.
+    if kept && let Some(spread) = relay.spread.as_deref_mut() {
+        (spread.notified, spread.listened) = noted;
     }
 }
 

@@ -269,6 +269,34 @@ async fn a_block_that_has_notified_is_a_writer_when_it_comes_to_another_shard() 
     }
 }
 
+/// The end of the block before is answered only behind it.
+#[tokio::test]
+async fn what_notifies_behind_the_end_of_another_block_in_its_pipeline_counts() {
+    let rig = filled("").await;
+    let mut ear = rig.raw().await;
+    assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+    let mut raw = rig.raw().await;
+    let syncs = [Vec::new(), Raw::sync()];
+    for (decided, sync) in (1..).zip(syncs) {
+        for text in ["begin", &update(0)] {
+            assert_eq!(told(&mut raw, text).await, "C ZT", "{text}");
+        }
+        let behind = [part("begin"), part("notify news, 'x'"), Raw::sync()].concat();
+        let all = [part("commit"), sync.clone(), behind].concat();
+        let mut answer = raw.ask(&all).await;
+        if !sync.is_empty() {
+            assert_eq!(answer, "1 2 C ZI");
+            answer = raw.ask(&[]).await;
+        }
+        assert!(answer.ends_with("C ZT"), "{answer}");
+        for (text, expected) in [(update(1).as_str(), "C ZT"), ("commit", "C ZI")] {
+            assert_eq!(told(&mut raw, text).await, expected, "{text}");
+        }
+        assert_eq!(next(&mut ear).await, "x");
+        assert_eq!(sum(&rig, DECIDED).await, decided);
+    }
+}
+
 #[tokio::test]
 async fn what_is_only_called_so_notifies_nobody() {
     let rig = filled("").await;
