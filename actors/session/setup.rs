@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Parameters, Role, Undo, Verdict};
 use pgherd_wire::backend::{self, tag};
-use pgherd_wire::error::{ErrorReport, Severity};
+use pgherd_wire::error::{ErrorReport, Field, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::pool::Pool;
@@ -28,7 +28,7 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<Vec<Option<Vec<u8>>>>,
     /// The first error.
     pub(crate) error: Option<ErrorReport>,
-    /// The first warning.
+    /// The first warning, or that a wait for a standby was ended.
     pub(crate) warning: Option<ErrorReport>,
     rows_max: usize,
     /// Nobody listens if there is none.
@@ -63,6 +63,11 @@ impl Answer {
             listener: None,
             bytes: 0,
         }
+    }
+
+    /// Whether somebody has ended its wait for a standby: what was done is stored there alone.
+    pub(crate) fn is_unreplicated(&self) -> bool {
+        self.warning.as_ref().is_some_and(ends_wait)
     }
 
     /// The first value of the first row, if there is one.
@@ -273,9 +278,12 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
                 }
                 server.exchange.received(tag::ERROR_RESPONSE, |_| {})
             }
-            tag::NOTICE_RESPONSE if answer.warning.is_none() => {
+            tag::NOTICE_RESPONSE => {
                 let notice = ErrorReport::parse(body);
-                answer.warning = Some(notice).filter(|it| it.severity == Severity::Warning);
+                let counts = answer.warning.is_none() || ends_wait(&notice);
+                if counts && notice.severity == Severity::Warning {
+                    answer.warning = Some(notice);
+                }
                 server.exchange.received(tag::NOTICE_RESPONSE, |_| {})
             }
             tag::NOTIFICATION_RESPONSE if let Some(listener) = &answer.listener => {
@@ -308,6 +316,11 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
         server.flow.hide(total);
     }
     Ok(())
+}
+
+/// Whether a server says that it waits no longer for a standby, by where in its source that is said.
+fn ends_wait(notice: &ErrorReport) -> bool {
+    notice.other(Field::Routine) == Some("SyncRepWaitForLSN")
 }
 
 fn broken(server: &mut ServerConn, why: &str) -> ErrorReport {

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::pool::{Pool, ServerLease};
-use crate::server::ServerConn;
+use crate::server::{ServerAbout, ServerConn};
 use crate::session::setup;
 use crate::transactions::{Count, Record, Stage, Transactions, decisions};
 
@@ -328,8 +328,9 @@ impl Coordination {
                 };
                 let (heard, why) = run(&mut part, step, &record, &name, in_time).await;
                 if let (Step::Finish(_), Heard::Lost) = (step, heard) {
+                    let about = Arc::clone(&part.lease.about);
                     drop(part);
-                    let heard = finish_anew(&transactions, &pool, &name).await;
+                    let heard = finish_anew(&transactions, &pool, &name, &about).await;
                     return (step, None, heard, why);
                 }
                 (step, Some(part), heard, why)
@@ -448,6 +449,7 @@ async fn run(
             Ok(answer) => answer,
             Err(report) => return (Heard::Lost, Some(lost(&report))),
         };
+        let unreplicated = answer.is_unreplicated();
         part.reported.extend(answer.reported);
         return match (step, answer.error, answer.warning) {
             // Who recovers is at it: it is over soon, one way or the other.
@@ -459,6 +461,10 @@ async fn run(
             }
             // It is stored, and somebody has ended its wait for a standby.
             (Step::Decide(_), None, Some(warning)) => (Heard::Lost, Some(undone(&warning.message))),
+            // So is this, and a decision must not count on what may be lost with its server.
+            (Step::Prepare(_), None, Some(warning)) if unreplicated => {
+                (Heard::Lost, Some(undone(&warning.message)))
+            }
             (_, error, _) => ended(server, step, error),
         };
     }
@@ -469,8 +475,14 @@ fn finish(name: &str) -> String {
     format!("COMMIT PREPARED {}", literal(name))
 }
 
-/// Commits a part whose connection was lost over another one, for as long as a client waits for it.
-async fn finish_anew(transactions: &Transactions, pool: &Pool, name: &str) -> Heard {
+/// Commits a part whose connection, to the server that this is about, was lost over another one, for as long as a client
+/// waits for it.
+async fn finish_anew(
+    transactions: &Transactions,
+    pool: &Pool,
+    name: &str,
+    about: &ServerAbout,
+) -> Heard {
     let (began, sql) = (clock::now(), finish(name));
     while clock::since(began) < FINISH {
         let upstream = pool.upstream.load_full();
@@ -481,7 +493,18 @@ async fn finish_anew(transactions: &Transactions, pool: &Pool, name: &str) -> He
             match answer.error {
                 None => return Heard::Done,
                 // The step was taken before the connection was lost, or who recovers was quicker.
-                Some(error) if error.code == sqlstate::UNDEFINED_OBJECT => return Heard::Done,
+                Some(error) if error.code == sqlstate::UNDEFINED_OBJECT => {
+                    if upstream.name != about.upstream.name {
+                        tracing::warn!(
+                            name,
+                            host = upstream.name,
+                            before = about.upstream.name,
+                            "a part of a committed transaction is not prepared on the server that has taken over: \
+                             it was committed there, or is lost if no standby had it"
+                        );
+                    }
+                    return Heard::Done;
+                }
                 Some(error) if decisions::is_busy(&error) => {}
                 Some(_) => return Heard::Lost,
             }

@@ -120,10 +120,12 @@ fn lock(id: &str) -> i64 {
     low.unwrap_or_default().cast_signed()
 }
 
-/// Asks a part of a transaction whether it has written, and takes the lock by which others see that it is not over.
+/// Asks a part of a transaction whether it has written, and takes the lock by which others see that it is not over. Up to its
+/// end it also says if its wait for a standby is ended, whatever messages its client wants.
 pub(super) fn question(id: &str) -> String {
     format!(
-        "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
+        "SET LOCAL client_min_messages = warning; \
+         SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
          pg_catalog.pg_advisory_xact_lock_shared('{}'::pg_catalog.int8)",
         lock(id)
     )
@@ -156,6 +158,7 @@ pub(super) async fn settle(
     // Under another isolation a row of others would be an error.
     let store = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
+         SET LOCAL client_min_messages = warning; \
          INSERT INTO pgherd.decisions (transaction, committed) VALUES ({id}, false) \
          ON CONFLICT (transaction) DO NOTHING; \
          SELECT pg_catalog.pg_logical_emit_message(true, 'pgherd', ''); COMMIT"

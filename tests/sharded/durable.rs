@@ -136,6 +136,58 @@ async fn a_decision_that_no_standby_has_is_not_told() {
     }
 }
 
+/// Ends all waits for a standby.
+async fn cancel_waits(server: &Server) {
+    const CANCEL: &str =
+        "select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep'";
+    server.sql(CANCEL).await.unwrap();
+}
+
+/// Nobody is told of a wait that was ended who wants to hear of errors alone.
+async fn wants_errors_alone(server: &Server) {
+    let set = "alter role app set client_min_messages = error";
+    server.sql(set).await.unwrap();
+}
+
+/// What is prepared on one server alone would be lost with it, behind a decision that counts on it.
+#[tokio::test]
+async fn nothing_is_decided_by_a_part_that_no_standby_has() {
+    let [one, two] = pair().await;
+    wants_errors_alone(&two).await;
+    let (_proxy, mut raw) = before(&one, None, &two).await;
+    standbys(&two, "nobody").await;
+    transfer(&mut raw).await;
+    somebody_waits(&two, "").await;
+    cancel_waits(&two).await;
+    assert_eq!(raw.ask(&[]).await, "E40001 ZI");
+    standbys(&two, "").await;
+    until("nothing is left prepared", async || {
+        let prepared = "select count(*) from pg_prepared_xacts";
+        two.sql(prepared).await.unwrap() == "0"
+    })
+    .await;
+    assert_eq!(amounts(&one, &two).await, ["100", "100"]);
+}
+
+#[tokio::test]
+async fn a_decision_that_no_standby_has_is_not_told_whatever_messages_are_wanted() {
+    let [one, two] = pair().await;
+    wants_errors_alone(&one).await;
+    let (_proxy, mut raw) = before(&one, None, &two).await;
+    standbys(&one, "nobody").await;
+    transfer(&mut raw).await;
+    // The decider, and then whoever asks for its row.
+    let mut waiting = String::new();
+    for _ in 0..3 {
+        waiting = somebody_waits(&one, &waiting).await;
+        cancel_waits(&one).await;
+    }
+    somebody_waits(&one, &waiting).await;
+    standbys(&one, "").await;
+    assert_eq!(raw.ask(&[]).await, "C ZI");
+    assert_eq!(amounts(&one, &two).await, ["90", "110"]);
+}
+
 /// What the others have committed cannot be taken back.
 #[tokio::test]
 async fn a_decision_outlives_its_server_whatever_its_client_has_set() {
