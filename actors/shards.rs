@@ -12,7 +12,7 @@ mod tests;
 mod types;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 use crate::clock;
+use crate::control::{Control, Order};
 use crate::facts::Facts;
 use crate::pool::Pool;
 use crate::router;
@@ -71,6 +72,8 @@ pub struct Group {
     slow: AtomicU64,
     born: Instant,
     retired: AtomicBool,
+    /// The sessions that have listened: of its end, who waits for others hears only from us.
+    listeners: Mutex<Vec<Weak<Control>>>,
 }
 
 impl std::fmt::Debug for Group {
@@ -91,7 +94,9 @@ impl Groups {
     pub fn reconfigure(&self, config: &Config) {
         self.0.lock().retain(|(database, _), group| {
             let stays = config.sharded.get(database) == Some(&group.config);
-            group.retired.fetch_or(!stays, Ordering::AcqRel);
+            if !stays {
+                group.retire();
+            }
             stays
         });
     }
@@ -148,9 +153,16 @@ pub async fn group(
         slow: AtomicU64::new(0),
         born: clock::now(),
         retired: AtomicBool::new(false),
+        listeners: Mutex::default(),
     };
     let key = (config.name.clone(), user.to_owned());
     Ok(facts.groups.take(key, made, &facts.config.load()))
+}
+
+/// What is said to a session whose group has ended.
+pub fn elsewhere() -> ErrorReport {
+    let text = "the sharding of this database was changed by a reload";
+    ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, text)
 }
 
 impl Group {
@@ -159,6 +171,29 @@ impl Group {
         self.config == other.config
             && !self.retired.load(Ordering::Acquire)
             && pools.into_iter().all(|(one, two)| Arc::ptr_eq(one, two))
+    }
+
+    /// Ends it. Those who listen may do so where nobody notifies any more.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            listener.order(Order::Drain, elsewhere());
+        }
+    }
+
+    /// Takes note that a session listens.
+    pub fn is_heard_by(&self, listener: &Arc<Control>) {
+        let mut listeners = self.listeners.lock();
+        if listeners.len() == listeners.capacity() {
+            listeners.retain(|listener| listener.strong_count() > 0);
+        }
+        listeners.push(Arc::downgrade(listener));
+        drop(listeners);
+        // It may have ended before that.
+        if self.is_retired() {
+            listener.order(Order::Drain, elsewhere());
+        }
     }
 
     /// Whether rows live elsewhere by now, so that no session may go on with it.

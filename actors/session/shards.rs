@@ -41,13 +41,12 @@ use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Parse, tag};
-use pgherd_wire::sqlstate;
 
 use crate::judgement::{Judgement, Listens};
 use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
-use crate::shards::{Group, Known};
+use crate::shards::{Group, Known, elsewhere};
 use dtx::Journal;
 use glance::Glance;
 use pipeline::Pipeline;
@@ -93,6 +92,13 @@ const NOTIFIER: u16 = 0;
 pub(super) fn hears(relay: &Relay) -> bool {
     let spread = relay.spread.as_deref();
     spread.is_none_or(|spread| spread.at == NOTIFIER)
+}
+
+/// Takes note that the session listens from here on.
+pub(super) fn listens(relay: &Relay) {
+    if let Some(spread) = relay.spread.as_deref() {
+        spread.group.is_heard_by(&relay.control);
+    }
 }
 
 /// Takes note of what is sent, if it may notify others or changes what the session listens to.
@@ -207,9 +213,7 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
         transaction_begins(relay);
     }
     if group.is_retired() {
-        let text = "the sharding of this database was changed by a reload";
-        let report = ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, text);
-        return Err(Denied::Fatal(Box::new(report)));
+        return Err(Denied::Fatal(Box::new(elsewhere())));
     }
     if relay.kept.is_some() || relay.lost_block {
         return Ok(Way::Usual);

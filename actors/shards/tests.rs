@@ -65,6 +65,7 @@ fn group(age: Duration) -> Arc<Group> {
         slow: AtomicU64::new(0),
         born: clock::now().checked_sub(age).expect("a moment"),
         retired: AtomicBool::new(false),
+        listeners: Mutex::default(),
     })
 }
 

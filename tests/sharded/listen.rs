@@ -1,8 +1,9 @@
 //! LISTEN and NOTIFY of a sharded database: one shard has them all.
 
 use pgherd_tests::{Message, Raw};
+use rustix::process::Signal;
 
-use crate::rig::{Rig, key};
+use crate::rig::{Rig, config, key};
 use crate::transactions::{filled, part, sum};
 
 async fn told(raw: &mut Raw, text: &str) -> String {
@@ -310,4 +311,26 @@ async fn what_is_only_called_so_notifies_nobody() {
         }
         assert_eq!(sum(&rig, MADE).await, 0, "{column}");
     }
+}
+
+#[tokio::test]
+async fn who_listens_where_nobody_notifies_any_more_is_told() {
+    let rig = filled("").await;
+    let mut ear = rig.raw().await;
+    assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+    let places = rig.shards.iter().rev();
+    let places: Vec<_> = places
+        .map(|shard| (shard.name.clone(), format!("127.0.0.1:{}", shard.port)))
+        .collect();
+    rig.proxy.rewrite(&config(&places, ""));
+    rig.proxy.signal(Signal::HUP);
+    let last = ear.message().await;
+    assert_eq!((last.tag, last.field('C')), ('E', Some("57P01".to_owned())));
+    assert!(ear.next().await.is_none());
+    // All are on the other one now.
+    let mut ear = rig.raw().await;
+    assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+    let mut other = rig.raw().await;
+    assert_eq!(told(&mut other, "notify news, 'x'").await, "C ZI");
+    assert_eq!(next(&mut ear).await, "x");
 }

@@ -15,6 +15,7 @@ use crate::judgement::{Judgement, Listens};
 use crate::pool::PoolMessage;
 use crate::session::listen::Stall;
 use crate::session::relay::Relay;
+use crate::session::shards;
 use crate::session::turn::Turn;
 
 /// How long the herald may take, however long a checkout may: the client holds a server meanwhile.
@@ -185,6 +186,7 @@ fn ask(turn: &mut Turn<'_>, changes: Vec<Change>) -> Result<Vec<Asked>, ErrorRep
             )?;
             // Should nobody be there to hear it, the next one looks by itself.
             let _ = relay.pool.manager.cast(PoolMessage::Listen);
+            shards::listens(relay);
             Box::new(listening)
         }
     };
