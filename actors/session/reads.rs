@@ -28,6 +28,7 @@ use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
 use crate::session::relay::Relay;
 use crate::session::requests;
+use crate::session::shards;
 use wish::Wish;
 
 /// The pool that the turn is to be run on, if that is not the session's own.
@@ -43,6 +44,9 @@ pub(super) fn source(relay: &Relay) -> Option<Arc<Pool>> {
 fn chosen(relay: &Relay) -> Option<Arc<Pool>> {
     let bound = relay.kept.is_some() || !relay.pins.is_empty() || relay.lost_block;
     if bound || relay.mode != PoolMode::Transaction || relay.listening.is_some() {
+        return None;
+    }
+    if shards::verifies(relay) {
         return None;
     }
     // A standby knows no serializable transactions.

@@ -94,6 +94,11 @@ pub(super) fn hears(relay: &Relay) -> bool {
     spread.is_none_or(|spread| spread.at == NOTIFIER)
 }
 
+/// Whether answers are verified, which is done on primaries.
+pub(super) fn verifies(relay: &Relay) -> bool {
+    relay.spread.is_some() && matches!(hint::verifies(relay), Ok(true))
+}
+
 /// Takes note that the session listens from here on.
 pub(super) fn listens(relay: &Relay) {
     if let Some(spread) = relay.spread.as_deref() {

@@ -1,9 +1,10 @@
 //! `pgherd.verify`: answers are compared with those of all rows on one server.
 
-use pgherd_tests::{Message, Raw};
+use pgherd_tests::{Message, Proxy, Raw, until};
 
+use crate::durable::pair;
 use crate::pull::{JOIN, filled, forms, nothing_is_left, rows};
-use crate::rig::{Rig, key, keys};
+use crate::rig::{Rig, config, key, keys};
 
 /// What is remarked on.
 fn remarks(messages: &[Message]) -> Vec<String> {
@@ -185,4 +186,92 @@ async fn what_cannot_be_verified_is_answered_with_a_warning() {
     let answer = raw.ready().await;
     assert_eq!(rows(&answer), key(0).to_string());
     assert_eq!(remarks(&answer), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_time_of_a_block_that_is_at_home_elsewhere_is_not_verified() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    assert_eq!(told(&mut raw, "set pgherd.verify = on").await, "C ZI");
+    let home = format!("select amount from accounts where id = {}", key(1));
+    let text = format!("select amount, now() from accounts where id = {}", key(0));
+    for bytes in forms(&text) {
+        assert_eq!(told(&mut raw, "begin").await, "C ZT");
+        assert_eq!(raw.one(&home).await, "1");
+        raw.send(&bytes).await;
+        let answer = raw.ready().await;
+        assert!(rows(&answer).starts_with("0,"), "{answer:?}");
+        assert!(!rows(&answer).contains('E'), "{answer:?}");
+        assert_eq!(remarks(&answer).len(), 1, "{answer:?}");
+        assert_eq!(told(&mut raw, "commit").await, "C ZI");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_may_not_read_is_not_what_it_asked_for() {
+    let rig = filled("[users.other]\npassword = \"other\"").await;
+    for shard in &rig.shards {
+        shard
+            .sql("grant select (id, owner) on accounts to other")
+            .await;
+    }
+    let mut raw = Raw::login(rig.proxy.port(), "other", "shop", &[]).await;
+    let text = "select owner from accounts order by id";
+    raw.send(&Raw::query(text)).await;
+    let expected = rows(&raw.ready().await);
+    assert!(!expected.is_empty() && !expected.contains('E'), "{expected}");
+    assert_eq!(told(&mut raw, "set pgherd.verify = on").await, "C ZI");
+    for bytes in forms(text) {
+        raw.send(&bytes).await;
+        let answer = raw.ready().await;
+        assert_eq!(rows(&answer), expected, "{answer:?}");
+        let remarks = remarks(&answer);
+        assert!(
+            remarks.len() == 1 && remarks[0].contains("permission denied"),
+            "{remarks:?}"
+        );
+        let replies = answer.iter().filter(|it| it.tag == '2').count();
+        assert_eq!(replies, answer.iter().filter(|it| it.tag == '1').count());
+        // Nothing can be taken back there.
+        assert_eq!(told(&mut raw, "begin").await, "C ZT");
+        raw.send(&bytes).await;
+        assert_eq!(rows(&raw.ready().await), "E42501");
+        assert_eq!(told(&mut raw, "rollback").await, "C ZI");
+    }
+}
+
+#[tokio::test]
+async fn what_only_reads_is_verified_where_there_are_replicas() {
+    let [one, two] = pair().await;
+    let replica = one.replica().await.unwrap();
+    replica.caught_up(&one).await.unwrap();
+    let hosts = format!("127.0.0.1:{}\", \"127.0.0.1:{}", one.port(), replica.port());
+    let places = [
+        ("a".to_owned(), hosts),
+        ("b".to_owned(), format!("127.0.0.1:{}", two.port())),
+    ];
+    let proxy = Proxy::start(&config(&places, "[reads]\nfrom = \"replicas\"")).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    // One of the first shard, on the second.
+    let id = keys(0).nth(20).unwrap();
+    let lost = format!("insert into accounts values ({id}, 'lost', 99)");
+    two.sql_in("b", &lost).await.unwrap();
+    let text = format!("select owner from accounts where id = {id}");
+    until("blocks are read from the replica", async || {
+        assert_eq!(told(&mut raw, "begin read only").await, "C ZT");
+        let reads = raw.one("show in_hot_standby").await;
+        assert_eq!(told(&mut raw, "commit").await, "C ZI");
+        reads == "on"
+    })
+    .await;
+    assert_eq!(told(&mut raw, "begin read only").await, "C ZT");
+    assert_eq!(told(&mut raw, "select 1").await, "T D C ZT");
+    assert_eq!(told(&mut raw, "set local pgherd.verify = on").await, "C ZT");
+    assert_eq!(told(&mut raw, &text).await, "E0A000 ZE");
+    assert_eq!(told(&mut raw, "rollback").await, "C ZI");
+    assert_eq!(told(&mut raw, "set pgherd.verify = on").await, "C ZI");
+    assert_eq!(told(&mut raw, "begin read only").await, "C ZT");
+    assert_eq!(told(&mut raw, "select 1").await, "T D C ZT");
+    assert_eq!(told(&mut raw, &text).await, "T EXX000 ZE");
+    assert_eq!(told(&mut raw, "rollback").await, "C ZI");
 }

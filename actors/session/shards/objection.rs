@@ -8,6 +8,7 @@ use pgherd_wire::sqlstate;
 
 use super::Spread;
 use super::plan::{Place, bound, place, prepared, tail_of, text_of, unsupported};
+use super::verify;
 use super::word::{self, Word};
 use crate::session::relay::Relay;
 use crate::session::turn::Turn;
@@ -16,7 +17,10 @@ use crate::shards::Known;
 /// Why a text must not be sent to the server at hand, if it must not.
 pub(in crate::session) fn objection(turn: &Turn<'_>, text: &[u8]) -> Option<ErrorReport> {
     object(turn, Some(text), |relay, known| {
-        place(relay, known, text, &Params::default())
+        match verify::objection(relay, known, text) {
+            Some(report) => Err(report),
+            None => place(relay, known, text, &Params::default()),
+        }
     })
 }
 
@@ -41,7 +45,10 @@ pub(in crate::session) fn to_bind(turn: &Turn<'_>, body: &[u8]) -> Option<ErrorR
             return Err(violation());
         };
         match tail {
-            Some(tail) => bound(relay, known, tail, &bind),
+            Some(tail) => match verify::objection(relay, known, text_of(tail)) {
+                Some(report) => Err(report),
+                None => bound(relay, known, tail, &bind),
+            },
             // The server will say that there is none; it has none that was not planned.
             None if bind.statement.is_empty() => Ok(Place::Any),
             None => Err(missing(bind.statement)),

@@ -19,7 +19,7 @@ use super::gather::{End, Sink};
 use super::hint;
 use super::legs::Leg;
 use super::names;
-use super::plan::{is_read, parts, values, worded};
+use super::plan::{Told, is_read, parts, read, unsupported, values, worded};
 use super::request::{Bound, Request, Work};
 use crate::session::relay::Relay;
 use crate::shards::{FIRST_OWN, Known};
@@ -125,6 +125,21 @@ fn sorted_by(work: &Work) -> Vec<usize> {
     };
     let certain = keys.iter().take_while(|key| key.oid != NUMERIC);
     certain.map(|key| key.column).collect()
+}
+
+/// Why a statement whose answer is to be verified is not answered where its block is: a replica has rows of one shard, and
+/// the block is not on the others.
+pub(super) fn objection(relay: &Relay, known: &Known, text: &[u8]) -> Option<ErrorReport> {
+    if !relay.reading || !matches!(hint::verifies(relay), Ok(true)) {
+        return None;
+    }
+    let Ok(Told::Planned(statement)) = read(relay, known, text) else {
+        return None;
+    };
+    is_due(relay, text, &statement).then(|| {
+        unsupported("what a block reads from a replica cannot be verified (pgherd.verify)")
+            .hint("SET pgherd.verify before the block begins.")
+    })
 }
 
 /// Says that an answer is not verified.

@@ -380,6 +380,13 @@ impl Dtx {
         Ok(())
     }
 
+    /// Whether a portal has rows left on its server.
+    pub(super) fn has_suspended(&self) -> bool {
+        self.portals
+            .values()
+            .any(|portal| portal.suspended.is_some())
+    }
+
     /// Gives some rows of a portal, which has a name of ours on its one shard.
     async fn some_rows(
         &mut self,

@@ -296,6 +296,11 @@ impl Dtx {
         Ok(())
     }
 
+    /// Whether something may have been written.
+    pub(super) fn may_have_written(&self) -> bool {
+        self.abilities.values().any(|it| it.writes)
+    }
+
     /// The connections of these shards, out of their places.
     pub(super) fn pick(&mut self, shards: &[u16]) -> Vec<Leg> {
         let legs = shards.iter().filter_map(|shard| self.legs.remove(shard));

@@ -8,7 +8,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::Bind;
 
 use super::statement::Done;
-use super::{Dtx, Fault, carry};
+use super::{Dtx, Fault, Kind, carry};
 use crate::judgement;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, gather};
@@ -54,12 +54,14 @@ pub(super) fn request(
 }
 
 /// What a query asks for whose answer is to be verified, wherever it goes, and how that is done; or why it cannot be.
+/// What may run anywhere does so on the shard that is `home`, if there is one.
 pub(super) fn checked(
     relay: &Relay,
     known: &Known,
     text: &[u8],
     given: Option<(&[u8], &Bind<'_>)>,
     statement: &Statement,
+    home: Option<u16>,
 ) -> Result<(Request, Check), String> {
     with_params(relay, known, Some(statement.plan()), given, |params| {
         let route = statement.route(params);
@@ -78,6 +80,10 @@ pub(super) fn checked(
             Err(report) => return Err(report.message),
         };
         let check = verify::check(relay, known, text, given, &request)?;
+        let elsewhere = home.is_some_and(|home| request.shards != [home]);
+        if elsewhere && request.moment.is_none() && check.request.moment.is_some() {
+            return Err("its time is that of the block on its own shard".to_owned());
+        }
         Ok((request, check))
     })
 }
@@ -93,6 +99,7 @@ impl Dtx {
         shows: bool,
         how: Option<Check>,
     ) -> Result<Done, Fault> {
+        let before = Before::of(self, relay);
         let mut shards = request.shards.clone();
         let first = shards.first().copied();
         let home = self.home.or(first);
@@ -106,12 +113,17 @@ impl Dtx {
         if writes {
             self.writes(relay, &shards).await?;
         }
-        let mut moment = match request.moment {
-            Some(_) => Some(self.now(relay, Some(home)).await?),
-            None => None,
-        };
+        let mut moment = self.moment_of(relay, &request, home).await?;
         let plain = match &how {
-            Some(how) => Some(self.plain(relay, how, &mut moment, home).await?),
+            Some(how) => match self.plain(relay, how, &mut moment, home).await {
+                Ok(plain) => Some(plain),
+                Err(fault) => {
+                    self.go_without(relay, before, fault).await?;
+                    self.open(relay, &shards).await?;
+                    moment = self.moment_of(relay, &request, home).await?;
+                    None
+                }
+            },
             None => None,
         };
         let deadlines = Deadlines::new(relay, self.began);
@@ -156,6 +168,46 @@ impl Dtx {
 }
 
 impl Dtx {
+    /// The time of the transaction, if a query names it.
+    async fn moment_of(
+        &mut self,
+        relay: &mut Relay,
+        request: &Request,
+        home: u16,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(match request.moment {
+            Some(_) => Some(self.now(relay, Some(home)).await?),
+            None => None,
+        })
+    }
+
+    /// The plain answer cannot be had, as where the client may not read all columns of a table. If nothing is lost by
+    /// that, what was done for it is taken back, so that the query can be answered unverified.
+    async fn go_without(
+        &mut self,
+        relay: &mut Relay,
+        before: Before,
+        fault: Fault,
+    ) -> Result<(), Fault> {
+        let Fault::Said(message) = &fault else {
+            return Err(fault);
+        };
+        let said = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
+        // Who ends a query, or a server, does not mean the plain way alone.
+        if !before.is_idle || said.code.to_string().starts_with("57") {
+            return Err(fault);
+        }
+        verify::unverified(relay, &said.message);
+        let portals = std::mem::take(&mut self.portals);
+        let unchecked = std::mem::take(&mut self.unchecked);
+        let (opening, still, began) = (self.opening.clone(), self.still, self.began);
+        self.roll_back(relay).await;
+        (self.portals, self.unchecked) = (portals, unchecked);
+        (self.opening, self.still, self.began) = (opening, still, began);
+        self.owes = before.owes;
+        Ok(())
+    }
+
     /// The digest of the answer that all rows give on one server.
     async fn plain(
         &mut self,
@@ -211,6 +263,27 @@ impl Dtx {
         match check.differ(relay, &plain, given) {
             Some(report) => Err(report.into()),
             None => Ok(()),
+        }
+    }
+}
+
+/// How a transaction was before a query.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Nothing was done in it that would be lost with it.
+    is_idle: bool,
+    /// The client was owed a BindComplete.
+    owes: bool,
+}
+
+impl Before {
+    fn of(dtx: &Dtx, relay: &Relay) -> Self {
+        let spread = relay.spread.as_deref();
+        let sets = spread.is_none_or(|spread| !spread.journal.is_empty());
+        let is_free = dtx.kind == Kind::Implicit && !dtx.scripted && !sets;
+        Self {
+            is_idle: is_free && !dtx.may_have_written() && !dtx.has_suspended(),
+            owes: dtx.owes,
         }
     }
 }

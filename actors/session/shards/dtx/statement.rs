@@ -306,7 +306,7 @@ impl Dtx {
         };
         let plan = Some(statement.plan());
         let checked = verify::is_due(relay, text, &statement)
-            .then(|| reads::checked(relay, &known, text, given, &statement));
+            .then(|| reads::checked(relay, &known, text, given, &statement, self.home));
         if let Some(Err(why)) = &checked {
             verify::unverified(relay, why);
         }
