@@ -61,6 +61,17 @@ impl Default for Names {
 /// How many occurrences of tables and queries a statement may come to, with all its views and CTEs.
 const MOST: usize = 400;
 
+/// How deep a statement may go. The decoder bounds what is nested in one text; the queries of a WITH may name each
+/// other, and views nest as well, so that a few levels of each come to many. Threads have 2 MiB of stack.
+const DEEPEST: usize = 128;
+
+/// How much may be done again: a query of a WITH or a view is resolved wherever it is named, and a star or a row
+/// is as many columns as it has, so that a short text may ask for very much.
+const STEPS: usize = 1 << 18;
+
+/// What one use of a query of a WITH, or of a view, costs of that at least.
+const USE: usize = 64;
+
 /// A query of a WITH.
 #[derive(Debug)]
 struct Cte<'a> {
@@ -128,6 +139,12 @@ pub(crate) struct Resolver<'a> {
     found_in: u64,
     /// Aggregates and windows of the level that is being resolved.
     level: query::Level,
+    /// How deep it is in the statement, in all that is nested.
+    depth: usize,
+    /// How many queries of a WITH and views it is in.
+    links: usize,
+    /// What was done of [`STEPS`]; it is never taken back.
+    steps: usize,
 }
 
 impl<'a> Resolver<'a> {
@@ -157,7 +174,40 @@ impl<'a> Resolver<'a> {
             rows: false,
             found_in: 0,
             level: query::Level::default(),
+            depth: 0,
+            links: 0,
+            steps: 0,
         }
+    }
+
+    /// Goes one level deeper, if it may. What is in a text alone is as long as the text; only what may be done again
+    /// is counted.
+    fn enter(&mut self) -> Result<()> {
+        if self.links > 0 {
+            self.spend(1)?;
+        }
+        if self.depth >= DEEPEST {
+            return Err(Refusal::new(
+                "statement",
+                "it is nested too deeply to be planned",
+            )
+            .hint("Let fewer queries of a WITH and views be made of each other."));
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    fn spend(&mut self, steps: usize) -> Result<()> {
+        self.steps = self.steps.saturating_add(steps);
+        if self.steps > STEPS {
+            let reason = "its queries come to too much when they are put where they are named";
+            return Err(Refusal::new("statement", reason));
+        }
+        Ok(())
     }
 
     fn add(&mut self, source: Source, columns: Vec<Output>, lateral: bool) -> Result<Rel> {

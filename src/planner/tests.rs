@@ -4,6 +4,7 @@ use crate::catalog::{Catalog, Loader, Part};
 use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding};
 use crate::{Hint, Names, Param, Params, Plan, Route, Slots, Statement, plan};
 
+mod deep;
 mod values;
 
 /// `public.t (k bigint NOT NULL, n int)` by `k`, `public.keyed (k bigint PRIMARY KEY)` with it, `public.names (name text

@@ -3,14 +3,21 @@
 use std::rc::Rc;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CommonTableExpr, Node, SelectStmt, WithClause};
+use pg_query::protobuf::{CommonTableExpr, SelectStmt, WithClause};
 
-use super::{Cte, Resolver, inner, strings, unknown_node};
+use super::{Cte, MOST, Resolver, USE, inner, strings, unknown_node};
 use crate::refusal::{Refusal, Result};
 use crate::tree::{Kind, Query, Rel, Source};
 
+/// How much of a shown tree is a step.
+const SHOWN: usize = 256;
+
 impl<'a> Resolver<'a> {
     pub(crate) fn with_clause(&mut self, with: &'a WithClause) -> Result<()> {
+        // Each of them holds all before it.
+        if self.ctes.len() + with.ctes.len() > MOST {
+            return Err(Refusal::new("WITH", "there are too many queries"));
+        }
         let mut all: Vec<&'a CommonTableExpr> = Vec::new();
         for node in &with.ctes {
             match inner(node)? {
@@ -33,10 +40,15 @@ impl<'a> Resolver<'a> {
                     "what writes there is not supported over shards",
                 ));
             }
-            let later = all[at + 1..]
-                .iter()
-                .any(|later| with.recursive && mentions(body, &later.ctename));
-            if later {
+            let shown = match with.recursive {
+                true => format!("{body:?}"),
+                false => String::new(),
+            };
+            if self.links > 0 {
+                self.spend(shown.len() / SHOWN)?;
+            }
+            let mut later = all[at + 1..].iter();
+            if later.any(|later| mentions(&shown, &later.ctename)) {
                 return Err(Refusal::new(
                     "WITH RECURSIVE",
                     "a query names one that stands behind it",
@@ -47,7 +59,7 @@ impl<'a> Resolver<'a> {
                 name: cte.ctename.clone(),
                 aliases: aliases.into_iter().map(str::to_owned).collect(),
                 body,
-                recursive: with.recursive,
+                recursive: mentions(&shown, &cte.ctename),
                 visible: self.ctes.clone(),
                 levels: self.stack.len(),
                 work: std::cell::RefCell::new(None),
@@ -75,6 +87,7 @@ impl<'a> Resolver<'a> {
                 "what writes there is not supported over shards",
             ));
         };
+        self.spend(USE)?;
         let mut visible = cte.visible.clone();
         if cte.recursive {
             visible.push(Rc::clone(cte));
@@ -83,7 +96,9 @@ impl<'a> Resolver<'a> {
         let stack = self.stack.split_off(cte.levels.min(self.stack.len()));
         let found_in = self.found_in;
         cte.busy.set(true);
+        self.links += 1;
         let done = self.cte_query(cte, select);
+        self.links -= 1;
         cte.busy.set(false);
         self.found_in = found_in;
         self.stack.extend(stack);
@@ -105,8 +120,13 @@ impl<'a> Resolver<'a> {
             return Ok((self.query(select)?, false));
         };
         // The columns of the recursion are those of its first part, which does not name it.
-        let known = self.relations.len();
-        let mut columns = self.query(first)?.columns;
+        let (known, ctes) = (self.relations.len(), self.ctes.len());
+        // The WITH of both parts is the first's as well.
+        let with = select.with_clause.as_ref();
+        let with = with.map_or(Ok(()), |with| self.with_clause(with));
+        let first = with.and_then(|()| self.query(first));
+        self.forget(ctes);
+        let mut columns = first?.columns;
         self.relations.truncate(known);
         for (column, alias) in columns.iter_mut().zip(&cte.aliases) {
             column.name = alias.clone();
@@ -120,9 +140,17 @@ impl<'a> Resolver<'a> {
         *cte.work.borrow_mut() = None;
         Ok((query?, cte.used.get()))
     }
+
+    /// Leaves only so many queries to be named. The last goes first: as each holds all before it, they would else
+    /// be freed one within the other.
+    pub(super) fn forget(&mut self, known: usize) {
+        while self.ctes.len() > known {
+            self.ctes.pop();
+        }
+    }
 }
 
-/// Whether the name is said anywhere in a query; the shown tree has all names in quotes.
-fn mentions(body: &Node, name: &str) -> bool {
-    format!("{body:?}").contains(&format!("relname: {name:?}"))
+/// Whether a table's name is said anywhere in a query that is shown; the shown tree has all names in quotes.
+fn mentions(shown: &str, name: &str) -> bool {
+    shown.contains(&format!("relname: {name:?}"))
 }

@@ -14,6 +14,13 @@ const BOOL: Kind = Kind::plain(16);
 
 impl<'a> Resolver<'a> {
     pub(crate) fn expr(&mut self, node: &'a NodeEnum) -> Result<Expr> {
+        self.enter()?;
+        let done = self.expression(node);
+        self.leave();
+        done
+    }
+
+    fn expression(&mut self, node: &'a NodeEnum) -> Result<Expr> {
         Ok(match node {
             NodeEnum::ColumnRef(column) => return self.column_ref(column),
             NodeEnum::ParamRef(param) => {
@@ -106,6 +113,7 @@ impl<'a> Resolver<'a> {
                     [schema, alias] => self.star_of(Some(schema), alias)?,
                     _ => return Err(Refusal::new("*", "it cannot stand there")),
                 };
+                self.spend(stars.len())?;
                 Expr::Of(
                     stars.into_iter().map(|star| star.expr).collect(),
                     Kind::UNKNOWN,

@@ -32,6 +32,13 @@ impl<'a> Resolver<'a> {
     }
 
     fn source(&mut self, node: &'a NodeEnum, left: &Space) -> Result<(From, Space)> {
+        self.enter()?;
+        let done = self.item(node, left);
+        self.leave();
+        done
+    }
+
+    fn item(&mut self, node: &'a NodeEnum, left: &Space) -> Result<(From, Space)> {
         match node {
             NodeEnum::RangeVar(range) => {
                 let (rel, space) = self.range(range)?;

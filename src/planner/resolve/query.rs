@@ -26,6 +26,13 @@ pub(super) struct Level {
 impl<'a> Resolver<'a> {
     /// A SELECT with all that belongs to it.
     pub(crate) fn query(&mut self, select: &'a SelectStmt) -> Result<Query> {
+        self.enter()?;
+        let done = self.query_with(select);
+        self.leave();
+        done
+    }
+
+    fn query_with(&mut self, select: &'a SelectStmt) -> Result<Query> {
         if select.into_clause.is_some() {
             return Err(Refusal::new(
                 "SELECT INTO",
@@ -33,14 +40,13 @@ impl<'a> Resolver<'a> {
             ));
         }
         let ctes = self.ctes.len();
-        if let Some(with) = &select.with_clause {
-            self.with_clause(with)?;
-        }
+        let with = select.with_clause.as_ref();
+        let with = with.map_or(Ok(()), |with| self.with_clause(with));
         let level = std::mem::take(&mut self.level);
         self.level.depth = self.stack.len();
-        let done = self.query_body(select);
+        let done = with.and_then(|()| self.query_body(select));
         self.level = level;
-        self.ctes.truncate(ctes);
+        self.forget(ctes);
         done
     }
 
@@ -266,6 +272,7 @@ impl<'a> Resolver<'a> {
                     });
                     exprs.push(star.expr);
                 }
+                few(&columns)?;
                 continue;
             }
             let expr = self.expr(value)?;
@@ -277,6 +284,7 @@ impl<'a> Resolver<'a> {
             columns.push(Output { name, kind });
             exprs.push(expr);
         }
+        few(&columns)?;
         Ok((exprs, columns))
     }
 
@@ -302,6 +310,15 @@ impl<'a> Resolver<'a> {
             _ => return Err(Refusal::new("*", "its name has too many parts")),
         };
         Ok(Some(stars))
+    }
+}
+
+/// Postgres gives no more columns than these; stars within stars would come to any number of them.
+fn few(columns: &[Output]) -> Result<()> {
+    const MOST: usize = 1664;
+    match columns.len() > MOST {
+        true => Err(Refusal::new("SELECT", "there are too many columns").with("54011")),
+        false => Ok(()),
     }
 }
 

@@ -135,7 +135,8 @@ impl Resolver<'_> {
         for level in (0..self.stack.len()).rev() {
             if let Some(entry) = self.stack[level].entry(None, name)? {
                 self.rows = true;
-                let all = entry.columns.iter().map(|(_, expr)| expr.clone()).collect();
+                let all: Vec<Expr> = entry.columns.iter().map(|(_, expr)| expr.clone()).collect();
+                self.spend(all.len())?;
                 return Ok(self.found(level, Expr::Of(all, Kind::UNKNOWN)));
             }
         }

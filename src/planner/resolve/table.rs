@@ -197,13 +197,16 @@ impl<'a> Resolver<'a> {
             hint: None,
             whole: false,
         };
+        self.spend(super::USE)?;
         let mut views = std::mem::take(&mut self.views);
         views.push(key);
         let mut other = Resolver::new(self.catalog, self.placement, &names);
         other.views = views;
         other.relations = std::mem::take(&mut self.relations);
         other.traits = std::mem::take(&mut self.traits);
+        (other.depth, other.links, other.steps) = (self.depth, self.links + 1, self.steps);
         let query = other.query(&select);
+        self.steps = other.steps;
         self.relations = std::mem::take(&mut other.relations);
         self.traits = std::mem::take(&mut other.traits);
         if !other.moments.is_empty() {
