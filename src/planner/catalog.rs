@@ -139,7 +139,7 @@ pub struct Function {
     pub arguments: (u16, u16),
     /// It gives a set of rows.
     pub set: bool,
-    /// It gives a row, so that it has more than one column in FROM.
+    /// It gives a row, or may give one, so that it has more than one column in FROM.
     pub row: bool,
     /// The names of the columns that it has in FROM, as far as they are its own.
     pub columns: Option<Vec<String>>,

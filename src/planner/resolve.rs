@@ -26,6 +26,7 @@ mod scope;
 mod sublink;
 mod table;
 pub(crate) mod types;
+mod unnest;
 
 pub(crate) use change::{Change, Changed, Target, computed, selected};
 pub(crate) use from::conjuncts;

@@ -55,7 +55,11 @@ impl Part {
                 "SELECT n.nspname::text, p.proname::text, p.prokind::text, p.provolatile::text,
                         (p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int)::text,
                         CASE WHEN p.provariadic <> 0 THEN '100' ELSE p.pronargs::text END, p.proretset::text,
-                        (t.typtype = 'c' OR t.typname = 'record')::text,
+                        (t.typtype = 'c' OR t.typname = 'record'
+                         OR EXISTS (SELECT 1 FROM pg_catalog.pg_type b
+                                    WHERE b.oid = t.typbasetype AND b.typtype IN ('c', 'd'))
+                         OR t.typname IN ('anyelement', 'anynonarray', 'anycompatible', 'anycompatiblenonarray')
+                            AND (n.nspname <> 'pg_catalog' OR p.proname::text ~ '_populate_record(set)?$'))::text,
                         CASE WHEN t.typtype = 'c' THEN (
                                SELECT pg_catalog.string_agg(a.attname::text, E'\\n' ORDER BY a.attnum)
                                FROM pg_catalog.pg_attribute a

@@ -144,20 +144,23 @@ impl<'a> Resolver<'a> {
             name = super::output_name(call);
             if let Some(arrays) = arrays(call, defined) {
                 for array in arrays {
-                    exprs.push(self.within(left.clone(), |this| this.expr(inner(array)?))?);
-                    columns.push(name.clone());
+                    let array = inner(array)?;
+                    let expr = self.within(left.clone(), |this| this.expr(array))?;
+                    let given = self.unnested(array, &expr);
+                    columns.extend(function_columns(given, &name)?);
+                    exprs.push(expr);
                 }
                 continue;
             }
             let (expr, given) = self.within(left.clone(), |this| {
                 let expr = this.expr(call)?;
-                let given = this.columns_of(call)?;
+                let given = this.columns_of(call, &expr)?;
                 Ok((expr, given))
             })?;
             exprs.push(expr);
             if defined.is_empty() {
                 nameless &= matches!(given, Columns::Value(None));
-                columns.extend(function_columns(given, &name, range)?);
+                columns.extend(function_columns(given, &name)?);
             }
             for column in defined {
                 match inner(column)? {
@@ -332,17 +335,18 @@ fn arrays<'n>(call: &'n NodeEnum, defined: &[Node]) -> Option<&'n [Node]> {
     (plain && unnests && call.args.len() > 1).then_some(call.args.as_slice())
 }
 
-fn function_columns(given: Columns, name: &str, range: &RangeFunction) -> Result<Vec<String>> {
-    match (given, &range.alias) {
-        (Columns::Value(own), _) => Ok(vec![own.unwrap_or_else(|| name.to_owned())]),
-        (Columns::Row(Some(names)), _) => Ok(names),
-        // What columns a row has is the function's own matter, but an alias may name them all.
-        (Columns::Row(None), Some(alias)) if !alias.colnames.is_empty() => {
-            let names = strings(&alias.colnames)?;
-            Ok(names.into_iter().map(str::to_owned).collect())
+fn function_columns(given: Columns, name: &str) -> Result<Vec<String>> {
+    match given {
+        Columns::Value(own) => Ok(vec![own.unwrap_or_else(|| name.to_owned())]),
+        Columns::Row(Some(names)) => Ok(names),
+        // An alias may name fewer than there are.
+        Columns::Row(None) => {
+            let unknown = Refusal::new(name, "whether it gives rows, and of which columns, is not known");
+            Err(match name {
+                "unnest" => unknown.hint("Say what type the array has, as in x::text[]."),
+                _ => unknown,
+            })
         }
-        (Columns::Row(None), _) => Err(Refusal::new(name, "the columns of its rows are not known")
-            .hint("Name them behind the alias.")),
     }
 }
 

@@ -189,7 +189,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The functions that a call may mean.
-    fn candidates(&self, call: &FuncCall) -> Result<(String, Vec<&'a Function>)> {
+    pub(super) fn candidates(&self, call: &FuncCall) -> Result<(String, Vec<&'a Function>)> {
         let names = strings(&call.funcname)?;
         let (schemas, name) = match names.as_slice() {
             [name] => (self.path.clone(), *name),
@@ -228,16 +228,28 @@ impl<'a> Resolver<'a> {
     }
 
     /// What columns a call has in FROM.
-    pub(super) fn columns_of(&self, node: &NodeEnum) -> Result<Columns> {
+    pub(super) fn columns_of(&self, node: &NodeEnum, expr: &Expr) -> Result<Columns> {
         let NodeEnum::FuncCall(call) = node else {
-            return Ok(Columns::Value(None));
+            // COALESCE and the like give rows if they are given some.
+            let value = matches!(node, NodeEnum::SqlvalueFunction(_));
+            return Ok(match value || self.kind_of(expr).oid != 0 {
+                true => Columns::Value(None),
+                false => self.uncertain(),
+            });
         };
         let (name, found) = self.candidates(call)?;
+        let system = found
+            .iter()
+            .all(|function| crate::catalog::is_system(&function.schema));
+        if let ([array], Expr::Of(args, _)) = (call.args.as_slice(), expr)
+            && let (Some(arg), true) = (args.first(), system && name == "unnest")
+        {
+            return Ok(self.unnested(inner(array)?, arg));
+        }
         let mut all = found.iter().map(|function| &function.columns);
         let first = all.next().cloned().flatten();
         let own = first.filter(|first| all.all(|other| other.as_ref() == Some(first)));
-        // Only unnest(tsvector) has more than one column.
-        if name == "unnest" || !found.iter().any(|function| function.row) {
+        if !found.iter().any(|function| function.row) {
             return Ok(Columns::Value(own.and_then(|own| own.into_iter().next())));
         }
         let rows = found.iter().all(|function| function.row);
