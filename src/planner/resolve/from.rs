@@ -169,9 +169,6 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
-        if range.ordinality {
-            columns.push("ordinality".into());
-        }
         // An alias of a function with one column is its column's name as well.
         if let (Some(alias), [column]) = (&range.alias, columns.as_mut_slice())
             && alias.colnames.is_empty()
@@ -179,6 +176,9 @@ impl<'a> Resolver<'a> {
             && nameless
         {
             *column = alias.aliasname.clone();
+        }
+        if range.ordinality {
+            columns.push("ordinality".into());
         }
         let columns = columns.into_iter().map(|name| Output {
             name,
