@@ -308,6 +308,7 @@ async fn config(world: &World) -> Config {
         ("items", "\"user_id\"", ""),
         ("Upper", "\"Id\"", ""),
         ("loose", "\"user_id\"", ""),
+        ("bags", "\"id\"", ""),
         ("docs", "\"key\"", "docs"),
         ("names", "\"name\"", "names"),
         ("codes", "\"code\"", "codes"),

@@ -17,6 +17,9 @@ CREATE TABLE pairs (a bigint NOT NULL, b text NOT NULL, value int, PRIMARY KEY (
 CREATE TABLE pairs2 (a bigint NOT NULL, b text NOT NULL, other int, PRIMARY KEY (a, b));
 CREATE TABLE "Upper" ("Id" bigint PRIMARY KEY, "userId" bigint, id bigint);
 CREATE TABLE loose (user_id bigint, value int);
+CREATE TYPE thing AS (size int, word text);
+CREATE DOMAIN whole_thing AS thing;
+CREATE TABLE bags (id bigint PRIMARY KEY, things thing[], found tsvector);
 CREATE TABLE products (id int PRIMARY KEY, name text, category text, price numeric);
 CREATE TABLE countries (code text PRIMARY KEY, name text, size int);
 CREATE TABLE other.users (id bigint PRIMARY KEY, name text);
@@ -32,6 +35,9 @@ CREATE FUNCTION both_of(int, OUT one int, OUT two int) IMMUTABLE LANGUAGE sql AS
 CREATE FUNCTION half(int, OUT part int) IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';
 CREATE FUNCTION up_to(int) RETURNS TABLE (n int, word text) IMMUTABLE LANGUAGE sql
     AS 'SELECT n, repeat(''x'', n) FROM generate_series(1, $1) AS n';
+CREATE FUNCTION same(anyelement) RETURNS anyelement IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION a_thing(int) RETURNS whole_thing IMMUTABLE LANGUAGE sql AS 'SELECT ROW ($1, ''x'')::whole_thing';
+CREATE FUNCTION full_name(users) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1.name || '' '' || $1.id';
 CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
 CREATE FUNCTION peek(bigint) RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM users WHERE id = $1';
 CREATE FUNCTION touch() RETURNS int VOLATILE LANGUAGE sql AS 'SELECT 1';

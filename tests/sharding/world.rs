@@ -78,12 +78,13 @@ fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
         days: group(&plain),
         pairs: group(&spread),
     };
-    let sharded: [(&str, &[&str], Group); 13] = [
+    let sharded: [(&str, &[&str], Group); 14] = [
         ("users", &["id"], groups.users),
         ("orders", &["user_id"], groups.users),
         ("items", &["user_id"], groups.users),
         ("Upper", &["Id"], groups.users),
         ("loose", &["user_id"], groups.users),
+        ("bags", &["id"], groups.users),
         ("made", &["user_id"], groups.users),
         ("made2", &["user_id"], groups.users),
         ("docs", &["key"], groups.docs),
@@ -241,6 +242,12 @@ fn others(groups: &Groups) -> Vec<Row> {
             add(table, Some((groups.pairs, key)), format!("{a}, '{b}', {n}"));
         }
         add("loose", int(groups.users, n), format!("{n}, {}", n % 3));
+        let things = format!("array[row({n}, 'one'), row({}, 'two')]::thing[]", n % 3);
+        add(
+            "bags",
+            int(groups.users, n),
+            format!("{n}, {things}, 'a{}:1 b:2'", n % 4),
+        );
     }
     for n in 1..=12_i64 {
         let category = some(n, 6, format!("'k{}'", n % 3));
