@@ -98,6 +98,12 @@ fn parse(text: &str) -> Result<Node> {
         return Err(Refusal::new("statement", "it is too long to be planned"));
     }
     let parsed = pg_query::parse(text, 0).map_err(|error| match error {
+        // The parser has less room than a server's, which may take it.
+        pg_query::Error::Parse(text)
+            if text.contains("stack depth limit exceeded") || text.contains("memory exhausted") =>
+        {
+            Refusal::new("statement", text)
+        }
         pg_query::Error::Parse(text) => Refusal::new("statement", text).with("42601"),
         // The decoder bounds how deep it goes, and with that how deep we do.
         pg_query::Error::Decode(_) => {
@@ -194,7 +200,12 @@ impl Builder<'_> {
             .iter()
             .map(|column| column.name.clone())
             .collect();
+        // The query is a right one: what is wrong is ours.
         let plan = self.read(&resolver, select, &query);
+        let plan = plan.map_err(|refusal| Refusal {
+            code: "0A000",
+            ..refusal
+        });
         // With rows of a shard it is refused.
         let locks = plan.is_ok() && resolver.traits.locks && replicated(&resolver.relations);
         let open = resolver.traits.order.is_some();

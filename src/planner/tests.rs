@@ -413,6 +413,33 @@ fn what_is_nested_without_end_is_refused() {
 }
 
 #[test]
+fn what_one_server_may_answer_is_not_called_wrong() {
+    let negated = format!("select {} 1", "~ ".repeat(20_000));
+    for (text, code) in [
+        ("alter table if exists nothing add x int", "0A000"),
+        ("alter table nothing add x int", "42P01"),
+        (
+            "update t set n = 1 where k = 1 returning old.n, new.n",
+            "0A000",
+        ),
+        ("update t set n = 1 where k = 1 returning old.*", "0A000"),
+        ("update t set n = 1 where k = 1 returning new", "0A000"),
+        ("update t set n = 1 where k = 1 returning older.n", "42P01"),
+        ("select nothing(n) from t", "0A000"),
+        ("select nothing(n, n) from t", "42883"),
+        ("select t.sum from t", "0A000"),
+        ("select t.nothing from t", "42703"),
+        (&negated, "0A000"),
+    ] {
+        let statement = planned(text);
+        let Plan::Refused(refusal) = statement.plan() else {
+            panic!("{text}");
+        };
+        assert_eq!(refusal.code, code, "{text:.80}: {refusal}");
+    }
+}
+
+#[test]
 fn negative_limits_are_refused_as_by_postgres() {
     let statement = planned("select k from t order by k limit $1");
     let values = [text(20, "-1")];

@@ -112,6 +112,11 @@ impl Tally {
                 }
                 if expected.is_err() {
                     self.failed += 1;
+                } else if refusal.code != "0A000" {
+                    self.wrong.push(format!(
+                        "{} is said of what one server answers: {refusal}\n  {}",
+                        refusal.code, line.query
+                    ));
                 } else {
                     let reason = format!("{}: {}", refusal.code, refusal.reason);
                     if std::env::var_os("PGHERD_SHARDING_REFUSED").is_some() {

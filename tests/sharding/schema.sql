@@ -31,6 +31,7 @@ CREATE VIEW user_totals AS SELECT user_id, count(*) AS orders, sum(total) AS tot
 CREATE VIEW totals_by_status AS SELECT status, count(*) AS orders FROM orders GROUP BY status;
 CREATE VIEW user_seven AS SELECT * FROM orders WHERE user_id = 7;
 CREATE VIEW product_names AS SELECT id, name FROM products;
+CREATE VIEW other.product_names AS SELECT id FROM other.users;
 CREATE FUNCTION both_of(int, OUT one int, OUT two int) IMMUTABLE LANGUAGE sql AS 'SELECT $1, $1 * 2';
 CREATE FUNCTION half(int, OUT part int) IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';
 CREATE FUNCTION up_to(int) RETURNS TABLE (n int, word text) IMMUTABLE LANGUAGE sql

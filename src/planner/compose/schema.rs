@@ -183,7 +183,15 @@ impl Builder<'_> {
             .relation
             .as_ref()
             .ok_or_else(|| Refusal::new("ALTER TABLE", "its table is missing"))?;
-        let (schema, relation) = resolver.locate(range)?;
+        let found = resolver.locate(range);
+        let (schema, relation) = found.map_err(|refusal| match alter.missing_ok {
+            // One server would say no more than that there is none.
+            true => Refusal {
+                code: "0A000",
+                ..refusal
+            },
+            false => refusal,
+        })?;
         let table = resolver.table(&schema, &range.relname, relation)?;
         let key = |name: &str| match &table.place {
             Place::Key { columns, .. } => relation

@@ -17,8 +17,12 @@ impl<'a> Resolver<'a> {
         for item in items {
             let (item, names) = self.source(inner(item)?, &space)?;
             for entry in &names.entries {
+                // Only tables and views without an alias are told apart by their schemas.
                 let twice = |known: &Entry| {
-                    known.alias == entry.alias && (known.schema == entry.schema || !known.table)
+                    known.alias == entry.alias
+                        && (known.schema == entry.schema
+                            || known.schema.is_none()
+                            || entry.schema.is_none())
                 };
                 if space.entries.iter().any(twice) {
                     let reason = "the name is given to two things in FROM";
@@ -120,7 +124,8 @@ impl<'a> Resolver<'a> {
     fn range_function(&mut self, range: &'a RangeFunction, left: &Space) -> Result<(From, Space)> {
         let mut exprs = Vec::new();
         let mut columns = Vec::new();
-        let mut name = String::new();
+        // What several are called is what the first is.
+        let mut called = None;
         // Whether the only column is called as the alias is.
         let mut nameless = true;
         for function in &range.functions {
@@ -141,7 +146,8 @@ impl<'a> Resolver<'a> {
             } else {
                 defined
             };
-            name = super::output_name(call);
+            let name = super::output_name(call);
+            called.get_or_insert_with(|| name.clone());
             if let Some(arrays) = arrays(call, defined) {
                 for array in arrays {
                     let array = inner(array)?;
@@ -161,6 +167,8 @@ impl<'a> Resolver<'a> {
             if defined.is_empty() {
                 nameless &= matches!(given, Columns::Value(None));
                 columns.extend(function_columns(given, &name)?);
+            } else {
+                nameless = false;
             }
             for column in defined {
                 match inner(column)? {
@@ -172,7 +180,6 @@ impl<'a> Resolver<'a> {
         // An alias of a function with one column is its column's name as well.
         if let (Some(alias), [column]) = (&range.alias, columns.as_mut_slice())
             && alias.colnames.is_empty()
-            && range.coldeflist.is_empty()
             && nameless
         {
             *column = alias.aliasname.clone();
@@ -185,7 +192,8 @@ impl<'a> Resolver<'a> {
             kind: Kind::UNKNOWN,
         });
         let rel = self.add(Source::Rows(exprs), columns.collect(), true)?;
-        let space = self.space(rel, &range.alias, &name, None, false)?;
+        let called = called.unwrap_or_default();
+        let space = self.space(rel, &range.alias, &called, None, false)?;
         Ok((From::Rel(rel), space))
     }
 

@@ -219,10 +219,12 @@ impl<'a> Resolver<'a> {
             .filter(fits)
             .collect();
         if found.is_empty() {
-            return Err(
-                Refusal::new(format!("function {name}"), "there is none that takes this")
-                    .with("42883"),
-            );
+            let none = Refusal::new(format!("function {name}"), "there is none that takes this");
+            // With one argument it may be a type, or a column of it.
+            return Err(match count {
+                1 => none,
+                _ => none.with("42883"),
+            });
         }
         Ok((name.to_owned(), found))
     }
@@ -287,13 +289,20 @@ impl<'a> Resolver<'a> {
 
     pub(super) fn call(&mut self, call: &'a FuncCall) -> Result<Expr> {
         let (name, found) = self.candidates(call)?;
-        if found
+        let mut procedures = found
             .iter()
-            .any(|function| function.kind == FunctionKind::Procedure)
-        {
-            return Err(
-                Refusal::new(format!("procedure {name}"), "it is no function").with("42809"),
-            );
+            .map(|function| function.kind == FunctionKind::Procedure);
+        match (procedures.clone().all(|is| is), procedures.any(|is| is)) {
+            (true, _) => {
+                return Err(
+                    Refusal::new(format!("procedure {name}"), "it is no function").with("42809"),
+                );
+            }
+            (false, true) => {
+                let reason = "it may be a function or a procedure";
+                return Err(Refusal::new(name, reason));
+            }
+            (false, false) => {}
         }
         if matches!(name.as_str(), "pg_terminate_backend" | "pg_cancel_backend") {
             let reason = "the number of a process may be another client's on another shard";

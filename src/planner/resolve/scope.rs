@@ -94,6 +94,14 @@ fn no_column(name: &str) -> Refusal {
     Refusal::new(name, "there is no such column").with("42703")
 }
 
+/// What a statement returns may be said to be of rows as they were, or as they have become.
+fn no_table(alias: &str) -> Refusal {
+    match alias {
+        "old" | "new" => Refusal::new(alias, "rows before and behind a change are not supported"),
+        _ => Refusal::new(alias, "there is no such table in FROM").with("42P01"),
+    }
+}
+
 impl Resolver<'_> {
     /// What the names of a column mean, and how many levels further out than the innermost it is.
     pub(super) fn column(&mut self, fields: &[&str]) -> Result<Expr> {
@@ -140,7 +148,10 @@ impl Resolver<'_> {
                 return Ok(self.found(level, Expr::Of(all, Kind::UNKNOWN)));
             }
         }
-        Err(no_column(name))
+        Err(match name {
+            "old" | "new" => no_table(name),
+            _ => no_column(name),
+        })
     }
 
     fn qualified(&mut self, schema: Option<&str>, alias: &str, name: &str) -> Result<Expr> {
@@ -158,10 +169,14 @@ impl Resolver<'_> {
                     self.traits.physical = Some(format!("system column {name}"));
                     Ok(self.found(level, Expr::Of(Vec::new(), Kind::UNKNOWN)))
                 }
+                (None, _) if self.catalog.functions.contains_key(name) => Err(Refusal::new(
+                    format!("{alias}.{name}"),
+                    "a function of a row is called in parentheses over shards",
+                )),
                 _ => Err(no_column(&format!("{alias}.{name}"))),
             };
         }
-        Err(Refusal::new(alias, "there is no such table in FROM").with("42P01"))
+        Err(no_table(alias))
     }
 
     /// The columns of `alias.*`, of the innermost level that has it.
@@ -178,7 +193,7 @@ impl Resolver<'_> {
                 return Ok(stars);
             }
         }
-        Err(Refusal::new(alias, "there is no such table in FROM").with("42P01"))
+        Err(no_table(alias))
     }
 
     pub(crate) fn kind(&self, expr: &Expr) -> Kind {
