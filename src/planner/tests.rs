@@ -429,7 +429,7 @@ fn what_one_server_may_answer_is_not_called_wrong() {
         ("select nothing(n, n) from t", "42883"),
         ("select t.sum from t", "0A000"),
         ("select t.nothing from t", "42703"),
-        (&negated, "0A000"),
+        (negated.as_str(), "0A000"),
     ] {
         let statement = planned(text);
         let Plan::Refused(refusal) = statement.plan() else {
