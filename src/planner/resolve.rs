@@ -66,8 +66,8 @@ const MOST: usize = 400;
 /// other, and views nest as well, so that a few levels of each come to many. Threads have 2 MiB of stack.
 const DEEPEST: usize = 128;
 
-/// How much may be done again: a query of a WITH or a view is resolved wherever it is named, and a star or a row
-/// is as many columns as it has, so that a short text may ask for very much.
+/// How much may be done again: a query of a WITH or a view is resolved wherever it is named, a row is as many columns
+/// as it has, and GROUP BY and ORDER BY may name a target again and again, so that a short text may ask for very much.
 const STEPS: usize = 1 << 18;
 
 /// What one use of a query of a WITH, or of a view, costs of that at least.
@@ -144,6 +144,8 @@ pub(crate) struct Resolver<'a> {
     depth: usize,
     /// How many queries of a WITH and views it is in.
     links: usize,
+    /// How many parts of the statement it has looked at.
+    entered: usize,
     /// What was done of [`STEPS`]; it is never taken back.
     steps: usize,
 }
@@ -177,6 +179,7 @@ impl<'a> Resolver<'a> {
             level: query::Level::default(),
             depth: 0,
             links: 0,
+            entered: 0,
             steps: 0,
         }
     }
@@ -195,6 +198,7 @@ impl<'a> Resolver<'a> {
             .hint("Let fewer queries of a WITH and views be made of each other."));
         }
         self.depth += 1;
+        self.entered += 1;
         Ok(())
     }
 

@@ -36,6 +36,13 @@ impl<'a> Resolver<'a> {
         Ok((group, sets))
     }
 
+    /// A target that is named once more.
+    fn again(&mut self, targets: &[Expr], at: usize) -> Result<Expr> {
+        let cost = self.level.costs.get(at).copied().unwrap_or(1);
+        self.spend(cost)?;
+        Ok(targets[at].clone())
+    }
+
     fn group_item(
         &mut self,
         node: &'a NodeEnum,
@@ -43,7 +50,7 @@ impl<'a> Resolver<'a> {
         columns: &[Output],
     ) -> Result<Expr> {
         if let Some(at) = position(node, columns.len())? {
-            return Ok(targets[at].clone());
+            return self.again(targets, at);
         }
         if let Some(name) = bare_name(node)
             && self
@@ -55,7 +62,7 @@ impl<'a> Resolver<'a> {
                 .is_none()
             && let Some(at) = by_name(name, columns, targets)?
         {
-            return Ok(targets[at].clone());
+            return self.again(targets, at);
         }
         self.expr(node)
     }
@@ -87,12 +94,12 @@ impl<'a> Resolver<'a> {
         columns: &[Output],
     ) -> Result<(Expr, Option<usize>)> {
         if let Some(at) = position(node, columns.len())? {
-            return Ok((targets[at].clone(), Some(at)));
+            return Ok((self.again(targets, at)?, Some(at)));
         }
         if let Some(name) = bare_name(node)
             && let Some(at) = by_name(name, columns, targets)?
         {
-            return Ok((targets[at].clone(), Some(at)));
+            return Ok((self.again(targets, at)?, Some(at)));
         }
         let expr = self.expr(node)?;
         let same = |target: &Expr| matches!((target, &expr), (Expr::Col(one), Expr::Col(two)) if one == two);

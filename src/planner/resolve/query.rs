@@ -17,6 +17,8 @@ pub(super) struct Level {
     pub(super) loose: bool,
     pub(super) windows: Vec<Vec<Expr>>,
     pub(super) extra: Vec<Expr>,
+    /// How many parts each target has.
+    pub(super) costs: Vec<usize>,
     /// The PARTITION BY of the windows that have names.
     pub(super) named: HashMap<String, Vec<Expr>>,
     /// Whether an aggregate may stand here, and is one of this level.
@@ -258,6 +260,7 @@ impl<'a> Resolver<'a> {
     pub(crate) fn targets(&mut self, list: &'a [Node]) -> Result<(Vec<Expr>, Vec<Output>)> {
         let mut exprs = Vec::new();
         let mut columns = Vec::new();
+        let mut costs = Vec::new();
         for node in list {
             let NodeEnum::ResTarget(target) = inner(node)? else {
                 return Err(Refusal::new("SELECT", "a target of an unknown form"));
@@ -271,11 +274,14 @@ impl<'a> Resolver<'a> {
                         kind,
                     });
                     exprs.push(star.expr);
+                    costs.push(1);
                 }
                 few(&columns)?;
                 continue;
             }
+            let before = self.entered;
             let expr = self.expr(value)?;
+            costs.push(self.entered - before);
             let kind = self.kind_of(&expr);
             let name = match target.name.is_empty() {
                 true => super::output_name(value),
@@ -285,6 +291,7 @@ impl<'a> Resolver<'a> {
             exprs.push(expr);
         }
         few(&columns)?;
+        self.level.costs = costs;
         Ok((exprs, columns))
     }
 

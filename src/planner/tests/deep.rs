@@ -104,8 +104,10 @@ fn what_a_short_text_comes_to_is_bounded() {
         "WITH w AS (SELECT 1 AS x WHERE 1 IN ({within})) SELECT 1 FROM {}",
         (0..300).map(|at| format!("w w{at}")).collect::<Vec<_>>().join(", ")
     );
-    let texts = vec![many, recursive, twice, pairs, rows, within];
-    assert_eq!(codes(texts), [Some("0A000"); 6]);
+    let ones = "1, ".repeat(20_000) + "1";
+    let again = format!("SELECT n IN ({ones}) FROM t GROUP BY 1{}", ", 1".repeat(1000));
+    let texts = vec![many, recursive, twice, pairs, rows, within, again];
+    assert_eq!(codes(texts), [Some("0A000"); 7]);
     let stars = |inner: String| format!("SELECT *, *, *, * FROM ({inner}) s");
     let stars = wrapped("SELECT 1 AS x".to_owned(), 12, stars);
     assert_eq!(codes(vec![stars]), [Some("54011")]);
