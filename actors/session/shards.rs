@@ -495,7 +495,10 @@ mod tests {
             encoding: Encoding::AsciiTrailing,
             ..lexing
         };
-        assert!(notifies("select 'ä', pg_notify('c', 'x')".as_bytes(), unread));
+        assert!(notifies(
+            "select 'ä', pg_notify('c', 'x')".as_bytes(),
+            unread
+        ));
         assert!(!notifies("select 'ä'".as_bytes(), unread));
     }
 }

@@ -53,7 +53,11 @@ fn lie_over_each_other() {
 #[test]
 fn say_by_a_boolean_or_a_word_whom_settings_keep_apart() {
     use SettingsApart::{Always, IfAsked, Never};
-    for (word, apart) in [("true", Always), ("\"if_asked\"", IfAsked), ("false", Never)] {
+    for (word, apart) in [
+        ("true", Always),
+        ("\"if_asked\"", IfAsked),
+        ("false", Never),
+    ] {
         let text = format!("{FILE}[users.app.pool]\ncustom_settings_apart = {word}\n");
         let place = Place::with(&text)
             .env("PGHERD_USERS__APP__PASSWORD", "p")

@@ -191,11 +191,10 @@ impl<'a> Resolver<'a> {
             self.spend(1)?;
         }
         if self.depth >= DEEPEST {
-            return Err(Refusal::new(
-                "statement",
-                "it is nested too deeply to be planned",
-            )
-            .hint("Let fewer queries of a WITH and views be made of each other."));
+            return Err(
+                Refusal::new("statement", "it is nested too deeply to be planned")
+                    .hint("Let fewer queries of a WITH and views be made of each other."),
+            );
         }
         self.depth += 1;
         self.entered += 1;

@@ -463,10 +463,7 @@ mod tests {
                 "set \"App.a\" = 1; set app.\"B\" = 1; set local \"app\".c to 1; set a.b.c = 1",
                 "a.b.c app.a app.b app.c",
             ),
-            (
-                "set \"a\"\".b\" = 1; set \"work_mem\" = 1",
-                "a\".b",
-            ),
+            ("set \"a\"\".b\" = 1; set \"work_mem\" = 1", "a\".b"),
             (
                 "select set_config('app.a'::text, x, true), set_config(e'app.b', x, true), \
                  set_config($$App.c$$, x, y), set_config('app.d'::character varying, x, y), \

@@ -219,7 +219,10 @@ async fn what_a_client_may_not_read_is_not_what_it_asked_for() {
     let text = "select owner from accounts order by id";
     raw.send(&Raw::query(text)).await;
     let expected = rows(&raw.ready().await);
-    assert!(!expected.is_empty() && !expected.contains('E'), "{expected}");
+    assert!(
+        !expected.is_empty() && !expected.contains('E'),
+        "{expected}"
+    );
     assert_eq!(told(&mut raw, "set pgherd.verify = on").await, "C ZI");
     for bytes in forms(text) {
         raw.send(&bytes).await;

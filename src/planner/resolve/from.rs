@@ -349,7 +349,10 @@ fn function_columns(given: Columns, name: &str) -> Result<Vec<String>> {
         Columns::Row(Some(names)) => Ok(names),
         // An alias may name fewer than there are.
         Columns::Row(None) => {
-            let unknown = Refusal::new(name, "whether it gives rows, and of which columns, is not known");
+            let unknown = Refusal::new(
+                name,
+                "whether it gives rows, and of which columns, is not known",
+            );
             Err(match name {
                 "unnest" => unknown.hint("Say what type the array has, as in x::text[]."),
                 _ => unknown,

@@ -83,7 +83,9 @@ fn queries_that_read_each_other_are_not_followed_to_the_end_of_the_stack() {
 
 #[test]
 fn what_a_short_text_comes_to_is_bounded() {
-    let counts: Vec<String> = (0..20_000).map(|at| format!("c{at} AS (SELECT 1)")).collect();
+    let counts: Vec<String> = (0..20_000)
+        .map(|at| format!("c{at} AS (SELECT 1)"))
+        .collect();
     let many = format!("WITH {} SELECT 1", counts.join(", "));
     let recursive = format!("WITH RECURSIVE {} SELECT 1", counts.join(", "));
     // Their first parts are resolved twice, each of which has another in it.
@@ -102,10 +104,16 @@ fn what_a_short_text_comes_to_is_bounded() {
     let within = "1, ".repeat(20_000) + "1";
     let within = format!(
         "WITH w AS (SELECT 1 AS x WHERE 1 IN ({within})) SELECT 1 FROM {}",
-        (0..300).map(|at| format!("w w{at}")).collect::<Vec<_>>().join(", ")
+        (0..300)
+            .map(|at| format!("w w{at}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     );
     let ones = "1, ".repeat(20_000) + "1";
-    let again = format!("SELECT n IN ({ones}) FROM t GROUP BY 1{}", ", 1".repeat(1000));
+    let again = format!(
+        "SELECT n IN ({ones}) FROM t GROUP BY 1{}",
+        ", 1".repeat(1000)
+    );
     let texts = vec![many, recursive, twice, pairs, rows, within, again];
     assert_eq!(codes(texts), [Some("0A000"); 7]);
     let stars = |inner: String| format!("SELECT *, *, *, * FROM ({inner}) s");

@@ -80,10 +80,7 @@ async fn a_setting_meets_nobody_else_however_its_name_is_written() {
             "app.f",
             "do $$ begin perform set_config('app.f'::text, '1', true); end $$",
         ),
-        (
-            "app.g\u{e9}",
-            "begin; set local app.g\u{e9} = '1'; commit",
-        ),
+        ("app.g\u{e9}", "begin; set local app.g\u{e9} = '1'; commit"),
     ] {
         steps(&first, &[set, "discard all"]).await;
         assert_eq!(second.one(&asks(name)).await, "nothing", "{set}");
@@ -95,7 +92,8 @@ async fn a_setting_meets_nobody_else_however_its_name_is_written() {
 async fn who_sets_what_cannot_be_read_keeps_the_server() {
     let (database, proxy) = before(2).await;
     let [first, second] = pair(&database, &proxy).await;
-    let set = "begin; select set_config(e'app.\\x78', x, true) from (values ('1')) as v (x); commit";
+    let set =
+        "begin; select set_config(e'app.\\x78', x, true) from (values ('1')) as v (x); commit";
     steps(&first, &[set]).await;
     finds_nothing(&second).await;
     let asks = "select coalesce(current_setting('app.x', true), 'nothing')";
