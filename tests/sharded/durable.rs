@@ -9,7 +9,7 @@ use crate::tap::{Fault, Rule, When};
 use crate::transactions::filled;
 
 /// Two servers, each with a shard that has one account of a hundred. The first decides.
-pub(crate) async fn pair() -> [Server; 2] {
+async fn pair() -> [Server; 2] {
     let binaries = Binaries::find().expect("Postgres is needed");
     // Nothing is flushed that nobody waits for.
     let settings = [("wal_writer_delay", "10s")];

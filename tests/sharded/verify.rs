@@ -1,10 +1,9 @@
 //! `pgherd.verify`: answers are compared with those of all rows on one server.
 
-use pgherd_tests::{Message, Proxy, Raw, until};
+use pgherd_tests::{Message, Raw};
 
-use crate::durable::pair;
 use crate::pull::{JOIN, filled, forms, nothing_is_left, rows};
-use crate::rig::{Rig, config, key, keys};
+use crate::rig::{Rig, key, keys};
 
 /// What is remarked on.
 fn remarks(messages: &[Message]) -> Vec<String> {
@@ -241,40 +240,4 @@ async fn what_a_client_may_not_read_is_not_what_it_asked_for() {
         assert_eq!(rows(&raw.ready().await), "E42501");
         assert_eq!(told(&mut raw, "rollback").await, "C ZI");
     }
-}
-
-#[tokio::test]
-async fn what_only_reads_is_verified_where_there_are_replicas() {
-    let [one, two] = pair().await;
-    let replica = one.replica().await.unwrap();
-    replica.caught_up(&one).await.unwrap();
-    let hosts = format!("127.0.0.1:{}\", \"127.0.0.1:{}", one.port(), replica.port());
-    let places = [
-        ("a".to_owned(), hosts),
-        ("b".to_owned(), format!("127.0.0.1:{}", two.port())),
-    ];
-    let proxy = Proxy::start(&config(&places, "[reads]\nfrom = \"replicas\"")).await;
-    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
-    // One of the first shard, on the second.
-    let id = keys(0).nth(20).unwrap();
-    let lost = format!("insert into accounts values ({id}, 'lost', 99)");
-    two.sql_in("b", &lost).await.unwrap();
-    let text = format!("select owner from accounts where id = {id}");
-    until("blocks are read from the replica", async || {
-        assert_eq!(told(&mut raw, "begin read only").await, "C ZT");
-        let reads = raw.one("show in_hot_standby").await;
-        assert_eq!(told(&mut raw, "commit").await, "C ZI");
-        reads == "on"
-    })
-    .await;
-    assert_eq!(told(&mut raw, "begin read only").await, "C ZT");
-    assert_eq!(told(&mut raw, "select 1").await, "T D C ZT");
-    assert_eq!(told(&mut raw, "set local pgherd.verify = on").await, "C ZT");
-    assert_eq!(told(&mut raw, &text).await, "E0A000 ZE");
-    assert_eq!(told(&mut raw, "rollback").await, "C ZI");
-    assert_eq!(told(&mut raw, "set pgherd.verify = on").await, "C ZI");
-    assert_eq!(told(&mut raw, "begin read only").await, "C ZT");
-    assert_eq!(told(&mut raw, "select 1").await, "T D C ZT");
-    assert_eq!(told(&mut raw, &text).await, "T EXX000 ZE");
-    assert_eq!(told(&mut raw, "rollback").await, "C ZI");
 }
