@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -19,6 +19,9 @@ use tempfile::TempDir;
 
 /// How long the executable may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What it says when somebody else listens at its port.
+const TAKEN: &str = "Address already in use";
 
 /// How often it is looked at meanwhile.
 const TICK: Duration = Duration::from_millis(10);
@@ -35,6 +38,8 @@ pub struct Proxy {
     log: Arc<Mutex<Vec<String>>>,
     /// The actor that panics again and again, as somebody wants it to.
     crashes: Option<&'static str>,
+    /// It takes orders.
+    obeys: bool,
     home: TempDir,
 }
 
@@ -45,21 +50,53 @@ impl Proxy {
     /// # Panics
     /// If it does not start, with its log.
     pub fn start(executable: &str, configuration: &str) -> Self {
+        Self::start_as(executable, configuration, false)
+    }
+
+    /// As [`Self::start`], of one that also takes the orders of [`Self::order_crash`], for which it looks all the time.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_obedient(executable: &str, configuration: &str) -> Self {
+        Self::start_as(executable, configuration, true)
+    }
+
+    fn start_as(executable: &str, configuration: &str, obeys: bool) -> Self {
         let home = tempfile::tempdir().expect("a directory can be made");
         fs::write(file(&home), configuration).expect("the file can be written");
-        let port = free_port();
-        let log = Arc::default();
-        let child = spawn(executable, &home, port, None, &log);
+        let (port, log) = (free_port(), Arc::default());
+        let orders = obeys.then(|| (pgherd_actors::chaos::ORDERS, order(&home)));
         let mut proxy = Self {
-            child,
+            child: spawn(executable, &home, port, [None, orders], &log),
             executable: executable.to_owned(),
             port,
             log,
             crashes: None,
+            obeys,
             home,
         };
-        proxy.await_listening();
+        // Another process may have taken the port meanwhile.
+        while !proxy.await_listening() {
+            proxy.port = free_port();
+            proxy.log = Arc::default();
+            proxy.child = proxy.spawn();
+        }
         proxy
+    }
+
+    fn spawn(&self) -> Child {
+        let crash = self
+            .crashes
+            .map(|path| (pgherd_actors::chaos::CRASH, path.into()));
+        let orders = (pgherd_actors::chaos::ORDERS, order(&self.home));
+        let orders = self.obeys.then_some(orders);
+        spawn(
+            &self.executable,
+            &self.home,
+            self.port,
+            [crash, orders],
+            &self.log,
+        )
     }
 
     /// Kills it (SIGKILL), as a machine would that loses its power.
@@ -78,8 +115,8 @@ impl Proxy {
         let lines = log.lock().clone();
         assert_eq!(panicked(&lines, self.crashes), None, "pgherd panicked");
         self.crashes = crashes;
-        self.child = spawn(&self.executable, &self.home, self.port, crashes, &self.log);
-        self.await_listening();
+        self.child = self.spawn();
+        assert!(self.await_listening(), "its port was taken");
         lines
     }
 
@@ -168,15 +205,17 @@ impl Proxy {
             let table = fs::read_to_string(format!("{own}/net/{kind}")).unwrap_or_default();
             to_servers(&table, servers)
         });
-        let links = fs::read_dir(format!("{own}/fd")).into_iter().flatten();
-        let links = links.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        let others = links.filter(|link| {
-            let name = link.to_string_lossy();
-            let inode = name.strip_prefix("socket:[");
-            let inode = inode.and_then(|inode| inode.strip_suffix(']')?.parse().ok());
-            inode.is_none_or(|inode| sockets.iter().all(|known| !known.contains(&inode)))
+        let others = self.links().filter(|link| {
+            inode(link).is_none_or(|inode| sockets.iter().all(|known| !known.contains(&inode)))
         });
         others.count()
+    }
+
+    /// What its descriptors lead to.
+    fn links(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        let entries = entries.into_iter().flatten();
+        entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
     }
 
     /// How many threads it has.
@@ -213,14 +252,30 @@ impl Proxy {
         self.log.lock().clone()
     }
 
-    fn await_listening(&mut self) {
+    /// Waits until it takes connections; false if somebody else has its port.
+    fn await_listening(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address()).is_err() {
-            if !self.is_alive() || Instant::now() > deadline {
+        loop {
+            let alive = self.is_alive();
+            if !alive && self.log().iter().any(|line| line.contains(TAKEN)) {
+                return false;
+            }
+            if alive && self.is_listening() {
+                return true;
+            }
+            if !alive || Instant::now() > deadline {
                 panic!("pgherd did not start:\n{}", self.log().join("\n"));
             }
             thread::sleep(TICK);
         }
+    }
+
+    /// Whether this process, and nobody else, listens at its port.
+    fn is_listening(&self) -> bool {
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid()));
+        let listener = listener(&table.unwrap_or_default(), self.port);
+        let is_its = |known| self.links().any(|link| inode(&link) == Some(known));
+        listener.is_some_and(is_its) && TcpStream::connect(self.address()).is_ok()
     }
 }
 
@@ -254,14 +309,13 @@ fn spawn(
     executable: &str,
     home: &TempDir,
     port: u16,
-    crashes: Option<&str>,
+    variables: [Option<(&str, PathBuf)>; 2],
     log: &Arc<Mutex<Vec<String>>>,
 ) -> Child {
     let mut child = Command::new(executable)
         .env_clear()
         .envs(env::var_os(planted::VARIABLE).map(|bug| (planted::VARIABLE, bug)))
-        .envs(crashes.map(|path| (pgherd_actors::chaos::CRASH, path)))
-        .env(pgherd_actors::chaos::ORDERS, order(home))
+        .envs(variables.into_iter().flatten())
         .arg("--config")
         .arg(file(home))
         .args(["--listen", &format!("127.0.0.1:{port}")])
@@ -303,13 +357,31 @@ fn to_servers(table: &str, servers: &[u16]) -> HashSet<u64> {
     sockets.collect()
 }
 
+/// The inode of the socket in the kernel's table that listens at this port.
+fn listener(table: &str, port: u16) -> Option<u64> {
+    const LISTENS: &str = "0A";
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let own = words.get(1)?.rsplit(':').next()?;
+        let own = u16::from_str_radix(own, 16).ok()?;
+        (own == port && *words.get(3)? == LISTENS).then_some(())?;
+        words.get(9)?.parse().ok()
+    })
+}
+
+/// The inode of the socket that a descriptor leads to, if it is one.
+fn inode(link: &Path) -> Option<u64> {
+    let inode = link.to_str()?.strip_prefix("socket:[")?;
+    inode.strip_suffix(']')?.parse().ok()
+}
+
 fn count(directory: &str) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{WANTED, panicked, to_servers};
+    use super::{WANTED, listener, panicked, to_servers};
 
     #[test]
     fn only_who_was_told_to_may_panic() {
@@ -331,5 +403,7 @@ mod tests {
         assert_eq!(found(5432), [12]);
         assert_eq!(found(40000), [13]);
         assert!(found(1).is_empty());
+        assert_eq!(listener(table, 5432), Some(11));
+        assert_eq!(listener(table, 40000), None);
     }
 }

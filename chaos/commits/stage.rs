@@ -125,7 +125,7 @@ async fn lane(
         })?;
         let text = configuration(&sections, &own);
         let pgherd = pgherd.to_string_lossy().into_owned();
-        let proxy = spawn_blocking(move || Proxy::start(&pgherd, &text)).await;
+        let proxy = spawn_blocking(move || Proxy::start_obedient(&pgherd, &text)).await;
         proxies.push(proxy.expect("pgherd starts"));
         taps.push(own);
     }
