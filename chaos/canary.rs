@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgherd_sandbox::{Binaries, Error, Server};
 
-use crate::checks::{Wrong, summary};
+use crate::checks::{Wrong, conclude};
 use crate::proxy::Proxy;
 use crate::quiet::Quiet;
 use crate::rig::configuration;
@@ -16,9 +16,6 @@ use crate::workloads::canary::listen::Listeners;
 use crate::workloads::canary::prepared::Prepared;
 use crate::workloads::canary::state::{self, Leave, State};
 use crate::workloads::canary::{Canary, TABLE};
-
-/// More faults than this are counted and not shown.
-const SHOWN: usize = 20;
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,14 +203,6 @@ impl fmt::Display for Report {
         for (kind, right, cancelled) in &self.right {
             writeln!(f, "| {kind} | {right} | {cancelled} |")?;
         }
-        if self.faults.is_empty() {
-            return writeln!(f, "\nNothing was wrong.");
-        }
-        writeln!(f, "\n{} faults", self.faults.len())?;
-        writeln!(f, "{}", summary(&self.faults))?;
-        for fault in self.faults.iter().take(SHOWN) {
-            writeln!(f, "* {fault:.500}")?;
-        }
-        Ok(())
+        conclude(f, &self.faults)
     }
 }

@@ -7,4 +7,4 @@ pub mod lists;
 pub mod whole;
 mod wrong;
 
-pub use wrong::{Check, Wrong, named, summary};
+pub use wrong::{Check, Wrong, conclude, named, summary};

@@ -9,16 +9,13 @@ use pgherd_sandbox::{Error, Replication};
 
 use crate::checks::errors::Errors;
 use crate::checks::ledger::Account;
-use crate::checks::{Check, Wrong, summary};
+use crate::checks::{Check, Wrong, conclude};
 use crate::crowd::{DIRECT, KINDS};
 use crate::history::History;
 
 pub(crate) mod pauses;
 
 use pauses::Pauses;
-
-/// More faults than this are counted and not shown.
-const SHOWN: usize = 20;
 
 /// The head of a table of several runs, behind the name of the run; [`Report::row`] is a line of it. The times are milliseconds.
 pub const COLUMNS: &str = "| n | operations | writes acknowledged | lost | doubled | outcome unknown | idle clients cut | \
@@ -389,14 +386,7 @@ impl Report {
     }
 
     fn wrong(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.faults.is_empty() {
-            return writeln!(f, "\nNothing was wrong.");
-        }
-        writeln!(f, "\n{} faults", self.faults.len())?;
-        writeln!(f, "{}", summary(&self.faults))?;
-        for fault in self.faults.iter().take(SHOWN) {
-            writeln!(f, "* {fault:.500}")?;
-        }
+        conclude(f, &self.faults)?;
         if let Some(path) = &self.history {
             writeln!(f, "\nThe history is in {}", path.display())?;
         }

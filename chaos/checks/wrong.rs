@@ -171,6 +171,25 @@ impl fmt::Display for Wrong {
 /// What begins the line that [`summary`] makes.
 const CAUGHT: &str = "caught by: ";
 
+/// More faults than these are counted, and not shown.
+const SHOWN: usize = 40;
+
+/// Writes how a report ends: what was wrong, if anything was.
+///
+/// # Errors
+/// Those of the writer.
+pub fn conclude(f: &mut fmt::Formatter<'_>, faults: &[Wrong]) -> fmt::Result {
+    if faults.is_empty() {
+        return writeln!(f, "\nNothing was wrong.");
+    }
+    writeln!(f, "\n{} faults", faults.len())?;
+    writeln!(f, "{}", summary(faults))?;
+    for fault in faults.iter().take(SHOWN) {
+        writeln!(f, "* {fault:.500}")?;
+    }
+    Ok(())
+}
+
 /// How often which check has caught something, in one line.
 pub fn summary<'a>(all: impl IntoIterator<Item = &'a Wrong>) -> String {
     let mut counts: BTreeMap<Check, usize> = BTreeMap::new();

@@ -10,13 +10,10 @@ use pgherd_sandbox::Error;
 use super::case::{Case, Fault, Flow, Message};
 use super::seen::{Lost, Seen};
 use crate::checks::ledger::Account;
-use crate::checks::{Check, Wrong, summary};
+use crate::checks::{Check, Wrong, conclude};
 use crate::report::pauses::Pauses;
 use crate::workloads::life::Life;
 use crate::workloads::transfers;
-
-/// More faults than this are counted and not shown.
-const SHOWN: usize = 40;
 
 /// What those may be told who move money beside the cases: a proxy was killed under them, or they have waited too long
 /// for a row that a lost transaction has locked.
@@ -176,14 +173,7 @@ impl fmt::Display for Report {
             others.unknown_there,
             list(errors.map(|(code, count)| format!("{code} {count} times"))),
         )?;
-        if self.faults.is_empty() {
-            return writeln!(f, "\nNothing was wrong.");
-        }
-        writeln!(f, "\n{} faults", self.faults.len())?;
-        writeln!(f, "{}", summary(&self.faults))?;
-        for fault in self.faults.iter().take(SHOWN) {
-            writeln!(f, "* {fault:.500}")?;
-        }
+        conclude(f, &self.faults)?;
         if let Some(path) = &self.history {
             writeln!(f, "\nThe history is in {}", path.display())?;
         }

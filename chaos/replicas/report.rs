@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::LIMIT;
 use super::reader::{BLOCKS, STATEMENTS};
 use crate::checks::errors::Errors;
-use crate::checks::{Check, Wrong, summary};
+use crate::checks::{Check, Wrong, conclude};
 use crate::report::pauses::Pauses;
 
 /// What came of a run.
@@ -93,14 +93,7 @@ impl fmt::Display for Report {
             };
             writeln!(f, "| {kind} | {told} |")?;
         }
-        if self.faults.is_empty() {
-            return writeln!(f, "\nNothing was wrong.");
-        }
-        writeln!(f, "\n{} faults", self.faults.len())?;
-        writeln!(f, "{}", summary(&self.faults))?;
-        for fault in &self.faults {
-            writeln!(f, "* {fault:.500}")?;
-        }
+        conclude(f, &self.faults)?;
         if let Some(path) = &self.history {
             writeln!(f, "\nThe history is in {}", path.display())?;
         }
