@@ -126,6 +126,34 @@ async fn listening_is_part_of_its_transaction() {
     assert_eq!(next(&mut ear).await, "again");
 }
 
+/// What the refused block has begun to listen to is over with it, and so is its hold on what its server notifies
+/// next, which is somebody else's.
+#[tokio::test]
+async fn a_refused_block_holds_back_nothing_of_the_next_one_on_its_server() {
+    let rig = filled("[pool]\nsize = 1\n").await;
+    let mut ear = at(&rig, 1).await;
+    let mut other = rig.raw().await;
+    assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+    let (number, _) = ear.key.clone();
+    for bound in [false, true] {
+        for text in ["begin", "listen more"] {
+            assert_eq!(told(&mut ear, text).await, "C ZT", "{text}");
+        }
+        let there = update(1);
+        let answer = match bound {
+            true => ear.ask(&[part(&there), Raw::sync()].concat()).await,
+            false => told(&mut ear, &there).await,
+        };
+        assert!(answer.ends_with("E0A000 ZE"), "{answer}");
+        assert_eq!(told(&mut ear, "rollback").await, "C ZI");
+        // By the only connection that there is.
+        assert_eq!(told(&mut other, "notify news, 'again'").await, "C ZI");
+        let (from, what) = note(&ear.message().await);
+        assert_eq!(what, "again");
+        assert_ne!(from, number);
+    }
+}
+
 #[tokio::test]
 async fn a_notification_goes_with_the_commit_of_all_shards() {
     let rig = filled("").await;

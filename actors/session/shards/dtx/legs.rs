@@ -66,14 +66,14 @@ impl Dtx {
     pub(super) async fn adopt(&mut self, relay: &mut Relay, mut leg: Leg) -> Result<(), Fault> {
         let shard = leg.shard;
         self.home = Some(shard);
+        if shard == NOTIFIER {
+            // It is held already, where the session listens, and is let go with the block, however that ends.
+            self.heard = Some(Arc::clone(&leg.lease.about));
+        }
         let listened = relay.spread.as_deref().is_some_and(|it| it.listened);
         if listened {
             self.legs.insert(shard, leg);
             return Err(listens_alone().into());
-        }
-        if shard == NOTIFIER {
-            // It is held already, where the session listens.
-            self.heard = Some(Arc::clone(&leg.lease.about));
         }
         if !leg.sent {
             leg.lost = true;
