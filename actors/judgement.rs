@@ -34,6 +34,8 @@ pub struct Judgement {
     pub may_alter: Alters,
     /// It prepares a transaction.
     pub prepares: bool,
+    /// It has its session forget what that remembers of sequences.
+    pub forgets: bool,
     /// It is a query that may run twice as well as once, unless the database brings more with it than its
     /// text tells.
     pub steady: bool,
@@ -168,6 +170,7 @@ pub fn judge(
         alters: effects.alters,
         may_alter: effects.may_alter,
         prepares: effects.prepares,
+        forgets: effects.forgets,
         steady: effects.steady,
         only_reads: effects.only_reads,
         as_read,

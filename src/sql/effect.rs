@@ -116,6 +116,8 @@ pub struct Effects<'a> {
     pub may_alter: Alters,
     /// Whether one of its statements is a `PREPARE TRANSACTION`.
     pub prepares: bool,
+    /// Whether it has the session forget what it remembers of sequences, by `DISCARD SEQUENCES` or `DISCARD ALL`.
+    pub forgets: bool,
     /// Whether it calls `set_config`, for the session or the transaction, or has a `SET LOCAL`.
     pub configures: bool,
     /// The parameter, if this is one `SET`, `RESET` or `SHOW` of one parameter and nothing else.

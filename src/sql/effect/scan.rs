@@ -546,7 +546,9 @@ impl<'a, 'k> Scan<'a, 'k> {
         match self.lexer.peek_token()? {
             Some(what) if what.is_word(b"all") => {
                 self.effects.unpins = self.effects.unpins.union(PinSet::DISCARD_ALL);
+                self.effects.forgets = true;
             }
+            Some(what) if what.is_word(b"sequences") => self.effects.forgets = true,
             Some(what) if what.is_word(b"temp") || what.is_word(b"temporary") => {
                 self.effects.unpins.insert(Pin::TempTable);
             }

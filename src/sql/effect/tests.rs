@@ -595,4 +595,8 @@ fn what_may_alter_unseen_is_told_by_the_text() {
     assert!(of("prepare transaction 'x'").prepares);
     assert!(of("begin; create view v as select 1; prepare transaction 'x'").prepares);
     assert!(!of("prepare transaction as select 1").prepares);
+    for text in ["discard all", "select 1; DISCARD sequences"] {
+        assert!(of(text).forgets, "{text}");
+    }
+    assert!(!of("discard plans").forgets);
 }
