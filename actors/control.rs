@@ -1,7 +1,7 @@
 //! How the outside speaks to a session: orders, cancels and what the console shows.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -77,6 +77,9 @@ pub struct Control {
     pub since: SystemTime,
     /// Why it keeps its server between transactions.
     pub bound: Bound,
+    /// The number of the server where it has used a sequence last, or has forgotten all of them: what others remember of
+    /// its own is out of date. It stands here because an idle session is to be small.
+    pub sequences_on: AtomicU64,
     order: AtomicU8,
     standing: AtomicU8,
     running: Mutex<Option<Arc<ServerAbout>>>,
@@ -115,6 +118,7 @@ impl Control {
             token: CancellationToken::new(),
             since: SystemTime::now(),
             bound: Bound::default(),
+            sequences_on: AtomicU64::new(0),
             order: AtomicU8::new(Order::Serve as u8),
             standing: AtomicU8::new(Standing::Login as u8),
             running: Mutex::new(None),

@@ -12,12 +12,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use pgherd_sql::{LexOptions, Runs, effects_knowing};
+use pgherd_sql::{Defines, LexOptions, Runs, effects_knowing};
 
 /// After this time the catalogue is asked again, since not every change of it passes through here.
 const FRESH: Duration = Duration::from_secs(30);
 /// It is not asked more often than this, however often it changes.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Nor so often that asking takes more than a twentieth of the time; a hundredth where it only may have changed, which
+/// it may in some databases with every statement.
+const SHARES: [u64; 2] = [20, 100];
+/// But no later than this behind a change, whatever it takes.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// What a text may run besides what stands in it, as far as is known.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,13 +31,18 @@ pub struct Ran {
     pub runs: Runs,
     /// Settings of the users' own that functions set which it calls by name and which change nothing else.
     pub sets: Vec<Box<str>>,
+    /// Whether what it calls by name changes what the database consists of.
+    pub defines: Defines,
 }
 
 impl Ran {
-    /// This code, which sets nothing that is known.
+    /// This code, which sets and changes nothing that is known.
     pub fn only(runs: Runs) -> Self {
-        let sets = Vec::new();
-        Self { runs, sets }
+        Self {
+            runs,
+            sets: Vec::new(),
+            defines: Defines::Nothing,
+        }
     }
 }
 
@@ -51,6 +61,11 @@ pub struct Found {
     pub unseen: [u64; 2],
     /// Whether a function may set others, whose names it makes up.
     pub obscure: bool,
+    /// The other functions, which may change a session, in lower case, and whether they change what the database
+    /// consists of.
+    pub definers: HashMap<Box<[u8]>, Defines>,
+    /// Which texts may come to such a function without naming it: those that run at least this. None without a level.
+    pub stirs: Option<Runs>,
     /// Of the known functions, those that may ask for settings, or call what does.
     pub seers: HashSet<Box<[u8]>>,
     /// Which texts may ask for settings by code that they do not name: those that run at least this.
@@ -68,6 +83,16 @@ impl Found {
             .map(|(_, name)| name.clone())
             .collect()
     }
+
+    /// Whether a function changes what the database consists of. One that is not there was made a moment ago.
+    fn defines(&self, lower: &[u8]) -> Defines {
+        const SETS: [&[u8]; 2] = [b"set_config", b"setseed"];
+        match self.definers.get(lower) {
+            Some(defines) => *defines,
+            None if SETS.contains(&lower) => Defines::Nothing,
+            None => Defines::Perhaps,
+        }
+    }
 }
 
 /// What is known about one database.
@@ -80,6 +105,14 @@ pub struct Hidden {
     sets: AtomicU8,
     /// From what on a text may ask for settings by code that it does not name.
     sight: AtomicU8,
+    /// From what on a text may change the catalogue by code that it does not name; above all if there is none.
+    stirs: AtomicU8,
+    /// A transaction was prepared that changes the catalogue.
+    prepared: AtomicBool,
+    /// When the catalogue was asked last, in nanoseconds after `born`.
+    asked: AtomicU64,
+    /// How long that took, in nanoseconds.
+    cost: AtomicU64,
     /// Transactions under way that change the catalogue.
     altering: AtomicU32,
     /// When to look again, in nanoseconds after `born`.
@@ -97,6 +130,10 @@ impl Default for Hidden {
             steady: AtomicBool::new(false),
             sets: AtomicU8::new(Runs::Unknown as u8),
             sight: AtomicU8::new(Runs::Reads as u8),
+            stirs: AtomicU8::new(u8::MAX),
+            prepared: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            cost: AtomicU64::new(0),
             altering: AtomicU32::new(0),
             due: AtomicU64::new(0),
             born: clock::now(),
@@ -149,13 +186,17 @@ impl Hidden {
             .due
             .compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed);
         claimed.ok()?;
+        self.asked.store(here, Ordering::Relaxed);
         Some(Claim {
             changes: *self.changes.lock(),
+            at: here,
         })
     }
 
     /// Takes over what was found, unless the catalogue has changed meanwhile.
     pub fn learn(&self, claim: &Claim, found: Found) {
+        let took = self.since_birth(clock::now()).saturating_sub(claim.at);
+        self.cost.store(took, Ordering::Relaxed);
         let changes = self.changes.lock();
         if *changes == claim.changes {
             let threshold = found.threshold.max(Runs::Reads);
@@ -168,6 +209,8 @@ impl Hidden {
             self.sets.store(sets as u8, Ordering::Release);
             let sight = found.sight.max(Runs::Reads);
             self.sight.store(sight as u8, Ordering::Release);
+            let stirs = found.stirs.map_or(u8::MAX, |runs| runs as u8);
+            self.stirs.store(stirs, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
             self.threshold.store(threshold as u8, Ordering::Release);
         }
@@ -176,20 +219,47 @@ impl Hidden {
     /// What the functions that a text calls may do besides, as far as they are known by now.
     pub fn reread(&self, text: &[u8], options: LexOptions) -> Ran {
         let Some(found) = self.found() else {
-            return Ran::only(Runs::Unknown);
+            let mut ran = Ran::only(Runs::Unknown);
+            ran.defines = Defines::Perhaps;
+            return ran;
         };
-        if found.known.is_empty() {
-            return Ran::only(Runs::Unknown);
-        }
         let bits = Cell::new(0);
+        let defines = Cell::new(Defines::Nothing);
         let known = |name: &[u8]| {
             let lower = name.to_ascii_lowercase();
             bits.set(bits.get() | found.setters.get(&*lower).copied().unwrap_or_default());
-            found.known.contains(name) || found.known.contains(&*lower)
+            let is_known = found.known.contains(name) || found.known.contains(&*lower);
+            if !is_known {
+                defines.set(defines.get().max(found.defines(&lower)));
+            }
+            is_known
         };
         let runs = effects_knowing(text, options, &known).runs;
-        let sets = found.named(bits.get());
-        Ran { runs, sets }
+        let defines = match defines.get() {
+            // What it is to run may stand in the text, as a string.
+            Defines::Perhaps => pgherd_sql::defines(text).max(Defines::Perhaps),
+            certain => certain,
+        };
+        Ran {
+            runs,
+            sets: found.named(bits.get()),
+            defines,
+        }
+    }
+
+    /// Whether a text that runs this may change the catalogue by code that it does not name.
+    pub fn stirs(&self, runs: Runs) -> bool {
+        runs as u8 >= self.stirs.load(Ordering::Relaxed)
+    }
+
+    /// A transaction that changes the catalogue was prepared, and may be committed by anybody.
+    pub fn prepare(&self) {
+        self.prepared.store(true, Ordering::Release);
+    }
+
+    /// Whether a transaction that was prepared may change the catalogue, as far as has passed through here.
+    pub fn has_prepared(&self) -> bool {
+        self.prepared.load(Ordering::Acquire)
     }
 
     /// Whether a text that runs this surely sets and asks for no settings by code that does not stand in it, and changes
@@ -237,10 +307,24 @@ impl Hidden {
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
         self.sight.store(Runs::Reads as u8, Ordering::Release);
-        let soon = self.since_birth(clock::now()).saturating_add(nanos(PAUSE));
+        let soon = self.soon(SHARES[0]);
         // What was asked for lately may be asked for again at once only the first time.
         let due = if *changes == 1 { 0 } else { soon };
         self.due.fetch_min(due, Ordering::AcqRel);
+    }
+
+    /// It may have changed.
+    fn suspected(&self) {
+        self.due.fetch_min(self.soon(SHARES[1]), Ordering::AcqRel);
+    }
+
+    /// When to ask next, if that may take one part of so many of the time.
+    fn soon(&self, share: u64) -> u64 {
+        let (asked, cost) = (&self.asked, &self.cost);
+        let rest = cost.load(Ordering::Relaxed).saturating_mul(share);
+        let rested = asked.load(Ordering::Relaxed).saturating_add(rest);
+        let soon = |pause| self.since_birth(clock::now()).saturating_add(nanos(pause));
+        rested.clamp(soon(PAUSE), soon(PAUSE_MAX))
     }
 }
 
@@ -252,36 +336,62 @@ fn nanos(time: Duration) -> u64 {
 #[derive(Debug)]
 pub struct Claim {
     changes: u64,
+    at: u64,
 }
 
-/// A transaction that changes the catalogue: as long as it may not have ended, nothing is believed.
+/// A transaction that changes the catalogue: as long as it may not have ended, nothing is believed. Or one that may do
+/// so, where no text says it: then the catalogue is asked soon behind it, and what is known is believed until then.
 #[derive(Debug)]
-pub struct Alteration(Arc<Hidden>);
+pub struct Alteration {
+    hidden: Arc<Hidden>,
+    certain: bool,
+}
 
 impl Alteration {
     /// Begins one.
     pub fn begin(hidden: &Arc<Hidden>) -> Self {
-        hidden.altering.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(hidden))
+        let mut begun = Self::perhaps(hidden);
+        begun.confirm();
+        begun
+    }
+
+    /// Begins what may be one.
+    pub fn perhaps(hidden: &Arc<Hidden>) -> Self {
+        Self {
+            hidden: Arc::clone(hidden),
+            certain: false,
+        }
+    }
+
+    /// It is one.
+    pub fn confirm(&mut self) {
+        if !std::mem::replace(&mut self.certain, true) {
+            self.hidden.altering.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
 impl Drop for Alteration {
     fn drop(&mut self) {
+        if !self.certain {
+            self.hidden.suspected();
+            return;
+        }
         // In this order: there is no moment at which the old knowledge holds.
-        self.0.changed();
-        self.0.altering.fetch_sub(1, Ordering::AcqRel);
+        self.hidden.changed();
+        self.hidden.altering.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
 
-    use pgherd_sql::{LexOptions, Runs};
+    use pgherd_sql::{Defines, LexOptions, Runs};
 
-    use super::{Alteration, FRESH, Found, Hidden};
+    use super::{Alteration, FRESH, Found, Hidden, nanos};
 
     fn found(threshold: Runs) -> Found {
         Found {
@@ -320,6 +430,78 @@ mod tests {
         let claim = hidden.claim(later).expect("it is asked soon");
         hidden.learn(&claim, found(Runs::Writes));
         assert_eq!(hidden.threshold(), Runs::Writes);
+    }
+
+    #[test]
+    fn what_may_have_changed_is_looked_after_soon() {
+        let hidden = Arc::new(Hidden::default());
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        hidden.learn(&claim, found(Runs::Unknown));
+        drop(Alteration::perhaps(&hidden));
+        assert_eq!(hidden.threshold(), Runs::Unknown, "it is believed");
+        assert_eq!(hidden.changes(), 0);
+        let now = Instant::now();
+        assert!(!hidden.is_due(now));
+        assert!(hidden.is_due(now + FRESH / 2));
+        // It turns out to be one while it is under way.
+        let mut alteration = Alteration::perhaps(&hidden);
+        assert_eq!(hidden.threshold(), Runs::Unknown);
+        alteration.confirm();
+        alteration.confirm();
+        assert_eq!(hidden.threshold(), Runs::Reads);
+        drop(alteration);
+        assert_eq!(hidden.changes(), 1);
+        assert_eq!(hidden.altering.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn to_ask_does_not_take_all_of_the_time() {
+        let hidden = Arc::new(Hidden::default());
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        hidden.learn(&claim, found(Runs::Unknown));
+        hidden
+            .cost
+            .store(nanos(Duration::from_millis(100)), Ordering::Relaxed);
+        drop(Alteration::perhaps(&hidden));
+        let now = Instant::now();
+        assert!(!hidden.is_due(now + Duration::from_secs(5)));
+        assert!(hidden.is_due(now + Duration::from_secs(11)));
+    }
+
+    #[test]
+    fn functions_tell_whether_they_define_something() {
+        let hidden = Hidden::default();
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        let definers = [
+            (&b"locks"[..], Defines::Nothing),
+            (b"runs", Defines::Perhaps),
+            (b"makes", Defines::Says),
+        ];
+        let told = Found {
+            definers: definers.map(|(name, how)| (Box::from(name), how)).into(),
+            stirs: Some(Runs::Writes),
+            ..found(Runs::Unknown)
+        };
+        hidden.learn(&claim, told);
+        let defines = |text: &str| {
+            let options = LexOptions::default();
+            hidden.reread(text.as_bytes(), options).defines
+        };
+        for (text, how) in [
+            ("select pure(1), locks(1)", Defines::Nothing),
+            (
+                "select set_config('work_mem', a, false) from t",
+                Defines::Nothing,
+            ),
+            ("select Runs($1)", Defines::Perhaps),
+            ("select made_just_now()", Defines::Perhaps),
+            ("select runs('create trigger x')", Defines::Says),
+            ("select pure(makes())", Defines::Says),
+            ("call makes()", Defines::Says),
+        ] {
+            assert_eq!(defines(text), how, "{text}");
+        }
+        assert!(hidden.stirs(Runs::Writes) && !hidden.stirs(Runs::Reads));
     }
 
     #[test]

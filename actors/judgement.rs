@@ -2,8 +2,8 @@
 
 use pgherd_session::Reach;
 use pgherd_sql::{
-    Action, Change, Deed, Effects, FOLLOWED, LexOptions, Lexer, Mentions, Pin, PinSet, Reading,
-    Runs, SequenceEffect, Step, Token, TransactionEffect, effects, is_followed, mentions,
+    Action, Alters, Change, Deed, Effects, FOLLOWED, LexOptions, Lexer, Mentions, Pin, PinSet,
+    Reading, Runs, SequenceEffect, Step, Token, TransactionEffect, effects, is_followed, mentions,
     names_moment, script,
 };
 
@@ -30,6 +30,12 @@ pub struct Judgement {
     pub sequence: SequenceEffect,
     /// It changes what the database consists of.
     pub alters: bool,
+    /// How it may do so without saying it.
+    pub may_alter: Alters,
+    /// It prepares a transaction.
+    pub prepares: bool,
+    /// It has its session forget what that remembers of sequences.
+    pub forgets: bool,
     /// It is a query that may run twice as well as once, unless the database brings more with it than its
     /// text tells.
     pub steady: bool,
@@ -162,6 +168,9 @@ pub fn judge(
         runs: effects.runs,
         sequence: effects.sequence,
         alters: effects.alters,
+        may_alter: effects.may_alter,
+        prepares: effects.prepares,
+        forgets: effects.forgets,
         steady: effects.steady,
         only_reads: effects.only_reads,
         as_read,

@@ -214,7 +214,8 @@ impl Pool {
     /// opened in an earlier epoch, is closed. If it `cuts`, also what is on loan: what a session has not
     /// ended there it may not end any more.
     pub fn lead_to(&self, upstream: Arc<Upstream>, epoch: u64, cuts: bool) {
-        let before = self.upstream.swap(Arc::clone(&upstream));
+        let before = lead(&self.upstream, &upstream);
+        let upstream = self.upstream.load_full();
         drop(self.core.fence(epoch));
         if !upstream.is_as_good_as(&before) {
             drop(self.core.retire_all());
@@ -269,9 +270,51 @@ impl Pool {
         }
     }
 
+    /// A client that logged in with a secret other than the pool's brings it along: what it has proved itself with just
+    /// now is the newest that is known. A secret of the configuration stays.
+    pub fn renew(&self, secret: &Secret) {
+        renew(&self.upstream, secret);
+        for reader in self.readers.load().iter() {
+            reader.renew(secret);
+        }
+    }
+
     /// Whether a session with these pins keeps its server after the transaction.
     pub fn pins(&self, pins: PinSet, mode: PoolMode) -> bool {
         mode == PoolMode::Session || !pins.is_empty()
+    }
+}
+
+/// Leads elsewhere, with the secret that a client has brought meanwhile; answers how it was before.
+fn lead(known: &ArcSwap<Upstream>, upstream: &Arc<Upstream>) -> Arc<Upstream> {
+    let learned = |upstream: &Upstream| upstream.source == Source::Client;
+    known.rcu(|before| {
+        match learned(before) && learned(upstream) && before.secret != upstream.secret {
+            true => Arc::new(Upstream {
+                secret: before.secret.clone(),
+                ..(**upstream).clone()
+            }),
+            false => Arc::clone(upstream),
+        }
+    })
+}
+
+/// Takes a secret over that is to take the place of what is known.
+fn renew(known: &ArcSwap<Upstream>, secret: &Secret) {
+    let mut before = known.load_full();
+    while before.source == Source::Client && secret.supersedes(&before.secret) {
+        let renewed = Arc::new(Upstream {
+            secret: secret.clone(),
+            ..(*before).clone()
+        });
+        let found = known.compare_and_swap(&before, renewed);
+        let newer = !matches!(found.secret, Secret::Refused) && found.secret != before.secret;
+        if Arc::ptr_eq(&found, &before) || newer {
+            // If another client was quicker, what it has brought is as new.
+            return;
+        }
+        // That the old one was refused meanwhile, or leads elsewhere, is no reason to lose this one.
+        before = Arc::clone(&found);
     }
 }
 
@@ -627,6 +670,8 @@ impl PoolState {
 
     /// What will not pass by itself is told to everybody who waits; the rest they may sit out.
     fn failed(&mut self, error: Arc<OpenError>, myself: &ActorRef<PoolMessage>) {
+        // A login that brings a newer secret from here on may be answered, and its client wait, before this is over.
+        let mark = self.pool.core.mark();
         let outdated = matches!(*error, OpenError::Outdated { .. });
         if outdated && !matches!(self.pool.upstream.load().secret, Secret::Refused) {
             // A login has brought a newer one while this was on its way, and waits for it to be tried.
@@ -635,7 +680,8 @@ impl PoolState {
         }
         // Who only wants to read may do so elsewhere.
         if !error.is_passing() || self.pool.key.reader.is_some() {
-            self.pool.core.fail_waiters(Arc::clone(&error) as Arc<_>);
+            let failure = Arc::clone(&error) as Arc<_>;
+            self.pool.core.fail_waiters_before(mark, failure);
         }
         self.pool.trouble.store(Some(error));
         let pause = self.pool.upstream.load().gate.0.pause(clock::now());
@@ -680,5 +726,97 @@ fn age(meta: &Meta, now: Instant, lifetime: Option<Duration>, jitter: Duration) 
         Age::Ageing
     } else {
         Age::Fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Barrier};
+    use std::thread;
+
+    use arc_swap::ArcSwap;
+    use pgherd_config::{Config, LoadInput};
+    use pgherd_net::ClientTls;
+
+    use super::{PoolKey, lead, renew};
+    use crate::drain::Curtain;
+    use crate::facts::Facts;
+    use crate::router;
+    use crate::session::prove::Proof;
+    use crate::upstream::{Secret, Source, Upstream};
+
+    /// A server whose secret a client has brought.
+    fn upstream() -> Upstream {
+        let mut input = LoadInput::default();
+        input.overrides.urls = vec!["postgres://u:p@127.0.0.1:1/shop".to_owned()];
+        let config = Arc::new(Config::load(&input).expect("a configuration").config);
+        let tls = Arc::new(ClientTls::disabled());
+        let facts = Facts::new(Arc::clone(&config), tls, [0; 32], Curtain::default());
+        let section = config.database("shop").expect("configured");
+        let proof = Proof {
+            secret: Secret::None,
+        };
+        let key = PoolKey::new("shop", "u");
+        let made = router::upstream(&facts, &config, &section, &key, &proof);
+        Upstream {
+            secret: Secret::password("old"),
+            source: Source::Client,
+            ..(*made.expect("an upstream")).clone()
+        }
+    }
+
+    #[test]
+    fn a_newer_secret_is_not_lost_by_what_happens_beside() {
+        let old = upstream();
+        let new = Secret::password("new");
+        for round in 0..2000 {
+            let known = ArcSwap::from_pointee(old.clone());
+            let both = Barrier::new(2);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    both.wait();
+                    for _ in 0..20 {
+                        // What was refused is refused again, and the pool is aimed anew.
+                        let before = known.load_full();
+                        if before.secret == new {
+                            break;
+                        }
+                        let refused = Arc::new(Upstream {
+                            secret: Secret::Refused,
+                            ..(*before).clone()
+                        });
+                        known.compare_and_swap(&before, refused);
+                    }
+                    let elsewhere = Arc::new(Upstream {
+                        secret: known.load().learned(),
+                        name: "elsewhere".to_owned(),
+                        ..old.clone()
+                    });
+                    lead(&known, &elsewhere);
+                });
+                both.wait();
+                renew(&known, &new);
+            });
+            assert_eq!(known.load().secret, new, "round {round}");
+            assert_eq!(known.load().name, "elsewhere");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_the_configuration_stays() {
+        let configured = Upstream {
+            source: Source::Configured,
+            ..upstream()
+        };
+        let known = ArcSwap::from_pointee(configured.clone());
+        renew(&known, &Secret::password("new"));
+        assert_eq!(known.load().secret, configured.secret);
+        // Where the configuration has one from now on, it counts, whatever a client has brought.
+        let known = ArcSwap::from_pointee(Upstream {
+            secret: Secret::password("brought"),
+            ..upstream()
+        });
+        lead(&known, &Arc::new(configured.clone()));
+        assert_eq!(known.load().secret, configured.secret);
     }
 }

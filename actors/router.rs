@@ -34,7 +34,7 @@ use crate::root::{
 };
 use crate::session::checkout::{check, denial, overdue};
 use crate::session::prove::Proof;
-use crate::upstream::{OpenError, Source, Upstream};
+use crate::upstream::OpenError;
 
 pub(crate) use memory::target;
 pub use memory::{RouterMemory, Watch, mode, server_tls};
@@ -154,7 +154,7 @@ impl Actor for Router {
 impl RouterArguments {
     fn pool(&self, key: PoolKey, proof: &Proof) -> Result<Arc<Pool>, ErrorReport> {
         if let Some(pool) = self.facts.routes.load().get(&key) {
-            renew(pool, proof);
+            pool.renew(&proof.secret);
             return Ok(Arc::clone(pool));
         }
         let config = self.facts.config.load_full();
@@ -601,23 +601,6 @@ fn hinting(slot: Slot<PoolMessage>) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// A client that logged in with a secret other than the pool's brings it along: what it has proved
-/// itself with just now is the newest that is known. A secret of the configuration stays.
-fn renew(pool: &Pool, proof: &Proof) {
-    let upstream = pool.upstream.load_full();
-    if upstream.source == Source::Client && proof.secret.supersedes(&upstream.secret) {
-        let renewed = Upstream {
-            secret: proof.secret.clone(),
-            ..(*upstream).clone()
-        };
-        // If somebody else was quicker, a reload or another client, theirs is as new.
-        pool.upstream.compare_and_swap(&upstream, Arc::new(renewed));
-    }
-    for reader in pool.readers.load().iter() {
-        renew(reader, proof);
-    }
-}
-
 /// The pool for a user and a database, made if need be.
 ///
 /// # Errors
@@ -630,7 +613,7 @@ pub async fn pool(
 ) -> Result<Arc<Pool>, ErrorReport> {
     let key = PoolKey::new(database, user);
     if let Some(pool) = facts.routes.load().get(&key) {
-        renew(pool, &proof);
+        pool.renew(&proof.secret);
         return Ok(Arc::clone(pool));
     }
     introduced(facts, database, user).await;

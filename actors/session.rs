@@ -23,6 +23,7 @@ pub mod login;
 pub mod mark;
 pub mod met;
 pub mod names;
+pub mod naming;
 pub mod opened;
 pub mod prove;
 pub mod proxied;

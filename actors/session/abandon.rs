@@ -77,6 +77,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
             lease.sequences = Sequences::Nobody;
         }
         make_known(&mut lease).await?;
+        lease.statements.settle();
         lease.ran = Runs::Nothing;
         lease.alters = None;
         lease.used_sequence = false;

@@ -19,7 +19,7 @@ use crate::judgement::Judgement;
 use crate::pool::Pool;
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{names, replies};
+use crate::session::{names, naming, replies};
 
 /// How often a turn has begun anew, and until when it may.
 #[derive(Debug, Clone, Copy)]
@@ -269,6 +269,9 @@ pub(super) fn end(turn: &mut Turn<'_>) {
 pub(super) fn note(turn: &mut Turn<'_>, judgement: &Judgement) {
     let inside = is_inside(turn);
     turn.attempt.note(judgement, inside);
+    if judgement.leaves {
+        naming::goes_back(turn);
+    }
 }
 
 /// Takes note of something that is sent unread.

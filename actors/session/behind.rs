@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_config::{FunctionCheck, PoolMode};
 use pgherd_net::poll_write_from;
-use pgherd_sql::{LexOptions, Pin, PinSet, Runs, named_settings};
+use pgherd_sql::{Alters, Defines, LexOptions, Pin, PinSet, Runs, named_settings};
 use pgherd_wire::error::ErrorReport;
 
 use crate::hidden::{Alteration, Hidden, Ran};
@@ -36,23 +36,56 @@ const LARGE_OBJECTS: [u32; 14] = [
 
 /// Takes note of a text that is sent to a server: a text alone, or a Parse message behind the name.
 pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], how: LexOptions) {
+    let reread = || match judgement.runs {
+        Runs::Unknown => hidden(server).reread(text(tail), how),
+        runs => Ran::only(runs),
+    };
+    let mut defines = Defines::Nothing;
     if judgement.runs > server.ran {
-        let ran = match judgement.runs {
-            Runs::Unknown => hidden(server).reread(text(tail), how),
-            runs => Ran::only(runs),
-        };
+        let ran = reread();
+        defines = ran.defines;
         let unseen = match ran.runs > server.ran {
             true => hidden(server).sets(ran.runs),
             false => Vec::new(),
         };
         server.doubt(ran.sets.into_iter().chain(unseen));
         server.ran = server.ran.max(ran.runs);
+    } else if judgement.runs == Runs::Unknown {
+        defines = reread().defines;
     }
     if judgement.hides {
         doubt_named(server, text(tail), how);
     }
-    if judgement.alters && server.alters.is_none() {
-        server.alters = Some(Alteration::begin(&server.about.upstream.hidden.0));
+    note_alteration(server, judgement, defines);
+}
+
+/// Takes note of a text that changes what the database consists of, or may; `defines` is what the functions do of
+/// that which it names.
+fn note_alteration(server: &mut ServerConn, judgement: &Judgement, defines: Defines) {
+    let hidden = &server.about.upstream.hidden.0;
+    let is_said = judgement.alters
+        || defines == Defines::Says
+        || match judgement.may_alter {
+            Alters::No | Alters::Unnamed => false,
+            Alters::Prepared => hidden.has_prepared(),
+            // It may commit before it ends, and so be noticed too late.
+            Alters::Called => defines != Defines::Nothing,
+            Alters::Code => true,
+        };
+    if is_said {
+        let alters = server
+            .alters
+            .get_or_insert_with(|| Alteration::begin(hidden));
+        alters.confirm();
+    } else if server.alters.is_none()
+        && (defines != Defines::Nothing
+            || !matches!(judgement.may_alter, Alters::No | Alters::Called)
+            || hidden.stirs(judgement.runs))
+    {
+        server.alters = Some(Alteration::perhaps(hidden));
+    }
+    if judgement.prepares && server.alters.is_some() {
+        hidden.prepare();
     }
 }
 
@@ -102,6 +135,9 @@ pub(super) fn called(server: &mut ServerConn, body: &[u8]) {
 pub(super) fn unseen(server: &mut ServerConn) {
     server.ran = Runs::Unknown;
     server.touched = true;
+    if server.alters.is_none() {
+        server.alters = Some(Alteration::perhaps(&server.about.upstream.hidden.0));
+    }
 }
 
 /// The text in the body of a Parse message behind the name.

@@ -17,6 +17,7 @@ use pgherd_wire::frontend::{self, Bind, Execute, Target};
 
 use crate::session::attempt;
 use crate::session::behind;
+use crate::session::naming;
 use crate::session::relay::Relay;
 use crate::session::replies;
 use crate::session::turn::Turn;
@@ -177,6 +178,14 @@ impl<'a> Given<'a> {
                 // What it is is over with the transaction.
                 (Some(None), Span::Local) | (None, _) => {}
                 (Some(None), Span::Session | Span::Parameter(_)) => return None,
+            }
+            if change.span == Span::Local
+                && &*change.name == naming::PATH
+                && let Value::Parameter(number) = change.value
+                && let Some(Some(path)) = self.text(number)
+                && let Ok(path) = std::str::from_utf8(path)
+            {
+                change.value = Value::Text(path.into());
             }
             if change.span == Span::Session
                 && let Value::Parameter(number) = change.value
@@ -358,8 +367,12 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
                     changes.iter().for_each(|change| overlay(turn, change));
                     let unsure = changes.iter().filter(|change| is_unsure(change));
                     turn.server.doubt(unsure.map(|change| change.name.clone()));
+                    naming::changed(turn, changes);
                 }
-                Step::RollbackTo(_) => doubt(turn),
+                Step::RollbackTo(_) => {
+                    doubt(turn);
+                    naming::goes_back(turn);
+                }
                 Step::ResetAll | Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
             }
             let before = Arc::clone(&turn.relay.parameters);

@@ -1,7 +1,8 @@
 //! What a session remembers of sequences (`lastval`, `currval`) is its client's own.
 //!
 //! A server remembers it for whoever used a sequence there. So before a client asks on a server that
-//! another has used, the server is made to forget, and Postgres itself says that nothing is defined.
+//! another has used, the server is made to forget, and Postgres itself says that nothing is defined. So is one that the
+//! client itself has used before it used another elsewhere: what is there is not what it has used last.
 //! A pool whose clients ask learns it from the first who asks elsewhere than where it used the sequence:
 //! from then on, its clients keep the server for a while after each use.
 
@@ -42,6 +43,9 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
     if !uses && !judgement.sequence.asks() {
         turn.relay.pins.remove(Pin::Sequence);
         if judgement.runs < Runs::Writes && !judgement.begins {
+            if judgement.forgets {
+                used_here(turn);
+            }
             return true;
         }
     }
@@ -50,10 +54,7 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
     }
     let client = turn.relay.control.id;
     clear_way(turn, judgement, way);
-    if way == Way::Extended
-        && judgement.sequence.asks()
-        && turn.server.sequences.is_mixed_for(client)
-    {
+    if way == Way::Extended && judgement.sequence.asks() && memory(turn).is_mixed_for(client) {
         let report = ErrorReport::error(
             sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
             "what this session remembers of sequences is not on the server that it runs on",
@@ -63,7 +64,8 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
         return false;
     }
     if judgement.runs >= Runs::Writes || uses {
-        turn.server.sequences = turn.server.sequences.used_by(client);
+        turn.server.sequences = memory(turn).used_by(client);
+        used_here(turn);
     }
     turn.server.used_sequence |= uses || judgement.runs == Runs::Unknown;
     true
@@ -81,7 +83,7 @@ pub(super) fn must_wait(turn: &Turn<'_>, judgement: &Judgement) -> bool {
 pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
     let client = turn.relay.control.id;
     let asks = judgement.sequence.asks() && turn.relay.mode != PoolMode::Session;
-    if asks && turn.server.sequences != Sequences::Of(client) {
+    if asks && memory(turn) != Sequences::Of(client) {
         let learned = &turn.relay.pool.asks_sequences;
         learned.store(true, Ordering::Relaxed);
     }
@@ -97,15 +99,32 @@ pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
     }
 }
 
-/// Whether the server remembers something of others that a text might be told.
+/// What other servers remember of the client is out of date from now on.
+fn used_here(turn: &Turn<'_>) {
+    let last = &turn.relay.control.sequences_on;
+    last.store(turn.server.about.id, Ordering::Relaxed);
+}
+
+/// Whose use of sequences the server remembers, seen by the client of this turn.
+fn memory(turn: &Turn<'_>) -> Sequences {
+    let known = turn.server.sequences;
+    let last = turn.relay.control.sequences_on.load(Ordering::Relaxed);
+    match last == turn.server.about.id {
+        true => known,
+        false => known.left_by(turn.relay.control.id),
+    }
+}
+
+/// Whether the server remembers something that a text might be told and must not.
 fn must_forget(turn: &Turn<'_>, judgement: &Judgement) -> bool {
     let (client, server) = (turn.relay.control.id, &turn.server);
-    if turn.relay.mode == PoolMode::Session || !server.sequences.is_mixed_for(client) {
+    let memory = memory(turn);
+    if turn.relay.mode == PoolMode::Session || !memory.is_mixed_for(client) {
         return false;
     }
     let learned = || turn.relay.pool.asks_sequences.load(Ordering::Relaxed);
     // A function may ask, too. Where nobody does, nobody minds who was the last to use one.
-    let foreign = server.sequences.is_foreign_to(client);
+    let foreign = memory.is_foreign_to(client);
     let hidden = judgement.runs >= server.about.upstream.hidden.0.threshold();
     let uses = judgement.runs >= Runs::Writes || judgement.sequence.uses();
     judgement.sequence.asks() || judgement.begins || uses && learned() || foreign && hidden

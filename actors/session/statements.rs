@@ -32,7 +32,8 @@ use crate::session::requests::{
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{
-    attempt, behind, by_sql, endings, follow, listen, mark, reads, replies, sequence, shards, watch,
+    attempt, behind, by_sql, endings, follow, listen, mark, naming, reads, replies, sequence,
+    shards, watch,
 };
 
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
@@ -191,11 +192,14 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     let judgement = || judge(turn.relay, &parse);
     let registry = &turn.relay.pool.registry;
     let parameters = &turn.relay.parameters;
+    let own = |reach| registry.own(parameters, Source::Parse, tail, reach, judgement());
     let statement = match judgement::reach(parse.query, turn.relay.lexing) {
-        Reach::Shared => registry.intern(parameters, Source::Parse, tail, judgement),
-        reach @ (Reach::Own | Reach::Bound) => {
-            registry.own(parameters, Source::Parse, tail, reach, judgement())
-        }
+        // Where it is not known how it is read, nobody else may have it.
+        Reach::Shared => match naming::here(turn) {
+            Some(here) => registry.intern(&here, Source::Parse, tail, judgement),
+            None => own(Reach::Own),
+        },
+        reach @ (Reach::Own | Reach::Bound) => own(reach),
     };
     if statement.reach == Reach::Bound {
         replies::doubt(turn);
@@ -894,8 +898,12 @@ fn put_as(
     if let Some((there, _)) = &visit {
         run_hidden(turn, there.as_bytes(), Undo::Nothing);
     }
+    let fits = naming::fits(turn, statement);
     let server: &mut ServerStatements = &mut turn.server.statements;
     let placed = server.insert(statement.id, statement.tail.len());
+    if !fits {
+        server.lend(placed);
+    }
     let own = placed.name.text();
     turn.relay.pool.stats.server_parse();
     let hidden = by_client.is_none();

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use pgherd_sql::{Body, Runs, body, is_harmless};
+use pgherd_sql::{Body, Defines, Runs, body, defines, is_harmless};
 use pgherd_wire::error::ErrorReport;
 
 use crate::hidden::Found;
@@ -23,7 +23,7 @@ const FUNCTIONS_MAX: usize = 4000;
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
 WITH f AS (
- SELECT p.oid, p.proname::text AS name,
+ SELECT p.oid, p.proname::text AS name, p.provolatile::text AS volatility,
   CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE l.lanname::text END AS language,
   CASE WHEN p.prokind = 'a' THEN (
     SELECT coalesce(string_agg('select ' || quote_ident(s.proname::text) || '(); ', ''), '')
@@ -98,7 +98,7 @@ UNION ALL SELECT 'volatile', NULL, NULL, NULL, NULL WHERE EXISTS (
  ON p.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn]::oid[]) AND p.provolatile = 'v'
  WHERE a.aggfnoid >= 16384) 
 UNION ALL (SELECT 'function', f.name, f.language,
-  CASE WHEN f.language = 'c' THEN ''
+  CASE WHEN f.language = 'c' THEN f.volatility
    WHEN sum(octet_length(f.source)) OVER (ORDER BY f.oid) < 8000000 AND octet_length(f.source) < 100000
    THEN f.source END,
   CASE WHEN r.reads OR f.oid = ANY (ARRAY(SELECT c.oid FROM as_column c)) THEN 'reads'
@@ -222,18 +222,24 @@ fn understand(rows: &[Row]) -> Option<Found> {
 
 /// What a function in a language does, as far as its source tells.
 fn read(language: &[u8], source: Option<&[u8]>) -> Body {
-    let harmful = |obscure: bool| Body {
+    let harmful = |obscure: bool, defines: Defines| Body {
         harmful: true,
         writes: true,
         obscure,
+        defines,
         ..Body::default()
     };
     match (language, source) {
         (b"sql" | b"plpgsql" | b"aggregate", Some(source)) => body(source),
         (b"internal", Some(source)) if is_harmless(source, false) => Body::default(),
-        // What is written in C changes the session seldom, and no settings of the users' own.
-        (b"c" | b"internal", _) => harmful(false),
-        _ => harmful(true),
+        // What is written in C changes the session seldom, and no settings of the users' own; nor does it define
+        // anything unless it is volatile, which is all that is known of it.
+        (b"c", Some(b"v")) => harmful(false, Defines::Perhaps),
+        (b"c" | b"internal", _) => harmful(false, Defines::Nothing),
+        (_, source) => {
+            let said = source.map_or(Defines::Nothing, defines);
+            harmful(true, said.max(Defines::Perhaps))
+        }
     }
 }
 
@@ -272,6 +278,7 @@ fn add(
     named.body.harmful |= body.harmful;
     named.body.writes |= body.writes;
     named.body.obscure |= body.obscure;
+    named.body.defines = named.body.defines.max(body.defines);
     named.body.calls.extend(body.calls);
     named.body.settings.extend(body.settings);
 }
@@ -313,7 +320,10 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
                 // It may be meant also where a trusted one has the same name.
                 Some(called) => callers[*called].push(number),
                 None if found.known.contains(call) => {}
-                None => (body.harmful, body.writes) = (true, true),
+                None => {
+                    (body.harmful, body.writes) = (true, true);
+                    body.defines = body.defines.max(Defines::Perhaps);
+                }
             }
         }
         facts[number] = Facts {
@@ -321,6 +331,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
             writes: body.writes,
             sees: named.sees,
             sets: named.sets,
+            defines: body.defines,
         };
     }
     let followed = inherit(&mut facts, &callers, calls_max);
@@ -329,6 +340,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
         named.sets = facts.sets;
         named.sees = facts.sees;
         (named.body.harmful, named.body.writes) = (facts.harmful, facts.writes);
+        named.body.defines = facts.defines;
     }
     followed
 }
@@ -340,6 +352,7 @@ struct Facts {
     writes: bool,
     sees: bool,
     sets: u64,
+    defines: Defines,
 }
 
 impl Facts {
@@ -349,6 +362,7 @@ impl Facts {
             writes: self.writes || other.writes,
             sees: self.sees || other.sees,
             sets: self.sets | other.sets,
+            defines: self.defines.max(other.defines),
         }
     }
 }
@@ -371,6 +385,7 @@ fn inherit(facts: &mut [Facts], callers: &[Vec<usize>], calls_max: usize) -> usi
                 writes: true,
                 sees: true,
                 sets: 0,
+                defines: Defines::Perhaps,
             };
             facts
                 .iter_mut()
@@ -404,6 +419,15 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
     }
     for named in functions.values() {
         found.obscure |= named.body.obscure;
+        if named.body.defines != Defines::Nothing {
+            let least = match named.reach {
+                Some(Reach::Reads) => Some(Runs::Reads),
+                Some(Reach::Writes) => Some(Runs::Writes),
+                Some(Reach::Nothing) | None => None,
+            };
+            // What runs less comes to fewer: the least of all counts.
+            found.stirs = [found.stirs, least].into_iter().flatten().min();
+        }
         match named.reach {
             Some(Reach::Reads) => found.unseen[0] |= named.sets,
             Some(Reach::Writes) => found.unseen[1] |= named.sets,
@@ -430,6 +454,7 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
         } else {
             // Also where a trusted one has the same name.
             found.known.remove(&name);
+            found.definers.insert(name, named.body.defines);
         }
     }
 }
@@ -438,7 +463,7 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
 mod tests {
     use std::collections::HashMap;
 
-    use pgherd_sql::{Body, Runs};
+    use pgherd_sql::{Body, Defines, Runs};
 
     use super::{CALLS_MAX, Named, Row, settle, understand};
     use crate::hidden::Found;
@@ -494,6 +519,46 @@ mod tests {
         );
         let tree = ["tree", "", "", "", "true"].map(|text| Some(text.as_bytes().to_vec()));
         assert_eq!(threshold(&[tree.into()]), Runs::Reads);
+    }
+
+    #[test]
+    fn what_defines_something_is_told_with_its_callers() {
+        const MAKES: &str = "begin create trigger x before insert on t execute function f(); end";
+        let rows = [
+            function("makes", "plpgsql", MAKES, ""),
+            function("calls", "sql", "select makes()", ""),
+            function("runs", "plpgsql", "begin execute $1; end", "writes"),
+            function(
+                "locks",
+                "plpgsql",
+                "begin perform pg_advisory_lock(1); end",
+                "",
+            ),
+            function("other", "plperl", "spi_exec_query($_[0])", ""),
+            function("says", "plperl", "spi_exec_query('create view v')", ""),
+            function("native", "c", "v", "reads"),
+            function("steady", "c", "i", "reads"),
+            function("missing", "sql", "select gone()", ""),
+            function("pure", "sql", "select 1", ""),
+        ];
+        let found = understand(&rows).expect("an answer");
+        for (name, how) in [
+            ("makes", Some(Defines::Says)),
+            ("calls", Some(Defines::Says)),
+            ("runs", Some(Defines::Perhaps)),
+            ("locks", Some(Defines::Nothing)),
+            ("other", Some(Defines::Perhaps)),
+            ("says", Some(Defines::Says)),
+            ("native", Some(Defines::Perhaps)),
+            ("steady", Some(Defines::Nothing)),
+            ("missing", Some(Defines::Perhaps)),
+            ("pure", None),
+        ] {
+            assert_eq!(found.definers.get(name.as_bytes()).copied(), how, "{name}");
+        }
+        assert!(found.known.contains(&b"pure"[..]));
+        assert_eq!(found.stirs, Some(Runs::Writes));
+        assert_eq!(understand(&rows[..1]).expect("an answer").stirs, None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::session::follow::{Overlaid, Portals};
 use crate::session::limit::{Awaited, Limits};
 use crate::session::listen::{self, Progress};
 use crate::session::mark::{self, Vow};
+use crate::session::naming::{self, Path};
 use crate::session::relay::{Relay, wanted};
 use crate::session::resolve::Unresolved;
 use crate::session::unreplicated::Unreplicated;
@@ -116,6 +117,8 @@ pub(super) struct Turn<'a> {
     pub(super) portals: Portals,
     /// What the transaction under way has set of what the server reports.
     pub(super) overlaid: Overlaid,
+    /// What it has made of the search path.
+    pub(super) path: Path,
     /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
     pub(super) alone: Option<Judgement>,
     /// What was noted last does something to settings or savepoints.
@@ -175,6 +178,7 @@ impl<'a> Turn<'a> {
             rollback: Rollback::None,
             portals: Portals::new(),
             overlaid: Overlaid::new(),
+            path: Path::default(),
             alone: None,
             follows: false,
             before: PinSet::EMPTY,
@@ -274,6 +278,7 @@ impl<'a> Turn<'a> {
         if self.server.exchange.status() == TransactionStatus::Idle {
             // Whatever it has changed is there: who hears of it must find it so, on whichever server.
             self.server.alters = None;
+            naming::settled(self);
         }
     }
 

@@ -45,6 +45,10 @@ pub enum Ask<C: Send + 'static, I: Send + Sync + 'static = ()> {
     Wait(Waiter<C, I>),
 }
 
+/// A moment in the queue of a pool, between those who had come by then and those who came later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(u64);
+
 impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     /// An empty pool. `hint` may be called from any thread, never under a lock of the pool; it must not block.
     #[must_use]
@@ -220,8 +224,19 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
 
     /// Answers all waiters with an error; says how many there were.
     pub fn fail_waiters(&self, error: Failure) -> usize {
+        self.fail_waiters_before(Mark(u64::MAX), error)
+    }
+
+    /// A mark behind all who wait by now.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.with(|state, _| Mark(state.next_ticket()))
+    }
+
+    /// Answers those waiters with an error who came before a mark; says how many there were.
+    pub fn fail_waiters_before(&self, mark: Mark, error: Failure) -> usize {
         let error = LeaseError::Failed(error);
-        self.with(|state, fx| state.fail(&error, fx))
+        self.with(|state, fx| state.fail(&error, mark.0, fx))
     }
 
     /// Raises the epoch: idle connections are given out for closing, those on loan or being opened are closed when
@@ -338,7 +353,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
                 state.closed = Some(Arc::clone(&reason));
                 state.clear(LostReason::Closed, fx);
                 fx.turned = true;
-                state.fail(&LeaseError::Closed(reason), fx);
+                state.fail(&LeaseError::Closed(reason), u64::MAX, fx);
             }
             std::mem::take(&mut fx.closed)
         })

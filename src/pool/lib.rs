@@ -22,7 +22,7 @@ mod sweep;
 mod sync;
 mod waiter;
 
-pub use crate::core::{Ask, PoolCore};
+pub use crate::core::{Ask, Mark, PoolCore};
 pub use crate::error::{Failure, LeaseError, Refused};
 pub use crate::lease::Lease;
 pub use crate::limits::{Limits, Order};

@@ -449,12 +449,22 @@ impl<C, I> State<C, I> {
         }
     }
 
-    /// Answers every waiter with the same error; says how many there were.
-    pub(crate) fn fail(&mut self, error: &LeaseError, fx: &mut Effects<C>) -> usize {
-        let count = self.waiting();
+    /// The number of who waits next.
+    pub(crate) const fn next_ticket(&self) -> u64 {
+        self.next_ticket
+    }
+
+    /// Answers every waiter below a number with the same error; says how many there were.
+    pub(crate) fn fail(&mut self, error: &LeaseError, below: u64, fx: &mut Effects<C>) -> usize {
+        let mut count = 0;
         let queue = std::mem::replace(&mut self.queue, Line::new());
         let choosy = std::mem::replace(&mut self.choosy, Line::new());
         for (ticket, mut wait) in queue.into_iter().chain(choosy) {
+            if ticket >= below {
+                self.line_up(ticket, wait);
+                continue;
+            }
+            count += 1;
             fx.wake.extend(wait.waker.take());
             self.answered.insert(
                 ticket,

@@ -91,6 +91,26 @@ impl Parameters {
         reading
     }
 
+    /// Whatever of these may change what names in a text mean: the path, and, where it is followed for the types of
+    /// parameters, who the session is, as that may be a part of the path. A statement is analysed anew under other
+    /// settings of these, but not all of it ([`Statement`](crate::Statement)).
+    pub fn naming(&self, infers: bool) -> Vec<u8> {
+        let names = match infers {
+            true => &["search_path", ROLE, SESSION_AUTHORIZATION][..],
+            false => &["search_path"],
+        };
+        let mut naming = Vec::new();
+        for name in names {
+            if let Some(value) = self.get(name) {
+                naming.extend_from_slice(name.as_bytes());
+                naming.push(0);
+                naming.extend_from_slice(value.as_bytes());
+                naming.push(0);
+            }
+        }
+        naming
+    }
+
     /// The one statement that sets all of these for the session, and `local` for the transaction; `None` if there
     /// are none.
     pub fn assignment(&self, local: &Self) -> Option<String> {
@@ -177,7 +197,7 @@ fn is_not_read(name: &str) -> bool {
         "plan_cache_mode",
         ROLE, // As search_path.
         "row_security",
-        "search_path", // Postgres analyses a statement anew when it differs.
+        "search_path", // See [`Parameters::naming`].
         SESSION_AUTHORIZATION,
         "session_replication_role",
         "synchronous_commit",

@@ -10,6 +10,8 @@ pub enum Sequences {
     Of(i32),
     /// That of several, this one the last.
     Several(i32),
+    /// That of a session which has used one elsewhere since.
+    Outdated,
 }
 
 impl Sequences {
@@ -19,7 +21,7 @@ impl Sequences {
         match self {
             Self::Nobody => Self::Of(client),
             Self::Of(other) if other == client => self,
-            Self::Of(_) | Self::Several(_) => Self::Several(client),
+            Self::Of(_) | Self::Several(_) | Self::Outdated => Self::Several(client),
         }
     }
 
@@ -28,6 +30,16 @@ impl Sequences {
         match self {
             Self::Nobody => false,
             Self::Of(last) | Self::Several(last) => last != client,
+            Self::Outdated => true,
+        }
+    }
+
+    /// What is remembered, seen by this client, which has used one elsewhere since, if it has used one here.
+    #[must_use]
+    pub fn left_by(self, client: i32) -> Self {
+        match self {
+            Self::Of(last) | Self::Several(last) if last == client => Self::Outdated,
+            other => other,
         }
     }
 
@@ -50,5 +62,9 @@ mod tests {
         let both = one.used_by(2);
         assert!(both.is_foreign_to(1) && !both.is_foreign_to(2) && both.is_mixed_for(2));
         assert_eq!(both.used_by(1), Sequences::Several(1));
+        let left = one.left_by(1);
+        assert_eq!((left, one.left_by(2)), (Sequences::Outdated, one));
+        assert!(left.is_foreign_to(1) && left.is_mixed_for(1));
+        assert_eq!(left.used_by(1), Sequences::Several(1));
     }
 }

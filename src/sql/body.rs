@@ -2,6 +2,8 @@
 //!
 //! Errs towards harm: a body is harmless only if it provably says nothing that outlives its transaction.
 
+use std::cell::OnceCell;
+
 use crate::effect::{Call, Calls};
 use crate::lexer::{LexOptions, Lexer, Names, Token, TokenKind};
 use crate::script::{Named, named};
@@ -16,6 +18,8 @@ pub struct Body {
     pub writes: bool,
     /// It makes statements or names of settings at run time, so that it may set any.
     pub obscure: bool,
+    /// Whether it changes what the database consists of, so that other code may run from then on, itself.
+    pub defines: Defines,
     /// It names a setting in a way that is not read here.
     pub unread: bool,
     /// The functions that it calls, in lower case, but for those of Postgres that are harmless.
@@ -23,6 +27,18 @@ pub struct Body {
     /// The settings with a dot in their names that it sets, also those for the transaction only: the session gets to
     /// know them.
     pub settings: Vec<Box<str>>,
+}
+
+/// Whether code changes what the database consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Defines {
+    /// It does not.
+    #[default]
+    Nothing,
+    /// It may, or does so in a way by which hardly ever other code comes to run.
+    Perhaps,
+    /// It says so: there are the words for that in it, or in what it puts together.
+    Says,
 }
 
 /// Reads a body.
@@ -71,7 +87,7 @@ fn name_settings(
 }
 
 /// What a constant of text says, nearly.
-fn inside(token: &Token<'_>) -> Option<Vec<u8>> {
+pub(crate) fn inside(token: &Token<'_>) -> Option<Vec<u8>> {
     if !token.is_string() {
         return None;
     }
@@ -102,6 +118,7 @@ fn read(text: &[u8], options: LexOptions) -> Body {
         before: Before::Start,
         executes: false,
         says_set: false,
+        put_together: Defines::Nothing,
     };
     loop {
         match reader.lexer.token() {
@@ -110,11 +127,16 @@ fn read(text: &[u8], options: LexOptions) -> Body {
             Err(_) => {
                 reader.body.harmful = true;
                 reader.body.obscure = true;
+                reader.defines(Defines::Perhaps);
                 break;
             }
         }
     }
     reader.body.obscure |= reader.executes && reader.says_set;
+    if reader.executes {
+        let said = reader.put_together.max(Defines::Perhaps);
+        reader.defines(said);
+    }
     reader.body
 }
 
@@ -135,6 +157,8 @@ struct BodyReader<'a> {
     executes: bool,
     /// A string has the word SET in it, or what sets.
     says_set: bool,
+    /// What the strings in it say.
+    put_together: Defines,
 }
 
 /// What a name in quotes says.
@@ -183,6 +207,92 @@ const WRITES: [&[u8]; 6] = [
     b"copy",
 ];
 
+/// What a statement begins with that makes or changes what lasts. What is dropped brings no other code.
+const DEFINE: [&[u8]; 3] = [b"create", b"alter", b"import"];
+
+/// No more tokens of one are looked at.
+const DEFINITION_MAX: usize = 64;
+
+/// What may stand between such a word and that for what is made.
+const BETWEEN: [&[u8]; 16] = [
+    b"or",
+    b"replace",
+    b"global",
+    b"local",
+    b"unlogged",
+    b"unique",
+    b"event",
+    b"constraint",
+    b"recursive",
+    b"materialized",
+    b"foreign",
+    b"trusted",
+    b"procedural",
+    b"default",
+    b"access",
+    b"force",
+];
+
+/// What runs code, or leads to it, and what `format` may put there.
+const RUN: [&[u8]; 19] = [
+    b"aggregate",
+    b"cast",
+    b"conversion",
+    b"data",
+    b"domain",
+    b"extension",
+    b"function",
+    b"language",
+    b"operator",
+    b"policy",
+    b"procedure",
+    b"routine",
+    b"rule",
+    b"schema",
+    b"transform",
+    b"trigger",
+    b"view",
+    b"s",
+    b"i",
+];
+
+/// What a table has that runs code of its own, where it is none that is there already: its children inherit that.
+const OF_TABLES: [&[u8]; 3] = [b"default", b"check", b"generated"];
+
+/// What a text defines by the statements in it: by their words, so that it may be in a string or be cut off.
+///
+/// A table runs new code by what its columns bring with them, an index by an expression; both count as what hardly does
+/// it where there are none.
+pub fn defines(text: &[u8]) -> Defines {
+    let letters = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'_' && *byte < 0x80;
+    let is = |word: &[u8], known: &[&[u8]]| known.iter().any(|it| word.eq_ignore_ascii_case(it));
+    let mut words = text.split(letters).filter(|word| !word.is_empty());
+    // Told once of all of it, so that many statements in one text take no longer.
+    let brings = OnceCell::new();
+    let all = words.clone();
+    let brings = || *brings.get_or_init(|| all.clone().any(|word| is(word, &OF_TABLES)));
+    let computes = OnceCell::new();
+    let opening = || text.iter().filter(|byte| **byte == b'(').count();
+    let computes = || *computes.get_or_init(|| opening() > 1);
+    let mut found = Defines::Nothing;
+    while let Some(word) = words.next() {
+        if !is(word, &DEFINE) {
+            continue;
+        }
+        let object = words.clone().find(|word| !is(word, &BETWEEN));
+        found = found.max(match object {
+            // What it makes is put there at run time.
+            None => Defines::Says,
+            Some(object) if is(object, &[b"temp", b"temporary"]) => Defines::Nothing,
+            Some(object) if is(object, &RUN) => Defines::Says,
+            Some(object) if is(object, &[b"table"]) && brings() => Defines::Says,
+            Some(object) if is(object, &[b"index"]) && computes() => Defines::Says,
+            Some(_) => Defines::Perhaps,
+        });
+    }
+    found
+}
+
 impl<'a> BodyReader<'a> {
     fn take(&mut self, token: &Token<'a>) {
         if token.is_string() {
@@ -190,11 +300,15 @@ impl<'a> BodyReader<'a> {
                 .text
                 .windows(3)
                 .any(|three| three.eq_ignore_ascii_case(b"set"));
+            self.put_together = self.put_together.max(defines(token.text));
         }
         match token.kind {
             TokenKind::Word => self.word(token),
             TokenKind::QuotedWord => self.name(&token.text[1..token.text.len() - 1]),
-            TokenKind::UnicodeWord => self.body.harmful = true,
+            TokenKind::UnicodeWord => {
+                self.body.harmful = true;
+                self.defines(Defines::Perhaps);
+            }
             _ => {}
         }
         self.before = match token.kind {
@@ -229,7 +343,10 @@ impl<'a> BodyReader<'a> {
             Call::Unknown(name) => name.map(<[u8]>::to_ascii_lowercase),
         };
         match name {
-            None => self.body.harmful = true,
+            None => {
+                self.body.harmful = true;
+                self.defines(Defines::Perhaps);
+            }
             Some(name) if BEFORE_PARENTHESES.contains(&&*name) => {}
             Some(name) if name == b"set_config" => self.set_config(),
             Some(name) => self.body.calls.push(name.into()),
@@ -250,8 +367,41 @@ impl<'a> BodyReader<'a> {
             let local = |next: Token<'_>| token.is_word(b"set") && next.is_word(b"local");
             self.body.harmful |= !next.is_ok_and(|next| next.is_some_and(local));
             self.setting(token);
+            self.definition(token);
         }
         self.name(token.text);
+    }
+
+    fn defines(&mut self, how: Defines) {
+        self.body.defines = self.body.defines.max(how);
+    }
+
+    /// What a statement defines that begins with this word.
+    fn definition(&mut self, token: &Token<'_>) {
+        if token.is_word(b"do") {
+            // What it says is a string of this body.
+            self.executes = true;
+        }
+        if !DEFINE.iter().any(|word| token.is_word(word)) {
+            return;
+        }
+        let mut text = token.text.to_vec();
+        let mut ahead = self.lexer;
+        for _ in 0..DEFINITION_MAX {
+            match ahead.token() {
+                Ok(Some(next)) if !next.is(b';') => {
+                    text.push(b' ');
+                    text.extend_from_slice(next.text);
+                }
+                _ => return self.defines(defines(&text)),
+            }
+        }
+        // What it has in the end is not known.
+        let said = match defines(&text) {
+            Defines::Nothing => Defines::Nothing,
+            Defines::Perhaps | Defines::Says => Defines::Says,
+        };
+        self.defines(said);
     }
 
     /// The name behind a SET, if it is one with a dot.
@@ -353,7 +503,7 @@ impl<'a> BodyReader<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{body, named_settings};
+    use super::{Defines, body, defines, named_settings};
     use crate::lexer::{LexOptions, Names};
 
     #[test]
@@ -418,6 +568,95 @@ mod tests {
         ] {
             assert!(body(text.as_bytes()).harmful, "{text}");
         }
+    }
+
+    #[test]
+    fn what_makes_other_code_run_is_told() {
+        for (text, how) in [
+            ("begin perform f(); set role x; end", Defines::Nothing),
+            (
+                "begin create temp table x (a int default f()); drop table x; end",
+                Defines::Nothing,
+            ),
+            (
+                "begin create or replace temporary view x as select 1; end",
+                Defines::Nothing,
+            ),
+            (
+                "begin raise notice 'create function'; end",
+                Defines::Nothing,
+            ),
+            (
+                "begin create table if not exists x (a int); end",
+                Defines::Perhaps,
+            ),
+            ("begin create index on x (a); end", Defines::Perhaps),
+            (
+                "begin alter table x attach partition y for values in (1); end",
+                Defines::Perhaps,
+            ),
+            ("begin execute 'select 1'; end", Defines::Perhaps),
+            (
+                "begin execute format('create table if not exists %I partition of x', y); end",
+                Defines::Perhaps,
+            ),
+            (
+                "begin execute 'could not create order'; end",
+                Defines::Perhaps,
+            ),
+            (
+                "begin create table x (a int default f()); end",
+                Defines::Says,
+            ),
+            (
+                "begin if a then create or replace function f() returns int; end if; end",
+                Defines::Says,
+            ),
+            ("begin create index on x (f(a)); end", Defines::Says),
+            (
+                "begin create constraint trigger x after insert on t execute function f(); end",
+                Defines::Says,
+            ),
+            (
+                "begin alter table x alter a set default f(); end",
+                Defines::Says,
+            ),
+            ("begin execute 'create trigger ' || x; end", Defines::Says),
+            ("begin execute 'create ' || x; end", Defines::Says),
+            (
+                "begin execute format('create or replace %s x', y); end",
+                Defines::Says,
+            ),
+            (
+                "begin do $x$ begin create view v as select 1; end $x$; end",
+                Defines::Says,
+            ),
+            (
+                "import foreign schema x from server y into z",
+                Defines::Says,
+            ),
+        ] {
+            assert_eq!(body(text.as_bytes()).defines, how, "{text}");
+        }
+        // What is long in the end is not known.
+        let columns = "a int, ".repeat(40);
+        let long = format!("begin create table x ({columns} b int); end");
+        assert_eq!(body(long.as_bytes()).defines, Defines::Says);
+    }
+
+    #[test]
+    fn many_definitions_in_one_text_take_no_long_time() {
+        let began = std::time::Instant::now();
+        for word in [
+            "create table ",
+            "create or ",
+            "then create ",
+            "begin alter ",
+        ] {
+            let text = word.repeat(20_000);
+            let _ = (defines(text.as_bytes()), body(text.as_bytes()));
+        }
+        assert!(began.elapsed().as_secs() < 20);
     }
 
     #[test]

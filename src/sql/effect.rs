@@ -70,6 +70,23 @@ pub enum CopyEffect {
     Unknown,
 }
 
+/// How a text may change what the database consists of without saying so, besides by the functions that it names and
+/// by what stands behind its tables. Each outweighs those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Alters {
+    /// It does not.
+    #[default]
+    No,
+    /// It calls a function by a name that is not looked up.
+    Unnamed,
+    /// It commits a transaction that was prepared.
+    Prepared,
+    /// It calls a procedure, which may do anything in transactions of its own.
+    Called,
+    /// It brings code along that is not seen through, or wakes some.
+    Code,
+}
+
 /// What a whole text does, one statement or many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Effects<'a> {
@@ -95,6 +112,12 @@ pub struct Effects<'a> {
     pub sequence: SequenceEffect,
     /// Whether it changes what the database consists of, so that from now on other code may run.
     pub alters: bool,
+    /// How it may do so without saying it.
+    pub may_alter: Alters,
+    /// Whether one of its statements is a `PREPARE TRANSACTION`.
+    pub prepares: bool,
+    /// Whether it has the session forget what it remembers of sequences, by `DISCARD SEQUENCES` or `DISCARD ALL`.
+    pub forgets: bool,
     /// Whether it calls `set_config`, for the session or the transaction, or has a `SET LOCAL`.
     pub configures: bool,
     /// The parameter, if this is one `SET`, `RESET` or `SHOW` of one parameter and nothing else.

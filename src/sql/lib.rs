@@ -17,11 +17,11 @@ mod script;
 mod word;
 
 pub use block::{Block, block};
-pub use body::{Body, body, named_settings};
+pub use body::{Body, Defines, body, defines, named_settings};
 pub use cache::{Cache, CacheStats};
 pub use effect::{
-    Action, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, Setting, TransactionEffect,
-    UnpinSet, effects, effects_knowing, is_harmless,
+    Action, Alters, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, Setting,
+    TransactionEffect, UnpinSet, effects, effects_knowing, is_harmless,
 };
 pub use lexer::{Encoding, LexError, LexOptions, Lexer, Names, Statements, Token, TokenKind};
 pub use listened::{Listened, listened};

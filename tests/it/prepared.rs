@@ -301,6 +301,84 @@ async fn a_text_that_settings_give_another_meaning_is_another_statement() {
     drop((database, proxy));
 }
 
+/// Two schemas with the same names in them, which are not the same types.
+const TENANTS: &str = "create schema one; create schema two; grant usage on schema one, two to public; \
+    create type one.mood as enum ('good'); create type two.mood as enum ('bad'); \
+    create table one.t (m one.mood); create table two.t (m two.mood); \
+    grant all on one.t, two.t to public; insert into one.t values ('good'); insert into two.t values ('bad')";
+
+const INSERT: &str = "insert into t values ($1)";
+const SELECT: &str = "select m from t limit 1";
+
+#[tokio::test]
+async fn clients_with_other_paths_share_no_statement() {
+    for local in [false, true] {
+        let (database, _proxy, mut one, mut two) = pair("[pool]\nsize = 1").await;
+        database.sql(TENANTS).await;
+        for (client, path, mood) in [(&mut one, "one", "good"), (&mut two, "two", "bad")] {
+            let set = match local {
+                true => format!("begin; set local search_path = {path}"),
+                false => format!("set search_path = {path}; begin"),
+            };
+            client.ask(&Raw::query(&set)).await;
+            assert_eq!(client.ask(&prepare("i", INSERT)).await, "1 ZT");
+            assert_eq!(client.ask(&run("i", &[mood])).await, "2 C ZT", "{path}");
+            assert_eq!(client.ask(&prepare("s", SELECT)).await, "1 ZT");
+            assert_eq!(value(client, "s").await, mood);
+            assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
+        }
+        // And so it stays.
+        for (client, path, mood) in [(&mut one, "one", "good"), (&mut two, "two", "bad")] {
+            client
+                .ask(&Raw::query(&format!(
+                    "begin; set local search_path = {path}"
+                )))
+                .await;
+            assert_eq!(client.ask(&run("i", &[mood])).await, "2 C ZT", "{path}");
+            assert_eq!(value(client, "s").await, mood);
+            assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_set_in_the_same_write_counts() {
+    let (database, _proxy, mut one, mut two) = pair("[pool]\nsize = 1").await;
+    database.sql(TENANTS).await;
+    let set = |path: &str| {
+        let set = format!("set search_path = {path}");
+        [
+            Raw::parse("", &set),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+            Raw::parse("i", INSERT),
+            Raw::sync(),
+        ]
+        .concat()
+    };
+    assert_eq!(one.ask(&set("one")).await, "1 2 C 1 ZI");
+    assert_eq!(two.ask(&set("two")).await, "1 2 C 1 ZI");
+    assert_eq!(two.ask(&run("i", &["bad"])).await, "2 C ZI");
+    assert_eq!(one.ask(&run("i", &["good"])).await, "2 C ZI");
+}
+
+#[tokio::test]
+async fn what_one_had_prepared_under_another_path_is_prepared_anew_for_the_next() {
+    // Each other statement makes the server forget the one before.
+    let more = "[pool]\nsize = 1\nmax_prepared_statements = 1";
+    let (database, proxy, mut first, mut second) = pair(more).await;
+    database.sql(TENANTS).await;
+    let mut third = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    for client in [&mut first, &mut third] {
+        client.ask(&Raw::query("set search_path = one")).await;
+        assert_eq!(client.ask(&prepare("i", INSERT)).await, "1 ZI");
+    }
+    first.ask(&Raw::query("set search_path = two")).await;
+    assert_eq!(second.ask(&prepare("x", "select 1")).await, "1 ZI");
+    assert_eq!(first.ask(&run("i", &["bad"])).await, "2 C ZI");
+    assert_eq!(third.ask(&run("i", &["good"])).await, "2 C ZI");
+}
+
 #[tokio::test]
 async fn a_fetch_is_prepared_by_each_client_for_itself() {
     let (_database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;

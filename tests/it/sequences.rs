@@ -38,6 +38,51 @@ async fn nobody_is_told_what_another_used() {
     assert_eq!(two.refused("select currval('s')").await.0, "55000");
 }
 
+const FREE: &str = "select pg_advisory_unlock_all()";
+
+/// Has one of two clients keep the server of this process, where there are two servers and both are free. No block is
+/// begun for that: a server forgets what others have used before it begins one.
+async fn hold<'a>(clients: [&'a Client; 2], pid: &str) -> &'a Client {
+    let [first, second] = clients;
+    let lock = "select pg_backend_pid(), pg_advisory_lock_shared(1)";
+    let is_there = first.one(lock).await == pid;
+    assert_eq!(second.one(lock).await == pid, !is_there);
+    let (holder, other) = if is_there {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    other.batch_execute(FREE).await.unwrap();
+    holder
+}
+
+#[tokio::test]
+async fn nobody_is_told_what_was_used_before_the_last() {
+    for (last, ask) in [
+        ("select nextval('s')", "select currval('s')"),
+        ("insert into t (a) values (1)", "select lastval()"),
+        ("discard sequences", "select currval('s')"),
+        ("discard all", "select lastval()"),
+    ] {
+        let database = Database::new().await;
+        database.sql(TABLE).await;
+        let proxy = Proxy::before(&database, "[pool]\nsize = 2").await;
+        let one = proxy.client("app", &database).await;
+        let two = proxy.client("app", &database).await;
+        let three = proxy.client("app", &database).await;
+        let here = one.one("select pg_backend_pid(), nextval('s')").await;
+        // Elsewhere it uses another, or forgets what it has used.
+        let holder = hold([&two, &three], &here).await;
+        let there = one.one("select pg_backend_pid()").await;
+        assert_ne!(there, here);
+        one.batch_execute(last).await.unwrap();
+        holder.batch_execute(FREE).await.unwrap();
+        hold([&two, &three], &there).await;
+        assert_eq!(one.one("select pg_backend_pid()").await, here);
+        assert_eq!(one.refused(ask).await.0, "55000", "{last}");
+    }
+}
+
 #[tokio::test]
 async fn a_function_is_told_nothing_either() {
     let (_proxy, one, two) = pool(1).await;

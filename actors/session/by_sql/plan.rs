@@ -10,6 +10,7 @@ use pgherd_wire::error::ErrorReport;
 use crate::judgement::{self, Judgement};
 use crate::session::by_sql::Rewritten;
 use crate::session::by_sql::names::{Change, settle};
+use crate::session::naming;
 use crate::session::replies;
 use crate::session::statements::{place, put, remark, stand_in, too_many};
 use crate::session::turn::Turn;
@@ -177,11 +178,11 @@ impl Plan {
         };
         let statement = match judgement::reach(sql, how) {
             Reach::Shared if named.statements == 1 => {
-                let shared = registry.intern(parameters, source, &tail, judge);
-                if is_named(&shared) {
-                    own(Reach::Own)
-                } else {
-                    shared
+                let here = naming::here(turn);
+                let shared = here.map(|here| registry.intern(&here, source, &tail, judge));
+                match shared.filter(|shared| !is_named(shared)) {
+                    Some(shared) => shared,
+                    None => own(Reach::Own),
                 }
             }
             Reach::Shared | Reach::Own => own(Reach::Own),

@@ -363,6 +363,21 @@ fn waiters_are_told_a_failure() {
 }
 
 #[test]
+fn who_waits_behind_a_mark_is_not_told_of_what_was_before() {
+    let now = Instant::now();
+    let core = pool(LIMITS);
+    let mut first = wait(&core, now);
+    let mark = core.mark();
+    let mut second = wait(&core, now);
+    let failure = Arc::new(std::fmt::Error);
+    assert_eq!(core.fail_waiters_before(mark, failure), 1);
+    assert!(matches!(failed(&mut first), LeaseError::Failed(_)));
+    assert!(peek(&mut second).is_pending());
+    open(&core, 1, now);
+    clean(given(&mut second));
+}
+
+#[test]
 fn sweep_closes_the_idle_but_not_the_minimum() {
     let now = Instant::now();
     let core = pool(Limits { min: 1, ..LIMITS });

@@ -113,6 +113,8 @@ pub struct ServerStatements {
     bytes: usize,
     max: usize,
     max_bytes: usize,
+    /// What was prepared for the client at hand alone, in its transaction.
+    lent: Vec<Placed>,
 }
 
 impl ServerStatements {
@@ -125,6 +127,7 @@ impl ServerStatements {
             bytes: 0,
             max: max.max(1),
             max_bytes,
+            lent: Vec::new(),
         }
     }
 
@@ -173,6 +176,20 @@ impl ServerStatements {
     pub fn doubt_all(&mut self) {
         for known in self.known.values_mut() {
             known.stale = true;
+        }
+    }
+
+    /// Has a statement prepared anew once the transaction is over: others would have it be something else.
+    pub fn lend(&mut self, placed: Placed) {
+        self.lent.push(placed);
+    }
+
+    /// The transaction is over.
+    #[inline]
+    pub fn settle(&mut self) {
+        if !self.lent.is_empty() {
+            let lent = std::mem::take(&mut self.lent);
+            lent.into_iter().for_each(|placed| self.doubt(placed));
         }
     }
 
@@ -317,6 +334,23 @@ mod tests {
         assert_eq!(server.take(1).map(|gone| gone.name()), Some(first.name));
         let third = server.insert(3, 1);
         assert_eq!(server.touch(3), Some(third));
+    }
+
+    #[test]
+    fn what_is_lent_is_good_up_to_the_end_of_its_transaction() {
+        let mut server = ServerStatements::new(3, 1000);
+        let first = server.insert(1, 1);
+        server.lend(first);
+        let second = server.insert(2, 1);
+        assert_eq!(server.touch(1), Some(first));
+        server.settle();
+        assert_eq!((server.touch(1), server.touch(2)), (None, Some(second)));
+        // Another has come in its place.
+        server.lend(second);
+        server.take(2);
+        let again = server.insert(2, 1);
+        server.settle();
+        assert_eq!(server.touch(2), Some(again));
     }
 
     #[test]

@@ -125,7 +125,10 @@ impl<'a> Calls<'a> {
 impl<'a> Chain<'a> {
     /// Whether a name behind this word has columns, and no arguments, behind it.
     fn lists(&self) -> bool {
-        const LISTS: [&[u8]; 6] = [
+        const LISTS: [&[u8]; 8] = [
+            // `CREATE TABLE t (…)`, `CREATE TABLE IF NOT EXISTS t (…)`.
+            b"table",
+            b"exists",
             b"into",
             b"as",
             b"with",

@@ -1,4 +1,5 @@
 use super::{Pin, PinSet};
+use crate::body::{Defines, body, inside};
 use crate::lexer::{Token, TokenKind};
 use crate::word::{Word, word};
 
@@ -24,6 +25,20 @@ pub(super) fn opaque(body: &Token<'_>) -> PinSet {
         }
     }
     pins
+}
+
+/// Whether the text of a `DO` block may change what the database consists of: unless it surely does not.
+pub(super) fn may_alter(block: &Token<'_>) -> bool {
+    let hidden = match block.kind {
+        TokenKind::EscapeString => block.text.contains(&b'\\'),
+        TokenKind::UnicodeString => true,
+        _ => false,
+    };
+    let text = inside(block);
+    text.is_none_or(|text| {
+        let found = body(&text);
+        hidden || found.defines != Defines::Nothing || !found.calls.is_empty()
+    })
 }
 
 fn reason(word: Word) -> Option<Pin> {

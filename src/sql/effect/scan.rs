@@ -1,7 +1,9 @@
 use super::calls::{Call, Calls};
 use super::runs::Family;
 use super::setting::change;
-use super::{CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect, opaque};
+use super::{
+    Alters, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect, opaque,
+};
 use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token, TokenKind};
 use crate::script::only_configures;
 use crate::word::{Word, word};
@@ -29,6 +31,18 @@ pub(super) struct Scan<'a, 'k> {
     shows: bool,
 }
 
+/// How a statement may change what the database consists of that is no definition: some wake event triggers.
+fn other(first: &Token<'_>) -> Alters {
+    const WAKE: [&[u8]; 5] = [b"grant", b"revoke", b"reassign", b"refresh", b"security"];
+    if first.is_word(b"call") {
+        Alters::Called
+    } else if WAKE.iter().any(|word| first.is_word(word)) {
+        Alters::Code
+    } else {
+        Alters::No
+    }
+}
+
 /// What is remembered inside of a statement.
 struct Statement<'a> {
     first: Word,
@@ -41,6 +55,10 @@ struct Statement<'a> {
     on_commit_drop: bool,
     copies: bool,
     language: bool,
+    /// The code of a `DO` was seen.
+    code: bool,
+    /// It is a `CALL`.
+    procedure: bool,
     /// All that it calls is `set_config`, in ways that are followed.
     configures: bool,
 }
@@ -76,6 +94,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             self.effects.sets = None;
             self.effects.unpins = PinSet::EMPTY;
             self.effects.runs = Runs::Unknown;
+            self.effects.may_alter = Alters::Code;
         }
         if self.effects.statements != 1 {
             self.effects.sets = None;
@@ -144,6 +163,11 @@ impl<'a, 'k> Scan<'a, 'k> {
             .any(|word| first.is_word(word));
         let family = Family::of(&first);
         self.runs(family.runs());
+        let how = match family {
+            Family::Other => other(&first),
+            _ => Alters::No,
+        };
+        self.may_alter(how);
         if family == (Family::Write { new: true }) {
             self.sequence(SequenceEffect::Uses);
         }
@@ -157,6 +181,8 @@ impl<'a, 'k> Scan<'a, 'k> {
             on_commit_drop: false,
             copies: false,
             language: false,
+            code: false,
+            procedure: how == Alters::Called,
             configures: head == Word::Select && only_configures(self.text, &first, self.lexer),
         };
         let mut token = first;
@@ -176,6 +202,10 @@ impl<'a, 'k> Scan<'a, 'k> {
 
     fn runs(&mut self, runs: Runs) {
         self.effects.runs = self.effects.runs.max(runs);
+    }
+
+    fn may_alter(&mut self, how: Alters) {
+        self.effects.may_alter = self.effects.may_alter.max(how);
     }
 
     fn sequence(&mut self, effect: SequenceEffect) {
@@ -204,6 +234,12 @@ impl<'a, 'k> Scan<'a, 'k> {
             && !in_options
             && !state.configures
         {
+            if call == Call::Unknown(None) {
+                self.may_alter(match state.procedure {
+                    true => Alters::Code,
+                    false => Alters::Unnamed,
+                });
+            }
             self.call(call);
         }
         let here = match token.kind {
@@ -392,10 +428,15 @@ impl<'a, 'k> Scan<'a, 'k> {
     fn block(&mut self, state: &mut Statement<'_>, token: &Token<'a>) {
         if token.is_string() && !state.language {
             self.effects.pins = self.effects.pins.union(opaque::opaque(token));
+            // One that is written in several parts is read as a whole only by the server.
+            if std::mem::replace(&mut state.code, true) || opaque::may_alter(token) {
+                self.may_alter(Alters::Code);
+            }
         }
         // Other languages can say anything without naming it.
         if state.language && !token.is_word(b"plpgsql") && token.text != b"'plpgsql'" {
             self.pin(Pin::Unknown);
+            self.may_alter(Alters::Code);
         }
         state.language = token.is_word(b"language");
     }
@@ -443,6 +484,9 @@ impl<'a, 'k> Scan<'a, 'k> {
         let is = |token: Option<Token<'_>>, word: &[u8]| token.is_some_and(|t| t.is_word(word));
         // `COMMIT PREPARED` and `ROLLBACK PREPARED` end the transaction of somebody else.
         if matches!(first, Word::Commit | Word::Rollback) && is(next, b"prepared") {
+            if first == Word::Commit {
+                self.may_alter(Alters::Prepared);
+            }
             return Ok(());
         }
         if is(next, b"work") || is(next, b"transaction") {
@@ -476,6 +520,7 @@ impl<'a, 'k> Scan<'a, 'k> {
         // `PREPARE transaction AS …` is a statement of that name.
         if transaction && rest.token()?.is_some_and(|t| t.is_string()) {
             self.transacts(TransactionEffect::Prepare);
+            self.effects.prepares = true;
         } else {
             self.pin(Pin::Prepare);
         }
@@ -501,7 +546,9 @@ impl<'a, 'k> Scan<'a, 'k> {
         match self.lexer.peek_token()? {
             Some(what) if what.is_word(b"all") => {
                 self.effects.unpins = self.effects.unpins.union(PinSet::DISCARD_ALL);
+                self.effects.forgets = true;
             }
+            Some(what) if what.is_word(b"sequences") => self.effects.forgets = true,
             Some(what) if what.is_word(b"temp") || what.is_word(b"temporary") => {
                 self.effects.unpins.insert(Pin::TempTable);
             }

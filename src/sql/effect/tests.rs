@@ -3,8 +3,8 @@ mod table;
 use proptest::prelude::*;
 
 use super::{
-    Action, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect, effects,
-    effects_knowing,
+    Action, Alters, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect,
+    effects, effects_knowing,
 };
 use crate::lexer::{Encoding, LexOptions};
 
@@ -541,4 +541,62 @@ fn sequences_and_definitions_are_told_by_the_text() {
     ] {
         assert_eq!(of(text).alters, alters, "{text}");
     }
+}
+
+#[test]
+fn what_may_alter_unseen_is_told_by_the_text() {
+    for (text, how) in [
+        ("select f()", Alters::No),
+        ("select 1; insert into t values (f(1)); commit", Alters::No),
+        ("rollback prepared 'x'", Alters::No),
+        ("prepare x as select 1", Alters::No),
+        ("truncate t", Alters::No),
+        (
+            "do $$ begin insert into t (a) values (upper('x')); end $$",
+            Alters::No,
+        ),
+        (
+            "do $$ begin create temp table t (a int); end $$",
+            Alters::No,
+        ),
+        (
+            "do $$ begin if (a > 1) then raise notice 'create'; end if; end $$ language plpgsql",
+            Alters::No,
+        ),
+        ("select \"F\"(1)", Alters::Unnamed),
+        ("commit prepared 'x'", Alters::Prepared),
+        ("select 1; COMMIT PREPARED 'x'", Alters::Prepared),
+        ("call p(1)", Alters::Called),
+        ("call \"P\"(1)", Alters::Code),
+        (
+            "do $$ begin create view v as select 1; end $$",
+            Alters::Code,
+        ),
+        ("do 'begin perform f(); end'", Alters::Code),
+        ("do $$ begin execute x; end $$", Alters::Code),
+        (
+            "do language plpgsql $$ begin call p(); end $$",
+            Alters::Code,
+        ),
+        ("do $$ spi() $$ language plperl", Alters::Code),
+        (
+            "do 'begin cre'\n'ate view v as select 1; end'",
+            Alters::Code,
+        ),
+        (
+            "do e'begin cre\\x61te view v as select 1; end'",
+            Alters::Code,
+        ),
+        ("grant select on t to u", Alters::Code),
+        ("refresh materialized view v", Alters::Code),
+    ] {
+        assert_eq!(of(text).may_alter, how, "{text}");
+    }
+    assert!(of("prepare transaction 'x'").prepares);
+    assert!(of("begin; create view v as select 1; prepare transaction 'x'").prepares);
+    assert!(!of("prepare transaction as select 1").prepares);
+    for text in ["discard all", "select 1; DISCARD sequences"] {
+        assert!(of(text).forgets, "{text}");
+    }
+    assert!(!of("discard plans").forgets);
 }
