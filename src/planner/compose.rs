@@ -48,6 +48,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         locks: false,
         reads: false,
         open: false,
+        hinted: names.hint.is_some(),
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -151,6 +152,8 @@ pub(crate) struct Builder<'a> {
     reads: bool,
     /// SQL allows of several answers.
     open: bool,
+    /// A hint leads it to one shard.
+    hinted: bool,
 }
 
 impl Builder<'_> {
@@ -257,14 +260,13 @@ impl Builder<'_> {
         traits: &Traits,
         several: Result<Plan>,
     ) -> Result<Plan> {
-        let pins: Option<Vec<Pin>> = analysis
-            .seen
-            .iter()
-            .map(|rel| bound(analysis, *rel))
-            .collect();
-        let Some(pins) = pins else {
-            return several;
-        };
+        let pins = analysis.seen.iter().map(|rel| bound(analysis, *rel));
+        let pins: Vec<Option<Pin>> = pins.collect();
+        if pins.iter().any(Option::is_none) {
+            let said = pins.into_iter().flatten().collect();
+            return several.map(|plan| self.led(said, plan));
+        }
+        let pins = pins.into_iter().flatten().collect();
         if let Some(part) = &traits.fixed {
             return Err(Refusal::new(
                 part,
@@ -275,6 +277,20 @@ impl Builder<'_> {
             pins: Pins(pins),
             otherwise: Box::new(several.unwrap_or_else(Plan::Refused)),
         })
+    }
+
+    /// A plan that heeds a hint: it leads to the one shard only if no key that is said in the statement leads elsewhere,
+    /// also where that leaves out none of its rows, as one in EXISTS.
+    fn led(&self, said: Vec<Pin>, plan: Plan) -> Plan {
+        match plan {
+            Plan::Pushed { .. } | Plan::Merged { .. } | Plan::Pulled(_) if self.hinted => {
+                Plan::OneShard {
+                    pins: Pins(said),
+                    otherwise: Box::new(plan),
+                }
+            }
+            plan => plan,
+        }
     }
 
     /// What is not done on any shard.

@@ -172,6 +172,22 @@ fn a_hint_leaves_shards_out_and_adds_none() {
             format!("delete from t where k = {key}"),
             format!("select * from t, names where k = {key} and name > 'x'"),
             format!("select * from t where k = {key} union all select * from t"),
+            // Keys that leave out none of the rows that it gives.
+            format!(
+                "select n from t where exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
+            format!(
+                "select count(*) from t where exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
+            format!("select n from t where exists (select 1 from keyed where keyed.k = {key})"),
+            format!("select n, exists (select 1 from keyed where keyed.k = {key}) from t limit 3"),
+            format!("select ctid from t left join keyed on keyed.k = t.k and keyed.k = {key}"),
+            format!(
+                "update t set n = 1 where exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
+            format!(
+                "delete from t using same where id = k and not exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
         ] {
             assert_eq!(route(&text, at), one, "{text}");
             assert_eq!(route(&text, other), None, "{text}");

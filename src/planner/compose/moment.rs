@@ -31,6 +31,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         locks: false,
         reads: false,
         open: false,
+        hinted: builder.hinted,
         text: &text,
         catalog: builder.catalog,
         placement: builder.placement,
