@@ -20,6 +20,7 @@ mod copy;
 mod created;
 mod definition;
 mod deparse;
+mod late;
 mod matched;
 mod merge;
 mod moment;
@@ -374,6 +375,9 @@ impl Builder<'_> {
                     "FOR UPDATE",
                     "rows would be locked that LIMIT leaves out",
                 ));
+            }
+            if let Some(merge) = late::late(resolver, select, query) {
+                return Ok(Plan::Merged { prune, merge });
             }
             if let Some(merge) = merge::merged(resolver, select, query)? {
                 return Ok(Plan::Merged { prune, merge });

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
+use pg_query::protobuf::{Alias, JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
 
+use super::combine::PARTIALS;
 use super::{Builder, deparse, upper};
 use crate::catalog::{Relation, RelationKind};
 use crate::plan::{Plan, Pull, Pulled, Rule};
@@ -293,6 +294,10 @@ impl Puller<'_> {
                 for item in &mut combine.from_clause {
                     if let Some(NodeEnum::RangeVar(range)) = &mut item.node {
                         range.relname = carrier.clone();
+                        range.alias = Some(Alias {
+                            aliasname: PARTIALS.to_owned(),
+                            colnames: Vec::new(),
+                        });
                     }
                 }
                 *select = combine;
