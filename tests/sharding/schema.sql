@@ -20,6 +20,8 @@ CREATE TABLE loose (user_id bigint, value int);
 CREATE TYPE thing AS (size int, word text);
 CREATE DOMAIN whole_thing AS thing;
 CREATE TABLE bags (id bigint PRIMARY KEY, things thing[], found tsvector);
+CREATE TYPE sizes AS RANGE (subtype = int[]);
+CREATE TABLE spans (id bigint PRIMARY KEY, owner bigint, span sizes);
 CREATE TABLE products (id int PRIMARY KEY, name text, category text, price numeric);
 CREATE TABLE countries (code text PRIMARY KEY, name text, size int);
 CREATE TABLE other.users (id bigint PRIMARY KEY, name text);
