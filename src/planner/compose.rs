@@ -228,7 +228,7 @@ impl Builder<'_> {
             return self.whole(select, resolver.names, traits, &resolver.given);
         }
         let mut analysis = Analysis::new(&resolver.relations);
-        let found = analysis.query(query, &[], &[]);
+        let found = analysis.query(query);
         analysis.complete(None)?;
         if analysis.seen.is_empty() {
             // Who writes to such a table locks the rows on the first shard first.

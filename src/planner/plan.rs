@@ -164,7 +164,7 @@ pub(crate) enum Pin {
         group: Group,
         kinds: Vec<KeyType>,
         /// For each column of the key, lists of values all of which hold.
-        values: Vec<Vec<Vec<Candidate>>>,
+        values: Vec<Vec<Arc<[Candidate]>>>,
     },
     /// A row that is stored.
     Row(Row),

@@ -48,7 +48,7 @@ impl Puller<'_> {
         self.builder.anywhere(traits)?;
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
-        let found = analysis.query(&query, &[], &[]);
+        let found = analysis.query(&query);
         analysis.complete(None)?;
         // A bare name that is a whole row here may be a column further out.
         if resolver.rows {
