@@ -1,6 +1,6 @@
 //! From a text to its plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pg_query::NodeEnum;
@@ -45,6 +45,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         uses: Uses::new(),
         moments: BTreeMap::new(),
         given: Vec::new(),
+        arrays: BTreeSet::new(),
         late: false,
         locks: false,
         reads: false,
@@ -88,6 +89,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         plan: plan.unwrap_or_else(Plan::Refused),
         placement: Arc::clone(placement),
         parameters: inferred(&builder.uses),
+        arrays: arrays(&builder),
         moment: moment.map(Box::new),
         locks: builder.locks,
         reads: builder.reads,
@@ -138,6 +140,16 @@ fn inferred(uses: &Uses) -> Vec<(u32, bool)> {
         .collect()
 }
 
+/// The parameters that have to be arrays of what is no row, and whether a cast says so where the client does not.
+fn arrays(builder: &Builder<'_>) -> Vec<(u32, bool)> {
+    let is_cast = |number: &u32| {
+        let kinds = builder.uses.get(number);
+        kinds.is_some_and(|kinds| kinds.iter().any(|(oid, array)| *array && *oid != 0))
+    };
+    let numbers = builder.arrays.iter();
+    numbers.map(|number| (*number, is_cast(number))).collect()
+}
+
 pub(crate) struct Builder<'a> {
     text: &'a str,
     catalog: &'a Catalog,
@@ -145,6 +157,7 @@ pub(crate) struct Builder<'a> {
     uses: Uses,
     moments: BTreeMap<i32, Moment>,
     given: Vec<String>,
+    arrays: BTreeSet<u32>,
     /// The time cannot be put in from outside.
     late: bool,
     /// Rows are locked that are the same on every shard.
@@ -190,6 +203,7 @@ impl Builder<'_> {
         self.uses = noted.uses;
         self.moments = noted.moments;
         self.given = noted.given;
+        self.arrays = noted.arrays;
     }
 
     fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
@@ -417,6 +431,7 @@ pub(crate) struct Noted {
     uses: Uses,
     moments: BTreeMap<i32, Moment>,
     given: Vec<String>,
+    arrays: BTreeSet<u32>,
 }
 
 impl Noted {
@@ -425,6 +440,7 @@ impl Noted {
             uses: std::mem::take(&mut resolver.uses),
             moments: std::mem::take(&mut resolver.moments),
             given: std::mem::take(&mut resolver.given),
+            arrays: std::mem::take(&mut resolver.arrays),
         }
     }
 }

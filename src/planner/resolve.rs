@@ -26,7 +26,7 @@ mod scope;
 mod sublink;
 mod table;
 pub(crate) mod types;
-mod unnest;
+pub(crate) mod unnest;
 
 pub(crate) use change::{Change, Changed, Target, computed, selected};
 pub(crate) use from::conjuncts;
@@ -124,6 +124,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) places: HashMap<i32, crate::tree::Expr>,
     /// Where the text asks for the time of the transaction, and which form of it.
     pub(crate) moments: BTreeMap<i32, Moment>,
+    /// The parameters that have to be arrays of what is no row, as what they hold is taken for one column.
+    pub(crate) arrays: BTreeSet<u32>,
     /// The names of the columns that the statement gives.
     pub(crate) given: Vec<String>,
     /// What the calls at these places are.
@@ -169,6 +171,7 @@ impl<'a> Resolver<'a> {
             views: Vec::new(),
             places: HashMap::new(),
             moments: BTreeMap::new(),
+            arrays: BTreeSet::new(),
             given: Vec::new(),
             calls: HashMap::new(),
             top: None,

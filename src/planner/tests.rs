@@ -58,6 +58,7 @@ fn catalog() -> Catalog {
         ["nextval", "f", "v", "1"],
         ["count", "a", "i", "0"],
         ["sum", "a", "i", "1"],
+        ["unnest", "f", "i", "1"],
     ] {
         let [name, kind, volatility, least] = function;
         row(
@@ -264,6 +265,39 @@ fn routed<'s>(statement: &'s Statement, values: &[Param<'_>]) -> Route<'s> {
         foreign_encoding: false,
     };
     statement.route(&params).unwrap()
+}
+
+#[test]
+fn a_parameter_of_unnest_has_to_be_an_array_of_values() {
+    let texts = [
+        "select n, x from t, unnest($1) x",
+        "select n, x from t, unnest($1) x where k = 7",
+        "select sum(n) from t, unnest($1, '{a}'::text[]) x (a, b) group by a",
+        "select n from t where n in (select unnest from unnest($1))",
+    ];
+    for query in texts {
+        let statement = planned(query);
+        let route = |oid| {
+            let values = [text(oid, "{1,2}")];
+            let params = Params {
+                values: &values,
+                foreign_encoding: false,
+            };
+            assert_eq!(statement.only(&params), None, "{query}");
+            statement.route(&params).map(drop)
+        };
+        for oid in [1007, 1009, 1231, 2951] {
+            assert_eq!(route(oid), Ok(()), "{query}");
+        }
+        // Of the users' own, of anything, of rows, and none.
+        for oid in [0, 16_400, 2277, 2287, 3614, 25] {
+            let refusal = route(oid).unwrap_err();
+            assert_eq!((refusal.code, refusal.hint.is_some()), ("0A000", true));
+        }
+    }
+    let cast = planned("select n from t, unnest($1::int4[]) y, unnest($1) x");
+    assert!(cast.route(&Params::default()).is_ok());
+    assert!(planned(texts[0]).route(&Params::default()).is_err());
 }
 
 #[test]

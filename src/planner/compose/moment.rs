@@ -38,6 +38,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         uses: Uses::new(),
         moments: std::collections::BTreeMap::new(),
         given: Vec::new(),
+        arrays: std::collections::BTreeSet::new(),
         late: false,
     };
     let plan = parse(&text)

@@ -230,7 +230,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// What columns a call has in FROM.
-    pub(super) fn columns_of(&self, node: &NodeEnum, expr: &Expr) -> Result<Columns> {
+    pub(super) fn columns_of(&mut self, node: &NodeEnum, expr: &Expr) -> Result<Columns> {
         let NodeEnum::FuncCall(call) = node else {
             // COALESCE and the like give rows if they are given some.
             let value = matches!(node, NodeEnum::SqlvalueFunction(_));
