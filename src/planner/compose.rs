@@ -376,6 +376,10 @@ impl Builder<'_> {
         query: &Query,
         found: &Found,
     ) -> Result<Plan> {
+        if resolver.traits.paths {
+            let reason = "its rows are not put together with those of other shards";
+            return Err(Refusal::new("SEARCH or CYCLE", reason));
+        }
         if let Dist::Parts(parts) = &found.core {
             let prune = pruned(analysis, parts);
             if query.sort.is_empty() && query.limits.is_empty() {

@@ -84,6 +84,10 @@ struct Cte<'a> {
     visible: Vec<Rc<Self>>,
     /// How many levels around it it may name columns of.
     levels: usize,
+    /// In how many queries the one is that its WITH stands in.
+    queries: usize,
+    /// The columns that SEARCH and CYCLE add.
+    added: Vec<String>,
     /// What the recursion gives, while its query is being resolved.
     work: std::cell::RefCell<Option<Vec<Output>>>,
     used: std::cell::Cell<bool>,
@@ -144,6 +148,8 @@ pub(crate) struct Resolver<'a> {
     level: query::Level,
     /// How deep it is in the statement, in all that is nested.
     depth: usize,
+    /// How many queries it is in.
+    queries: usize,
     /// How many queries of a WITH and views it is in.
     links: usize,
     /// How many parts of the statement it has looked at.
@@ -181,6 +187,7 @@ impl<'a> Resolver<'a> {
             found_in: 0,
             level: query::Level::default(),
             depth: 0,
+            queries: 0,
             links: 0,
             entered: 0,
             steps: 0,

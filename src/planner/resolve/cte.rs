@@ -5,9 +5,9 @@ use std::rc::Rc;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CommonTableExpr, SelectStmt, WithClause};
 
-use super::{Cte, MOST, Resolver, USE, inner, strings, unknown_node};
+use super::{Cte, MOST, Resolver, USE, boxed, inner, strings, unknown_node};
 use crate::refusal::{Refusal, Result};
-use crate::tree::{Kind, Query, Rel, Source};
+use crate::tree::{Kind, Output, Query, Rel, Source};
 
 /// How much of a shown tree is a step.
 const SHOWN: usize = 256;
@@ -25,13 +25,7 @@ impl<'a> Resolver<'a> {
                 other => return Err(unknown_node("WITH", other)),
             }
         }
-        for (at, cte) in all.iter().enumerate() {
-            if cte.search_clause.is_some() || cte.cycle_clause.is_some() {
-                return Err(Refusal::new(
-                    "WITH",
-                    "SEARCH and CYCLE are not supported over shards",
-                ));
-            }
+        for (at, cte) in all.iter().copied().enumerate() {
             let body = cte.ctequery.as_deref();
             let body = body.ok_or_else(|| Refusal::new("WITH", "a query is missing"))?;
             if !matches!(body.node, Some(NodeEnum::SelectStmt(_))) {
@@ -40,6 +34,7 @@ impl<'a> Resolver<'a> {
                     "what writes there is not supported over shards",
                 ));
             }
+            let added = self.added(cte)?;
             let shown = match with.recursive {
                 true => format!("{body:?}"),
                 false => String::new(),
@@ -54,6 +49,11 @@ impl<'a> Resolver<'a> {
                     "a query names one that stands behind it",
                 ));
             }
+            let is_named = |name: &String| shown.contains(&format!("sval: {name:?}"));
+            if added.iter().any(is_named) {
+                let reason = "a column that it adds is named within the query";
+                return Err(Refusal::new("SEARCH or CYCLE", reason));
+            }
             let aliases = strings(&cte.aliascolnames)?;
             let made = Cte {
                 name: cte.ctename.clone(),
@@ -62,6 +62,8 @@ impl<'a> Resolver<'a> {
                 recursive: mentions(&shown, &cte.ctename),
                 visible: self.ctes.clone(),
                 levels: self.stack.len(),
+                queries: self.queries,
+                added,
                 work: std::cell::RefCell::new(None),
                 used: std::cell::Cell::new(false),
                 busy: std::cell::Cell::new(false),
@@ -69,6 +71,23 @@ impl<'a> Resolver<'a> {
             self.ctes.push(Rc::new(made));
         }
         Ok(())
+    }
+
+    /// The columns that SEARCH and CYCLE add to those of a query.
+    fn added(&mut self, cte: &'a CommonTableExpr) -> Result<Vec<String>> {
+        let mut added = Vec::new();
+        if let Some(search) = &cte.search_clause {
+            added.push(search.search_seq_column.clone());
+        }
+        if let Some(cycle) = &cte.cycle_clause {
+            for value in [&cycle.cycle_mark_value, &cycle.cycle_mark_default] {
+                self.expr(boxed(value)?)?;
+            }
+            added.push(cycle.cycle_mark_column.clone());
+            added.push(cycle.cycle_path_column.clone());
+        }
+        self.traits.paths |= !added.is_empty();
+        Ok(added)
     }
 
     pub(super) fn cte(&mut self, cte: &Rc<Cte<'a>>) -> Result<Rel> {
@@ -80,6 +99,11 @@ impl<'a> Resolver<'a> {
         if cte.busy.get() {
             let reason = "a recursive query may name itself only behind UNION";
             return Err(Refusal::new(&cte.name, reason).with("42P19"));
+        }
+        // Further in, a star does not stand for the columns that are added, which have their names there, too.
+        if !cte.added.is_empty() && cte.queries != self.queries {
+            let reason = "it is read within another query, where not all of its columns are shown";
+            return Err(Refusal::new("SEARCH or CYCLE", reason));
         }
         let NodeEnum::SelectStmt(select) = inner(cte.body)? else {
             return Err(Refusal::new(
@@ -107,10 +131,18 @@ impl<'a> Resolver<'a> {
         for (column, alias) in query.columns.iter_mut().zip(&cte.aliases) {
             column.name = alias.clone();
         }
-        let columns = query.columns.clone();
-        let source = match recursive {
-            true => Source::Recursive(Box::new(query)),
-            false => Source::Query(Box::new(query)),
+        let mut columns = query.columns.clone();
+        columns.extend(cte.added.iter().map(|name| Output {
+            name: name.clone(),
+            kind: Kind::UNKNOWN,
+        }));
+        let source = match (recursive, cte.added.is_empty()) {
+            (true, _) => Source::Recursive(Box::new(query)),
+            (false, true) => Source::Query(Box::new(query)),
+            (false, false) => {
+                let reason = "it is not known to be recursive";
+                return Err(Refusal::new("SEARCH or CYCLE", reason));
+            }
         };
         self.add(source, columns, false)
     }

@@ -57,6 +57,10 @@ impl Puller<'_> {
         if analysis.seen.is_empty() {
             return Ok(Look::Same);
         }
+        // What tells the way to a row is a record, of which no carrier has a column.
+        if traits.paths {
+            return Ok(Look::Unknown);
+        }
         if !self.carriers.is_empty() && self.is_mixed(select) {
             return Ok(Look::Unknown);
         }
