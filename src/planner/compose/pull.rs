@@ -37,6 +37,7 @@ use grouped::Grouped;
 use look::Look;
 use reduce::Level;
 use said::Said;
+use view::Pieces;
 
 /// What the carriers' names begin with.
 pub(crate) const CARRIER: &str = "pgherd_pull_";
@@ -59,6 +60,8 @@ pub(super) struct Puller<'b> {
     /// The names in FROM that stand for carriers now.
     taken: Vec<String>,
     views: usize,
+    /// The view in whose query it is; of views within views, the outermost.
+    view: Option<Pieces>,
     /// Within a query that runs for each row of another.
     correlated: bool,
     /// The next query is asked only whether it has a row, or a value.
@@ -142,6 +145,7 @@ impl Builder<'_> {
             ctes: Vec::new(),
             taken: Vec::new(),
             views: 0,
+            view: None,
             correlated: false,
             once: false,
             whole,
@@ -453,14 +457,20 @@ impl Puller<'_> {
         self.said.of(inner)?;
         // Whole views are asked for by their names, as their owners' rights count for what is in them.
         let whole = everything(&range)?;
-        if !self.whole
-            && let Look::Parts { risky: false, .. } = self.look(&whole)
-        {
+        let as_whole =
+            !self.whole && matches!(self.look(&whole), Look::Parts { risky: false, .. });
+        let outermost = self.view.is_none() && !as_whole;
+        if as_whole {
             *inner = whole;
+        } else if outermost {
+            self.view = Some(Pieces::of(&range)?);
         }
         let ctes = std::mem::take(&mut self.ctes);
         let done = self.elsewhere(None, |puller| puller.part(inner));
         self.ctes = ctes;
+        if outermost {
+            self.view = None;
+        }
         done?;
         Ok(Some(NodeEnum::RangeSubselect(Box::new(sub))))
     }
