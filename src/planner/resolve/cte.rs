@@ -1,5 +1,6 @@
 //! WITH: each use of a query's name is the query itself, resolved where it stands.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pg_query::NodeEnum;
@@ -25,7 +26,18 @@ impl<'a> Resolver<'a> {
                 other => return Err(unknown_node("WITH", other)),
             }
         }
-        for (at, cte) in all.iter().copied().enumerate() {
+        let mut shown = Vec::with_capacity(all.len());
+        for cte in &all {
+            shown.push(match with.recursive {
+                true => format!("{:?}", cte.ctequery),
+                false => String::new(),
+            });
+            if self.links > 0 {
+                self.spend(shown.last().map_or(0, String::len) / SHOWN)?;
+            }
+        }
+        for at in ordered(&all, &shown)? {
+            let (cte, shown) = (all[at], &shown[at]);
             let body = cte.ctequery.as_deref();
             let body = body.ok_or_else(|| Refusal::new("WITH", "a query is missing"))?;
             if !matches!(body.node, Some(NodeEnum::SelectStmt(_))) {
@@ -35,20 +47,6 @@ impl<'a> Resolver<'a> {
                 ));
             }
             let added = self.added(cte)?;
-            let shown = match with.recursive {
-                true => format!("{body:?}"),
-                false => String::new(),
-            };
-            if self.links > 0 {
-                self.spend(shown.len() / SHOWN)?;
-            }
-            let mut later = all[at + 1..].iter();
-            if later.any(|later| mentions(&shown, &later.ctename)) {
-                return Err(Refusal::new(
-                    "WITH RECURSIVE",
-                    "a query names one that stands behind it",
-                ));
-            }
             let is_named = |name: &String| shown.contains(&format!("sval: {name:?}"));
             if added.iter().any(is_named) {
                 let reason = "a column that it adds is named within the query";
@@ -59,7 +57,7 @@ impl<'a> Resolver<'a> {
                 name: cte.ctename.clone(),
                 aliases: aliases.into_iter().map(str::to_owned).collect(),
                 body,
-                recursive: mentions(&shown, &cte.ctename),
+                recursive: mentions(shown, &cte.ctename),
                 visible: self.ctes.clone(),
                 levels: self.stack.len(),
                 queries: self.queries,
@@ -184,5 +182,47 @@ impl<'a> Resolver<'a> {
 
 /// Whether a table's name is said anywhere in a query that is shown; the shown tree has all names in quotes.
 fn mentions(shown: &str, name: &str) -> bool {
-    shown.contains(&format!("relname: {name:?}"))
+    shown.contains(&format!("relname: {}", shown_name(name)))
+}
+
+/// In which order queries of a WITH RECURSIVE are resolved: each behind those that it names.
+fn ordered(all: &[&CommonTableExpr], shown: &[String]) -> Result<Vec<usize>> {
+    let named: Vec<BTreeSet<&str>> = shown.iter().map(|shown| named(shown)).collect();
+    let names: Vec<String> = all.iter().map(|cte| shown_name(&cte.ctename)).collect();
+    let mut order: Vec<usize> = Vec::with_capacity(all.len());
+    let mut left: Vec<usize> = (0..all.len()).collect();
+    while !left.is_empty() {
+        let waits = |at: usize| {
+            let mut others = left.iter().filter(|other| **other != at);
+            others.any(|other| named[at].contains(&*names[*other]))
+        };
+        let Some(next) = left.iter().position(|at| !waits(*at)) else {
+            let reason = "its queries name each other";
+            return Err(Refusal::new("WITH RECURSIVE", reason));
+        };
+        order.push(left.remove(next));
+    }
+    Ok(order)
+}
+
+/// The names of tables in a query that is shown, as they are shown.
+fn named(shown: &str) -> BTreeSet<&str> {
+    let mut places = shown.split("relname: ");
+    places.next();
+    let name = |place: &str| {
+        let mut escaped = false;
+        let mut letters = place.char_indices().skip(1);
+        letters.find_map(|(at, letter)| {
+            let ends = letter == '"' && !escaped;
+            escaped = letter == '\\' && !escaped;
+            ends.then_some(at + 1)
+        })
+    };
+    places
+        .filter_map(|place| place.get(..name(place)?))
+        .collect()
+}
+
+fn shown_name(name: &str) -> String {
+    format!("{name:?}")
 }
