@@ -329,8 +329,13 @@ impl Statement {
     /// That what `unnest` is given is what it was taken for: of rows, it would give a column for each of theirs.
     fn are_arrays(&self, params: &Params<'_>) -> Result<(), Refusal> {
         let is_array = |(number, said): &(u32, bool)| {
-            let at = usize::try_from(*number).ok().and_then(|it| it.checked_sub(1));
-            match at.and_then(|at| params.values.get(at)).map_or(0, |param| param.oid) {
+            let at = usize::try_from(*number)
+                .ok()
+                .and_then(|it| it.checked_sub(1));
+            match at
+                .and_then(|at| params.values.get(at))
+                .map_or(0, |param| param.oid)
+            {
                 0 => *said,
                 oid => is_array_of_scalars(oid),
             }

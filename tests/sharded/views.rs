@@ -67,11 +67,7 @@ async fn a_view_in_pieces_is_read_with_the_rights_of_both() {
             "5,3 5,3",
         ),
     ];
-    granted(
-        &rig,
-        "grant select on busy, owners, busier, rich to other",
-    )
-    .await;
+    granted(&rig, "grant select on busy, owners, busier, rich to other").await;
     // Whole views are read with their owners' rights, and so is what has one shard.
     let (found, _) = given(&mut raw, "select owner from rich order by id").await;
     assert_eq!(found.split(' ').count(), 2, "{found}");

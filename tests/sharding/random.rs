@@ -461,7 +461,11 @@ impl Maker {
                 )
             }
             15 => {
-                let rows = *self.pick(&["limit 5", "limit 4 offset 2", "fetch first 3 rows with ties"]);
+                let rows = *self.pick(&[
+                    "limit 5",
+                    "limit 4 offset 2",
+                    "fetch first 3 rows with ties",
+                ]);
                 format!(
                     "select {one} as c1, {two} + {key} as c0, {key} as c2 from {from}{filter} order by {two} desc nulls last, {one}, {key} {rows}"
                 )

@@ -18,27 +18,25 @@ impl<'a> Analysis<'a> {
                 right,
                 on,
                 merged,
-            } => {
-                match kind {
-                    JoinKind::Inner => {
-                        let mut said = Said::default();
-                        on.iter().for_each(|part| self.facts.of(part, &mut said));
-                        let known = outer.and(&said);
-                        let left = self.from(left, &known, before);
-                        let seen = inner(before.clone(), left.clone(), &known);
-                        let right = self.from(right, &known, &seen);
-                        let both = inner(left, right, &known);
-                        self.conditions(on, &known, both)
-                    }
-                    JoinKind::Left => self.outer((left, right), on, outer, before),
-                    JoinKind::Right => self.outer((right, left), on, outer, before),
-                    JoinKind::Full => {
-                        let left = self.from(left, &Known::NOTHING, before);
-                        let right = self.from(right, &Known::NOTHING, before);
-                        self.full(left, right, on, merged)
-                    }
+            } => match kind {
+                JoinKind::Inner => {
+                    let mut said = Said::default();
+                    on.iter().for_each(|part| self.facts.of(part, &mut said));
+                    let known = outer.and(&said);
+                    let left = self.from(left, &known, before);
+                    let seen = inner(before.clone(), left.clone(), &known);
+                    let right = self.from(right, &known, &seen);
+                    let both = inner(left, right, &known);
+                    self.conditions(on, &known, both)
                 }
-            }
+                JoinKind::Left => self.outer((left, right), on, outer, before),
+                JoinKind::Right => self.outer((right, left), on, outer, before),
+                JoinKind::Full => {
+                    let left = self.from(left, &Known::NOTHING, before);
+                    let right = self.from(right, &Known::NOTHING, before);
+                    self.full(left, right, on, merged)
+                }
+            },
         }
     }
 

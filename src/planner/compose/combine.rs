@@ -341,7 +341,10 @@ impl Grouping<'_, '_> {
 }
 
 /// The targets with their names, stars written out.
-pub(super) fn targets(units: &mut Units<'_, '_>, select: &SelectStmt) -> Result<Vec<(String, Node)>> {
+pub(super) fn targets(
+    units: &mut Units<'_, '_>,
+    select: &SelectStmt,
+) -> Result<Vec<(String, Node)>> {
     let mut found = Vec::new();
     for node in &select.target_list {
         let Some(NodeEnum::ResTarget(target)) = &node.node else {

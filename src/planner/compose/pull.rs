@@ -457,8 +457,7 @@ impl Puller<'_> {
         self.said.of(inner)?;
         // Whole views are asked for by their names, as their owners' rights count for what is in them.
         let whole = everything(&range)?;
-        let as_whole =
-            !self.whole && matches!(self.look(&whole), Look::Parts { risky: false, .. });
+        let as_whole = !self.whole && matches!(self.look(&whole), Look::Parts { risky: false, .. });
         let outermost = self.view.is_none() && !as_whole;
         if as_whole {
             *inner = whole;

@@ -21,8 +21,9 @@ const ROWS: [u32; 16] = [
 /// bytea, "char", name, int2, int4, text, char(n), varchar, int8, the floats, oid, macaddr, inet, the times and dates,
 /// numeric, bits, uuid, tsvector, tsquery, jsonb and a range.
 const ARRAYS: [u32; 33] = [
-    143, 199, 651, 791, 1000, 1001, 1002, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028,
-    1040, 1041, 1115, 1182, 1183, 1185, 1187, 1231, 1270, 1561, 1563, 2951, 3643, 3645, 3807, 3905,
+    143, 199, 651, 791, 1000, 1001, 1002, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022,
+    1028, 1040, 1041, 1115, 1182, 1183, 1185, 1187, 1231, 1270, 1561, 1563, 2951, 3643, 3645, 3807,
+    3905,
 ];
 
 /// Functions of Postgres' own that give an array of texts.

@@ -167,7 +167,11 @@ fn what_levels_say_is_noted_once_however_deep_they_are() {
     ];
     for wrap in wraps {
         let noted = noted(&wrapped(inner.clone(), 10, wrap));
-        assert!((1000..1200).contains(&noted), "{noted}: {}", wrap("…".into()));
+        assert!(
+            (1000..1200).contains(&noted),
+            "{noted}: {}",
+            wrap("…".into())
+        );
     }
 }
 
