@@ -33,7 +33,7 @@ async fn granted(rig: &Rig, text: &str) {
 }
 
 /// What all forms of a query give, with the error's words.
-async fn given(raw: &mut Raw, text: &str) -> (String, String) {
+async fn all(raw: &mut Raw, text: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for bytes in forms(text) {
         raw.send(&bytes).await;
@@ -51,6 +51,12 @@ async fn given(raw: &mut Raw, text: &str) -> (String, String) {
         all.push((rows(&answer), words.unwrap_or_default()));
         assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     }
+    all
+}
+
+/// The same where all forms give the same.
+async fn given(raw: &mut Raw, text: &str) -> (String, String) {
+    let mut all = all(raw, text).await;
     assert!(all.iter().all(|it| *it == all[0]), "{text}: {all:?}");
     all.remove(0)
 }
@@ -84,8 +90,10 @@ async fn a_view_in_pieces_is_read_with_the_rights_of_both() {
     // What one Postgres would not show, though its reader may read all that is in it.
     granted(&rig, "revoke select on busy, busier from other").await;
     for (text, _) in texts {
-        let (code, words) = given(&mut raw, text).await;
-        assert_eq!(code, "E0A000", "{text}: {words}");
+        // Some forms are told so by a server, in its words.
+        for (code, words) in all(&mut raw, text).await {
+            assert!(["E0A000", "E42501"].contains(&&*code), "{text}: {words}");
+        }
     }
     nothing_is_left(&rig).await;
 }
