@@ -4,6 +4,7 @@
 //! key; or what only a merge can tell. What is not proven by a rule is the last.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::placement::{Distribution, Group};
 use crate::refusal::{Refusal, Result};
@@ -13,7 +14,8 @@ pub(crate) mod fact;
 mod join;
 mod level;
 
-use fact::{Candidate, Fact, Facts, candidates, closure};
+pub(crate) use fact::Known;
+use fact::{Candidate, Facts, candidates, closure};
 
 /// Why something needs a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub(crate) struct Reach {
     /// For each column of the key, the columns that are equal to it.
     pub(crate) columns: Vec<BTreeSet<Col>>,
     /// For each column of the key, lists of values, of which any is enough.
-    pub(crate) values: Vec<Vec<Vec<Candidate>>>,
+    pub(crate) values: Vec<Vec<Arc<[Candidate]>>>,
 }
 
 pub(crate) struct Analysis<'a> {
@@ -89,7 +91,7 @@ pub(crate) struct Analysis<'a> {
 impl<'a> Analysis<'a> {
     pub(crate) fn new(relations: &'a [Occurrence]) -> Self {
         Self {
-            facts: Facts { relations },
+            facts: Facts::new(relations),
             seen: Vec::new(),
             reach: HashMap::new(),
         }
@@ -119,23 +121,23 @@ impl<'a> Analysis<'a> {
     }
 
     fn occurrence(&self, rel: Rel) -> &'a Occurrence {
-        let relations: &'a [Occurrence] = self.facts.relations;
+        let relations: &'a [Occurrence] = self.facts.relations();
         &relations[rel.0]
     }
 
-    /// Looks at a query. What is known further out holds within, and the columns to which its outputs are
-    /// equal, if rows with other values do not count.
-    pub(crate) fn query(
-        &mut self,
-        query: &'a Query,
-        facts: &[Fact],
-        links: &[Option<Col>],
-    ) -> Found {
+    /// Looks at a query.
+    pub(crate) fn query(&mut self, query: &'a Query) -> Found {
+        self.nested(query, &Known::NOTHING, &[])
+    }
+
+    /// Looks at a query within others. What is known further out holds within, and the columns to which its outputs
+    /// are equal, if rows with other values do not count.
+    fn nested(&mut self, query: &'a Query, known: &Known<'_>, links: &[Option<Col>]) -> Found {
         let links = if join::pushable(query) { links } else { &[] };
         let (mut rows, mut core) = match &query.body {
-            Body::Select(select) => self.level(select, query, facts, links),
+            Body::Select(select) => self.level(select, query, known, links),
             Body::Values(exprs) => {
-                let dist = self.exprs(exprs.iter(), facts, Dist::Same);
+                let dist = self.exprs(exprs.iter(), known, Dist::Same);
                 (dist.clone(), dist)
             }
             Body::Set {
@@ -144,13 +146,13 @@ impl<'a> Analysis<'a> {
                 left,
                 right,
             } => {
-                let left = self.query(left, facts, links).result;
-                let right = self.query(right, facts, links).result;
+                let left = self.nested(left, known, links).result;
+                let right = self.nested(right, known, links).result;
                 let dist = level::set(*kind, *all, left, right, query);
                 (dist.clone(), dist)
             }
         };
-        let limits = self.exprs(query.limits.iter(), facts, Dist::Same);
+        let limits = self.exprs(query.limits.iter(), known, Dist::Same);
         // How many rows are wanted must be known wherever they are cut off.
         if let Dist::Merge(why) = limits {
             rows = Dist::Merge(why);
@@ -170,7 +172,7 @@ impl<'a> Analysis<'a> {
     fn exprs<'e>(
         &mut self,
         exprs: impl Iterator<Item = &'e Expr>,
-        facts: &[Fact],
+        known: &Known<'_>,
         mut rows: Dist,
     ) -> Dist
     where
@@ -179,31 +181,31 @@ impl<'a> Analysis<'a> {
     {
         for expr in exprs {
             for sub in expr.subs() {
-                rows = self.sub(sub, facts, rows, false);
+                rows = self.sub(sub, known, rows, false);
             }
         }
         rows
     }
 
     /// As [`Self::exprs`], of conditions that must all hold.
-    fn conditions(&mut self, parts: &'a [Expr], facts: &[Fact], mut rows: Dist) -> Dist {
+    fn conditions(&mut self, parts: &'a [Expr], known: &Known<'_>, mut rows: Dist) -> Dist {
         for part in parts {
             for sub in part.subs() {
                 let itself = matches!(part, Expr::Sub(outer) if std::ptr::eq(outer, sub));
-                rows = self.sub(sub, facts, rows, itself);
+                rows = self.sub(sub, known, rows, itself);
             }
         }
         rows
     }
 
-    fn sub(&mut self, sub: &'a Sub, facts: &[Fact], rows: Dist, condition: bool) -> Dist {
+    fn sub(&mut self, sub: &'a Sub, known: &Known<'_>, rows: Dist, condition: bool) -> Dist {
         let start = self.seen.len();
         // Where only TRUE counts, rows that are not equal do not.
         let links: Vec<Option<Col>> = match (condition, sub.test) {
             (true, Test::In) => sub.left.iter().map(column).collect(),
             _ => Vec::new(),
         };
-        let inner = self.query(&sub.query, facts, &links).result;
+        let inner = self.nested(&sub.query, known, &links).result;
         let inside = self.seen[start..].to_vec();
         match (inner, &rows) {
             (_, Dist::Merge(_)) => rows,
@@ -261,11 +263,11 @@ impl<'a> Analysis<'a> {
     }
 
     /// Notes an occurrence of a table, and what is known of its key.
-    pub(crate) fn meet(&mut self, rel: Rel, columns: &[usize], facts: &[Fact]) {
+    pub(crate) fn meet(&mut self, rel: Rel, columns: &[usize], known: &Known<'_>) {
         self.seen.push(rel);
-        let of = |at: &usize| closure([Col { rel, at: *at }], facts);
+        let of = |at: &usize| closure([Col { rel, at: *at }], known);
         let columns: Vec<BTreeSet<Col>> = columns.iter().map(of).collect();
-        let values = columns.iter().map(|columns| candidates(columns, facts));
+        let values = columns.iter().map(|columns| candidates(columns, known));
         let reach = Reach {
             values: values.collect(),
             columns,

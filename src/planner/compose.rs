@@ -1,6 +1,6 @@
 //! From a text to its plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pg_query::NodeEnum;
@@ -20,6 +20,7 @@ mod copy;
 mod created;
 mod definition;
 mod deparse;
+mod late;
 mod matched;
 mod merge;
 mod moment;
@@ -44,10 +45,12 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         uses: Uses::new(),
         moments: BTreeMap::new(),
         given: Vec::new(),
+        arrays: BTreeSet::new(),
         late: false,
         locks: false,
         reads: false,
         open: false,
+        hinted: names.hint.is_some(),
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -86,6 +89,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         plan: plan.unwrap_or_else(Plan::Refused),
         placement: Arc::clone(placement),
         parameters: inferred(&builder.uses),
+        arrays: arrays(&builder),
         moment: moment.map(Box::new),
         locks: builder.locks,
         reads: builder.reads,
@@ -136,6 +140,16 @@ fn inferred(uses: &Uses) -> Vec<(u32, bool)> {
         .collect()
 }
 
+/// The parameters that have to be arrays of what is no row, and whether a cast says so where the client does not.
+fn arrays(builder: &Builder<'_>) -> Vec<(u32, bool)> {
+    let is_cast = |number: &u32| {
+        let kinds = builder.uses.get(number);
+        kinds.is_some_and(|kinds| kinds.iter().any(|(oid, array)| *array && *oid != 0))
+    };
+    let numbers = builder.arrays.iter();
+    numbers.map(|number| (*number, is_cast(number))).collect()
+}
+
 pub(crate) struct Builder<'a> {
     text: &'a str,
     catalog: &'a Catalog,
@@ -143,6 +157,7 @@ pub(crate) struct Builder<'a> {
     uses: Uses,
     moments: BTreeMap<i32, Moment>,
     given: Vec<String>,
+    arrays: BTreeSet<u32>,
     /// The time cannot be put in from outside.
     late: bool,
     /// Rows are locked that are the same on every shard.
@@ -151,6 +166,8 @@ pub(crate) struct Builder<'a> {
     reads: bool,
     /// SQL allows of several answers.
     open: bool,
+    /// A hint leads it to one shard.
+    hinted: bool,
 }
 
 impl Builder<'_> {
@@ -186,6 +203,7 @@ impl Builder<'_> {
         self.uses = noted.uses;
         self.moments = noted.moments;
         self.given = noted.given;
+        self.arrays = noted.arrays;
     }
 
     fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
@@ -224,7 +242,7 @@ impl Builder<'_> {
             return self.whole(select, resolver.names, traits, &resolver.given);
         }
         let mut analysis = Analysis::new(&resolver.relations);
-        let found = analysis.query(query, &[], &[]);
+        let found = analysis.query(query);
         analysis.complete(None)?;
         if analysis.seen.is_empty() {
             // Who writes to such a table locks the rows on the first shard first.
@@ -257,14 +275,13 @@ impl Builder<'_> {
         traits: &Traits,
         several: Result<Plan>,
     ) -> Result<Plan> {
-        let pins: Option<Vec<Pin>> = analysis
-            .seen
-            .iter()
-            .map(|rel| bound(analysis, *rel))
-            .collect();
-        let Some(pins) = pins else {
-            return several;
-        };
+        let pins = analysis.seen.iter().map(|rel| bound(analysis, *rel));
+        let pins: Vec<Option<Pin>> = pins.collect();
+        if pins.iter().any(Option::is_none) {
+            let said = pins.into_iter().flatten().collect();
+            return several.map(|plan| self.led(said, plan));
+        }
+        let pins = pins.into_iter().flatten().collect();
         if let Some(part) = &traits.fixed {
             return Err(Refusal::new(
                 part,
@@ -275,6 +292,20 @@ impl Builder<'_> {
             pins: Pins(pins),
             otherwise: Box::new(several.unwrap_or_else(Plan::Refused)),
         })
+    }
+
+    /// A plan that heeds a hint: it leads to the one shard only if no key that is said in the statement leads elsewhere,
+    /// also where that leaves out none of its rows, as one in EXISTS.
+    fn led(&self, said: Vec<Pin>, plan: Plan) -> Plan {
+        match plan {
+            Plan::Pushed { .. } | Plan::Merged { .. } | Plan::Pulled(_) if self.hinted => {
+                Plan::OneShard {
+                    pins: Pins(said),
+                    otherwise: Box::new(plan),
+                }
+            }
+            plan => plan,
+        }
     }
 
     /// What is not done on any shard.
@@ -345,6 +376,10 @@ impl Builder<'_> {
         query: &Query,
         found: &Found,
     ) -> Result<Plan> {
+        if resolver.traits.paths {
+            let reason = "its rows are not put together with those of other shards";
+            return Err(Refusal::new("SEARCH or CYCLE", reason));
+        }
         if let Dist::Parts(parts) = &found.core {
             let prune = pruned(analysis, parts);
             if query.sort.is_empty() && query.limits.is_empty() {
@@ -358,6 +393,9 @@ impl Builder<'_> {
                     "FOR UPDATE",
                     "rows would be locked that LIMIT leaves out",
                 ));
+            }
+            if let Some(merge) = late::late(resolver, select, query) {
+                return Ok(Plan::Merged { prune, merge });
             }
             if let Some(merge) = merge::merged(resolver, select, query)? {
                 return Ok(Plan::Merged { prune, merge });
@@ -397,6 +435,7 @@ pub(crate) struct Noted {
     uses: Uses,
     moments: BTreeMap<i32, Moment>,
     given: Vec<String>,
+    arrays: BTreeSet<u32>,
 }
 
 impl Noted {
@@ -405,6 +444,7 @@ impl Noted {
             uses: std::mem::take(&mut resolver.uses),
             moments: std::mem::take(&mut resolver.moments),
             given: std::mem::take(&mut resolver.given),
+            arrays: std::mem::take(&mut resolver.arrays),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::analyze::fact::Candidate;
 use crate::copy::Splitter;
 use crate::placement::{Group, KeyType, Placement, Shard, Shards};
 use crate::refusal::Refusal;
+use crate::resolve::unnest::is_array_of_scalars;
 
 pub(crate) mod array;
 pub(crate) mod copy;
@@ -32,6 +33,8 @@ pub struct Statement {
     /// The types that its text gives to parameters that have none, by their numbers less one; 0 where it
     /// does not say.
     pub(crate) parameters: Vec<(u32, bool)>,
+    /// The parameters that have to be arrays of what is no row, and whether the text says that they are.
+    pub(crate) arrays: Vec<(u32, bool)>,
     /// The same with the time as a parameter.
     pub(crate) moment: Option<Box<Fixed>>,
     /// It locks rows that are the same on every shard.
@@ -164,7 +167,7 @@ pub(crate) enum Pin {
         group: Group,
         kinds: Vec<KeyType>,
         /// For each column of the key, lists of values all of which hold.
-        values: Vec<Vec<Vec<Candidate>>>,
+        values: Vec<Vec<Arc<[Candidate]>>>,
     },
     /// A row that is stored.
     Row(Row),
@@ -307,6 +310,7 @@ impl Statement {
     /// # Errors
     /// When it is refused, also with these parameters only.
     pub fn route(&self, params: &Params<'_>) -> Result<Route<'_>, Refusal> {
+        self.are_arrays(params)?;
         let (plan, route) = self.widest(params)?;
         let Some(only) = self.narrow else {
             return Ok(route);
@@ -319,6 +323,30 @@ impl Statement {
             // The time is that of the one shard.
             Route::At { route, .. } => narrow::narrow(&evaluation, plan, *route, only),
             route => narrow::narrow(&evaluation, plan, route, only),
+        }
+    }
+
+    /// That what `unnest` is given is what it was taken for: of rows, it would give a column for each of theirs.
+    fn are_arrays(&self, params: &Params<'_>) -> Result<(), Refusal> {
+        let is_array = |(number, said): &(u32, bool)| {
+            let at = usize::try_from(*number)
+                .ok()
+                .and_then(|it| it.checked_sub(1));
+            match at
+                .and_then(|at| params.values.get(at))
+                .map_or(0, |param| param.oid)
+            {
+                0 => *said,
+                oid => is_array_of_scalars(oid),
+            }
+        };
+        match self.arrays.iter().all(is_array) {
+            true => Ok(()),
+            false => {
+                let reason = "whether it gives rows, and of which columns, is not known";
+                let hint = "Give the parameter a type, as in $1::text[].";
+                Err(Refusal::new("unnest", reason).hint(hint))
+            }
         }
     }
 
@@ -344,7 +372,7 @@ impl Statement {
     pub fn is_keyed(&self) -> bool {
         match &self.plan {
             // There is more to do than to run it.
-            _ if self.locks => false,
+            _ if self.locks || !self.arrays.is_empty() => false,
             Plan::OneShard { .. } => true,
             // Of several rows, one may say something of the types of others.
             Plan::Insert(split) => split.keys.len() == 1,

@@ -26,7 +26,7 @@ mod scope;
 mod sublink;
 mod table;
 pub(crate) mod types;
-mod unnest;
+pub(crate) mod unnest;
 
 pub(crate) use change::{Change, Changed, Target, computed, selected};
 pub(crate) use from::conjuncts;
@@ -84,6 +84,10 @@ struct Cte<'a> {
     visible: Vec<Rc<Self>>,
     /// How many levels around it it may name columns of.
     levels: usize,
+    /// In how many queries the one is that its WITH stands in.
+    queries: usize,
+    /// The columns that SEARCH and CYCLE add.
+    added: Vec<String>,
     /// What the recursion gives, while its query is being resolved.
     work: std::cell::RefCell<Option<Vec<Output>>>,
     used: std::cell::Cell<bool>,
@@ -124,6 +128,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) places: HashMap<i32, crate::tree::Expr>,
     /// Where the text asks for the time of the transaction, and which form of it.
     pub(crate) moments: BTreeMap<i32, Moment>,
+    /// The parameters that have to be arrays of what is no row, as what they hold is taken for one column.
+    pub(crate) arrays: BTreeSet<u32>,
     /// The names of the columns that the statement gives.
     pub(crate) given: Vec<String>,
     /// What the calls at these places are.
@@ -142,6 +148,8 @@ pub(crate) struct Resolver<'a> {
     level: query::Level,
     /// How deep it is in the statement, in all that is nested.
     depth: usize,
+    /// How many queries it is in.
+    queries: usize,
     /// How many queries of a WITH and views it is in.
     links: usize,
     /// How many parts of the statement it has looked at.
@@ -169,6 +177,7 @@ impl<'a> Resolver<'a> {
             views: Vec::new(),
             places: HashMap::new(),
             moments: BTreeMap::new(),
+            arrays: BTreeSet::new(),
             given: Vec::new(),
             calls: HashMap::new(),
             top: None,
@@ -178,6 +187,7 @@ impl<'a> Resolver<'a> {
             found_in: 0,
             level: query::Level::default(),
             depth: 0,
+            queries: 0,
             links: 0,
             entered: 0,
             steps: 0,

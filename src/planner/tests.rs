@@ -58,6 +58,7 @@ fn catalog() -> Catalog {
         ["nextval", "f", "v", "1"],
         ["count", "a", "i", "0"],
         ["sum", "a", "i", "1"],
+        ["unnest", "f", "i", "1"],
     ] {
         let [name, kind, volatility, least] = function;
         row(
@@ -172,6 +173,22 @@ fn a_hint_leaves_shards_out_and_adds_none() {
             format!("delete from t where k = {key}"),
             format!("select * from t, names where k = {key} and name > 'x'"),
             format!("select * from t where k = {key} union all select * from t"),
+            // Keys that leave out none of the rows that it gives.
+            format!(
+                "select n from t where exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
+            format!(
+                "select count(*) from t where exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
+            format!("select n from t where exists (select 1 from keyed where keyed.k = {key})"),
+            format!("select n, exists (select 1 from keyed where keyed.k = {key}) from t limit 3"),
+            format!("select ctid from t left join keyed on keyed.k = t.k and keyed.k = {key}"),
+            format!(
+                "update t set n = 1 where exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
+            format!(
+                "delete from t using same where id = k and not exists (select 1 from keyed where keyed.k = t.k and keyed.k = {key})"
+            ),
         ] {
             assert_eq!(route(&text, at), one, "{text}");
             assert_eq!(route(&text, other), None, "{text}");
@@ -248,6 +265,39 @@ fn routed<'s>(statement: &'s Statement, values: &[Param<'_>]) -> Route<'s> {
         foreign_encoding: false,
     };
     statement.route(&params).unwrap()
+}
+
+#[test]
+fn a_parameter_of_unnest_has_to_be_an_array_of_values() {
+    let texts = [
+        "select n, x from t, unnest($1) x",
+        "select n, x from t, unnest($1) x where k = 7",
+        "select sum(n) from t, unnest($1, '{a}'::text[]) x (a, b) group by a",
+        "select n from t where n in (select unnest from unnest($1))",
+    ];
+    for query in texts {
+        let statement = planned(query);
+        let route = |oid| {
+            let values = [text(oid, "{1,2}")];
+            let params = Params {
+                values: &values,
+                foreign_encoding: false,
+            };
+            assert_eq!(statement.only(&params), None, "{query}");
+            statement.route(&params).map(drop)
+        };
+        for oid in [1007, 1009, 1231, 2951] {
+            assert_eq!(route(oid), Ok(()), "{query}");
+        }
+        // Of the users' own, of anything, of rows, and none.
+        for oid in [0, 16_400, 2277, 2287, 3614, 25] {
+            let refusal = route(oid).unwrap_err();
+            assert_eq!((refusal.code, refusal.hint.is_some()), ("0A000", true));
+        }
+    }
+    let cast = planned("select n from t, unnest($1::int4[]) y, unnest($1) x");
+    assert!(cast.route(&Params::default()).is_ok());
+    assert!(planned(texts[0]).route(&Params::default()).is_err());
 }
 
 #[test]
@@ -753,6 +803,18 @@ fn a_plan_is_told_step_by_step() {
         [
             "Merge by column 1 DESC NULLS FIRST, limit 3 (each shard's rows are sorted, by types of a certain order)",
             "  Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT k FROM t ORDER BY k DESC LIMIT 3",
+        ]
+    );
+    assert_eq!(
+        explained("select k, 1 / n as c1 from t order by n limit 3 offset 1"),
+        [
+            "Combine on one server (rows or partial aggregates of all shards)",
+            "  Final: SELECT pgherd_partials.c1 AS k, 1 / pgherd_partials.c0 AS c1 FROM \
+             (SELECT * FROM pgherd_partials ORDER BY pgherd_partials.c0 LIMIT 4) pgherd_partials \
+             ORDER BY pgherd_partials.c0 LIMIT 3 OFFSET 1",
+            "  Carrier pgherd_partials",
+            "  Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT * FROM (SELECT n AS c0, k AS c1 FROM t \
+             ORDER BY 1 LIMIT 4) AS pgherd_rows (c0, c1)",
         ]
     );
     assert_eq!(

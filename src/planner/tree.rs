@@ -298,6 +298,8 @@ pub(crate) struct Traits {
     pub(crate) policies: Option<String>,
     /// What comes out otherwise where the same rows lie in another order, or another of equal values stands for all.
     pub(crate) order: Option<&'static str>,
+    /// A recursive query tells the way to each of its rows by SEARCH or CYCLE, in records, of which no table has a column.
+    pub(crate) paths: bool,
     /// It locks rows of a table that is the same on every shard.
     pub(crate) locks: bool,
     /// It reads tables of its users, wherever they are.

@@ -309,6 +309,7 @@ async fn config(world: &World) -> Config {
         ("Upper", "\"Id\"", ""),
         ("loose", "\"user_id\"", ""),
         ("bags", "\"id\"", ""),
+        ("spans", "\"id\"", ""),
         ("docs", "\"key\"", "docs"),
         ("names", "\"name\"", "names"),
         ("codes", "\"code\"", "codes"),

@@ -41,3 +41,4 @@ mod tpch;
 mod transactions;
 mod values;
 mod verify;
+mod views;

@@ -2,14 +2,19 @@
 
 use std::fmt::Write as _;
 
-use pgherd_tests::{Message, Raw, connect, until};
+use pgherd_tests::{Database, Message, Raw, connect, until};
 
 use crate::rig::{Rig, keys};
 
 /// On each shard, six accounts and as many entries of each other's owners.
 pub(crate) async fn filled(more: &str) -> Rig {
     let rig = Rig::new(more).await;
-    for (at, shard) in (0..).zip(&rig.shards) {
+    filled_shards(&rig.shards).await;
+    rig
+}
+
+pub(crate) async fn filled_shards(shards: &[Database]) {
+    for (at, shard) in (0..).zip(shards) {
         for (n, id) in keys(at).take(6).enumerate() {
             let amount = n * 2 + usize::from(at);
             let (mine, other) = (amount % 4, 11 - amount);
@@ -21,7 +26,6 @@ pub(crate) async fn filled(more: &str) -> Rig {
                 .await;
         }
     }
-    rig
 }
 
 pub(crate) fn rows(messages: &[Message]) -> String {

@@ -372,7 +372,7 @@ impl Maker {
         let two = self.number(&aliases);
         let key = Self::key(&aliases[0]);
         let all = format!("{key}, {one}, {two}");
-        match self.random.random_range(0..16) {
+        match self.random.random_range(0..17) {
             0 => {
                 let window = *self.pick(&["rank()", "dense_rank()", "count(*)"]);
                 format!("select {all}, {window} over (order by {two}) from {from}{filter}")
@@ -458,6 +458,16 @@ impl Maker {
                 format!(
                     "select {key}, to_json({name}) ->> 'name', count({name}) over () from {from} left join {table} on {} = {two}{filter}",
                     self.number(&[alias])
+                )
+            }
+            15 => {
+                let rows = *self.pick(&[
+                    "limit 5",
+                    "limit 4 offset 2",
+                    "fetch first 3 rows with ties",
+                ]);
+                format!(
+                    "select {one} as c1, {two} + {key} as c0, {key} as c2 from {from}{filter} order by {two} desc nulls last, {one}, {key} {rows}"
                 )
             }
             _ => format!(

@@ -20,6 +20,8 @@ CREATE TABLE loose (user_id bigint, value int);
 CREATE TYPE thing AS (size int, word text);
 CREATE DOMAIN whole_thing AS thing;
 CREATE TABLE bags (id bigint PRIMARY KEY, things thing[], found tsvector);
+CREATE TYPE sizes AS RANGE (subtype = int[]);
+CREATE TABLE spans (id bigint PRIMARY KEY, owner bigint, span sizes);
 CREATE TABLE products (id int PRIMARY KEY, name text, category text, price numeric);
 CREATE TABLE countries (code text PRIMARY KEY, name text, size int);
 CREATE TABLE other.users (id bigint PRIMARY KEY, name text);
@@ -42,3 +44,4 @@ CREATE FUNCTION full_name(users) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT 
 CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
 CREATE FUNCTION peek(bigint) RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM users WHERE id = $1';
 CREATE FUNCTION touch() RETURNS int VOLATILE LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION ten_by(bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 10 / $1; END';

@@ -78,13 +78,14 @@ fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
         days: group(&plain),
         pairs: group(&spread),
     };
-    let sharded: [(&str, &[&str], Group); 14] = [
+    let sharded: [(&str, &[&str], Group); 15] = [
         ("users", &["id"], groups.users),
         ("orders", &["user_id"], groups.users),
         ("items", &["user_id"], groups.users),
         ("Upper", &["Id"], groups.users),
         ("loose", &["user_id"], groups.users),
         ("bags", &["id"], groups.users),
+        ("spans", &["id"], groups.users),
         ("made", &["user_id"], groups.users),
         ("made2", &["user_id"], groups.users),
         ("docs", &["key"], groups.docs),
@@ -247,6 +248,12 @@ fn others(groups: &Groups) -> Vec<Row> {
             "bags",
             int(groups.users, n),
             format!("{n}, {things}, 'a{}:1 b:2'", n % 4),
+        );
+        let sizes = ["array[1]", "array[1, 2]"][(n % 2) as usize];
+        add(
+            "spans",
+            int(groups.users, n),
+            format!("{n}, {}, sizes({sizes}, NULL)", 41 - n),
         );
     }
     for n in 1..=12_i64 {

@@ -501,7 +501,7 @@ impl Line {
                     if !parsed && !matches!(end, End::Lost(_)) {
                         self.forget_fresh(relay, &statement);
                     }
-                    return Err(end);
+                    return Err(self.portals[at].request.told(end));
                 }
             }
         }
@@ -526,7 +526,7 @@ impl Line {
                 if !parsed && !matches!(end, End::Lost(_)) {
                     self.forget_fresh(relay, &statement);
                 }
-                Err(end)
+                Err(self.portals[at].request.told(end))
             }
         }
     }

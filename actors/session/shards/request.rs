@@ -4,10 +4,11 @@ use pgherd_planner::placement::Shards;
 use pgherd_planner::{Key, Merge, Pull, Route, Rule, SortKey};
 use pgherd_session::{Owed, Undo};
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::frame::TooLong;
+use pgherd_wire::frame::{self, TooLong};
 use pgherd_wire::frontend::{self, Bind, Describe, Execute, Target, tag};
 use pgherd_wire::sqlstate;
 
+use super::gather::End;
 use super::legs::Leg;
 use super::plan::unsupported;
 use crate::shards::FIRST_OWN;
@@ -76,6 +77,8 @@ pub(super) struct Carrier {
     rank: u8,
     /// Which values count by what another table has.
     pub(super) keys: Vec<Key>,
+    /// The view that it is a piece of.
+    view: Option<String>,
 }
 
 impl Carrier {
@@ -104,6 +107,7 @@ impl Carrier {
                 (false, _) => 2,
             },
             keys: pull.keys.clone(),
+            view: pull.view.clone(),
         }
     }
 
@@ -314,6 +318,7 @@ impl Request {
                             indexes: Vec::new(),
                             rank: 0,
                             keys: Vec::new(),
+                            view: None,
                         };
                         let work = Work::Combined {
                             carriers: vec![carrier],
@@ -363,6 +368,29 @@ impl Request {
             }
         };
         own || !is_foreign
+    }
+
+    /// How the client is told of an end: where pieces of a view are read, that it may not read what is in it is nothing
+    /// that one Postgres would say.
+    pub(super) fn told(&self, end: End) -> End {
+        let view = match &self.work {
+            Work::Combined { carriers, .. } => carriers.iter().find_map(|it| it.view.as_ref()),
+            Work::Concat | Work::Merged { .. } => None,
+        };
+        let (End::Failed(message), Some(view)) = (&end, view) else {
+            return end;
+        };
+        let said = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
+        if said.code != sqlstate::INSUFFICIENT_PRIVILEGE {
+            return end;
+        }
+        let text = format!(
+            "the view {view} is read in pieces, for which its reader needs the rights of its owner"
+        );
+        let report = unsupported(text).detail(said.message).hint(
+            "GRANT SELECT on what is in the view, too, or ask for rows of one shard by its key.",
+        );
+        End::Stopped(Box::new(report))
     }
 
     /// Whether the text that is sent is not the client's, so that what it says of parameters and of places in the

@@ -73,7 +73,7 @@ pub(in crate::session) async fn run(
             finish(relay, legs).await;
             None
         }
-        Err(end) => fail(relay, legs, end, request.is_rewritten()),
+        Err(end) => fail(relay, legs, request.told(end), request.is_rewritten()),
     };
     if bye.is_none() {
         backend::ready_for_query(relay.down.made(), TransactionStatus::Idle);

@@ -2,42 +2,41 @@
 
 use std::collections::BTreeSet;
 
-use super::fact::{Fact, closure};
+use super::fact::{Known, Said, closure};
 use super::{Analysis, Dist, OUT, Parts, Prune, why};
 use crate::placement::Distribution;
 use crate::tree::{Col, Expr, From, JoinKind, Place, Query, Rel, Source};
 
 impl<'a> Analysis<'a> {
     /// An item of FROM, behind those whose rows are spread as said.
-    pub(super) fn from(&mut self, from: &'a From, facts: &[Fact], before: &Dist) -> Dist {
+    pub(super) fn from(&mut self, from: &'a From, outer: &Known<'_>, before: &Dist) -> Dist {
         match from {
-            From::Rel(rel) => self.rel(*rel, facts, before),
+            From::Rel(rel) => self.rel(*rel, outer, before),
             From::Join {
                 kind,
                 left,
                 right,
                 on,
                 merged,
-            } => {
-                let mut known = facts.to_vec();
-                on.iter().for_each(|part| self.facts.of(part, &mut known));
-                match kind {
-                    JoinKind::Inner => {
-                        let left = self.from(left, &known, before);
-                        let seen = inner(before.clone(), left.clone(), &known);
-                        let right = self.from(right, &known, &seen);
-                        let both = inner(left, right, &known);
-                        self.conditions(on, &known, both)
-                    }
-                    JoinKind::Left => self.outer((left, right), on, facts, before),
-                    JoinKind::Right => self.outer((right, left), on, facts, before),
-                    JoinKind::Full => {
-                        let left = self.from(left, &[], before);
-                        let right = self.from(right, &[], before);
-                        self.full(left, right, on, merged)
-                    }
+            } => match kind {
+                JoinKind::Inner => {
+                    let mut said = Said::default();
+                    on.iter().for_each(|part| self.facts.of(part, &mut said));
+                    let known = outer.and(&said);
+                    let left = self.from(left, &known, before);
+                    let seen = inner(before.clone(), left.clone(), &known);
+                    let right = self.from(right, &known, &seen);
+                    let both = inner(left, right, &known);
+                    self.conditions(on, &known, both)
                 }
-            }
+                JoinKind::Left => self.outer((left, right), on, outer, before),
+                JoinKind::Right => self.outer((right, left), on, outer, before),
+                JoinKind::Full => {
+                    let left = self.from(left, &Known::NOTHING, before);
+                    let right = self.from(right, &Known::NOTHING, before);
+                    self.full(left, right, on, merged)
+                }
+            },
         }
     }
 
@@ -46,16 +45,15 @@ impl<'a> Analysis<'a> {
         &mut self,
         (kept, other): (&'a From, &'a From),
         on: &'a [Expr],
-        facts: &[Fact],
+        outer: &Known<'_>,
         before: &Dist,
     ) -> Dist {
-        let kept = self.from(kept, facts, before);
-        let mut known = facts.to_vec();
+        let kept = self.from(kept, outer, before);
         // Only what this ON and the other side itself say binds the sides.
-        let mut bound = Vec::new();
-        on.iter().for_each(|part| self.facts.of(part, &mut bound));
-        self.facts.hoist(other, &mut bound);
-        known.extend(bound.iter().cloned());
+        let mut said = Said::default();
+        on.iter().for_each(|part| self.facts.of(part, &mut said));
+        self.facts.hoist(other, &mut said);
+        let (known, bound) = (outer.and(&said), Known::only(&said));
         let other = self.from(other, &known, &kept);
         let both = match (&kept, &other) {
             (Dist::Parts(left), Dist::Parts(_)) => match inner(kept.clone(), other.clone(), &bound)
@@ -89,8 +87,9 @@ impl<'a> Analysis<'a> {
         on: &'a [Expr],
         merged: &[(Col, Col, Col)],
     ) -> Dist {
-        let mut bound = Vec::new();
-        on.iter().for_each(|part| self.facts.of(part, &mut bound));
+        let mut said = Said::default();
+        on.iter().for_each(|part| self.facts.of(part, &mut said));
+        let bound = Known::only(&said);
         let pair = (left.clone(), right.clone());
         let (left, right) = match pair {
             (Dist::Parts(left), Dist::Parts(right)) => (left, right),
@@ -129,7 +128,7 @@ impl<'a> Analysis<'a> {
         })
     }
 
-    fn rel(&mut self, rel: Rel, facts: &[Fact], before: &Dist) -> Dist {
+    fn rel(&mut self, rel: Rel, known: &Known<'_>, before: &Dist) -> Dist {
         let occurrence = self.occurrence(rel);
         match &occurrence.source {
             Source::Table(table) => match &table.place {
@@ -139,7 +138,7 @@ impl<'a> Analysis<'a> {
                     nullable,
                     ..
                 } => {
-                    self.meet(rel, columns, facts);
+                    self.meet(rel, columns, known);
                     if *nullable {
                         return Dist::Merge(why("table", "its key may be NULL"));
                     }
@@ -152,27 +151,22 @@ impl<'a> Analysis<'a> {
                 }
                 Place::At(Distribution::Replicated) => Dist::Same,
                 Place::At(_) => {
-                    self.meet(rel, &[], facts);
+                    self.meet(rel, &[], known);
                     Dist::Merge(why("table", "it is on one shard, and the query is not"))
                 }
                 Place::System => Dist::Loose(why("system catalog", "each shard has its own")),
             },
-            Source::Query(query) => self.derived(rel, query, occurrence.lateral, facts, before),
+            Source::Query(query) => self.derived(rel, query, occurrence.lateral, known, before),
             Source::Recursive(query) => {
                 let start = self.seen.len();
-                let facts: Vec<Fact> = facts
-                    .iter()
-                    .filter(|fact| !fact.is_of(rel))
-                    .cloned()
-                    .collect();
-                let dist = self.query(query, &facts, &[]).result;
+                let dist = self.nested(query, &known.without(rel), &[]).result;
                 match dist {
                     Dist::Same if self.seen.len() == start => Dist::Same,
                     Dist::Loose(why) => Dist::Loose(why),
                     _ => Dist::Merge(why("WITH RECURSIVE", "its steps may lead to other shards")),
                 }
             }
-            Source::Rows(exprs) => self.exprs(exprs.iter(), facts, Dist::Same),
+            Source::Rows(exprs) => self.exprs(exprs.iter(), known, Dist::Same),
         }
     }
 
@@ -181,7 +175,7 @@ impl<'a> Analysis<'a> {
         rel: Rel,
         query: &'a Query,
         lateral: bool,
-        facts: &[Fact],
+        known: &Known<'_>,
         before: &Dist,
     ) -> Dist {
         let start = self.seen.len();
@@ -193,12 +187,11 @@ impl<'a> Analysis<'a> {
             false => Vec::new(),
         };
         // What is asked of its rows must not reach into it if it would change which rows it has.
-        let facts: Vec<Fact> = facts
-            .iter()
-            .filter(|fact| pushes || !fact.is_of(rel))
-            .cloned()
-            .collect();
-        let dist = self.query(query, &facts, &links).result;
+        let known = match pushes {
+            true => *known,
+            false => known.without(rel),
+        };
+        let dist = self.nested(query, &known, &links).result;
         let inside = self.seen[start..].to_vec();
         if lateral && !inside.is_empty() {
             return match before {
@@ -258,13 +251,13 @@ fn outputs_as(mut parts: Parts, rel: Rel) -> Parts {
 }
 
 /// The rows of two sides that are joined by what is known.
-pub(super) fn inner(left: Dist, right: Dist, facts: &[Fact]) -> Dist {
+pub(super) fn inner(left: Dist, right: Dist, known: &Known<'_>) -> Dist {
     match (left, right) {
         (Dist::Merge(why), _) | (_, Dist::Merge(why)) => Dist::Merge(why),
         (Dist::Loose(why), Dist::Parts(_)) | (Dist::Parts(_), Dist::Loose(why)) => Dist::Merge(why),
         (Dist::Loose(why), _) | (_, Dist::Loose(why)) => Dist::Loose(why),
         (Dist::Same, other) | (other, Dist::Same) => other,
-        (Dist::Parts(left), Dist::Parts(right)) => joined(left, right, facts),
+        (Dist::Parts(left), Dist::Parts(right)) => joined(left, right, known),
     }
 }
 
@@ -273,14 +266,14 @@ pub(super) fn either(left: Vec<Prune>, right: Vec<Prune>) -> Vec<Prune> {
     vec![Prune::Any(vec![Prune::Both(left), Prune::Both(right)])]
 }
 
-fn joined(left: Parts, right: Parts, facts: &[Fact]) -> Dist {
+fn joined(left: Parts, right: Parts, known: &Known<'_>) -> Dist {
     let apart = Dist::Merge(why("join", "its sides are not joined by their keys"));
     if left.group.is_none() || left.group != right.group || left.keys.len() != right.keys.len() {
         return apart;
     }
     let mut keys = Vec::new();
     for (one, two) in left.keys.iter().zip(&right.keys) {
-        let reached = closure(one.iter().copied(), facts);
+        let reached = closure(one.iter().copied(), known);
         if reached.is_disjoint(two) {
             return apart;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::fact::Fact;
+use super::fact::{Known, Said};
 use super::join::{either, inner};
 use super::{Analysis, Dist, OUT, Parts, Why, column, why};
 use crate::tree::{Col, Distinct, Expr, Query, Select, SetKind};
@@ -13,23 +13,20 @@ impl<'a> Analysis<'a> {
         &mut self,
         select: &'a Select,
         query: &'a Query,
-        facts: &[Fact],
+        outer: &Known<'_>,
         links: &[Option<Col>],
     ) -> (Dist, Dist) {
-        let mut known = facts.to_vec();
+        let mut said = Said::default();
         for (link, target) in links.iter().zip(&select.targets) {
             if let (Some(link), Some(col)) = (link, column(target)) {
-                known.extend(self.facts.same(*link, col));
+                self.facts.equal(*link, col, &mut said);
             }
         }
-        select
-            .filter
-            .iter()
-            .for_each(|part| self.facts.of(part, &mut known));
-        select
-            .from
-            .iter()
-            .for_each(|from| self.facts.hoist(from, &mut known));
+        // What a query in FROM says of its rows is known around it, too.
+        if !outer.has(select) {
+            self.facts.level(select, &mut said);
+        }
+        let known = outer.and(&said);
         let mut rows = Dist::Same;
         for from in &select.from {
             let item = self.from(from, &known, &rows);

@@ -73,7 +73,7 @@ fn combine(
         partial,
         group: 0,
     };
-    let targets = grouping.targets(select)?;
+    let targets = targets(&mut grouping.units, select)?;
     let mut after = deparse::select(&format!("SELECT FROM {PARTIALS}"))?;
     after.limit_option = select.limit_option;
     after.limit_count = select.limit_count.clone();
@@ -147,81 +147,6 @@ impl Grouping<'_, '_> {
                     "it has one column twice, which is not supported where groups are merged";
                 return Err(Refusal::new("GROUPING SETS", reason));
             }
-        }
-        Ok(())
-    }
-
-    /// The targets with their names, stars written out.
-    fn targets(&mut self, select: &SelectStmt) -> Result<Vec<(String, Node)>> {
-        let mut found = Vec::new();
-        for node in &select.target_list {
-            let Some(NodeEnum::ResTarget(target)) = &node.node else {
-                return Err(Refusal::new("SELECT", "a target of an unknown form"));
-            };
-            let value = target.val.as_deref().cloned().unwrap_or_default();
-            let Some(inner) = &value.node else {
-                return Err(Refusal::new("SELECT", "a target of an unknown form"));
-            };
-            if let NodeEnum::ColumnRef(column) = inner
-                && let Some((last, before)) = column.fields.split_last()
-                && matches!(last.node, Some(NodeEnum::AStar(_)))
-            {
-                self.stars(before, &mut found)?;
-                continue;
-            }
-            let name = match target.name.is_empty() {
-                true => output_name(inner),
-                false => target.name.clone(),
-            };
-            found.push((name, value));
-        }
-        Ok(found)
-    }
-
-    fn stars(&mut self, before: &[Node], found: &mut Vec<(String, Node)>) -> Result<()> {
-        let unclear =
-            || Refusal::new("*", "it is not supported here over shards").hint("Name the columns.");
-        let space = self.units.resolver.top.as_ref().ok_or_else(unclear)?;
-        let stars: Vec<_> = match crate::resolve::strings(before)?.as_slice() {
-            [] => space.columns.clone(),
-            [alias] => {
-                let mut entries = space.entries.iter().filter(|entry| entry.alias == *alias);
-                let (Some(entry), None) = (entries.next(), entries.next()) else {
-                    return Err(unclear());
-                };
-                let columns = entry
-                    .columns
-                    .iter()
-                    .map(|(name, expr)| crate::resolve::Star {
-                        name: name.clone(),
-                        alias: Some(entry.alias.clone()),
-                        expr: expr.clone(),
-                    });
-                columns.collect()
-            }
-            _ => return Err(unclear()),
-        };
-        let aliases = |alias: &str| {
-            space
-                .entries
-                .iter()
-                .filter(|entry| entry.alias == alias)
-                .count()
-        };
-        for star in stars {
-            let mut fields = Vec::new();
-            if let Some(alias) = &star.alias {
-                if aliases(alias) != 1 {
-                    return Err(unclear());
-                }
-                fields.push(name(alias));
-            }
-            fields.push(name(&star.name));
-            // A place that no text has.
-            let location = -1_000 - i32::try_from(self.units.places.len()).unwrap_or_default();
-            self.units.places.insert(location, star.expr);
-            let column = NodeEnum::ColumnRef(ColumnRef { fields, location });
-            found.push((star.name, Node { node: Some(column) }));
         }
         Ok(())
     }
@@ -415,8 +340,90 @@ impl Grouping<'_, '_> {
     }
 }
 
+/// The targets with their names, stars written out.
+pub(super) fn targets(
+    units: &mut Units<'_, '_>,
+    select: &SelectStmt,
+) -> Result<Vec<(String, Node)>> {
+    let mut found = Vec::new();
+    for node in &select.target_list {
+        let Some(NodeEnum::ResTarget(target)) = &node.node else {
+            return Err(Refusal::new("SELECT", "a target of an unknown form"));
+        };
+        let value = target.val.as_deref().cloned().unwrap_or_default();
+        let Some(inner) = &value.node else {
+            return Err(Refusal::new("SELECT", "a target of an unknown form"));
+        };
+        if let NodeEnum::ColumnRef(column) = inner
+            && let Some((last, before)) = column.fields.split_last()
+            && matches!(last.node, Some(NodeEnum::AStar(_)))
+        {
+            stars(units, before, &mut found)?;
+            continue;
+        }
+        let name = match target.name.is_empty() {
+            true => output_name(inner),
+            false => target.name.clone(),
+        };
+        found.push((name, value));
+    }
+    Ok(found)
+}
+
+fn stars(
+    units: &mut Units<'_, '_>,
+    before: &[Node],
+    found: &mut Vec<(String, Node)>,
+) -> Result<()> {
+    let unclear =
+        || Refusal::new("*", "it is not supported here over shards").hint("Name the columns.");
+    let space = units.resolver.top.as_ref().ok_or_else(unclear)?;
+    let stars: Vec<_> = match crate::resolve::strings(before)?.as_slice() {
+        [] => space.columns.clone(),
+        [alias] => {
+            let mut entries = space.entries.iter().filter(|entry| entry.alias == *alias);
+            let (Some(entry), None) = (entries.next(), entries.next()) else {
+                return Err(unclear());
+            };
+            let columns = entry
+                .columns
+                .iter()
+                .map(|(name, expr)| crate::resolve::Star {
+                    name: name.clone(),
+                    alias: Some(entry.alias.clone()),
+                    expr: expr.clone(),
+                });
+            columns.collect()
+        }
+        _ => return Err(unclear()),
+    };
+    let aliases = |alias: &str| {
+        space
+            .entries
+            .iter()
+            .filter(|entry| entry.alias == alias)
+            .count()
+    };
+    for star in stars {
+        let mut fields = Vec::new();
+        if let Some(alias) = &star.alias {
+            if aliases(alias) != 1 {
+                return Err(unclear());
+            }
+            fields.push(name(alias));
+        }
+        fields.push(name(&star.name));
+        // A place that no text has.
+        let location = -1_000 - i32::try_from(units.places.len()).unwrap_or_default();
+        units.places.insert(location, star.expr);
+        let column = NodeEnum::ColumnRef(ColumnRef { fields, location });
+        found.push((star.name, Node { node: Some(column) }));
+    }
+    Ok(())
+}
+
 /// The first output column of a name; where there are more, they were found to be the same.
-fn named(name: &str, query: &Query) -> Option<usize> {
+pub(super) fn named(name: &str, query: &Query) -> Option<usize> {
     let mut columns = query.columns.iter();
     columns.position(|column| column.name == name)
 }

@@ -112,7 +112,7 @@ impl Builder<'_> {
         self.anywhere(traits)?;
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
-        let rows = analysis.query(query, &[], &[]).rows;
+        let rows = analysis.query(query).rows;
         analysis.complete(None)?;
         let (group, kinds) = match &target.table.place {
             Place::Key { group, kinds, .. } => (*group, kinds),

@@ -31,12 +31,14 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         locks: false,
         reads: false,
         open: false,
+        hinted: builder.hinted,
         text: &text,
         catalog: builder.catalog,
         placement: builder.placement,
         uses: Uses::new(),
         moments: std::collections::BTreeMap::new(),
         given: Vec::new(),
+        arrays: std::collections::BTreeSet::new(),
         late: false,
     };
     let plan = parse(&text)

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
+use pg_query::protobuf::{Alias, JoinExpr, JoinType, Node, RangeVar, SelectStmt, SubLinkType};
 
+use super::combine::PARTIALS;
 use super::{Builder, deparse, upper};
 use crate::catalog::{Relation, RelationKind};
 use crate::plan::{Plan, Pull, Pulled, Rule};
@@ -36,6 +37,7 @@ use grouped::Grouped;
 use look::Look;
 use reduce::Level;
 use said::Said;
+use view::Pieces;
 
 /// What the carriers' names begin with.
 pub(crate) const CARRIER: &str = "pgherd_pull_";
@@ -58,6 +60,8 @@ pub(super) struct Puller<'b> {
     /// The names in FROM that stand for carriers now.
     taken: Vec<String>,
     views: usize,
+    /// The view in whose query it is; of views within views, the outermost.
+    view: Option<Pieces>,
     /// Within a query that runs for each row of another.
     correlated: bool,
     /// The next query is asked only whether it has a row, or a value.
@@ -141,6 +145,7 @@ impl Builder<'_> {
             ctes: Vec::new(),
             taken: Vec::new(),
             views: 0,
+            view: None,
             correlated: false,
             once: false,
             whole,
@@ -293,6 +298,10 @@ impl Puller<'_> {
                 for item in &mut combine.from_clause {
                     if let Some(NodeEnum::RangeVar(range)) = &mut item.node {
                         range.relname = carrier.clone();
+                        range.alias = Some(Alias {
+                            aliasname: PARTIALS.to_owned(),
+                            colnames: Vec::new(),
+                        });
                     }
                 }
                 *select = combine;
@@ -448,14 +457,19 @@ impl Puller<'_> {
         self.said.of(inner)?;
         // Whole views are asked for by their names, as their owners' rights count for what is in them.
         let whole = everything(&range)?;
-        if !self.whole
-            && let Look::Parts { risky: false, .. } = self.look(&whole)
-        {
+        let as_whole = !self.whole && matches!(self.look(&whole), Look::Parts { risky: false, .. });
+        let outermost = self.view.is_none() && !as_whole;
+        if as_whole {
             *inner = whole;
+        } else if outermost {
+            self.view = Some(Pieces::of(&range)?);
         }
         let ctes = std::mem::take(&mut self.ctes);
         let done = self.elsewhere(None, |puller| puller.part(inner));
         self.ctes = ctes;
+        if outermost {
+            self.view = None;
+        }
         done?;
         Ok(Some(NodeEnum::RangeSubselect(Box::new(sub))))
     }

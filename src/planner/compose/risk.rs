@@ -426,9 +426,15 @@ impl<'a, 'r> Risk<'a, 'r> {
     /// Whether an expression is known to give no array.
     fn is_scalar(&self, node: &Node) -> bool {
         let computed = match &node.node {
-            Some(NodeEnum::FuncCall(call)) => self
-                .system(call)
-                .is_some_and(|name| ["count", "lower", "upper", "length"].contains(&name)),
+            Some(NodeEnum::FuncCall(call)) => match self.system(call) {
+                Some("count" | "length") => true,
+                // Those of a range give what it is a range of, which may be arrays.
+                Some("lower" | "upper") => {
+                    let arg = call.args.first();
+                    arg.is_some_and(|arg| TEXTS.contains(&self.oid(arg)))
+                }
+                _ => false,
+            },
             _ => self.size(node).is_some(),
         };
         computed || is_literal(node) || SCALARS.contains(&self.oid(node))

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ColumnRef, FuncCall, Node, String as Name};
 
+use super::combine::PARTIALS;
 use super::deparse;
 use super::risk::{Risk, is_conditional};
 use crate::refusal::{Refusal, Result};
@@ -262,11 +263,12 @@ pub(super) fn name(text: &str) -> Node {
     }
 }
 
-/// The name of a column of what the shards give.
+/// The name of a column of what the shards give. Alone, ORDER BY would take it for an output column that the client
+/// calls so.
 pub(super) fn reference(at: usize) -> Node {
     Node {
         node: Some(NodeEnum::ColumnRef(ColumnRef {
-            fields: vec![name(&format!("c{at}"))],
+            fields: vec![name(PARTIALS), name(&format!("c{at}"))],
             location: 0,
         })),
     }

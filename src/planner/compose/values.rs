@@ -7,7 +7,7 @@ use super::conflict::{arbiter, ordered};
 use super::rows::{Rows, split};
 use super::{Builder, Noted, kinds_agree, pruned, refused, replicated};
 use crate::analyze::fact::Candidate;
-use crate::analyze::{Analysis, Dist, OUT, Parts};
+use crate::analyze::{Analysis, Dist, Known, OUT, Parts};
 use crate::placement::{Distribution, Group, KeyType};
 use crate::plan::{Plan, Split};
 use crate::refusal::{Refusal, Result};
@@ -108,14 +108,14 @@ impl Builder<'_> {
         rest.extend(rows.exprs);
         let query = computed(rest);
         let mut analysis = Analysis::new(&resolver.relations);
-        let dist = analysis.query(&query, &[], &[]).rows;
+        let dist = analysis.query(&query).rows;
         analysis.complete(Some(target.rel))?;
         match &target.table.place {
             Place::At(Distribution::Replicated) => {
                 return self.everywhere(&analysis, traits, &dist, false);
             }
             Place::At(Distribution::OneShard(_)) => {
-                analysis.meet(target.rel, &[], &[]);
+                analysis.meet(target.rel, &[], &Known::NOTHING);
                 return self.pinned(&analysis, traits, Err(only_there()));
             }
             _ => {}
@@ -164,9 +164,9 @@ impl Builder<'_> {
         self.anywhere(traits)?;
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
-        let found = analysis.query(query, &[], &[]);
+        let found = analysis.query(query);
         let computed = computed(rest);
-        let rest = analysis.query(&computed, &[], &[]).rows;
+        let rest = analysis.query(&computed).rows;
         analysis.complete(Some(target.rel))?;
         match rest {
             Dist::Same => {}
@@ -180,7 +180,7 @@ impl Builder<'_> {
                 return self.everywhere(&analysis, traits, &found.result, false);
             }
             Place::At(Distribution::OneShard(_)) => {
-                analysis.meet(target.rel, &[], &[]);
+                analysis.meet(target.rel, &[], &Known::NOTHING);
                 return self.pinned(&analysis, traits, Err(only_there()));
             }
             _ => {}

@@ -63,7 +63,7 @@ impl Builder<'_> {
         self.anywhere(traits)?;
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
-        let rows = analysis.query(query, &[], &[]).rows;
+        let rows = analysis.query(query).rows;
         analysis.complete(None)?;
         if let Place::At(Distribution::Replicated) = target.table.place {
             let chosen = !change.set.is_empty() && !change.from.is_empty();
@@ -179,7 +179,7 @@ fn moved(
     };
     let reach = analysis.reach.get(&target.rel).ok_or_else(moves)?;
     let key = columns.iter().zip(&reach.values).map(|(at, lists)| {
-        let found = lists.iter().find_map(|list| match list.as_slice() {
+        let found = lists.iter().find_map(|list| match &**list {
             [one] => Some(one),
             _ => None,
         });

@@ -138,7 +138,8 @@ pub(super) fn narrow<'p>(
     let leads = match route {
         Route::Session => return Ok(route),
         Route::Any => true,
-        Route::One(shard) => shard == only,
+        // What its rows are bound to may be less than all that is said of keys.
+        Route::One(shard) => shard == only && evaluation.leads(plan, only)?,
         Route::Concat { .. } | Route::Merge { .. } | Route::Pull { .. } => {
             evaluation.leads(plan, only)?
         }

@@ -35,6 +35,8 @@ pub struct Pull {
     pub keys: Vec<Key>,
     /// Why its rows may be taken by themselves.
     pub rule: Rule,
+    /// The view that it is a piece of. In a view the rights of its owner count, but here it is the client who reads.
+    pub view: Option<String>,
 }
 
 /// A column of a carrier in which only such values count as another carrier has.

@@ -1,13 +1,14 @@
 //! WITH: each use of a query's name is the query itself, resolved where it stands.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CommonTableExpr, SelectStmt, WithClause};
 
-use super::{Cte, MOST, Resolver, USE, inner, strings, unknown_node};
+use super::{Cte, MOST, Resolver, USE, boxed, inner, strings, unknown_node};
 use crate::refusal::{Refusal, Result};
-use crate::tree::{Kind, Query, Rel, Source};
+use crate::tree::{Kind, Output, Query, Rel, Source};
 
 /// How much of a shown tree is a step.
 const SHOWN: usize = 256;
@@ -25,13 +26,18 @@ impl<'a> Resolver<'a> {
                 other => return Err(unknown_node("WITH", other)),
             }
         }
-        for (at, cte) in all.iter().enumerate() {
-            if cte.search_clause.is_some() || cte.cycle_clause.is_some() {
-                return Err(Refusal::new(
-                    "WITH",
-                    "SEARCH and CYCLE are not supported over shards",
-                ));
+        let mut shown = Vec::with_capacity(all.len());
+        for cte in &all {
+            shown.push(match with.recursive {
+                true => format!("{:?}", cte.ctequery),
+                false => String::new(),
+            });
+            if self.links > 0 {
+                self.spend(shown.last().map_or(0, String::len) / SHOWN)?;
             }
+        }
+        for at in ordered(&all, &shown)? {
+            let (cte, shown) = (all[at], &shown[at]);
             let body = cte.ctequery.as_deref();
             let body = body.ok_or_else(|| Refusal::new("WITH", "a query is missing"))?;
             if !matches!(body.node, Some(NodeEnum::SelectStmt(_))) {
@@ -40,28 +46,22 @@ impl<'a> Resolver<'a> {
                     "what writes there is not supported over shards",
                 ));
             }
-            let shown = match with.recursive {
-                true => format!("{body:?}"),
-                false => String::new(),
-            };
-            if self.links > 0 {
-                self.spend(shown.len() / SHOWN)?;
-            }
-            let mut later = all[at + 1..].iter();
-            if later.any(|later| mentions(&shown, &later.ctename)) {
-                return Err(Refusal::new(
-                    "WITH RECURSIVE",
-                    "a query names one that stands behind it",
-                ));
+            let added = self.added(cte)?;
+            let is_named = |name: &String| shown.contains(&format!("sval: {name:?}"));
+            if added.iter().any(is_named) {
+                let reason = "a column that it adds is named within the query";
+                return Err(Refusal::new("SEARCH or CYCLE", reason));
             }
             let aliases = strings(&cte.aliascolnames)?;
             let made = Cte {
                 name: cte.ctename.clone(),
                 aliases: aliases.into_iter().map(str::to_owned).collect(),
                 body,
-                recursive: mentions(&shown, &cte.ctename),
+                recursive: mentions(shown, &cte.ctename),
                 visible: self.ctes.clone(),
                 levels: self.stack.len(),
+                queries: self.queries,
+                added,
                 work: std::cell::RefCell::new(None),
                 used: std::cell::Cell::new(false),
                 busy: std::cell::Cell::new(false),
@@ -69,6 +69,23 @@ impl<'a> Resolver<'a> {
             self.ctes.push(Rc::new(made));
         }
         Ok(())
+    }
+
+    /// The columns that SEARCH and CYCLE add to those of a query.
+    fn added(&mut self, cte: &'a CommonTableExpr) -> Result<Vec<String>> {
+        let mut added = Vec::new();
+        if let Some(search) = &cte.search_clause {
+            added.push(search.search_seq_column.clone());
+        }
+        if let Some(cycle) = &cte.cycle_clause {
+            for value in [&cycle.cycle_mark_value, &cycle.cycle_mark_default] {
+                self.expr(boxed(value)?)?;
+            }
+            added.push(cycle.cycle_mark_column.clone());
+            added.push(cycle.cycle_path_column.clone());
+        }
+        self.traits.paths |= !added.is_empty();
+        Ok(added)
     }
 
     pub(super) fn cte(&mut self, cte: &Rc<Cte<'a>>) -> Result<Rel> {
@@ -80,6 +97,11 @@ impl<'a> Resolver<'a> {
         if cte.busy.get() {
             let reason = "a recursive query may name itself only behind UNION";
             return Err(Refusal::new(&cte.name, reason).with("42P19"));
+        }
+        // Further in, a star does not stand for the columns that are added, which have their names there, too.
+        if !cte.added.is_empty() && cte.queries != self.queries {
+            let reason = "it is read within another query, where not all of its columns are shown";
+            return Err(Refusal::new("SEARCH or CYCLE", reason));
         }
         let NodeEnum::SelectStmt(select) = inner(cte.body)? else {
             return Err(Refusal::new(
@@ -107,10 +129,18 @@ impl<'a> Resolver<'a> {
         for (column, alias) in query.columns.iter_mut().zip(&cte.aliases) {
             column.name = alias.clone();
         }
-        let columns = query.columns.clone();
-        let source = match recursive {
-            true => Source::Recursive(Box::new(query)),
-            false => Source::Query(Box::new(query)),
+        let mut columns = query.columns.clone();
+        columns.extend(cte.added.iter().map(|name| Output {
+            name: name.clone(),
+            kind: Kind::UNKNOWN,
+        }));
+        let source = match (recursive, cte.added.is_empty()) {
+            (true, _) => Source::Recursive(Box::new(query)),
+            (false, true) => Source::Query(Box::new(query)),
+            (false, false) => {
+                let reason = "it is not known to be recursive";
+                return Err(Refusal::new("SEARCH or CYCLE", reason));
+            }
         };
         self.add(source, columns, false)
     }
@@ -152,5 +182,47 @@ impl<'a> Resolver<'a> {
 
 /// Whether a table's name is said anywhere in a query that is shown; the shown tree has all names in quotes.
 fn mentions(shown: &str, name: &str) -> bool {
-    shown.contains(&format!("relname: {name:?}"))
+    shown.contains(&format!("relname: {}", shown_name(name)))
+}
+
+/// In which order queries of a WITH RECURSIVE are resolved: each behind those that it names.
+fn ordered(all: &[&CommonTableExpr], shown: &[String]) -> Result<Vec<usize>> {
+    let named: Vec<BTreeSet<&str>> = shown.iter().map(|shown| named(shown)).collect();
+    let names: Vec<String> = all.iter().map(|cte| shown_name(&cte.ctename)).collect();
+    let mut order: Vec<usize> = Vec::with_capacity(all.len());
+    let mut left: Vec<usize> = (0..all.len()).collect();
+    while !left.is_empty() {
+        let waits = |at: usize| {
+            let mut others = left.iter().filter(|other| **other != at);
+            others.any(|other| named[at].contains(&*names[*other]))
+        };
+        let Some(next) = left.iter().position(|at| !waits(*at)) else {
+            let reason = "its queries name each other";
+            return Err(Refusal::new("WITH RECURSIVE", reason));
+        };
+        order.push(left.remove(next));
+    }
+    Ok(order)
+}
+
+/// The names of tables in a query that is shown, as they are shown.
+fn named(shown: &str) -> BTreeSet<&str> {
+    let mut places = shown.split("relname: ");
+    places.next();
+    let name = |place: &str| {
+        let mut escaped = false;
+        let mut letters = place.char_indices().skip(1);
+        letters.find_map(|(at, letter)| {
+            let ends = letter == '"' && !escaped;
+            escaped = letter == '\\' && !escaped;
+            ends.then_some(at + 1)
+        })
+    };
+    places
+        .filter_map(|place| place.get(..name(place)?))
+        .collect()
+}
+
+fn shown_name(name: &str) -> String {
+    format!("{name:?}")
 }

@@ -230,7 +230,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// What columns a call has in FROM.
-    pub(super) fn columns_of(&self, node: &NodeEnum, expr: &Expr) -> Result<Columns> {
+    pub(super) fn columns_of(&mut self, node: &NodeEnum, expr: &Expr) -> Result<Columns> {
         let NodeEnum::FuncCall(call) = node else {
             // COALESCE and the like give rows if they are given some.
             let value = matches!(node, NodeEnum::SqlvalueFunction(_));
@@ -431,6 +431,12 @@ impl<'a> Resolver<'a> {
             self.level.extra.push(expr);
         }
         Ok(partition)
+    }
+
+    /// Whether a call may give a set of rows.
+    pub(crate) fn may_give_set(&self, call: &FuncCall) -> bool {
+        self.candidates(call)
+            .map_or(true, |(_, found)| found.iter().any(|function| function.set))
     }
 
     /// Whether the functions of a call are aggregates, or it is over a window.

@@ -29,7 +29,9 @@ impl<'a> Resolver<'a> {
     /// A SELECT with all that belongs to it.
     pub(crate) fn query(&mut self, select: &'a SelectStmt) -> Result<Query> {
         self.enter()?;
+        self.queries += 1;
         let done = self.query_with(select);
+        self.queries -= 1;
         self.leave();
         done
     }

@@ -17,6 +17,15 @@ const ROWS: [u32; 16] = [
     71, 75, 81, 83, 210, 270, 272, 273, 1248, 2842, 2843, 4066, 6101, 2249, 2287, 2277,
 ];
 
+/// Arrays of types of Postgres' own that are no rows, by the OIDs of `pg_type.dat`: those of xml, json, cidr, money, bool,
+/// bytea, "char", name, int2, int4, text, char(n), varchar, int8, the floats, oid, macaddr, inet, the times and dates,
+/// numeric, bits, uuid, tsvector, tsquery, jsonb and a range.
+const ARRAYS: [u32; 33] = [
+    143, 199, 651, 791, 1000, 1001, 1002, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022,
+    1028, 1040, 1041, 1115, 1182, 1183, 1185, 1187, 1231, 1270, 1561, 1563, 2951, 3643, 3645, 3807,
+    3905,
+];
+
 /// Functions of Postgres' own that give an array of texts.
 const TEXTS: [&str; 5] = [
     "string_to_array",
@@ -37,7 +46,12 @@ const KEEPS: [&str; 5] = [
 
 impl Resolver<'_> {
     /// The columns of what `unnest` gives of its argument.
-    pub(super) fn unnested(&self, node: &NodeEnum, expr: &Expr) -> Columns {
+    pub(super) fn unnested(&mut self, node: &NodeEnum, expr: &Expr) -> Columns {
+        if let (NodeEnum::ParamRef(_), Expr::Param(number, None)) = (node, expr) {
+            // Of which type it is, is known when it is bound.
+            self.arrays.insert(*number);
+            return Columns::Value(None);
+        }
         if self.kind_of(expr).oid == TSVECTOR {
             let names = ["lexeme", "positions", "weights"].map(str::to_owned);
             return Columns::Row(Some(names.to_vec()));
@@ -117,6 +131,11 @@ impl Resolver<'_> {
         let row = base == "record" || self.catalog.relation("pg_catalog", base).is_some();
         own && !row && !name.array_bounds.is_empty()
     }
+}
+
+/// Whether a type is one of arrays that `unnest` makes one column of.
+pub(crate) fn is_array_of_scalars(oid: u32) -> bool {
+    ARRAYS.contains(&oid)
 }
 
 fn is_scalar(oid: u32) -> bool {

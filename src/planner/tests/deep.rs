@@ -1,9 +1,14 @@
 //! Texts that are short, and come to very much where each query is put where it is named.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::planned;
-use crate::Plan;
+use pg_query::NodeEnum;
+
+use super::{catalog, placement, planned};
+use crate::analyze::Analysis;
+use crate::resolve::Resolver;
+use crate::{Names, Plan};
 
 /// What a text is refused with.
 fn code(text: &str) -> Option<&'static str> {
@@ -131,4 +136,60 @@ fn a_query_of_with_recursive_that_does_not_name_itself_is_as_any_other() {
             .to_owned(),
     ];
     assert_eq!(codes(texts), [None, None]);
+}
+
+/// Has a query analysed.
+fn analysed<T>(text: &str, ask: impl FnOnce(&Analysis<'_>) -> T) -> T {
+    let parsed = pg_query::parse(text, 0).unwrap().protobuf;
+    let node = parsed.stmts[0].stmt.as_ref().unwrap().node.as_ref();
+    let Some(NodeEnum::SelectStmt(select)) = node else {
+        panic!("{text}");
+    };
+    let (catalog, placement, names) = (catalog(), placement(), Names::default());
+    let mut resolver = Resolver::new(&catalog, &placement, &names);
+    let query = resolver.query(select).unwrap();
+    let mut analysis = Analysis::new(&resolver.relations);
+    analysis.query(&query);
+    ask(&analysis)
+}
+
+#[test]
+fn what_levels_say_is_noted_once_however_deep_they_are() {
+    let noted = |text: &str| analysed(text, |analysis| analysis.facts.noted());
+    let lists: Vec<String> = (0..1000).map(|at| format!("k IN ({at}, 7)")).collect();
+    let inner = format!("SELECT k FROM t WHERE {}", lists.join(" AND "));
+    type Wrap = fn(String) -> String;
+    let wraps: [Wrap; 4] = [
+        |inner| format!("SELECT k FROM ({inner}) s"),
+        |inner| format!("SELECT s.k FROM same LEFT JOIN ({inner}) s ON s.k = same.id"),
+        |inner| format!("SELECT s.k FROM ({inner}) s JOIN same ON s.k = same.id"),
+        |inner| format!("SELECT k FROM t WHERE k IN ({inner})"),
+    ];
+    for wrap in wraps {
+        let noted = noted(&wrapped(inner.clone(), 10, wrap));
+        assert!(
+            (1000..1200).contains(&noted),
+            "{noted}: {}",
+            wrap("…".into())
+        );
+    }
+}
+
+#[test]
+fn a_list_of_values_is_kept_once_for_all_tables_that_it_is_about() {
+    let tables: Vec<String> = (0..300).map(|at| format!("t t{at}")).collect();
+    let equal: Vec<String> = (1..300).map(|at| format!("t{at}.k = t0.k")).collect();
+    let list: Vec<String> = (0..10_000).map(|at| at.to_string()).collect();
+    let text = format!(
+        "SELECT 1 FROM {} WHERE {} AND t0.k IN ({})",
+        tables.join(", "),
+        equal.join(" AND "),
+        list.join(", ")
+    );
+    analysed(&text, |analysis| {
+        let lists = analysis.reach.values().map(|reach| &reach.values[0][0]);
+        let lists: Vec<_> = lists.collect();
+        assert_eq!(lists.len(), 300);
+        assert!(lists.iter().all(|list| Arc::ptr_eq(list, lists[0])));
+    });
 }

@@ -323,6 +323,7 @@ fn told(request: &Request, end: End) -> End {
         Work::Combined { carriers, .. } => carriers.iter().any(|carrier| carrier.keyed),
         Work::Concat | Work::Merged { .. } => false,
     };
+    let end = request.told(end);
     match if keyed { carry::reworded(end) } else { end } {
         End::Failed(message) => End::Failed(unplaced(&message)),
         end => end,

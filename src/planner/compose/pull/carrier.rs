@@ -15,6 +15,10 @@ impl Puller<'_> {
     ) -> String {
         let carrier = format!("{CARRIER}{}", self.pulls.len());
         let columns = columns.iter().map(|name| plain_column(name));
+        let (text, view) = match &self.view {
+            Some(view) => (view.checked(&text), Some(view.name.clone())),
+            None => (text, None),
+        };
         self.carriers
             .insert(carrier.clone(), relation(columns.collect()));
         self.pulls.push(Pull {
@@ -26,6 +30,7 @@ impl Puller<'_> {
             filtered: false,
             keys: Vec::new(),
             rule,
+            view,
         });
         carrier
     }

@@ -48,7 +48,7 @@ impl Puller<'_> {
         self.builder.anywhere(traits)?;
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
-        let found = analysis.query(&query, &[], &[]);
+        let found = analysis.query(&query);
         analysis.complete(None)?;
         // A bare name that is a whole row here may be a column further out.
         if resolver.rows {
@@ -56,6 +56,10 @@ impl Puller<'_> {
         }
         if analysis.seen.is_empty() {
             return Ok(Look::Same);
+        }
+        // What tells the way to a row is a record, of which no carrier has a column.
+        if traits.paths {
+            return Ok(Look::Unknown);
         }
         if !self.carriers.is_empty() && self.is_mixed(select) {
             return Ok(Look::Unknown);

@@ -482,7 +482,7 @@ impl Puller<'_> {
         let mut resolver = Resolver::new(self.builder.catalog, self.builder.placement, self.names);
         let query = resolver.query(select)?;
         let mut analysis = Analysis::new(&resolver.relations);
-        let found = analysis.query(&query, &[], &[]);
+        let found = analysis.query(&query);
         analysis.complete(None)?;
         Ok(analysis.seen.is_empty() && found.result == Dist::Same && !resolver.rows)
     }

@@ -36,7 +36,7 @@ impl Puller<'_> {
         resolver.carriers = Some(&self.carriers);
         let query = resolver.query(rest)?;
         let mut analysis = Analysis::new(&resolver.relations);
-        analysis.query(&query, &[], &[]);
+        analysis.query(&query);
         analysis.complete(None)?;
         if !analysis.seen.is_empty() {
             return Err(failed("what is left of it would read sharded tables"));

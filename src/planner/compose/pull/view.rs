@@ -3,10 +3,37 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Alias, Node, RangeSubselect, RangeVar, SelectStmt};
 
-use super::Puller;
+use super::{Puller, everything};
 use crate::catalog::Relation;
 use crate::compose::{deparse, upper};
 use crate::refusal::{Refusal, Result};
+
+/// A view of the statement's that is read in pieces.
+pub(super) struct Pieces {
+    pub(super) name: String,
+    /// What reads nothing of it, and fails where the client may not read it, or its owner not what is in it.
+    check: String,
+}
+
+impl Pieces {
+    pub(super) fn of(range: &RangeVar) -> Result<Self> {
+        let mut select = everything(range)?;
+        select.target_list.clear();
+        select.where_clause = deparse::select("SELECT WHERE false")?.where_clause;
+        Ok(Self {
+            name: range.relname.clone(),
+            check: deparse::text_of(NodeEnum::SelectStmt(Box::new(select)))?,
+        })
+    }
+
+    /// The text of a piece that nobody gets who may not read the view.
+    pub(super) fn checked(&self, text: &str) -> String {
+        format!(
+            "SELECT * FROM ({text}) AS pgherd_rows WHERE NOT EXISTS ({})",
+            self.check
+        )
+    }
+}
 
 impl Puller<'_> {
     /// The view's query with the names that the view has in FROM.
