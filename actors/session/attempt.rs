@@ -207,6 +207,16 @@ impl Attempt {
         self.ahead = false;
     }
 
+    /// No end of a transaction is under way any more; `inside` is whether the server has told of a block, in which runs
+    /// all that was sent.
+    #[inline]
+    pub(super) fn ended(&mut self, inside: bool) {
+        self.left = Left::No;
+        if inside {
+            self.bare = Bare::Nothing;
+        }
+    }
+
     /// Takes note of a name that the client's request has taken.
     pub(super) fn prepared(&mut self, name: &[u8]) {
         if self.live {
@@ -278,10 +288,11 @@ pub(super) fn unread(turn: &mut Turn<'_>) {
 }
 
 /// Whether what is sent now runs in a block, or not at all. A BEGIN that is not answered may have failed, and what stands
-/// behind its request then runs alone. (Behind the end of a block, [`Left`] says so.)
+/// behind its request then runs alone, as it does behind the end of a block.
 pub(super) fn is_inside(turn: &Turn<'_>) -> bool {
     let attempt = &turn.attempt;
-    attempt.begun || attempt.ahead || turn.server.exchange.status() != TransactionStatus::Idle
+    let told = turn.server.exchange.status() != TransactionStatus::Idle;
+    attempt.begun || attempt.left == Left::No && (attempt.ahead || told)
 }
 
 /// Whether anything that is not answered may be committed although nothing has ended a block.

@@ -345,8 +345,9 @@ fn alone(turn: &mut Turn<'_>, text: &[u8]) {
     turn.server.exchange.sent(Owed::Setup);
     turn.server.exchange.sent(Owed::Body);
     ask(turn);
-    turn.server.exchange.sent(Owed::Tail);
     turn.committing = true;
+    turn.leaves();
+    turn.server.exchange.sent(Owed::Tail);
     turn.vow.rest = Some(Rest::Tail);
 }
 

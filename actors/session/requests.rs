@@ -207,6 +207,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
         turn.begins();
+        turn.leaves();
     } else if whole {
         if waits_for_lexing(turn, total) {
             turn.check = Check::Quiet;
@@ -414,9 +415,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     turn.clears |= judgement.clears();
     turn.committing |= judgement.commits;
     turn.does = Does::from(&judgement);
-    if judgement.begins {
-        turn.begins();
-    }
+    turn.transacts(&judgement);
 }
 
 /// Makes the server fail at this point of the pipeline, and words the failure for it: so the
