@@ -343,6 +343,13 @@ pub(super) fn after_error(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again
     decide(turn, &failure)
 }
 
+/// Whether the request is to be sent again although the server did not get as far as that, since it has said this: what
+/// it was cancelled for was another's timeout, or an operator's doing.
+pub(super) fn after_ahead(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again> {
+    let cancelled = report.code == sqlstate::QUERY_CANCELED && !turn.limits.has_cancelled();
+    cancelled.then(|| decide(turn, &Failure::Unsent)).flatten()
+}
+
 /// Whether a standby may have said this where a primary would not: it has no unlogged tables and no
 /// serializable transactions, may not know the latest definitions, and cancels what stands in the way of its
 /// recovery.
@@ -494,7 +501,6 @@ pub(super) fn rewind(turn: &mut Turn<'_>) {
     relay.opened = attempt.opened.take();
     relay.block = None;
     relay.set_parameters(Arc::clone(&relay.settled));
-    relay.guarded = false;
     let Some(statements) = relay.statements.as_deref_mut() else {
         return;
     };

@@ -193,9 +193,6 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let mut clears = false;
     let mut way = mark::Way::Whole;
     if !is_held(turn.relay, total) {
-        if turn.relay.guarded {
-            return Ok(false);
-        }
         if turn.relay.spread.is_some() {
             refuse_query(turn, total, &shards::unread());
             return Ok(true);
@@ -251,9 +248,6 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let by_name = named.is_some();
         if !by_name && sequence::must_wait(turn, &judgement) {
             turn.check = Check::Quiet;
-            return Ok(false);
-        }
-        if turn.relay.guarded && judgement.leaves {
             return Ok(false);
         }
         if mark::keeps_back(turn, &judgement, true) {

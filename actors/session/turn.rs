@@ -84,6 +84,8 @@ pub(super) enum Check {
     UnderWay,
     /// It has just answered about this one.
     Done(Placed),
+    /// What of ours goes ahead must be answered first.
+    Ahead,
     /// All that is owed must come first.
     Quiet,
     /// The client has said goodbye, behind which it says nothing: it gets what it is owed, and goes.
@@ -460,9 +462,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Ends a wait for all that was owed, if all has come.
+    /// Ends a wait for what was owed, if it has come.
     pub(super) fn go_on(&mut self) {
-        if self.check == Check::Quiet && !self.server.exchange.owes() {
+        let exchange = &self.server.exchange;
+        let over = match self.check {
+            Check::Quiet => !exchange.owes(),
+            Check::Ahead => !exchange.goes_ahead(),
+            _ => false,
+        };
+        if over {
             self.check = Check::None;
         }
     }
@@ -471,13 +479,14 @@ impl<'a> Turn<'a> {
     pub(super) fn holds_client_up(&self) -> bool {
         match self.check {
             Check::UnderWay => true,
+            Check::Ahead if self.server.exchange.goes_ahead() => true,
             Check::Quiet if self.server.exchange.owes() => true,
             // A COPY waits for a client that is not there.
             Check::Goodbye => {
                 self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In
             }
             _ if self.again.is_some() => true,
-            _ => self.server.exchange.is_crowded(),
+            _ => self.server.exchange.is_synced_ahead() || self.server.exchange.is_crowded(),
         }
     }
 
@@ -580,7 +589,7 @@ impl<'a> Turn<'a> {
         }
         let full = self.relay.up.backlog() >= most || self.holds_client_up();
         let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
-        if full || stalled || self.relay.guarded {
+        if full || stalled {
             return Ok(false);
         }
         let room = wanted(&self.relay.up).max(self.client_room);
