@@ -19,7 +19,10 @@ use crate::judgement::Judgement;
 use crate::pool::Pool;
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{names, replies};
+use crate::session::{listen, names, replies};
+
+/// No notification of a Postgres is larger: a name and 8000 bytes.
+const NOTIFICATION_MAX: usize = 16 * 1024;
 
 /// How often a turn has begun anew, and until when it may.
 #[derive(Debug, Clone, Copy)]
@@ -467,6 +470,16 @@ pub(super) fn hear_out(turn: &mut Turn<'_>, again: Again) -> Result<(), Loss> {
             }
             // What the server is set to is not known any more.
             tag::PARAMETER_STATUS => return Err(Loss::Again(again)),
+            // It is no answer, and comes but once.
+            tag::NOTIFICATION_RESPONSE if total <= NOTIFICATION_MAX => {
+                let Some(message) = server.flow.unjudged().get(..total) else {
+                    break;
+                };
+                let (pool, own) = (&turn.relay.pool, turn.relay.control.id);
+                let body = &message[frame::HEADER_LEN..];
+                let told = listen::renumbered(pool, own, server.about.backend, body);
+                turn.relay.down.insert(&told.unwrap_or_default());
+            }
             tag::ERROR_RESPONSE => {
                 let mut client = turn.relay.statements.as_deref_mut();
                 let statements = &mut server.statements;

@@ -23,7 +23,8 @@ use crate::control::{Control, Standing};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::{ahead, follow, met, reads, setup};
+use crate::session::setup::{self, Answer};
+use crate::session::{ahead, follow, met, reads};
 
 /// What ends a wait.
 pub(super) type Timer = Pin<Box<Sleep>>;
@@ -580,7 +581,8 @@ fn go_ahead(relay: &mut Relay, lease: &mut ServerLease, sql: &str) -> Result<(),
 
 /// Tries values out that no server of this pool has seen.
 async fn try_out(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
-    match setup::apply(&relay.pool, lease, &relay.parameters).await {
+    let answer = Answer::default().heard_by(relay.listener());
+    match setup::apply_into(&relay.pool, lease, &relay.parameters, answer).await {
         Ok(()) => {
             relay.wary = false;
             Ok(())
