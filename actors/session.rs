@@ -8,6 +8,7 @@
 //!   the middle of something is closed, never handed on.
 
 pub mod abandon;
+mod ahead;
 pub mod attempt;
 pub mod behind;
 mod blind;
@@ -290,7 +291,6 @@ fn serve(
                 startup,
                 statements: None,
                 block: None,
-                guarded: false,
                 wary: false,
                 kept: None,
                 bound: false,

@@ -292,6 +292,7 @@ async fn challenge(peer: &mut Peer, proves: bool) -> Option<()> {
 async fn obey(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
     let mut status = TransactionStatus::Idle;
     let mut asked = None;
+    let mut prepared = String::new();
     loop {
         let (tag, body) = peer.message().await?;
         match tag {
@@ -314,19 +315,15 @@ async fn obey(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
                         backend::command_complete(&mut peer.out, b"SELECT 1").ok()?;
                     }
                     other => {
-                        status = match other {
-                            "BEGIN" | "BEGIN READ WRITE" => TransactionStatus::InTransaction,
-                            "COMMIT" | "ROLLBACK" => TransactionStatus::Idle,
-                            _ => status,
-                        };
+                        status = behind(other, status);
                         backend::command_complete(&mut peer.out, b"DONE").ok()?;
                     }
                 }
                 backend::ready_for_query(&mut peer.out, status);
             }
             b'P' => {
-                let text = text(frontend::Parse::parse(&body).ok()?.query);
-                seen.texts.lock().push(text);
+                prepared = text(frontend::Parse::parse(&body).ok()?.query);
+                seen.texts.lock().push(prepared.clone());
                 peer.out.extend_from_slice(&backend::PARSE_COMPLETE);
             }
             b'B' => {
@@ -346,6 +343,7 @@ async fn obey(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
                     let row = [Some(name.as_slice()), Some(b"secret".as_slice())];
                     backend::data_row(&mut peer.out, &row).ok()?;
                 }
+                status = behind(&prepared, status);
                 backend::command_complete(&mut peer.out, b"DONE").ok()?;
             }
             b'C' => peer.out.extend_from_slice(&backend::CLOSE_COMPLETE),
@@ -354,6 +352,15 @@ async fn obey(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
             _ => {}
         }
         peer.send().await?;
+    }
+}
+
+/// Where a transaction stands behind a statement.
+fn behind(text: &str, before: TransactionStatus) -> TransactionStatus {
+    match text {
+        "BEGIN" | "BEGIN READ WRITE" => TransactionStatus::InTransaction,
+        "COMMIT" | "ROLLBACK" => TransactionStatus::Idle,
+        _ => before,
     }
 }
 

@@ -172,6 +172,15 @@ async fn finish(
     (!server.exchange.doubtful()).then_some(())
 }
 
+/// No CommandComplete of a Postgres is longer.
+const TAG_MAX: usize = 256;
+
+/// Whether the CommandComplete in front, of `total` bytes, says that a server has forgotten what nobody has written down.
+fn forgets(here: &[u8], total: usize) -> bool {
+    let said = here.get(frame::HEADER_LEN..total);
+    matches!(said, Some(b"DISCARD ALL\0" | b"DEALLOCATE ALL\0"))
+}
+
 /// Reads on without a reader. A COPY that begins only now is ended at once.
 fn ignore(server: &mut ServerConn, pending: &mut Flow) -> Option<()> {
     while server.flow.resume() {
@@ -189,6 +198,11 @@ fn ignore(server: &mut ServerConn, pending: &mut Flow) -> Option<()> {
             }
             // The client's setting takes effect only now, and must not meet the next client.
             tag::PARAMETER_STATUS => return None,
+            tag::COMMAND_COMPLETE if total <= TAG_MAX && server.flow.unjudged().len() < total => {
+                break;
+            }
+            // Settings and statements are gone that are believed to be there.
+            tag::COMMAND_COMPLETE if forgets(server.flow.unjudged(), total) => return None,
             other => {
                 let here = server.flow.unjudged();
                 if other == tag::ERROR_RESPONSE

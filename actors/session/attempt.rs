@@ -19,7 +19,10 @@ use crate::judgement::Judgement;
 use crate::pool::Pool;
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{names, naming, replies};
+use crate::session::{listen, names, naming, replies};
+
+/// No notification of a Postgres is larger: a name and 8000 bytes.
+const NOTIFICATION_MAX: usize = 16 * 1024;
 
 /// How often a turn has begun anew, and until when it may.
 #[derive(Debug, Clone, Copy)]
@@ -207,6 +210,16 @@ impl Attempt {
         self.ahead = false;
     }
 
+    /// No end of a transaction is under way any more; `inside` is whether the server has told of a block, in which runs
+    /// all that was sent.
+    #[inline]
+    pub(super) fn ended(&mut self, inside: bool) {
+        self.left = Left::No;
+        if inside {
+            self.bare = Bare::Nothing;
+        }
+    }
+
     /// Takes note of a name that the client's request has taken.
     pub(super) fn prepared(&mut self, name: &[u8]) {
         if self.live {
@@ -281,10 +294,11 @@ pub(super) fn unread(turn: &mut Turn<'_>) {
 }
 
 /// Whether what is sent now runs in a block, or not at all. A BEGIN that is not answered may have failed, and what stands
-/// behind its request then runs alone. (Behind the end of a block, [`Left`] says so.)
+/// behind its request then runs alone, as it does behind the end of a block.
 pub(super) fn is_inside(turn: &Turn<'_>) -> bool {
     let attempt = &turn.attempt;
-    attempt.begun || attempt.ahead || turn.server.exchange.status() != TransactionStatus::Idle
+    let told = turn.server.exchange.status() != TransactionStatus::Idle;
+    attempt.begun || attempt.left == Left::No && (attempt.ahead || told)
 }
 
 /// Whether anything that is not answered may be committed although nothing has ended a block.
@@ -333,6 +347,13 @@ pub(super) fn after_error(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again
             && (lost || names::is_reshaped(report)),
     };
     decide(turn, &failure)
+}
+
+/// Whether the request is to be sent again although the server did not get as far as that, since it has said this: what
+/// it was cancelled for was another's timeout, or an operator's doing.
+pub(super) fn after_ahead(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again> {
+    let cancelled = report.code == sqlstate::QUERY_CANCELED && !turn.limits.has_cancelled();
+    cancelled.then(|| decide(turn, &Failure::Unsent)).flatten()
 }
 
 /// Whether a standby may have said this where a primary would not: it has no unlogged tables and no
@@ -452,6 +473,16 @@ pub(super) fn hear_out(turn: &mut Turn<'_>, again: Again) -> Result<(), Loss> {
             }
             // What the server is set to is not known any more.
             tag::PARAMETER_STATUS => return Err(Loss::Again(again)),
+            // It is no answer, and comes but once.
+            tag::NOTIFICATION_RESPONSE if total <= NOTIFICATION_MAX => {
+                let Some(message) = server.flow.unjudged().get(..total) else {
+                    break;
+                };
+                let (pool, own) = (&turn.relay.pool, turn.relay.control.id);
+                let body = &message[frame::HEADER_LEN..];
+                let told = listen::renumbered(pool, own, server.about.backend, body);
+                turn.relay.down.insert(&told.unwrap_or_default());
+            }
             tag::ERROR_RESPONSE => {
                 let mut client = turn.relay.statements.as_deref_mut();
                 let statements = &mut server.statements;
@@ -486,7 +517,6 @@ pub(super) fn rewind(turn: &mut Turn<'_>) {
     relay.opened = attempt.opened.take();
     relay.block = None;
     relay.set_parameters(Arc::clone(&relay.settled));
-    relay.guarded = false;
     let Some(statements) = relay.statements.as_deref_mut() else {
         return;
     };

@@ -256,7 +256,7 @@ impl Relay {
         server.ran >= threshold || !self.pins.is_empty()
     }
 
-    fn listener(&self) -> Listener {
+    pub(super) fn listener(&self) -> Listener {
         Listener {
             pool: Arc::clone(&self.pool),
             id: self.control.id,

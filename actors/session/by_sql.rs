@@ -172,8 +172,9 @@ fn simple(
             given.add_to(judgement);
         }
     }
-    let leaves = |used: &Arc<Statement<Judgement>>| used.judgement.leaves;
-    if turn.relay.guarded && (judgement.leaves || plan.uses.iter().any(leaves)) {
+    if turn.server.exchange.goes_ahead() {
+        // A Sync of ours may stand before it.
+        turn.check = Check::Ahead;
         return Taken::Later;
     }
     let mut uses = plan.uses.iter();

@@ -11,9 +11,11 @@ use pgherd_config::Timeouts;
 use pgherd_net::poll_read_into;
 use pgherd_planted::{self as planted, Bug};
 use pgherd_pool::{Ask, LeaseError, Waiter};
-use pgherd_session::{Again, Owed};
+use pgherd_session::Again;
+use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::{frontend, sqlstate};
+use pgherd_wire::frame::TooLong;
+use pgherd_wire::sqlstate;
 use tokio::time::Sleep;
 
 use crate::clock;
@@ -21,7 +23,8 @@ use crate::control::{Control, Standing};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::{follow, met, reads, setup};
+use crate::session::setup::{self, Answer};
+use crate::session::{ahead, follow, met, reads};
 
 /// What ends a wait.
 pub(super) type Timer = Pin<Box<Sleep>>;
@@ -136,6 +139,9 @@ pub(super) async fn checkout(
                 lost = true;
                 relay.pool.retries.count(Again::Unsent);
                 continue;
+            }
+            Err(Denied::Lost(report)) if report.code == sqlstate::QUERY_CANCELED => {
+                return Err(Denied::Refused(report));
             }
             Err(denied) => return Err(denied),
         }
@@ -524,8 +530,7 @@ pub(crate) fn denial(error: &LeaseError, pool: &Pool) -> ErrorReport {
 enum Tuned {
     /// It is there, or will be by a statement that goes before the client's own.
     Ready,
-    /// Some of the values were never tried: were they refused in the same write, the client's
-    /// statement would already run under the wrong ones.
+    /// Some of the values were never tried: whether they are refused, and how they are reported, is to be known first.
     Untried,
     /// The statement cannot be made.
     Gone,
@@ -548,29 +553,43 @@ fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
     if relay.wary || !proven.covers_reported(&applied, &wanted, is_reported) {
         return Tuned::Untried;
     }
-    // What the server does not report may have become impossible: a role may have been dropped.
-    // In the block, the client's statement would be refused then, too, instead of running without.
-    let guarded = wanted.is_strange_to(&applied) || !applied.differing(&wanted).all(is_reported);
-    let sql = if guarded {
-        format!("BEGIN ISOLATION LEVEL READ COMMITTED; {sql}; COMMIT")
-    } else {
-        sql
-    };
-    if frontend::query(relay.up.made(), sql.as_bytes()).is_err() {
+    if go_ahead(relay, lease, &sql).is_err() {
         return Tuned::Gone;
     }
-    relay.guarded = guarded;
-    lease.exchange.sent(Owed::Setup);
     lease.is_set_to(&relay.parameters);
     Tuned::Ready
 }
 
+/// Has the statement that sets a server go ahead of the client's own. What the server does not report may have become
+/// impossible, a role may have been dropped, and any of it may be cancelled: then nothing of the client's runs.
+fn go_ahead(relay: &mut Relay, lease: &mut ServerLease, sql: &str) -> Result<(), TooLong> {
+    const ISOLATION: &str = "default_transaction_isolation";
+    // A standby knows no serializable transactions, and a deferrable one waits for others.
+    let in_block = [&lease.applied, &relay.parameters]
+        .iter()
+        .any(|set| set.get(ISOLATION).is_some());
+    let (up, exchange) = (&mut relay.up, &mut lease.exchange);
+    if in_block {
+        ahead::put(up, exchange, b"BEGIN ISOLATION LEVEL READ COMMITTED")?;
+    }
+    ahead::put(up, exchange, sql.as_bytes())?;
+    if in_block {
+        ahead::put(up, exchange, b"COMMIT")?;
+    }
+    ahead::settle(up, exchange)
+}
+
 /// Tries values out that no server of this pool has seen.
 async fn try_out(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
-    match setup::apply(&relay.pool, lease, &relay.parameters).await {
+    let answer = Answer::default().heard_by(relay.listener());
+    match setup::apply_into(&relay.pool, lease, &relay.parameters, answer).await {
         Ok(()) => {
             relay.wary = false;
             Ok(())
+        }
+        // It was cancelled under the settings of the client before: another server may do better.
+        Err(report) if report.code == sqlstate::QUERY_CANCELED && relay.pins.is_empty() => {
+            Err(Denied::Lost(Box::new(report)))
         }
         // The server is as it was, and so is the client, which may set something else.
         Err(report) if lease.exchange.is_over() && relay.pins.is_empty() => {
@@ -601,6 +620,12 @@ async fn fail_block(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), De
     // There is no such savepoint: that fails the block, and the server's log says why.
     let failing = b"ROLLBACK TO SAVEPOINT pgherd_lost_this_transaction";
     setup::run(lease, failing).await.map_err(refused)?;
+    if lease.exchange.status() != TransactionStatus::Failed {
+        // The BEGIN has not run, and what the client sends in its block would run alone.
+        let text = "a failed transaction could not be begun";
+        let report = ErrorReport::error(sqlstate::QUERY_CANCELED, text);
+        return Err(Denied::Lost(Box::new(report)));
+    }
     relay.lost_block = false;
     relay.commit_fails = true;
     Ok(())

@@ -102,6 +102,7 @@ pub(super) fn bound(turn: &mut Turn<'_>) {
         Does::Ends { commits } => {
             turn.attempt.leaves();
             turn.committing |= commits;
+            turn.leaves();
         }
         Does::Nothing | Does::Begins => attempt::unread(turn),
     }

@@ -66,8 +66,8 @@ pub(super) struct Limits {
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Awaited {
-    /// The server owes an answer.
-    Server,
+    /// The server owes an answer, after so many of this turn.
+    Server(u64),
     /// The client is to say what comes next.
     Client,
     /// Something of ours is to happen, which has a limit of its own.
@@ -86,9 +86,11 @@ pub(super) enum Over {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Ourselves,
-    Server(Instant),
+    /// An answer is owed after so many, and since when it is the next.
+    Server(u64, Instant),
     Client(Instant),
-    Cancelled(Instant),
+    /// The same of one that was cancelled, and when that was.
+    Cancelled(u64, Instant),
 }
 
 impl Limits {
@@ -155,7 +157,9 @@ impl Limits {
             }
             match kind {
                 Kind::Query => {
-                    self.phase = Phase::Cancelled(Instant::now());
+                    if let Phase::Server(answers, _) = self.phase {
+                        self.phase = Phase::Cancelled(answers, Instant::now());
+                    }
                     self.cancelled = true;
                     // The request lives on its own: the turn goes on reading meanwhile.
                     tokio::spawn(upstream::cancel(Cancels::begin(about)));
@@ -171,9 +175,13 @@ impl Limits {
 
     fn enter(&mut self, awaited: Awaited) {
         self.phase = match (self.phase, awaited) {
-            (phase @ (Phase::Server(_) | Phase::Cancelled(_)), Awaited::Server)
-            | (phase @ Phase::Client(_), Awaited::Client) => phase,
-            (_, Awaited::Server) => Phase::Server(Instant::now()),
+            (phase @ Phase::Client(_), Awaited::Client) => phase,
+            // Each answer has the time of its own, however many are owed.
+            (
+                phase @ (Phase::Server(before, _) | Phase::Cancelled(before, _)),
+                Awaited::Server(answers),
+            ) if before == answers => phase,
+            (_, Awaited::Server(answers)) => Phase::Server(answers, Instant::now()),
             (_, Awaited::Client) => Phase::Client(Instant::now()),
             (_, Awaited::Ourselves) => Phase::Ourselves,
         };
@@ -182,11 +190,11 @@ impl Limits {
     fn next(&self, committing: bool, grace: Duration) -> Option<(Kind, Instant)> {
         let running = match self.phase {
             Phase::Ourselves => None,
-            Phase::Cancelled(since) => return Some((Kind::Cancelled, since + grace)),
+            Phase::Cancelled(_, since) => return Some((Kind::Cancelled, since + grace)),
             // Cancelling a commit that waits for a standby would only hide that it has happened. Only the
             // limit on the whole holds for it: its client is told then that the outcome is not known.
-            Phase::Server(_) if committing => None,
-            Phase::Server(since) => self.query.map(|limit| (Kind::Query, since + limit)),
+            Phase::Server(..) if committing => None,
+            Phase::Server(_, since) => self.query.map(|limit| (Kind::Query, since + limit)),
             Phase::Client(since) => self
                 .idle
                 .map(|limit| (Kind::IdleInTransaction, since + limit)),

@@ -23,6 +23,7 @@ use pgherd_wire::{frame, sqlstate};
 
 use crate::judgement::{Judgement, Listens};
 use crate::outcomes::Resolved;
+use crate::session::ahead;
 use crate::session::attempt::Left;
 use crate::session::replies::confused;
 use crate::session::turn::{Check, Loss, Turn};
@@ -339,14 +340,14 @@ fn split(turn: &mut Turn<'_>, text: &[u8], at: usize) {
 }
 
 fn alone(turn: &mut Turn<'_>, text: &[u8]) {
-    let out = turn.relay.up.made();
-    let built = frontend::query(out, b"BEGIN").and_then(|()| frontend::query(out, text));
+    let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+    let built = ahead::open(up, exchange, b"BEGIN").and_then(|()| frontend::query(up.made(), text));
     debug_assert!(built.is_ok(), "the text was in a message as long");
-    turn.server.exchange.sent(Owed::Setup);
     turn.server.exchange.sent(Owed::Body);
     ask(turn);
-    turn.server.exchange.sent(Owed::Tail);
     turn.committing = true;
+    turn.leaves();
+    turn.server.exchange.sent(Owed::Tail);
     turn.vow.rest = Some(Rest::Tail);
 }
 

@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use pgherd_config::{PoolMode, PoolSettings};
-use pgherd_session::{Owed, Unnamed};
+use pgherd_session::Unnamed;
 use pgherd_sql::{Block, block};
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::frontend::{self, BindHead, tag};
@@ -16,11 +16,10 @@ use pgherd_wire::{backend, frame};
 
 use crate::clock;
 use crate::session::limit::Expired;
-use crate::session::mark;
 use crate::session::relay::Relay;
-use crate::session::requests;
 use crate::session::sequence::{self, Way};
 use crate::session::turn::Turn;
+use crate::session::{ahead, mark, requests};
 
 /// A longer text is not looked at; no BEGIN of an application is.
 const TEXT_MAX: usize = 256;
@@ -183,19 +182,19 @@ fn may_open(relay: &Relay) -> bool {
 
 /// Puts the BEGIN that was answered before into the pipeline, unseen by the client.
 ///
-/// It cannot fail where what comes behind it would not fail as well: [`block`] takes only such.
+/// It cannot fail where what comes behind it would not fail as well: [`block`] takes only such, and what is sent behind
+/// one that was cancelled does not run.
 pub(super) fn open(turn: &mut Turn<'_>) {
     let Some(opened) = turn.relay.opened.take() else {
         return;
     };
-    if let Ok(query) = frontend::Query::parse(&opened.message[frame::HEADER_LEN..]) {
-        let judgement = turn.relay.judge(query.text);
-        requests::note(turn, judgement);
-        sequence::clear_way(turn, &judgement, Way::Simple);
-    }
+    let judgement = turn.relay.judge(opened.text());
+    requests::note(turn, judgement);
+    sequence::clear_way(turn, &judgement, Way::Simple);
     turn.server.touched = true;
     mark::opened(turn);
-    turn.server.exchange.sent(Owed::Setup);
-    turn.relay.up.insert(&opened.message);
+    let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+    let built = ahead::open(up, exchange, opened.text());
+    debug_assert!(built.is_ok(), "the text is short");
     turn.attempt.opens(opened);
 }

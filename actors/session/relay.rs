@@ -70,8 +70,6 @@ pub struct Relay {
     pub statements: Option<Box<ClientStatements<Judgement>>>,
     /// What the end of the transaction takes back of its settings, once it has changed some.
     pub block: Option<Box<Block>>,
-    /// The server is being brought to the client's settings, in a block that fails if it refuses.
-    pub guarded: bool,
     /// A server has refused the settings lately, so the next is asked before anything else is sent.
     pub wary: bool,
     /// A server that the session is pinned to.
@@ -354,7 +352,6 @@ impl Relay {
                 outcome => break outcome,
             }
         };
-        self.guarded = false;
         if let Err(Loss::Spreads) = outcome {
             return Box::pin(dtx::take_over(self, lease)).await;
         }

@@ -19,7 +19,7 @@ use crate::session::mark::{self, Standing};
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{
-    attempt, by_sql, follow, listen, names, requests, shape, shards, unreplicated, watch,
+    ahead, attempt, by_sql, follow, listen, names, shape, shards, unreplicated, watch,
 };
 use crate::upstream;
 use pgherd_config::PoolMode;
@@ -119,10 +119,12 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                     learn(turn, other, total);
                 }
                 let failed = other == tag::COMMAND_COMPLETE && is_failed_commit(turn, total);
+                let ours = turn.server.exchange.in_setup();
                 let early = other == tag::COMMAND_COMPLETE
+                    && !ours
                     && turn.limits.has_cancelled()
                     && unreplicated::keep(turn, total);
-                if other == tag::COMMAND_COMPLETE {
+                if other == tag::COMMAND_COMPLETE && !ours {
                     completes(turn, total);
                 }
                 match turn.server.exchange.received(other, |_| {}) {
@@ -144,6 +146,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                         act(turn, verdict, other, total)?;
                     }
                 }
+                if ours {
+                    is_set_up(turn);
+                }
             }
         }
     }
@@ -164,8 +169,7 @@ fn judge_at_once(turn: &mut Turn<'_>) -> bool {
         && relay.mode != PoolMode::Statement
         && relay.block.is_none()
         && relay.listening.is_none()
-        && !relay.commit_fails
-        && !relay.guarded;
+        && !relay.commit_fails;
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     if !quiet || server.flow.is_mid_message() {
         return false;
@@ -313,17 +317,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let behind_sync = turn.server.exchange.at_sync();
     let verdict = turn.server.exchange.ready(status);
     if hidden {
-        // From here on the client's cancel may find the server, unless another message of ours comes
-        // first: a BEGIN must not be what it hits.
-        if !turn.server.exchange.in_setup() {
-            turn.relay.control.runs_on(&turn.server.about);
-        }
-        if turn.relay.guarded {
-            turn.relay.guarded = false;
-            act(turn, verdict, tag::READY_FOR_QUERY, total)?;
-            // Some of what the client has sent may have waited for this.
-            return requests::take(turn);
-        }
+        is_set_up(turn);
     } else {
         turn.queries += 1;
         turn.rollback = Rollback::None;
@@ -357,6 +351,14 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         ))));
     }
     act(turn, verdict, tag::READY_FOR_QUERY, total)
+}
+
+/// Something of ours was answered that goes before what the client has sent. The client's cancel may find the server
+/// once all of it is: what it cancels is to be the client's own.
+fn is_set_up(turn: &Turn<'_>) {
+    if !turn.server.exchange.in_setup() {
+        turn.relay.control.runs_on(&turn.server.about);
+    }
 }
 
 fn notice(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
@@ -393,12 +395,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     }
     if turn.server.exchange.in_setup() {
         let report = ErrorReport::parse(body);
-        if turn.relay.guarded {
-            turn.relay.guarded = false;
-            turn.relay.wary = true;
-            return Err(Loss::Refused(Box::new(report)));
-        }
-        return Err(Loss::Fatal(Box::new(report.into_fatal())));
+        return Err(ahead::failed(turn, report));
     }
     let report = ErrorReport::parse(body);
     if by_sql::are_laid(turn) {

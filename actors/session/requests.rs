@@ -193,9 +193,6 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     let mut clears = false;
     let mut way = mark::Way::Whole;
     if !is_held(turn.relay, total) {
-        if turn.relay.guarded {
-            return Ok(false);
-        }
         if turn.relay.spread.is_some() {
             refuse_query(turn, total, &shards::unread());
             return Ok(true);
@@ -207,6 +204,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         turn.relay.pins.insert(Pin::Unknown);
         turn.committing = true;
         turn.begins();
+        turn.leaves();
     } else if whole {
         if waits_for_lexing(turn, total) {
             turn.check = Check::Quiet;
@@ -250,9 +248,6 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let by_name = named.is_some();
         if !by_name && sequence::must_wait(turn, &judgement) {
             turn.check = Check::Quiet;
-            return Ok(false);
-        }
-        if turn.relay.guarded && judgement.leaves {
             return Ok(false);
         }
         if mark::keeps_back(turn, &judgement, true) {
@@ -414,9 +409,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     turn.clears |= judgement.clears();
     turn.committing |= judgement.commits;
     turn.does = Does::from(&judgement);
-    if judgement.begins {
-        turn.begins();
-    }
+    turn.transacts(&judgement);
 }
 
 /// Makes the server fail at this point of the pipeline, and words the failure for it: so the

@@ -14,7 +14,8 @@ use crate::server::ServerConn;
 use crate::session::attempt::Tries;
 use crate::session::checkout::{self, Denied};
 use crate::session::relay::{BOUND, Relay};
-use crate::session::{listen, reads, setup};
+use crate::session::setup::{self, Answer, Listener};
+use crate::session::{listen, reads};
 
 /// How long to wait before a server that takes nothing is asked a second time, doubled with each try.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -66,7 +67,7 @@ impl Relay {
     async fn stay(&self, mut lease: ServerLease) -> Result<Option<ServerLease>, Denied> {
         // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
         let quiet = self.opened.is_none() || self.control.runs_nowhere();
-        if quiet && is_idle(&mut lease).await {
+        if quiet && is_idle(&mut lease, self.listener()).await {
             return Ok(Some(lease));
         }
         let bound = self.pool.pins(self.pins, self.mode);
@@ -106,12 +107,13 @@ fn pause(again: Again, count: u32) -> Duration {
 }
 
 /// Ends the transaction that an error has left behind; false if the server is in the middle of something.
-async fn is_idle(server: &mut ServerConn) -> bool {
+async fn is_idle(server: &mut ServerConn, listener: Listener) -> bool {
     if server.exchange.owes() {
         return false;
     }
     if server.exchange.status() != TransactionStatus::Idle {
-        let ended = setup::run(server, b"ROLLBACK").await;
+        let answer = Answer::default().heard_by(listener);
+        let ended = setup::run_into(server, b"ROLLBACK", answer).await;
         if !ended.is_ok_and(|answer| answer.error.is_none()) {
             return false;
         }

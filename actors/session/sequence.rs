@@ -14,12 +14,13 @@ use pgherd_session::{Owed, Sequences};
 use pgherd_sql::{Pin, PinSet, Runs};
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame::TooLong;
 use pgherd_wire::{frontend, sqlstate};
 
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
-use crate::session::requests;
 use crate::session::turn::Turn;
+use crate::session::{ahead, requests};
 
 /// For so long a client that has used a sequence keeps its server, should it ask next.
 pub(super) const KEPT: Duration = Duration::from_secs(1);
@@ -93,10 +94,22 @@ pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
     let exchange = &turn.server.exchange;
     let between = exchange.replies_owed() == 0 && !exchange.unsynced() && !exchange.skipping();
     let free = (between || way == Way::Simple) && exchange.status() != TransactionStatus::Failed;
-    if free && frontend::query(turn.relay.up.made(), b"DISCARD SEQUENCES").is_ok() {
-        turn.server.exchange.sent(Owed::Setup);
+    if free && forget(turn).is_ok() {
         turn.server.sequences = Sequences::Nobody;
     }
+}
+
+fn forget(turn: &mut Turn<'_>) -> Result<(), TooLong> {
+    const FORGET: &[u8] = b"DISCARD SEQUENCES";
+    let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+    if exchange.is_unasked() {
+        ahead::put(up, exchange, FORGET)?;
+        return ahead::settle(up, exchange);
+    }
+    // In a block that fails with it, or behind what cannot be cut.
+    frontend::query(up.made(), FORGET)?;
+    exchange.sent(Owed::Setup);
+    Ok(())
 }
 
 /// What other servers remember of the client is out of date from now on.

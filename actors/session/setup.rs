@@ -96,11 +96,21 @@ pub(crate) async fn apply(
     server: &mut ServerConn,
     wanted: &Arc<Parameters>,
 ) -> Result<(), ErrorReport> {
+    apply_into(pool, server, wanted, Answer::default()).await
+}
+
+/// As [`apply`], with an answer that says who listens there.
+pub(super) async fn apply_into(
+    pool: &Pool,
+    server: &mut ServerConn,
+    wanted: &Arc<Parameters>,
+    answer: Answer,
+) -> Result<(), ErrorReport> {
     let Some(sql) = server.applied.transition(wanted) else {
         server.is_set_to(wanted);
         return Ok(());
     };
-    let answer = run(server, sql.as_bytes()).await?;
+    let answer = run_into(server, sql.as_bytes(), answer).await?;
     if let Some(error) = answer.error {
         return Err(error);
     }

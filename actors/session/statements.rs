@@ -290,9 +290,6 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         turn.relay.up.pass(total);
         return Ok(true);
     }
-    if turn.relay.guarded && leaves(turn.relay, head.statement) {
-        return Ok(false);
-    }
     if turn.relay.spread.is_some() && !is_here {
         if shards::must_wait(turn) {
             turn.check = Check::Quiet;
@@ -454,19 +451,6 @@ fn judged(relay: &Relay, name: &[u8]) -> Option<Judgement> {
     match &statements.unnamed {
         Unnamed::Parsed { judgement, .. } if name.is_empty() => Some(*judgement),
         _ => Some(statements.get(name)?.statement.judgement),
-    }
-}
-
-/// Whether a statement of the client may get a server out of a failed block.
-fn leaves(relay: &Relay, name: &[u8]) -> bool {
-    let Some(statements) = relay.statements.as_deref() else {
-        return true;
-    };
-    match &statements.unnamed {
-        Unnamed::Parsed { judgement, .. } if name.is_empty() => judgement.leaves,
-        _ => statements
-            .get(name)
-            .is_none_or(|held| held.statement.judgement.leaves),
     }
 }
 
@@ -830,7 +814,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
             turn.check = Check::None;
             Some(placed)
         }
-        Check::None | Check::UnderWay | Check::Quiet | Check::Goodbye => None,
+        Check::None | Check::UnderWay | Check::Ahead | Check::Quiet | Check::Goodbye => None,
     };
     if let Some(placed) = turn.server.statements.touch(statement.id) {
         let shape = turn.server.statements.shape(statement.id);

@@ -85,10 +85,62 @@ pub(super) enum Check {
     UnderWay,
     /// It has just answered about this one.
     Done(Placed),
+    /// What of ours goes ahead must be answered first.
+    Ahead,
     /// All that is owed must come first.
     Quiet,
     /// The client has said goodbye, behind which it says nothing: it gets what it is owed, and goes.
     Goodbye,
+}
+
+/// In which of the requests under way a transaction may end.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    /// A bit for each, the lowest for the one that is answered next. The highest stands for all that come later, too.
+    requests: u64,
+    /// How many come before the last of them.
+    last: u64,
+    /// No BEGIN was sent behind the last of them.
+    is_last: bool,
+}
+
+impl Ends {
+    /// The bit of what comes later than that.
+    const FAR: u64 = 63;
+
+    /// One is sent behind so many requests that are not answered; nobody knows how many if that is the most.
+    fn sent(&mut self, before: u64) {
+        self.requests |= match before {
+            u64::MAX => u64::MAX,
+            before => 1 << before.min(Self::FAR),
+        };
+        self.last = self.last.max(before);
+        self.is_last = true;
+    }
+
+    /// A request was answered.
+    #[inline]
+    fn answered(&mut self) {
+        if self.requests != 0 {
+            self.requests >>= 1;
+            self.last = self.last.saturating_sub(1);
+            if self.last >= Self::FAR {
+                self.requests |= 1 << Self::FAR;
+            }
+        }
+    }
+
+    /// Whether there is one.
+    #[inline]
+    fn any(&self) -> bool {
+        self.requests != 0
+    }
+
+    /// Whether there is one in what is answered next.
+    #[inline]
+    fn is_next(&self) -> bool {
+        self.requests & 1 != 0
+    }
 }
 
 /// A client and the server it holds.
@@ -105,8 +157,11 @@ pub(super) struct Turn<'a> {
     pub(super) committing: bool,
     /// A BEGIN is under way.
     pub(super) beginning: bool,
-    /// How many requests of the turn come before the first BEGIN that is under way, and before the last.
+    /// How many requests of the turn come before the first BEGIN that is under way behind the last end, and before the
+    /// last BEGIN.
     begins: (u64, u64),
+    /// In which of the requests under way transactions end.
+    ends: Ends,
     /// What was noted last does to the transaction.
     pub(super) does: Does,
     /// Which portals open or end a transaction.
@@ -173,6 +228,7 @@ impl<'a> Turn<'a> {
             committing: false,
             beginning: false,
             begins: (0, 0),
+            ends: Ends::default(),
             does: Does::Nothing,
             watch: Watch::default(),
             rollback: Rollback::None,
@@ -249,23 +305,59 @@ impl<'a> Turn<'a> {
         outcome
     }
 
+    /// A statement is sent that may begin a block or end one.
+    pub(super) fn transacts(&mut self, judgement: &Judgement) {
+        if judgement.plain {
+            return;
+        }
+        // What begins and ends is a chain, or a text that ends what it has begun.
+        let chains = judgement.begins && judgement.single;
+        if judgement.leaves && chains {
+            self.leaves();
+        }
+        if judgement.begins {
+            self.begins();
+        }
+        if judgement.leaves && !chains {
+            self.leaves();
+        }
+    }
+
     /// A BEGIN is sent.
     pub(super) fn begins(&mut self) {
         let before = self.queries + self.server.exchange.replies_owed() as u64;
-        if !self.beginning {
+        if !self.beginning || self.ends.is_last {
             self.begins.0 = before;
         }
         self.begins.1 = before;
         self.beginning = true;
+        self.ends.is_last = false;
+    }
+
+    /// What may end a transaction is sent.
+    pub(super) fn leaves(&mut self) {
+        let exchange = &self.server.exchange;
+        // Where it is not known how many are owed, it counts until nothing is.
+        let before = (!exchange.doubtful()).then(|| exchange.replies_owed());
+        self.ends
+            .sent(before.map_or(u64::MAX, |before| before as u64));
     }
 
     /// A request of the client's was answered up to its end; where it was the last that waits, nothing is under way.
     pub(super) fn answered(&mut self) {
+        self.ends.answered();
         if !self.server.exchange.owes_client() {
             self.settle();
-        } else if self.queries > self.begins.1 {
+            return;
+        }
+        if self.queries > self.begins.1 {
             // Whether it has opened a block, the server has said.
             self.beginning = false;
+        }
+        if !self.ends.any() {
+            self.committing = false;
+            let inside = self.server.exchange.status() != TransactionStatus::Idle;
+            self.attempt.ended(inside);
         }
     }
 
@@ -274,6 +366,7 @@ impl<'a> Turn<'a> {
     pub(super) fn settle(&mut self) {
         self.committing = false;
         self.beginning = false;
+        self.ends = Ends::default();
         self.attempt.settle();
         if self.server.exchange.status() == TransactionStatus::Idle {
             // Whatever it has changed is there: who hears of it must find it so, on whichever server.
@@ -287,8 +380,11 @@ impl<'a> Turn<'a> {
     fn lose_block(&mut self) {
         let told = self.server.exchange.status() != TransactionStatus::Idle;
         let ends = self.committing || self.attempt.left != Left::No;
-        self.relay.lost_block = (told || self.beginning) && !ends;
-        let before = match told {
+        let stays = told && !ends;
+        // One that stands behind the end of another is not ended by that.
+        let begins = self.beginning && !(ends && self.ends.is_last);
+        self.relay.lost_block = stays || begins;
+        let before = match stays {
             true => 0,
             false => self.begins.0.saturating_sub(self.queries),
         };
@@ -338,11 +434,11 @@ impl<'a> Turn<'a> {
             return Poll::Pending;
         }
         let awaited = match self.server.exchange.owes() {
-            true => Awaited::Server,
+            true => Awaited::Server(self.queries),
             false if self.listen.waits() => Awaited::Ourselves,
             false => Awaited::Client,
         };
-        let committing = self.committing && !self.vow.keeps_back();
+        let committing = self.committing && self.ends.is_next() && !self.vow.keeps_back();
         let over = self
             .limits
             .poll(cx, awaited, committing, &self.server.about);
@@ -371,9 +467,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Ends a wait for all that was owed, if all has come.
+    /// Ends a wait for what was owed, if it has come.
     pub(super) fn go_on(&mut self) {
-        if self.check == Check::Quiet && !self.server.exchange.owes() {
+        let exchange = &self.server.exchange;
+        let over = match self.check {
+            Check::Quiet => !exchange.owes(),
+            Check::Ahead => !exchange.goes_ahead(),
+            _ => false,
+        };
+        if over {
             self.check = Check::None;
         }
     }
@@ -382,13 +484,14 @@ impl<'a> Turn<'a> {
     pub(super) fn holds_client_up(&self) -> bool {
         match self.check {
             Check::UnderWay => true,
+            Check::Ahead if self.server.exchange.goes_ahead() => true,
             Check::Quiet if self.server.exchange.owes() => true,
             // A COPY waits for a client that is not there.
             Check::Goodbye => {
                 self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In
             }
             _ if self.again.is_some() => true,
-            _ => self.server.exchange.is_crowded(),
+            _ => self.server.exchange.is_synced_ahead() || self.server.exchange.is_crowded(),
         }
     }
 
@@ -491,7 +594,7 @@ impl<'a> Turn<'a> {
         }
         let full = self.relay.up.backlog() >= most || self.holds_client_up();
         let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
-        if full || stalled || self.relay.guarded {
+        if full || stalled {
             return Ok(false);
         }
         let room = wanted(&self.relay.up).max(self.client_room);
@@ -506,6 +609,60 @@ impl<'a> Turn<'a> {
                 requests::take(self)?;
                 Ok(true)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ends;
+
+    /// In which of the next requests a transaction is believed to end.
+    fn believed(mut ends: Ends, requests: usize) -> Vec<usize> {
+        let mut believed = Vec::new();
+        for at in 0..requests {
+            if ends.is_next() {
+                believed.push(at);
+            }
+            ends.answered();
+        }
+        assert!(!ends.any());
+        believed
+    }
+
+    #[test]
+    fn each_end_of_a_transaction_counts_until_its_request_is_answered() {
+        let mut ends = Ends::default();
+        assert!(!ends.any() && !ends.is_next());
+        ends.sent(0);
+        ends.sent(3);
+        assert_eq!(believed(ends, 5), [0, 3]);
+        ends.answered();
+        ends.sent(7);
+        assert_eq!(believed(ends, 9), [2, 7]);
+    }
+
+    #[test]
+    fn what_is_far_behind_is_never_forgotten() {
+        let mut ends = Ends::default();
+        for before in [62, 63, 64, 500] {
+            ends.sent(before);
+        }
+        let believed = believed(ends, 501);
+        for at in [62, 63, 64, 500] {
+            assert!(believed.contains(&at), "{believed:?}");
+        }
+        assert!(!believed.contains(&61));
+    }
+
+    #[test]
+    fn one_that_cannot_be_placed_may_be_anywhere() {
+        let mut ends = Ends::default();
+        ends.sent(u64::MAX);
+        ends.sent(2);
+        for _ in 0..1000 {
+            assert!(ends.any() && ends.is_next());
+            ends.answered();
         }
     }
 }

@@ -109,8 +109,12 @@ fn executes_any(turn: &mut Turn<'_>) {
         Does::Ends { commits } => {
             turn.attempt.leaves();
             turn.committing |= commits;
+            turn.leaves();
         }
-        Does::Nothing if turn.watch.more => turn.attempt.left = Left::Passed,
+        Does::Nothing if turn.watch.more => {
+            turn.attempt.left = Left::Passed;
+            turn.leaves();
+        }
         Does::Nothing => {}
     }
 }

@@ -118,8 +118,10 @@ impl Peer {
                 b'E' => {
                     let text = self.parsed.clone();
                     if !self.attack(&text).await? {
-                        let answer =
-                            [packet::row(name(&text)), packet::complete("SELECT 1")].concat();
+                        let answer = match word(&text).as_str() {
+                            "BEGIN" | "COMMIT" | "ROLLBACK" => self.answer(&text),
+                            _ => [packet::row(name(&text)), packet::complete("SELECT 1")].concat(),
+                        };
                         self.send(&answer).await?;
                     }
                 }
@@ -146,12 +148,8 @@ impl Peer {
 
     /// The answer of a healthy server.
     fn answer(&mut self, text: &str) -> Vec<u8> {
-        let word = text
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .to_ascii_uppercase();
-        match word.trim_end_matches(';') {
+        let word = word(text);
+        match word.as_str() {
             "BEGIN" => self.status = b'T',
             "COMMIT" | "ROLLBACK" => self.status = b'I',
             "SELECT" => return packet::rows(name(text)),
@@ -204,6 +202,12 @@ impl Peer {
         self.stream.read_exact(&mut body).await?;
         Ok(body)
     }
+}
+
+/// The first word of a text, in capitals.
+fn word(text: &str) -> String {
+    let word = text.split_whitespace().next().unwrap_or_default();
+    word.trim_end_matches(';').to_ascii_uppercase()
 }
 
 /// Text up to its NUL.

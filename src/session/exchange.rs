@@ -32,6 +32,13 @@ pub enum Owed<P> {
     QueryFail(Box<[u8]>),
     /// A simple query of ours: answered up to ReadyForQuery, unseen by the client.
     Setup,
+    /// A statement of ours ahead of all that the client sends: Parse, Bind and Execute, with answers that the client
+    /// does not see. No Sync is behind it, so if it fails, the server passes over all that was sent up to the next one,
+    /// simple queries as well.
+    Ahead {
+        /// It opens a block, if it succeeds.
+        opens: bool,
+    },
     /// The client's function call: answered up to ReadyForQuery.
     FunctionCall,
     /// Sync: ReadyForQuery.
@@ -195,6 +202,16 @@ enum Doubt {
     Lost,
 }
 
+/// Whether a statement of ours that goes ahead is not answered yet, should it fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    None,
+    /// Nothing that was sent runs without it.
+    Sure,
+    /// Nor does that, but a Sync was sent, and what were sent behind it would.
+    Synced,
+}
+
 /// The conversation with one server during a lease.
 #[derive(Debug)]
 pub struct Exchange<P> {
@@ -212,6 +229,7 @@ pub struct Exchange<P> {
     headless: bool,
     /// There may be an [`Undo::Kept`] in what is owed.
     keeps: bool,
+    lead: Lead,
 }
 
 impl<P> Default for Exchange<P> {
@@ -226,6 +244,7 @@ impl<P> Default for Exchange<P> {
             doubt: Doubt::None,
             headless: false,
             keeps: false,
+            lead: Lead::None,
         }
     }
 }
@@ -247,6 +266,13 @@ impl<P> Exchange<P> {
             Owed::Sync | Owed::OurSync => {
                 self.unsynced = false;
                 self.skipping = false;
+                if self.lead == Lead::Sure {
+                    self.lead = Lead::Synced;
+                }
+            }
+            Owed::Ahead { .. } => {
+                self.interrupt();
+                self.lead = Lead::Sure;
             }
             Owed::CopyEnd => {
                 if self.copy == CopyFlow::In {
@@ -315,6 +341,15 @@ impl<P> Exchange<P> {
         };
         match (front, message) {
             (Owed::Setup | Owed::Question, _) => Verdict::Swallow,
+            (Owed::Ahead { opens }, tag::COMMAND_COMPLETE) => {
+                if *opens {
+                    self.status = TransactionStatus::InTransaction;
+                }
+                self.done(Verdict::Swallow)
+            }
+            (Owed::Ahead { .. }, tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::DATA_ROW) => {
+                Verdict::Swallow
+            }
             (Owed::Head, tag::COMMAND_COMPLETE) => self.completed(),
             (Owed::Head, _) if answers_query(message) => Verdict::Forward,
             (Owed::Body | Owed::Tail, tag::COMMAND_COMPLETE) => Verdict::Swallow,
@@ -540,7 +575,9 @@ impl<P> Exchange<P> {
     /// Whether no transaction is open and nothing that the client has asked for is owed, though the
     /// server may still be brought to the client's settings.
     pub fn is_unasked(&self) -> bool {
-        self.owed.iter().all(|owed| matches!(owed, Owed::Setup))
+        self.owed
+            .iter()
+            .all(|owed| matches!(owed, Owed::Setup | Owed::Ahead { .. }))
             && self.status == TransactionStatus::Idle
             && !self.unsynced
             && !self.skipping
@@ -559,6 +596,7 @@ impl<P> Exchange<P> {
             matches!(
                 owed,
                 Owed::Setup
+                    | Owed::Ahead { .. }
                     | Owed::OurSync
                     | Owed::Ours(_)
                     | Owed::Follow(_)
@@ -579,6 +617,7 @@ impl<P> Exchange<P> {
             matches!(
                 owed,
                 Owed::Setup
+                    | Owed::Ahead { .. }
                     | Owed::Parse { .. }
                     | Owed::Remarks
                     | Owed::Bind { .. }
@@ -713,9 +752,25 @@ impl<P> Exchange<P> {
         }
     }
 
-    /// Whether the front of the queue is a message of ours.
+    /// Whether what is answered now is of ours, and goes before all that the client has sent.
     pub fn in_setup(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Setup))
+        matches!(self.owed.front(), Some(Owed::Setup | Owed::Ahead { .. }))
+    }
+
+    /// Whether that is a statement without which nothing of what was sent runs.
+    pub fn is_ahead(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Ahead { .. }))
+    }
+
+    /// Whether such a statement may still fail.
+    pub fn goes_ahead(&self) -> bool {
+        self.lead != Lead::None
+    }
+
+    /// Whether what were sent now would run even if such a statement fails: there is a Sync between them.
+    #[inline]
+    pub fn is_synced_ahead(&self) -> bool {
+        self.lead == Lead::Synced
     }
 
     /// Whether the next ReadyForQuery is not the client's.
@@ -729,6 +784,7 @@ impl<P> Exchange<P> {
             self.owed.front(),
             Some(
                 Owed::Setup
+                    | Owed::Ahead { .. }
                     | Owed::Ours(_)
                     | Owed::Question
                     | Owed::Asking
@@ -913,6 +969,10 @@ impl<P> Exchange<P> {
                 return Verdict::Forward;
             }
             Some(Owed::Setup) => return Verdict::Swallow,
+            Some(Owed::Ahead { .. }) => {
+                self.lead = Lead::None;
+                Verdict::Swallow
+            }
             Some(Owed::Fail(report)) => Verdict::Replace(std::mem::take(report)),
             Some(_) => Verdict::Forward,
         };
@@ -942,8 +1002,14 @@ impl<P> Exchange<P> {
     fn done(&mut self, verdict: Verdict) -> Verdict {
         // What goes before a text of the client's has nothing to do with what is written down of it.
         let before = self.owed.pop_front();
-        if !matches!(before, Some(Owed::Setup | Owed::Local { .. })) {
+        if !matches!(
+            before,
+            Some(Owed::Setup | Owed::Ahead { .. } | Owed::Local { .. })
+        ) {
             self.following = None;
+        }
+        if self.lead != Lead::None && !self.in_setup() {
+            self.lead = Lead::None;
         }
         while let Some(Owed::CopyEnd | Owed::Follow(_)) = self.owed.front() {
             if let Some(Owed::Follow(following)) = self.owed.pop_front() {

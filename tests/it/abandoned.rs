@@ -1,6 +1,7 @@
 //! Clients that leave in the middle.
 
 use pgherd_tests::{Client, Database, Proxy, Raw, connect, until};
+use tokio::net::TcpStream;
 use tokio_postgres::SimpleQueryMessage;
 
 const PID: &str = "select pg_backend_pid()";
@@ -239,6 +240,51 @@ async fn a_setting_that_the_rollback_of_a_leaving_client_takes_back_is_brought_a
             .await;
         drop(leaving);
         assert_eq!(stays.one("show timezone").await, "America/Lima");
+    }
+}
+
+/// A client that can be cut off by a reset, so that the next word to it is known to be in vain.
+async fn frail(proxy: &Proxy, database: &Database) -> Raw {
+    let stream = TcpStream::connect(("127.0.0.1", proxy.port())).await;
+    let stream = stream.unwrap();
+    stream.set_zero_linger().unwrap();
+    let entered = Raw::over(stream).enter("app", &database.name, &[]).await;
+    entered.unwrap()
+}
+
+/// What a server is rid of while nobody reads its answers is not believed to be there.
+#[tokio::test]
+async fn what_a_leaving_client_has_its_server_forget_is_brought_again() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut stays = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    // The server does not report it.
+    let path = Raw::query("set search_path = elsewhere");
+    assert_eq!(stays.ask(&path).await, "C ZI");
+    let named = [Raw::parse("s", "select 'known'"), Raw::sync()].concat();
+    assert_eq!(stays.ask(&named).await, "1 ZI");
+    let run = [Raw::bind("", "s", &[]), Raw::execute("", 0), Raw::sync()].concat();
+    assert_eq!(stays.ask(&run).await, "2 D C ZI");
+    for forgets in ["discard all", "deallocate all"] {
+        let mut leaving = frail(&proxy, &database).await;
+        assert_eq!(leaving.ask(&path).await, "C ZI");
+        let sleep = Raw::query("select pg_sleep(0.3)");
+        let words = [&sleep[..], &sleep, &Raw::query(forgets)].concat();
+        leaving.send(&words).await;
+        let sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' \
+                      and datname = current_database()";
+        until("it sleeps", async || database.sql(sleeps).await == "1").await;
+        drop(leaving);
+        assert_eq!(
+            stays.one("show search_path").await,
+            "elsewhere",
+            "{forgets}"
+        );
+        // In a block nothing can be prepared anew.
+        assert_eq!(stays.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(stays.ask(&Raw::query("select 1")).await, "T D C ZT");
+        assert_eq!(stays.ask(&run).await, "2 D C ZT", "{forgets}");
+        assert_eq!(stays.ask(&Raw::query("commit")).await, "C ZI");
     }
 }
 

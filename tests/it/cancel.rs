@@ -102,6 +102,55 @@ async fn a_query_timeout_cancels_on_the_server() {
     assert_eq!(client.one("select 1").await, "1");
 }
 
+/// Who always asks for more before it is answered is never told that it has answered all.
+#[tokio::test]
+async fn a_query_timeout_is_for_each_query_of_a_pipeline() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[timeouts]\nquery = \"1s\"").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let short = Raw::query("select pg_sleep(0.3)");
+    let synced = [
+        Raw::parse("", "select pg_sleep(0.3)"),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ]
+    .concat();
+    let long = Raw::query("select pg_sleep(60)");
+    client
+        .send(&[short.repeat(3), synced.repeat(3)].concat())
+        .await;
+    client.send(&[long.clone(), short].concat()).await;
+    for at in 0..6 {
+        let answer = client.ask(&[]).await;
+        assert!(
+            ["T D C ZI", "1 2 D C ZI"].contains(&&*answer),
+            "{at}: {answer}"
+        );
+    }
+    assert_eq!(client.ask(&[]).await, "T E57014 ZI");
+    assert_eq!(client.ask(&[]).await, "T D C ZI");
+}
+
+#[tokio::test]
+async fn a_commit_that_is_answered_or_has_not_begun_leaves_no_query_without_its_timeout() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[timeouts]\nquery = \"300ms\"").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let [begin, one, long, commit] =
+        ["begin", "select 1", "select pg_sleep(60)", "commit"].map(Raw::query);
+    client.ask(&begin).await;
+    client.ask(&one).await;
+    client.send(&[&commit[..], &long].concat()).await;
+    assert_eq!(client.ask(&[]).await, "C ZI");
+    assert_eq!(client.ask(&[]).await, "T E57014 ZI");
+    client.ask(&begin).await;
+    client.ask(&one).await;
+    client.send(&[long, commit].concat()).await;
+    assert_eq!(client.ask(&[]).await, "T E57014 ZE");
+    assert_eq!(client.ask(&[]).await, "C ZI");
+}
+
 /// Cancelled, it would be told as done although no standby has it.
 #[tokio::test]
 async fn a_query_timeout_leaves_a_commit_alone_that_waits_for_a_standby() {

@@ -5,6 +5,7 @@
 )]
 
 mod abandoned;
+mod ahead;
 mod aurora;
 mod behind;
 mod binding;

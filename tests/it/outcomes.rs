@@ -221,6 +221,25 @@ fn together() -> Vec<Together> {
         .said(&["C ZT", "C ZI"])
         .unsure()
         .asks(),
+        // Nor is it ended by what stands before it.
+        Together {
+            before: &["begin", "insert into goods values (4)"],
+            ..new(
+                &[query("commit"), query("begin"), query(later)],
+                "commit",
+                &["E08007 ZI", "E08007 ZE", "E08007 ZE"],
+            )
+        }
+        .asks(),
+        new(
+            &[
+                query("begin; insert into goods values (4); commit"),
+                query("select 1"),
+            ],
+            "(4)",
+            &["E08007 ZI", "E08007 ZI"],
+        )
+        .asks(),
         // These are lost for certain: all of it ran in the block, or not at all.
         lost(&["begin"], &[query(write)], "(1)", &["E40001 ZE"]),
         lost(&["begin"], &[synced(write)], EXECUTE, &["E40001 ZE"]),
@@ -295,6 +314,40 @@ async fn what_stands_in_no_block_is_not_told_to_be_lost_with_one() {
         assert_eq!(database.sql(count).await, "0");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A client that sends one transaction behind the other does not wait for the end of the one before it begins the next.
+#[tokio::test]
+async fn a_block_that_is_lost_behind_the_end_of_another_stays_lost() {
+    let write = "insert into goods values (1)";
+    let slowly = "insert into goods select 2 from pg_sleep(0.3)";
+    for extended in [false, true] {
+        let (database, node, _proxy, mut client) = shop("").await;
+        let say = |text: &str| match extended {
+            true => synced(text),
+            false => Raw::query(text),
+        };
+        let done = |status: char| match extended {
+            true => format!("1 2 C Z{status}"),
+            false => format!("C Z{status}"),
+        };
+        client.ask(&Raw::query("begin")).await;
+        assert_eq!(client.ask(&say(write)).await, done('T'));
+        let next = [say("commit"), say("begin"), say(slowly)].concat();
+        assert_eq!(client.ask(&next).await, done('I'));
+        assert_eq!(client.ask(&[]).await, done('T'));
+        cut(&node, "(3)");
+        client.send(&say("insert into goods values (3)")).await;
+        for _ in 0..2 {
+            assert_eq!(client.ask(&[]).await, "E40001 ZE");
+        }
+        // It was on its way in the belief that the block goes on.
+        let told = client.ask(&say("insert into goods values (4)")).await;
+        assert!(told.ends_with("E25P02 ZE"), "{told}");
+        assert_eq!(client.ask(&Raw::query("commit")).await, "E40001 ZI");
+        let kept = database.sql("select string_agg(a::text, ' ') from goods");
+        assert_eq!(kept.await, "1");
+    }
 }
 
 /// A COMMIT is bound before a Sync and executed behind it.

@@ -139,6 +139,35 @@ async fn a_changed_table_is_not_noticed_by_who_was_never_told_of_it() {
     assert_eq!(second.ask(&Raw::sync()).await, "ZI");
 }
 
+/// What a bound session listens to is told to it also where an answer is not wanted any more.
+#[tokio::test]
+async fn a_notification_among_answers_that_are_not_wanted_is_told() {
+    let (_database, node, _proxy, mut client) = shop("").await;
+    client
+        .ask(&Raw::query("create temp table mine (a int)"))
+        .await;
+    assert_eq!(client.ask(&prepare("s", "select 1")).await, "1 ZI");
+    assert_eq!(client.ask(&run("s")).await, "2 D C ZI");
+    let reshaped = "SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0";
+    let notified = [&7_i32.to_be_bytes()[..], b"news\0now\0"].concat();
+    node.fail(Fault {
+        needle: "pgherd_",
+        passes: false,
+        says: [
+            Raw::framed(b'E', reshaped.as_bytes()),
+            Raw::framed(b'A', &notified),
+        ]
+        .concat(),
+        times: 1,
+    });
+    client.send(&run("s")).await;
+    let told = client.message().await;
+    assert_eq!(told.tag, 'A', "{told:?}");
+    assert!(told.body.ends_with(b"news\0now\0"));
+    assert_eq!(client.message().await.field('C').as_deref(), Some("08006"));
+    assert_eq!(node.left(), 0);
+}
+
 #[tokio::test]
 async fn who_was_told_of_a_table_is_told_that_it_has_changed() {
     let (database, _proxy, mut first, _second) = pair("[pool]\nsize = 1").await;

@@ -71,6 +71,58 @@ fn our_own_messages_stay_unseen() {
     assert!(talk.is_over());
 }
 
+/// Our settings and a BEGIN, before a query of the client's.
+fn ahead() -> Talk {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Ahead { opens: false });
+    talk.sent(Owed::Setup);
+    talk.sent(Owed::Ahead { opens: true });
+    assert!(talk.is_unasked() && talk.owes() && !talk.owes_client());
+    talk.sent(Owed::Query);
+    talk
+}
+
+#[test]
+fn what_goes_ahead_stays_unseen_and_opens_its_block() {
+    let mut talk = ahead();
+    let seen = [tag::PARSE_COMPLETE, tag::BIND_COMPLETE, tag::DATA_ROW];
+    for message in seen.into_iter().chain([tag::PARAMETER_STATUS]) {
+        assert_eq!(quiet(&mut talk, message), Verdict::Swallow);
+    }
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Swallow);
+    assert!(talk.goes_ahead() && talk.in_setup() && !talk.is_ahead());
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Swallow);
+    assert_eq!(talk.status(), TransactionStatus::Idle);
+    assert!(talk.is_ahead());
+    assert_eq!(quiet(&mut talk, tag::COMMAND_COMPLETE), Verdict::Swallow);
+    // Should the client have its answer from us, the server is in a block all the same.
+    assert_eq!(talk.status(), TransactionStatus::InTransaction);
+    assert!(!talk.goes_ahead() && !talk.in_setup() && talk.owes_client());
+}
+
+#[test]
+fn a_sync_is_the_last_that_may_be_sent_before_what_goes_ahead_is_answered() {
+    let mut talk = ahead();
+    assert!(!talk.is_synced_ahead());
+    talk.sent(Owed::OurSync);
+    assert!(talk.is_synced_ahead());
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_synced_ahead());
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert!(!talk.is_synced_ahead() && !talk.goes_ahead());
+    // What the client sends in a block of its own is another matter.
+    talk.sent(Owed::Sync);
+    assert!(!talk.is_synced_ahead());
+}
+
+#[test]
+fn nothing_runs_behind_what_goes_ahead_and_fails() {
+    let mut talk = ahead();
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Swallow);
+    assert!(!talk.owes() && talk.skipping() && !talk.is_over());
+}
+
 #[test]
 fn what_is_ours_alone_is_not_owed_to_the_client() {
     let mut talk = Talk::default();

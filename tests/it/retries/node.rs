@@ -23,6 +23,10 @@ pub(crate) struct Fault {
     pub(crate) times: usize,
 }
 
+/// What a server raises whose statement ran out of time, or was cancelled.
+pub(crate) const CANCELLED: &str =
+    "do $$begin raise exception 'out of time' using errcode = '57014'; end$$";
+
 /// The port of nobody.
 pub(crate) const NOWHERE: u16 = 1;
 
@@ -38,6 +42,8 @@ pub(crate) struct Node {
 struct Shared {
     target: AtomicU16,
     fault: Mutex<Option<Fault>>,
+    /// What the text with certain bytes in it is replaced by that is sent next.
+    swap: Mutex<Option<(&'static str, &'static str)>>,
     /// The next fault is the end of the place.
     closes: AtomicBool,
     /// Counts how often all connections were cut.
@@ -56,6 +62,7 @@ impl Node {
         let shared = Arc::new(Shared {
             target: AtomicU16::new(target),
             fault: Mutex::new(None),
+            swap: Mutex::new(None),
             closes: AtomicBool::new(false),
             cuts: watch::Sender::new(0),
             alive: Mutex::new(mpsc::channel(1)),
@@ -88,6 +95,16 @@ impl Node {
     pub(crate) fn fail_for_good(&self, fault: Fault) {
         self.shared.closes.store(true, Ordering::SeqCst);
         self.fail(fault);
+    }
+
+    /// Has the server run this in the place of the next text with these bytes in it.
+    pub(crate) fn swap(&self, needle: &'static str, text: &'static str) {
+        *self.shared.swap.lock() = Some((needle, text));
+    }
+
+    /// Whether that is still to come.
+    pub(crate) fn is_to_swap(&self) -> bool {
+        self.shared.swap.lock().is_some()
     }
 
     /// How often it is still to fail.
@@ -140,6 +157,7 @@ async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         loop {
             let tag = from.read_u8().await?;
             let message = packet(&mut from, vec![tag]).await?;
+            let message = shared.swapped(message);
             match shared.strikes(&message) {
                 Some(fault) if fault.passes => {
                     server.write_all(&message).await?;
@@ -167,7 +185,38 @@ async fn packet(from: &mut OwnedReadHalf, mut before: Vec<u8>) -> std::io::Resul
     Ok(before)
 }
 
+/// The message with another text in it, if it is a Query or a Parse.
+fn with_text(message: &[u8], text: &str) -> Option<Vec<u8>> {
+    let body = message.get(5..)?;
+    let end = |from: usize| Some(from + body.get(from..)?.iter().position(|byte| *byte == 0)?);
+    let begins = match message.first()? {
+        b'Q' => 0,
+        b'P' => end(0)? + 1,
+        _ => return None,
+    };
+    let body = [&body[..begins], text.as_bytes(), &body[end(begins)?..]].concat();
+    let length = u32::try_from(body.len() + 4).ok()?.to_be_bytes();
+    Some([&message[..1], &length, &body].concat())
+}
+
 impl Shared {
+    fn swapped(&self, message: Vec<u8>) -> Vec<u8> {
+        let mut swap = self.swap.lock();
+        let Some((needle, text)) = *swap else {
+            return message;
+        };
+        let has = message
+            .windows(needle.len())
+            .any(|part| part == needle.as_bytes());
+        match with_text(&message, text).filter(|_| has) {
+            Some(swapped) => {
+                *swap = None;
+                swapped
+            }
+            None => message,
+        }
+    }
+
     fn strikes(&self, message: &[u8]) -> Option<Fault> {
         let mut fault = self.fault.lock();
         let known = fault.as_mut().filter(|fault| fault.times > 0)?;

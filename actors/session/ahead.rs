@@ -1,0 +1,71 @@
+//! Statements of ours that go ahead of all that the client sends, in the same write.
+//!
+//! They bring the server to the client's settings, or open its block. Whatever has one of them fail (a timeout that the
+//! server is still set to, somebody's cancel request, a role that was dropped), nothing of the client's may run without
+//! it. So they are sent by Parse, Bind and Execute and without a Sync: if one fails, the server passes over all that was
+//! sent up to the next Sync, simple queries as well. That Sync is the last that is sent before the answer is here.
+//! Source: <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY>.
+
+use pgherd_session::{Exchange, Flow, Owed};
+use pgherd_wire::error::ErrorReport;
+use pgherd_wire::frame::TooLong;
+use pgherd_wire::frontend;
+
+use crate::judgement::Judgement;
+use crate::session::attempt;
+use crate::session::turn::{Loss, Turn};
+
+/// Has a statement run, for the transaction under way.
+pub(super) fn put(
+    up: &mut Flow,
+    exchange: &mut Exchange<Judgement>,
+    sql: &[u8],
+) -> Result<(), TooLong> {
+    write(up, exchange, sql, false)
+}
+
+/// Opens a block by this text.
+pub(super) fn open(
+    up: &mut Flow,
+    exchange: &mut Exchange<Judgement>,
+    sql: &[u8],
+) -> Result<(), TooLong> {
+    write(up, exchange, sql, true)?;
+    // That the block is there is told at once: what comes in it may take its time, and may be cancelled.
+    up.insert(&frontend::FLUSH);
+    Ok(())
+}
+
+/// Commits what was put ahead, unless that is in a block, and has the server report its settings: an empty query does
+/// both, and like all others is passed over if anything before it has failed.
+pub(super) fn settle(up: &mut Flow, exchange: &mut Exchange<Judgement>) -> Result<(), TooLong> {
+    frontend::query(up.made(), b"")?;
+    exchange.sent(Owed::Setup);
+    Ok(())
+}
+
+fn write(
+    up: &mut Flow,
+    exchange: &mut Exchange<Judgement>,
+    sql: &[u8],
+    opens: bool,
+) -> Result<(), TooLong> {
+    let out = up.made();
+    frontend::parse(out, b"", sql, &[])?;
+    frontend::bind(out, b"", b"", &[], &[], &[])?;
+    frontend::execute(out, b"", 0)?;
+    exchange.sent(Owed::Ahead { opens });
+    Ok(())
+}
+
+/// The server has refused what is of ours, and goes before what the client has sent.
+pub(super) fn failed(turn: &mut Turn<'_>, report: ErrorReport) -> Loss {
+    if !turn.server.exchange.is_ahead() {
+        return Loss::Fatal(Box::new(report.into_fatal()));
+    }
+    if let Some(again) = attempt::after_ahead(turn, &report) {
+        return Loss::Again(again);
+    }
+    turn.relay.wary = true;
+    Loss::Refused(Box::new(report))
+}
