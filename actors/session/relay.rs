@@ -231,13 +231,12 @@ impl Relay {
             Ok(None) => return Ok(Look::More),
             Err(error) => return Err(violation(error.to_string())),
         };
+        if let Some(why) = requests::misshapen(header) {
+            return Err(violation(why.to_owned()));
+        }
         let total = header.total();
         match header.tag {
             frontend::tag::TERMINATE => Ok(Look::Leave),
-            // The server would refuse it, but the answer is given here.
-            frontend::tag::SYNC | frontend::tag::FLUSH if header.body > 0 => {
-                Err(violation("invalid message format".to_owned()))
-            }
             // Ends of a COPY that has already failed.
             frontend::tag::COPY_DATA | frontend::tag::COPY_DONE | frontend::tag::COPY_FAIL => {
                 self.up.hide(total);

@@ -321,6 +321,7 @@ impl<'a> Turn<'a> {
                 && self.relay.up.backlog() == 0
                 && !self.held
                 && !self.listen.is_stalled()
+                && !self.is_within_message()
             {
                 return Poll::Ready(Ok(()));
             }
@@ -329,19 +330,31 @@ impl<'a> Turn<'a> {
                 break;
             }
         }
-        if !self.limits.any() {
-            return Poll::Pending;
-        }
         let awaited = match self.server.exchange.owes() {
             true => Awaited::Server,
             false if self.listen.waits() => Awaited::Ourselves,
+            false if self.server.exchange.is_over() => Awaited::Rest,
             false => Awaited::Client,
         };
+        if awaited == Awaited::Rest && self.relay.control.poll_ordered(cx).is_ready() {
+            // No transaction is open that it might end first.
+            return Poll::Ready(Err(Loss::Client));
+        }
+        if !self.limits.any(awaited) {
+            return Poll::Pending;
+        }
         let committing = self.committing && !self.vow.keeps_back();
         let over = self
             .limits
             .poll(cx, awaited, committing, &self.server.about);
         over.map(|over| Err(replies::timed_out(self, over)))
+    }
+
+    /// Whether part of a message has been passed whose rest is still to come: the next client's bytes would be taken for
+    /// it, or this client told it as a part of another server's answer.
+    #[inline]
+    fn is_within_message(&self) -> bool {
+        self.relay.up.is_passing() || self.server.flow.is_passing()
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
