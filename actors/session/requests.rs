@@ -60,6 +60,21 @@ pub(super) fn misshapen(header: frame::Header) -> Option<&'static str> {
     }
 }
 
+/// Whether a goodbye is the end of what the client has sent and what waits here: it left on purpose then.
+pub(super) fn ends_in_goodbye(relay: &mut Relay) -> bool {
+    if !relay.up.resume() {
+        return false;
+    }
+    let mut waiting = relay.up.unjudged();
+    while let Ok(Some(header)) = frame::header(waiting) {
+        if header.tag == tag::TERMINATE {
+            return true;
+        }
+        waiting = waiting.get(header.total()..).unwrap_or_default();
+    }
+    false
+}
+
 /// Judges everything that the client has sent and passes it on to the server.
 pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
     take_all(turn)?;

@@ -475,16 +475,21 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Looks whether the client has left; what it sends is kept for its next turn, up to a bound.
+    /// Looks whether the client has left or is sent away while nothing is taken of what it sends, which is kept for later,
+    /// up to a bound.
     fn poll_presence(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let up = &mut self.relay.up.buffer;
         if up.len() >= BACKLOG_MAX {
-            return Ok(false);
+            return self.poll_terminated(cx);
         }
         match poll_read_into(&mut self.relay.client, cx, up, READ_MIN) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Loss::Client),
             Poll::Ready(Ok(count)) => {
+            // It left behind what it has asked for, which Postgres would therefore finish.
+            Poll::Ready(Ok(0) | Err(_)) if requests::ends_in_goodbye(self.relay) => {
+                self.poll_terminated(cx)
+            }
                 self.relay.pool.stats.received_from_client(count);
                 Ok(true)
             }
@@ -493,14 +498,25 @@ impl<'a> Turn<'a> {
 
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
-        let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
-        if self.relay.is_choosy() && self.check == Check::Quiet && self.holds_client_up() {
-            return self.poll_presence(cx);
+    /// Looks whether the client is sent away at once, where its connection is not read and so not seen to be ended.
+    /// True never comes of it.
+    fn poll_terminated(&self, cx: &mut Context<'_>) -> Result<bool, Loss> {
+        match self.relay.control.poll_terminated(cx) {
+            Poll::Ready(()) => Err(Loss::Client),
+            Poll::Pending => Ok(false),
         }
-        let full = self.relay.up.backlog() >= most || self.holds_client_up();
+    }
+
+        let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
+        let full = self.relay.up.backlog() >= most;
         let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
-        if full || stalled || self.relay.guarded {
-            return Ok(false);
+        // Who has said goodbye says nothing more.
+        if full || stalled || self.check == Check::Goodbye {
+            return self.poll_terminated(cx);
+        }
+        // A message that was begun goes on whatever else waits: the server waits for its rest.
+        if self.relay.guarded || self.holds_client_up() && !self.relay.up.is_passing() {
+            return self.poll_presence(cx);
         }
         let room = wanted(&self.relay.up).max(self.client_room);
         match poll_read_into(&mut self.relay.client, cx, &mut self.relay.up.buffer, room) {

@@ -51,3 +51,4 @@ mod strangers;
 mod switchover;
 mod transcripts;
 mod waiting;
+mod watched;
