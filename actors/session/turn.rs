@@ -390,11 +390,13 @@ impl<'a> Turn<'a> {
     pub(super) fn holds_client_up(&self) -> bool {
         match self.check {
             Check::UnderWay => true,
-            Check::Quiet if self.server.exchange.owes() => true,
-            // A COPY waits for a client that is not there.
-            Check::Goodbye => {
-                self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In
+            // A COPY waits for its data, and so for a client that may not even be there.
+            Check::Quiet | Check::Goodbye
+                if self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In =>
+            {
+                true
             }
+            Check::Goodbye => false,
             _ if self.again.is_some() => true,
             _ => self.server.exchange.is_crowded(),
         }
@@ -484,20 +486,18 @@ impl<'a> Turn<'a> {
         }
         match poll_read_into(&mut self.relay.client, cx, up, READ_MIN) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0) | Err(_)) => Err(Loss::Client),
-            Poll::Ready(Ok(count)) => {
             // It left behind what it has asked for, which Postgres would therefore finish.
             Poll::Ready(Ok(0) | Err(_)) if requests::ends_in_goodbye(self.relay) => {
                 self.poll_terminated(cx)
             }
+            Poll::Ready(Ok(0) | Err(_)) => Err(Loss::Client),
+            Poll::Ready(Ok(count)) => {
                 self.relay.pool.stats.received_from_client(count);
                 Ok(true)
             }
         }
     }
 
-    /// Reads from the client once; true when something came.
-    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
     /// Looks whether the client is sent away at once, where its connection is not read and so not seen to be ended.
     /// True never comes of it.
     fn poll_terminated(&self, cx: &mut Context<'_>) -> Result<bool, Loss> {
@@ -507,6 +507,8 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Reads from the client once; true when something came.
+    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
         let full = self.relay.up.backlog() >= most;
         let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;

@@ -1,10 +1,10 @@
 //! Messages that reach past the end of what they belong to: a server that waits for the rest of one is nobody else's,
 //! and what it would stumble over there never reaches it.
 
-use pgherd_tests::{Client, Database, Proxy, Raw, connect, until};
+use pgherd_tests::{Client, Config, Database, Proxy, Raw, connect, until};
 use tokio_postgres::SimpleQueryMessage;
 
-use super::Protocol::Extended;
+use super::Protocol::{Extended, Simple};
 use super::{data, done};
 
 const COPY: &str = "copy goods from stdin";
@@ -161,6 +161,35 @@ async fn what_a_server_would_stumble_over_when_nothing_is_owed_any_more_is_refus
             let asked = [Raw::query("select 1"), right].concat();
             assert_eq!(client.ask(&asked).await, "T D C ZI");
             assert_eq!(client.one("select 'in step'").await, "in step");
+        }
+    }
+}
+
+/// Behind some texts nothing is sent before they are answered; a COPY in them waits for its data.
+#[tokio::test]
+async fn data_is_no_question_that_has_to_wait_for_an_answer() {
+    let database = Database::new().await;
+    database.sql("create table goods (a int)").await;
+    let rows = || [data("1\n2\n"), done()].concat();
+    for resolution in ["off", "on"] {
+        let more = format!("[pool]\nsize = 1\n[failover]\ncommit_resolution = \"{resolution}\"");
+        let proxy = Proxy::start(&Config::before(&database, &more)).await;
+        let mut client = enter(&proxy, &database).await;
+        // The catalogue is looked at behind the first transaction.
+        client.one("select 1").await;
+        client.one("select 1").await;
+        let mut direct = Raw::login(database.port, "app", &database.name, &[]).await;
+        for text in [
+            COPY,
+            "begin; copy goods from stdin; commit",
+            "copy goods from stdin; prepare b as select 1",
+            "deallocate all; copy goods from stdin",
+            "discard plans; copy goods from stdin",
+        ] {
+            eprintln!("{resolution}: {text}");
+            let asked = [Simple.begin(text), rows()].concat();
+            let expected = direct.ask(&asked).await;
+            assert_eq!(client.ask(&asked).await, expected, "{resolution}: {text}");
         }
     }
 }
