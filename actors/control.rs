@@ -162,6 +162,14 @@ impl Control {
         }
     }
 
+    /// Ready once the session is ordered to go at once. It waits as [`Control::poll_ordered`] does.
+    pub fn poll_terminated(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.poll_ordered(cx) {
+            Poll::Ready(()) if self.ordered() == Order::Terminate => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+
     /// What the client is to be told when it is sent away.
     pub fn farewell(&self) -> Option<Box<ErrorReport>> {
         self.farewell.lock().take()

@@ -47,6 +47,7 @@ enum Kind {
     Query,
     Transaction,
     IdleInTransaction,
+    ClientIdle,
     Cancelled,
 }
 
@@ -56,6 +57,8 @@ pub(super) struct Limits {
     query: Option<Duration>,
     transaction: Option<Duration>,
     idle: Option<Duration>,
+    /// Outside of a transaction.
+    outside: Option<Duration>,
     began: Instant,
     phase: Phase,
     /// A query was cancelled, which may hit whatever runs until all is answered.
@@ -70,6 +73,8 @@ pub(super) enum Awaited {
     Server(u64),
     /// The client is to say what comes next.
     Client,
+    /// The client is to send the rest of a message for which it keeps a server that owes it nothing.
+    Rest,
     /// Something of ours is to happen, which has a limit of its own.
     Ourselves,
 }
@@ -89,6 +94,7 @@ enum Phase {
     /// An answer is owed after so many, and since when it is the next.
     Server(u64, Instant),
     Client(Instant),
+    Rest(Instant),
     /// The same of one that was cancelled, and when that was.
     Cancelled(u64, Instant),
 }
@@ -104,6 +110,7 @@ impl Limits {
             query: settings.timeouts.query,
             transaction: settings.timeouts.transaction,
             idle: settings.timeouts.idle_in_transaction,
+            outside: settings.timeouts.client_idle,
             began: now.into(),
             phase: Phase::Ourselves,
             cancelled: settings.timeouts.query.is_some() && !about.cancels.quiet(),
@@ -112,8 +119,11 @@ impl Limits {
     }
 
     /// Whether there is anything to watch.
-    pub(super) fn any(&self) -> bool {
-        self.query.is_some() || self.transaction.is_some() || self.idle.is_some()
+    pub(super) fn any(&self, awaited: Awaited) -> bool {
+        self.query.is_some()
+            || self.transaction.is_some()
+            || self.idle.is_some()
+            || awaited == Awaited::Rest && self.outside.is_some()
     }
 
     /// Whether a query was cancelled for its limit.
@@ -166,6 +176,7 @@ impl Limits {
                 }
                 Kind::Cancelled => return Poll::Ready(Over::Mute),
                 Kind::Transaction => return Poll::Ready(Over::Expired(Expired::Transaction)),
+                Kind::ClientIdle => return Poll::Ready(Over::Expired(Expired::ClientIdle)),
                 Kind::IdleInTransaction => {
                     return Poll::Ready(Over::Expired(Expired::IdleInTransaction));
                 }
@@ -175,7 +186,8 @@ impl Limits {
 
     fn enter(&mut self, awaited: Awaited) {
         self.phase = match (self.phase, awaited) {
-            (phase @ Phase::Client(_), Awaited::Client) => phase,
+            (phase @ Phase::Client(_), Awaited::Client)
+            | (phase @ Phase::Rest(_), Awaited::Rest) => phase,
             // Each answer has the time of its own, however many are owed.
             (
                 phase @ (Phase::Server(before, _) | Phase::Cancelled(before, _)),
@@ -183,6 +195,7 @@ impl Limits {
             ) if before == answers => phase,
             (_, Awaited::Server(answers)) => Phase::Server(answers, Instant::now()),
             (_, Awaited::Client) => Phase::Client(Instant::now()),
+            (_, Awaited::Rest) => Phase::Rest(Instant::now()),
             (_, Awaited::Ourselves) => Phase::Ourselves,
         };
     }
@@ -198,6 +211,14 @@ impl Limits {
             Phase::Client(since) => self
                 .idle
                 .map(|limit| (Kind::IdleInTransaction, since + limit)),
+            // Either is there for it: it says nothing, and it holds what others wait for.
+            Phase::Rest(since) => {
+                let outside = self.outside.map(|limit| (Kind::ClientIdle, since + limit));
+                let idle = self
+                    .idle
+                    .map(|limit| (Kind::IdleInTransaction, since + limit));
+                outside.into_iter().chain(idle).min_by_key(|(_, at)| *at)
+            }
         };
         let whole = self
             .transaction

@@ -171,9 +171,9 @@ impl Relay {
     async fn serve(&mut self) -> Bye {
         loop {
             if (self.down.backlog() > 0 || self.held)
-                && let Err(_gone) = self.flush().await
+                && let Some(bye) = self.hand_out().await
             {
-                return Bye::Gone;
+                return bye;
             }
             match self.look() {
                 Ok(Look::More) => {}
@@ -229,13 +229,12 @@ impl Relay {
             Ok(None) => return Ok(Look::More),
             Err(error) => return Err(violation(error.to_string())),
         };
+        if let Some(why) = requests::misshapen(header) {
+            return Err(violation(why.to_owned()));
+        }
         let total = header.total();
         match header.tag {
             frontend::tag::TERMINATE => Ok(Look::Leave),
-            // The server would refuse it, but the answer is given here.
-            frontend::tag::SYNC | frontend::tag::FLUSH if header.body > 0 => {
-                Err(violation("invalid message format".to_owned()))
-            }
             // Ends of a COPY that has already failed.
             frontend::tag::COPY_DATA | frontend::tag::COPY_DONE | frontend::tag::COPY_FAIL => {
                 self.up.hide(total);
@@ -632,14 +631,19 @@ impl Relay {
         None
     }
 
-    /// Waits for the client, an order, or word from the server that the session is pinned to.
-    async fn idle(&mut self) -> Wake {
-        let limit = match &self.opened {
+    /// How long the client, which holds no server, is waited for from now on.
+    fn limit(&self) -> Option<(Instant, Expired)> {
+        match &self.opened {
             Some(opened) => opened.limit(&self.pool.settings(), clock::now()),
             None => self
                 .patience
                 .map(|idle| (clock::now() + idle, Expired::ClientIdle)),
-        };
+        }
+    }
+
+    /// Waits for the client, an order, or word from the server that the session is pinned to.
+    async fn idle(&mut self) -> Wake {
+        let limit = self.limit();
         let mut unasked = self
             .waits_for_question()
             .then(|| Box::pin(tokio::time::sleep(sequence::KEPT)));
@@ -692,6 +696,37 @@ impl Relay {
                 Poll::Pending
             }
         }
+    }
+
+    /// Writes everything that waits for the client; answers how the session ends, if it does. Who does not take it may
+    /// still be sent away, and has no more time for it than for anything else.
+    async fn hand_out(&mut self) -> Option<Bye> {
+        self.held = false;
+        let mut timer = None;
+        poll_fn(|cx| {
+            match poll_write_from(&mut self.client, cx, &mut self.down) {
+                Poll::Ready(Ok(())) => return Poll::Ready(None),
+                Poll::Ready(Err(_)) => return Poll::Ready(Some(Bye::Gone)),
+                Poll::Pending => {}
+            }
+            if self.control.poll_terminated(cx).is_ready() {
+                let farewell = self.control.farewell();
+                return Poll::Ready(Some(farewell.map_or(Bye::Left, Bye::Sent)));
+            }
+            // Most take it at once, and need no timer.
+            let timer = timer.get_or_insert_with(|| {
+                let limit = self.limit();
+                limit.map(|(at, what)| (Box::pin(tokio::time::sleep_until(at.into())), what))
+            });
+            match timer {
+                Some((timer, what)) => {
+                    let over = timer.as_mut().poll(cx);
+                    over.map(|()| Some(Bye::Sent(Box::new(what.report()))))
+                }
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Writes everything that waits for the client.

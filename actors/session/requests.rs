@@ -43,6 +43,38 @@ pub(super) fn is_judgeable(relay: &Relay, header: frame::Header) -> bool {
         }
 }
 
+/// Postgres hangs up on a client whose length word says more than this where little is to be said
+/// (`PQ_SMALL_MESSAGE_LIMIT`).
+const SMALL_MAX: u32 = 10_000;
+
+/// What is wrong with a message that a server may get without owing an answer to it: where it would make the server
+/// complain, or hang up, another client might be there by then.
+#[inline]
+pub(super) fn misshapen(header: frame::Header) -> Option<&'static str> {
+    match header.tag {
+        tag::SYNC | tag::FLUSH if header.body > 0 => Some("invalid message format"),
+        tag::COPY_DONE | tag::COPY_FAIL if header.body > SMALL_MAX - 4 => {
+            Some("invalid message length")
+        }
+        _ => None,
+    }
+}
+
+/// Whether a goodbye is the end of what the client has sent and what waits here: it left on purpose then.
+pub(super) fn ends_in_goodbye(relay: &mut Relay) -> bool {
+    if !relay.up.resume() {
+        return false;
+    }
+    let mut waiting = relay.up.unjudged();
+    while let Ok(Some(header)) = frame::header(waiting) {
+        if header.tag == tag::TERMINATE {
+            return true;
+        }
+        waiting = waiting.get(header.total()..).unwrap_or_default();
+    }
+    false
+}
+
 /// Judges everything that the client has sent and passes it on to the server.
 pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
     take_all(turn)?;
@@ -63,9 +95,18 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             Ok(None) => break,
             Err(error) => return Err(violation(error.to_string())),
         };
+        if let Some(why) = misshapen(header) {
+            return Err(violation(why.to_owned()));
+        }
         let total = header.total();
         let whole = turn.relay.up.unjudged().len() >= total;
         match header.tag {
+            // Where nothing is owed no COPY goes on, and Postgres ignores them outside of one. So a client that is slow
+            // to send them need not keep its server for that.
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL if !turn.server.exchange.owes() => {
+                turn.relay.up.hide(total);
+                continue;
+            }
             // Nothing in them is of interest, and some clients send one for each row.
             tag::COPY_DATA => {
                 attempt::end(turn);

@@ -422,6 +422,7 @@ impl<'a> Turn<'a> {
                 && self.relay.up.backlog() == 0
                 && !self.held
                 && !self.listen.is_stalled()
+                && !self.is_within_message()
             {
                 return Poll::Ready(Ok(()));
             }
@@ -430,19 +431,31 @@ impl<'a> Turn<'a> {
                 break;
             }
         }
-        if !self.limits.any() {
-            return Poll::Pending;
-        }
         let awaited = match self.server.exchange.owes() {
             true => Awaited::Server(self.queries),
             false if self.listen.waits() => Awaited::Ourselves,
+            false if self.server.exchange.is_over() => Awaited::Rest,
             false => Awaited::Client,
         };
+        if awaited == Awaited::Rest && self.relay.control.poll_ordered(cx).is_ready() {
+            // No transaction is open that it might end first.
+            return Poll::Ready(Err(Loss::Client));
+        }
+        if !self.limits.any(awaited) {
+            return Poll::Pending;
+        }
         let committing = self.committing && self.ends.is_next() && !self.vow.keeps_back();
         let over = self
             .limits
             .poll(cx, awaited, committing, &self.server.about);
         over.map(|over| Err(replies::timed_out(self, over)))
+    }
+
+    /// Whether part of a message has been passed whose rest is still to come: the next client's bytes would be taken for
+    /// it, or this client told it as a part of another server's answer.
+    #[inline]
+    fn is_within_message(&self) -> bool {
+        self.relay.up.is_passing() || self.server.flow.is_passing()
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
@@ -485,11 +498,13 @@ impl<'a> Turn<'a> {
         match self.check {
             Check::UnderWay => true,
             Check::Ahead if self.server.exchange.goes_ahead() => true,
-            Check::Quiet if self.server.exchange.owes() => true,
-            // A COPY waits for a client that is not there.
-            Check::Goodbye => {
-                self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In
+            // A COPY waits for its data, and so for a client that may not even be there.
+            Check::Quiet | Check::Goodbye
+                if self.server.exchange.owes() && self.server.exchange.copy() != CopyFlow::In =>
+            {
+                true
             }
+            Check::Goodbye => false,
             _ if self.again.is_some() => true,
             _ => self.server.exchange.is_synced_ahead() || self.server.exchange.is_crowded(),
         }
@@ -570,14 +585,19 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Looks whether the client has left; what it sends is kept for its next turn, up to a bound.
+    /// Looks whether the client has left or is sent away while nothing is taken of what it sends, which is kept for later,
+    /// up to a bound.
     fn poll_presence(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let up = &mut self.relay.up.buffer;
         if up.len() >= BACKLOG_MAX {
-            return Ok(false);
+            return self.poll_terminated(cx);
         }
         match poll_read_into(&mut self.relay.client, cx, up, READ_MIN) {
             Poll::Pending => Ok(false),
+            // It left behind what it has asked for, which Postgres would therefore finish.
+            Poll::Ready(Ok(0) | Err(_)) if requests::ends_in_goodbye(self.relay) => {
+                self.poll_terminated(cx)
+            }
             Poll::Ready(Ok(0) | Err(_)) => Err(Loss::Client),
             Poll::Ready(Ok(count)) => {
                 self.relay.pool.stats.received_from_client(count);
@@ -586,16 +606,27 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Looks whether the client is sent away at once, where its connection is not read and so not seen to be ended.
+    /// True never comes of it.
+    fn poll_terminated(&self, cx: &mut Context<'_>) -> Result<bool, Loss> {
+        match self.relay.control.poll_terminated(cx) {
+            Poll::Ready(()) => Err(Loss::Client),
+            Poll::Pending => Ok(false),
+        }
+    }
+
     /// Reads from the client once; true when something came.
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
-        if self.relay.is_choosy() && self.check == Check::Quiet && self.holds_client_up() {
-            return self.poll_presence(cx);
-        }
-        let full = self.relay.up.backlog() >= most || self.holds_client_up();
+        let full = self.relay.up.backlog() >= most;
         let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
-        if full || stalled {
-            return Ok(false);
+        // Who has said goodbye says nothing more.
+        if full || stalled || self.check == Check::Goodbye {
+            return self.poll_terminated(cx);
+        }
+        // A message that was begun goes on whatever else waits: the server waits for its rest.
+        if self.holds_client_up() && !self.relay.up.is_passing() {
+            return self.poll_presence(cx);
         }
         let room = wanted(&self.relay.up).max(self.client_room);
         match poll_read_into(&mut self.relay.client, cx, &mut self.relay.up.buffer, room) {

@@ -104,6 +104,12 @@ impl Flow {
         self.rest > 0
     }
 
+    /// Whether that message goes on: until its rest has come, what anybody else writes to the sink would be taken for it.
+    #[inline]
+    pub fn is_passing(&self) -> bool {
+        self.rest > 0 && !self.hides
+    }
+
     /// How many bytes wait to be written.
     #[inline]
     pub fn backlog(&self) -> usize {
@@ -313,6 +319,25 @@ mod tests {
         assert!(flow.resume());
         assert_eq!(flow.unjudged(), b"Z");
         assert_eq!(flow.backlog(), 0);
+    }
+
+    #[test]
+    fn only_what_goes_on_is_awaited_by_the_sink() {
+        let mut flow = Flow::default();
+        flow.buffer.extend_from_slice(b"ab");
+        flow.pass(5);
+        assert!(flow.is_passing());
+        flow.buffer.extend_from_slice(b"cdeff");
+        assert!(flow.resume() && !flow.is_passing());
+        flow.hide(3);
+        assert!(flow.is_mid_message() && !flow.is_passing());
+        flow.buffer.extend_from_slice(b"fgg");
+        assert!(flow.resume());
+        flow.pass(3);
+        assert!(flow.is_passing());
+        // The sink is lost: the rest goes nowhere.
+        flow.discard();
+        assert!(flow.is_mid_message() && !flow.is_passing());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod alike;
 mod cut;
 mod ended;
+mod within;
 
 use pgherd_tests::Raw;
 

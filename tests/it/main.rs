@@ -52,3 +52,4 @@ mod strangers;
 mod switchover;
 mod transcripts;
 mod waiting;
+mod watched;
