@@ -172,7 +172,7 @@ impl Relay {
             // Nobody can tell when that will be over.
             Ok(Session::Hidden) => self.pins.insert(Pin::Unknown),
             // Dropped as it is, it is closed, and nothing of the client's was on it.
-            Ok(Session::Poorer) => {
+            Ok(Session::Altered) => {
                 self.pins.remove(Pin::Function);
                 return None;
             }
@@ -257,6 +257,10 @@ impl Relay {
         let pool = Arc::clone(&self.pool);
         let before = lease.certain();
         let session = check::run(&pool, lease, found.as_deref(), self.listener()).await?;
+        if has_run_unseen(lease, how) {
+            // Under the name of one that SQL has made, a function may have put another.
+            lease.statements.doubt_by_sql();
+        }
         if lease.applied.is_strange_to(&before) {
             // A function has had a setting that the session had never had.
             let mut all = (*self.parameters).clone();

@@ -895,7 +895,10 @@ fn put_as(
         run_hidden(turn, there.as_bytes(), Undo::Nothing);
     }
     let server: &mut ServerStatements = &mut turn.server.statements;
-    let placed = server.insert(statement.id, statement.tail.len());
+    let placed = match statement.source {
+        Source::Parse => server.insert(statement.id, statement.tail.len()),
+        Source::Prepare { .. } => server.insert_by_sql(statement.id, statement.tail.len()),
+    };
     let own = placed.name.text();
     turn.relay.pool.stats.server_parse();
     let hidden = by_client.is_none();
@@ -923,7 +926,7 @@ fn put_as(
 pub(super) fn place(turn: &mut Turn<'_>, statement: &Statement<Judgement>) -> Placed {
     make_room(turn, statement);
     let server: &mut ServerStatements = &mut turn.server.statements;
-    server.insert(statement.id, statement.tail.len())
+    server.insert_by_sql(statement.id, statement.tail.len())
 }
 
 /// Closes what the server has of a statement, and what must leave it for the statement.
