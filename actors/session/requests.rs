@@ -19,9 +19,9 @@ use crate::session::{
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
-/// More bytes of unnamed statements are not kept for the case that an error has the server skip what ends them, but
-/// for the last of them.
-const KEPT_MAX: usize = 64 * 1024;
+/// More bytes of statements are not kept for the case that an error has the server skip what ends them, but for the
+/// last of them.
+pub(super) const KEPT_MAX: usize = 64 * 1024;
 /// Portal and statement names together may have up to this size.
 pub(super) const NAMES_MAX: usize = 16 * 1024;
 

@@ -277,6 +277,13 @@ pub struct Held<P> {
     pub shape: Option<Shape>,
 }
 
+impl<P> Held<P> {
+    /// What it takes in memory beside its names, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.statement.weight
+    }
+}
+
 impl<P> Clone for Held<P> {
     fn clone(&self) -> Self {
         Self {
@@ -385,7 +392,7 @@ impl<P> ClientStatements<P> {
 
 /// What Postgres keeps of a name. Where a character beyond ASCII is in what it keeps, the server may have more
 /// bytes of it or fewer, and the whole name is kept.
-fn kept(name: &[u8]) -> &[u8] {
+pub fn kept(name: &[u8]) -> &[u8] {
     // NAMEDATALEN, less the zero behind it.
     match name.split_at_checked(63) {
         Some((first, _)) if first.is_ascii() => first,
