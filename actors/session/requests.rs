@@ -57,7 +57,12 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
 
 fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
     turn.go_on();
+    turn.crammed = false;
     while turn.relay.up.resume() && !turn.holds_client_up() {
+        if turn.is_server_behind() {
+            turn.crammed = true;
+            break;
+        }
         let header = match frame::header(turn.relay.up.unjudged()) {
             Ok(Some(header)) => header,
             Ok(None) => break,

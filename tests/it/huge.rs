@@ -159,6 +159,30 @@ async fn an_error_in_front_of_a_close_has_a_long_statement_stay() {
 }
 
 #[tokio::test]
+async fn long_statements_that_are_prepared_anew_for_each_other_go_one_by_one() {
+    const COUNT: usize = 40;
+    let (proxy, _server) = before_a_quiet_server().await;
+    let mut client = raw(&proxy).await;
+    for name in ["a", "b"] {
+        // Each is more than a server connection keeps (max_prepared_bytes).
+        let text = format!("{} -- {name}", long(5));
+        let prepare = [Raw::parse(name, &text), Raw::sync()].concat();
+        assert_eq!(client.ask(&prepare).await, "1 ZI");
+    }
+    let before = proxy.memory();
+    let run = |name| [Raw::bind("", name, &[]), Raw::execute("", 0)].concat();
+    let both = [run("a"), run("b")].concat();
+    client
+        .send(&[both.repeat(COUNT), Raw::sync()].concat())
+        .await;
+    let answer = client.ready().await;
+    let rows = answer.iter().filter(|message| message.tag == 'D').count();
+    assert_eq!((rows, answer.len()), (2 * COUNT, 3 * 2 * COUNT + 1));
+    let most = proxy.most_memory();
+    assert!(most < before + 4 * ROOM, "{before} {most}");
+}
+
+#[tokio::test]
 async fn a_name_that_is_long_and_taken_is_told_in_part() {
     let (proxy, _server) = before_a_quiet_server().await;
     let mut client = raw(&proxy).await;
