@@ -28,6 +28,9 @@ const OWN: PinSet = PinSet::of(&[Pin::Function, Pin::Sequence]);
 /// How long a look waits for a cancel request that is on its way to the server.
 const CANCELS: Duration = Duration::from_secs(30);
 
+/// A longer text is not read anew whenever it is bound.
+pub(super) const BOUND_MAX: usize = 64 * 1024;
+
 /// The functions of large objects, which libpq calls by their numbers (`pg_proc.dat`): they leave nothing
 /// that outlives the transaction.
 const LARGE_OBJECTS: [u32; 14] = [
@@ -50,6 +53,25 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
     }
     if judgement.hides {
         doubt_named(server, text(tail), how);
+    }
+    if judgement.alters && server.alters.is_none() {
+        server.alters = Some(Alteration::begin(&server.about.upstream.hidden.0));
+    }
+}
+
+/// As [`sent`], of a text that is bound, which takes but a short message: a long one is not read each time, and does
+/// all that it may.
+pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], how: LexOptions) {
+    if tail.len() <= BOUND_MAX {
+        return sent(server, judgement, tail, how);
+    }
+    if judgement.runs > server.ran {
+        let unseen = hidden(server).sets(judgement.runs);
+        server.doubt(unseen);
+        server.ran = judgement.runs;
+    }
+    if judgement.hides {
+        server.doubt_unnamed();
     }
     if judgement.alters && server.alters.is_none() {
         server.alters = Some(Alteration::begin(&server.about.upstream.hidden.0));

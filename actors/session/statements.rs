@@ -429,7 +429,9 @@ fn follow_unnamed(turn: &mut Turn<'_>, portal: &[u8], total: usize, whole: bool)
     if let Some(Unnamed::Parsed { judgement, tail }) = unnamed
         && judgement.follows
     {
-        let (tail, how) = (tail.clone(), judgement.lexing);
+        // A long one is not read, and need not be copied for that.
+        let tail = tail.get(..=behind::BOUND_MAX).unwrap_or(tail);
+        let (tail, how) = (Box::<[u8]>::from(tail), judgement.lexing);
         let body = whole_body(turn, total, whole);
         follow::bind(turn, portal, (&tail, how), body.as_deref());
     }
@@ -696,7 +698,7 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
             .as_deref()
             .map(|statements| &statements.unnamed);
         if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
-            behind::sent(turn.server, &judgement, tail, judgement.lexing);
+            behind::bound(turn.server, &judgement, tail, judgement.lexing);
         }
         if !turn.unnamed_here && judgement.lexing != turn.relay.lexing {
             // It is read anew, and may be another text by that.
@@ -825,7 +827,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     if refuses(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }
-    behind::sent(turn.server, judgement, tail, judgement.lexing);
+    behind::bound(turn.server, judgement, tail, judgement.lexing);
     if judgement.names {
         // A name in it may stand for something else by now. What it gives is not compared, as
         // Postgres does not.
