@@ -151,7 +151,7 @@ async fn an_error_in_front_of_a_close_has_a_long_statement_stay() {
         Raw::close('S', "t"),
         Raw::sync(),
     ];
-    assert_eq!(client.ask(&pipeline.concat()).await, "3 1 2 E22012 ZI");
+    assert_eq!(client.ask(&pipeline.concat()).await, "3 1 E22012 ZI");
     for (name, answer) in [("s", "E26000 ZI"), ("t", "2 D C ZI")] {
         let run = [Raw::bind("", name, &[]), Raw::execute("", 0), Raw::sync()];
         assert_eq!(client.ask(&run.concat()).await, answer, "{name}");
