@@ -74,7 +74,8 @@ pub(super) async fn run(
     let statements = statements(by_parse.as_deref(), by_sql.as_deref());
     Ok(match (changed.as_deref(), statements) {
         (Some(b""), Some((by_parse, by_sql)))
-            if server.statements.are(by_parse, by_sql.iter().copied()) => {
+            if server.statements.are(by_parse, by_sql.iter().copied()) =>
+        {
             Session::Clean
         }
         (Some(b""), Some(_others)) => Session::Altered,
