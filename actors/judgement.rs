@@ -249,7 +249,9 @@ fn listens(effects: &Effects<'_>, text: &[u8]) -> Listens {
     if !effects.listens {
         return Listens::Nothing;
     }
-    match pgherd_sql::parse::channel(text) {
+    // A text of several is none of these, and long to parse.
+    let one = (effects.statements == 1).then(|| pgherd_sql::parse::channel(text));
+    match one.flatten() {
         Some(Channel::Listen(_)) => Listens::Listen,
         Some(Channel::Unlisten(_) | Channel::UnlistenAll) => Listens::Unlisten,
         None => Listens::Opaque,

@@ -237,13 +237,26 @@ impl Proxy {
     /// # Panics
     /// If the process is gone.
     pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that it has ever had in use, in bytes.
+    ///
+    /// # Panics
+    /// If the system does not tell.
+    pub fn most_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// A line of what the system says of the process, in bytes.
+    fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.pid()));
         let status = status.expect("the process lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         kilobytes
             .and_then(|number| number.parse::<u64>().ok())
-            .expect("VmRSS in kB")
+            .expect("a number of kB")
             * 1024
     }
 }

@@ -220,21 +220,6 @@ impl Attempt {
         }
     }
 
-    /// Takes note of a name that the client's request has taken.
-    pub(super) fn prepared(&mut self, name: &[u8]) {
-        if self.live {
-            self.renamed.push(Renamed::Prepared(name.into()));
-        }
-    }
-
-    /// Takes note of a name that the client's request has given up.
-    pub(super) fn closed(&mut self, name: &[u8], held: &Held<Judgement>) {
-        if self.live {
-            self.renamed
-                .push(Renamed::Closed(name.into(), held.clone()));
-        }
-    }
-
     /// Takes note of the unnamed statement that another has replaced.
     pub(super) fn replaced(&mut self, unnamed: Unnamed<Judgement>) {
         if self.live {
@@ -274,7 +259,28 @@ pub(super) fn begin(turn: &mut Turn<'_>) {
 pub(super) fn end(turn: &mut Turn<'_>) {
     if turn.attempt.live {
         turn.attempt.live = false;
+        turn.attempt.renamed.clear();
         turn.relay.up.release();
+    }
+}
+
+/// Takes note of a name that the client's request has taken.
+pub(super) fn prepared(turn: &mut Turn<'_>, name: &[u8]) {
+    renames(turn, || Renamed::Prepared(name.into()));
+}
+
+/// Takes note of a name that the client's request has given up.
+pub(super) fn closed(turn: &mut Turn<'_>, name: &[u8], held: &Held<Judgement>) {
+    renames(turn, || Renamed::Closed(name.into(), held.clone()));
+}
+
+/// What is not sent again need not be taken back, which takes the memory of statements that are closed.
+fn renames(turn: &mut Turn<'_>, renamed: impl FnOnce() -> Renamed) {
+    if !turn.relay.up.can_rewind() {
+        end(turn);
+    }
+    if turn.attempt.live {
+        turn.attempt.renamed.push(renamed());
     }
 }
 

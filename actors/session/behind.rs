@@ -28,6 +28,9 @@ const OWN: PinSet = PinSet::of(&[Pin::Function, Pin::Sequence]);
 /// How long a look waits for a cancel request that is on its way to the server.
 const CANCELS: Duration = Duration::from_secs(30);
 
+/// A longer text is not read anew whenever it is bound.
+pub(super) const BOUND_MAX: usize = 64 * 1024;
+
 /// The functions of large objects, which libpq calls by their numbers (`pg_proc.dat`): they leave nothing
 /// that outlives the transaction.
 const LARGE_OBJECTS: [u32; 14] = [
@@ -86,6 +89,25 @@ fn note_alteration(server: &mut ServerConn, judgement: &Judgement, defines: Defi
     }
     if judgement.prepares && server.alters.is_some() {
         hidden.prepare();
+    }
+}
+
+/// As [`sent`], of a text that is bound, which takes but a short message: a long one is not read each time, and does
+/// all that it may.
+pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], how: LexOptions) {
+    if tail.len() <= BOUND_MAX {
+        return sent(server, judgement, tail, how);
+    }
+    if judgement.runs > server.ran {
+        let unseen = hidden(server).sets(judgement.runs);
+        server.doubt(unseen);
+        server.ran = judgement.runs;
+    }
+    if judgement.hides {
+        server.doubt_unnamed();
+    }
+    if judgement.alters && server.alters.is_none() {
+        server.alters = Some(Alteration::begin(&server.about.upstream.hidden.0));
     }
 }
 
@@ -208,7 +230,7 @@ impl Relay {
             // Nobody can tell when that will be over.
             Ok(Session::Hidden) => self.pins.insert(Pin::Unknown),
             // Dropped as it is, it is closed, and nothing of the client's was on it.
-            Ok(Session::Poorer) => {
+            Ok(Session::Altered) => {
                 self.pins.remove(Pin::Function);
                 return None;
             }
@@ -293,6 +315,10 @@ impl Relay {
         let pool = Arc::clone(&self.pool);
         let before = lease.certain();
         let session = check::run(&pool, lease, found.as_deref(), self.listener()).await?;
+        if has_run_unseen(lease, how) {
+            // Under the name of one that SQL has made, a function may have put another.
+            lease.statements.doubt_by_sql();
+        }
         if lease.applied.is_strange_to(&before) {
             // A function has had a setting that the session had never had.
             let mut all = (*self.parameters).clone();

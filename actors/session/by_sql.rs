@@ -12,6 +12,7 @@
 mod names;
 mod plan;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pgherd_config::PoolMode;
@@ -88,14 +89,20 @@ pub(super) fn take(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement)
         refuse_query(turn, total, &escaped());
         return Taken::Answered;
     }
+    if named.crowded {
+        refuse_query(turn, total, &beyond_counting());
+        return Taken::Answered;
+    }
     let cut = exchange.unsynced() || exchange.skipping();
     let failed = exchange.status() == TransactionStatus::Failed;
-    let hangs = named.changes()
-        || failed
-        || judgement.inspects
-        || turn.names.change()
-        || is_unsettled(turn, &named);
-    if exchange.owes() && hangs && !cut {
+    let hangs = || {
+        named.changes()
+            || failed
+            || judgement.inspects
+            || turn.names.change()
+            || is_unsettled(turn, &named)
+    };
+    if exchange.owes() && !cut && hangs() {
         // Where the transaction and the names stand by then is part of the answer.
         turn.check = Check::Quiet;
         return Taken::Later;
@@ -399,14 +406,13 @@ pub(super) fn bring(
 
 /// Whether what some name means hangs on what is under way, or has to be told of it.
 fn is_unsettled(turn: &Turn<'_>, named: &Mentions<'_>) -> bool {
-    let names = named
-        .found
-        .iter()
-        .filter_map(|mention| mention.name.as_deref());
+    let names = named.found.iter();
+    let names: HashSet<&[u8]> = names
+        .filter_map(|mention| mention.name.as_deref())
+        .collect();
     let exchange = &turn.server.exchange;
-    names
-        .into_iter()
-        .any(|name| exchange.settles_later(name) || ServerName::is_reserved(name))
+    names.iter().any(|name| ServerName::is_reserved(name))
+        || exchange.settles_later(|name| names.contains(name))
 }
 
 /// Forgets a statement for this client, if the text does nothing else; others may be using what
@@ -479,6 +485,14 @@ fn escaped() -> ErrorReport {
         "names of prepared statements in U&\"…\" are not supported beyond ASCII in this encoding",
     )
     .hint("Use UTF8 for the database and as client_encoding, or session mode.")
+}
+
+fn beyond_counting() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::PROGRAM_LIMIT_EXCEEDED,
+        "one text names prepared statements more often than is followed",
+    )
+    .hint("Send it in parts.")
 }
 
 fn crowded() -> ErrorReport {

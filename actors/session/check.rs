@@ -18,8 +18,8 @@ pub(super) enum Session {
     Clean,
     /// There is something that belongs to its client.
     Changed,
-    /// There is nothing, but prepared statements are gone that all clients share.
-    Poorer,
+    /// There is nothing, but the prepared statements that all clients share are others.
+    Altered,
     /// It could not be told.
     Hidden,
 }
@@ -67,16 +67,18 @@ pub(super) async fn run(
     let [row] = answer.rows.as_slice() else {
         return Ok(Session::Hidden);
     };
-    let [changed, statements, met] = row.as_slice() else {
+    let [changed, by_parse, by_sql, met] = row.as_slice() else {
         return Ok(Session::Hidden);
     };
     meet(server, &named, met.as_deref().unwrap_or_default());
-    let count = statements
-        .as_deref()
-        .and_then(|text| std::str::from_utf8(text).ok());
-    Ok(match (changed.as_deref(), count.map(str::parse::<usize>)) {
-        (Some(b""), Some(Ok(count))) if server.statements.len() == count => Session::Clean,
-        (Some(b""), Some(Ok(_count))) => Session::Poorer,
+    let statements = statements(by_parse.as_deref(), by_sql.as_deref());
+    Ok(match (changed.as_deref(), statements) {
+        (Some(b""), Some((by_parse, by_sql)))
+            if server.statements.are(by_parse, by_sql.iter().copied()) =>
+        {
+            Session::Clean
+        }
+        (Some(b""), Some(_others)) => Session::Altered,
         (Some(what), _) => {
             let what = String::from_utf8_lossy(what);
             let client = &pool.key.user;
@@ -85,6 +87,17 @@ pub(super) async fn run(
         }
         (None, _) => Session::Hidden,
     })
+}
+
+/// Which of our statements a server says to have: how many by a Parse, and the numbers of those by SQL.
+fn statements(by_parse: Option<&[u8]>, by_sql: Option<&[u8]>) -> Option<(usize, Vec<u64>)> {
+    let by_parse = std::str::from_utf8(by_parse?).ok()?;
+    let by_sql = std::str::from_utf8(by_sql?).ok()?;
+    let numbers = by_sql.split_ascii_whitespace().map(str::parse);
+    Some((
+        by_parse.parse().ok()?,
+        numbers.collect::<Result<_, _>>().ok()?,
+    ))
 }
 
 /// The settings that functions make and that this server has never had, as far as is known.
@@ -189,14 +202,19 @@ fn question(
          WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
          AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'lock ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p WHERE p.name \
-         OPERATOR(pg_catalog.!~) '^pgherd_'::pg_catalog.text) \
+         OPERATOR(pg_catalog.!~) '^pgherd_'::pg_catalog.text OR p.from_sql AND p.name \
+         OPERATOR(pg_catalog.!~) '^pgherd_[1-9][0-9]{0,18}$'::pg_catalog.text) \
          THEN 'prepared ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS t WHERE t.temporary \
          AND t.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'slot ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.is_holdable) \
          THEN 'cursor ' END), \
          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements AS p \
-         WHERE p.name OPERATOR(pg_catalog.~) '^pgherd_[0-9]+$'::pg_catalog.text), \
+         WHERE NOT p.from_sql \
+         AND p.name OPERATOR(pg_catalog.~) '^pgherd_[0-9]+$'::pg_catalog.text), \
+         (SELECT COALESCE(pg_catalog.string_agg(pg_catalog.substr(p.name, 8), ' '::pg_catalog.text), '') \
+         FROM pg_catalog.pg_prepared_statements AS p WHERE p.from_sql \
+         AND p.name OPERATOR(pg_catalog.~) '^pgherd_[1-9][0-9]{0,18}$'::pg_catalog.text), \
          pg_catalog.concat_ws(' ', ''",
     );
     for (at, name) in named.iter().enumerate() {

@@ -131,6 +131,9 @@ pub(super) fn bind(
     (tail, how): (&[u8], LexOptions),
     body: Option<&[u8]>,
 ) {
+    if tail.len() > behind::BOUND_MAX {
+        return turn.relay.pins.insert(Pin::Set);
+    }
     let end = tail.iter().position(|byte| *byte == 0);
     let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
     let step = match script(text, how) {

@@ -26,6 +26,7 @@ use crate::cluster::traits::AllTraits;
 use crate::cluster::{Cluster, reads};
 use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
+use crate::session::behind;
 use crate::session::relay::Relay;
 use crate::session::requests;
 use crate::session::shards;
@@ -258,7 +259,9 @@ pub(super) fn is_request_of(relay: &Relay, reads: impl Fn(&[u8], &Judgement) -> 
                     .and_then(|all| all.get(bind.statement))
                     .is_none_or(|held| {
                         let statement = &held.statement;
-                        reads(statement.query(), &statement.judgement)
+                        // It may be bound again and again by short messages.
+                        statement.tail.len() <= behind::BOUND_MAX
+                            && reads(statement.query(), &statement.judgement)
                     }),
                 _ => false,
             },

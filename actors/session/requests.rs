@@ -19,9 +19,9 @@ use crate::session::{
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
-/// More bytes of unnamed statements are not kept for the case that an error has the server skip what ends them, but
-/// for the last of them.
-const KEPT_MAX: usize = 64 * 1024;
+/// More bytes of statements are not kept for the case that an error has the server skip what ends them, but for the
+/// last of them.
+pub(super) const KEPT_MAX: usize = 64 * 1024;
 /// Portal and statement names together may have up to this size.
 pub(super) const NAMES_MAX: usize = 16 * 1024;
 
@@ -89,7 +89,12 @@ pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
 
 fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
     turn.go_on();
+    turn.crammed = false;
     while turn.relay.up.resume() && !turn.holds_client_up() {
+        if turn.is_server_behind() {
+            turn.crammed = true;
+            break;
+        }
         let header = match frame::header(turn.relay.up.unjudged()) {
             Ok(Some(header)) => header,
             Ok(None) => break,

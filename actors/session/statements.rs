@@ -15,7 +15,7 @@ use std::sync::Arc;
 use pgherd_config::PoolMode;
 use pgherd_session::{ClientStatements, ServerStatements, Unnamed};
 use pgherd_session::{
-    Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Source, Statement, Undo,
+    Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Source, Statement, Undo, kept,
 };
 use pgherd_sql::{Pin, Runs};
 use pgherd_wire::error::{ErrorReport, Field};
@@ -26,7 +26,7 @@ use pgherd_wire::{backend, frame};
 use crate::judgement::{self, Judgement, Listens};
 use crate::session::relay::Relay;
 use crate::session::requests::{
-    NAMES_MAX, forget_unnamed, is_held, note, refuse, replace_unnamed, spread, violation,
+    KEPT_MAX, NAMES_MAX, forget_unnamed, is_held, note, refuse, replace_unnamed, spread, violation,
     waits_for_lexing, waits_for_unnamed,
 };
 use crate::session::sequence::Way;
@@ -42,6 +42,8 @@ const HIDDEN: &[u8] = b"pgherd_set";
 
 /// The first OID that a server gives to what its users make (`FirstNormalObjectId`).
 const FIRST_OWN_TYPE: u32 = 16_384;
+/// So much of a name is said in an error.
+const SAID_MAX: usize = 1024;
 /// The length of a format code in a Bind.
 const FORMAT_LEN: usize = 2;
 
@@ -169,7 +171,8 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
-    if turn.server.exchange.settles_later(parse.name) {
+    let name = kept(parse.name);
+    if turn.server.exchange.settles_later(|other| *other == *name) {
         // Whether the name is free by then hangs on what was sent in front of a Sync.
         turn.check = Check::Quiet;
         return Ok(false);
@@ -183,12 +186,12 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
         return Ok(true);
     }
     let settings = turn.relay.parameters.reading();
-    if let Some(report) = too_many(turn, parse.name.len() + tail.len() + settings.len()) {
+    if let Some(report) = too_many(turn, (0, 0), name.len() + tail.len() + settings.len()) {
         refuse(turn, report);
         turn.relay.up.hide(total);
         return Ok(true);
     }
-    let name: Box<[u8]> = parse.name.into();
+    let name: Box<[u8]> = name.into();
     let judgement = || judge(turn.relay, &parse);
     let registry = &turn.relay.pool.registry;
     let parameters = &turn.relay.parameters;
@@ -214,7 +217,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
         .statements
         .get_or_insert_default()
         .insert(&name, held);
-    turn.attempt.prepared(&name);
+    attempt::prepared(turn, &name);
     turn.relay.up.hide(total);
     turn.relay.pool.stats.client_parse();
     sequence::clear_way(turn, &statement.judgement, Way::Extended);
@@ -248,7 +251,8 @@ pub(super) fn remember(
         return Err(taken(parse.name));
     }
     let settings = relay.parameters.reading();
-    if let Some(report) = too_many_of(relay, parse.name.len() + tail.len() + settings.len()) {
+    let bytes = parse.name.len() + tail.len() + settings.len();
+    if let Some(report) = too_many_of(relay, (0, 0), bytes) {
         return Err(report);
     }
     let registry = &relay.pool.registry;
@@ -426,7 +430,9 @@ fn follow_unnamed(turn: &mut Turn<'_>, portal: &[u8], total: usize, whole: bool)
     if let Some(Unnamed::Parsed { judgement, tail }) = unnamed
         && judgement.follows
     {
-        let (tail, how) = (tail.clone(), judgement.lexing);
+        // A long one is not read, and need not be copied for that.
+        let tail = tail.get(..=behind::BOUND_MAX).unwrap_or(tail);
+        let (tail, how) = (Box::<[u8]>::from(tail), judgement.lexing);
         let body = whole_body(turn, total, whole);
         follow::bind(turn, portal, (&tail, how), body.as_deref());
     }
@@ -526,6 +532,13 @@ pub(super) fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         return Ok(false);
     };
     match name {
+        // The server may skip it, and what is kept for that has a bound.
+        Named::Statement(name)
+            if !name.is_empty() && turn.server.exchange.kept_bytes() > KEPT_MAX =>
+        {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
         Named::Statement(name) if !name.is_empty() => close_named(turn, total, name),
         Named::Statement(_) if turn.server.exchange.settles_unnamed_later() => {
             turn.check = Check::Quiet;
@@ -563,7 +576,7 @@ fn close_named(turn: &mut Turn<'_>, total: usize, name: Box<[u8]>) {
         // Made by a function, if at all.
         return pass_close(turn, total);
     };
-    turn.attempt.closed(&name, &held);
+    attempt::closed(turn, &name, &held);
     turn.relay.up.hide(total);
     let gone = match held.statement.reach {
         Reach::Own | Reach::Bound => turn.server.statements.take(held.statement.id),
@@ -601,7 +614,7 @@ fn statement_target(turn: &Turn<'_>, total: usize, whole: bool) -> Result<Option
         frontend::Describe::parse(body).map_err(|error| violation(error.to_string()))?;
     let raw = turn.relay.mode == PoolMode::Session;
     Ok(Some(match described.kind {
-        Target::Statement if !raw => Named::Statement(described.name.into()),
+        Target::Statement if !raw => Named::Statement(kept(described.name).into()),
         Target::Statement => Named::Raw,
         Target::Portal => Named::Portal,
     }))
@@ -673,7 +686,7 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
             .as_deref()
             .map(|statements| &statements.unnamed);
         if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
-            behind::sent(turn.server, &judgement, tail, judgement.lexing);
+            behind::bound(turn.server, &judgement, tail, judgement.lexing);
         }
         if !turn.unnamed_here && judgement.lexing != turn.relay.lexing {
             // It is read anew, and may be another text by that.
@@ -802,7 +815,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     if refuses(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }
-    behind::sent(turn.server, judgement, tail, judgement.lexing);
+    behind::bound(turn.server, judgement, tail, judgement.lexing);
     if judgement.names {
         // A name in it may stand for something else by now. What it gives is not compared, as
         // Postgres does not.
@@ -884,7 +897,10 @@ fn put_as(
     }
     let fits = naming::fits(turn, statement);
     let server: &mut ServerStatements = &mut turn.server.statements;
-    let placed = server.insert(statement.id, statement.tail.len());
+    let placed = match statement.source {
+        Source::Parse => server.insert(statement.id, statement.tail.len()),
+        Source::Prepare { .. } => server.insert_by_sql(statement.id, statement.tail.len()),
+    };
     if !fits {
         server.lend(placed);
     }
@@ -915,7 +931,7 @@ fn put_as(
 pub(super) fn place(turn: &mut Turn<'_>, statement: &Statement<Judgement>) -> Placed {
     make_room(turn, statement);
     let server: &mut ServerStatements = &mut turn.server.statements;
-    server.insert(statement.id, statement.tail.len())
+    server.insert_by_sql(statement.id, statement.tail.len())
 }
 
 /// Closes what the server has of a statement, and what must leave it for the statement.
@@ -1070,16 +1086,18 @@ fn write_parse(out: &mut bytes::BytesMut, name: &[u8], tail: &[u8]) {
     debug_assert!(built.is_ok(), "the text is bounded");
 }
 
-/// Why the client may not prepare one more statement of so many bytes, if it may not.
-pub(super) fn too_many(turn: &Turn<'_>, bytes: usize) -> Option<ErrorReport> {
-    too_many_of(turn.relay, bytes)
+/// Why the client may not prepare one more statement of so many bytes, if it may not; `more` is how many it has
+/// besides those that are known, and their bytes.
+pub(super) fn too_many(turn: &Turn<'_>, more: (usize, usize), bytes: usize) -> Option<ErrorReport> {
+    too_many_of(turn.relay, more, bytes)
 }
 
-fn too_many_of(relay: &Relay, bytes: usize) -> Option<ErrorReport> {
+fn too_many_of(relay: &Relay, more: (usize, usize), bytes: usize) -> Option<ErrorReport> {
     let settings = relay.pool.settings();
     let limits = &settings.limits;
     let known = relay.statements.as_deref();
     let (count, held) = known.map_or((0, 0), |client| (client.len(), client.bytes()));
+    let (count, held) = (count + more.0, held + more.1);
     let text = if count >= limits.max_prepared_statements.get() {
         "too many prepared statements of one client (max_prepared_statements)"
     } else if held + bytes > limits.max_prepared_bytes.get() {
@@ -1124,7 +1142,7 @@ fn located(mut report: ErrorReport, file: &str, routine: &str) -> ErrorReport {
     report
 }
 
-/// A name for a message.
+/// A name for a message, which is kept until its turn comes.
 fn lossy(name: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(name)
+    String::from_utf8_lossy(name.get(..SAID_MAX).unwrap_or(name))
 }

@@ -39,6 +39,8 @@ const BACKLOG_MAX: usize = 64 * 1024;
 /// The same where the sink has just taken no more: what is read then moves about in memory before
 /// it can go on.
 const BACKLOG_HELD: usize = READ_MIN;
+/// While more than this waits for a server, what the client has sent already waits, too.
+const MADE_MAX: usize = 4 * BACKLOG_MAX;
 
 /// How a turn fails.
 #[derive(Debug)]
@@ -208,6 +210,8 @@ pub(super) struct Turn<'a> {
     pub(super) unreplicated: Unreplicated,
     /// The server's socket has not taken all that TLS or we hold for it.
     held: bool,
+    /// What the client has sent waits until the server has taken what waits for it.
+    pub(super) crammed: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -252,6 +256,7 @@ impl<'a> Turn<'a> {
             limits,
             unreplicated: Unreplicated::default(),
             held: false,
+            crammed: false,
         }
     }
 
@@ -413,6 +418,10 @@ impl<'a> Turn<'a> {
             if self.relay.up.backlog() > 0 || self.held {
                 self.poll_to_server(cx)?;
             }
+            if self.crammed && !self.is_server_behind() {
+                requests::take(self)?;
+                moved = true;
+            }
             let stalled = self.is_client_behind();
             moved |= self.poll_from_server(cx)?;
             self.poll_to_client(cx)?;
@@ -508,6 +517,13 @@ impl<'a> Turn<'a> {
             _ if self.again.is_some() => true,
             _ => self.server.exchange.is_synced_ahead() || self.server.exchange.is_crowded(),
         }
+    }
+
+    /// Whether so much waits for the server that nothing more is made for it: a short message of the client's may
+    /// take a long one.
+    #[inline]
+    pub(super) fn is_server_behind(&self) -> bool {
+        self.relay.up.backlog() >= MADE_MAX
     }
 
     /// Whether so much waits for the client that no more is read for it.

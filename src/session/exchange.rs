@@ -148,6 +148,24 @@ pub enum Undo<P> {
     Closed(Box<Closed<P>>),
 }
 
+impl<P> Undo<P> {
+    /// Bytes of what the client would have no more were it not for this.
+    fn kept_bytes(&self) -> usize {
+        match self {
+            Self::Kept(unnamed) => match &**unnamed {
+                Unnamed::Parsed { tail, .. } => tail.len(),
+                Unnamed::None => 0,
+            },
+            Self::Closed(closed) => closed.name.len() + closed.held.bytes(),
+            Self::Nothing
+            | Self::Parsed { .. }
+            | Self::Unnamed
+            | Self::Repeated
+            | Self::Gone(_) => 0,
+        }
+    }
+}
+
 /// A Close by the client.
 #[derive(Debug)]
 pub struct Closed<P> {
@@ -230,6 +248,8 @@ pub struct Exchange<P> {
     /// There may be an [`Undo::Kept`] in what is owed.
     keeps: bool,
     lead: Lead,
+    /// There may be an [`Undo::Closed`] in it.
+    closes: bool,
 }
 
 impl<P> Default for Exchange<P> {
@@ -245,6 +265,7 @@ impl<P> Default for Exchange<P> {
             headless: false,
             keeps: false,
             lead: Lead::None,
+            closes: false,
         }
     }
 }
@@ -306,6 +327,7 @@ impl<P> Exchange<P> {
             }
         }
         self.keeps |= is_keeping(&message);
+        self.closes |= is_closing(&message);
         self.owed.push_back(message);
     }
 
@@ -683,35 +705,30 @@ impl<P> Exchange<P> {
         false
     }
 
-    /// Bytes of unnamed statements that are kept for the case that an error has the server skip what ends them.
-    pub fn kept_bytes(&self) -> usize {
-        if !self.keeps {
+    /// Bytes of statements that are kept for the case that an error has the server skip what ends them.
+    pub fn kept_bytes(&mut self) -> usize {
+        if !self.keeps && !self.closes {
             return 0;
         }
-        let kept = self.owed.iter().filter_map(|owed| match owed {
-            Owed::Local {
-                undo: Undo::Kept(unnamed),
-                ..
-            } => Some(&**unnamed),
-            _ => None,
+        let kept = self.owed.iter().map(|owed| match owed {
+            Owed::Close { undo, .. } | Owed::Local { undo, .. } => undo.kept_bytes(),
+            _ => 0,
         });
-        kept.map(|unnamed| match unnamed {
-            Unnamed::Parsed { tail, .. } => tail.len(),
-            Unnamed::None => 0,
-        })
-        .sum()
+        let kept = kept.sum();
+        self.closes &= kept > 0;
+        kept
     }
 
-    /// Whether what the client means by a name hangs on a message in front of an owed Sync.
-    pub fn settles_later(&self, name: &[u8]) -> bool {
+    /// Whether what the client means by one of these names hangs on a message in front of an owed Sync.
+    pub fn settles_later(&self, is_one: impl Fn(&[u8]) -> bool) -> bool {
         let Some(sync) = self.owed.iter().rposition(is_sync) else {
             return false;
         };
         self.owed.iter().take(sync).any(|owed| match owed {
             Owed::Parse { undo, .. } | Owed::Close { undo, .. } | Owed::Local { undo, .. } => {
                 match undo {
-                    Undo::Parsed { by_client, .. } => by_client.as_deref() == Some(name),
-                    Undo::Closed(closed) => *closed.name == *name,
+                    Undo::Parsed { by_client, .. } => by_client.as_deref().is_some_and(&is_one),
+                    Undo::Closed(closed) => is_one(&closed.name),
                     Undo::Nothing
                     | Undo::Unnamed
                     | Undo::Repeated
@@ -1026,6 +1043,21 @@ fn is_keeping<P>(owed: &Owed<P>) -> bool {
         owed,
         Owed::Local {
             undo: Undo::Kept(_),
+            ..
+        }
+    )
+}
+
+/// Whether an error in front of it has a statement of the client's stay.
+#[inline]
+fn is_closing<P>(owed: &Owed<P>) -> bool {
+    matches!(
+        owed,
+        Owed::Close {
+            undo: Undo::Closed(_),
+            ..
+        } | Owed::Local {
+            undo: Undo::Closed(_),
             ..
         }
     )

@@ -1,6 +1,7 @@
 //! What the statements of one message do to settings and savepoints, in the order of their answers.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use pgherd_sql::Step;
 
@@ -34,6 +35,41 @@ impl Edit {
             removed: characters(own),
             added,
         }
+    }
+}
+
+/// Where a text is changed, noted from its begin to its end, so that its characters are counted but once.
+#[derive(Debug)]
+pub struct Edits<'a> {
+    text: &'a [u8],
+    all: Vec<Edit>,
+    /// How many bytes are counted, and as how many characters.
+    counted: (usize, usize),
+}
+
+impl<'a> Edits<'a> {
+    /// None so far.
+    pub fn of(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            all: Vec::new(),
+            counted: (0, 0),
+        }
+    }
+
+    /// Notes that so many characters stand in the place of these bytes, which begin behind all that were noted before.
+    pub fn push(&mut self, place: Range<usize>, added: usize) {
+        let (text, (bytes, before)) = (self.text, self.counted);
+        let count = |range: Range<usize>| text.get(range).map_or(0, characters);
+        let at = before + count(bytes..place.start);
+        let removed = count(place.clone());
+        self.counted = (place.end, at + removed);
+        self.all.push(Edit { at, removed, added });
+    }
+
+    /// All of them.
+    pub fn into_vec(self) -> Vec<Edit> {
+        self.all
     }
 }
 
@@ -146,7 +182,7 @@ pub(crate) enum Asker {
 mod tests {
     use pgherd_sql::Step;
 
-    use super::{Asker, Edit, Following};
+    use super::{Asker, Edit, Edits, Following};
 
     #[test]
     fn answers_come_in_the_order_of_the_statements() {
@@ -172,6 +208,19 @@ mod tests {
         assert_eq!(following.position(7), None);
         assert_eq!(following.position(20), Some(10));
         assert_eq!(following.position(39), Some(19));
+    }
+
+    #[test]
+    fn edits_are_counted_in_characters_from_one_to_the_next() {
+        let text = "exécute é; execute bé".as_bytes();
+        let mut edits = Edits::of(text);
+        for place in [9..11, 21..24] {
+            edits.push(place, 10);
+        }
+        let each = [9..11, 21..24];
+        let each = each.map(|place| Edit::of(&text[..place.start], &text[place], 10));
+        assert_eq!(edits.into_vec(), each);
+        assert_eq!(each.map(|edit| (edit.at, edit.removed)), [(8, 1), (19, 2)]);
     }
 
     #[test]

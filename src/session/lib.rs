@@ -19,11 +19,11 @@ pub use block::Block;
 pub use commit::{Commit, Heard, Outcome, Step as CommitStep};
 pub use exchange::{Answered, Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
-pub use following::{Edit, Following};
+pub use following::{Edit, Edits, Following};
 pub use parameters::{Parameters, Proven, Shared, literal};
 pub use prepared::{
     ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,
-    Source, Statement, Unnamed,
+    Source, Statement, Unnamed, kept,
 };
 pub use retry::{Again, Failure, Role, Sent, again, is_turned_away};
 pub use sequences::Sequences;

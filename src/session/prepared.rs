@@ -37,8 +37,43 @@ pub struct Statement<P> {
     pub reach: Reach,
     /// What it takes in memory beside its names, in bytes.
     weight: usize,
+    /// Where others find it, if it is shared.
+    home: Option<Home<P>>,
     /// What the caller has worked out about the text.
     pub judgement: P,
+}
+
+/// A statement's place in its registry.
+struct Home<P> {
+    shards: Arc<Shards<P>>,
+    hash: u64,
+    /// Those of its parameters that change what a text means.
+    reading: Box<[u8]>,
+}
+
+impl<P> std::fmt::Debug for Home<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Home").finish_non_exhaustive()
+    }
+}
+
+impl<P> Drop for Statement<P> {
+    /// Nobody has it any more, so that nobody is to find it.
+    fn drop(&mut self) {
+        let Some(home) = &self.home else {
+            return;
+        };
+        let mut shard = shard_of(&home.shards, home.hash).lock();
+        // Another may have taken its place since its last holder went.
+        let known = shard.get(&home.hash);
+        if known.is_some_and(|known| std::ptr::eq(known.as_ptr(), self)) {
+            shard.remove(&home.hash);
+            if shard.len() < shard.capacity() / 8 {
+                let room = 2 * shard.len();
+                shard.shrink_to(room);
+            }
+        }
+    }
 }
 
 impl<P> Statement<P> {
@@ -69,6 +104,17 @@ impl<P> Statement<P> {
             let infers = infers();
             self.read_under.naming(infers) == parameters.naming(infers)
         }
+    }
+
+    /// Whether it is that of this tail, prepared in this way under these of the parameters that change what a text means.
+    fn is(&self, source: Source, tail: &[u8], reading: &[u8]) -> bool {
+        let by_parse = |source: Source| matches!(source, Source::Parse);
+        by_parse(self.source) == by_parse(source)
+            && *self.tail == *tail
+            && self
+                .home
+                .as_ref()
+                .is_some_and(|home| *home.reading == *reading)
     }
 
     /// Where the `PREPARE` with this name differs from the client's.
@@ -144,12 +190,19 @@ pub struct Shape(pub u64);
 /// All statements that some client of one pool holds; an entry dies with its last holder.
 #[derive(Debug)]
 pub struct Registry<P> {
-    shards: [Mutex<Shard<P>>; SHARDS],
+    shards: Arc<Shards<P>>,
     hasher: RandomState,
     next: Arc<AtomicU64>,
 }
 
-type Shard<P> = HashMap<Box<[u8]>, Weak<Statement<P>>>;
+/// By the hash of what tells statements apart, so that an entry takes no text of its own. Of two with one hash the
+/// later takes the place of the earlier, which is then shared no further.
+type Shard<P> = HashMap<u64, Weak<Statement<P>>>;
+type Shards<P> = [Mutex<Shard<P>>; SHARDS];
+
+fn shard_of<P>(shards: &Shards<P>, hash: u64) -> &Mutex<Shard<P>> {
+    &shards[hash as usize % SHARDS]
+}
 
 impl<P> Default for Registry<P> {
     fn default() -> Self {
@@ -162,7 +215,7 @@ impl<P> Registry<P> {
     /// of their own.
     pub fn numbered_by(next: Arc<AtomicU64>) -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
+            shards: Arc::new(std::array::from_fn(|_| Mutex::default())),
             hasher: RandomState::new(),
             next,
         }
@@ -177,31 +230,32 @@ impl<P> Registry<P> {
         tail: &[u8],
         judge: impl FnOnce() -> P,
     ) -> Arc<Statement<P>> {
-        // A tail tells its own length (a text up to its zero byte, a count, and so many types), so
-        // no tail with settings reads like another.
-        let source_byte = match source {
-            Source::Parse => b'P',
-            Source::Prepare { .. } => b'S',
+        let mut reading = parameters.reading();
+        reading.extend(parameters.naming(infers(source, tail)));
+        let by_parse = matches!(source, Source::Parse);
+        let hash = self.hasher.hash_one((by_parse, tail, &*reading));
+        let shard = shard_of(&self.shards, hash);
+        // What dies takes its leave of the shard, so nothing is let go while that is locked.
+        let known = shard.lock().get(&hash).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.is(source, tail, &reading)) {
+            return known;
+        }
+        let home = Home {
+            shards: Arc::clone(&self.shards),
+            hash,
+            reading: reading.clone().into(),
         };
-        let naming = parameters.naming(infers(source, tail));
-        let key = [&[source_byte], tail, &parameters.reading(), &naming].concat();
-        let shard = &self.shards[self.hasher.hash_one(&*key) as usize % SHARDS];
-        if let Some(known) = shard.lock().get(&*key).and_then(Weak::upgrade) {
-            return known;
-        }
-        let judgement = judge();
+        let made = self.make(parameters, source, tail, Reach::Shared, Some(home), judge());
         let mut shard = shard.lock();
-        if let Some(known) = shard.get(&*key).and_then(Weak::upgrade) {
-            return known;
+        let known = shard.get(&hash).and_then(Weak::upgrade);
+        let same = known
+            .as_deref()
+            .is_some_and(|known| known.is(source, tail, &reading));
+        if !same {
+            shard.insert(hash, Arc::downgrade(&made));
         }
-        let weight = key.len();
-        let statement = self.make(parameters, source, tail, Reach::Shared, weight, judgement);
-        // Dead entries go when the table would grow, so it stays within twice the living ones.
-        if shard.len() == shard.capacity() {
-            shard.retain(|_, statement| statement.strong_count() > 0);
-        }
-        shard.insert(key.into(), Arc::downgrade(&statement));
-        statement
+        drop(shard);
+        known.filter(|_| same).unwrap_or(made)
     }
 
     /// A statement that is shared with nobody.
@@ -213,7 +267,7 @@ impl<P> Registry<P> {
         reach: Reach,
         judgement: P,
     ) -> Arc<Statement<P>> {
-        self.make(parameters, source, tail, reach, tail.len(), judgement)
+        self.make(parameters, source, tail, reach, None, judgement)
     }
 
     fn make(
@@ -222,16 +276,18 @@ impl<P> Registry<P> {
         source: Source,
         tail: &[u8],
         reach: Reach,
-        weight: usize,
+        home: Option<Home<P>>,
         judgement: P,
     ) -> Arc<Statement<P>> {
+        let shared = home.as_ref().map_or(0, |home| 1 + home.reading.len());
         Arc::new(Statement {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             source,
             tail: tail.into(),
             read_under: Arc::clone(parameters),
             reach,
-            weight,
+            weight: tail.len() + shared,
+            home,
             judgement,
         })
     }
@@ -259,6 +315,13 @@ pub struct Held<P> {
     pub statement: Arc<Statement<P>>,
     /// What the client was told of it last, if it has asked: it may decode rows by that alone.
     pub shape: Option<Shape>,
+}
+
+impl<P> Held<P> {
+    /// What it takes in memory beside its names, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.statement.weight
+    }
 }
 
 impl<P> Clone for Held<P> {
@@ -369,7 +432,7 @@ impl<P> ClientStatements<P> {
 
 /// What Postgres keeps of a name. Where a character beyond ASCII is in what it keeps, the server may have more
 /// bytes of it or fewer, and the whole name is kept.
-fn kept(name: &[u8]) -> &[u8] {
+pub fn kept(name: &[u8]) -> &[u8] {
     // NAMEDATALEN, less the zero behind it.
     match name.split_at_checked(63) {
         Some((first, _)) if first.is_ascii() => first,
@@ -480,14 +543,45 @@ mod tests {
     }
 
     #[test]
-    fn dead_statements_do_not_pile_up() {
+    fn of_dead_statements_nothing_is_left() {
         let registry = Registry::<()>::default();
-        for i in 0..10_000 {
+        let none = Arc::default();
+        let intern = |i: usize| {
             let tail = format!("select {i}\0\0\0");
-            registry.intern(&Arc::default(), Source::Parse, tail.as_bytes(), || ());
+            registry.intern(&none, Source::Parse, tail.as_bytes(), || ())
+        };
+        let size = || {
+            let shards = registry.shards.iter().map(|shard| shard.lock());
+            let sizes = shards.map(|shard| (shard.len(), shard.capacity()));
+            sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        };
+        let first = intern(0);
+        let many: Vec<_> = (0..10_000).map(intern).collect();
+        assert_eq!(size().0, 10_000);
+        drop(many);
+        for i in 1..100 {
+            drop(intern(i));
         }
-        let held: usize = registry.shards.iter().map(|shard| shard.lock().len()).sum();
-        assert!(held < 1000, "{held} dead entries are kept");
+        let (held, room) = size();
+        assert_eq!(held, 1);
+        assert!(room < 1000, "{room}");
+        assert!(Arc::ptr_eq(&first, &intern(0)));
+    }
+
+    #[test]
+    fn whoever_takes_the_place_of_a_dead_statement_keeps_it() {
+        let registry = Registry::<()>::default();
+        let none = Arc::default();
+        for _ in 0..1000 {
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| drop(registry.intern(&none, Source::Parse, b"1", || ())));
+                }
+            });
+            let one = registry.intern(&none, Source::Parse, b"1", || ());
+            let other = registry.intern(&none, Source::Parse, b"1", || ());
+            assert!(Arc::ptr_eq(&one, &other));
+        }
     }
 
     #[test]

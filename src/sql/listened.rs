@@ -16,6 +16,9 @@ pub struct Listened {
     pub channel: Channel,
 }
 
+/// Of more statements that listen it is not told what they are about: each takes the server's own grammar.
+const FOUND_MAX: usize = 1024;
+
 /// Where a statement begins, and its end up to now.
 struct Begun {
     at: Range<usize>,
@@ -23,7 +26,7 @@ struct Begun {
 }
 
 /// How many statements there are in `text`, and those of them that listen, in their order. `None` if the text
-/// cannot be followed, or the channel of one of them not be told.
+/// cannot be followed, or the channel of one of them not be told, or there are too many of them.
 pub fn listened(text: &[u8], options: LexOptions) -> Option<(usize, Vec<Listened>)> {
     let mut lexer = Lexer::new(text, options);
     let mut depth = Depth::default();
@@ -54,6 +57,9 @@ fn close(
         return Some(());
     };
     if listens {
+        if found.len() == FOUND_MAX {
+            return None;
+        }
         let channel = parse::channel(text.get(at.clone())?)?;
         let number = *statements;
         found.push(Listened {
@@ -68,7 +74,7 @@ fn close(
 
 #[cfg(test)]
 mod tests {
-    use super::listened;
+    use super::{FOUND_MAX, listened};
     use crate::lexer::LexOptions;
     use crate::parse::Channel;
 
@@ -113,5 +119,7 @@ mod tests {
         }
         let long = format!("listen {}; select 1", "x".repeat(63));
         assert_eq!(read(&long), "?");
+        assert!(read(&"listen a;".repeat(FOUND_MAX)).starts_with("1024: "));
+        assert_eq!(read(&"listen a;".repeat(FOUND_MAX + 1)), "?");
     }
 }

@@ -6,6 +6,9 @@ use std::ops::Range;
 use crate::identifier::{Identifier, identifier};
 use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token, TokenKind};
 
+/// No more names of one text are told.
+const FOUND_MAX: usize = 65_536;
+
 /// What a statement does with the name of a prepared statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deed {
@@ -50,6 +53,8 @@ pub struct Mentions<'a> {
     pub found: Vec<Mention<'a>>,
     /// One is written as `U&"…"` and cannot be told, so that it may be any.
     pub escaped: bool,
+    /// There are more of them.
+    pub crowded: bool,
     /// There is a `DO`, in which anything may be named.
     pub hidden: bool,
 }
@@ -69,7 +74,7 @@ impl Mentions<'_> {
                 || mention.refused
                 || matches!(mention.deed, Deed::Execute | Deed::Within)
         };
-        !self.hidden && !self.escaped && self.found.iter().all(told)
+        !self.hidden && !self.escaped && !self.crowded && self.found.iter().all(told)
     }
 
     /// What is done with the only name in the only statement of the text.
@@ -261,6 +266,10 @@ fn named<'a>(
     ) {
         return State::Over;
     }
+    if all.found.len() == FOUND_MAX {
+        all.crowded = true;
+        return State::Over;
+    }
     let names = behind.names();
     let Identifier {
         name,
@@ -290,7 +299,7 @@ fn is_one_of(token: &Token<'_>, words: &[&[u8]]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Deed, mentions};
+    use super::{Deed, FOUND_MAX, mentions};
     use crate::lexer::LexOptions;
 
     /// Each name with what is done with it, and what is prepared.
@@ -313,6 +322,18 @@ mod tests {
             words.push("unclear".into());
         }
         words.join(" ")
+    }
+
+    #[test]
+    fn names_beyond_counting_are_not_kept() {
+        let text = "execute s;".repeat(FOUND_MAX);
+        let all = mentions(text.as_bytes(), LexOptions::default()).expect("it can be read");
+        assert!(!all.crowded && all.are_clear());
+        let text = text + "prepare s as select 1; execute s";
+        let all = mentions(text.as_bytes(), LexOptions::default()).expect("it can be read");
+        assert_eq!((all.found.len(), all.crowded), (FOUND_MAX, true));
+        assert_eq!(all.found.last().map(|last| last.deed), Some(Deed::Execute));
+        assert!(!all.are_clear());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_tests::{Client, Database, Proxy, connect, until};
+use pgherd_tests::{Client, Database, Message, Proxy, Raw, connect, until};
 use tokio_postgres::types::Type;
 
 /// A function for each kind of state, and how it shows: what to call, what to ask, what a session
@@ -631,5 +631,47 @@ async fn what_held_for_a_transaction_is_no_change() {
         one.batch_execute(&failing).await.unwrap_err();
         one.batch_execute("rollback").await.unwrap();
         assert!(!keeps(&two).await, "{begin}, which fails");
+    }
+}
+
+#[tokio::test]
+async fn a_function_cannot_put_another_text_under_the_name_of_a_shared_statement() {
+    let database = Database::new().await;
+    let kinds = [
+        ("parsed", "not from_sql", "1"),
+        ("by_sql", "from_sql", "1"),
+        ("every", "true", "2"),
+    ];
+    for (name, which, _) in kinds {
+        let swap = format!(
+            "create function swap_{name}() returns bigint language plpgsql as $f$ \
+             declare p text; n bigint := 0; begin \
+             for p in select name from pg_prepared_statements \
+             where name ~ '^pgherd_[0-9]+$' and ({which}) loop \
+             execute 'deallocate ' || p; \
+             execute 'prepare ' || p || ' as select ''stolen'''; n := n + 1; \
+             end loop; return n; end $f$"
+        );
+        database.sql(&swap).await;
+    }
+    for (name, _, swapped) in kinds {
+        let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+        let login = async || Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        let (mut thief, mut owner) = (login().await, login().await);
+        let parse = [Raw::parse("p", "select 'own'"), Raw::sync()].concat();
+        assert_eq!(owner.ask(&parse).await, "1 ZI");
+        let prepare = "prepare q as select 'own'";
+        assert_eq!(owner.ask(&Raw::query(prepare)).await, "C ZI");
+        assert_eq!(thief.one(&format!("select swap_{name}()")).await, swapped);
+        let run = [Raw::bind("", "p", &[]), Raw::execute("", 0), Raw::sync()];
+        owner.send(&run.concat()).await;
+        let answer = owner.ready().await;
+        let row = answer.iter().find(|message| message.tag == 'D');
+        assert_eq!(
+            row.map(Message::columns),
+            Some(vec!["own".to_owned()]),
+            "{name}"
+        );
+        assert_eq!(owner.one("execute q").await, "own", "{name}");
     }
 }

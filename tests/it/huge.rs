@@ -110,6 +110,91 @@ async fn a_statement_too_large_to_be_prepared_is_skipped_as_it_comes() {
     assert_eq!(client.one("select 1").await, "1");
 }
 
+/// A query of so many megabytes that gives a 1.
+fn long(megabytes: usize) -> String {
+    format!("select 1 /*{}*/", "x".repeat(megabytes * MEGABYTE))
+}
+
+#[tokio::test]
+async fn statements_that_are_closed_in_a_pipeline_are_kept_in_little_memory() {
+    const COUNT: usize = 60;
+    let (proxy, _server) = before_a_quiet_server().await;
+    let mut client = raw(&proxy).await;
+    client.one("select 1").await;
+    let before = proxy.memory();
+    let text = long(4);
+    for number in 0..COUNT {
+        // What tells them apart stands in the text.
+        let text = format!("{text} -- {number}");
+        client.send(&Raw::parse("s", &text)).await;
+        client.send(&Raw::close('S', "s")).await;
+    }
+    let answer = client.ask(&Raw::sync()).await;
+    assert_eq!(answer, "1 3 ".repeat(COUNT) + "ZI");
+    let most = proxy.most_memory();
+    assert!(most < before + 4 * ROOM, "{before} {most}");
+    assert_eq!(client.one("select 1").await, "1");
+}
+
+#[tokio::test]
+async fn an_error_in_front_of_a_close_has_a_long_statement_stay() {
+    let (proxy, _server) = before_a_quiet_server().await;
+    let mut client = raw(&proxy).await;
+    let text = long(1);
+    let prepare = [Raw::parse("s", &text), Raw::parse("t", &text), Raw::sync()].concat();
+    assert_eq!(client.ask(&prepare).await, "1 1 ZI");
+    let pipeline = [
+        Raw::close('S', "s"),
+        Raw::parse("", "select 1 / 0"),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+        Raw::close('S', "t"),
+        Raw::sync(),
+    ];
+    assert_eq!(client.ask(&pipeline.concat()).await, "3 1 E22012 ZI");
+    for (name, answer) in [("s", "E26000 ZI"), ("t", "2 D C ZI")] {
+        let run = [Raw::bind("", name, &[]), Raw::execute("", 0), Raw::sync()];
+        assert_eq!(client.ask(&run.concat()).await, answer, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn long_statements_that_are_prepared_anew_for_each_other_go_one_by_one() {
+    const COUNT: usize = 40;
+    let (proxy, _server) = before_a_quiet_server().await;
+    let mut client = raw(&proxy).await;
+    for name in ["a", "b"] {
+        // Each is more than a server connection keeps (max_prepared_bytes).
+        let text = format!("{} -- {name}", long(5));
+        let prepare = [Raw::parse(name, &text), Raw::sync()].concat();
+        assert_eq!(client.ask(&prepare).await, "1 ZI");
+    }
+    let before = proxy.memory();
+    let run = |name| [Raw::bind("", name, &[]), Raw::execute("", 0)].concat();
+    let both = [run("a"), run("b")].concat();
+    client
+        .send(&[both.repeat(COUNT), Raw::sync()].concat())
+        .await;
+    let answer = client.ready().await;
+    let rows = answer.iter().filter(|message| message.tag == 'D').count();
+    assert_eq!((rows, answer.len()), (2 * COUNT, 3 * 2 * COUNT + 1));
+    let most = proxy.most_memory();
+    assert!(most < before + 4 * ROOM, "{before} {most}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_long_and_taken_is_told_in_part() {
+    let (proxy, _server) = before_a_quiet_server().await;
+    let mut client = raw(&proxy).await;
+    let name = "n".repeat(2 * MEGABYTE);
+    let parse = [Raw::parse(&name, "select 1"), Raw::sync()].concat();
+    assert_eq!(client.ask(&parse).await, "1 ZI");
+    client.send(&parse).await;
+    let answer = client.ready().await;
+    assert_eq!(answer[0].field('C').as_deref(), Some("42P05"));
+    assert!(answer[0].body.len() < 2048);
+}
+
 #[tokio::test]
 async fn a_message_that_breaks_off_costs_its_sender_alone() {
     let (proxy, server) = before_a_quiet_server().await;

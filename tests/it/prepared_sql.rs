@@ -751,3 +751,41 @@ async fn nobody_reaches_what_another_has_prepared() {
     assert_eq!(first.one("execute p").await, "secret");
     assert_eq!(first.one("execute q").await, "secret");
 }
+
+#[tokio::test]
+async fn a_text_of_many_names_takes_no_longer_than_it_is_long() {
+    const COUNT: usize = 20_000;
+    let (database, _proxy, _rotation, mut client) = house("").await;
+    let notices = "create function told() returns void language plpgsql as \
+                   $$ begin raise notice 'told \"pgherd_0\"'; end $$";
+    database.sql(notices).await;
+    for prepare in ["prepare s as select told()", "prepare t as select 1"] {
+        assert_eq!(client.ask(&Raw::query(prepare)).await, "C ZI");
+    }
+    let text = "execute s;".repeat(COUNT) + "execute t";
+    client.send(&Raw::query(&text)).await;
+    let answer = client.ready().await;
+    let count = |tag| answer.iter().filter(|message| message.tag == tag).count();
+    assert_eq!((count('N'), count('D')), (COUNT, COUNT + 1));
+    // Where an error is, is told in the client's own text.
+    let text = "execute s;".repeat(COUNT) + "execute t(1, x)";
+    client.send(&Raw::query(&text)).await;
+    let answer = client.ready().await;
+    let error = answer.iter().find(|message| message.tag == 'E').unwrap();
+    assert_eq!(error.field('C').as_deref(), Some("42601"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_text_that_names_more_than_a_server_may_hold_is_refused_at_once() {
+    let (_database, _proxy, _rotation, mut client) = house("").await;
+    let prepares: Vec<_> = (0..78_000)
+        .map(|number| format!("prepare a{number} as select 1"))
+        .collect();
+    let text = prepares.join(";");
+    assert_eq!(client.ask(&Raw::query(&text)).await, "E54000 ZI");
+    let text = "execute s;".repeat(100_000);
+    assert_eq!(client.ask(&Raw::query(&text)).await, "E54000 ZI");
+    let few = prepares[..400].join(";");
+    assert_eq!(client.ask(&Raw::query(&few)).await, "C ".repeat(400) + "ZI");
+    assert_eq!(client.one("execute a399").await, "1");
+}

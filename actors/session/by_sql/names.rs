@@ -1,9 +1,9 @@
 //! Names that come and go, and names that stand on a server for a moment.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use pgherd_session::{Edit, Held, Owed, Placed, Undo};
+use pgherd_session::{Edit, Held, Owed, Placed, ServerName, Undo};
 use pgherd_sql::Pin;
 use pgherd_wire::backend::tag;
 use pgherd_wire::error::ErrorReport;
@@ -23,7 +23,7 @@ pub(in crate::session) struct Names {
     pub(super) changes: VecDeque<Change>,
     /// Names of ours in the text under way, and the client's in whose place they stand, where the
     /// server may have none of them any more when it names one.
-    pub(super) shown: Vec<(String, Box<[u8]>)>,
+    pub(super) shown: HashMap<String, Box<[u8]>>,
     /// What is on the server under names that have no business there once this is answered.
     pub(super) rubbish: Vec<Box<[u8]>>,
     /// Where the text that was bound last differs from the client's.
@@ -60,9 +60,15 @@ impl Names {
 
     /// Where a name of ours stands in what a server says, and what the client calls it.
     pub(in crate::session) fn find(&self, said: &str) -> Option<(Range<usize>, &[u8])> {
-        self.shown.iter().find_map(|(ours, own)| {
-            let at = said.find(&format!("\"{ours}\""))? + 1;
-            Some((at..at + ours.len(), &**own))
+        if self.shown.is_empty() {
+            return None;
+        }
+        let quotes = said.match_indices('"').map(|(at, _)| at + 1);
+        let mut quoted = quotes.filter(|at| ServerName::is_reserved(&said.as_bytes()[*at..]));
+        quoted.find_map(|at| {
+            let length = said[at..].find('"')?;
+            let own = self.shown.get(&said[at..at + length])?;
+            Some((at..at + length, &**own))
         })
     }
 
@@ -198,4 +204,43 @@ pub(in crate::session) fn clear_away(turn: &mut Turn<'_>) {
     }
     turn.relay.up.insert(&frontend::SYNC);
     turn.server.exchange.sent(Owed::OurSync);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Names;
+
+    #[test]
+    fn names_of_ours_are_found_in_what_a_server_says() {
+        let mut names = Names::default();
+        let find = |names: &Names, said: &str| {
+            let (at, own) = names.find(said)?;
+            Some((
+                said[at].to_owned(),
+                String::from_utf8_lossy(own).into_owned(),
+            ))
+        };
+        let said = "prepared statement \"pgherd_12\" does not exist";
+        assert_eq!(find(&names, said), None);
+        for (ours, own) in [
+            ("pgherd_1", "a"),
+            ("pgherd_12", "b"),
+            ("pgherd_nothing", "c"),
+        ] {
+            names.shown.insert(ours.to_owned(), own.as_bytes().into());
+        }
+        let found = |ours: &str, own: &str| Some((ours.to_owned(), own.to_owned()));
+        assert_eq!(find(&names, said), found("pgherd_12", "b"));
+        let said = "\"x\" \"pgherd_2\"\"pgherd_nothing\"";
+        assert_eq!(find(&names, said), found("pgherd_nothing", "c"));
+        for said in [
+            "pgherd_1",
+            "\"pgherd_1",
+            "\"pgherd_\"",
+            "\"",
+            "é\"é\"pgherd",
+        ] {
+            assert_eq!(find(&names, said), None, "{said}");
+        }
+    }
 }

@@ -1,15 +1,16 @@
 //! What a text takes to run on a server: which statements, under which names.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use pgherd_session::{Edit, Held, Placed, Reach, ServerName, Source, Statement};
+use pgherd_session::{Edits, Held, Placed, Reach, ServerName, Source, Statement};
 use pgherd_sql::{Deed, Mention, Mentions, Pin};
 use pgherd_wire::error::ErrorReport;
 
 use crate::judgement::{self, Judgement};
-use crate::session::by_sql::Rewritten;
 use crate::session::by_sql::names::{Change, settle};
+use crate::session::by_sql::{Rewritten, crowded};
 use crate::session::naming;
 use crate::session::replies;
 use crate::session::statements::{place, put, remark, stand_in, too_many};
@@ -25,6 +26,12 @@ pub(super) struct Plan {
     /// Statements that must be there when it runs.
     pub(super) uses: Vec<Arc<Statement<Judgement>>>,
     changes: Vec<Planned>,
+    /// What the names mean by now that have come or gone in it.
+    meant: HashMap<Box<[u8]>, Option<Arc<Statement<Judgement>>>>,
+    /// The statements that it prepares or uses.
+    ids: HashSet<u64>,
+    /// How many statements it prepares, and their bytes.
+    made: (usize, usize),
     /// How many names of ours that stand for no statement go into it.
     stand_ins: usize,
     /// A name comes that is left to the server.
@@ -67,10 +74,15 @@ impl Plan {
             many: named.statements > 1,
             ..Self::default()
         };
+        let most = turn.server.about.upstream.statements.max(1);
+        let most_of_one = turn.relay.pool.settings().limits.max_prepared_statements;
         for mention in &named.found {
             let Some(name) = mention.name.as_deref() else {
                 continue;
             };
+            if plan.ids.len() > most || plan.stand_ins > most_of_one.get() {
+                return Err(Box::new(crowded()));
+            }
             let known = plan.find(turn, name);
             match (mention.deed, known) {
                 (Deed::Execute | Deed::Within, Some(known)) => plan.uses(mention, known),
@@ -82,6 +94,7 @@ impl Plan {
                 (Deed::Deallocate, Some(_)) => {
                     // Others may be using the statement itself.
                     plan.stands_in(mention);
+                    plan.meant.insert(name.into(), None);
                     plan.changes.push(Planned::Deallocate(name.into()));
                 }
                 // The server may well have it, but as another client's.
@@ -94,24 +107,17 @@ impl Plan {
 
     /// What the client means by a name at this point of the text.
     fn find(&self, turn: &Turn<'_>, name: &[u8]) -> Option<Arc<Statement<Judgement>>> {
-        let changed = self.changes.iter().rev().find_map(|change| match change {
-            Planned::Prepare(made, statement) if **made == *name => Some(Some(statement)),
-            Planned::Deallocate(gone) if **gone == *name => Some(None),
-            _ => None,
-        });
-        let known = || {
-            let client = turn.relay.statements.as_deref()?;
-            Some(&client.get(name)?.statement)
-        };
-        changed.unwrap_or_else(known).cloned()
+        if let Some(meant) = self.meant.get(name) {
+            return meant.clone();
+        }
+        let client = turn.relay.statements.as_deref()?;
+        Some(Arc::clone(&client.get(name)?.statement))
     }
 
     fn uses(&mut self, mention: &Mention<'_>, known: Arc<Statement<Judgement>>) {
         let to = To::Statement(Arc::clone(&known));
         self.put(mention, to);
-        let is_new =
-            |change: &Planned| matches!(change, Planned::Prepare(_, made) if made.id == known.id);
-        if !self.changes.iter().any(is_new) {
+        if self.ids.insert(known.id) {
             self.uses.push(known);
         }
     }
@@ -159,9 +165,10 @@ impl Plan {
         let whole = text.get(start..end).unwrap_or_default();
         let settings = turn.relay.parameters.reading();
         let bytes = name.len() + whole.len() + settings.len();
-        if let Some(report) = too_many(turn, bytes) {
+        if let Some(report) = too_many(turn, self.made, bytes) {
             return Err(Box::new(report));
         }
+        self.made = (self.made.0 + 1, self.made.1 + bytes);
         let tail = [whole, &[0; 3]].concat();
         let source = Source::Prepare {
             name: (mention.at.start - start, mention.at.end - start),
@@ -190,6 +197,8 @@ impl Plan {
         };
         let to = To::Statement(Arc::clone(&statement));
         self.put(mention, to);
+        self.ids.insert(statement.id);
+        self.meant.insert(name.into(), Some(Arc::clone(&statement)));
         self.changes.push(Planned::Prepare(name.into(), statement));
         Ok(())
     }
@@ -277,7 +286,7 @@ impl Plan {
 
     fn rewrite(&self, turn: &mut Turn<'_>, text: &[u8]) -> Option<Rewritten> {
         let mut out = Vec::with_capacity(text.len() + 16 * self.places.len());
-        let mut edits = Vec::with_capacity(self.places.len());
+        let mut edits = Edits::of(text);
         let mut copied = 0;
         for place in &self.places {
             let (ours, is_statement) = match &place.to {
@@ -290,9 +299,7 @@ impl Plan {
                 }
             };
             let between = text.get(copied..place.at.start)?;
-            let own = text.get(place.at.clone())?;
-            let before = text.get(..place.at.start)?;
-            edits.push(Edit::of(before, own, ours.len() + 2));
+            edits.push(place.at.clone(), ours.len() + 2);
             copied = place.at.end;
             out.extend_from_slice(between);
             // With quotes it stands for itself beside anything.
@@ -300,10 +307,12 @@ impl Plan {
             out.extend_from_slice(ours.as_bytes());
             out.push(b'"');
             if self.many || !is_statement {
-                turn.names.shown.push((ours, place.name.clone()));
+                let own = || place.name.clone();
+                turn.names.shown.entry(ours).or_insert_with(own);
             }
         }
         out.extend_from_slice(text.get(copied..)?);
+        let edits = edits.into_vec();
         Some(Rewritten { text: out, edits })
     }
 }

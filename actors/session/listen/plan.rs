@@ -47,9 +47,9 @@ pub(super) fn plan(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement, alon
     }
     let listening = relay.listening.as_deref();
     let listens = listening.is_some_and(|listening| listening.is_listening());
-    let change = match parse::channel(text) {
-        Some(channel) if judgement.listens != Listens::Opaque => change(relay, channel),
-        _ => None,
+    let change = match judgement.listens {
+        Listens::Opaque => None,
+        _ => parse::channel(text).and_then(|channel| change(relay, channel)),
     };
     match (judgement.listens, change) {
         (Listens::Nothing, _) => Plan::Usual,

@@ -1,6 +1,6 @@
 //! What goes to the server in the place of a LISTEN or an UNLISTEN.
 
-use pgherd_session::{Edit, Owed, Undo};
+use pgherd_session::{Edits, Owed, Undo};
 use pgherd_sql::Listened;
 use pgherd_sql::parse::Channel;
 use pgherd_wire::frame;
@@ -38,13 +38,12 @@ pub(super) fn marked(
     asked: &[Asked],
 ) -> Marked {
     let mut out = Vec::with_capacity(text.len() + 64 * found.len());
-    let mut edits = Vec::with_capacity(found.len());
+    let mut edits = Edits::of(text);
     let mut answers = vec![None; statements];
     let mut copied = 0;
     for (one, asked) in found.iter().zip(asked) {
         let mark = mark(turn, *asked);
-        let [before, own] = [0..one.at.start, one.at.clone()].map(|at| &text[at]);
-        edits.push(Edit::of(before, own, mark.len()));
+        edits.push(one.at.clone(), mark.len());
         out.extend_from_slice(&text[copied..one.at.start]);
         out.extend_from_slice(&mark);
         copied = one.at.end;
@@ -58,7 +57,7 @@ pub(super) fn marked(
     out.extend_from_slice(&text[copied..]);
     Marked {
         text: out,
-        edits,
+        edits: edits.into_vec(),
         answers,
     }
 }

@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use pgherd_sql::Step;
 use pgherd_wire::backend::{TransactionStatus, tag};
 
-use super::{CopyFlow, Exchange, Owed, Undo, Verdict};
+use super::{Closed, CopyFlow, Exchange, Owed, Undo, Verdict};
 use crate::following::Following;
-use crate::prepared::{ServerStatements, Unnamed};
+use crate::prepared::{Held, Reach, Registry, ServerStatements, Source, Unnamed};
 
 type Talk = Exchange<()>;
 
@@ -203,6 +205,34 @@ fn local_replies_wait_for_their_turn() {
     quiet(&mut talk, tag::PARSE_COMPLETE);
     assert_eq!(talk.local(), Some(&b"x"[..]));
     assert_eq!(talk.local(), None);
+}
+
+#[test]
+fn what_a_close_ends_is_counted_until_that_is_sure() {
+    let registry = Registry::<()>::default();
+    let closed = |text: &[u8]| {
+        let statement = registry.own(&Arc::default(), Source::Parse, text, Reach::Own, ());
+        let (name, shape) = (Box::from(&b"name"[..]), None);
+        let held = Held { statement, shape };
+        let gone = None;
+        Undo::Closed(Box::new(Closed { name, held, gone }))
+    };
+    let mut talk = Talk::default();
+    talk.sent(parse(false));
+    assert_eq!(talk.kept_bytes(), 0);
+    let undo = closed(b"select 1");
+    talk.sent(Owed::Local { reply: b"", undo });
+    let undo = closed(b"select");
+    talk.sent(Owed::Close {
+        hidden: false,
+        undo,
+    });
+    assert_eq!(talk.kept_bytes(), 4 + 8 + 4 + 6);
+    quiet(&mut talk, tag::PARSE_COMPLETE);
+    talk.local();
+    assert_eq!(talk.kept_bytes(), 4 + 6);
+    quiet(&mut talk, tag::CLOSE_COMPLETE);
+    assert_eq!(talk.kept_bytes(), 0);
 }
 
 #[test]

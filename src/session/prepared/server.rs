@@ -78,6 +78,8 @@ struct OnServer {
     shape: Option<Shape>,
     /// It is to be prepared anew before it is used.
     stale: bool,
+    /// It was prepared by SQL, which functions can do as well.
+    by_sql: bool,
 }
 
 /// A statement that was put on a server.
@@ -193,6 +195,25 @@ impl ServerStatements {
         }
     }
 
+    /// Has all that SQL has prepared prepared anew before it is used again: a function may have put another text under
+    /// any of the names.
+    pub fn doubt_by_sql(&mut self) {
+        for known in self.known.values_mut() {
+            known.stale |= known.by_sql;
+        }
+    }
+
+    /// Whether a server that says so has just these: how many were made by a Parse, which nobody else sends, and the
+    /// numbers of those that SQL has made.
+    pub fn are(&self, by_parse: usize, by_sql: impl IntoIterator<Item = u64>) -> bool {
+        let mut told: Vec<u64> = by_sql.into_iter().collect();
+        let own = self.known.values().filter(|known| known.by_sql);
+        let mut own: Vec<u64> = own.map(|known| known.name.0).collect();
+        told.sort_unstable();
+        own.sort_unstable();
+        told == own && self.known.len() - own.len() == by_parse
+    }
+
     /// What has to leave the server before so many bytes more find room: to be called until there is
     /// nothing.
     pub fn make_room(&mut self, bytes: usize) -> Option<Gone> {
@@ -204,8 +225,17 @@ impl ServerStatements {
         self.take(id)
     }
 
-    /// Records a statement with so many bytes of text as present, and gives its name.
+    /// Records a statement with so many bytes of text as present by a Parse, and gives its name.
     pub fn insert(&mut self, id: u64, bytes: usize) -> Placed {
+        self.add(id, bytes, false)
+    }
+
+    /// The same of one that SQL prepares.
+    pub fn insert_by_sql(&mut self, id: u64, bytes: usize) -> Placed {
+        self.add(id, bytes, true)
+    }
+
+    fn add(&mut self, id: u64, bytes: usize, by_sql: bool) -> Placed {
         self.tick += 1;
         self.named += 1;
         let name = ServerName(self.named);
@@ -217,6 +247,7 @@ impl ServerStatements {
                 bytes,
                 shape: None,
                 stale: false,
+                by_sql,
             },
         );
         Placed { id, name }
@@ -351,6 +382,24 @@ mod tests {
         let again = server.insert(2, 1);
         server.settle();
         assert_eq!(server.touch(2), Some(again));
+    }
+
+    #[test]
+    fn what_sql_has_made_is_known_by_its_names() {
+        let mut server = ServerStatements::new(9, 1000);
+        let parsed = server.insert(1, 1);
+        let by_sql = [2, 3].map(|id| server.insert_by_sql(id, 1));
+        let [one, other] = by_sql.map(|placed| placed.name.0);
+        assert!(server.are(1, [other, one]));
+        // As many, but made by a function.
+        assert!(!server.are(0, [one, other, parsed.name.0]));
+        assert!(!server.are(1, [one, other + 1]));
+        assert!(!server.are(1, [one]) && !server.are(2, [one]) && !server.are(2, [one, other]));
+        server.doubt_by_sql();
+        assert_eq!(server.touch(1), Some(parsed));
+        assert_eq!((server.touch(2), server.touch(3)), (None, None));
+        server.take(2);
+        assert!(server.are(1, [other]));
     }
 
     #[test]
