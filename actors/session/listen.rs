@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use pgherd_net::poll_write_from;
-use pgherd_session::{Edit, Owed, Unnamed, Verdict};
+use pgherd_session::{ClientStatements, Edit, Owed, Unnamed, Verdict};
 use pgherd_sql::{Listened, Pin as Reason, listened};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::error::ErrorReport;
@@ -33,7 +33,7 @@ use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, attempt, replies, requests, shards};
+use crate::session::{Bye, attempt, mark, replies, requests, shards};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -288,7 +288,10 @@ pub(super) fn refuse_question(turn: &mut Turn<'_>, total: usize) {
 #[inline]
 pub(super) fn bind(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
     // It is not told of a session that has its server for itself.
-    if turn.relay.prepared_listen {
+    let statements = turn.relay.statements.as_deref();
+    let listens = statements.is_some_and(ClientStatements::listens);
+    // What is bound now may take the place of a portal that listened.
+    if listens || !turn.listen.portals.is_empty() {
         bind_any(turn, total)
     } else {
         Ok(Way::Usual)
@@ -325,6 +328,7 @@ fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
     if let Some(spread) = turn.relay.spread.as_deref_mut() {
         shards::note_notice(spread, &text, &judgement, lexing);
     }
+    mark::unread(turn);
     attempt::note(turn, &judgement);
     bind_listening(turn, total, judgement, &text)
 }

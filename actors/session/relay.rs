@@ -100,8 +100,6 @@ pub struct Relay {
     pub listening: Option<Box<Listening>>,
     /// Which of its statements end a transaction, where the server alone knows its statements.
     pub endings: Option<Box<Endings>>,
-    /// It has prepared a LISTEN or an UNLISTEN.
-    pub prepared_listen: bool,
     /// Its server is one that is only read from.
     pub reading: bool,
     /// Its server has had settings of the users' own that it has never had: it gets what asks for none of them.
