@@ -23,6 +23,7 @@ use crate::clock;
 use crate::control::{Control, Order};
 use crate::herald::ear::{Ear, Room};
 use crate::herald::table::{Asked, Batch, Change, Channel, Listener, Note, Settled, Table};
+use crate::pool::ServerLease;
 use crate::server::ServerAbout;
 
 /// All that listen in one database.
@@ -328,6 +329,21 @@ impl Audience {
         self.send_away_full(state);
     }
 
+    fn hold(self: &Arc<Self>, listener: Listener, server: &ServerAbout) -> Option<Hold> {
+        let mut state = self.state.lock();
+        let about = state.about.as_ref();
+        let heard = about.is_some_and(|about| is_same_place(about, server));
+        if !heard || server.backend == 0 {
+            return None;
+        }
+        state.table.hold(listener, server.backend);
+        Some(Hold {
+            audience: Arc::clone(self),
+            listener,
+            process: server.backend,
+        })
+    }
+
     fn send_away_full(&self, mut state: parking_lot::MutexGuard<'_, State>) {
         let full = state.table.take_full();
         let ears: Vec<_> = full
@@ -521,7 +537,7 @@ impl Listening {
     pub fn poll_fenced(&self, ticket: u64, cx: &Context<'_>) -> Poll<()> {
         self.ear.register(cx);
         let mut state = self.audience.state.lock();
-        if state.table.is_fenced(ticket) {
+        if state.table.is_fenced(self.id(), ticket) {
             return Poll::Ready(());
         }
         state.table.wait_on(self.id());
@@ -533,29 +549,18 @@ impl Listening {
         self.audience.state.lock().answered
     }
 
-    /// From here on what a process of the server notifies is this session's, if it is one of those
+    /// From here on, up to the end of the loan, what this server notifies is this session's, if it is one of those
     /// that the herald hears.
-    pub fn hold(&self, server: &ServerAbout) {
-        let mut state = self.audience.state.lock();
-        let heard = state
-            .about
-            .as_ref()
-            .is_some_and(|about| is_same_place(about, server));
-        if heard && server.backend != 0 {
-            state.table.hold(self.id(), server.backend);
-        }
+    pub fn hold(&self, lease: &mut ServerLease) {
+        let (audience, listener) = (&self.audience, self.id());
+        let server = Arc::clone(&lease.about);
+        lease.guard_by(|| audience.hold(listener, &server));
     }
 
     /// Whether it is so.
     pub fn holds(&self, server: &ServerAbout) -> bool {
         let state = self.audience.state.lock();
         state.table.holds(self.id(), server.backend)
-    }
-
-    /// It is so no longer.
-    pub fn release(&self, server: &ServerAbout) {
-        let mut state = self.audience.state.lock();
-        state.table.release(self.id(), server.backend);
     }
 
     /// A transaction has ended, and all that it notified has come.
@@ -566,6 +571,21 @@ impl Listening {
     /// The session listens to nothing any more.
     pub fn unlisten_all(&self) {
         self.with(|state, id| state.table.unlisten_all(id));
+    }
+}
+
+/// What a server notifies is a session's as long as this lives, which is no longer than the loan of that server.
+#[derive(Debug)]
+struct Hold {
+    audience: Arc<Audience>,
+    listener: Listener,
+    process: i32,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.audience.state.lock();
+        state.table.release(self.listener, self.process);
     }
 }
 

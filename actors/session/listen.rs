@@ -25,6 +25,7 @@ use pgherd_wire::frontend::{self, BindHead};
 use pgherd_wire::{frame, sqlstate};
 use tokio::time::Sleep;
 
+use crate::control::Order;
 use crate::herald::audience::{Listening, Readiness};
 use crate::herald::table::Asked;
 use crate::judgement::{Judgement, Listens};
@@ -33,7 +34,7 @@ use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, attempt, mark, replies, requests, shards};
+use crate::session::{Bye, attempt, checkout, mark, replies, requests, shards};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -506,17 +507,55 @@ pub(super) fn renumbered(
     Some(told)
 }
 
+/// Why a listening client cannot be told what was notified.
+pub(super) enum Untold {
+    /// Something is not in an encoding that it can read.
+    Unreadable,
+    /// Its session is over.
+    Gone,
+}
+
+impl Untold {
+    /// How the session ends by that.
+    pub(super) fn bye(self, relay: &Relay) -> Bye {
+        match self {
+            Self::Unreadable => Bye::Sent(Box::new(unreadable())),
+            Self::Gone => relay.gone(),
+        }
+    }
+}
+
 /// Gives a listening client all that was notified up to now, behind a transaction that did not run in a turn.
-pub(super) async fn catch_up(relay: &mut Relay) -> Result<(), ErrorReport> {
+pub(super) async fn catch_up(relay: &mut Relay) -> Result<(), Untold> {
     let alike = plan::is_alike(relay);
     let Some(listening) = relay.listening.as_deref() else {
         return Ok(());
     };
     let ticket = listening.fence();
-    poll_fn(|cx| listening.poll_fenced(ticket, cx)).await;
+    fenced(relay, ticket).await?;
+    let Some(listening) = relay.listening.as_deref() else {
+        return Ok(());
+    };
     listening.settle();
     let told = listening.ear().tell(relay.down.made(), alike);
-    told.map_err(|_| unreadable())
+    told.map_err(|_| Untold::Unreadable)
+}
+
+/// Waits until all has come that was notified before this sign was asked for, as long as there is a session that
+/// it could be told.
+async fn fenced(relay: &mut Relay, ticket: u64) -> Result<(), Untold> {
+    poll_fn(|cx| {
+        let ordered = relay.control.poll_ordered(cx).is_ready();
+        if ordered && relay.control.ordered() == Order::Terminate {
+            return Poll::Ready(Err(Untold::Gone));
+        }
+        let listening = relay.listening.as_deref();
+        if listening.is_none_or(|listening| listening.poll_fenced(ticket, cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
+        checkout::poll_presence(relay, cx).map(|()| Err(Untold::Gone))
+    })
+    .await
 }
 
 /// The session listens to nothing any more.
@@ -526,30 +565,30 @@ pub(super) fn unlisten_all(relay: &Relay) {
     }
 }
 
-/// Sees to it that what the server notifies from here on is known to be this session's.
-pub(super) async fn hold(relay: &Relay, lease: &ServerLease) {
-    let listening = relay.listening.as_deref().filter(|_| shards::hears(relay));
-    let Some(listening) = listening else {
-        return;
+/// Sees to it that what the server notifies from here on is known to be this session's, as long as it has it.
+pub(super) async fn hold(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Untold> {
+    let listening = relay.listening.as_deref();
+    let Some(listening) = listening.filter(|_| shards::hears(relay)) else {
+        return Ok(());
     };
     if listening.holds(&lease.about) {
-        return;
+        return Ok(());
     }
     // What its last client has notified may be on its way.
     if let Some(ticket) = listening.fence_since(lease.heard) {
-        poll_fn(|cx| listening.poll_fenced(ticket, cx)).await;
+        fenced(relay, ticket).await?;
     }
-    listening.hold(&lease.about);
+    if let Some(listening) = relay.listening.as_deref() {
+        listening.hold(lease);
+    }
+    Ok(())
 }
 
-/// The session lets its server go; answers up to when everything from there has come.
-pub(super) fn release(relay: &Relay, lease: &ServerLease) -> Option<Instant> {
-    let listening = relay
-        .listening
-        .as_deref()
-        .filter(|_| shards::hears(relay))?;
+/// The transaction is over; answers up to when everything has come from its server, which is let go.
+pub(super) fn settle(relay: &Relay) -> Option<Instant> {
+    let listening = relay.listening.as_deref();
+    let listening = listening.filter(|_| shards::hears(relay))?;
     listening.settle();
-    listening.release(&lease.about);
     listening.fenced_up_to()
 }
 

@@ -208,6 +208,29 @@ async fn what_was_prepared_among_statements_for_both_shards_listens_as_any_other
     }
 }
 
+/// It is sent away while it waits for its own notifications, and its servers are there for others.
+#[tokio::test]
+async fn who_has_no_room_for_what_it_notifies_itself_is_told_of_the_commit_and_why_it_goes() {
+    let rig = filled("[pool]\nsize = 1\n[notifications]\nmax_waiting = 2\n").await;
+    for round in 0..8 {
+        let mut ear = rig.raw().await;
+        let three = ["notify news, '1'", "notify news, '2'", "notify news, '3'"];
+        assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+        let (here, there) = (update(0), update(1));
+        for text in ["begin", &here, &there].into_iter().chain(three) {
+            assert_eq!(told(&mut ear, text).await, "C ZT", "{text}");
+        }
+        ear.send(&Raw::query("commit")).await;
+        let rest = String::from_utf8_lossy(&ear.end().await).into_owned();
+        assert!(rest.contains("COMMIT\0"), "{round}: {rest}");
+        assert!(rest.contains("53400"), "{round}: {rest}");
+        let mut other = rig.raw().await;
+        for text in [&here, &there] {
+            assert_eq!(told(&mut other, text).await, "C ZI", "{text}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_notification_goes_with_the_commit_of_all_shards() {
     let rig = filled("").await;

@@ -154,14 +154,14 @@ fn follow(turn: &mut Turn<'_>, changes: Vec<Change>) -> Plan {
     }
 }
 
-fn arrived(turn: &Turn<'_>, asked: Vec<Asked>, here: Result<(), Box<ErrorReport>>) -> Plan {
+fn arrived(turn: &mut Turn<'_>, asked: Vec<Asked>, here: Result<(), Box<ErrorReport>>) -> Plan {
     let Some(listening) = turn.relay.listening.as_deref() else {
         return Plan::Refuse(Box::new(elsewhere()));
     };
     match here {
         Ok(()) => {
             // All that others have notified from there came before.
-            listening.hold(&turn.server.about);
+            listening.hold(turn.server);
             Plan::Send(asked)
         }
         Err(report) => {
