@@ -26,8 +26,7 @@ use pgherd_wire::{frame, sqlstate};
 use tokio::time::Sleep;
 
 use crate::control::Order;
-use crate::herald::audience::{Listening, Readiness};
-use crate::herald::table::Asked;
+use crate::herald::audience::{Announced, Readiness};
 use crate::judgement::{Judgement, Listens};
 use crate::pool::{Pool, ServerLease};
 use crate::server::ServerAbout;
@@ -54,6 +53,8 @@ pub(super) enum Way {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     stall: Option<Box<Stall>>,
+    /// The same while that message is looked at.
+    looked_at: Option<Box<Stall>>,
     fence: Fence,
     /// Portals of LISTEN and UNLISTEN, and what their execution is answered with.
     portals: Vec<(Box<[u8]>, &'static [u8])>,
@@ -63,17 +64,14 @@ pub(super) struct Progress {
     excused: bool,
 }
 
-/// What the client's next message waits for.
+/// What the client's message in front waits for: the herald. Each look at the message takes it up again or drops it, so
+/// that it is never another's.
 #[derive(Debug)]
-enum Stall {
-    /// The end of all that was sent before.
-    Replies,
-    /// The herald.
-    Herald {
-        asked: Vec<Asked>,
-        outcome: Option<Result<Arc<ServerAbout>, Box<ErrorReport>>>,
-        timer: Pin<Box<Sleep>>,
-    },
+struct Stall {
+    announced: Announced,
+    timer: Pin<Box<Sleep>>,
+    /// What has come of it: nothing is waited for any more, and the message is to be looked at again.
+    outcome: Option<Result<Arc<ServerAbout>, Box<ErrorReport>>>,
 }
 
 /// Whether the ReadyForQuery in front may be passed on.
@@ -88,7 +86,7 @@ enum Fence {
 impl Progress {
     /// Whether there is anything to wait for.
     pub(super) fn waits(&self) -> bool {
-        self.stall.is_some() || self.waits_for_fence()
+        self.is_stalled() || self.waits_for_fence()
     }
 
     /// Whether nothing may be read from the server.
@@ -96,9 +94,22 @@ impl Progress {
         matches!(self.fence, Fence::Waiting(_))
     }
 
-    /// Whether a message of the client waits.
+    /// Whether the client's message in front waits.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stall.is_some()
+        let stall = self.stall.as_deref();
+        stall.is_some_and(|stall| stall.outcome.is_none())
+    }
+
+    /// The client's message in front is about to be looked at.
+    #[inline]
+    pub(super) fn looks(&mut self) {
+        self.looked_at = self.stall.take();
+    }
+
+    /// It was. Where it was to wait and went another way after all, what was announced for it is off.
+    #[inline]
+    pub(super) fn has_looked(&mut self) {
+        self.looked_at = None;
     }
 
     /// A message of the server was judged.
@@ -145,42 +156,21 @@ pub(super) fn give_up(turn: &mut Turn<'_>) -> Result<(), Loss> {
     Ok(())
 }
 
-/// Whether the client's next message need not wait any longer.
+/// Whether the client's message in front need not wait any longer.
 fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
-    let (asked, outcome, timer) = match turn.listen.stall.as_deref_mut() {
-        None => return false,
-        Some(Stall::Replies) => return turn.server.exchange.replies_owed() == 0,
-        Some(Stall::Herald {
-            asked,
-            outcome,
-            timer,
-        }) => (&*asked, outcome, timer),
-    };
-    let Some(listening) = turn.relay.listening.as_deref() else {
+    let stall = turn.listen.stall.as_deref_mut();
+    let Some(stall) = stall.filter(|stall| stall.outcome.is_none()) else {
         return false;
     };
-    *outcome = match poll_all_ready(listening, asked, cx) {
-        Some(Readiness::Ready(about)) => Some(Ok(about)),
-        Some(Readiness::Refused(report)) => Some(Err(report)),
-        Some(Readiness::Waiting) | None => match timer.as_mut().poll(cx) {
+    stall.outcome = match stall.announced.poll_ready(cx) {
+        Readiness::Ready(about) => Some(Ok(about)),
+        Readiness::Refused(report) => Some(Err(report)),
+        Readiness::Waiting => match stall.timer.as_mut().poll(cx) {
             Poll::Ready(()) => Some(Err(Box::new(plan::timed_out(turn.relay)))),
             Poll::Pending => None,
         },
     };
-    outcome.is_some()
-}
-
-/// What the herald says of marks that are to be sent together.
-fn poll_all_ready(listening: &Listening, asked: &[Asked], cx: &Context<'_>) -> Option<Readiness> {
-    let mut last = None;
-    for asked in asked {
-        let readiness = listening.poll_ready(*asked, cx);
-        if !matches!(readiness, Readiness::Ready(_)) {
-            return Some(readiness);
-        }
-        last = Some(readiness);
-    }
-    last
+    stall.outcome.is_some()
 }
 
 /// What is to be done with a simple query that listens.

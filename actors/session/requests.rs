@@ -46,6 +46,7 @@ pub(super) fn is_judgeable(relay: &Relay, header: frame::Header) -> bool {
 /// Judges everything that the client has sent and passes it on to the server.
 pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
     take_all(turn)?;
+    turn.listen.has_looked();
     // What is owed must come before more is sent, and a server keeps it back until it is asked.
     let between = !turn.relay.up.is_mid_message();
     let waits = turn.check != Check::UnderWay && turn.holds_client_up();
@@ -63,6 +64,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             Ok(None) => break,
             Err(error) => return Err(violation(error.to_string())),
         };
+        turn.listen.looks();
         let total = header.total();
         let whole = turn.relay.up.unjudged().len() >= total;
         match header.tag {
