@@ -1,6 +1,6 @@
 //! What a statement's text means for the session that runs it.
 
-use pgherd_session::Reach;
+use pgherd_session::{Judged, Reach};
 use pgherd_sql::{
     Action, Alters, Change, Deed, Effects, FOLLOWED, LexOptions, Lexer, Mentions, Pin, PinSet,
     Reading, Runs, SequenceEffect, Step, Token, TransactionEffect, effects, is_followed, mentions,
@@ -81,6 +81,12 @@ pub enum Listens {
     Unlisten,
     /// It has one among other statements, or one that cannot be read.
     Opaque,
+}
+
+impl Judged for Judgement {
+    fn listens(&self) -> bool {
+        self.listens != Listens::Nothing
+    }
 }
 
 impl Judgement {

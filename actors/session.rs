@@ -305,7 +305,6 @@ fn serve(
                 untold: None,
                 refusing: false,
                 listening: None,
-                prepared_listen: false,
                 reading: false,
                 strange: false,
                 wrote: None,

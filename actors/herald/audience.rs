@@ -23,6 +23,7 @@ use crate::clock;
 use crate::control::{Control, Order};
 use crate::herald::ear::{Ear, Room};
 use crate::herald::table::{Asked, Batch, Change, Channel, Listener, Note, Settled, Table};
+use crate::pool::ServerLease;
 use crate::server::ServerAbout;
 
 /// All that listen in one database.
@@ -328,6 +329,21 @@ impl Audience {
         self.send_away_full(state);
     }
 
+    fn hold(self: &Arc<Self>, listener: Listener, server: &ServerAbout) -> Option<Hold> {
+        let mut state = self.state.lock();
+        let about = state.about.as_ref();
+        let heard = about.is_some_and(|about| is_same_place(about, server));
+        if !heard || server.backend == 0 {
+            return None;
+        }
+        state.table.hold(listener, server.backend);
+        Some(Hold {
+            audience: Arc::clone(self),
+            listener,
+            process: server.backend,
+        })
+    }
+
     fn send_away_full(&self, mut state: parking_lot::MutexGuard<'_, State>) {
         let full = state.table.take_full();
         let ears: Vec<_> = full
@@ -457,37 +473,29 @@ impl Listening {
         self.audience.state.lock().table.is_listening(self.id())
     }
 
-    /// Announces a change; its mark may be sent once it is [ready](Self::poll_ready).
+    /// Announces changes; their marks may be sent once they are [ready](Announced::poll_ready).
     ///
     /// # Errors
     /// The client listens to `max` channels already.
-    pub fn ask(&self, change: Change, max: usize) -> Result<Asked, ErrorReport> {
-        let token = rand::random();
-        self.with(|state, id| state.table.ask(id, token, change, max))
-            .map_err(|error| {
+    pub fn announce(
+        &self,
+        changes: impl IntoIterator<Item = Change>,
+        max: usize,
+    ) -> Result<Announced, ErrorReport> {
+        let mut announced = Announced {
+            audience: Arc::clone(&self.audience),
+            ear: Arc::clone(&self.ear),
+            asked: Vec::new(),
+        };
+        for change in changes {
+            let token = rand::random();
+            let asked = self.with(|state, id| state.table.ask(id, token, change, max));
+            announced.asked.push(asked.map_err(|error| {
                 let text = format!("{error} (max_channels)");
                 ErrorReport::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text)
-            })
-    }
-
-    /// Whether the mark of a change may be sent.
-    pub fn poll_ready(&self, asked: Asked, cx: &Context<'_>) -> Readiness {
-        self.ear.register(cx);
-        let mut state = self.audience.state.lock();
-        if let Some(about) = &state.about
-            && state.table.is_ready(asked)
-        {
-            return Readiness::Ready(Arc::clone(about));
+            })?);
         }
-        if let Some(trouble) = &state.trouble
-            && trouble.refuses.is_some_and(|last| asked.ticket <= last)
-        {
-            let own = Arc::ptr_eq(&trouble.of, self.ear.circle());
-            let report = own.then(|| trouble.report.clone());
-            return Readiness::Refused(Box::new(report.unwrap_or_else(refused)));
-        }
-        state.table.wait_on(self.id());
-        Readiness::Waiting
+        Ok(announced)
     }
 
     /// Why it takes so long.
@@ -496,11 +504,6 @@ impl Listening {
         let trouble = state.trouble.as_ref();
         let own = trouble.filter(|trouble| Arc::ptr_eq(&trouble.of, self.ear.circle()));
         own.map(|trouble| trouble.report.message.clone())
-    }
-
-    /// A change whose mark was not sent is off.
-    pub fn take_back(&self, asked: Asked) {
-        self.with(|state, _| state.table.take_back(asked));
     }
 
     /// Asks for a sign that everything has come that was committed up to now.
@@ -521,7 +524,7 @@ impl Listening {
     pub fn poll_fenced(&self, ticket: u64, cx: &Context<'_>) -> Poll<()> {
         self.ear.register(cx);
         let mut state = self.audience.state.lock();
-        if state.table.is_fenced(ticket) {
+        if state.table.is_fenced(self.id(), ticket) {
             return Poll::Ready(());
         }
         state.table.wait_on(self.id());
@@ -533,29 +536,18 @@ impl Listening {
         self.audience.state.lock().answered
     }
 
-    /// From here on what a process of the server notifies is this session's, if it is one of those
+    /// From here on, up to the end of the loan, what this server notifies is this session's, if it is one of those
     /// that the herald hears.
-    pub fn hold(&self, server: &ServerAbout) {
-        let mut state = self.audience.state.lock();
-        let heard = state
-            .about
-            .as_ref()
-            .is_some_and(|about| is_same_place(about, server));
-        if heard && server.backend != 0 {
-            state.table.hold(self.id(), server.backend);
-        }
+    pub fn hold(&self, lease: &mut ServerLease) {
+        let (audience, listener) = (&self.audience, self.id());
+        let server = Arc::clone(&lease.about);
+        lease.guard_by(|| audience.hold(listener, &server));
     }
 
     /// Whether it is so.
     pub fn holds(&self, server: &ServerAbout) -> bool {
         let state = self.audience.state.lock();
         state.table.holds(self.id(), server.backend)
-    }
-
-    /// It is so no longer.
-    pub fn release(&self, server: &ServerAbout) {
-        let mut state = self.audience.state.lock();
-        state.table.release(self.id(), server.backend);
     }
 
     /// A transaction has ended, and all that it notified has come.
@@ -566,6 +558,76 @@ impl Listening {
     /// The session listens to nothing any more.
     pub fn unlisten_all(&self) {
         self.with(|state, id| state.table.unlisten_all(id));
+    }
+}
+
+/// Changes that a session has announced, and whose marks are not sent; dropped, they are off.
+#[derive(Debug)]
+pub struct Announced {
+    audience: Arc<Audience>,
+    ear: Arc<Ear>,
+    asked: Vec<Asked>,
+}
+
+impl Announced {
+    /// Whether their marks may be sent.
+    pub fn poll_ready(&self, cx: &Context<'_>) -> Readiness {
+        self.ear.register(cx);
+        let listener = self.ear.control().id;
+        let mut state = self.audience.state.lock();
+        if !state.table.is_among(listener) {
+            // It was sent away: nothing of it is known any more.
+            return Readiness::Refused(Box::new(refused()));
+        }
+        if let Some(about) = &state.about
+            && self.asked.iter().all(|asked| state.table.is_ready(*asked))
+        {
+            return Readiness::Ready(Arc::clone(about));
+        }
+        if let Some(trouble) = &state.trouble
+            && let Some(last) = trouble.refuses
+            && self.asked.iter().any(|asked| asked.ticket <= last)
+        {
+            let own = Arc::ptr_eq(&trouble.of, self.ear.circle());
+            let report = own.then(|| trouble.report.clone());
+            return Readiness::Refused(Box::new(report.unwrap_or_else(refused)));
+        }
+        state.table.wait_on(listener);
+        Readiness::Waiting
+    }
+
+    /// Their marks are sent: it is for the server to say whether they take effect.
+    pub fn sent(mut self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked)
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let mut state = self.audience.state.lock();
+        for asked in self.asked.drain(..) {
+            state.table.take_back(asked);
+        }
+        drop(state);
+        self.audience.herald.wake();
+    }
+}
+
+/// What a server notifies is a session's as long as this lives, which is no longer than the loan of that server.
+#[derive(Debug)]
+struct Hold {
+    audience: Arc<Audience>,
+    listener: Listener,
+    process: i32,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.audience.state.lock();
+        state.table.release(self.listener, self.process);
     }
 }
 

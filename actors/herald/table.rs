@@ -219,7 +219,15 @@ impl<E: Hear> Table<E> {
         self.drop_channels(listener);
         self.waiting.remove(&listener);
         self.holders.retain(|_, holder| *holder != listener);
-        self.listeners.remove(&listener).map(|entry| entry.ear)
+        let ear = self.listeners.remove(&listener)?.ear;
+        // There is nothing any more that it could wait for.
+        ear.wake();
+        Some(ear)
+    }
+
+    /// Whether a session is among those that listen.
+    pub fn is_among(&self, listener: Listener) -> bool {
+        self.listeners.contains_key(&listener)
     }
 
     /// How many sessions there are.
@@ -315,9 +323,10 @@ impl<E: Hear> Table<E> {
         self.asked
     }
 
-    /// Whether the sign has come; without a connection nothing is waited for.
-    pub fn is_fenced(&self, ticket: u64) -> bool {
-        self.answered >= ticket || matches!(self.link, Link::Down)
+    /// Whether the sign has come for a session; without a connection nothing is waited for, nor by one that has left,
+    /// which nobody would wake.
+    pub fn is_fenced(&self, listener: Listener, ticket: u64) -> bool {
+        self.answered >= ticket || matches!(self.link, Link::Down) || !self.is_among(listener)
     }
 
     /// From here on what a process of the server notifies is this session's.
@@ -330,11 +339,15 @@ impl<E: Hear> Table<E> {
         self.holders.get(&process) == Some(&listener)
     }
 
-    /// It is so no longer.
+    /// It is so no longer. What was kept of it for the session is told as it stands.
     pub fn release(&mut self, listener: Listener, process: i32) {
-        if self.holds(listener, process) {
-            self.holders.remove(&process);
+        if !self.holds(listener, process) {
+            return;
         }
+        if self.run.as_ref().is_some_and(|run| run.process == process) {
+            self.flush();
+        }
+        self.holders.remove(&process);
     }
 
     /// A transaction of the session has ended, and all that it notified has come: marks that have not

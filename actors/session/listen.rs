@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use pgherd_net::poll_write_from;
-use pgherd_session::{Edit, Owed, Unnamed, Verdict};
+use pgherd_session::{ClientStatements, Edit, Owed, Unnamed, Verdict};
 use pgherd_sql::{Listened, Pin as Reason, listened};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::error::ErrorReport;
@@ -25,15 +25,15 @@ use pgherd_wire::frontend::{self, BindHead};
 use pgherd_wire::{frame, sqlstate};
 use tokio::time::Sleep;
 
-use crate::herald::audience::{Listening, Readiness};
-use crate::herald::table::Asked;
+use crate::control::Order;
+use crate::herald::audience::{Announced, Readiness};
 use crate::judgement::{Judgement, Listens};
 use crate::pool::{Pool, ServerLease};
 use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, attempt, replies, requests, shards};
+use crate::session::{Bye, attempt, checkout, mark, replies, requests, shards};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -53,6 +53,8 @@ pub(super) enum Way {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     stall: Option<Box<Stall>>,
+    /// The same while that message is looked at.
+    looked_at: Option<Box<Stall>>,
     fence: Fence,
     /// Portals of LISTEN and UNLISTEN, and what their execution is answered with.
     portals: Vec<(Box<[u8]>, &'static [u8])>,
@@ -62,17 +64,14 @@ pub(super) struct Progress {
     excused: bool,
 }
 
-/// What the client's next message waits for.
+/// What the client's message in front waits for: the herald. Each look at the message takes it up again or drops it, so
+/// that it is never another's.
 #[derive(Debug)]
-enum Stall {
-    /// The end of all that was sent before.
-    Replies,
-    /// The herald.
-    Herald {
-        asked: Vec<Asked>,
-        outcome: Option<Result<Arc<ServerAbout>, Box<ErrorReport>>>,
-        timer: Pin<Box<Sleep>>,
-    },
+struct Stall {
+    announced: Announced,
+    timer: Pin<Box<Sleep>>,
+    /// What has come of it: nothing is waited for any more, and the message is to be looked at again.
+    outcome: Option<Result<Arc<ServerAbout>, Box<ErrorReport>>>,
 }
 
 /// Whether the ReadyForQuery in front may be passed on.
@@ -87,7 +86,7 @@ enum Fence {
 impl Progress {
     /// Whether there is anything to wait for.
     pub(super) fn waits(&self) -> bool {
-        self.stall.is_some() || self.waits_for_fence()
+        self.is_stalled() || self.waits_for_fence()
     }
 
     /// Whether nothing may be read from the server.
@@ -95,9 +94,22 @@ impl Progress {
         matches!(self.fence, Fence::Waiting(_))
     }
 
-    /// Whether a message of the client waits.
+    /// Whether the client's message in front waits.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stall.is_some()
+        let stall = self.stall.as_deref();
+        stall.is_some_and(|stall| stall.outcome.is_none())
+    }
+
+    /// The client's message in front is about to be looked at.
+    #[inline]
+    pub(super) fn looks(&mut self) {
+        self.looked_at = self.stall.take();
+    }
+
+    /// It was. Where it was to wait and went another way after all, what was announced for it is off.
+    #[inline]
+    pub(super) fn has_looked(&mut self) {
+        self.looked_at = None;
     }
 
     /// A message of the server was judged.
@@ -144,42 +156,21 @@ pub(super) fn give_up(turn: &mut Turn<'_>) -> Result<(), Loss> {
     Ok(())
 }
 
-/// Whether the client's next message need not wait any longer.
+/// Whether the client's message in front need not wait any longer.
 fn poll_stall(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> bool {
-    let (asked, outcome, timer) = match turn.listen.stall.as_deref_mut() {
-        None => return false,
-        Some(Stall::Replies) => return turn.server.exchange.replies_owed() == 0,
-        Some(Stall::Herald {
-            asked,
-            outcome,
-            timer,
-        }) => (&*asked, outcome, timer),
-    };
-    let Some(listening) = turn.relay.listening.as_deref() else {
+    let stall = turn.listen.stall.as_deref_mut();
+    let Some(stall) = stall.filter(|stall| stall.outcome.is_none()) else {
         return false;
     };
-    *outcome = match poll_all_ready(listening, asked, cx) {
-        Some(Readiness::Ready(about)) => Some(Ok(about)),
-        Some(Readiness::Refused(report)) => Some(Err(report)),
-        Some(Readiness::Waiting) | None => match timer.as_mut().poll(cx) {
+    stall.outcome = match stall.announced.poll_ready(cx) {
+        Readiness::Ready(about) => Some(Ok(about)),
+        Readiness::Refused(report) => Some(Err(report)),
+        Readiness::Waiting => match stall.timer.as_mut().poll(cx) {
             Poll::Ready(()) => Some(Err(Box::new(plan::timed_out(turn.relay)))),
             Poll::Pending => None,
         },
     };
-    outcome.is_some()
-}
-
-/// What the herald says of marks that are to be sent together.
-fn poll_all_ready(listening: &Listening, asked: &[Asked], cx: &Context<'_>) -> Option<Readiness> {
-    let mut last = None;
-    for asked in asked {
-        let readiness = listening.poll_ready(*asked, cx);
-        if !matches!(readiness, Readiness::Ready(_)) {
-            return Some(readiness);
-        }
-        last = Some(readiness);
-    }
-    last
+    stall.outcome.is_some()
 }
 
 /// What is to be done with a simple query that listens.
@@ -288,7 +279,10 @@ pub(super) fn refuse_question(turn: &mut Turn<'_>, total: usize) {
 #[inline]
 pub(super) fn bind(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
     // It is not told of a session that has its server for itself.
-    if turn.relay.prepared_listen {
+    let statements = turn.relay.statements.as_deref();
+    let listens = statements.is_some_and(ClientStatements::listens);
+    // What is bound now may take the place of a portal that listened.
+    if listens || !turn.listen.portals.is_empty() {
         bind_any(turn, total)
     } else {
         Ok(Way::Usual)
@@ -325,6 +319,7 @@ fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
     if let Some(spread) = turn.relay.spread.as_deref_mut() {
         shards::note_notice(spread, &text, &judgement, lexing);
     }
+    mark::unread(turn);
     attempt::note(turn, &judgement);
     bind_listening(turn, total, judgement, &text)
 }
@@ -502,17 +497,55 @@ pub(super) fn renumbered(
     Some(told)
 }
 
+/// Why a listening client cannot be told what was notified.
+pub(super) enum Untold {
+    /// Something is not in an encoding that it can read.
+    Unreadable,
+    /// Its session is over.
+    Gone,
+}
+
+impl Untold {
+    /// How the session ends by that.
+    pub(super) fn bye(self, relay: &Relay) -> Bye {
+        match self {
+            Self::Unreadable => Bye::Sent(Box::new(unreadable())),
+            Self::Gone => relay.gone(),
+        }
+    }
+}
+
 /// Gives a listening client all that was notified up to now, behind a transaction that did not run in a turn.
-pub(super) async fn catch_up(relay: &mut Relay) -> Result<(), ErrorReport> {
+pub(super) async fn catch_up(relay: &mut Relay) -> Result<(), Untold> {
     let alike = plan::is_alike(relay);
     let Some(listening) = relay.listening.as_deref() else {
         return Ok(());
     };
     let ticket = listening.fence();
-    poll_fn(|cx| listening.poll_fenced(ticket, cx)).await;
+    fenced(relay, ticket).await?;
+    let Some(listening) = relay.listening.as_deref() else {
+        return Ok(());
+    };
     listening.settle();
     let told = listening.ear().tell(relay.down.made(), alike);
-    told.map_err(|_| unreadable())
+    told.map_err(|_| Untold::Unreadable)
+}
+
+/// Waits until all has come that was notified before this sign was asked for, as long as there is a session that
+/// it could be told.
+async fn fenced(relay: &mut Relay, ticket: u64) -> Result<(), Untold> {
+    poll_fn(|cx| {
+        let ordered = relay.control.poll_ordered(cx).is_ready();
+        if ordered && relay.control.ordered() == Order::Terminate {
+            return Poll::Ready(Err(Untold::Gone));
+        }
+        let listening = relay.listening.as_deref();
+        if listening.is_none_or(|listening| listening.poll_fenced(ticket, cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
+        checkout::poll_presence(relay, cx).map(|()| Err(Untold::Gone))
+    })
+    .await
 }
 
 /// The session listens to nothing any more.
@@ -522,30 +555,30 @@ pub(super) fn unlisten_all(relay: &Relay) {
     }
 }
 
-/// Sees to it that what the server notifies from here on is known to be this session's.
-pub(super) async fn hold(relay: &Relay, lease: &ServerLease) {
-    let listening = relay.listening.as_deref().filter(|_| shards::hears(relay));
-    let Some(listening) = listening else {
-        return;
+/// Sees to it that what the server notifies from here on is known to be this session's, as long as it has it.
+pub(super) async fn hold(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Untold> {
+    let listening = relay.listening.as_deref();
+    let Some(listening) = listening.filter(|_| shards::hears(relay)) else {
+        return Ok(());
     };
     if listening.holds(&lease.about) {
-        return;
+        return Ok(());
     }
     // What its last client has notified may be on its way.
     if let Some(ticket) = listening.fence_since(lease.heard) {
-        poll_fn(|cx| listening.poll_fenced(ticket, cx)).await;
+        fenced(relay, ticket).await?;
     }
-    listening.hold(&lease.about);
+    if let Some(listening) = relay.listening.as_deref() {
+        listening.hold(lease);
+    }
+    Ok(())
 }
 
-/// The session lets its server go; answers up to when everything from there has come.
-pub(super) fn release(relay: &Relay, lease: &ServerLease) -> Option<Instant> {
-    let listening = relay
-        .listening
-        .as_deref()
-        .filter(|_| shards::hears(relay))?;
+/// The transaction is over; answers up to when everything has come from its server, which is let go.
+pub(super) fn settle(relay: &Relay) -> Option<Instant> {
+    let listening = relay.listening.as_deref();
+    let listening = listening.filter(|_| shards::hears(relay))?;
     listening.settle();
-    listening.release(&lease.about);
     listening.fenced_up_to()
 }
 

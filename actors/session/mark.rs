@@ -178,7 +178,6 @@ pub(super) fn begun(turn: &mut Turn<'_>) {
 /// A statement is bound in a pipeline.
 pub(super) fn bound(turn: &mut Turn<'_>, judgement: &Judgement) {
     turn.vow.sent |= judgement.ends;
-    turn.vow.blind |= turn.relay.prepared_listen;
 }
 
 /// Something is executed.

@@ -98,8 +98,6 @@ pub struct Relay {
     pub listening: Option<Box<Listening>>,
     /// Which of its statements end a transaction, where the server alone knows its statements.
     pub endings: Option<Box<Endings>>,
-    /// It has prepared a LISTEN or an UNLISTEN.
-    pub prepared_listen: bool,
     /// Its server is one that is only read from.
     pub reading: bool,
     /// Its server has had settings of the users' own that it has never had: it gets what asks for none of them.
@@ -210,7 +208,7 @@ impl Relay {
                         return bye;
                     }
                 }
-                Wake::Gone => return Bye::Gone,
+                Wake::Gone => return self.gone(),
                 Wake::TimedOut(what) => return Bye::Sent(Box::new(what.report())),
                 Wake::Ordered => {
                     return self.control.farewell().map_or(Bye::Left, Bye::Sent);
@@ -330,8 +328,10 @@ impl Relay {
         };
         let mut tries = Tries::until(deadline);
         let outcome = loop {
-            if self.listening.is_some() {
-                Box::pin(listen::hold(self, &lease)).await;
+            if self.listening.is_some()
+                && let Err(_gone) = Box::pin(listen::hold(self, &mut lease)).await
+            {
+                break Err(Loss::Client);
             }
             self.control.stand(Standing::Active);
             // What a server was waited for has a limit of its own: a failover is a pause.
@@ -436,7 +436,7 @@ impl Relay {
             }
             lease.flow.hand_over(&mut self.down);
             lease.ran = Runs::Nothing;
-            let now = listen::release(self, &lease).unwrap_or(now);
+            let now = listen::settle(self).unwrap_or(now);
             checkout::checkin(&self.control, lease, now);
         }
         match self.control.ordered() {
@@ -475,11 +475,7 @@ impl Relay {
             }
             Loss::Client => {
                 abandon::abandon(self, lease, Parting::Cut).await;
-                Some(if self.control.ordered() == Order::Serve {
-                    Bye::Gone
-                } else {
-                    self.control.farewell().map_or(Bye::Left, Bye::Sent)
-                })
+                Some(self.gone())
             }
             Loss::Fatal(report) => {
                 lease.flow.hand_over(&mut self.down);
@@ -491,6 +487,14 @@ impl Relay {
             Loss::RolledBack(report, told) => self.rolled_back(&report, told, lease),
             // It was begun anew before, or goes on elsewhere.
             Loss::Again(_) | Loss::Spreads => None,
+        }
+    }
+
+    /// How a session ends from whose client nothing comes any more: it is gone, or was cut off to be sent away.
+    pub(super) fn gone(&self) -> Bye {
+        match self.control.ordered() {
+            Order::Serve => Bye::Gone,
+            Order::Drain | Order::Terminate => self.control.farewell().map_or(Bye::Left, Bye::Sent),
         }
     }
 
@@ -561,7 +565,7 @@ impl Relay {
         self.block = None;
         let lost = std::mem::replace(&mut self.parameters, Arc::clone(&self.settled));
         self.set_parameters(Arc::clone(&self.settled));
-        listen::release(self, &lease);
+        listen::settle(self);
         let bound = self.pool.pins(self.pins, self.mode);
         let cut = lease.flow.is_mid_message();
         lease.flow.hand_over(&mut self.down);

@@ -78,6 +78,7 @@ pub(super) fn ends_in_goodbye(relay: &mut Relay) -> bool {
 /// Judges everything that the client has sent and passes it on to the server.
 pub(super) fn take(turn: &mut Turn<'_>) -> Result<(), Loss> {
     take_all(turn)?;
+    turn.listen.has_looked();
     // What is owed must come before more is sent, and a server keeps it back until it is asked.
     let between = !turn.relay.up.is_mid_message();
     let waits = turn.check != Check::UnderWay && turn.holds_client_up();
@@ -103,6 +104,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
         if let Some(why) = misshapen(header) {
             return Err(violation(why.to_owned()));
         }
+        turn.listen.looks();
         let total = header.total();
         let whole = turn.relay.up.unjudged().len() >= total;
         match header.tag {

@@ -87,7 +87,7 @@ impl Relay {
         let cluster = self.pool.cluster.load();
         cluster.suspect(&lease.about.upstream.name, clock::now());
         drop(cluster);
-        listen::release(self, &lease);
+        listen::settle(self);
         drop(lease);
     }
 }

@@ -23,7 +23,7 @@ use pgherd_wire::frontend::{self, BindHead, Target, tag};
 use pgherd_wire::sqlstate;
 use pgherd_wire::{backend, frame};
 
-use crate::judgement::{self, Judgement, Listens};
+use crate::judgement::{self, Judgement};
 use crate::session::relay::Relay;
 use crate::session::requests::{
     KEPT_MAX, NAMES_MAX, forget_unnamed, is_held, note, refuse, replace_unnamed, spread, violation,
@@ -117,7 +117,6 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
                 judgement,
                 tail: tail.into(),
             };
-            turn.relay.prepared_listen |= judgement.listens != Listens::Nothing;
             replace_unnamed(turn, unnamed);
         }
         if let Some(judgement) = turn.relay.statements.as_deref().and_then(judgement_of) {
@@ -208,7 +207,6 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
         replies::doubt(turn);
         turn.relay.pins.insert(Pin::Moment);
     }
-    turn.relay.prepared_listen |= statement.judgement.listens != Listens::Nothing;
     let held = Held {
         statement: Arc::clone(&statement),
         shape: None,

@@ -18,6 +18,8 @@ pub struct Lease<C: Send + 'static, I: Send + Sync + 'static = ()> {
     meta: Meta,
     /// Why the connection may not go back; none if it is clean.
     fault: Option<LostReason>,
+    /// What ends with the loan.
+    guard: Option<Box<dyn Send + Sync>>,
     conn: Option<C>,
 }
 
@@ -29,6 +31,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Lease<C, I> {
             slot,
             meta,
             fault: Some(LostReason::Dirty),
+            guard: None,
             conn: Some(conn),
         }
     }
@@ -46,6 +49,13 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Lease<C, I> {
     /// As [`Self::mark_dirty`], with a better reason to be counted.
     pub const fn condemn(&mut self, reason: LostReason) {
         self.fault = Some(reason);
+    }
+
+    /// Has what is made here end with the loan, however that ends: it is dropped before anybody else can have the
+    /// connection. What was to end with it so far is dropped before the new one is made.
+    pub fn guard_by<G: Send + Sync + 'static>(&mut self, make: impl FnOnce() -> Option<G>) {
+        self.guard = None;
+        self.guard = make().map(|guard| Box::new(guard) as Box<dyn Send + Sync>);
     }
 
     /// Would the connection go back, as far as its holder is concerned?
@@ -68,6 +78,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Lease<C, I> {
 
     /// Ends the loan with the connection in hand; whoever asks for it sees to it that it is accounted for.
     pub(crate) fn into_parts(mut self) -> (usize, C) {
+        self.guard = None;
         (self.slot, self.conn.take().expect(HELD))
     }
 
@@ -99,6 +110,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> DerefMut for Lease<C, I> {
 
 impl<C: Send + 'static, I: Send + Sync + 'static> Drop for Lease<C, I> {
     fn drop(&mut self) {
+        self.guard = None;
         let Some(conn) = self.conn.take() else { return };
         let panic = std::thread::panicking().then_some(LostReason::Panic);
         let fault = panic.or(self.fault);

@@ -237,6 +237,8 @@ pub struct Exchange<P> {
     /// What the message at the front does to settings and savepoints, if that is followed.
     following: Option<Box<Following>>,
     status: TransactionStatus,
+    /// Something was run in a pipeline since the server has said that.
+    has_run: bool,
     copy: CopyFlow,
     /// Extended-protocol messages were sent and no Sync has followed.
     unsynced: bool,
@@ -258,6 +260,7 @@ impl<P> Default for Exchange<P> {
             owed: VecDeque::new(),
             following: None,
             status: TransactionStatus::Idle,
+            has_run: false,
             copy: CopyFlow::None,
             unsynced: false,
             skipping: false,
@@ -442,6 +445,7 @@ impl<P> Exchange<P> {
     #[inline]
     pub fn ready(&mut self, status: TransactionStatus) -> Verdict {
         self.status = status;
+        self.has_run = false;
         self.copy = CopyFlow::None;
         match self.owed.front() {
             Some(Owed::Sync) => self.done(Verdict::Forward),
@@ -886,6 +890,12 @@ impl<P> Exchange<P> {
         self.status
     }
 
+    /// Whether the transaction is sure to have failed: the server has said so last, and nothing was sent since then
+    /// that may have ended it, or gone back to a savepoint.
+    pub fn has_failed(&self) -> bool {
+        self.status == TransactionStatus::Failed && !self.has_run && !self.executes()
+    }
+
     /// Whether COPY data flows.
     pub fn copy(&self) -> CopyFlow {
         self.copy
@@ -1019,6 +1029,7 @@ impl<P> Exchange<P> {
     fn done(&mut self, verdict: Verdict) -> Verdict {
         // What goes before a text of the client's has nothing to do with what is written down of it.
         let before = self.owed.pop_front();
+        self.has_run |= matches!(before, Some(Owed::Execute | Owed::ExecuteSaying(_)));
         if !matches!(
             before,
             Some(Owed::Setup | Owed::Ahead { .. } | Owed::Local { .. })

@@ -22,8 +22,8 @@ pub use flow::Flow;
 pub use following::{Edit, Edits, Following};
 pub use parameters::{Parameters, Proven, Shared, literal};
 pub use prepared::{
-    ClientStatements, Gone, Held, Placed, Reach, Registry, ServerName, ServerStatements, Shape,
-    Source, Statement, Unnamed, kept,
+    ClientStatements, Gone, Held, Judged, Placed, Reach, Registry, ServerName, ServerStatements,
+    Shape, Source, Statement, Unnamed, kept,
 };
 pub use retry::{Again, Failure, Role, Sent, again, is_turned_away};
 pub use sequences::Sequences;

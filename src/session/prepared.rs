@@ -293,6 +293,12 @@ impl<P> Registry<P> {
     }
 }
 
+/// What a caller has worked out about a text, as far as it is counted here who has such.
+pub trait Judged {
+    /// Whether it changes what its session listens to.
+    fn listens(&self) -> bool;
+}
+
 /// The unnamed statement of a client.
 #[derive(Debug, Default, Clone)]
 pub enum Unnamed<P> {
@@ -339,6 +345,7 @@ pub struct ClientStatements<P> {
     named: HashMap<Box<[u8]>, Held<P>>,
     bytes: usize,
     bound: usize,
+    listening: usize,
     /// The unnamed statement.
     pub unnamed: Unnamed<P>,
 }
@@ -349,12 +356,13 @@ impl<P> Default for ClientStatements<P> {
             named: HashMap::new(),
             bytes: 0,
             bound: 0,
+            listening: 0,
             unnamed: Unnamed::None,
         }
     }
 }
 
-impl<P> ClientStatements<P> {
+impl<P: Judged> ClientStatements<P> {
     /// The statement that the client calls `name`.
     pub fn get(&self, name: &[u8]) -> Option<&Held<P>> {
         self.named.get(kept(name))
@@ -376,6 +384,7 @@ impl<P> ClientStatements<P> {
         let name = kept(name);
         self.bytes += name.len() + held.statement.weight;
         self.bound += usize::from(held.statement.reach == Reach::Bound);
+        self.listening += usize::from(held.statement.judgement.listens());
         if let Some(old) = self.named.insert(name.into(), held) {
             self.forget(name, &old);
         }
@@ -384,6 +393,7 @@ impl<P> ClientStatements<P> {
     fn forget(&mut self, name: &[u8], old: &Held<P>) {
         self.bytes -= name.len() + old.statement.weight;
         self.bound -= usize::from(old.statement.reach == Reach::Bound);
+        self.listening -= usize::from(old.statement.judgement.listens());
     }
 
     /// Records what the client was told of its statement `name`, if that is still the one of this id.
@@ -407,6 +417,16 @@ impl<P> ClientStatements<P> {
     /// Whether it has a statement that only one server can have.
     pub fn is_bound(&self) -> bool {
         self.bound > 0
+    }
+
+    /// Whether any of them, however it came here, changes what its session listens to.
+    #[inline]
+    pub fn listens(&self) -> bool {
+        let unnamed = match &self.unnamed {
+            Unnamed::Parsed { judgement, .. } => judgement.listens(),
+            Unnamed::None => false,
+        };
+        unnamed || self.listening > 0
     }
 
     /// Forgets everything, named and unnamed.
@@ -444,10 +464,28 @@ pub fn kept(name: &[u8]) -> &[u8] {
 mod tests {
     use std::sync::Arc;
 
-    use super::{ClientStatements, Held, Reach, Registry, Shape, Source, Statement, infers};
+    use super::{
+        ClientStatements, Held, Judged, Reach, Registry, Shape, Source, Statement, Unnamed, infers,
+    };
     use crate::parameters::Parameters;
 
-    fn held(statement: Arc<Statement<()>>) -> Held<()> {
+    impl Judged for () {
+        fn listens(&self) -> bool {
+            false
+        }
+    }
+
+    /// Whether it listens.
+    #[derive(Debug, Clone, Copy)]
+    struct Listens(bool);
+
+    impl Judged for Listens {
+        fn listens(&self) -> bool {
+            self.0
+        }
+    }
+
+    fn held<P>(statement: Arc<Statement<P>>) -> Held<P> {
         Held {
             statement,
             shape: None,
@@ -600,6 +638,36 @@ mod tests {
         assert_eq!(client.bytes(), 1 + 1 + 8);
         client.remove(b"s");
         assert_eq!((client.bytes(), client.len()), (0, 0));
+    }
+
+    #[test]
+    fn it_is_known_who_has_a_statement_that_listens() {
+        let registry = Registry::<Listens>::default();
+        let none = Arc::default();
+        let prepare = |text: &str, listens| {
+            held(registry.intern(&none, Source::Parse, text.as_bytes(), || Listens(listens)))
+        };
+        let mut client = ClientStatements::default();
+        client.insert(b"s", prepare("select 1", false));
+        assert!(!client.listens());
+        client.insert(b"l", prepare("listen a", true));
+        client.insert(b"l", prepare("unlisten a", true));
+        assert!(client.listens());
+        client.insert(b"l", prepare("select 1", false));
+        assert!(!client.listens());
+        for listens in [true, false] {
+            client.unnamed = Unnamed::Parsed {
+                tail: b"listen a".as_slice().into(),
+                judgement: Listens(listens),
+            };
+            assert_eq!(client.listens(), listens);
+        }
+        client.insert(b"m", prepare("listen b", true));
+        client.remove(b"m");
+        assert!(!client.listens());
+        client.insert(b"m", prepare("listen b", true));
+        client.clear();
+        assert!(!client.listens());
     }
 
     #[test]

@@ -37,6 +37,26 @@ async fn heard(client: &mut Raw, query: &str) -> Vec<String> {
     notes.map(|message| note(message).2).collect()
 }
 
+/// A statement's messages up to its Sync.
+fn part(text: &str) -> Vec<u8> {
+    let parts = [
+        Raw::parse("", text),
+        Raw::bind("", "", &[]),
+        Raw::execute("", 0),
+    ];
+    parts.concat()
+}
+
+/// Sends all at once, and gives the answers one by one.
+async fn at_once(client: &mut Raw, messages: &[Vec<u8>], answers: usize) -> Vec<String> {
+    client.send(&messages.concat()).await;
+    let mut all = Vec::new();
+    for _ in 0..answers {
+        all.push(client.ask(&[]).await);
+    }
+    all
+}
+
 /// A proxy with two server connections, and its database.
 async fn house() -> (Proxy, Database) {
     let database = Database::new().await;

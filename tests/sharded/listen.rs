@@ -154,6 +154,83 @@ async fn a_refused_block_holds_back_nothing_of_the_next_one_on_its_server() {
     }
 }
 
+/// Has a statement prepared within what goes over both shards: a block, or a pipeline that reads both.
+async fn prepare_among_others(raw: &mut Raw, parse: Vec<u8>, in_block: bool) {
+    let others = |name: &str, text: &str| {
+        let parts = [
+            Raw::parse(name, text),
+            Raw::bind("", name, &[]),
+            Raw::execute("", 0),
+            Raw::close('S', name),
+        ];
+        parts.concat()
+    };
+    if !in_block {
+        let read = others("sum", "select sum(amount) from accounts");
+        let answer = raw.ask(&[read, parse, Raw::sync()].concat()).await;
+        assert_eq!(answer, "1 2 D C 3 1 ZI");
+        return;
+    }
+    for text in ["begin", "update accounts set amount = amount + 1"] {
+        assert_eq!(told(raw, text).await, "C ZT", "{text}");
+    }
+    assert_eq!(raw.ask(&[parse, Raw::sync()].concat()).await, "1 ZT");
+    // A simple query would end the unnamed statement.
+    let commit = [others("end", "commit"), Raw::sync()].concat();
+    assert_eq!(raw.ask(&commit).await, "1 2 C 3 ZI");
+}
+
+/// Run as it is, it would have a listener behind that nobody knows of, for the next client.
+#[tokio::test]
+async fn what_was_prepared_among_statements_for_both_shards_listens_as_any_other() {
+    let rig = filled("[pool]\nsize = 1\n").await;
+    let mut other = rig.raw().await;
+    let run = |name: &str| [Raw::bind("", name, &[]), Raw::execute("", 0), Raw::sync()].concat();
+    for (listen, unlisten) in [("", ""), ("l", "u")] {
+        for in_block in [false, true] {
+            let mut ear = rig.raw().await;
+            let prepared = Raw::parse(listen, "listen news");
+            prepare_among_others(&mut ear, prepared, in_block).await;
+            assert_eq!(ear.ask(&run(listen)).await, "2 C ZI");
+            // By the only connection that there is.
+            let notified = told(&mut other, "notify news, 'x'").await;
+            assert_eq!(notified, "C ZI", "{listen:?} {in_block}");
+            assert_eq!(next(&mut ear).await, "x");
+            let prepared = Raw::parse(unlisten, "unlisten news");
+            prepare_among_others(&mut ear, prepared, in_block).await;
+            assert_eq!(ear.ask(&run(unlisten)).await, "2 C ZI");
+            assert_eq!(told(&mut ear, "listen more").await, "C ZI");
+            for text in ["notify news, 'lost'", "notify more, 'kept'"] {
+                assert_eq!(told(&mut other, text).await, "C ZI", "{text}");
+            }
+            assert_eq!(next(&mut ear).await, "kept", "{unlisten:?} {in_block}");
+        }
+    }
+}
+
+/// It is sent away while it waits for its own notifications, and its servers are there for others.
+#[tokio::test]
+async fn who_has_no_room_for_what_it_notifies_itself_is_told_of_the_commit_and_why_it_goes() {
+    let rig = filled("[pool]\nsize = 1\n[notifications]\nmax_waiting = 2\n").await;
+    for round in 0..8 {
+        let mut ear = rig.raw().await;
+        let three = ["notify news, '1'", "notify news, '2'", "notify news, '3'"];
+        assert_eq!(told(&mut ear, "listen news").await, "C ZI");
+        let (here, there) = (update(0), update(1));
+        for text in ["begin", &here, &there].into_iter().chain(three) {
+            assert_eq!(told(&mut ear, text).await, "C ZT", "{text}");
+        }
+        ear.send(&Raw::query("commit")).await;
+        let rest = String::from_utf8_lossy(&ear.end().await).into_owned();
+        assert!(rest.contains("COMMIT\0"), "{round}: {rest}");
+        assert!(rest.contains("53400"), "{round}: {rest}");
+        let mut other = rig.raw().await;
+        for text in [&here, &there] {
+            assert_eq!(told(&mut other, text).await, "C ZI", "{text}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_notification_goes_with_the_commit_of_all_shards() {
     let rig = filled("").await;

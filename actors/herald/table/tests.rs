@@ -224,6 +224,20 @@ fn the_numbers_of_processes_are_those_of_clients_only_where_it_is_certain() {
 }
 
 #[test]
+fn what_was_kept_for_a_session_is_told_when_it_lets_its_server_go() {
+    let mut rig = Rig::new();
+    let ear = rig.join(1);
+    rig.listen(1, 10, "a");
+    rig.begin(1, 10, Change::Unlisten(channel("a")));
+    rig.table.notify(10, &note("a", "own"));
+    assert!(ear.payloads().is_empty(), "it hangs on what comes next");
+    rig.table.release(1, 20);
+    assert!(ear.payloads().is_empty() && rig.table.holds(1, 10));
+    rig.table.release(1, 10);
+    assert_eq!(ear.payloads(), ["own"]);
+}
+
+#[test]
 fn after_a_loss_all_is_listened_to_again_and_told_once() {
     let mut rig = Rig::new();
     let (ear, idle) = (rig.join(1), rig.join(2));
@@ -234,7 +248,7 @@ fn after_a_loss_all_is_listened_to_again_and_told_once() {
     let ticket = rig.table.fence(1);
     for _ in 0..2 {
         rig.table.link_lost();
-        assert!(rig.table.is_fenced(ticket), "it cannot come any more");
+        assert!(rig.table.is_fenced(1, ticket), "it cannot come any more");
         assert!(!rig.table.is_ready(asked) && !rig.table.holds(1, 10));
         assert_eq!(rig.table.next_batch(), None);
     }
@@ -257,7 +271,12 @@ fn who_has_no_room_is_named_and_channels_are_counted() {
     ear.0.borrow_mut().deaf = true;
     rig.table.notify(30, &note("a", "x"));
     assert_eq!(rig.table.take_full(), [1]);
+    // Nobody waits any more who has left: its sign would come to nobody.
+    let ticket = rig.table.fence(1);
+    assert!(!rig.table.is_fenced(1, ticket));
+    let woken = ear.0.borrow().woken;
     assert!(rig.table.leave(1).is_some());
+    assert!(rig.table.is_fenced(1, ticket) && ear.0.borrow().woken > woken);
     rig.join(2);
     for number in 0..10 {
         rig.listen(2, 20, &format!("c{number}"));

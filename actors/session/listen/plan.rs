@@ -1,22 +1,23 @@
 //! What is to be done with a LISTEN or an UNLISTEN.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_config::PoolMode;
 use pgherd_sql::parse::{self, Channel};
 use pgherd_sql::{Listened, Pin};
-use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
-use crate::herald::audience::is_same_place;
+use crate::herald::audience::{Announced, is_same_place};
 use crate::herald::table::{Asked, Change};
 use crate::judgement::{Judgement, Listens};
 use crate::pool::PoolMessage;
+use crate::server::ServerAbout;
 use crate::session::listen::Stall;
 use crate::session::relay::Relay;
 use crate::session::shards;
-use crate::session::turn::Turn;
+use crate::session::turn::{Check, Turn};
 
 /// How long the herald may take, however long a checkout may: the client holds a server meanwhile.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -41,8 +42,8 @@ pub(super) fn plan(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement, alon
     let relay = &*turn.relay;
     // A server that is bound to a session knows itself what that listens to.
     let bound = relay.mode == PoolMode::Session || relay.pins.contains(Pin::Listen);
-    // The server says itself that it takes nothing in a failed transaction.
-    if bound || turn.server.exchange.status() == TransactionStatus::Failed {
+    // The server says itself that it takes nothing in a failed transaction, unless the text gets out of that.
+    if bound || judgement.plain && turn.server.exchange.has_failed() {
         return Plan::Usual;
     }
     let listening = relay.listening.as_deref();
@@ -76,8 +77,7 @@ pub(super) fn plan(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement, alon
 pub(super) fn several(turn: &mut Turn<'_>, found: &[Listened], judgement: &Judgement) -> Plan {
     let relay = &*turn.relay;
     let bound = relay.mode == PoolMode::Session || relay.pins.contains(Pin::Listen);
-    let failed = turn.server.exchange.status() == TransactionStatus::Failed;
-    if bound || failed && !judgement.leaves {
+    if bound || judgement.plain && turn.server.exchange.has_failed() {
         return Plan::Usual;
     }
     let listening = relay.listening.as_deref();
@@ -117,36 +117,29 @@ fn change(relay: &Relay, channel: Channel) -> Option<Change> {
 }
 
 fn follow(turn: &mut Turn<'_>, changes: Vec<Change>) -> Plan {
-    match turn.listen.stall.as_deref_mut() {
-        Some(Stall::Herald { outcome: None, .. }) => return Plan::Later,
-        Some(Stall::Herald {
-            asked,
+    match turn.listen.looked_at.take().map(|stall| *stall) {
+        Some(Stall {
+            announced,
             outcome: Some(outcome),
             ..
-        }) => {
-            let asked = std::mem::take(asked);
-            let here = match outcome {
-                Ok(about) if is_same_place(about, &turn.server.about) => Ok(()),
-                Ok(_) => Err(Box::new(elsewhere())),
-                Err(report) => Err(report.clone()),
-            };
-            turn.listen.stall = None;
-            return arrived(turn, asked, here);
-        }
-        // What was committed before it must be known to be so.
-        _ if turn.server.exchange.replies_owed() > 0 => {
-            turn.listen.stall = Some(Box::new(Stall::Replies));
+        }) => return arrived(turn, announced, outcome),
+        Some(waiting) => {
+            turn.listen.stall = Some(Box::new(waiting));
             return Plan::Later;
         }
-        Some(Stall::Replies) | None => {}
+        None => {}
     }
-    turn.listen.stall = None;
-    match ask(turn, changes) {
-        Ok(asked) => {
-            turn.listen.stall = Some(Box::new(Stall::Herald {
-                asked,
-                outcome: None,
+    if turn.server.exchange.executes() {
+        // What was committed before it must be known to be so, and whether its block has failed.
+        turn.check = Check::Quiet;
+        return Plan::Later;
+    }
+    match announce(turn, changes) {
+        Ok(announced) => {
+            turn.listen.stall = Some(Box::new(Stall {
+                announced,
                 timer: Box::pin(tokio::time::sleep(patience(turn.relay))),
+                outcome: None,
             }));
             Plan::Later
         }
@@ -154,26 +147,24 @@ fn follow(turn: &mut Turn<'_>, changes: Vec<Change>) -> Plan {
     }
 }
 
-fn arrived(turn: &Turn<'_>, asked: Vec<Asked>, here: Result<(), Box<ErrorReport>>) -> Plan {
-    let Some(listening) = turn.relay.listening.as_deref() else {
-        return Plan::Refuse(Box::new(elsewhere()));
-    };
-    match here {
-        Ok(()) => {
+fn arrived(
+    turn: &mut Turn<'_>,
+    announced: Announced,
+    outcome: Result<Arc<ServerAbout>, Box<ErrorReport>>,
+) -> Plan {
+    let listening = turn.relay.listening.as_deref();
+    match (outcome, listening) {
+        (Err(report), _) => Plan::Refuse(report),
+        (Ok(about), Some(listening)) if is_same_place(&about, &turn.server.about) => {
             // All that others have notified from there came before.
-            listening.hold(&turn.server.about);
-            Plan::Send(asked)
+            listening.hold(turn.server);
+            Plan::Send(announced.sent())
         }
-        Err(report) => {
-            for asked in asked {
-                listening.take_back(asked);
-            }
-            Plan::Refuse(report)
-        }
+        (Ok(_), _) => Plan::Refuse(Box::new(elsewhere())),
     }
 }
 
-fn ask(turn: &mut Turn<'_>, changes: Vec<Change>) -> Result<Vec<Asked>, ErrorReport> {
+fn announce(turn: &mut Turn<'_>, changes: Vec<Change>) -> Result<Announced, ErrorReport> {
     let relay = &mut *turn.relay;
     let settings = relay.pool.settings().clone();
     let listening = match relay.listening.take() {
@@ -191,19 +182,9 @@ fn ask(turn: &mut Turn<'_>, changes: Vec<Change>) -> Result<Vec<Asked>, ErrorRep
         }
     };
     let max = settings.notifications.max_channels.get();
-    let (mut all, mut refused) = (Vec::with_capacity(changes.len()), None);
-    for change in changes {
-        match listening.ask(change, max) {
-            Ok(asked) => all.push(asked),
-            Err(report) => {
-                refused = Some(report);
-                all.drain(..).for_each(|asked| listening.take_back(asked));
-                break;
-            }
-        }
-    }
+    let announced = listening.announce(changes, max);
     relay.listening = Some(listening);
-    refused.map_or(Ok(all), Err)
+    announced
 }
 
 fn patience(relay: &Relay) -> Duration {

@@ -39,7 +39,6 @@ use super::unread;
 use crate::clock;
 use crate::control::Standing;
 use crate::pool::ServerLease;
-use crate::server::ServerAbout;
 use crate::session::Bye;
 use crate::session::checkout::Denied;
 use crate::session::limit::Expired;
@@ -117,8 +116,8 @@ struct Dtx {
     scripted: bool,
     /// All that it reads of one shard is of one moment.
     still: bool,
-    /// The server whose notifications are known to be this session's.
-    heard: Option<Arc<ServerAbout>>,
+    /// It has come to the shard where the session would hear what it notifies itself.
+    hears: bool,
 }
 
 /// What comes next.
@@ -192,7 +191,7 @@ impl Dtx {
             unsynced: false,
             scripted: false,
             still: false,
-            heard: None,
+            hears: false,
         })
     }
 

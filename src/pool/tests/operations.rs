@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::{Core, LIMITS, clean, failed, fresh, given, open, peek, pool, ready, wait};
 use crate::{Age, LeaseError, Limits, LostReason, Order, Place, PoolCore, Refused, SweepRules};
 
@@ -85,6 +87,37 @@ fn lease_is_born_dirty_and_returns_only_clean() {
     assert_eq!(ready(&core, now).into_inner_lost(LostReason::Taken), 3);
     assert_eq!(lost(&core, LostReason::Taken), 1);
     assert_eq!(core.snapshot(now).leased, 0);
+}
+
+/// Notes, when it is dropped, how many connections are lent and how many lie idle.
+struct Guard(Core, Arc<Mutex<Vec<(usize, usize)>>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let seen = self.0.snapshot(Instant::now());
+        self.1.lock().push((seen.leased, seen.idle));
+    }
+}
+
+#[test]
+fn what_ends_with_a_loan_has_ended_before_anybody_else_has_the_connection() {
+    let now = Instant::now();
+    let core = pool(LIMITS);
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let guard = || Some(Guard(Arc::clone(&core), Arc::clone(&ended)));
+    open(&core, 1, now);
+    let mut lease = ready(&core, now);
+    lease.guard_by(guard);
+    lease.guard_by(|| {
+        assert_eq!(ended.lock().len(), 1, "the one before it is over");
+        guard()
+    });
+    clean(lease);
+    assert_eq!(*ended.lock(), [(1, 0), (1, 0)]);
+    let mut lease = ready(&core, now);
+    lease.guard_by(guard);
+    drop(lease);
+    assert_eq!(ended.lock()[2..], [(1, 0)], "also where it is closed");
 }
 
 #[test]

@@ -149,6 +149,40 @@ fn flush_without_sync_keeps_the_server() {
 }
 
 #[test]
+fn a_block_is_sure_to_have_failed_only_while_nothing_may_have_got_it_out() {
+    let mut talk = Talk::default();
+    assert!(!talk.has_failed());
+    let fail = |talk: &mut Talk| {
+        talk.sent(Owed::Query);
+        quiet(talk, tag::ERROR_RESPONSE);
+        talk.ready(TransactionStatus::Failed);
+        assert!(talk.has_failed());
+    };
+    fail(&mut talk);
+    talk.sent(Owed::Query);
+    assert!(!talk.has_failed(), "it may be a ROLLBACK");
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    talk.ready(TransactionStatus::Idle);
+    fail(&mut talk);
+    talk.sent(parse(false));
+    talk.sent(Owed::Bind { of: None });
+    assert!(talk.has_failed(), "nothing is run by that");
+    talk.sent(Owed::Execute);
+    for message in [
+        tag::PARSE_COMPLETE,
+        tag::BIND_COMPLETE,
+        tag::COMMAND_COMPLETE,
+    ] {
+        assert!(!talk.has_failed());
+        quiet(&mut talk, message);
+    }
+    assert!(!talk.owes() && !talk.has_failed(), "no Sync has come yet");
+    talk.sent(Owed::Sync);
+    talk.ready(TransactionStatus::Failed);
+    assert!(talk.has_failed());
+}
+
+#[test]
 fn an_error_takes_back_what_is_skipped_up_to_the_sync() {
     let mut talk = Talk::default();
     talk.sent(Owed::Bind { of: None });

@@ -67,6 +67,7 @@ impl<P> Exchange<P> {
         }
         self.owed.clear();
         self.status = status;
+        self.has_run = false;
         Some(Answered { replies, status })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgherd_sandbox::{Binaries, Server};
-use pgherd_tests::{Config, Database, Proxy, Raw, until};
+use pgherd_tests::{Config, Database, Proxy, Raw, connect, until};
 
 use super::{enter, heard, herald, house, next};
 
@@ -89,6 +89,30 @@ async fn a_mute_herald_connection_holds_nobody_up_for_long() {
         heard(&mut client, "notify a, 'own'").await == ["own"]
     })
     .await;
+}
+
+/// Nothing of what it has asked for is run, and its server is not kept.
+#[tokio::test]
+async fn who_is_sent_away_while_a_mute_herald_is_awaited_goes_at_once() {
+    let database = Database::new().await;
+    database.sql("create table kept (a int)").await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut client = enter(&proxy, &database).await;
+    assert_eq!(client.ask(&Raw::query("listen a")).await, "C ZI");
+    // What this one might have notified would be awaited.
+    let mut other = enter(&proxy, &database).await;
+    assert_eq!(other.one("select 1").await, "1");
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let stopped = Stopped::new(herald(&database).await);
+    let insert = "insert into kept values (1)";
+    client.send(&Raw::query(insert)).await;
+    let kill = format!("kill_client {}", client.key.0);
+    console.simple_query(&kill).await.unwrap();
+    let rest = String::from_utf8_lossy(&client.end().await).into_owned();
+    assert!(rest.contains("57P01"), "{rest}");
+    assert!(!rest.contains("INSERT"), "{rest}");
+    drop(stopped);
+    assert_eq!(other.one("select count(*)::text from kept").await, "0");
 }
 
 #[tokio::test]

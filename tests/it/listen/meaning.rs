@@ -1,8 +1,8 @@
 //! What is heard and what is not, as from Postgres.
 
-use pgherd_tests::{Config, Proxy, Raw, connect};
+use pgherd_tests::{Config, Database, Proxy, Raw, connect};
 
-use super::{enter, heard, herald, house, next, shown};
+use super::{at_once, enter, heard, herald, house, next, part, shown};
 
 #[tokio::test]
 async fn a_client_that_listens_keeps_no_server() {
@@ -126,6 +126,90 @@ async fn a_failed_block_refuses_it_and_nothing_is_heard_within_a_block() {
     client.ask(&Raw::query("listen b")).await;
     let prepared = client.ask(&Raw::query("prepare transaction 'x'")).await;
     assert_eq!(prepared, "E0A000 ZI");
+}
+
+/// What a client sends in one write behind a block that has failed: that it gets out of it is known only later.
+fn ways_out() -> Vec<(Vec<Vec<u8>>, Vec<&'static str>)> {
+    let listen = "listen a";
+    let both = |text| vec![Raw::query(text), Raw::query(listen)];
+    let in_one = [part("rollback"), part(listen), Raw::sync()];
+    let apart = [part("rollback"), Raw::sync(), part(listen), Raw::sync()];
+    let back = [part("rollback to s"), part(listen), Raw::sync()];
+    vec![
+        (both("rollback"), vec!["C ZI", "C ZI"]),
+        (both("commit"), vec!["C ZI", "C ZI"]),
+        (both("rollback to s"), vec!["C ZT", "C ZT"]),
+        (vec![Raw::query("rollback; listen a")], vec!["C C ZI"]),
+        (vec![Raw::query("rollback to s; listen a")], vec!["C C ZT"]),
+        (in_one.to_vec(), vec!["1 2 C 1 2 C ZI"]),
+        (apart.to_vec(), vec!["1 2 C ZI", "1 2 C ZI"]),
+        (back.to_vec(), vec!["1 2 C 1 2 C ZT"]),
+    ]
+}
+
+/// Else it would have a listener behind on a server that is another client's next.
+#[tokio::test]
+async fn what_gets_out_of_a_failed_block_and_listens_behind_it_leaves_nothing_on_the_server() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut other = enter(&proxy, &database).await;
+    for (at, (sent, answers)) in ways_out().into_iter().enumerate() {
+        let mut client = enter(&proxy, &database).await;
+        for text in ["begin", "savepoint s"] {
+            assert_eq!(client.ask(&Raw::query(text)).await, "C ZT");
+        }
+        assert_eq!(client.ask(&Raw::query("select 1/0")).await, "E22012 ZE");
+        let told = at_once(&mut client, &sent, answers.len()).await;
+        assert_eq!(told, answers, "{at}");
+        assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI", "{at}");
+        let notified = other.ask(&Raw::query("notify a, 'x'")).await;
+        assert_eq!(notified, "C ZI", "{at}");
+        assert_eq!(next(&mut client).await.2, "x", "{at}");
+    }
+    // Answers may come before the Sync does.
+    let mut client = enter(&proxy, &database).await;
+    client.ask(&Raw::query("begin")).await;
+    assert_eq!(client.ask(&Raw::query("select 1/0")).await, "E22012 ZE");
+    client
+        .send(&[part("rollback"), Raw::flush()].concat())
+        .await;
+    for tag in ['1', '2', 'C'] {
+        assert_eq!(client.message().await.tag, tag);
+    }
+    let listen = [part("listen a"), Raw::sync()].concat();
+    assert_eq!(client.ask(&listen).await, "1 2 C ZI");
+    assert_eq!(other.ask(&Raw::query("notify a, 'y'")).await, "C ZI");
+    assert_eq!(next(&mut client).await.2, "y");
+}
+
+/// What it would have waited for is nobody's then, and its server is there for others.
+#[tokio::test]
+async fn a_listen_that_is_not_run_after_all_holds_nobody_up() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut client = enter(&proxy, &database).await;
+    let mut other = enter(&proxy, &database).await;
+    // It fails only when it is run.
+    let failing = "select 1 / (random() * 0)::int";
+    for listens in [false, true] {
+        let pipeline = [part(failing), part("listen a"), Raw::sync()];
+        assert_eq!(
+            at_once(&mut client, &pipeline, 1).await,
+            ["1 2 E22012 ZI"],
+            "{listens}"
+        );
+        assert_eq!(other.one("select 1").await, "1");
+        let block = ["begin", "select 1/0", "listen a"].map(Raw::query);
+        let answers = at_once(&mut client, &block, 3).await;
+        assert_eq!(answers, ["C ZT", "E22012 ZE", "E25P02 ZE"], "{listens}");
+        assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+        assert_eq!(other.one("select 1").await, "1");
+        assert_eq!(heard(&mut client, "notify a").await, Vec::<String>::new());
+        // Nothing is left of it for the next one.
+        assert_eq!(client.ask(&Raw::query("listen b")).await, "C ZI");
+        assert_eq!(heard(&mut client, "notify b, 'b'").await, ["b"]);
+        assert!(heard(&mut client, "notify a").await.is_empty());
+    }
 }
 
 #[tokio::test]

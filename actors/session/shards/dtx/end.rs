@@ -72,11 +72,11 @@ impl Dtx {
         if !committed {
             self.revert(relay);
         }
-        let mut unheard = None;
-        if self.heard.is_some() {
-            // What it has notified itself comes before its end is told.
-            unheard = listen::catch_up(relay).await.err();
-        }
+        // What it has notified itself comes before its end is told.
+        let caught_up = match self.hears {
+            true => listen::catch_up(relay).await,
+            false => Ok(()),
+        };
         self.unhear(relay);
         let mut report = None;
         let mut is_known = true;
@@ -107,17 +107,18 @@ impl Dtx {
         }
         let in_block = self.kind == Kind::Block;
         self.begin_anew(relay);
-        if !is_known {
-            let text = "the transaction is committed, and what it has left set is not known";
-            unheard = Some(ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text));
-        }
-        if let Some(fatal) = unheard.filter(|_| committed) {
+        let over = match caught_up {
+            _ if !is_known => Some(Bye::Sent(Box::new(unknown()))),
+            Err(untold) if committed => Some(untold.bye(relay)),
+            Ok(()) | Err(_) => None,
+        };
+        if let Some(bye) = over {
             let out = relay.down.made();
             if in_block {
                 let built = backend::command_complete(out, b"COMMIT");
                 debug_assert!(built.is_ok(), "it is short");
             }
-            return Err(Fault::Over(Bye::Sent(Box::new(fatal))));
+            return Err(Fault::Over(bye));
         }
         match (committed, report) {
             (true, warning) => {
@@ -244,11 +245,12 @@ impl Dtx {
         true
     }
 
-    /// What its server notifies from here on is not this session's.
+    /// What it was to change of what the session listens to, and has not by now, it does not change any more.
     fn unhear(&mut self, relay: &Relay) {
-        if let (Some(about), Some(listening)) = (self.heard.take(), relay.listening.as_deref()) {
+        if std::mem::take(&mut self.hears)
+            && let Some(listening) = relay.listening.as_deref()
+        {
             listening.settle();
-            listening.release(&about);
         }
     }
 
@@ -271,4 +273,9 @@ impl Dtx {
         self.altered = false;
         self.began = clock::now();
     }
+}
+
+fn unknown() -> ErrorReport {
+    let text = "the transaction is committed, and what it has left set is not known";
+    ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text)
 }

@@ -67,8 +67,8 @@ impl Dtx {
         let shard = leg.shard;
         self.home = Some(shard);
         if shard == NOTIFIER {
-            // It is held already, where the session listens, and is let go with the block, however that ends.
-            self.heard = Some(Arc::clone(&leg.lease.about));
+            // What it notifies is the session's already, if that listens.
+            self.hears = true;
         }
         let listened = relay.spread.as_deref().is_some_and(|it| it.listened);
         if listened {
@@ -139,12 +139,14 @@ impl Dtx {
             });
         };
         leg.lease.is_set_to(&relay.parameters);
-        if shard == NOTIFIER && relay.listening.is_some() {
-            listen::hold(relay, &leg.lease).await;
-            self.heard = Some(Arc::clone(&leg.lease.about));
+        let mut held = Ok(());
+        if shard == NOTIFIER {
+            self.hears = true;
+            held = listen::hold(relay, &mut leg.lease).await;
         }
         self.legs.insert(shard, leg);
         self.home.get_or_insert(shard);
+        held.map_err(|untold| Fault::Over(untold.bye(relay)))?;
         if let Some(error) = answer.error {
             return Err(error.into());
         }
