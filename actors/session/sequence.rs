@@ -16,6 +16,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
 
 use crate::judgement::Judgement;
+use crate::server::ServerConn;
 use crate::session::relay::Relay;
 use crate::session::requests;
 use crate::session::turn::Turn;
@@ -62,11 +63,16 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
         requests::refuse(turn, report);
         return false;
     }
-    if judgement.runs >= Runs::Writes || uses {
-        turn.server.sequences = turn.server.sequences.used_by(client);
-    }
+    leave(turn.server, judgement, client);
     turn.server.used_sequence |= uses || judgement.runs == Runs::Unknown;
     true
+}
+
+/// Takes note of whose values a server remembers behind a text of this client.
+pub(super) fn leave(server: &mut ServerConn, judgement: &Judgement, client: i32) {
+    if judgement.runs >= Runs::Writes || judgement.sequence.uses() {
+        server.sequences = server.sequences.used_by(client);
+    }
 }
 
 /// Whether a simple query has to wait until all that is owed has come: what goes before it must know

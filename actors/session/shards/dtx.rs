@@ -151,6 +151,8 @@ pub(in crate::session) async fn take_over(
         let about = Arc::clone(&lease.about);
         about.cancels.settled().await;
     }
+    // Over shards nobody may ask for what a sequence gave last, so that nobody keeps a server for it.
+    lease.used_sequence = false;
     lease.flow.hand_over(&mut relay.down);
     let sent = poll_fn(|cx| poll_write_from(&mut lease.stream, cx, &mut relay.up)).await;
     let shard = relay.spread.as_deref().map_or(0, |spread| spread.at);

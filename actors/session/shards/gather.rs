@@ -21,7 +21,6 @@ use tokio::time::Sleep;
 
 use super::legs::Leg;
 use crate::clock;
-use crate::session::behind;
 use crate::session::relay::Relay;
 use crate::shards::{FIRST_OWN, Known};
 
@@ -99,8 +98,7 @@ pub(super) fn put(relay: &Relay, legs: &mut [Leg], text: &[u8]) {
         let built = frontend::query(leg.out.made(), text);
         debug_assert!(built.is_ok(), "it came in a message");
         leg.lease.exchange.sent(Owed::Query);
-        leg.lease.touched = true;
-        behind::sent(&mut leg.lease, &judgement, text, relay.lexing);
+        leg.note(relay, &judgement, text);
         leg.begin();
     }
 }

@@ -14,7 +14,6 @@ use pgherd_wire::{frame, sqlstate};
 use super::statement::listens_alone;
 use super::{Dtx, Fault};
 use crate::clock;
-use crate::session::behind;
 use crate::session::checkout;
 use crate::session::listen;
 use crate::session::relay::Relay;
@@ -456,7 +455,5 @@ fn said(end: End) -> String {
 
 /// Takes note of a text that is sent to a server.
 pub(super) fn sent(relay: &Relay, leg: &mut Leg, text: &[u8]) {
-    let judgement = relay.judge(text);
-    leg.lease.touched = true;
-    behind::sent(&mut leg.lease, &judgement, text, relay.lexing);
+    leg.note(relay, &relay.judge(text), text);
 }
