@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_net::poll_write_from;
 use pgherd_session::{Again, Verdict};
+use pgherd_sql::Step;
 use pgherd_wire::backend::{ReadyForQuery, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
@@ -137,7 +138,14 @@ impl Dtx {
                 false => self.lost(&report.message),
             });
         };
-        leg.lease.is_set_to(&relay.parameters);
+        match (&answer.error, relay.spread.as_deref()) {
+            (Some(_), Some(spread)) => {
+                // Nobody knows how far it has come.
+                let steps = spread.journal.steps();
+                steps.for_each(|step| leg.may_have_taken(step));
+            }
+            _ => leg.lease.is_set_to(&relay.parameters),
+        }
         if shard == NOTIFIER && relay.listening.is_some() {
             listen::hold(relay, &leg.lease).await;
             self.heard = Some(Arc::clone(&leg.lease.about));
@@ -343,6 +351,19 @@ impl Leg {
             self.report(name, value);
         }
         Ok(answer)
+    }
+
+    /// What this step sets its server may have had, or not.
+    pub(super) fn may_have_taken(&mut self, step: &Step) {
+        let Step::Change(changes) = step else {
+            return;
+        };
+        for change in changes {
+            match change.named_by {
+                None if !change.name.is_empty() => self.lease.doubt([change.name.clone()]),
+                _ => self.lease.doubt_unnamed(),
+            }
+        }
     }
 
     /// Whether its server is in the block, and nothing has failed there.
