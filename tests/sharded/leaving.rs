@@ -166,7 +166,7 @@ async fn who_is_sent_away_while_both_are_committed_is_told_that_it_may_be_there(
 #[tokio::test]
 async fn of_a_commit_over_both_that_takes_too_long_the_outcome_is_unknown() {
     let rig = filled("").await;
-    let more = "[timeouts]\ntransaction = \"3s\"";
+    let more = "[timeouts]\ntransaction = \"12s\"";
     let (_proxy, mut raw, _taps) = committing(&rig, more).await;
     assert_eq!(raw.ask(&[]).await, "E08007 ZI");
     // The session goes on, also where the coordinator waits.

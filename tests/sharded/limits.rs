@@ -7,7 +7,7 @@ use crate::transactions::{filled, part};
 
 #[tokio::test]
 async fn a_statement_that_is_only_described_has_the_limits_of_others() {
-    let rig = filled("[timeouts]\nquery = \"2s\"").await;
+    let rig = filled("[timeouts]\nquery = \"5s\"").await;
     let mut raw = rig.raw().await;
     for text in [
         "begin",
@@ -32,7 +32,7 @@ async fn a_statement_that_is_only_described_has_the_limits_of_others() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answer_keeps_no_locks() {
-    let rig = filled("[timeouts]\ntransaction = \"5s\"").await;
+    let rig = filled("[timeouts]\ntransaction = \"12s\"").await;
     let mut raw = rig.raw().await;
     assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
     // More than sockets hold.
@@ -56,7 +56,7 @@ async fn a_client_that_takes_no_answer_keeps_no_locks() {
 
 #[tokio::test]
 async fn a_pipeline_whose_answers_nobody_takes_keeps_no_connection() {
-    let rig = filled("[pool]\nsize = 1\n[timeouts]\ntransaction = \"5s\"").await;
+    let rig = filled("[pool]\nsize = 1\n[timeouts]\ntransaction = \"12s\"").await;
     let mut raw = rig.raw().await;
     let columns: Vec<String> = (0..100).map(|at| format!("id as c{at:_>60}")).collect();
     let mut all = part(&format!("select {} from accounts", columns.join(", ")));
