@@ -19,12 +19,12 @@ use pgherd_wire::sqlstate;
 use tokio::time::Sleep;
 
 use crate::clock;
-use crate::control::{Control, Standing};
+use crate::control::{Control, Order, Standing};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
-use crate::session::{ahead, follow, met, reads};
+use crate::session::{ahead, follow, met, reads, shards};
 
 /// What ends a wait.
 pub(super) type Timer = Pin<Box<Sleep>>;
@@ -274,11 +274,12 @@ async fn wait_by(
             if let Poll::Ready(outcome) = waiter.as_mut().poll(cx) {
                 return Poll::Ready(Event::Served(outcome));
             }
+            // Who is sent away is not listened to any more, which looks like one that has left.
+            if control.poll_ordered(cx).is_ready() && has_to_go(relay) {
+                return Poll::Ready(Event::Ordered);
+            }
             if poll_presence(relay, cx).is_ready() {
                 return Poll::Ready(Event::Gone);
-            }
-            if control.poll_ordered(cx).is_ready() {
-                return Poll::Ready(Event::Ordered);
             }
             if called_off.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::CalledOff);
@@ -421,11 +422,11 @@ pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denie
     let mut called_off = pin!(control.called_off.notified());
     let mut timer = pin!(tokio::time::sleep(time));
     poll_fn(|cx| {
+        if control.poll_ordered(cx).is_ready() && has_to_go(relay) {
+            return Poll::Ready(Err(Denied::Ordered));
+        }
         if poll_presence(relay, cx).is_ready() {
             return Poll::Ready(Err(Denied::Gone));
-        }
-        if control.poll_ordered(cx).is_ready() {
-            return Poll::Ready(Err(Denied::Ordered));
         }
         if called_off.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Denied::Refused(Box::new(called_off_report()))));
@@ -433,6 +434,16 @@ pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denie
         timer.as_mut().poll(cx).map(Ok)
     })
     .await
+}
+
+/// Whether who waits has to leave. Who holds servers of a transaction may bring that to its end, unless all are to go
+/// at once.
+fn has_to_go(relay: &Relay) -> bool {
+    match relay.control.ordered() {
+        Order::Serve => false,
+        Order::Drain => !shards::holds_others(relay),
+        Order::Terminate => true,
+    }
 }
 
 /// What a client is told that has cancelled what waits for a server.

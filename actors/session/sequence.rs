@@ -18,6 +18,7 @@ use pgherd_wire::frame::TooLong;
 use pgherd_wire::{frontend, sqlstate};
 
 use crate::judgement::Judgement;
+use crate::server::ServerConn;
 use crate::session::relay::Relay;
 use crate::session::turn::Turn;
 use crate::session::{ahead, requests};
@@ -45,7 +46,7 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
         turn.relay.pins.remove(Pin::Sequence);
         if judgement.runs < Runs::Writes && !judgement.begins {
             if judgement.forgets {
-                used_here(turn);
+                used_here(turn.relay, turn.server);
             }
             return true;
         }
@@ -55,7 +56,7 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
     }
     let client = turn.relay.control.id;
     clear_way(turn, judgement, way);
-    if way == Way::Extended && judgement.sequence.asks() && memory(turn).is_mixed_for(client) {
+    if way == Way::Extended && judgement.sequence.asks() && memory(turn.relay, turn.server).is_mixed_for(client) {
         let report = ErrorReport::error(
             sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
             "what this session remembers of sequences is not on the server that it runs on",
@@ -64,12 +65,17 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
         requests::refuse(turn, report);
         return false;
     }
-    if judgement.runs >= Runs::Writes || uses {
-        turn.server.sequences = memory(turn).used_by(client);
-        used_here(turn);
-    }
+    leave(turn.relay, turn.server, judgement);
     turn.server.used_sequence |= uses || judgement.runs == Runs::Unknown;
     true
+}
+
+/// Takes note of whose values a server remembers behind a text of this client.
+pub(super) fn leave(relay: &Relay, server: &mut ServerConn, judgement: &Judgement) {
+    if judgement.runs >= Runs::Writes || judgement.sequence.uses() {
+        server.sequences = memory(relay, server).used_by(relay.control.id);
+        used_here(relay, server);
+    }
 }
 
 /// Whether a simple query has to wait until all that is owed has come: what goes before it must know
@@ -84,7 +90,7 @@ pub(super) fn must_wait(turn: &Turn<'_>, judgement: &Judgement) -> bool {
 pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
     let client = turn.relay.control.id;
     let asks = judgement.sequence.asks() && turn.relay.mode != PoolMode::Session;
-    if asks && memory(turn) != Sequences::Of(client) {
+    if asks && memory(turn.relay, turn.server) != Sequences::Of(client) {
         let learned = &turn.relay.pool.asks_sequences;
         learned.store(true, Ordering::Relaxed);
     }
@@ -113,25 +119,25 @@ fn forget(turn: &mut Turn<'_>) -> Result<(), TooLong> {
 }
 
 /// What other servers remember of the client is out of date from now on.
-fn used_here(turn: &Turn<'_>) {
-    let last = &turn.relay.control.sequences_on;
-    last.store(turn.server.about.id, Ordering::Relaxed);
+fn used_here(relay: &Relay, server: &ServerConn) {
+    let last = &relay.control.sequences_on;
+    last.store(server.about.id, Ordering::Relaxed);
 }
 
-/// Whose use of sequences the server remembers, seen by the client of this turn.
-fn memory(turn: &Turn<'_>) -> Sequences {
-    let known = turn.server.sequences;
-    let last = turn.relay.control.sequences_on.load(Ordering::Relaxed);
-    match last == turn.server.about.id {
+/// Whose use of sequences a server remembers, seen by this client.
+fn memory(relay: &Relay, server: &ServerConn) -> Sequences {
+    let known = server.sequences;
+    let last = relay.control.sequences_on.load(Ordering::Relaxed);
+    match last == server.about.id {
         true => known,
-        false => known.left_by(turn.relay.control.id),
+        false => known.left_by(relay.control.id),
     }
 }
 
 /// Whether the server remembers something that a text might be told and must not.
 fn must_forget(turn: &Turn<'_>, judgement: &Judgement) -> bool {
     let (client, server) = (turn.relay.control.id, &turn.server);
-    let memory = memory(turn);
+    let memory = memory(turn.relay, turn.server);
     if turn.relay.mode == PoolMode::Session || !memory.is_mixed_for(client) {
         return false;
     }

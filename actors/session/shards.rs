@@ -82,6 +82,8 @@ pub struct Spread {
     notified: bool,
     /// Its transaction may have changed what it listens to.
     listened: bool,
+    /// It holds servers of a transaction over several shards.
+    holds: bool,
 }
 
 /// The shard where all notify and listen, so that they hear of each other. Of a transaction over several shards it is
@@ -92,6 +94,11 @@ const NOTIFIER: u16 = 0;
 pub(super) fn hears(relay: &Relay) -> bool {
     let spread = relay.spread.as_deref();
     spread.is_none_or(|spread| spread.at == NOTIFIER)
+}
+
+/// Whether a session that waits for something holds servers of a transaction over several shards meanwhile.
+pub(super) fn holds_others(relay: &Relay) -> bool {
+    relay.spread.as_deref().is_some_and(|spread| spread.holds)
 }
 
 /// Whether answers are verified, which is done on primaries.
@@ -171,6 +178,7 @@ impl Spread {
             prepares: false,
             notified: false,
             listened: false,
+            holds: false,
         }
     }
 }

@@ -596,7 +596,8 @@ fn lost(report: &ErrorReport) -> ErrorReport {
     }
 }
 
-fn unknown(why: &str) -> ErrorReport {
+/// Nobody knows what has become of it.
+pub fn unknown(why: &str) -> ErrorReport {
     let text = "it is not known whether the transaction was committed";
     ErrorReport::error(sqlstate::TRANSACTION_RESOLUTION_UNKNOWN, text).detail(why)
 }

@@ -100,13 +100,19 @@ pub(super) fn old(database: &str) -> String {
 /// and one that says no would be stored.
 pub(super) const KEPT: Duration = Duration::from_secs(3600);
 
+/// A coordinator that has stored its row and does not say COMMIT for so long stands still, and its decider goes without it.
+/// In seconds.
+const STILL: u64 = 8;
+
 /// What the decider runs before its `COMMIT`. Its transaction may be old already: the row is not. The others are committed
-/// for good as soon as that is answered, so that it must not be lost with a crash even if its client would have that.
+/// for good as soon as that is answered, so that it must not be lost with a crash even if its client would have that. Who
+/// asks for the row waits for it from here on, but for no longer than [`STILL`] if its coordinator stands still.
 pub(super) fn commit(id: &str, database: &str) -> String {
     let key = literal(&key(id, database));
     format!(
         "SELECT pg_catalog.set_config('synchronous_commit', 'local', true) \
          WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'; \
+         SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '{STILL}s', true); \
          INSERT INTO pgherd.decisions (transaction, committed, decided) \
          VALUES ({key}, true, pg_catalog.clock_timestamp())"
     )

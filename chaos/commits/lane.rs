@@ -362,7 +362,7 @@ impl Lane {
         }
         let began = Instant::now();
         let patience = match case.fault {
-            // Nobody can end what waits for a decision that is stored and not committed.
+            // A decision that is stored and not committed is waited for first.
             Fault::Freeze => FROZEN,
             _ => PATIENCE,
         };

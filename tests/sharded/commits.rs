@@ -240,6 +240,49 @@ async fn a_part_is_ended_soon_once_its_decider_is_over_and_not_before() {
     assert_eq!(second.sql(&kept).await, "100");
 }
 
+/// Neither a decision that it was about to make nor one that it has made is waited for.
+#[tokio::test]
+async fn a_proxy_that_stands_still_keeps_nobody_out() {
+    for (shard, pattern, committed) in [
+        (0, &b"Q\0\0\0\x0bCOMMIT\0"[..], false),
+        (1, b"COMMIT PREPARED", true),
+    ] {
+        let rig = filled("").await;
+        let (taps, proxy) = tapped(&rig).await;
+        let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+        let update = "update accounts set amount = amount + 1";
+        for text in ["begin", update] {
+            assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT");
+        }
+        taps[shard].arm(Rule {
+            pattern,
+            when: When::Before,
+            fault: Fault::Pause,
+        });
+        raw.send(&Raw::query("commit")).await;
+        taps[shard].hit().await;
+        proxy.signal(Signal::STOP);
+        let amounts = async || sum(&rig, "select sum(amount) from accounts").await;
+        let (found, told) = match committed {
+            true => (606, "C ZI"),
+            false => (600, "E40001 ZI"),
+        };
+        let left = "select count(*) from pg_prepared_xacts where database = current_database()";
+        until("the other proxy has ended it", async || {
+            rig.shards[1].sql(left).await == "0"
+        })
+        .await;
+        assert_eq!(amounts().await, found);
+        let mut other = rig.raw().await;
+        assert_eq!(other.ask(&Raw::query(update)).await, "C ZI");
+        // It finds that done when it goes on.
+        proxy.signal(Signal::CONT);
+        taps[shard].go_on();
+        assert_eq!(raw.ask(&[]).await, told);
+        assert_eq!(amounts().await, found + 6);
+    }
+}
+
 #[tokio::test]
 async fn what_is_set_for_a_transaction_ends_with_it() {
     let rig = filled("[pool]\nsize = 1").await;

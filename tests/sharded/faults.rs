@@ -89,6 +89,11 @@ async fn a_lost_shard_leaves_the_others_alone() {
 
 /// A proxy that comes to the shards through relays.
 pub(crate) async fn tapped(rig: &Rig) -> (Vec<Tap>, Proxy) {
+    tapped_with(rig, "").await
+}
+
+/// The same; `more` are tables of its configuration.
+pub(crate) async fn tapped_with(rig: &Rig, more: &str) -> (Vec<Tap>, Proxy) {
     let mut taps = Vec::new();
     for shard in &rig.shards {
         taps.push(Tap::before(shard.port).await);
@@ -103,7 +108,7 @@ pub(crate) async fn tapped(rig: &Rig) -> (Vec<Tap>, Proxy) {
         .iter()
         .map(|shard| format!("[databases.{}.tls]\nmode = \"disable\"\n", shard.name))
         .collect();
-    let proxy = Proxy::start(&config(&places, &plain)).await;
+    let proxy = Proxy::start(&config(&places, &(plain + more))).await;
     (taps, proxy)
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Cut,
     /// Nothing comes through it any more.
     Silence,
+    /// It waits until it is told to go on.
+    Pause,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,7 @@ const WORK: &[u8] = b"accounts";
 struct Shared {
     rule: Mutex<Option<Rule>>,
     hit: Notify,
+    goes_on: Notify,
 }
 
 /// The relay; it ends when it is dropped.
@@ -80,6 +83,11 @@ impl Tap {
         *self.shared.rule.lock() = Some(rule);
     }
 
+    /// Lets go on what pauses, or is about to.
+    pub(crate) fn go_on(&self) {
+        self.shared.goes_on.notify_one();
+    }
+
     /// Waits until the message has come.
     pub(crate) async fn hit(&self) {
         let hit = tokio::time::timeout(pgherd_tests::PATIENCE, self.shared.hit.notified()).await;
@@ -112,12 +120,21 @@ async fn pass(
                     server.write_all(sent).await?;
                     continue;
                 };
+                let mut answered = 0;
                 if rule.when == When::After {
                     server.write_all(sent).await?;
-                    let answered = server.read(&mut down).await?;
+                    answered = server.read(&mut down).await?;
                     assert_ne!(answered, 0, "the server hung up");
                 }
                 shared.hit.notify_one();
+                if rule.fault == Fault::Pause {
+                    shared.goes_on.notified().await;
+                    match rule.when {
+                        When::Before => server.write_all(sent).await?,
+                        When::After => client.write_all(&down[..answered]).await?,
+                    }
+                    continue;
+                }
                 if rule.fault == Fault::Silence {
                     // Until the other side is gone.
                     while client.read(&mut up).await? > 0 {}

@@ -28,16 +28,17 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::{Parameters, Unnamed};
+use pgherd_session::{Flow, Parameters, Unnamed};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, tag};
 use pgherd_wire::{frame, sqlstate};
 
+use super::gather::poll_to_client;
 use super::legs::Leg;
 use super::unread;
 use crate::clock;
-use crate::control::Standing;
+use crate::control::{Order, Standing};
 use crate::pool::ServerLease;
 use crate::session::Bye;
 use crate::session::checkout::Denied;
@@ -50,6 +51,7 @@ pub(super) use explain::find as explained;
 use extended::{Portal, Unbound, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;
+use session::uncommitted;
 pub(super) use statement::needs;
 pub(in crate::session) use statement::{
     describes_by_sql, prepares_by_sql, runs_elsewhere, runs_elsewhere_bound,
@@ -77,6 +79,8 @@ enum Fault {
     Lost(Box<ErrorReport>),
     /// The session is over.
     Over(Bye),
+    /// It is, as it was told to go, and the client can be told why.
+    SentAway,
 }
 
 impl From<ErrorReport> for Fault {
@@ -118,6 +122,8 @@ struct Dtx {
     still: bool,
     /// It has come to the shard where the session would hear what it notifies itself.
     hears: bool,
+    /// With what the session ends, once the client was told that its transaction is committed.
+    last_word: Option<Bye>,
 }
 
 /// What comes next.
@@ -150,6 +156,8 @@ pub(in crate::session) async fn take_over(
         let about = Arc::clone(&lease.about);
         about.cancels.settled().await;
     }
+    // Over shards nobody may ask for what a sequence gave last, so that nobody keeps a server for it.
+    lease.used_sequence = false;
     lease.flow.hand_over(&mut relay.down);
     let sent = poll_fn(|cx| poll_write_from(&mut lease.stream, cx, &mut relay.up)).await;
     let shard = relay.spread.as_deref().map_or(0, |spread| spread.at);
@@ -192,14 +200,12 @@ impl Dtx {
             scripted: false,
             still: false,
             hears: false,
+            last_word: None,
         })
     }
 
     async fn serve(&mut self, relay: &mut Relay) -> Option<Bye> {
         loop {
-            if (relay.down.backlog() > 0 || relay.held) && relay.flush().await.is_err() {
-                return self.abandon(relay, Bye::Gone);
-            }
             let left = match self.next(relay).await {
                 Next::Message(tag, total) => {
                     let message: Box<[u8]> = relay.up.unjudged()[..total].into();
@@ -223,12 +229,13 @@ impl Dtx {
                     Some(Left(None))
                 }
                 Next::Over(Fault::Over(bye)) => return self.abandon(relay, bye),
+                Next::Over(Fault::SentAway) => return self.abandon(relay, sent_away(relay)),
                 Next::Over(Fault::Refused(_) | Fault::Said(_)) => None,
             };
             if let Some(Left(bye)) = left {
-                let ordered = relay.control.ordered() != crate::control::Order::Serve;
+                let ordered = relay.control.ordered() != Order::Serve;
                 if bye.is_none() && ordered && relay.opened.is_none() {
-                    return Some(relay.control.farewell().map_or(Bye::Left, Bye::Sent));
+                    return Some(sent_away(relay));
                 }
                 return bye;
             }
@@ -259,16 +266,7 @@ impl Dtx {
                 };
                 self.told(relay, answer, true).await
             }
-            tag::SYNC => {
-                self.skipping = false;
-                self.unsynced = false;
-                let mut answer = self.check(relay).await;
-                if self.kind == Kind::Implicit && answer.is_ok() {
-                    answer = self.finish(relay, true).await.map(drop);
-                    // It is told of an error already, if there was one before.
-                }
-                self.told(relay, answer, true).await
-            }
+            tag::SYNC => self.sync(relay).await,
             tag::FLUSH => {
                 let answer = self.settle(relay).await;
                 self.told(relay, answer, false).await
@@ -290,6 +288,28 @@ impl Dtx {
         }
     }
 
+    /// Ends a pipeline, and with it what that has done without a block.
+    async fn sync(&mut self, relay: &mut Relay) -> Option<Left> {
+        self.skipping = false;
+        self.unsynced = false;
+        let mut answer = self.check(relay).await;
+        if self.kind == Kind::Implicit && answer.is_ok() {
+            // It is told of an error already, if there was one before.
+            let is_told = self.failed;
+            answer = match self.finish(relay, true).await {
+                Ok(false) if !is_told => Err(uncommitted().into()),
+                ended => ended.map(drop),
+            };
+        }
+        // Only that it may go on says that all of it is committed.
+        let last_word = self.last_word.take();
+        let left = self.told(relay, answer, true).await;
+        match (left, last_word) {
+            (None, Some(bye)) => Some(Left(self.abandon(relay, bye))),
+            (left, _) => left,
+        }
+    }
+
     /// Tells the client how a request has ended; `ready` is whether it is told that it may go on.
     async fn told(
         &mut self,
@@ -301,6 +321,7 @@ impl Dtx {
         match answer {
             Ok(()) => {}
             Err(Fault::Over(bye)) => return Some(Left(self.abandon(relay, bye))),
+            Err(Fault::SentAway) => return Some(Left(self.abandon(relay, sent_away(relay)))),
             Err(Fault::Lost(report)) => {
                 self.lose(relay);
                 relay.record(&report);
@@ -320,6 +341,9 @@ impl Dtx {
             }
         }
         self.heed(relay);
+        if let Some(bye) = self.last_word.take() {
+            return Some(Left(self.abandon(relay, bye)));
+        }
         if ready {
             let status = match (relay.lost_block, self.kind) {
                 (true, _) => TransactionStatus::Failed,
@@ -356,7 +380,8 @@ impl Dtx {
         self.told(relay, Err(fault), is_query).await
     }
 
-    /// Waits for the next message, for a limit to run out, or for a server to hang up.
+    /// Gives the client what waits for it, and waits for its next message, for a limit to run out, for a server to hang
+    /// up, or for an order to go at once.
     async fn next(&mut self, relay: &mut Relay) -> Next {
         let settings = relay.pool.settings().timeouts.clone();
         let now = clock::now();
@@ -371,8 +396,19 @@ impl Dtx {
             limit.map(|(at, what)| (Box::pin(tokio::time::sleep_until(at.into())), what));
         relay.control.stand(Standing::Active);
         let mut next = pin!(poll_fn(|cx| {
-            if let Poll::Ready(next) = poll_message(relay, cx) {
-                return Poll::Ready(next);
+            let control = &relay.control;
+            if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
+                return Poll::Ready(Next::Over(Fault::SentAway));
+            }
+            // A client that does not read is one that says nothing: it holds the servers up no longer.
+            match poll_to_client(relay, &mut Flow::default(), cx) {
+                Poll::Ready(Ok(())) => {
+                    if let Poll::Ready(next) = poll_message(relay, cx) {
+                        return Poll::Ready(next);
+                    }
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Over(Fault::Over(Bye::Gone))),
+                Poll::Pending => {}
             }
             for leg in self.legs.values_mut() {
                 if leg.lease.stream.poll_readable(cx).is_ready()
@@ -423,10 +459,23 @@ fn poll_message(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<Next> {
             }
         }
         match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, READ) {
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Over(Fault::Over(Bye::Gone))),
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Over(gone(relay))),
             Poll::Ready(Ok(count)) => relay.pool.stats.received_from_client(count),
             Poll::Pending => return Poll::Pending,
         }
+    }
+}
+
+/// How a session ends that was told to go.
+fn sent_away(relay: &Relay) -> Bye {
+    relay.control.farewell().map_or(Bye::Left, Bye::Sent)
+}
+
+/// The client is heard no more: it has left, unless it is to go at once and only not listened to.
+fn gone(relay: &Relay) -> Fault {
+    match relay.control.ordered() {
+        Order::Terminate => Fault::SentAway,
+        Order::Serve | Order::Drain => Fault::Over(Bye::Gone),
     }
 }
 
@@ -442,7 +491,7 @@ impl From<Denied> for Fault {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Gone => Self::Over(Bye::Gone),
-            Denied::Ordered => Self::Over(Bye::Left),
+            Denied::Ordered => Self::SentAway,
             Denied::Refused(report) => Self::Refused(report),
             Denied::Fatal(report) => Self::Over(Bye::Sent(report)),
             Denied::Lost(report) => Self::Over(Bye::Sent(Box::new(report.into_fatal()))),

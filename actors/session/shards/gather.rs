@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 
 use super::legs::Leg;
 use crate::clock;
-use crate::session::behind;
+use crate::control::Order;
 use crate::session::relay::Relay;
 use crate::shards::{FIRST_OWN, Known};
 
@@ -44,7 +44,7 @@ pub(super) enum End {
     Stopped(Box<ErrorReport>),
     /// A leg has broken: it is marked as lost.
     Lost(Box<ErrorReport>),
-    /// The client is gone, or cannot be told anything any more.
+    /// The client is gone, or cannot be told anything any more but why it is sent away.
     Gone,
 }
 
@@ -99,8 +99,7 @@ pub(super) fn put(relay: &Relay, legs: &mut [Leg], text: &[u8]) {
         let built = frontend::query(leg.out.made(), text);
         debug_assert!(built.is_ok(), "it came in a message");
         leg.lease.exchange.sent(Owed::Query);
-        leg.lease.touched = true;
-        behind::sent(&mut leg.lease, &judgement, text, relay.lexing);
+        leg.note(relay, &judgement, text);
         leg.begin();
     }
 }
@@ -129,7 +128,7 @@ pub(super) async fn gather(
     .await
 }
 
-/// Polls until it ends, the client calls it off, or a deadline has come.
+/// Polls until it ends, the client calls it off or is sent away, or a deadline has come.
 pub(super) async fn watched(
     relay: &mut Relay,
     deadlines: &Deadlines,
@@ -146,6 +145,9 @@ pub(super) async fn watched(
     poll_fn(|cx| {
         if let Poll::Ready(end) = poll(relay, cx) {
             return Poll::Ready(end);
+        }
+        if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
+            return Poll::Ready(End::Gone);
         }
         if called_off.as_mut().poll(cx).is_ready() {
             let text = "canceling statement due to user request";

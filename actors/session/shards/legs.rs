@@ -10,12 +10,13 @@ use pgherd_wire::backend;
 
 use super::enter;
 use crate::clock;
+use crate::judgement::Judgement;
 use crate::pool::{Pool, ServerLease};
-use crate::server::Cancels;
+use crate::server::{Cancels, ServerConn};
 use crate::session::check::Session;
 use crate::session::checkout::{self, Denied};
 use crate::session::relay::Relay;
-use crate::session::{behind, met, setup};
+use crate::session::{behind, met, sequence, setup};
 use crate::upstream;
 
 /// How long a server may take to end what was cancelled.
@@ -87,6 +88,14 @@ impl Leg {
             block: false,
             reported: BTreeMap::new(),
         }
+    }
+
+    /// Takes note of a text of the client's that is sent to its server.
+    pub(super) fn note(&mut self, relay: &Relay, judgement: &Judgement, text: &[u8]) {
+        let server: &mut ServerConn = &mut self.lease;
+        server.touched = true;
+        sequence::leave(relay, server, judgement);
+        behind::sent(server, judgement, text, relay.lexing);
     }
 
     /// Takes note of what its server reports of a parameter.

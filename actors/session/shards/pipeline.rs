@@ -9,17 +9,17 @@ pub(super) mod told;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use pgherd_net::poll_read_into;
-use pgherd_session::Unnamed;
+use pgherd_session::{Flow, Unnamed};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{Bind, Close, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
-use super::gather::{Deadlines, End, gather, is_unbound, is_unheard};
+use super::gather::{Deadlines, End, gather, is_unbound, is_unheard, poll_to_client};
 use super::legs::{Leg, check_in, take_all};
 use super::merged::{Merged, Until};
 use super::plan::{prepared, routed, tail_now, tail_of, unsupported};
@@ -205,32 +205,45 @@ impl Line {
 
     /// Waits until the client has sent more.
     async fn more(&self, relay: &mut Relay) -> Result<(), End> {
-        if relay.flush().await.is_err() {
-            return Err(End::Gone);
-        }
-        let whole = Deadlines::new(relay, self.began).whole;
-        let idle = relay.pool.settings().timeouts.idle_in_transaction;
-        let idle = idle.map(|limit| clock::now() + limit);
-        let read = poll_fn(|cx| {
-            if relay.control.poll_ordered(cx).is_ready()
-                && relay.control.ordered() == Order::Terminate
-            {
-                return Poll::Ready(Err(End::Gone));
-            }
+        self.awaited(relay, |relay, cx| {
+            ready!(poll_flushed(relay, cx))?;
             match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, 4096) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Gone)),
                 Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
                 Poll::Pending => Poll::Pending,
             }
+        })
+        .await
+    }
+
+    /// Waits for something that the client has to do, for as long as it may hold connections meanwhile.
+    async fn awaited(
+        &self,
+        relay: &mut Relay,
+        mut poll: impl FnMut(&mut Relay, &mut Context<'_>) -> Poll<Result<(), End>>,
+    ) -> Result<(), End> {
+        let whole = Deadlines::new(relay, self.began).whole;
+        let idle = relay.pool.settings().timeouts.idle_in_transaction;
+        let idle = idle.map(|limit| clock::now() + limit);
+        let done = poll_fn(|cx| {
+            if relay.control.poll_ordered(cx).is_ready()
+                && relay.control.ordered() == Order::Terminate
+            {
+                return Poll::Ready(Err(End::Gone));
+            }
+            poll(relay, cx)
         });
         let Some(at) = whole.into_iter().chain(idle).min() else {
-            return read.await;
+            return done.await;
         };
-        match tokio::time::timeout_at(at.into(), read).await {
-            Ok(read) => read,
+        match tokio::time::timeout_at(at.into(), done).await {
+            Ok(done) => done,
             Err(_) => {
                 let code = sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
-                let text = "the rest of the pipeline did not come in time";
+                let text = match relay.down.backlog() > 0 {
+                    true => "the answers of the pipeline were not taken in time",
+                    false => "the rest of the pipeline did not come in time",
+                };
                 Err(refused(ErrorReport::error(code, text)))
             }
         }
@@ -248,7 +261,7 @@ impl Line {
             tag::DESCRIBE => self.describe(relay, body).await?,
             tag::EXECUTE => self.execute(relay, body).await?,
             tag::CLOSE => self.close(relay, body)?,
-            tag::FLUSH => relay.flush().await.map_err(|_| End::Gone)?,
+            tag::FLUSH => self.awaited(relay, poll_flushed).await?,
             tag::SYNC => {
                 self.prove(relay).await?;
                 return Ok(Step::Synced);
@@ -634,6 +647,11 @@ impl Line {
         legs.extend(of_portals.flat_map(|running| running.legs));
         legs
     }
+}
+
+/// Ready when the client has taken all that waits for it.
+fn poll_flushed(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    poll_to_client(relay, &mut Flow::default(), cx).map_err(|_| End::Gone)
 }
 
 fn running_legs(portal: &mut Portal) -> Vec<Leg> {

@@ -14,7 +14,6 @@ use super::gather::{self, Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::merged::Merged;
 use super::request::{Bound, Request, Work, put, put_describe, too_long};
-use crate::session::behind;
 use crate::session::relay::Relay;
 
 /// What a shard says of the time: a form that is read alike under all settings.
@@ -91,8 +90,7 @@ pub(super) async fn start(
     let original = &request.original;
     let judgement = relay.judge(original);
     for leg in legs.iter_mut() {
-        leg.lease.touched = true;
-        behind::sent(&mut leg.lease, &judgement, original, relay.lexing);
+        leg.note(relay, &judgement, original);
     }
     let merged = match &request.work {
         Work::Combined { carriers, last } => {

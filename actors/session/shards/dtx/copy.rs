@@ -21,6 +21,7 @@ use pgherd_wire::frontend;
 
 use super::statement::{Done, added, put_simple};
 use super::{Dtx, Fault};
+use crate::control::Order;
 use crate::server::Cancels;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, Next, watched};
@@ -122,8 +123,16 @@ impl Dtx {
         })
         .await;
         feed.leave(relay);
-        if !matches!(end, End::Answered) {
-            calm(&mut legs, feed.has_ended()).await;
+        match end {
+            End::Answered => {}
+            End::Gone if relay.control.ordered() == Order::Terminate => {
+                // The client is to be told at once: what is under way is cancelled, and goes with its connection.
+                for leg in legs.iter_mut().filter(|leg| leg.lease.exchange.owes()) {
+                    tokio::spawn(upstream::cancel(Cancels::begin(&leg.lease.about)));
+                    leg.lost = true;
+                }
+            }
+            _ => calm(&mut legs, feed.has_ended()).await,
         }
         if let Some(bye) = feed.bye.take() {
             self.put_back(legs);

@@ -1,26 +1,32 @@
 //! The end of a transaction over several shards.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use pgherd_session::{Flow, Outcome};
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::{backend, sqlstate};
+use pgherd_wire::sqlstate;
 
 use super::{Dtx, Fault, Kind, session};
 use crate::clock;
+use crate::control::Order;
 use crate::server::Cancels;
 use crate::session::Bye;
 use crate::session::behind;
 use crate::session::follow;
 use crate::session::listen;
 use crate::session::relay::Relay;
+use crate::session::replies;
 use crate::session::setup;
+use crate::session::shards::gather::{Deadlines, poll_presence};
 use crate::session::shards::legs::{Leg, give_back};
 use crate::session::shards::scatter::suspect;
 use crate::session::shards::{NOTIFIER, enter};
-use crate::transactions::coordinator::{self, Part};
+use crate::transactions::coordinator::{self, Part, Told};
 use crate::upstream;
 
 /// How long a server may take to roll back.
@@ -54,10 +60,12 @@ impl Dtx {
             .collect();
         let shards: Vec<u16> = parts.iter().map(|part| part.shard).collect();
         let told = match parts.is_empty() {
-            true => None,
+            true => Ok(None),
             false => {
+                let whole = Deadlines::new(relay, self.began).whole;
                 let (transactions, name) = (&self.group.transactions, &self.group.config.name);
-                Some(coordinator::commit(transactions, name, parts, pools).await)
+                let commit = coordinator::commit(transactions, name, parts, pools);
+                outcome(relay, whole, commit).await.map(Some)
             }
         };
         for shard in shards {
@@ -66,6 +74,20 @@ impl Dtx {
             relay.wrote = relay.pool.age(clock::now());
         }
         relay.pool.stats.transaction(clock::since(self.began));
+        let told = match told {
+            Ok(told) => told,
+            Err(fault) => {
+                self.revert(relay);
+                self.unhear(relay);
+                self.begin_anew(relay);
+                return Err(fault);
+            }
+        };
+        self.concluded(relay, told).await
+    }
+
+    /// Takes over what has become of the transaction, if it had a server, and gives its servers back.
+    async fn concluded(&mut self, relay: &mut Relay, told: Option<Told>) -> Result<bool, Fault> {
         let committed = told
             .as_ref()
             .is_none_or(|told| told.outcome == Outcome::Committed);
@@ -73,55 +95,30 @@ impl Dtx {
             self.revert(relay);
         }
         // What it has notified itself comes before its end is told.
-        let caught_up = match self.hears {
-            true => listen::catch_up(relay).await,
-            false => Ok(()),
+        let mut last_word = match self.hears {
+            true => listen::catch_up(relay).await.err().map(|it| it.bye(relay)),
+            false => None,
         };
         self.unhear(relay);
         let mut report = None;
-        let mut is_known = true;
         if let Some(told) = told {
             let ended = told.parts.iter();
             let mut ended = ended.filter(|part| part.outcome == Some(Outcome::Committed));
             let reported = ended.next().map(|part| part.reported.clone());
-            if committed {
-                is_known = self.keep(relay, reported.as_ref());
+            if committed && !self.keep(relay, reported.as_ref()) {
+                let text = "the transaction is committed, and what it has left set is not known";
+                let report = ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text);
+                last_word = Some(Bye::Sent(Box::new(report)));
             }
-            for part in told.parts {
-                if committed && Some(&part.reported) != reported.as_ref() {
-                    // It has something set that the others have not: nobody else may get it.
-                    continue;
-                }
-                let mut leg = Leg::new(part.shard, part.lease);
-                leg.lease.is_set_to(match part.outcome {
-                    Some(Outcome::Committed) if committed => &relay.parameters,
-                    // It has gone back, or it has not, where the others have: only the former is certain.
-                    _ => &self.before,
-                });
-                if committed || part.outcome == Some(Outcome::Aborted) {
-                    leg.lease.alters = None;
-                    give_back(relay, leg).await;
-                }
-            }
+            self.hand_back(relay, told.parts, reported.as_ref(), committed)
+                .await;
             report = told.report;
         }
-        let in_block = self.kind == Kind::Block;
         self.begin_anew(relay);
-        let over = match caught_up {
-            _ if !is_known => Some(Bye::Sent(Box::new(unknown()))),
-            Err(untold) if committed => Some(untold.bye(relay)),
-            Ok(()) | Err(_) => None,
-        };
-        if let Some(bye) = over {
-            let out = relay.down.made();
-            if in_block {
-                let built = backend::command_complete(out, b"COMMIT");
-                debug_assert!(built.is_ok(), "it is short");
-            }
-            return Err(Fault::Over(bye));
-        }
         match (committed, report) {
             (true, warning) => {
+                // That it is committed is told first.
+                self.last_word = last_word;
                 if let Some(warning) = warning {
                     warning.encode_notice(relay.down.made());
                 }
@@ -129,6 +126,32 @@ impl Dtx {
             }
             (false, Some(report)) => Err(Fault::Refused(Box::new(report))),
             (false, None) => Ok(false),
+        }
+    }
+
+    /// Gives the servers of a transaction back. With its commit, the first of them has `reported` this.
+    async fn hand_back(
+        &self,
+        relay: &mut Relay,
+        parts: Vec<Part>,
+        reported: Option<&BTreeMap<String, String>>,
+        committed: bool,
+    ) {
+        for part in parts {
+            if committed && Some(&part.reported) != reported {
+                // It has something set that the others have not: nobody else may get it.
+                continue;
+            }
+            let mut leg = Leg::new(part.shard, part.lease);
+            leg.lease.is_set_to(match part.outcome {
+                Some(Outcome::Committed) if committed => &relay.parameters,
+                // It has gone back, or it has not, where the others have: only the former is certain.
+                _ => &self.before,
+            });
+            if committed || part.outcome == Some(Outcome::Aborted) {
+                leg.lease.alters = None;
+                give_back(relay, leg).await;
+            }
         }
     }
 
@@ -261,6 +284,7 @@ impl Dtx {
         if let Some(spread) = relay.spread.as_deref_mut() {
             spread.journal.clear();
             (spread.notified, spread.listened) = (false, false);
+            spread.holds = false;
             spread.before = Arc::clone(&self.before);
         }
         self.opening = b"BEGIN"[..].into();
@@ -275,7 +299,36 @@ impl Dtx {
     }
 }
 
-fn unknown() -> ErrorReport {
-    let text = "the transaction is committed, and what it has left set is not known";
-    ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text)
+/// Waits for what becomes of a commit. It goes on by itself if nobody waits for it any more, and what came of it is not
+/// known then.
+async fn outcome(
+    relay: &mut Relay,
+    whole: Option<Instant>,
+    commit: impl Future<Output = Told>,
+) -> Result<Told, Fault> {
+    let control = Arc::clone(&relay.control);
+    let mut commit = pin!(commit);
+    let mut timer = whole.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+    poll_fn(|cx| {
+        if let Poll::Ready(told) = commit.as_mut().poll(cx) {
+            return Poll::Ready(Ok(told));
+        }
+        if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
+            let farewell = control.farewell();
+            let in_doubt = |farewell: Box<ErrorReport>| Box::new(replies::in_doubt(*farewell));
+            let bye = farewell.map_or(Bye::Left, |it| Bye::Sent(in_doubt(it)));
+            return Poll::Ready(Err(Fault::Over(bye)));
+        }
+        if poll_presence(relay, cx).is_ready() {
+            return Poll::Ready(Err(Fault::Over(Bye::Gone)));
+        }
+        let Some(timer) = &mut timer else {
+            return Poll::Pending;
+        };
+        timer.as_mut().poll(cx).map(|()| {
+            let why = "the transaction timeout of the pool has run out";
+            Err(coordinator::unknown(why).into())
+        })
+    })
+    .await
 }

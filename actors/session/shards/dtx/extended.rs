@@ -15,13 +15,19 @@ use super::session::{Deed, deed, failed};
 use super::statement::{Done, Form, put_bound, tell};
 use super::{Dtx, Fault, violation};
 use crate::session::relay::Relay;
-use crate::session::shards::gather::{Deadlines, End, gather};
+use crate::session::shards::gather::{Deadlines, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::{prepared, tail_now, tail_of, text_of, unsupported};
 use crate::session::shards::request::run_by;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 
+/// What tells what a statement gives.
+const DESCRIBED: [u8; 3] = [
+    reply::PARAMETER_DESCRIPTION,
+    reply::ROW_DESCRIPTION,
+    reply::NO_DATA,
+];
 /// More portals are not kept.
 const PORTALS_MAX: usize = 1024;
 
@@ -304,15 +310,15 @@ impl Dtx {
     ) -> Result<Vec<Box<[u8]>>, Fault> {
         let home = self.anywhere(relay);
         self.open(relay, &[home]).await?;
-        let Some(leg) = self.legs.get_mut(&home) else {
+        let mut legs = self.pick(&[home]);
+        let Some(leg) = legs.first_mut() else {
             return Err(self.lost("it is gone"));
         };
-        match described(leg, tail, values).await {
-            Ok(messages) => Ok(messages),
-            Err(End::Failed(message)) => Err(Fault::Said(message)),
-            Err(End::Lost(report)) => Err(self.lost(&report.message)),
-            Err(_) => Err(self.lost("it does not answer")),
-        }
+        put_described(leg, tail, values);
+        let deadlines = Deadlines::new(relay, self.began);
+        let (messages, end) = leg.hear(relay, &DESCRIBED, &deadlines).await;
+        self.ended(relay, legs, end).await?;
+        Ok(messages)
     }
 
     async fn execute(&mut self, relay: &mut Relay, execute: &Execute<'_>) -> Result<(), Fault> {
@@ -481,12 +487,8 @@ fn behind_names<'b>(body: &'b [u8], bind: &Bind<'_>) -> &'b [u8] {
         .unwrap_or_default()
 }
 
-/// Asks a server what a statement, or what was bound of it, gives; the messages for the client.
-async fn described(
-    leg: &mut Leg,
-    tail: &[u8],
-    values: Option<&[u8]>,
-) -> Result<Vec<Box<[u8]>>, End> {
+/// Has a server asked what a statement, or what was bound of it, gives.
+fn put_described(leg: &mut Leg, tail: &[u8], values: Option<&[u8]>) {
     let out = leg.out.made();
     let mut built = frame::build(out, tag::PARSE, |out| {
         out.extend_from_slice(&[0]);
@@ -516,10 +518,4 @@ async fn described(
     leg.lease.exchange.sent(Owed::OurSync);
     leg.lease.touched = true;
     leg.begin();
-    let kinds = [
-        reply::PARAMETER_DESCRIPTION,
-        reply::ROW_DESCRIPTION,
-        reply::NO_DATA,
-    ];
-    leg.hear(&kinds).await
 }

@@ -62,6 +62,11 @@ impl Journal {
                 .any(|step| matches!(step, Step::Change(changes) if changes.iter().any(sets)))
     }
 
+    /// The steps, as far as they can be taken anew.
+    pub(super) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter()
+    }
+
     /// The transaction is over.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

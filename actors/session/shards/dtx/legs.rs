@@ -1,12 +1,12 @@
 //! How a transaction comes to another shard.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pgherd_net::poll_write_from;
 use pgherd_session::{Again, Verdict};
+use pgherd_sql::Step;
 use pgherd_wire::backend::{ReadyForQuery, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
@@ -14,13 +14,13 @@ use pgherd_wire::{frame, sqlstate};
 use super::statement::listens_alone;
 use super::{Dtx, Fault};
 use crate::clock;
-use crate::session::behind;
+use crate::control::Standing;
 use crate::session::checkout;
 use crate::session::listen;
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
 use crate::session::shards::NOTIFIER;
-use crate::session::shards::gather::{End, Next};
+use crate::session::shards::gather::{Deadlines, End, Next, poll_presence, watched};
 use crate::session::shards::legs::{Leg, take_as};
 use crate::session::shards::plan::unsupported;
 use crate::session::shards::scatter::suspect;
@@ -65,6 +65,9 @@ impl Dtx {
     /// Takes the shard on that the block has had alone so far.
     pub(super) async fn adopt(&mut self, relay: &mut Relay, mut leg: Leg) -> Result<(), Fault> {
         let shard = leg.shard;
+        if let Some(spread) = relay.spread.as_deref_mut() {
+            spread.holds = true;
+        }
         self.home = Some(shard);
         if shard == NOTIFIER {
             // What it notifies is the session's already, if that listens.
@@ -119,6 +122,7 @@ impl Dtx {
         let asked = clock::now();
         let (mut leg, answer) = loop {
             let mut leg = self.take_one(relay, shard, asked).await?;
+            relay.control.stand(Standing::Active);
             let report = match leg.run(&text).await {
                 Ok(answer) => break (leg, answer),
                 Err(report) => report,
@@ -138,11 +142,21 @@ impl Dtx {
                 false => self.lost(&report.message),
             });
         };
-        leg.lease.is_set_to(&relay.parameters);
+        match (&answer.error, relay.spread.as_deref()) {
+            (Some(_), Some(spread)) => {
+                // Nobody knows how far it has come.
+                let steps = spread.journal.steps();
+                steps.for_each(|step| leg.may_have_taken(step));
+            }
+            _ => leg.lease.is_set_to(&relay.parameters),
+        }
         let mut held = Ok(());
         if shard == NOTIFIER {
             self.hears = true;
             held = listen::hold(relay, &mut leg.lease).await;
+        }
+        if let Some(spread) = relay.spread.as_deref_mut() {
+            spread.holds = true;
         }
         self.legs.insert(shard, leg);
         self.home.get_or_insert(shard);
@@ -348,35 +362,68 @@ impl Leg {
         Ok(answer)
     }
 
+    /// What this step sets its server may have had, or not.
+    pub(super) fn may_have_taken(&mut self, step: &Step) {
+        let Step::Change(changes) = step else {
+            return;
+        };
+        for change in changes {
+            match change.named_by {
+                None if !change.name.is_empty() => self.lease.doubt([change.name.clone()]),
+                _ => self.lease.doubt_unnamed(),
+            }
+        }
+    }
+
     /// Whether its server is in the block, and nothing has failed there.
     pub(super) fn is_sound(&self) -> bool {
         self.lease.exchange.status() == TransactionStatus::InTransaction
     }
 
-    /// Sends what waits, and answers the messages of these kinds, once all that is owed has come.
-    pub(super) async fn hear(&mut self, kinds: &[u8]) -> Result<Vec<Box<[u8]>>, End> {
+    /// Sends what waits, and answers how it ends and the messages of these kinds, once all that is owed has come or a
+    /// deadline has.
+    pub(super) async fn hear(
+        &mut self,
+        relay: &mut Relay,
+        kinds: &[u8],
+        deadlines: &Deadlines,
+    ) -> (Vec<Box<[u8]>>, End) {
         let (mut heard, mut failed) = (Vec::new(), None);
-        poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) =
-                poll_write_from(&mut self.lease.stream, cx, &mut self.out)
-            {
-                return Poll::Ready(Err(self.lost(&error.to_string())));
-            }
-            loop {
-                if let Err(why) = self.hear_here(kinds, &mut heard, &mut failed) {
-                    return Poll::Ready(Err(self.lost(&why)));
-                }
-                if !self.lease.exchange.owes() {
-                    self.sent = true;
-                    return Poll::Ready(Ok(()));
-                }
-                if self.poll_read(cx)?.is_pending() {
-                    return Poll::Pending;
-                }
+        let end = watched(relay, deadlines, |relay, cx| {
+            match self.poll_heard(kinds, &mut heard, &mut failed, cx) {
+                Poll::Ready(end) => Poll::Ready(end),
+                Poll::Pending => poll_presence(relay, cx).map(|()| End::Gone),
             }
         })
-        .await?;
-        failed.map_or(Ok(heard), |message| Err(End::Failed(message)))
+        .await;
+        (heard, end)
+    }
+
+    fn poll_heard(
+        &mut self,
+        kinds: &[u8],
+        heard: &mut Vec<Box<[u8]>>,
+        failed: &mut Option<Box<[u8]>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
+        match poll_write_from(&mut self.lease.stream, cx, &mut self.out) {
+            Poll::Ready(Ok(())) => self.sent = true,
+            Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error.to_string())),
+            Poll::Pending => {}
+        }
+        loop {
+            if let Err(why) = self.hear_here(kinds, heard, failed) {
+                return Poll::Ready(self.lost(&why));
+            }
+            if !self.lease.exchange.owes() {
+                return Poll::Ready(failed.take().map_or(End::Answered, End::Failed));
+            }
+            match self.poll_read(cx) {
+                Ok(Poll::Ready(())) => {}
+                Ok(Poll::Pending) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
     }
 
     fn hear_here(
@@ -458,7 +505,5 @@ fn said(end: End) -> String {
 
 /// Takes note of a text that is sent to a server.
 pub(super) fn sent(relay: &Relay, leg: &mut Leg, text: &[u8]) {
-    let judgement = relay.judge(text);
-    leg.lease.touched = true;
-    behind::sent(&mut leg.lease, &judgement, text, relay.lexing);
+    leg.note(relay, &relay.judge(text), text);
 }

@@ -98,6 +98,9 @@ impl Dtx {
                 return Err(uncommitted().into());
             }
             tell(relay, &done);
+            if self.last_word.is_some() {
+                break;
+            }
         }
         Ok(())
     }

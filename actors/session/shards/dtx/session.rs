@@ -208,19 +208,7 @@ impl Dtx {
             whole.extend_from_slice(b"\n;");
             whole.extend_from_slice(LOCKS.as_bytes());
         }
-        for leg in self.legs.values_mut() {
-            match leg.run(&whole).await {
-                Ok(answer) => {
-                    if let Some(error) = answer.error {
-                        return Err(error.into());
-                    }
-                }
-                Err(report) => {
-                    leg.lost = true;
-                    return Err(self.lost(&report.message));
-                }
-            }
-        }
+        self.have_all_run(&whole, &step).await?;
         if let Step::RollbackTo(_) = step {
             self.failed = false;
             // Those from behind the savepoint are gone, and which they are is not known.
@@ -232,6 +220,39 @@ impl Dtx {
             leg.lease.is_set_to(&relay.parameters);
         }
         Ok(())
+    }
+}
+
+impl Dtx {
+    /// Has one server after the other take a step by this text.
+    async fn have_all_run(&mut self, text: &[u8], step: &Step) -> Result<(), Fault> {
+        let (mut asked, mut broken) = (0, None);
+        for leg in self.legs.values_mut() {
+            asked += 1;
+            match leg.run(text).await {
+                Ok(answer) => broken = answer.error,
+                Err(report) => {
+                    leg.lost = true;
+                    broken = Some(report);
+                }
+            }
+            if broken.is_some() {
+                break;
+            }
+        }
+        let Some(report) = broken else {
+            return Ok(());
+        };
+        let mut is_lost = false;
+        for leg in self.legs.values_mut().take(asked) {
+            // Of a setting of the users' own something stays there, whatever is taken back.
+            leg.may_have_taken(step);
+            is_lost |= leg.lost;
+        }
+        Err(match is_lost {
+            true => self.lost(&report.message),
+            false => report.into(),
+        })
     }
 }
 

@@ -21,10 +21,12 @@ use super::reads;
 use super::rows::{Kept, Passed};
 use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
-use super::{Dtx, Fault, Kind};
+use super::{Dtx, Fault, Kind, gone};
 use crate::clock;
+use crate::control::Standing;
 use crate::judgement::{self, Judgement, Listens};
 use crate::server::Cancels;
+use crate::session::Bye;
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
@@ -465,7 +467,9 @@ impl Dtx {
             return Err(unsupported(text).hint("Commit it first.").into());
         }
         let group = Arc::clone(&self.group);
-        Ok(wait::known(relay, &group, clock::now()).await?)
+        let known = wait::known(relay, &group, clock::now()).await?;
+        relay.control.stand(Standing::Active);
+        Ok(known)
     }
 
     fn shards_of(&self, way: &Way) -> Vec<u16> {
@@ -645,8 +649,14 @@ impl Dtx {
                 return Ok(());
             }
             End::Gone => {
+                let cut = legs
+                    .iter_mut()
+                    .fold(false, |cut, leg| hand_over(relay, leg) | cut);
                 self.put_back(legs);
-                return Err(Fault::Over(crate::session::Bye::Gone));
+                return Err(match cut {
+                    true => Fault::Over(Bye::Gone),
+                    false => gone(relay),
+                });
             }
             End::Failed(message) => Fault::Said(reworded(relay, message)),
             End::Stopped(report) => Fault::Refused(report),
@@ -664,7 +674,7 @@ impl Dtx {
         self.put_back(legs);
         match (cut, broken, &fault) {
             // Half a row was sent on already: the client's framing cannot be mended.
-            (true, ..) => Err(Fault::Over(crate::session::Bye::Gone)),
+            (true, ..) => Err(Fault::Over(Bye::Gone)),
             (false, true, Fault::Said(_) | Fault::Refused(_)) => {
                 Err(self.lost("it did not end what was under way"))
             }
@@ -747,6 +757,11 @@ async fn quiet(legs: &mut [Leg], cancels: bool) {
         .iter_mut()
         .filter(|leg| !leg.lost && leg.lease.exchange.owes())
     {
+        if !leg.sent {
+            // Whatever comes next would be taken for the rest of what was sent in part.
+            leg.lost = true;
+            continue;
+        }
         let about = Arc::clone(&leg.lease.about);
         if cancels {
             upstream::cancel(Cancels::begin(&about)).await;

@@ -1,0 +1,74 @@
+//! Nothing that a transaction over both shards waits for holds their connections and locks for ever.
+
+use pgherd_tests::{Raw, connect, until};
+
+use crate::rig::key;
+use crate::transactions::{filled, part};
+
+#[tokio::test]
+async fn a_statement_that_is_only_described_has_the_limits_of_others() {
+    let rig = filled("[timeouts]\nquery = \"5s\"").await;
+    let mut raw = rig.raw().await;
+    for text in [
+        "begin",
+        "update accounts set amount = amount + 1",
+        "set lock_timeout = '60s'",
+    ] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    let holder = connect(&rig.shards[0].url("app")).await;
+    holder
+        .batch_execute("begin; lock countries in access exclusive mode")
+        .await
+        .unwrap();
+    let described = [
+        Raw::parse("", "select name from countries"),
+        Raw::describe('S', ""),
+        Raw::sync(),
+    ];
+    assert_eq!(raw.ask(&described.concat()).await, "1 E57014 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_keeps_no_locks() {
+    let rig = filled("[timeouts]\ntransaction = \"12s\"").await;
+    let mut raw = rig.raw().await;
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    // More than sockets hold.
+    let insert = format!(
+        "insert into entries values ({}, 1, 'x'), ({}, 1, 'y') returning repeat(what, 7000000)",
+        key(0),
+        key(1)
+    );
+    raw.send(&Raw::query(&insert)).await;
+    let open = "select count(*) from pg_stat_activity where state = 'idle in transaction' \
+                and query ilike '%repeat%' and datname = current_database()";
+    for expected in ["1", "0"] {
+        for shard in &rig.shards {
+            until(&format!("{expected} blocks are open"), async || {
+                shard.sql(open).await == expected
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_whose_answers_nobody_takes_keeps_no_connection() {
+    let rig = filled("[pool]\nsize = 1\n[timeouts]\ntransaction = \"12s\"").await;
+    let mut raw = rig.raw().await;
+    let columns: Vec<String> = (0..100).map(|at| format!("id as c{at:_>60}")).collect();
+    let mut all = part(&format!("select {} from accounts", columns.join(", ")));
+    // More than sockets hold.
+    for _ in 0..3000 {
+        all.extend(Raw::describe('P', ""));
+    }
+    all.extend(Raw::flush());
+    raw.send(&all).await;
+    // It has begun.
+    assert_eq!(raw.message().await.tag, '1');
+    let mut other = rig.raw().await;
+    let read = format!("select amount from accounts where id = {}", key(0));
+    assert_eq!(other.one(&read).await, "100");
+}
