@@ -62,7 +62,7 @@ pub(super) fn at_once(
     now: Instant,
 ) -> Start {
     if let Some(lease) = relay.kept.take() {
-        return Start::Kept(lease);
+        return Start::Kept(*lease);
     }
     let core = &reader.unwrap_or(&relay.pool).core;
     let Some(lease) = core.try_lease(relay.worker, now) else {

@@ -56,7 +56,10 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
     }
     let client = turn.relay.control.id;
     clear_way(turn, judgement, way);
-    if way == Way::Extended && judgement.sequence.asks() && memory(turn.relay, turn.server).is_mixed_for(client) {
+    if way == Way::Extended
+        && judgement.sequence.asks()
+        && memory(turn.relay, turn.server).is_mixed_for(client)
+    {
         let report = ErrorReport::error(
             sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
             "what this session remembers of sequences is not on the server that it runs on",
