@@ -684,10 +684,6 @@ impl Relay {
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
-        // No buffer is held while there is nothing to read.
-        if self.up.buffer.capacity() == 0 && self.client.poll_readable(cx).is_pending() {
-            return Poll::Pending;
-        }
         let room = wanted(&self.up).max(FIRST_READ);
         match poll_read_into(&mut self.client, cx, &mut self.up.buffer, room) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Wake::Gone),
@@ -696,6 +692,7 @@ impl Relay {
                 Poll::Ready(Wake::Input)
             }
             Poll::Pending => {
+                // No buffer is held while there is nothing to read.
                 self.up.shrink();
                 Poll::Pending
             }

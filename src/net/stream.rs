@@ -182,19 +182,6 @@ impl Stream {
             Carrier::Plain(socket) => socket,
             Carrier::Tls(channel) => return channel.poll_read_into(cx, buf, room),
         };
-        // To register for what is here already would cost as much as all the rest. A buffer without
-        // room is given some only once there is something to read.
-        if buf.capacity() - buf.len() >= room || socket.is_read_ready() {
-            let coop = ready!(tokio::task::coop::poll_proceed(cx));
-            buf.reserve(room);
-            match socket.read_into(buf, room) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => {
-                    coop.made_progress();
-                    return Poll::Ready(outcome);
-                }
-            }
-        }
         loop {
             ready!(socket.poll_read_ready(cx))?;
             buf.reserve(room);

@@ -91,6 +91,11 @@ impl<'a> Reader<'a> {
 
     /// A NUL-terminated string, without its NUL.
     pub(crate) fn string(&mut self) -> Result<&'a [u8], MessageError> {
+        // Most names are empty.
+        if let [0, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(&[]);
+        }
         let end = memchr::memchr(0, self.rest).ok_or(MessageError::Unterminated)?;
         let (text, rest) = self.rest.split_at(end);
         self.rest = rest.get(1..).unwrap_or_default();
