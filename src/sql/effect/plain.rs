@@ -67,17 +67,20 @@ fn is_plain(text: &[u8], options: LexOptions) -> bool {
     let Some(mut at) = head(text) else {
         return false;
     };
-    while let Some(&byte) = text.get(at) {
-        match KINDS[usize::from(byte)] {
-            Kind::Plain => at += 1,
-            Kind::Full => return false,
-            Kind::Look => match look(text, at) {
-                Some(next) => at = next,
-                None => return false,
-            },
+    loop {
+        let mut rest = text[at..].iter();
+        let Some(length) = rest.position(|&byte| KINDS[usize::from(byte)] != Kind::Plain) else {
+            return true;
+        };
+        at += length;
+        if KINDS[usize::from(text[at])] == Kind::Full {
+            return false;
+        }
+        match look(text, at) {
+            Some(next) => at = next,
+            None => return false,
         }
     }
-    true
 }
 
 /// Where to read on behind the first words; `None` if it is another statement.
