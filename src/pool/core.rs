@@ -218,7 +218,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     pub fn sweep(&self, now: Instant, rules: &SweepRules<impl Fn(&Meta) -> Age>) -> Vec<C> {
         self.with(|state, fx| {
             state.sweep(now, rules, fx);
-            std::mem::take(&mut fx.closed)
+            fx.take_closed()
         })
     }
 
@@ -254,7 +254,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
                 state.clear(LostReason::Fenced, fx);
             }
             fx.turned = true;
-            std::mem::take(&mut fx.closed)
+            fx.take_closed()
         })
     }
 
@@ -268,7 +268,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             for record in state.records.iter_mut().flatten() {
                 record.meta.retire = true;
             }
-            std::mem::take(&mut fx.closed)
+            fx.take_closed()
         })
     }
 
@@ -355,7 +355,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
                 fx.turned = true;
                 state.fail(&LeaseError::Closed(reason), u64::MAX, fx);
             }
-            std::mem::take(&mut fx.closed)
+            fx.take_closed()
         })
     }
 
@@ -400,7 +400,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
                 let Some(slot) = spare_slot(state) else { break };
                 state.evict(slot, LostReason::Reclaimed, fx);
             }
-            std::mem::take(&mut fx.closed)
+            fx.take_closed()
         })
     }
 
@@ -454,7 +454,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             // Looked at under the lock: who was refused before it was taken is seen, who is refused after it looks here.
             let starved = fx.spare && state.quotas.iter().any(|quota| quota.is_starved());
             if starved && spare_slot(&state).is_some() {
-                fx.offer = Some(Arc::clone(&state.quotas));
+                fx.offer(Arc::clone(&state.quotas));
             }
             fx.quiet = state.watched > 0 && state.leased() == 0;
             result
@@ -468,12 +468,8 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     fn carry_out(&self, fx: &mut Effects<C>) {
         fx.wake.wake();
         fx.spent.clear();
-        fx.closed.clear();
-        fx.freed.clear();
-        for quota in fx.offer.iter().flat_map(|quotas| quotas.iter()) {
-            if quota.is_starved() {
-                quota.offer();
-            }
+        if let Some(rare) = fx.rare.take() {
+            rare.carry_out();
         }
         if fx.quiet {
             self.quiet.notify_waiters();

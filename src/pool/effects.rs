@@ -10,20 +10,26 @@ pub(crate) struct Effects<C> {
     pub(crate) wake: Wakers,
     /// Wakers of no more use; dropping one may run foreign code.
     pub(crate) spent: Wakers,
-    /// Connections to drop.
-    pub(crate) closed: Vec<C>,
-    /// Permits to give back, after the connections that held them are closed.
-    pub(crate) freed: Vec<Permits>,
     /// A connection may have become dispensable.
     pub(crate) spare: bool,
-    /// Quotas of which siblings lack a permit, and should know of the dispensable connection.
-    pub(crate) offer: Option<Quotas>,
     /// The manager should look.
     pub(crate) hint: bool,
     /// Nothing is leased, and somebody waits for that.
     pub(crate) quiet: bool,
     /// What began to open before is not taken in any more.
     pub(crate) turned: bool,
+    /// What seldom comes about, kept apart so that there is little to look through mostly.
+    pub(crate) rare: Option<Box<Rare<C>>>,
+}
+
+/// Consequences that end connections, or help other pools to some.
+pub(crate) struct Rare<C> {
+    /// Connections to drop.
+    closed: Vec<C>,
+    /// Permits to give back, after the connections that held them are closed.
+    freed: Vec<Permits>,
+    /// Quotas of which siblings lack a permit, and should know of the dispensable connection.
+    offer: Option<Quotas>,
 }
 
 impl<C> Effects<C> {
@@ -31,13 +37,56 @@ impl<C> Effects<C> {
         Self {
             wake: Wakers::new(),
             spent: Wakers::new(),
-            closed: Vec::new(),
-            freed: Vec::new(),
             spare: false,
-            offer: None,
             hint: false,
             quiet: false,
             turned: false,
+            rare: None,
+        }
+    }
+
+    /// Has a connection dropped.
+    pub(crate) fn close(&mut self, conn: C) {
+        self.rare().closed.push(conn);
+    }
+
+    /// Has permits given back.
+    pub(crate) fn free(&mut self, permits: Permits) {
+        self.rare().freed.push(permits);
+    }
+
+    /// Has the siblings that lack a permit of these know of the dispensable connection.
+    pub(crate) fn offer(&mut self, quotas: Quotas) {
+        self.rare().offer = Some(quotas);
+    }
+
+    /// The connections to drop, for the caller to do so.
+    pub(crate) fn take_closed(&mut self) -> Vec<C> {
+        let rare = self.rare.as_deref_mut();
+        let closed = rare.map(|rare| std::mem::take(&mut rare.closed));
+        closed.unwrap_or_default()
+    }
+
+    fn rare(&mut self) -> &mut Rare<C> {
+        self.rare.get_or_insert_with(|| {
+            Box::new(Rare {
+                closed: Vec::new(),
+                freed: Vec::new(),
+                offer: None,
+            })
+        })
+    }
+}
+
+impl<C> Rare<C> {
+    /// Carries them out, in this order.
+    pub(crate) fn carry_out(self) {
+        drop(self.closed);
+        drop(self.freed);
+        for quota in self.offer.iter().flat_map(|quotas| quotas.iter()) {
+            if quota.is_starved() {
+                quota.offer();
+            }
         }
     }
 }

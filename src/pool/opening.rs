@@ -75,8 +75,8 @@ impl<C: Send + 'static, I: Send + Sync + 'static> OpenSlot<C, I> {
                 None
             };
             if let Some(reason) = objection {
-                fx.closed.push(conn);
-                fx.freed.push(permits);
+                fx.close(conn);
+                fx.free(permits);
                 fx.hint = true;
                 state.totals.lost.add(reason);
                 return Err(reason);
@@ -108,7 +108,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Drop for OpenSlot<C, I> {
         self.core.with(|state, fx| {
             state.opening -= 1;
             state.totals.lost.add(LostReason::GivenUp);
-            fx.freed.push(permits);
+            fx.free(permits);
             fx.hint = true;
         });
     }

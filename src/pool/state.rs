@@ -333,7 +333,7 @@ impl<C, I> State<C, I> {
     ) {
         match fault.or_else(|| self.objection(slot)) {
             Some(reason) => {
-                fx.closed.push(conn);
+                fx.close(conn);
                 self.forget(slot, reason, fx);
             }
             None => self.settle(slot, conn, fx),
@@ -414,7 +414,7 @@ impl<C, I> State<C, I> {
         self.free.push(slot);
         self.live -= 1;
         self.totals.lost.add(reason);
-        fx.freed.push(record.permits);
+        fx.free(record.permits);
         fx.hint = true;
     }
 
@@ -425,7 +425,7 @@ impl<C, I> State<C, I> {
             && let Holding::Idle { conn, .. } =
                 std::mem::replace(&mut record.holding, Holding::Leased)
         {
-            fx.closed.push(conn);
+            fx.close(conn);
         }
         self.forget(slot, reason, fx);
     }
@@ -439,7 +439,7 @@ impl<C, I> State<C, I> {
         for (ticket, answered) in std::mem::replace(&mut self.answered, Line::new()) {
             match answered.answer {
                 Ok(grant) => {
-                    fx.closed.push(grant.conn);
+                    fx.close(grant.conn);
                     self.forget(grant.slot, reason, fx);
                     self.totals.leases -= 1;
                     self.line_up(ticket, answered.wait);
