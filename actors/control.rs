@@ -132,10 +132,13 @@ impl Control {
 
     /// Tells the session to go; `why` is what the client hears. Orders only grow stricter.
     pub fn order(&self, order: Order, why: ErrorReport) {
+        // Whoever sees the order finds the reason as well: it waits for it here.
+        let mut farewell = self.farewell.lock();
         if self.order.fetch_max(order as u8, Ordering::AcqRel) >= order as u8 {
             return;
         }
-        *self.farewell.lock() = Some(Box::new(why));
+        *farewell = Some(Box::new(why));
+        drop(farewell);
         self.token.cancel();
         self.idler.wake();
         if order == Order::Terminate && self.standing() == Standing::Active {

@@ -315,10 +315,6 @@ impl Relay {
         let pool = Arc::clone(&self.pool);
         let before = lease.certain();
         let session = check::run(&pool, lease, found.as_deref(), self.listener()).await?;
-        if has_run_unseen(lease, how) {
-            // Under the name of one that SQL has made, a function may have put another.
-            lease.statements.doubt_by_sql();
-        }
         if lease.applied.is_strange_to(&before) {
             // A function has had a setting that the session had never had.
             let mut all = (*self.parameters).clone();

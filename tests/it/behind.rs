@@ -639,7 +639,6 @@ async fn a_function_cannot_put_another_text_under_the_name_of_a_shared_statement
     let database = Database::new().await;
     let kinds = [
         ("parsed", "not from_sql", "1"),
-        ("by_sql", "from_sql", "1"),
         ("every", "true", "2"),
     ];
     for (name, which, _) in kinds {

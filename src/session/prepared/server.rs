@@ -195,14 +195,6 @@ impl ServerStatements {
         }
     }
 
-    /// Has all that SQL has prepared prepared anew before it is used again: a function may have put another text under
-    /// any of the names.
-    pub fn doubt_by_sql(&mut self) {
-        for known in self.known.values_mut() {
-            known.stale |= known.by_sql;
-        }
-    }
-
     /// Whether a server that says so has just these: how many were made by a Parse, which nobody else sends, and the
     /// numbers of those that SQL has made.
     pub fn are(&self, by_parse: usize, by_sql: impl IntoIterator<Item = u64>) -> bool {
@@ -395,9 +387,6 @@ mod tests {
         assert!(!server.are(0, [one, other, parsed.name.0]));
         assert!(!server.are(1, [one, other + 1]));
         assert!(!server.are(1, [one]) && !server.are(2, [one]) && !server.are(2, [one, other]));
-        server.doubt_by_sql();
-        assert_eq!(server.touch(1), Some(parsed));
-        assert_eq!((server.touch(2), server.touch(3)), (None, None));
         server.take(2);
         assert!(server.are(1, [other]));
     }
