@@ -768,11 +768,13 @@ async fn a_text_of_many_names_takes_no_longer_than_it_is_long() {
     let count = |tag| answer.iter().filter(|message| message.tag == tag).count();
     assert_eq!((count('N'), count('D')), (COUNT, COUNT + 1));
     // Where an error is, is told in the client's own text.
-    let text = "execute s;".repeat(COUNT) + "execute t(1, x)";
+    let text = "execute s;".repeat(COUNT) + "select x";
     client.send(&Raw::query(&text)).await;
     let answer = client.ready().await;
     let error = answer.iter().find(|message| message.tag == 'E').unwrap();
-    assert_eq!(error.field('C').as_deref(), Some("42601"), "{error:?}");
+    assert_eq!(error.field('C').as_deref(), Some("42703"), "{error:?}");
+    let at = "execute s;".len() * COUNT + "select x".len();
+    assert_eq!(error.field('P'), Some(at.to_string()), "{error:?}");
 }
 
 #[tokio::test]
