@@ -15,13 +15,22 @@ use crate::judgement::Judgement;
 use crate::session::attempt;
 use crate::session::turn::{Loss, Turn};
 
-/// Has a statement run, for the transaction under way.
-pub(super) fn put(
+/// Has a statement run in a transaction of its own, and the server report its settings.
+///
+/// The COMMIT is one of what goes ahead, too: nothing of the client's runs without it. It is not left to the query that
+/// has the server report, as that ends no transaction that a pipeline has begun (since Postgres 18). A standby knows no
+/// serializable transactions, and a deferrable one waits for others.
+pub(super) fn alone(
     up: &mut Flow,
     exchange: &mut Exchange<Judgement>,
     sql: &[u8],
 ) -> Result<(), TooLong> {
-    write(up, exchange, sql, false)
+    write(up, exchange, b"BEGIN ISOLATION LEVEL READ COMMITTED", false)?;
+    write(up, exchange, sql, false)?;
+    write(up, exchange, b"COMMIT", false)?;
+    frontend::query(up.made(), b"")?;
+    exchange.sent(Owed::Setup);
+    Ok(())
 }
 
 /// Opens a block by this text.
@@ -33,14 +42,6 @@ pub(super) fn open(
     write(up, exchange, sql, true)?;
     // That the block is there is told at once: what comes in it may take its time, and may be cancelled.
     up.insert(&frontend::FLUSH);
-    Ok(())
-}
-
-/// Commits what was put ahead, unless that is in a block, and has the server report its settings: an empty query does
-/// both, and like all others is passed over if anything before it has failed.
-pub(super) fn settle(up: &mut Flow, exchange: &mut Exchange<Judgement>) -> Result<(), TooLong> {
-    frontend::query(up.made(), b"")?;
-    exchange.sent(Owed::Setup);
     Ok(())
 }
 

@@ -574,20 +574,7 @@ fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
 /// Has the statement that sets a server go ahead of the client's own. What the server does not report may have become
 /// impossible, a role may have been dropped, and any of it may be cancelled: then nothing of the client's runs.
 fn go_ahead(relay: &mut Relay, lease: &mut ServerLease, sql: &str) -> Result<(), TooLong> {
-    const ISOLATION: &str = "default_transaction_isolation";
-    // A standby knows no serializable transactions, and a deferrable one waits for others.
-    let in_block = [&lease.applied, &relay.parameters]
-        .iter()
-        .any(|set| set.get(ISOLATION).is_some());
-    let (up, exchange) = (&mut relay.up, &mut lease.exchange);
-    if in_block {
-        ahead::put(up, exchange, b"BEGIN ISOLATION LEVEL READ COMMITTED")?;
-    }
-    ahead::put(up, exchange, sql.as_bytes())?;
-    if in_block {
-        ahead::put(up, exchange, b"COMMIT")?;
-    }
-    ahead::settle(up, exchange)
+    ahead::alone(&mut relay.up, &mut lease.exchange, sql.as_bytes())
 }
 
 /// Tries values out that no server of this pool has seen.

@@ -10,6 +10,7 @@ use pgherd_session::{Parameters, Reach, Statement};
 use pgherd_sql::{Change, Pin, PinSet, Span, Step, Value};
 
 use crate::judgement::Judgement;
+use crate::session::attempt::Left;
 use crate::session::turn::Turn;
 
 /// The setting.
@@ -65,7 +66,9 @@ pub(super) fn settled(turn: &mut Turn<'_>) {
 pub(super) fn here(turn: &Turn<'_>) -> Option<Arc<Parameters>> {
     let sets = |step: &Step| matches!(step, Step::Change(_) | Step::ResetAll | Step::RollbackTo(_));
     let is_unclear = turn.relay.pins.without(UNCLEAR) != turn.relay.pins;
-    if is_unclear || turn.server.exchange.steps().any(sets) {
+    // What a block has set, an end that is under way may take back.
+    let ends = turn.attempt.left != Left::No && turn.relay.block.is_some();
+    if is_unclear || ends || turn.server.exchange.steps().any(sets) {
         return None;
     }
     match &turn.path {

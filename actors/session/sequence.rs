@@ -110,10 +110,11 @@ pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
 
 fn forget(turn: &mut Turn<'_>) -> Result<(), TooLong> {
     const FORGET: &[u8] = b"DISCARD SEQUENCES";
+    // Neither way leaves the client's unnamed statement there.
+    turn.unnamed_here = false;
     let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
     if exchange.is_unasked() {
-        ahead::put(up, exchange, FORGET)?;
-        return ahead::settle(up, exchange);
+        return ahead::alone(up, exchange, FORGET);
     }
     // In a block that fails with it, or behind what cannot be cut.
     frontend::query(up.made(), FORGET)?;

@@ -422,6 +422,10 @@ impl<'a> Turn<'a> {
                 requests::take(self)?;
                 moved = true;
             }
+            if self.is_free_again() {
+                requests::take(self)?;
+                moved |= !self.is_free_again();
+            }
             let stalled = self.is_client_behind();
             moved |= self.poll_from_server(cx)?;
             self.poll_to_client(cx)?;
@@ -458,6 +462,14 @@ impl<'a> Turn<'a> {
             .limits
             .poll(cx, awaited, committing, &self.server.about);
         over.map(|over| Err(replies::timed_out(self, over)))
+    }
+
+    /// Whether a message that waits for quiet may go on though no answer comes: what stood before it is answered by
+    /// nothing, and is written by now.
+    #[inline]
+    fn is_free_again(&self) -> bool {
+        let quiet = self.check == Check::Quiet && !self.server.exchange.owes();
+        quiet && !self.held && self.relay.up.backlog() == 0
     }
 
     /// Whether part of a message has been passed whose rest is still to come: the next client's bytes would be taken for
@@ -635,7 +647,8 @@ impl<'a> Turn<'a> {
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Loss> {
         let most = if self.held { BACKLOG_HELD } else { BACKLOG_MAX };
         let full = self.relay.up.backlog() >= most;
-        let stalled = self.listen.is_stalled() && self.relay.up.buffer.len() >= BACKLOG_MAX;
+        let waits = self.listen.is_stalled() || self.check == Check::Quiet;
+        let stalled = waits && self.relay.up.buffer.len() >= BACKLOG_MAX;
         // Who has said goodbye says nothing more.
         if full || stalled || self.check == Check::Goodbye {
             return self.poll_terminated(cx);

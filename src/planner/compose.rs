@@ -20,7 +20,6 @@ mod copy;
 mod created;
 mod definition;
 mod deparse;
-mod late;
 mod matched;
 mod merge;
 mod moment;
@@ -393,9 +392,6 @@ impl Builder<'_> {
                     "FOR UPDATE",
                     "rows would be locked that LIMIT leaves out",
                 ));
-            }
-            if let Some(merge) = late::late(resolver, select, query) {
-                return Ok(Plan::Merged { prune, merge });
             }
             if let Some(merge) = merge::merged(resolver, select, query)? {
                 return Ok(Plan::Merged { prune, merge });

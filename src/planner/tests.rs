@@ -806,18 +806,6 @@ fn a_plan_is_told_step_by_step() {
         ]
     );
     assert_eq!(
-        explained("select k, 1 / n as c1 from t order by n limit 3 offset 1"),
-        [
-            "Combine on one server (rows or partial aggregates of all shards)",
-            "  Final: SELECT pgherd_partials.c1 AS k, 1 / pgherd_partials.c0 AS c1 FROM \
-             (SELECT * FROM pgherd_partials ORDER BY pgherd_partials.c0 LIMIT 4) pgherd_partials \
-             ORDER BY pgherd_partials.c0 LIMIT 3 OFFSET 1",
-            "  Carrier pgherd_partials",
-            "  Fragment on shards 0, 1, 2, 3, 4, 5, 6, 7: SELECT * FROM (SELECT n AS c0, k AS c1 FROM t \
-             ORDER BY 1 LIMIT 4) AS pgherd_rows (c0, c1)",
-        ]
-    );
-    assert_eq!(
         explained("select a.k from t a join t b on a.n = b.n"),
         [
             "Rows are brought to one server (what is left reads nothing that is spread)",

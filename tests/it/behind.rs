@@ -637,10 +637,7 @@ async fn what_held_for_a_transaction_is_no_change() {
 #[tokio::test]
 async fn a_function_cannot_put_another_text_under_the_name_of_a_shared_statement() {
     let database = Database::new().await;
-    let kinds = [
-        ("parsed", "not from_sql", "1"),
-        ("every", "true", "2"),
-    ];
+    let kinds = [("parsed", "not from_sql", "1"), ("every", "true", "2")];
     for (name, which, _) in kinds {
         let swap = format!(
             "create function swap_{name}() returns bigint language plpgsql as $f$ \

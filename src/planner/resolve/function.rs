@@ -433,12 +433,6 @@ impl<'a> Resolver<'a> {
         Ok(partition)
     }
 
-    /// Whether a call may give a set of rows.
-    pub(crate) fn may_give_set(&self, call: &FuncCall) -> bool {
-        self.candidates(call)
-            .map_or(true, |(_, found)| found.iter().any(|function| function.set))
-    }
-
     /// Whether the functions of a call are aggregates, or it is over a window.
     pub(crate) fn is_upper(&self, call: &FuncCall) -> bool {
         let aggregate = |found: Vec<&Function>| {

@@ -32,6 +32,9 @@ use crate::upstream;
 /// How long a server may take to roll back.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a commit may still take once its client is to go: less than until its socket is cut off.
+const LAST_GRACE: Duration = Duration::from_millis(500);
+
 impl Dtx {
     /// Ends the transaction, by committing it if that is asked for and it has not failed; answers whether it is
     /// committed.
@@ -77,10 +80,18 @@ impl Dtx {
         let told = match told {
             Ok(told) => told,
             Err(fault) => {
+                // What it has set holds if it turns out to be committed: nobody knows then with what to go on.
+                let spread = relay.spread.as_deref();
+                let sets = spread.is_some_and(|it| it.listened || !it.journal.is_empty());
                 self.revert(relay);
                 self.unhear(relay);
                 self.begin_anew(relay);
-                return Err(fault);
+                return Err(match fault {
+                    Fault::Refused(report) if sets => {
+                        Fault::Over(Bye::Sent(Box::new(report.into_fatal())))
+                    }
+                    other => other,
+                });
             }
         };
         self.concluded(relay, told).await
@@ -308,12 +319,17 @@ async fn outcome(
 ) -> Result<Told, Fault> {
     let control = Arc::clone(&relay.control);
     let mut commit = pin!(commit);
+    let mut grace = None;
     let mut timer = whole.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
     poll_fn(|cx| {
         if let Poll::Ready(told) = commit.as_mut().poll(cx) {
             return Poll::Ready(Ok(told));
         }
         if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
+            let grace = grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_GRACE)));
+            if grace.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
             let farewell = control.farewell();
             let in_doubt = |farewell: Box<ErrorReport>| Box::new(replies::in_doubt(*farewell));
             let bye = farewell.map_or(Bye::Left, |it| Bye::Sent(in_doubt(it)));
