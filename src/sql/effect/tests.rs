@@ -544,6 +544,19 @@ fn sequences_and_definitions_are_told_by_the_text() {
 }
 
 #[test]
+fn the_words_of_a_block_may_be_cut_by_the_parts_of_its_literal() {
+    for (text, unknown) in [
+        ("do 'begin perform set''_''config(1); end'", false),
+        ("do 'begin s'\n'et x = 1; end'", true),
+        ("do e'begin s'\n'et x = 1; end'", true),
+        ("do $$ begin x := 'a' || 'b'; end $$", false),
+    ] {
+        let pins = effects(text.as_bytes(), LexOptions::default()).pins;
+        assert_eq!(pins.contains(Pin::Unknown), unknown, "{text}");
+    }
+}
+
+#[test]
 fn what_may_alter_unseen_is_told_by_the_text() {
     for (text, how) in [
         ("select f()", Alters::No),
