@@ -23,9 +23,9 @@ async fn house(method: &str, database: &Database) -> Proxy {
 /// What a message shows, but for what is random and for names.
 fn shape(message: &Message, user: &str) -> String {
     let text = String::from_utf8_lossy(&message.body).into_owned();
-    let text = text.replace(user, "USER");
+    let named = text.replace(user, "USER");
     match (message.tag, message.body.get(..4)) {
-        // Of a challenge, the lengths of its parts.
+        // Of a challenge, the lengths of its parts; chance may have written the name into it.
         ('R', Some([0, 0, 0, 11])) => {
             let parts = text.split(',').map(|part| match part.split_once('=') {
                 Some(("i", count)) => format!("i={count}"),
@@ -34,7 +34,7 @@ fn shape(message: &Message, user: &str) -> String {
             format!("challenge {:?}", parts.collect::<Vec<_>>())
         }
         ('R', Some([0, 0, 0, 5])) => "salt".to_owned(),
-        (tag, _) => format!("{tag} {text:?}"),
+        (tag, _) => format!("{tag} {named:?}"),
     }
 }
 
