@@ -2,10 +2,11 @@
 //! what becomes of them when they change or end.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pgherd_sandbox::{Binaries, Server};
 use pgherd_tests::{Config, PATIENCE, Proxy, connect, try_connect, until};
 use tokio::sync::OnceCell;
@@ -156,7 +157,7 @@ impl Load {
                         }
                         Err(error) => {
                             let code = error.code().expect("an error of the server's").code();
-                            codes.lock().unwrap().insert(code.to_owned());
+                            codes.lock().insert(code.to_owned());
                             // A real client does not ask again at once, either.
                             sleep(Duration::from_millis(5)).await;
                         }
@@ -178,7 +179,7 @@ impl Load {
     /// Waits until somebody was told an error of this SQLSTATE.
     async fn is_told(&self, code: &str) {
         let what = format!("a client is told {code}");
-        until(&what, async || self.codes.lock().unwrap().contains(code)).await;
+        until(&what, async || self.codes.lock().contains(code)).await;
     }
 
     /// Gives the SQLSTATEs of all errors.
@@ -187,7 +188,7 @@ impl Load {
         for task in self.tasks {
             task.await.unwrap();
         }
-        self.codes.lock().unwrap().clone()
+        self.codes.lock().clone()
     }
 }
 
