@@ -222,8 +222,10 @@ async fn who_has_no_room_for_what_it_notifies_itself_is_told_of_the_commit_and_w
         }
         ear.send(&Raw::query("commit")).await;
         let rest = String::from_utf8_lossy(&ear.end().await).into_owned();
-        assert!(rest.contains("COMMIT\0"), "{round}: {rest}");
-        assert!(rest.contains("53400"), "{round}: {rest}");
+        // Its shards may take longer than it is waited for.
+        let unknown = rest.contains("08007") && rest.contains("too slow");
+        let known = rest.contains("COMMIT\0") && rest.contains("53400");
+        assert!(known || unknown, "{round}: {rest}");
         let mut other = rig.raw().await;
         for text in [&here, &there] {
             assert_eq!(told(&mut other, text).await, "C ZI", "{text}");

@@ -82,11 +82,15 @@ async fn who_has_no_room_for_what_it_notifies_itself_is_told_of_the_commit_and_w
         }
         client.send(&Raw::query("commit")).await;
         let rest = String::from_utf8_lossy(&client.end().await).into_owned();
-        assert!(rest.contains("COMMIT\0"), "{round}: {rest}");
-        assert!(rest.contains("53400"), "{round}: {rest}");
+        // Its notifications may come before the server's answer, and it goes by then.
+        let unknown = rest.contains("08007") && rest.contains("too slow");
+        let told = rest.contains("COMMIT\0") && rest.contains("53400");
+        assert!(told || unknown, "{round}: {rest}");
         let mut other = enter(&proxy, &database).await;
-        let count = other.one("select count(*)::text from kept").await;
-        assert_eq!(count, round.to_string());
+        until("it is committed", async || {
+            other.one("select count(*)::text from kept").await == round.to_string()
+        })
+        .await;
     }
 }
 
