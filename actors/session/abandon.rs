@@ -151,6 +151,8 @@ async fn finish(
         return None;
     }
     server.flow.discard();
+    // What has come already, and was kept back from the client, is not announced again.
+    ignore(server, &mut pending)?;
     while server.exchange.owes() || pending.backlog() > 0 {
         poll_fn(|cx| {
             // Under TLS there may be something to send although nothing waits any more.
