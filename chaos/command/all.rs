@@ -7,14 +7,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Instant;
 
 use clap::Args;
+use parking_lot::Mutex;
 use pgherd_chaos::report::COLUMNS;
 
 use super::{beside, fail};
 use run::{Outcome, wait};
 use scenarios::{Built, Part, SCENARIOS, Scenario};
+
+/// How many of those scenarios run beside each other that want no quiet machine: much of their time they wait.
+const LANES: usize = 2;
 
 /// What may be said of all scenarios at once.
 #[derive(Debug, Args)]
@@ -68,7 +73,11 @@ impl All {
         let began = Instant::now();
         let chosen = SCENARIOS.iter();
         let chosen = chosen.filter(|scenario| self.part.is_none_or(|part| part == scenario.part));
-        let all: Vec<Ended<'_>> = chosen.map(|scenario| self.one(scenario, &tools)).collect();
+        let (alone, others): (Vec<_>, Vec<_>) =
+            chosen.partition(|scenario| scenario.part == Part::Pauses);
+        let alone = alone.into_iter();
+        let mut all: Vec<Ended<'_>> = alone.map(|scenario| self.one(scenario, &tools)).collect();
+        all.extend(self.beside_each_other(&others, &tools));
         let tables = tables(&all, began.elapsed().as_secs_f64());
         println!("{tables}");
         let file = self.history.join("all.md");
@@ -96,6 +105,28 @@ impl All {
         })
     }
 
+    /// Runs some at a time, and gives them as they were given.
+    fn beside_each_other<'a>(&self, all: &[&'a Scenario], tools: &Tools) -> Vec<Ended<'a>> {
+        let next = Mutex::new(all.iter().enumerate());
+        let ended = Mutex::new(Vec::new());
+        thread::scope(|lanes| {
+            for _ in 0..LANES {
+                lanes.spawn(|| {
+                    loop {
+                        let Some((at, scenario)) = next.lock().next() else {
+                            return;
+                        };
+                        let one = self.one(scenario, tools);
+                        ended.lock().push((at, one));
+                    }
+                });
+            }
+        });
+        let mut ended = ended.into_inner();
+        ended.sort_by_key(|(at, _)| *at);
+        ended.into_iter().map(|(_, one)| one).collect()
+    }
+
     /// Runs one scenario. Whatever becomes of it, the next one is run.
     fn one<'a>(&self, scenario: &'a Scenario, tools: &Tools) -> Ended<'a> {
         let words = if self.short {
@@ -103,12 +134,27 @@ impl All {
         } else {
             scenario.long
         };
-        println!("## {}: cargo chaos {words}\n", scenario.name);
-        let row = self.history.join("row.md");
+        let title = format!("## {}: cargo chaos {words}\n", scenario.name);
+        let name = scenario
+            .name
+            .replace(|it: char| !it.is_ascii_alphanumeric(), "-");
+        let row = self.history.join(format!("{name}.row.md"));
+        // Two that run beside each other do not speak at once.
+        let said = match scenario.part {
+            Part::Pauses => None,
+            Part::Rest => Some(self.history.join(format!("{name}.log"))),
+        };
+        if said.is_none() {
+            println!("{title}");
+        }
         let began = Instant::now();
-        let outcome = self.start(scenario, words, &row, tools);
+        let outcome = self.start(scenario, words, &row, said.as_deref(), tools);
         let outcome = outcome.unwrap_or_else(|error| Outcome::Unrun(error.to_string()));
-        println!();
+        match said.map(fs::read_to_string) {
+            None => println!(),
+            // One write, for the other lanes may have something to say, too.
+            Some(said) => println!("{title}\n{}", said.unwrap_or_default()),
+        }
         Ended {
             scenario,
             words,
@@ -123,6 +169,7 @@ impl All {
         scenario: &Scenario,
         words: &str,
         row: &Path,
+        said: Option<&Path>,
         tools: &Tools,
     ) -> io::Result<Outcome> {
         fs::create_dir_all(&self.history)?;
@@ -134,10 +181,13 @@ impl All {
             Built::ToMeasure => &tools.chaos,
             Built::ToCheck => &tools.checking,
         };
-        let child = Command::new(program)
-            .args(self.words(words, row, &tools.pgherd))
-            .spawn()?;
-        wait(child, scenario.limit())
+        let mut command = Command::new(program);
+        command.args(self.words(words, row, &tools.pgherd));
+        if let Some(said) = said {
+            let said = fs::File::create(said)?;
+            command.stdout(said.try_clone()?).stderr(said);
+        }
+        wait(command.spawn()?, scenario.limit())
     }
 
     /// The whole command line of one scenario.

@@ -76,7 +76,7 @@ const fn rest(
     }
 }
 
-/// All of them; those that want a quiet machine come first.
+/// All of them; those that want a quiet machine come first, and of those that do not, the long ones.
 pub(super) const SCENARIOS: [Scenario; 17] = [
     pauses(
         9,
@@ -145,11 +145,11 @@ pub(super) const SCENARIOS: [Scenario; 17] = [
         "shards --rounds 6",
     ),
     rest(
-        2,
-        "canaries",
-        "canary --seconds 10",
-        "canary --seconds 2",
-        Built::ToMeasure,
+        8,
+        "planted bugs",
+        "selfcheck",
+        "selfcheck --bug retry-write,forget-undo,skip-fence",
+        Built::ToCheck,
     ),
     rest(
         6,
@@ -166,13 +166,6 @@ pub(super) const SCENARIOS: [Scenario; 17] = [
         Built::ToMeasure,
     ),
     rest(
-        2,
-        "simulation: machines",
-        "simulate --machines --seeds 2000",
-        "simulate --machines --seeds 100",
-        Built::ToCheck,
-    ),
-    rest(
         3,
         "simulation: whole proxies",
         "simulate --actors --seeds 60",
@@ -180,11 +173,18 @@ pub(super) const SCENARIOS: [Scenario; 17] = [
         Built::ToCheck,
     ),
     rest(
-        8,
-        "planted bugs",
-        "selfcheck",
-        "selfcheck --bug retry-write,forget-undo,skip-fence",
+        2,
+        "simulation: machines",
+        "simulate --machines --seeds 2000",
+        "simulate --machines --seeds 100",
         Built::ToCheck,
+    ),
+    rest(
+        2,
+        "canaries",
+        "canary --seconds 10",
+        "canary --seconds 2",
+        Built::ToMeasure,
     ),
 ];
 
