@@ -1,7 +1,7 @@
 //! How the outside speaks to a session: orders, cancels and what the console shows.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use pgherd_net::Killer;
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::pins::Bound;
@@ -88,8 +87,8 @@ pub struct Control {
     killer: Killer,
     /// Wakes the session while it is idle: the token would cost it an entry in a list each time.
     idler: AtomicWaker,
-    /// Wakes the session, if it waits for a server, to give up what it waits with.
-    pub called_off: Notify,
+    /// The client has called off what the session waits with for a server.
+    called_off: AtomicBool,
 }
 
 /// Who a session is, once it is known.
@@ -126,7 +125,7 @@ impl Control {
             farewell: Mutex::new(None),
             killer,
             idler: AtomicWaker::new(),
-            called_off: Notify::new(),
+            called_off: AtomicBool::new(false),
         }
     }
 
@@ -171,6 +170,17 @@ impl Control {
             Poll::Ready(()) if self.ordered() == Order::Terminate => Poll::Ready(()),
             _ => Poll::Pending,
         }
+    }
+
+    /// The session begins to wait for a server: what the client has called off before was something else.
+    pub fn begin_waiting(&self) {
+        self.called_off.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the client has called off what the session waits with. Asked behind [`Control::poll_ordered`], by which
+    /// the session is woken for this as well.
+    pub fn is_called_off(&self) -> bool {
+        self.called_off.load(Ordering::Acquire)
     }
 
     /// What the client is to be told when it is sent away.
@@ -226,7 +236,8 @@ impl Control {
     pub fn cancel(&self) -> Option<CancelGuard> {
         let running = self.running.lock();
         if running.is_none() {
-            self.called_off.notify_waiters();
+            self.called_off.store(true, Ordering::Release);
+            self.idler.wake();
         }
         running.as_ref().map(Cancels::begin)
     }

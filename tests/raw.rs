@@ -278,6 +278,21 @@ impl Raw {
         self.next().await.expect("the connection holds")
     }
 
+    /// Reads up to the end of the connection; gives the code and the hint of the last error, which are empty without one.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub async fn farewell(&mut self) -> (String, String) {
+        let mut last = (String::new(), String::new());
+        while let Some(message) = self.next().await {
+            if message.tag == 'E' {
+                let field = |name| message.field(name).unwrap_or_default();
+                last = (field('C'), field('H'));
+            }
+        }
+        last
+    }
+
     /// Reads the next message; `None` if the connection has ended.
     ///
     /// # Panics

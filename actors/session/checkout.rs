@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_cluster::{Absence, Writer};
 use pgherd_config::Timeouts;
-use pgherd_net::poll_read_into;
+use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_pool::{Ask, LeaseError, Waiter};
 use pgherd_session::Again;
@@ -99,10 +99,7 @@ pub(super) async fn checkout(
     let (mut lost, mut moved) = (false, false);
     loop {
         let pool = Arc::clone(reader.as_ref().unwrap_or(&relay.pool));
-        let idle = found
-            .take()
-            .or_else(|| pool.core.try_lease(relay.worker, asked));
-        let lease = match idle {
+        let lease = match found.take() {
             Some(lease) => Some(lease),
             None => Box::pin(queue(relay, &pool, asked)).await?,
         };
@@ -243,7 +240,7 @@ pub(super) async fn wait(
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
     began: Instant,
 ) -> Result<Option<ServerLease>, Denied> {
-    // Who has waited once will wait again, and to put a timer off is far less than to set one up and take it down.
+    // Who has waited once will wait again: a timer is not set up and taken down each time.
     let mut timer = relay.timer.take();
     let outcome = wait_by(relay, pool, waiter, began, &mut timer).await;
     relay.timer = timer;
@@ -258,7 +255,7 @@ async fn wait_by(
     timer: &mut Option<Timer>,
 ) -> Result<Option<ServerLease>, Denied> {
     let control = Arc::clone(&relay.control);
-    let mut called_off = pin!(control.called_off.notified());
+    control.begin_waiting();
     let mut waiter = pin!(waiter);
     let mut noticed = false;
     loop {
@@ -281,7 +278,7 @@ async fn wait_by(
             if poll_presence(relay, cx).is_ready() {
                 return Poll::Ready(Event::Gone);
             }
-            if called_off.as_mut().poll(cx).is_ready() {
+            if control.is_called_off() {
                 return Poll::Ready(Event::CalledOff);
             }
             match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
@@ -318,11 +315,11 @@ async fn wait_by(
     }
 }
 
-/// Has the timer go off at this moment, whenever it was to do so before.
+/// Has the timer go off at this moment, or before: it is put off only when it has gone off too early, not for each wait.
 fn set(timer: &mut Option<Timer>, at: Instant) -> Pin<&mut Sleep> {
     let at = at.into();
     let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-    if timer.deadline() != at {
+    if timer.is_elapsed() || timer.deadline() > at {
         timer.as_mut().reset(at);
     }
     timer.as_mut()
@@ -419,7 +416,7 @@ enum Event {
 pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denied> {
     let control = Arc::clone(&relay.control);
     relay.control.stand(Standing::Waiting);
-    let mut called_off = pin!(control.called_off.notified());
+    control.begin_waiting();
     let mut timer = pin!(tokio::time::sleep(time));
     poll_fn(|cx| {
         if control.poll_ordered(cx).is_ready() && has_to_go(relay) {
@@ -428,7 +425,7 @@ pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denie
         if poll_presence(relay, cx).is_ready() {
             return Poll::Ready(Err(Denied::Gone));
         }
-        if called_off.as_mut().poll(cx).is_ready() {
+        if control.is_called_off() {
             return Poll::Ready(Err(Denied::Refused(Box::new(called_off_report()))));
         }
         timer.as_mut().poll(cx).map(Ok)
@@ -467,21 +464,34 @@ pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()>
     Poll::Pending
 }
 
+/// Says why the client waits. What it does not take at once stays for later: a server may be given to it at any moment,
+/// which it would keep from others while it does not read.
 async fn send_notice(relay: &mut Relay) -> std::io::Result<()> {
-    if relay.pool.core.held().is_some() {
-        ErrorReport::notice("still waiting for a primary").encode_notice(relay.down.made());
-        return relay.flush().await;
+    ErrorReport::notice(why_waiting(&relay.pool)).encode_notice(relay.down.made());
+    poll_fn(
+        |cx| match poll_write_from(&mut relay.client, cx, &mut relay.down) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => {
+                relay.held = true;
+                Poll::Ready(Ok(()))
+            }
+        },
+    )
+    .await
+}
+
+fn why_waiting(pool: &Pool) -> String {
+    if pool.core.held().is_some() {
+        return "still waiting for a primary".to_owned();
     }
-    let text = match relay.pool.trouble.load_full() {
-        _ if relay.pool.core.is_paused() => "still waiting: the database is paused".to_owned(),
+    match pool.trouble.load_full() {
+        _ if pool.core.is_paused() => "still waiting: the database is paused".to_owned(),
         Some(trouble) => format!(
             "still waiting for a server connection: {}",
             trouble.report().message
         ),
         None => "still waiting for a server connection of the pool".to_owned(),
-    };
-    ErrorReport::notice(text).encode_notice(relay.down.made());
-    relay.flush().await
+    }
 }
 
 fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {

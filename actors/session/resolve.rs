@@ -176,17 +176,17 @@ async fn find_out(relay: &mut Relay, mark: &Mark) -> Found {
     let pool = Arc::clone(&relay.pool);
     let limit = pool.settings().timeouts.hold.unwrap_or(PATIENCE);
     let mut asked = pin!(tokio::time::timeout(limit, keep_asking(&pool, mark)));
-    let mut called_off = pin!(control.called_off.notified());
+    control.begin_waiting();
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = asked.as_mut().poll(cx) {
             return Poll::Ready(Found::Out(outcome.unwrap_or(Outcome::Unknown)));
         }
-        if called_off.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Found::CalledOff);
-        }
         // Who is to leave when its transaction is over may hear first what became of it.
         if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
             return Poll::Ready(Found::SentAway);
+        }
+        if control.is_called_off() {
+            return Poll::Ready(Found::CalledOff);
         }
         checkout::poll_presence(relay, cx).map(|()| Found::Gone)
     })

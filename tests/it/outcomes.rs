@@ -62,18 +62,6 @@ async fn there(database: &Database) {
     database.sql("delete from goods").await;
 }
 
-/// The code of the last word of a connection that ends.
-async fn farewell(client: &mut Raw) -> (String, String) {
-    let mut last = (String::new(), String::new());
-    while let Some(message) = client.next().await {
-        if message.tag == 'E' {
-            let field = |name| message.field(name).unwrap_or_default();
-            last = (field('C'), field('H'));
-        }
-    }
-    last
-}
-
 /// In session mode the server keeps the client's statements, under their own names.
 #[tokio::test]
 async fn a_commit_of_session_mode_is_not_told_to_be_lost() {
@@ -100,7 +88,7 @@ async fn a_commit_of_session_mode_is_not_told_to_be_lost() {
         }
         cut(&node, needle);
         client.send(&commit).await;
-        assert_eq!(farewell(&mut client).await.0, code);
+        assert_eq!(client.farewell().await.0, code);
         assert_eq!(node.left(), 0);
         if code == "08007" {
             there(&database).await;
@@ -453,7 +441,7 @@ async fn who_is_sent_away_is_told_that_its_write_may_be_there() {
             }
         }
         for (at, (mut client, code)) in clients.into_iter().enumerate() {
-            let (told, hint) = farewell(&mut client).await;
+            let (told, hint) = client.farewell().await;
             assert_eq!(told, code, "{how} {at}");
             assert_eq!(hint.contains("unknown"), code == "08007", "{how} {at}");
         }
@@ -561,7 +549,7 @@ async fn who_waits_for_an_outcome_can_be_sent_away_and_can_cancel() {
             let told = tokio::time::timeout(AT_ONCE, client.ask(&[])).await;
             assert_eq!(told.unwrap(), "E08007 ZI");
         } else {
-            let told = tokio::time::timeout(AT_ONCE, farewell(&mut client)).await;
+            let told = tokio::time::timeout(AT_ONCE, client.farewell()).await;
             let (code, hint) = told.unwrap();
             assert_eq!(code, "08007", "{how}");
             assert!(hint.contains("unknown"), "{hint}");

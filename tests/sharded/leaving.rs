@@ -10,18 +10,6 @@ use crate::transactions::{filled, part};
 
 const UPDATE: &str = "update accounts set amount = amount + 1";
 
-/// What a client is told last before its connection ends: a code, and a hint.
-async fn farewell(client: &mut Raw) -> (String, String) {
-    let mut last = (String::new(), String::new());
-    while let Some(message) = client.next().await {
-        if message.tag == 'E' {
-            let field = |name| message.field(name).unwrap_or_default();
-            last = (field('C'), field('H'));
-        }
-    }
-    last
-}
-
 async fn send_away(proxy: &Proxy, how: &str, clients: &[&Raw]) {
     if how == "shutdown" {
         return proxy.signal(Signal::TERM);
@@ -87,7 +75,7 @@ async fn who_is_sent_away_from_a_block_over_both_is_told() {
         copies.send(&Raw::framed(b'd', row.as_bytes())).await;
         send_away(&rig.proxy, how, &[&busy, &describes, &copies, &idle]).await;
         for client in [&mut busy, &mut describes, &mut copies, &mut idle] {
-            assert_eq!(farewell(client).await.0, "57P01", "{how}");
+            assert_eq!(client.farewell().await.0, "57P01", "{how}");
         }
     }
 }
@@ -114,7 +102,7 @@ async fn queued(more: &str) -> (Rig, Raw, Raw) {
 async fn who_waits_for_the_second_shard_is_told_when_it_is_sent_away() {
     let (rig, _holder, mut raw) = queued("").await;
     send_away(&rig.proxy, "kill", &[&raw]).await;
-    assert_eq!(farewell(&mut raw).await.0, "57P01");
+    assert_eq!(raw.farewell().await.0, "57P01");
 }
 
 #[tokio::test]
@@ -125,7 +113,7 @@ async fn a_block_may_come_to_its_second_shard_while_the_proxy_drains() {
     assert_eq!(holder.ask(&Raw::query("commit")).await, "C ZI");
     assert_eq!(raw.ask(&[]).await, "C ZT");
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
-    assert_eq!(farewell(&mut raw).await.0, "57P01");
+    assert_eq!(raw.farewell().await.0, "57P01");
     for (shard, amount) in [(0, "101"), (1, "102")] {
         let question = format!("select amount from accounts where id = {}", key(shard));
         let found = rig.shards[usize::from(shard)].sql(&question).await;
@@ -157,7 +145,7 @@ async fn who_is_sent_away_while_both_are_committed_is_told_that_it_may_be_there(
         let more = "[timeouts]\nshutdown = \"100ms\"";
         let (proxy, mut raw, _taps) = committing(&rig, more).await;
         send_away(&proxy, how, &[&raw]).await;
-        let (code, hint) = farewell(&mut raw).await;
+        let (code, hint) = raw.farewell().await;
         assert_eq!(code, "08007", "{how}");
         assert!(hint.contains("unknown"), "{how}: {hint}");
     }

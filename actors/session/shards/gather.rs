@@ -135,7 +135,7 @@ pub(super) async fn watched(
     mut poll: impl FnMut(&mut Relay, &mut Context<'_>) -> Poll<End>,
 ) -> End {
     let control = Arc::clone(&relay.control);
-    let mut called_off = pin!(control.called_off.notified());
+    control.begin_waiting();
     let timer = |at: Option<Instant>| {
         let timer = at.map(|at| tokio::time::sleep_until(at.into()));
         timer.map(Box::pin)
@@ -149,7 +149,7 @@ pub(super) async fn watched(
         if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
             return Poll::Ready(End::Gone);
         }
-        if called_off.as_mut().poll(cx).is_ready() {
+        if control.is_called_off() {
             let text = "canceling statement due to user request";
             return Poll::Ready(stopped(text));
         }

@@ -40,17 +40,6 @@ async fn waits(console: &Client) -> bool {
     })
 }
 
-/// The code of the last error of a connection that ends.
-async fn farewell(client: &mut Raw) -> String {
-    let mut last = String::new();
-    while let Some(message) = client.next().await {
-        if message.tag == 'E' {
-            last = message.field('C').unwrap_or_default();
-        }
-    }
-    last
-}
-
 #[tokio::test]
 async fn a_server_that_waits_for_the_rest_of_a_message_is_nobody_elses() {
     let (database, proxy) = shop("").await;
@@ -97,7 +86,7 @@ async fn who_stops_within_a_message_is_sent_away_by_each_limit_that_can_hold_for
         client.ready().await;
         let mut other = enter(&proxy, &database).await;
         assert_eq!(other.one("select 'in step'").await, "in step");
-        assert_eq!(farewell(&mut client).await, code, "{limit}");
+        assert_eq!(client.farewell().await.0, code, "{limit}");
     }
 }
 
@@ -118,7 +107,7 @@ async fn who_goes_within_a_message_takes_its_server_along() {
         if killed {
             let kill = format!("kill_client {}", client.key.0);
             console.simple_query(&kill).await.unwrap();
-            assert_eq!(farewell(&mut client).await, "57P01");
+            assert_eq!(client.farewell().await.0, "57P01");
         }
         drop(client);
         let answer = other.ready().await;
@@ -143,7 +132,7 @@ async fn what_a_server_would_stumble_over_when_nothing_is_owed_any_more_is_refus
         for asked in [Raw::query("select 1"), Vec::new()] {
             let mut client = enter(&proxy, &database).await;
             client.send(&[asked, wrong.clone()].concat()).await;
-            assert_eq!(farewell(&mut client).await, "08P01", "{:?}", &wrong[..5]);
+            assert_eq!(client.farewell().await.0, "08P01", "{:?}", &wrong[..5]);
             assert_eq!(other.one("select 'in step'").await, "in step");
         }
     }
