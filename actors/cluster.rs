@@ -275,6 +275,15 @@ impl Cluster {
         }
     }
 
+    /// A host takes its time to say how it is. If that is the primary, the others are looked at soon: frozen, it says
+    /// nothing, nobody's connection breaks, and another one may have taken its place.
+    pub fn hesitates(&self, host: &HostName, now: Instant) {
+        if self.verdict().writer() == Some(host) {
+            self.judged(now, |judge| judge.suspect(host, now));
+            self.doubt.notify_waiters();
+        }
+    }
+
     /// Whether somebody has met what speaks against a host since this was asked last.
     pub fn take_suspect(&self, host: &HostName) -> bool {
         self.suspects.lock().remove(host)

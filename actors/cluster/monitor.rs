@@ -138,14 +138,18 @@ impl Watch {
             cluster.age(clock::now());
             return Looked::Unasked;
         };
-        let patience = self.arguments.facts.config.load().failover.probe_timeout;
-        let over = clock::now() + patience;
+        let (slow, over) = {
+            let failover = &self.arguments.facts.config.load().failover;
+            let now = clock::now();
+            (now + failover.probe_suspect, now + failover.probe_timeout)
+        };
+        let mut until = slow.min(over);
         loop {
             let looked = poll_fn(|cx| match asking.as_mut().poll(cx) {
                 Poll::Ready(answered) => Poll::Ready(Either::Asked(answered)),
                 Poll::Pending => self.poll_late(cx).map(Either::Late),
             });
-            match tokio::time::timeout_at(over.into(), looked).await {
+            match tokio::time::timeout_at(until.into(), looked).await {
                 Ok(Either::Asked(answered)) => {
                     self.take(answered);
                     break;
@@ -155,6 +159,10 @@ impl Watch {
                     if self.take_late(answered) {
                         break;
                     }
+                }
+                Err(_elapsed) if until < over => {
+                    cluster.hesitates(&self.arguments.host, clock::now());
+                    until = over;
                 }
                 Err(_elapsed) if planted::is(Bug::TrustSilence) => break,
                 Err(_elapsed) => {

@@ -161,3 +161,23 @@ async fn a_leader_that_patroni_names_and_that_is_not_written_to_rouses_all_monit
     cluster.saw(&name(1), Err(Fault::TimedOut), later, later);
     assert!(cluster.is_suspicious(later));
 }
+
+#[tokio::test]
+async fn while_the_primary_takes_its_time_the_others_are_looked_at_soon() {
+    let cluster = cluster("postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    let now = Instant::now();
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
+    let usual = cluster.pace(&name(2), now);
+    cluster.hesitates(&name(2), now);
+    assert_eq!(cluster.pace(&name(2), now), usual);
+    let later = now + Duration::from_millis(1);
+    cluster.hesitates(&name(1), later);
+    assert!(cluster.pace(&name(2), later) < usual / 2);
+    // Nothing was decided by that, and it is over with the next answer.
+    assert_eq!(lead(&cluster).0.as_deref(), Some("10.0.0.1:5432"));
+    let answered = later + Duration::from_millis(1);
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), answered, answered);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), answered, answered);
+    assert_eq!(cluster.pace(&name(2), answered), usual);
+}

@@ -33,6 +33,9 @@ pub(crate) struct Simulate {
     /// Only whole proxies over a simulated network
     #[arg(long)]
     actors: bool,
+    /// Goes on behind a seed that is broken, to name all that is found
+    #[arg(long)]
+    each: bool,
     /// Runs one whole proxy in this process, where chance was taken from it
     #[arg(long, hide = true)]
     inside: bool,
@@ -94,8 +97,8 @@ impl Simulate {
             }
             Ok(one)
         };
-        if let Err((seed, broken)) = many::all(self.seeds(), run, |_, one| seen.add(&one)) {
-            return self.broken("--actors", seed, &broken);
+        if !self.are_well("--actors", run, |one| seen.add(&one)) {
+            return ExitCode::FAILURE;
         }
         println!(
             "actors: {} seeds in {:.1?}: {seen}",
@@ -109,8 +112,8 @@ impl Simulate {
         let began = Instant::now();
         let mut seen = machines::Seen::default();
         let run = |seed| machines::run(seed, self.steps);
-        if let Err((seed, broken)) = many::all(self.seeds(), run, |_, one| seen.add(&one)) {
-            return self.broken("--machines", seed, &broken);
+        if !self.are_well("--machines", run, |one| seen.add(&one)) {
+            return ExitCode::FAILURE;
         }
         println!(
             "machines: {} seeds in {:.1?}: {seen}",
@@ -120,12 +123,37 @@ impl Simulate {
         ExitCode::SUCCESS
     }
 
-    fn broken(&self, which: &str, seed: u64, broken: &Broken) -> ExitCode {
+    /// Runs all seeds, or up to the first that is broken; tells whether none was.
+    fn are_well<T: Send>(
+        &self,
+        which: &str,
+        run: impl Fn(u64) -> Result<T, Broken> + Sync,
+        mut add: impl FnMut(T) + Send,
+    ) -> bool {
+        let run = |seed| match run(seed) {
+            Err(broken) if !self.each => Err(broken),
+            ended => Ok(ended),
+        };
+        let mut well = true;
+        let done = many::all(self.seeds(), run, |seed, ended| match ended {
+            Ok(one) => add(one),
+            Err(broken) => {
+                well = false;
+                self.broken(which, seed, &broken);
+            }
+        });
+        if let Err((seed, broken)) = done {
+            well = false;
+            self.broken(which, seed, &broken);
+        }
+        well
+    }
+
+    fn broken(&self, which: &str, seed: u64, broken: &Broken) {
         eprintln!("{broken}");
         eprintln!(
             "cargo chaos simulate {which} --seed {seed} --steps {}",
             self.steps
         );
-        ExitCode::FAILURE
     }
 }

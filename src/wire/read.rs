@@ -17,6 +17,9 @@ pub enum MessageError {
     /// A length below zero other than the -1 of NULL.
     #[error("invalid value length {0} in message")]
     NegativeLength(i32),
+    /// A way to log in that Postgres has never had.
+    #[error("there is no authentication method {0}")]
+    Method(u32),
     /// Neither a statement nor a portal is meant.
     #[error("invalid message subtype {0}")]
     Target(u8),

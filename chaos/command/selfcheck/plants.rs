@@ -30,7 +30,7 @@ const BLOCK: &str = "cuts --flow block --side server --way reset --lanes 4";
 const FORWARD: &str = "commits --flow forward --faults proxy --every 8 --lanes 3";
 const REPLICAS: &str = "replicas --rounds 2";
 const MACHINES: &str = "simulate --machines --seeds 100";
-const ACTORS: &str = "simulate --actors --seeds 24 --steps 12";
+const ACTORS: &str = "simulate --actors --seeds 24 --steps 12 --each";
 
 /// All of them.
 pub(super) const PLANTS: &[Plant] = &[

@@ -20,7 +20,7 @@ pub enum Authentication<'a> {
     SaslContinue(&'a [u8]),
     /// The server's last SASL message.
     SaslFinal(&'a [u8]),
-    /// A method that nobody here speaks (Kerberos, GSSAPI, SSPI), by its code.
+    /// A method that nobody here speaks (Kerberos, crypt, GSSAPI, SSPI), by its code.
     Unsupported(u32),
 }
 
@@ -28,7 +28,7 @@ impl<'a> Authentication<'a> {
     /// Reads the body of an Authentication message.
     ///
     /// # Errors
-    /// Too few or too many bytes for the method.
+    /// Too few or too many bytes for the method, or one that does not exist.
     pub fn parse(body: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(body);
         let read = match reader.u32()? {
@@ -43,7 +43,8 @@ impl<'a> Authentication<'a> {
             10 => return Mechanisms::parse(reader.rest()).map(Self::Sasl),
             11 => return Ok(Self::SaslContinue(reader.rest())),
             12 => return Ok(Self::SaslFinal(reader.rest())),
-            other => return Ok(Self::Unsupported(other)),
+            known @ (1 | 2 | 4 | 6..=9) => return Ok(Self::Unsupported(known)),
+            other => return Err(MessageError::Method(other)),
         };
         reader.end()?;
         Ok(read)

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cancel::CancelKey;
 use crate::frame::{HEADER_LEN, TooLong, header};
+use crate::read::MessageError;
 use crate::startup::Version;
 
 /// The body of the message that `write` writes.
@@ -43,6 +44,8 @@ fn each_demand_is_read_as_it_was_made() {
     let last = body(tag, |out| authentication_sasl_final(out, b"last"));
     read(&last, Authentication::SaslFinal(b"last"));
     read(b"\0\0\0\x07", Authentication::Unsupported(7));
+    let garbage = Authentication::parse(b"\0\xff\xff\xff");
+    assert_eq!(garbage, Err(MessageError::Method(0x00ff_ffff)));
     let offer = body(tag, |out| authentication_sasl(out, &["A-PLUS", "A"]));
     let Ok(Authentication::Sasl(mechanisms)) = Authentication::parse(&offer) else {
         panic!("an offer was made");
