@@ -91,6 +91,7 @@ async fn live(arguments: ConnectionArguments) {
     match opened {
         Ok((conn, welcome)) => {
             upstream.gate.0.succeeded();
+            pool.backoff.succeeded();
             if is_usual() {
                 pool.trouble.store(None);
                 pool.retries.saw(conn.role);
@@ -102,14 +103,14 @@ async fn live(arguments: ConnectionArguments) {
             ended.cancelled().await;
         }
         Err(error) => {
-            let forgotten = match error.is_wrong_password() {
+            // A replica may still have to replay that the password was changed. No proof was sent to it that does not fit.
+            let is_behind =
+                pool.key.reader.is_some() && matches!(error, OpenError::Outdated { .. });
+            let forgotten = match error.is_wrong_password() && !is_behind {
                 true => pool.forget(&upstream),
                 false => Forgotten::Nothing,
             };
-            // A client's outdated password says nothing against the host, where others log in.
-            if forgotten == Forgotten::Nothing {
-                upstream.gate.0.failed(error.failing(), clock::now());
-            }
+            pool.note_failure(&error, &upstream, forgotten);
             if error.is_of_host() {
                 let now = clock::now();
                 pool.cluster.load().suspect(&upstream.name, now);

@@ -249,6 +249,16 @@ pub struct Sessions {
     by_id: Mutex<HashMap<i32, Arc<Control>>>,
     next: AtomicI32,
     logging_in: AtomicUsize,
+    clients: AtomicUsize,
+    consoles: AtomicUsize,
+}
+
+/// Adds one to what is below a limit.
+pub(crate) fn rise(count: &AtomicUsize, max: usize) -> bool {
+    let more = |count| (count < max).then_some(count + 1);
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        .is_ok()
 }
 
 impl Sessions {
@@ -268,6 +278,7 @@ impl Sessions {
         Entry {
             sessions: Arc::clone(self),
             id: control.id,
+            counts: Counts::Nowhere,
         }
     }
 
@@ -297,10 +308,9 @@ impl Sessions {
         self.logging_in.load(Ordering::Relaxed)
     }
 
-    /// Counts a session as unauthenticated until the guard is dropped.
-    pub fn logging_in(self: &Arc<Self>) -> LoggingIn {
-        self.logging_in.fetch_add(1, Ordering::Relaxed);
-        LoggingIn(Arc::clone(self))
+    /// Counts a session as unauthenticated until the guard is dropped; `None` if there are so many already.
+    pub fn logging_in(self: &Arc<Self>, max: usize) -> Option<LoggingIn> {
+        rise(&self.logging_in, max).then(|| LoggingIn(Arc::clone(self)))
     }
 }
 
@@ -309,10 +319,51 @@ impl Sessions {
 pub struct Entry {
     sessions: Arc<Sessions>,
     id: i32,
+    counts: Counts,
+}
+
+/// Towards which limit a session counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    /// None: it only says what it wants, and is turned away.
+    Nowhere,
+    /// That on clients.
+    Client,
+    /// That on those who look after a proxy that is full.
+    Console,
+}
+
+impl Entry {
+    /// Counts the session among the clients, if there is room for one more.
+    pub fn count_client(&mut self, max: usize) -> bool {
+        let counts = self.counts == Counts::Nowhere && rise(&self.sessions.clients, max);
+        if counts {
+            self.counts = Counts::Client;
+        }
+        counts
+    }
+
+    /// Counts the session, which has no room among the clients, among the consoles beyond them.
+    pub fn count_console(&mut self, max: usize) -> bool {
+        let counts = self.counts == Counts::Nowhere && rise(&self.sessions.consoles, max);
+        if counts {
+            self.counts = Counts::Console;
+        }
+        counts
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        match self.counts {
+            Counts::Nowhere => {}
+            Counts::Client => {
+                self.sessions.clients.fetch_sub(1, Ordering::Relaxed);
+            }
+            Counts::Console => {
+                self.sessions.consoles.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
         let mut by_id = self.sessions.by_id.lock();
         by_id.remove(&self.id);
         // A table that has outlived a crowd gives its memory back.

@@ -1,6 +1,7 @@
 //! What everybody may read at any time: snapshots, each with one writer.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -81,6 +82,8 @@ pub struct Facts {
     closing: AtomicBool,
     next: AtomicU64,
     verifiers: Mutex<HashMap<String, (Secret, Arc<Verifier>)>>,
+    /// Places for what proofs of clients need of the processors.
+    deriving: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Facts {
@@ -138,6 +141,7 @@ impl Facts {
             closing: AtomicBool::new(false),
             next: AtomicU64::new(1),
             verifiers: Mutex::default(),
+            deriving: Arc::new(Semaphore::new(half_of_processors())),
         })
     }
 
@@ -179,7 +183,7 @@ impl Facts {
         let salt: [u8; 16] = rand::random();
         let text = password.clone();
         let derive = move || Verifier::from_password(text.expose().as_bytes(), &salt, iterations);
-        let verifier = Arc::new(aside(derive).await);
+        let verifier = Arc::new(self.derive(derive).await);
         let mut verifiers = self.verifiers.lock();
         if verifiers.len() >= VERIFIERS_MAX {
             verifiers.clear();
@@ -187,6 +191,26 @@ impl Facts {
         verifiers.insert(user.to_owned(), (password.clone(), Arc::clone(&verifier)));
         verifier
     }
+
+    /// Runs what a client's proof needs of a processor, aside. Anybody may knock, so that no more of these run at once than
+    /// leave the traffic its share; who gives up waiting leaves the queue.
+    pub(crate) async fn derive<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let place = Arc::clone(&self.deriving).acquire_owned().await;
+        aside(move || {
+            let done = work();
+            drop(place);
+            done
+        })
+        .await
+    }
+}
+
+fn half_of_processors() -> usize {
+    let all = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    all.div_ceil(2)
 }
 
 /// Runs what would hold up a worker on a thread of its own.

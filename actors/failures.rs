@@ -147,6 +147,7 @@ impl SessionFailure {
 pub struct Failures {
     logins: [AtomicU64; LoginFailure::ALL.len()],
     sessions: [AtomicU64; SessionFailure::ALL.len()],
+    cancels: AtomicU64,
 }
 
 /// What was counted up to one moment.
@@ -154,6 +155,8 @@ pub struct Failures {
 pub struct FailureCounts {
     logins: [u64; LoginFailure::ALL.len()],
     sessions: [u64; SessionFailure::ALL.len()],
+    /// Cancel requests for which there was no place.
+    pub cancels: u64,
 }
 
 impl Failures {
@@ -167,12 +170,18 @@ impl Failures {
         self.sessions[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// There was no place for a cancel request.
+    pub fn cancel(&self) {
+        self.cancels.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The counters as they are.
     pub fn counts(&self) -> FailureCounts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FailureCounts {
             logins: self.logins.each_ref().map(get),
             sessions: self.sessions.each_ref().map(get),
+            cancels: get(&self.cancels),
         }
     }
 

@@ -1,13 +1,15 @@
 //! How hard a host may be knocked at. It belongs to the host, so a restarted pool does not forget.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pgherd_wire::startup::Version;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::control::rise;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -37,10 +39,17 @@ impl Failing {
 #[derive(Debug)]
 pub struct Gate {
     logins: ArcSwap<Semaphore>,
-    state: Mutex<State>,
+    /// Those of them that only prove who a client is.
+    proofs: ArcSwap<Semaphore>,
+    cancels: AtomicUsize,
+    backoff: Backoff,
     /// The server does not negotiate the protocol's minor version.
     old: AtomicBool,
 }
+
+/// Pauses between logins that fail, each longer than the one before.
+#[derive(Debug, Default)]
+pub struct Backoff(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -55,7 +64,9 @@ impl Gate {
     pub fn new(logins: usize) -> Self {
         Self {
             logins: ArcSwap::from_pointee(Semaphore::new(logins)),
-            state: Mutex::default(),
+            proofs: ArcSwap::from_pointee(Semaphore::new(logins.div_ceil(2))),
+            cancels: AtomicUsize::new(0),
+            backoff: Backoff::default(),
             old: AtomicBool::new(false),
         }
     }
@@ -64,11 +75,25 @@ impl Gate {
     /// count towards the new number.
     pub fn resize(&self, logins: usize) {
         self.logins.store(Arc::new(Semaphore::new(logins)));
+        self.proofs
+            .store(Arc::new(Semaphore::new(logins.div_ceil(2))));
     }
 
     /// Waits for a place among the logins under way.
     pub async fn enter(&self) -> Option<OwnedSemaphorePermit> {
         self.logins.load_full().acquire_owned().await.ok()
+    }
+
+    /// As [`Gate::enter`], for a login that only proves who a client is. Anybody may ask for one, so that no more of them
+    /// stand at the door at once than half of those whom it lets in: pools wait behind no more than that.
+    pub async fn enter_to_prove(&self) -> Option<[OwnedSemaphorePermit; 2]> {
+        let proof = self.proofs.load_full().acquire_owned().await.ok()?;
+        Some([proof, self.enter().await?])
+    }
+
+    /// Counts a cancel request on its way there until the guard is dropped; `None` if there are so many already.
+    pub fn cancelling(self: &Arc<Self>, max: usize) -> Option<Cancelling> {
+        rise(&self.cancels, max).then(|| Cancelling(Arc::clone(self)))
     }
 
     /// The protocol version to ask for: the newest, unless the server has refused it. A server that
@@ -88,21 +113,48 @@ impl Gate {
 
     /// How long nobody should knock, after failures.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
-        self.state
+        self.backoff.pause(now)
+    }
+
+    /// Whether the host was full when somebody last knocked: one at a time is enough to find out when it no longer is.
+    pub fn is_full(&self) -> bool {
+        let state = self.backoff.0.lock();
+        state.failures > 0 && state.why == Failing::Full
+    }
+
+    /// A login failed, for a reason that others would meet as well.
+    pub fn failed(&self, why: Failing, now: Instant) {
+        self.backoff.failed(why, now);
+    }
+
+    /// A login succeeded.
+    pub fn succeeded(&self) {
+        self.backoff.succeeded();
+    }
+}
+
+/// A cancel request on its way to a host.
+#[derive(Debug)]
+pub struct Cancelling(Arc<Gate>);
+
+impl Drop for Cancelling {
+    fn drop(&mut self) {
+        self.0.cancels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Backoff {
+    /// How long nobody should knock, after failures.
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        self.0
             .lock()
             .until
             .and_then(|until| until.checked_duration_since(now))
     }
 
-    /// Whether the host was full when somebody last knocked: one at a time is enough to find out when it no longer is.
-    pub fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.failures > 0 && state.why == Failing::Full
-    }
-
     /// A login failed: the pause doubles, with jitter so that pools do not knock in step.
     pub fn failed(&self, why: Failing, now: Instant) {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         // Failures of logins that were under way together count once.
         if state.until.is_some_and(|until| until > now) {
             return;
@@ -119,13 +171,14 @@ impl Gate {
 
     /// A login succeeded.
     pub fn succeeded(&self) {
-        *self.state.lock() = State::default();
+        *self.0.lock() = State::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
     use std::time::{Duration, Instant};
 
@@ -196,5 +249,25 @@ mod tests {
         let places = [now(gate.enter()), now(gate.enter())];
         assert!(places.iter().all(Option::is_some));
         assert!(now(gate.enter()).is_none());
+    }
+
+    #[tokio::test]
+    async fn proofs_leave_pools_their_share() {
+        let gate = Gate::new(4);
+        let _proofs = [now(gate.enter_to_prove()), now(gate.enter_to_prove())]
+            .map(|place| place.flatten().expect("a place"));
+        assert!(now(gate.enter_to_prove()).is_none());
+        let _logins =
+            [now(gate.enter()), now(gate.enter())].map(|place| place.flatten().expect("a place"));
+        assert!(now(gate.enter()).is_none());
+    }
+
+    #[test]
+    fn cancels_are_counted_while_they_are_under_way() {
+        let gate = Arc::new(Gate::new(1));
+        let first = gate.cancelling(1);
+        assert!(first.is_some() && gate.cancelling(1).is_none());
+        drop(first);
+        assert!(gate.cancelling(1).is_some());
     }
 }

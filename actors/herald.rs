@@ -183,7 +183,7 @@ impl Office {
     ) -> Result<(Box<ServerConn>, OpenSlot<()>), (ErrorReport, bool)> {
         let place = self.place(upstream)?;
         let gate = &upstream.gate.0;
-        if let Some(pause) = gate.pause(clock::now()) {
+        if let Some(pause) = self.pool.pause(upstream, clock::now()) {
             tokio::time::sleep(pause).await;
         }
         let permit = gate.enter().await;
@@ -198,6 +198,7 @@ impl Office {
             }
             Ok((server, welcome)) => {
                 gate.succeeded();
+                self.pool.backoff.succeeded();
                 self.pool.welcome.store(Some(Arc::new(welcome)));
                 Ok((server, place))
             }
@@ -213,9 +214,7 @@ impl Office {
             true => self.pool.forget(upstream),
             false => Forgotten::Nothing,
         };
-        if forgotten == Forgotten::Nothing {
-            upstream.gate.0.failed(error.failing(), clock::now());
-        }
+        self.pool.note_failure(error, upstream, forgotten);
         tracing::warn!(
             database = self.pool.key.database,
             user = self.pool.key.user,

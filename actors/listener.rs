@@ -20,7 +20,7 @@ use crate::workers::Workers;
 
 /// How long to wait when the process is out of descriptors, or over its limit of clients.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many clients over the limit are let in, only to be told so.
+/// How many clients over the limit are heard: they may cancel, or look after the proxy, and are told else that it is full.
 const TOLD: usize = 64;
 
 /// The actor, once it is [`Tasked`].

@@ -25,6 +25,7 @@ use crate::clock;
 use crate::cluster::Cluster;
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
+use crate::gate::Backoff;
 use crate::herald::audience::{Audience, Circle};
 use crate::judgement::Judgement;
 use crate::natives::Natives;
@@ -86,6 +87,8 @@ pub struct Pool {
     pub welcome: ArcSwapOption<Welcome>,
     /// Why the last attempt to connect failed, until one succeeds.
     pub trouble: ArcSwapOption<OpenError>,
+    /// Pauses behind logins that fail for reasons of their own, which keep nobody else from the host.
+    pub backoff: Backoff,
     /// Its clients ask for what they remember of sequences behind the transactions that used them.
     pub asks_sequences: AtomicBool,
     /// Settings of the users' own that each of its connections has from its start.
@@ -139,6 +142,7 @@ impl Pool {
             shared: Arc::default(),
             welcome: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
+            backoff: Backoff::default(),
             asks_sequences: AtomicBool::new(false),
             natives: Natives::default(),
             stats: Stats::default(),
@@ -219,6 +223,7 @@ impl Pool {
         drop(self.core.fence(epoch));
         if !upstream.is_as_good_as(&before) {
             drop(self.core.retire_all());
+            self.backoff.succeeded();
         }
         if before.name != upstream.name {
             self.trouble.store(None);
@@ -270,10 +275,28 @@ impl Pool {
         }
     }
 
+    /// How long no connection should be opened there, after failures of the host or of this pool's own.
+    pub fn pause(&self, upstream: &Upstream, now: Instant) -> Option<Duration> {
+        upstream.gate.0.pause(now).max(self.backoff.pause(now))
+    }
+
+    /// No connection could be opened: whoever would meet the same is to knock less often.
+    pub fn note_failure(&self, error: &OpenError, upstream: &Upstream, forgotten: Forgotten) {
+        let now = clock::now();
+        if error.is_of_others() {
+            upstream.gate.0.failed(error.failing(), now);
+        } else if forgotten == Forgotten::Nothing {
+            // Nothing knocks with a secret that is forgotten.
+            self.backoff.failed(error.failing(), now);
+        }
+    }
+
     /// A client that logged in with a secret other than the pool's brings it along: what it has proved itself with just
     /// now is the newest that is known. A secret of the configuration stays.
     pub fn renew(&self, secret: &Secret) {
-        renew(&self.upstream, secret);
+        if renew(&self.upstream, secret) {
+            self.backoff.succeeded();
+        }
         for reader in self.readers.load().iter() {
             reader.renew(secret);
         }
@@ -299,8 +322,8 @@ fn lead(known: &ArcSwap<Upstream>, upstream: &Arc<Upstream>) -> Arc<Upstream> {
     })
 }
 
-/// Takes a secret over that is to take the place of what is known.
-fn renew(known: &ArcSwap<Upstream>, secret: &Secret) {
+/// Takes a secret over that is to take the place of what is known; answers whether there is a newer one now.
+fn renew(known: &ArcSwap<Upstream>, secret: &Secret) -> bool {
     let mut before = known.load_full();
     while before.source == Source::Client && secret.supersedes(&before.secret) {
         let renewed = Arc::new(Upstream {
@@ -311,11 +334,12 @@ fn renew(known: &ArcSwap<Upstream>, secret: &Secret) {
         let newer = !matches!(found.secret, Secret::Refused) && found.secret != before.secret;
         if Arc::ptr_eq(&found, &before) || newer {
             // If another client was quicker, what it has brought is as new.
-            return;
+            return true;
         }
         // That the old one was refused meanwhile, or leads elsewhere, is no reason to lose this one.
         before = Arc::clone(&found);
     }
+    false
 }
 
 /// What has become of a secret that was refused.
@@ -634,12 +658,11 @@ impl PoolState {
             return;
         }
         let upstream = self.pool.upstream.load_full();
-        let gate = &upstream.gate.0;
-        if let Some(pause) = gate.pause(now) {
+        if let Some(pause) = self.pool.pause(&upstream, now) {
             self.look_later(pause, myself);
             return;
         }
-        if gate.is_full() {
+        if upstream.gate.0.is_full() {
             // Once one is let in, the rest follow.
             wanted = usize::from(self.pool.core.snapshot(now).opening == 0);
         }
@@ -673,7 +696,10 @@ impl PoolState {
         // A login that brings a newer secret from here on may be answered, and its client wait, before this is over.
         let mark = self.pool.core.mark();
         let outdated = matches!(*error, OpenError::Outdated { .. });
-        if outdated && !matches!(self.pool.upstream.load().secret, Secret::Refused) {
+        if outdated
+            && self.pool.key.reader.is_none()
+            && !matches!(self.pool.upstream.load().secret, Secret::Refused)
+        {
             // A login has brought a newer one while this was on its way, and waits for it to be tried.
             let _ = myself.cast(PoolMessage::Look);
             return;
@@ -684,7 +710,7 @@ impl PoolState {
             self.pool.core.fail_waiters_before(mark, failure);
         }
         self.pool.trouble.store(Some(error));
-        let pause = self.pool.upstream.load().gate.0.pause(clock::now());
+        let pause = self.pool.pause(&self.pool.upstream.load(), clock::now());
         self.look_later(pause.unwrap_or(TICK), myself);
     }
 

@@ -671,11 +671,23 @@ pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
             return leased;
         }
         match overdue(pool, began) {
-            Some(report) if pool.core.held().is_some() => return Err(report),
-            Some(_) => return Err(unreachable(pool)),
+            Some(_) if is_cut_off(pool) => return Err(unreachable(pool)),
+            Some(report) => return Err(report),
             None => {}
         }
     }
+}
+
+/// Whether no server can be reached, as opposed to one that is busy or paused, or a primary that is awaited.
+pub(crate) fn is_cut_off(pool: &Pool) -> bool {
+    let now = clock::now();
+    let found = pool.core.snapshot(now);
+    if found.held.is_some() || found.paused || found.idle + found.leased > 0 {
+        return false;
+    }
+    // Else there may be no place for a connection, as others have them all.
+    let (trouble, upstream) = (pool.trouble.load(), pool.upstream.load());
+    found.opening > 0 || trouble.is_some() || pool.pause(&upstream, now).is_some()
 }
 
 /// There was no connection in time: no server could be reached, or one was, and lets nobody in, which is told as it says it.

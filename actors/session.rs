@@ -57,20 +57,25 @@ use pgherd_net::{Accepted, Stream, TlsError};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_session::Flow;
 use pgherd_supervise::{End, Work};
+use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
-use tokio::io::AsyncWriteExt as _;
 
 use crate::console;
-use crate::control::Control;
+use crate::control::{Control, Entry};
 use crate::facts::Facts;
 use crate::failures::{LoginFailure, SessionFailure};
-use crate::session::login::{Guest, Place};
+use crate::session::login::{Entrance, Guest, Opened, Place};
 use crate::session::relay::Relay;
 use crate::session::shards::Spread;
 
-/// How long who comes while the proxy ends may take to say what for: it must not hold the end up.
+/// How long who comes while the proxy ends, or is full, may take to say what for: it must not hold the end up, nor keep others
+/// from saying it.
 const LATE_LOGIN: Duration = Duration::from_secs(1);
+/// How long who looks after a proxy that is full may take to prove who it is.
+const CROWDED_LOGIN: Duration = Duration::from_secs(5);
+/// How long a client may take to read why it is not let in.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
@@ -124,9 +129,9 @@ async fn live(arguments: SessionArguments) -> End {
     };
     let id = facts.sessions.number();
     let control = Arc::new(Control::new(id, stream.killer()));
-    let entry = facts.sessions.enter(&control);
+    let mut entry = facts.sessions.enter(&control);
     // Login is over soon and large; its memory must not stay with the session.
-    if let Some(mut guest) = Box::pin(admit(stream, &facts, &control)).await {
+    if let Some(mut guest) = Box::pin(admit(stream, &facts, &control, &mut entry)).await {
         // Given back when the session ends, however it does.
         let _seat = guest.seat.take();
         let name = Arc::clone(&guest.identity);
@@ -160,54 +165,88 @@ async fn live(arguments: SessionArguments) -> End {
     End::Stop
 }
 
-/// Lets a client in, within the limits on clients and on time.
-async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -> Option<Guest> {
-    let config = facts.config.load_full();
-    let limits = &config.limits;
-    let crowded = facts.sessions.count() > limits.max_clients.get();
-    if crowded || facts.sessions.unauthenticated() >= limits.max_logins.get() {
-        let report = ErrorReport::fatal(
-            sqlstate::TOO_MANY_CONNECTIONS,
-            if crowded {
-                "no more connections allowed (max_clients)"
-            } else {
-                "too many clients are logging in (max_logins)"
-            },
-        );
-        if config.log.errors {
-            tracing::info!(client = control.id, error = report.message, "login refused");
-        }
-        facts.failures.login(LoginFailure::Limit);
-        let mut out = bytes::BytesMut::new();
-        report.encode_error(&mut out);
-        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
-        return None;
-    }
-    let counted = facts.sessions.logging_in();
-    let login = login::login(stream, facts, control);
-    let login = async {
-        let limit = match facts.is_closing() {
-            true => Some(LATE_LOGIN),
-            false => config.timeouts.login,
-        };
-        match limit {
-            Some(limit) => tokio::time::timeout(limit, login)
-                .await
-                .unwrap_or(Err(Bye::Late)),
-            None => login.await,
-        }
-    };
-    let outcome = tokio::select! {
-        outcome = login => outcome,
+/// Lets a client in, within the limits on clients and on time, or does what it has come for instead.
+async fn admit(
+    stream: Stream,
+    facts: &Arc<Facts>,
+    control: &Arc<Control>,
+    entry: &mut Entry,
+) -> Option<Guest> {
+    let arrived = tokio::select! {
+        arrived = arrive(stream, facts, control, entry) => arrived,
         () = control.token.cancelled() => Err(Bye::Gone),
     };
-    drop(counted);
-    match outcome {
-        Ok(guest) => Some(guest),
+    match arrived {
+        Ok(Arrived::In(guest)) => Some(*guest),
+        Ok(Arrived::Cancels(asker, key)) => {
+            // It has a limit of its own, and must not be broken off: a server that it may still reach is closed.
+            login::cancel(facts, &key).await;
+            drop(asker);
+            None
+        }
         Err(bye) => {
             note_failure(&bye, facts, control);
             None
         }
+    }
+}
+
+/// What has become of a client that has said what it wants.
+enum Arrived {
+    /// It is let in.
+    In(Box<Guest>),
+    /// It wants another's query to end.
+    Cancels(Box<Stream>, CancelKey),
+}
+
+async fn arrive(
+    stream: Stream,
+    facts: &Arc<Facts>,
+    control: &Arc<Control>,
+    entry: &mut Entry,
+) -> Result<Arrived, Bye> {
+    let config = facts.config.load_full();
+    let entrance = Entrance::find(facts, &config, entry);
+    let crowded = matches!(entrance, Entrance::Crowded(_));
+    let began = tokio::time::Instant::now();
+    let limit = match crowded || facts.is_closing() {
+        true => Some(LATE_LOGIN),
+        false => config.timeouts.login,
+    };
+    let until = |limit: Option<Duration>| limit.map(|limit| began + limit);
+    let mut caller = match within(until(limit), login::open(stream, facts)).await? {
+        Opened::Cancel(asker, key) => return Ok(Arrived::Cancels(asker, key)),
+        Opened::Startup(caller) => caller,
+    };
+    let limit = match crowded {
+        true => Some(CROWDED_LOGIN),
+        false => config.timeouts.login,
+    };
+    let login = login::login(&mut caller, entrance, facts, control, entry);
+    match within(until(limit), login).await {
+        Ok(admitted) => Ok(Arrived::In(Box::new(caller.into_guest(admitted)))),
+        Err(bye) => {
+            if let Bye::Late = bye {
+                // Told in the words of Postgres; who does not even read them is not waited for.
+                let text = "canceling authentication due to timeout";
+                let report = ErrorReport::fatal(sqlstate::QUERY_CANCELED, text);
+                let _ = tokio::time::timeout(LAST_WORDS, caller.tell(&report)).await;
+            }
+            Err(bye)
+        }
+    }
+}
+
+/// Waits for a step of a login until a moment, if there is a limit.
+async fn within<T>(
+    until: Option<tokio::time::Instant>,
+    step: impl Future<Output = Result<T, Bye>>,
+) -> Result<T, Bye> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, step)
+            .await
+            .unwrap_or(Err(Bye::Late)),
+        None => step.await,
     }
 }
 
@@ -223,9 +262,7 @@ fn note_failure(bye: &Bye, facts: &Facts, control: &Control) {
             (LoginFailure::Timeout, text.to_owned())
         }
         // Nobody is there to be told, and who looks whether the port is open does just this.
-        Bye::Gone => return facts.failures.login(LoginFailure::Gone),
-        // A cancel request is no login.
-        Bye::Left => return,
+        Bye::Gone | Bye::Left => return facts.failures.login(LoginFailure::Gone),
     };
     facts.failures.login(failure);
     if facts.config.load().log.errors {

@@ -25,6 +25,7 @@ use crate::facts::aside;
 use crate::gate::{Failing, Gate};
 use crate::hidden::Hidden;
 use crate::server::{CancelGuard, Cancels, Doubted, KillSwitch, Life, ServerAbout, ServerConn};
+use crate::session::replication::Kind;
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -56,6 +57,8 @@ pub struct Upstream {
     pub binding: Binding,
     /// Parameters for the start-up packet.
     pub parameters: BTreeMap<String, String>,
+    /// The replication that it is for, if it is.
+    pub replication: Option<Kind>,
     /// How long all of connecting may take.
     pub patience: Option<Duration>,
     /// How long a cancel request may take.
@@ -171,9 +174,9 @@ impl Secret {
     }
 
     /// Whether this is to take the other's place, when a client has just proved itself with it.
-    /// What serves fewer methods of proof is no gain, unless the other is refused.
+    /// What serves fewer methods of proof is no gain, unless the other is refused; what serves none never is.
     pub fn supersedes(&self, known: &Self) -> bool {
-        self.worth() >= known.worth() && self != known
+        self.worth() > 0 && self.worth() >= known.worth() && self != known
     }
 
     /// How many methods of proof it serves.
@@ -359,6 +362,19 @@ impl OpenError {
         }
     }
 
+    /// Whether others who log in at the host would meet it as well. What is wrong with one login alone must not keep them out.
+    pub fn is_of_others(&self) -> bool {
+        match self {
+            Self::Refused { report, .. } => ["53", "57", "58", "XX"].contains(&report.code.class()),
+            Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
+            Self::Connect(_)
+            | Self::Dialogue { .. }
+            | Self::Standby { .. }
+            | Self::Withheld { .. }
+            | Self::TimedOut { .. } => true,
+        }
+    }
+
     /// Whether the server says that the password is wrong.
     pub fn is_wrong_password(&self) -> bool {
         match self {
@@ -493,7 +509,10 @@ async fn connect_as_allowed(
 pub async fn cancel(guard: CancelGuard) {
     let about = guard.about();
     let upstream = Arc::clone(&about.upstream);
-    let Some(key) = &about.key else { return };
+    let Some(key) = &about.key else {
+        // Nothing is sent to a server that cannot be asked, so nothing can arrive late.
+        return guard.landed();
+    };
     let mut packet = BytesMut::new();
     startup::cancel_request(&mut packet, key);
     let deadline = tokio::time::Instant::now() + upstream.cancel_patience;
@@ -526,8 +545,14 @@ async fn connect(
     let version = upstream.gate.0.version();
     let mut opened = log_in(upstream, tls, version, &mut encrypted).await;
     if version != Version::V3_0 && opened.as_ref().is_err_and(OpenError::is_of_version) {
-        upstream.gate.0.speaks_old();
         opened = log_in(upstream, tls, Version::V3_0, &mut encrypted).await;
+        // A pooler may say so to every login that it refuses.
+        if opened
+            .as_ref()
+            .map_or_else(OpenError::is_of_login, |_| true)
+        {
+            upstream.gate.0.speaks_old();
+        }
     }
     let (stream, buffer, welcome, key) = match opened {
         Ok(opened) => opened,
@@ -618,12 +643,12 @@ impl Login<'_> {
         let upstream = self.upstream;
         let mut parameters: Vec<(&str, &str)> =
             vec![("user", &upstream.user), ("database", &upstream.database)];
-        parameters.extend(
-            upstream
-                .parameters
-                .iter()
-                .map(|(name, value)| (&**name, &**value)),
-        );
+        let replication = upstream.replication.map(Kind::parameter);
+        parameters.extend(replication.map(|value| ("replication", value)));
+        let own = upstream.parameters.iter();
+        let own = own.map(|(name, value)| (&**name, &**value));
+        // Of two the server takes the last: who is logged in, and where, is said above and nowhere else.
+        parameters.extend(own.filter(|(name, _)| !startup::is_protocols(name)));
         startup::startup(self.dialogue.out(), version, &parameters)
             .map_err(|error| self.lacks(error.to_string()))
     }

@@ -25,6 +25,12 @@ SELECT pg_catalog.to_regproc('pg_catalog.aurora_replica_status') IS NOT NULL \
 OR EXISTS (SELECT FROM pg_catalog.pg_settings s \
 WHERE s.name = 'rds.extensions' AND s.setting LIKE '%aurora_stat_utils%')";
 
+/// Lifts what may be set for a user to end its connection between two looks. Not every version knows these, so they cannot
+/// be said at the login.
+const LASTING: &[u8] = b"\
+SELECT pg_catalog.set_config(n, '0', false) FROM pg_catalog.unnest(ARRAY['idle_session_timeout', 'transaction_timeout']) n \
+WHERE pg_catalog.current_setting(n, true) <> '0'";
+
 /// What an instance of Aurora's is asked, in the place of [`super::look::QUESTION`]: a row for each instance.
 const QUESTION: &[u8] = b"\
 SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.aurora_db_instance_identifier(), \
@@ -116,14 +122,23 @@ pub(super) struct Sight {
 /// # Errors
 /// If the connection is of no use.
 pub(crate) async fn storage(server: &mut ServerConn) -> Result<Storage, ErrorReport> {
-    let answer = setup::run(server, KIND).await?;
-    let first = answer.rows.first().and_then(|row| row.first());
-    let shared = first.is_some_and(|value| value.as_deref() == Some(b"t"));
-    Ok(if shared {
-        Storage::Shared
-    } else {
-        Storage::Own
-    })
+    Ok(kind(&setup::run(server, KIND).await?))
+}
+
+/// As [`storage`], on a monitor's own connection, which is to last.
+///
+/// # Errors
+/// If the connection is of no use.
+pub(super) async fn storage_and_last(server: &mut ServerConn) -> Result<Storage, ErrorReport> {
+    let both = [KIND, LASTING].join(&b';');
+    Ok(kind(&setup::run(server, &both).await?))
+}
+
+fn kind(answer: &Answer) -> Storage {
+    match answer.first() {
+        Some(b"t") => Storage::Shared,
+        _ => Storage::Own,
+    }
 }
 
 /// Asks an instance.

@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// And no longer than this.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// Of those who have a pool, and of those who are configured and have none, so many at most come before strangers.
+const OTHERS: usize = CANDIDATES / 2;
+
 /// Who has been let in by a host, and who was refused. A refused login is not repeated in haste: a host
 /// may lock whom it refuses too often.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub(crate) struct Attempts {
     /// The user that was let in last.
     usual: Option<String>,
     refused: HashMap<String, Refused>,
+    /// Who was let in and got no answer, and until when others are asked rather.
+    unheard: HashMap<String, Instant>,
 }
 
 #[derive(Debug)]
@@ -46,9 +51,13 @@ impl Attempts {
             let refused = self.refused.get(user);
             refused.is_none_or(|it| it.until <= now || it.secret != *secret)
         };
-        let mut first = None;
+        let (mut first, mut last) = (None, None);
         for (at, (user, secret)) in candidates.enumerate() {
             if !may(user, secret) {
+                continue;
+            }
+            if self.is_unheard(user, now) {
+                last = last.or(Some(at));
                 continue;
             }
             if self.usual.as_deref() == Some(user) {
@@ -56,13 +65,28 @@ impl Attempts {
             }
             first = first.or(Some(at));
         }
-        first
+        first.or(last)
     }
 
     /// The host has let a user in.
     pub(crate) fn succeeded(&mut self, user: &str) {
         self.refused.remove(user);
+        self.unheard.remove(user);
         self.usual = Some(user.to_owned());
+    }
+
+    /// The host has let a user in, and did not answer what it asked. What is set for a user says nothing of the host, so that
+    /// others are asked rather; where there are none, this one goes on.
+    pub(crate) fn unheard(&mut self, user: &str, now: Instant) {
+        if self.unheard.len() >= 4 * CANDIDATES {
+            self.unheard.clear();
+        }
+        self.unheard.insert(user.to_owned(), now + PAUSE_MAX);
+    }
+
+    /// Whether others are asked rather than this user.
+    pub(crate) fn is_unheard(&self, user: &str, now: Instant) -> bool {
+        self.unheard.get(user).is_some_and(|until| *until > now)
     }
 
     /// The host has refused a user.
@@ -102,14 +126,20 @@ pub(crate) fn candidates(cluster: &Cluster, host: &Host, facts: &Facts) -> Vec<A
         pool.cluster.load().name == cluster.name && pool.welcome.load().is_some()
     });
     let pooled = pools.map(|(key, pool)| (key.clone(), pool.upstream.load().learned()));
-    let others = others(&config).map(known);
+    // What the configuration knows nothing of comes behind: anybody may have a pool, and have set for itself what bars it
+    // from asking.
+    let (own, strangers): (Vec<_>, Vec<_>) =
+        pooled.partition(|(key, _)| is_configured(&config, &key.user));
+    let pooled = own.into_iter().take(OTHERS);
+    let others = others(&config).map(known).take(OTHERS);
     // A pool that has not been let in yet comes last: the first of all may be waiting for this.
     let waiting = routes.iter().filter(|(_, pool)| {
         pool.cluster.load().name == cluster.name && pool.welcome.load().is_none()
     });
     let waiting = waiting.map(|(key, pool)| (key.clone(), pool.upstream.load().learned()));
     let mut found: Vec<Arc<Upstream>> = Vec::new();
-    for (key, secret) in named.chain(pooled).chain(others).chain(waiting) {
+    let known = named.chain(pooled).chain(others);
+    for (key, secret) in known.chain(strangers).chain(waiting) {
         let Some(upstream) = upstream(&config, database, &key, secret, host, facts) else {
             continue;
         };
@@ -125,15 +155,32 @@ pub(crate) fn candidates(cluster: &Cluster, host: &Host, facts: &Facts) -> Vec<A
 
 /// Users of the configuration who have a password.
 fn others(config: &Config) -> impl Iterator<Item = &String> {
-    config.users.iter().filter_map(|(name, user)| {
-        (name != WILDCARD && user.server_secret().is_some()).then_some(name)
-    })
+    let names = config.users.keys();
+    names.filter(|name| is_configured(config, name))
+}
+
+/// Whether the configuration has a password of this very user.
+fn is_configured(config: &Config, user: &str) -> bool {
+    let known = config.users.get(user).filter(|_| user != WILDCARD);
+    known.is_some_and(|known| known.server_secret().is_some())
 }
 
 /// For how long where a connection may take any time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// As a monitor connects: for as long as anybody may, and with nothing set that could change what it reads.
+/// What is set for a monitor, which outweighs what is set for its user (`ALTER ROLE … SET`): nothing may change what it
+/// reads, or keep it from being answered. Serializable transactions are refused on standbys.
+const PARAMETERS: [(&str, &str); 7] = [
+    ("search_path", ""),
+    ("application_name", "pgherd monitor"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+];
+
+/// As a monitor connects: for as long as anybody may.
 fn upstream(
     config: &Config,
     database: &Database,
@@ -152,8 +199,7 @@ fn upstream(
         return None;
     }
     let patience = usual.patience.unwrap_or(PATIENCE);
-    let parameters = [("search_path", ""), ("application_name", "pgherd monitor")];
-    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let parameters = PARAMETERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(Upstream {
         parameters: parameters.into(),
         patience: Some(patience.max(config.failover.probe_timeout)),
@@ -196,5 +242,24 @@ mod tests {
         assert_eq!(choose(&attempts, &["a"], &old, later(3)), Some(0));
         attempts.succeeded("b");
         assert_eq!(choose(&attempts, &["a", "b"], &old, later(9)), Some(1));
+    }
+
+    #[test]
+    fn who_is_let_in_and_not_answered_comes_last() {
+        let now = Instant::now();
+        let secret = Secret::password("any");
+        let mut attempts = Attempts::default();
+        let choose = |attempts: &Attempts, users: &[&'static str]| {
+            attempts.choose(users.iter().map(|user| (*user, &secret)), now)
+        };
+        attempts.succeeded("a");
+        attempts.unheard("a", now);
+        assert_eq!(choose(&attempts, &["a", "b"]), Some(1));
+        assert_eq!(choose(&attempts, &["a"]), Some(0), "there is nobody else");
+        attempts.unheard("b", now);
+        assert_eq!(choose(&attempts, &["b", "a"]), Some(0));
+        attempts.succeeded("a");
+        assert_eq!(choose(&attempts, &["b", "a"]), Some(1));
+        assert!(attempts.is_unheard("b", now) && !attempts.is_unheard("a", now));
     }
 }

@@ -156,6 +156,17 @@ pub(super) fn refused(report: &ErrorReport) -> Fault {
     }
 }
 
+/// Whether an answer to a question is an error of the user who asks rather than of the host, so that another user may
+/// well be told: of its rights, or of what is set for it.
+pub(super) fn is_of_user(report: &ErrorReport) -> bool {
+    let code = report.code;
+    match code.class() {
+        "53" | "58" | "XX" => false,
+        "57" => code == sqlstate::QUERY_CANCELED,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

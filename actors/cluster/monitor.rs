@@ -91,8 +91,35 @@ struct Answered {
 enum Admission {
     Granted,
     Refused,
+    /// It does, and does not answer what it is asked then, which may be this user's fault.
+    Unheard,
     /// It did not come to that.
     Open,
+}
+
+/// Why a question has no answer.
+struct Unanswered {
+    fault: Fault,
+    /// It is an error of who asks.
+    is_of_user: bool,
+}
+
+impl From<Fault> for Unanswered {
+    fn from(fault: Fault) -> Self {
+        Self {
+            fault,
+            is_of_user: false,
+        }
+    }
+}
+
+impl From<&ErrorReport> for Unanswered {
+    fn from(report: &ErrorReport) -> Self {
+        Self {
+            fault: look::refused(report),
+            is_of_user: look::is_of_user(report),
+        }
+    }
 }
 
 /// A connection, since when it is open, and what is to be asked over it.
@@ -150,10 +177,13 @@ impl Watch {
                 Poll::Pending => self.poll_late(cx).map(Either::Late),
             });
             match tokio::time::timeout_at(until.into(), looked).await {
-                Ok(Either::Asked(answered)) => {
-                    self.take(answered);
-                    break;
-                }
+                Ok(Either::Asked(answered)) => match self.ask_as_another(host, &answered) {
+                    Some(other) => asking = other,
+                    None => {
+                        self.take(answered);
+                        break;
+                    }
+                },
                 Ok(Either::Late(answered)) => {
                     // It has answered just now, so that this look need not.
                     if self.take_late(answered) {
@@ -181,14 +211,8 @@ impl Watch {
     fn ask_as_may_be(&mut self, host: &Host) -> Option<Asking> {
         let doubted = self.arguments.cluster.take_suspect(&self.arguments.host);
         self.link.take_if(|_| doubted);
-        let (cluster, facts) = (&self.arguments.cluster, &self.arguments.facts);
-        let mut candidates = login::candidates(cluster, host, facts);
-        let known = candidates.iter().map(|it| (it.user.as_str(), &it.secret));
-        let chosen = self.attempts.choose(known, clock::now());
-        let upstream = chosen.map(|chosen| candidates.swap_remove(chosen));
-        // Histories are read for those who resolve commits by them.
-        let resolution = facts.config.load().failover.commit_resolution;
-        let resolves = (resolution == CommitResolution::On).then(|| Arc::clone(cluster));
+        let facts = &self.arguments.facts;
+        let (upstream, resolves) = (self.choose(host), self.resolves());
         let renews = |link: &Link| clock::since(link.since) >= LINK_MAX;
         if self.late.is_none() && self.link.as_ref().is_some_and(renews) {
             // The old one is asked until the new one answers, or cannot be had.
@@ -204,6 +228,42 @@ impl Watch {
                 Some(Box::pin(converse(link, upstream, number, resolves)))
             }
         }
+    }
+
+    /// Asks as somebody else, if the host has let in who asked and not answered; `None` if there is nobody who would fare
+    /// better.
+    fn ask_as_another(&mut self, host: &Host, answered: &Answered) -> Option<Asking> {
+        let Some((unheard, Admission::Unheard)) = &answered.login else {
+            return None;
+        };
+        self.attempts.unheard(&unheard.user, clock::now());
+        let other = self.choose(host)?;
+        let may = !self.attempts.is_unheard(&other.user, clock::now());
+        may.then(|| -> Asking {
+            let (number, resolves) = (self.arguments.facts.number(), self.resolves());
+            Box::pin(converse(None, Some(other), number, resolves))
+        })
+    }
+
+    /// As whom to log in now, if somebody may.
+    fn choose(&self, host: &Host) -> Option<Arc<Upstream>> {
+        let (cluster, facts) = (&self.arguments.cluster, &self.arguments.facts);
+        let mut candidates = login::candidates(cluster, host, facts);
+        let known = candidates.iter().map(|it| (it.user.as_str(), &it.secret));
+        let chosen = self.attempts.choose(known, clock::now())?;
+        Some(candidates.swap_remove(chosen))
+    }
+
+    /// Who remembers histories: they are read for those who resolve commits by them.
+    fn resolves(&self) -> Option<Arc<Cluster>> {
+        let resolution = self
+            .arguments
+            .facts
+            .config
+            .load()
+            .failover
+            .commit_resolution;
+        (resolution == CommitResolution::On).then(|| Arc::clone(&self.arguments.cluster))
     }
 
     /// Tells what has come of a look.
@@ -266,6 +326,9 @@ impl Watch {
             Some((upstream, Admission::Refused)) => {
                 let now = clock::now();
                 self.attempts.refused(&upstream.user, &upstream.secret, now);
+            }
+            Some((upstream, Admission::Unheard)) => {
+                self.attempts.unheard(&upstream.user, clock::now());
             }
             Some((_, Admission::Open)) | None => {}
         }
@@ -360,9 +423,17 @@ async fn converse(
     if let Some(mut link) = link {
         match ask(&mut link, resolves).await {
             Ok(said) => return answered(Ok(said), Some(link)),
-            // It may have been restarted; whether it lives shows on a new connection.
-            Err(Fault::Unreachable | Fault::Stopping) if upstream.is_some() => {}
-            Err(fault) => return answered(Err(fault), None),
+            Err(Unanswered { fault, is_of_user }) => match fault {
+                // It may have been restarted; whether it lives shows on a new connection.
+                Fault::Unreachable | Fault::Stopping if upstream.is_some() => {}
+                fault => {
+                    let user = Arc::clone(&link.server.about.upstream);
+                    return Answered {
+                        login: is_of_user.then_some((user, Admission::Unheard)),
+                        ..answered(Err(fault), None)
+                    };
+                }
+            },
         }
     }
     let Some(upstream) = upstream else {
@@ -384,26 +455,33 @@ async fn converse(
         }
     };
     let since = clock::now();
-    let (outcome, link) =
-        match timely(&mut server, async |server| aurora::storage(server).await).await {
-            Ok(storage) => {
-                let mut link = Link {
-                    server,
-                    since,
-                    storage,
-                    was_standby: false,
-                };
-                let outcome = ask(&mut link, resolves).await;
-                let link = outcome.is_ok().then_some(link);
-                (outcome, link)
-            }
-            Err(fault) => (Err(fault), None),
-        };
+    let storage = timely(&mut server, async |server| {
+        aurora::storage_and_last(server).await
+    });
+    let (outcome, link) = match storage.await {
+        Ok(storage) => {
+            let mut link = Link {
+                server,
+                since,
+                storage,
+                was_standby: false,
+            };
+            let outcome = ask(&mut link, resolves).await;
+            let link = outcome.is_ok().then_some(link);
+            (outcome, link)
+        }
+        Err(fault) => (Err(fault.into()), None),
+    };
+    let admission = match &outcome {
+        // What is set for a user may also end its connection.
+        Err(it) if it.is_of_user || it.fault == Fault::Unreachable => Admission::Unheard,
+        Ok(_) | Err(_) => Admission::Granted,
+    };
     Answered {
-        outcome,
+        outcome: outcome.map_err(|unanswered| unanswered.fault),
         asked: since,
         link,
-        login: Some((upstream, Admission::Granted)),
+        login: Some((upstream, admission)),
     }
 }
 
@@ -411,7 +489,7 @@ async fn converse(
 const PACE_MIN: Duration = Duration::from_millis(10);
 
 /// Asks over a connection that is open.
-async fn ask(link: &mut Link, resolves: Option<&Cluster>) -> Result<Said, Fault> {
+async fn ask(link: &mut Link, resolves: Option<&Cluster>) -> Result<Said, Unanswered> {
     let begun = clock::now();
     let Link {
         server,
@@ -425,7 +503,7 @@ async fn ask(link: &mut Link, resolves: Option<&Cluster>) -> Result<Said, Fault>
     });
     let answer = answer.await?;
     if let Some(error) = answer.error {
-        return Err(look::refused(&error));
+        return Err((&error).into());
     }
     let latency = clock::since(begun);
     match *storage {
@@ -444,7 +522,7 @@ async fn ask(link: &mut Link, resolves: Option<&Cluster>) -> Result<Said, Fault>
         }
         Storage::Shared => aurora::read(&answer.rows, latency)
             .map(Said::Instance)
-            .map_err(|error| Fault::Broken(error.to_string().into())),
+            .map_err(|error| Fault::Broken(error.to_string().into()).into()),
     }
 }
 

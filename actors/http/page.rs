@@ -29,7 +29,7 @@ pub struct Sights {
     pub hosts: Vec<HostSights>,
     /// Client connections, those that are logging in too.
     pub sessions: usize,
-    /// Client connections that are logging in.
+    /// Client connections that have not proved who they are.
     pub unauthenticated: usize,
     /// Clients that replicate.
     pub replication: Census,
@@ -117,7 +117,7 @@ fn process(page: &mut Exposition, sights: &Sights) -> Result<(), ExpositionError
         ),
         (
             "pgherd_sessions_unauthenticated",
-            "Client connections that are logging in.",
+            "Client connections that have not proved who they are.",
             sights.unauthenticated as f64,
         ),
     ];
@@ -143,7 +143,12 @@ fn failures(page: &mut Exposition, counts: &FailureCounts) -> Result<(), Exposit
             count,
         )?;
     }
-    Ok(())
+    page.counter(
+        "pgherd_cancels_dropped_total",
+        "Cancel requests that came while as many were under way as may be, to all hosts or to theirs.",
+        &[],
+        counts.cancels,
+    )
 }
 
 fn gauges(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {

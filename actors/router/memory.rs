@@ -159,6 +159,7 @@ impl RouterMemory {
             source,
             binding: binding(database.channel_binding),
             parameters: database.parameters.clone(),
+            replication: None,
             patience: settings.timeouts.connect,
             cancel_patience: settings.timeouts.cancel,
             statements: settings.pool.max_prepared_statements.get(),

@@ -25,6 +25,7 @@ use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
 use crate::session::{ahead, follow, met, reads, shards};
+use crate::upstream::OpenError;
 
 /// What ends a wait.
 pub(super) type Timer = Pin<Box<Sleep>>;
@@ -201,7 +202,9 @@ async fn ping(mut lease: ServerLease) -> Option<ServerLease> {
 
 /// Gives a server back whose transaction is over. Whether it may serve another is decided here.
 pub(super) fn checkin(control: &Control, mut lease: ServerLease, now: Instant) {
-    let quiet = control.runs_nowhere() || planted::is(Bug::ReuseDuringCancel);
+    // Who has left the server before, as over shards, has not waited here for what was on its way there.
+    let quiet = control.runs_nowhere() && lease.about.cancels.quiet();
+    let quiet = quiet || planted::is(Bug::ReuseDuringCancel);
     lease.heard = now;
     if quiet {
         lease.mark_clean();
@@ -228,7 +231,7 @@ pub(super) async fn queue(
         Ok(Ask::Ready(lease)) => return Ok(Some(lease)),
         Ok(Ask::Wait(waiter)) => waiter,
         Err(_) if pool.key.reader.is_some() => return Ok(None),
-        Err(error) => return Err(deny(&error, pool)),
+        Err(error) => return Err(deny(relay, &error, pool)),
     };
     relay.control.stand(Standing::Waiting);
     wait(relay, pool, waiter, asked).await
@@ -290,7 +293,7 @@ async fn wait_by(
         match event {
             Event::Served(Ok(lease)) => return Ok(Some(lease)),
             Event::Served(Err(_)) if pool.key.reader.is_some() => return Ok(None),
-            Event::Served(Err(error)) => return Err(deny(&error, pool)),
+            Event::Served(Err(error)) => return Err(deny(relay, &error, pool)),
             Event::Gone => return Err(Denied::Gone),
             Event::Ordered => return Err(Denied::Ordered),
             Event::CalledOff => {
@@ -515,12 +518,21 @@ fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {
 /// Why nobody is served, however many connections are free.
 const PAUSED: &str = "The database is paused on the console (PAUSE) until RESUME.";
 
-/// A pool that is closed stays so, and no session can go on with it.
-pub(super) fn deny(error: &LeaseError, pool: &Pool) -> Denied {
+/// A pool that is closed stays so, and no session can go on with it. Nor can one whose password is out of date: only another
+/// login brings the new one, and no driver makes one as long as its connection stands.
+pub(super) fn deny(relay: &Relay, error: &LeaseError, pool: &Pool) -> Denied {
     let report = Box::new(denial(error, pool));
-    match error {
-        LeaseError::Closed(_) => Denied::Fatal(Box::new(report.into_fatal())),
-        LeaseError::QueueFull { .. } | LeaseError::Failed(_) => Denied::Refused(report),
+    let fatal = match error {
+        LeaseError::Closed(_) => true,
+        LeaseError::Failed(reason) => {
+            let why = reason.downcast_ref::<OpenError>();
+            matches!(why, Some(OpenError::Outdated { .. })) && !shards::holds_others(relay)
+        }
+        LeaseError::QueueFull { .. } => false,
+    };
+    match fatal {
+        true => Denied::Fatal(Box::new(report.into_fatal())),
+        false => Denied::Refused(report),
     }
 }
 
@@ -536,7 +548,7 @@ pub(crate) fn denial(error: &LeaseError, pool: &Pool) -> ErrorReport {
             ),
         )
         .hint("The limit is max_waiters of the pool."),
-        LeaseError::Failed(reason) => match reason.downcast_ref::<crate::upstream::OpenError>() {
+        LeaseError::Failed(reason) => match reason.downcast_ref::<OpenError>() {
             Some(error) => error.report(),
             None => ErrorReport::error(sqlstate::CONNECTION_FAILURE, reason.to_string()),
         },

@@ -12,7 +12,7 @@ use pgherd_wire::{backend, options, sqlstate};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::caps::Seat;
-use crate::control::{Control, Identity};
+use crate::control::{Control, Entry, Identity, LoggingIn};
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::Facts;
 use crate::pool::Pool;
@@ -66,32 +66,111 @@ pub(super) struct Claim {
     pub(super) peer: Peer,
 }
 
-/// Takes a client through start-up and authentication.
-pub async fn login(
-    mut stream: Stream,
+/// A client that has said who it wants to be, and where.
+#[derive(Debug)]
+pub(super) struct Caller {
+    stream: Stream,
+    input: BytesMut,
+    peer: Peer,
+    startup: Startup,
+}
+
+/// What a client has come for.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// Another client's query is to end. Who asks for it takes the end of its connection for the answer.
+    Cancel(Box<Stream>, CancelKey),
+    /// It wants to log in.
+    Startup(Box<Caller>),
+}
+
+/// Whether there is room for a client that comes.
+#[derive(Debug)]
+pub(super) enum Entrance {
+    /// There is. It counts among those who log in until it has proved who it is.
+    Open(LoggingIn),
+    /// There is none. It may still cancel, be told so where it can read it, and look after the proxy.
+    Crowded(Box<ErrorReport>),
+}
+
+/// So many may look after a proxy that is full. They are the only ones who can make room.
+const CONSOLES: usize = 4;
+
+impl Entrance {
+    /// Takes a place, if there is one.
+    pub(super) fn find(facts: &Facts, config: &Config, entry: &mut Entry) -> Self {
+        let limits = &config.limits;
+        let text = match facts.sessions.logging_in(limits.max_logins.get()) {
+            Some(place) if entry.count_client(limits.max_clients.get()) => {
+                return Self::Open(place);
+            }
+            Some(_) => "no more connections allowed (max_clients)",
+            None => "too many clients are logging in (max_logins)",
+        };
+        let report = ErrorReport::fatal(sqlstate::TOO_MANY_CONNECTIONS, text);
+        Self::Crowded(Box::new(report))
+    }
+}
+
+impl Caller {
+    /// Lets it in.
+    pub(super) fn into_guest(self, admitted: Admitted) -> Guest {
+        let Admitted {
+            identity,
+            place,
+            seat,
+            parameters,
+        } = admitted;
+        Guest {
+            stream: self.stream,
+            input: self.input,
+            identity,
+            place,
+            seat,
+            parameters,
+        }
+    }
+
+    /// Says what its login has come to.
+    pub(super) async fn tell(&mut self, report: &ErrorReport) {
+        tell(&mut self.stream, report).await;
+    }
+
+    /// Whether it may come in where there is no room for clients.
+    fn looks_after(&self, config: &Config, entry: &mut Entry) -> bool {
+        let (Ok(user), Ok(database)) = (self.startup.user(), self.startup.database()) else {
+            return false;
+        };
+        let may = config.is_console(database) && config.console_role(user) != Role::None;
+        may && entry.count_console(CONSOLES)
+    }
+}
+
+/// Takes a client through authentication.
+pub(super) async fn login(
+    caller: &mut Caller,
+    entrance: Entrance,
     facts: &Arc<Facts>,
     control: &Arc<Control>,
-) -> Result<Guest, Bye> {
-    let mut input = BytesMut::new();
-    let peer = proxied::peer(&mut stream, &facts.config.load_full()).await?;
-    let (opened, startup) = open(stream, &mut input, facts).await?;
-    stream = opened;
-    let mut dialogue = Dialogue::new(&mut stream, &mut input, LOGIN_MESSAGE_MAX);
-    let result = admit(&mut dialogue, peer, startup, facts, control).await;
-    match result {
-        Ok(Admitted {
-            identity,
-            place,
-            seat,
-            parameters,
-        }) => Ok(Guest {
-            stream,
-            input,
-            identity,
-            place,
-            seat,
-            parameters,
-        }),
+    entry: &mut Entry,
+) -> Result<Admitted, Bye> {
+    let counted = match entrance {
+        Entrance::Open(counted) => Some(counted),
+        Entrance::Crowded(_) if caller.looks_after(&facts.config.load(), entry) => None,
+        Entrance::Crowded(report) => {
+            caller.tell(&report).await;
+            return Err(Bye::Refused(report));
+        }
+    };
+    let Caller {
+        stream,
+        input,
+        peer,
+        startup,
+    } = caller;
+    let mut dialogue = Dialogue::new(stream, input, LOGIN_MESSAGE_MAX);
+    match admit(&mut dialogue, *peer, startup, counted, facts, control).await {
+        Ok(admitted) => Ok(admitted),
         Err(Refusal::Told(report)) => {
             report.encode_error(dialogue.out());
             let _ = dialogue.send().await;
@@ -128,12 +207,10 @@ impl From<ErrorReport> for Refusal {
     }
 }
 
-/// Negotiates encryption until the start-up packet is there.
-async fn open(
-    mut stream: Stream,
-    input: &mut BytesMut,
-    facts: &Arc<Facts>,
-) -> Result<(Stream, Startup), Bye> {
+/// Negotiates encryption until the client has said what it wants.
+pub(super) async fn open(mut stream: Stream, facts: &Facts) -> Result<Opened, Bye> {
+    let peer = proxied::peer(&mut stream, &facts.config.load_full()).await?;
+    let mut input = BytesMut::new();
     let tls = facts.client_tls.load_full();
     let gone = |_| Bye::Gone;
     // A unix socket is never encrypted, as with Postgres.
@@ -146,10 +223,10 @@ async fn open(
     }
     let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
-        let (opening, used) = match startup::opening(input) {
+        let (opening, used) = match startup::opening(&input) {
             Ok(Some(found)) => found,
             Ok(None) => {
-                let mut dialogue = Dialogue::new(&mut stream, input, LOGIN_MESSAGE_MAX);
+                let mut dialogue = Dialogue::new(&mut stream, &mut input, LOGIN_MESSAGE_MAX);
                 dialogue.read().await.map_err(|_| Bye::Gone)?;
                 continue;
             }
@@ -163,10 +240,7 @@ async fn open(
         };
         let _ = input.split_to(used);
         match opening {
-            Opening::Cancel(key) => {
-                cancel(facts, &key).await;
-                return Err(Bye::Left);
-            }
+            Opening::Cancel(key) => return Ok(Opened::Cancel(Box::new(stream), key)),
             Opening::Startup(startup) => {
                 if tls.requires_tls() && !stream.is_tls() && stream.local().is_some() {
                     let report = ErrorReport::fatal(
@@ -181,7 +255,12 @@ async fn open(
                     let report = ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, text);
                     return refuse(stream, report).await;
                 }
-                return Ok((stream, startup));
+                return Ok(Opened::Startup(Box::new(Caller {
+                    stream,
+                    input,
+                    peer,
+                    startup,
+                })));
             }
             // Plain bytes behind the request could have been smuggled in by somebody in between.
             Opening::SslRequest | Opening::GssEncRequest if !input.is_empty() => {
@@ -229,31 +308,45 @@ async fn answer(stream: &mut Stream, byte: &[u8; 1]) -> Result<(), Bye> {
 }
 
 async fn refuse<T>(mut stream: Stream, report: ErrorReport) -> Result<T, Bye> {
+    tell(&mut stream, &report).await;
+    Err(Bye::Refused(Box::new(report)))
+}
+
+async fn tell(stream: &mut Stream, report: &ErrorReport) {
     let mut out = BytesMut::new();
     report.encode_error(&mut out);
     let _ = stream.write_all(&out).await;
     let _ = stream.flush().await;
-    Err(Bye::Refused(Box::new(report)))
 }
 
 /// Carries a cancel request to the server that the named session runs on. Whatever becomes of it,
-/// the asker gets silence.
-async fn cancel(facts: &Arc<Facts>, key: &CancelKey) {
+/// the asker gets silence, and the end of its connection behind it.
+pub(super) async fn cancel(facts: &Facts, key: &CancelKey) {
     let cancels = facts.cancels.load_full();
     let Ok(_permit) = cancels.try_acquire() else {
-        return;
+        return facts.failures.cancel();
     };
     let named = facts.sessions.by_key(key);
     let Some(control) = named.or_else(|| facts.replications.by_key(key)) else {
         return;
     };
+    // A host that answers none of them must leave room for those of others.
+    let share = facts.config.load().limits.max_cancels.get().div_ceil(2);
+    let host = control
+        .running()
+        .map(|about| Arc::clone(&about.upstream.gate.0));
+    let place = host.as_ref().map(|host| host.cancelling(share));
+    if let Some(None) = place {
+        return facts.failures.cancel();
+    }
     if let Some(guard) = control.cancel() {
         upstream::cancel(guard).await;
     }
 }
 
 /// What is known of a client once it is let in.
-struct Admitted {
+#[derive(Debug)]
+pub(super) struct Admitted {
     identity: Arc<Identity>,
     place: Place,
     seat: Option<Seat>,
@@ -263,17 +356,20 @@ struct Admitted {
 async fn admit(
     dialogue: &mut Dialogue<'_>,
     peer: Peer,
-    startup: Startup,
+    startup: &Startup,
+    counted: Option<LoggingIn>,
     facts: &Arc<Facts>,
     control: &Arc<Control>,
 ) -> Result<Admitted, Refusal> {
-    if let Some(negotiation) = startup::negotiate(&startup) {
+    if let Some(negotiation) = startup::negotiate(startup) {
         dialogue.out().extend_from_slice(&negotiation);
     }
-    let mut claim = claim(&startup, peer)?;
+    let mut claim = claim(startup, peer)?;
     let config = facts.config.load_full();
     replication::settle(&mut claim, &config);
     let proof = prove::prove(dialogue, &claim, facts, &config).await?;
+    // Who waits for its server from here on keeps nobody else from logging in.
+    drop(counted);
     let place = place(&claim, facts, &config, proof).await?;
     let identity = Arc::new(identity(&claim, dialogue.stream()));
     let seat = match &place {

@@ -79,7 +79,7 @@ pub(super) async fn suited(
                 checkout::wait(relay, pool, waiter, asked).await
             }
             Err(_) if pool.key.reader.is_some() => Ok(None),
-            Err(error) => Err(checkout::deny(&error, pool)),
+            Err(error) => Err(checkout::deny(relay, &error, pool)),
         };
     }
 }

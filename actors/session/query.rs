@@ -172,11 +172,11 @@ pub(super) async fn passthrough(
         return Err(failed(claim));
     };
     let opened = loop {
-        let Some(permit) = upstream.gate.0.enter().await else {
+        let Some(permits) = upstream.gate.0.enter_to_prove().await else {
             return Err(failed(claim));
         };
         let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
-        drop(permit);
+        drop(permits);
         match (opened, rest.next()) {
             // While it is not known which server is the primary, any that answers will do.
             (Err(error), Some(next)) if error.is_of_host() => upstream = next,

@@ -83,9 +83,9 @@ async fn try_out(pool: &Arc<Pool>, asked: &Parameters) -> Result<Arc<Welcome>, R
     let mut lease = loop {
         match tokio::time::timeout(PATIENCE, leased.as_mut()).await {
             Ok(lease) => break lease.map_err(fatal)?,
-            // As long as there is no primary, the limit for that holds.
-            Err(_) if pool.core.held().is_some() => {}
-            Err(_) => return Err(fatal(router::unreachable(pool))),
+            Err(_) if router::is_cut_off(pool) => return Err(fatal(router::unreachable(pool))),
+            // As long as there is no primary, or none that is free, the limits for that hold.
+            Err(_) => {}
         }
     };
     let wanted = Arc::new(asked.clone());

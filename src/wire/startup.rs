@@ -215,13 +215,14 @@ impl Startup {
         named.next().map(|(_, value)| &**value)
     }
 
-    /// Who logs in.
+    /// Who logs in, by a name of the length that names have.
     ///
     /// # Errors
     /// No user, or an empty one.
     pub fn user(&self) -> Result<&str, StartupError> {
         self.get("user")
             .filter(|user| !user.is_empty())
+            .map(cut)
             .ok_or(StartupError::NoUser)
     }
 
@@ -231,7 +232,7 @@ impl Startup {
     /// As [`Startup::user`], where it is needed.
     pub fn database(&self) -> Result<&str, StartupError> {
         match self.get("database").filter(|database| !database.is_empty()) {
-            Some(database) => Ok(database),
+            Some(database) => Ok(cut(database)),
             None => self.user(),
         }
     }
@@ -239,13 +240,29 @@ impl Startup {
     /// The parameters other than user, database, options, replication and protocol options: those
     /// that set something.
     pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
-        const OTHER: [&str; 4] = ["user", "database", "options", "replication"];
         let all = self
             .parameters
             .iter()
             .map(|(name, value)| (&**name, &**value));
-        all.filter(|(name, _)| !OTHER.contains(name) && !name.starts_with("_pq_."))
+        all.filter(|(name, _)| !is_protocols(name))
     }
+}
+
+/// The longest name in bytes, `NAMEDATALEN - 1`.
+const NAME_MAX: usize = 63;
+
+/// Cuts a name as `ProcessStartupPacket` does, so that nobody is known by more names than the server knows; but only between
+/// two characters.
+fn cut(name: &str) -> &str {
+    let mut ends = (0..=NAME_MAX.min(name.len())).rev();
+    let end = ends.find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    name.split_at(end).0
+}
+
+/// Whether a name in a start-up packet is a word of the protocol, which sets nothing in the session.
+pub fn is_protocols(name: &str) -> bool {
+    const WORDS: [&str; 4] = ["user", "database", "options", "replication"];
+    WORDS.contains(&name) || name.starts_with("_pq_.")
 }
 
 /// The NegotiateProtocolVersion that a client must get before anything else; `None` when

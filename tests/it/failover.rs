@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fleet::Fleet;
 use pgherd_sandbox::Stop;
-use pgherd_tests::{Proxy, Raw, connect, until};
+use pgherd_tests::{Config, Proxy, Raw, connect, try_connect, until};
 use tokio::task::JoinHandle;
 
 #[tokio::test]
@@ -109,6 +109,47 @@ async fn a_login_and_a_block_that_has_not_begun_wait_too() {
         .await
         .unwrap();
     assert_eq!(rows, "1\n2\n3");
+}
+
+/// A monitor may have nobody else to log in as at first.
+#[tokio::test]
+async fn what_a_user_has_set_for_itself_is_no_fault_of_a_host() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let hosts = ports.map(|port| format!("\"127.0.0.1:{port}\"")).join(", ");
+    let config = Config::text(format!(
+        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n[auth]\nmethod = \"trust\"\n\
+         [databases.postgres]\nhosts = [{hosts}]\n[timeouts]\nhold = \"1s\"\n\
+         [failover]\nprobe = \"200ms\"\nprobe_timeout = \"500ms\"\nevidence = \"1s\"\n"
+    ));
+    fleet
+        .primary
+        .sql("create role mallory login")
+        .await
+        .unwrap();
+    for own in [
+        "alter role mallory set statement_timeout = '1ms'",
+        "alter role mallory set default_transaction_isolation = 'serializable'",
+        // Whoever asks as this user now is let in, and gets no answer.
+        "revoke execute on function pg_control_system() from public",
+    ] {
+        fleet.primary.sql(own).await.unwrap();
+        fleet.replica.caught_up(&fleet.primary).await.unwrap();
+        let proxy = Proxy::start(&config).await;
+        let url = |user: &str| format!("postgres://{user}@127.0.0.1:{}/postgres", proxy.port());
+        // With such a timeout it may come in or not.
+        let _mallory = try_connect(&url("mallory")).await;
+        let client = connect(&url("app")).await;
+        let begun = Instant::now();
+        // For longer than anything that was seen is believed.
+        while begun.elapsed() < Duration::from_millis(2500) {
+            client
+                .batch_execute("insert into acked values (1)")
+                .await
+                .unwrap_or_else(|error| panic!("{own}: {error}"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 /// A client that asks something while there is no primary, and what it is told.

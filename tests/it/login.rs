@@ -1,7 +1,7 @@
 //! Who may log in, by what proof, on both legs.
 
 use pgherd_sandbox::{Binaries, Server, Stop};
-use pgherd_tests::{Config, Database, Output, Proxy, run, server, try_connect};
+use pgherd_tests::{Config, Database, Output, Proxy, Raw, run, server, try_connect, until};
 
 /// Runs psql with a connection string.
 pub(crate) async fn psql(conninfo: &str, sql: &str) -> Output {
@@ -138,6 +138,32 @@ async fn clients_get_the_encryption_that_is_configured() {
         assert_eq!(encrypted(&preferred), mode != "disable", "{mode}");
         let bound = ask("scram", "sslmode=prefer channel_binding=require").await;
         assert_eq!(bound.code == 0, mode != "disable", "{mode}: {bound:?}");
+    }
+}
+
+/// Where it can be read: an error in answer to a request for encryption is none for libpq.
+#[tokio::test]
+async fn who_finds_no_room_is_told_under_tls() {
+    let database = Database::new().await;
+    let certificate = server().await.certificate().unwrap();
+    let (cert, key) = (certificate.cert.display(), certificate.key.display());
+    let more = format!(
+        "[tls]\nmode = \"prefer\"\ncert = \"{cert}\"\nkey = \"{key}\"\n[limits]\nmax_clients = 1\n"
+    );
+    let proxy = Proxy::start(&by("scram-sha-256", &database, &more)).await;
+    let (port, name) = (proxy.port(), &database.name);
+    for mode in ["require", "prefer"] {
+        let to = format!(
+            "host=127.0.0.1 port={port} user=app password=app dbname={name} sslmode={mode}"
+        );
+        // The harness' own look whether anybody listens may still be counted.
+        until("somebody takes the only place", async || {
+            let _silent = Raw::open(port).await;
+            let told = psql(&to, "select 1").await;
+            told.err
+                .contains("no more connections allowed (max_clients)")
+        })
+        .await;
     }
 }
 

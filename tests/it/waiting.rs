@@ -138,6 +138,37 @@ async fn a_pause_counts_to_the_checkout_timeout_and_is_named() {
     assert_eq!(client.one("select 2").await, "2");
 }
 
+/// A login waits for a server, too, where it brings parameters that were never tried; the server is well meanwhile.
+#[tokio::test]
+async fn a_login_that_waits_for_a_pause_or_a_busy_pool_is_told_so() {
+    let database = Database::new().await;
+    let more = "[pool]\nsize = 1\n[timeouts]\ncheckout = \"300ms\"";
+    let proxy = Proxy::before(&database, more).await;
+    let name = &database.name;
+    let holder = proxy.client("app", &database).await;
+    let console = console(&proxy).await;
+    let refused = async |timeout: u32| {
+        let options = format!("-c statement_timeout={timeout}");
+        let raw = Raw::open(proxy.port()).await;
+        let entered = raw.enter("app", name, &[("options", &options)]).await;
+        let told = entered.expect_err("it waits in vain");
+        let field = |name| told.field(name).unwrap_or_default();
+        (field('S'), field('C'), field('M'), field('D'))
+    };
+    hold(&holder).await;
+    let (severity, code, text, _) = refused(1234).await;
+    assert_eq!((&*severity, &*code), ("FATAL", "57014"), "{text}");
+    assert!(text.contains("checkout timeout"), "{text}");
+    holder.batch_execute("commit").await.unwrap();
+    console
+        .batch_execute(&format!("pause {name}"))
+        .await
+        .unwrap();
+    let (_, code, text, detail) = refused(4321).await;
+    assert_eq!(code, "57014", "{text}");
+    assert!(detail.contains("RESUME"), "{text} {detail}");
+}
+
 /// That has a limit of its own: a failover is a pause.
 #[tokio::test]
 async fn a_wait_for_a_server_does_not_count_to_the_transaction() {

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use crate::faults::tapped_with;
 use crate::rig::{Rig, key};
-use crate::tap::{Fault, Rule, When};
+use crate::tap::{CANCEL, Fault, Rule, When};
 use crate::transactions::{filled, part};
 
 const UPDATE: &str = "update accounts set amount = amount + 1";
@@ -198,5 +198,31 @@ async fn a_commit_is_told_before_what_ends_its_session() {
         other.one("select pg_notify('news', 'é')").await;
         holder.batch_execute("commit").await.unwrap();
         assert_eq!(all(&mut ear).await, format!("{told} E0A000"));
+    }
+}
+
+/// It may arrive at any time, and would hit whoever has the connection then.
+#[tokio::test]
+async fn a_connection_on_whose_way_a_cancel_got_lost_is_nobodys_behind_the_block() {
+    let rig = filled("").await;
+    let more = "[pool]\nsize = 1\n[timeouts]\ncancel = \"100ms\"";
+    let (taps, proxy) = tapped_with(&rig, more).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let ask = |what: &str| format!("select {what} from accounts where id = {}", key(0));
+    for end in ["commit", "rollback"] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        let pid = raw.one(&ask("pg_backend_pid()")).await;
+        taps[0].arm(Rule {
+            pattern: CANCEL,
+            when: When::Before,
+            fault: Fault::Silence,
+        });
+        raw.send(&Raw::query(&ask("pg_sleep(0.5)"))).await;
+        Raw::cancel(proxy.port(), &raw.key).await;
+        taps[0].hit().await;
+        assert_eq!(raw.ask(&[]).await, "T D C ZT", "it got lost");
+        assert_eq!(raw.ask(&Raw::query(&update(1))).await, "C ZT");
+        assert_eq!(raw.ask(&Raw::query(end)).await, "C ZI");
+        assert_ne!(raw.one(&ask("pg_backend_pid()")).await, pid, "{end}");
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Rule {
 
 /// What a client says of its tables, and nobody else.
 const WORK: &[u8] = b"accounts";
+/// The code of a CancelRequest, which is a client's, too.
+pub(crate) const CANCEL: &[u8] = &80_877_102_u32.to_be_bytes();
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -111,7 +113,7 @@ async fn pass(
                 if sent.is_empty() {
                     return Ok(());
                 }
-                is_clients |= has(sent, WORK);
+                is_clients |= has(sent, WORK) || has(sent, CANCEL);
                 let found = {
                     let mut rule = shared.rule.lock();
                     rule.take_if(|rule| is_clients && has(sent, rule.pattern))

@@ -119,7 +119,7 @@ async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
         }
         Err(error) => {
             // A server that turns replication away may be well disposed to others.
-            if !matches!(error, OpenError::Refused { .. } | OpenError::Secret { .. }) {
+            if error.is_of_others() && !matches!(error, OpenError::Refused { .. }) {
                 gate.failed(error.failing(), clock::now());
             }
             tracing::warn!(

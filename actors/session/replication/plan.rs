@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pgherd_config::{Config, PoolSettings};
 use pgherd_pool::Quota;
 use pgherd_wire::error::ErrorReport;
-use pgherd_wire::sqlstate;
+use pgherd_wire::{sqlstate, startup};
 
 use crate::caps::Seat;
 use crate::control::Identity;
@@ -63,6 +63,15 @@ impl Plan {
                 "the console cannot be replicated",
             ));
         }
+        // They come from `options`, where Postgres knows none of the names by which the server would be told who
+        // logs in, and where.
+        let mut names = claim.parameters.iter().map(|(name, _)| name);
+        if let Some(name) = names.find(|name| startup::is_protocols(name)) {
+            return Err(ErrorReport::fatal(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("unrecognized configuration parameter \"{name}\""),
+            ));
+        }
         let Some(database) = config.database(&claim.database) else {
             return Err(match kind {
                 Kind::Physical => route::ambiguous(),
@@ -115,8 +124,7 @@ pub(in crate::session) fn replicating(
     };
     own.parameters.retain(|name, _| !given(name));
     own.parameters.extend(parameters.iter().cloned());
-    own.parameters
-        .insert("replication".to_owned(), kind.parameter().to_owned());
+    own.replication = Some(kind);
     if kind == Kind::Physical {
         NO_DATABASE.clone_into(&mut own.database);
     }

@@ -87,6 +87,20 @@ fn reads_who_logs_in_and_where() {
 }
 
 #[test]
+fn names_are_as_long_as_names_are() {
+    for (name, cut) in [
+        ("u".repeat(63), "u".repeat(63)),
+        ("u".repeat(64), "u".repeat(63)),
+        ("ä".repeat(32), "ä".repeat(31)),
+    ] {
+        let body = format!("user\0{name}\0database\0{name}\0\0");
+        let startup = login(0, body.as_bytes()).unwrap();
+        assert_eq!(startup.user(), Ok(cut.as_str()));
+        assert_eq!(startup.database(), Ok(cut.as_str()));
+    }
+}
+
+#[test]
 fn parameters_must_end_with_the_packet() {
     for body in [
         &b""[..],

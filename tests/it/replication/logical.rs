@@ -202,6 +202,34 @@ async fn the_session_is_as_the_start_up_packet_and_the_server_say() {
     assert_eq!(odd.message().await.field('C').unwrap(), "22023");
 }
 
+/// A server takes the last name that it is told.
+#[tokio::test]
+async fn options_name_neither_another_user_nor_another_database() {
+    let server = server().await;
+    let database = database(server).await;
+    let proxy = Proxy::before(&database, "").await;
+    for options in [
+        "-c user=postgres",
+        "--database=postgres",
+        "-c replication=off",
+        "-c options=x",
+    ] {
+        for kind in ["database", "true"] {
+            let more = [("replication", kind), ("options", options)];
+            for port in [server.port(), proxy.port()] {
+                let entered = Raw::open(port)
+                    .await
+                    .enter("app", &database.name, &more)
+                    .await;
+                let told = entered.expect_err(options);
+                assert_eq!(told.field('C').unwrap(), "42704", "{options} {kind}");
+                let text = told.field('M').unwrap();
+                assert!(text.contains("unrecognized configuration"), "{text}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_cancel_request_finds_the_session() {
     let server = server().await;
