@@ -250,17 +250,18 @@ impl RouterArguments {
     }
 
     /// Sees to it that there is a pool for reading for each host but the one that is written to, if such
-    /// are wanted.
+    /// are wanted. Nor is there one for that while writes wait for another: such a pool waits for nobody, and what
+    /// came to be written by it would be lost with the old primary.
     fn muster(&self, routes: &mut Routes, pool: &Arc<Pool>, config: &Config) {
         let (settings, cluster) = (pool.settings().clone(), pool.cluster.load_full());
-        let lead = cluster.lead();
+        let verdict = cluster.verdict();
         let wanted = cluster.is_led()
             && settings.reads.from != ReadFrom::Primary
             && settings.pool.mode == PoolMode::Transaction;
         let members = cluster.members();
         let hosts = members
             .iter()
-            .filter(|(_, host)| wanted && lead.host.as_ref() != Some(host));
+            .filter(|(name, _)| wanted && verdict.writer() != Some(name));
         let before = pool.readers.load_full();
         let mut readers = Vec::new();
         for (name, host) in hosts {

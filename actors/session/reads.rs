@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use pgherd_cluster::HostState;
 use pgherd_cluster::reads::{PrimaryReads, ReadRules, Reader, Strategy, choose};
+use pgherd_cluster::{HostState, Standing};
 use pgherd_config::{PoolMode, ReadFrom, ReadStrategy};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_session::{Reach, Unnamed};
@@ -92,14 +92,16 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
         let Some(host) = &reader.key.reader else {
             continue;
         };
-        let state = verdict.host(host).filter(|it| reads::is_offered(it));
+        let state = verdict.host(host).filter(|it| is_reader(it));
         let arrived = || wrote.is_none_or(|moment| cluster.has_arrived(host, moment));
         if let Some(state) = state.filter(|_| arrived()) {
             pools.push(Some(reader));
             known.push(seen(state, reader, &traits));
         }
     }
-    if let Some(state) = verdict.writer().and_then(|host| verdict.host(host)) {
+    // Where work waits for there to be a primary, or for another one, a replica is the better one at any rate.
+    let writer = verdict.writer().filter(|_| pool.core.held().is_none());
+    if let Some(state) = writer.and_then(|host| verdict.host(host)) {
         pools.push(None);
         known.push(seen(state, pool, &traits));
     }
@@ -109,6 +111,12 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
     };
     let at = choose(&rules, &known, None, draw).ok()?;
     pools.get(at).copied().flatten().cloned()
+}
+
+/// Whether a pool for reading may be used for a host. One that has been promoted is written to by way of the pool that
+/// leads to the primary, which knows of holds and fences.
+fn is_reader(state: &HostState) -> bool {
+    reads::is_offered(state) && state.standing != Some(Standing::Primary)
 }
 
 fn seen<'a>(state: &'a HostState, pool: &Pool, traits: &'a AllTraits) -> Reader<'a> {

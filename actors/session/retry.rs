@@ -54,8 +54,10 @@ impl Relay {
             checkout::pause(self, pause).await?;
         }
         self.control.stand(Standing::Waiting);
-        // Where there is no primary at the moment, what only reads may find another replica.
-        let reader = match self.reading && self.pool.core.held().is_some() {
+        // Where there is no primary at the moment, what only reads may find another replica; what one has refused to
+        // write, none will.
+        let reads = self.reading && again != Again::Recovering;
+        let reader = match reads && self.pool.core.held().is_some() {
             true => reads::source(self),
             false => None,
         };
