@@ -101,7 +101,7 @@ impl Cluster {
     fn new(name: &str, config: &Config, database: &Database, router: Slot<RouterMessage>) -> Self {
         let mut judge = Judge::new(rules(config, database));
         let names = config.failover.resolve.map(|_| Names::default());
-        let members = members(&database.hosts, names.as_ref());
+        let members = members(&database.hosts, names.as_ref()).unwrap_or_default();
         let now = clock::now();
         judge.members(members.names().cloned(), now);
         let cluster = Self {
@@ -317,13 +317,13 @@ impl Cluster {
         self.host_settings
             .lock()
             .clone_from(&database.host_settings);
+        // All stay locked to the end, so that of two changes at once none undoes the other.
         let mut discovered = self.discovered.lock();
         if !told {
             *discovered = None;
         }
-        let found = discovered.clone();
-        drop(discovered);
-        self.written.lock().clone_from(&database.hosts);
+        let mut written = self.written.lock();
+        written.clone_from(&database.hosts);
         self.single.store(is_single(database), Ordering::Relaxed);
         let named = follows_names(config, database);
         self.named.store(named, Ordering::Relaxed);
@@ -335,9 +335,14 @@ impl Cluster {
                 names.keep(database.hosts.iter().filter_map(Host::looked_up));
             }
         }
-        let written = || self.aurora.join(members(&database.hosts, names.as_ref()));
-        let members = found.unwrap_or_else(written);
-        drop(names);
+        let named = || match told && written.is_empty() {
+            true => None,
+            false => members(&written, names.as_ref()).map(|written| self.aurora.join(written)),
+        };
+        // Until Patroni has told which there are, or the names of all were looked up, the hosts stay that there were: what
+        // is under way there must not be cut off for a question.
+        let found = discovered.clone().or_else(named);
+        let members = found.unwrap_or_else(|| Members::clone(&self.members()));
         self.judged(now, |judge| judge.set_rules(rules(config, database), now));
         self.enlist(members, now);
     }
@@ -352,21 +357,26 @@ impl Cluster {
             .collect();
         // A cluster without members is one that is being set up, or a Patroni that knows nothing.
         if members.iter().next().is_some() {
-            let mut discovered = self.discovered.lock();
-            let new = discovered.as_ref() != Some(&members);
-            *discovered = Some(members.clone());
-            drop(discovered);
-            if new {
-                tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "told by patroni");
-                self.enlist(members, now);
-                let section = self.name.clone();
-                let _ = self.router.cast(RouterMessage::Enlist { section });
-            }
+            self.take_told(members, now);
         }
         self.judged(now, |judge| judge.told(told.claim, now));
         self.schedule(told.switchover.as_ref(), now);
         // It may name another than the one that is written to.
         self.rouse(now);
+    }
+
+    /// Takes over the hosts that Patroni has told, unless it is not asked any more as of a moment ago.
+    fn take_told(&self, members: Members, now: Instant) {
+        let mut discovered = self.discovered.lock();
+        let told = self.told.load(Ordering::Relaxed);
+        if !told || discovered.as_ref() == Some(&members) {
+            return;
+        }
+        *discovered = Some(members.clone());
+        tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "told by patroni");
+        self.enlist(members, now);
+        let section = self.name.clone();
+        let _ = self.router.cast(RouterMessage::Enlist { section });
     }
 
     /// Has all hosts be looked at at once if anything is in doubt.
