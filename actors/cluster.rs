@@ -41,7 +41,7 @@ use crate::cluster::members::{Members, follows_names, host, is_single, members};
 use crate::cluster::plan::Patience;
 use crate::cluster::reads::Arrivals;
 use crate::cluster::traits::AllTraits;
-use crate::router::RouterMessage;
+use crate::router::{RouterMessage, target};
 use crate::upstream::Upstream;
 
 /// The servers of a database's section, and what is known of them.
@@ -210,6 +210,16 @@ impl Cluster {
                 | Absence::ReadOnly { .. } => false,
             },
         }
+    }
+
+    /// Whether nobody is to go on at the server with this name, whatever it says: writes go to another one, or
+    /// [they must not go there](Self::has_left).
+    pub fn has_passed(&self, server: &str) -> bool {
+        self.is_led()
+            && match self.lead().host {
+                Some(host) => target(&host.address).to_string() != server,
+                None => self.has_left(),
+            }
     }
 
     /// Lets time pass: what was seen grows old even if nobody looks.

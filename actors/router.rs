@@ -342,18 +342,13 @@ impl RouterArguments {
         for pool in leading {
             self.aim(pool, &lead, cluster, &config);
         }
-        let usual = lead
-            .host
-            .as_ref()
-            .map(|host| target(&host.address).to_string());
-        let left = usual.is_some() || cluster.has_left();
         let of_section = |database: &str| {
             let database = config.database(database);
             database.is_some_and(|database| database.name == section)
         };
         for session in self.facts.replications.all() {
-            let elsewhere = Some(&session.about.upstream.name) != usual.as_ref();
-            if left && elsewhere && cluster.is_led() && of_section(&session.of.database) {
+            let passed = cluster.has_passed(&session.about.upstream.name);
+            if passed && of_section(&session.of.database) {
                 session.about.killer.kill();
             }
         }
