@@ -120,7 +120,7 @@ pub(super) async fn checkout(
             let other = (!moved).then(|| reads::source(relay)).flatten();
             moved = true;
             reader = other.filter(|other| !Arc::ptr_eq(other, &pool));
-            relay.reading = reader.is_some();
+            relay.reads_from(reader.as_ref());
             continue;
         };
         let Some(mut lease) = check(&pool, lease, asked).await else {
