@@ -41,7 +41,7 @@ use crate::cluster::members::{Members, follows_names, host, is_single, members};
 use crate::cluster::plan::Patience;
 use crate::cluster::reads::Arrivals;
 use crate::cluster::traits::AllTraits;
-use crate::router::RouterMessage;
+use crate::router::{RouterMessage, target};
 use crate::upstream::Upstream;
 
 /// The servers of a database's section, and what is known of them.
@@ -101,7 +101,7 @@ impl Cluster {
     fn new(name: &str, config: &Config, database: &Database, router: Slot<RouterMessage>) -> Self {
         let mut judge = Judge::new(rules(config, database));
         let names = config.failover.resolve.map(|_| Names::default());
-        let members = members(&database.hosts, names.as_ref());
+        let members = members(&database.hosts, names.as_ref()).unwrap_or_default();
         let now = clock::now();
         judge.members(members.names().cloned(), now);
         let cluster = Self {
@@ -210,6 +210,16 @@ impl Cluster {
                 | Absence::ReadOnly { .. } => false,
             },
         }
+    }
+
+    /// Whether nobody is to go on at the server with this name, whatever it says: writes go to another one, or
+    /// [they must not go there](Self::has_left).
+    pub fn has_passed(&self, server: &str) -> bool {
+        self.is_led()
+            && match self.lead().host {
+                Some(host) => target(&host.address).to_string() != server,
+                None => self.has_left(),
+            }
     }
 
     /// Lets time pass: what was seen grows old even if nobody looks.
@@ -326,13 +336,13 @@ impl Cluster {
         self.host_settings
             .lock()
             .clone_from(&database.host_settings);
+        // All stay locked to the end, so that of two changes at once none undoes the other.
         let mut discovered = self.discovered.lock();
         if !told {
             *discovered = None;
         }
-        let found = discovered.clone();
-        drop(discovered);
-        self.written.lock().clone_from(&database.hosts);
+        let mut written = self.written.lock();
+        written.clone_from(&database.hosts);
         self.single.store(is_single(database), Ordering::Relaxed);
         let named = follows_names(config, database);
         self.named.store(named, Ordering::Relaxed);
@@ -344,9 +354,14 @@ impl Cluster {
                 names.keep(database.hosts.iter().filter_map(Host::looked_up));
             }
         }
-        let written = || self.aurora.join(members(&database.hosts, names.as_ref()));
-        let members = found.unwrap_or_else(written);
-        drop(names);
+        let named = || match told && written.is_empty() {
+            true => None,
+            false => members(&written, names.as_ref()).map(|written| self.aurora.join(written)),
+        };
+        // Until Patroni has told which there are, or the names of all were looked up, the hosts stay that there were: what
+        // is under way there must not be cut off for a question.
+        let found = discovered.clone().or_else(named);
+        let members = found.unwrap_or_else(|| Members::clone(&self.members()));
         self.judged(now, |judge| judge.set_rules(rules(config, database), now));
         self.enlist(members, now);
     }
@@ -361,21 +376,26 @@ impl Cluster {
             .collect();
         // A cluster without members is one that is being set up, or a Patroni that knows nothing.
         if members.iter().next().is_some() {
-            let mut discovered = self.discovered.lock();
-            let new = discovered.as_ref() != Some(&members);
-            *discovered = Some(members.clone());
-            drop(discovered);
-            if new {
-                tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "told by patroni");
-                self.enlist(members, now);
-                let section = self.name.clone();
-                let _ = self.router.cast(RouterMessage::Enlist { section });
-            }
+            self.take_told(members, now);
         }
         self.judged(now, |judge| judge.told(told.claim, now));
         self.schedule(told.switchover.as_ref(), now);
         // It may name another than the one that is written to.
         self.rouse(now);
+    }
+
+    /// Takes over the hosts that Patroni has told, unless it is not asked any more as of a moment ago.
+    fn take_told(&self, members: Members, now: Instant) {
+        let mut discovered = self.discovered.lock();
+        let told = self.told.load(Ordering::Relaxed);
+        if !told || discovered.as_ref() == Some(&members) {
+            return;
+        }
+        *discovered = Some(members.clone());
+        tracing::info!(database = self.name, hosts = ?members.names().collect::<Vec<_>>(), "told by patroni");
+        self.enlist(members, now);
+        let section = self.name.clone();
+        let _ = self.router.cast(RouterMessage::Enlist { section });
     }
 
     /// Has all hosts be looked at at once if anything is in doubt.

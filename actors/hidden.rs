@@ -3,6 +3,8 @@
 //! One value for each database, shared by the pools of all its users. Sessions read it at the end of their
 //! turns; the one that finds it out of date asks the catalogue, by [`crate::session::survey`].
 
+mod own;
+
 use crate::clock;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -13,6 +15,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use pgherd_sql::{Defines, LexOptions, Runs, effects_knowing};
+
+pub use own::{Asks, NAMES_MAX, OF_SERVER, OF_SETUP, Own};
 
 /// After this time the catalogue is asked again, since not every change of it passes through here.
 const FRESH: Duration = Duration::from_secs(30);
@@ -73,6 +77,8 @@ pub struct Found {
     /// Whether a query may call a volatile function that its text does not name: by a view, a policy, a type,
     /// an operator, or because it has the name of one of Postgres' own.
     pub volatile: bool,
+    /// What each server answers for itself.
+    pub own: Own,
 }
 
 impl Found {
@@ -200,7 +206,9 @@ impl Hidden {
         let changes = self.changes.lock();
         if *changes == claim.changes {
             let threshold = found.threshold.max(Runs::Reads);
-            self.steady.store(!found.volatile, Ordering::Release);
+            // By what is found reads are told from what each server answers for itself: it comes before.
+            let steady = !found.volatile;
+            self.steady.store(false, Ordering::Release);
             let sets = match found.unseen {
                 [0, 0] => Runs::Unknown,
                 [0, _] => Runs::Writes,
@@ -212,6 +220,7 @@ impl Hidden {
             let stirs = found.stirs.map_or(u8::MAX, |runs| runs as u8);
             self.stirs.store(stirs, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
+            self.steady.store(steady, Ordering::Release);
             self.threshold.store(threshold as u8, Ordering::Release);
         }
     }

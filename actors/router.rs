@@ -250,17 +250,18 @@ impl RouterArguments {
     }
 
     /// Sees to it that there is a pool for reading for each host but the one that is written to, if such
-    /// are wanted.
+    /// are wanted. Nor is there one for that while writes wait for another: such a pool waits for nobody, and what
+    /// came to be written by it would be lost with the old primary.
     fn muster(&self, routes: &mut Routes, pool: &Arc<Pool>, config: &Config) {
         let (settings, cluster) = (pool.settings().clone(), pool.cluster.load_full());
-        let lead = cluster.lead();
+        let verdict = cluster.verdict();
         let wanted = cluster.is_led()
             && settings.reads.from != ReadFrom::Primary
             && settings.pool.mode == PoolMode::Transaction;
         let members = cluster.members();
         let hosts = members
             .iter()
-            .filter(|(_, host)| wanted && lead.host.as_ref() != Some(host));
+            .filter(|(name, _)| wanted && verdict.writer() != Some(name));
         let before = pool.readers.load_full();
         let mut readers = Vec::new();
         for (name, host) in hosts {
@@ -341,18 +342,13 @@ impl RouterArguments {
         for pool in leading {
             self.aim(pool, &lead, cluster, &config);
         }
-        let usual = lead
-            .host
-            .as_ref()
-            .map(|host| target(&host.address).to_string());
-        let left = usual.is_some() || cluster.has_left();
         let of_section = |database: &str| {
             let database = config.database(database);
             database.is_some_and(|database| database.name == section)
         };
         for session in self.facts.replications.all() {
-            let elsewhere = Some(&session.about.upstream.name) != usual.as_ref();
-            if left && elsewhere && cluster.is_led() && of_section(&session.of.database) {
+            let passed = cluster.has_passed(&session.about.upstream.name);
+            if passed && of_section(&session.of.database) {
                 session.about.killer.kill();
             }
         }

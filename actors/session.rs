@@ -343,6 +343,7 @@ fn serve(
                 refusing: false,
                 listening: None,
                 reading: false,
+                presumes: false,
                 strange: false,
                 wrote: None,
                 spread: spread.map(|group| Box::new(Spread::new(group))),

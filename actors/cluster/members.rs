@@ -93,7 +93,7 @@ impl Cluster {
     /// The hosts of the configuration, wherever their names lead.
     pub(super) fn written_members(&self) -> Members {
         let (written, names) = (self.written.lock(), self.names.lock());
-        members(&written, names.as_ref())
+        members(&written, names.as_ref()).unwrap_or_default()
     }
 
     /// Takes over where names lead now, and which instances there are.
@@ -103,7 +103,11 @@ impl Cluster {
         }
         // Both stay locked, so that of two changes at once none undoes the other.
         let (written, names) = (self.written.lock(), self.names.lock());
-        let members = self.aurora.join(members(&written, names.as_ref()));
+        // With a name that a reload has brought the others stay until that was looked up, too.
+        let Some(members) = members(&written, names.as_ref()) else {
+            return;
+        };
+        let members = self.aurora.join(members);
         if **self.members.load() == members {
             return;
         }
@@ -125,8 +129,8 @@ pub(super) fn host(name: &HostName) -> Option<Host> {
 }
 
 /// The hosts of a configuration, in its order; one that is given by a name at each of the addresses that
-/// this leads to, if names are followed. None before all names were looked up: that takes a moment only.
-pub(super) fn members(written: &[Host], names: Option<&Names>) -> Members {
+/// this leads to, if names are followed. `None` before all names were looked up: that takes a moment only.
+pub(super) fn members(written: &[Host], names: Option<&Names>) -> Option<Members> {
     let mut members: Vec<(HostName, Host)> = Vec::new();
     let mut add = |host: Host| {
         let name = HostName::from(crate::router::target(&host.address).to_string());
@@ -139,17 +143,14 @@ pub(super) fn members(written: &[Host], names: Option<&Names>) -> Members {
             add(host.clone());
             continue;
         };
-        let Some(addresses) = names.of(name) else {
-            return Members::default();
-        };
-        let mut addresses = addresses.peekable();
+        let mut addresses = names.of(name)?.peekable();
         if addresses.peek().is_none() {
             // Whoever connects will say why.
             add(host.clone());
         }
         addresses.for_each(|ip| add(host.found_at(ip)));
     }
-    Members(members)
+    Some(Members(members))
 }
 
 pub(super) fn is_single(database: &Database) -> bool {

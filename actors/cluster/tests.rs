@@ -6,18 +6,26 @@ use std::time::{Duration, Instant};
 
 use pgherd_cluster::patroni::PatroniCluster;
 use pgherd_cluster::{Fault, HostName, Look, Lsn, ServerId, Standing, Storage};
-use pgherd_config::{Config, LoadInput};
+use pgherd_config::{Config, LoadInput, Patroni};
 use pgherd_supervise::Slot;
 
 use super::{Cluster, Topology};
 
-/// The cluster of a database that is configured by this URL.
-fn cluster(url: &str) -> Arc<Cluster> {
+fn config(url: &str) -> Config {
     let mut input = LoadInput::default();
     input.overrides.urls = vec![url.to_owned()];
-    let config = Config::load(&input).expect("a configuration").config;
+    Config::load(&input).expect("a configuration").config
+}
+
+/// The cluster of a database that is configured by this URL.
+fn cluster(url: &str) -> Arc<Cluster> {
     let topology = Topology::default();
-    topology.reconfigure(&config, &Slot::default());
+    configured(&topology, url)
+}
+
+/// The same behind a reload.
+fn configured(topology: &Topology, url: &str) -> Arc<Cluster> {
+    topology.reconfigure(&config(url), &Slot::default());
     topology.of("shop").expect("it is configured")
 }
 
@@ -128,23 +136,25 @@ async fn a_name_that_is_unknown_is_a_host_all_the_same() {
     cluster.introduced().await;
 }
 
+/// What Patroni says of two hosts.
+fn told(leader: u8) -> PatroniCluster {
+    let member = |last: u8| {
+        let role = if last == leader { "leader" } else { "replica" };
+        format!(
+            "{{\"name\": \"n{last}\", \"role\": \"{role}\", \"host\": \"10.0.0.{last}\", \
+             \"port\": 5432, \"timeline\": 1}}"
+        )
+    };
+    let body = format!("{{\"members\": [{}, {}]}}", member(1), member(2));
+    PatroniCluster::parse(body.as_bytes()).expect("an answer")
+}
+
 #[tokio::test]
 async fn a_leader_that_patroni_names_and_that_is_not_written_to_rouses_all_monitors() {
     let cluster = cluster("postgres://u:p@10.0.0.1,10.0.0.2/shop");
     let now = Instant::now();
     cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
     cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
-    let told = |leader: u8| {
-        let member = |last: u8| {
-            let role = if last == leader { "leader" } else { "replica" };
-            format!(
-                "{{\"name\": \"n{last}\", \"role\": \"{role}\", \"host\": \"10.0.0.{last}\", \
-                 \"port\": 5432, \"timeline\": 1}}"
-            )
-        };
-        let body = format!("{{\"members\": [{}, {}]}}", member(1), member(2));
-        PatroniCluster::parse(body.as_bytes()).expect("an answer")
-    };
     cluster.heard(told(1), now);
     let roused = |leader| {
         let mut doubted = std::pin::pin!(cluster.doubted());
@@ -180,4 +190,47 @@ async fn while_the_primary_takes_its_time_the_others_are_looked_at_soon() {
     cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), answered, answered);
     cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), answered, answered);
     assert_eq!(cluster.pace(&name(2), answered), usual);
+}
+
+#[tokio::test]
+async fn a_reload_that_adds_a_name_leaves_the_others_alone() {
+    let (topology, now) = (Topology::default(), Instant::now());
+    let cluster = configured(&topology, "postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
+    let before = lead(&cluster);
+    assert_eq!(before.0.as_deref(), Some("10.0.0.1:5432"));
+    configured(
+        &topology,
+        "postgres://u:p@10.0.0.1,10.0.0.2,db3.internal/shop",
+    );
+    assert_eq!(lead(&cluster), before);
+    assert!(!cluster.has_left());
+    assert_eq!(cluster.members().count(), 2);
+    cluster.answered("db3.internal", &[at(3)], now);
+    assert_eq!(lead(&cluster), before);
+    let members = cluster.members();
+    let names: Vec<_> = members.names().collect();
+    assert_eq!(names, [&name(1), &name(2), &name(3)]);
+}
+
+#[tokio::test]
+async fn hosts_stay_until_patroni_has_told_which_there_are() {
+    let (topology, now) = (Topology::default(), Instant::now());
+    let cluster = configured(&topology, "postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
+    let before = lead(&cluster);
+    let mut asks = config("postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    let shop = asks.databases.get_mut("shop").expect("it is configured");
+    shop.hosts.clear();
+    shop.patroni = vec![Patroni {
+        host: "10.0.0.1".to_owned(),
+        port: 8008,
+    }];
+    topology.reconfigure(&asks, &Slot::default());
+    assert_eq!(lead(&cluster), before);
+    cluster.heard(told(1), now);
+    assert_eq!(lead(&cluster), before);
+    assert_eq!(cluster.members().count(), 2);
 }

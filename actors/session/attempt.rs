@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use pgherd_config::PoolMode;
 use pgherd_planted::{self as planted, Bug};
-use pgherd_session::{Again, ClientStatements, Failure, Held, Sent, Unnamed, Verdict, again};
+use pgherd_session::{Again, ClientStatements, Failure, Held, Role, Sent, Unnamed, Verdict, again};
 use pgherd_sql::{Pin, PinSet, Runs};
 use pgherd_wire::backend::{TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
@@ -339,9 +339,13 @@ pub(super) fn after_error(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again
     if !turn.attempt.live {
         return None;
     }
-    if turn.relay.reading && is_of_standby(report) && is_steady(turn) {
+    let is_standby = turn.server.role == Role::Recovering;
+    if turn.relay.reading && is_of_standby(report) && (is_steady(turn) || is_standby) {
         // The primary may answer what a standby has to refuse.
-        return decide(turn, &Failure::Cut);
+        let again = decide(turn, &Failure::Standby);
+        if again.is_some() {
+            return again;
+        }
     }
     let lost = report.code == sqlstate::INVALID_SQL_STATEMENT_NAME;
     let failure = Failure::Refused {

@@ -118,7 +118,7 @@ pub(super) async fn checkout(
             let other = (!moved).then(|| reads::source(relay)).flatten();
             moved = true;
             reader = other.filter(|other| !Arc::ptr_eq(other, &pool));
-            relay.reading = reader.is_some();
+            relay.reads_from(reader.as_ref());
             continue;
         };
         let Some(mut lease) = check(&pool, lease, asked).await else {
@@ -334,12 +334,15 @@ fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
     let timeouts = &settings.timeouts;
     let over = match pool.core.held() {
         Some(held) => hold(timeouts).map(|limit| held.max(began) + limit),
-        None => timeouts.checkout.map(|limit| in_turn(pool, began) + limit),
+        None => timeouts
+            .checkout
+            .map(|limit| in_turn(pool.core.released(), began) + limit),
     };
+    let at_last = in_all(timeouts).map(|limit| began + limit);
     // A hold may begin or end meanwhile, and another limit holds then.
     let changes = pool.cluster.load().is_watched();
     let changed = changes.then(|| clock::now() + Duration::from_secs(1));
-    [over, changed].into_iter().flatten().min()
+    [over, at_last, changed].into_iter().flatten().min()
 }
 
 /// How long work waits for there to be a primary.
@@ -350,28 +353,46 @@ fn hold(timeouts: &Timeouts) -> Option<Duration> {
     }
 }
 
+/// For how long anybody waits at most, however often there is a primary and then none: each that is lost again begins
+/// another `hold`.
+fn in_all(timeouts: &Timeouts) -> Option<Duration> {
+    Some(hold(timeouts)?.saturating_add(timeouts.checkout?))
+}
+
 /// Since when whoever waits since `began` waits for a place: while there was no primary, nobody had a turn.
-fn in_turn(pool: &Pool, began: Instant) -> Instant {
-    pool.core
-        .released()
-        .map_or(began, |released| released.max(began))
+fn in_turn(released: Option<Instant>, began: Instant) -> Instant {
+    released.map_or(began, |released| released.max(began))
 }
 
 /// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
 pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
     let (settings, now) = (pool.settings(), clock::now());
-    let timeouts = &settings.timeouts;
+    let held = pool.core.held();
+    let waited = too_long(&settings.timeouts, held, pool.core.released(), began, now)?;
+    Some(match held {
+        Some(_) => unled(pool, waited),
+        None => timed_out(pool, waited),
+    })
+}
+
+/// How long whoever waits since `began` has waited, if that is too long by now. There is no primary since `held`, or has
+/// been one since `released`.
+fn too_long(
+    timeouts: &Timeouts,
+    held: Option<Instant>,
+    released: Option<Instant>,
+    began: Instant,
+    now: Instant,
+) -> Option<Duration> {
     let over = |limit: Option<Duration>, since: Instant| {
         let waited = now.saturating_duration_since(since);
         limit.is_some_and(|limit| waited >= limit).then_some(waited)
     };
-    match pool.core.held() {
-        Some(held) => over(hold(timeouts), held.max(began)).map(|waited| unled(pool, waited)),
-        None => {
-            let since = in_turn(pool, began);
-            over(timeouts.checkout, since).map(|waited| timed_out(pool, waited))
-        }
-    }
+    let of_now = match held {
+        Some(held) => over(hold(timeouts), held.max(began)),
+        None => over(timeouts.checkout, in_turn(released, began)),
+    };
+    of_now.or_else(|| over(in_all(timeouts), began))
 }
 
 /// There has been no primary for too long.
@@ -649,4 +670,37 @@ async fn fail_block(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), De
     relay.lost_block = false;
     relay.commit_fails = true;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use pgherd_config::{Config, LoadInput};
+
+    use super::too_long;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_primary_that_comes_and_goes_holds_nobody_for_ever() {
+        let mut input = LoadInput::default();
+        input.overrides.urls = vec!["postgres://u:p@127.0.0.1:1/shop".to_owned()];
+        let config = Config::load(&input).expect("a configuration").config;
+        let section = config.database("shop").expect("configured");
+        let mut timeouts = config.effective_pool(&section, None).timeouts;
+        (timeouts.hold, timeouts.checkout) = (Some(SECOND * 30), Some(SECOND * 10));
+        let began = Instant::now();
+        let at = |seconds: u32| began + SECOND * seconds;
+        let held = |since, now| too_long(&timeouts, Some(at(since)), None, began, at(now));
+        let led = |since, now| too_long(&timeouts, None, Some(at(since)), began, at(now));
+        assert_eq!((held(0, 29), held(0, 30)), (None, Some(SECOND * 30)));
+        // Each of these began anew a moment ago.
+        assert_eq!((led(29, 38), led(29, 39)), (None, Some(SECOND * 10)));
+        assert_eq!((held(20, 39), held(20, 40)), (None, Some(SECOND * 40)));
+        assert_eq!((led(35, 39), led(35, 40)), (None, Some(SECOND * 40)));
+        timeouts.hold = None;
+        let held = |since, now| too_long(&timeouts, Some(at(since)), None, began, at(now));
+        assert_eq!(held(0, 9999), None, "it is without end");
+    }
 }

@@ -4,16 +4,18 @@
 //! up to its Sync or its one Query, each of whose statements calls no volatile function and locks
 //! nothing; or a block that its BEGIN has said to be READ ONLY. In doubt it is none. Requests behind the
 //! first wait until it is answered, since they may be none. Should the text not tell all, the replica
-//! refuses (25006), and the request is sent again to the primary. A client may wish otherwise.
+//! refuses (25006), and the request is sent again to the primary. What each server answers for itself is asked of the
+//! primary ([`crate::hidden::Own`]). A client may wish otherwise.
 
 mod wish;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use pgherd_cluster::HostState;
 use pgherd_cluster::reads::{PrimaryReads, ReadRules, Reader, Strategy, choose};
+use pgherd_cluster::{HostState, Standing};
 use pgherd_config::{PoolMode, ReadFrom, ReadStrategy};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_session::{Reach, Unnamed};
@@ -24,6 +26,7 @@ use pgherd_wire::{frame, sqlstate};
 use crate::clock;
 use crate::cluster::traits::AllTraits;
 use crate::cluster::{Cluster, reads};
+use crate::hidden::{Asks, Own};
 use crate::judgement::{Judgement, reach};
 use crate::pool::Pool;
 use crate::session::behind;
@@ -92,14 +95,16 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
         let Some(host) = &reader.key.reader else {
             continue;
         };
-        let state = verdict.host(host).filter(|it| reads::is_offered(it));
+        let state = verdict.host(host).filter(|it| is_reader(it));
         let arrived = || wrote.is_none_or(|moment| cluster.has_arrived(host, moment));
         if let Some(state) = state.filter(|_| arrived()) {
             pools.push(Some(reader));
             known.push(seen(state, reader, &traits));
         }
     }
-    if let Some(state) = verdict.writer().and_then(|host| verdict.host(host)) {
+    // Where work waits for there to be a primary, or for another one, a replica is the better one at any rate.
+    let writer = verdict.writer().filter(|_| pool.core.held().is_none());
+    if let Some(state) = writer.and_then(|host| verdict.host(host)) {
         pools.push(None);
         known.push(seen(state, pool, &traits));
     }
@@ -109,6 +114,12 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
     };
     let at = choose(&rules, &known, None, draw).ok()?;
     pools.get(at).copied().flatten().cloned()
+}
+
+/// Whether a pool for reading may be used for a host. One that has been promoted is written to by way of the pool that
+/// leads to the primary, which knows of holds and fences.
+fn is_reader(state: &HostState) -> bool {
+    reads::is_offered(state) && state.standing != Some(Standing::Primary)
 }
 
 fn seen<'a>(state: &'a HostState, pool: &Pool, traits: &'a AllTraits) -> Reader<'a> {
@@ -164,13 +175,43 @@ pub(super) fn objection(relay: &Relay, text: &[u8], judgement: &Judgement) -> Op
     if !relay.reading {
         return None;
     }
-    let harms = !judgement.pins.is_empty() || locks(text) == Locks::Advisory;
-    harms.then(|| {
-        let text = "this cannot be run in a transaction that reads from a replica";
-        ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
-            .detail("It takes a lock or leaves something behind that is of no use there.")
-            .hint("Leave READ ONLY out, or SET pgherd.role = 'primary'.")
-    })
+    let detail = match !judgement.pins.is_empty() || locks(text) == Locks::Advisory {
+        true => "It takes a lock or leaves something behind that is of no use there.",
+        // Who has wished for a replica wants its answer.
+        false if relay.presumes && asked(relay, text) == Asks::State => {
+            "It may ask for what each server answers for itself, as a view of statistics or a sequence."
+        }
+        false => return None,
+    };
+    let text = "this cannot be run in a transaction that reads from a replica";
+    let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text).detail(detail);
+    Some(report.hint("Leave READ ONLY out, or SET pgherd.role = 'primary'."))
+}
+
+/// What a text asks for that each server answers for itself.
+fn asked(relay: &Relay, text: &[u8]) -> Asks {
+    let found = relay.pool.upstream.load().hidden.0.found();
+    match found {
+        Some(found) => found.own.asked(text),
+        None => Own::default().asked(text),
+    }
+}
+
+/// The same of all that the client has sent for its next transaction, as far as it is here.
+fn asked_first(relay: &Relay) -> Asks {
+    let most = Cell::new(Asks::Nothing);
+    is_request_of(relay, |text, _| {
+        most.set(most.get().max(asked(relay, text)));
+        true
+    });
+    most.get()
+}
+
+/// Whether the block that the client has opened is read from a replica although nobody has wished for that.
+pub(super) fn presumes(relay: &Relay) -> bool {
+    let wish = Wish::of_session(&relay.parameters);
+    let opened = relay.opened.as_ref();
+    opened.is_some_and(|opened| Wish::of_text(opened.text()).unwrap_or(wish) == Wish::Auto)
 }
 
 /// The same of a statement that was prepared.
@@ -197,7 +238,9 @@ fn is_read(relay: &Relay) -> bool {
             && match Wish::of_text(opened.text()).unwrap_or(wish) {
                 Wish::Primary => false,
                 Wish::Replica => true,
-                Wish::Auto => by_itself && opened.is_read_only(),
+                Wish::Auto => {
+                    by_itself && opened.is_read_only() && asked_first(relay) == Asks::Nothing
+                }
             };
     }
     let by_itself = by_itself && relay.pool.upstream.load().hidden.0.is_steady();
@@ -208,7 +251,7 @@ fn is_read(relay: &Relay) -> bool {
         let reads = match Wish::of_text(text).unwrap_or(wish) {
             Wish::Primary => false,
             Wish::Replica => true,
-            Wish::Auto => by_itself && judgement.steady,
+            Wish::Auto => by_itself && judgement.steady && asked(relay, text) == Asks::Nothing,
         };
         reads && plain && locks(text) == Locks::None
     })

@@ -100,6 +100,8 @@ pub struct Relay {
     pub endings: Option<Box<Endings>>,
     /// Its server is one that is only read from.
     pub reading: bool,
+    /// It is because a block says READ ONLY, and not because anybody has wished for it.
+    pub presumes: bool,
     /// Its server has had settings of the users' own that it has never had: it gets what asks for none of them.
     pub strange: bool,
     /// When it wrote last, or may have: in nanoseconds after the birth of its pool, which takes half of
@@ -281,6 +283,12 @@ impl Relay {
         self.reading || self.strange || self.spread.is_some()
     }
 
+    /// Its next server is one of this pool for reading, or of its own pool.
+    pub(super) fn reads_from(&mut self, reader: Option<&Arc<Pool>>) {
+        self.reading = reader.is_some();
+        self.presumes = self.reading && reads::presumes(self);
+    }
+
     /// Runs on a server until the transaction is over; answers how the session ends, if it does.
     async fn turn(&mut self) -> Option<Bye> {
         self.block_refused &= self.lost_block;
@@ -312,7 +320,7 @@ impl Relay {
         drop(settings);
         let began = self.opened.as_ref().map_or(asked, |opened| opened.at());
         let reader = reads::source(self);
-        self.reading = reader.is_some();
+        self.reads_from(reader.as_ref());
         self.strange = false;
         let leased = match checkout::at_once(self, reader.as_ref(), fresh, asked) {
             Start::Ready(lease) => Ok((lease, asked)),

@@ -120,6 +120,10 @@ impl Relay {
             }
             Found::Out(_) | Found::CalledOff => {}
         }
+        if resolved != Resolved::Lost {
+            // It may have been committed long after the connection was lost.
+            self.wrote = self.pool.age(clock::now());
+        }
         match resolved {
             Resolved::Committed => {
                 // What it has set holds, as behind any COMMIT.
@@ -242,9 +246,20 @@ async fn inquire(
     let outcome = judge(mark, &witness);
     tracing::debug!(?mark, ?witness, ?outcome, "a primary was asked");
     if outcome == Outcome::Committed {
-        sound(setup::run(server, CONFIRM).await?)?;
+        confirm(server).await?;
     }
     Ok(outcome)
+}
+
+/// Waits for a commit of now to be acknowledged, which may take as long as a standby does.
+async fn confirm(server: &mut ServerConn) -> Result<(), ErrorReport> {
+    let answer = sound(setup::run_patiently(server, CONFIRM).await?)?;
+    if answer.is_unreplicated() {
+        // Somebody has ended the wait, which then says nothing of the client's commit.
+        let text = "no standby has confirmed a commit";
+        return Err(ErrorReport::error(sqlstate::CANNOT_CONNECT_NOW, text));
+    }
+    Ok(())
 }
 
 /// What a server says of itself.

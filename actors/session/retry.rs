@@ -48,18 +48,22 @@ impl Relay {
                     return Ok((lease, clock::now()));
                 }
             }
-            Again::Unsent | Again::Read | Again::Recovering | Again::Turned => self.leave(lease),
+            // That a replica does not write is no evidence against it.
+            Again::Recovering if self.reading => self.leave(lease),
+            Again::Unsent | Again::Read | Again::Recovering | Again::Turned => self.give_up(lease),
         }
         if !pause.is_zero() {
             checkout::pause(self, pause).await?;
         }
         self.control.stand(Standing::Waiting);
-        // Where there is no primary at the moment, what only reads may find another replica.
-        let reader = match self.reading && self.pool.core.held().is_some() {
+        // Where there is no primary at the moment, what only reads may find another replica; what one has refused to
+        // write, none will.
+        let reads = self.reading && again != Again::Recovering;
+        let reader = match reads && self.pool.core.held().is_some() {
             true => reads::source(self),
             false => None,
         };
-        self.reading = reader.is_some();
+        self.reads_from(reader.as_ref());
         checkout::checkout(self, reader, None, asked).await
     }
 
@@ -71,7 +75,7 @@ impl Relay {
             return Ok(Some(lease));
         }
         let bound = self.pool.pins(self.pins, self.mode);
-        self.leave(lease);
+        self.give_up(lease);
         if bound {
             let text = "the connection to the session's server was lost";
             let report = ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text).hint(BOUND);
@@ -80,13 +84,18 @@ impl Relay {
         Ok(None)
     }
 
+    /// Parts with a server that has failed, which all are told.
+    fn give_up(&self, lease: ServerLease) {
+        let cluster = self.pool.cluster.load();
+        cluster.suspect(&lease.about.upstream.name, clock::now());
+        drop(cluster);
+        self.leave(lease);
+    }
+
     /// Parts with a server that is of no use any more. Dropped as it is, it is closed, and makes room for
     /// another.
     fn leave(&self, lease: ServerLease) {
         self.control.runs_nowhere();
-        let cluster = self.pool.cluster.load();
-        cluster.suspect(&lease.about.upstream.name, clock::now());
-        drop(cluster);
         listen::settle(self);
         drop(lease);
     }

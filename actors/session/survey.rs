@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use pgherd_sql::{Body, Defines, Runs, body, defines, is_harmless};
 use pgherd_wire::error::ErrorReport;
 
-use crate::hidden::Found;
+use crate::hidden::{Found, NAMES_MAX, OF_SERVER, OF_SETUP};
 use crate::server::ServerConn;
 use crate::session::setup;
 
@@ -21,8 +21,10 @@ const FUNCTIONS_MAX: usize = 4000;
 /// What a language is made of runs only functions, which are there themselves.
 /// A function is called by what looks like a column, too (`t.f`), where a row fits its only argument without a default.
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
+/// `own` has the views that tell of the server they are asked at, or of a sequence. Those that Postgres brings are told by
+/// their names, which [`OF_SERVER`] and [`OF_SETUP`] have, in the place of `@own@`.
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
-WITH f AS (
+WITH RECURSIVE f AS (
  SELECT p.oid, p.proname::text AS name, p.provolatile::text AS volatility,
   CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE l.lanname::text END AS language,
   CASE WHEN p.prokind = 'a' THEN (
@@ -57,6 +59,14 @@ trees AS NOT MATERIALIZED (
  UNION ALL SELECT false, g.tgqual::text FROM pg_trigger g
  UNION ALL SELECT c.contypid <> 0, c.conbin::text FROM pg_constraint c WHERE c.oid >= 16384
  UNION ALL SELECT false, y.typdefaultbin::text FROM pg_type y WHERE y.oid >= 16384), 
+own AS (
+ SELECT c.oid FROM pg_class c JOIN pg_rewrite w ON w.ev_class = c.oid
+ WHERE c.relkind = 'v' AND w.oid >= 16384 AND w.ev_type = '1' AND w.ev_action::text ~ concat(':relkind S |:relid (',
+  (SELECT string_agg(t.oid::text, '|') FROM pg_class t WHERE t.relkind = 'v' AND t.relname ~ '^pg_(@own@)'),
+  ') |:funcid (', (SELECT string_agg(p.oid::text, '|') FROM pg_proc p WHERE p.proname ~ '^pg_(@own@)'), ') ')
+ UNION SELECT c.oid FROM own o
+ JOIN pg_depend d ON d.refclassid = 1259 AND d.refobjid = o.oid AND d.classid = 2618
+ JOIN pg_rewrite w ON w.oid = d.objid AND w.ev_type = '1' JOIN pg_class c ON c.oid = w.ev_class AND c.relkind = 'v'), 
 reached AS (
  SELECT d.refobjid AS oid, bool_or(CASE
    WHEN d.classid = ANY ('{2604,2620,1259,3381}') THEN false
@@ -68,6 +78,9 @@ reached AS (
  FROM pg_depend d WHERE d.refclassid = 1255 AND d.refobjid >= 16384
   AND d.classid <> ALL ('{1255,2612,3466}') GROUP BY d.refobjid) 
 SELECT 'known', t.name, NULL, NULL, NULL FROM (SELECT DISTINCT name FROM trusted) t 
+UNION ALL SELECT 'own', o.name, NULL, NULL, NULL FROM (
+ SELECT DISTINCT c.relname::text AS name FROM pg_class c
+ WHERE c.relkind = 'S' AND c.relpersistence <> 't' OR c.oid IN (SELECT o.oid FROM own o) LIMIT 4001) o 
 UNION ALL SELECT 'tree', NULL, NULL, NULL, t.reads::text FROM (
  SELECT DISTINCT t.reads FROM trees t
  WHERE t.tree ~ ':(funcid|opfuncid) (2078|1599|288[0-9]|289[0-2]) ') t 
@@ -160,8 +173,9 @@ pub(super) async fn run(
     server: &mut ServerConn,
     listener: setup::Listener,
 ) -> Result<Option<Found>, ErrorReport> {
-    let answer = setup::Answer::of_rows(FUNCTIONS_MAX * 2).heard_by(listener);
-    let answer = setup::run_into(server, QUESTION.as_bytes(), answer).await?;
+    let question = QUESTION.replace("@own@", &format!("{OF_SERVER}|{OF_SETUP}"));
+    let answer = setup::Answer::of_rows(FUNCTIONS_MAX * 2 + NAMES_MAX + 1).heard_by(listener);
+    let answer = setup::run_into(server, question.as_bytes(), answer).await?;
     if let Some(error) = answer.error {
         tracing::warn!(%error, "the functions of a database cannot be read, so all texts are checked");
         return Ok(None);
@@ -187,6 +201,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 found.known.insert(lower.into());
             }
             b"volatile" => found.volatile = true,
+            b"own" => found.own.add(&lower),
             b"tree" => reach = reach.max(Reach::of(by)),
             b"sight" => sight = sight.max(Reach::of(by)),
             _ => {
@@ -466,7 +481,7 @@ mod tests {
     use pgherd_sql::{Body, Defines, Runs};
 
     use super::{CALLS_MAX, Named, Row, settle, understand};
-    use crate::hidden::Found;
+    use crate::hidden::{Asks, Found};
 
     fn function(name: &str, language: &str, source: &str, by: &str) -> Row {
         ["function", name, language, source, by]
@@ -567,6 +582,13 @@ mod tests {
         let found = understand(&[row.into()]).expect("an answer");
         assert!(found.volatile && found.threshold == Runs::Unknown);
         assert!(!understand(&[]).expect("an answer").volatile);
+    }
+
+    #[test]
+    fn what_each_server_answers_for_itself_is_told() {
+        let row = ["own", "Order_seq", "", "", ""].map(|text| Some(text.as_bytes().to_vec()));
+        let own = understand(&[row.into()]).expect("an answer").own;
+        assert_eq!(own.asked(b"select * from order_seq"), Asks::State);
     }
 
     #[test]

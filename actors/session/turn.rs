@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::{Again, CopyFlow, Placed};
+use pgherd_session::{Again, CopyFlow, Placed, Role};
 use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
@@ -301,13 +301,19 @@ impl<'a> Turn<'a> {
                     mark::give_up(self);
                 }
                 attempt::end(self);
-                if !self.relay.reading && !attempt::is_steady(self) {
+                if !attempt::is_steady(self) && !self.has_only_read(outcome.is_ok()) {
                     self.relay.wrote = self.relay.pool.age(clock::now());
                 }
             }
         }
         self.relay.pool.stats.queries(self.queries);
         outcome
+    }
+
+    /// Whether its server cannot have written: it still is in recovery, as it says in front of the last answer. One that was
+    /// read from may have been promoted under the client's hands.
+    fn has_only_read(&self, is_answered: bool) -> bool {
+        self.relay.reading && is_answered && self.server.role == Role::Recovering
     }
 
     /// A statement is sent that may begin a block or end one.

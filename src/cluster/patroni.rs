@@ -256,10 +256,19 @@ impl Switchover {
             return None;
         }
         let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
-        let fraction: f64 = format!("0.{fraction}").parse().ok()?;
         let whole = Duration::from_secs(u64::try_from(seconds).ok()?);
-        UNIX_EPOCH.checked_add(whole + Duration::try_from_secs_f64(fraction).ok()?)
+        let part = Duration::from_nanos(nanos(fraction)?);
+        UNIX_EPOCH.checked_add(whole)?.checked_add(part)
     }
+}
+
+/// What stands behind the point of seconds; what is smaller than a nanosecond counts for nothing.
+fn nanos(digits: &str) -> Option<u64> {
+    let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = digits.get(..9).unwrap_or(digits);
+    let power = 9_u32.checked_sub(u32::try_from(digits.len()).ok()?)?;
+    let number: u64 = digits.parse().ok().filter(|_| all_digits)?;
+    Some(number * 10_u64.pow(power))
 }
 
 /// So many numbers, none of them signed.

@@ -66,6 +66,9 @@ pub enum Failure {
     Unsent,
     /// The connection broke after that, or the server ended it.
     Cut,
+    /// A node in recovery, which was only to be read from, has refused what a primary may not have to refuse. It has written
+    /// nothing.
+    Standby,
     /// The server has refused something, before anything of the request has succeeded but a BEGIN.
     Refused {
         /// The SQLSTATE.
@@ -135,6 +138,8 @@ pub fn again(sent: &Sent, failure: &Failure) -> Option<Again> {
     match *failure {
         Failure::Unsent => Some(Again::Unsent),
         Failure::Cut => sent.steady.then_some(Again::Read),
+        Failure::Standby if sent.steady => Some(Again::Read),
+        Failure::Standby => (sent.known && !runs_behind(sent)).then_some(Again::Recovering),
         Failure::Refused {
             code,
             severity: Severity::Fatal | Severity::Panic,
@@ -146,8 +151,7 @@ pub fn again(sent: &Sent, failure: &Failure) -> Option<Again> {
         Failure::Refused {
             code, role, shared, ..
         } => {
-            // What is behind the request that was refused has run, or will have.
-            if sent.more && !sent.steady_behind {
+            if runs_behind(sent) {
                 return None;
             }
             match code {
@@ -161,6 +165,11 @@ pub fn again(sent: &Sent, failure: &Failure) -> Option<Again> {
             }
         }
     }
+}
+
+/// Whether there is anything behind the request that was refused which must not be sent twice: it has run, or will have.
+fn runs_behind(sent: &Sent) -> bool {
+    sent.more && !sent.steady_behind
 }
 
 /// Whether a server says by this that it takes nobody in, if it is FATAL: Postgres in place of a welcome, a pooler in
@@ -248,6 +257,26 @@ mod tests {
             ..WRITE
         };
         assert_eq!(again(&wanted, &recovering), None);
+    }
+
+    #[test]
+    fn what_a_standby_refuses_a_primary_is_asked_for() {
+        assert_eq!(again(&READ, &Failure::Standby), Some(Again::Read));
+        let read_only = Sent {
+            read_only: true,
+            ..WRITE
+        };
+        for sent in [WRITE, read_only] {
+            assert_eq!(again(&sent, &Failure::Standby), Some(Again::Recovering));
+        }
+        // A function may have done something elsewhere.
+        assert_eq!(again(&CALL, &Failure::Standby), None);
+        let writes_behind = Sent {
+            more: true,
+            steady_behind: false,
+            ..WRITE
+        };
+        assert_eq!(again(&writes_behind, &Failure::Standby), None);
     }
 
     #[test]

@@ -322,3 +322,31 @@ async fn a_name_may_be_that_of_a_replica_alone() {
         "25006"
     );
 }
+
+/// Nothing leads there. What was not looked up yet is no reason to leave the others.
+#[tokio::test]
+async fn a_reload_that_adds_a_host_by_its_name_cuts_nothing_off() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "").await;
+    let client = fleet.client(&proxy).await;
+    client
+        .batch_execute("begin; insert into acked values (1)")
+        .await
+        .unwrap();
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let mut hosts: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}")).into();
+    hosts.push("db3.pgherd.invalid:5432".to_owned());
+    proxy.rewrite(&fleet.config_of(&hosts, ""));
+    console.batch_execute("reload").await.unwrap();
+    until("the name was looked up", async || {
+        console.column("show hosts").await.unwrap().len() == 3
+    })
+    .await;
+    client
+        .batch_execute("insert into acked values (2); commit")
+        .await
+        .unwrap();
+    let rows = fleet.primary.sql("select count(*) from acked").await;
+    assert_eq!(rows.unwrap(), "2");
+}

@@ -58,6 +58,123 @@ async fn what_only_reads_goes_to_a_replica_and_nothing_else_does() {
     }
 }
 
+/// Of a prepared transaction a standby shows nothing, and of a sequence a value that the primary has not reached; its
+/// statistics are its own.
+#[tokio::test]
+async fn what_each_server_answers_for_itself_is_asked_of_the_primary() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let views = "create view blockers as select pid from pg_locks; create view mine as select 1 from blockers; \
+        create view reached as select last_value as v from counter; \
+        create view calls as select pg_stat_get_backend_pid(1) as p";
+    fleet.primary.sql(views).await.unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    let proxy = fleet
+        .proxy(&[primary, replica], "[reads]\nfrom = \"replicas\"")
+        .await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    for name in [
+        "pg_locks",
+        "pg_catalog.pg_stat_activity",
+        "pg_settings",
+        "blockers",
+        "mine",
+        "calls",
+        "reached",
+        "counter",
+    ] {
+        let text = format!("select inet_server_port() from {name} limit 1");
+        assert_eq!(client.one(&text).await, primary.to_string(), "{name}");
+    }
+    assert!(
+        reads_on(&client, replica).await,
+        "they have written nothing"
+    );
+    for text in [
+        "select nextval('counter')",
+        "begin; insert into acked values (5); prepare transaction 'kept'",
+    ] {
+        fleet.primary.sql(text).await.unwrap();
+    }
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    let ahead = fleet.replica.sql("select last_value from counter").await;
+    assert_ne!(ahead.unwrap(), "1", "the log has more");
+    for text in [
+        "select last_value from counter",
+        "table counter",
+        "select v from reached",
+    ] {
+        assert_eq!(client.one(text).await, "1", "{text}");
+    }
+    let prepared = "select gid from pg_prepared_xacts where database = current_database()";
+    assert_eq!(client.one(prepared).await, "kept");
+    fleet.primary.sql("rollback prepared 'kept'").await.unwrap();
+    // A window function of that name is none of it.
+    let window = "select last_value(inet_server_port()) over ()";
+    assert_eq!(client.one(window).await, replica.to_string());
+}
+
+#[tokio::test]
+async fn a_block_that_is_read_from_a_replica_is_not_told_what_is_only_so_there() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let proxy = fleet
+        .proxy(&[primary, replica], "[reads]\nfrom = \"replicas\"")
+        .await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    let locks = "select inet_server_port() from pg_locks limit 1";
+    for (role, first, port) in [
+        ("auto", locks, primary),
+        ("auto", WHERE, replica),
+        ("replica", locks, replica),
+        ("auto", WHERE, replica),
+    ] {
+        let wish = format!("set pgherd.role = '{role}'");
+        client.batch_execute(&wish).await.unwrap();
+        settled(&client, &fleet).await;
+        client.batch_execute("begin read only").await.unwrap();
+        assert_eq!(client.one(first).await, port.to_string(), "{role}");
+        client.batch_execute("commit").await.unwrap();
+    }
+    settled(&client, &fleet).await;
+    for question in ["select last_value from counter", locks] {
+        client.batch_execute("begin read only").await.unwrap();
+        assert_eq!(client.one(WHERE).await, replica.to_string());
+        let settings = "select setting from pg_settings where name = 'block_size'";
+        assert_eq!(client.one(settings).await, "8192");
+        assert_eq!(client.refused(question).await.0, "0A000");
+        client.batch_execute("rollback").await.unwrap();
+    }
+}
+
+/// A primary does it within READ ONLY, too.
+#[tokio::test]
+async fn what_only_a_standby_refuses_goes_to_the_primary() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let proxy = fleet
+        .proxy(&[primary, replica], "[reads]\nfrom = \"replicas\"")
+        .await;
+    let client = fleet.client(&proxy).await;
+    for first in [
+        "lock table acked in share mode",
+        "select pg_notify('told', 'x')",
+    ] {
+        settled(&client, &fleet).await;
+        client.batch_execute("begin read only").await.unwrap();
+        client.batch_execute(first).await.unwrap();
+        assert_eq!(client.one(WHERE).await, primary.to_string(), "{first}");
+        client.batch_execute("commit").await.unwrap();
+    }
+    settled(&client, &fleet).await;
+    client.batch_execute("begin read only").await.unwrap();
+    let (code, message) = client.refused("insert into acked values (1)").await;
+    assert_eq!(code, "25006", "{message}");
+    client.batch_execute("rollback").await.unwrap();
+}
+
 #[tokio::test]
 async fn names_in_sql_are_looked_up_on_the_primary_or_within_a_block() {
     let fleet = Fleet::new().await;

@@ -52,6 +52,51 @@ async fn transactions_may_end_while_new_work_waits_for_the_new_primary() {
     assert_eq!(fleet.replica.sql(sql).await.unwrap(), "1 2 3 4");
 }
 
+/// Some wish to read from a replica, and write all the same. What one of them wrote at the old primary now would be lost.
+#[tokio::test]
+async fn reads_go_on_and_nothing_is_written_while_work_waits_for_the_new_primary() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[reads]\nfrom = \"any\"").await;
+    let reader = fleet.client(&proxy).await;
+    let read_on =
+        async |port: u16| reader.one("select inet_server_port()").await == port.to_string();
+    until("a replica is read from", async || read_on(ports[1]).await).await;
+    let url = format!(
+        "{}?options=-c%20pgherd.role%3Dreplica",
+        proxy.url("app", "postgres")
+    );
+    let mut wishing = Vec::new();
+    for _ in 0..8 {
+        wishing.push(connect(&url).await);
+    }
+    let operator = connect(&proxy.url("app", "pgherd")).await;
+    operator
+        .batch_execute("SWITCHOVER postgres GRACE 25")
+        .await
+        .unwrap();
+    let waiting: Vec<_> = wishing
+        .into_iter()
+        .map(|client| {
+            tokio::spawn(async move { client.batch_execute("insert into acked values (1)").await })
+        })
+        .collect();
+    for _ in 0..50 {
+        let read = tokio::time::timeout(Duration::from_secs(1), read_on(ports[1])).await;
+        assert!(read.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(waiting.iter().all(|insert| !insert.is_finished()));
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.replica.promote().await.unwrap();
+    for insert in waiting {
+        insert.await.unwrap().unwrap();
+    }
+    let count = "select count(*) from acked";
+    assert_eq!(fleet.primary.sql(count).await.unwrap(), "0");
+    assert_eq!(fleet.replica.sql(count).await.unwrap(), "8");
+}
+
 #[tokio::test]
 async fn what_does_not_end_in_time_is_undone_and_a_resume_ends_the_wait() {
     let fleet = Fleet::new().await;

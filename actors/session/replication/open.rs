@@ -79,12 +79,28 @@ pub(super) async fn open(
         client: Arc::clone(control),
         key: CancelKey::random(&mut rand::rng(), pid, plan.secret_len),
     });
-    Ok(Link {
+    let link = Link {
         server,
         welcome,
         listing,
         _place: place,
-    })
+    };
+    // Behind the entry: whoever follows a new primary from here on finds this session, and cuts it off.
+    let host = &link.server.about.upstream.name;
+    if has_passed(plan, facts, host) {
+        let text = format!("server {host} was replaced while it was connected to");
+        let report = ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, text);
+        return Err(report.hint("Connect again.").into());
+    }
+    Ok(link)
+}
+
+/// Whether the server that was chosen at the login is one to be left by now.
+fn has_passed(plan: &Plan, facts: &Facts, server: &str) -> bool {
+    let config = facts.config.load();
+    let section = config.database(&plan.key.database);
+    let cluster = section.and_then(|section| facts.topology.of(&section.name));
+    cluster.is_some_and(|cluster| cluster.has_passed(server))
 }
 
 /// Ready when the client has left. What it sends is kept, up to a bound.

@@ -30,8 +30,14 @@ impl Fleet {
     pub(crate) fn config(&self, ports: &[u16], more: &str) -> Config {
         let hosts: Vec<String> = ports
             .iter()
-            .map(|port| format!("\"127.0.0.1:{port}\""))
+            .map(|port| format!("127.0.0.1:{port}"))
             .collect();
+        self.config_of(&hosts, more)
+    }
+
+    /// The same of a proxy before these hosts.
+    pub(crate) fn config_of(&self, hosts: &[String], more: &str) -> Config {
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
         let hosts = hosts.join(", ");
         Config::text(format!(
             "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\

@@ -152,6 +152,77 @@ async fn a_client_is_told_what_became_of_its_commit() {
     }
 }
 
+/// The connection is lost while the server is still about to commit, and its replica hangs back from then on.
+#[tokio::test]
+async fn a_session_reads_what_it_is_told_to_have_committed() {
+    let fleet = Fleet::new().await;
+    let slow = "create function slow() returns trigger language plpgsql as \
+        'begin perform pg_sleep(3); return null; end'; \
+        create constraint trigger slow after insert on acked deferrable initially deferred \
+        for each row execute function slow()";
+    fleet.primary.sql(slow).await.unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    let node = Node::new(fleet.primary.port()).await;
+    let (ports, replica) = ([node.port(), fleet.replica.port()], fleet.replica.port());
+    let more = format!("[reads]\nfrom = \"replicas\"\n{ON}");
+    let proxy = fleet.proxy(&ports, &more).await;
+    let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+    until("reads go to the replica", async || {
+        client.one("select inet_server_port()").await == replica.to_string()
+    })
+    .await;
+    for text in ["begin", "insert into acked values (1)"] {
+        client.ask(&Raw::query(text)).await;
+    }
+    node.fail(cut("commit", true));
+    client.send(&Raw::query("commit")).await;
+    // What is seen of the servers until then lies behind the loss, and in front of the commit.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(node.left(), 0);
+    let pause = "select pg_wal_replay_pause()";
+    fleet.replica.sql(pause).await.unwrap();
+    assert_eq!(client.ask(&[]).await, "C ZI");
+    for _ in 0..5 {
+        assert_eq!(client.one("select count(*) from acked").await, "1");
+    }
+}
+
+/// The commit itself waited for no standby; whoever is told of it asks for one that does.
+#[tokio::test]
+async fn who_asks_for_long_leaves_no_crowd_behind_that_waits_for_a_standby() {
+    let fleet = Fleet::new().await;
+    let node = Node::new(fleet.primary.port()).await;
+    let ports = [node.port(), fleet.replica.port()];
+    let more = format!("[timeouts]\nconnect = \"1s\"\n{ON}");
+    let proxy = fleet.proxy(&ports, &more).await;
+    let mut client = Raw::login(proxy.port(), "app", "postgres", &[]).await;
+    fleet.replica.detach().await.unwrap();
+    wait_for_standbys(&fleet.primary).await;
+    for text in [
+        "begin",
+        "set local synchronous_commit = local",
+        "insert into acked values (1)",
+    ] {
+        client.ask(&Raw::query(text)).await;
+    }
+    node.fail(cut("commit", true));
+    client.send(&Raw::query("commit")).await;
+    let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    let waits = async || fleet.primary.sql(waiting).await.unwrap() == "1";
+    until("a standby is waited for", async || waits().await).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(waits().await);
+    // Whoever ends that wait has confirmed nothing.
+    let end = "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'";
+    fleet.primary.sql(end).await.unwrap();
+    until("it is waited for again", async || waits().await).await;
+    let told = tokio::time::timeout(Duration::from_millis(500), client.ask(&[])).await;
+    assert!(told.is_err(), "{told:?}");
+    let alone = "alter system set synchronous_standby_names = ''; select pg_reload_conf()";
+    fleet.primary.sql(alone).await.unwrap();
+    assert_eq!(client.ask(&[]).await, "C ZI");
+}
+
 #[tokio::test]
 async fn what_was_not_sent_to_be_committed_is_not() {
     let (database, node, _proxy, mut client, _) = shop(ON).await;

@@ -8,6 +8,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::rig::{database, senders, server, wait_for_senders};
 use super::stream::streaming;
+use crate::failover::fleet::Fleet;
 
 /// A logical session under an application name, or how it was refused.
 async fn logical(proxy: &Proxy, user: &str, database: &str, name: &str) -> Result<Raw, String> {
@@ -79,6 +80,34 @@ async fn who_waits_for_a_place_gets_it_when_it_is_free() {
         drop(first);
     });
     assert_eq!(second.unwrap().one("select 1").await, "1");
+}
+
+/// The server to go to is chosen when it begins to wait.
+#[tokio::test]
+async fn who_waits_for_a_place_is_not_left_on_a_primary_that_was_replaced_meanwhile() {
+    let fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let proxy = fleet.proxy(&ports, "[limits]\nmax_connections = 1\n").await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    until("there is a primary", async || {
+        fleet.host(&console, ports[0]).await.get("writer") == Some("yes")
+    })
+    .await;
+    let first = logical(&proxy, "app", "postgres", "first").await.unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    // With its successor the first one is cut off, and the place is free.
+    let (second, ()) = tokio::join!(logical(&proxy, "app", "postgres", "second"), async {
+        until("it waits", async || waits(&console).await).await;
+        fleet.replica.promote().await.unwrap();
+    });
+    let refused = second.unwrap_err();
+    assert!(refused.starts_with("57P03 "), "{refused}");
+    drop(first);
+    let mut third = logical(&proxy, "app", "postgres", "third").await.unwrap();
+    assert_eq!(
+        third.one("select inet_server_port()").await,
+        ports[1].to_string()
+    );
 }
 
 #[tokio::test]
