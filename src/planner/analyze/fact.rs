@@ -273,7 +273,9 @@ impl<'a> Facts<'a> {
         let Body::Select(select) = &query.body else {
             return;
         };
-        if select.grouping_sets {
+        // Without GROUP BY, aggregates give a row also where nothing fulfils what is said of the rows.
+        let always = select.aggregates && select.group.is_empty();
+        if select.grouping_sets || always {
             return;
         }
         self.level(select, said);
