@@ -140,8 +140,8 @@ pub(crate) enum Expr {
     Equal(Box<Self>, Box<Self>),
     /// Equal to one of a list, none of which is known to be a query.
     OneOf(Box<Self>, Vec<Self>),
-    /// Equal to an element of an array that is a parameter.
-    AnyOf(Box<Self>, u32),
+    /// Equal to an element of an array that is a parameter, and the type that a cast gives its elements.
+    AnyOf(Box<Self>, u32, Option<u32>),
     Row(Vec<Self>),
     And(Vec<Self>),
     Sub(Sub),
@@ -163,7 +163,7 @@ impl Expr {
                 left.walk(visit);
                 list.iter().for_each(|item| item.walk(visit));
             }
-            Self::AnyOf(left, _) => left.walk(visit),
+            Self::AnyOf(left, ..) => left.walk(visit),
             Self::Row(items) | Self::And(items) | Self::Of(items, _) => {
                 items.iter().for_each(|item| item.walk(visit));
             }

@@ -315,7 +315,8 @@ impl<'a> Resolver<'a> {
         let oid = cast.map_or(kind.oid, |cast| cast.oid);
         match array {
             NodeEnum::ParamRef(param) if same => {
-                Ok(Expr::AnyOf(left, self.parameter(param.number, oid, true)?))
+                let number = self.parameter(param.number, oid, true)?;
+                Ok(Expr::AnyOf(left, number, cast.map(|cast| cast.oid)))
             }
             NodeEnum::AArrayExpr(array) if cast.is_none() => {
                 Ok(Expr::OneOf(left, self.all(&array.elements)?))
