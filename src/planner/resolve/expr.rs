@@ -121,24 +121,38 @@ impl<'a> Resolver<'a> {
             }
             _ => self.column(&strings(&column.fields)?)?,
         };
-        if let Expr::Of(parts, _) = &expr
-            && !self.is_of_table(parts)
-        {
+        if matches!(expr, Expr::Of(..)) && self.is_record(column) {
             self.records.insert(column.location);
         }
         self.places.insert(column.location, expr.clone());
         Ok(expr)
     }
 
-    /// Whether the first of these is a column of a table, as all are where they are a row of one.
-    fn is_of_table(&self, parts: &[Expr]) -> bool {
-        match parts.first() {
-            Some(Expr::Col(col)) => matches!(
-                self.relations[col.rel.0].source,
-                crate::tree::Source::Table(_)
-            ),
-            _ => false,
+    /// Whether a name stands for a row that is no table's, and so has no type of a name.
+    fn is_record(&self, column: &pg_query::protobuf::ColumnRef) -> bool {
+        // None for a star.
+        fn name(field: &Node) -> Option<&str> {
+            match &field.node {
+                Some(NodeEnum::String(name)) => Some(&name.sval),
+                _ => None,
+            }
         }
+        let names: Vec<Option<&str>> = column.fields.iter().map(name).collect();
+        let (schema, alias) = match names.as_slice() {
+            [Some(alias)] if !self.is_column(alias) => (None, *alias),
+            [Some(alias), None] => (None, *alias),
+            [Some(schema), Some(alias), None] => (Some(*schema), *alias),
+            _ => return false,
+        };
+        let mut levels = self.stack.iter().rev();
+        let entry = levels.find_map(|space| space.entry(schema, alias).ok().flatten());
+        entry.is_some_and(|entry| !entry.table)
+    }
+
+    /// Whether a column has this name on any level.
+    fn is_column(&self, name: &str) -> bool {
+        let mut levels = self.stack.iter();
+        levels.any(|space| matches!(space.bare(name), Ok(Some(_))))
     }
 
     fn cast(&mut self, cast: &'a TypeCast) -> Result<Expr> {
