@@ -12,6 +12,9 @@ use crate::tree::{Constant, Expr, Kind};
 
 const BOOL: Kind = Kind::plain(16);
 
+/// Operators beside `=` to which equal values are one.
+const COMPARE: [&str; 6] = ["<", ">", "<=", ">=", "<>", "!="];
+
 impl<'a> Resolver<'a> {
     pub(crate) fn expr(&mut self, node: &'a NodeEnum) -> Result<Expr> {
         self.enter()?;
@@ -224,8 +227,12 @@ impl<'a> Resolver<'a> {
             AExprKind::AexprIn if equal => self.one_of(boxed(&expr.lexpr)?, boxed(&expr.rexpr)?),
             AExprKind::AexprOpAny if equal => self.any_of(boxed(&expr.lexpr)?, boxed(&expr.rexpr)?),
             AExprKind::AexprOp => {
-                let args = self.some([&expr.lexpr, &expr.rexpr])?;
-                let kind = self.result(names.last().copied().unwrap_or_default(), plain, &args);
+                let mut args = self.some([&expr.lexpr, &expr.rexpr])?;
+                let name = names.last().copied().unwrap_or_default();
+                if plain && COMPARE.contains(&name) {
+                    args.iter_mut().for_each(compared);
+                }
+                let kind = self.result(name, plain, &args);
                 Ok(Expr::Of(args, kind))
             }
             AExprKind::AexprNullif => Ok(Expr::Of(
@@ -246,7 +253,6 @@ impl<'a> Resolver<'a> {
 
     /// The type that an operator on numbers gives.
     fn result(&self, name: &str, plain: bool, args: &[Expr]) -> Kind {
-        const COMPARE: [&str; 6] = ["<", ">", "<=", ">=", "<>", "!="];
         if plain && COMPARE.contains(&name) {
             return BOOL;
         }
@@ -296,7 +302,11 @@ impl<'a> Resolver<'a> {
                 let pairs = pairs.map(|(one, two)| Expr::Equal(Box::new(one), Box::new(two)));
                 Expr::And(pairs.collect())
             }
-            (left, right) => Expr::Equal(Box::new(left), Box::new(right)),
+            (mut left, mut right) => {
+                compared(&mut left);
+                compared(&mut right);
+                Expr::Equal(Box::new(left), Box::new(right))
+            }
         })
     }
 
@@ -348,5 +358,12 @@ impl<'a> Resolver<'a> {
                 Ok(Expr::Of(vec![*left, right], BOOL))
             }
         }
+    }
+}
+
+/// Notes of a query that its value is only compared.
+fn compared(expr: &mut Expr) {
+    if let Expr::Sub(sub) = expr {
+        sub.compared = true;
     }
 }

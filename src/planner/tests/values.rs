@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{binary, text};
 use crate::catalog::{Catalog, Loader, Part};
 use crate::placement::{Distribution, KeyValue, Method, Placement, Sharding};
+use crate::tree::Kind;
 use crate::{Names, Param, Params, Refusal, Statement, plan};
 
 const SHARDS: u16 = 8;
@@ -158,6 +159,20 @@ fn blanks_of_unicode_are_part_of_an_element() {
         let given = Some(text(1009, &array));
         assert_eq!(shards(any, given, false).unwrap(), of_text(&key));
     }
+}
+
+#[test]
+fn equal_numbers_of_one_scale_are_the_same() {
+    let of = |modifier| Kind {
+        modifier,
+        ..Kind::plain(1700)
+    };
+    // numeric(8, 2) and numeric(8, 3).
+    let (two, three) = (of(524_294), of(524_295));
+    assert!(two.is_exact());
+    assert!(!of(-1).is_exact());
+    assert_eq!(two.and(two), Some(two));
+    assert_eq!(two.and(three), Some(of(-1)));
 }
 
 #[test]

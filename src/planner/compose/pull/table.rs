@@ -178,14 +178,7 @@ impl Puller<'_> {
 
 /// Whether a table may have the same in these columns more than once, and equal values are the same.
 fn repeats(described: &Relation, columns: &[&Column]) -> bool {
-    let exact = |column: &&Column| {
-        let kind = Kind {
-            oid: column.kind.oid,
-            collation: column.collation,
-            not_null: column.not_null,
-        };
-        kind.is_exact()
-    };
+    let exact = |column: &&Column| Kind::of(column).is_exact();
     let has = |name: &String| columns.iter().any(|column| column.name == *name);
     let mut uniques = described.uniques.iter();
     columns.iter().all(exact) && !uniques.any(|unique| unique.columns.iter().all(has))
