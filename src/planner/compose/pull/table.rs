@@ -72,12 +72,14 @@ impl Puller<'_> {
         let carrier = self.carrier(text, prune, &names, Rule::Table);
         let indexes = indexes.into_iter().filter(|name| names.contains(name));
         let indexes: Vec<String> = indexes.collect();
-        let primary = match position.grouped.by_primary(alias, described) {
+        let by_primary = position.grouped.by_primary(alias, described);
+        let primary = match by_primary {
             true => primary(described, table, &names),
             false => Vec::new(),
         };
         if let Some(pull) = self.pulls.last_mut() {
             pull.indexes = indexes;
+            pull.keyless = by_primary && primary.is_empty();
             pull.primary = primary;
             pull.filtered = filtered;
         }
