@@ -205,7 +205,11 @@ impl<'a> Analysis<'a> {
             (true, Test::In) => sub.left.iter().map(column).collect(),
             _ => Vec::new(),
         };
-        let inner = self.nested(&sub.query, known, &links).result;
+        let found = self.nested(&sub.query, known, &links);
+        let inner = match is_one_number(sub, &found) {
+            true => Dist::Same,
+            false => found.result,
+        };
         let inside = self.seen[start..].to_vec();
         match (inner, &rows) {
             (_, Dist::Merge(_)) => rows,
@@ -274,6 +278,15 @@ impl<'a> Analysis<'a> {
         };
         self.reach.insert(rel, reach);
     }
+}
+
+/// Whether a query gives a number of which it makes no difference how it is written.
+fn is_one_number(sub: &Sub, found: &Found) -> bool {
+    let picks = match &sub.query.body {
+        Body::Select(select) => select.picks && !select.loose,
+        _ => false,
+    };
+    picks && sub.compared && sub.query.limits.is_empty() && found.rows == Dist::Same
 }
 
 pub(crate) fn column(expr: &Expr) -> Option<Col> {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Loader, Part};
-use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding};
+use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding, Unlisted};
 use crate::{Hint, Names, Param, Params, Plan, Route, Slots, Statement, plan};
 
 mod deep;
@@ -211,6 +211,61 @@ fn a_hint_leaves_shards_out_and_adds_none() {
         statement.route(&Params::default()),
         Ok(Route::Session)
     ));
+}
+
+#[test]
+fn a_new_column_does_not_say_that_rows_belong_elsewhere() {
+    let mut placement = Placement::new(8);
+    let group = placement.group(Method::hash(8)).unwrap();
+    placement
+        .column("k", group)
+        .column("owner", group)
+        .table("public", "alike", Distribution::Replicated)
+        .unlisted(Unlisted::Replicated);
+    let replicated = Arc::new(placement.clone());
+    // A column of a name that stands before its own would be the key of `t`.
+    placement.column("a", group);
+    placement.schema("public", Distribution::OneShard(Shard(3)));
+    let one = Arc::new(placement);
+    let kind = |text: &str, placement: &Arc<Placement>| {
+        let planned = plan(text, &Names::default(), &catalog(), placement);
+        match planned.plan() {
+            Plan::All => "all",
+            Plan::OneShard { .. } => "one",
+            Plan::Refused(_) => "no",
+            other => panic!("{text}: {other:?}"),
+        }
+    };
+    for (text, expected) in [
+        (
+            "alter table same add column k bigint not null default 0",
+            "no",
+        ),
+        (
+            "alter table same add column x int, add column owner bigint",
+            "no",
+        ),
+        ("alter table same add column x int", "all"),
+        ("alter table alike add column k bigint", "all"),
+        ("alter table t add column owner bigint", "all"),
+        ("alter table t add column a bigint", "all"),
+        ("create table made (k bigint not null)", "all"),
+    ] {
+        assert_eq!(kind(text, &replicated), expected, "{text}");
+    }
+    for (text, expected) in [
+        (
+            "alter table same add column k bigint not null default 0",
+            "no",
+        ),
+        ("alter table same add column x int", "one"),
+        ("alter table t add column a bigint", "no"),
+        ("alter table t add column if not exists k bigint", "all"),
+        ("create table made (k bigint not null)", "all"),
+        ("create table made (x int)", "one"),
+    ] {
+        assert_eq!(kind(text, &one), expected, "{text}");
+    }
 }
 
 #[test]

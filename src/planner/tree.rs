@@ -1,6 +1,6 @@
 //! A statement with its names resolved: what the analysis reads.
 
-use crate::catalog::Collation;
+use crate::catalog::{Collation, Column};
 use crate::placement::{Distribution, KeyType, KeyValue};
 
 /// An occurrence of a table, query or function in FROM, by its number in [`Tree::relations`].
@@ -19,6 +19,8 @@ pub(crate) struct Col {
 pub(crate) struct Kind {
     /// A type of Postgres' own; 0 if it is another, or not known.
     pub(crate) oid: u32,
+    /// Its length or precision; -1 for none that is known.
+    pub(crate) modifier: i32,
     pub(crate) collation: Collation,
     /// It is never NULL, as far as its table says.
     pub(crate) not_null: bool,
@@ -30,9 +32,33 @@ impl Kind {
     pub(crate) const fn plain(oid: u32) -> Self {
         Self {
             oid,
+            modifier: -1,
             collation: Collation::None,
             not_null: false,
         }
+    }
+
+    /// What is known of the type of a table's column.
+    pub(crate) fn of(column: &Column) -> Self {
+        Self {
+            oid: column.kind.oid,
+            modifier: column.modifier,
+            collation: column.collation,
+            not_null: column.not_null,
+        }
+    }
+
+    /// The type of values of both, if they have one.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let same = self.oid == other.oid && self.collation == other.collation;
+        same.then_some(Self {
+            modifier: match self.modifier == other.modifier {
+                true => self.modifier,
+                false => -1,
+            },
+            not_null: self.not_null && other.not_null,
+            ..self
+        })
     }
 
     /// The type as one of a key, whose equal values are certain to be the same.
@@ -44,12 +70,14 @@ impl Kind {
     }
 
     /// Whether values that are equal are the same to the byte, so that any of them may stand for all. It is not so of
-    /// numeric (1.0 and 1.00), floats (0 and -0), intervals, char(n), jsonb and types of one's own.
+    /// numeric (1.0 and 1.00) without a scale, floats (0 and -0), intervals, char without a length, jsonb and types of
+    /// one's own.
     pub(crate) fn is_exact(self) -> bool {
         const EXACT: [u32; 15] = [
             16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1083, 1114, 1184, 2950,
         ];
-        self.collation != Collation::Nondeterministic && EXACT.contains(&self.oid)
+        let fixed = matches!(self.oid, 1042 | 1700) && self.modifier >= 0;
+        self.collation != Collation::Nondeterministic && (fixed || EXACT.contains(&self.oid))
     }
 }
 
@@ -126,6 +154,8 @@ pub(crate) enum Test {
 #[derive(Debug, Clone)]
 pub(crate) struct Sub {
     pub(crate) test: Test,
+    /// Its value is compared by an operator to which equal ones are one, and does nothing else.
+    pub(crate) compared: bool,
     pub(crate) left: Vec<Expr>,
     pub(crate) query: Box<Query>,
 }
@@ -140,8 +170,8 @@ pub(crate) enum Expr {
     Equal(Box<Self>, Box<Self>),
     /// Equal to one of a list, none of which is known to be a query.
     OneOf(Box<Self>, Vec<Self>),
-    /// Equal to an element of an array that is a parameter.
-    AnyOf(Box<Self>, u32),
+    /// Equal to an element of an array that is a parameter, and the type that a cast gives its elements.
+    AnyOf(Box<Self>, u32, Option<u32>),
     Row(Vec<Self>),
     And(Vec<Self>),
     Sub(Sub),
@@ -163,7 +193,7 @@ impl Expr {
                 left.walk(visit);
                 list.iter().for_each(|item| item.walk(visit));
             }
-            Self::AnyOf(left, _) => left.walk(visit),
+            Self::AnyOf(left, ..) => left.walk(visit),
             Self::Row(items) | Self::And(items) | Self::Of(items, _) => {
                 items.iter().for_each(|item| item.walk(visit));
             }
@@ -228,8 +258,11 @@ pub(crate) struct Select {
     pub(crate) windows: Vec<Vec<Expr>>,
     /// What windows are ordered and bounded by, and other expressions that only matter for what is in them.
     pub(crate) extra: Vec<Expr>,
-    /// Rows that are the same may give another answer when they come in another order.
+    /// Rows that are the same may give another answer when they come in another order, if only in which of equal values
+    /// stands for all.
     pub(crate) loose: bool,
+    /// All that it gives is the least or greatest of numbers, of which equal ones may be written otherwise.
+    pub(crate) picks: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -101,6 +101,10 @@ pub const SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION: SqlState = SqlState(*b"42000");
 pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState(*b"42501");
 /// 42601: syntax error.
 pub const SYNTAX_ERROR: SqlState = SqlState(*b"42601");
+/// 42803: grouping error.
+pub const GROUPING_ERROR: SqlState = SqlState(*b"42803");
+/// 42P22: indeterminate collation.
+pub const INDETERMINATE_COLLATION: SqlState = SqlState(*b"42P22");
 /// 42704: undefined object.
 pub const UNDEFINED_OBJECT: SqlState = SqlState(*b"42704");
 /// 42P03: duplicate cursor.

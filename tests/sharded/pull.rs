@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use pgherd_tests::{Database, Message, Raw, connect, until};
+use pgherd_tests::{Database, Message, Proxy, Raw, connect, until};
 
-use crate::rig::{Rig, keys};
+use crate::rig::{Rig, SCHEMA, key, keys};
 
 /// On each shard, six accounts and as many entries of each other's owners.
 pub(crate) async fn filled(more: &str) -> Rig {
@@ -68,6 +68,71 @@ pub(crate) async fn nothing_is_left(rig: &Rig) {
         let tables = "select count(*) from pg_class where relname like 'pgherd%'";
         assert_eq!(shard.sql(tables).await, "0");
     }
+}
+
+#[tokio::test]
+async fn what_a_table_of_ours_cannot_have_is_refused_as_such() {
+    let mut shards = Vec::new();
+    for _ in 0..2 {
+        let database = Database::new().await;
+        let schema = format!(
+            "{SCHEMA} create table notes (id int primary key, k bigint not null, what text,
+                 a text collate \"C\", b text collate \"POSIX\");"
+        );
+        database.sql(&schema).await;
+        shards.push(database);
+    }
+    let config = Rig::config(&shards, "columns = [\"k\"]");
+    let proxy = Proxy::start(&config).await;
+    let rig = Rig { shards, proxy };
+    for (at, shard) in (0..).zip(&rig.shards) {
+        let key = key(at);
+        let rows = format!(
+            "insert into notes values ({at}, {key}, 'w', 'a', 'b');
+             insert into entries values ({key}, 1, 'w')"
+        );
+        shard.sql(&rows).await;
+    }
+    let mut raw = rig.raw().await;
+    for (text, expected, in_block) in [
+        // The key by which rows are placed is not in the primary key.
+        (
+            "select n.id, n.what, count(*) from notes n join entries e on e.what = n.what
+             group by n.id order by 1",
+            "E0A000",
+            "E0A000",
+        ),
+        (
+            "select n.id, n.what, count(*) from notes n join entries e on e.what = n.what
+             group by n.id, n.what order by 1",
+            "0,w,2 1,w,2",
+            "0,w,2 1,w,2",
+        ),
+        // The statement itself is wrong.
+        (
+            "select e.n, count(*) from accounts a join entries e on e.what = a.owner
+             group by a.owner",
+            "E42803",
+            "E42803",
+        ),
+        // Whose collation it has is not certain, and nobody asks.
+        (
+            "select a || b, row_number() over (order by id) from notes",
+            "E0A000",
+            "ab,1 ab,2",
+        ),
+        ("select count(*) from notes where a < b", "E42P22", "E42P22"),
+    ] {
+        for bytes in forms(text) {
+            raw.send(&bytes).await;
+            assert_eq!(rows(&raw.ready().await), expected, "{text}");
+            raw.ask(&Raw::query("begin")).await;
+            raw.send(&bytes).await;
+            assert_eq!(rows(&raw.ready().await), in_block, "in a block: {text}");
+            raw.ask(&Raw::query("rollback")).await;
+        }
+    }
+    nothing_is_left(&rig).await;
 }
 
 pub(crate) const JOIN: &str =

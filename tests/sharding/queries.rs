@@ -60,6 +60,7 @@ fn value(text: &str) -> Value {
         ("text", 25),
         ("uuid", 2950),
         ("int8[]", 1016),
+        ("numeric[]", 1231),
         ("int4[]", 1007),
         ("text[]", 1009),
         ("bpchar", 1042),

@@ -303,8 +303,13 @@ impl Maker {
             }
             8 => {
                 let (table, alias) = self.table();
+                // It says nothing of the rows around it.
+                let more = match self.chance(50) {
+                    true => format!(" and {key} = 7"),
+                    false => String::new(),
+                };
                 format!(
-                    "select {key}, l.c from {from} left join lateral (select count(*) c from {table} where {} = {key}) l on true{filter}",
+                    "select {key}, l.c from {from} left join lateral (select count(*) c from {table} where {} = {key}{more}) l on true{filter}",
                     Self::key(&alias)
                 )
             }

@@ -3,7 +3,7 @@
 use pgherd_planner::placement::Shards;
 use pgherd_planner::{Key, Merge, Pull, Route, Rule, SortKey};
 use pgherd_session::{Owed, Undo};
-use pgherd_wire::error::ErrorReport;
+use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frame::{self, TooLong};
 use pgherd_wire::frontend::{self, Bind, Describe, Execute, Target, tag};
 use pgherd_wire::sqlstate;
@@ -69,6 +69,8 @@ pub(super) struct Carrier {
     pub(super) shards: Vec<u16>,
     /// It has a primary key.
     pub(super) keyed: bool,
+    /// It has none where its table has one by which the query may group.
+    keyless: bool,
     /// What is done with the table once it is full.
     pub(super) then: Vec<String>,
     /// What is also done if it is large.
@@ -99,6 +101,7 @@ impl Carrier {
             text: pull.text.clone(),
             shards: shards.iter().map(|shard| shard.0).collect(),
             keyed: !pull.primary.is_empty(),
+            keyless: pull.keyless,
             then,
             indexes: indexes.collect(),
             rank: match (pull.filtered, pull.rule) {
@@ -314,6 +317,7 @@ impl Request {
                             text: partial.clone(),
                             shards: shards.iter().map(|shard| shard.0).collect(),
                             keyed: false,
+                            keyless: false,
                             then: Vec::new(),
                             indexes: Vec::new(),
                             rank: 0,
@@ -370,27 +374,20 @@ impl Request {
         own || !is_foreign
     }
 
-    /// How the client is told of an end: where pieces of a view are read, that it may not read what is in it is nothing
-    /// that one Postgres would say.
+    /// How the client is told of an end: what a server says of tables of ours, or of pieces of a view, is nothing that one
+    /// Postgres would say.
     pub(super) fn told(&self, end: End) -> End {
-        let view = match &self.work {
-            Work::Combined { carriers, .. } => carriers.iter().find_map(|it| it.view.as_ref()),
-            Work::Concat | Work::Merged { .. } => None,
-        };
-        let (End::Failed(message), Some(view)) = (&end, view) else {
+        let (End::Failed(message), Work::Combined { carriers, .. }) = (&end, &self.work) else {
             return end;
         };
         let said = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
-        if said.code != sqlstate::INSUFFICIENT_PRIVILEGE {
-            return end;
-        }
-        let text = format!(
-            "the view {view} is read in pieces, for which its reader needs the rights of its owner"
-        );
-        let report = unsupported(text).detail(said.message).hint(
-            "GRANT SELECT on what is in the view, too, or ask for rows of one shard by its key.",
-        );
-        End::Stopped(Box::new(report))
+        let told = match said.code {
+            sqlstate::INSUFFICIENT_PRIVILEGE => in_pieces(carriers, said),
+            sqlstate::GROUPING_ERROR => without_key(carriers),
+            sqlstate::INDETERMINATE_COLLATION => without_collation(&said),
+            _ => None,
+        };
+        told.map_or(end, |report| End::Stopped(Box::new(report)))
     }
 
     /// Whether the text that is sent is not the client's, so that what it says of parameters and of places in the
@@ -441,6 +438,38 @@ impl Request {
         bound.push(number, TIMESTAMPTZ, time.into());
         Ok(())
     }
+}
+
+/// What is said where the client may not read what is in a view.
+fn in_pieces(carriers: &[Carrier], said: ErrorReport) -> Option<ErrorReport> {
+    let view = carriers.iter().find_map(|it| it.view.as_ref())?;
+    let text = format!(
+        "the view {view} is read in pieces, for which its reader needs the rights of its owner"
+    );
+    let report = unsupported(text)
+        .detail(said.message)
+        .hint("GRANT SELECT on what is in the view, too, or ask for rows of one shard by its key.");
+    Some(report)
+}
+
+/// What is said where what is grouped by a primary key alone has none here.
+fn without_key(carriers: &[Carrier]) -> Option<ErrorReport> {
+    let text =
+        "GROUP BY of a primary key alone is not supported where the table's key is not in it";
+    let report = unsupported(text).hint("Group by all columns that are shown, too.");
+    carriers.iter().any(|it| it.keyless).then_some(report)
+}
+
+/// What is said where a table of ours cannot have a column, as a query may: of the ways in which a server says that
+/// there is no collation, this is one.
+fn without_collation(said: &ErrorReport) -> Option<ErrorReport> {
+    let is_of_table = matches!(
+        said.other(Field::Routine),
+        Some("create_ctas_nodata" | "intorel_startup")
+    );
+    let text = "texts without a certain collation are not combined";
+    let report = unsupported(text).hint("Say one by COLLATE.");
+    is_of_table.then_some(report)
 }
 
 /// Puts a text with what is bound to it into a leg, up to its Sync. `results` are the columns' formats.

@@ -13,15 +13,17 @@ use crate::tree::{Col, Expr, From, JoinKind, Kind, Occurrence, Query, Rel, Selec
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Candidate {
     Value(KeyValue),
-    /// A parameter, with the type that its column gives it where nothing else does.
+    /// A parameter, with the type that its column gives it where nothing else does, or that a cast makes it.
     Param {
         number: u32,
         column: KeyType,
+        cast: bool,
     },
     /// The elements of a parameter that is an array.
     Array {
         number: u32,
         column: KeyType,
+        cast: bool,
     },
 }
 
@@ -131,6 +133,14 @@ fn comparable(one: KeyType, two: KeyType) -> bool {
     one == two || number(one) && number(two)
 }
 
+/// The type of a parameter that is compared with a column: its own, or that of a cast, if what it is equal to can be told.
+fn compared(column: KeyType, cast: Option<u32>) -> Option<KeyType> {
+    match cast {
+        None => Some(column),
+        Some(cast) => KeyType::of(cast).filter(|kind| comparable(*kind, column)),
+    }
+}
+
 pub(crate) struct Facts<'a> {
     relations: &'a [Occurrence],
     /// How many were noted.
@@ -184,12 +194,17 @@ impl<'a> Facts<'a> {
                     self.note(said, self.one_of(*col, list));
                 }
             }
-            Expr::AnyOf(left, number) => {
+            Expr::AnyOf(left, number, cast) => {
                 if let Expr::Col(col) = &**left
                     && let Some(column) = self.kind(*col).key()
+                    && let Some(column) = compared(column, *cast)
                 {
-                    let number = *number;
-                    let list = [Candidate::Array { number, column }];
+                    let (number, cast) = (*number, cast.is_some());
+                    let list = [Candidate::Array {
+                        number,
+                        column,
+                        cast,
+                    }];
                     self.note(said, Some(Fact::OneOf(*col, list.into())));
                 }
             }
@@ -214,16 +229,11 @@ impl<'a> Facts<'a> {
                 Expr::Const(constant) => {
                     found.extend(literal::value(constant, column)?.map(Candidate::Value));
                 }
-                Expr::Param(number, cast) => {
-                    if let Some(cast) = cast
-                        && !KeyType::of(*cast).is_some_and(|kind| comparable(kind, column))
-                    {
-                        return None;
-                    }
-                    let number = *number;
-                    let column = cast.and_then(KeyType::of).unwrap_or(column);
-                    found.push(Candidate::Param { number, column });
-                }
+                Expr::Param(number, cast) => found.push(Candidate::Param {
+                    number: *number,
+                    column: compared(column, *cast)?,
+                    cast: cast.is_some(),
+                }),
                 _ => return None,
             }
         }
@@ -273,7 +283,9 @@ impl<'a> Facts<'a> {
         let Body::Select(select) = &query.body else {
             return;
         };
-        if select.grouping_sets {
+        // Without GROUP BY, aggregates give a row also where nothing fulfils what is said of the rows.
+        let always = select.aggregates && select.group.is_empty();
+        if select.grouping_sets || always {
             return;
         }
         self.level(select, said);

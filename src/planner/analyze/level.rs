@@ -44,8 +44,8 @@ impl<'a> Analysis<'a> {
         rows = self.exprs(rest.into_iter(), &known, rows);
         let core = match &rows {
             Dist::Parts(parts) => grouped(select, parts.clone()),
-            Dist::Same if select.loose => Dist::Loose(why(
-                "aggregate or window",
+            Dist::Same if select.loose || select.picks => Dist::Loose(why(
+                "aggregate, window or DISTINCT",
                 "what it gives depends on the order of the rows",
             )),
             other => other.clone(),
@@ -118,7 +118,17 @@ pub(super) fn set(kind: SetKind, all: bool, left: Dist, right: Dist, query: &Que
         }
         (Dist::Parts(_), _) | (_, Dist::Parts(_)) => return Dist::Merge(mixed),
         (Dist::Loose(why), _) | (_, Dist::Loose(why)) => return Dist::Loose(why),
-        (Dist::Same, Dist::Same) => return Dist::Same,
+        (Dist::Same, Dist::Same) => {
+            let chooses = kind != SetKind::Union || !all;
+            let exact = query.columns.iter().all(|column| column.kind.is_exact());
+            return match chooses && !exact {
+                true => Dist::Loose(why(
+                    "UNION, INTERSECT or EXCEPT",
+                    "which of equal values stands for all depends on the order of the rows",
+                )),
+                false => Dist::Same,
+            };
+        }
     };
     let same =
         left.group.is_some() && left.group == right.group && left.keys.len() == right.keys.len();

@@ -22,7 +22,7 @@ pub(super) fn combined<'f>(
     found: &'f Found,
 ) -> Result<(&'f Parts, Merge)> {
     if let Dist::Parts(parts) = &found.core {
-        return Ok((parts, super::sorted::sorted(select, query)?));
+        return Ok((parts, super::sorted::sorted(resolver, select, query)?));
     }
     let core = match &found.core {
         Dist::Merge(why) | Dist::Loose(why) => refused(*why),
@@ -121,11 +121,24 @@ fn combine(
             .distinct_clause
             .push(grouping.distinct_item(node, query)?);
     }
+    keeps_names(select, &after)?;
     let sent = grouping.sent(select)?;
     Ok(Merge::Combined {
         partial: deparse::text_of(NodeEnum::SelectStmt(Box::new(sent)))?,
         combine: deparse::text_of(NodeEnum::SelectStmt(Box::new(after)))?,
     })
+}
+
+/// Refuses what is asked behind the rows if a query of it may name one of a WITH: that stays with the rows, and behind them
+/// a table may have its name.
+pub(super) fn keeps_names(select: &SelectStmt, behind: &SelectStmt) -> Result<()> {
+    match select.with_clause.is_some() && format!("{behind:?}").contains("SubLink(") {
+        true => Err(Refusal::new(
+            "WITH",
+            "its queries cannot be named where rows of several shards are merged",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Whether there are GROUPING SETS, or what is short for them.
@@ -251,6 +264,7 @@ impl Grouping<'_, '_> {
             return Err(upper::not_grouped());
         }
         if let Some(inner) = &mut node.node {
+            upper::has_no_star(inner)?;
             for part in parts(inner)? {
                 self.group_parts(part)?;
             }

@@ -3,6 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{InsertStmt, OnConflictAction, OnConflictClause};
 
+use super::schema::tells_apart;
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Resolver, Space, Target, inner};
 use crate::tree::{Expr, Place};
@@ -60,7 +61,9 @@ pub(super) fn arbiter(conflict: &OnConflictClause, target: &Target<'_>) -> Resul
             let mut names = Vec::new();
             for element in &infer.index_elems {
                 match inner(element)? {
-                    NodeEnum::IndexElem(element) if !element.name.is_empty() => {
+                    NodeEnum::IndexElem(element)
+                        if !element.name.is_empty() && tells_apart(element)? =>
+                    {
                         names.push(element.name.clone());
                     }
                     _ => return Err(refusal),

@@ -4,6 +4,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Constraint, CreateStmt, Node};
 
 use super::Builder;
+use super::definition::Home;
 use super::schema::per_shard;
 use crate::placement::{Distribution, Sharding};
 use crate::refusal::{Refusal, Result};
@@ -11,8 +12,8 @@ use crate::resolve::{Names, inner, strings};
 use crate::tree::Place;
 
 impl Builder<'_> {
-    /// Refuses a new table with a constraint that would not hold.
-    pub(super) fn constrained(&self, create: &CreateStmt, names: &Names) -> Result<()> {
+    /// Where a new table belongs. One with a constraint that would not hold is refused.
+    pub(super) fn constrained(&self, create: &CreateStmt, names: &Names) -> Result<Home> {
         let mut columns = Vec::new();
         let mut constraints: Vec<(Option<&str>, &Constraint)> = Vec::new();
         if create.of_typename.is_some() {
@@ -45,7 +46,7 @@ impl Builder<'_> {
         let (schema, name) = self.name_of_new(&create.relation, names)?;
         let Some(place) = self.placement.of(schema, name, &columns) else {
             // It is placed nowhere, and no statement reaches it.
-            return Ok(());
+            return Ok(Home::All);
         };
         for (column, constraint) in constraints {
             match constraint.contype() {
@@ -60,7 +61,10 @@ impl Builder<'_> {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(match place {
+            Distribution::OneShard(shard) => Home::One(shard),
+            _ => Home::All,
+        })
     }
 
     /// What a row refers to must be on its own shard.

@@ -4,7 +4,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::Node;
 use pg_query::protobuf::{
     AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, ConstrType, Constraint, CreateStmt,
-    DropStmt, ObjectType, RangeVar,
+    DropStmt, IndexElem, ObjectType, RangeVar,
 };
 
 use super::Builder;
@@ -24,7 +24,11 @@ impl Builder<'_> {
                 if index.unique {
                     self.unique(&index.relation, &index.index_params, names)?;
                 }
-                Ok(self.home(&index.relation, names)?.plan())
+                let home = self.home(&index.relation, names)?;
+                if index.concurrent && matches!(home, Home::All) {
+                    self.alone("CREATE INDEX CONCURRENTLY")?;
+                }
+                Ok(home.plan())
             }
             NodeEnum::ViewStmt(view) => match self.home_of_new(&view.view, names)? {
                 Home::All => Ok(Plan::All),
@@ -116,12 +120,24 @@ impl Builder<'_> {
                 "partitions and inheritance are not supported over shards",
             ));
         }
-        let home = self.home_of_new(&create.relation, names)?;
-        self.constrained(create, names)?;
-        Ok(home.plan())
+        Ok(self.constrained(create, names)?.plan())
+    }
+
+    /// Refuses what servers do outside of transactions only, where it is to be done on several as one.
+    fn alone(&self, part: &str) -> Result<()> {
+        match self.placement.shard_count() > 1 {
+            true => Err(
+                Refusal::new(part, "it cannot run in the transaction of several shards")
+                    .hint("Do it on each shard by its own name."),
+            ),
+            false => Ok(()),
+        }
     }
 
     fn drop(&self, drop: &DropStmt, names: &Names) -> Result<Plan> {
+        if drop.concurrent {
+            self.alone("DROP INDEX CONCURRENTLY")?;
+        }
         let mut homes = Vec::new();
         match drop.remove_type() {
             ObjectType::ObjectTable => {}
@@ -199,10 +215,13 @@ impl Builder<'_> {
                 .is_some_and(|at| columns.contains(&at)),
             _ => false,
         };
+        let mut columns: Vec<&str> = relation.columns.iter().map(|it| &*it.name).collect();
+        let before = self.placement.of(&schema, &range.relname, &columns);
         for command in &alter.cmds {
             let NodeEnum::AlterTableCmd(command) = inner(command)? else {
                 return Err(Refusal::new("ALTER TABLE", "of an unknown form"));
             };
+            columns.extend(added(command)?.map(|column| &*column.colname));
             if key(&command.name) {
                 return Err(Refusal::new("ALTER TABLE", "the key cannot be altered"));
             }
@@ -212,6 +231,11 @@ impl Builder<'_> {
             {
                 self.constraint(constraint, &alter.relation, names)?;
             }
+        }
+        if self.placement.of(&schema, &range.relname, &columns) != before {
+            let reason = "by its new column, the table's rows would belong elsewhere";
+            return Err(Refusal::new("ALTER TABLE", reason)
+                .hint("Say by the table's name where its rows are."));
         }
         Ok(self.home(&alter.relation, names)?.plan())
     }
@@ -232,7 +256,9 @@ impl Builder<'_> {
         for column in columns {
             match inner(column)? {
                 NodeEnum::String(name) => named.push(name.sval.as_str()),
-                NodeEnum::IndexElem(element) => named.push(element.name.as_str()),
+                NodeEnum::IndexElem(element) if tells_apart(element)? => {
+                    named.push(element.name.as_str());
+                }
                 _ => {}
             }
         }
@@ -271,11 +297,7 @@ impl Builder<'_> {
         range: &Option<RangeVar>,
         names: &Names,
     ) -> Result<()> {
-        let column = match command.def.as_deref().map(inner).transpose()? {
-            Some(NodeEnum::ColumnDef(column)) => Some(&**column),
-            _ => None,
-        };
-        match (command.subtype(), column) {
+        match (command.subtype(), defined(command)?) {
             (AlterTableType::AtAddColumn, Some(column)) => self.adds(column, range, names),
             (AlterTableType::AtAlterColumnType, Some(column)) if column.raw_default.is_none() => {
                 Ok(())
@@ -340,6 +362,31 @@ impl Builder<'_> {
         self.anywhere(&resolver.traits)?;
         self.several(&resolver.traits)
     }
+}
+
+/// The column that a command of ALTER TABLE defines.
+fn defined(command: &AlterTableCmd) -> Result<Option<&ColumnDef>> {
+    Ok(match command.def.as_deref().map(inner).transpose()? {
+        Some(NodeEnum::ColumnDef(column)) => Some(&**column),
+        _ => None,
+    })
+}
+
+/// The column that it adds.
+fn added(command: &AlterTableCmd) -> Result<Option<&ColumnDef>> {
+    let column = defined(command)?;
+    Ok(column.filter(|_| command.subtype() == AlterTableType::AtAddColumn))
+}
+
+/// Whether values of a column that differ to the byte differ in an index, too: another collation than the column's may
+/// find them equal, and they are on other shards then. Those of Postgres' own do not.
+pub(super) fn tells_apart(element: &IndexElem) -> Result<bool> {
+    const PLAIN: [&str; 4] = ["default", "C", "POSIX", "ucs_basic"];
+    Ok(match strings(&element.collation)?.as_slice() {
+        [] | ["pg_catalog", _] => true,
+        [name] => PLAIN.contains(name),
+        _ => false,
+    })
 }
 
 /// What is said of a constraint that no shard can check.

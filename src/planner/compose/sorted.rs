@@ -3,15 +3,16 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, SelectStmt};
 
-use super::combine::PARTIALS;
-use super::upper::reference;
+use super::combine::{PARTIALS, keeps_names};
+use super::upper::{as_target, reference};
 use super::{deparse, merge};
 use crate::plan::Merge;
 use crate::refusal::{Refusal, Result};
+use crate::resolve::Resolver;
 use crate::tree::Query;
 
 /// Rows that need no more than to be sorted by Postgres, and to be cut off.
-pub(super) fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
+pub(super) fn sorted(resolver: &Resolver<'_>, select: &SelectStmt, query: &Query) -> Result<Merge> {
     let mut sent = select.clone();
     let mut combine = deparse::select(&format!("SELECT FROM {PARTIALS}"))?;
     for (at, column) in query.columns.iter().enumerate() {
@@ -50,6 +51,7 @@ pub(super) fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
             }
             None if merge::may_add(query) => {
                 let value = by.node.as_deref().cloned().unwrap_or_default();
+                let value = as_target(resolver, &value)?;
                 sent.target_list
                     .push(deparse::target(value, &format!("pgherd_sort_{width}")));
                 width += 1;
@@ -69,6 +71,7 @@ pub(super) fn sorted(select: &SelectStmt, query: &Query) -> Result<Merge> {
     combine.limit_count = select.limit_count.clone();
     combine.limit_offset = select.limit_offset.clone();
     combine.limit_option = select.limit_option;
+    keeps_names(select, &combine)?;
     match merge::counts(select) {
         Some((limit, offset)) => merge::limit(&mut sent, &limit, &offset)?,
         None => {

@@ -154,8 +154,9 @@ impl<'a, 'r> Units<'a, 'r> {
                 "it is not supported where rows or groups are merged",
             ));
         }
+        let value = as_target(self.resolver, node)?;
         self.keys.insert(key, self.nodes.len());
-        self.nodes.push(node.clone());
+        self.nodes.push(value);
         Ok(self.nodes.len() - 1)
     }
 
@@ -215,6 +216,7 @@ impl<'a, 'r> Units<'a, 'r> {
             return self.rows_of_call(call);
         }
         let of_each = of_each && !is_conditional(inner);
+        has_no_star(inner)?;
         for part in parts(inner)? {
             self.rows_if(part, of_each)?;
         }
@@ -271,6 +273,50 @@ pub(super) fn reference(at: usize) -> Node {
             fields: vec![name(PARTIALS), name(&format!("c{at}"))],
             location: 0,
         })),
+    }
+}
+
+/// What stands before the star of `t.*`, and where that is.
+fn starred(node: &Node) -> Option<(&[Node], i32)> {
+    let Some(NodeEnum::ColumnRef(column)) = &node.node else {
+        return None;
+    };
+    let (last, before) = column.fields.split_last()?;
+    let is_star = matches!(last.node, Some(NodeEnum::AStar(_)));
+    is_star.then_some((before, column.location))
+}
+
+/// Refuses `ROW (t.*)`, which has all columns: a row that has been computed already would be one of its.
+pub(super) fn has_no_star(node: &NodeEnum) -> Result<()> {
+    match node {
+        NodeEnum::RowExpr(row) if row.args.iter().any(|arg| starred(arg).is_some()) => {
+            Err(Refusal::new(
+                "ROW",
+                "a star in it is not supported where rows or groups are merged",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An expression as it is written where it is a target: `t.*`, which is a row elsewhere, would be all columns of it there.
+pub(super) fn as_target(resolver: &Resolver<'_>, node: &Node) -> Result<Node> {
+    let Some((before, location)) = starred(node) else {
+        return Ok(node.clone());
+    };
+    let space = resolver.top.as_ref();
+    match crate::resolve::strings(before)?.as_slice() {
+        [alias] if space.is_some_and(|space| space.is_row(alias)) => {
+            let fields = before.to_vec();
+            let column = ColumnRef { fields, location };
+            Ok(Node {
+                node: Some(NodeEnum::ColumnRef(column)),
+            })
+        }
+        _ => Err(Refusal::new(
+            "*",
+            "a whole row is not supported here over shards",
+        )),
     }
 }
 

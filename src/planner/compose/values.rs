@@ -369,6 +369,7 @@ pub(super) fn candidate(
             Ok(Candidate::Param {
                 number: *number,
                 column: kind,
+                cast: false,
             })
         }
         (Expr::Param(number, Some(cast)), _) => {
@@ -379,6 +380,7 @@ pub(super) fn candidate(
             Ok(Candidate::Param {
                 number: *number,
                 column: kind,
+                cast: true,
             })
         }
         _ => Err(unclear()),

@@ -48,9 +48,10 @@ impl Reading<'_> {
             }
             Said::Value(value) => value,
         };
-        let text = matches!(self.kind, KeyType::Text | KeyType::Bpchar);
+        // What is written is brought to the servers' encoding before it is read: a `bytea` may have such characters, too.
+        let text = !binary || matches!(self.kind, KeyType::Text | KeyType::Bpchar);
         if text && self.foreign && !value.is_ascii() {
-            let reason = "the key of a row is a text in another encoding than the servers'";
+            let reason = "the key of a row is in another encoding than the servers'";
             return Err(Refusal::new("COPY", reason));
         }
         let read = match binary {

@@ -60,6 +60,11 @@ fn csv() -> Form {
 
 /// A splitter of rows of three columns, of which the second is the key.
 fn splitter(form: &Form, kind: KeyType, watched: &[usize]) -> Splitter {
+    splitter_of(form, kind, watched, false)
+}
+
+/// The same for data that may be in another encoding than the servers'.
+fn splitter_of(form: &Form, kind: KeyType, watched: &[usize], foreign: bool) -> Splitter {
     let (placement, group) = placement();
     let key = vec![(1, kind)];
     let copy = CopyIn {
@@ -72,7 +77,7 @@ fn splitter(form: &Form, kind: KeyType, watched: &[usize]) -> Splitter {
         modifiers: vec![-1],
         watched: watched.to_vec(),
     };
-    Splitter::new(&copy, &placement.into(), false, 1 << 20)
+    Splitter::new(&copy, &placement.into(), foreign, 1 << 20)
 }
 
 /// Splits data that comes in pieces of this size.
@@ -203,4 +208,26 @@ fn binary_rows_are_the_same_wherever_data_is_cut() {
     data.push(0);
     let (_, done) = split(&Form::Binary, KeyType::Int4, &data, 3);
     assert!(matches!(done, Err(Stop::Doubt(_))), "{done:?}");
+}
+
+#[test]
+fn bytes_in_text_form_depend_on_the_encoding_too() {
+    let text = Form::Text(shape(b'\t', b"\\N"));
+    for (form, row) in [(&text, &b"a\t\xe9\tx\n"[..]), (&csv(), &b"a,\xe9,x\n"[..])] {
+        let fed = |foreign| {
+            let mut splitter = splitter_of(form, KeyType::Bytea, &[], foreign);
+            let mut got = Got::default();
+            splitter.feed(row, &mut got).map(|()| got.bytes)
+        };
+        assert!(matches!(fed(true), Err(Stop::Doubt(_))), "{:?}", fed(true));
+        let (placement, group) = placement();
+        let key = KeyValue::Bytea(b"\xe9"[..].into());
+        let shard = placement.shard(group, &[key]).unwrap().0;
+        assert_eq!(fed(false).unwrap(), BTreeMap::from([(shard, row.to_vec())]));
+    }
+    // The newer form is of ASCII alone, and so may the older one be.
+    for row in [&b"a\t\\\\xe9\tx\n"[..], b"a\t\\\\351\tx\n"] {
+        let mut splitter = splitter_of(&text, KeyType::Bytea, &[], true);
+        assert_eq!(splitter.feed(row, &mut Got::default()), Ok(()));
+    }
 }

@@ -101,7 +101,13 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn array(&self, number: u32, column: KeyType, into: &mut BTreeSet<KeyValue>) -> Option<()> {
+    fn array(
+        &self,
+        number: u32,
+        column: KeyType,
+        cast: bool,
+        into: &mut BTreeSet<KeyValue>,
+    ) -> Option<()> {
         let (oid, param) = self.param(number, true)?;
         let Some(bytes) = param.value else {
             return Some(());
@@ -112,7 +118,8 @@ impl<'a> Evaluation<'a> {
         if param.binary {
             let (oid, elements) = super::array::binary(bytes)?;
             for element in elements.into_iter().flatten() {
-                into.extend(self.read(oid, true, element, column)?);
+                let value = self.read(oid, true, element, column)?;
+                into.extend(certain(value, column, cast)?);
             }
             return Some(());
         }
@@ -120,7 +127,8 @@ impl<'a> Evaluation<'a> {
             .into_iter()
             .flatten()
         {
-            into.extend(self.read(oid, false, element.as_bytes(), column)?);
+            let value = self.read(oid, false, element.as_bytes(), column)?;
+            into.extend(certain(value, column, cast)?);
         }
         Some(())
     }
@@ -135,17 +143,27 @@ impl<'a> Evaluation<'a> {
                     return None;
                 }
                 Candidate::Value(value) => found.extend(value.as_type(kind).ok()?),
-                Candidate::Param { number, column } => {
+                Candidate::Param {
+                    number,
+                    column,
+                    cast,
+                } => {
                     if is_padded(self.param(*number, false)?.0, kind) {
                         return None;
                     }
-                    if let Some(value) = self.parameter(*number, *column)? {
+                    let value = self.parameter(*number, *column)?;
+                    let cast = *cast && !self.is_null(*number);
+                    if let Some(value) = certain(value, *column, cast)? {
                         found.extend(value.as_type(kind).ok()?);
                     }
                 }
-                Candidate::Array { number, column } => {
+                Candidate::Array {
+                    number,
+                    column,
+                    cast,
+                } => {
                     let mut values = BTreeSet::new();
-                    self.array(*number, *column, &mut values)?;
+                    self.array(*number, *column, *cast, &mut values)?;
                     for value in values {
                         found.extend(value.as_type(kind).ok()?);
                     }
@@ -216,7 +234,7 @@ impl<'a> Evaluation<'a> {
             return None;
         };
         let [list] = &lists[..] else { return None };
-        let [Candidate::Param { number, column }] = &list[..] else {
+        let [Candidate::Param { number, column, .. }] = &list[..] else {
             return None;
         };
         if is_padded(self.param(*number, false)?.0, *kind) {
@@ -327,6 +345,13 @@ impl<'a> Evaluation<'a> {
             )),
         }
     }
+}
+
+/// A value of a type, or that there is none that is equal to it; None where a cast makes another of it, as it rounds what
+/// has a fraction.
+fn certain(value: Option<KeyValue>, column: KeyType, cast: bool) -> Option<Option<KeyValue>> {
+    let is_rounded = value.is_none() && cast && column.is_int();
+    (!is_rounded).then_some(value)
 }
 
 /// Whether a value is a `char(n)` beside a text. With a `varchar` it is compared without the blanks at the end of

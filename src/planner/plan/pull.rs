@@ -27,6 +27,8 @@ pub struct Pull {
     /// Columns that must be declared as the primary key, because the query may group by them alone; empty if
     /// there is no need.
     pub primary: Vec<String>,
+    /// The query may group by a primary key that need not be unique over the shards, and so cannot be declared.
+    pub keyless: bool,
     /// Columns that are looked for row by row, so that large carriers should have an index of each.
     pub indexes: Vec<String>,
     /// Conditions of its own leave fewer rows of it, so that it may have fewer than others.

@@ -61,6 +61,7 @@ pub(crate) fn selected(from: Vec<From>, filter: Vec<Expr>, targets: Vec<Expr>) -
             windows: Vec::new(),
             extra: Vec::new(),
             loose: false,
+            picks: false,
         })),
         sort: Vec::new(),
         limits: Vec::new(),

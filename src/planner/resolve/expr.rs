@@ -12,6 +12,9 @@ use crate::tree::{Constant, Expr, Kind};
 
 const BOOL: Kind = Kind::plain(16);
 
+/// Operators beside `=` to which equal values are one.
+const COMPARE: [&str; 6] = ["<", ">", "<=", ">=", "<>", "!="];
+
 impl<'a> Resolver<'a> {
     pub(crate) fn expr(&mut self, node: &'a NodeEnum) -> Result<Expr> {
         self.enter()?;
@@ -121,24 +124,38 @@ impl<'a> Resolver<'a> {
             }
             _ => self.column(&strings(&column.fields)?)?,
         };
-        if let Expr::Of(parts, _) = &expr
-            && !self.is_of_table(parts)
-        {
+        if matches!(expr, Expr::Of(..)) && self.is_record(column) {
             self.records.insert(column.location);
         }
         self.places.insert(column.location, expr.clone());
         Ok(expr)
     }
 
-    /// Whether the first of these is a column of a table, as all are where they are a row of one.
-    fn is_of_table(&self, parts: &[Expr]) -> bool {
-        match parts.first() {
-            Some(Expr::Col(col)) => matches!(
-                self.relations[col.rel.0].source,
-                crate::tree::Source::Table(_)
-            ),
-            _ => false,
+    /// Whether a name stands for a row that is no table's, and so has no type of a name.
+    fn is_record(&self, column: &pg_query::protobuf::ColumnRef) -> bool {
+        // None for a star.
+        fn name(field: &Node) -> Option<&str> {
+            match &field.node {
+                Some(NodeEnum::String(name)) => Some(&name.sval),
+                _ => None,
+            }
         }
+        let names: Vec<Option<&str>> = column.fields.iter().map(name).collect();
+        let (schema, alias) = match names.as_slice() {
+            [Some(alias)] if !self.is_column(alias) => (None, *alias),
+            [Some(alias), None] => (None, *alias),
+            [Some(schema), Some(alias), None] => (Some(*schema), *alias),
+            _ => return false,
+        };
+        let mut levels = self.stack.iter().rev();
+        let entry = levels.find_map(|space| space.entry(schema, alias).ok().flatten());
+        entry.is_some_and(|entry| !entry.table)
+    }
+
+    /// Whether a column has this name on any level.
+    fn is_column(&self, name: &str) -> bool {
+        let mut levels = self.stack.iter();
+        levels.any(|space| matches!(space.bare(name), Ok(Some(_))))
     }
 
     fn cast(&mut self, cast: &'a TypeCast) -> Result<Expr> {
@@ -210,8 +227,12 @@ impl<'a> Resolver<'a> {
             AExprKind::AexprIn if equal => self.one_of(boxed(&expr.lexpr)?, boxed(&expr.rexpr)?),
             AExprKind::AexprOpAny if equal => self.any_of(boxed(&expr.lexpr)?, boxed(&expr.rexpr)?),
             AExprKind::AexprOp => {
-                let args = self.some([&expr.lexpr, &expr.rexpr])?;
-                let kind = self.result(names.last().copied().unwrap_or_default(), plain, &args);
+                let mut args = self.some([&expr.lexpr, &expr.rexpr])?;
+                let name = names.last().copied().unwrap_or_default();
+                if plain && COMPARE.contains(&name) {
+                    args.iter_mut().for_each(compared);
+                }
+                let kind = self.result(name, plain, &args);
                 Ok(Expr::Of(args, kind))
             }
             AExprKind::AexprNullif => Ok(Expr::Of(
@@ -232,7 +253,6 @@ impl<'a> Resolver<'a> {
 
     /// The type that an operator on numbers gives.
     fn result(&self, name: &str, plain: bool, args: &[Expr]) -> Kind {
-        const COMPARE: [&str; 6] = ["<", ">", "<=", ">=", "<>", "!="];
         if plain && COMPARE.contains(&name) {
             return BOOL;
         }
@@ -282,7 +302,11 @@ impl<'a> Resolver<'a> {
                 let pairs = pairs.map(|(one, two)| Expr::Equal(Box::new(one), Box::new(two)));
                 Expr::And(pairs.collect())
             }
-            (left, right) => Expr::Equal(Box::new(left), Box::new(right)),
+            (mut left, mut right) => {
+                compared(&mut left);
+                compared(&mut right);
+                Expr::Equal(Box::new(left), Box::new(right))
+            }
         })
     }
 
@@ -315,7 +339,8 @@ impl<'a> Resolver<'a> {
         let oid = cast.map_or(kind.oid, |cast| cast.oid);
         match array {
             NodeEnum::ParamRef(param) if same => {
-                Ok(Expr::AnyOf(left, self.parameter(param.number, oid, true)?))
+                let number = self.parameter(param.number, oid, true)?;
+                Ok(Expr::AnyOf(left, number, cast.map(|cast| cast.oid)))
             }
             NodeEnum::AArrayExpr(array) if cast.is_none() => {
                 Ok(Expr::OneOf(left, self.all(&array.elements)?))
@@ -333,5 +358,12 @@ impl<'a> Resolver<'a> {
                 Ok(Expr::Of(vec![*left, right], BOOL))
             }
         }
+    }
+}
+
+/// Notes of a query that its value is only compared.
+fn compared(expr: &mut Expr) {
+    if let Expr::Sub(sub) = expr {
+        sub.compared = true;
     }
 }

@@ -312,15 +312,10 @@ impl<'a> Resolver<'a> {
         let (Expr::Col(left), Expr::Col(right)) = (one, two) else {
             return Ok(Expr::Of(vec![one.clone(), two.clone()], Kind::UNKNOWN));
         };
-        let (one, two) = (self.kind_of(one), self.kind_of(two));
-        let kind = if one.oid == two.oid && one.collation == two.collation {
-            one
-        } else {
-            Kind::UNKNOWN
-        };
+        let both = self.kind_of(one).and(self.kind_of(two));
         let output = Output {
             name: name.to_owned(),
-            kind,
+            kind: both.unwrap_or(Kind::UNKNOWN),
         };
         let rel = self.add(Source::Rows(Vec::new()), vec![output], false)?;
         let col = Col { rel, at: 0 };

@@ -352,9 +352,13 @@ impl<'a> Resolver<'a> {
                 return Err(Refusal::new(format!("{name}()"), reason));
             }
             self.level.aggregates = true;
-            let loose = !system || self.depends_on_order(&name, &args);
+            let chooses = self.chooses(call, &name, &args);
+            let number = matches!(first.oid, 700 | 701 | 1700);
+            let picks = chooses && number && matches!(name.as_str(), "min" | "max");
+            let loose = !system || self.depends_on_order(&name, &args) || chooses && !picks;
             self.level.loose |= loose;
-            if loose || self.chooses(call, &name, &args) {
+            self.level.picks |= picks;
+            if loose || picks {
                 self.traits.order.get_or_insert("aggregate");
             }
         }

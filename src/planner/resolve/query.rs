@@ -15,6 +15,8 @@ use crate::tree::{Body, Distinct, Expr, Kind, Output, Place, Query, Select, SetK
 pub(super) struct Level {
     pub(super) aggregates: bool,
     pub(super) loose: bool,
+    /// There is the least or greatest of numbers, of which equal ones may be written otherwise.
+    pub(super) picks: bool,
     pub(super) windows: Vec<Vec<Expr>>,
     pub(super) extra: Vec<Expr>,
     /// How many parts each target has.
@@ -222,12 +224,17 @@ impl<'a> Resolver<'a> {
         self.locking(&select.locking_clause)?;
         self.note_order(&distinct, &targets, &group);
         let level = &mut self.level;
+        let picks = level.picks && is_extreme(select);
         let aggregates = level.aggregates || !select.group_clause.is_empty() || having.is_some();
         let body = Select {
             from,
             filter,
             targets,
-            loose: level.loose || matches!(distinct, Distinct::On(_)) || !level.windows.is_empty(),
+            loose: level.loose
+                || level.picks && !picks
+                || matches!(distinct, Distinct::On(_))
+                || !level.windows.is_empty(),
+            picks,
             distinct,
             group,
             grouping_sets: grouping_sets || select.group_distinct,
@@ -255,6 +262,7 @@ impl<'a> Resolver<'a> {
             _ if !self.level.windows.is_empty() => Some("OVER"),
             _ => None,
         };
+        self.level.loose |= part.is_some();
         self.traits.order = self.traits.order.or(part);
     }
 
@@ -322,6 +330,28 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// Whether a level gives the least or greatest of some values, and no more.
+fn is_extreme(select: &SelectStmt) -> bool {
+    let [
+        Node {
+            node: Some(NodeEnum::ResTarget(target)),
+        },
+    ] = select.target_list.as_slice()
+    else {
+        return false;
+    };
+    let value = target.val.as_deref().and_then(|value| value.node.as_ref());
+    let Some(NodeEnum::FuncCall(call)) = value else {
+        return false;
+    };
+    let name = strings(&call.funcname).unwrap_or_default();
+    matches!(name.last(), Some(&("min" | "max")))
+        && call.over.is_none()
+        && select.group_clause.is_empty()
+        && select.having_clause.is_none()
+        && select.distinct_clause.is_empty()
+}
+
 /// Postgres gives no more columns than these; stars within stars would come to any number of them.
 fn few(columns: &[Output]) -> Result<()> {
     const MOST: usize = 1664;
@@ -335,8 +365,8 @@ fn few(columns: &[Output]) -> Result<()> {
 fn common(one: Kind, two: Kind) -> Kind {
     let not_null = one.not_null && two.not_null;
     let width = |kind: Kind| [21, 23, 20].iter().position(|oid| *oid == kind.oid);
-    if one.oid == two.oid && one.collation == two.collation {
-        return Kind { not_null, ..one };
+    if let Some(both) = one.and(two) {
+        return both;
     }
     match (width(one), width(two)) {
         (Some(left), Some(right)) => {

@@ -77,7 +77,14 @@ impl Space {
         }
     }
 
-    fn entry(&self, schema: Option<&str>, alias: &str) -> Result<Option<&Entry>> {
+    /// Whether a bare name stands for the whole row of a table, as no column has it.
+    pub(crate) fn is_row(&self, name: &str) -> bool {
+        let of_table = matches!(self.entry(None, name), Ok(Some(entry)) if entry.table);
+        let is_column = self.columns.iter().any(|star| star.name == name);
+        of_table && !is_column && !SYSTEM_COLUMNS.contains(&name)
+    }
+
+    pub(super) fn entry(&self, schema: Option<&str>, alias: &str) -> Result<Option<&Entry>> {
         let mut found = self.entries.iter().filter(|entry| {
             entry.alias == alias && (schema.is_none() || schema == entry.schema.as_deref())
         });

@@ -54,6 +54,7 @@ impl<'a> Resolver<'a> {
         }
         Ok(Expr::Sub(Sub {
             test,
+            compared: false,
             left,
             query: Box::new(query),
         }))

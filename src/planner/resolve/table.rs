@@ -6,7 +6,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::RangeVar;
 
 use super::{Resolver, Space};
-use crate::catalog::{Collation, Column, Relation, RelationKind, is_system};
+use crate::catalog::{Collation, Relation, RelationKind, is_system};
 use crate::placement::{Distribution, KeyType};
 use crate::refusal::{Refusal, Result};
 use crate::tree::{Kind, Output, Place, Rel, Source, Table};
@@ -238,16 +238,7 @@ pub(crate) fn outputs(relation: &Relation) -> Vec<Output> {
         .iter()
         .map(|column| Output {
             name: column.name.clone(),
-            kind: kind(column),
+            kind: Kind::of(column),
         })
         .collect()
-}
-
-/// What is known of a column's type.
-pub(crate) fn kind(column: &Column) -> Kind {
-    Kind {
-        oid: column.kind.oid,
-        collation: column.collation,
-        not_null: column.not_null,
-    }
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use super::{binary, text};
 use crate::catalog::{Catalog, Loader, Part};
 use crate::placement::{Distribution, KeyValue, Method, Placement, Sharding};
+use crate::tree::Kind;
 use crate::{Names, Param, Params, Refusal, Statement, plan};
 
 const SHARDS: u16 = 8;
 
 /// Tables that are sharded by `k`, and its type.
-const TABLES: [(&str, &str, &str); 4] = [
+const TABLES: [(&str, &str, &str); 6] = [
     ("blobs", "bytea", "17"),
     ("texts", "text", "25"),
     ("words", "varchar", "1043"),
     ("moments", "timestamptz", "1184"),
+    ("counts", "int8", "20"),
+    ("amounts", "numeric", "1700"),
 ];
 
 fn catalog() -> Catalog {
@@ -159,6 +162,20 @@ fn blanks_of_unicode_are_part_of_an_element() {
 }
 
 #[test]
+fn equal_numbers_of_one_scale_are_the_same() {
+    let of = |modifier| Kind {
+        modifier,
+        ..Kind::plain(1700)
+    };
+    // numeric(8, 2) and numeric(8, 3).
+    let (two, three) = (of(524_294), of(524_295));
+    assert!(two.is_exact());
+    assert!(!of(-1).is_exact());
+    assert_eq!(two.and(two), Some(two));
+    assert_eq!(two.and(three), Some(of(-1)));
+}
+
+#[test]
 fn infinity_is_as_fine_as_any_moment() {
     for (word, micros) in [("infinity", i64::MAX), ("-infinity", i64::MIN)] {
         let insert = format!("insert into moments values ('{word}')");
@@ -167,4 +184,60 @@ fn infinity_is_as_fine_as_any_moment() {
     }
     let finer = "insert into moments values ('2026-01-02 03:04:05.6789Z')";
     assert!(shards(finer, None, false).is_err());
+}
+
+#[test]
+fn a_cast_rounds_what_has_a_fraction() {
+    // 7.6 as `numeric_send` writes it.
+    let sent = [0, 2, 0, 0, 0, 0, 0, 1, 0, 7, 0x17, 0x70];
+    for table in ["counts", "amounts"] {
+        for condition in [
+            "k = $1::int8",
+            "k in ($1::int4)",
+            "k = any(array[$1::int8])",
+        ] {
+            let delete = format!("delete from {table} where {condition}");
+            for given in [text(1700, "7.6"), binary(1700, &sent)] {
+                assert_eq!(
+                    shards(&delete, Some(given), false).unwrap(),
+                    all(),
+                    "{delete}"
+                );
+            }
+        }
+        let any = format!("delete from {table} where k = any($1::int8[])");
+        let given = Some(text(1231, "{7,7.6}"));
+        assert_eq!(shards(&any, given, false).unwrap(), all(), "{any}");
+    }
+    // What a cast leaves as it is is looked for.
+    let seven = of(&KeyValue::Int(7));
+    let equal = "delete from counts where k = $1::int8";
+    assert_eq!(
+        shards(equal, Some(text(1700, "7.0")), false).unwrap(),
+        seven
+    );
+    let any = "delete from counts where k = any($1::int8[])";
+    assert_eq!(
+        shards(any, Some(text(1231, "{7.0}")), false).unwrap(),
+        seven
+    );
+    // Without a cast, and for NULL, there is no row wherever.
+    let null = Param {
+        value: None,
+        ..text(1700, "")
+    };
+    assert_eq!(shards(equal, Some(null), false).unwrap(), [0]);
+    let plain = "delete from counts where k = $1";
+    assert_eq!(shards(plain, Some(text(1700, "7.6")), false).unwrap(), [0]);
+    let elements = "delete from counts where k = any($1)";
+    assert_eq!(
+        shards(elements, Some(text(1231, "{7.6}")), false).unwrap(),
+        [0]
+    );
+    // A double is another number than the numeric that it is made from.
+    let double = "delete from amounts where k = any($1::float8[])";
+    assert_eq!(
+        shards(double, Some(text(1231, "{7.6}")), false).unwrap(),
+        all()
+    );
 }

@@ -13,6 +13,7 @@ use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::backend::{DataRow, RowDescription};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
+use pgherd_wire::sqlstate;
 
 use super::rows::Kept;
 use crate::session::relay::Relay;
@@ -432,7 +433,7 @@ pub(super) fn reworded(end: End) -> End {
         return end;
     };
     let report = ErrorReport::parse(&message[frame::HEADER_LEN..]);
-    if report.code.as_bytes() != b"42803" {
+    if report.code != sqlstate::GROUPING_ERROR {
         return End::Failed(message);
     }
     let text =

@@ -26,6 +26,7 @@ impl Puller<'_> {
             text,
             prune,
             primary: Vec::new(),
+            keyless: false,
             indexes: Vec::new(),
             filtered: false,
             keys: Vec::new(),

@@ -72,12 +72,14 @@ impl Puller<'_> {
         let carrier = self.carrier(text, prune, &names, Rule::Table);
         let indexes = indexes.into_iter().filter(|name| names.contains(name));
         let indexes: Vec<String> = indexes.collect();
-        let primary = match position.grouped.by_primary(alias, described) {
+        let by_primary = position.grouped.by_primary(alias, described);
+        let primary = match by_primary {
             true => primary(described, table, &names),
             false => Vec::new(),
         };
         if let Some(pull) = self.pulls.last_mut() {
             pull.indexes = indexes;
+            pull.keyless = by_primary && primary.is_empty();
             pull.primary = primary;
             pull.filtered = filtered;
         }
@@ -178,14 +180,7 @@ impl Puller<'_> {
 
 /// Whether a table may have the same in these columns more than once, and equal values are the same.
 fn repeats(described: &Relation, columns: &[&Column]) -> bool {
-    let exact = |column: &&Column| {
-        let kind = Kind {
-            oid: column.kind.oid,
-            collation: column.collation,
-            not_null: column.not_null,
-        };
-        kind.is_exact()
-    };
+    let exact = |column: &&Column| Kind::of(column).is_exact();
     let has = |name: &String| columns.iter().any(|column| column.name == *name);
     let mut uniques = described.uniques.iter();
     columns.iter().all(exact) && !uniques.any(|unique| unique.columns.iter().all(has))
