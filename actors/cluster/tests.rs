@@ -223,6 +223,7 @@ async fn hosts_stay_until_patroni_has_told_which_there_are() {
     let before = lead(&cluster);
     let mut asks = config("postgres://u:p@10.0.0.1,10.0.0.2/shop");
     let shop = asks.databases.get_mut("shop").expect("it is configured");
+    let shop = Arc::make_mut(shop);
     shop.hosts.clear();
     shop.patroni = vec![Patroni {
         host: "10.0.0.1".to_owned(),
