@@ -12,8 +12,9 @@ use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::{self, Verifier};
+use pgherd_wire::sqlstate::{self, SqlState};
 use pgherd_wire::startup::{self, Opening};
-use pgherd_wire::{frame, frontend, sqlstate};
+use pgherd_wire::{frame, frontend};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -49,6 +50,12 @@ pub(super) struct Manners {
     pub(super) keeps_cancels: bool,
     /// It never answers ROLLBACK.
     pub(super) keeps_transactions: bool,
+    /// What it stores of every user's password, where that is not `secret` itself.
+    pub(super) stored: Option<&'static str>,
+    /// The database that nobody may connect to, and what they are told.
+    pub(super) barred: Option<(&'static str, SqlState)>,
+    /// It gives nobody a key by which to cancel.
+    pub(super) keyless: bool,
 }
 
 /// What a server has seen.
@@ -237,7 +244,14 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
             Opening::GssEncRequest => return None,
         }
     };
+    let barred = manners
+        .barred
+        .filter(|(name, _)| startup.get("database") == Some(*name));
     seen.startups.lock().push(startup.parameters);
+    if let Some((_, code)) = barred {
+        let report = ErrorReport::fatal(code, "nobody may connect to this database");
+        return peer.refuse(report).await;
+    }
     match &manners.door {
         Door::Mute => std::future::pending::<()>().await,
         Door::Encrypted(_) if !peer.stream.is_tls() => {
@@ -259,7 +273,9 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
     seen.logins.fetch_add(1, Ordering::Relaxed);
     backend::authentication_ok(&mut peer.out);
     backend::parameter_status(&mut peer.out, b"client_encoding", b"UTF8").ok()?;
-    backend::backend_key_data(&mut peer.out, &CancelKey::new(1, b"key!").ok()?);
+    if !manners.keyless {
+        backend::backend_key_data(&mut peer.out, &CancelKey::new(1, b"key!").ok()?);
+    }
     backend::ready_for_query(&mut peer.out, TransactionStatus::Idle);
     peer.send().await?;
     obey(peer, manners, seen).await
@@ -340,7 +356,8 @@ async fn obey(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
             }
             b'E' => {
                 if let Some(name) = asked.take() {
-                    let row = [Some(name.as_slice()), Some(b"secret".as_slice())];
+                    let stored = manners.stored.unwrap_or("secret");
+                    let row = [Some(name.as_slice()), Some(stored.as_bytes())];
                     backend::data_row(&mut peer.out, &row).ok()?;
                 }
                 status = behind(&prepared, status);

@@ -5,7 +5,8 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
 
 use super::client::error;
-use super::{Client, Fake, House, SHOP};
+use super::fake::Door;
+use super::{Client, Fake, House, Manners, SHOP};
 
 fn refused(outcome: Result<Client, ErrorReport>) -> String {
     let report = outcome.err().expect("refused");
@@ -46,38 +47,90 @@ async fn max_database_clients_and_max_user_clients() {
 #[tokio::test]
 async fn max_clients_and_max_logins() {
     let fake = Fake::plain().await;
-    let limits = "[limits]\nmax_clients = 2\nmax_logins = 1\n";
+    let limits = "[limits]\nmax_clients = 2\nmax_logins = 1\n[users.boss]\nconsole = \"admin\"\n";
     let house = House::before(&fake, &format!("{SHOP}{limits}")).await;
+    let enter = |user, database| Client::enter(house.address, user, database);
     let silent = Client::silent(house.address).await;
     house
         .wait_until("it is counted", || {
             house.facts.sessions.unauthenticated() == 1
         })
         .await;
-    let told = Client::silent(house.address)
-        .await
-        .end()
-        .await
-        .expect("told");
-    assert_eq!(told.message, "too many clients are logging in (max_logins)");
-    drop(silent);
+    let logins = "too many clients are logging in (max_logins)";
+    assert_eq!(refused(enter("alice", "shop").await), logins);
+    // Who looks after it gets in all the same, and nobody who only says so.
+    let boss = enter("boss", "pgherd").await.expect("an admin");
+    assert_eq!(refused(enter("alice", "pgherd").await), logins);
+    drop((silent, boss));
     house
-        .wait_until("it has left", || house.facts.sessions.count() == 0)
+        .wait_until("they have left", || house.facts.sessions.count() == 0)
         .await;
-    let _clients = (house.client("a").await, house.client("b").await);
-    let told = Client::silent(house.address)
-        .await
-        .end()
-        .await
-        .expect("told");
-    assert_eq!(told.message, "no more connections allowed (max_clients)");
+    let clients = (house.client("a").await, house.client("b").await);
+    let full = "no more connections allowed (max_clients)";
+    assert_eq!(refused(enter("alice", "shop").await), full);
+    let mut bosses = Vec::new();
+    for _ in 0..4 {
+        bosses.push(enter("boss", "pgherd").await.expect("an admin"));
+    }
+    assert_eq!(refused(enter("boss", "pgherd").await), full);
     house
         .reload(
             &fake,
             &format!("{SHOP}[limits]\nmax_clients = 3\nmax_logins = 1\n"),
         )
         .await;
-    house.client("c").await;
+    let third = house.client("c").await;
+    drop(clients);
+    house
+        .wait_until("they have left", || house.facts.sessions.count() == 5)
+        .await;
+    let _others = (house.client("a").await, house.client("b").await);
+    assert_eq!(refused(enter("alice", "shop").await), full);
+    drop(third);
+}
+
+/// As a connection of its own, a cancel request comes on top of who is there.
+#[tokio::test]
+async fn a_proxy_that_is_full_cancels() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, &format!("{SHOP}[limits]\nmax_clients = 1\n")).await;
+    let mut client = house.client("alice").await;
+    client.ask("SLEEP").await;
+    house
+        .wait_until("it runs", || fake.count("SLEEP") == 1)
+        .await;
+    let key = {
+        let controls = house.facts.sessions.all();
+        controls[0].key.get().cloned().expect("a key")
+    };
+    let mut request = BytesMut::new();
+    pgherd_wire::startup::cancel_request(&mut request, &key);
+    let mut asker = Client::silent(house.address).await;
+    asker.send(&request).await;
+    assert!(asker.message().await.is_none());
+    let told = error(&client.answer().await).expect("cancelled");
+    assert_eq!(told.code, sqlstate::QUERY_CANCELED);
+}
+
+/// A client whose database has no server at the moment has proved who it is all the same.
+#[tokio::test]
+async fn who_waits_for_a_server_keeps_nobody_from_logging_in() {
+    let mute = Fake::new(Manners {
+        door: Door::Mute,
+        ..Manners::default()
+    })
+    .await;
+    let fake = Fake::plain().await;
+    let text = format!(
+        "{SHOP}[databases.away]\nhosts = [\"{}\"]\n[limits]\nmax_logins = 1\n",
+        mute.address
+    );
+    let house = House::before(&fake, &text).await;
+    let mut waits = Client::silent(house.address).await;
+    waits.start("alice", "away").await;
+    house.wait_until("it waits", || mute.open() > 0).await;
+    assert_eq!(house.facts.sessions.unauthenticated(), 0);
+    house.client("alice").await;
 }
 
 #[tokio::test]
@@ -174,6 +227,7 @@ async fn max_cancels() {
     dropped.send(&request).await;
     assert!(dropped.message().await.is_none());
     assert_eq!(fake.cancels(), 0, "there is no room");
+    assert_eq!(house.facts.failures.counts().cancels, 1);
     drop(taken);
     let mut heard = Client::silent(house.address).await;
     heard.send(&request).await;

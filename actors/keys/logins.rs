@@ -13,7 +13,7 @@ use pgherd_wire::backend::Authentication;
 use pgherd_wire::{frontend, sqlstate};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use super::{Client, Fake, House, SHOP};
+use super::{Client, Fake, House, Manners, SHOP};
 
 #[tokio::test]
 async fn unix_socket_and_unix_method() {
@@ -177,6 +177,28 @@ async fn scram_iterations_of_known_and_unknown_users() {
         let first = String::from_utf8_lossy(first);
         assert!(first.ends_with(",i=5000"), "{user}: {first}");
     }
+}
+
+/// Anybody may store such a verifier for itself, and then everybody may knock with its name.
+#[tokio::test]
+async fn a_password_that_takes_hours_to_check_fits_nobody() {
+    let fake = Fake::new(Manners {
+        stored: Some(
+            "SCRAM-SHA-256$2147483647:c2FsdHNhbHQ=$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\
+             :AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        ),
+        ..Manners::default()
+    })
+    .await;
+    let text = "[auth]\nmethod = \"password\"\nquery = \"ALL $1\"\nquery_user = \"asker\"\n\
+                [users.asker]\npassword = \"secret\"\n[databases.shop]\nhosts = [\"{host}\"]\n";
+    let house = House::before(&fake, text).await;
+    assert_eq!(
+        refused(&house, "mallory").await,
+        Some(sqlstate::INVALID_PASSWORD)
+    );
+    assert_eq!(fake.count("ALL $1"), 1);
+    assert_eq!(refused(&house, "asker").await, None);
 }
 
 /// An authority, and identities signed by it.

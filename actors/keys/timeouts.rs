@@ -36,6 +36,22 @@ async fn login() {
 }
 
 #[tokio::test]
+async fn a_login_that_takes_too_long_is_told() {
+    let fake = Fake::new(Manners {
+        door: Door::Mute,
+        ..Manners::default()
+    })
+    .await;
+    let house = house(&fake, "login = \"100ms\"").await;
+    let told = Client::enter(house.address, "alice", "shop").await.err();
+    has(
+        told,
+        sqlstate::QUERY_CANCELED,
+        "canceling authentication due to timeout",
+    );
+}
+
+#[tokio::test]
 async fn a_login_without_end_ends_when_the_proxy_does() {
     let fake = Fake::plain().await;
     let house = house(&fake, "login = 0").await;

@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgherd_net::{ClientTls, Identity, SslMode};
 use pgherd_wire::sqlstate;
+use pgherd_wire::startup::Version;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::fake::Door;
@@ -12,7 +14,7 @@ use super::{Client, Fake, House, Manners, PATIENCE, SHOP};
 use crate::pool::PoolKey;
 use crate::server::{Cancels, Life};
 use crate::session::prove::Proof;
-use crate::upstream::Secret;
+use crate::upstream::{Secret, Upstream};
 use crate::{router, upstream};
 
 /// A certificate that is its own authority, and its key.
@@ -71,6 +73,26 @@ async fn names_and_parameters() {
         startup.contains(&("database".to_owned(), "fixed".to_owned())),
         "{startup:?}"
     );
+}
+
+#[tokio::test]
+async fn parameters_name_neither_another_user_nor_another_database() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, SHOP).await;
+    let mut odd = (*way(&house)).clone();
+    for (name, value) in [("user", "eve"), ("database", "hr"), ("DateStyle", "ISO")] {
+        odd.parameters.insert(name.to_owned(), value.to_owned());
+    }
+    upstream::open(&Arc::new(odd), 1, Life::new().0)
+        .await
+        .expect("opened");
+    let said = [
+        ("user", "alice"),
+        ("database", "shop"),
+        ("DateStyle", "ISO"),
+    ];
+    let said = said.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(fake.startup(), said);
 }
 
 #[tokio::test]
@@ -171,6 +193,40 @@ async fn a_secret_of_the_configuration_is_nobodys_to_change() {
 }
 
 #[tokio::test]
+async fn a_login_that_is_refused_for_its_own_reasons_keeps_nobody_else_out() {
+    let fake = Fake::new(Manners {
+        barred: Some(("secret", sqlstate::INSUFFICIENT_PRIVILEGE)),
+        ..Manners::default()
+    })
+    .await;
+    let text = format!("{SHOP}[databases.secret]\nhosts = [\"{{host}}\"]\n");
+    let house = House::before(&fake, &text).await;
+    let mut took = Duration::ZERO;
+    for _ in 0..3 {
+        let began = Instant::now();
+        let told = Client::enter(house.address, "alice", "secret").await.err();
+        assert_eq!(
+            told.expect("refused").code,
+            sqlstate::INSUFFICIENT_PRIVILEGE
+        );
+        took = began.elapsed();
+    }
+    assert!(took > Duration::from_millis(100), "it knocks less often");
+    let routes = house.facts.routes.load();
+    let barred = routes.get(&PoolKey::new("secret", "alice"));
+    let upstream = barred.expect("a pool").upstream.load_full();
+    assert_eq!(upstream.gate.0.pause(Instant::now()), None);
+    house.client("alice").await;
+}
+
+#[test]
+fn a_login_that_proves_nothing_does_not_bring_a_refused_secret_back() {
+    assert!(!Secret::None.supersedes(&Secret::Refused));
+    assert!(Secret::password("new").supersedes(&Secret::Refused));
+    assert!(Secret::password("new").supersedes(&Secret::None));
+}
+
+#[tokio::test]
 async fn tls_mode() {
     for (mode, plain, encrypted) in [
         ("disable", true, false),
@@ -203,29 +259,51 @@ async fn a_cancel_key_that_was_encrypted_stays_so() {
     assert_eq!(told.code, sqlstate::QUERY_CANCELED);
 }
 
-#[tokio::test]
-async fn cancel() {
-    let fake = Fake::new(Manners {
-        keeps_cancels: true,
-        ..Manners::default()
-    })
-    .await;
-    let text = format!("{SHOP}[timeouts]\ncancel = \"20ms\"\n");
-    let house = House::before(&fake, &text).await;
+/// Where alice's logins to `shop` lead.
+fn way(house: &House) -> Arc<Upstream> {
     let config = house.facts.config.load_full();
     let shop = config.database("shop").expect("configured");
     let key = PoolKey::new("shop", "alice");
     let proof = Proof {
         secret: Secret::None,
     };
-    let upstream = router::upstream(&house.facts, &config, &shop, &key, &proof);
-    let opened = upstream::open(&upstream.expect("an upstream"), 1, Life::new().0).await;
-    let about = Arc::clone(&opened.expect("opened").0.about);
-    let sent = upstream::cancel(Cancels::begin(&about));
-    tokio::time::timeout(PATIENCE / 2, sent)
-        .await
-        .expect("given up");
-    assert!(!about.cancels.settled().await, "it may arrive at any time");
+    router::upstream(&house.facts, &config, &shop, &key, &proof).expect("an upstream")
+}
+
+#[tokio::test]
+async fn cancel() {
+    for (keyless, settled) in [(false, false), (true, true)] {
+        let fake = Fake::new(Manners {
+            keeps_cancels: true,
+            keyless,
+            ..Manners::default()
+        })
+        .await;
+        let text = format!("{SHOP}[timeouts]\ncancel = \"20ms\"\n");
+        let house = House::before(&fake, &text).await;
+        let opened = upstream::open(&way(&house), 1, Life::new().0).await;
+        let about = Arc::clone(&opened.expect("opened").0.about);
+        let sent = upstream::cancel(Cancels::begin(&about));
+        tokio::time::timeout(PATIENCE / 2, sent)
+            .await
+            .expect("given up");
+        // It may arrive at any time, if it was sent.
+        assert_eq!(about.cancels.settled().await, settled, "{keyless}");
+    }
+}
+
+/// A pooler may say to each login that it refuses what a server says that is too old.
+#[tokio::test]
+async fn a_server_is_taken_for_old_only_where_the_older_protocol_goes_further() {
+    let fake = Fake::new(Manners {
+        barred: Some(("shop", sqlstate::PROTOCOL_VIOLATION)),
+        ..Manners::default()
+    })
+    .await;
+    let house = House::before(&fake, SHOP).await;
+    let way = way(&house);
+    let opened = upstream::open(&way, 1, Life::new().0).await;
+    assert!(opened.is_err() && way.gate.0.version() == Version::V3_2);
 }
 
 #[tokio::test]
@@ -239,15 +317,7 @@ async fn renewed_certificates_of_authorities_are_read() {
         ca.display()
     );
     let house = House::before(&fake, &format!("{SHOP}{tls}")).await;
-    let config = house.facts.config.load_full();
-    let shop = config.database("shop").expect("configured");
-    let key = PoolKey::new("shop", "alice");
-    let made = || {
-        let proof = Proof {
-            secret: Secret::None,
-        };
-        router::upstream(&house.facts, &config, &shop, &key, &proof).expect("an upstream")
-    };
+    let made = || way(&house);
     let (first, second) = (made(), made());
     assert!(first.is_as_good_as(&second));
     let file = std::fs::File::options()

@@ -128,8 +128,11 @@ async fn keys_of_a_login_open_all_servers_that_store_the_same_secret() {
     assert!(!log.contains("password authentication failed"), "{log}");
 }
 
-/// Clients that ask on and on, and what they are told.
+/// Clients that ask on and on, and what they are told. As an application does, they log in anew where their session has
+/// ended, and only there.
 struct Load {
+    /// By what they log in.
+    url: Arc<Mutex<String>>,
     over: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
     codes: Arc<Mutex<BTreeSet<String>>>,
@@ -139,15 +142,16 @@ struct Load {
 impl Load {
     async fn begin(url: &str, clients: usize) -> Self {
         let mut load = Self {
+            url: Arc::new(Mutex::new(url.to_owned())),
             over: Arc::default(),
             answers: Arc::default(),
             codes: Arc::default(),
             tasks: Vec::new(),
         };
         for _ in 0..clients {
-            let client = connect(url).await;
+            let mut client = connect(url).await;
             let (over, answers) = (Arc::clone(&load.over), Arc::clone(&load.answers));
-            let codes = Arc::clone(&load.codes);
+            let (codes, url) = (Arc::clone(&load.codes), Arc::clone(&load.url));
             load.tasks.push(tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let asked = timeout(PATIENCE, client.simple_query("select 1"));
@@ -156,11 +160,21 @@ impl Load {
                             answers.fetch_add(1, Ordering::Relaxed);
                         }
                         Err(error) => {
-                            let code = error.code().expect("an error of the server's").code();
-                            codes.lock().insert(code.to_owned());
+                            match error.code() {
+                                Some(code) => drop(codes.lock().insert(code.code().to_owned())),
+                                None => assert!(error.is_closed(), "{error}"),
+                            }
                             // A real client does not ask again at once, either.
                             sleep(Duration::from_millis(5)).await;
                         }
+                    }
+                    while client.is_closed() && !over.load(Ordering::Relaxed) {
+                        let url = url.lock().clone();
+                        match try_connect(&url).await {
+                            Ok(new) => client = new,
+                            Err((code, _)) => drop(codes.lock().insert(code)),
+                        }
+                        sleep(Duration::from_millis(5)).await;
                     }
                 }
             }));
@@ -210,9 +224,10 @@ async fn a_rotated_password_heals_with_the_next_login_under_load() {
     proxy.logged("takes another password of rotated", 1).await;
     // A login that comes before the pool has told anybody spares them all: nobody would be told of the password.
     load.is_told("28P01").await;
+    *load.url.lock() = url("new");
     let client = connect(&url("new")).await;
     assert_eq!(client.one("select session_user").await, "rotated");
-    // Also those who came with the old one and have been there all the time.
+    // Also those who came with the old one: who has asked meanwhile was sent away, and the others go on.
     load.is_served().await;
     let codes = load.end().await;
     // What was cut off by the end of its connection says so; the rest was told of the password.
@@ -224,6 +239,71 @@ async fn a_rotated_password_heals_with_the_next_login_under_load() {
     let log = std::fs::read_to_string(server.log()).unwrap();
     let refused = log.matches("authentication failed for user \"rotated\"");
     assert_eq!(refused.count(), 0, "keys that cannot fit are not tried");
+}
+
+/// Tools that look after roles do so at each run. No driver logs in anew as long as its connection stands, and nobody else may
+/// come by.
+#[tokio::test]
+async fn a_password_that_is_stored_anew_heals_by_itself() {
+    let server = strict().await;
+    server.create_user("stored", "same").await.unwrap();
+    let config = looking_up(QUERY, server.port(), "[pool]\nsize = 3\n");
+    let proxy = Proxy::start(&config).await;
+    let load = Load::begin(&at(&proxy, "stored", "same", "postgres"), 4).await;
+    load.is_served().await;
+    server
+        .sql("alter role stored password 'same'")
+        .await
+        .unwrap();
+    end_connections(server, "stored").await;
+    load.is_told("28P01").await;
+    load.is_served().await;
+    load.end().await;
+}
+
+/// It hears later than the primary that a password was changed, and its keys fit from then on.
+#[tokio::test]
+async fn a_replica_that_is_behind_is_read_from_once_it_has_heard_of_a_password() {
+    let primary = another().await;
+    primary.create_user("late", "same").await.unwrap();
+    let replica = primary.replica().await.unwrap();
+    replica.caught_up(&primary).await.unwrap();
+    let config = Config::text(format!(
+        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n[auth]\nquery = \"\"\"{QUERY}\"\"\"\n\
+         query_user = \"asker\"\n[users.asker]\npassword = \"asker\"\n\
+         [failover]\nuser = \"asker\"\n[reads]\nfrom = \"replicas\"\n\
+         [databases.postgres]\nhosts = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\n",
+        primary.port(),
+        replica.port()
+    ));
+    let proxy = Proxy::start(&config).await;
+    let url = at(&proxy, "late", "same", "postgres");
+    let first = connect(&url).await;
+    let place = async || first.column("select inet_server_port()").await;
+    let is_read_from = async || {
+        place()
+            .await
+            .is_ok_and(|at| at == [replica.port().to_string()])
+    };
+    until("the replica is read from", async || is_read_from().await).await;
+    let delay = "alter system set recovery_min_apply_delay = '2s'";
+    replica.sql(delay).await.unwrap();
+    replica.sql("select pg_reload_conf()").await.unwrap();
+    let again = "alter role late password 'same'";
+    primary.sql(again).await.unwrap();
+    // It brings the new keys, which do not fit the replica yet.
+    let _second = connect(&url).await;
+    end_connections(&replica, "late").await;
+    until("it is not read from", async || {
+        place()
+            .await
+            .is_ok_and(|at| at == [primary.port().to_string()])
+    })
+    .await;
+    until("the replica is read from again", async || {
+        is_read_from().await
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -425,6 +505,11 @@ async fn a_rotated_password_that_passes_through_is_noticed() {
     let url = |password: &str| at(&proxy, "passing", password, "postgres");
     let first = connect(&url("old")).await;
     first.one("select 1").await;
+    let mut others = Vec::new();
+    for _ in 0..6 {
+        others.push(connect(&url("old")).await);
+    }
+    let idle = connect(&url("old")).await;
     server
         .sql("alter role passing password 'new'")
         .await
@@ -437,8 +522,9 @@ async fn a_rotated_password_that_passes_through_is_noticed() {
         Ok(_) => panic!("the old password is still good"),
     };
     until("the old password is refused", refused).await;
-    for _ in 0..20 {
-        let (code, words) = first.refused("select 1").await;
+    // Who asks meanwhile is sent away: only a login brings the new one.
+    for other in &others {
+        let (code, words) = other.refused("select 1").await;
         assert_eq!(code, "28P01");
         assert!(
             words.contains("takes another password of passing"),
@@ -451,9 +537,13 @@ async fn a_rotated_password_that_passes_through_is_noticed() {
         .count();
     assert!(failed <= 3, "the server was asked {failed} times");
     let second = connect(&url("new")).await;
-    for client in [&first, &second] {
+    for client in [&idle, &second] {
         assert_eq!(client.one("select session_user").await, "passing");
     }
+    until("the others have ended", async || {
+        others.iter().chain([&first]).all(|other| other.is_closed())
+    })
+    .await;
 }
 
 #[tokio::test]
