@@ -48,7 +48,7 @@ pub mod unreplicated;
 pub mod watch;
 pub mod welcome;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +125,10 @@ async fn live(arguments: SessionArguments) -> End {
     let id = facts.sessions.number();
     let control = Arc::new(Control::new(id, stream.killer()));
     let entry = facts.sessions.enter(&control);
+    // Looked at behind the entry: the end of the proxy either finds it there, or is seen here.
+    if facts.is_closing() {
+        control.come_late();
+    }
     // Login is over soon and large; its memory must not stay with the session.
     if let Some(mut guest) = Box::pin(admit(stream, &facts, &control)).await {
         // Given back when the session ends, however it does.
@@ -185,21 +189,15 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
     }
     let counted = facts.sessions.logging_in();
     let login = login::login(stream, facts, control);
-    let login = async {
-        let limit = match facts.is_closing() {
-            true => Some(LATE_LOGIN),
-            false => config.timeouts.login,
-        };
-        match limit {
-            Some(limit) => tokio::time::timeout(limit, login)
-                .await
-                .unwrap_or(Err(Bye::Late)),
-            None => login.await,
-        }
+    let limit = match control.is_late() {
+        true => Some(LATE_LOGIN),
+        false => config.timeouts.login,
     };
-    let outcome = tokio::select! {
-        outcome = login => outcome,
-        () = control.token.cancelled() => Err(Bye::Gone),
+    let outcome = match limit {
+        Some(limit) => tokio::time::timeout(limit, login)
+            .await
+            .unwrap_or(Err(Bye::Late)),
+        None => login.await,
     };
     drop(counted);
     match outcome {
@@ -209,6 +207,14 @@ async fn admit(mut stream: Stream, facts: &Arc<Facts>, control: &Arc<Control>) -
             None
         }
     }
+}
+
+/// Ready when a login has to end that is under way while its client is sent away: at once where that is ordered, else
+/// when it had as much time as one that comes late.
+pub(crate) async fn called_away(control: &Control) {
+    control.token.cancelled().await;
+    let at_once = poll_fn(|cx| control.poll_terminated(cx));
+    let _ = tokio::time::timeout(LATE_LOGIN, at_once).await;
 }
 
 /// Counts a login that failed, and writes it to the log if such are wanted there.

@@ -19,7 +19,7 @@ use crate::pool::Pool;
 use crate::router;
 use crate::session::prove::{self, Proof};
 use crate::session::replication;
-use crate::session::{Bye, proxied, welcome};
+use crate::session::{Bye, called_away, proxied, welcome};
 use crate::shards::{self, Group};
 use crate::upstream;
 
@@ -73,11 +73,27 @@ pub async fn login(
     control: &Arc<Control>,
 ) -> Result<Guest, Bye> {
     let mut input = BytesMut::new();
-    let peer = proxied::peer(&mut stream, &facts.config.load_full()).await?;
-    let (opened, startup) = open(stream, &mut input, facts).await?;
-    stream = opened;
+    let opening = async {
+        let peer = proxied::peer(&mut stream, &facts.config.load_full()).await?;
+        let (stream, startup) = open(stream, &mut input, facts).await?;
+        Ok::<_, Bye>((peer, stream, startup))
+    };
+    let (peer, mut stream, startup) = tokio::select! {
+        biased;
+        opened = opening => opened?,
+        // Nothing can be told to who has not said how.
+        () = called_away(control) => return Err(Bye::Gone),
+    };
     let mut dialogue = Dialogue::new(&mut stream, &mut input, LOGIN_MESSAGE_MAX);
-    let result = admit(&mut dialogue, peer, startup, facts, control).await;
+    let admitted = admit(&mut dialogue, peer, startup, facts, control);
+    let result = tokio::select! {
+        biased;
+        admitted = admitted => admitted,
+        () = called_away(control) => match control.farewell() {
+            Some(report) => Err(Refusal::Told(report)),
+            None => return Err(Bye::Gone),
+        },
+    };
     match result {
         Ok(Admitted {
             identity,
@@ -362,6 +378,7 @@ async fn place(
     }
     if let Some(kind) = claim.replication {
         let plan = replication::Plan::make(claim, kind, facts, config, &proof)?;
+        is_enabled(claim, facts)?;
         return Ok(Place::Replication(Box::new(plan)));
     }
     if config.is_console(&claim.database) {
@@ -382,14 +399,7 @@ async fn place(
         )
         .into());
     }
-    if facts.doors.is_disabled(&claim.database) {
-        // The words and the code of Postgres for a database that allows no connections.
-        let text = format!(
-            "database \"{}\" is not currently accepting connections",
-            claim.database
-        );
-        return Err(ErrorReport::fatal(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into());
-    }
+    is_enabled(claim, facts)?;
     if let Some(sharded) = sharded {
         let group = shards::group(facts, sharded, &claim.user, &proof).await?;
         let first = group.pools.first().cloned().ok_or_else(|| {
@@ -401,6 +411,22 @@ async fn place(
         Ok(pool) => Ok(Place::Pool(pool, None)),
         Err(report) => Err(Refusal::Told(Box::new(report))),
     }
+}
+
+/// Refuses clients of a database that the console has closed to new ones, in the words and by the code that Postgres has
+/// for a database that allows no connections.
+fn is_enabled(claim: &Claim, facts: &Facts) -> Result<(), ErrorReport> {
+    if !facts.doors.is_disabled(&claim.database) {
+        return Ok(());
+    }
+    let text = format!(
+        "database \"{}\" is not currently accepting connections",
+        claim.database
+    );
+    Err(ErrorReport::fatal(
+        sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        text,
+    ))
 }
 
 fn identity(claim: &Claim, stream: &Stream) -> Identity {
