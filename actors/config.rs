@@ -54,11 +54,20 @@ pub enum ReloadError {
     Misplaced(#[from] Misplaced),
 }
 
+/// A configuration that was taken over.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// What has changed.
+    pub changes: Vec<Change>,
+    /// What is odd and yet allowed, and what does not hold yet.
+    pub warnings: Vec<String>,
+}
+
 /// What it hears.
 #[derive(Debug)]
 pub enum ConfigMessage {
-    /// Read it anew and put it in force, if all of it is right. Answered with what has changed.
-    Reload(RpcReplyPort<Result<Vec<Change>, ReloadError>>),
+    /// Read it anew and put it in force, if all of it is right.
+    Reload(RpcReplyPort<Result<Reloaded, ReloadError>>),
     /// Time for a sign of life.
     Beat,
     /// A test wants to see it crash.
@@ -92,8 +101,12 @@ impl Actor for Config {
             ConfigMessage::Reload(reply) => {
                 let outcome = state.reload().await;
                 match &outcome {
-                    Ok(changes) => {
-                        tracing::info!(changes = changes.len(), "configuration reloaded")
+                    Ok(reloaded) => {
+                        let changes = reloaded.changes.len();
+                        tracing::info!(changes, "configuration reloaded");
+                        for warning in &reloaded.warnings {
+                            tracing::warn!("{warning}");
+                        }
                     }
                     Err(error) => tracing::error!(%error, "the configuration stays as it was"),
                 }
@@ -117,7 +130,7 @@ impl Actor for Config {
 }
 
 impl ConfigArguments {
-    async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+    async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let source = Arc::clone(&self.source);
         let loaded = tokio::task::spawn_blocking(move || Settings::load(&source)).await;
         let loaded = match loaded {
@@ -142,18 +155,19 @@ impl ConfigArguments {
                 .cancels
                 .store(Arc::new(Semaphore::new(max_cancels.get())));
         }
+        let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
         let config = Arc::new(loaded.config);
         self.facts.config.store(Arc::clone(&config));
         self.facts.groups.reconfigure(&config);
-        if let Err(error) = self
-            .facts
-            .router
-            .call(RouterMessage::Reconfigure, PATIENCE)
-            .await
-        {
-            tracing::error!(%error, "pools could not be told of the new configuration");
+        // Said before it is told, so that the next router does it if this one dies of it.
+        self.facts.memory.renewed();
+        let told = self.facts.router.call(RouterMessage::Reconfigure, PATIENCE);
+        if let Err(error) = told.await {
+            warnings.push(format!(
+                "pools do not follow the new configuration yet: the router does not answer ({error})"
+            ));
         }
-        Ok(changes)
+        Ok(Reloaded { changes, warnings })
     }
 }
 

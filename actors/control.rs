@@ -79,6 +79,7 @@ pub struct Control {
     /// The number of the server where it has used a sequence last, or has forgotten all of them: what others remember of
     /// its own is out of date. It stands here because an idle session is to be small.
     pub sequences_on: AtomicU64,
+    late: AtomicBool,
     order: AtomicU8,
     standing: AtomicU8,
     running: Mutex<Option<Arc<ServerAbout>>>,
@@ -118,6 +119,7 @@ impl Control {
             since: SystemTime::now(),
             bound: Bound::default(),
             sequences_on: AtomicU64::new(0),
+            late: AtomicBool::new(false),
             order: AtomicU8::new(Order::Serve as u8),
             standing: AtomicU8::new(Standing::Login as u8),
             running: Mutex::new(None),
@@ -129,14 +131,20 @@ impl Control {
         }
     }
 
-    /// Tells the session to go; `why` is what the client hears. Orders only grow stricter.
+    /// Tells the session to go; `why` is what the client hears. Orders only grow stricter. One that is given again is
+    /// carried out again, and the first reason stays.
     pub fn order(&self, order: Order, why: ErrorReport) {
         // Whoever sees the order finds the reason as well: it waits for it here.
         let mut farewell = self.farewell.lock();
-        if self.order.fetch_max(order as u8, Ordering::AcqRel) >= order as u8 {
+        // The session says first that it is on a server and looks for an order then; here it is the other way round, and
+        // one order for all of it has one of the two see the other.
+        let before = self.order.fetch_max(order as u8, Ordering::SeqCst);
+        if before > order as u8 {
             return;
         }
-        *farewell = Some(Box::new(why));
+        if before < order as u8 {
+            *farewell = Some(Box::new(why));
+        }
         drop(farewell);
         self.token.cancel();
         self.idler.wake();
@@ -147,11 +155,21 @@ impl Control {
 
     /// The strictest order given.
     pub fn ordered(&self) -> Order {
-        match self.order.load(Ordering::Acquire) {
+        match self.order.load(Ordering::SeqCst) {
             0 => Order::Serve,
             1 => Order::Drain,
             _ => Order::Terminate,
         }
+    }
+
+    /// It has come while the proxy ends: it is let in no further than it takes to be told so, or to cancel something.
+    pub fn come_late(&self) {
+        self.late.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has come while the proxy ends, which therefore does not wait for it.
+    pub fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// Ready once the session is ordered to go. Only one task may wait with it at a time.
@@ -190,7 +208,7 @@ impl Control {
 
     /// Where the session stands.
     pub fn standing(&self) -> Standing {
-        match self.standing.load(Ordering::Relaxed) {
+        match self.standing.load(Ordering::SeqCst) {
             0 => Standing::Login,
             1 => Standing::Idle,
             2 => Standing::Waiting,
@@ -201,6 +219,15 @@ impl Control {
     /// Says where the session stands.
     pub fn stand(&self, standing: Standing) {
         self.standing.store(standing as u8, Ordering::Relaxed);
+    }
+
+    /// Says that the session is on a server from now on, where an order to go at once reaches it by the end of its
+    /// connection alone. False if that order was given before, when nobody ended the connection for it.
+    #[must_use]
+    pub fn engage(&self) -> bool {
+        self.standing
+            .store(Standing::Active as u8, Ordering::SeqCst);
+        self.ordered() != Order::Terminate
     }
 
     /// Says who the session is.
@@ -303,6 +330,12 @@ impl Sessions {
         self.by_id.lock().len()
     }
 
+    /// How many there are for which the end of the proxy waits.
+    pub fn awaited(&self) -> usize {
+        let by_id = self.by_id.lock();
+        by_id.values().filter(|control| !control.is_late()).count()
+    }
+
     /// How many of them have not proved who they are.
     pub fn unauthenticated(&self) -> usize {
         self.logging_in.load(Ordering::Relaxed)
@@ -380,5 +413,31 @@ pub struct LoggingIn(Arc<Sessions>);
 impl Drop for LoggingIn {
     fn drop(&mut self) {
         self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_net::Killer;
+    use pgherd_wire::error::ErrorReport;
+    use pgherd_wire::sqlstate;
+
+    use super::{Control, Order};
+
+    #[test]
+    fn who_is_to_go_at_once_begins_nothing_on_a_server() {
+        let why = |text: &str| ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, text);
+        let control = Control::new(1, Killer::default());
+        assert!(control.engage());
+        control.order(Order::Drain, why("drained"));
+        assert!(control.engage(), "its transaction may end");
+        control.order(Order::Terminate, why("killed"));
+        control.order(Order::Terminate, why("killed again"));
+        control.order(Order::Drain, why("drained again"));
+        assert!(!control.engage());
+        assert_eq!(
+            control.farewell().map(|it| it.message).as_deref(),
+            Some("killed")
+        );
     }
 }

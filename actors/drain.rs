@@ -84,7 +84,7 @@ pub async fn drain(facts: &Arc<Facts>, curtain: &Curtain) {
         }
     }
     let grace = facts.config.load().timeouts.shutdown;
-    tracing::info!(clients = facts.sessions.count(), ?grace, "draining");
+    tracing::info!(clients = facts.sessions.awaited(), ?grace, "draining");
     for control in facts.sessions.all() {
         control.order(Order::Drain, going(None));
     }
@@ -92,13 +92,13 @@ pub async fn drain(facts: &Arc<Facts>, curtain: &Curtain) {
         _ = timeout(grace, emptied(facts)) => {}
         () = curtain.at_least(Ending::AtOnce) => {}
     }
-    let left = facts.sessions.all();
-    if !left.is_empty() {
+    let clients = facts.sessions.awaited();
+    if clients > 0 {
         tracing::warn!(
-            clients = left.len(),
+            clients,
             "ending clients in the middle of their transactions"
         );
-        for control in left {
+        for control in facts.sessions.all() {
             control.order(
                 Order::Terminate,
                 going(Some("the grace time for transactions is over")),
@@ -111,9 +111,10 @@ pub async fn drain(facts: &Arc<Facts>, curtain: &Curtain) {
 /// How long clients have to take their last message.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Over when all are gone who were there before. Who was sent away comes again and again, and is not waited for.
 async fn emptied(facts: &Arc<Facts>) {
     let began = Instant::now();
-    while facts.sessions.count() > 0 {
+    while facts.sessions.awaited() > 0 {
         // The count has no waker; the end of a process may look at it now and then.
         let pause = if began.elapsed() < Duration::from_secs(1) {
             5

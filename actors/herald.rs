@@ -73,6 +73,15 @@ enum Stay {
     Leave,
 }
 
+/// Why a herald closes a connection that is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// Nobody has listened for a while.
+    Unused,
+    /// It leads where it is not to lead, or the database is paused.
+    Unwanted,
+}
+
 /// One herald of a pool.
 struct Office {
     pool: Arc<Pool>,
@@ -141,8 +150,8 @@ impl Office {
     }
 
     async fn open_and_serve(&self) -> Result<Stay, Dismissed> {
-        while self.pool.core.held().is_some() {
-            // There is nobody to notify as long as nobody can write.
+        while self.pool.core.held().is_some() || self.pool.core.is_paused() {
+            // There is nobody to notify as long as nobody can write, and a paused database is let go of.
             self.pause(HOLD_PACE).await?;
         }
         let upstream = self.pool.upstream.load_full();
@@ -258,6 +267,7 @@ impl Office {
             Err(dismissed) => return Ok(Err(dismissed)),
         }
         let mut lost = Lost(self.audience(), false);
+        let mut closing = None;
         self.audience().link_up(&about);
         let mut clock = interval(TICK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -269,31 +279,34 @@ impl Office {
             if let Err(error) = link.poll_talk(cx) {
                 return Poll::Ready(Err(error));
             }
-            self.poll_clock(&mut clock, &mut idleness, upstream, cx)
-                .map(|()| Ok(Ok(())))
+            let closed = self.poll_clock(&mut clock, &mut idleness, upstream, cx);
+            closed.map(|why| {
+                closing = Some(why);
+                Ok(Ok(()))
+            })
         })
         .await;
         // What nobody listened to cannot have been missed.
-        lost.1 = matches!(outcome, Ok(Ok(())));
+        lost.1 = closing == Some(Closing::Unused);
         outcome
     }
 
-    /// Ready when the connection is of no use any more, or leads where it is not to lead.
+    /// Ready when the connection is of no use any more, or is not to be.
     fn poll_clock(
         &self,
         clock: &mut Interval,
         idleness: &mut Idleness,
         upstream: &Arc<Upstream>,
         cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    ) -> Poll<Closing> {
         let used = self.audience().poll_listeners().is_ready();
         while clock.poll_tick(cx).is_ready() {
             if idleness.is_over(used, clock::now()) {
-                return Poll::Ready(());
+                return Poll::Ready(Closing::Unused);
             }
             let wanted = self.pool.upstream.load();
-            if !wanted.is_as_good_as(upstream) {
-                return Poll::Ready(());
+            if !wanted.is_as_good_as(upstream) || self.pool.core.is_paused() {
+                return Poll::Ready(Closing::Unwanted);
             }
         }
         if used {

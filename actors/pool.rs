@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pgherd_cluster::HostName;
-use pgherd_config::{PoolMode, PoolSettings};
+use pgherd_config::{PoolMode, PoolSettings, WILDCARD};
 use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
 use pgherd_session::{Proven, Registry, Shared};
 use pgherd_sql::PinSet;
@@ -32,6 +32,7 @@ use crate::natives::Natives;
 use crate::outcomes::Outcomes;
 use crate::pins::{PinCounts, PinTotals};
 use crate::retries::Retries;
+use crate::router::RouterMessage;
 use crate::server::{ServerAbout, ServerConn};
 use crate::upstream::{OpenError, Secret, Source, Upstream, Welcome};
 
@@ -71,6 +72,8 @@ impl PoolKey {
 pub struct Pool {
     /// Its name.
     pub key: PoolKey,
+    /// Tells it from all other pools, also from earlier ones of its name.
+    pub number: u64,
     /// The connections and the queue.
     pub core: Arc<Core>,
     /// Where its connections lead.
@@ -133,6 +136,7 @@ impl Pool {
     ) -> Self {
         Self {
             key,
+            number: 0,
             manager,
             core,
             upstream: ArcSwap::new(upstream),
@@ -155,6 +159,13 @@ impl Pool {
             born: clock::now(),
             settings: ArcSwap::new(settings),
         }
+    }
+
+    /// Has a number of its own, by which its actors are called: names of databases and users may hold anything, and two
+    /// pools may read alike.
+    #[must_use]
+    pub fn called(self, number: u64) -> Self {
+        Self { number, ..self }
     }
 
     /// Has its statements numbered from here, so that no other pool's have their numbers.
@@ -302,6 +313,15 @@ impl Pool {
         }
     }
 
+    /// Whether it is one of a database that has no section of its own, and has nothing at the moment, nor anybody who
+    /// waits. There may be sessions all the same.
+    pub fn is_forsaken(&self, now: Instant) -> bool {
+        let seen = self.core.snapshot(now);
+        let is_empty = seen.idle + seen.leased + seen.opening + seen.waiting == 0;
+        let is_wild = self.cluster.load().name == WILDCARD;
+        is_wild && is_empty && self.key.reader.is_none() && !self.audience.is_wanted(&self.circle)
+    }
+
     /// Whether a session with these pins keeps its server after the transaction.
     pub fn pins(&self, pins: PinSet, mode: PoolMode) -> bool {
         mode == PoolMode::Session || !pins.is_empty()
@@ -352,6 +372,9 @@ pub enum Forgotten {
     /// Something has come in its place meanwhile.
     Renewed,
 }
+
+/// So many hold a pool that nobody uses: the routing table, its manager, and what that is started from.
+pub const HELD_BY_ITSELF: usize = 3;
 
 /// The sizes of a pool as its core takes them.
 pub fn limits(settings: &PoolSettings) -> Limits {
@@ -561,6 +584,8 @@ pub struct PoolArguments {
 pub enum PoolMessage {
     /// The core has changed.
     Look,
+    /// The time is over for which nothing was to be opened.
+    LookAgain,
     /// No connection could be opened.
     Failed(Arc<OpenError>),
     /// A second has passed.
@@ -581,6 +606,8 @@ pub struct PoolState {
     looking_later: bool,
     /// It has seen to it that there is a herald.
     called: bool,
+    /// Since when nobody uses the pool, if it may be given up for that.
+    unused: Option<Instant>,
 }
 
 impl Actor for PoolManager {
@@ -602,6 +629,7 @@ impl Actor for PoolManager {
             heartbeat: arguments.heartbeat,
             looking_later: false,
             called: false,
+            unused: None,
         })
     }
 
@@ -612,7 +640,8 @@ impl Actor for PoolManager {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PoolMessage::Look => {
+            PoolMessage::Look => state.look(&myself).await,
+            PoolMessage::LookAgain => {
                 state.looking_later = false;
                 state.look(&myself).await;
             }
@@ -622,6 +651,7 @@ impl Actor for PoolManager {
                 state.heartbeat.touch();
                 state.tick();
                 state.call_herald();
+                state.forsake();
                 state.look(&myself).await;
                 myself.send_after(TICK, || PoolMessage::Tick);
             }
@@ -647,6 +677,10 @@ impl Actor for PoolManager {
 
 /// How often idle connections are looked over.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long nobody may use a pool that has had connections before it is given up: by then it has none any more, and to
+/// make it anew costs little.
+const FORSAKEN: Duration = Duration::from_secs(60);
 
 impl PoolState {
     /// Opens what the core wants, unless the host is to be left alone for a while.
@@ -685,9 +719,10 @@ impl PoolState {
         }
     }
 
+    /// One timer at a time, however often it is looked meanwhile.
     fn look_later(&mut self, pause: Duration, myself: &ActorRef<PoolMessage>) {
         if !std::mem::replace(&mut self.looking_later, true) {
-            myself.send_after(pause, || PoolMessage::Look);
+            myself.send_after(pause, || PoolMessage::LookAgain);
         }
     }
 
@@ -719,6 +754,30 @@ impl PoolState {
     fn call_herald(&mut self) {
         if !self.called && self.pool.audience.is_wanted(&self.pool.circle) {
             self.called = crate::root::start_herald(&self.pool, &self.facts);
+        }
+    }
+
+    /// Has the pool given up once nobody uses it, where clients may name any database: each name that comes to their
+    /// minds would stay for ever. One that has never had a connection, as there is no such database, goes at once.
+    fn forsake(&mut self) {
+        let now = clock::now();
+        if !self.pool.is_forsaken(now) {
+            self.unused = None;
+            return;
+        }
+        if std::mem::take(&mut self.called) {
+            // It has nobody to tell anything, and would hold the pool.
+            crate::root::stop_herald(&self.pool, &self.facts);
+            return;
+        }
+        let since = *self.unused.get_or_insert(now);
+        let proven = self.pool.core.snapshot(now).opened > 0;
+        let due = !proven || now.saturating_duration_since(since) >= FORSAKEN;
+        if due && Arc::strong_count(&self.pool) <= HELD_BY_ITSELF {
+            self.unused = None;
+            let pool = Arc::clone(&self.pool);
+            // Where no router is, the next tick asks again.
+            let _ = self.facts.router.cast(RouterMessage::GiveUp { pool });
         }
     }
 

@@ -25,7 +25,7 @@ use crate::facts::Facts;
 use crate::herald::{Herald, HeraldArguments};
 use crate::http::{Http, HttpArguments};
 use crate::listener::{Listener, ListenerArguments};
-use crate::pool::{PoolArguments, PoolKey, PoolManager};
+use crate::pool::{Pool, PoolArguments, PoolManager};
 use crate::router::{Router, RouterArguments};
 use crate::totals::Totals;
 use crate::transactions::recovery::{Recovery, RecoveryArguments};
@@ -495,7 +495,7 @@ fn own_pools(name: &str, facts: &Arc<Facts>) -> Vec<ChildSpec> {
 
 /// Has the supervisor of a pool start its herald; one that it has is left alone. False if it is not
 /// there at the moment.
-pub(crate) fn start_herald(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> bool {
+pub(crate) fn start_herald(pool: &Arc<Pool>, facts: &Arc<Facts>) -> bool {
     let config = facts.config.load();
     let Some(database) = config.database(&pool.key.database) else {
         return false;
@@ -510,40 +510,51 @@ pub(crate) fn start_herald(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) ->
     })
 }
 
+/// Has the herald of a pool stopped, if there is one.
+pub(crate) fn stop_herald(pool: &Pool, facts: &Facts) {
+    let section = pool.cluster.load().name.clone();
+    let supervisor = facts.memory.clusters.lock().get(&section).cloned();
+    if let Some(supervisor) = supervisor {
+        crate::router::stop(&supervisor, herald_name(pool));
+    }
+}
+
 /// What the herald of a pool is called among its siblings.
-pub(crate) fn herald_name(key: &PoolKey) -> String {
-    format!("herald {}/{}", key.database, key.user)
+pub(crate) fn herald_name(pool: &Pool) -> String {
+    let key = &pool.key;
+    format!("herald {}/{} #{}", key.database, key.user, pool.number)
 }
 
 /// The herald of a pool as a child. It ends by itself only when another takes its place, or there is no
 /// pool any more.
-fn herald_child(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> ChildSpec {
+fn herald_child(pool: &Arc<Pool>, facts: &Arc<Facts>) -> ChildSpec {
     let arguments = HeraldArguments {
         pool: Arc::clone(pool),
         facts: Arc::clone(facts),
     };
-    ChildSpec::transient(herald_name(&pool.key), move |parent| {
+    ChildSpec::transient(herald_name(pool), move |parent| {
         linked(parent, Tasked(Herald), arguments.clone())
     })
 }
 
 /// What the actor of a pool is called among its siblings.
-pub(crate) fn child_name(key: &PoolKey) -> String {
+pub(crate) fn child_name(pool: &Pool) -> String {
+    let (key, number) = (&pool.key, pool.number);
     match &key.reader {
-        Some(host) => format!("pool {}/{} at {host}", key.database, key.user),
-        None => format!("pool {}/{}", key.database, key.user),
+        Some(host) => format!("pool {}/{} at {host} #{number}", key.database, key.user),
+        None => format!("pool {}/{} #{number}", key.database, key.user),
     }
 }
 
 /// The actor of a pool as a child.
-pub(crate) fn pool_child(pool: &Arc<crate::pool::Pool>, facts: &Arc<Facts>) -> ChildSpec {
+pub(crate) fn pool_child(pool: &Arc<Pool>, facts: &Arc<Facts>) -> ChildSpec {
     let heartbeat = Heartbeat::new(BEAT);
     let arguments = PoolArguments {
         pool: Arc::clone(pool),
         facts: Arc::clone(facts),
         heartbeat: heartbeat.clone(),
     };
-    ChildSpec::permanent(child_name(&pool.key), move |parent| {
+    ChildSpec::permanent(child_name(pool), move |parent| {
         linked(parent, PoolManager, arguments.clone())
     })
     .heartbeat(heartbeat)

@@ -18,7 +18,7 @@ use pgherd_cluster::{HostName, Stage};
 use pgherd_config::{Config, Host, PoolMode, ReadFrom};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_pool::{Ask, PoolCore};
-use pgherd_supervise::{ChildSpec, Heartbeat, Slot, SupervisorMessage};
+use pgherd_supervise::{ChildError, ChildSpec, Heartbeat, Slot, SupervisorMessage};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -27,7 +27,7 @@ use crate::clock;
 use crate::cluster::{Cluster, Lead, reads};
 use crate::control::{Control, Order, Standing};
 use crate::facts::{Facts, Routes};
-use crate::pool::{Pool, PoolKey, PoolMessage, ServerLease, limits};
+use crate::pool::{HELD_BY_ITSELF, Pool, PoolKey, PoolMessage, ServerLease, limits};
 use crate::root::{
     GUIDE, SCOUT, child_name, cluster, guide_child, herald_name, monitor_child, monitor_name,
     pool_child, scout_child,
@@ -82,8 +82,15 @@ pub enum RouterMessage {
         /// The name of the database's section.
         section: String,
     },
+    /// Nobody seems to use this pool, of a database that has no section of its own.
+    GiveUp {
+        /// The pool.
+        pool: Arc<Pool>,
+    },
     /// The configuration has changed.
     Reconfigure(RpcReplyPort<()>),
+    /// The same, if it was not followed yet: whoever was told of it has died, or could not do it all.
+    CatchUp,
     /// Time for a sign of life.
     Beat,
     /// A test wants to see it crash.
@@ -104,6 +111,7 @@ impl Actor for Router {
         arguments.heartbeat.beat(&myself, || RouterMessage::Beat);
         arguments.facts.router.fill(myself.clone());
         // What its predecessor was told and did not live to do.
+        myself.cast(RouterMessage::CatchUp)?;
         for cluster in arguments.facts.topology.all() {
             let section = cluster.name.clone();
             myself.cast(RouterMessage::Enlist { section })?;
@@ -124,6 +132,7 @@ impl Actor for Router {
                 // An asker that is gone needs no answer.
                 let _ = reply.send(made);
             }
+            RouterMessage::GiveUp { pool } => state.give_up(pool),
             RouterMessage::Follow { section } => state.follow(&section),
             RouterMessage::Enlist { section } => {
                 if let Some(cluster) = state.facts.topology.of(&section) {
@@ -135,6 +144,8 @@ impl Actor for Router {
                 state.reconfigure().await;
                 let _ = reply.send(());
             }
+            RouterMessage::CatchUp if state.facts.memory.lags() => state.reconfigure().await,
+            RouterMessage::CatchUp => {}
             #[cfg(feature = "chaos")]
             RouterMessage::Crash => panic!("a test wanted this"),
         }
@@ -197,7 +208,8 @@ impl RouterArguments {
         let pool = Pool::new(key.clone(), upstream, settings, core, slot, cluster);
         let audience = self.facts.memory.audience(&key.database);
         let pool = pool.listening_with(audience);
-        let pool = Arc::new(pool.numbered_by(&self.facts.statements));
+        let pool = pool.numbered_by(&self.facts.statements);
+        let pool = Arc::new(pool.called(self.facts.number()));
         drop(pool.core.fence(lead.epoch));
         if lead.host.is_none() {
             pool.core.hold(clock::now());
@@ -291,6 +303,63 @@ impl RouterArguments {
         }
     }
 
+    /// Forgets a pool that nobody uses; whoever asks for it later has another made.
+    fn give_up(&self, pool: Arc<Pool>) {
+        let routes = self.facts.routes.load_full();
+        let is_known = routes
+            .get(&pool.key)
+            .is_some_and(|known| Arc::ptr_eq(known, &pool));
+        let alone = self.is_last(&routes, &pool);
+        let mut without: Routes = (*routes).clone();
+        drop(routes);
+        if is_known {
+            if alone {
+                return;
+            }
+            without.remove(&pool.key);
+            self.facts.routes.store(Arc::new(without.clone()));
+            // From here on nobody finds it. Whoever has found it before, or may still in the table that was, is seen in
+            // the count: this is one, in place of the table, which had it before.
+            if Arc::strong_count(&pool) > HELD_BY_ITSELF || !pool.is_forsaken(clock::now()) {
+                return self.keep(without, pool);
+            }
+            for reader in pool.readers.swap(Arc::default()).iter() {
+                self.discharge(&mut without, reader);
+            }
+            self.facts.routes.store(Arc::new(without));
+            self.facts.memory.homes.lock().remove(&pool.key);
+        }
+        drop(pool.core.close("nobody has used the pool for a while"));
+        let section = pool.cluster.load().name.clone();
+        let supervisor = self.facts.memory.clusters.lock().get(&section).cloned();
+        if let Some(supervisor) = supervisor {
+            stop(&supervisor, child_name(&pool));
+        }
+    }
+
+    /// Whether no other pool leads to a section's servers, as whose user they could be looked at, and this one may.
+    fn is_last(&self, routes: &Routes, pool: &Pool) -> bool {
+        let now = clock::now();
+        let leads = |pool: &Pool| pool.core.snapshot(now).opened > 0;
+        let others = || {
+            routes.values().filter(|other| {
+                other.number != pool.number && other.cluster.load().name == pool.cluster.load().name
+            })
+        };
+        leads(pool) && !others().any(|other| leads(other))
+    }
+
+    /// A pool is found again that could not be for a moment: what was said meanwhile of its database holds for it.
+    fn keep(&self, mut routes: Routes, pool: Arc<Pool>) {
+        routes.insert(pool.key.clone(), Arc::clone(&pool));
+        self.facts.routes.store(Arc::new(routes));
+        match self.facts.doors.is_paused(&pool.key.database) {
+            true => pool.core.pause(),
+            false if pool.core.is_paused() => pool.core.resume(),
+            false => {}
+        }
+    }
+
     /// A pool for reading is not wanted any more.
     fn discharge(&self, routes: &mut Routes, reader: &Arc<Pool>) {
         routes.remove(&reader.key);
@@ -298,7 +367,7 @@ impl RouterArguments {
         drop(reader.core.close("the host is not read from any more"));
         let clusters = self.facts.memory.clusters.lock();
         if let Some(supervisor) = home.and_then(|home| clusters.get(&home).cloned()) {
-            stop(&supervisor, child_name(&reader.key));
+            stop(&supervisor, child_name(reader));
         }
     }
 
@@ -322,7 +391,8 @@ impl RouterArguments {
         let quotas = memory.quotas(config, &settings, key, &upstream.name);
         let slot = Slot::new();
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
-        let reader = Arc::new(pool.reader(name.clone(), upstream, core, slot));
+        let reader = pool.reader(name.clone(), upstream, core, slot);
+        let reader = Arc::new(reader.called(self.facts.number()));
         if self.facts.doors.is_paused(&key.database) {
             reader.core.pause();
         }
@@ -419,21 +489,33 @@ impl RouterArguments {
 
     /// Brings everything to the configuration in force; pools of databases that are gone close.
     async fn reconfigure(&self) {
+        let number = self.facts.memory.begun();
         let config = self.facts.config.load_full();
         self.facts.memory.knock(config.limits.max_host_logins.get());
         let facts = &self.facts;
         facts.topology.reconfigure(&config, &facts.router);
-        self.found(&config).await;
+        let founded = self.found(&config).await;
         for cluster in facts.topology.all() {
             self.watch(&cluster);
         }
         self.reconfigure_pools(&config);
         self.facts.replications.leave_gone(&config);
         self.dissolve(&config);
+        if founded {
+            self.facts.memory.followed(number);
+            return;
+        }
+        let router = self.facts.router.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            // If that is not enough, the next reload tries again.
+            let _ = router.cast(RouterMessage::CatchUp);
+        });
     }
 
-    /// Starts the supervisors of databases that are new.
-    async fn found(&self, config: &Config) {
+    /// Starts the supervisors of databases that are new; false if one does not start.
+    async fn found(&self, config: &Config) -> bool {
+        let mut all = true;
         for name in config.databases.keys() {
             if self.facts.memory.clusters.lock().contains_key(name) {
                 continue;
@@ -442,14 +524,24 @@ impl RouterArguments {
             let ask = |reply| SupervisorMessage::StartChild(child, reply);
             let error = match self.facts.root.call(ask, PATIENCE).await {
                 Ok(Ok(_)) => continue,
+                // One that does not start has left its place, where nobody would find anything.
+                Ok(Err(error @ ChildError::Failed(_))) => {
+                    self.facts.memory.clusters.lock().remove(name);
+                    self.facts.memory.watches.lock().remove(name);
+                    error.to_string()
+                }
                 Ok(Err(error)) => error.to_string(),
+                // It waits for one of its name that is still being stopped, and takes its place when it starts.
                 Err(error) => error.to_string(),
             };
-            // The next reload tries again.
-            self.facts.memory.clusters.lock().remove(name);
-            self.facts.memory.watches.lock().remove(name);
-            tracing::error!(database = name, error, "a new database has no supervisor");
+            all = false;
+            tracing::error!(
+                database = name,
+                error,
+                "a new database has no supervisor yet"
+            );
         }
+        all
     }
 
     /// Sees to it that each host has a monitor, and what is no host any more has none.
@@ -511,12 +603,12 @@ impl RouterArguments {
         });
     }
 
-    /// Sees to it that a pool's actor stands under the section that its database has now.
-    fn rehome(&self, pool: &Arc<Pool>, section: &str) {
+    /// Sees to it that a pool's actor stands under the section that its database has now; true if that is another.
+    fn rehome(&self, pool: &Arc<Pool>, section: &str) -> bool {
         let mut homes = self.facts.memory.homes.lock();
         let before = homes.insert(pool.key.clone(), section.to_owned());
         let Some(before) = before.filter(|before| before != section) else {
-            return;
+            return false;
         };
         let clusters = self.facts.memory.clusters.lock();
         // Two managers of one pool do no harm: what counts is in its core.
@@ -524,9 +616,10 @@ impl RouterArguments {
             self.start(supervisor, pool);
         }
         if let Some(supervisor) = clusters.get(&before) {
-            stop(supervisor, child_name(&pool.key));
-            stop(supervisor, herald_name(&pool.key));
+            stop(supervisor, child_name(pool));
+            stop(supervisor, herald_name(pool));
         }
+        true
     }
 
     fn reconfigure_pools(&self, config: &Config) {
@@ -539,7 +632,7 @@ impl RouterArguments {
                 self.facts.memory.homes.lock().remove(key);
                 return false;
             };
-            self.rehome(pool, &database.name);
+            let has_moved = self.rehome(pool, &database.name);
             let user = config.user(&key.user);
             let settings = Arc::new(config.effective_pool(&database, user.as_deref()));
             let Some(cluster) = self.facts.topology.of(&database.name) else {
@@ -547,6 +640,9 @@ impl RouterArguments {
             };
             pool.reconfigure(settings);
             pool.cluster.store(Arc::clone(&cluster));
+            if has_moved && key.reader.is_none() {
+                drop(pool.core.rebase(cluster.lead().epoch));
+            }
             match &key.reader {
                 None => self.aim(pool, &cluster.lead(), &cluster, config),
                 // One whose host is gone is discharged below.
@@ -581,7 +677,7 @@ fn hostless() -> ErrorReport {
 }
 
 /// Has a supervisor stop a child for good.
-fn stop(supervisor: &Slot<SupervisorMessage>, child: String) {
+pub(crate) fn stop(supervisor: &Slot<SupervisorMessage>, child: String) {
     // Nobody waits for the answer: a child that is not there need not be stopped.
     let (reply, _answer) = tokio::sync::oneshot::channel();
     if !supervisor.cast(SupervisorMessage::StopChild(child, reply.into())) {

@@ -48,7 +48,7 @@ pub mod unreplicated;
 pub mod watch;
 pub mod welcome;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +130,10 @@ async fn live(arguments: SessionArguments) -> End {
     let id = facts.sessions.number();
     let control = Arc::new(Control::new(id, stream.killer()));
     let mut entry = facts.sessions.enter(&control);
+    // Looked at behind the entry: the end of the proxy either finds it there, or is seen here.
+    if facts.is_closing() {
+        control.come_late();
+    }
     // Login is over soon and large; its memory must not stay with the session.
     if let Some(mut guest) = Box::pin(admit(stream, &facts, &control, &mut entry)).await {
         // Given back when the session ends, however it does.
@@ -172,11 +176,7 @@ async fn admit(
     control: &Arc<Control>,
     entry: &mut Entry,
 ) -> Option<Guest> {
-    let arrived = tokio::select! {
-        arrived = arrive(stream, facts, control, entry) => arrived,
-        () = control.token.cancelled() => Err(Bye::Gone),
-    };
-    match arrived {
+    match arrive(stream, facts, control, entry).await {
         Ok(Arrived::In(guest)) => Some(*guest),
         Ok(Arrived::Cancels(asker, key)) => {
             // It has a limit of its own, and must not be broken off: a server that it may still reach is closed.
@@ -209,17 +209,24 @@ async fn arrive(
     let entrance = Entrance::find(facts, &config, entry);
     let crowded = matches!(entrance, Entrance::Crowded(_));
     let began = tokio::time::Instant::now();
-    let limit = match crowded || facts.is_closing() {
+    let limit = match crowded || control.is_late() {
         true => Some(LATE_LOGIN),
         false => config.timeouts.login,
     };
     let until = |limit: Option<Duration>| limit.map(|limit| began + limit);
-    let mut caller = match within(until(limit), login::open(stream, facts)).await? {
+    let opened = tokio::select! {
+        biased;
+        opened = within(until(limit), login::open(stream, facts)) => opened?,
+        // Nothing can be told to who has not said how.
+        () = called_away(control) => return Err(Bye::Gone),
+    };
+    let mut caller = match opened {
         Opened::Cancel(asker, key) => return Ok(Arrived::Cancels(asker, key)),
         Opened::Startup(caller) => caller,
     };
     let limit = match crowded {
         true => Some(CROWDED_LOGIN),
+        false if control.is_late() => Some(LATE_LOGIN),
         false => config.timeouts.login,
     };
     let login = login::login(&mut caller, entrance, facts, control, entry);
@@ -248,6 +255,14 @@ async fn within<T>(
             .unwrap_or(Err(Bye::Late)),
         None => step.await,
     }
+}
+
+/// Ready when a login has to end that is under way while its client is sent away: at once where that is ordered, else
+/// when it had as much time as one that comes late.
+pub(crate) async fn called_away(control: &Control) {
+    control.token.cancelled().await;
+    let at_once = poll_fn(|cx| control.poll_terminated(cx));
+    let _ = tokio::time::timeout(LATE_LOGIN, at_once).await;
 }
 
 /// Counts a login that failed, and writes it to the log if such are wanted there.

@@ -59,5 +59,21 @@ fn by_path(config: &Config) -> BTreeMap<String, Row> {
     let sharded = config.sharded.values().flat_map(|sharded| sharded.rows());
     let databases = databases.chain(sharded);
     let rows = config.rows().into_iter().chain(databases).chain(users);
+    let rows = rows.chain(lines(config));
     rows.map(|row| (row.path.clone(), row)).collect()
+}
+
+/// The lines of the files of rules and of maps, which change where no setting does.
+fn lines(config: &Config) -> impl Iterator<Item = Row> {
+    let auth = &config.auth;
+    let rules = auth.hba_file.rules.iter().map(ToString::to_string);
+    let rules = rules
+        .zip(1..)
+        .map(|(line, at)| (format!("auth.hba_file[{at}]"), line));
+    let maps = auth.ident_file.maps.lines();
+    let maps = maps
+        .zip(1..)
+        .map(|(line, at)| (format!("auth.ident_file[{at}]"), line));
+    let row = |(path, line)| Row::plain(path, line, Effect::NextConnection);
+    rules.chain(maps).map(row)
 }

@@ -83,8 +83,8 @@ fn parse(words: &[Word<'_>]) -> Result<Command, ErrorReport> {
         ["wait_close", ..] => Verb::WaitClose(scope(rest)?),
         ["kill", ..] => Verb::Kill(scope(rest)?),
         ["kill_client", ..] => Verb::KillClient(client(rest)?),
-        ["disable", ..] => Verb::Disable(database(rest)?),
-        ["enable", ..] => Verb::Enable(database(rest)?),
+        ["disable", ..] => Verb::Disable(one(rest)?),
+        ["enable", ..] => Verb::Enable(one(rest)?),
         ["switchover", ..] => switchover(&keys, rest)?,
         ["adopt", ..] => adopt(rest)?,
         ["suspend"] => Verb::Suspend,
@@ -165,7 +165,21 @@ fn scope(words: &[Word<'_>]) -> Result<Scope, ErrorReport> {
     if words.is_empty() {
         Ok(Scope::All)
     } else {
-        database(words).map(Scope::Database)
+        one(words).map(Scope::Database)
+    }
+}
+
+/// A database whose clients are meant. The section of those that are not named is none: nobody asks for it by that name,
+/// and it must not look as if something was done.
+fn one(words: &[Word<'_>]) -> Result<String, ErrorReport> {
+    let name = database(words)?;
+    match name == pgherd_config::WILDCARD {
+        true => Err(ErrorReport::error(
+            sqlstate::INVALID_CATALOG_NAME,
+            format!("no such database: {name}"),
+        )
+        .hint("Name one of those for which it stands; most commands mean all if none is named.")),
+        false => Ok(name),
     }
 }
 
@@ -262,7 +276,7 @@ fn hint() -> String {
 
 /// The verbs, as the hint and the help write them.
 pub const VERBS: &str = "PAUSE [db], RESUME [db], RECONNECT [db], WAIT_CLOSE [db], KILL [db], \
-    KILL_CLIENT id, SWITCHOVER db [GRACE seconds], ADOPT db [host], RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
+    KILL_CLIENT id, DISABLE db, ENABLE db, SWITCHOVER db [GRACE seconds], ADOPT db [host], RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::control::{Control, Order, Standing};
+use crate::control::{Control, Identity, Order, Standing};
 use crate::drain::Ending;
 use crate::facts::Facts;
 use crate::session::Bye;
@@ -194,9 +194,8 @@ async fn deserted(facts: &Arc<Facts>) {
     loop {
         let config = facts.config.load_full();
         let served = facts.sessions.all().iter().any(|control| {
-            control
-                .identity()
-                .is_none_or(|who| !config.is_console(&who.database))
+            let is_console = |who: Arc<Identity>| config.is_console(&who.database);
+            !control.is_late() && !control.identity().is_some_and(is_console)
         });
         if !served {
             return;

@@ -8,7 +8,9 @@ use pgherd_wire::sqlstate;
 
 use super::client::{Client, error};
 use super::{Fake, House, SHOP};
-use crate::pool::limits;
+use crate::gate::Failing;
+use crate::pool::{PoolKey, PoolMessage, limits};
+use crate::router::RouterMessage;
 
 #[test]
 fn sizes_and_order_reach_the_core() {
@@ -150,4 +152,99 @@ async fn max_prepared_bytes_of_a_pool() {
     client.send(&out).await;
     client.answer().await;
     assert_eq!((fake.count("SELECT 1"), fake.count("SELECT 3")), (2, 1));
+}
+
+/// Names may hold anything: these read alike, and each of their pools has an actor of its own.
+#[tokio::test]
+async fn pools_whose_names_read_alike() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, &SHOP.replace("shop", "\"*\"")).await;
+    let names = [("c", "a/b"), ("b/c", "a")];
+    for (user, database) in names {
+        let entered = Client::enter(house.address, user, database).await;
+        entered.expect("let in").query("SELECT 1").await;
+    }
+    #[cfg(feature = "chaos")]
+    {
+        // Who takes their place takes up all of them.
+        let living = crate::chaos::living(&house.facts).await;
+        let pools = living
+            .iter()
+            .find(|actor| actor.path == "root/cluster */pools");
+        let pools = &pools.expect("it lives").cell;
+        assert!(crate::chaos::crash(pools));
+        pools.wait(Some(super::PATIENCE)).await.expect("it ends");
+        for (user, database) in names {
+            let enter = || Client::enter(house.address, user, database);
+            let mut first = enter().await.expect("let in");
+            first.query("BEGIN READ WRITE").await;
+            enter().await.expect("let in").query("SELECT 2").await;
+        }
+    }
+}
+
+/// However often it is looked meanwhile.
+#[tokio::test]
+async fn a_host_that_is_left_alone_costs_one_timer() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, SHOP).await;
+    let mut client = house.client("alice").await;
+    let routes = house.facts.routes.load_full();
+    let pool = routes.values().next().expect("a pool");
+    let now = std::time::Instant::now();
+    let later = now + Duration::from_secs(60);
+    let upstream = pool.upstream.load_full();
+    upstream.gate.0.failed(Failing::Otherwise, later);
+    drop(pool.core.retire_all());
+    client.ask("SELECT 1").await;
+    let waiting = || pool.core.snapshot(now).waiting == 1;
+    house.wait_until("the client waits", waiting).await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    for _ in 0..1000 {
+        assert!(pool.manager.cast(PoolMessage::Look));
+    }
+    // Its clock lies behind them in the mailbox.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let after = tasks();
+    assert!(after < before + 50, "{before} tasks became {after}");
+}
+
+#[tokio::test]
+async fn a_pool_is_given_up_when_nobody_uses_it_and_made_anew_for_the_next() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, &SHOP.replace("shop", "\"*\"")).await;
+    let enter = |database| Client::enter(house.address, "alice", database);
+    let mut last = enter("last").await.expect("let in");
+    last.query("SELECT 1").await;
+    let mut client = enter("shop").await.expect("let in");
+    client.query("SELECT 1").await;
+    let find = || {
+        let routes = house.facts.routes.load();
+        routes.get(&PoolKey::new("shop", "alice")).cloned()
+    };
+    let give_up = || {
+        let Some(pool) = find() else { return true };
+        drop(pool.core.retire_all());
+        let _ = house.facts.router.cast(RouterMessage::GiveUp { pool });
+        false
+    };
+    let known = find().expect("a pool").number;
+    for _ in 0..20 {
+        give_up();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.query("SELECT 2").await;
+    assert_eq!(find().map(|pool| pool.number), Some(known));
+    drop(client);
+    house.wait_until("it is given up", give_up).await;
+    let mut next = enter("shop").await.expect("let in");
+    next.query("SELECT 3").await;
+    assert_ne!(find().map(|pool| pool.number), Some(known));
+    // The last by which the servers can be looked at stays.
+    last.query("SELECT 4").await;
 }

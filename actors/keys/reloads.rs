@@ -39,7 +39,8 @@ async fn databases_come_and_go() {
         tree = house.tree().await;
     }
     assert!(!tree.contains(&"cluster shop".to_owned()), "{tree:?}");
-    assert!(tree.contains(&"pool other/alice".to_owned()), "{tree:?}");
+    let is_its = |name: &String| name.starts_with("pool other/alice #");
+    assert!(tree.iter().any(is_its), "{tree:?}");
     assert_eq!(fake.count("SELECT 3"), 0);
 }
 
@@ -58,7 +59,7 @@ async fn a_pool_follows_its_database_to_another_section() {
             let tree = house.tree().await;
             count = tree
                 .iter()
-                .filter(|name| *name == "pool shop/alice")
+                .filter(|name| name.starts_with("pool shop/alice #"))
                 .count();
             let clusters = tree
                 .iter()
@@ -137,4 +138,44 @@ async fn connections_count_at_the_host_that_a_reload_has_moved_them_to() {
     house.reload(&left, &text(&left)).await;
     shopper.query("SELECT 2").await;
     assert_eq!(left.logins(), 2);
+}
+
+#[tokio::test]
+async fn a_database_that_is_named_again_at_once_is_served_at_once() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, SHOP).await;
+    let other = SHOP.replace("shop", "other");
+    for _ in 0..5 {
+        house.client("alice").await.query("SELECT 1").await;
+        house.reload(&fake, &other).await;
+        house.reload(&fake, SHOP).await;
+    }
+    house.client("alice").await.query("SELECT 1").await;
+}
+
+/// Whoever is told of it may be no more, or die of it.
+#[cfg(feature = "chaos")]
+#[tokio::test]
+async fn a_router_that_was_not_there_follows_a_reload_all_the_same() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, SHOP).await;
+    let mut client = house.client("alice").await;
+    client.query("SELECT 1").await;
+    let router = house.facts.router.get().expect("it is there");
+    let _ = router.cast(crate::router::RouterMessage::Crash);
+    let _ = router.wait(Some(super::PATIENCE)).await;
+    let more = "[pool]\nsize = 3\n[databases.other]\nhosts = [\"{host}\"]\n";
+    house.reload(&fake, &format!("{SHOP}{more}")).await;
+    let size = || {
+        let (routes, now) = (house.facts.routes.load(), std::time::Instant::now());
+        let mut pools = routes.values();
+        pools.next().map(|pool| pool.core.snapshot(now).limits.size)
+    };
+    house
+        .wait_until("the pool has its new size", || size() == Some(3))
+        .await;
+    let other = || house.facts.memory.clusters.lock().contains_key("other");
+    house.wait_until("the other has pools", other).await;
+    let entered = Client::enter(house.address, "alice", "other").await;
+    entered.expect("let in").query("SELECT 2").await;
 }

@@ -229,3 +229,49 @@ async fn shutdown() {
     let outcome = (&mut house.run).await.expect("no panic");
     assert_eq!(outcome, Outcome::Ended);
 }
+
+/// Who is in the middle of a login hears why it comes to nothing, and nobody waits long for that.
+#[tokio::test]
+async fn logins_under_way_are_told_of_the_end() {
+    let fake = Fake::new(Manners {
+        door: Door::Mute,
+        ..Manners::default()
+    })
+    .await;
+    let mut house = house(&fake, "shutdown = \"60s\"").await;
+    let mut client = Client::silent(house.address).await;
+    client.start("alice", "shop").await;
+    let waits = || !house.facts.routes.load().is_empty();
+    house.wait_until("it waits for its server", waits).await;
+    let silent = Client::silent(house.address).await;
+    house
+        .wait_until("both are there", || house.facts.sessions.count() == 2)
+        .await;
+    house.curtain.ask(Ending::Gracefully);
+    let told = client.end().await;
+    has(told, sqlstate::ADMIN_SHUTDOWN, "is shutting down");
+    let ended = tokio::time::timeout(super::PATIENCE, &mut house.run).await;
+    let outcome = ended.expect("in time").expect("no panic");
+    assert_eq!(outcome, Outcome::Ended);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_checkout_that_a_reload_has_shortened() {
+    let fake = Fake::plain().await;
+    let text = |more: &str| format!("{SHOP}[pool]\nsize = 1\n{more}");
+    let house = House::before(&fake, &text("")).await;
+    let (mut first, mut second) = (house.client("alice").await, house.client("alice").await);
+    first.query("BEGIN READ WRITE").await;
+    second.ask("SELECT 1").await;
+    let waits = || {
+        let (routes, now) = (house.facts.routes.load(), std::time::Instant::now());
+        let mut pools = routes.values();
+        pools.any(|pool| pool.core.snapshot(now).waiting == 1)
+    };
+    house.wait_until("the second waits", waits).await;
+    let short = text("[timeouts]\ncheckout = \"200ms\"\n");
+    house.reload(&fake, &short).await;
+    let told = error(&second.answer().await);
+    has(told, sqlstate::QUERY_CANCELED, "(checkout timeout)");
+}

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use pgherd_config::{Address, ChannelBinding, Config, Database, Host, PoolSettings, TlsMode};
+use pgherd_config::{
+    Address, ChannelBinding, Config, Database, Host, Patroni, PoolSettings, TlsMode,
+};
 use pgherd_net::{
     Identity, Network, Roots, ServerTls, ServerTlsOptions, SocketOptions, SslMode, Target,
 };
@@ -31,6 +33,8 @@ pub struct RouterMemory {
     /// Under which database's section each pool was made.
     pub(super) homes: parking_lot::Mutex<HashMap<PoolKey, String>>,
     shared: parking_lot::Mutex<Shared>,
+    /// How far the configuration in force was taken over.
+    followed: parking_lot::Mutex<Followed>,
     /// Over which all hosts are reached.
     network: Network,
 }
@@ -44,8 +48,23 @@ pub struct Watch {
     pub(crate) children: parking_lot::Mutex<BTreeSet<String>>,
 }
 
+/// A router that has died of a configuration so often is not to die of it again: the root bears few restarts.
+const TRIES_MAX: u32 = 2;
+
+/// How far the router has followed the configurations that were put in force, each of which has a number.
+#[derive(Debug, Default)]
+struct Followed {
+    wanted: u64,
+    done: u64,
+    /// How often it has begun with what is wanted.
+    tries: u32,
+}
+
 /// What is known of so many databases is kept; of more, only what a pool still uses.
 const HIDDEN_MAX: usize = 1024;
+
+/// So many limits are kept; of more, only those that something counts towards.
+const QUOTAS_MAX: usize = 1024;
 
 #[derive(Default)]
 struct Shared {
@@ -53,12 +72,21 @@ struct Shared {
     audiences: HashMap<String, Weak<Audience>>,
     quotas: HashMap<QuotaKey, Arc<Quota>>,
     gates: HashMap<String, Arc<Gate>>,
-    /// What is known of the code in each database, by section and name: its servers all have the same.
-    hidden: HashMap<(String, String), Depths>,
+    /// What is known of the code in each database: its servers all have the same.
+    hidden: HashMap<Place, Depths>,
     /// The size of the gates, once it was set.
     logins: Option<usize>,
     /// By section, and the name that is asked for.
     tls: HashMap<(String, Option<String>), Known>,
+}
+
+/// A database of a section, by its name there. With other servers it is another one, and what was known is not so there.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Place {
+    section: String,
+    hosts: Vec<Host>,
+    patroni: Vec<Patroni>,
+    database: String,
 }
 
 /// TLS made ready, and what it was made from.
@@ -83,6 +111,32 @@ impl RouterMemory {
             network,
             ..Self::default()
         }
+    }
+
+    /// A configuration was put in force which the router is to follow, whether the present one hears of it or not.
+    pub(crate) fn renewed(&self) {
+        let mut followed = self.followed.lock();
+        followed.wanted += 1;
+        followed.tries = 0;
+    }
+
+    /// The router begins to follow the configuration of this number.
+    pub(super) fn begun(&self) -> u64 {
+        let mut followed = self.followed.lock();
+        followed.tries += 1;
+        followed.wanted
+    }
+
+    /// It has done so.
+    pub(super) fn followed(&self, number: u64) {
+        let mut followed = self.followed.lock();
+        followed.done = followed.done.max(number);
+    }
+
+    /// Whether it lags behind and is to try again.
+    pub(super) fn lags(&self) -> bool {
+        let followed = self.followed.lock();
+        followed.done < followed.wanted && followed.tries < TRIES_MAX
     }
 
     /// Those who listen in a database.
@@ -141,7 +195,7 @@ impl RouterMemory {
             .or_insert_with(|| Arc::new(Gate::new(logins)));
         let gate = Door(Arc::clone(gate));
         let dbname = database.dbname(&key.database).to_owned();
-        let hidden = shared.hidden(&database.name, &dbname);
+        let hidden = shared.hidden(database, &dbname);
         let tls = shared.tls(&database.name, &tls_towards(database, host))?;
         Ok(Arc::new(Upstream {
             name,
@@ -194,6 +248,13 @@ impl RouterMemory {
             ),
         ];
         let mut shared = self.shared.lock();
+        let is_new = |(key, ..): &(QuotaKey, _, _)| !shared.quotas.contains_key(key);
+        if shared.quotas.len() >= QUOTAS_MAX && wanted.iter().any(is_new) {
+            // Names of databases come from clients, where any is let in.
+            shared
+                .quotas
+                .retain(|_, quota| Arc::strong_count(quota) > 1);
+        }
         wanted
             .into_iter()
             .map(|(key, name, max)| {
@@ -212,8 +273,13 @@ impl RouterMemory {
 }
 
 impl Shared {
-    fn hidden(&mut self, section: &str, database: &str) -> Depths {
-        let key = (section.to_owned(), database.to_owned());
+    fn hidden(&mut self, section: &Database, database: &str) -> Depths {
+        let key = Place {
+            section: section.name.clone(),
+            hosts: section.hosts.clone(),
+            patroni: section.patroni.clone(),
+            database: database.to_owned(),
+        };
         // Names of databases come from clients, where any is let in.
         if self.hidden.len() >= HIDDEN_MAX && !self.hidden.contains_key(&key) {
             self.hidden
@@ -358,9 +424,26 @@ pub fn mode(mode: TlsMode) -> SslMode {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use pgherd_config::{Config, LoadInput};
 
-    use super::tls_towards;
+    use super::{Shared, tls_towards};
+
+    #[test]
+    fn other_servers_have_code_of_their_own() {
+        let at = |host: &str| {
+            let mut input = LoadInput::default();
+            input.overrides.urls = vec![format!("postgres://u:p@{host}/shop")];
+            let config = Config::load(&input).expect("a configuration").config;
+            config.database("shop").expect("it is configured")
+        };
+        let mut shared = Shared::default();
+        let known = shared.hidden(&at("one"), "shop").0;
+        assert!(Arc::ptr_eq(&known, &shared.hidden(&at("one"), "shop").0));
+        assert!(!Arc::ptr_eq(&known, &shared.hidden(&at("one"), "other").0));
+        assert!(!Arc::ptr_eq(&known, &shared.hidden(&at("two"), "shop").0));
+    }
 
     #[test]
     fn certificates_are_checked_against_the_name_that_led_to_a_host() {

@@ -121,7 +121,8 @@ pub(super) async fn checkout(
             relay.reads_from(reader.as_ref());
             continue;
         };
-        let Some(mut lease) = check(&pool, lease, asked).await else {
+        let checked = unless_ended(&relay.control, check(&pool, lease, asked)).await?;
+        let Some(mut lease) = checked else {
             if let Some(report) = overdue(&pool, asked) {
                 return Err(Denied::Refused(Box::new(report)));
             }
@@ -154,17 +155,32 @@ pub(super) async fn checkout(
 
 /// Brings a server that is between transactions to the session's parameters.
 pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+    let control = Arc::clone(&relay.control);
     if relay.lost_block {
-        return Box::pin(fail_block(relay, lease)).await;
+        return unless_ended(&control, Box::pin(fail_block(relay, lease))).await?;
     }
     if Arc::ptr_eq(&lease.applied, &relay.parameters) || forgets(relay) {
         return Ok(());
     }
     match tune(relay, lease) {
         Tuned::Ready => Ok(()),
-        Tuned::Untried => Box::pin(try_out(relay, lease)).await,
+        Tuned::Untried => unless_ended(&control, Box::pin(try_out(relay, lease))).await?,
         Tuned::Gone => Err(Denied::Gone),
     }
+}
+
+/// Asks a server something before the client's transaction is on it, unless the session is to go at once: who is sent
+/// away does not wait for a server that is mute. What is dropped then is in the middle of something, and is closed.
+pub(super) async fn unless_ended<T>(
+    control: &Control,
+    asked: impl Future<Output = T>,
+) -> Result<T, Denied> {
+    let mut asked = pin!(asked);
+    poll_fn(|cx| match asked.as_mut().poll(cx) {
+        Poll::Ready(told) => Poll::Ready(Ok(told)),
+        Poll::Pending => control.poll_terminated(cx).map(|()| Err(Denied::Ordered)),
+    })
+    .await
 }
 
 /// Whether a client that has set nothing is left with what the last one has set.
@@ -339,9 +355,8 @@ fn next_look(pool: &Pool, began: Instant) -> Option<Instant> {
             .map(|limit| in_turn(pool.core.released(), began) + limit),
     };
     let at_last = in_all(timeouts).map(|limit| began + limit);
-    // A hold may begin or end meanwhile, and another limit holds then.
-    let changes = pool.cluster.load().is_watched();
-    let changed = changes.then(|| clock::now() + Duration::from_secs(1));
+    // A hold may begin or end meanwhile, or a reload change the limit, and nobody is woken for that.
+    let changed = Some(clock::now() + Duration::from_secs(1));
     [over, at_last, changed].into_iter().flatten().min()
 }
 
@@ -537,7 +552,7 @@ fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {
 }
 
 /// Why nobody is served, however many connections are free.
-const PAUSED: &str = "The database is paused on the console (PAUSE) until RESUME.";
+pub(super) const PAUSED: &str = "The database is paused on the console (PAUSE) until RESUME.";
 
 /// A pool that is closed stays so, and no session can go on with it. Nor can one whose password is out of date: only another
 /// login brings the new one, and no driver makes one as long as its connection stands.

@@ -19,7 +19,7 @@ use crate::pool::Pool;
 use crate::router;
 use crate::session::prove::{self, Proof};
 use crate::session::replication;
-use crate::session::{Bye, proxied, welcome};
+use crate::session::{Bye, called_away, proxied, welcome};
 use crate::shards::{self, Group};
 use crate::upstream;
 
@@ -169,7 +169,16 @@ pub(super) async fn login(
         startup,
     } = caller;
     let mut dialogue = Dialogue::new(stream, input, LOGIN_MESSAGE_MAX);
-    match admit(&mut dialogue, *peer, startup, counted, facts, control).await {
+    let admitted = admit(&mut dialogue, *peer, startup, counted, facts, control);
+    let result = tokio::select! {
+        biased;
+        admitted = admitted => admitted,
+        () = called_away(control) => match control.farewell() {
+            Some(report) => Err(Refusal::Told(report)),
+            None => return Err(Bye::Gone),
+        },
+    };
+    match result {
         Ok(admitted) => Ok(admitted),
         Err(Refusal::Told(report)) => {
             report.encode_error(dialogue.out());
@@ -458,6 +467,7 @@ async fn place(
     }
     if let Some(kind) = claim.replication {
         let plan = replication::Plan::make(claim, kind, facts, config, &proof)?;
+        is_enabled(claim, facts)?;
         return Ok(Place::Replication(Box::new(plan)));
     }
     if config.is_console(&claim.database) {
@@ -478,14 +488,7 @@ async fn place(
         )
         .into());
     }
-    if facts.doors.is_disabled(&claim.database) {
-        // The words and the code of Postgres for a database that allows no connections.
-        let text = format!(
-            "database \"{}\" is not currently accepting connections",
-            claim.database
-        );
-        return Err(ErrorReport::fatal(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into());
-    }
+    is_enabled(claim, facts)?;
     if let Some(sharded) = sharded {
         let group = shards::group(facts, sharded, &claim.user, &proof).await?;
         let first = group.pools.first().cloned().ok_or_else(|| {
@@ -497,6 +500,22 @@ async fn place(
         Ok(pool) => Ok(Place::Pool(pool, None)),
         Err(report) => Err(Refusal::Told(Box::new(report))),
     }
+}
+
+/// Refuses clients of a database that the console has closed to new ones, in the words and by the code that Postgres has
+/// for a database that allows no connections.
+fn is_enabled(claim: &Claim, facts: &Facts) -> Result<(), ErrorReport> {
+    if !facts.doors.is_disabled(&claim.database) {
+        return Ok(());
+    }
+    let text = format!(
+        "database \"{}\" is not currently accepting connections",
+        claim.database
+    );
+    Err(ErrorReport::fatal(
+        sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        text,
+    ))
 }
 
 fn identity(claim: &Claim, stream: &Stream) -> Identity {

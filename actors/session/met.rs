@@ -47,7 +47,8 @@ pub(super) async fn suited(
             Err(unfit) => unfit,
         };
         if blind::may_be(relay, pool, &unfit) {
-            match blind::survey(relay, unfit).await {
+            let surveyed = blind::survey(relay, unfit);
+            match checkout::unless_ended(&relay.control, surveyed).await? {
                 Some(lease) if blind::is_blind(relay, &lease) => {
                     relay.strange = true;
                     return Ok(Some(lease));
@@ -62,7 +63,8 @@ pub(super) async fn suited(
                 },
             }
         }
-        let Some(unfit) = learn(pool, unfit, wanted).await else {
+        let learned = learn(pool, unfit, wanted);
+        let Some(unfit) = checkout::unless_ended(&relay.control, learned).await? else {
             // It was broken, and the next may be as unfit.
             match Box::pin(checkout::queue(relay, pool, asked)).await? {
                 Some(next) => lease = next,

@@ -341,7 +341,11 @@ impl Relay {
             {
                 break Err(Loss::Client);
             }
-            self.control.stand(Standing::Active);
+            if !self.control.engage() {
+                // Nothing of the client's was sent there, but it may be believed to be set as it was to be only with that.
+                drop(lease);
+                return self.denied(Denied::Ordered);
+            }
             // What a server was waited for has a limit of its own: a failover is a pause.
             let began = began + started.saturating_duration_since(asked);
             let limits = Limits::new(&self.pool.settings(), began, &lease.about);

@@ -71,8 +71,11 @@ impl Relay {
     async fn stay(&self, mut lease: ServerLease) -> Result<Option<ServerLease>, Denied> {
         // A cancel must not hit a BEGIN of ours, behind which the statement would run alone.
         let quiet = self.opened.is_none() || self.control.runs_nowhere();
-        if quiet && is_idle(&mut lease, self.listener()).await {
-            return Ok(Some(lease));
+        if quiet {
+            let idle = is_idle(&mut lease, self.listener());
+            if checkout::unless_ended(&self.control, idle).await? {
+                return Ok(Some(lease));
+            }
         }
         let bound = self.pool.pins(self.pins, self.mode);
         self.give_up(lease);

@@ -183,7 +183,14 @@ impl Actor for Supervisor {
             SupervisorMessage::StopChild(id, reply) => state.remove(&myself, &id, reply),
             SupervisorMessage::Tree(reply) => survey::answer(state, reply),
             SupervisorMessage::Settled(reply) => state.await_settled(reply),
-            SupervisorMessage::Inner(Inner(event)) => hear(&myself, event, state),
+            SupervisorMessage::Inner(Inner(event)) => {
+                let is_look = matches!(event, Event::Beat(_));
+                hear(&myself, event, state);
+                if is_look {
+                    // It leaves nothing to settle, and comes for each child all the time.
+                    return Ok(());
+                }
+            }
             #[cfg(feature = "chaos")]
             SupervisorMessage::Children(reply) => drop(reply.send(state.running())),
             #[cfg(feature = "chaos")]

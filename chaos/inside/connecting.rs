@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout};
 use tokio_postgres::NoTls;
 
-use crate::house::{self, House};
+use crate::house::{self, House, unnumbered};
 use crate::{ALONE, Blow, PATIENCE};
 
 const POOL: &str = "root/cluster postgres/pools/pool postgres/postgres";
@@ -46,7 +46,7 @@ async fn next(house: &House, other: Option<&ractor::ActorCell>) -> ractor::Actor
     let deadline = Instant::now() + PATIENCE;
     loop {
         let actors = house.living().await.into_iter();
-        let mut connections = actors.filter(|actor| actor.path == format!("{POOL}/*"));
+        let mut connections = actors.filter(|actor| unnumbered(&actor.path) == format!("{POOL}/*"));
         let next = connections.find(|actor| Some(&actor.cell) != other);
         let opening = house.facts.routes.load().values().any(|pool| {
             let snapshot = pool.core.snapshot(std::time::Instant::now());

@@ -142,7 +142,7 @@ async fn everything_works(house: &House, server: &Server) {
     }
     let configuration = &house.facts.configuration;
     let reload = configuration.call(ConfigMessage::Reload, PATIENCE).await;
-    assert!(reload.unwrap().unwrap().is_empty());
+    assert!(reload.unwrap().unwrap().changes.is_empty());
     let ready = timeout(PATIENCE, fetch(house, "/readyz")).await.unwrap();
     assert!(ready.ends_with("ready\n"), "{ready}");
 }

@@ -164,7 +164,10 @@ impl House {
     /// The actor at a path; of several the first.
     pub(crate) async fn find(&self, path: &str) -> ActorCell {
         let mut living = self.living().await;
-        match living.iter().position(|actor| actor.path == path) {
+        match living
+            .iter()
+            .position(|actor| unnumbered(&actor.path) == path)
+        {
             Some(index) => living.swap_remove(index).cell,
             None => panic!("no {path} among {:?}", paths(&living)),
         }
@@ -191,7 +194,7 @@ impl House {
             let runs = tree
                 .iter()
                 .all(|(_, node)| node.state == NodeState::Running);
-            if let Some((_, node)) = tree.iter().find(|(at, _)| at == path)
+            if let Some((_, node)) = tree.iter().find(|(at, _)| unnumbered(at) == path)
                 && runs
                 && node.restarts == before + 1
             {
@@ -207,7 +210,7 @@ impl House {
     /// What the tree says of the actor at a path.
     pub(crate) async fn node(&self, path: &str) -> TreeNode {
         let tree = self.tree().await;
-        match tree.iter().find(|(at, _)| at == path) {
+        match tree.iter().find(|(at, _)| unnumbered(at) == path) {
             Some((_, node)) => node.clone(),
             None => panic!("no {path} in {tree:?}"),
         }
@@ -320,6 +323,16 @@ impl House {
         let ended = timeout(PATIENCE, self.running).await;
         ended.expect("it ends in time").unwrap()
     }
+}
+
+/// A path without the numbers by which actors of pools are told apart.
+pub(crate) fn unnumbered(path: &str) -> String {
+    let mut parts = path.split(" #");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| {
+        plain.push_str(part.trim_start_matches(|sign: char| sign.is_ascii_digit()))
+    });
+    plain
 }
 
 /// The paths of actors.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::house::{self, House, paths};
+use crate::house::{self, House, paths, unnumbered};
 use crate::{ALONE, Blow, PATIENCE};
 
 const POOLS: &str = "root/cluster postgres/pools";
@@ -52,6 +52,7 @@ async fn all_have_actors(house: &House) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let living = paths(&house.living().await);
+        let living: Vec<_> = living.iter().map(|path| unnumbered(path)).collect();
         let routes = house.facts.routes.load_full();
         let mut keys = routes.keys();
         let orphan = keys.find(|key| {

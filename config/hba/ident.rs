@@ -2,6 +2,8 @@
 //!
 //! Source: PostgreSQL documentation, "User Name Maps", and `check_ident_usermap` of hba.c.
 
+use std::fmt;
+
 use crate::fault::Origin;
 use crate::hba::fault::RuleFault;
 use crate::hba::lines::Line;
@@ -66,6 +68,11 @@ impl Maps {
         Ok(())
     }
 
+    /// Gives the lines as texts, by which they can be compared.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(ToString::to_string)
+    }
+
     /// Tells whether there is a map of a name.
     pub fn has(&self, map: &str) -> bool {
         self.0.iter().any(|entry| entry.map == map)
@@ -108,6 +115,22 @@ impl Entry {
             }
             // Without an expression, `\1` is part of the name.
             (System::Named(_), MappedUser::Around { .. }) => false,
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ", self.map)?;
+        match &self.system {
+            System::Named(name) => write!(f, "{name:?} ")?,
+            System::Fits(pattern) => write!(f, "{pattern} ")?,
+        }
+        match &self.user {
+            MappedUser::Plain(user) => write!(f, "{user}"),
+            MappedUser::Around { before, after } => {
+                write!(f, "{:?}", format!("{before}\\1{after}"))
+            }
         }
     }
 }

@@ -46,6 +46,39 @@ fn shows_what_differs() {
 }
 
 #[test]
+fn shows_what_differs_in_the_files_that_settings_name() {
+    let text =
+        "[auth]\nhba_file = \"hba\"\nident_file = \"ident\"\n[databases.a]\nhosts = [\"x\"]\n";
+    let place = Place::with(text);
+    place.write(
+        "hba",
+        "local all all trust\nhost all all 10.0.0.0/8 scram-sha-256\n",
+    );
+    place.write("ident", "staff root postgres\n");
+    let old = place.config();
+    place.write("hba", "# no more than that\nlocal all all trust\n");
+    place.write("ident", "staff root postgres\nstaff /^(.*)@x$ \\1\n");
+    let next = Effect::NextConnection;
+    assert_eq!(
+        Config::diff(&old, &place.config()),
+        [
+            change(
+                "auth.hba_file[2]",
+                Some("host all all 10.0.0.0/8 scram-sha-256"),
+                None,
+                next
+            ),
+            change(
+                "auth.ident_file[2]",
+                None,
+                Some("\"staff\" /^(.*)@x$ \"\\\\1\""),
+                next
+            ),
+        ]
+    );
+}
+
+#[test]
 fn shows_all_settings() {
     let place = Place::with("[pool]\nsize = 5\n[databases.a]\nhosts = [\"x\"]\n");
     let lines = place.config().show();

@@ -24,7 +24,7 @@ pub(crate) fn make_room(connections: usize) {
         tracing::warn!(
             limit,
             needed,
-            "the limit of open files is lower than max_clients may need"
+            "the limit of open files is lower than max_clients and max_connections may need"
         );
     }
 }

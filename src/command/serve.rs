@@ -11,7 +11,9 @@ use super::{Failure, Serving, descriptors};
 pub(crate) fn run(serving: Serving) -> Result<(), Failure> {
     let input = serving.input();
     let loaded = load(&input)?;
-    descriptors::make_room(loaded.config.limits.max_clients.get());
+    let (limits, pool) = (&loaded.config.limits, &loaded.config.pool);
+    let servers = limits.max_connections.unwrap_or(pool.size).get();
+    descriptors::make_room(limits.max_clients.get().saturating_add(servers));
     let runtime = runtime()?;
     let curtain = Curtain::default();
     runtime.block_on(async {
@@ -88,10 +90,15 @@ fn watch_signals(proxy: &Proxy, curtain: Curtain) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut quit = signal(SignalKind::quit()).map_err(failed)?;
     let facts = std::sync::Arc::clone(proxy.facts());
+    // Apart from the others: a reload may take its time, and the end does not wait for it.
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            pgherd_actors::config::reload(&facts).await;
+        }
+    });
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = hangup.recv() => pgherd_actors::config::reload(&facts).await,
                 _ = terminate.recv() => curtain.ask_again(),
                 _ = interrupt.recv() => curtain.ask_again(),
                 _ = quit.recv() => curtain.ask(Ending::AtOnce),

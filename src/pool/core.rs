@@ -258,6 +258,23 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         })
     }
 
+    /// Takes an epoch of another cluster, whose count may be below the current one: then all connections are replaced as
+    /// by [`Self::retire_all`], since nothing tells from which of the two they are.
+    #[must_use]
+    pub fn rebase(&self, epoch: u64) -> Vec<C> {
+        let is_below = self.with(|state, _| {
+            let is_below = epoch < state.epoch;
+            if is_below {
+                state.epoch = epoch;
+            }
+            is_below
+        });
+        match is_below {
+            true => self.retire_all(),
+            false => self.fence(epoch),
+        }
+    }
+
     /// Replaces all connections: idle ones are given out for closing, the others are closed when they come back.
     #[must_use]
     pub fn retire_all(&self) -> Vec<C> {

@@ -47,6 +47,23 @@ fn every_table_is_found_by_its_name() {
     assert_eq!(one("SHOW STATS TOTALS"), Command::Show(Show::StatsTotals));
 }
 
+/// Nobody asks for a database by the name of the section of all that have none.
+#[test]
+fn the_wildcard_is_no_database() {
+    for verb in [
+        "PAUSE",
+        "RESUME",
+        "RECONNECT",
+        "WAIT_CLOSE",
+        "KILL",
+        "DISABLE",
+        "ENABLE",
+    ] {
+        assert_eq!(refused(&format!("{verb} *")), "3D000", "{verb}");
+        assert_eq!(refused(&format!("{verb} \"*\"")), "3D000", "{verb}");
+    }
+}
+
 #[test]
 fn every_verb_is_understood() {
     let verbs = [

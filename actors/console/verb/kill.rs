@@ -8,7 +8,8 @@ use crate::control::Order;
 use crate::facts::Facts;
 
 /// Sends the clients of databases away at once, closes their servers, and leaves the pools paused
-/// until RESUME. Clients of the console stay.
+/// until RESUME. Clients of the console stay. Of a sharded database, those of its shards by their own names go as well;
+/// of a shard alone, clients of the sharded database stay, and what they have under way there comes to its end.
 ///
 /// # Errors
 /// No such database.
@@ -18,11 +19,15 @@ pub fn kill(scope: &Scope, facts: &Facts) -> Result<(), ErrorReport> {
     let pools = scope.pools(facts)?;
     pools.iter().for_each(|pool| pool.core.pause());
     let config = facts.config.load();
+    let served = scope.served(&config);
+    let is_meant = |name: &String| {
+        scope.covers(name) || served.as_ref().is_some_and(|names| names.contains(name))
+    };
     for control in facts.sessions.all() {
         let Some(who) = control.identity() else {
             continue;
         };
-        if scope.covers(&who.database) && !config.is_console(&who.database) {
+        if is_meant(&who.database) && !config.is_console(&who.database) {
             control.order(Order::Terminate, killed());
         }
     }

@@ -8,8 +8,9 @@ use crate::console::verb::Scope;
 use crate::facts::Facts;
 
 /// Pauses pools, waits until their servers are back: after the transaction under way, or in session mode
-/// when the client leaves, and closes them, so that the server can be stopped or its database be renamed.
-/// A pause that is no longer waited for stays.
+/// when the client leaves, and closes them, so that the server can be stopped. That for notifications is closed within
+/// moments. Those by which hosts are watched, and transactions over shards recovered, stay. A pause that is no longer
+/// waited for stays.
 ///
 /// # Errors
 /// No such database.

@@ -7,17 +7,18 @@ use pgherd_config::{Change, Effect};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
-use crate::config::{ConfigMessage, ReloadError};
+use crate::config::{ConfigMessage, ReloadError, Reloaded};
 use crate::console::verb::Done;
 use crate::facts::Facts;
 
 /// How long reading the files and telling the pools may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The most changes that are told one by one.
+/// The most changes, and the most warnings, that are told one by one.
 const TOLD_MAX: usize = 200;
 
-/// Puts the configuration as it is now written in force; a notice tells each setting that changed.
+/// Puts the configuration as it is now written in force; a notice tells each setting that changed, and a warning what is
+/// odd about it.
 ///
 /// # Errors
 /// F0000 with all faults, when there is any: nothing has changed then. 57P03 when nobody answers.
@@ -34,8 +35,8 @@ pub async fn reload(facts: &Arc<Facts>) -> Result<Done, ErrorReport> {
         .detail(error.to_string())
     })?;
     match outcome {
-        Ok(changes) => Ok(Done {
-            notices: notices(&changes),
+        Ok(Reloaded { changes, warnings }) => Ok(Done {
+            notices: notices(&changes, &warnings),
             ending: None,
         }),
         Err(error) => Err(refused(&error)),
@@ -51,14 +52,24 @@ fn refused(error: &ReloadError) -> ErrorReport {
     .hint("Nothing has changed. Correct the file and RELOAD again.")
 }
 
-fn notices(changes: &[Change]) -> Vec<ErrorReport> {
-    if changes.is_empty() {
-        return vec![ErrorReport::notice("nothing has changed")];
-    }
-    let told = changes.iter().take(TOLD_MAX).map(notice);
-    let rest = changes.len().saturating_sub(TOLD_MAX);
+fn notices(changes: &[Change], warnings: &[String]) -> Vec<ErrorReport> {
+    let warning = |text: &String| ErrorReport::warning(sqlstate::WARNING, text.clone());
+    let warnings = told(warnings, warning);
+    // The contents of a certificate are in no setting.
+    let none =
+        || ErrorReport::notice("no setting has changed; the files that they name were read anew");
+    let none = changes.is_empty().then(none);
+    none.into_iter()
+        .chain(told(changes, notice))
+        .chain(warnings)
+        .collect()
+}
+
+/// The first of these one by one, and how many more there are.
+fn told<T>(all: &[T], one: impl Fn(&T) -> ErrorReport) -> Vec<ErrorReport> {
+    let rest = all.len().saturating_sub(TOLD_MAX);
     let rest = (rest > 0).then(|| ErrorReport::notice(format!("and {rest} more")));
-    told.chain(rest).collect()
+    all.iter().take(TOLD_MAX).map(one).chain(rest).collect()
 }
 
 fn notice(change: &Change) -> ErrorReport {
@@ -92,8 +103,10 @@ mod tests {
 
     #[test]
     fn each_change_is_told() {
-        let told = notices(&[change(Effect::Now), change(Effect::Restart)]);
-        assert_eq!(told.len(), 2);
+        let odd = ["a file is open to everyone".to_owned()];
+        let told = notices(&[change(Effect::Now), change(Effect::Restart)], &odd);
+        assert_eq!(told.len(), 3);
+        assert_eq!(told[2].message, odd[0]);
         assert_eq!(told[0].message, "pool.size: 20 -> (not set)");
         assert_eq!(
             (told[0].severity, told[1].severity),
@@ -103,8 +116,9 @@ mod tests {
 
     #[test]
     fn none_and_too_many_are_told_in_a_word() {
-        assert_eq!(notices(&[])[0].message, "nothing has changed");
-        let told = notices(&vec![change(Effect::Now); TOLD_MAX + 3]);
+        let none = notices(&[], &[]);
+        assert!(none[0].message.starts_with("no setting has changed"));
+        let told = notices(&vec![change(Effect::Now); TOLD_MAX + 3], &[]);
         assert_eq!(told.len(), TOLD_MAX + 1);
         assert_eq!(told[TOLD_MAX].message, "and 3 more");
     }

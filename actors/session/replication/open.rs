@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pgherd_net::{Stream, poll_read_into};
@@ -11,11 +12,13 @@ use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::control::{Control, Standing};
 use crate::facts::Facts;
 use crate::server::{Life, ServerConn};
+use crate::session::checkout::PAUSED;
 use crate::session::replication::register::Listing;
 use crate::session::replication::{Kind, Listed, Plan};
 use crate::upstream::{self, OpenError, Welcome};
@@ -119,7 +122,10 @@ fn poll_departure(client: &mut Stream, input: &mut BytesMut, cx: &mut Context<'_
 type Reached = (Box<ServerConn>, Welcome, OpenSlot<()>);
 
 async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
-    let place = place(plan).await?;
+    let limit = plan.settings.timeouts.checkout;
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    resumed(plan, facts, deadline).await?;
+    let place = place(plan, deadline).await?;
     let upstream = &plan.upstream;
     let gate = &upstream.gate.0;
     if let Some(pause) = gate.pause(clock::now()) {
@@ -150,19 +156,31 @@ async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
     }
 }
 
+/// How often it is looked whether a database is still paused.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits while the console has the database paused, or killed, as clients of its pools do.
+async fn resumed(plan: &Plan, facts: &Facts, deadline: Option<Instant>) -> Result<(), ErrorReport> {
+    while facts.doors.is_paused(&plan.key.database) {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(crowded().detail(PAUSED));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
 /// A permit of each limit, waited for as long as a client of a pool may wait.
 ///
 /// It is the one place of a pool of its own, so that it is taken, waited for and given back by the
 /// same rules: pools with idle connections close one for it.
-async fn place(plan: &Plan) -> Result<OpenSlot<()>, ErrorReport> {
+async fn place(plan: &Plan, deadline: Option<Instant>) -> Result<OpenSlot<()>, ErrorReport> {
     let freed = Arc::new(Notify::new());
     let hint = {
         let freed = Arc::clone(&freed);
         move || freed.notify_one()
     };
     let core = PoolCore::<()>::new(Limits::ALONE, plan.quotas.clone(), hint);
-    let limit = plan.settings.timeouts.checkout;
-    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     loop {
         core.heard();
         let refused = match core.begin_open(clock::now()) {
@@ -174,19 +192,22 @@ async fn place(plan: &Plan) -> Result<OpenSlot<()>, ErrorReport> {
             None => wait.await,
             Some(deadline) => tokio::time::timeout_at(deadline, wait)
                 .await
-                .map_err(|_| crowded(&refused))?,
+                .map_err(|_| crowded().detail(reason(&refused)))?,
         }
     }
 }
 
-fn crowded(refused: &Refused) -> ErrorReport {
-    let report = ErrorReport::fatal(
+fn crowded() -> ErrorReport {
+    ErrorReport::fatal(
         sqlstate::TOO_MANY_CONNECTIONS,
         "no server connection became free for replication (checkout timeout)",
-    );
+    )
+}
+
+fn reason(refused: &Refused) -> String {
     match refused {
-        Refused::Quota { name, max } => report.detail(format!("{name} is {max}.")),
-        other => report.detail(other.to_string()),
+        Refused::Quota { name, max } => format!("{name} is {max}."),
+        other => other.to_string(),
     }
 }
 

@@ -197,7 +197,8 @@ pub(super) async fn take_as(
             None => None,
         };
         let Some(lease) = lease else { continue };
-        let Some(mut lease) = checkout::check(&pool, lease, asked).await else {
+        let checked = checkout::check(&pool, lease, asked);
+        let Some(mut lease) = checkout::unless_ended(&relay.control, checked).await? else {
             if let Some(report) = checkout::overdue(&pool, asked) {
                 return Err(Denied::Refused(Box::new(report)));
             }

@@ -159,6 +159,11 @@ impl Child {
         matches!(self.condition, Condition::Stopping(..))
     }
 
+    /// Whether it is being stopped for good.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.condition, Condition::Stopping(_, Then::Forget(_)))
+    }
+
     /// Notes what kind of actor it turned out to be.
     pub(super) fn recognise(&mut self, cell: &ActorCell) {
         if cell.is_message_type_of::<SupervisorMessage>() == Some(true) {

@@ -71,7 +71,7 @@ impl State {
             tickets: 0,
         };
         for child in spec.children {
-            if state.knows(&child.id) {
+            if state.named(&child.id).is_some() {
                 return Err(ChildError::Duplicate(child.id));
             }
             let ticket = state.ticket();
@@ -82,8 +82,18 @@ impl State {
         Ok(state)
     }
 
-    fn knows(&self, id: &str) -> bool {
-        self.children.iter().any(|child| child.spec.id == id)
+    /// Where the child of this name is, but for one that is about to be forgotten.
+    fn named(&self, id: &str) -> Option<usize> {
+        self.children
+            .iter()
+            .position(|child| child.spec.id == id && !child.is_leaving())
+    }
+
+    /// Whether one of this name is still on its way out, for which its successor waits.
+    fn is_taken(&self, id: &str) -> bool {
+        self.children
+            .iter()
+            .any(|child| child.is_leaving() && child.spec.id == id)
     }
 
     pub(super) fn ticket(&mut self) -> Ticket {
@@ -166,7 +176,8 @@ impl State {
             .any(|child| child.is_starting() && child.attempts == 1);
         for index in 0..self.children.len() {
             let child = &self.children[index];
-            if !child.is_waiting() || (child.attempts == 0 && first) {
+            let waits = child.is_waiting() && !(child.attempts == 0 && first);
+            if !waits || self.is_taken(&child.spec.id) {
                 continue;
             }
             first |= child.attempts == 0;
@@ -265,7 +276,7 @@ impl State {
     pub(super) fn add(&mut self, spec: ChildSpec, reply: StartReply) {
         let refusal = if !matches!(self.phase, Phase::Keeping) {
             ChildError::Unavailable
-        } else if self.knows(&spec.id) {
+        } else if self.named(&spec.id).is_some() {
             ChildError::Duplicate(spec.id)
         } else {
             let ticket = self.ticket();
@@ -283,17 +294,16 @@ impl State {
         id: &str,
         reply: StopReply,
     ) {
-        let Some(index) = self.children.iter().position(|child| child.spec.id == id) else {
-            let _ = reply.send(Err(ChildError::Unknown(id.to_owned())));
+        let Some(index) = self.named(id) else {
+            let error = match self.is_taken(id) {
+                true => ChildError::Unavailable,
+                false => ChildError::Unknown(id.to_owned()),
+            };
+            let _ = reply.send(Err(error));
             return;
         };
-        match &mut self.children[index].condition {
-            Condition::Running(_) => self.sweep(myself, vec![index]),
-            Condition::Stopping(_, Then::Forget(_)) => {
-                let _ = reply.send(Err(ChildError::Unavailable));
-                return;
-            }
-            _ => {}
+        if matches!(self.children[index].condition, Condition::Running(_)) {
+            self.sweep(myself, vec![index]);
         }
         if let Condition::Stopping(_, then) = &mut self.children[index].condition {
             *then = Then::Forget(reply);

@@ -509,6 +509,46 @@ async fn children_come_and_go_on_request() {
     assert_eq!(tree(&root).await.children.len(), 2);
 }
 
+/// Whoever stops a child and starts another of its name need not wait in between.
+#[tokio::test(start_paused = true)]
+async fn a_child_waits_for_one_of_its_name_that_is_on_its_way_out() {
+    let journal = Journal::default();
+    let [a, mut b, c] = three(&journal);
+    b.linger = SECOND;
+    let root = run(spec(&[&a])).await;
+    let start = |probe: &Probe| {
+        let spec = probe.spec();
+        |reply| SupervisorMessage::StartChild(spec, reply)
+    };
+    let stop = |reply| SupervisorMessage::StopChild("b".to_owned(), reply);
+    let first = ask(&root, start(&b)).await.unwrap();
+    let (stopped, again, twice, other) = tokio::join!(
+        ask(&root, stop),
+        ask(&root, start(&b)),
+        ask(&root, start(&b)),
+        ask(&root, start(&c)),
+    );
+    stopped.unwrap();
+    assert_ne!(again.unwrap(), first);
+    assert_eq!(twice.unwrap_err(), ChildError::Duplicate("b".to_owned()));
+    other.unwrap();
+    let noted = journal.take();
+    let at = |entry: &str| noted.iter().rposition(|it| it == entry).unwrap();
+    assert!(
+        at("c up") < at("b down"),
+        "others wait for nothing: {noted:?}"
+    );
+    assert!(at("b down") < at("b up"), "{noted:?}");
+    // One that has not come to its start yet is stopped as well.
+    let (stopped, again, neither) =
+        tokio::join!(ask(&root, stop), ask(&root, start(&b)), ask(&root, stop),);
+    stopped.unwrap();
+    assert_eq!(again.unwrap_err(), ChildError::Unavailable);
+    neither.unwrap();
+    calm(&root).await;
+    assert_eq!(tree(&root).await.children.len(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ids_are_unique() {
     let journal = Journal::default();

@@ -289,6 +289,25 @@ fn fence_takes_back_what_a_waiter_has_not_seen() {
 }
 
 #[test]
+fn epochs_of_another_cluster_count_from_where_they_are() {
+    let now = Instant::now();
+    let core = pool(LIMITS);
+    assert_eq!(core.fence(9), [0; 0]);
+    open(&core, 1, now);
+    let lease = ready(&core, now);
+    open(&core, 2, now);
+    let slot = core.begin_open(now).unwrap();
+    assert_eq!(core.rebase(1), [2]);
+    clean(lease);
+    assert_eq!(slot.fill(3, now), Err(LostReason::Retired));
+    open(&core, 4, now);
+    assert_eq!(core.rebase(1), [0; 0], "it is the same");
+    assert_eq!(core.fence(2), [4], "the next is above it");
+    open(&core, 5, now);
+    assert_eq!(core.rebase(7), [5]);
+}
+
+#[test]
 fn retire_replaces_all() {
     let now = Instant::now();
     let core = pool(LIMITS);
