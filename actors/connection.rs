@@ -106,8 +106,9 @@ async fn live(arguments: ConnectionArguments) {
                 true => pool.forget(&upstream),
                 false => Forgotten::Nothing,
             };
-            // A client's outdated password says nothing against the host, where others log in.
-            if forgotten == Forgotten::Nothing {
+            // A client's outdated password says nothing against the host, where others log in, nor does a database that is
+            // not there: who names such ones must not hold others up.
+            if forgotten == Forgotten::Nothing && !error.is_of_database() {
                 upstream.gate.0.failed(error.failing(), clock::now());
             }
             if error.is_of_host() {

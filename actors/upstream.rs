@@ -368,6 +368,11 @@ impl OpenError {
         }
     }
 
+    /// Whether the server has no such database.
+    pub fn is_of_database(&self) -> bool {
+        matches!(self, Self::Refused { report, .. } if report.code == sqlstate::INVALID_CATALOG_NAME)
+    }
+
     /// Whether the server has refused the user, by whatever proof.
     pub fn is_of_login(&self) -> bool {
         match self {
