@@ -30,6 +30,8 @@ pub(super) enum Door {
     Open,
     /// Nobody is answered.
     Mute,
+    /// Nobody may come in, whatever database is asked for.
+    Nowhere,
     /// Whoever knows the password `secret`, by SCRAM.
     Scram,
     /// As by SCRAM, but the server never shows that it knows the password.
@@ -254,6 +256,12 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
     }
     match &manners.door {
         Door::Mute => std::future::pending::<()>().await,
+        Door::Nowhere => {
+            let code = sqlstate::INVALID_CATALOG_NAME;
+            return peer
+                .refuse(ErrorReport::fatal(code, "there is no such database"))
+                .await;
+        }
         Door::Encrypted(_) if !peer.stream.is_tls() => {
             let code = sqlstate::INVALID_AUTHORIZATION_SPECIFICATION;
             return peer

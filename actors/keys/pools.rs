@@ -7,7 +7,8 @@ use pgherd_pool::{Limits, Order};
 use pgherd_wire::sqlstate;
 
 use super::client::{Client, error};
-use super::{Fake, House, SHOP};
+use super::fake::Door;
+use super::{Fake, House, Manners, SHOP};
 use crate::gate::Failing;
 use crate::pool::{PoolKey, PoolMessage, limits};
 use crate::router::RouterMessage;
@@ -212,6 +213,34 @@ async fn a_host_that_is_left_alone_costs_one_timer() {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let after = tasks();
     assert!(after < before + 50, "{before} tasks became {after}");
+}
+
+/// Where clients may name any database, those that there are not leave nothing behind.
+#[tokio::test]
+async fn pools_that_have_never_led_anywhere_are_given_up() {
+    let fake = Fake::new(Manners {
+        door: Door::Nowhere,
+        ..Manners::default()
+    })
+    .await;
+    let house = House::before(&fake, &SHOP.replace("shop", "\"*\"")).await;
+    for number in 0..50 {
+        let database = format!("x{number}");
+        let entered = Client::enter(house.address, "alice", &database).await;
+        let report = entered.err().expect("refused");
+        assert_eq!(report.code, sqlstate::INVALID_CATALOG_NAME);
+    }
+    let none = || house.facts.routes.load().is_empty();
+    house.wait_until("no pool is left", none).await;
+    let mut tree = house.tree().await;
+    for _ in 0..100 {
+        if !tree.iter().any(|name| name.starts_with("pool ")) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        tree = house.tree().await;
+    }
+    panic!("their actors are left: {tree:?}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use pgherd_net::poll_write_from;
 use pgherd_sql::{Alters, Defines, LexOptions, Pin, PinSet, Runs, named_settings};
 use pgherd_wire::error::ErrorReport;
 
+use crate::control::Standing;
 use crate::hidden::{Alteration, Hidden, Ran};
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
@@ -20,7 +21,7 @@ use crate::server::ServerConn;
 use crate::session::check::{self, Session};
 use crate::session::relay::Relay;
 use crate::session::setup::Listener;
-use crate::session::{Bye, survey};
+use crate::session::{Bye, checkout, survey};
 
 /// Pins that a look at the server may take away or leave.
 const OWN: PinSet = PinSet::of(&[Pin::Function, Pin::Sequence]);
@@ -215,7 +216,14 @@ impl Relay {
             let about = Arc::clone(&lease.about);
             let _ = tokio::time::timeout(CANCELS, about.cancels.settled()).await;
         }
-        let looked = self.look_at(&mut lease, how, now).await;
+        // Its client is answered and asks for nothing, so an order to go at once does not cut it off, but is heard here.
+        self.control.stand(Standing::Idle);
+        let control = Arc::clone(&self.control);
+        let looking = self.look_at(&mut lease, how, now);
+        let looked = match checkout::unless_ended(&control, looking).await {
+            Ok(looked) => looked,
+            Err(denied) => return self.denied(denied),
+        };
         // Notifications that came meanwhile are not to wait for more of them.
         lease.flow.hand_over(&mut self.down);
         match looked {

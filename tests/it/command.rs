@@ -1,12 +1,15 @@
 //! The command line, and what signals do.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use pgherd_sandbox::free_port;
 use pgherd_tests::{
     Config, Database, Output, Proxy, Raw, connect, executable, run, try_connect, until,
 };
 use rustix::process::Signal;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use super::failover::fleet::Fleet;
 
@@ -223,6 +226,33 @@ async fn a_termination_lets_transactions_end() {
     busy.ready().await;
     assert_eq!(busy.message().await.field('C').as_deref(), Some("57P01"));
     assert_eq!(proxy.wait().await.code(), Some(0));
+}
+
+/// Who is told to go comes again at once, and health checks come all the time.
+#[tokio::test]
+async fn a_termination_waits_for_nobody_who_comes_behind_it() {
+    let database = Database::new().await;
+    let mut proxy = Proxy::before(&database, "[timeouts]\nshutdown = \"20s\"").await;
+    let mut idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let port = proxy.port();
+    let comers = tokio::spawn(async move {
+        loop {
+            if let Ok(comer) = TcpStream::connect(("127.0.0.1", port)).await {
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(200)).await;
+                    drop(comer);
+                });
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(idle.message().await.field('C').as_deref(), Some("57P01"));
+    assert_eq!(proxy.wait().await.code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(6));
+    comers.abort();
 }
 
 #[tokio::test]

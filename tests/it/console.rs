@@ -217,6 +217,26 @@ async fn a_paused_pool_holds_its_clients() {
 }
 
 #[tokio::test]
+async fn a_paused_database_is_let_go_of_although_clients_listen() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    client.send(&Raw::query("listen news")).await;
+    client.ready().await;
+    let console = console(&proxy, "app").await;
+    console.batch_execute("pause").await.unwrap();
+    until("nobody is at the server", async || {
+        database.backends("app").await == 0
+    })
+    .await;
+    console.batch_execute("resume").await.unwrap();
+    // It is told that it may have missed something, and hears again.
+    assert_eq!(client.message().await.field('C').as_deref(), Some("01000"));
+    database.sql("notify news, 'late'").await;
+    assert_eq!(client.message().await.tag, 'A');
+}
+
+#[tokio::test]
 async fn a_pause_reaches_pools_that_come_later() {
     let database = Database::new().await;
     let proxy = Proxy::before(&database, "").await;

@@ -110,6 +110,39 @@ async fn who_waits_for_a_place_is_not_left_on_a_primary_that_was_replaced_meanwh
     );
 }
 
+/// As for any client of the database: a subscriber is back at once when it was sent away.
+#[tokio::test]
+async fn a_database_that_is_killed_paused_or_disabled_is_not_replicated() {
+    let server = server().await;
+    let database = database(server).await;
+    let proxy = Proxy::before(&database, "").await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let say = async |verb: &str| {
+        let command = format!("{verb} {}", database.name);
+        console.simple_query(&command).await.unwrap();
+    };
+    let mut first = logical(&proxy, "app", &database.name, "killed")
+        .await
+        .unwrap();
+    say("kill").await;
+    let words = first.end().await;
+    assert!(!words.is_empty(), "it is told");
+    let (second, ()) = tokio::join!(logical(&proxy, "app", &database.name, "back"), async {
+        until("it waits", async || waits(&console).await).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(senders(server, "back").await, 0);
+        say("resume").await;
+    });
+    assert_eq!(second.unwrap().one("select 1").await, "1");
+    say("disable").await;
+    let refused = logical(&proxy, "app", &database.name, "late").await;
+    let why = refused.map(drop).unwrap_err();
+    assert!(why.starts_with("55000 "), "{why}");
+    say("enable").await;
+    let third = logical(&proxy, "app", &database.name, "again").await;
+    assert_eq!(third.unwrap().one("select 2").await, "2");
+}
+
 #[tokio::test]
 async fn limits_on_clients_hold_for_it() {
     let server = server().await;
