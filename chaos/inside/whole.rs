@@ -6,7 +6,7 @@ use crate::ALONE;
 use crate::costly::COSTLY;
 use crate::harmless::HARMLESS;
 use crate::herald::Listener;
-use crate::house::{self, House, paths};
+use crate::house::{self, House, paths, unnumbered};
 use crate::load::Load;
 
 /// Whoever makes a new kind of actor says what its crash costs, and shows it.
@@ -21,8 +21,7 @@ async fn every_kind_of_actor_has_its_crash() {
     let living: BTreeSet<String> = paths(&house.living().await)
         .into_iter()
         .map(|path| {
-            path.trim_end_matches(&address)
-                .replace("sessions 0/*", "sessions 1/*")
+            unnumbered(path.trim_end_matches(&address)).replace("sessions 0/*", "sessions 1/*")
         })
         .collect();
     let known = HARMLESS.into_iter().chain(COSTLY).chain(["root"]);
