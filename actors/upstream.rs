@@ -25,7 +25,6 @@ use crate::facts::aside;
 use crate::gate::{Failing, Gate};
 use crate::hidden::Hidden;
 use crate::server::{CancelGuard, Cancels, Doubted, KillSwitch, Life, ServerAbout, ServerConn};
-use crate::session::replication::Kind;
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -57,8 +56,8 @@ pub struct Upstream {
     pub binding: Binding,
     /// Parameters for the start-up packet.
     pub parameters: BTreeMap<String, String>,
-    /// The replication that it is for, if it is.
-    pub replication: Option<Kind>,
+    /// The start-up parameter of that name, if it is for replication.
+    pub replication: Option<&'static str>,
     /// How long all of connecting may take.
     pub patience: Option<Duration>,
     /// How long a cancel request may take.
@@ -643,8 +642,7 @@ impl Login<'_> {
         let upstream = self.upstream;
         let mut parameters: Vec<(&str, &str)> =
             vec![("user", &upstream.user), ("database", &upstream.database)];
-        let replication = upstream.replication.map(Kind::parameter);
-        parameters.extend(replication.map(|value| ("replication", value)));
+        parameters.extend(upstream.replication.map(|value| ("replication", value)));
         let own = upstream.parameters.iter();
         let own = own.map(|(name, value)| (&**name, &**value));
         // Of two the server takes the last: who is logged in, and where, is said above and nowhere else.

@@ -124,7 +124,7 @@ pub(in crate::session) fn replicating(
     };
     own.parameters.retain(|name, _| !given(name));
     own.parameters.extend(parameters.iter().cloned());
-    own.replication = Some(kind);
+    own.replication = Some(kind.parameter());
     if kind == Kind::Physical {
         NO_DATABASE.clone_into(&mut own.database);
     }
