@@ -65,7 +65,7 @@ use crate::console;
 use crate::control::{Control, Entry};
 use crate::facts::Facts;
 use crate::failures::{LoginFailure, SessionFailure};
-use crate::session::login::{Entrance, Guest, Opened, Place};
+use crate::session::login::{Comer, Entrance, Guest, Opened, Place};
 use crate::session::relay::Relay;
 use crate::session::shards::Spread;
 
@@ -142,6 +142,7 @@ async fn live(arguments: SessionArguments) -> End {
         if facts.config.load().log.connections {
             tracing::info!(
                 client = id,
+                peer = %guest.peer,
                 user = name.user,
                 database = name.database,
                 "login"
@@ -176,7 +177,8 @@ async fn admit(
     control: &Arc<Control>,
     entry: &mut Entry,
 ) -> Option<Guest> {
-    match arrive(stream, facts, control, entry).await {
+    let mut comer = Comer::new();
+    match arrive(stream, facts, control, entry, &mut comer).await {
         Ok(Arrived::In(guest)) => Some(*guest),
         Ok(Arrived::Cancels(asker, key)) => {
             // It has a limit of its own, and must not be broken off: a server that it may still reach is closed.
@@ -185,7 +187,7 @@ async fn admit(
             None
         }
         Err(bye) => {
-            note_failure(&bye, facts, control);
+            note_failure(&bye, facts, control, &comer);
             None
         }
     }
@@ -204,6 +206,7 @@ async fn arrive(
     facts: &Arc<Facts>,
     control: &Arc<Control>,
     entry: &mut Entry,
+    comer: &mut Comer,
 ) -> Result<Arrived, Bye> {
     let config = facts.config.load_full();
     let entrance = Entrance::find(facts, &config, entry);
@@ -216,7 +219,7 @@ async fn arrive(
     let until = |limit: Option<Duration>| limit.map(|limit| began + limit);
     let opened = tokio::select! {
         biased;
-        opened = within(until(limit), login::open(stream, facts)) => opened?,
+        opened = within(until(limit), login::open(stream, facts, comer)) => opened?,
         // Nothing can be told to who has not said how.
         () = called_away(control) => return Err(Bye::Gone),
     };
@@ -266,7 +269,7 @@ pub(crate) async fn called_away(control: &Control) {
 }
 
 /// Counts a login that failed, and writes it to the log if such are wanted there.
-fn note_failure(bye: &Bye, facts: &Facts, control: &Control) {
+fn note_failure(bye: &Bye, facts: &Facts, control: &Control, comer: &Comer) {
     let (failure, error) = match bye {
         Bye::Refused(report) | Bye::Sent(report) => {
             (LoginFailure::of(report.code), report.message.clone())
@@ -281,8 +284,14 @@ fn note_failure(bye: &Bye, facts: &Facts, control: &Control) {
     };
     facts.failures.login(failure);
     if facts.config.load().log.errors {
-        let peer = control.identity();
-        tracing::info!(client = control.id, ?peer, error, "login refused");
+        tracing::info!(
+            client = control.id,
+            peer = %comer.peer,
+            user = comer.user,
+            database = comer.database,
+            error,
+            "login refused"
+        );
     }
 }
 

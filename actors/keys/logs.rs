@@ -55,9 +55,18 @@ async fn connections_disconnections_errors_and_totals() {
     let house = House::before(&fake, &format!("{text}stats_every = \"10ms\"\n")).await;
     come_and_go(&house, "heard").await;
     let told = "terminating connection due to the client idle timeout";
-    assert!(lines.have(&["INFO", "login", "heard"]));
+    let from = "peer=127.0.0.1:";
+    let came = [
+        "INFO",
+        " login client=",
+        from,
+        "user=\"heard\"",
+        "database=\"shop\"",
+    ];
+    assert!(lines.have(&came));
     assert!(lines.have(&["INFO", "error", "heard", "57P05", told]));
-    assert!(lines.have(&["INFO", "login refused", "heard"]));
+    let claimed = ["user=\"heard\"", "database=\"pgherd\""];
+    assert!(lines.have(&["INFO", "login refused", from, claimed[0], claimed[1]]));
     house
         .wait_until("the end is written", || {
             lines.have(&["INFO", " end ", "heard"])

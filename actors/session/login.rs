@@ -41,6 +41,8 @@ pub struct Guest {
     pub seat: Option<Seat>,
     /// The parameters of its start-up packet.
     pub parameters: Vec<(String, String)>,
+    /// From where it comes.
+    pub peer: Peer,
 }
 
 /// Where a client wants to go.
@@ -73,6 +75,31 @@ pub(super) struct Caller {
     input: BytesMut,
     peer: Peer,
     startup: Startup,
+}
+
+/// Who comes, for the log: from where, and who it says it is, as far as it has said so. Nothing of it is proved.
+#[derive(Debug)]
+pub(super) struct Comer {
+    pub(super) peer: Peer,
+    pub(super) user: Option<String>,
+    pub(super) database: Option<String>,
+}
+
+impl Comer {
+    /// Somebody of whom nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self {
+            peer: Peer::Gone,
+            user: None,
+            database: None,
+        }
+    }
+
+    /// Keeps what a start-up packet says.
+    fn claims(&mut self, startup: &Startup) {
+        self.user = startup.user().ok().map(str::to_owned);
+        self.database = startup.database().ok().map(str::to_owned);
+    }
 }
 
 /// What a client has come for.
@@ -128,6 +155,7 @@ impl Caller {
             place,
             seat,
             parameters,
+            peer: self.peer,
         }
     }
 
@@ -216,9 +244,14 @@ impl From<ErrorReport> for Refusal {
     }
 }
 
-/// Negotiates encryption until the client has said what it wants.
-pub(super) async fn open(mut stream: Stream, facts: &Facts) -> Result<Opened, Bye> {
-    let peer = proxied::peer(&mut stream, &facts.config.load_full()).await?;
+/// Negotiates encryption until the client has said what it wants. What becomes known of it until then is left with
+/// `comer`.
+pub(super) async fn open(
+    mut stream: Stream,
+    facts: &Facts,
+    comer: &mut Comer,
+) -> Result<Opened, Bye> {
+    proxied::find(&mut stream, &facts.config.load_full(), &mut comer.peer).await?;
     let mut input = BytesMut::new();
     let tls = facts.client_tls.load_full();
     let gone = |_| Bye::Gone;
@@ -251,6 +284,7 @@ pub(super) async fn open(mut stream: Stream, facts: &Facts) -> Result<Opened, By
         match opening {
             Opening::Cancel(key) => return Ok(Opened::Cancel(Box::new(stream), key)),
             Opening::Startup(startup) => {
+                comer.claims(&startup);
                 if tls.requires_tls() && !stream.is_tls() && stream.local().is_some() {
                     let report = ErrorReport::fatal(
                         sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -267,7 +301,7 @@ pub(super) async fn open(mut stream: Stream, facts: &Facts) -> Result<Opened, By
                 return Ok(Opened::Startup(Box::new(Caller {
                     stream,
                     input,
-                    peer,
+                    peer: comer.peer,
                     startup,
                 })));
             }

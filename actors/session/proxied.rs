@@ -9,20 +9,24 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::session::Bye;
 
-/// The other end of a connection; of one that comes from a proxy that is believed, the other end of that one's, as it
-/// says in front of everything else. Nothing behind that is read.
-pub(super) async fn peer(stream: &mut Stream, config: &Config) -> Result<Peer, Bye> {
-    let peer = stream.peer();
-    let Peer::Tcp(proxy) = peer else {
-        return Ok(peer);
+/// Finds the other end of a connection; of one that comes from a proxy that is believed, the other end of that one's, as
+/// it says in front of everything else. Nothing behind that is read. Until it has said so, and if it does not, `peer` is
+/// the proxy.
+pub(super) async fn find(stream: &mut Stream, config: &Config, peer: &mut Peer) -> Result<(), Bye> {
+    *peer = stream.peer();
+    let Peer::Tcp(proxy) = *peer else {
+        return Ok(());
     };
     if !config.listen.is_proxy(proxy.ip()) {
-        return Ok(peer);
+        return Ok(());
     }
     let mut bytes = Vec::new();
     loop {
         match header(&bytes) {
-            Ok(Progress::From(source)) => return Ok(source.map_or(peer, Peer::Tcp)),
+            Ok(Progress::From(source)) => {
+                *peer = source.map_or(*peer, Peer::Tcp);
+                return Ok(());
+            }
             Ok(Progress::Needs(count)) => {
                 let here = bytes.len();
                 bytes.resize(here + count, 0);

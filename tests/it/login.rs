@@ -62,6 +62,35 @@ async fn each_method_lets_in_who_knows_the_password_and_nobody_else() {
     }
 }
 
+/// Whoever guesses passwords can be found by what the log says of them.
+#[tokio::test]
+async fn the_log_says_who_was_refused_and_from_where() {
+    let database = Database::new().await;
+    let proxy = Proxy::start(&by("password", &database, "")).await;
+    for (user, of) in [
+        ("scram", database.name.as_str()),
+        ("scram", "nowhere"),
+        ("nobody", "nowhere"),
+    ] {
+        let url = format!("postgres://{user}:hunter2@127.0.0.1:{}/{of}", proxy.port());
+        assert_eq!(try_connect(&url).await.map(drop).unwrap_err().0, "28P01");
+        let parts = [
+            "login refused",
+            "peer=127.0.0.1:",
+            &format!("user=\"{user}\""),
+            &format!("database=\"{of}\""),
+            "password authentication failed",
+        ];
+        until("it is logged", async || {
+            let log = proxy.log();
+            log.lines()
+                .any(|line| parts.iter().all(|part| line.contains(part)))
+        })
+        .await;
+    }
+    assert!(!proxy.log().contains("hunter2"));
+}
+
 #[tokio::test]
 async fn users_are_looked_up_on_the_server() {
     let database = Database::new().await;

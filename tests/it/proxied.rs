@@ -94,12 +94,16 @@ async fn a_proxy_says_from_where_a_client_comes() {
             assert!(client.end().await.is_empty());
         }
     }
+    let who = format!("user=\"app\" database=\"{}\"", database.name);
     // Rules go by that address, too.
     let stream = by_proxy(proxy.port(), &[&tcp4([10, 8, 1, 2], 1, b"")]).await;
     let refused = Raw::over(stream).enter("app", &database.name, &[]).await;
     let message = refused.unwrap_err();
     assert_eq!(message.field('C').as_deref(), Some("28000"));
     assert!(message.field('M').unwrap().contains("host \"10.8.1.2\""));
+    // And the log names it, of who came in and of who did not.
+    proxy.logged(&format!("peer=10.9.1.2:4711 {who}"), 3).await;
+    proxy.logged(&format!("peer=10.8.1.2:1 {who}"), 1).await;
 }
 
 #[tokio::test]
