@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgherd_config::{Change, Config as Settings, Faults, LoadInput};
+use pgherd_config::{Change, Config as Settings, Effect, Faults, LoadInput};
 use pgherd_net::{
     ClientTls, Identity, Keepalive, Network, Roots, SocketOptions, TlsSetupError, TlsVersion,
 };
@@ -22,6 +22,9 @@ use crate::shards::{self, Misplaced};
 
 /// How long pools may take to follow a new configuration.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most changes of a reload that are told one by one, and the most warnings on the console.
+pub(crate) const TOLD_MAX: usize = 200;
 
 /// The actor.
 #[derive(Debug)]
@@ -63,6 +66,35 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
+impl Reloaded {
+    /// Writes it to the log.
+    fn write(&self) {
+        let changes = self.changes.len();
+        tracing::info!(changes, "configuration reloaded");
+        for change in self.changes.iter().take(TOLD_MAX) {
+            let holds = match change.effect {
+                Effect::Now => "now",
+                Effect::NextConnection => "for new connections",
+                Effect::Restart => "at next start",
+            };
+            // A value that is a secret is masked in it.
+            tracing::info!(
+                setting = change.path,
+                old = change.old,
+                new = change.new,
+                holds,
+                "setting changed"
+            );
+        }
+        if let Some(more @ 1..) = changes.checked_sub(TOLD_MAX) {
+            tracing::info!(more, "settings changed");
+        }
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
 /// What it hears.
 #[derive(Debug)]
 pub enum ConfigMessage {
@@ -101,13 +133,7 @@ impl Actor for Config {
             ConfigMessage::Reload(reply) => {
                 let outcome = state.reload().await;
                 match &outcome {
-                    Ok(reloaded) => {
-                        let changes = reloaded.changes.len();
-                        tracing::info!(changes, "configuration reloaded");
-                        for warning in &reloaded.warnings {
-                            tracing::warn!("{warning}");
-                        }
-                    }
+                    Ok(reloaded) => reloaded.write(),
                     Err(error) => tracing::error!(%error, "the configuration stays as it was"),
                 }
                 // An asker that is gone needs no answer.

@@ -197,6 +197,39 @@ async fn a_hangup_puts_the_file_in_force_and_keeps_connections() {
 }
 
 #[tokio::test]
+async fn a_hangup_writes_each_change_to_the_log() {
+    let database = Database::new().await;
+    let text = |more: &str| Config::before(&database, more);
+    let proxy = Proxy::start(&text(
+        "[metrics]\npath = \"/old\"\n[users.guest]\npassword = \"hunter2\"",
+    ))
+    .await;
+    proxy.rewrite(&text(
+        "[metrics]\npath = \"/new\"\n[users.guest]\npassword = \"hunter3\"\n[pool]\nsize = 7",
+    ));
+    proxy.signal(Signal::HUP);
+    let change = |setting: &str, old: &str, new: &str, holds: &str| {
+        format!(
+            "setting changed setting=\"{setting}\" old=\"{old}\" new=\"{new}\" holds=\"{holds}\""
+        )
+    };
+    for line in [
+        change("metrics.path", "/old", "/new", "at next start"),
+        change("pool.size", "20", "7", "now"),
+        change(
+            "users.guest.password",
+            "********",
+            "********",
+            "for new connections",
+        ),
+    ] {
+        proxy.logged(&line, 1).await;
+    }
+    proxy.logged("configuration reloaded changes=3", 1).await;
+    assert!(!proxy.log().contains("hunter"));
+}
+
+#[tokio::test]
 async fn a_termination_lets_transactions_end() {
     let database = Database::new().await;
     let mut proxy = Proxy::before(&database, "").await;

@@ -7,15 +7,12 @@ use pgherd_config::{Change, Effect};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
-use crate::config::{ConfigMessage, ReloadError, Reloaded};
+use crate::config::{ConfigMessage, ReloadError, Reloaded, TOLD_MAX};
 use crate::console::verb::Done;
 use crate::facts::Facts;
 
 /// How long reading the files and telling the pools may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The most changes, and the most warnings, that are told one by one.
-const TOLD_MAX: usize = 200;
 
 /// Puts the configuration as it is now written in force; a notice tells each setting that changed, and a warning what is
 /// odd about it.
@@ -89,7 +86,8 @@ mod tests {
     use pgherd_config::{Change, Effect};
     use pgherd_wire::error::Severity;
 
-    use super::{TOLD_MAX, notices};
+    use super::notices;
+    use crate::config::TOLD_MAX;
 
     fn change(effect: Effect) -> Change {
         let (old, new) = (Some("20".to_owned()), None);
