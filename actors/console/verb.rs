@@ -1,7 +1,7 @@
 //! The deeds: what an admin may have done.
 //!
-//! PAUSE, RESUME, RECONNECT and KILL act on the pools that exist at that moment: a pool that is made
-//! later, by the first login of a user, is neither paused nor killed.
+//! RECONNECT and KILL act on the pools that exist at that moment. PAUSE and RESUME hold for those that are made
+//! later, too, by the first login of a user: so does the pause that KILL leaves behind.
 
 use std::sync::Arc;
 use std::time::Duration;
