@@ -9,6 +9,7 @@ use pgherd_net::{Stream, poll_read_into, poll_write_from};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::control::{Control, Identity, Order, Standing};
 use crate::drain::Ending;
@@ -23,6 +24,8 @@ const READ: usize = 4096;
 const OUTPUT_MAX: usize = 64 * 1024;
 /// How long a client may take its farewell.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a client may take to read what is sent at once.
+const READING: Duration = Duration::from_secs(30);
 /// How often an idle console looks whether it is the last, when clients are being waited for.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -36,6 +39,8 @@ pub struct Desk {
     facts: Arc<Facts>,
     control: Arc<Control>,
     ending: Option<Ending>,
+    /// Until when a client that is to go may read what it was being told.
+    leaving: Option<Instant>,
 }
 
 impl Desk {
@@ -48,6 +53,7 @@ impl Desk {
             facts,
             control,
             ending: None,
+            leaving: None,
         }
     }
 
@@ -82,7 +88,7 @@ impl Desk {
     /// Sends what waits to be sent, and asks for the end of the proxy if that was part of it.
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client is gone, is sent away, or does not read.
     pub async fn flush(&mut self) -> Result<(), Bye> {
         let sent = if self.out.is_empty() {
             Ok(())
@@ -98,7 +104,7 @@ impl Desk {
     /// Sends only if much waits to be sent.
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client is gone, is sent away, or does not read.
     pub async fn relieve(&mut self) -> Result<(), Bye> {
         if self.out.len() < OUTPUT_MAX {
             Ok(())
@@ -107,10 +113,35 @@ impl Desk {
         }
     }
 
+    /// A client that does not read keeps its answers waiting for so long, and the end of the proxy no longer than its farewell
+    /// may take.
     async fn send(&mut self) -> Result<(), Bye> {
-        let written = poll_fn(|cx| poll_write_from(&mut self.stream, cx, &mut self.out)).await;
-        written.map_err(|_| Bye::Gone)?;
-        self.stream.flush().await.map_err(|_| Bye::Gone)
+        let Self {
+            stream,
+            out,
+            control,
+            leaving,
+            ..
+        } = self;
+        let late = Instant::now() + READING;
+        let given_up = async {
+            if timeout_at(late, control.token.cancelled()).await.is_ok() {
+                let until = *leaving.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+                sleep_until(until.min(late)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            sent = write(stream, out) => return sent,
+            () = given_up => {}
+        }
+        Err(match self.leaving {
+            Some(_) => self.farewell(),
+            None => Bye::Sent(Box::new(ErrorReport::fatal(
+                sqlstate::QUERY_CANCELED,
+                "terminating connection because its answers are not read",
+            ))),
+        })
     }
 
     /// Does something that may take long, while the client may leave or be sent away.
@@ -135,7 +166,10 @@ impl Desk {
     pub async fn part(&mut self, report: &ErrorReport) {
         report.encode_error(&mut self.out);
         // A client that does not read must not hold its own farewell up.
-        let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
+        let _ = timeout(LAST_WORDS, write(&mut self.stream, &mut self.out)).await;
+        if let Some(ending) = self.ending.take() {
+            self.facts.curtain.ask(ending);
+        }
     }
 
     fn farewell(&self) -> Bye {
@@ -168,6 +202,12 @@ pub fn violation(why: String) -> Bye {
         sqlstate::PROTOCOL_VIOLATION,
         why,
     )))
+}
+
+async fn write(stream: &mut Stream, out: &mut BytesMut) -> Result<(), Bye> {
+    let written = poll_fn(|cx| poll_write_from(stream, cx, out)).await;
+    written.map_err(|_| Bye::Gone)?;
+    stream.flush().await.map_err(|_| Bye::Gone)
 }
 
 async fn read(stream: &mut Stream, input: &mut BytesMut) -> Result<(), Bye> {

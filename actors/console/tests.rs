@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pgherd_config::{Config, LoadInput, Role};
@@ -290,6 +291,41 @@ async fn an_idle_client_hears_why_it_must_go() {
         (b'E', "going")
     );
     assert!(matches!(client.session.await, Ok(Bye::Sent(_))));
+}
+
+/// Asks for more than the sockets hold, and reads none of it.
+async fn deaf() -> Client {
+    let mut client = Client::new(Role::Reader).await;
+    let mut out = BytesMut::new();
+    frontend::query(&mut out, "SHOW CONFIG;".repeat(5000).as_bytes()).expect("short");
+    client.send(&out).await;
+    client
+}
+
+/// The clock stands still while anybody works, and goes on to the next deadline when all wait.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_given_up() {
+    let client = deaf().await;
+    let hour = Duration::from_secs(3600);
+    let ended = tokio::time::timeout(hour, client.session).await;
+    match ended.expect("within the deadline") {
+        Ok(Bye::Sent(report)) => assert_eq!(report.code.as_str(), "57014"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_read_does_not_hold_its_farewell_up() {
+    let mut client = deaf().await;
+    // The answer has begun.
+    client.message().await;
+    let why = ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, "going");
+    client.control.order(Order::Drain, why);
+    let ended = tokio::time::timeout(Duration::from_secs(20), client.session).await;
+    match ended.expect("before the deadline for reading") {
+        Ok(Bye::Sent(report)) => assert_eq!(report.message, "going"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
