@@ -6,13 +6,14 @@
 //! the end comes even while the tree is being restarted. It needs no mailbox either: the end is asked
 //! for through a [`Curtain`], and each session is told through its own handle.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::control::Order;
 use crate::facts::Facts;
@@ -70,6 +71,52 @@ impl Curtain {
         let mut watcher = self.0.subscribe();
         // The sender lives as long as `self`.
         let _ = watcher.wait_for(|asked| *asked >= ending).await;
+    }
+}
+
+/// What signals ask for, one behind the other: notice is given that no clients are wanted any more, the end begins when
+/// that is over, and then it is a quick one.
+#[derive(Debug)]
+pub struct Notice {
+    facts: Arc<Facts>,
+    curtain: Curtain,
+    /// When the notice is over that has been given.
+    until: Option<Instant>,
+}
+
+impl Notice {
+    /// No notice has been given.
+    pub fn new(facts: Arc<Facts>, curtain: Curtain) -> Self {
+        Self {
+            facts,
+            curtain,
+            until: None,
+        }
+    }
+
+    /// A signal has come that asks for the end.
+    pub fn signal(&mut self) {
+        if self.until.take().is_some() {
+            return self.curtain.ask(Ending::Gracefully);
+        }
+        match self.facts.config.load().drain.delay {
+            Some(delay) if self.curtain.asked() == Ending::Not => {
+                tracing::info!(?delay, "not ready any more, before draining");
+                self.facts.announce_end();
+                self.until = Some(Instant::now() + delay);
+            }
+            _ => self.curtain.ask_again(),
+        }
+    }
+
+    /// Asks for the end when the notice is over that has been given; waits for ever if there is none.
+    pub async fn expire(&mut self) {
+        match self.until {
+            Some(until) => sleep_until(until).await,
+            None => return pending().await,
+        }
+        self.until = None;
+        self.curtain.ask(Ending::Gracefully);
     }
 }
 

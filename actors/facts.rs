@@ -79,6 +79,7 @@ pub struct Facts {
     /// pools, so no two pools give one number.
     pub statements: Arc<AtomicU64>,
     ready: AtomicBool,
+    leaving: AtomicBool,
     closing: AtomicBool,
     next: AtomicU64,
     verifiers: Mutex<HashMap<String, (Secret, Arc<Verifier>)>>,
@@ -138,6 +139,7 @@ impl Facts {
             mock_secret,
             started: SystemTime::now(),
             ready: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             next: AtomicU64::new(1),
             verifiers: Mutex::default(),
@@ -150,9 +152,14 @@ impl Facts {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether clients are wanted: false before the listeners are up and while draining.
+    /// Whether clients are wanted: false before the listeners are up, once the end is announced, and while draining.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.ready.load(Ordering::Acquire) && !self.leaving.load(Ordering::Acquire)
+    }
+
+    /// From here on no clients are wanted, for good. Those who come are served.
+    pub fn announce_end(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     /// Says whether clients are wanted.

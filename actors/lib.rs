@@ -54,5 +54,5 @@ pub mod transactions;
 pub mod upstream;
 pub mod workers;
 
-pub use drain::{Curtain, Ending};
+pub use drain::{Curtain, Ending, Notice};
 pub use root::{Outcome, Proxy, StartError};

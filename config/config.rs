@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::admin::{Admin, Role};
 use crate::auth::Auth;
 use crate::database::{Database, WILDCARD};
+use crate::drain::Drain;
 use crate::failover::Failover;
 use crate::limits::Limits;
 use crate::listen::Listen;
@@ -49,6 +50,8 @@ pub struct Config {
     pub log: Log,
     /// The endpoint for metrics and health.
     pub metrics: Metrics,
+    /// What comes before the end.
+    pub drain: Drain,
     /// The databases clients may ask for, by name.
     pub databases: BTreeMap<String, Arc<Database>>,
     /// The databases that are made of others, by name.

@@ -50,6 +50,7 @@ impl Config {
         let workers = reader.section("workers");
         let log = reader.section("log");
         let metrics = reader.section("metrics");
+        let drain = reader.section("drain");
         let databases = reader.each("databases", Entry::read);
         let users = reader.each("users", User::read);
         reader.finish();
@@ -74,6 +75,7 @@ impl Config {
             workers: workers?,
             log: log?,
             metrics: metrics?,
+            drain: drain?,
             databases: plain,
             sharded,
             users: users
@@ -100,6 +102,7 @@ impl Config {
         rows.extend(self.workers.rows("workers"));
         rows.extend(self.log.rows("log"));
         rows.extend(self.metrics.rows("metrics"));
+        rows.extend(self.drain.rows("drain"));
         rows
     }
 

@@ -45,7 +45,7 @@ console = "root"
     );
     let allowed_address = "\"127.0.0.1:6432\", \"[::1]:6432\", \"localhost:6432\", \
                            \"*:6432\" for all of IPv4, \"[::]:6432\" for all";
-    let sections = "listen, admin, tls, auth, pool, timeouts, limits, failover, reads, notifications, workers, log, metrics, \
+    let sections = "listen, admin, tls, auth, pool, timeouts, limits, failover, reads, notifications, workers, log, metrics, drain, \
                     databases, users";
     let time = "seconds, or a text such as \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\"";
     let database = "hosts, patroni, aurora, host_settings, dbname, user, password, password_file, auth_query, \
@@ -191,6 +191,10 @@ fn are_found_one_by_one() {
         (
             "[metrics]\npath = \"/healthz\"",
             "metrics.path: \"/healthz\" is not allowed",
+        ),
+        (
+            "[drain]\ndelay = \"soon\"",
+            "drain.delay: \"soon\" is not allowed",
         ),
         ("[pool]\nmin = 21", "21 is more than the size, 20"),
         (

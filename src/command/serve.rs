@@ -1,6 +1,6 @@
 //! Serving, until a signal ends it.
 
-use pgherd_actors::{Curtain, Ending, Outcome, Proxy};
+use pgherd_actors::{Curtain, Ending, Notice, Outcome, Proxy};
 use pgherd_config::{Config, LoadInput, Loaded};
 use pgherd_telemetry::log::Format;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,7 +82,8 @@ pub(crate) async fn serve(proxy: Proxy) -> Result<(), Failure> {
     }
 }
 
-/// SIGHUP reloads; SIGTERM and SIGINT drain, and a second one ends at once; SIGQUIT ends at once.
+/// SIGHUP reloads; SIGTERM and SIGINT drain, behind `drain.delay` if there is one, which a second one ends, and the next one
+/// ends all at once; SIGQUIT ends at once.
 fn watch_signals(proxy: &Proxy, curtain: Curtain) -> Result<(), Failure> {
     let failed = |error| Failure::Unavailable(format!("cannot watch signals: {error}"));
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
@@ -96,12 +97,14 @@ fn watch_signals(proxy: &Proxy, curtain: Curtain) -> Result<(), Failure> {
             pgherd_actors::config::reload(&facts).await;
         }
     });
+    let mut notice = Notice::new(std::sync::Arc::clone(proxy.facts()), curtain.clone());
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => curtain.ask_again(),
-                _ = interrupt.recv() => curtain.ask_again(),
+                _ = terminate.recv() => notice.signal(),
+                _ = interrupt.recv() => notice.signal(),
                 _ = quit.recv() => curtain.ask(Ending::AtOnce),
+                () = notice.expire() => {}
             }
         }
     });

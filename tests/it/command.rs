@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use super::console::get;
 use super::failover::fleet::Fleet;
 
 /// Runs pgherd to its end in a clean environment.
@@ -304,6 +305,62 @@ async fn a_second_termination_is_at_once() {
         database.backends("app").await == 0
     })
     .await;
+}
+
+/// Whoever leads clients here, such as Kubernetes, hears by `/readyz` that no more are wanted, and leads some here until then.
+#[tokio::test]
+async fn a_termination_is_announced_while_clients_are_served() {
+    let database = Database::new().await;
+    let http = free_port();
+    let more = format!("[metrics]\nlisten = \"127.0.0.1:{http}\"\n[drain]\ndelay = \"1h\"");
+    let mut proxy = Proxy::before(&database, &more).await;
+    let mut idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    until("it is ready", async || get(http, "/readyz").await.0 == 200).await;
+    proxy.signal(Signal::TERM);
+    until("it is not ready", async || {
+        get(http, "/readyz").await.0 == 503
+    })
+    .await;
+    assert_eq!(get(http, "/healthz").await.0, 200);
+    assert_eq!(idle.one("select 1").await, "1");
+    let mut comer = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    assert_eq!(comer.ask(&Raw::query("begin read write")).await, "C ZT");
+    // The second signal ends the delay, and no more than that.
+    proxy.signal(Signal::INT);
+    assert_eq!(idle.message().await.field('C').as_deref(), Some("57P01"));
+    let late = try_connect(&proxy.url("app", &database.name)).await;
+    assert_eq!(late.map(drop).unwrap_err().0, "57P03");
+    assert_eq!(comer.one("select 1").await, "1");
+    comer.send(&Raw::query("commit")).await;
+    comer.ready().await;
+    assert_eq!(comer.message().await.field('C').as_deref(), Some("57P01"));
+    assert_eq!(proxy.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_announced_termination_begins_by_itself() {
+    let database = Database::new().await;
+    let mut proxy = Proxy::before(&database, "[drain]\ndelay = \"500ms\"").await;
+    let mut idle = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(idle.message().await.field('C').as_deref(), Some("57P01"));
+    assert!(began.elapsed() >= Duration::from_millis(500));
+    assert_eq!(proxy.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_console_that_does_not_read_holds_no_termination_up() {
+    let database = Database::new().await;
+    // Longer than a test waits for an end.
+    let mut proxy = Proxy::before(&database, "[timeouts]\nshutdown = \"5m\"").await;
+    let mut deaf = Raw::login(proxy.port(), "app", "pgherd", &[]).await;
+    // More than the sockets hold.
+    let query = Raw::query(&"show config;".repeat(5000));
+    deaf.send(&query).await;
+    assert_eq!(deaf.message().await.tag, 'T');
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().await.code(), Some(0));
 }
 
 #[tokio::test]
