@@ -42,6 +42,7 @@ pub struct Gate {
     /// Those of them that only prove who a client is.
     proofs: ArcSwap<Semaphore>,
     cancels: AtomicUsize,
+    waiting: AtomicUsize,
     backoff: Backoff,
     /// The server does not negotiate the protocol's minor version.
     old: AtomicBool,
@@ -66,6 +67,7 @@ impl Gate {
             logins: ArcSwap::from_pointee(Semaphore::new(logins)),
             proofs: ArcSwap::from_pointee(Semaphore::new(logins.div_ceil(2))),
             cancels: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             backoff: Backoff::default(),
             old: AtomicBool::new(false),
         }
@@ -81,14 +83,22 @@ impl Gate {
 
     /// Waits for a place among the logins under way.
     pub async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        let _waits = Waits::begin(&self.waiting);
         self.logins.load_full().acquire_owned().await.ok()
     }
 
     /// As [`Gate::enter`], for a login that only proves who a client is. Anybody may ask for one, so that no more of them
     /// stand at the door at once than half of those whom it lets in: pools wait behind no more than that.
     pub async fn enter_to_prove(&self) -> Option<[OwnedSemaphorePermit; 2]> {
+        let waits = Waits::begin(&self.waiting);
         let proof = self.proofs.load_full().acquire_owned().await.ok()?;
+        drop(waits);
         Some([proof, self.enter().await?])
+    }
+
+    /// How many logins wait for a place.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Counts a cancel request on its way there until the guard is dropped; `None` if there are so many already.
@@ -130,6 +140,23 @@ impl Gate {
     /// A login succeeded.
     pub fn succeeded(&self) {
         self.backoff.succeeded();
+    }
+}
+
+/// A login that waits for a place, until it has one or is given up.
+#[derive(Debug)]
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -249,6 +276,23 @@ mod tests {
         let places = [now(gate.enter()), now(gate.enter())];
         assert!(places.iter().all(Option::is_some));
         assert!(now(gate.enter()).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_counted_until_it_has_a_place_or_gives_up() {
+        let gate = Gate::new(1);
+        let first = gate.enter().await.expect("a place");
+        assert_eq!(gate.waiting(), 0);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut pool, mut proof) = (Box::pin(gate.enter()), Box::pin(gate.enter_to_prove()));
+        assert!(pool.as_mut().poll(&mut cx).is_pending());
+        assert!(proof.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(gate.waiting(), 2);
+        drop(proof);
+        assert_eq!(gate.waiting(), 1);
+        drop(first);
+        assert!(pool.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(gate.waiting(), 0);
     }
 
     #[tokio::test]

@@ -51,6 +51,7 @@ pub mod session;
 pub mod shards;
 pub mod totals;
 pub mod transactions;
+pub mod unserved;
 pub mod upstream;
 pub mod workers;
 

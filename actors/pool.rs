@@ -34,6 +34,7 @@ use crate::pins::{PinCounts, PinTotals};
 use crate::retries::Retries;
 use crate::router::RouterMessage;
 use crate::server::{ServerAbout, ServerConn};
+use crate::unserved::Refusals;
 use crate::upstream::{OpenError, Secret, Source, Upstream, Welcome};
 
 /// A server connection in the hands of a session.
@@ -100,6 +101,8 @@ pub struct Pool {
     pub stats: Stats,
     /// Requests that were sent again.
     pub retries: Retries,
+    /// Clients that were given no server.
+    pub refusals: Refusals,
     /// What was found out about COMMITs without an answer.
     pub outcomes: Outcomes,
     /// The actor that manages it.
@@ -151,6 +154,7 @@ impl Pool {
             natives: Natives::default(),
             stats: Stats::default(),
             retries: Retries::default(),
+            refusals: Refusals::default(),
             outcomes: Outcomes::default(),
             audience: Arc::default(),
             circle: Arc::default(),

@@ -13,6 +13,7 @@ use crate::herald::audience::Census;
 use crate::outcomes::OutcomeCounts;
 use crate::pool::{Pool, PoolKey, Totals};
 use crate::retries::RetryCounts;
+use crate::unserved::RefusalCounts;
 
 /// One pool.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Figures {
     pub totals: Totals,
     /// Its requests that were sent again.
     pub retries: RetryCounts,
+    /// Its clients that were given no server.
+    pub refusals: RefusalCounts,
     /// What became of its COMMITs that were not answered.
     pub outcomes: OutcomeCounts,
     /// Its clients, those that wait left out.
@@ -70,6 +73,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             cancelled: cancelled(pool),
             totals: pool.stats.totals(),
             retries: pool.retries.counts(),
+            refusals: pool.refusals.counts(),
             outcomes: pool.outcomes.counts(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),

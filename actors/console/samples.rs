@@ -12,6 +12,7 @@ use crate::outcomes::Outcomes;
 use crate::pins::PinTotals;
 use crate::pool::{PoolKey, Totals};
 use crate::retries::Retries;
+use crate::unserved::{RefusalCounts, Refusals, Unserved};
 
 /// A busy pool.
 pub(crate) fn figures(database: &str, user: &str) -> Figures {
@@ -45,6 +46,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         },
         cancelled: 1,
         retries: Retries::default().counts(),
+        refusals: refusals(),
         outcomes: Outcomes::default().counts(),
         totals: Totals {
             server_assignment_count: 100,
@@ -70,6 +72,12 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         audience: Census::default(),
         mode: PoolMode::Transaction,
     }
+}
+
+fn refusals() -> RefusalCounts {
+    let refusals = Refusals::default();
+    refusals.count(Unserved::QueueFull);
+    refusals.counts()
 }
 
 /// A running node of a tree.

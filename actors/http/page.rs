@@ -27,6 +27,8 @@ pub struct Sights {
     pub pools: Vec<Figures>,
     /// The servers of databases with several.
     pub hosts: Vec<HostSights>,
+    /// Logins that wait for their turn, by server.
+    pub logins: Vec<(String, usize)>,
     /// Client connections, those that are logging in too.
     pub sessions: usize,
     /// Client connections that have not proved who they are.
@@ -51,6 +53,7 @@ impl Sights {
         Self {
             pools: survey(facts),
             hosts: HostSights::of(facts),
+            logins: facts.memory.waiting_logins(),
             sessions: facts.sessions.count(),
             unauthenticated: facts.sessions.unauthenticated(),
             replication: facts.replications.census(),
@@ -76,10 +79,19 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
     for cluster in &sights.hosts {
         hosts::write(&mut page, cluster)?;
     }
+    for (host, waiting) in &sights.logins {
+        page.gauge(
+            "pgherd_host_logins_waiting",
+            "Server connections whose login waits for its turn (limits.max_host_logins).",
+            &[("host", host)],
+            *waiting as f64,
+        )?;
+    }
     for pool in &sights.pools {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;
         losses(&mut page, pool)?;
+        refusals(&mut page, pool)?;
         retries(&mut page, pool)?;
         outcomes(&mut page, pool)?;
         pins(&mut page, pool)?;
@@ -334,6 +346,24 @@ fn losses(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> 
         page.counter(
             "pgherd_pool_servers_lost_total",
             "Server connections that ended, by reason.",
+            &labels,
+            count,
+        )?;
+    }
+    Ok(())
+}
+
+fn refusals(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    for (reason, count) in pool.refusals.iter() {
+        let labels = [
+            ("database", pool.key.database.as_str()),
+            ("user", pool.key.user.as_str()),
+            ("reader", pool.key.reader_name()),
+            ("reason", reason),
+        ];
+        page.counter(
+            "pgherd_pool_refusals_total",
+            "Clients that were told an error in the place of a server they had to wait for, by reason.",
             &labels,
             count,
         )?;

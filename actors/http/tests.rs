@@ -27,6 +27,7 @@ fn sights() -> Sights {
         failures: failures.counts(),
         pools: vec![figures("a", "u\"v"), figures("b", "u")],
         hosts: Vec::new(),
+        logins: vec![("db:5432".to_owned(), 3)],
         sessions: 30,
         unauthenticated: 2,
         replication: Census {
@@ -76,6 +77,9 @@ fn a_page_of_made_up_figures() {
         "pgherd_pool_wait_microseconds_total{database=\"b\",user=\"u\"} 70",
         "pgherd_pool_pinned_total{database=\"b\",user=\"u\"} 1",
         "pgherd_pool_servers_lost_total{database=\"b\",user=\"u\",reason=\"broken\"} 0",
+        "pgherd_pool_refusals_total{database=\"b\",user=\"u\",reason=\"checkout_timeout\"} 0",
+        "pgherd_pool_refusals_total{database=\"b\",user=\"u\",reason=\"queue_full\"} 1",
+        "pgherd_host_logins_waiting{host=\"db:5432\"} 3",
         "pgherd_actor_restarts_total{actor=\"root/aux/http\"} 4",
         "# TYPE pgherd_pool_queries_total counter",
         "# TYPE pgherd_pool_waiting gauge",

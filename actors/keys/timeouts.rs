@@ -97,6 +97,21 @@ async fn checkout_and_checkout_notice() {
         sqlstate::QUERY_CANCELED,
         "(checkout timeout)",
     );
+    let refused: Vec<_> = house
+        .facts
+        .routes
+        .load()
+        .values()
+        .flat_map(|pool| pool.refusals.counts().iter().collect::<Vec<_>>())
+        .collect();
+    assert_eq!(
+        refused,
+        [
+            ("checkout_timeout", 1),
+            ("hold_timeout", 0),
+            ("queue_full", 0)
+        ]
+    );
     first.query("COMMIT").await;
     second.query("SELECT 1").await;
 }

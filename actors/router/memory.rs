@@ -151,6 +151,15 @@ impl RouterMemory {
         new
     }
 
+    /// How many logins wait for a place at each host.
+    pub(crate) fn waiting_logins(&self) -> Vec<(String, usize)> {
+        let shared = self.shared.lock();
+        let gates = shared.gates.iter();
+        gates
+            .map(|(host, gate)| (host.clone(), gate.waiting()))
+            .collect()
+    }
+
     /// Changes how many logins may be under way at each host.
     pub(super) fn knock(&self, logins: usize) {
         let mut shared = self.shared.lock();

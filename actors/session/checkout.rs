@@ -25,6 +25,7 @@ use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
 use crate::session::{ahead, follow, met, reads, shards};
+use crate::unserved::Unserved;
 use crate::upstream::OpenError;
 
 /// What ends a wait.
@@ -379,14 +380,21 @@ fn in_turn(released: Option<Instant>, began: Instant) -> Instant {
     released.map_or(began, |released| released.max(began))
 }
 
-/// What is said to who has waited too long since `began`: for a place, or for there to be a primary.
+/// What is said to who has waited too long since `began`: for a place, or for there to be a primary. It is counted, so whoever
+/// asks ends the wait by it.
 pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
     let (settings, now) = (pool.settings(), clock::now());
     let held = pool.core.held();
     let waited = too_long(&settings.timeouts, held, pool.core.released(), began, now)?;
     Some(match held {
-        Some(_) => unled(pool, waited),
-        None => timed_out(pool, waited),
+        Some(_) => {
+            pool.refusals.count(Unserved::Hold);
+            unled(pool, waited)
+        }
+        None => {
+            pool.refusals.count(Unserved::Checkout);
+            timed_out(pool, waited)
+        }
     })
 }
 
@@ -572,18 +580,19 @@ pub(super) fn deny(relay: &Relay, error: &LeaseError, pool: &Pool) -> Denied {
     }
 }
 
-/// Words what the queue of a pool answers in place of a server.
+/// Words what the queue of a pool answers in place of a server, and counts that it was full.
 pub(crate) fn denial(error: &LeaseError, pool: &Pool) -> ErrorReport {
     let key = &pool.key;
     match error {
-        LeaseError::QueueFull { limit } => ErrorReport::error(
-            sqlstate::TOO_MANY_CONNECTIONS,
-            format!(
+        LeaseError::QueueFull { limit } => {
+            pool.refusals.count(Unserved::QueueFull);
+            let text = format!(
                 "{limit} clients wait for pool {}/{} already",
                 key.database, key.user
-            ),
-        )
-        .hint("The limit is max_waiters of the pool."),
+            );
+            ErrorReport::error(sqlstate::TOO_MANY_CONNECTIONS, text)
+                .hint("The limit is max_waiters of the pool.")
+        }
         LeaseError::Failed(reason) => match reason.downcast_ref::<OpenError>() {
             Some(error) => error.report(),
             None => ErrorReport::error(sqlstate::CONNECTION_FAILURE, reason.to_string()),

@@ -330,7 +330,7 @@ async fn reload_and_shutdown_work_from_here() {
 }
 
 /// Asks over HTTP; gives the status and the text.
-pub(super) async fn get(port: u16, path: &str) -> (u16, String) {
+pub(crate) async fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
         .await
         .unwrap();

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pgherd_sandbox::free_port;
 use pgherd_tests::{Client, Database, Proxy, Raw, try_connect, until};
 use tokio_postgres::AsyncMessage;
 
+use crate::console::get;
 use crate::failover::fleet::Fleet;
 
 /// Lets `client` hold the only server connection.
@@ -63,7 +65,10 @@ async fn waiters_are_served_in_order() {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let database = Database::new().await;
-    let proxy = Proxy::before(&database, "[pool]\nsize = 1\nmax_waiters = 1").await;
+    let http = free_port();
+    let more =
+        format!("[pool]\nsize = 1\nmax_waiters = 1\n[metrics]\nlisten = \"127.0.0.1:{http}\"");
+    let proxy = Proxy::before(&database, &more).await;
     let holder = proxy.client("app", &database).await;
     let first = proxy.client("app", &database).await;
     let second = proxy.client("app", &database).await;
@@ -74,6 +79,15 @@ async fn a_full_queue_refuses_at_once() {
     let (code, message) = second.refused("select 1").await;
     assert_eq!(code, "53300");
     assert!(message.contains("wait"), "{message}");
+    let labels = |reason: &str| {
+        let name = &database.name;
+        format!("database=\"{name}\",user=\"app\",reason=\"{reason}\"")
+    };
+    let (_, metrics) = get(http, "/metrics").await;
+    for (reason, count) in [("queue_full", 1), ("checkout_timeout", 0)] {
+        let line = format!("pgherd_pool_refusals_total{{{}}} {count}", labels(reason));
+        assert!(metrics.lines().any(|known| known == line), "{metrics}");
+    }
     holder.batch_execute("commit").await.unwrap();
     assert_eq!(queued.await.unwrap(), "served");
     assert_eq!(second.one("select 1").await, "1");
