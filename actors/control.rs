@@ -1,10 +1,11 @@
 //! How the outside speaks to a session: orders, cancels and what the console shows.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::pins::Bound;
 use crate::server::{CancelGuard, Cancels, ServerAbout};
 
@@ -74,6 +76,14 @@ pub struct Control {
     pub token: CancellationToken,
     /// When the client connected.
     pub since: SystemTime,
+    /// The same by the clock that is not set.
+    born: Instant,
+    /// When its last transaction began, in nanoseconds behind that; 0 if none has.
+    asked: AtomicU64,
+    /// Since when it waits for a server, if it does, in the same way.
+    waits: AtomicU64,
+    /// How many named statements it has.
+    prepared: AtomicUsize,
     /// Why it keeps its server between transactions.
     pub bound: Bound,
     /// The number of the server where it has used a sequence last, or has forgotten all of them: what others remember of
@@ -99,6 +109,8 @@ pub struct Identity {
     pub user: String,
     /// The database that was asked for.
     pub database: String,
+    /// Our address at which it came; `None` for a unix socket.
+    pub local: Option<SocketAddr>,
     /// The client's address.
     pub peer: String,
     /// Port of the client, 0 on unix sockets.
@@ -117,6 +129,10 @@ impl Control {
             key: OnceLock::new(),
             token: CancellationToken::new(),
             since: SystemTime::now(),
+            born: clock::now(),
+            asked: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            prepared: AtomicUsize::new(0),
             bound: Bound::default(),
             sequences_on: AtomicU64::new(0),
             late: AtomicBool::new(false),
@@ -219,6 +235,51 @@ impl Control {
     /// Says where the session stands.
     pub fn stand(&self, standing: Standing) {
         self.standing.store(standing as u8, Ordering::Relaxed);
+    }
+
+    /// Says that the session waits since then for a server, or for what else it needs; of several steps of one wait the first
+    /// counts.
+    pub fn wait(&self, since: Instant) {
+        if self.standing() != Standing::Waiting {
+            self.waits.store(self.age_at(since), Ordering::Relaxed);
+        }
+        self.stand(Standing::Waiting);
+    }
+
+    /// For how long the session has waited that waits now.
+    pub fn waited(&self, now: Instant) -> Option<Duration> {
+        let since = Duration::from_nanos(self.waits.load(Ordering::Relaxed));
+        let waits = self.standing() == Standing::Waiting;
+        let age = now.saturating_duration_since(self.born);
+        waits.then(|| age.saturating_sub(since))
+    }
+
+    /// Says that the client has asked for something then, with which a transaction begins.
+    #[inline]
+    pub fn asks(&self, at: Instant) {
+        self.asked.store(self.age_at(at), Ordering::Relaxed);
+    }
+
+    /// When the client has asked for something last; as long as it has not, when it connected.
+    pub fn asked(&self) -> SystemTime {
+        self.since + Duration::from_nanos(self.asked.load(Ordering::Relaxed))
+    }
+
+    /// Says how many named statements the client has.
+    #[inline]
+    pub fn has_prepared(&self, count: usize) {
+        self.prepared.store(count, Ordering::Relaxed);
+    }
+
+    /// How many named statements the client had when it was idle last.
+    pub fn prepared(&self) -> usize {
+        self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// How old the session was at that moment, in nanoseconds.
+    fn age_at(&self, at: Instant) -> u64 {
+        let age = at.saturating_duration_since(self.born);
+        age.as_secs() * 1_000_000_000 + u64::from(age.subsec_nanos())
     }
 
     /// Says that the session is on a server from now on, where an order to go at once reaches it by the end of its
@@ -418,11 +479,30 @@ impl Drop for LoggingIn {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use pgherd_net::Killer;
     use pgherd_wire::error::ErrorReport;
     use pgherd_wire::sqlstate;
 
     use super::{Control, Order};
+
+    #[test]
+    fn a_wait_of_several_steps_is_one() {
+        let control = Control::new(1, Killer::default());
+        let (began, second) = (control.born, Duration::from_secs(1));
+        assert_eq!(control.asked(), control.since);
+        assert_eq!(control.waited(began + second), None);
+        control.asks(began + second);
+        assert_eq!(control.asked(), control.since + second);
+        control.wait(began + second);
+        control.wait(began + 2 * second);
+        assert_eq!(control.waited(began + 4 * second), Some(3 * second));
+        assert!(control.engage());
+        assert_eq!(control.waited(began + 4 * second), None);
+        control.wait(began + 5 * second);
+        assert_eq!(control.waited(began + 6 * second), Some(second));
+    }
 
     #[test]
     fn who_is_to_go_at_once_begins_nothing_on_a_server() {

@@ -21,6 +21,7 @@ use crate::control::Sessions;
 use crate::doors::Doors;
 use crate::drain::Curtain;
 use crate::failures::Failures;
+use crate::periods::Periods;
 use crate::pool::{Pool, PoolKey};
 use crate::router::{RouterMemory, RouterMessage};
 use crate::session::replication::Replications;
@@ -71,6 +72,8 @@ pub struct Facts {
     pub failures: Arc<Failures>,
     /// What the console has closed.
     pub doors: Doors,
+    /// The periods of the console's averages.
+    pub periods: Periods,
     /// The secret behind the verifiers of users that do not exist.
     pub mock_secret: [u8; 32],
     /// When the proxy was started.
@@ -136,6 +139,7 @@ impl Facts {
             statements: Arc::new(AtomicU64::new(1)),
             failures: Arc::default(),
             doors: Doors::default(),
+            periods: Periods::new(crate::clock::now()),
             mock_secret,
             started: SystemTime::now(),
             ready: AtomicBool::new(false),

@@ -41,6 +41,7 @@ mod keys;
 pub mod listener;
 pub mod natives;
 pub mod outcomes;
+pub mod periods;
 pub mod pins;
 pub mod pool;
 pub mod retries;

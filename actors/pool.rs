@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 use pgherd_cluster::HostName;
 use pgherd_config::{PoolMode, PoolSettings, WILDCARD};
 use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
@@ -416,6 +417,16 @@ pub struct Stats {
     checked: AtomicU64,
     surveyed: AtomicU64,
     pins: PinCounts,
+    period: Mutex<Period>,
+}
+
+/// What the console takes its averages of.
+#[derive(Debug, Default)]
+struct Period {
+    /// The counters when the present one began.
+    began: Totals,
+    /// What was counted in the last one.
+    last: Totals,
 }
 
 /// The counters of a pool at one moment, in PgBouncer's terms.
@@ -456,6 +467,30 @@ pub struct Totals {
     pub survey_count: u64,
     /// Times a session came to be pinned, by reason.
     pub pins: PinTotals,
+}
+
+impl Totals {
+    /// What has come since then, of what there are averages of.
+    fn since(&self, then: &Self) -> Self {
+        let more = |now: u64, then: u64| now.saturating_sub(then);
+        Self {
+            server_assignment_count: more(
+                self.server_assignment_count,
+                then.server_assignment_count,
+            ),
+            xact_count: more(self.xact_count, then.xact_count),
+            query_count: more(self.query_count, then.query_count),
+            bytes_received: more(self.bytes_received, then.bytes_received),
+            bytes_sent: more(self.bytes_sent, then.bytes_sent),
+            xact_time: self.xact_time.saturating_sub(then.xact_time),
+            wait_time: self.wait_time.saturating_sub(then.wait_time),
+            client_parse_count: more(self.client_parse_count, then.client_parse_count),
+            server_parse_count: more(self.server_parse_count, then.server_parse_count),
+            bind_count: more(self.bind_count, then.bind_count),
+            client_login_count: more(self.client_login_count, then.client_login_count),
+            ..Self::default()
+        }
+    }
 }
 
 impl Stats {
@@ -532,6 +567,21 @@ impl Stats {
     /// The catalogue was asked for functions that run unseen.
     pub fn surveyed(&self) {
         self.surveyed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The present period is over. What was counted in it is kept until the next one is.
+    pub fn turn(&self) {
+        let totals = self.totals();
+        let mut period = self.period.lock();
+        *period = Period {
+            last: totals.since(&period.began),
+            began: totals,
+        };
+    }
+
+    /// What was counted in the last period.
+    pub fn last_period(&self) -> Totals {
+        self.period.lock().last
     }
 
     /// A session came to be pinned for these reasons.

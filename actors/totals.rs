@@ -1,8 +1,8 @@
-//! What the log says now and then about the traffic.
+//! What the log says now and then about the traffic, and the console on average.
 //!
 //! Owns: the totals of the last time.
 //! Hears: its own clock.
-//! Tells: the log.
+//! Tells: the log; each pool that a period is over.
 //! If it dies: the next one begins to count anew.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::clock;
 use crate::facts::Facts;
 use crate::pool::Totals as Counted;
 
-/// How often to look whether totals are wanted while they are not.
+/// How often to look whether totals are wanted while they are not, and whether a period is over.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The actor.
@@ -97,6 +97,7 @@ impl TotalsState {
     }
 
     fn tick(&mut self, now: Instant) {
+        self.facts.periods.turn(&self.facts.routes.load(), now);
         let past = now.saturating_duration_since(self.at);
         match self.facts.config.load().log.stats_every {
             Some(every) if past < every => return,

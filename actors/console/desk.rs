@@ -11,6 +11,7 @@ use pgherd_wire::{frame, sqlstate};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use crate::clock;
 use crate::control::{Control, Identity, Order, Standing};
 use crate::drain::Ending;
 use crate::facts::Facts;
@@ -67,6 +68,7 @@ impl Desk {
                 return Err(self.farewell());
             }
             if let Some(message) = take(&mut self.input)? {
+                self.control.asks(clock::now());
                 self.control.stand(Standing::Active);
                 return Ok(message);
             }

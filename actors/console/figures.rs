@@ -26,6 +26,8 @@ pub struct Figures {
     pub cancelled: usize,
     /// Its counters.
     pub totals: Totals,
+    /// What they have counted in the last period; in the first, so far.
+    pub recent: Totals,
     /// Its requests that were sent again.
     pub retries: RetryCounts,
     /// Its clients that were given no server.
@@ -64,6 +66,7 @@ impl Figures {
 pub fn survey(facts: &Facts) -> Vec<Figures> {
     let clients = clients(facts);
     let now = clock::now();
+    let first = facts.periods.last().is_none();
     let routes = facts.routes.load();
     let mut figures: Vec<_> = routes
         .values()
@@ -72,6 +75,10 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             servers: pool.core.snapshot(now),
             cancelled: cancelled(pool),
             totals: pool.stats.totals(),
+            recent: match first {
+                true => pool.stats.totals(),
+                false => pool.stats.last_period(),
+            },
             retries: pool.retries.counts(),
             refusals: pool.refusals.counts(),
             outcomes: pool.outcomes.counts(),

@@ -48,29 +48,34 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         retries: Retries::default().counts(),
         refusals: refusals(),
         outcomes: Outcomes::default().counts(),
-        totals: Totals {
-            server_assignment_count: 100,
-            xact_count: 50,
-            query_count: 200,
-            bytes_received: 1000,
-            bytes_sent: 2000,
-            xact_time: Duration::from_millis(500),
-            wait_time: Duration::from_micros(70),
-            client_parse_count: 7,
-            server_parse_count: 3,
-            server_parse_again_count: 2,
-            eviction_count: 1,
-            bind_count: 11,
-            client_login_count: 2,
-            pinned_count: 1,
-            check_count: 1,
-            survey_count: 1,
-            pins: PinTotals::default(),
-        },
+        totals: totals(),
+        recent: totals(),
         clients: 12,
         hidden: pgherd_sql::Runs::Unknown,
         audience: Census::default(),
         mode: PoolMode::Transaction,
+    }
+}
+
+fn totals() -> Totals {
+    Totals {
+        server_assignment_count: 100,
+        xact_count: 50,
+        query_count: 200,
+        bytes_received: 1000,
+        bytes_sent: 2000,
+        xact_time: Duration::from_millis(500),
+        wait_time: Duration::from_micros(70),
+        client_parse_count: 7,
+        server_parse_count: 3,
+        server_parse_again_count: 2,
+        eviction_count: 1,
+        bind_count: 11,
+        client_login_count: 2,
+        pinned_count: 1,
+        check_count: 1,
+        survey_count: 1,
+        pins: PinTotals::default(),
     }
 }
 

@@ -13,12 +13,15 @@ use pgherd_supervise::Slot;
 use pgherd_wire::backend::DataRow;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
+use ractor::Actor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::desk::Desk;
 use super::serve;
+use super::show::Show;
+use super::table::Cell;
 use crate::control::{Control, Identity, Order};
 use crate::drain::{Curtain, Ending};
 use crate::facts::Facts;
@@ -26,6 +29,7 @@ use crate::pool::{Pool, PoolKey, limits};
 use crate::router;
 use crate::session::Bye;
 use crate::session::prove::Proof;
+use crate::totals::Totals;
 use crate::upstream::Secret;
 
 /// A client of the console, and what is behind it.
@@ -326,6 +330,27 @@ async fn who_does_not_read_does_not_hold_its_farewell_up() {
         Ok(Bye::Sent(report)) => assert_eq!(report.message, "going"),
         other => panic!("{other:?}"),
     }
+}
+
+/// What was counted in a minute is shown in the next, and no longer.
+#[tokio::test(start_paused = true)]
+async fn averages_are_taken_of_the_last_minute() {
+    let facts = facts();
+    let pool = add_pool(&facts, "shop", "u");
+    let started = Actor::spawn(None, Totals, Arc::clone(&facts)).await;
+    let (actor, ended) = started.expect("started");
+    let assigned = async || {
+        let rows = Show::StatsAverages.rows(&facts).await;
+        rows.expect("rows")[0][1].clone()
+    };
+    // Ten a second, and a half, which is cut off.
+    (0..630).for_each(|_| pool.stats.assigned(Duration::ZERO));
+    tokio::time::sleep(Duration::from_secs(65)).await;
+    assert_eq!(assigned().await, Cell::Int(10));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(assigned().await, Cell::Int(0));
+    actor.stop(None);
+    ended.await.expect("stopped");
 }
 
 #[tokio::test]

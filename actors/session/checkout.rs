@@ -19,7 +19,7 @@ use pgherd_wire::sqlstate;
 use tokio::time::Sleep;
 
 use crate::clock;
-use crate::control::{Control, Order, Standing};
+use crate::control::{Control, Order};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
@@ -250,7 +250,7 @@ pub(super) async fn queue(
         Err(_) if pool.key.reader.is_some() => return Ok(None),
         Err(error) => return Err(deny(relay, &error, pool)),
     };
-    relay.control.stand(Standing::Waiting);
+    relay.control.wait(asked);
     wait(relay, pool, waiter, asked).await
 }
 
@@ -462,7 +462,7 @@ enum Event {
 /// Waits for so long, while the client may still leave or be sent away.
 pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denied> {
     let control = Arc::clone(&relay.control);
-    relay.control.stand(Standing::Waiting);
+    relay.control.wait(clock::now());
     control.begin_waiting();
     let mut timer = pin!(tokio::time::sleep(time));
     poll_fn(|cx| {

@@ -564,6 +564,7 @@ fn identity(claim: &Claim, stream: &Stream) -> Identity {
     Identity {
         user: claim.user.clone(),
         database: claim.database.clone(),
+        local: stream.local(),
         peer,
         port,
         tls: stream

@@ -16,7 +16,6 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, tag};
 
 use crate::clock;
-use crate::control::Standing;
 use crate::pool::{Pool, ServerLease};
 use crate::server::ServerConn;
 use crate::session::blind;
@@ -77,7 +76,7 @@ pub(super) async fn suited(
         }
         return match pool.core.exchange(unfit, relay.worker, asked) {
             Ok(waiter) => {
-                relay.control.stand(Standing::Waiting);
+                relay.control.wait(asked);
                 checkout::wait(relay, pool, waiter, asked).await
             }
             Err(_) if pool.key.reader.is_some() => Ok(None),

@@ -189,6 +189,9 @@ impl Relay {
             }
             self.up.shrink();
             self.down.shrink();
+            let prepared = self.statements.as_ref();
+            self.control
+                .has_prepared(prepared.map_or(0, |known| known.len()));
             self.control.stand(Standing::Idle);
             match self.idle().await {
                 Wake::Input => {}
@@ -297,6 +300,7 @@ impl Relay {
             return self.refuse(&report);
         }
         let asked = clock::now();
+        self.control.asks(asked);
         if self.spread.is_some() && !glance::lead(self, asked) {
             match Box::pin(shards::lead(self, asked)).await {
                 Ok(Way::Usual) => {}

@@ -17,7 +17,7 @@ use pgherd_wire::sqlstate;
 
 use crate::clock;
 use crate::cluster::{Cluster, aurora};
-use crate::control::{Order, Standing};
+use crate::control::Order;
 use crate::outcomes::Resolved;
 use crate::pool::{Pool, ServerLease};
 use crate::router;
@@ -176,7 +176,7 @@ enum Found {
 /// or must not.
 async fn find_out(relay: &mut Relay, mark: &Mark) -> Found {
     let control = Arc::clone(&relay.control);
-    control.stand(Standing::Waiting);
+    control.wait(clock::now());
     let pool = Arc::clone(&relay.pool);
     let limit = pool.settings().timeouts.hold.unwrap_or(PATIENCE);
     let mut asked = pin!(tokio::time::timeout(limit, keep_asking(&pool, mark)));

@@ -8,7 +8,6 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
 use crate::clock;
-use crate::control::Standing;
 use crate::pool::ServerLease;
 use crate::server::ServerConn;
 use crate::session::attempt::Tries;
@@ -55,7 +54,7 @@ impl Relay {
         if !pause.is_zero() {
             checkout::pause(self, pause).await?;
         }
-        self.control.stand(Standing::Waiting);
+        self.control.wait(clock::now());
         // Where there is no primary at the moment, what only reads may find another replica; what one has refused to
         // write, none will.
         let reads = self.reading && again != Again::Recovering;

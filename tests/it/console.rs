@@ -346,6 +346,53 @@ pub(crate) async fn get(port: u16, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn clients_are_shown_with_their_requests_and_what_they_wait_for() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let console = console(&proxy, "app").await;
+    let clients = async || {
+        let mut rows = rows(&console, "show clients").await;
+        rows.retain(|row| row["database"] == database.name);
+        rows
+    };
+    let preparing = proxy.client("other", &database).await;
+    let _statements = [
+        preparing.prepare("select 1").await.unwrap(),
+        preparing.prepare("select 2").await.unwrap(),
+    ];
+    until("its statements are counted", async || {
+        let clients = clients().await;
+        clients.len() == 1 && clients[0]["prepared_statements"] == "2"
+    })
+    .await;
+    let holder = proxy.client("app", &database).await;
+    holder.batch_execute("begin; select 1").await.unwrap();
+    let other = proxy.client("app", &database).await;
+    let waiting = tokio::spawn(async move { other.one("select 'served'").await });
+    // It is shown while it lasts, in whole seconds and the rest.
+    let waits = |row: &BTreeMap<String, String>| {
+        let number = |column: &str| row[column].parse::<u64>().unwrap();
+        number("wait") * 1_000_000 + number("wait_us")
+    };
+    until("it has waited for a second", async || {
+        let clients = clients().await;
+        let waiting = clients.iter().find(|row| row["state"] == "waiting");
+        waiting.is_some_and(|row| waits(row) > 1_000_000)
+    })
+    .await;
+    for row in clients().await {
+        assert_eq!(row["state"] == "waiting", waits(&row) > 0, "{row:?}");
+        assert_eq!(row["local_addr"], "127.0.0.1");
+        assert_eq!(row["local_port"], proxy.port().to_string());
+        // Such times sort as they come.
+        assert!(row["request_time"] >= row["connect_time"], "{row:?}");
+    }
+    holder.batch_execute("commit").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), "served");
+    assert!(clients().await.iter().all(|row| waits(row) == 0));
+}
+
+#[tokio::test]
 async fn metrics_and_health_are_told_over_http() {
     let database = Database::new().await;
     let http = free_port();

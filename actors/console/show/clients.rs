@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock;
 use crate::console::clock::stamp;
 use crate::console::show::peers::Peer;
 use crate::console::table::Row;
@@ -38,9 +39,13 @@ fn peer(control: &Arc<Control>, facts: &Facts) -> Option<Peer> {
             Standing::Active => "active",
         },
         remote: (who.peer.clone(), who.port),
-        local: None,
+        local: Some(match who.local {
+            Some(address) => (address.ip().to_string(), address.port()),
+            None => ("unix".to_owned(), 0),
+        }),
         since: stamp(control.since),
-        waits: standing == Standing::Waiting,
+        asked: Some(stamp(control.asked())),
+        waited: control.waited(clock::now()).unwrap_or_default(),
         closing: control.ordered() != Order::Serve,
         name: format!("c{}", control.id),
         link: control
@@ -50,7 +55,7 @@ fn peer(control: &Arc<Control>, facts: &Facts) -> Option<Peer> {
         pid: 0,
         tls: who.tls.clone(),
         application: who.application.clone(),
-        prepared: None,
+        prepared: Some(control.prepared()),
         id: u64::try_from(control.id).unwrap_or(0),
     })
 }

@@ -1,12 +1,13 @@
 //! What SHOW CLIENTS, SERVERS and SOCKETS have in common.
 
-use crate::console::table::{Cell, Column, Row, int, text};
+use std::time::Duration;
+
+use crate::console::table::{Column, Row, int, text};
 use crate::session::replication::Kind;
 
 /// The columns of PgBouncer. `ptr` and `link` name clients as `c7` and servers as `s7`.
 ///
-/// What the proxy does not know is NULL: when a client last asked, how long one client has waited
-/// (SHOW WAITERS knows the oldest), the proxy's own end of a client's connection.
+/// `request_time` is when a client's last transaction began; of a server it is not known, and NULL.
 pub const COLUMNS: [Column; 21] = [
     text("type"),
     text("user"),
@@ -50,8 +51,10 @@ pub struct Peer {
     pub local: Option<(String, u16)>,
     /// When it was connected, written out.
     pub since: String,
-    /// It waits, for how long is not known.
-    pub waits: bool,
+    /// When it has asked for something last, written out; `None` where unknown.
+    pub asked: Option<String>,
+    /// How long it has waited, if it waits.
+    pub waited: Duration,
     /// It is to be closed when it is free.
     pub closing: bool,
     /// Its name.
@@ -78,7 +81,6 @@ impl Peer {
 
     /// Its row.
     pub fn row(self) -> Row {
-        let wait = if self.waits { Cell::Null } else { Cell::Int(0) };
         let (local_address, local_port) = self.local.unzip();
         vec![
             self.kind.into(),
@@ -91,9 +93,9 @@ impl Peer {
             local_address.into(),
             local_port.into(),
             self.since.into(),
-            Cell::Null,
-            wait.clone(),
-            wait,
+            self.asked.into(),
+            self.waited.as_secs().into(),
+            u64::from(self.waited.subsec_micros()).into(),
             self.closing.into(),
             self.name.into(),
             self.link.into(),

@@ -1,8 +1,9 @@
 //! SHOW STATS, STATS_TOTALS, STATS_AVERAGES and TOTALS.
 //!
 //! Times are in microseconds. A query's own time is not measured, so `query_time` is the time in
-//! transactions. Averages are over the whole life of the proxy (PgBouncer's are over the last
-//! `stats_period`); counts are per second, times per transaction, query, or assignment of a server.
+//! transactions, and with it what the client takes to go on with a block. Averages are over the last
+//! minute that is over, as PgBouncer's are with its usual `stats_period`, and until then over what there
+//! was so far; counts are per second, times per transaction, query, or assignment of a server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,17 +72,18 @@ pub const AVERAGES: [Column; 13] = {
 /// The columns of SHOW TOTALS.
 pub const SUMS: [Column; 2] = [text("name"), int("value")];
 
-/// How long the proxy has run.
-pub fn age(facts: &Facts) -> Duration {
-    facts.started.elapsed().unwrap_or_default()
+/// How long what averages are taken of took to be counted.
+pub fn span(facts: &Facts) -> Duration {
+    let age = || facts.started.elapsed().unwrap_or_default();
+    facts.periods.last().unwrap_or_else(age)
 }
 
 /// SHOW STATS: a row for each database.
-pub fn stats(pools: &[Figures], age: Duration) -> Vec<Row> {
-    let rows = databases(pools).into_iter().map(|(database, totals)| {
-        let values = amounts(&totals)
+pub fn stats(pools: &[Figures], span: Duration) -> Vec<Row> {
+    let rows = databases(pools).into_iter().map(|(database, counted)| {
+        let values = amounts(&counted.ever)
             .into_iter()
-            .chain(means(&totals, age))
+            .chain(means(&counted.lately, span))
             .map(Cell::from);
         std::iter::once(database.to_owned().into())
             .chain(values)
@@ -94,25 +96,43 @@ pub fn stats(pools: &[Figures], age: Duration) -> Vec<Row> {
 pub fn totals(pools: &[Figures]) -> Vec<Row> {
     let rows = databases(pools)
         .into_iter()
-        .map(|(database, totals)| row(database, amounts(&totals)));
+        .map(|(database, counted)| row(database, amounts(&counted.ever)));
     rows.collect()
 }
 
 /// SHOW STATS_AVERAGES: a row for each database.
-pub fn averages(pools: &[Figures], age: Duration) -> Vec<Row> {
+pub fn averages(pools: &[Figures], span: Duration) -> Vec<Row> {
     let rows = databases(pools).into_iter();
-    rows.map(|(database, totals)| row(database, means(&totals, age)))
+    rows.map(|(database, counted)| row(database, means(&counted.lately, span)))
         .collect()
 }
 
 /// SHOW TOTALS: a row for each column of SHOW STATS, over all databases.
-pub fn sums(pools: &[Figures], age: Duration) -> Vec<Row> {
-    let mut sum = Totals::default();
-    pools.iter().for_each(|pool| add(&mut sum, &pool.totals));
-    let values = amounts(&sum).into_iter().chain(means(&sum, age));
+pub fn sums(pools: &[Figures], span: Duration) -> Vec<Row> {
+    let mut sum = Counted::default();
+    pools.iter().for_each(|pool| sum.add(pool));
+    let values = amounts(&sum.ever)
+        .into_iter()
+        .chain(means(&sum.lately, span));
     let rows = STATS[1..].iter().zip(values);
     rows.map(|(column, value)| vec![column.name.into(), value.into()])
         .collect()
+}
+
+/// What some pools have counted together.
+#[derive(Debug, Default)]
+struct Counted {
+    /// All in all.
+    ever: Totals,
+    /// What averages are taken of.
+    lately: Totals,
+}
+
+impl Counted {
+    fn add(&mut self, pool: &Figures) {
+        add(&mut self.ever, &pool.totals);
+        add(&mut self.lately, &pool.recent);
+    }
 }
 
 fn row(database: &str, values: [u128; 12]) -> Row {
@@ -122,13 +142,11 @@ fn row(database: &str, values: [u128; 12]) -> Row {
         .collect()
 }
 
-fn databases(pools: &[Figures]) -> BTreeMap<&str, Totals> {
-    let mut databases = BTreeMap::new();
+fn databases(pools: &[Figures]) -> BTreeMap<&str, Counted> {
+    let mut databases: BTreeMap<&str, Counted> = BTreeMap::new();
     for pool in pools {
-        add(
-            databases.entry(pool.key.database.as_str()).or_default(),
-            &pool.totals,
-        );
+        let counted = databases.entry(pool.key.database.as_str());
+        counted.or_default().add(pool);
     }
     databases
 }
@@ -170,10 +188,10 @@ fn amounts(totals: &Totals) -> [u128; 12] {
     ]
 }
 
-fn means(totals: &Totals, age: Duration) -> [u128; 12] {
+fn means(totals: &Totals, span: Duration) -> [u128; 12] {
     let mut means = amounts(totals);
     let second = 1_000_000;
-    let micros = age.as_micros().max(1);
+    let micros = span.as_micros().max(1);
     let per_second = |count: u128| count.saturating_mul(second) / micros;
     let per = |time: u128, count: u64| time.checked_div(count.into()).unwrap_or(0);
     for (at, mean) in means.iter_mut().enumerate() {

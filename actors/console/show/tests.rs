@@ -124,9 +124,25 @@ fn statistics_are_sums_over_users_and_means_over_time() {
 }
 
 #[test]
+fn averages_are_those_of_the_last_period() {
+    let mut pool = figures("a", "u");
+    pool.recent = Totals {
+        xact_count: 30,
+        xact_time: Duration::from_micros(90),
+        ..Totals::default()
+    };
+    let rows = stats::stats(&[pool], Duration::from_secs(10));
+    let get = |column| value(Show::Stats, &rows[0], column).clone();
+    assert_eq!(get("total_xact_count"), Cell::Int(50));
+    assert_eq!(get("avg_xact_count"), Cell::Int(3));
+    assert_eq!(get("avg_xact_time"), Cell::Int(3));
+    assert_eq!(get("avg_query_count"), Cell::Int(0));
+}
+
+#[test]
 fn no_time_and_no_queries_have_means_too() {
     let mut pool = figures("a", "u");
-    pool.totals = Totals::default();
+    pool.recent = Totals::default();
     let rows = stats::averages(&[pool], Duration::ZERO);
     assert!(rows[0][1..].iter().all(|cell| *cell == Cell::Int(0)));
 }

@@ -60,7 +60,7 @@ pub(super) async fn open(
     facts: &Facts,
     control: &Arc<Control>,
 ) -> Result<Link, Unopened> {
-    control.stand(Standing::Waiting);
+    control.wait(clock::now());
     let opened = Box::pin(reach(plan, facts));
     let (server, welcome, place) = tokio::select! {
         opened = opened => opened?,
