@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pgherd_config::{Config, Role};
-use pgherd_net::{Peer, Stream, TlsError, accept_tls, accept_tls_direct};
+use pgherd_net::{ClientTls, Peer, Stream, TlsError, accept_tls, accept_tls_direct};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::startup::{self, Opening, Startup, Version};
@@ -285,17 +285,7 @@ pub(super) async fn open(
             Opening::Cancel(key) => return Ok(Opened::Cancel(Box::new(stream), key)),
             Opening::Startup(startup) => {
                 comer.claims(&startup);
-                if tls.requires_tls() && !stream.is_tls() && stream.local().is_some() {
-                    let report = ErrorReport::fatal(
-                        sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-                        "this pgherd takes only connections under TLS",
-                    );
-                    return refuse(stream, report).await;
-                }
-                if facts.is_closing() {
-                    // With this code libpq goes on to the next host of its list.
-                    let text = "pgherd is shutting down";
-                    let report = ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, text);
+                if let Some(report) = unwelcome(&stream, &tls, facts) {
                     return refuse(stream, report).await;
                 }
                 return Ok(Opened::Startup(Box::new(Caller {
@@ -337,6 +327,21 @@ pub(super) async fn open(
             }
         }
     }
+}
+
+/// Why nobody is let in who comes like this, or comes now.
+fn unwelcome(stream: &Stream, tls: &ClientTls, facts: &Facts) -> Option<ErrorReport> {
+    if tls.requires_tls() && !stream.is_tls() && stream.local().is_some() {
+        return Some(ErrorReport::fatal(
+            sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+            "this pgherd takes only connections under TLS",
+        ));
+    }
+    // With this code libpq goes on to the next host of its list.
+    let text = "pgherd is shutting down";
+    facts
+        .is_closing()
+        .then(|| ErrorReport::fatal(sqlstate::CANNOT_CONNECT_NOW, text))
 }
 
 /// The first byte of a TLS handshake record.
