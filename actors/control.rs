@@ -240,7 +240,11 @@ impl Control {
     /// Says that the session waits since then for a server, or for what else it needs; of several steps of one wait the first
     /// counts.
     pub fn wait(&self, since: Instant) {
-        if self.standing() != Standing::Waiting {
+        let before = self.waits.load(Ordering::Relaxed);
+        let goes_on = self.standing() == Standing::Waiting
+            // What it waited with before may have been refused, and another request has followed at once.
+            && before >= self.asked.load(Ordering::Relaxed);
+        if !goes_on {
             self.waits.store(self.age_at(since), Ordering::Relaxed);
         }
         self.stand(Standing::Waiting);
@@ -502,6 +506,10 @@ mod tests {
         assert_eq!(control.waited(began + 4 * second), None);
         control.wait(began + 5 * second);
         assert_eq!(control.waited(began + 6 * second), Some(second));
+        // Refused, it has asked for the next.
+        control.asks(began + 7 * second);
+        control.wait(began + 7 * second);
+        assert_eq!(control.waited(began + 9 * second), Some(2 * second));
     }
 
     #[test]
