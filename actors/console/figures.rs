@@ -1,6 +1,7 @@
 //! The figures of all pools at one moment, for the console's tables and for metrics.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pgherd_config::PoolMode;
 use pgherd_pool::{Place, Snapshot};
@@ -29,6 +30,8 @@ pub struct Figures {
     pub retries: RetryCounts,
     /// What became of its COMMITs that were not answered.
     pub outcomes: OutcomeCounts,
+    /// How often limits have kept it from opening a connection, and which.
+    pub hindrances: Vec<(Arc<str>, u64)>,
     /// Its clients, those that wait left out.
     pub clients: usize,
     /// Which transactions may run code of the database that changes a session.
@@ -71,6 +74,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             totals: pool.stats.totals(),
             retries: pool.retries.counts(),
             outcomes: pool.outcomes.counts(),
+            hindrances: pool.hindrance.counts(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),
             audience: pool.audience.census(&pool.circle),

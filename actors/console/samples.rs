@@ -46,6 +46,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         cancelled: 1,
         retries: Retries::default().counts(),
         outcomes: Outcomes::default().counts(),
+        hindrances: vec![("max_connections".into(), 3)],
         totals: Totals {
             server_assignment_count: 100,
             xact_count: 50,

@@ -80,6 +80,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;
         losses(&mut page, pool)?;
+        hindrances(&mut page, pool)?;
         retries(&mut page, pool)?;
         outcomes(&mut page, pool)?;
         pins(&mut page, pool)?;
@@ -336,6 +337,24 @@ fn losses(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> 
             "Server connections that ended, by reason.",
             &labels,
             count,
+        )?;
+    }
+    Ok(())
+}
+
+fn hindrances(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    for (limit, count) in &pool.hindrances {
+        let labels = [
+            ("database", pool.key.database.as_str()),
+            ("user", pool.key.user.as_str()),
+            ("reader", pool.key.reader_name()),
+            ("limit", limit),
+        ];
+        page.counter(
+            "pgherd_pool_limited_total",
+            "How often a limit that pools share kept a pool from opening a server connection, by limit.",
+            &labels,
+            *count,
         )?;
     }
     Ok(())
