@@ -312,6 +312,14 @@ pub enum OpenError {
         /// The server.
         host: String,
     },
+    /// As many logins as may be were under way at the host all the time.
+    #[error("{host} had no place for another login within {patience:?} (max_host_logins)")]
+    Crowded {
+        /// The server.
+        host: String,
+        /// The limit.
+        patience: Duration,
+    },
     /// The time was up.
     #[error("login to {host} took longer than {patience:?}")]
     TimedOut {
@@ -336,6 +344,7 @@ impl OpenError {
             | Self::Dialogue { .. }
             | Self::Standby { .. }
             | Self::Withheld { .. }
+            | Self::Crowded { .. }
             | Self::TimedOut { .. } => true,
         }
     }
@@ -352,7 +361,10 @@ impl OpenError {
     pub fn is_of_host(&self) -> bool {
         match self {
             Self::Refused { report, .. } => report.code.class() == "57",
-            Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
+            Self::Secret { .. }
+            | Self::Outdated { .. }
+            | Self::Unbound { .. }
+            | Self::Crowded { .. } => false,
             Self::Connect(_)
             | Self::Dialogue { .. }
             | Self::Standby { .. }
@@ -365,7 +377,10 @@ impl OpenError {
     pub fn is_of_others(&self) -> bool {
         match self {
             Self::Refused { report, .. } => ["53", "57", "58", "XX"].contains(&report.code.class()),
-            Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
+            Self::Secret { .. }
+            | Self::Outdated { .. }
+            | Self::Unbound { .. }
+            | Self::Crowded { .. } => false,
             Self::Connect(_)
             | Self::Dialogue { .. }
             | Self::Standby { .. }
@@ -436,6 +451,25 @@ impl OpenError {
             other => ErrorReport::error(code, other.to_string()),
         }
     }
+}
+
+/// Waits for what lets a login in among those under way at the host.
+///
+/// # Errors
+/// [`OpenError::Crowded`]: a host that answers no login holds each up for the upstream's patience, and whoever stands
+/// behind many of them would keep its place within the limits for as long as all of them together.
+pub async fn in_turn<T>(
+    upstream: &Upstream,
+    enter: impl Future<Output = T>,
+) -> Result<T, OpenError> {
+    let Some(patience) = upstream.patience else {
+        return Ok(enter.await);
+    };
+    let entered = tokio::time::timeout(patience, enter).await;
+    entered.map_err(|_| OpenError::Crowded {
+        host: upstream.name.clone(),
+        patience,
+    })
 }
 
 /// Opens a connection and logs in; it is number `id`, and `life` ends with it.
