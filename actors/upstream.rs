@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
+use pgherd_net::{Peer, ServerTls, SocketOptions, SslMode, Stream, Target};
 use pgherd_session::{Exchange, Flow, Role, Sequences, ServerStatements};
 use pgherd_sql::Runs;
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
@@ -552,8 +552,8 @@ pub async fn cancel(guard: CancelGuard) {
     // The key must not travel in the clear where the connection itself does not.
     let pair = &upstream.tls.0;
     let tls = (!about.tls.is_empty()).then(|| pair.strict.as_ref().unwrap_or(&pair.usual));
-    let sent =
-        pgherd_net::send_cancel(&upstream.target, &upstream.socket, tls, &packet, deadline).await;
+    let (target, socket) = (&upstream.target, &upstream.socket);
+    let sent = pgherd_net::send_cancel(target, about.peer, socket, tls, &packet, deadline).await;
     match sent {
         Ok(()) => guard.landed(),
         Err(error) => tracing::warn!(host = upstream.name, %error, "a cancel request was lost"),
@@ -610,6 +610,10 @@ async fn connect(
             .local()
             .map(|local| local.to_string())
             .unwrap_or_default(),
+        peer: match stream.peer() {
+            Peer::Tcp(address) => Some(address),
+            Peer::Unix { .. } | Peer::Gone => None,
+        },
         since: SystemTime::now(),
         cancels: Cancels::default(),
         killer: KillSwitch::new(&stream),
