@@ -42,6 +42,12 @@ pub fn crash(cell: &ActorCell) -> bool {
         || order(cell, TotalsMessage::Crash)
 }
 
+/// Has an actor stand still, as if it waited for what never comes. False if it is not of those that can, or is gone.
+#[must_use]
+pub fn stick(cell: &ActorCell) -> bool {
+    reach::stick(cell) || order(cell, TotalsMessage::Stick)
+}
+
 /// Obeys [`CRASH`] and [`ORDERS`], if they are set.
 pub(crate) fn obey(facts: &Arc<Facts>) {
     if let Ok(path) = std::env::var(CRASH) {

@@ -56,14 +56,14 @@ async fn live(arguments: ConnectionArguments) {
     let upstream = pool.upstream.load_full();
     let (life, ended) = Life::new();
     let opening = async {
-        let permit = upstream.gate.0.enter().await?;
+        let permit = upstream::in_turn(&upstream, upstream.gate.0.enter()).await?;
         let opened = upstream::open(&upstream, id, life).await;
         drop(permit);
-        Some(opened)
+        opened
     };
     // A host that does not answer must not keep the place from the one that writes go to by now.
     let opened = tokio::select! {
-        opened = opening => opened,
+        opened = opening => Some(opened),
         () = place.outdated() => None,
     };
     let Some(mut opened) = opened else { return };

@@ -195,9 +195,14 @@ impl Office {
         if let Some(pause) = self.pool.pause(upstream, clock::now()) {
             tokio::time::sleep(pause).await;
         }
-        let permit = gate.enter().await;
-        let opened = upstream::open(upstream, self.facts.number(), Life::new().0).await;
-        drop(permit);
+        let opened = match upstream::in_turn(upstream, gate.enter()).await {
+            Ok(permit) => {
+                let opened = upstream::open(upstream, self.facts.number(), Life::new().0).await;
+                drop(permit);
+                opened
+            }
+            Err(error) => Err(error),
+        };
         match opened {
             Ok((_, welcome)) if self.pool.cluster.load().is_led() && welcome.is_in_recovery() => {
                 let (host, now) = (upstream.name.clone(), clock::now());

@@ -19,7 +19,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pgherd_supervise::{End, SupervisorMessage, Work};
+use pgherd_supervise::{End, Heartbeat, SupervisorMessage, Work};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -51,6 +51,8 @@ pub struct HttpArguments {
     pub socket: Arc<std::net::TcpListener>,
     /// The facts.
     pub facts: Arc<Facts>,
+    /// Its sign of life.
+    pub heartbeat: Heartbeat,
 }
 
 impl Work for Http {
@@ -67,13 +69,19 @@ impl Work for Http {
 
 /// Accepts and serves for ever. Connections end with this future, since it owns their tasks.
 async fn serve(arguments: HttpArguments) -> io::Result<Infallible> {
-    let HttpArguments { socket, facts } = arguments;
+    let HttpArguments {
+        socket,
+        facts,
+        heartbeat,
+    } = arguments;
     let listener = TcpListener::from_std(socket.try_clone()?)?;
     let routes = routes(facts);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
+        heartbeat.touch();
         tokio::select! {
+            () = tokio::time::sleep(heartbeat.every) => {}
             (accepted, place) = accept(&listener, &places) => match accepted {
                 Ok(stream) => drop(connections.spawn(connection(stream, routes.clone(), place))),
                 Err(error) => {

@@ -34,6 +34,7 @@ pub mod failures;
 pub mod gate;
 pub mod herald;
 pub mod hidden;
+pub mod hindrance;
 pub mod http;
 pub mod judgement;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgherd_net::Listener as Socket;
-use pgherd_supervise::{Dynamic, End, Tasked, Work};
+use pgherd_supervise::{Dynamic, End, Heartbeat, Tasked, Work};
 
 use crate::facts::Facts;
 use crate::session::{Session, SessionArguments};
@@ -40,6 +40,8 @@ pub struct ListenerArguments {
     pub sessions: Arc<[Dynamic]>,
     /// The next worker in turn.
     pub turn: Arc<AtomicUsize>,
+    /// Its sign of life.
+    pub heartbeat: Heartbeat,
 }
 
 impl Work for Listener {
@@ -57,12 +59,14 @@ async fn accept(arguments: ListenerArguments) -> End {
         workers,
         sessions,
         turn,
+        heartbeat,
     } = arguments;
     loop {
         while facts.sessions.count() > facts.config.load().limits.max_clients.get() + TOLD {
+            heartbeat.touch();
             tokio::time::sleep(PAUSE).await;
         }
-        let accepted = match socket.accept().await {
+        let accepted = match heartbeat.through(socket.accept()).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a client");

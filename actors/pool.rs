@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pgherd_cluster::HostName;
 use pgherd_config::{PoolMode, PoolSettings, WILDCARD};
-use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
+use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, Refused, SweepRules};
 use pgherd_session::{Proven, Registry, Shared};
 use pgherd_sql::PinSet;
 use pgherd_supervise::{Heartbeat, Slot, Tasked, linked};
@@ -28,6 +28,7 @@ use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::gate::Backoff;
 use crate::herald::audience::{Audience, Circle};
+use crate::hindrance::Hindrance;
 use crate::judgement::Judgement;
 use crate::natives::Natives;
 use crate::outcomes::Outcomes;
@@ -92,6 +93,8 @@ pub struct Pool {
     pub welcome: ArcSwapOption<Welcome>,
     /// Why the last attempt to connect failed, until one succeeds.
     pub trouble: ArcSwapOption<OpenError>,
+    /// The limit that keeps it from opening another connection.
+    pub hindrance: Hindrance,
     /// Pauses behind logins that fail for reasons of their own, which keep nobody else from the host.
     pub backoff: Backoff,
     /// Its clients ask for what they remember of sequences behind the transactions that used them.
@@ -150,6 +153,7 @@ impl Pool {
             shared: Arc::default(),
             welcome: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
+            hindrance: Hindrance::default(),
             backoff: Backoff::default(),
             asks_sequences: AtomicBool::new(false),
             natives: Natives::default(),
@@ -743,10 +747,13 @@ impl PoolState {
         let now = clock::now();
         let mut wanted = self.pool.core.wanted(now);
         if wanted == 0 {
+            self.pool.hindrance.ends();
             return;
         }
         let upstream = self.pool.upstream.load_full();
         if let Some(pause) = self.pool.pause(&upstream, now) {
+            self.pool.core.withdraw();
+            self.pool.hindrance.ends();
             self.look_later(pause, myself);
             return;
         }
@@ -755,9 +762,16 @@ impl PoolState {
             wanted = usize::from(self.pool.core.snapshot(now).opening == 0);
         }
         while wanted > 0 {
-            let Ok(place) = self.pool.core.begin_open(now) else {
-                return;
+            let place = match self.pool.core.begin_open(now) {
+                Ok(place) => place,
+                Err(refused) => {
+                    if let Refused::Quota { name, max } = refused {
+                        self.pool.hindrance.meets(name, max);
+                    }
+                    return;
+                }
             };
+            self.pool.hindrance.ends();
             wanted -= 1;
             let arguments = ConnectionArguments {
                 pool: Arc::clone(&self.pool),

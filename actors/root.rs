@@ -27,7 +27,7 @@ use crate::http::{Http, HttpArguments};
 use crate::listener::{Listener, ListenerArguments};
 use crate::pool::{Pool, PoolArguments, PoolManager};
 use crate::router::{Router, RouterArguments};
-use crate::totals::Totals;
+use crate::totals::{Totals, TotalsArguments};
 use crate::transactions::recovery::{Recovery, RecoveryArguments};
 use crate::workers::Workers;
 
@@ -248,18 +248,26 @@ impl Proxy {
             let mut spec = SupervisorSpec::new("aux").when_exhausted(Exhausted::isolate(
                 |why| tracing::error!(%why, "aux gave up"),
             ));
-            let counted = Arc::clone(&facts);
-            spec = spec.child(ChildSpec::permanent("totals", move |parent| {
-                linked(parent, Totals, Arc::clone(&counted))
-            }));
+            let heartbeat = Heartbeat::new(BEAT);
+            let arguments = TotalsArguments {
+                facts: Arc::clone(&facts),
+                heartbeat: heartbeat.clone(),
+            };
+            let totals = ChildSpec::permanent("totals", move |parent| {
+                linked(parent, Totals, arguments.clone())
+            });
+            spec = spec.child(totals.heartbeat(heartbeat));
             if let Some(socket) = http.clone() {
+                let heartbeat = Heartbeat::new(BEAT);
                 let arguments = HttpArguments {
                     socket,
                     facts: Arc::clone(&facts),
+                    heartbeat: heartbeat.clone(),
                 };
-                spec = spec.child(ChildSpec::permanent("http", move |parent| {
+                let http = ChildSpec::permanent("http", move |parent| {
                     linked(parent, Tasked(Http), arguments.clone())
-                }));
+                });
+                spec = spec.child(http.heartbeat(heartbeat));
             }
             spec
         })
@@ -286,6 +294,7 @@ impl Proxy {
                     workers: Arc::clone(&self.workers),
                     sessions: Arc::clone(&sessions),
                     turn: Arc::clone(&turn),
+                    heartbeat: Heartbeat::new(BEAT),
                 };
                 (name, arguments)
             })
@@ -296,10 +305,11 @@ impl Proxy {
                 spec = spec.child(sessions.child(Duration::from_secs(1)));
             }
             for (name, arguments) in &listeners {
-                let arguments = arguments.clone();
-                spec = spec.child(ChildSpec::permanent(name.clone(), move |parent| {
+                let (arguments, heartbeat) = (arguments.clone(), arguments.heartbeat.clone());
+                let listener = ChildSpec::permanent(name.clone(), move |parent| {
                     linked(parent, Tasked(Listener), arguments.clone())
-                }));
+                });
+                spec = spec.child(listener.heartbeat(heartbeat));
             }
             spec
         })
@@ -308,11 +318,20 @@ impl Proxy {
 
 /// Coordinators, and who ends what others have left: a session that ends leaves a coordinator behind, so they stop
 /// after the sessions.
+///
+/// Neither is started again with the other. To end the coordinators because recovery has crashed would leave prepared
+/// what was about to be committed; and recovery needs nothing of theirs: what they leave when they end they note in the
+/// facts, where it looks in its next round, whichever of the two was there first.
 fn transactions(facts: Arc<Facts>) -> ChildSpec {
     ChildSpec::supervisor(move || {
+        let heartbeat = Heartbeat::new(RECOVERY_BEAT);
         let arguments = RecoveryArguments {
             facts: Arc::clone(&facts),
+            heartbeat: heartbeat.clone(),
         };
+        let recovery = ChildSpec::permanent("recovery", move |parent| {
+            linked(parent, Tasked(Recovery), arguments.clone())
+        });
         SupervisorSpec::new("transactions")
             .when_exhausted(Exhausted::isolate(
                 |why| tracing::error!(%why, "transactions over several shards gave up"),
@@ -321,16 +340,17 @@ fn transactions(facts: Arc<Facts>) -> ChildSpec {
                 facts
                     .transactions
                     .coordinators
-                    .child(Duration::from_secs(5)),
+                    .beating_child(Duration::from_secs(5), Heartbeat::new(BEAT)),
             )
-            .child(ChildSpec::permanent("recovery", move |parent| {
-                linked(parent, Tasked(Recovery), arguments.clone())
-            }))
+            .child(recovery.heartbeat(heartbeat))
     })
 }
 
 /// How often permanent actors give a sign of life; one that misses three is killed and restarted.
 const BEAT: Duration = Duration::from_secs(10);
+
+/// The same for recovery, which beats at each question that it asks a server: each may take as long as `connect` allows.
+const RECOVERY_BEAT: Duration = Duration::from_secs(30);
 
 /// A database: the monitors of its hosts, and its pools. Its failures never touch its siblings.
 pub(crate) fn cluster(name: String, facts: Arc<Facts>) -> ChildSpec {

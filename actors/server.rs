@@ -1,5 +1,6 @@
 //! A connection to a server: a value that is moved, never shared.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Waker};
@@ -163,6 +164,8 @@ pub struct ServerAbout {
     pub tls: String,
     /// Its own end, as `address:port`.
     pub local: String,
+    /// The other end, where its cancels go: the name of its host may lead elsewhere by then. `None` for a unix socket.
+    pub peer: Option<SocketAddr>,
     /// When it was connected.
     pub since: std::time::SystemTime,
     /// Cancel requests under way, and the session that it serves.

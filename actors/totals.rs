@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pgherd_supervise::Heartbeat;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::clock;
@@ -29,12 +30,25 @@ pub enum TotalsMessage {
     /// A test wants to see it crash.
     #[cfg(feature = "chaos")]
     Crash,
+    /// A test wants to see it stand still.
+    #[cfg(feature = "chaos")]
+    Stick,
+}
+
+/// What it is born with.
+#[derive(Debug, Clone)]
+pub struct TotalsArguments {
+    /// The facts.
+    pub facts: Arc<Facts>,
+    /// Its sign of life, at each tick.
+    pub heartbeat: Heartbeat,
 }
 
 /// What it keeps.
 #[derive(Debug)]
 pub struct TotalsState {
     facts: Arc<Facts>,
+    heartbeat: Heartbeat,
     last: Counted,
     failed: u64,
     at: Instant,
@@ -43,18 +57,20 @@ pub struct TotalsState {
 impl Actor for Totals {
     type Msg = TotalsMessage;
     type State = TotalsState;
-    type Arguments = Arc<Facts>;
+    type Arguments = TotalsArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        facts: Self::Arguments,
+        arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        let TotalsArguments { facts, heartbeat } = arguments;
         let state = TotalsState {
             last: sum(&facts),
             failed: failed(&facts),
             at: clock::now(),
             facts,
+            heartbeat,
         };
         state.wind(&myself);
         Ok(state)
@@ -68,11 +84,14 @@ impl Actor for Totals {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             TotalsMessage::Tick => {
+                state.heartbeat.touch();
                 state.tick(clock::now());
                 state.wind(&myself);
             }
             #[cfg(feature = "chaos")]
             TotalsMessage::Crash => panic!("a test wanted this"),
+            #[cfg(feature = "chaos")]
+            TotalsMessage::Stick => std::future::pending().await,
         }
         Ok(())
     }

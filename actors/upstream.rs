@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
+use pgherd_net::{Peer, ServerTls, SocketOptions, SslMode, Stream, Target};
 use pgherd_session::{Exchange, Flow, Role, Sequences, ServerStatements};
 use pgherd_sql::Runs;
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
@@ -312,6 +312,14 @@ pub enum OpenError {
         /// The server.
         host: String,
     },
+    /// As many logins as may be were under way at the host all the time.
+    #[error("{host} had no place for another login within {patience:?} (max_host_logins)")]
+    Crowded {
+        /// The server.
+        host: String,
+        /// The limit.
+        patience: Duration,
+    },
     /// The time was up.
     #[error("login to {host} took longer than {patience:?}")]
     TimedOut {
@@ -336,6 +344,7 @@ impl OpenError {
             | Self::Dialogue { .. }
             | Self::Standby { .. }
             | Self::Withheld { .. }
+            | Self::Crowded { .. }
             | Self::TimedOut { .. } => true,
         }
     }
@@ -352,7 +361,10 @@ impl OpenError {
     pub fn is_of_host(&self) -> bool {
         match self {
             Self::Refused { report, .. } => report.code.class() == "57",
-            Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
+            Self::Secret { .. }
+            | Self::Outdated { .. }
+            | Self::Unbound { .. }
+            | Self::Crowded { .. } => false,
             Self::Connect(_)
             | Self::Dialogue { .. }
             | Self::Standby { .. }
@@ -365,7 +377,10 @@ impl OpenError {
     pub fn is_of_others(&self) -> bool {
         match self {
             Self::Refused { report, .. } => ["53", "57", "58", "XX"].contains(&report.code.class()),
-            Self::Secret { .. } | Self::Outdated { .. } | Self::Unbound { .. } => false,
+            Self::Secret { .. }
+            | Self::Outdated { .. }
+            | Self::Unbound { .. }
+            | Self::Crowded { .. } => false,
             Self::Connect(_)
             | Self::Dialogue { .. }
             | Self::Standby { .. }
@@ -436,6 +451,25 @@ impl OpenError {
             other => ErrorReport::error(code, other.to_string()),
         }
     }
+}
+
+/// Waits for what lets a login in among those under way at the host.
+///
+/// # Errors
+/// [`OpenError::Crowded`]: a host that answers no login holds each up for the upstream's patience, and whoever stands
+/// behind many of them would keep its place within the limits for as long as all of them together.
+pub async fn in_turn<T>(
+    upstream: &Upstream,
+    enter: impl Future<Output = T>,
+) -> Result<T, OpenError> {
+    let Some(patience) = upstream.patience else {
+        return Ok(enter.await);
+    };
+    let entered = tokio::time::timeout(patience, enter).await;
+    entered.map_err(|_| OpenError::Crowded {
+        host: upstream.name.clone(),
+        patience,
+    })
 }
 
 /// Opens a connection and logs in; it is number `id`, and `life` ends with it.
@@ -518,8 +552,8 @@ pub async fn cancel(guard: CancelGuard) {
     // The key must not travel in the clear where the connection itself does not.
     let pair = &upstream.tls.0;
     let tls = (!about.tls.is_empty()).then(|| pair.strict.as_ref().unwrap_or(&pair.usual));
-    let sent =
-        pgherd_net::send_cancel(&upstream.target, &upstream.socket, tls, &packet, deadline).await;
+    let (target, socket) = (&upstream.target, &upstream.socket);
+    let sent = pgherd_net::send_cancel(target, about.peer, socket, tls, &packet, deadline).await;
     match sent {
         Ok(()) => guard.landed(),
         Err(error) => tracing::warn!(host = upstream.name, %error, "a cancel request was lost"),
@@ -576,6 +610,10 @@ async fn connect(
             .local()
             .map(|local| local.to_string())
             .unwrap_or_default(),
+        peer: match stream.peer() {
+            Peer::Tcp(address) => Some(address),
+            Peer::Unix { .. } | Peer::Gone => None,
+        },
         since: SystemTime::now(),
         cancels: Cancels::default(),
         killer: KillSwitch::new(&stream),

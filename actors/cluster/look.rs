@@ -126,7 +126,7 @@ SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), pg_catalog.pg_is_in
 pub(super) fn unopened(error: &OpenError) -> Fault {
     match error {
         OpenError::Connect(_) => Fault::Unreachable,
-        OpenError::TimedOut { .. } => Fault::TimedOut,
+        OpenError::TimedOut { .. } | OpenError::Crowded { .. } => Fault::TimedOut,
         OpenError::Refused { report, .. } => refused(report),
         OpenError::Secret { .. } | OpenError::Outdated { .. } | OpenError::Unbound { .. } => {
             Fault::Refused

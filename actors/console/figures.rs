@@ -1,6 +1,7 @@
 //! The figures of all pools at one moment, for the console's tables and for metrics.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pgherd_config::PoolMode;
 use pgherd_pool::{Place, Snapshot};
@@ -34,6 +35,8 @@ pub struct Figures {
     pub refusals: RefusalCounts,
     /// What became of its COMMITs that were not answered.
     pub outcomes: OutcomeCounts,
+    /// How often limits have kept it from opening a connection, and which.
+    pub hindrances: Vec<(Arc<str>, u64)>,
     /// Its clients, those that wait left out.
     pub clients: usize,
     /// Which transactions may run code of the database that changes a session.
@@ -82,6 +85,7 @@ pub fn survey(facts: &Facts) -> Vec<Figures> {
             retries: pool.retries.counts(),
             refusals: pool.refusals.counts(),
             outcomes: pool.outcomes.counts(),
+            hindrances: pool.hindrance.counts(),
             clients: clients.get(&pool.key).copied().unwrap_or(0),
             hidden: pool.upstream.load().hidden.0.threshold(),
             audience: pool.audience.census(&pool.circle),

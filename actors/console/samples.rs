@@ -48,6 +48,7 @@ pub(crate) fn figures(database: &str, user: &str) -> Figures {
         retries: Retries::default().counts(),
         refusals: refusals(),
         outcomes: Outcomes::default().counts(),
+        hindrances: vec![("max_connections".into(), 3)],
         totals: totals(),
         recent: totals(),
         clients: 12,

@@ -92,6 +92,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
         counters(&mut page, pool)?;
         losses(&mut page, pool)?;
         refusals(&mut page, pool)?;
+        hindrances(&mut page, pool)?;
         retries(&mut page, pool)?;
         outcomes(&mut page, pool)?;
         pins(&mut page, pool)?;
@@ -366,6 +367,24 @@ fn refusals(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError
             "Clients that were told an error in the place of a server they had to wait for, by reason.",
             &labels,
             count,
+        )?;
+    }
+    Ok(())
+}
+
+fn hindrances(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    for (limit, count) in &pool.hindrances {
+        let labels = [
+            ("database", pool.key.database.as_str()),
+            ("user", pool.key.user.as_str()),
+            ("reader", pool.key.reader_name()),
+            ("limit", limit),
+        ];
+        page.counter(
+            "pgherd_pool_limited_total",
+            "How often a limit that pools share kept a pool from opening a server connection, by limit.",
+            &labels,
+            *count,
         )?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgherd_config::{Config, LoadInput};
 use pgherd_net::ClientTls;
-use pgherd_supervise::Tasked;
+use pgherd_supervise::{Heartbeat, Tasked};
 use ractor::Actor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -150,6 +150,7 @@ async fn health_readiness_and_metrics_over_http() {
     let arguments = HttpArguments {
         socket: Arc::new(socket),
         facts: Arc::clone(&facts),
+        heartbeat: Heartbeat::new(Duration::from_secs(10)),
     };
     let (actor, ended) = Actor::spawn(None, Tasked(Http), arguments)
         .await

@@ -82,6 +82,41 @@ async fn connect_and_checkout() {
     has(told, sqlstate::CONNECTION_FAILURE, "cannot be reached");
 }
 
+/// A host that answers no login holds each up, and nobody stands behind many of them for longer than one may take.
+#[tokio::test]
+async fn connect_bounds_the_wait_for_a_place_among_logins() {
+    let fake = Fake::new(Manners {
+        door: Door::Mute,
+        ..Manners::default()
+    })
+    .await;
+    let house = house(&fake, "connect = \"1s\"\n[limits]\nmax_host_logins = 1").await;
+    let pool = |user: &str| {
+        let routes = house.facts.routes.load();
+        routes.values().find(|pool| pool.key.user == user).cloned()
+    };
+    let opening = |user| {
+        let seen = pool(user).map(|pool| pool.core.snapshot(std::time::Instant::now()));
+        seen.is_some_and(|seen| seen.opening == 1)
+    };
+    // The first is mute, the second comes in as soon as that is given up, and the third cannot in its time.
+    let mut clients = Vec::new();
+    for user in ["alice", "bob", "carol"] {
+        let mut client = Client::silent(house.address).await;
+        client.start(user, "shop").await;
+        clients.push(client);
+        house
+            .wait_until("a connection is wanted", || opening(user))
+            .await;
+    }
+    house
+        .wait_until("the third is given up", || {
+            let trouble = pool("carol").and_then(|pool| pool.trouble.load_full());
+            trouble.is_some_and(|trouble| trouble.to_string().contains("(max_host_logins)"))
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn checkout_and_checkout_notice() {
     let fake = Fake::plain().await;

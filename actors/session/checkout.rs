@@ -531,13 +531,14 @@ fn why_waiting(pool: &Pool) -> String {
     if pool.core.held().is_some() {
         return "still waiting for a primary".to_owned();
     }
-    match pool.trouble.load_full() {
+    match (pool.hindrance.now(), pool.trouble.load_full()) {
         _ if pool.core.is_paused() => "still waiting: the database is paused".to_owned(),
-        Some(trouble) => format!(
+        (Some(limit), _) => format!("still waiting for a server connection: {limit}"),
+        (None, Some(trouble)) => format!(
             "still waiting for a server connection: {}",
             trouble.report().message
         ),
-        None => "still waiting for a server connection of the pool".to_owned(),
+        (None, None) => "still waiting for a server connection of the pool".to_owned(),
     }
 }
 
@@ -552,10 +553,17 @@ fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {
             waited.as_secs_f64()
         ),
     );
-    match pool.trouble.load_full() {
+    match (pool.hindrance.now(), pool.trouble.load_full()) {
         _ if pool.core.is_paused() => report.detail(PAUSED),
-        Some(trouble) => report.detail(trouble.report().message),
-        None => report,
+        (Some(limit), _) => report.detail(format!("No more may be opened: {limit}.")),
+        (None, Some(trouble)) => report.detail(trouble.report().message),
+        (None, None) => match pool.core.snapshot(clock::now()) {
+            full if full.idle + full.leased >= full.limits.size => report.detail(format!(
+                "No more may be opened: size of the pool is {}.",
+                full.limits.size
+            )),
+            _ => report,
+        },
     }
 }
 

@@ -16,7 +16,7 @@ use crate::session::login::{Claim, Refusal};
 use crate::session::prove::{Known, Proof, Role, ask_password, failed, hidden};
 use crate::session::replication::{self, Kind};
 use crate::session::setup::{self, Answer};
-use crate::upstream::{self, Demand, Secret, Source, Upstream};
+use crate::upstream::{self, Demand, OpenError, Secret, Source, Upstream};
 
 /// Asks the server for the user's secret, by `auth_query`.
 ///
@@ -172,14 +172,21 @@ pub(super) async fn passthrough(
         return Err(failed(claim));
     };
     let opened = loop {
-        let Some(permits) = upstream.gate.0.enter_to_prove().await else {
-            return Err(failed(claim));
+        let opened = match upstream::in_turn(upstream, upstream.gate.0.enter_to_prove()).await {
+            Ok(permits) => {
+                let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
+                drop(permits);
+                opened
+            }
+            Err(error) => Err(error),
         };
-        let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
-        drop(permits);
         match (opened, rest.next()) {
             // While it is not known which server is the primary, any that answers will do.
-            (Err(error), Some(next)) if error.is_of_host() => upstream = next,
+            (Err(error), Some(next))
+                if error.is_of_host() || matches!(error, OpenError::Crowded { .. }) =>
+            {
+                upstream = next;
+            }
             (opened, _) => break opened,
         }
     };

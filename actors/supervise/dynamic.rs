@@ -15,6 +15,7 @@ use ractor::{
 };
 use tokio::time::Instant;
 
+use crate::heartbeat::Heartbeat;
 use crate::spawn;
 use crate::spec::{ChildSpec, Shutdown, linked};
 use crate::stop::KillOnDrop;
@@ -39,9 +40,14 @@ pub enum DynamicMessage {
     Deadline,
     /// Describes itself.
     Tree(RpcReplyPort<TreeNode>),
+    /// It is time for a sign of life.
+    Beat,
     /// A test wants to see it crash.
     #[cfg(feature = "chaos")]
     Crash,
+    /// A test wants to see it stand still.
+    #[cfg(feature = "chaos")]
+    Stick,
 }
 
 /// How the children went that were told to.
@@ -112,13 +118,26 @@ impl Dynamic {
     /// then killed.
     #[must_use]
     pub fn child(&self, grace: Duration) -> ChildSpec {
+        self.kept(grace, None)
+    }
+
+    /// As [`child`](Self::child), for children that may be lost if their supervisor is: it is killed when it hears nothing
+    /// any more.
+    #[must_use]
+    pub fn beating_child(&self, grace: Duration, heartbeat: Heartbeat) -> ChildSpec {
+        self.kept(grace, Some(heartbeat))
+    }
+
+    fn kept(&self, grace: Duration, heartbeat: Option<Heartbeat>) -> ChildSpec {
         let dynamic = self.clone();
+        let beats = heartbeat.clone();
         let start = move |supervisor| {
             linked(
                 supervisor,
                 Keeper {
                     shared: Arc::clone(&dynamic.shared),
                     grace,
+                    heartbeat: beats.clone(),
                 },
                 (),
             )
@@ -128,6 +147,7 @@ impl Dynamic {
         );
         ChildSpec {
             kind: NodeKind::Dynamic,
+            heartbeat,
             ..spec
         }
     }
@@ -236,6 +256,15 @@ fn leave(population: &AtomicUsize) {
 struct Keeper {
     shared: Arc<Shared>,
     grace: Duration,
+    heartbeat: Option<Heartbeat>,
+}
+
+impl Keeper {
+    fn beat(&self, myself: &ActorRef<DynamicMessage>) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.beat(myself, || DynamicMessage::Beat);
+        }
+    }
 }
 
 struct Kept {
@@ -264,6 +293,7 @@ impl Actor for Keeper {
         myself: ActorRef<Self::Msg>,
         (): (),
     ) -> Result<Kept, ActorProcessingErr> {
+        self.beat(&myself);
         let present = Arc::new(Incarnation {
             actor: myself,
             population: Arc::new(AtomicUsize::new(0)),
@@ -291,8 +321,11 @@ impl Actor for Keeper {
                 // A caller that has gone does not mind.
                 let _ = reply.send(state.node(&self.shared.name));
             }
+            DynamicMessage::Beat => self.beat(&myself),
             #[cfg(feature = "chaos")]
             DynamicMessage::Crash => panic!("a test wanted this"),
+            #[cfg(feature = "chaos")]
+            DynamicMessage::Stick => std::future::pending().await,
         }
         Ok(())
     }

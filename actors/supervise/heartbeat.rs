@@ -1,5 +1,8 @@
-//! A sign of life: a counter that an actor advances from its own mailbox and its supervisor looks at.
+//! A sign of life: a counter that an actor advances, from its own mailbox or from the loop of its task, and its supervisor
+//! looks at.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,7 +50,47 @@ impl Heartbeat {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Waits for what may take any time, and beats meanwhile. The loop of a task is all right as long as it stands here; one
+    /// that stands anywhere else for three beats is stuck.
+    pub async fn through<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            self.touch();
+            if let Ok(output) = tokio::time::timeout(self.every, future.as_mut()).await {
+                self.touch();
+                return output;
+            }
+        }
+    }
+
     pub(crate) fn read(&self) -> u64 {
         self.progress.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::Heartbeat;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn it_beats_while_somebody_waits_through_it() {
+        let heartbeat = Heartbeat::new(SECOND);
+        assert!(
+            timeout(SECOND * 10, heartbeat.through(pending::<()>()))
+                .await
+                .is_err()
+        );
+        let beats = heartbeat.read();
+        assert!((10..=11).contains(&beats), "{beats}");
+        sleep(SECOND * 10).await;
+        assert_eq!(heartbeat.read(), beats, "nobody waits any more");
+        assert_eq!(heartbeat.through(async { 7 }).await, 7);
     }
 }

@@ -9,7 +9,8 @@
 //! * [`Slot`], [`Hint`], [`Heartbeat`] and [`OwnedTask`] are what actors and their callers need to live in such a tree;
 //! * [`Tasked`] is the actor that is nothing but one task.
 //!
-//! With the feature `chaos`, which only tests have, every actor can be made to crash, and every message is counted.
+//! With the feature `chaos`, which only tests have, every actor can be made to crash, some to stand still, and every
+//! message is counted.
 //!
 //! `semantics.rs` holds one test for each fact about ractor that all this stands on.
 
@@ -48,5 +49,5 @@ pub use spec::{
 };
 pub use supervisor::{ChildError, Supervisor, SupervisorMessage};
 pub use task::{OwnedTask, Panicked, owned_task};
-pub use tasked::{End, Tasked, TaskedMessage, Work};
+pub use tasked::{End, Tasked, TaskedMessage, TaskedState, Work};
 pub use tree::{NodeKind, NodeState, TreeNode};

@@ -56,6 +56,13 @@ pub fn crash(cell: &ActorCell) -> bool {
         || order(cell, TaskedMessage::Crash)
 }
 
+/// Has an actor of this crate stand still: the task that it owns, or the handler of its messages. False if it is another's
+/// or gone.
+#[must_use]
+pub fn stick(cell: &ActorCell) -> bool {
+    order(cell, DynamicMessage::Stick) || order(cell, TaskedMessage::Stick)
+}
+
 /// Sends a message to an actor, if it is of those that hear such messages. False if not, or if it is gone.
 #[must_use]
 pub fn order<M: Message>(cell: &ActorCell, message: M) -> bool {

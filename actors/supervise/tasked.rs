@@ -1,6 +1,14 @@
 //! An actor whose whole life is one task: the frame that such actors share.
 
 use std::future::Future;
+#[cfg(feature = "chaos")]
+use std::pin::Pin;
+#[cfg(feature = "chaos")]
+use std::sync::Arc;
+#[cfg(feature = "chaos")]
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "chaos")]
+use std::task::{Context, Poll};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
@@ -30,6 +38,9 @@ pub enum End {
 ///
 /// The task begins with the actor. It is aborted when the actor stops, is killed or panics, and lets go of what it
 /// holds at its next await.
+///
+/// Its mailbox says nothing of the task: one that is to be known to be stuck has a [`Heartbeat`](crate::Heartbeat) among
+/// its arguments, and advances it in its loop.
 #[derive(Debug, Clone, Copy)]
 pub struct Tasked<W>(pub W);
 
@@ -41,11 +52,22 @@ pub enum TaskedMessage {
     /// A test wants to see it crash.
     #[cfg(feature = "chaos")]
     Crash,
+    /// A test wants to see its task stand still.
+    #[cfg(feature = "chaos")]
+    Stick,
+}
+
+/// What a [`Tasked`] actor keeps.
+#[derive(Debug)]
+pub struct TaskedState {
+    _task: OwnedTask,
+    #[cfg(feature = "chaos")]
+    stuck: Arc<AtomicBool>,
 }
 
 impl<W: Work> Actor for Tasked<W> {
     type Msg = TaskedMessage;
-    type State = OwnedTask;
+    type State = TaskedState;
     type Arguments = W::Arguments;
 
     async fn pre_start(
@@ -54,14 +76,25 @@ impl<W: Work> Actor for Tasked<W> {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let task = W::run(arguments);
-        Ok(owned_task(&myself, task, TaskedMessage::Ended))
+        #[cfg(feature = "chaos")]
+        let stuck = Arc::new(AtomicBool::new(false));
+        #[cfg(feature = "chaos")]
+        let task = Stickable {
+            task: Box::pin(task),
+            stuck: Arc::clone(&stuck),
+        };
+        Ok(TaskedState {
+            _task: owned_task(&myself, task, TaskedMessage::Ended),
+            #[cfg(feature = "chaos")]
+            stuck,
+        })
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        _state: &mut Self::State,
+        #[cfg_attr(not(feature = "chaos"), expect(unused_variables))] state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             TaskedMessage::Ended(Ok(End::Stop)) => myself.stop(None),
@@ -70,6 +103,8 @@ impl<W: Work> Actor for Tasked<W> {
             TaskedMessage::Ended(Err(panicked)) => return Err(panicked.into()),
             #[cfg(feature = "chaos")]
             TaskedMessage::Crash => panic!("a test wanted this"),
+            #[cfg(feature = "chaos")]
+            TaskedMessage::Stick => state.stuck.store(true, Ordering::Relaxed),
         }
         Ok(())
     }
@@ -82,6 +117,25 @@ impl<W: Work> Actor for Tasked<W> {
         _state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         Ok(())
+    }
+}
+
+/// A task that stands still once a test wants it.
+#[cfg(feature = "chaos")]
+struct Stickable<F> {
+    task: Pin<Box<F>>,
+    stuck: Arc<AtomicBool>,
+}
+
+#[cfg(feature = "chaos")]
+impl<F: Future> Future for Stickable<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.stuck.load(Ordering::Relaxed) {
+            true => Poll::Pending,
+            false => self.task.as_mut().poll(cx),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use pgherd_config::{Config, Sharded};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_session::literal;
-use pgherd_supervise::{End, Work};
+use pgherd_supervise::{End, Heartbeat, Work};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -39,6 +39,8 @@ pub struct Recovery;
 pub struct RecoveryArguments {
     /// The facts.
     pub facts: Arc<Facts>,
+    /// Its sign of life, at each thing that it does.
+    pub heartbeat: Heartbeat,
 }
 
 /// How often it looks.
@@ -63,10 +65,11 @@ impl Work for Recovery {
     type Arguments = RecoveryArguments;
 
     async fn run(arguments: RecoveryArguments) -> End {
-        let RecoveryArguments { facts } = arguments;
+        let RecoveryArguments { facts, heartbeat } = arguments;
         let mut watch = Watch::default();
         let mut cleared = None;
         loop {
+            heartbeat.touch();
             let config = facts.config.load_full();
             // Those whose coordinator was ours need not wait: nobody decides about them any more.
             let orphans = std::mem::take(&mut *facts.transactions.orphans.lock());
@@ -78,6 +81,7 @@ impl Work for Recovery {
             for sharded in config.sharded.values() {
                 let round = Round {
                     facts: &facts,
+                    heartbeat: &heartbeat,
                     config: &config,
                     sharded,
                     orphans: &orphans,
@@ -98,6 +102,7 @@ impl Work for Recovery {
 
 struct Round<'a> {
     facts: &'a Arc<Facts>,
+    heartbeat: &'a Heartbeat,
     config: &'a Config,
     sharded: &'a Sharded,
     orphans: &'a [String],
@@ -185,6 +190,7 @@ impl Watch {
 
     /// Ends a part, if it is time; answers it if it is still there.
     async fn end(&mut self, round: &Round<'_>, shard: &str, found: Found) -> Option<Doubt> {
+        round.heartbeat.touch();
         let transactions = Arc::clone(&round.facts.transactions);
         let database = &round.sharded.name;
         let part = decisions::Part::read(&found.name, database, &round.sharded.shards)?;
@@ -291,6 +297,7 @@ impl Watch {
         section: &str,
         user: Option<&str>,
     ) -> Option<&mut Box<ServerConn>> {
+        round.heartbeat.touch();
         let cluster = round.facts.topology.of(section)?;
         let host = cluster.lead().host?;
         let name = host.to_string();
@@ -309,7 +316,9 @@ impl Watch {
                 candidates.swap(0, at);
             }
             let attempts = self.attempts.entry(section.to_owned()).or_default();
-            let link = open(&round.facts.transactions, attempts, &candidates, user, name).await?;
+            let link = open(&round.facts.transactions, attempts, &candidates, user, name);
+            // It has a deadline of its own, which may be long.
+            let link = round.heartbeat.through(link).await?;
             self.links.insert(section.to_owned(), link);
         }
         debug_assert!(

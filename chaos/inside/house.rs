@@ -88,15 +88,21 @@ impl House {
 
     /// Starts such a proxy with more tables in its configuration.
     pub(crate) fn with(server: &Server, more: &str) -> Self {
-        Self::start(server, "", more)
+        Self::start(server.port(), "", more)
+    }
+
+    /// Starts such a proxy where there is no server, and nobody comes.
+    pub(crate) fn before_nobody() -> Self {
+        Self::start(free_port(), "", "")
     }
 
     /// Starts such a proxy before a server and its replica.
     pub(crate) fn between(server: &Server, replica: &Server) -> Self {
-        Self::start(server, &format!(", \"127.0.0.1:{}\"", replica.port()), "")
+        let others = format!(", \"127.0.0.1:{}\"", replica.port());
+        Self::start(server.port(), &others, "")
     }
 
-    fn start(server: &Server, others: &str, more: &str) -> Self {
+    fn start(port: u16, others: &str, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("pgherd.toml");
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -104,8 +110,8 @@ impl House {
             "[pool]\nsize = {SIZE}\n[workers]\ncount = 2\n[timeouts]\ncheckout_notice = 0\n\
              [metrics]\nlisten = \"{metrics}\"\n[users.other]\npassword = \"x\"\n{more}"
         );
-        let host = format!("\"127.0.0.1:{}\"", server.port());
-        let text = configuration(server.port(), &more);
+        let host = format!("\"127.0.0.1:{port}\"");
+        let text = configuration(port, &more);
         fs::write(&file, text.replace(&host, &format!("{host}{others}"))).unwrap();
         let input = LoadInput {
             file: Some(file),
@@ -217,7 +223,7 @@ impl House {
     }
 
     /// The nodes of the tree with their paths.
-    async fn tree(&self) -> Vec<(String, TreeNode)> {
+    pub(crate) async fn tree(&self) -> Vec<(String, TreeNode)> {
         let root = &self.facts.root;
         let tree = root.call(SupervisorMessage::Tree, PATIENCE).await;
         let mut nodes = vec![("root".to_owned(), tree.expect("the tree"))];

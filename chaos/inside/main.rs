@@ -14,6 +14,7 @@ mod house;
 mod load;
 mod meanwhile;
 mod monitors;
+mod stuck;
 mod whole;
 
 use std::time::Duration;

@@ -2,14 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::buffer::poll_read_into;
-use crate::connect::{ConnectError, connect};
-use crate::negotiate::connect_tls;
+use crate::connect::{ConnectError, connect_to};
+use crate::negotiate::connect_tls_to;
 use crate::options::SocketOptions;
 use crate::target::Target;
 use crate::tls::ServerTls;
@@ -17,36 +18,39 @@ use crate::tls::ServerTls;
 /// Opens a connection of its own, under TLS if `tls` says so, sends the CancelRequest `packet` and waits for the
 /// server to hang up: by then it has signalled its session, or has not found it. There is no other answer.
 ///
-/// Give the `tls` the server connection was made with, or the key travels in plain text.
+/// Give the `tls` the server connection was made with, or the key travels in plain text; and the `address` to which it
+/// was made, if there is one, since by now the name may lead to another machine, where the key means nothing, or
+/// somebody else's session.
 ///
 /// # Errors
 /// [`ConnectError`]; [`ConnectError::TimedOut`] at the deadline. After an error it is unknown whether the request
 /// has reached the server.
 pub async fn send_cancel(
     target: &Target,
+    address: Option<SocketAddr>,
     options: &SocketOptions,
     tls: Option<&ServerTls>,
     packet: &[u8],
     deadline: Instant,
 ) -> Result<(), ConnectError> {
-    timeout_at(deadline, Box::pin(deliver(target, options, tls, packet)))
-        .await
-        .unwrap_or_else(|_| {
-            Err(ConnectError::TimedOut {
-                target: target.clone(),
-            })
+    let delivery = Box::pin(deliver(target, address, options, tls, packet));
+    timeout_at(deadline, delivery).await.unwrap_or_else(|_| {
+        Err(ConnectError::TimedOut {
+            target: target.clone(),
         })
+    })
 }
 
 async fn deliver(
     target: &Target,
+    address: Option<SocketAddr>,
     options: &SocketOptions,
     tls: Option<&ServerTls>,
     packet: &[u8],
 ) -> Result<(), ConnectError> {
     let mut stream = match tls {
-        Some(tls) => connect_tls(target, options, tls).await?,
-        None => connect(target, options).await?,
+        Some(tls) => connect_tls_to(target, address, options, tls).await?,
+        None => connect_to(target, address, options).await?,
     };
     let failed = |error| ConnectError::from_io(target, error);
     stream.write_all(packet).await.map_err(failed)?;

@@ -76,11 +76,26 @@ impl ConnectError {
 /// # Errors
 /// [`ConnectError`], of the address tried last.
 pub async fn connect(target: &Target, options: &SocketOptions) -> Result<Stream, ConnectError> {
+    connect_to(target, None, options).await
+}
+
+/// As [`connect`], to this one of the addresses that the name leads to, or once did.
+pub(crate) async fn connect_to(
+    target: &Target,
+    address: Option<SocketAddr>,
+    options: &SocketOptions,
+) -> Result<Stream, ConnectError> {
     if let Network::Simulated(network) = &options.network {
         return Network::simulate(&**network, target).await;
     }
     match target {
-        Target::Tcp { host, port } => connect_tcp(target, host, *port, options).await,
+        Target::Tcp { host, port } => match address {
+            Some(address) => connect_address(address, options)
+                .await
+                .map(Stream::plain)
+                .map_err(|error| ConnectError::from_io(target, error)),
+            None => connect_tcp(target, host, *port, options).await,
+        },
         Target::Unix { path } => match UnixStream::connect(path).await {
             Ok(stream) => Ok(Stream::plain(Socket::Unix(stream))),
             Err(error) => Err(ConnectError::from_io(target, error)),

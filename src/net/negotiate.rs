@@ -1,12 +1,13 @@
 //! TLS towards a server, as libpq agrees on it.
 
 use std::io;
+use std::net::SocketAddr;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::connect::{ConnectError, connect};
+use crate::connect::{ConnectError, connect_to};
 use crate::options::SocketOptions;
 use crate::socket::Socket;
 use crate::stream::Stream;
@@ -30,7 +31,18 @@ pub async fn connect_tls(
     options: &SocketOptions,
     tls: &ServerTls,
 ) -> Result<Stream, ConnectError> {
-    let stream = connect(target, options).await?;
+    connect_tls_to(target, None, options, tls).await
+}
+
+/// As [`connect_tls`], to this one of the addresses that the name leads to, or once did. The server's certificate is still
+/// to be for the name.
+pub(crate) async fn connect_tls_to(
+    target: &Target,
+    address: Option<SocketAddr>,
+    options: &SocketOptions,
+    tls: &ServerTls,
+) -> Result<Stream, ConnectError> {
+    let stream = connect_to(target, address, options).await?;
     let host = match target {
         Target::Tcp { host, .. } if tls.mode().wants_tls() => host,
         _ => return Ok(stream),
@@ -39,7 +51,7 @@ pub async fn connect_tls(
     match Box::pin(secure(stream, host, tls)).await {
         Ok(stream) => Ok(stream),
         Err(error) if tls.mode() == SslMode::Prefer && error.allows_fallback() => {
-            connect(target, options).await
+            connect_to(target, address, options).await
         }
         Err(source) => Err(ConnectError::Tls {
             target: target.clone(),

@@ -15,7 +15,7 @@ use crate::lost::LostReason;
 use crate::meta::{Meta, Place, Seen};
 use crate::opening::OpenSlot;
 use crate::permits::Permits;
-use crate::quota::{Quota, Sibling};
+use crate::quota::{Asker, Quota, Sibling};
 use crate::snapshot::Snapshot;
 use crate::state::{Holding, State, Wants};
 use crate::sweep::{Age, SweepRules};
@@ -162,9 +162,10 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     }
 
     /// How many connections the manager should begin to open now, for waiters, the minimum and successors of ageing
-    /// ones, within all limits. Where a quota is used up it is still one, since [`Self::begin_open`] may relieve it.
+    /// ones, within all limits. Where a quota is used up it is still one, since [`Self::begin_open`] may relieve it. If it
+    /// is none, the pool withdraws, too.
     #[must_use]
-    pub fn wanted(&self, now: Instant) -> usize {
+    pub fn wanted(self: &Arc<Self>, now: Instant) -> usize {
         let (wanted, quotas) = self.with(|state, fx| {
             if state.is_cramped() {
                 state.make_room(fx);
@@ -174,18 +175,31 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             let wanted = state.missing().min(room).min(logins);
             (wanted, Arc::clone(&state.quotas))
         });
+        if wanted == 0 {
+            self.withdraw();
+            return 0;
+        }
         let left = quotas.iter().filter_map(|quota| quota.left()).min();
         wanted.min(left.unwrap_or(usize::MAX).max(1))
     }
 
+    /// Nothing is opened here for the time being: what siblings would have to give this pool, as quotas have refused it,
+    /// they keep until it asks again.
+    pub fn withdraw(self: &Arc<Self>) {
+        let quotas = self.with(|state, _| Arc::clone(&state.quotas));
+        let me = self.sibling();
+        quotas.iter().for_each(|quota| quota.withdraw(&me));
+    }
+
     /// Takes a place, and a permit of each quota, for a connection to be opened. A quota that is used up is relieved,
     /// if possible, by closing the longest idle connection of a sibling pool above its minimum. A pool refused by a
-    /// quota gets a hint when a permit is freed or a sibling can spare a connection.
+    /// quota gets a hint when a permit is freed or a sibling can spare a connection. Siblings that have more than it
+    /// close what comes back to them in its favour, whoever waits there, until it asks no more or is as well off.
     ///
     /// # Errors
     /// The limit that forbids it.
     pub fn begin_open(self: &Arc<Self>, now: Instant) -> Result<OpenSlot<C, I>, Refused> {
-        let (epoch, generation, quotas) = self.with(|state, _| {
+        let (epoch, generation, quotas, held, floor) = self.with(|state, _| {
             if let Some(reason) = &state.closed {
                 return Err(Refused::Closed(Arc::clone(reason)));
             }
@@ -197,10 +211,18 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             if state.opening >= limit {
                 return Err(Refused::Opening { limit });
             }
+            let (held, floor) = (state.total(), state.limits.floor());
             state.opening += 1;
-            Ok((state.epoch, state.generation, Arc::clone(&state.quotas)))
+            let quotas = Arc::clone(&state.quotas);
+            Ok((state.epoch, state.generation, quotas, held, floor))
         })?;
-        match Permits::take(quotas, &self.sibling()) {
+        let asker = Asker {
+            pool: &self.sibling(),
+            held,
+            floor,
+            now,
+        };
+        match Permits::take(quotas, &asker) {
             Ok(permits) => Ok(OpenSlot::new(Arc::clone(self), epoch, generation, permits)),
             Err(refused) => {
                 self.with(|state, fx| {
@@ -469,9 +491,10 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             let result = act(&mut state, &mut fx);
             state.check();
             // Looked at under the lock: who was refused before it was taken is seen, who is refused after it looks here.
-            let starved = fx.spare && state.quotas.iter().any(|quota| quota.is_starved());
+            let total = state.total();
+            let starved = fx.spare && state.quotas.iter().any(|quota| quota.is_starved(total));
             if starved && spare_slot(&state).is_some() {
-                fx.offer(Arc::clone(&state.quotas));
+                fx.offer(Arc::clone(&state.quotas), total);
             }
             fx.quiet = state.watched > 0 && state.leased() == 0;
             result
@@ -511,19 +534,34 @@ fn spare_slot<C, I>(state: &State<C, I>) -> Option<usize> {
     state.idle.front().copied().filter(|_| spare)
 }
 
+/// Since when that has lain idle, if the pool can do without it in favour of one that has so many.
+fn spare_for<C, I>(state: &State<C, I>, held: usize) -> Option<(usize, Instant)> {
+    let slot = spare_slot(state)?;
+    let record = state.records[slot].as_ref()?;
+    match record.holding {
+        Holding::Idle {
+            since: Some(since), ..
+        } => Some((slot, since)),
+        Holding::Idle { since: None, .. } if held < state.total() => {
+            Some((slot, record.meta.opened))
+        }
+        Holding::Idle { .. } | Holding::Leased => None,
+    }
+}
+
 impl<C: Send + 'static, I: Send + Sync + 'static> Sibling for PoolCore<C, I> {
-    fn spare(&self) -> Option<Instant> {
-        self.with(|state, _| {
-            let record = state.records[spare_slot(state)?].as_ref()?;
-            match record.holding {
-                Holding::Idle { since, .. } => Some(since.unwrap_or(record.meta.opened)),
-                Holding::Leased => None,
-            }
-        })
+    fn spare(&self, held: usize) -> Option<Instant> {
+        self.with(|state, _| spare_for(state, held).map(|(_, since)| since))
     }
 
-    fn yield_one(&self) -> bool {
-        !self.reclaim(1).is_empty()
+    fn yield_one(&self, held: usize) -> bool {
+        self.with(|state, fx| {
+            let spare = spare_for(state, held);
+            if let Some((slot, _)) = spare {
+                state.evict(slot, LostReason::Reclaimed, fx);
+            }
+            spare.is_some()
+        })
     }
 
     fn nudge(&self) {
@@ -538,6 +576,8 @@ impl<C: Send + 'static, I: Send + Sync + 'static> Drop for PoolCore<C, I> {
         // Leases, waiters and slots keep the pool alive, so only idle connections are left.
         let idle = self.close("the pool is gone");
         drop(idle);
+        let quotas = self.with(|state, _| Arc::clone(&state.quotas));
+        quotas.iter().for_each(|quota| quota.forget_the_gone());
     }
 }
 

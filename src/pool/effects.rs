@@ -29,7 +29,7 @@ pub(crate) struct Rare<C> {
     /// Permits to give back, after the connections that held them are closed.
     freed: Vec<Permits>,
     /// Quotas of which siblings lack a permit, and should know of the dispensable connection.
-    offer: Option<Quotas>,
+    offer: Option<(Quotas, usize)>,
 }
 
 impl<C> Effects<C> {
@@ -55,9 +55,9 @@ impl<C> Effects<C> {
         self.rare().freed.push(permits);
     }
 
-    /// Has the siblings that lack a permit of these know of the dispensable connection.
-    pub(crate) fn offer(&mut self, quotas: Quotas) {
-        self.rare().offer = Some(quotas);
+    /// Has the siblings that lack a permit of these know of the dispensable connection of a pool that has so many.
+    pub(crate) fn offer(&mut self, quotas: Quotas, total: usize) {
+        self.rare().offer = Some((quotas, total));
     }
 
     /// The connections to drop, for the caller to do so.
@@ -83,10 +83,11 @@ impl<C> Rare<C> {
     pub(crate) fn carry_out(self) {
         drop(self.closed);
         drop(self.freed);
-        for quota in self.offer.iter().flat_map(|quotas| quotas.iter()) {
-            if quota.is_starved() {
-                quota.offer();
-            }
+        let Some((quotas, total)) = self.offer else {
+            return;
+        };
+        for quota in quotas.iter().filter(|quota| quota.is_starved(total)) {
+            quota.offer();
         }
     }
 }

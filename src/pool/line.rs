@@ -40,6 +40,10 @@ impl<T> Line<T> {
         self.0.front().map(|(_, value)| value)
     }
 
+    pub(crate) fn last(&self) -> Option<&T> {
+        self.0.back().map(|(_, value)| value)
+    }
+
     pub(crate) fn pop_first(&mut self) -> Option<(u64, T)> {
         let first = self.0.pop_front();
         self.shrink();
@@ -126,6 +130,7 @@ mod tests {
                 let before = map.contains_key(&ticket).then(|| map.range(..ticket).count());
                 prop_assert_eq!(line.position(ticket), before);
                 prop_assert_eq!(line.first(), map.first_key_value().map(|(_, value)| value));
+                prop_assert_eq!(line.last(), map.last_key_value().map(|(_, value)| value));
                 prop_assert_eq!((line.len(), line.is_empty()), (map.len(), map.is_empty()));
             }
             prop_assert!(line.into_iter().eq(map));

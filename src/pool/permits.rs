@@ -1,9 +1,9 @@
 //! The permits of one connection.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::error::Refused;
-use crate::quota::{Quota, Sibling};
+use crate::quota::{Asker, Quota};
 
 /// The quotas that a pool's connections count towards at the moment.
 pub(crate) type Quotas = Arc<[Arc<Quota>]>;
@@ -19,10 +19,10 @@ pub(crate) struct Permits {
 
 impl Permits {
     /// Takes a permit of each, or of none.
-    pub(crate) fn take(quotas: Quotas, me: &Weak<dyn Sibling>) -> Result<Self, Refused> {
+    pub(crate) fn take(quotas: Quotas, asker: &Asker<'_>) -> Result<Self, Refused> {
         let mut permits = Self { quotas, taken: 0 };
         while let Some(quota) = permits.quotas.get(permits.taken) {
-            if let Err(max) = quota.take(me) {
+            if let Err(max) = quota.take(asker) {
                 let name = Arc::clone(quota.name());
                 return Err(Refused::Quota { name, max });
             }

@@ -18,6 +18,9 @@ use crate::permits::{Permits, Quotas};
 /// How many of the idle connections next in order are looked at for one last used by the asking worker.
 const AFFINITY_DEPTH: usize = 8;
 
+/// How long a pool keeps its only connection although it owes it to another.
+const TURN: Duration = Duration::from_millis(250);
+
 /// Where a connection's value is.
 pub(crate) enum Holding<C> {
     Idle { conn: C, since: Option<Instant> },
@@ -352,9 +355,28 @@ impl<C, I> State<C, I> {
             Some(LostReason::Surplus)
         } else if self.is_cramped() {
             Some(LostReason::Exchanged)
+        } else if self.is_owed(&meta) {
+            Some(LostReason::Reclaimed)
         } else {
             None
         }
+    }
+
+    /// Whether a connection that comes back has to make room for one of another pool, which has less than this one and
+    /// was refused. Where something lies idle, the other takes that instead.
+    fn is_owed(&self, meta: &Meta) -> bool {
+        let total = self.total();
+        self.idle.is_empty()
+            && self.live > self.limits.floor()
+            && (total > 1 || self.has_had_its_turn(meta))
+            && self.quotas.iter().any(|quota| quota.asks(total))
+    }
+
+    /// Whether the only connection has been here for a while, as the last in the queue tells, or more pools than there may
+    /// be connections would open one for each transaction.
+    fn has_had_its_turn(&self, meta: &Meta) -> bool {
+        let last = self.queue.last();
+        last.is_some_and(|wait| wait.since.saturating_duration_since(meta.opened) >= TURN)
     }
 
     /// Hands a good connection to the oldest waiter, or lays it with the idle ones.

@@ -4,6 +4,7 @@ mod interleaving;
 mod model;
 mod operations;
 mod quotas;
+mod shares;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -177,12 +177,26 @@ impl Server {
     /// Kills one of the server's processes (SIGKILL), upon which Postgres ends all connections
     /// and recovers.
     pub fn kill_backend(&self, pid: u32) {
+        self.signal_backend(pid, Signal::KILL);
+    }
+
+    /// Freezes one of the server's processes (SIGSTOP): its connection stays open and silent, and the others go on.
+    pub fn freeze_backend(&self, pid: u32) {
+        self.signal_backend(pid, Signal::STOP);
+    }
+
+    /// Lets a frozen process of the server go on.
+    pub fn thaw_backend(&self, pid: u32) {
+        self.signal_backend(pid, Signal::CONT);
+    }
+
+    fn signal_backend(&self, pid: u32, signal: Signal) {
         let ours = self
             .daemon
             .as_ref()
             .is_some_and(|daemon| daemon.children().contains(&pid));
         if ours {
-            process::signal(pid, Signal::KILL);
+            process::signal(pid, signal);
         }
     }
 

@@ -47,6 +47,7 @@ mod retries;
 mod rules;
 mod sequences;
 mod settings;
+mod shares;
 mod sharing;
 mod strangers;
 mod switchover;

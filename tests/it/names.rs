@@ -97,10 +97,14 @@ impl Hosts {
     }
 
     async fn proxy(&self, port: u16, more: &str) -> Proxy {
+        self.proxy_that_resolves("\"200ms\"", port, more).await
+    }
+
+    async fn proxy_that_resolves(&self, resolve: &str, port: u16, more: &str) -> Proxy {
         let config = Config::text(format!(
             "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
              [auth]\nmethod = \"trust\"\n\
-             [failover]\nresolve = \"200ms\"\n\
+             [failover]\nresolve = {resolve}\n\
              [users.app]\npassword = \"app\"\nconsole = \"admin\"\n\
              [databases.postgres]\nhosts = [\"{NAME}:{port}\"]\n{more}\n"
         ));
@@ -300,6 +304,29 @@ async fn each_address_of_a_name_is_a_host_and_one_server_at_two_is_one() {
         .unwrap();
     let rows = fleet.primary.sql("select count(*) from acked").await;
     assert_eq!(rows.unwrap(), "1");
+}
+
+/// Where names are not followed, a connection stays where its name has led once, and so do its cancels.
+#[tokio::test]
+async fn a_cancel_goes_where_its_connection_leads_whatever_the_name_does() {
+    let Some(hosts) = Hosts::new(&[2]) else {
+        return;
+    };
+    let fleet = Fleet::new().await;
+    let places = Places::new(&[fleet.primary.port(), fleet.replica.port()]).await;
+    let proxy = hosts.proxy_that_resolves("0", places.port, "").await;
+    let client = fleet.client(&proxy).await;
+    let cancel = client.cancel_token();
+    let asked = tokio::spawn(async move { client.refused("select pg_sleep(60)").await.0 });
+    let sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    until("it sleeps", async || {
+        fleet.primary.sql(sleeping).await.unwrap() == "1"
+    })
+    .await;
+    hosts.lead(&[3]);
+    cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    until("it is cancelled", async || asked.is_finished()).await;
+    assert_eq!(asked.await.unwrap(), "57014");
 }
 
 #[tokio::test]

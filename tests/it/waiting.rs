@@ -8,6 +8,7 @@ use tokio_postgres::AsyncMessage;
 
 use crate::console::get;
 use crate::failover::fleet::Fleet;
+use crate::failures::metrics;
 
 /// Lets `client` hold the only server connection.
 async fn hold(client: &Client) {
@@ -227,6 +228,61 @@ async fn a_waiting_client_is_told() {
     assert!(!query.is_finished());
     holder.batch_execute("commit").await.unwrap();
     query.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_in_vain_because_of_a_limit_is_told_which() {
+    let database = Database::new().await;
+    for limit in [
+        "max_connections",
+        "max_database_connections",
+        "max_user_connections",
+        "max_host_connections",
+    ] {
+        let http = free_port();
+        let more = format!(
+            "[metrics]\nlisten = \"127.0.0.1:{http}\"\n[limits]\n{limit} = 1\n\
+             [timeouts]\ncheckout = \"1s\"\ncheckout_notice = \"300ms\""
+        );
+        let proxy = Proxy::before(&database, &more).await;
+        let holder = proxy.client("app", &database).await;
+        let mut client = proxy.client("app", &database).await;
+        hold(&holder).await;
+        let shared = client.share();
+        let query = tokio::spawn(async move { shared.simple_query("select 1").await });
+        let said = format!("{limit} is 1");
+        match client.message().await {
+            Some(AsyncMessage::Notice(notice)) => {
+                assert!(notice.message().contains(&said), "{notice}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let refused = query.await.unwrap().unwrap_err();
+        let refused = refused.as_db_error().unwrap();
+        assert_eq!(refused.code().code(), "57014");
+        let detail = refused.detail().unwrap_or_default();
+        assert!(detail.contains(&said), "{refused:?}");
+        let page = metrics(http).await;
+        let label = format!("limit=\"{limit}\"");
+        let mut rows = page.lines().filter(|line| line.contains(&label));
+        let row = rows.next().expect("it is counted");
+        assert!(row.starts_with("pgherd_pool_limited_total{"), "{row}");
+        holder.batch_execute("commit").await.unwrap();
+        assert_eq!(client.one("select 1").await, "1");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_in_vain_for_a_pool_that_is_in_use_is_told_its_size() {
+    let database = Database::new().await;
+    let more = "[pool]\nsize = 1\n[timeouts]\ncheckout = \"300ms\"";
+    let proxy = Proxy::before(&database, more).await;
+    let holder = proxy.client("app", &database).await;
+    let client = proxy.client("app", &database).await;
+    hold(&holder).await;
+    let refused = client.simple_query("select 1").await.unwrap_err();
+    let detail = refused.as_db_error().unwrap().detail().unwrap_or_default();
+    assert!(detail.contains("size of the pool is 1"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -131,9 +131,14 @@ async fn reach(plan: &Plan, facts: &Facts) -> Result<Reached, ErrorReport> {
     if let Some(pause) = gate.pause(clock::now()) {
         tokio::time::sleep(pause).await;
     }
-    let permit = gate.enter().await;
-    let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
-    drop(permit);
+    let opened = match upstream::in_turn(upstream, gate.enter()).await {
+        Ok(permit) => {
+            let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
+            drop(permit);
+            opened
+        }
+        Err(error) => Err(error),
+    };
     match opened {
         Ok((server, welcome)) => {
             gate.succeeded();
@@ -170,6 +175,9 @@ async fn resumed(plan: &Plan, facts: &Facts, deadline: Option<Instant>) -> Resul
     Ok(())
 }
 
+/// How often a permit is asked for that is refused, as the managers of pools do.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// A permit of each limit, waited for as long as a client of a pool may wait.
 ///
 /// It is the one place of a pool of its own, so that it is taken, waited for and given back by the
@@ -187,12 +195,15 @@ async fn place(plan: &Plan, deadline: Option<Instant>) -> Result<OpenSlot<()>, E
             Ok(place) => return Ok(place),
             Err(refused) => refused,
         };
-        let wait = freed.notified();
+        // Who does not ask again is forgotten by those that would make room.
+        let wait = tokio::time::timeout(AGAIN, freed.notified());
         match deadline {
-            None => wait.await,
-            Some(deadline) => tokio::time::timeout_at(deadline, wait)
-                .await
-                .map_err(|_| crowded().detail(reason(&refused)))?,
+            None => drop(wait.await),
+            Some(deadline) => drop(
+                tokio::time::timeout_at(deadline, wait)
+                    .await
+                    .map_err(|_| crowded().detail(reason(&refused)))?,
+            ),
         }
     }
 }
