@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_config::{Change, Config as Settings, Faults, LoadInput};
-use pgherd_net::{
-    ClientTls, Identity, Keepalive, Network, Roots, SocketOptions, TlsSetupError, TlsVersion,
-};
+use pgherd_net::{ClientTls, Identity, Keepalive, Network, Roots, SocketOptions, TlsSetupError};
 use pgherd_supervise::{Heartbeat, Slot};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::Semaphore;
@@ -182,10 +180,7 @@ pub fn client_tls(config: &Settings) -> Result<ClientTls, TlsSetupError> {
     };
     let identity = Identity::from_files(cert, key)?;
     let roots = tls.ca.as_deref().map(Roots::from_file).transpose()?;
-    let oldest = match tls.min_version {
-        pgherd_config::TlsVersion::V1_2 => TlsVersion::V1_2,
-        pgherd_config::TlsVersion::V1_3 => TlsVersion::V1_3,
-    };
+    let oldest = router::tls_version(tls.min_version);
     ClientTls::at_least(oldest, router::mode(tls.mode), identity, roots)
 }
 
