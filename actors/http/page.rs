@@ -52,7 +52,7 @@ impl Sights {
             pools: survey(facts),
             hosts: HostSights::of(facts),
             sessions: facts.sessions.count(),
-            unauthenticated: facts.sessions.unauthenticated(),
+            unauthenticated: facts.sessions.logins.count(),
             replication: facts.replications.census(),
             transactions: TransactionSights::of(&facts.transactions),
             failures: facts.failures.counts(),
