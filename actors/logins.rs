@@ -108,7 +108,10 @@ impl Places {
 impl LoggingIn {
     /// The client has begun to speak, and makes room for nobody from now on.
     pub fn speaks(&mut self) {
-        self.settle(State::Speaks);
+        if self.state == State::Silent {
+            let still = self.logins.0.lock().silent.remove(&self.number);
+            self.state = still.map_or(State::Displaced, |_| State::Speaks);
+        }
     }
 
     /// Whether another client has got the place.
@@ -119,18 +122,11 @@ impl LoggingIn {
             State::Displaced => true,
         }
     }
-
-    fn settle(&mut self, state: State) {
-        if self.state == State::Silent {
-            let still = self.logins.0.lock().silent.remove(&self.number);
-            self.state = still.map_or(State::Displaced, |_| state);
-        }
-    }
 }
 
 impl Drop for LoggingIn {
     fn drop(&mut self) {
-        self.settle(State::Speaks);
+        self.speaks();
         if self.state == State::Speaks {
             self.logins.0.lock().taken -= 1;
         }

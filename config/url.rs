@@ -379,7 +379,7 @@ fn shows_cert(word: Option<String>) -> Result<bool, UrlFault> {
 /// The path to a schema that Prisma names, or to those that JDBC does. All have `public` in theirs anyway.
 fn schema(one: Option<String>, path: Option<String>) -> Option<(String, String)> {
     let quoted = one.map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
-    let path = path.or(quoted.filter(|name| name != "\"public\""))?;
+    let path = path.or_else(|| quoted.filter(|name| name != "\"public\""))?;
     Some(("search_path".to_owned(), path))
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use pgherd_config::{ClientName, Config, Method, Password, Secret as Hidden, User};
-use pgherd_net::{Peer, SslMode, Stream};
+use pgherd_net::{Peer, SslMode};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::{self, ScramError, Verifier};
 use pgherd_wire::{backend, frontend, md5, sqlstate};

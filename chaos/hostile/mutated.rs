@@ -341,7 +341,9 @@ impl Change {
             }
             Self::Grow => {
                 let count = rng.random_range(1..5);
-                body.splice(at..at, std::iter::repeat_n(some, count));
+                let behind = body.split_off(at);
+                body.extend(std::iter::repeat_n(some, count));
+                body.extend(behind);
                 message(tag, &body)
             }
             _ => {

@@ -139,11 +139,9 @@ fn judge(case: &Mutated, direct: &Talk, proxied: &Talk) -> Result<Verdict, &'sta
         (Ending::Stuck, _) => Err("Postgres does not end"),
         (_, Ending::Stuck) => Err("it neither answers nor ends"),
         (Ending::Served, Ending::Served) => {
-            let pairs = one.iter().zip(&other);
+            let mut pairs = one.iter().zip(&other);
             let alike = one.len() == other.len()
-                && pairs
-                    .into_iter()
-                    .all(|(direct, proxied)| stands_for(proxied, direct));
+                && pairs.all(|(direct, proxied)| stands_for(proxied, direct));
             // A text in another encoding fails before it is a query for Postgres, and leaves the unnamed statement
             // alone; here it has been one.
             match alike || one.iter().any(|word| word == "E22021") {
