@@ -208,10 +208,7 @@ pub fn client_tls(config: &Settings) -> Result<ClientTls, TlsSetupError> {
     };
     let identity = Identity::from_files(cert, key)?;
     let roots = tls.ca.as_deref().map(Roots::from_file).transpose()?;
-    let oldest = match tls.min_version {
-        pgherd_config::TlsVersion::V1_2 => TlsVersion::V1_2,
-        pgherd_config::TlsVersion::V1_3 => TlsVersion::V1_3,
-    };
+    let oldest = router::tls_version(tls.min_version);
     ClientTls::at_least(oldest, router::mode(tls.mode), identity, roots)
 }
 

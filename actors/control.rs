@@ -15,6 +15,7 @@ use pgherd_wire::error::ErrorReport;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+use crate::logins::Logins;
 use crate::pins::Bound;
 use crate::server::{CancelGuard, Cancels, ServerAbout};
 
@@ -340,7 +341,8 @@ impl Control {
 pub struct Sessions {
     by_id: Mutex<HashMap<i32, Arc<Control>>>,
     next: AtomicI32,
-    logging_in: AtomicUsize,
+    /// Those of them that have not proved yet who they are.
+    pub logins: Arc<Logins>,
     clients: AtomicUsize,
     consoles: AtomicUsize,
 }
@@ -400,16 +402,6 @@ impl Sessions {
         let by_id = self.by_id.lock();
         by_id.values().filter(|control| !control.is_late()).count()
     }
-
-    /// How many of them have not proved who they are.
-    pub fn unauthenticated(&self) -> usize {
-        self.logging_in.load(Ordering::Relaxed)
-    }
-
-    /// Counts a session as unauthenticated until the guard is dropped; `None` if there are so many already.
-    pub fn logging_in(self: &Arc<Self>, max: usize) -> Option<LoggingIn> {
-        rise(&self.logging_in, max).then(|| LoggingIn(Arc::clone(self)))
-    }
 }
 
 /// A session's place in the list.
@@ -468,16 +460,6 @@ impl Drop for Entry {
         if by_id.capacity() > 1024 && by_id.len() < by_id.capacity() / 4 {
             by_id.shrink_to_fit();
         }
-    }
-}
-
-/// Counts one unauthenticated client.
-#[derive(Debug)]
-pub struct LoggingIn(Arc<Sessions>);
-
-impl Drop for LoggingIn {
-    fn drop(&mut self) {
-        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

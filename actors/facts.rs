@@ -14,6 +14,7 @@ use pgherd_supervise::{Slot, SupervisorMessage};
 use pgherd_wire::scram::Verifier;
 use tokio::sync::Semaphore;
 
+use crate::accounts::Accounts;
 use crate::caps::Caps;
 use crate::cluster::Topology;
 use crate::config::ConfigMessage;
@@ -64,6 +65,8 @@ pub struct Facts {
     pub cancels: ArcSwap<Semaphore>,
     /// How many clients each database and each user has.
     pub caps: Arc<Caps>,
+    /// Where the system's accounts are looked up.
+    pub accounts: Accounts,
     /// What the sessions of sharded databases share.
     pub groups: Groups,
     /// Transactions over several servers.
@@ -134,6 +137,7 @@ impl Facts {
             curtain,
             cancels,
             caps: Arc::default(),
+            accounts: Accounts::default(),
             groups: Groups::default(),
             transactions: Arc::default(),
             statements: Arc::new(AtomicU64::new(1)),

@@ -17,6 +17,7 @@
 //! ```
 //! Actors own lifecycles; values own sockets: no byte of a query and no checkout crosses a mailbox.
 
+pub mod accounts;
 pub mod caps;
 #[cfg(feature = "chaos")]
 pub mod chaos;
@@ -40,6 +41,7 @@ pub mod judgement;
 #[cfg(test)]
 mod keys;
 pub mod listener;
+pub mod logins;
 pub mod natives;
 pub mod outcomes;
 pub mod periods;

@@ -36,8 +36,8 @@ use crate::session::checkout::{check, denial, overdue};
 use crate::session::prove::Proof;
 use crate::upstream::OpenError;
 
-pub(crate) use memory::target;
 pub use memory::{RouterMemory, Watch, mode, server_tls};
+pub(crate) use memory::{target, tls_version};
 pub(crate) use places::{open, quotas};
 pub use places::{try_out, upstream, upstreams};
 

@@ -209,7 +209,7 @@ async fn arrive(
     comer: &mut Comer,
 ) -> Result<Arrived, Bye> {
     let config = facts.config.load_full();
-    let entrance = Entrance::find(facts, &config, entry);
+    let mut entrance = Entrance::find(facts, &config, control, entry);
     let crowded = matches!(entrance, Entrance::Crowded(_));
     let began = tokio::time::Instant::now();
     let limit = match crowded || control.is_late() {
@@ -219,9 +219,14 @@ async fn arrive(
     let until = |limit: Option<Duration>| limit.map(|limit| began + limit);
     let opened = tokio::select! {
         biased;
-        opened = within(until(limit), login::open(stream, facts, comer)) => opened?,
+        opened = within(until(limit), login::open(stream, facts, &mut entrance, comer)) => opened?,
         // Nothing can be told to who has not said how.
-        () = called_away(control) => return Err(Bye::Gone),
+        () = called_away(control) => {
+            return Err(match control.farewell().filter(|_| entrance.is_displaced()) {
+                Some(report) => Bye::Refused(report),
+                None => Bye::Gone,
+            });
+        }
     };
     let mut caller = match opened {
         Opened::Cancel(asker, key) => return Ok(Arrived::Cancels(asker, key)),

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod attack;
 pub mod client;
 pub mod malformed;
+pub mod mutated;
 pub mod opening;
 pub mod packet;
 pub mod papers;

@@ -89,7 +89,7 @@ pub use sharding::{
 };
 pub use show::Line;
 pub use timeouts::{TimeoutOverrides, Timeouts};
-pub use tls::{ClientTls, Roots, ServerTls, TlsMode, TlsVersion};
+pub use tls::{ClientTls, Negotiation, Roots, ServerTls, TlsMode, TlsVersion};
 pub use url::{Surroundings, Url, UrlFault};
 pub use user::User;
 pub use workers::{WorkerCount, Workers};

@@ -112,6 +112,8 @@ fn database(origin: &Origin, url: &Url) -> Node {
     set("cert", url.cert.as_ref().map(Setting::show));
     set("key", url.key.as_ref().map(Setting::show));
     set("server_name", url.server_name.clone());
+    set("negotiation", url.negotiation.map(|it| it.show()));
+    set("min_version", url.tls_min_version.map(|it| it.show()));
     table.insert("tls".to_owned(), node(Value::Table(tls)));
     if let Some(binding) = url.channel_binding {
         table.insert("channel_binding".to_owned(), text(binding.word()));

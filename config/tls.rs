@@ -44,6 +44,17 @@ pub enum TlsMode {
     VerifyFull,
 }
 
+/// How TLS with a server begins, in libpq's words.
+/// <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLNEGOTIATION>
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Negotiation {
+    /// The server is asked first whether it speaks TLS.
+    #[default]
+    Postgres,
+    /// The first byte is TLS; servers of PostgreSQL 17 and later understand it.
+    Direct,
+}
+
 /// A version of the TLS protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
@@ -76,6 +87,10 @@ pub struct ServerTls {
     pub key: Option<PathBuf>,
     /// The name expected in the server's certificate, instead of the host's.
     pub server_name: Option<String>,
+    /// How it begins; `Direct` only where the mode is `Require` or stronger.
+    pub negotiation: Negotiation,
+    /// The lowest protocol version spoken.
+    pub min_version: TlsVersion,
 }
 
 impl Default for ServerTls {
@@ -86,6 +101,8 @@ impl Default for ServerTls {
             cert: None,
             key: None,
             server_name: None,
+            negotiation: Negotiation::Postgres,
+            min_version: TlsVersion::V1_2,
         }
     }
 }
@@ -100,6 +117,7 @@ words! {
         VerifyFull = "verify-full",
     }
 }
+words! { Negotiation { Postgres = "postgres", Direct = "direct", } }
 words! { TlsVersion { V1_2 = "1.2", V1_3 = "1.3", } }
 
 impl Setting for Roots {
@@ -151,6 +169,8 @@ impl Section for ServerTls {
         let cert = reader.optional("cert");
         let key = reader.optional("key");
         let server_name = reader.optional("server_name");
+        let negotiation = reader.optional("negotiation").unwrap_or_default();
+        let min_version = reader.optional("min_version").unwrap_or(TlsVersion::V1_2);
         let mode = match (mode, &ca) {
             (None, Some(_)) => TlsMode::VerifyFull,
             (None, None) => TlsMode::Prefer,
@@ -164,6 +184,8 @@ impl Section for ServerTls {
             cert,
             key,
             server_name,
+            negotiation,
+            min_version,
         })
     }
 
@@ -180,6 +202,12 @@ impl Section for ServerTls {
                 .as_ref()
                 .map(|name| row("server_name", name.clone())),
         );
+        if self.negotiation != Negotiation::Postgres {
+            rows.push(row("negotiation", self.negotiation.show()));
+        }
+        if self.min_version != TlsVersion::V1_2 {
+            rows.push(row("min_version", self.min_version.show()));
+        }
         rows
     }
 }
@@ -188,6 +216,12 @@ impl Check for ServerTls {
     fn check(&self, reader: &mut Reader<'_>) {
         check_pair(self.cert.as_deref(), self.key.as_deref(), reader);
         let mode = self.mode.word();
+        // As in libpq: who has sent TLS already cannot go on without.
+        if self.negotiation == Negotiation::Direct && self.mode < TlsMode::Require {
+            let problem = format!("direct TLS leaves no way to plain text, which {mode} may take");
+            let allowed = "postgres; or with `mode` require, verify-ca or verify-full";
+            reader.contradiction("negotiation", problem, allowed);
+        }
         match &self.ca {
             Some(Roots::File(file)) => {
                 check_pem("ca", file, reader);

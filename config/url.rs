@@ -4,6 +4,7 @@
 mod conninfo;
 mod options;
 mod pgpass;
+mod rest;
 mod uri;
 
 #[cfg(test)]
@@ -17,7 +18,7 @@ use crate::binding::ChannelBinding;
 use crate::host::{Host, SERVER_PORT};
 use crate::secret::Secret;
 use crate::time;
-use crate::tls::{Roots, TlsMode};
+use crate::tls::{Negotiation, Roots, TlsMode, TlsVersion};
 
 /// What a connection string says, with the surroundings' answers where it is silent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +41,17 @@ pub struct Url {
     pub key: Option<PathBuf>,
     /// The name in the server's certificate, where `hostaddr` says where it is.
     pub server_name: Option<String>,
+    /// How TLS begins, if it is said; `Direct` only where nothing goes in plain text.
+    pub negotiation: Option<Negotiation>,
+    /// The lowest version of TLS, if one higher than the usual is asked for.
+    pub tls_min_version: Option<TlsVersion>,
     /// Whether logins are bound to TLS, if it is said.
     pub channel_binding: Option<ChannelBinding>,
     /// For a connection to be opened; `Some(None)` is without end.
     pub connect_timeout: Option<Option<Duration>>,
     /// Parameters of the session, by name.
     pub parameters: BTreeMap<String, String>,
-    /// Parameters that are libpq's own business, and have no effect here.
+    /// Parameters that are libpq's own business or another library's, and have no effect here.
     pub ignored: Vec<String>,
 }
 
@@ -98,30 +103,34 @@ pub enum UrlFault {
         /// What may be.
         allowed: String,
     },
+    /// A parameter asks for more than is done, so that leaving it out would mislead.
+    #[error("`{name}` cannot be honoured: {why}")]
+    Refused {
+        /// The parameter.
+        name: &'static str,
+        /// What is done, or what to write instead.
+        why: &'static str,
+    },
     /// The options have something else than settings.
     #[error("`options` has {0:?}, which is not `-c name=value`")]
     Options(String),
 }
 
-/// Parameters that mean something to libpq's own socket, or that roles found out make needless.
-const IGNORED: [&str; 13] = [
-    "fallback_application_name",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "load_balance_hosts",
-    "passfile",
-    "sslcompression",
-    "sslsni",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "gssencmode",
-    "sslnegotiation",
+/// Settings of a session that many libraries take in a URL by their own names, as Postgres has them.
+const SETTINGS: [&str; 9] = [
+    "DateStyle",
+    "TimeZone",
+    "application_name",
+    "client_encoding",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "search_path",
+    "statement_timeout",
+    "timezone",
 ];
 
 /// The parameters that libpq takes from variables; the file of passwords is asked last.
-const VARIABLES: [(&str, &str); 12] = [
+const VARIABLES: [(&str, &str); 20] = [
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
     ("port", "PGPORT"),
@@ -134,6 +143,15 @@ const VARIABLES: [(&str, &str); 12] = [
     ("sslkey", "PGSSLKEY"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
     ("channel_binding", "PGCHANNELBINDING"),
+    // Who asks for protection there is to get it, or to be told.
+    ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("sslcertmode", "PGSSLCERTMODE"),
+    ("sslcrl", "PGSSLCRL"),
+    ("sslcrldir", "PGSSLCRLDIR"),
+    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
+    ("require_auth", "PGREQUIREAUTH"),
+    ("requirepeer", "PGREQUIREPEER"),
+    ("gssencmode", "PGGSSENCMODE"),
 ];
 
 impl Url {
@@ -188,17 +206,42 @@ impl Url {
                 .cloned()
                 .map(Roots::File)
         };
-        let (cert, key) = (
-            take("sslcert").map(PathBuf::from),
-            take("sslkey").map(PathBuf::from),
-        );
+        let negotiation = take("sslnegotiation").map(negotiation).transpose()?;
+        let may_be_plain = tls_mode.unwrap_or(match ca {
+            Some(_) => TlsMode::VerifyFull,
+            None => TlsMode::Prefer,
+        }) < TlsMode::Require;
+        if negotiation == Some(Negotiation::Direct) && may_be_plain {
+            return Err(UrlFault::Refused {
+                name: "sslnegotiation",
+                why: "direct leaves no way to plain text, so sslmode must be require, verify-ca or verify-full",
+            });
+        }
+        let tls_min_version = take("ssl_min_protocol_version").map(min_version);
+        let tls_min_version = tls_min_version.transpose()?.flatten();
+        let own_cert = [take("sslcert"), take("sslkey")].map(|file| file.map(PathBuf::from));
+        let [cert, key] = match shows_cert(take("sslcertmode"))? {
+            true => own_cert,
+            false => [None, None],
+        };
         let channel_binding = take("channel_binding").map(binding).transpose()?;
         let connect_timeout = take("connect_timeout").map(timeout).transpose()?;
         let mut parameters = take("options").map_or_else(|| Ok(BTreeMap::new()), options::parse)?;
-        for name in ["application_name", "client_encoding"] {
+        let fallback = take("fallback_application_name");
+        parameters.extend(fallback.map(|value| ("application_name".to_owned(), value)));
+        parameters.extend(schema(take("schema"), take("currentSchema")));
+        for name in SETTINGS {
             parameters.extend(take(name).map(|value| (name.to_owned(), value)));
         }
-        let ignored = leftovers(said)?;
+        // libpq's word for what the terminal speaks, and there is none here.
+        let is_auto = parameters
+            .get("client_encoding")
+            .is_some_and(|it| it == "auto");
+        if is_auto {
+            parameters.remove("client_encoding");
+        }
+        let mut ignored = rest::sort(said)?;
+        ignored.extend(is_auto.then(|| "client_encoding".to_owned()));
         Ok(Self {
             hosts,
             dbname,
@@ -209,6 +252,8 @@ impl Url {
             cert,
             key,
             server_name,
+            negotiation,
+            tls_min_version,
             channel_binding,
             connect_timeout,
             parameters,
@@ -293,6 +338,51 @@ fn binding(word: String) -> Result<ChannelBinding, UrlFault> {
     })
 }
 
+fn negotiation(word: String) -> Result<Negotiation, UrlFault> {
+    Negotiation::from_word(&word).ok_or_else(|| UrlFault::Value {
+        name: "sslnegotiation",
+        value: word,
+        allowed: Negotiation::WORDS.join(", "),
+    })
+}
+
+/// The lowest version of TLS, where it is higher than what is spoken anyway.
+fn min_version(word: String) -> Result<Option<TlsVersion>, UrlFault> {
+    match word.to_ascii_lowercase().as_str() {
+        "tlsv1" | "tlsv1.1" | "tlsv1.2" => Ok(None),
+        "tlsv1.3" => Ok(Some(TlsVersion::V1_3)),
+        _ => Err(UrlFault::Value {
+            name: "ssl_min_protocol_version",
+            value: word,
+            allowed: "TLSv1, TLSv1.1, TLSv1.2, TLSv1.3".to_owned(),
+        }),
+    }
+}
+
+/// Whether a server that asks for a certificate is shown one.
+fn shows_cert(word: Option<String>) -> Result<bool, UrlFault> {
+    match word.as_deref() {
+        None | Some("allow") => Ok(true),
+        Some("disable") => Ok(false),
+        Some("require") => Err(UrlFault::Refused {
+            name: "sslcertmode",
+            why: "a server that asks for no certificate is spoken to as well",
+        }),
+        Some(other) => Err(UrlFault::Value {
+            name: "sslcertmode",
+            value: other.to_owned(),
+            allowed: "disable, allow".to_owned(),
+        }),
+    }
+}
+
+/// The path to a schema that Prisma names, or to those that JDBC does. All have `public` in theirs anyway.
+fn schema(one: Option<String>, path: Option<String>) -> Option<(String, String)> {
+    let quoted = one.map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    let path = path.or_else(|| quoted.filter(|name| name != "\"public\""))?;
+    Some(("search_path".to_owned(), path))
+}
+
 fn timeout(text: String) -> Result<Option<Duration>, UrlFault> {
     let seconds: Option<i64> = text.trim().parse().ok();
     match seconds {
@@ -310,36 +400,4 @@ fn timeout(text: String) -> Result<Option<Duration>, UrlFault> {
             })
         }
     }
-}
-
-/// Finds what is unknown, or known and not to be had, among what nobody took.
-fn leftovers(said: BTreeMap<String, String>) -> Result<Vec<String>, UrlFault> {
-    let mut ignored = Vec::new();
-    for (name, value) in said {
-        match (name.as_str(), value.as_str()) {
-            ("gssencmode", "require") => {
-                let allowed = "disable".to_owned();
-                return Err(UrlFault::Value {
-                    name: "gssencmode",
-                    value,
-                    allowed,
-                });
-            }
-            ("sslnegotiation", "direct") => {
-                let allowed = "postgres".to_owned();
-                return Err(UrlFault::Value {
-                    name: "sslnegotiation",
-                    value,
-                    allowed,
-                });
-            }
-            (name, _) if !IGNORED.contains(&name) => {
-                return Err(UrlFault::Unknown(name.to_owned()));
-            }
-            // What we do anyway needs no word.
-            ("gssencmode" | "sslnegotiation", word) if word != "require" => {}
-            _ => ignored.push(name),
-        }
-    }
-    Ok(ignored)
 }

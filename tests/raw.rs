@@ -115,17 +115,41 @@ impl Raw {
     /// # Panics
     /// If another proof is asked for, or the connection breaks.
     pub async fn enter(
-        mut self,
+        self,
         user: &str,
         database: &str,
         more: &[(&str, &str)],
     ) -> Result<Self, Message> {
+        self.enter_as(0x0003_0000, user, database, more)
+            .await
+            .map(|(raw, _)| raw)
+    }
+
+    /// Logs in as [`Raw::enter`] does, by a version of the protocol; gives what was said about it, the
+    /// NegotiateProtocolVersion, if it came before all else.
+    ///
+    /// # Errors
+    /// The message by which it is refused.
+    ///
+    /// # Panics
+    /// If another proof is asked for, or the connection breaks.
+    pub async fn enter_as(
+        mut self,
+        version: u32,
+        user: &str,
+        database: &str,
+        more: &[(&str, &str)],
+    ) -> Result<(Self, Option<Message>), Message> {
         let mut parameters = vec![("user", user), ("database", database)];
         parameters.extend(more);
-        self.startup(0x0003_0000, &parameters).await;
+        self.startup(version, &parameters).await;
+        let mut negotiated = None;
+        let mut is_first = true;
         loop {
             let message = self.message().await;
+            let was_first = std::mem::take(&mut is_first);
             match message.tag {
+                'v' if was_first => negotiated = Some(message),
                 'R' if message.body == [0, 0, 0, 3] => {
                     self.send(&Self::framed(b'p', format!("{user}\0").as_bytes()))
                         .await;
@@ -136,7 +160,7 @@ impl Raw {
                     let number = message.body[..4].try_into().expect("four bytes");
                     self.key = (u32::from_be_bytes(number), message.body[4..].to_vec());
                 }
-                'Z' => return Ok(self),
+                'Z' => return Ok((self, negotiated)),
                 _ => return Err(message),
             }
         }

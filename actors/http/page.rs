@@ -55,7 +55,7 @@ impl Sights {
             hosts: HostSights::of(facts),
             logins: facts.memory.waiting_logins(),
             sessions: facts.sessions.count(),
-            unauthenticated: facts.sessions.unauthenticated(),
+            unauthenticated: facts.sessions.logins.count(),
             replication: facts.replications.census(),
             transactions: TransactionSights::of(&facts.transactions),
             failures: facts.failures.counts(),

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use pgherd_net::{ClientTls, Listener, SocketOptions, Stream, accept_tls};
+use pgherd_net::{ClientTls, Listener, SocketOptions, Stream, accept_tls, accept_tls_direct};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::{self, Verifier};
 use pgherd_wire::sqlstate::{self, SqlState};
-use pgherd_wire::startup::{self, Opening};
+use pgherd_wire::startup::{self, Opening, Version};
 use pgherd_wire::{frame, frontend};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
@@ -40,6 +40,10 @@ pub(super) enum Door {
     Encrypted(ClientTls),
     /// Nobody with TLS, though it is offered.
     Clear(ClientTls),
+    /// Whoever begins with TLS, as PostgreSQL 17 takes it, and nobody else.
+    Direct(ClientTls),
+    /// Nobody who begins with TLS: as PostgreSQL 16 does, it takes the hello for a length, and hangs up.
+    Old(ClientTls),
 }
 
 /// How a server behaves.
@@ -58,6 +62,8 @@ pub(super) struct Manners {
     pub(super) barred: Option<(&'static str, SqlState)>,
     /// It gives nobody a key by which to cancel.
     pub(super) keyless: bool,
+    /// How long the secret of the key is, where it is not of four bytes: up to 256 from protocol 3.2 on.
+    pub(super) long_key: Option<usize>,
 }
 
 /// What a server has seen.
@@ -71,6 +77,11 @@ pub(super) struct Seen {
     pub(super) logins: AtomicUsize,
     cancelled: Notify,
     cancels: AtomicUsize,
+    /// The versions of the protocol that were asked for.
+    pub(super) versions: Mutex<Vec<Version>>,
+    /// The keys that were given out, and those that cancel requests bore.
+    pub(super) given: Mutex<Vec<CancelKey>>,
+    pub(super) shown: Mutex<Vec<CancelKey>>,
 }
 
 /// A server.
@@ -217,6 +228,9 @@ impl Peer {
 }
 
 async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> {
+    if let Door::Direct(tls) = &manners.door {
+        peer.stream = accept_tls_direct(peer.stream, tls).await.ok()?;
+    }
     let startup = loop {
         match peer.opening().await? {
             // Whoever reads the key on its way could use it.
@@ -226,14 +240,15 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
                 return None;
             }
             Opening::Cancel(_) if manners.keeps_cancels => std::future::pending::<()>().await,
-            Opening::Cancel(_) => {
+            Opening::Cancel(key) => {
+                seen.shown.lock().push(key);
                 seen.cancels.fetch_add(1, Ordering::Relaxed);
                 seen.cancelled.notify_one();
                 return None;
             }
             Opening::Startup(startup) => break startup,
             Opening::SslRequest => match &manners.door {
-                Door::Encrypted(tls) | Door::Clear(tls) => {
+                Door::Encrypted(tls) | Door::Clear(tls) | Door::Old(tls) => {
                     peer.out.extend_from_slice(b"S");
                     peer.send().await?;
                     peer.stream = accept_tls(peer.stream, tls).await.ok()?;
@@ -250,6 +265,7 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
         .barred
         .filter(|(name, _)| startup.get("database") == Some(*name));
     seen.startups.lock().push(startup.parameters);
+    seen.versions.lock().push(startup.version);
     if let Some((_, code)) = barred {
         let report = ErrorReport::fatal(code, "nobody may connect to this database");
         return peer.refuse(report).await;
@@ -276,13 +292,18 @@ async fn converse(mut peer: Peer, manners: &Manners, seen: &Seen) -> Option<()> 
         }
         Door::Scram => challenge(&mut peer, true).await?,
         Door::Impostor => challenge(&mut peer, false).await?,
-        Door::Open | Door::Encrypted(_) | Door::Clear(_) => {}
+        Door::Open | Door::Encrypted(_) | Door::Clear(_) | Door::Direct(_) | Door::Old(_) => {}
     }
     seen.logins.fetch_add(1, Ordering::Relaxed);
     backend::authentication_ok(&mut peer.out);
     backend::parameter_status(&mut peer.out, b"client_encoding", b"UTF8").ok()?;
     if !manners.keyless {
-        backend::backend_key_data(&mut peer.out, &CancelKey::new(1, b"key!").ok()?);
+        let key = match manners.long_key {
+            Some(length) => CancelKey::random(&mut rand::rng(), 1, length),
+            None => CancelKey::new(1, b"key!").ok()?,
+        };
+        backend::backend_key_data(&mut peer.out, &key);
+        seen.given.lock().push(key);
     }
     backend::ready_for_query(&mut peer.out, TransactionStatus::Idle);
     peer.send().await?;

@@ -50,18 +50,18 @@ async fn max_clients_and_max_logins() {
     let limits = "[limits]\nmax_clients = 2\nmax_logins = 1\n[users.boss]\nconsole = \"admin\"\n";
     let house = House::before(&fake, &format!("{SHOP}{limits}")).await;
     let enter = |user, database| Client::enter(house.address, user, database);
-    let silent = Client::silent(house.address).await;
+    // Whoever has begun to speak makes room for nobody.
+    let mut slow = Client::silent(house.address).await;
+    slow.send(&[0]).await;
     house
-        .wait_until("it is counted", || {
-            house.facts.sessions.unauthenticated() == 1
-        })
+        .wait_until("it is counted", || house.facts.sessions.logins.count() == 1)
         .await;
     let logins = "too many clients are logging in (max_logins)";
     assert_eq!(refused(enter("alice", "shop").await), logins);
     // Who looks after it gets in all the same, and nobody who only says so.
     let boss = enter("boss", "pgherd").await.expect("an admin");
     assert_eq!(refused(enter("alice", "pgherd").await), logins);
-    drop((silent, boss));
+    drop((slow, boss));
     house
         .wait_until("they have left", || house.facts.sessions.count() == 0)
         .await;
@@ -87,6 +87,27 @@ async fn max_clients_and_max_logins() {
     let _others = (house.client("a").await, house.client("b").await);
     assert_eq!(refused(enter("alice", "shop").await), full);
     drop(third);
+}
+
+#[tokio::test]
+async fn who_says_nothing_makes_room_for_who_does() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, &format!("{SHOP}[limits]\nmax_logins = 1\n")).await;
+    let mut silent = Client::silent(house.address).await;
+    house
+        .wait_until("it is counted", || house.facts.sessions.logins.count() == 1)
+        .await;
+    // It may be on the point of speaking, for a moment.
+    let mut entered = None;
+    while entered.is_none() {
+        entered = Client::enter(house.address, "alice", "shop").await.ok();
+    }
+    assert!(silent.message().await.is_none(), "it is gone, untold");
+    house
+        .wait_until("its place is free", || {
+            house.facts.sessions.logins.count() == 0
+        })
+        .await;
 }
 
 /// As a connection of its own, a cancel request comes on top of who is there.
@@ -129,7 +150,7 @@ async fn who_waits_for_a_server_keeps_nobody_from_logging_in() {
     let mut waits = Client::silent(house.address).await;
     waits.start("alice", "away").await;
     house.wait_until("it waits", || mute.open() > 0).await;
-    assert_eq!(house.facts.sessions.unauthenticated(), 0);
+    assert_eq!(house.facts.sessions.logins.count(), 0);
     house.client("alice").await;
 }
 

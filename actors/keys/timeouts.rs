@@ -57,9 +57,7 @@ async fn a_login_without_end_ends_when_the_proxy_does() {
     let house = house(&fake, "login = 0").await;
     let mut silent = Client::silent(house.address).await;
     house
-        .wait_until("it is counted", || {
-            house.facts.sessions.unauthenticated() == 1
-        })
+        .wait_until("it is counted", || house.facts.sessions.logins.count() == 1)
         .await;
     house.curtain.ask(Ending::Gracefully);
     assert!(silent.message().await.is_none());

@@ -259,6 +259,43 @@ async fn a_cancel_key_that_was_encrypted_stays_so() {
     assert_eq!(told.code, sqlstate::QUERY_CANCELED);
 }
 
+/// The cancel request goes the same way, or such a server would not hear it.
+#[tokio::test]
+async fn tls_negotiation() {
+    for (negotiation, door, expected) in [
+        ("postgres", Door::Old(own_tls()), None),
+        ("direct", Door::Direct(own_tls()), None),
+        (
+            "direct",
+            Door::Old(own_tls()),
+            Some("direct TLS needs PostgreSQL 17 or later"),
+        ),
+        ("postgres", Door::Direct(own_tls()), Some("no TLS with")),
+    ] {
+        let fake = behind(door).await;
+        let text = format!(
+            "{SHOP}tls = {{ mode = \"require\", negotiation = \"{negotiation}\" }}\n\
+             [timeouts]\ncheckout = \"1s\"\nquery = \"20ms\"\n"
+        );
+        let house = House::before(&fake, &text).await;
+        let entered = Client::enter(house.address, "alice", "shop").await;
+        match (entered, expected) {
+            (Ok(mut client), None) => {
+                client.ask("SLEEP").await;
+                let told = super::client::error(&client.answer().await).expect("cancelled");
+                assert_eq!(told.code, sqlstate::QUERY_CANCELED);
+                assert_eq!(fake.cancels(), 1, "{negotiation}");
+            }
+            (Err(told), Some(why)) => {
+                let text = format!("{} {}", told.message, told.detail.unwrap_or_default());
+                assert!(text.contains(why), "{negotiation}: {text}");
+                assert_eq!(fake.logins(), 0);
+            }
+            (entered, _) => panic!("{negotiation}: {:?}", entered.err()),
+        }
+    }
+}
+
 /// Where alice's logins to `shop` lead.
 fn way(house: &House) -> Arc<Upstream> {
     let config = house.facts.config.load_full();
@@ -289,6 +326,28 @@ async fn cancel() {
             .expect("given up");
         // It may arrive at any time, if it was sent.
         assert_eq!(about.cancels.settled().await, settled, "{keyless}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_any_length_comes_back_as_it_was_given() {
+    for length in [4, 5, 32, 256] {
+        let fake = Fake::new(Manners {
+            long_key: Some(length),
+            ..Manners::default()
+        })
+        .await;
+        let text = format!("{SHOP}[timeouts]\nquery = \"20ms\"\n");
+        let house = House::before(&fake, &text).await;
+        let mut client = house.client("alice").await;
+        client.ask("SLEEP").await;
+        let told = super::client::error(&client.answer().await).expect("cancelled");
+        assert_eq!(told.code, sqlstate::QUERY_CANCELED);
+        assert!(fake.seen.versions.lock().contains(&Version::V3_2));
+        let (given, shown) = (fake.seen.given.lock(), fake.seen.shown.lock());
+        assert_eq!(shown.len(), 1, "{length}");
+        assert!(given.iter().any(|key| *key == shown[0]), "{length}");
+        assert_eq!(shown[0].secret().len(), length);
     }
 }
 

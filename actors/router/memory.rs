@@ -6,10 +6,11 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use pgherd_config::{
-    Address, ChannelBinding, Config, Database, Host, Patroni, PoolSettings, TlsMode,
+    Address, ChannelBinding, Config, Database, Host, Negotiation, Patroni, PoolSettings, TlsMode,
 };
 use pgherd_net::{
     Identity, Network, Roots, ServerTls, ServerTlsOptions, SocketOptions, SslMode, Target,
+    TlsVersion,
 };
 use pgherd_pool::Quota;
 use pgherd_supervise::{Slot, SupervisorMessage};
@@ -381,7 +382,8 @@ pub fn server_tls(
         roots,
         identity,
         server_name: wanted.server_name.clone(),
-        direct: false,
+        direct: wanted.negotiation == Negotiation::Direct,
+        oldest: tls_version(wanted.min_version),
     };
     let strict = match usual.mode {
         SslMode::Allow | SslMode::Prefer => {
@@ -428,6 +430,14 @@ pub fn mode(mode: TlsMode) -> SslMode {
         TlsMode::Require => SslMode::Require,
         TlsMode::VerifyCa => SslMode::VerifyCa,
         TlsMode::VerifyFull => SslMode::VerifyFull,
+    }
+}
+
+/// The version in the words of the crate that speaks TLS.
+pub(crate) fn tls_version(version: pgherd_config::TlsVersion) -> TlsVersion {
+    match version {
+        pgherd_config::TlsVersion::V1_2 => TlsVersion::V1_2,
+        pgherd_config::TlsVersion::V1_3 => TlsVersion::V1_3,
     }
 }
 

@@ -1,6 +1,7 @@
 //! From an accepted socket to a client that has proved who it is.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use pgherd_config::{Config, Role};
@@ -12,9 +13,10 @@ use pgherd_wire::{backend, options, sqlstate};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::caps::Seat;
-use crate::control::{Control, Entry, Identity, LoggingIn};
+use crate::control::{Control, Entry, Identity};
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::Facts;
+use crate::logins::{LoggingIn, TOO_MANY};
 use crate::pool::Pool;
 use crate::router;
 use crate::session::prove::{self, Proof};
@@ -125,17 +127,35 @@ const CONSOLES: usize = 4;
 
 impl Entrance {
     /// Takes a place, if there is one.
-    pub(super) fn find(facts: &Facts, config: &Config, entry: &mut Entry) -> Self {
+    pub(super) fn find(
+        facts: &Facts,
+        config: &Config,
+        control: &Arc<Control>,
+        entry: &mut Entry,
+    ) -> Self {
         let limits = &config.limits;
-        let text = match facts.sessions.logging_in(limits.max_logins.get()) {
+        let logins = &facts.sessions.logins;
+        let text = match logins.enter(limits.max_logins.get(), control, Instant::now()) {
             Some(place) if entry.count_client(limits.max_clients.get()) => {
                 return Self::Open(place);
             }
             Some(_) => "no more connections allowed (max_clients)",
-            None => "too many clients are logging in (max_logins)",
+            None => TOO_MANY,
         };
         let report = ErrorReport::fatal(sqlstate::TOO_MANY_CONNECTIONS, text);
         Self::Crowded(Box::new(report))
+    }
+
+    /// The client has begun to speak.
+    fn speaks(&mut self) {
+        if let Self::Open(place) = self {
+            place.speaks();
+        }
+    }
+
+    /// Whether the client has said nothing for so long that another has got its place.
+    pub(super) fn is_displaced(&self) -> bool {
+        matches!(self, Self::Open(place) if place.is_displaced())
     }
 }
 
@@ -249,6 +269,7 @@ impl From<ErrorReport> for Refusal {
 pub(super) async fn open(
     mut stream: Stream,
     facts: &Facts,
+    entrance: &mut Entrance,
     comer: &mut Comer,
 ) -> Result<Opened, Bye> {
     proxied::find(&mut stream, &facts.config.load_full(), &mut comer.peer).await?;
@@ -257,7 +278,9 @@ pub(super) async fn open(
     let gone = |_| Bye::Gone;
     // A unix socket is never encrypted, as with Postgres.
     let offers_tls = tls.offers_tls() && stream.local().is_some();
-    if stream.peek_first().await.map_err(gone)? == Some(TLS_HANDSHAKE) {
+    let first = stream.peek_first().await.map_err(gone)?;
+    entrance.speaks();
+    if first == Some(TLS_HANDSHAKE) {
         if !offers_tls {
             return Err(insecure(TlsError::Disabled));
         }
@@ -275,6 +298,11 @@ pub(super) async fn open(
             Err(error) => {
                 let report = ErrorReport::fatal(error.code(), error.to_string());
                 if !error.is_told() {
+                    return Err(Bye::Refused(Box::new(report)));
+                }
+                if let Some(words) = error.in_old_form() {
+                    let _ = stream.write_all(&words).await;
+                    let _ = stream.flush().await;
                     return Err(Bye::Refused(Box::new(report)));
                 }
                 return refuse(stream, report).await;

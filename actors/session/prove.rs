@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use pgherd_config::{ClientName, Config, Method, Password, Secret as Hidden, User};
-use pgherd_net::{Peer, SslMode, Stream};
+use pgherd_net::{Peer, SslMode};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::scram::{self, ScramError, Verifier};
 use pgherd_wire::{backend, frontend, md5, sqlstate};
@@ -44,7 +44,7 @@ pub(super) async fn prove(
             secret: Secret::None,
         }),
         Method::Reject => Err(rules::rejected(stream, claim)),
-        Method::Peer => peer(stream, claim, decision.map, config),
+        Method::Peer => peer(stream.peer(), claim, decision.map, facts, config).await,
         // The console has no server that could be asked.
         Method::Passthrough if !config.is_console(&claim.database) => {
             query::passthrough(dialogue, claim, facts, config).await
@@ -287,35 +287,30 @@ fn mock(claim: &Claim, facts: &Facts, config: &Config) -> Verifier {
     }
 }
 
-fn peer(
-    stream: &Stream,
+async fn peer(
+    peer: Peer,
     claim: &Claim,
     map: Option<&str>,
+    facts: &Facts,
     config: &Config,
 ) -> Result<Proof, Refusal> {
-    if let Peer::Unix { uid, .. } = stream.peer()
-        && let Some(account) = account(uid)
-        && rules::may_be(&account, claim, map, config)
-    {
-        return Ok(Proof {
-            secret: Secret::None,
-        });
+    if let Peer::Unix { uid, .. } = peer {
+        match facts.accounts.name(uid).await {
+            Ok(account) if rules::may_be(&account, claim, map, config) => {
+                return Ok(Proof {
+                    secret: Secret::None,
+                });
+            }
+            Ok(_) => {}
+            // For the operator alone: it says more about the machine than about the client.
+            Err(error) => tracing::warn!(user = claim.user, %error, "a peer has no name"),
+        }
     }
     Err(ErrorReport::fatal(
         sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
         format!("Peer authentication failed for user \"{}\"", claim.user),
     )
     .into())
-}
-
-/// The name of a system account.
-fn account(uid: u32) -> Option<String> {
-    let table = std::fs::read_to_string("/etc/passwd").ok()?;
-    table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
 }
 
 async fn expect(dialogue: &mut Dialogue<'_>) -> Result<bytes::Bytes, Refusal> {

@@ -1,6 +1,6 @@
 //! What a client's messages mean for the server that it holds.
 
-use pgherd_session::{Owed, ServerStatements, Undo, Unnamed};
+use pgherd_session::{CopyFlow, Owed, ServerStatements, Undo, Unnamed};
 use pgherd_sql::{Block, Pin, block};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
@@ -47,13 +47,20 @@ pub(super) fn is_judgeable(relay: &Relay, header: frame::Header) -> bool {
 /// (`PQ_SMALL_MESSAGE_LIMIT`).
 const SMALL_MAX: u32 = 10_000;
 
-/// What is wrong with a message that a server may get without owing an answer to it: where it would make the server
-/// complain, or hang up, another client might be there by then.
+/// What is wrong with the length of a message. Some of these a server may get without owing an answer to them: where one
+/// would make the server complain, or hang up, another client might be there by then.
 #[inline]
 pub(super) fn misshapen(header: frame::Header) -> Option<&'static str> {
     match header.tag {
         tag::SYNC | tag::FLUSH if header.body > 0 => Some("invalid message format"),
-        tag::COPY_DONE | tag::COPY_FAIL if header.body > SMALL_MAX - 4 => {
+        tag::COPY_DONE
+        | tag::COPY_FAIL
+        | tag::EXECUTE
+        | tag::DESCRIBE
+        | tag::CLOSE
+        | tag::TERMINATE
+            if header.body > SMALL_MAX - 4 =>
+        {
             Some("invalid message length")
         }
         _ => None,
@@ -194,6 +201,10 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             other => return Err(violation(format!("invalid frontend message type {other}"))),
         };
+        // The server waits for data, and says nothing that this could wait for: Postgres ends it, too.
+        if !taken && whole && turn.server.exchange.copy() == CopyFlow::In {
+            return Err(violation("unexpected message type during COPY".into()));
+        }
         if !taken {
             break;
         }

@@ -747,7 +747,8 @@ enum Brought {
     Unknown,
     /// The client will be told why not.
     Refused,
-    /// The server is asked first what the statement gives; the message is to be looked at again.
+    /// The server is asked first what the statement gives, or what became of the client's Close of it; the message is to be
+    /// looked at again.
     Later,
 }
 
@@ -853,6 +854,10 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
 }
 
 fn unknown(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
+    if turn.server.exchange.may_reopen(name) {
+        turn.check = Check::Quiet;
+        return Brought::Later;
+    }
     if !ServerName::is_reserved(name) {
         return Brought::Unknown;
     }

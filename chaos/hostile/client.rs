@@ -43,10 +43,7 @@ impl Client {
     pub async fn connect_tls(address: SocketAddr) -> io::Result<Self> {
         let options = ServerTlsOptions {
             mode: SslMode::Require,
-            roots: None,
-            identity: None,
-            server_name: None,
-            direct: false,
+            ..ServerTlsOptions::default()
         };
         let tls = ServerTls::new(options).map_err(io::Error::other)?;
         let options = SocketOptions::default();

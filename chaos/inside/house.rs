@@ -290,7 +290,7 @@ impl House {
             idle += snapshot.idle;
             busy += snapshot.leased + snapshot.waiting + snapshot.opening;
         }
-        busy += self.facts.sessions.unauthenticated();
+        busy += self.facts.sessions.logins.count();
         let backends = server.backend_pids().await.unwrap();
         let mut actors = paths(&self.living().await);
         let nameless = |path: &String, below: &str| path.contains(below) && path.ends_with("/*");

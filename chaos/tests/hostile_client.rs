@@ -9,6 +9,7 @@ use pgherd_chaos::hostile::{Answer, Client, End, Proxy, Server};
 mod flood;
 mod length;
 mod login;
+mod mutated;
 mod order;
 mod postgres;
 mod tls;

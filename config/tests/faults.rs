@@ -254,6 +254,18 @@ fn are_found_one_by_one() {
             "too weak",
         ),
         (
+            "[databases.b]\nhosts = [\"a\"]\ntls = { negotiation = \"direct\" }",
+            "databases.b.tls.negotiation: direct TLS leaves no way to plain text, which prefer may take",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\ntls = { negotiation = \"yes\" }",
+            "negotiation: \"yes\" is not allowed (allowed: postgres, direct)",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\ntls = { min_version = \"1.1\" }",
+            "min_version: \"1.1\" is not allowed (allowed: 1.2, 1.3)",
+        ),
+        (
             "[databases.b]\nhosts = [\"a\"]\nchannel_binding = \"require\"\ntls = { mode = \"allow\" }",
             "databases.b.channel_binding: there is no TLS to bind to",
         ),

@@ -3,7 +3,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{Place, only_ours};
-use crate::{Method, Password, Role, Secret, SettingsApart, TlsMode, WorkerCount};
+use crate::{
+    Method, Negotiation, Password, Role, Secret, SettingsApart, TlsMode, TlsVersion, WorkerCount,
+};
 
 const FILE: &str = "[pool]\nsize = 7\nmin = 2\n[databases.Shop]\nhosts = [\"a\"]\n\
                     [users.app]\npassword_file = \"none\"\n";
@@ -285,4 +287,23 @@ fn the_user_is_over_the_database() {
     assert_eq!(pool.min, 5);
     assert_eq!(config.console_role("boss"), Role::Admin);
     assert_eq!(config.console_role("u"), Role::Reader);
+}
+
+#[test]
+fn take_from_urls_how_tls_begins() {
+    let url = "postgres://u:p@db/shop?sslmode=require&sslnegotiation=direct&ssl_min_protocol_version=TLSv1.3";
+    let config = Place::bare().url(url).config();
+    for name in ["shop", "any other"] {
+        let tls = config.database(name).unwrap().tls.clone();
+        assert_eq!(tls.negotiation, Negotiation::Direct, "{name}");
+        assert_eq!(tls.min_version, TlsVersion::V1_3, "{name}");
+    }
+    let told = Place::bare()
+        .url("postgres://u:p@db/shop?pgbouncer=true")
+        .warnings();
+    assert!(
+        told.iter()
+            .any(|it| it.contains("`pgbouncer` has no effect here")),
+        "{told:?}"
+    );
 }

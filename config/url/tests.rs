@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Surroundings, Url, UrlFault};
-use crate::{ChannelBinding, Roots, TlsMode};
+use crate::{ChannelBinding, Negotiation, Roots, TlsMode, TlsVersion};
 
 fn with(text: &str, variables: &[(&str, &str)], pgpass: &str) -> Result<Url, UrlFault> {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -185,6 +185,180 @@ fn tells_what_has_no_effect() {
     let found = url("postgres://h/d?keepalives=1&channel_binding=require&gssencmode=prefer");
     assert_eq!(found.ignored, ["keepalives"]);
     assert_eq!(found.channel_binding, Some(ChannelBinding::Require));
+    // Also where nothing is to be done for it, and where a library speaks to itself.
+    for (pair, told) in [
+        ("keepalives_idle=30", true),
+        ("keepalives_interval=5", true),
+        ("keepalives_count=3", true),
+        ("tcp_user_timeout=5000", true),
+        ("target_session_attrs=standby", true),
+        ("target_session_attrs=prefer-standby", true),
+        ("target_session_attrs=read-write", false),
+        ("target_session_attrs=any", false),
+        ("load_balance_hosts=random", true),
+        ("load_balance_hosts=disable", false),
+        ("gssencmode=disable", false),
+        ("sslnegotiation=postgres", false),
+        ("sslcertmode=allow", false),
+        ("sslsni=0", true),
+        ("sslcompression=0", false),
+        ("ssl_min_protocol_version=TLSv1.2", false),
+        ("ssl_max_protocol_version=TLSv1.3", false),
+        ("ssl_max_protocol_version=TLSv1.2", true),
+        ("min_protocol_version=3.0", false),
+        ("max_protocol_version=3.0", true),
+        ("client_encoding=auto", true),
+        ("replication=database", true),
+        ("schema=public", false),
+        ("pgbouncer=true", true),
+        ("connection_limit=5", true),
+        ("pool_timeout=10", true),
+        ("statement_cache_size=0", true),
+        ("sslaccept=accept_invalid_certs", true),
+        ("prepareThreshold=0", true),
+        ("pool_max_conns=4", true),
+        ("prepared_statements=false", true),
+    ] {
+        let name = pair.split('=').next().unwrap();
+        let found = url(&format!("postgres://h/d?{pair}"));
+        let expected: &[&str] = if told { &[name] } else { &[] };
+        assert_eq!(found.ignored, expected, "{pair}");
+        assert!(
+            found.parameters.is_empty(),
+            "{pair}: {:?}",
+            found.parameters
+        );
+    }
+}
+
+#[test]
+fn refuses_what_would_pass_for_protection() {
+    for (pairs, message) in [
+        (
+            "sslcrl=/crl",
+            "`sslcrl` cannot be honoured: lists of revoked certificates are not read",
+        ),
+        ("sslcrldir=/d", "`sslcrldir` cannot be honoured"),
+        (
+            "require_auth=scram-sha-256",
+            "`require_auth` cannot be honoured: a server is answered whatever",
+        ),
+        ("requirepeer=postgres", "`requirepeer` cannot be honoured"),
+        (
+            "sslcertmode=require",
+            "`sslcertmode` cannot be honoured: a server that asks for no",
+        ),
+        (
+            "sslcertmode=no",
+            "\"no\" is not a value for `sslcertmode`, but disable, allow is",
+        ),
+        ("sslpassword=hunter2", "`sslpassword` cannot be honoured"),
+        ("sslidentity=client.p12", "`sslidentity` cannot be honoured"),
+        (
+            "sslaccept=strict",
+            "`sslaccept` cannot be honoured: write sslmode=verify-full",
+        ),
+        (
+            "service=prod",
+            "`service` cannot be honoured: files of services are not read",
+        ),
+        (
+            "scram_client_key=hunter2",
+            "`scram_client_key` cannot be honoured",
+        ),
+        (
+            "oauth_client_secret=hunter2",
+            "`oauth_client_secret` cannot be honoured",
+        ),
+        (
+            "min_protocol_version=3.2",
+            "`min_protocol_version` cannot be honoured",
+        ),
+        (
+            "ssl_min_protocol_version=SSLv3",
+            "is not a value for `ssl_min_protocol_version`",
+        ),
+        (
+            "ssl_max_protocol_version=TLSv1.1",
+            "is not a value for `ssl_max_protocol_version`",
+        ),
+        (
+            "sslnegotiation=tls",
+            "\"tls\" is not a value for `sslnegotiation`, but postgres, direct is",
+        ),
+        (
+            "sslnegotiation=direct",
+            "`sslnegotiation` cannot be honoured: direct leaves no way",
+        ),
+        (
+            "sslnegotiation=direct&sslmode=prefer",
+            "so sslmode must be require, verify-ca or verify-full",
+        ),
+        ("keepalive=1", "no such parameter: \"keepalive\""),
+    ] {
+        let fault = with(&format!("postgres://h/d?{pairs}"), &[], "").expect_err(pairs);
+        let told = fault.to_string();
+        assert!(told.contains(message), "{pairs}: {told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    // Variables of libpq's ask for it, too.
+    for (variable, value) in [
+        ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGSSLCRL", "/crl"),
+        ("PGGSSENCMODE", "require"),
+    ] {
+        assert!(
+            with("postgres://h/d", &[(variable, value)], "").is_err(),
+            "{variable}"
+        );
+    }
+}
+
+#[test]
+fn honours_how_tls_is_to_be() {
+    for mode in [
+        "sslmode=require",
+        "sslmode=verify-full&sslrootcert=system",
+        "sslrootcert=/ca",
+    ] {
+        let found = url(&format!("postgres://h/d?sslnegotiation=direct&{mode}"));
+        assert_eq!(found.negotiation, Some(Negotiation::Direct), "{mode}");
+    }
+    let strong = [("PGSSLNEGOTIATION", "direct"), ("PGSSLMODE", "require")];
+    let found = with("postgres://h/d", &strong, "").unwrap();
+    assert_eq!(found.negotiation, Some(Negotiation::Direct));
+    let found = url("postgres://h/d?ssl_min_protocol_version=TLSv1.3");
+    assert_eq!(found.tls_min_version, Some(TlsVersion::V1_3));
+    let pair = "sslcert=/c&sslkey=/k";
+    assert!(url(&format!("postgres://h/d?{pair}")).cert.is_some());
+    let hidden = url(&format!("postgres://h/d?{pair}&sslcertmode=disable"));
+    assert_eq!((hidden.cert, hidden.key), (None, None));
+}
+
+#[test]
+fn honours_settings_that_libraries_take() {
+    for (pairs, name, value) in [
+        ("schema=shop", "search_path", "\"shop\""),
+        ("schema=sh%22op", "search_path", "\"sh\"\"op\""),
+        ("currentSchema=a,b", "search_path", "a,b"),
+        ("schema=a&search_path=b", "search_path", "b"),
+        ("statement_timeout=5s", "statement_timeout", "5s"),
+        ("TimeZone=UTC", "TimeZone", "UTC"),
+        ("fallback_application_name=psql", "application_name", "psql"),
+        (
+            "fallback_application_name=psql&application_name=me",
+            "application_name",
+            "me",
+        ),
+    ] {
+        let found = url(&format!("postgres://h/d?{pairs}"));
+        assert_eq!(found.parameters.len(), 1, "{pairs}");
+        assert_eq!(
+            found.parameters.get(name).map(String::as_str),
+            Some(value),
+            "{pairs}"
+        );
+    }
 }
 
 fn encode(text: &str) -> String {

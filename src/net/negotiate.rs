@@ -76,7 +76,13 @@ async fn secure(mut stream: Stream, host: &str, tls: &ServerTls) -> Result<Strea
     let config = tls.config().ok_or(TlsError::Disabled)?;
     let connection = Connection::Client(ClientConnection::new(config, name)?);
     let mut channel = Box::new(Channel::new(socket, connection, None));
-    channel.handshake().await?;
+    channel
+        .handshake()
+        .await
+        .map_err(|error| match tls.is_direct() {
+            true => error.of_direct(),
+            false => error,
+        })?;
     let stream = Stream::tls(channel);
     let spoke = stream.tls_info().is_some_and(|info| info.speaks_postgres());
     if tls.is_direct() && !spoke {

@@ -709,6 +709,19 @@ impl<P> Exchange<P> {
         false
     }
 
+    /// Whether the client's name of a statement that it has closed may be valid still, behind the next Sync: where an
+    /// error comes in front of the Close, the server skips it.
+    pub fn may_reopen(&self, name: &[u8]) -> bool {
+        let closes = |owed: &Owed<P>| match owed {
+            Owed::Local { undo, .. } | Owed::Close { undo, .. } => {
+                matches!(undo, Undo::Closed(closed) if *closed.name == *name)
+            }
+            _ => false,
+        };
+        let mut behind = self.owed.iter().skip_while(|owed| !closes(owed));
+        behind.any(is_sync)
+    }
+
     /// Bytes of statements that are kept for the case that an error has the server skip what ends them.
     pub fn kept_bytes(&mut self) -> usize {
         if !self.keeps && !self.closes {

@@ -97,6 +97,17 @@ impl StartupError {
         !matches!(self, Self::Length(_) | Self::CancelLength(_))
     }
 
+    /// The refusal in the form of protocol 2, for a client that reads no other: a text without a length. Postgres, too,
+    /// speaks it for this and nothing else (`send_message_to_frontend`); a version of 0.x is none of its clients'.
+    pub fn in_old_form(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Version(version) if version.major < 3 && version.to_word() != 0 => {
+                Some(format!("EFATAL:  {self}\n\0").into_bytes())
+            }
+            _ => None,
+        }
+    }
+
     /// The code that Postgres gives it.
     pub fn code(&self) -> SqlState {
         match self {

@@ -4,7 +4,7 @@ use pgherd_sandbox::{Binaries, Server};
 use pgherd_tests::{Client, Config, Database, Proxy, Raw, connect, until};
 use tokio_postgres::SimpleQueryMessage;
 
-async fn sleeping(database: &Database, count: usize) {
+pub(super) async fn sleeping(database: &Database, count: usize) {
     let sleeping = "select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%' \
                     and datname = current_database() and state = 'active'";
     let count = count.to_string();

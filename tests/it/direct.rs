@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use pgherd_sandbox::{Binaries, Server};
 use pgherd_tests::{Authority, Config, Database, Greeting, Output, Proxy, Raw, encrypt};
 
 /// A proxy with a certificate, before a database that trusts everyone.
@@ -117,6 +118,72 @@ async fn a_unix_socket_is_never_encrypted() {
     // What a TLS hello begins with.
     direct.send(&[0x16, 3, 1, 1, 0, 1, 0, 0, 0xfc, 3, 3]).await;
     assert_eq!(direct.end().await, Vec::<u8>::new());
+}
+
+/// A proxy whose server connections are as the URL says.
+async fn towards(database: &Database, pairs: &str) -> Proxy {
+    let (name, port) = (&database.name, database.port);
+    Proxy::by_hand(|command, listen| {
+        command
+            .args(["--listen", "127.0.0.1", "--port", &listen.to_string()])
+            .arg(format!(
+                "postgres://app:app@127.0.0.1:{port}/{name}?{pairs}"
+            ))
+            .env("PGHERD_AUTH__METHOD", "trust")
+            .env("PGHERD_TIMEOUTS__CHECKOUT", "1s");
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_it_is_told_apart() {
+    let database = Database::new().await;
+    let version: u32 = database
+        .sql("show server_version_num")
+        .await
+        .parse()
+        .unwrap();
+    let proxy = towards(&database, "sslmode=require&sslnegotiation=direct").await;
+    let entered = Raw::open(proxy.port()).await;
+    let entered = entered.enter("app", &database.name, &[]).await;
+    if version >= 170_000 {
+        assert_eq!(entered.unwrap().one("select 'direct'").await, "direct");
+        return;
+    }
+    let told = entered.unwrap_err();
+    assert_eq!(told.field('C').as_deref(), Some("08006"));
+    let text = ['M', 'D'].map(|field| told.field(field).unwrap_or_default());
+    let text = text.concat();
+    assert!(
+        text.contains("direct TLS needs PostgreSQL 17 or later"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn servers_are_asked_for_the_version_of_tls_that_is_demanded() {
+    let settings = [("ssl_max_protocol_version", "TLSv1.2")];
+    let server = Server::builder(&Binaries::find().unwrap())
+        .tls(true)
+        .settings(&settings)
+        .start()
+        .await
+        .unwrap();
+    let database = Database {
+        name: "postgres".to_owned(),
+        port: server.port(),
+    };
+    server
+        .sql("create role app login superuser password 'app'")
+        .await
+        .unwrap();
+    for (lowest, right) in [("TLSv1.2", true), ("TLSv1.3", false)] {
+        let pairs = format!("sslmode=require&ssl_min_protocol_version={lowest}");
+        let proxy = towards(&database, &pairs).await;
+        let entered = Raw::open(proxy.port()).await;
+        let entered = entered.enter("app", "postgres", &[]).await;
+        assert_eq!(entered.is_ok(), right, "{lowest}: {:?}", entered.err());
+    }
 }
 
 /// Runs the script that connects by libpq, which must be of version 17 or later.

@@ -39,6 +39,7 @@ mod patroni;
 mod pipeline;
 mod prepared;
 mod prepared_sql;
+mod protocol;
 mod proxied;
 mod reading;
 mod reads;

@@ -147,6 +147,32 @@ async fn what_was_skipped_is_taken_back_from_its_end() {
     assert_eq!(first.ask(&run("t", &[])).await, "E26000 ZI");
 }
 
+/// Nobody has been told of the error yet when the name is used again.
+#[tokio::test]
+async fn a_close_that_is_skipped_closes_nothing_for_what_comes_behind_its_sync() {
+    let (_database, _proxy, mut client, _) = pair("").await;
+    let failing = [
+        prepare("a", "select 1"),
+        Raw::execute("nowhere", 0),
+        Raw::close('S', "a"),
+        Raw::sync(),
+    ]
+    .concat();
+    let described = [Raw::describe('S', "a"), Raw::sync()].concat();
+    client
+        .send(&[failing, run("a", &[]), described].concat())
+        .await;
+    assert_eq!(client.ask(&[]).await, "1 ZI");
+    assert_eq!(client.ask(&[]).await, "E34000 ZI");
+    assert_eq!(client.ask(&[]).await, "2 D C ZI");
+    assert_eq!(client.ask(&[]).await, "t T ZI");
+    // One that is not skipped does.
+    let closing = [Raw::close('S', "a"), Raw::sync()].concat();
+    client.send(&[closing, run("a", &[])].concat()).await;
+    assert_eq!(client.ask(&[]).await, "3 ZI");
+    assert_eq!(client.ask(&[]).await, "E26000 ZI");
+}
+
 #[tokio::test]
 async fn an_error_behind_a_parse_keeps_what_postgres_keeps() {
     let (database, proxy, _first, _second) = pair("[pool]\nsize = 1").await;

@@ -19,7 +19,7 @@ pub fn rows(facts: &Facts, pools: &[Figures]) -> Vec<Row> {
     users.extend(pools.iter().map(|pool| pool.key.user.as_str()));
     databases.remove(pgherd_config::WILDCARD);
     users.remove(pgherd_config::WILDCARD);
-    let logins = facts.sessions.unauthenticated();
+    let logins = facts.sessions.logins.count();
     let lists: [(&'static str, usize); 14] = [
         ("databases", databases.len()),
         ("users", users.len()),

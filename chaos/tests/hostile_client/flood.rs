@@ -1,10 +1,12 @@
 //! Too many, too slow, too long.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pgherd_chaos::hostile::attack::{Attack, Expect, Opening, Step};
 use pgherd_chaos::hostile::{Client, End, Proxy, Server, packet};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{ALICE, AT_ONCE, House, assert_served, eventually, is_refused};
 
@@ -53,8 +55,9 @@ async fn one_byte_at_a_time_gains_no_time() {
     house.stands().await;
 }
 
+/// Whoever has begun to log in keeps its place until its time is up, and is as many as may be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_who_do_not_log_in_cost_little_and_block_nobody() {
+async fn a_thousand_in_the_middle_of_their_login_cost_little_and_the_next_is_told() {
     let settings = "[timeouts]\nlogin = \"30s\"\n[limits]\nmax_logins = 1000\n";
     let mut house = House::with(settings, Vec::new()).await;
     let mut established = house.login().await;
@@ -63,10 +66,8 @@ async fn a_thousand_who_do_not_log_in_cost_little_and_block_nobody() {
     let startup = packet::startup(&[("user", "nobody"), ("database", "nowhere")]);
     for number in 0..1000 {
         let mut client = house.connect().await;
-        if number % 2 == 0 {
-            client.send(&startup).await.unwrap();
-            assert_eq!(client.hear().await.end, End::Asked(10), "{number}");
-        }
+        client.send(&startup).await.unwrap();
+        assert_eq!(client.hear().await.end, End::Asked(10), "{number}");
         idle.push(client);
     }
     assert!(eventually(|| house.proxy.descriptors() >= descriptors + 1000).await);
@@ -84,6 +85,76 @@ async fn a_thousand_who_do_not_log_in_cost_little_and_block_nobody() {
         house.proxy.descriptors()
     );
     house.stands().await;
+}
+
+const SILENT: usize = 10_000;
+
+/// All places are taken by those who say nothing, and who does say something is let in at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_silent_clients_cost_little_and_keep_nobody_out() {
+    raise_descriptor_limit();
+    let settings = format!(
+        "[timeouts]\nlogin = \"10m\"\n[limits]\nmax_logins = {SILENT}\nmax_clients = {}\n",
+        2 * SILENT
+    );
+    let mut house = House::with(&settings, Vec::new()).await;
+    let mut established = house.login().await;
+    let (memory, descriptors) = (house.proxy.memory(), house.proxy.descriptors());
+    let mut silent = VecDeque::new();
+    for _ in 0..SILENT {
+        silent.push_back(house.connect().await);
+    }
+    assert!(eventually(|| house.proxy.descriptors() >= descriptors + SILENT).await);
+    let each = house.proxy.memory().saturating_sub(memory) / SILENT;
+    assert!(each < 40 << 10, "{each} bytes for each");
+    assert_served(&mut established).await;
+    // Those who have begun to log in keep the places that they get, so that all are taken each time.
+    let startup = packet::startup(&[("user", "alice"), ("database", "shop")]);
+    let (mut begun, mut longest) = (Vec::new(), Duration::ZERO);
+    for round in 0..4 {
+        let began = Instant::now();
+        let mut client = house.connect().await;
+        client.send(&startup).await.unwrap();
+        assert_eq!(client.hear().await.end, End::Asked(10), "{round}");
+        longest = longest.max(began.elapsed());
+        begun.push(client);
+        // That which has been silent the longest has made room, and was told nothing it could misread.
+        let heard = silent.pop_front().expect("ten thousand").rest().await;
+        assert_eq!(heard.as_deref(), Some(&b""[..]), "{round}");
+    }
+    let began = Instant::now();
+    let mut client = house.login().await;
+    assert_served(&mut client).await;
+    longest = longest.max(began.elapsed());
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    let heard = silent.pop_front().expect("ten thousand").rest().await;
+    assert_eq!(heard.as_deref(), Some(&b""[..]));
+    assert!(
+        silent[0].stays_quiet(Duration::from_millis(10)).await,
+        "the others were left alone"
+    );
+    assert!(
+        eventually(|| {
+            let told = house.proxy.output();
+            told.matches("(max_logins)").count() == 5
+        })
+        .await,
+        "each that made room is in the log"
+    );
+    drop((silent, begun, client));
+    assert!(
+        house.proxy.shrinks_to(descriptors + 1).await,
+        "{}",
+        house.proxy.descriptors()
+    );
+    house.stands().await;
+}
+
+/// Raises the limit of open files as far as allowed; a test that needs more says so by failing.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The longest that a client waited for an answer while something went on.

@@ -15,7 +15,8 @@ async fn connect(address: SocketAddr, parameters: &[(&str, &str)]) -> (Client, A
     (client, answer)
 }
 
-async fn pair(settings: &str) -> (Server, SocketAddr, Proxy) {
+/// A server, its address, and a proxy before it.
+pub(super) async fn pair(settings: &str) -> (Server, SocketAddr, Proxy) {
     let server = Server::builder(&Binaries::find().unwrap())
         .start()
         .await

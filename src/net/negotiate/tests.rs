@@ -285,6 +285,28 @@ async fn a_self_signed_certificate_can_be_trusted_itself() {
     fault(served(&tls(SslMode::VerifyCa, &roots), identity).await);
 }
 
+/// A server from before direct TLS takes the hello for a length, and hangs up; one with manners says so in plain text.
+#[tokio::test]
+async fn a_server_that_wants_to_be_asked_first_is_told_apart() {
+    for answer in [&b""[..], b"E\0\0\0\x10Mno such thing\0\0"] {
+        let (listener, target) = listener();
+        let tls = server_tls(SslMode::Require, |options| options.direct = true);
+        let options = SocketOptions::default();
+        let (near, hello) = tokio::join!(connect_tls(&target, &options, &tls), async {
+            let mut stream = accept(&listener).await;
+            let mut hello = [0; 3];
+            stream.read_exact(&mut hello).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            hello
+        });
+        // A handshake record, of whichever version (RFC 8446 §5.1).
+        assert_eq!(hello[..2], [0x16, 3]);
+        let fault = fault(near);
+        assert!(matches!(fault, TlsError::NotDirect), "{fault}");
+        assert!(fault.to_string().contains("PostgreSQL 17"));
+    }
+}
+
 #[test]
 fn options_that_contradict_themselves_are_refused() {
     let options = |mode, direct| ServerTlsOptions {

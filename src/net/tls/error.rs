@@ -30,6 +30,9 @@ pub enum TlsError {
     /// The other side did not name the protocol `postgresql`, as direct TLS demands.
     #[error("the other side did not agree on the protocol postgresql (ALPN)")]
     Alpn,
+    /// The server hung up on a TLS hello, or answered in plain text: it wants to be asked for TLS first.
+    #[error("the server hung up at the first byte of TLS: direct TLS needs PostgreSQL 17 or later")]
+    NotDirect,
     /// The host is neither a DNS name nor an IP address, so no certificate can be asked for.
     #[error("{0:?} is not a name a certificate can have")]
     Name(String),
@@ -42,6 +45,25 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// The error as it is to be told where TLS was the first thing the server heard. An older one takes the hello for
+    /// a start-up packet without end, and hangs up; one that says why says so in plain text.
+    pub(crate) fn of_direct(self) -> Self {
+        match self {
+            Self::Closed | Self::Handshake(rustls::Error::InvalidMessage(_)) => Self::NotDirect,
+            Self::Io(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Self::NotDirect
+            }
+            other => other,
+        }
+    }
+
     /// Whether `prefer` may go on in plain text: the server cannot do TLS, or not with us. An answer that shows
     /// somebody meddling is not one to fall back from.
     pub(crate) fn allows_fallback(&self) -> bool {

@@ -9,6 +9,7 @@ use super::error::TlsSetupError;
 use super::identity::{Identity, Roots};
 use super::mode::SslMode;
 use super::verify::{Check, Verifier};
+use super::version::TlsVersion;
 use super::{ALPN, provider};
 
 /// What an operator says about TLS towards a server.
@@ -25,6 +26,8 @@ pub struct ServerTlsOptions {
     pub server_name: Option<String>,
     /// Starts with TLS at once (`sslnegotiation=direct`, PostgreSQL 17 and later).
     pub direct: bool,
+    /// The oldest version of TLS that is spoken.
+    pub oldest: TlsVersion,
 }
 
 /// TLS towards a server, ready for use; cheap to clone.
@@ -47,7 +50,12 @@ impl ServerTls {
             return Err(TlsSetupError::WeakDirect);
         }
         let config = match mode.wants_tls() {
-            true => Some(Arc::new(configure(mode, options.roots, options.identity)?)),
+            true => Some(Arc::new(configure(
+                mode,
+                options.oldest,
+                options.roots,
+                options.identity,
+            )?)),
             false => None,
         };
         Ok(Self {
@@ -79,6 +87,7 @@ impl ServerTls {
 
 fn configure(
     mode: SslMode,
+    oldest: TlsVersion,
     roots: Option<Roots>,
     identity: Option<Identity>,
 ) -> Result<ClientConfig, TlsSetupError> {
@@ -90,7 +99,7 @@ fn configure(
         (_, None) => Check::Nothing,
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(oldest.and_later())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Verifier { check, provider }));
     let mut config = match identity {

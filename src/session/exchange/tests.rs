@@ -262,11 +262,17 @@ fn what_a_close_ends_is_counted_until_that_is_sure() {
         undo,
     });
     assert_eq!(talk.kept_bytes(), 4 + 8 + 4 + 6);
+    // Before the Sync the name is skipped together with its Close.
+    assert!(!talk.may_reopen(b"name"));
+    talk.sent(Owed::Sync);
+    assert!(talk.may_reopen(b"name") && !talk.may_reopen(b"other"));
     quiet(&mut talk, tag::PARSE_COMPLETE);
     talk.local();
     assert_eq!(talk.kept_bytes(), 4 + 6);
+    assert!(talk.may_reopen(b"name"));
     quiet(&mut talk, tag::CLOSE_COMPLETE);
     assert_eq!(talk.kept_bytes(), 0);
+    assert!(!talk.may_reopen(b"name"));
 }
 
 #[test]

@@ -65,6 +65,12 @@ fn refuses_other_protocols_in_the_words_of_postgres() {
     let error = StartupError::Version(Version { major: 2, minor: 0 });
     let text = "unsupported frontend protocol 2.0: server supports 3.0 to 3.2";
     assert_eq!(error.to_string(), text);
+    let old = format!("EFATAL:  {text}\n\0").into_bytes();
+    assert_eq!(error.in_old_form(), Some(old));
+    for (major, minor) in [(4, 0), (0, 0)] {
+        let error = StartupError::Version(Version { major, minor });
+        assert_eq!(error.in_old_form(), None, "{major}.{minor}");
+    }
     assert!(opening(b"GET / HTTP/1.1\r\n").is_err());
 }
 

@@ -139,3 +139,34 @@ async fn a_server_lost_in_a_copy_out_is_an_error_or_the_end_and_never_a_short_an
         }
     }
 }
+
+/// The server waits for data then, so that a query must not wait for the server.
+#[tokio::test]
+async fn a_query_within_a_copy_ends_its_connection_whatever_it_says() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    for text in [
+        &b"select 1"[..],
+        b"select 'caf\xc3\xa9'",
+        b"sele\xedt 1",
+        b"listen a",
+    ] {
+        let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        let open = ["create temp table goods (a int)", "copy goods from stdin"].map(Raw::query);
+        let wrong = Raw::framed(b'Q', &[text, b"\0"].concat());
+        client
+            .send(&[&open[0][..], &open[1], &wrong].concat())
+            .await;
+        let mut last = None;
+        while let Some(message) = client.next().await {
+            if message.tag == 'E' {
+                last = message.field('C');
+            }
+        }
+        let code = last.unwrap_or_default();
+        assert!(code.starts_with("08"), "{}: {code}", text.escape_ascii());
+    }
+    // Its server is not left in the COPY.
+    let mut next = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    assert_eq!(next.one("select 1").await, "1");
+}
