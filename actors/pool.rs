@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 use pgherd_cluster::HostName;
 use pgherd_config::{PoolMode, PoolSettings, WILDCARD};
 use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, SweepRules};
@@ -23,6 +24,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::clock;
 use crate::cluster::Cluster;
+use crate::cluster::reads::Parting;
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::gate::Backoff;
@@ -112,6 +114,8 @@ pub struct Pool {
     pub readers: ArcSwap<Vec<Arc<Self>>>,
     /// Counts what was read, to take the hosts in turns.
     pub turns: AtomicU64,
+    /// How far it keeps away from the host that it reads from.
+    parting: Mutex<Parting>,
     born: Instant,
     settings: ArcSwap<PoolSettings>,
 }
@@ -156,6 +160,7 @@ impl Pool {
             circle: Arc::default(),
             readers: ArcSwap::default(),
             turns: AtomicU64::new(0),
+            parting: Mutex::default(),
             born: clock::now(),
             settings: ArcSwap::new(settings),
         }
@@ -258,12 +263,31 @@ impl Pool {
         self.core.each(|seen| seen.info.killer.kill());
     }
 
-    /// Leaves a host that is not to be read from any more: who waits is told, and who reads is cut off.
-    pub fn desert(&self) {
+    /// Keeps so far away from the host that it reads from. Only to keep further away than before has consequences: who
+    /// comes to read from an ill host because there is no better one is not sent away again each time that anything is
+    /// new.
+    pub fn part(&self, parting: Parting) {
+        let before = std::mem::replace(&mut *self.parting.lock(), parting);
+        if parting > before {
+            match parting {
+                Parting::Stay => {}
+                Parting::Avoid => self.avoid(),
+                Parting::Leave => self.desert(),
+            }
+        }
+    }
+
+    /// Is read from no more for now: who waits is told, and who reads may finish.
+    fn avoid(&self) {
         let lost = OpenError::Withheld {
             host: self.upstream.load().name.clone(),
         };
         self.core.fail_waiters(Arc::new(lost));
+    }
+
+    /// Leaves a host that is not to be read from any more: who waits is told, and who reads is cut off.
+    fn desert(&self) {
+        self.avoid();
         drop(self.core.retire_all());
         self.core.each(|seen| seen.info.killer.kill());
     }

@@ -255,8 +255,8 @@ impl RouterArguments {
         let verdict = cluster.verdict();
         for pool in &pools {
             let state = pool.key.reader.as_ref().and_then(|host| verdict.host(host));
-            if state.is_some_and(reads::is_lost) {
-                pool.desert();
+            if let Some(state) = state {
+                pool.part(reads::parting(state));
             }
         }
     }
@@ -393,6 +393,10 @@ impl RouterArguments {
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
         let reader = pool.reader(name.clone(), upstream, core, slot);
         let reader = Arc::new(reader.called(self.facts.number()));
+        // Whoever comes to read there comes in spite of it.
+        if let Some(state) = pool.cluster.load().verdict().host(name) {
+            reader.part(reads::parting(state));
+        }
         if self.facts.doors.is_paused(&key.database) {
             reader.core.pause();
         }

@@ -6,6 +6,7 @@
 //! Tells: the cluster what it saw, by a call; no message.
 //! If it dies: what was seen stays, and grows old; the next one connects anew.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -52,6 +53,7 @@ impl Work for Monitor {
             link: None,
             late: None,
             attempts: Attempts::default(),
+            services: None,
         };
         loop {
             let begun = clock::now();
@@ -70,6 +72,8 @@ struct Watch {
     /// A look that has taken too long and goes on. One is enough: on its connection the next is asked.
     late: Option<Asking>,
     attempts: Attempts,
+    /// What sessions had of the host when it was last waited for.
+    services: Option<Services>,
 }
 
 /// A look under way.
@@ -165,10 +169,14 @@ impl Watch {
             cluster.age(clock::now());
             return Looked::Unasked;
         };
+        // What was seen of it may have grown too old while nobody looked.
+        cluster.age(clock::now());
         let (slow, over) = {
             let failover = &self.arguments.facts.config.load().failover;
+            let usual = cluster.latency(&self.arguments.host);
             let now = clock::now();
-            (now + failover.probe_suspect, now + failover.probe_timeout)
+            let slow = patience(usual, failover.probe_suspect);
+            (now + slow, now + failover.probe_timeout)
         };
         let mut until = slow.min(over);
         loop {
@@ -192,11 +200,13 @@ impl Watch {
                 }
                 Err(_elapsed) if until < over => {
                     cluster.hesitates(&self.arguments.host, clock::now());
+                    self.overhear();
                     until = over;
                 }
                 Err(_elapsed) if planted::is(Bug::TrustSilence) => break,
                 Err(_elapsed) => {
                     self.late.get_or_insert(asking);
+                    self.overhear();
                     let (fault, now) = (Fault::TimedOut, clock::now());
                     cluster.saw(&self.arguments.host, Err(fault), now, now);
                     break;
@@ -204,6 +214,22 @@ impl Watch {
             }
         }
         Looked::Seen
+    }
+
+    /// Tells if sessions were answered by a primary that does not answer here: it has too much to do, or others want to
+    /// log in at the same time, and is not silent.
+    fn overhear(&mut self) {
+        let (cluster, host) = (&self.arguments.cluster, &self.arguments.host);
+        let before = self.services.take();
+        if cluster.verdict().writer() != Some(host) {
+            return;
+        }
+        let services = Services::of(cluster, host, &self.arguments.facts);
+        if let Some(before) = before.filter(|before| services.show_answers_since(before)) {
+            // There was an answer at some time since then.
+            cluster.served(host, before.at, services.at);
+        }
+        self.services = Some(services);
     }
 
     /// Asks what the host says, over the connection that there is or a new one; `None` if there is nobody to
@@ -268,6 +294,7 @@ impl Watch {
 
     /// Tells what has come of a look.
     fn take(&mut self, answered: Answered) {
+        self.services = None;
         if answered.link.is_some() && answered.login.is_some() {
             // Whatever is late still is about the past.
             self.late = None;
@@ -379,6 +406,44 @@ impl Watch {
                 Next::Rest => {}
             }
         }
+    }
+}
+
+/// After how long without an answer a host takes its time: one that is far away always takes longer than one that is near.
+fn patience(usual: Option<Duration>, suspect: Duration) -> Duration {
+    usual.map_or(suspect, |usual| suspect.max(usual * 2))
+}
+
+/// How often each connection of the pools that lead to a host was lent to somebody by that time.
+struct Services {
+    at: Instant,
+    uses: HashMap<(u64, u64), u64>,
+}
+
+impl Services {
+    fn of(cluster: &Arc<Cluster>, host: &HostName, facts: &Facts) -> Self {
+        let at = clock::now();
+        let mut uses = HashMap::new();
+        for pool in facts.routes.load().values() {
+            let leads = pool.key.reader.is_none()
+                && Arc::ptr_eq(&pool.cluster.load(), cluster)
+                && *pool.upstream.load().name == *host.as_str();
+            if leads {
+                pool.core.each(|seen| {
+                    uses.insert((pool.number, seen.meta.id), seen.meta.uses);
+                });
+            }
+        }
+        Self { at, uses }
+    }
+
+    /// Whether one of the connections was lent twice since then. Behind the first time it has come back, which it does
+    /// when the server has answered all that it was asked.
+    fn show_answers_since(&self, before: &Self) -> bool {
+        self.uses.iter().any(|(connection, uses)| {
+            let known = before.uses.get(connection);
+            known.is_some_and(|known| *uses >= known + 2)
+        })
     }
 }
 
@@ -556,5 +621,41 @@ async fn timely<T>(
             Err(Fault::TimedOut)
         }
         Err(_) => Err(Fault::Unreachable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::{Duration, Instant};
+
+    use super::{Services, patience};
+
+    #[test]
+    fn who_is_far_away_is_waited_for_longer() {
+        let millis = Duration::from_millis;
+        let suspect = millis(50);
+        assert_eq!(patience(None, suspect), suspect);
+        assert_eq!(patience(Some(millis(1)), suspect), suspect);
+        assert_eq!(patience(Some(millis(60)), suspect), millis(120));
+    }
+
+    #[test]
+    fn a_connection_that_was_lent_twice_has_come_back_in_between() {
+        let services = |uses: &[(u64, u64)]| Services {
+            at: Instant::now(),
+            uses: HashMap::from_iter(uses.iter().map(|(id, uses)| ((7, *id), *uses))),
+        };
+        let before = services(&[(1, 4), (2, 9)]);
+        for (after, expected) in [
+            (services(&[(1, 4), (2, 9)]), false),
+            // It lay idle, and may have been lent to one who waits for ever.
+            (services(&[(1, 5), (2, 10)]), false),
+            (services(&[(1, 5), (2, 11)]), true),
+            // Nothing is known of when it was opened and by whom it was answered.
+            (services(&[(3, 2)]), false),
+        ] {
+            assert_eq!(after.show_answers_since(&before), expected);
+        }
     }
 }

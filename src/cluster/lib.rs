@@ -34,7 +34,7 @@ pub use crate::lsn::{InvalidLsn, Lsn, Pages};
 pub use crate::plan::{Plan, Stage};
 pub use crate::rules::Rules;
 pub use crate::verdict::{
-    Absence, Alarm, Fence, Health, Holder, HostState, Offer, Verdict, Withheld, Writer,
+    Absence, Alarm, Fence, Health, Holder, HostState, Offer, Presence, Verdict, Withheld, Writer,
 };
 
 #[cfg(test)]

@@ -26,7 +26,10 @@ impl Judge {
         } else {
             self.rules.pace
         };
-        pace.saturating_sub(now.saturating_duration_since(last))
+        let due = pace.saturating_sub(now.saturating_duration_since(last));
+        // An ill one is left by all who are there once it is silent, which is to be known then and not a while later.
+        let expires = track.expires_in(now, &self.rules).filter(|_| track.ill);
+        expires.map_or(due, |expires| due.min(expires))
     }
 
     /// Whether all hosts are looked at quickly.
