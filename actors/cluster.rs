@@ -7,6 +7,7 @@
 
 pub(crate) mod aurora;
 pub mod chronicle;
+pub mod holds;
 pub mod login;
 pub mod look;
 mod members;
@@ -37,6 +38,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::cluster::aurora::Aurora;
 use crate::cluster::chronicle::{Chronicle, Entry};
+use crate::cluster::holds::Holds;
 use crate::cluster::members::{Members, follows_names, host, is_single, members};
 use crate::cluster::plan::Patience;
 use crate::cluster::reads::{Arrivals, Parting};
@@ -70,6 +72,8 @@ pub struct Cluster {
     traits: ArcSwap<AllTraits>,
     doubt: Notify,
     chronicle: Chronicle,
+    /// The times in which work waited for a primary.
+    pub holds: Holds,
     patience: ArcSwap<Patience>,
     /// The change of the primary that is planned, or was.
     plan: Mutex<Option<Plan>>,
@@ -123,6 +127,7 @@ impl Cluster {
             traits: ArcSwap::default(),
             doubt: Notify::new(),
             chronicle: Chronicle::default(),
+            holds: Holds::default(),
             plan: Mutex::default(),
             patience: ArcSwap::from_pointee(Patience::of(config, database)),
             arrivals: Mutex::default(),
@@ -233,6 +238,11 @@ impl Cluster {
     /// How often it changed who may be written to.
     pub fn changes(&self) -> u64 {
         self.chronicle.count()
+    }
+
+    /// How often another server than before came to be written to.
+    pub fn failovers(&self) -> u64 {
+        self.chronicle.failovers()
     }
 
     /// A host has answered: takes note of what it says beside the look at it, which is given back.
@@ -454,6 +464,7 @@ impl Cluster {
         let verdict = judge.verdict(now);
         // Stored under the lock: of two verdicts the later stays.
         let before = self.verdict.swap(Arc::clone(&verdict));
+        self.chronicle.suspects(&self.name, judge.doubt(now), now);
         self.advance_plan(&verdict, now);
         if Arc::ptr_eq(&before, &verdict) {
             return;

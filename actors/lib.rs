@@ -36,6 +36,7 @@ pub mod herald;
 pub mod hidden;
 pub mod http;
 pub mod judgement;
+pub mod keeping;
 #[cfg(test)]
 mod keys;
 pub mod listener;

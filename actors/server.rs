@@ -197,11 +197,12 @@ impl KillSwitch {
         !switch.killed
     }
 
-    /// Ends the connection: whoever waits for an answer on it hears that it is gone.
-    pub fn kill(&self) {
+    /// Ends the connection: whoever waits for an answer on it hears that it is gone. False if that was to be already.
+    pub fn kill(&self) -> bool {
         let mut switch = self.0.lock();
-        switch.killed = true;
+        let before = std::mem::replace(&mut switch.killed, true);
         switch.killer.kill();
+        !before
     }
 }
 

@@ -159,3 +159,23 @@ fn a_host_that_hesitates_is_doubted_until_any_answer_comes() {
     court.saw("c", replica(1));
     assert_eq!(court.pace("b"), 1000);
 }
+
+#[test]
+fn what_says_most_is_told_of_a_suspicion() {
+    let mut court = Court::seated();
+    court.wait(100);
+    let doubt = |court: &Court| {
+        let doubt = court.judge.doubt(court.now);
+        doubt.map(|(host, doubt)| format!("{host} {doubt}"))
+    };
+    assert_eq!(doubt(&court), None);
+    court.judge.hesitates(&name("a"), court.now);
+    assert_eq!(doubt(&court).unwrap(), "a takes its time to answer");
+    court.judge.suspect(&name("b"), court.now);
+    assert_eq!(doubt(&court).unwrap(), "b has failed a session");
+    court.failed("a", Fault::TimedOut);
+    assert_eq!(doubt(&court).unwrap(), "a does not answer in time");
+    court.wait(1);
+    court.all_well();
+    assert_eq!(doubt(&court), None);
+}
