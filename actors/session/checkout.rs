@@ -275,9 +275,8 @@ async fn wait_by(
     timer: &mut Option<Timer>,
 ) -> Result<Option<ServerLease>, Denied> {
     let control = Arc::clone(&relay.control);
-    let own = Arc::clone(&relay.pool);
-    let most = own.settings().limits.max_waiting_bytes.get();
-    let mut kept = Kept::new(&own.keeping);
+    let most = pool.settings().limits.max_waiting_bytes.get();
+    let mut kept = Kept::new(&pool.keeping);
     if !kept.fits(relay.up.buffer.len(), most) {
         return Err(Denied::Refused(Box::new(crowded(most))));
     }

@@ -446,7 +446,7 @@ async fn the_log_and_the_metrics_tell_how_a_failover_went() {
     ];
     until("all is told in its turn", async || {
         let log = proxy.log();
-        let told = |rest: &str, text| Some(rest.split_once(text)?.1.to_owned());
+        let told = |rest: &str, text: &str| Some(rest.split_once(text)?.1.to_owned());
         let rest = story
             .iter()
             .try_fold(log[before..].to_owned(), |rest, text| told(&rest, text));
