@@ -656,7 +656,11 @@ impl RouterArguments {
                 drop(pool.core.rebase(cluster.lead().epoch));
             }
             match &key.reader {
-                None => self.aim(pool, &cluster.lead(), &cluster, config),
+                None => {
+                    if let Some(end) = self.aim(pool, &cluster.lead(), &cluster, config) {
+                        cluster.holds.ended(&cluster.name, end);
+                    }
+                }
                 // One whose host is gone is discharged below.
                 Some(name) => {
                     if let Some(host) = cluster.members().get(name) {
