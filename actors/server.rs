@@ -169,6 +169,27 @@ pub struct ServerAbout {
     pub cancels: Cancels,
     /// Ends it while a session holds it.
     pub killer: KillSwitch,
+    /// What is heard of it.
+    pub voice: Voice,
+}
+
+/// Counts what is read from a server that is only read from: while that goes on it is not silent, whatever becomes of its
+/// monitor's questions.
+#[derive(Debug, Default)]
+pub struct Voice(AtomicU32);
+
+impl Voice {
+    /// Something was read. Only the session that has the server tells, so that this need not be one operation.
+    #[inline]
+    pub fn heard(&self) {
+        let count = self.0.load(Ordering::Relaxed);
+        self.0.store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often; it begins anew after a while.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Ends a connection from without, also after it has moved to another thread.

@@ -43,9 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked whether it has left.
 const TICK: Duration = Duration::from_millis(5);
 
-/// How long a replica stays frozen behind that. Whoever was there before is left with it until nothing of it is believed
-/// any more (`evidence`, 3 s behind its last answer), since it may only have too much to do; then nobody may wait for it.
-const REST: Duration = Duration::from_millis(3500);
+/// How long a replica stays frozen behind that, in which nobody may hear from it.
+const REST: Duration = Duration::from_millis(500);
 
 /// What is to be done.
 #[derive(Clone, Debug)]

@@ -216,15 +216,12 @@ impl Watch {
         Looked::Seen
     }
 
-    /// Tells if sessions were answered by a primary that does not answer here: it has too much to do, or others want to
+    /// Tells if sessions were answered by a host that does not answer here: it has too much to do, or others want to
     /// log in at the same time, and is not silent.
     fn overhear(&mut self) {
         let (cluster, host) = (&self.arguments.cluster, &self.arguments.host);
-        let before = self.services.take();
-        if cluster.verdict().writer() != Some(host) {
-            return;
-        }
         let services = Services::of(cluster, host, &self.arguments.facts);
+        let before = self.services.take();
         if let Some(before) = before.filter(|before| services.show_answers_since(before)) {
             // There was an answer at some time since then.
             cluster.served(host, before.at, services.at);
@@ -414,35 +411,50 @@ fn patience(usual: Option<Duration>, suspect: Duration) -> Duration {
     usual.map_or(suspect, |usual| suspect.max(usual * 2))
 }
 
-/// How often each connection of the pools that lead to a host was lent to somebody by that time.
+/// What the connections of the pools that lead to a host have done by a time.
 struct Services {
     at: Instant,
-    uses: HashMap<(u64, u64), u64>,
+    all: HashMap<(u64, u64), Service>,
+}
+
+/// What one of them has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Service {
+    /// How often it was lent to somebody.
+    uses: u64,
+    /// How often something was read from it, if it is only read from.
+    heard: u32,
 }
 
 impl Services {
     fn of(cluster: &Arc<Cluster>, host: &HostName, facts: &Facts) -> Self {
         let at = clock::now();
-        let mut uses = HashMap::new();
+        let mut all = HashMap::new();
         for pool in facts.routes.load().values() {
-            let leads = pool.key.reader.is_none()
-                && Arc::ptr_eq(&pool.cluster.load(), cluster)
-                && *pool.upstream.load().name == *host.as_str();
-            if leads {
+            let leads = match &pool.key.reader {
+                Some(reader) => reader == host,
+                None => *pool.upstream.load().name == *host.as_str(),
+            };
+            if leads && Arc::ptr_eq(&pool.cluster.load(), cluster) {
                 pool.core.each(|seen| {
-                    uses.insert((pool.number, seen.meta.id), seen.meta.uses);
+                    let service = Service {
+                        uses: seen.meta.uses,
+                        heard: seen.info.voice.count(),
+                    };
+                    all.insert((pool.number, seen.meta.id), service);
                 });
             }
         }
-        Self { at, uses }
+        Self { at, all }
     }
 
-    /// Whether one of the connections was lent twice since then. Behind the first time it has come back, which it does
-    /// when the server has answered all that it was asked.
+    /// Whether something was read from one of the connections since then, or it was lent twice: behind the first time it
+    /// has come back, which it does when the server has answered all that it was asked.
     fn show_answers_since(&self, before: &Self) -> bool {
-        self.uses.iter().any(|(connection, uses)| {
-            let known = before.uses.get(connection);
-            known.is_some_and(|known| *uses >= known + 2)
+        self.all.iter().any(|(connection, service)| {
+            let known = before.all.get(connection);
+            known
+                .is_some_and(|known| service.heard != known.heard || service.uses >= known.uses + 2)
         })
     }
 }
@@ -626,10 +638,9 @@ async fn timely<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::time::{Duration, Instant};
 
-    use super::{Services, patience};
+    use super::{Service, Services, patience};
 
     #[test]
     fn who_is_far_away_is_waited_for_longer() {
@@ -641,19 +652,26 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_lent_twice_has_come_back_in_between() {
-        let services = |uses: &[(u64, u64)]| Services {
+    fn a_connection_that_was_lent_twice_or_read_from_has_answered_in_between() {
+        let services = |all: &[(u64, u64, u32)]| Services {
             at: Instant::now(),
-            uses: HashMap::from_iter(uses.iter().map(|(id, uses)| ((7, *id), *uses))),
+            all: all
+                .iter()
+                .map(|(id, uses, heard)| {
+                    let (uses, heard) = (*uses, *heard);
+                    ((7, *id), Service { uses, heard })
+                })
+                .collect(),
         };
-        let before = services(&[(1, 4), (2, 9)]);
+        let before = services(&[(1, 4, 0), (2, 9, 3)]);
         for (after, expected) in [
-            (services(&[(1, 4), (2, 9)]), false),
+            (services(&[(1, 4, 0), (2, 9, 3)]), false),
             // It lay idle, and may have been lent to one who waits for ever.
-            (services(&[(1, 5), (2, 10)]), false),
-            (services(&[(1, 5), (2, 11)]), true),
+            (services(&[(1, 5, 0), (2, 10, 3)]), false),
+            (services(&[(1, 5, 0), (2, 11, 3)]), true),
+            (services(&[(1, 4, 0), (2, 9, 4)]), true),
             // Nothing is known of when it was opened and by whom it was answered.
-            (services(&[(3, 2)]), false),
+            (services(&[(3, 2, 1)]), false),
         ] {
             assert_eq!(after.show_answers_since(&before), expected);
         }

@@ -192,7 +192,7 @@ mod tests {
 
     /// Whether another one is well, so that this one is offered no more, makes no difference to who reads there already.
     #[test]
-    fn who_is_only_slow_is_avoided_and_who_is_silent_or_gone_is_left() {
+    fn who_answers_somebody_is_avoided_and_who_is_silent_or_gone_is_left() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let (a, b, c) = (
@@ -222,21 +222,31 @@ mod tests {
                 let state = verdict.host(&b).expect("a member");
                 (parting(state), state.offer == Offer::LastResort)
             };
-            judge.saw(&b, Err(Fault::TimedOut), at(500));
+            let failed = |judge: &mut Judge, ms| judge.saw(&b, Err(Fault::TimedOut), at(ms));
+            failed(&mut judge, 500);
             assert_eq!(far(&mut judge, 500), (Parting::Stay, false));
-            judge.saw(&b, Err(Fault::TimedOut), at(1000));
+            // Sessions have answers of it, and so it does something.
+            judge.lives(&b, at(600), at(900));
+            failed(&mut judge, 1000);
             assert_eq!(far(&mut judge, 1000), (Parting::Avoid, alone));
-            // It answers late, and then no more.
+            // It answers late, and then nobody any more.
             judge.saw(&b, replica(), at(1200));
-            judge.saw(&b, Err(Fault::TimedOut), at(1700));
-            judge.saw(&b, Err(Fault::TimedOut), at(2200));
-            assert_eq!(far(&mut judge, 4200), (Parting::Avoid, alone));
-            assert_eq!(far(&mut judge, 4201), (Parting::Leave, alone));
-            judge.saw(&b, replica(), at(4300));
-            assert_eq!(far(&mut judge, 4300), (Parting::Avoid, alone));
-            judge.saw(&b, Err(Fault::Unreachable), at(4400));
-            judge.saw(&b, Err(Fault::Unreachable), at(4500));
-            assert_eq!(far(&mut judge, 4500), (Parting::Leave, alone));
+            failed(&mut judge, 1700);
+            judge.lives(&b, at(1750), at(1800));
+            failed(&mut judge, 2200);
+            assert_eq!(far(&mut judge, 4750), (Parting::Avoid, alone));
+            assert_eq!(far(&mut judge, 4751), (Parting::Leave, alone));
+            // Whom nobody hears is silent at once.
+            judge.saw(&b, replica(), at(4800));
+            failed(&mut judge, 5300);
+            assert_eq!(far(&mut judge, 5300), (Parting::Avoid, alone));
+            failed(&mut judge, 5800);
+            assert_eq!(far(&mut judge, 5800), (Parting::Leave, alone));
+            judge.saw(&b, replica(), at(5900));
+            assert_eq!(far(&mut judge, 5900), (Parting::Avoid, alone));
+            judge.saw(&b, Err(Fault::Unreachable), at(6000));
+            judge.saw(&b, Err(Fault::Unreachable), at(6100));
+            assert_eq!(far(&mut judge, 6100), (Parting::Leave, alone));
         }
     }
 }

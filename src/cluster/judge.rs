@@ -184,7 +184,7 @@ impl Judge {
         }
     }
 
-    /// Somebody else was answered by a host at that time. So it is not silent, but what it is now is not known by that: a
+    /// Somebody else was answered by a host at that time, or later. So it is not silent, but what it is now is not known by that: a
     /// word of it that has expired stays so, and whether it is ill is told by looks alone.
     pub fn lives(&mut self, host: &HostName, at: Instant, now: Instant) {
         if let Some(track) = self.tracks.get_mut(host) {

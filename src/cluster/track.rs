@@ -23,6 +23,8 @@ pub(crate) struct Track {
     pub(crate) ill: bool,
     /// A session has run into something that only a look can explain.
     pub(crate) suspected: Option<Instant>,
+    /// Somebody else was answered by it since its last answer here.
+    pub(crate) serves: bool,
     /// It has taken its time to answer, and has not answered since.
     pub(crate) hesitates: Option<Instant>,
     /// Since when something is wrong with it of which it is not known what.
@@ -59,6 +61,7 @@ impl Track {
             last: None,
             ill: false,
             suspected: None,
+            serves: false,
             hesitates: None,
             doubted: None,
             writable_since: None,
@@ -159,6 +162,7 @@ impl Track {
     fn understood(&mut self, asked: Instant) {
         self.doubted = None;
         self.hesitates = None;
+        self.serves = false;
         self.suspected = self.suspected.filter(|since| *since > asked);
     }
 
@@ -170,7 +174,8 @@ impl Track {
 
     /// Whether the server is there, ill or well.
     pub(crate) fn presence(&self, now: Instant, rules: &Rules) -> Presence {
-        match (self.is_gone(), self.is_silent(now, rules)) {
+        let mute = self.faults >= rules.ill_after && !self.serves;
+        match (self.is_gone(), mute || self.is_silent(now, rules)) {
             (true, _) => Presence::Gone,
             (false, true) => Presence::Silent,
             (false, false) => Presence::There,
@@ -188,6 +193,7 @@ impl Track {
     pub(crate) fn lives(&mut self, at: Instant, now: Instant, rules: &Rules) {
         if !self.void && !self.is_silent(now, rules) {
             self.alive = self.alive.map(|alive| alive.max(at));
+            self.serves = true;
         }
     }
 

@@ -175,7 +175,8 @@ pub enum Health {
 pub enum Presence {
     /// It has given a sign of life lately, or none was to be expected yet.
     There,
-    /// It has given none for longer than its word counts: it is frozen, or cut off.
+    /// It has given none, to us or anybody else that we know of, while it was asked several times, or for longer than its
+    /// word counts: it is frozen, or cut off.
     Silent,
     /// No server works there.
     Gone,

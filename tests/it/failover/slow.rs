@@ -23,11 +23,13 @@ type Away = Arc<AtomicU64>;
 /// Opens a port that leads to another from far away; both end with the tasks.
 async fn far(port: u16, tasks: &mut JoinSet<()>) -> u16 {
     let away = u64::try_from(AWAY.as_millis()).unwrap();
-    at_times_far(port, Arc::new(AtomicU64::new(away)), tasks).await
+    let away = Arc::new(AtomicU64::new(away));
+    at_times_far(port, &away, &away, tasks).await
 }
 
-/// The same, where that may change.
-async fn at_times_far(port: u16, away: Away, tasks: &mut JoinSet<()>) -> u16 {
+/// The same, where that may change, and what comes back may take another time.
+async fn at_times_far(port: u16, there: &Away, back: &Away, tasks: &mut JoinSet<()>) -> u16 {
+    let (there, back) = (Arc::clone(there), Arc::clone(back));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = listener.local_addr().unwrap().port();
     tasks.spawn(async move {
@@ -37,8 +39,8 @@ async fn at_times_far(port: u16, away: Away, tasks: &mut JoinSet<()>) -> u16 {
                 continue;
             };
             let (client, server) = (client.into_split(), server.into_split());
-            links.spawn(carry(client.0, server.1, Arc::clone(&away)));
-            links.spawn(carry(server.0, client.1, Arc::clone(&away)));
+            links.spawn(carry(client.0, server.1, Arc::clone(&there)));
+            links.spawn(carry(server.0, client.1, Arc::clone(&back)));
         }
     });
     here
@@ -100,10 +102,12 @@ async fn a_primary_that_answers_late_is_not_taken_for_none() {
 /// It is read from no more, as if it were ill, but it does what it was asked to do.
 #[tokio::test]
 async fn who_reads_from_a_replica_that_has_too_much_to_do_may_finish() {
+    const ROWS: usize = 300;
     let fleet = Fleet::new().await;
     let mut tasks = JoinSet::new();
     let away = Away::default();
-    let replica = at_times_far(fleet.replica.port(), Arc::clone(&away), &mut tasks).await;
+    let replica = fleet.replica.port();
+    let replica = at_times_far(replica, &away, &Away::default(), &mut tasks).await;
     let more = "[failover]\nprobe = \"200ms\"\nprobe_timeout = \"100ms\"\n\
                 [reads]\nfrom = \"replicas\"\n";
     let proxy = fleet.proxy(&[fleet.primary.port(), replica], more).await;
@@ -115,23 +119,30 @@ async fn who_reads_from_a_replica_that_has_too_much_to_do_may_finish() {
     })
     .await;
     busy.batch_execute("begin read only").await.unwrap();
-    let goes_on = async || {
-        let port = busy.one("select inet_server_port()").await;
-        assert_eq!(port, fleet.replica.port().to_string());
-    };
-    goes_on().await;
+    let port = busy.one("select inet_server_port()").await;
+    assert_eq!(port, fleet.replica.port().to_string());
+    // Each row is more than the server keeps to itself.
+    let text = format!("select repeat('x', 10000), pg_sleep(0.02) from generate_series(1, {ROWS})");
+    let reading = tokio::spawn(async move {
+        let rows = busy.column(&text).await.unwrap();
+        busy.batch_execute("commit").await.unwrap();
+        rows.len()
+    });
+    let running = "select count(*) from pg_stat_activity \
+                   where state = 'active' and query like 'select repeat%'";
+    until("it reads", async || {
+        fleet.replica.sql(running).await.unwrap() == "1"
+    })
+    .await;
     // No look is answered before the second is overdue, too.
-    away.store(200, Ordering::SeqCst);
+    away.store(400, Ordering::SeqCst);
     until("new reads go elsewhere", async || {
         fleet.host(&console, replica).await.get("health") == Some("ill")
             && on(fleet.primary.port()).await
     })
     .await;
-    // The second statement goes there behind all that the illness has brought about.
-    for _ in 0..2 {
-        goes_on().await;
-    }
-    busy.batch_execute("commit").await.unwrap();
+    assert!(!reading.is_finished(), "it was to go on behind that");
+    assert_eq!(reading.await.unwrap(), ROWS);
     away.store(0, Ordering::SeqCst);
     until("the replica is read from again", async || {
         on(fleet.replica.port()).await
