@@ -7,6 +7,7 @@
 
 pub(crate) mod aurora;
 pub mod chronicle;
+pub mod holds;
 pub mod login;
 pub mod look;
 mod members;
@@ -37,9 +38,10 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::cluster::aurora::Aurora;
 use crate::cluster::chronicle::{Chronicle, Entry};
+use crate::cluster::holds::Holds;
 use crate::cluster::members::{Members, follows_names, host, is_single, members};
 use crate::cluster::plan::Patience;
-use crate::cluster::reads::Arrivals;
+use crate::cluster::reads::{Arrivals, Parting};
 use crate::cluster::traits::AllTraits;
 use crate::router::{RouterMessage, target};
 use crate::upstream::Upstream;
@@ -63,11 +65,15 @@ pub struct Cluster {
     names: Mutex<Option<Names>>,
     /// Those that Patroni has told.
     discovered: Mutex<Option<Members>>,
+    /// Those of them that Patroni says not to read from.
+    spared: Mutex<HashSet<HostName>>,
     aurora: Aurora,
     host_settings: Mutex<Vec<HostSettings>>,
     traits: ArcSwap<AllTraits>,
     doubt: Notify,
     chronicle: Chronicle,
+    /// The times in which work waited for a primary.
+    pub holds: Holds,
     patience: ArcSwap<Patience>,
     /// The change of the primary that is planned, or was.
     plan: Mutex<Option<Plan>>,
@@ -115,11 +121,13 @@ impl Cluster {
             written: Mutex::new(database.hosts.clone()),
             names: Mutex::new(names),
             discovered: Mutex::default(),
+            spared: Mutex::default(),
             aurora: Aurora::of(database),
             host_settings: Mutex::new(database.host_settings.clone()),
             traits: ArcSwap::default(),
             doubt: Notify::new(),
             chronicle: Chronicle::default(),
+            holds: Holds::default(),
             plan: Mutex::default(),
             patience: ArcSwap::from_pointee(Patience::of(config, database)),
             arrivals: Mutex::default(),
@@ -232,6 +240,11 @@ impl Cluster {
         self.chronicle.count()
     }
 
+    /// How often another server than before came to be written to.
+    pub fn failovers(&self) -> u64 {
+        self.chronicle.failovers()
+    }
+
     /// A host has answered: takes note of what it says beside the look at it, which is given back.
     fn told_by(&self, told: look::Told, upstream: &Upstream) -> Look {
         if let Some(primary) = &told.primary {
@@ -289,9 +302,19 @@ impl Cluster {
     /// nothing, nobody's connection breaks, and another one may have taken its place.
     pub fn hesitates(&self, host: &HostName, now: Instant) {
         if self.verdict().writer() == Some(host) {
-            self.judged(now, |judge| judge.suspect(host, now));
+            self.judged(now, |judge| judge.hesitates(host, now));
             self.doubt.notify_waiters();
         }
+    }
+
+    /// Sessions were answered by a host at that time.
+    pub fn served(&self, host: &HostName, at: Instant, now: Instant) {
+        self.judged(now, |judge| judge.lives(host, at, now));
+    }
+
+    /// How long the last answer of a host took.
+    pub fn latency(&self, host: &HostName) -> Option<Duration> {
+        self.verdict.load().host(host)?.latency
     }
 
     /// Whether somebody has met what speaks against a host since this was asked last.
@@ -340,6 +363,7 @@ impl Cluster {
         let mut discovered = self.discovered.lock();
         if !told {
             *discovered = None;
+            self.spared.lock().clear();
         }
         let mut written = self.written.lock();
         written.clone_from(&database.hosts);
@@ -376,7 +400,9 @@ impl Cluster {
             .collect();
         // A cluster without members is one that is being set up, or a Patroni that knows nothing.
         if members.iter().next().is_some() {
-            self.take_told(members, now);
+            let spared = told.members.iter().filter(|member| member.no_reads);
+            let spared = spared.map(|member| member.host.clone()).collect();
+            self.take_told(members, spared, now);
         }
         self.judged(now, |judge| judge.told(told.claim, now));
         self.schedule(told.switchover.as_ref(), now);
@@ -384,11 +410,17 @@ impl Cluster {
         self.rouse(now);
     }
 
-    /// Takes over the hosts that Patroni has told, unless it is not asked any more as of a moment ago.
-    fn take_told(&self, members: Members, now: Instant) {
+    /// Takes over the hosts that Patroni has told, and which of them are not to be read from, unless it is not asked any
+    /// more as of a moment ago.
+    fn take_told(&self, members: Members, spared: HashSet<HostName>, now: Instant) {
         let mut discovered = self.discovered.lock();
-        let told = self.told.load(Ordering::Relaxed);
-        if !told || discovered.as_ref() == Some(&members) {
+        if !self.told.load(Ordering::Relaxed) {
+            return;
+        }
+        // Before the members, so that a new one is never read from in between.
+        *self.spared.lock() = spared;
+        if discovered.as_ref() == Some(&members) {
+            self.characterize();
             return;
         }
         *discovered = Some(members.clone());
@@ -432,12 +464,13 @@ impl Cluster {
         let verdict = judge.verdict(now);
         // Stored under the lock: of two verdicts the later stays.
         let before = self.verdict.swap(Arc::clone(&verdict));
+        self.chronicle.suspects(&self.name, judge.doubt(now), now);
         self.advance_plan(&verdict, now);
         if Arc::ptr_eq(&before, &verdict) {
             return;
         }
         let turned = (&before.writer, before.epoch) != (&verdict.writer, verdict.epoch);
-        let moves = turned || lost(&before) != lost(&verdict);
+        let moves = turned || partings(&before) != partings(&verdict);
         self.chronicle.note(&self.name, &before, &verdict);
         drop(judge);
         if moves {
@@ -454,12 +487,12 @@ impl Cluster {
     }
 }
 
-/// The hosts that nobody should go on reading from.
-fn lost(verdict: &Verdict) -> Vec<&HostName> {
+/// The hosts from which readers keep away, and how far.
+fn partings(verdict: &Verdict) -> Vec<(&HostName, Parting)> {
     let hosts = verdict.hosts.iter();
     hosts
-        .filter(|state| reads::is_lost(state))
-        .map(|state| &state.name)
+        .map(|state| (&state.name, reads::parting(state)))
+        .filter(|(_, parting)| *parting != Parting::Stay)
         .collect()
 }
 

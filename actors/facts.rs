@@ -22,6 +22,7 @@ use crate::control::Sessions;
 use crate::doors::Doors;
 use crate::drain::Curtain;
 use crate::failures::Failures;
+use crate::keeping::Keeping;
 use crate::periods::Periods;
 use crate::pool::{Pool, PoolKey};
 use crate::router::{RouterMemory, RouterMessage};
@@ -84,6 +85,8 @@ pub struct Facts {
     /// The next number of a prepared statement: a session of a sharded database has statements of several
     /// pools, so no two pools give one number.
     pub statements: Arc<AtomicU64>,
+    /// What clients that wait have sent.
+    pub keeping: Arc<Keeping>,
     ready: AtomicBool,
     leaving: AtomicBool,
     closing: AtomicBool,
@@ -141,6 +144,7 @@ impl Facts {
             groups: Groups::default(),
             transactions: Arc::default(),
             statements: Arc::new(AtomicU64::new(1)),
+            keeping: Arc::default(),
             failures: Arc::default(),
             doors: Doors::default(),
             periods: Periods::new(crate::clock::now()),

@@ -38,6 +38,7 @@ pub mod hidden;
 pub mod hindrance;
 pub mod http;
 pub mod judgement;
+pub mod keeping;
 #[cfg(test)]
 mod keys;
 pub mod listener;

@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pgherd_cluster::HostName;
 use pgherd_config::{PoolMode, PoolSettings, WILDCARD};
-use pgherd_pool::{Age, Lease, Limits, Meta, Order, PoolCore, Refused, SweepRules};
+use pgherd_pool::{Age, Lease, Limits, Meta, Order, Place, PoolCore, Refused, Seen, SweepRules};
 use pgherd_session::{Proven, Registry, Shared};
 use pgherd_sql::PinSet;
 use pgherd_supervise::{Heartbeat, Slot, Tasked, linked};
@@ -24,12 +24,15 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::clock;
 use crate::cluster::Cluster;
+use crate::cluster::holds::HoldEnd;
+use crate::cluster::reads::Parting;
 use crate::connection::{ConnectionArguments, ServerConnection};
 use crate::facts::Facts;
 use crate::gate::Backoff;
 use crate::herald::audience::{Audience, Circle};
 use crate::hindrance::Hindrance;
 use crate::judgement::Judgement;
+use crate::keeping::Keeping;
 use crate::natives::Natives;
 use crate::outcomes::Outcomes;
 use crate::pins::{PinCounts, PinTotals};
@@ -119,6 +122,12 @@ pub struct Pool {
     pub readers: ArcSwap<Vec<Arc<Self>>>,
     /// Counts what was read, to take the hosts in turns.
     pub turns: AtomicU64,
+    /// What clients that wait have sent, of all pools.
+    pub keeping: Arc<Keeping>,
+    /// How far it keeps away from the host that it reads from.
+    parting: Mutex<Parting>,
+    /// How many were cut off since it began to wait for a server.
+    cut: AtomicU64,
     born: Instant,
     settings: ArcSwap<PoolSettings>,
 }
@@ -165,6 +174,9 @@ impl Pool {
             circle: Arc::default(),
             readers: ArcSwap::default(),
             turns: AtomicU64::new(0),
+            keeping: Arc::default(),
+            parting: Mutex::default(),
+            cut: AtomicU64::new(0),
             born: clock::now(),
             settings: ArcSwap::new(settings),
         }
@@ -182,6 +194,15 @@ impl Pool {
     pub fn numbered_by(self, next: &Arc<AtomicU64>) -> Self {
         Self {
             registry: Arc::new(Registry::numbered_by(Arc::clone(next))),
+            ..self
+        }
+    }
+
+    /// Counts what its waiting clients have sent together with that of the other pools.
+    #[must_use]
+    pub fn keeping_with(self, keeping: &Arc<Keeping>) -> Self {
+        Self {
+            keeping: Arc::clone(keeping),
             ..self
         }
     }
@@ -209,6 +230,7 @@ impl Pool {
             registry: Arc::clone(&self.registry),
             proven: Arc::clone(&self.proven),
             shared: Arc::clone(&self.shared),
+            keeping: Arc::clone(&self.keeping),
             ..Self::new(key, upstream, settings, core, manager, cluster)
         }
     }
@@ -236,8 +258,8 @@ impl Pool {
 
     /// Leads to this server from now on, in an epoch that is not earlier. What leads elsewhere, or was
     /// opened in an earlier epoch, is closed. If it `cuts`, also what is on loan: what a session has not
-    /// ended there it may not end any more.
-    pub fn lead_to(&self, upstream: Arc<Upstream>, epoch: u64, cuts: bool) {
+    /// ended there it may not end any more. Answers how work has waited, if it has, or was cut off.
+    pub fn lead_to(&self, upstream: Arc<Upstream>, epoch: u64, cuts: bool) -> Option<HoldEnd> {
         let before = lead(&self.upstream, &upstream);
         let upstream = self.upstream.load_full();
         drop(self.core.fence(epoch));
@@ -250,31 +272,74 @@ impl Pool {
             // Failures of its past, when it was no primary yet, are no reason to wait.
             upstream.gate.0.succeeded();
         }
-        self.core.each(|seen| {
+        let replaced = self.cut_off(|seen| {
             // Before there was a choice of servers there were no epochs.
             let replaced = seen.meta.epoch != 0 && seen.meta.epoch < epoch;
-            if cuts && (replaced || seen.info.upstream.name != upstream.name) {
-                seen.info.killer.kill();
+            cuts && (replaced || seen.info.upstream.name != upstream.name)
+        });
+        let now = clock::now();
+        let (held, waited) = (self.core.held(), self.core.snapshot(now).waiting);
+        self.core.release(now);
+        let cut = replaced + self.cut.swap(0, Ordering::Relaxed);
+        (held.is_some() || cut > 0).then(|| HoldEnd {
+            held: held.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+            waited: held.map_or(0, |_| waited as u64),
+            cut,
+        })
+    }
+
+    /// Ends connections of which this holds; answers how many of those somebody has.
+    fn cut_off(&self, is_to_end: impl Fn(&Seen<'_, Box<ServerConn>, ServerAbout>) -> bool) -> u64 {
+        let mut cut = 0;
+        self.core.each(|seen| {
+            if is_to_end(&seen) && seen.info.killer.kill() && seen.place == Place::Leased {
+                cut += 1;
             }
         });
-        self.core.release(clock::now());
+        cut
     }
 
     /// Waits for a server to lead to, and leaves those that there are: nobody may be written to.
     pub fn abandon(&self, now: Instant) {
         self.core.hold(now);
         drop(self.core.retire_all());
-        self.core.each(|seen| seen.info.killer.kill());
+        self.cut
+            .fetch_add(self.cut_off(|_| true), Ordering::Relaxed);
     }
 
-    /// Leaves a host that is not to be read from any more: who waits is told, and who reads is cut off.
-    pub fn desert(&self) {
+    /// Keeps so far away from the host that it reads from. Only to keep further away than before has consequences: who
+    /// comes to read from an ill host because there is no better one is not sent away again each time that anything is
+    /// new.
+    pub fn part(&self, parting: Parting) {
+        let before = std::mem::replace(&mut *self.parting.lock(), parting);
+        if parting > before {
+            match parting {
+                Parting::Stay => {}
+                Parting::Avoid => self.avoid(),
+                Parting::Leave => self.desert(),
+            }
+        }
+    }
+
+    /// Is read from no more for now: who waits is told, and who reads may finish.
+    fn avoid(&self) {
         let lost = OpenError::Withheld {
             host: self.upstream.load().name.clone(),
         };
         self.core.fail_waiters(Arc::new(lost));
+    }
+
+    /// Leaves a host that is not to be read from any more: who waits is told, and who reads is cut off.
+    fn desert(&self) {
+        self.avoid();
         drop(self.core.retire_all());
-        self.core.each(|seen| seen.info.killer.kill());
+        let (cut, host) = (self.cut_off(|_| true), self.key.reader_name());
+        tracing::info!(
+            database = self.key.database,
+            host,
+            cut,
+            "nobody reads here any more"
+        );
     }
 
     /// Drops a secret that a client brought and the server has refused, so that nothing knocks with

@@ -24,6 +24,7 @@ use pgherd_wire::sqlstate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::clock;
+use crate::cluster::holds::HoldEnd;
 use crate::cluster::{Cluster, Lead, reads};
 use crate::control::{Control, Order, Standing};
 use crate::facts::{Facts, Routes};
@@ -209,6 +210,7 @@ impl RouterArguments {
         let audience = self.facts.memory.audience(&key.database);
         let pool = pool.listening_with(audience);
         let pool = pool.numbered_by(&self.facts.statements);
+        let pool = pool.keeping_with(&self.facts.keeping);
         let pool = Arc::new(pool.called(self.facts.number()));
         drop(pool.core.fence(lead.epoch));
         if lead.host.is_none() {
@@ -255,8 +257,8 @@ impl RouterArguments {
         let verdict = cluster.verdict();
         for pool in &pools {
             let state = pool.key.reader.as_ref().and_then(|host| verdict.host(host));
-            if state.is_some_and(reads::is_lost) {
-                pool.desert();
+            if let Some(state) = state {
+                pool.part(reads::parting(state));
             }
         }
     }
@@ -393,6 +395,10 @@ impl RouterArguments {
         let core = PoolCore::new(limits(&settings), quotas, hinting(slot.clone()));
         let reader = pool.reader(name.clone(), upstream, core, slot);
         let reader = Arc::new(reader.called(self.facts.number()));
+        // Whoever comes to read there comes in spite of it.
+        if let Some(state) = pool.cluster.load().verdict().host(name) {
+            reader.part(reads::parting(state));
+        }
         if self.facts.doors.is_paused(&key.database) {
             reader.core.pause();
         }
@@ -409,8 +415,9 @@ impl RouterArguments {
         let leading = routes
             .values()
             .filter(|pool| pool.key.reader.is_none() && pool.cluster.load().name == section);
-        for pool in leading {
-            self.aim(pool, &lead, cluster, &config);
+        let ends = leading.filter_map(|pool| self.aim(pool, &lead, cluster, &config));
+        if let Some(end) = ends.reduce(HoldEnd::join) {
+            cluster.holds.ended(&cluster.name, end);
         }
         let of_section = |database: &str| {
             let database = config.database(database);
@@ -433,8 +440,14 @@ impl RouterArguments {
         }
     }
 
-    /// Has one pool lead to where writes go, or wait.
-    fn aim(&self, pool: &Arc<Pool>, lead: &Lead, cluster: &Cluster, config: &Config) {
+    /// Has one pool lead to where writes go, or wait; answers how its work has waited, if it goes on now.
+    fn aim(
+        &self,
+        pool: &Arc<Pool>,
+        lead: &Lead,
+        cluster: &Cluster,
+        config: &Config,
+    ) -> Option<HoldEnd> {
         let now = clock::now();
         let Some(host) = &lead.host else {
             if planted::is(Bug::CutIdle) {
@@ -445,11 +458,9 @@ impl RouterArguments {
                 true => pool.abandon(now),
                 false => pool.core.hold(now),
             }
-            return;
+            return None;
         };
-        let Some(database) = config.databases.get(&cluster.name) else {
-            return;
-        };
+        let database = config.databases.get(&cluster.name)?;
         let (memory, settings) = (&self.facts.memory, pool.settings().clone());
         let proof = Proof {
             secret: pool.upstream.load().learned(),
@@ -459,7 +470,7 @@ impl RouterArguments {
             Ok(upstream) => {
                 let quotas = memory.quotas(config, &settings, key, &upstream.name);
                 pool.core.move_to(quotas);
-                pool.lead_to(upstream, lead.epoch, cluster.is_led());
+                return pool.lead_to(upstream, lead.epoch, cluster.is_led());
             }
             // It leads where it led, and is left if that is no host any more.
             Err(report) if key.reader.is_some() => {
@@ -475,6 +486,7 @@ impl RouterArguments {
                 });
             }
         }
+        None
     }
 
     fn start(&self, supervisor: &Slot<SupervisorMessage>, pool: &Arc<Pool>) {
@@ -644,7 +656,11 @@ impl RouterArguments {
                 drop(pool.core.rebase(cluster.lead().epoch));
             }
             match &key.reader {
-                None => self.aim(pool, &cluster.lead(), &cluster, config),
+                None => {
+                    if let Some(end) = self.aim(pool, &cluster.lead(), &cluster, config) {
+                        cluster.holds.ended(&cluster.name, end);
+                    }
+                }
                 // One whose host is gone is discharged below.
                 Some(name) => {
                     if let Some(host) = cluster.members().get(name) {

@@ -172,6 +172,27 @@ pub struct ServerAbout {
     pub cancels: Cancels,
     /// Ends it while a session holds it.
     pub killer: KillSwitch,
+    /// What is heard of it.
+    pub voice: Voice,
+}
+
+/// Counts what is read from a server that is only read from: while that goes on it is not silent, whatever becomes of its
+/// monitor's questions.
+#[derive(Debug, Default)]
+pub struct Voice(AtomicU32);
+
+impl Voice {
+    /// Something was read. Only the session that has the server tells, so that this need not be one operation.
+    #[inline]
+    pub fn heard(&self) {
+        let count = self.0.load(Ordering::Relaxed);
+        self.0.store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often; it begins anew after a while.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Ends a connection from without, also after it has moved to another thread.
@@ -200,11 +221,12 @@ impl KillSwitch {
         !switch.killed
     }
 
-    /// Ends the connection: whoever waits for an answer on it hears that it is gone.
-    pub fn kill(&self) {
+    /// Ends the connection: whoever waits for an answer on it hears that it is gone. False if that was to be already.
+    pub fn kill(&self) -> bool {
         let mut switch = self.0.lock();
-        switch.killed = true;
+        let before = std::mem::replace(&mut switch.killed, true);
         switch.killer.kill();
+        !before
     }
 }
 

@@ -24,7 +24,9 @@ use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
 use crate::gate::{Failing, Gate};
 use crate::hidden::Hidden;
-use crate::server::{CancelGuard, Cancels, Doubted, KillSwitch, Life, ServerAbout, ServerConn};
+use crate::server::{
+    CancelGuard, Cancels, Doubted, KillSwitch, Life, ServerAbout, ServerConn, Voice,
+};
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -617,6 +619,7 @@ async fn connect(
         since: SystemTime::now(),
         cancels: Cancels::default(),
         killer: KillSwitch::new(&stream),
+        voice: Voice::default(),
     });
     let mut flow = Flow::default();
     flow.buffer = buffer;

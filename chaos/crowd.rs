@@ -47,6 +47,21 @@ pub(crate) const KINDS: [&str; 6] = [
     idle::KIND,
 ];
 
+/// Those of them whose writes may be left unknown, and how many there are.
+pub(crate) const CLIENTS: [(&str, usize); 5] = [
+    (THROUGH, INSERTERS),
+    (bank::KIND, TELLERS),
+    (appenders::KIND, APPENDERS),
+    (own::KIND, COUNTERS),
+    (sessions::KIND, SESSIONS),
+];
+
+/// How many there are of the others.
+const TELLERS: usize = 6;
+const APPENDERS: usize = 6;
+const COUNTERS: usize = 4;
+const SESSIONS: usize = 8;
+
 /// Who can tell what is there, past everybody.
 pub(crate) trait Witness {
     /// Runs statements on the primary; rows are lines, columns are separated by `|`.
@@ -102,10 +117,10 @@ impl Crowd {
             idle,
             through: Acked::start(life, door, "herd", THROUGH, INSERTERS),
             compared: Acked::start(life, direct, "herd_direct", DIRECT, COMPARED),
-            bank: Bank::start(life, door, 6, seed),
-            appenders: Appenders::start(life, door, 6, seed.wrapping_add(100)),
-            counters: Counters::start(life, door, 4),
-            sessions: Sessions::start(life, door, 8, seed.wrapping_add(200)),
+            bank: Bank::start(life, door, TELLERS, seed),
+            appenders: Appenders::start(life, door, APPENDERS, seed.wrapping_add(100)),
+            counters: Counters::start(life, door, COUNTERS),
+            sessions: Sessions::start(life, door, SESSIONS, seed.wrapping_add(200)),
         }
     }
 
@@ -116,6 +131,7 @@ impl Crowd {
         door: &Door,
         report: &mut Report,
     ) -> Result<(), Error> {
+        let moments = [&self.through, &self.compared].map(|acked| Arc::clone(acked.acknowledged()));
         let (through, compared) = (self.through.finish().await, self.compared.finish().await);
         let (moves, miscounted) = self.bank.finish().await;
         let transactions = self.appenders.finish().await;
@@ -128,8 +144,12 @@ impl Crowd {
             (DIRECT, &compared, "herd_direct"),
             (bank::KIND, &moves, "moves"),
         ] {
-            let account = account(witness, name, ledger, table).await?;
-            report.account(account);
+            let row = account(witness, name, ledger, table).await?;
+            let of_whom = [THROUGH, DIRECT].iter().position(|it| *it == name);
+            if let Some(moments) = of_whom.map(|at| &moments[at]) {
+                report.explain(&row, |id| moments.moment(id));
+            }
+            report.account(row);
         }
         report.faults.extend(miscounted);
         let uneven = witness.sql(bank::AUDIT).await?;

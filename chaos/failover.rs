@@ -14,7 +14,7 @@ use pgherd_sandbox::Replication;
 pub use fault::Fault;
 pub use run::run;
 
-pub use crate::report::Report;
+pub use crate::report::{Pace, Report};
 
 /// Who stands between the clients and the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Plan {
     pub resolve: bool,
     /// pgherd reads from replicas, and clients must find there what they have written.
     pub reads: bool,
+    /// How short the pauses have to be.
+    pub pace: Pace,
     /// How often the primary is lost.
     pub failovers: usize,
     /// By which faults, in turn, in an order by chance.

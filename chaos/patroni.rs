@@ -24,6 +24,8 @@ pub use needs::{Lacking, Venv, check};
 pub use network::Network;
 pub use run::run;
 
+pub use crate::report::Pace;
+
 /// Who stands between the clients and the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -40,6 +42,10 @@ pub struct Plan {
     pub way: Way,
     /// How the nodes replicate.
     pub replication: Replication,
+    /// pgherd finds out what became of commits without an answer, and no client may be left without knowing.
+    pub resolve: bool,
+    /// How short the pauses have to be.
+    pub pace: Pace,
     /// How many faults there are in all.
     pub rounds: usize,
     /// Which ones, in turn, in an order by chance.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgherd_sandbox::{Error, Replication};
 
-use crate::checks::errors::Errors;
+use crate::checks::errors::{Errors, Resolution};
 use crate::checks::ledger::Account;
 use crate::checks::{Check, Wrong, conclude};
-use crate::crowd::{DIRECT, KINDS};
+use crate::crowd::{CLIENTS, DIRECT, KINDS};
 use crate::history::History;
 
 pub(crate) mod pauses;
@@ -18,9 +18,9 @@ pub(crate) mod pauses;
 use pauses::Pauses;
 
 /// The head of a table of several runs, behind the name of the run; [`Report::row`] is a line of it. The times are milliseconds.
-pub const COLUMNS: &str = "| n | operations | writes acknowledged | lost | doubled | outcome unknown | idle clients cut | \
+pub const COLUMNS: &str = "| n | operations | writes acknowledged | lost | direct clients lost | doubled | outcome unknown | idle clients cut | \
      to an old primary | new primary → first write: p50 | p99 | max | direct: p50 | p99 | max | errors that clients were told |\n\
-     |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+     |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// What came of a run; shown, it is Markdown.
 #[derive(Clone, Debug)]
@@ -50,9 +50,40 @@ pub struct Report {
     promotions: Pauses,
     first: Pauses,
     first_directly: Pauses,
+    /// Of the first ones those where it was not the servers that had everybody wait.
+    own: Pauses,
     each: Pauses,
     each_directly: Pauses,
+    /// When servers may have lost what they had acknowledged.
+    losing: Vec<(Instant, Instant)>,
+    /// Pauses that are too long for any machine.
+    slow: Vec<Wrong>,
 }
+
+/// How short pauses have to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// As short as is promised: a release build is measured, on a machine that nobody else uses.
+    Promised,
+    /// Of an order that shows that nothing hangs, whatever the build and the machine.
+    #[default]
+    Loose,
+}
+
+/// How long half of the pauses may be at most, from a new primary's first answer to the first write there.
+const HALF: Duration = Duration::from_millis(100);
+
+/// How long 99 of a hundred may be.
+const MOST: Duration = Duration::from_millis(250);
+
+/// So many failovers are measured before anything is said of that.
+const ENOUGH: usize = 20;
+
+/// How much longer than directly it may take where nothing is known of the machine.
+const LOOSE: Duration = Duration::from_secs(10);
+
+/// By how much the moments at which servers lose something are known. Replicas without load are some milliseconds behind.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// What was run.
 #[derive(Clone, Debug)]
@@ -111,8 +142,11 @@ impl Report {
             promotions: Pauses::default(),
             first: Pauses::default(),
             first_directly: Pauses::default(),
+            own: Pauses::default(),
             each: Pauses::default(),
             each_directly: Pauses::default(),
+            losing: Vec::new(),
+            slow: Vec::new(),
         }
     }
 
@@ -141,8 +175,18 @@ impl Report {
             self.promotions.add(promotion);
             self.first.add(pause.through);
             self.first_directly.add(pause.directly);
+            if pause.directly <= MOST {
+                self.own.add(pause.through);
+            }
         }
         let fault = fault.to_string();
+        if pause.promotion.is_some() && pause.through > pause.directly + LOOSE {
+            let what = format!(
+                "after {fault} it took {:.1?} until something was written, and {:.1?} directly",
+                pause.through, pause.directly
+            );
+            self.slow.push(Check::Pause.caught(what));
+        }
         let known = self.scenes.iter().position(|scene| scene.fault == fault);
         let known = known.unwrap_or_else(|| {
             self.scenes.push(Scene {
@@ -187,11 +231,64 @@ impl Report {
         }
     }
 
-    /// Enters the errors that clients were told, of which some must not be where only right ones are.
-    pub(crate) fn told(&mut self, errors: &Errors, must_be_right: bool) {
+    /// Enters the errors that clients were told, of which some must not be where only right ones are, and then how they
+    /// resolve commits is said.
+    pub(crate) fn told(&mut self, errors: &Errors, right: Option<Resolution>) {
         self.errors = errors.counts();
-        if must_be_right {
-            self.faults.extend(errors.forbidden(&KINDS));
+        if let Some(resolution) = right {
+            self.faults.extend(errors.forbidden(&KINDS, resolution));
+            let faults: usize = self.scenes.iter().map(|scene| scene.first.len()).sum();
+            self.faults.extend(errors.beyond(&CLIENTS, faults));
+            if resolution == Resolution::On {
+                self.faults.extend(errors.unresolved(&KINDS));
+            }
+        }
+    }
+
+    /// Enters pauses that are too long.
+    pub(crate) fn paced(&mut self, pace: Pace) {
+        self.faults.append(&mut self.slow);
+        if pace == Pace::Loose || self.failovers < ENOUGH {
+            return;
+        }
+        let limits = [
+            (&self.first, 50, HALF, "half of the failovers"),
+            (
+                &self.own,
+                99,
+                MOST,
+                "99 of a hundred failovers that direct clients did not wait for longer",
+            ),
+        ];
+        for (pauses, percent, limit, which) in limits {
+            let found = pauses.percentile(percent).unwrap_or_default();
+            if found > limit {
+                let what = format!(
+                    "behind {which} it took up to {found:.0?} until something was written: more than {limit:?}"
+                );
+                self.faults.push(Check::Pause.caught(what));
+            }
+        }
+    }
+
+    /// What servers acknowledged between these moments they may lose.
+    pub(crate) fn losing(&mut self, from: Instant, until: Instant) {
+        let from = from.checked_sub(SLACK).unwrap_or(from);
+        self.losing.push((from, until + SLACK));
+    }
+
+    /// Looks whether what is lost was acknowledged when servers lost what they had acknowledged; else whoever stands before
+    /// them has lost it. For direct clients that shows that these moments are the right ones.
+    pub(crate) fn explain(&mut self, row: &Row, moment: impl Fn(i64) -> Option<Instant>) {
+        for id in &row.account.lost {
+            let by_servers = |at: Instant| {
+                let mut losing = self.losing.iter();
+                losing.any(|(from, until)| (*from..=*until).contains(&at))
+            };
+            if !moment(*id).is_some_and(by_servers) {
+                let what = format!("{}: {id} is lost, and no server has lost it", row.name);
+                self.faults.push(Check::Lost.caught(what));
+            }
         }
     }
 
@@ -273,11 +370,12 @@ impl Report {
                 .join(" | ")
         };
         format!(
-            "| {} | {} | {} | {} | {} | {} | {cut} of {idle} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {cut} of {idle} | {} | {} | {} | {} |\n",
             self.failovers,
             self.operations,
             sum(|it| it.acknowledged) + appended,
             sum(|it| it.lost.len()) + appends_lost,
+            self.lost_directly(),
             sum(|it| it.doubled.len()),
             sum(|it| it.unknown),
             self.stale,
@@ -285,6 +383,15 @@ impl Report {
             cells(&self.first_directly),
             self.told_in_all(),
         )
+    }
+
+    /// What direct clients were acknowledged and have lost, of how much.
+    fn lost_directly(&self) -> String {
+        let direct = self.rows.iter().find(|row| row.name == DIRECT);
+        direct.map_or_else(String::new, |row| {
+            let account = &row.account;
+            format!("{} of {}", account.lost.len(), account.acknowledged)
+        })
     }
 
     /// How often which error was told to those who went through what was tested.
@@ -391,5 +498,88 @@ impl Report {
             writeln!(f, "\nThe history is in {}", path.display())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Account, Check, Duration, Instant, Pace, Pause, Replication, Report, Row, Title};
+
+    fn report() -> Report {
+        Report::new(Title {
+            way: "pgherd",
+            replication: Replication::Asynchronous,
+            seed: 7,
+        })
+    }
+
+    fn pause(through: u64, directly: u64) -> Pause {
+        Pause {
+            promotion: Some(Duration::from_secs(1)),
+            through: Duration::from_millis(through),
+            directly: Duration::from_millis(directly),
+        }
+    }
+
+    /// How many faults such pauses are.
+    fn faults(pace: Pace, pauses: &[(u64, u64)]) -> usize {
+        let mut report = report();
+        for (through, directly) in pauses {
+            report.resumed(&"kill", pause(*through, *directly));
+        }
+        report.paced(pace);
+        assert!(
+            report
+                .faults
+                .iter()
+                .all(|wrong| wrong.check == Check::Pause)
+        );
+        report.faults.len()
+    }
+
+    #[test]
+    fn pauses_are_held_to_what_is_promised_where_that_is_claimed_and_there_are_enough() {
+        let (fine, slow, late) = ([(60, 20); 20], [(101, 20); 20], [(251, 20); 1]);
+        assert_eq!(faults(Pace::Promised, &fine), 0);
+        assert_eq!(faults(Pace::Promised, &slow), 1);
+        assert_eq!(faults(Pace::Loose, &slow), 0);
+        assert_eq!(faults(Pace::Promised, &slow[1..]), 0);
+        let one_late = [&fine[..], &late].concat();
+        assert_eq!(faults(Pace::Promised, &one_late), 1);
+        // Clients that are told where the primary is had to wait, too.
+        let by_server = [&fine[..], &[(7000, 6900)]].concat();
+        assert_eq!(faults(Pace::Promised, &by_server), 0);
+    }
+
+    #[test]
+    fn what_hangs_is_a_fault_on_any_machine() {
+        assert_eq!(faults(Pace::Loose, &[(10_500, 400)]), 1);
+        assert_eq!(faults(Pace::Loose, &[(10_500, 600)]), 0);
+    }
+
+    #[test]
+    fn what_is_lost_must_have_been_acknowledged_when_servers_lost_something() {
+        let mut report = report();
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        report.losing(at(10), at(12));
+        report.losing(at(20), at(22));
+        let row = Row {
+            name: "acked",
+            account: Account {
+                lost: vec![9, 11, 13, 16, 21, 30],
+                ..Account::default()
+            },
+        };
+        // Each was acknowledged in the second of its number, but for one of which nothing is known.
+        report.explain(&row, |id| (id != 30).then(|| at(id as u64)));
+        let told: Vec<&str> = report.faults.iter().map(|it| it.what.as_str()).collect();
+        assert_eq!(
+            told,
+            [
+                "acked: 16 is lost, and no server has lost it",
+                "acked: 30 is lost, and no server has lost it"
+            ]
+        );
     }
 }

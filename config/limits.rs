@@ -32,6 +32,9 @@ section! {
         /// The largest message kept whole, in bytes: a query text that must be understood. A
         /// larger query is streamed unread and pins its session; a larger Parse is refused.
         [Now] max_held_message: NonZeroUsize,
+        /// What all clients have sent that wait for a server, in bytes, but for what is little of
+        /// each. Beyond that a large statement is refused that would have to wait.
+        [Now] max_waiting_bytes: NonZeroUsize,
         /// Prepared statements of one client.
         [Now] max_prepared_statements: NonZeroUsize,
         /// Names and texts of the prepared statements of one client, in bytes.

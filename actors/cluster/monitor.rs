@@ -6,6 +6,7 @@
 //! Tells: the cluster what it saw, by a call; no message.
 //! If it dies: what was seen stays, and grows old; the next one connects anew.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -52,6 +53,7 @@ impl Work for Monitor {
             link: None,
             late: None,
             attempts: Attempts::default(),
+            services: None,
         };
         loop {
             let begun = clock::now();
@@ -70,6 +72,8 @@ struct Watch {
     /// A look that has taken too long and goes on. One is enough: on its connection the next is asked.
     late: Option<Asking>,
     attempts: Attempts,
+    /// What sessions had of the host when it was last waited for.
+    services: Option<Services>,
 }
 
 /// A look under way.
@@ -165,10 +169,14 @@ impl Watch {
             cluster.age(clock::now());
             return Looked::Unasked;
         };
+        // What was seen of it may have grown too old while nobody looked.
+        cluster.age(clock::now());
         let (slow, over) = {
             let failover = &self.arguments.facts.config.load().failover;
+            let usual = cluster.latency(&self.arguments.host);
             let now = clock::now();
-            (now + failover.probe_suspect, now + failover.probe_timeout)
+            let slow = patience(usual, failover.probe_suspect);
+            (now + slow, now + failover.probe_timeout)
         };
         let mut until = slow.min(over);
         loop {
@@ -192,11 +200,13 @@ impl Watch {
                 }
                 Err(_elapsed) if until < over => {
                     cluster.hesitates(&self.arguments.host, clock::now());
+                    self.overhear();
                     until = over;
                 }
                 Err(_elapsed) if planted::is(Bug::TrustSilence) => break,
                 Err(_elapsed) => {
                     self.late.get_or_insert(asking);
+                    self.overhear();
                     let (fault, now) = (Fault::TimedOut, clock::now());
                     cluster.saw(&self.arguments.host, Err(fault), now, now);
                     break;
@@ -204,6 +214,19 @@ impl Watch {
             }
         }
         Looked::Seen
+    }
+
+    /// Tells if sessions were answered by a host that does not answer here: it has too much to do, or others want to
+    /// log in at the same time, and is not silent.
+    fn overhear(&mut self) {
+        let (cluster, host) = (&self.arguments.cluster, &self.arguments.host);
+        let services = Services::of(cluster, host, &self.arguments.facts);
+        let before = self.services.take();
+        if let Some(before) = before.filter(|before| services.show_answers_since(before)) {
+            // There was an answer at some time since then.
+            cluster.served(host, before.at, services.at);
+        }
+        self.services = Some(services);
     }
 
     /// Asks what the host says, over the connection that there is or a new one; `None` if there is nobody to
@@ -268,6 +291,7 @@ impl Watch {
 
     /// Tells what has come of a look.
     fn take(&mut self, answered: Answered) {
+        self.services = None;
         if answered.link.is_some() && answered.login.is_some() {
             // Whatever is late still is about the past.
             self.late = None;
@@ -379,6 +403,59 @@ impl Watch {
                 Next::Rest => {}
             }
         }
+    }
+}
+
+/// After how long without an answer a host takes its time: one that is far away always takes longer than one that is near.
+fn patience(usual: Option<Duration>, suspect: Duration) -> Duration {
+    usual.map_or(suspect, |usual| suspect.max(usual * 2))
+}
+
+/// What the connections of the pools that lead to a host have done by a time.
+struct Services {
+    at: Instant,
+    all: HashMap<(u64, u64), Service>,
+}
+
+/// What one of them has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Service {
+    /// How often it was lent to somebody.
+    uses: u64,
+    /// How often something was read from it, if it is only read from.
+    heard: u32,
+}
+
+impl Services {
+    fn of(cluster: &Arc<Cluster>, host: &HostName, facts: &Facts) -> Self {
+        let at = clock::now();
+        let mut all = HashMap::new();
+        for pool in facts.routes.load().values() {
+            let leads = match &pool.key.reader {
+                Some(reader) => reader == host,
+                None => *pool.upstream.load().name == *host.as_str(),
+            };
+            if leads && Arc::ptr_eq(&pool.cluster.load(), cluster) {
+                pool.core.each(|seen| {
+                    let service = Service {
+                        uses: seen.meta.uses,
+                        heard: seen.info.voice.count(),
+                    };
+                    all.insert((pool.number, seen.meta.id), service);
+                });
+            }
+        }
+        Self { at, all }
+    }
+
+    /// Whether something was read from one of the connections since then, or it was lent twice: behind the first time it
+    /// has come back, which it does when the server has answered all that it was asked.
+    fn show_answers_since(&self, before: &Self) -> bool {
+        self.all.iter().any(|(connection, service)| {
+            let known = before.all.get(connection);
+            known
+                .is_some_and(|known| service.heard != known.heard || service.uses >= known.uses + 2)
+        })
     }
 }
 
@@ -556,5 +633,47 @@ async fn timely<T>(
             Err(Fault::TimedOut)
         }
         Err(_) => Err(Fault::Unreachable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Service, Services, patience};
+
+    #[test]
+    fn who_is_far_away_is_waited_for_longer() {
+        let millis = Duration::from_millis;
+        let suspect = millis(50);
+        assert_eq!(patience(None, suspect), suspect);
+        assert_eq!(patience(Some(millis(1)), suspect), suspect);
+        assert_eq!(patience(Some(millis(60)), suspect), millis(120));
+    }
+
+    #[test]
+    fn a_connection_that_was_lent_twice_or_read_from_has_answered_in_between() {
+        let services = |all: &[(u64, u64, u32)]| Services {
+            at: Instant::now(),
+            all: all
+                .iter()
+                .map(|(id, uses, heard)| {
+                    let (uses, heard) = (*uses, *heard);
+                    ((7, *id), Service { uses, heard })
+                })
+                .collect(),
+        };
+        let before = services(&[(1, 4, 0), (2, 9, 3)]);
+        for (after, expected) in [
+            (services(&[(1, 4, 0), (2, 9, 3)]), false),
+            // It lay idle, and may have been lent to one who waits for ever.
+            (services(&[(1, 5, 0), (2, 10, 3)]), false),
+            (services(&[(1, 5, 0), (2, 11, 3)]), true),
+            (services(&[(1, 4, 0), (2, 9, 4)]), true),
+            // Nothing is known of when it was opened and by whom it was answered.
+            (services(&[(3, 2, 1)]), false),
+        ] {
+            assert_eq!(after.show_answers_since(&before), expected);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use pgherd_cluster::{
-    Epoch, Health, HostName, HostState, Look, Lsn, Offer, Standing, Verdict, Withheld,
+    Epoch, Health, HostName, HostState, Look, Lsn, Offer, Presence, Standing, Verdict, Withheld,
 };
 
 /// So many places of the primary are remembered; one a look.
@@ -71,14 +71,33 @@ impl Arrivals {
     }
 }
 
-/// Whether whoever reads from this host should leave it. One that is merely behind is not chosen any
+/// How far whoever reads from a host should keep away from it. One that is merely behind is not chosen any
 /// more, but who reads there may finish.
-pub fn is_lost(state: &HostState) -> bool {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Parting {
+    /// Not at all.
+    #[default]
+    Stay,
+    /// Who waits for a connection there goes elsewhere. Who has one may finish: the host is ill, but there, and may
+    /// only have too much to do. To cut off what it does has it done once more by the next host, which has too much
+    /// to do then.
+    Avoid,
+    /// Who has a connection there leaves as well: nothing is to be expected from the host, or it is the wrong one.
+    Leave,
+}
+
+/// How far from this one.
+pub fn parting(state: &HostState) -> Parting {
     let barred = matches!(
         state.offer,
         Offer::Withheld(Withheld::Fenced | Withheld::Expired)
     );
-    barred || state.health == Health::Ill
+    match (state.health, state.presence) {
+        _ if barred => Parting::Leave,
+        (Health::Ill, Presence::Silent | Presence::Gone) => Parting::Leave,
+        (Health::Ill, Presence::There) => Parting::Avoid,
+        (Health::Unseen | Health::Well, _) => Parting::Stay,
+    }
 }
 
 /// Whether a host may be chosen to be read from: what `SHOW HOSTS` says.
@@ -90,9 +109,9 @@ pub fn is_offered(state: &HostState) -> bool {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use pgherd_cluster::{HostName, Judge, Look, Lsn, Rules, Standing, Storage};
+    use pgherd_cluster::{Fault, HostName, Judge, Look, Lsn, Offer, Rules, Standing, Storage};
 
-    use super::Arrivals;
+    use super::{Arrivals, Parting, parting};
 
     fn look(standing: Standing, timeline: u32, lsn: u64) -> Look {
         Look {
@@ -169,5 +188,65 @@ mod tests {
         assert!(arrivals.has_arrived(&b, now));
         arrivals.forget(&b);
         assert!(!arrivals.has_arrived(&b, now));
+    }
+
+    /// Whether another one is well, so that this one is offered no more, makes no difference to who reads there already.
+    #[test]
+    fn who_answers_somebody_is_avoided_and_who_is_silent_or_gone_is_left() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let (a, b, c) = (
+            HostName::from("a"),
+            HostName::from("b"),
+            HostName::from("c"),
+        );
+        for alone in [true, false] {
+            let rules = Rules {
+                ill_after: 2,
+                expiry: Duration::from_secs(3),
+                ..Rules::default()
+            };
+            let mut judge = Judge::new(rules);
+            judge.members([a.clone(), b.clone(), c.clone()], start);
+            let replica = || Ok(look(Standing::Replica, 1, 1));
+            judge.saw(&a, Ok(look(Standing::Primary, 1, 1)), start);
+            judge.saw(&b, replica(), start);
+            let other = if alone {
+                Err(Fault::Unreachable)
+            } else {
+                replica()
+            };
+            judge.saw(&c, other, start);
+            let far = |judge: &mut Judge, ms: u64| {
+                let verdict = judge.verdict(at(ms));
+                let state = verdict.host(&b).expect("a member");
+                (parting(state), state.offer == Offer::LastResort)
+            };
+            let failed = |judge: &mut Judge, ms| judge.saw(&b, Err(Fault::TimedOut), at(ms));
+            failed(&mut judge, 500);
+            assert_eq!(far(&mut judge, 500), (Parting::Stay, false));
+            // Sessions have answers of it, and so it does something.
+            judge.lives(&b, at(600), at(900));
+            failed(&mut judge, 1000);
+            assert_eq!(far(&mut judge, 1000), (Parting::Avoid, alone));
+            // It answers late, and then nobody any more.
+            judge.saw(&b, replica(), at(1200));
+            failed(&mut judge, 1700);
+            judge.lives(&b, at(1750), at(1800));
+            failed(&mut judge, 2200);
+            assert_eq!(far(&mut judge, 4750), (Parting::Avoid, alone));
+            assert_eq!(far(&mut judge, 4751), (Parting::Leave, alone));
+            // Whom nobody hears is silent at once.
+            judge.saw(&b, replica(), at(4800));
+            failed(&mut judge, 5300);
+            assert_eq!(far(&mut judge, 5300), (Parting::Avoid, alone));
+            failed(&mut judge, 5800);
+            assert_eq!(far(&mut judge, 5800), (Parting::Leave, alone));
+            judge.saw(&b, replica(), at(5900));
+            assert_eq!(far(&mut judge, 5900), (Parting::Avoid, alone));
+            judge.saw(&b, Err(Fault::Unreachable), at(6000));
+            judge.saw(&b, Err(Fault::Unreachable), at(6100));
+            assert_eq!(far(&mut judge, 6100), (Parting::Leave, alone));
+        }
     }
 }

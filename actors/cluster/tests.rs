@@ -138,11 +138,17 @@ async fn a_name_that_is_unknown_is_a_host_all_the_same() {
 
 /// What Patroni says of two hosts.
 fn told(leader: u8) -> PatroniCluster {
+    tagged(leader, None)
+}
+
+/// The same, where one of them is not to be read from.
+fn tagged(leader: u8, spared: Option<u8>) -> PatroniCluster {
     let member = |last: u8| {
         let role = if last == leader { "leader" } else { "replica" };
+        let spared = spared == Some(last);
         format!(
             "{{\"name\": \"n{last}\", \"role\": \"{role}\", \"host\": \"10.0.0.{last}\", \
-             \"port\": 5432, \"timeline\": 1}}"
+             \"port\": 5432, \"timeline\": 1, \"tags\": {{\"noloadbalance\": {spared}}}}}"
         )
     };
     let body = format!("{{\"members\": [{}, {}]}}", member(1), member(2));
@@ -192,6 +198,33 @@ async fn while_the_primary_takes_its_time_the_others_are_looked_at_soon() {
     assert_eq!(cluster.pace(&name(2), answered), usual);
 }
 
+/// The answer that was waited for was asked for before the host was seen to hesitate.
+#[tokio::test]
+async fn an_answer_ends_the_doubt_that_was_raised_while_it_was_waited_for() {
+    let cluster = cluster("postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    let asked = Instant::now();
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), asked, asked);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), asked, asked);
+    cluster.hesitates(&name(1), asked + Duration::from_millis(50));
+    let answered = asked + Duration::from_millis(60);
+    assert!(cluster.is_suspicious(answered));
+    let far = Look {
+        latency: Duration::from_millis(60),
+        ..look(Standing::Primary, 1)
+    };
+    cluster.saw(&name(1), Ok(far.clone()), asked, answered);
+    assert!(!cluster.is_suspicious(answered));
+    assert_eq!(
+        cluster.latency(&name(1)),
+        Some(far.latency),
+        "next time it is waited for as long"
+    );
+    // What a session has run into is not explained by it.
+    cluster.suspect("10.0.0.1:5432", asked + Duration::from_millis(50));
+    cluster.saw(&name(1), Ok(far), asked, answered);
+    assert!(cluster.is_suspicious(answered));
+}
+
 #[tokio::test]
 async fn a_reload_that_adds_a_name_leaves_the_others_alone() {
     let (topology, now) = (Topology::default(), Instant::now());
@@ -234,4 +267,34 @@ async fn hosts_stay_until_patroni_has_told_which_there_are() {
     cluster.heard(told(1), now);
     assert_eq!(lead(&cluster), before);
     assert_eq!(cluster.members().count(), 2);
+}
+
+#[tokio::test]
+async fn who_is_tagged_not_to_be_read_from_has_no_weight_while_it_is() {
+    let (topology, now) = (Topology::default(), Instant::now());
+    let plain = config("postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    let mut asks = plain.clone();
+    let shop = asks.databases.get_mut("shop").expect("it is configured");
+    Arc::make_mut(shop).patroni = vec![Patroni {
+        host: "10.0.0.1".to_owned(),
+        port: 8008,
+    }];
+    topology.reconfigure(&asks, &Slot::default());
+    let cluster = topology.of("shop").expect("it is configured");
+    let weights = || {
+        let traits = cluster.traits();
+        [1, 2].map(|last| traits.of(&name(last)).weight)
+    };
+    cluster.heard(tagged(1, Some(2)), now);
+    assert_eq!(weights(), [1, 0]);
+    // Each answer says it anew, of the same members too.
+    cluster.heard(tagged(1, None), now);
+    assert_eq!(weights(), [1, 1]);
+    cluster.heard(tagged(1, Some(2)), now);
+    assert_eq!(weights(), [1, 0]);
+    // Whom nobody asks any more says nothing any more.
+    topology.reconfigure(&plain, &Slot::default());
+    assert_eq!(weights(), [1, 1]);
+    cluster.heard(tagged(1, Some(2)), now);
+    assert_eq!(weights(), [1, 1]);
 }

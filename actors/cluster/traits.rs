@@ -1,6 +1,6 @@
-//! What the configuration says of single hosts, whatever leads to them.
+//! What the configuration and Patroni say of single hosts, whatever leads to them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgherd_cluster::HostName;
 use pgherd_config::{Host, HostSettings};
@@ -16,12 +16,16 @@ pub struct Traits {
     pub weight: u32,
     /// The zone that it is in.
     pub zone: Option<String>,
+    /// Patroni says that it is not to be read from (`noloadbalance`), as of one that is behind on purpose; then the weight
+    /// is zero, whatever the configuration says.
+    pub spared: bool,
 }
 
 /// Of a host of which nothing is said.
 const USUAL: Traits = Traits {
     weight: 1,
     zone: None,
+    spared: false,
 };
 
 /// What is said of all hosts.
@@ -43,18 +47,23 @@ impl Cluster {
 
     /// Brings what is said of hosts to those that there are.
     pub(super) fn characterize(&self) {
-        let said = self.host_settings.lock();
-        if said.is_empty() && self.traits.load().0.is_empty() {
+        let (said, spared) = (self.host_settings.lock(), self.spared.lock());
+        if said.is_empty() && spared.is_empty() && self.traits.load().0.is_empty() {
             return;
         }
         let members = self.members.load();
-        let all = AllTraits(self.all_traits(&said, &members));
+        let all = AllTraits(self.all_traits(&said, &spared, &members));
         if **self.traits.load() != all {
             self.traits.store(all.into());
         }
     }
 
-    fn all_traits(&self, said: &[HostSettings], members: &Members) -> HashMap<HostName, Traits> {
+    fn all_traits(
+        &self,
+        said: &[HostSettings],
+        spared: &HashSet<HostName>,
+        members: &Members,
+    ) -> HashMap<HostName, Traits> {
         let of = |(name, host): &(HostName, Host)| {
             let instance = self.aurora.instance(name);
             let is = |said: &Host| {
@@ -62,10 +71,16 @@ impl Cluster {
                 // By its address, by the name that has led to it, or as an instance of Aurora's.
                 written == *name || leads(said, host) || Some(&written) == instance.as_ref()
             };
-            let settings = said.iter().find(|said| is(&said.host))?;
+            let settings = said.iter().find(|said| is(&said.host));
+            let spared = spared.contains(name);
+            if settings.is_none() && !spared {
+                return None;
+            }
+            let weight = settings.map_or(USUAL.weight, |settings| settings.weight);
             let traits = Traits {
-                weight: settings.weight,
-                zone: settings.zone.clone(),
+                weight: if spared { 0 } else { weight },
+                zone: settings.and_then(|settings| settings.zone.clone()),
+                spared,
             };
             Some((name.clone(), traits))
         };

@@ -33,6 +33,8 @@ pub struct Sights {
     pub sessions: usize,
     /// Client connections that have not proved who they are.
     pub unauthenticated: usize,
+    /// Bytes that are kept of what clients sent that wait for a server.
+    pub kept: usize,
     /// Clients that replicate.
     pub replication: Census,
     /// Transactions over several shards.
@@ -56,6 +58,7 @@ impl Sights {
             logins: facts.memory.waiting_logins(),
             sessions: facts.sessions.count(),
             unauthenticated: facts.sessions.logins.count(),
+            kept: facts.keeping.bytes(),
             replication: facts.replications.census(),
             transactions: TransactionSights::of(&facts.transactions),
             failures: facts.failures.counts(),
@@ -127,6 +130,11 @@ fn process(page: &mut Exposition, sights: &Sights) -> Result<(), ExpositionError
             "pgherd_sessions",
             "Client connections.",
             sights.sessions as f64,
+        ),
+        (
+            "pgherd_waiting_bytes",
+            "What clients that wait for a server have sent, if it is more than 16 KiB of one.",
+            sights.kept as f64,
         ),
         (
             "pgherd_sessions_unauthenticated",

@@ -30,6 +30,7 @@ fn sights() -> Sights {
         logins: vec![("db:5432".to_owned(), 3)],
         sessions: 30,
         unauthenticated: 2,
+        kept: 70_000,
         replication: Census {
             live: vec![(figures("a", "u").key, Kind::Logical, 3)],
             begun: 4,
@@ -58,6 +59,7 @@ fn a_page_of_made_up_figures() {
         "pgherd_uptime_seconds 1.5",
         "pgherd_sessions 30",
         "pgherd_sessions_unauthenticated 2",
+        "pgherd_waiting_bytes 70000",
         "pgherd_replication_sessions{database=\"a\",user=\"u\",kind=\"logical\"} 3",
         "pgherd_replication_sessions_total 4",
         "pgherd_replication_received_bytes_total 5",

@@ -188,6 +188,45 @@ async fn max_prepared_statements_and_max_prepared_bytes() {
 }
 
 #[tokio::test]
+async fn max_waiting_bytes() {
+    let fake = Fake::plain().await;
+    let text = format!("{SHOP}[limits]\nmax_waiting_bytes = 100_000\n");
+    let house = House::before(&fake, &text).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(house.client("alice").await);
+    }
+    let pool = house.facts.routes.load().values().next().cloned();
+    let pool = pool.expect("a pool");
+    let long = format!("SELECT '{}'", "x".repeat(60_000));
+    pool.core.pause();
+    clients[0].ask(&long).await;
+    let kept = || house.facts.keeping.bytes();
+    house
+        .wait_until("it waits", || (60_000..100_000).contains(&kept()))
+        .await;
+    clients[1].ask(&long).await;
+    let told = error(&clients[1].answer().await).expect("refused");
+    assert_eq!(told.code, sqlstate::OUT_OF_MEMORY);
+    assert!(
+        told.message.contains("(max_waiting_bytes)"),
+        "{}",
+        told.message
+    );
+    // What is little is kept all the same.
+    clients[2].ask("SELECT 1").await;
+    let waiting = || pool.core.snapshot(std::time::Instant::now()).waiting;
+    house.wait_until("both wait", || waiting() == 2).await;
+    pool.core.resume();
+    for client in [0, 2] {
+        assert!(error(&clients[client].answer().await).is_none());
+    }
+    assert_eq!(fake.count(&long), 1);
+    house.wait_until("all is given back", || kept() == 0).await;
+    clients[1].query(&long).await;
+}
+
+#[tokio::test]
 async fn max_held_message() {
     let fake = Fake::plain().await;
     let house = House::before(&fake, &format!("{SHOP}[limits]\nmax_held_message = 8192\n")).await;

@@ -9,8 +9,10 @@ use pgherd_wire::sqlstate;
 use pgherd_wire::startup::Version;
 use rcgen::{CertificateParams, KeyPair};
 
+use super::client::error;
 use super::fake::Door;
 use super::{Client, Fake, House, Manners, PATIENCE, SHOP};
+use crate::cluster::reads::Parting;
 use crate::pool::PoolKey;
 use crate::server::{Cancels, Life};
 use crate::session::prove::Proof;
@@ -386,4 +388,32 @@ async fn renewed_certificates_of_authorities_are_read() {
     file.set_modified(std::time::SystemTime::UNIX_EPOCH)
         .expect("changed");
     assert!(!first.is_as_good_as(&made()));
+}
+
+/// Who comes to read from a host that was left, since there is no better one, is not sent away with each news of it.
+#[tokio::test]
+async fn a_host_that_is_read_from_is_left_once() {
+    let fake = Fake::plain().await;
+    let house = House::before(&fake, SHOP).await;
+    let mut client = house.client("alice").await;
+    client.query("SELECT 1").await;
+    let pool = house.facts.routes.load().values().next().cloned();
+    let pool = pool.expect("a pool");
+    for (parting, stays) in [
+        (Parting::Avoid, true),
+        (Parting::Leave, false),
+        (Parting::Leave, true),
+        (Parting::Avoid, true),
+        (Parting::Leave, false),
+        (Parting::Stay, true),
+        (Parting::Leave, false),
+    ] {
+        client.query("BEGIN").await;
+        client.query("SELECT 2").await;
+        pool.part(parting);
+        client.ask("SELECT 3").await;
+        let told = error(&client.answer().await);
+        assert_eq!(told.is_none(), stays, "{parting:?}: {told:?}");
+        client.query("ROLLBACK").await;
+    }
 }

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 
 use crate::clock;
 use crate::control::{Control, Order};
+use crate::keeping::{Kept, SMALL};
 use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
@@ -275,6 +276,11 @@ async fn wait_by(
     timer: &mut Option<Timer>,
 ) -> Result<Option<ServerLease>, Denied> {
     let control = Arc::clone(&relay.control);
+    let most = pool.settings().limits.max_waiting_bytes.get();
+    let mut kept = Kept::new(&pool.keeping);
+    if !kept.fits(relay.up.buffer.len(), most) {
+        return Err(Denied::Refused(Box::new(crowded(most))));
+    }
     control.begin_waiting();
     let mut waiter = pin!(waiter);
     let mut noticed = false;
@@ -295,7 +301,12 @@ async fn wait_by(
             if control.poll_ordered(cx).is_ready() && has_to_go(relay) {
                 return Poll::Ready(Event::Ordered);
             }
-            if poll_presence(relay, cx).is_ready() {
+            // If there is no room for more of it, it is not read until it waits no longer.
+            let gone = poll_presence_within(relay, SMALL, cx).is_ready()
+                || (relay.up.buffer.len() >= SMALL
+                    && kept.fits(relay.up.buffer.len().max(KEPT_MAX), most)
+                    && poll_presence(relay, cx).is_ready());
+            if gone {
                 return Poll::Ready(Event::Gone);
             }
             if control.is_called_off() {
@@ -498,10 +509,16 @@ fn called_off_report() -> ErrorReport {
     )
 }
 
+/// More is not kept of what a client sends while it waits, unless it was there before.
+const KEPT_MAX: usize = 64 * 1024;
+
 /// Ready when the client has left. What it sends meanwhile is kept, up to a bound.
 pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()> {
-    const KEPT_MAX: usize = 64 * 1024;
-    while relay.up.buffer.len() < KEPT_MAX {
+    poll_presence_within(relay, KEPT_MAX, cx)
+}
+
+fn poll_presence_within(relay: &mut Relay, most: usize, cx: &mut Context<'_>) -> Poll<()> {
+    while relay.up.buffer.len() < most {
         match poll_read_into(&mut relay.client, cx, &mut relay.up.buffer, 4096) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(_)) => {}
@@ -509,6 +526,14 @@ pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()>
         }
     }
     Poll::Pending
+}
+
+/// What all clients that wait have sent is as much as is kept of it.
+fn crowded(most: usize) -> ErrorReport {
+    let text = "too much is kept for clients that wait for a server (max_waiting_bytes)";
+    ErrorReport::error(sqlstate::OUT_OF_MEMORY, text).detail(format!(
+        "No more than {most} bytes are, and this statement has to wait, too."
+    ))
 }
 
 /// Says why the client waits. What it does not take at once stays for later: a server may be given to it at any moment,

@@ -565,6 +565,9 @@ impl<'a> Turn<'a> {
             Poll::Ready(Err(error)) => Err(replies::server_gone(self, &error.to_string())),
             Poll::Ready(Ok(count)) => {
                 self.relay.pool.stats.received_from_server(count);
+                if self.relay.reading {
+                    self.server.about.voice.heard();
+                }
                 if count >= self.server_room {
                     self.server_room = READ_MAX;
                 }

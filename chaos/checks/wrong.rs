@@ -41,6 +41,8 @@ pub enum Check {
     OldPrimary,
     /// Clients go on, in good time.
     Stuck,
+    /// Writes go on behind a new primary as soon as is promised.
+    Pause,
     /// When all is quiet, nothing is held any more.
     Leak,
     /// A replica that does not answer is read from no more, soon.
@@ -65,7 +67,7 @@ pub enum Check {
 
 impl Check {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Lost,
         Self::Doubled,
         Self::Undead,
@@ -83,6 +85,7 @@ impl Check {
         Self::Idle,
         Self::OldPrimary,
         Self::Stuck,
+        Self::Pause,
         Self::Leak,
         Self::Rotation,
         Self::Answer,
@@ -115,6 +118,7 @@ impl Check {
             Self::Idle => "idle",
             Self::OldPrimary => "old-primary",
             Self::Stuck => "stuck",
+            Self::Pause => "pause",
             Self::Leak => "leak",
             Self::Rotation => "rotation",
             Self::Answer => "answer",

@@ -195,9 +195,15 @@ impl All {
         let mut line: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let is = |word: &str| words.split(' ').any(|it| it == word);
         // Bugs are planted in an executable that is built for them.
-        let own = is("simulate") || is("selfcheck") || words.contains("--control");
+        let control = words.contains("--control");
+        let own = is("simulate") || is("selfcheck") || control;
         if !own {
             line.extend(["--pgherd".to_owned(), pgherd.display().to_string()]);
+        }
+        // Who runs all for long has built it for that, and has left the machine alone.
+        let measured = !self.short && !self.as_built;
+        if measured && !control && (is("failover") || is("patroni")) {
+            line.push("--promised".to_owned());
         }
         if is("failover") || is("patroni") || is("shards") || is("commits") {
             let history = self.history.display().to_string();
@@ -267,14 +273,37 @@ mod tests {
     #[test]
     fn each_scenario_is_a_command_that_there_is() {
         use clap::Parser as _;
-        for scenario in &SCENARIOS {
+        for (scenario, as_built) in SCENARIOS.iter().flat_map(|it| [(it, true), (it, false)]) {
             for words in [scenario.long, scenario.short] {
-                let line = all().words(words, Path::new("/z"), Path::new("/x"));
+                let all = All { as_built, ..all() };
+                let line = all.words(words, Path::new("/z"), Path::new("/x"));
                 let whole = std::iter::once("chaos".to_owned()).chain(line);
                 let parsed = crate::Command::try_parse_from(whole);
                 assert!(parsed.is_ok(), "{words}: {:?}", parsed.err());
             }
         }
+    }
+
+    #[test]
+    fn the_long_form_claims_that_pauses_are_as_promised() {
+        let promises = |all: All, words| {
+            let line = all.words(words, Path::new("/z"), Path::new("/x"));
+            line.iter().any(|word| word == "--promised")
+        };
+        let long = || All {
+            as_built: false,
+            ..all()
+        };
+        assert!(promises(long(), "failover --failovers 88"));
+        assert!(promises(long(), "patroni --rounds 22"));
+        assert!(!promises(long(), "failover --failovers 4 --control"));
+        assert!(!promises(long(), "replicas --rounds 15"));
+        assert!(!promises(all(), "failover --failovers 88"));
+        let short = All {
+            short: true,
+            ..long()
+        };
+        assert!(!promises(short, "failover --failovers 3"));
     }
 
     #[test]

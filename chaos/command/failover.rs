@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use pgherd_chaos::failover::{self, Fault, Plan, Way};
+use pgherd_chaos::failover::{self, Fault, Pace, Plan, Way};
 use pgherd_sandbox::Replication;
 
 use super::{beside, conclude, show};
@@ -27,6 +27,9 @@ pub(crate) struct Failover {
     /// pgherd reads from replicas, where each client must find what it has written
     #[arg(long, conflicts_with_all = ["direct", "control"])]
     reads: bool,
+    /// Pauses must be as short as is promised: a release build, on a machine that nobody else uses
+    #[arg(long, conflicts_with_all = ["direct", "control"])]
+    promised: bool,
     /// Decides about the faults and what clients do; without it, one by chance
     #[arg(long)]
     seed: Option<u64>,
@@ -97,6 +100,10 @@ impl Failover {
             },
             resolve: self.resolve,
             reads: self.reads,
+            pace: match self.promised {
+                true => Pace::Promised,
+                false => Pace::Loose,
+            },
             failovers: self.failovers,
             faults: if self.faults.is_empty() {
                 Fault::ALL.to_vec()
@@ -133,11 +140,13 @@ mod tests {
         assert_eq!(plan.way, Way::Direct);
         assert_eq!(plan.replication, Replication::Asynchronous);
         assert_eq!(plan.faults, Fault::ALL);
+        assert_eq!(plan.pace, Pace::Loose);
     }
 
     #[test]
     fn faults_are_chosen() {
-        let plan = plan(&["--faults", "kill,freeze", "--pgherd", "/x"]);
+        let plan = plan(&["--faults", "kill,freeze", "--pgherd", "/x", "--promised"]);
+        assert_eq!(plan.pace, Pace::Promised);
         assert_eq!(plan.faults, [Fault::Kill, Fault::Freeze]);
         assert_eq!(plan.way, Way::Pgherd("/x".into()));
         assert_eq!(plan.replication, Replication::Synchronous);

@@ -25,6 +25,12 @@ pub(crate) struct Patroni {
     /// Replicas do not acknowledge commits, and what is lost is counted
     #[arg(long = "async")]
     asynchronous: bool,
+    /// pgherd resolves commits (commit_resolution), and no outcome may be left unknown
+    #[arg(long, conflicts_with = "control")]
+    resolve: bool,
+    /// Pauses must be as short as is promised: a release build, on a machine that nobody else uses
+    #[arg(long, conflicts_with_all = ["control"])]
+    promised: bool,
     /// Decides about the faults and what clients do; without it, one by chance
     #[arg(long)]
     seed: Option<u64>,
@@ -87,6 +93,11 @@ impl Patroni {
             } else {
                 Replication::Synchronous
             },
+            resolve: self.resolve,
+            pace: match self.promised {
+                true => patroni::Pace::Promised,
+                false => patroni::Pace::Loose,
+            },
             rounds: self.rounds.unwrap_or(faults.len()),
             faults,
             patient: self.patient,
@@ -117,6 +128,8 @@ mod tests {
         let all = plan(&["--seed", "7"]);
         assert_eq!(all.faults, patroni::Fault::ALL);
         assert_eq!((all.rounds, all.seed, all.patient), (11, 7, false));
+        assert!(!all.resolve && plan(&["--resolve"]).resolve);
+        assert_eq!(plan(&["--promised"]).pace, patroni::Pace::Promised);
         assert_eq!(all.replication, Replication::Synchronous);
         let some = plan(&[
             "--faults",

@@ -10,7 +10,8 @@ use super::promoter::Promoter;
 use super::stage::Middle;
 use super::{Plan, Way};
 use crate::checks::Check;
-use crate::crowd::{self, COMPARED, Crowd, INSERTERS, KINDS, Witness, calm};
+use crate::checks::errors::Resolution;
+use crate::crowd::{self, COMPARED, Crowd, INSERTERS, Witness, calm};
 use crate::door::Door;
 use crate::report::{Pause, Report, Title};
 use crate::schedule::in_turn;
@@ -83,10 +84,13 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     report.remark = format!(", {copied} former primaries copied anew, the others rewound");
     report.operations = life.operations();
     crowd.finish(&promoter, &door, &mut report).await?;
-    let must_be_right = matches!(plan.way, Way::Pgherd(_));
-    report.told(&life.errors, must_be_right);
-    if plan.resolve {
-        report.faults.extend(life.errors.unresolved(&KINDS));
+    let right = matches!(plan.way, Way::Pgherd(_)).then_some(match plan.resolve {
+        true => Resolution::On,
+        false => Resolution::Off,
+    });
+    report.told(&life.errors, right);
+    if right.is_some() {
+        report.paced(plan.pace);
     }
     report.faults.extend(middle.left().await);
     report.close(&life.history, || middle.log())?;
@@ -111,12 +115,14 @@ impl Turn<'_> {
         rng: &mut StdRng,
         report: &mut Report,
     ) -> Result<Option<Rejoined>, Error> {
+        let began = Instant::now();
         if self.plan.replication == Replication::Asynchronous {
             let behind = Duration::from_millis(rng.random_range(0..100));
             promoter.fall_behind(behind).await?;
         }
         let done = promoter.fail_over(self.fault, self.middle).await?;
         self.note("another one takes writes");
+        report.losing(began, done.writable);
         let (through, compared) = (&self.crowd.through, &self.crowd.compared);
         let firsts = async {
             tokio::join!(

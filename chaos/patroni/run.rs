@@ -17,6 +17,7 @@ use super::stage::Middle;
 use super::watch::Watch;
 use super::{Plan, Way};
 use crate::checks::Check;
+use crate::checks::errors::Resolution;
 use crate::crowd::{self, COMPARED, Crowd, INSERTERS, Witness as _, calm};
 use crate::door::Door;
 use crate::report::{Pause, Report, Title};
@@ -64,7 +65,7 @@ async fn break_it(
     cluster.sql(&crowd::tables()).await?;
     let leader = cluster.settle().await?;
     let (primary, whereabouts) = watch::channel(place::address(leader));
-    let middle = Middle::start(&plan.way, binaries).await?;
+    let middle = Middle::start(plan, binaries).await?;
     let door = middle.door();
     let life = crowd::life(&plan.history)?;
     let crowd = Crowd::start(&life, &door, &Door::direct(whereabouts), plan.seed).await;
@@ -112,7 +113,14 @@ async fn break_it(
     report.took = began.elapsed();
     report.operations = life.operations();
     crowd.finish(cluster, &door, &mut report).await?;
-    report.told(&life.errors, matches!(plan.way, Way::Pgherd(_)));
+    let right = matches!(plan.way, Way::Pgherd(_)).then_some(match plan.resolve {
+        true => Resolution::On,
+        false => Resolution::Off,
+    });
+    report.told(&life.errors, right);
+    if right.is_some() {
+        report.paced(plan.pace);
+    }
     report.faults.extend(middle.left().await);
     report.close(&life.history, || middle.log())?;
     Ok(report)
@@ -150,6 +158,7 @@ impl Turn<'_> {
         let inflicted = inflict(self.fault, self.old, cluster, self.plan);
         let ((), (new, writable)) = tokio::try_join!(inflicted, another)?;
         self.note(format_args!("n{} takes writes", new + 1));
+        report.losing(began, writable);
         let Some((through, directly)) = self.resumed(writable, report).await else {
             return Ok(false);
         };

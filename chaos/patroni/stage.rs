@@ -1,7 +1,7 @@
 use pgherd_sandbox::{Binaries, Error, Options, Pgbouncer};
 
-use super::Way;
 use super::place::{NODES, POSTGRES, REST, address, node};
+use super::{Plan, Way};
 use crate::checks::Wrong;
 use crate::door::Door;
 use crate::haproxy::{Behind, Haproxy};
@@ -18,11 +18,11 @@ pub(super) enum Middle {
 }
 
 impl Middle {
-    pub(super) async fn start(way: &Way, binaries: &Binaries) -> Result<Self, Error> {
-        match way {
+    pub(super) async fn start(plan: &Plan, binaries: &Binaries) -> Result<Self, Error> {
+        match &plan.way {
             Way::Pgherd(executable) => {
                 let executable = executable.to_string_lossy();
-                let proxy = Proxy::start(&executable, &configuration());
+                let proxy = Proxy::start(&executable, &configuration(plan.resolve));
                 let quiet = Quiet::of(&proxy, &[POSTGRES, REST]).await;
                 Ok(Self::Pgherd(Box::new((proxy, quiet))))
             }
@@ -68,13 +68,15 @@ impl Middle {
 }
 
 /// A pgherd that knows where each Patroni answers, and nothing else of the nodes.
-fn configuration() -> String {
+fn configuration(resolve: bool) -> String {
+    let resolution = if resolve { "on" } else { "off" };
     let sources: Vec<String> = (0..NODES)
         .map(|number| format!("\"http://{}:{REST}\"", node(number)))
         .collect();
     format!(
         "[pool]\nsize = {POOL}\n\
          [auth]\nmethod = \"trust\"\n\
+         [failover]\ncommit_resolution = \"{resolution}\"\n\
          [admin]\nadmins = [\"postgres\"]\n\
          [databases.postgres]\npatroni = [{}]\n\
          [users.postgres]\npassword = \"postgres\"\n",
@@ -86,10 +88,13 @@ fn configuration() -> String {
 mod tests {
     #[test]
     fn pgherd_is_told_of_all_patronis_and_of_no_host() {
-        let text = super::configuration();
+        let text = super::configuration(true);
         let line = "patroni = [\"http://10.87.0.1:8008\", \"http://10.87.0.2:8008\", \
                     \"http://10.87.0.3:8008\"]\n";
         assert!(text.contains(line), "{text}");
         assert!(!text.contains("hosts"), "{text}");
+        assert!(text.contains("commit_resolution = \"on\"\n"), "{text}");
+        let text = super::configuration(false);
+        assert!(text.contains("commit_resolution = \"off\"\n"), "{text}");
     }
 }

@@ -42,11 +42,13 @@ pub enum Bug {
     TrustSilence,
     /// What a proxy has left prepared is rolled back, whatever the decider's row says.
     SkipDecision,
+    /// Nobody asks what became of a commit whose answer was lost.
+    SkipResolution,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SkipEpochCheck,
         Self::SkipFence,
         Self::ReuseDuringCancel,
@@ -62,6 +64,7 @@ impl Bug {
         Self::CutIdle,
         Self::TrustSilence,
         Self::SkipDecision,
+        Self::SkipResolution,
     ];
 
     /// Its name, as [`VARIABLE`] has it.
@@ -83,6 +86,7 @@ impl Bug {
             Self::CutIdle => "cut-idle",
             Self::TrustSilence => "trust-silence",
             Self::SkipDecision => "skip-decision",
+            Self::SkipResolution => "skip-resolution",
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::report::Report;
 use crate::checks::Check;
+use crate::checks::errors::Doing;
 use crate::door::{Caller, Door, Failure};
 use crate::workloads::life::Life;
 
@@ -134,7 +135,16 @@ impl Reader {
                 seen.answers += 1;
                 seen.ports.insert(*port);
             }
-            Err(failure) => self.life.failed(self.kind, &self.name, "read", failure),
+            Err(failure) => self
+                .life
+                .failed(self.kind, &self.name, self.doing(), failure),
+        }
+    }
+
+    const fn doing(&self) -> Doing {
+        match self.number % 3 {
+            0 | 1 => Doing::Read,
+            _ => Doing::Block,
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::stage::{ACCOUNTS, account};
+use crate::checks::errors::Doing;
 use crate::checks::{Check, Wrong};
 use crate::door::{Caller, Door, Failure};
 use crate::workloads::life::Life;
@@ -84,7 +85,7 @@ async fn live(life: Arc<Life>, door: Door, seen: Arc<Seen>, number: usize, mut r
                 life.history.note(&name, &what);
                 seen.wrong.lock().push(what);
             }
-            Err(failure) => life.failed(KIND, &name, "read", &failure),
+            Err(failure) => life.failed(KIND, &name, Doing::Read, &failure),
         }
         life.rest().await;
         present = Some(caller);

@@ -17,7 +17,7 @@ use crate::crowd::{self, DIRECT, calm};
 use crate::door::Door;
 use crate::failover;
 use crate::proxy::WANTED;
-use crate::report::{Pause, Report, Row, Title};
+use crate::report::{Pace, Pause, Report, Row, Title};
 use crate::schedule::in_turn;
 use crate::workloads::acked::Acked;
 use crate::workloads::life::Life;
@@ -376,8 +376,10 @@ impl Run {
             account: moves.balance(&there),
         });
         report.faults.extend(money(&stage).await?);
-        report.told(&life.errors, false);
+        report.told(&life.errors, None);
         report.faults.extend(forbidden(&life.errors));
+        // What is promised of pauses is promised of one proxy; these are the later ones of two.
+        report.paced(Pace::Loose);
         report.close(&life.history, || {
             stage
                 .proxies

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pgherd_chaos::checks::Wrong;
-use pgherd_chaos::failover::{Fault, Plan, Report, Way, run};
+use pgherd_chaos::failover::{Fault, Pace, Plan, Report, Way, run};
 use pgherd_sandbox::Replication;
 
 /// Runs a few failovers; the seed is in what a failure shows.
@@ -15,6 +15,7 @@ async fn short(way: Way, faults: &[Fault]) -> Report {
         replication: Replication::Synchronous,
         resolve: false,
         reads: false,
+        pace: Pace::Loose,
         failovers: faults.len(),
         faults: faults.to_vec(),
         seed,

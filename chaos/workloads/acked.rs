@@ -1,5 +1,6 @@
 //! Unique inserts, each entered in a ledger by what its client was told.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::checks::errors::Doing;
 use crate::checks::ledger::Ledger;
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::life::Life;
@@ -23,10 +25,21 @@ enum Way {
     Text,
 }
 
+impl Way {
+    const fn doing(self) -> Doing {
+        match self {
+            Self::Alone => Doing::Write,
+            Self::Block | Self::Text => Doing::Block,
+        }
+    }
+}
+
 /// When which client was acknowledged something.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     times: Mutex<Vec<(Instant, usize)>>,
+    /// When which number was.
+    numbers: Mutex<HashMap<i64, Instant>>,
     news: Notify,
 }
 
@@ -149,6 +162,16 @@ impl Acknowledged {
         }
     }
 
+    /// When this number was acknowledged, if it was.
+    pub(crate) fn moment(&self, number: i64) -> Option<Instant> {
+        self.numbers.lock().get(&number).copied()
+    }
+
+    /// This number is acknowledged now.
+    fn enter(&self, number: i64) {
+        self.numbers.lock().insert(number, Instant::now());
+    }
+
     /// A client is acknowledged something now.
     pub(crate) fn add(&self, client: usize) {
         // Under the lock, so that the times are in order.
@@ -185,8 +208,11 @@ impl Inserter {
             let (outcome, stage) = self.insert(&caller, id).await;
             let fate = self.door.fate(&outcome, stage);
             match &outcome {
-                Ok(()) => self.acknowledged.add(self.number),
-                Err(failure) => life.failed(self.kind, &self.name, "insert", failure),
+                Ok(()) => {
+                    self.acknowledged.add(self.number);
+                    self.acknowledged.enter(id);
+                }
+                Err(failure) => life.failed(self.kind, &self.name, self.way.doing(), failure),
             }
             life.history.note(&self.name, format_args!("{id} {fate:?}"));
             fates.push((id, fate));
@@ -238,6 +264,6 @@ pub(crate) async fn roll_back(caller: &Caller, life: &Life, kind: &'static str, 
     if caller.is_usable()
         && let Err(failure) = caller.ask(caller.client.batch_execute("rollback")).await
     {
-        life.failed(kind, name, "rollback", &failure);
+        life.failed(kind, name, Doing::Rollback, &failure);
     }
 }

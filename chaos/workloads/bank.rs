@@ -9,6 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryMessage;
 
+use crate::checks::errors::Doing;
 use crate::checks::ledger::Ledger;
 use crate::checks::{Check, Wrong};
 use crate::door::{Caller, Door, Failure, Fate, Stage};
@@ -113,7 +114,7 @@ impl Teller {
                 let (outcome, stage) = self.transfer(&caller, id, &mut rng).await;
                 let fate = self.door.fate(&outcome, stage);
                 if let Err(failure) = &outcome {
-                    life.failed(KIND, &self.name, "transfer", failure);
+                    life.failed(KIND, &self.name, Doing::Block, failure);
                 }
                 life.history.note(&self.name, format_args!("{id} {fate:?}"));
                 fates.push((id, fate));
@@ -142,7 +143,7 @@ impl Teller {
                     self.seen.wrong.lock().push(what);
                 }
             }
-            Err(failure) => self.life.failed(KIND, &self.name, "count", &failure),
+            Err(failure) => self.life.failed(KIND, &self.name, Doing::Read, &failure),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::checks::errors::Errors;
+use crate::checks::errors::{Doing, Errors};
 use crate::door::{Caller, Door, Failure};
 use crate::history::History;
 
@@ -76,7 +76,7 @@ impl Life {
             match door.open(name).await {
                 Ok(caller) => present = Some(caller),
                 Err(failure) => {
-                    self.failed(kind, name, "login", &failure);
+                    self.failed(kind, name, Doing::Login, &failure);
                     sleep(AGAIN).await;
                 }
             }
@@ -85,9 +85,9 @@ impl Life {
     }
 
     /// Enters an error.
-    pub fn failed(&self, kind: &'static str, name: &str, what: &str, failure: &Failure) {
-        self.errors.add(kind, failure);
+    pub fn failed(&self, kind: &'static str, name: &str, doing: Doing, failure: &Failure) {
+        self.errors.add(kind, doing, failure);
         self.history
-            .note(name, format_args!("{what}: {}", failure.code()));
+            .note(name, format_args!("{doing}: {}", failure.code()));
     }
 }

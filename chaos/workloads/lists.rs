@@ -8,6 +8,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryMessage;
 
+use crate::checks::errors::Doing;
 use crate::checks::lists::{Op, Transaction};
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::history::joined;
@@ -83,7 +84,7 @@ impl Appender {
             let (ops, outcome, stage) = self.transact(&caller, &mut rng).await;
             let fate = self.door.fate(&outcome, stage);
             if let Err(failure) = &outcome {
-                life.failed(KIND, &self.name, "transaction", failure);
+                life.failed(KIND, &self.name, Doing::Block, failure);
             }
             life.history
                 .note(&self.name, format_args!("{fate:?} {}", joined(&ops)));

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryMessage;
 
+use crate::checks::errors::Doing;
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::life::Life;
 
@@ -142,15 +143,15 @@ impl Counter {
             let told = outcome.as_ref().ok().copied().flatten();
             let before = bounds;
             let shown = bounds.incremented(fate, told);
-            self.enter("increment", shown, &outcome, before);
+            self.enter(Doing::Write, shown, &outcome, before);
             if caller.is_usable() {
                 let outcome = value(&caller, &look).await;
                 if let Ok(found) = &outcome {
                     let before = bounds;
                     let shown = bounds.seen(found.unwrap_or_default());
-                    self.enter("look", shown, &outcome, before);
+                    self.enter(Doing::Read, shown, &outcome, before);
                 } else {
-                    self.enter("look", Look::Right, &outcome, bounds);
+                    self.enter(Doing::Read, Look::Right, &outcome, bounds);
                 }
             }
             life.rest().await;
@@ -160,15 +161,15 @@ impl Counter {
 
     fn enter(
         &self,
-        what: &str,
+        doing: Doing,
         shown: Look,
         outcome: &Result<Option<i64>, Failure>,
         bounds: Bounds,
     ) {
-        let line = format!("{what}: {outcome:?} within {bounds:?}");
+        let line = format!("{doing}: {outcome:?} within {bounds:?}");
         self.life.history.note(&self.name, &line);
         if let Err(failure) = outcome {
-            self.life.failed(KIND, &self.name, what, failure);
+            self.life.failed(KIND, &self.name, doing, failure);
             return;
         }
         let mut findings = self.findings.lock();

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{SimpleQueryMessage, Statement};
 
 use crate::checks::Check;
+use crate::checks::errors::Doing;
 use crate::checks::identity::Identity;
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::life::Life;
@@ -98,14 +99,18 @@ impl Session {
             let Some(caller) = caller else { return };
             // A new connection begins with nothing.
             let mut state = if was_usable { state } else { State::default() };
+            let mut doing = Doing::Read;
             let outcome = match rng.random_range(0..5) {
-                0 if self.door.has_sessions() => self.set(&caller, &mut state).await,
+                0 if self.door.has_sessions() => {
+                    doing = Doing::Setting;
+                    self.set(&caller, &mut state).await
+                }
                 1 => self.fail(&caller).await,
                 2 | 3 if self.door.has_sessions() => self.prepared(&caller, &mut state).await,
                 _ => self.simple(&caller, &mut state).await,
             };
             if let Err(failure) = outcome {
-                life.failed(KIND, &self.name, "question", &failure);
+                life.failed(KIND, &self.name, doing, &failure);
             }
             life.rest().await;
             present = Some((caller, state));

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
+use crate::checks::errors::Doing;
 use crate::checks::ledger::Ledger;
 use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::acked::{Acknowledged, roll_back};
@@ -111,7 +112,7 @@ impl Teller {
                 Ok(()) if transfer.over => self.acknowledged.add(self.number),
                 Ok(()) => {}
                 Err(failure) => {
-                    life.failed(KIND, &self.name, "transfer", failure);
+                    life.failed(KIND, &self.name, Doing::Block, failure);
                     roll_back(&caller, life, KIND, &self.name).await;
                 }
             }

@@ -250,6 +250,7 @@ impl Judge {
             timeline: track.timeline(),
             lsn: look.map(|look| look.lsn),
             health,
+            presence: track.presence(now, &self.rules),
             fault: track.fault.clone(),
             lag: track.lag,
             seen: track.looked(),

@@ -176,6 +176,22 @@ impl Judge {
         }
     }
 
+    /// A host takes longer than usual to answer. That is a suspicion too, but one that any answer of it ends: the one that
+    /// is waited for was asked for before.
+    pub fn hesitates(&mut self, host: &HostName, now: Instant) {
+        if let Some(track) = self.tracks.get_mut(host) {
+            track.hesitates = track.hesitates.max(Some(now));
+        }
+    }
+
+    /// Somebody else was answered by a host at that time, or later. So it is not silent, but what it is now is not known by that: a
+    /// word of it that has expired stays so, and whether it is ill is told by looks alone.
+    pub fn lives(&mut self, host: &HostName, at: Instant, now: Instant) {
+        if let Some(track) = self.tracks.get_mut(host) {
+            track.lives(at, now, &self.rules);
+        }
+    }
+
     /// An operator says that it is another cluster from now on (a major upgrade, a restored backup), or that the higher
     /// timeline which was seen is to be forgotten: that of `host`, or else that of the first primary among the members.
     /// System and timelines are fixed anew, in a new epoch. This is the only way back to a lower timeline.

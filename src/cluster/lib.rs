@@ -33,8 +33,9 @@ pub use crate::look::{Fault, Look, ServerId, Standing, Storage};
 pub use crate::lsn::{InvalidLsn, Lsn, Pages};
 pub use crate::plan::{Plan, Stage};
 pub use crate::rules::Rules;
+pub use crate::suspicion::Doubt;
 pub use crate::verdict::{
-    Absence, Alarm, Fence, Health, Holder, HostState, Offer, Verdict, Withheld, Writer,
+    Absence, Alarm, Fence, Health, Holder, HostState, Offer, Presence, Verdict, Withheld, Writer,
 };
 
 #[cfg(test)]

@@ -1,9 +1,45 @@
 //! When a host should be looked at.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::host::HostName;
 use crate::judge::Judge;
+use crate::look::Fault;
+use crate::track::Track;
+
+/// Why a host is suspected, from what says least to what says most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// It takes longer than usual to answer.
+    Slow,
+    /// Somebody has run into something there.
+    Met,
+    /// A look at it has failed.
+    Failed(Fault),
+}
+
+impl Doubt {
+    /// How much it says; higher is more.
+    #[must_use]
+    pub const fn rank(&self) -> u8 {
+        match self {
+            Self::Slow => 1,
+            Self::Met => 2,
+            Self::Failed(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slow => f.write_str("takes its time to answer"),
+            Self::Met => f.write_str("has failed a session"),
+            Self::Failed(fault) => fault.fmt(f),
+        }
+    }
+}
 
 impl Judge {
     /// How long from `now` until this host should be looked at; zero: at once. While anything is wrong with any host
@@ -26,7 +62,22 @@ impl Judge {
         } else {
             self.rules.pace
         };
-        pace.saturating_sub(now.saturating_duration_since(last))
+        let due = pace.saturating_sub(now.saturating_duration_since(last));
+        // An ill one is left by all who are there once it is silent, which is to be known then and not a while later.
+        let expires = track.expires_in(now, &self.rules).filter(|_| track.ill);
+        expires.map_or(due, |expires| due.min(expires))
+    }
+
+    /// The host that is suspected most at the moment, and why.
+    #[must_use]
+    pub fn doubt(&self, now: Instant) -> Option<(&HostName, Doubt)> {
+        let doubtful = self.names.iter().filter_map(|name| {
+            let track = self.tracks.get(name)?;
+            track
+                .is_in_doubt(now, &self.rules)
+                .then(|| (name, why(track)))
+        });
+        doubtful.max_by_key(|(_, doubt)| doubt.rank())
     }
 
     /// Whether all hosts are looked at quickly.
@@ -45,5 +96,13 @@ impl Judge {
                 .tracks
                 .values()
                 .any(|track| track.is_in_doubt(now, &self.rules))
+    }
+}
+
+fn why(track: &Track) -> Doubt {
+    match (&track.fault, track.doubted, track.suspected) {
+        (Some(fault), Some(_), _) => Doubt::Failed(fault.clone()),
+        (_, _, Some(_)) => Doubt::Met,
+        (_, _, None) => Doubt::Slow,
     }
 }

@@ -1,10 +1,11 @@
 //! The evidence of one host.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::lag::Lag;
 use crate::look::{Fault, Look, ServerId, Standing, Storage};
 use crate::rules::Rules;
+use crate::verdict::Presence;
 
 /// What is known of one host. Only its own evidence is in here, in the order of time.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub(crate) struct Track {
     pub(crate) ill: bool,
     /// A session has run into something that only a look can explain.
     pub(crate) suspected: Option<Instant>,
+    /// Somebody else was answered by it since its last answer here.
+    pub(crate) serves: bool,
+    /// It has taken its time to answer, and has not answered since.
+    pub(crate) hesitates: Option<Instant>,
     /// Since when something is wrong with it of which it is not known what.
     pub(crate) doubted: Option<Instant>,
     /// Since when every look has shown it writable on the timeline of the last look.
@@ -56,6 +61,8 @@ impl Track {
             last: None,
             ill: false,
             suspected: None,
+            serves: false,
+            hesitates: None,
             doubted: None,
             writable_since: None,
             replica_at: None,
@@ -151,8 +158,11 @@ impl Track {
         self.was_well || self.ill && !self.is_recovering()
     }
 
+    /// An answer has come to what was asked then. Whatever it answers, nobody waits for it any longer.
     fn understood(&mut self, asked: Instant) {
         self.doubted = None;
+        self.hesitates = None;
+        self.serves = false;
         self.suspected = self.suspected.filter(|since| *since > asked);
     }
 
@@ -160,6 +170,31 @@ impl Track {
     pub(crate) fn is_silent(&self, now: Instant, rules: &Rules) -> bool {
         self.alive
             .is_some_and(|alive| now.saturating_duration_since(alive) > rules.expiry)
+    }
+
+    /// Whether the server is there, ill or well.
+    pub(crate) fn presence(&self, now: Instant, rules: &Rules) -> Presence {
+        let mute = self.faults >= rules.ill_after && !self.serves;
+        match (self.is_gone(), mute || self.is_silent(now, rules)) {
+            (true, _) => Presence::Gone,
+            (false, true) => Presence::Silent,
+            (false, false) => Presence::There,
+        }
+    }
+
+    /// In how long it will count as silent, if nothing is heard of it until then and it does not yet.
+    pub(crate) fn expires_in(&self, now: Instant, rules: &Rules) -> Option<Duration> {
+        let age = now.saturating_duration_since(self.alive?);
+        let left = rules.expiry.checked_sub(age)?;
+        Some(left + Duration::from_millis(1))
+    }
+
+    /// A sign of life at that time that says nothing of its role; it does not revive what has expired.
+    pub(crate) fn lives(&mut self, at: Instant, now: Instant, rules: &Rules) {
+        if !self.void && !self.is_silent(now, rules) {
+            self.alive = self.alive.map(|alive| alive.max(at));
+            self.serves = true;
+        }
     }
 
     /// Whether what it last said of its role still counts.
@@ -252,6 +287,9 @@ impl Track {
     pub(crate) fn is_in_doubt(&self, now: Instant, rules: &Rules) -> bool {
         let recent = |since: &Instant| now.saturating_duration_since(*since) < rules.suspicion;
         let known = self.ill && !self.is_primary(now, rules);
-        !known && (self.doubted.iter().any(recent) || self.suspected.iter().any(recent))
+        let mut since = [self.doubted, self.suspected, self.hesitates]
+            .into_iter()
+            .flatten();
+        !known && since.any(|since| recent(&since))
     }
 }

@@ -143,6 +143,8 @@ pub struct HostState {
     pub lsn: Option<Lsn>,
     /// Whether it works.
     pub health: Health,
+    /// Whether it is there, ill or well.
+    pub presence: Presence,
     /// What went wrong since it was last seen.
     pub fault: Option<Fault>,
     /// How far it was behind the primary when it was last seen; a primary is not behind.
@@ -166,6 +168,18 @@ pub enum Health {
     Well,
     /// It has failed several times in a row, or says that it serves nobody, and has not answered often enough since.
     Ill,
+}
+
+/// Whether a host is there at all: one that is ill may only be overloaded, and still do what it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// It has given a sign of life lately, or none was to be expected yet.
+    There,
+    /// It has given none, to us or anybody else that we know of, while it was asked several times, or for longer than its
+    /// word counts: it is frozen, or cut off.
+    Silent,
+    /// No server works there.
+    Gone,
 }
 
 /// Why a host is kept out of everything.

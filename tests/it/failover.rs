@@ -9,9 +9,11 @@ mod slow;
 use std::time::{Duration, Instant};
 
 use fleet::Fleet;
-use pgherd_sandbox::Stop;
+use pgherd_sandbox::{Stop, free_port};
 use pgherd_tests::{Config, Proxy, Raw, connect, try_connect, until};
 use tokio::task::JoinHandle;
+
+use super::failures::metrics;
 
 #[tokio::test]
 async fn writes_go_to_the_primary_wherever_it_stands_in_the_list() {
@@ -378,4 +380,86 @@ async fn a_frozen_primary_that_was_replaced_holds_nobody() {
         .await
         .unwrap();
     assert_eq!(rows, "1\n4");
+}
+
+/// The value of a metric of the cluster, or of its one pool.
+async fn metric(port: u16, name: &str) -> Option<f64> {
+    let page = metrics(port).await;
+    let line = page
+        .lines()
+        .find(|line| line.starts_with(&format!("{name}{{")))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn the_log_and_the_metrics_tell_how_a_failover_went() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let http = free_port();
+    let more = format!("[metrics]\nlisten = \"127.0.0.1:{http}\"");
+    let proxy = fleet.proxy(&ports, &more).await;
+    let client = fleet.client(&proxy).await;
+    client
+        .batch_execute("insert into acked values (1)")
+        .await
+        .unwrap();
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    let of_cluster = async |name: &str| metric(http, &format!("pgherd_cluster_{name}")).await;
+    let epoch = of_cluster("epoch").await.unwrap();
+    let (holds, waits) = (
+        of_cluster("holds_total").await.unwrap(),
+        of_cluster("hold_waits_total").await.unwrap(),
+    );
+    assert_eq!(of_cluster("failovers_total").await, Some(0.0));
+    // What is logged up to here is how it began.
+    let before = proxy.log().len();
+    fleet.primary.kill9();
+    let asked = tokio::spawn(async move {
+        client
+            .batch_execute("insert into acked values (2)")
+            .await
+            .unwrap();
+        client
+    });
+    until("the client waits for a primary", async || {
+        metric(http, "pgherd_pool_held").await == Some(1.0)
+            && metric(http, "pgherd_pool_waiting").await == Some(1.0)
+    })
+    .await;
+    fleet.replica.promote().await.unwrap();
+    let client = asked.await.unwrap();
+    until("the failover is counted", async || {
+        of_cluster("holds_total").await == Some(holds + 1.0)
+    })
+    .await;
+    assert_eq!(of_cluster("failovers_total").await, Some(1.0));
+    assert_eq!(of_cluster("hold_waits_total").await, Some(waits + 1.0));
+    assert!(of_cluster("hold_microseconds_total").await.unwrap() > 0.0);
+    assert!(of_cluster("epoch").await.unwrap() > epoch);
+    let story = [
+        "a host is suspected",
+        "a host is ill",
+        "there is no primary",
+        "a host has another part, or timeline",
+        "writes go here",
+        "work goes on",
+    ];
+    until("all is told in its turn", async || {
+        let log = proxy.log();
+        let told = |rest: &str, text: &str| Some(rest.split_once(text)?.1.to_owned());
+        let rest = story
+            .iter()
+            .try_fold(log[before..].to_owned(), |rest, text| told(&rest, text));
+        rest.is_some()
+    })
+    .await;
+    // The old primary comes back, and an operator sees to it.
+    fleet.primary.restart().await.unwrap();
+    proxy.logged("an operator should look at this", 1).await;
+    fleet.primary.kill9();
+    proxy.logged("an alarm is over", 1).await;
+    client
+        .batch_execute("insert into acked values (3)")
+        .await
+        .unwrap();
 }

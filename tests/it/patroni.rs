@@ -21,6 +21,8 @@ struct Stand {
     members: Arc<Mutex<Vec<Member>>>,
     /// The moment of a switchover that is scheduled.
     scheduled: Arc<Mutex<Option<String>>>,
+    /// The port of the member that is tagged not to be read from.
+    spared: Arc<Mutex<Option<u16>>>,
     /// How many requests there were.
     asked: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
@@ -40,6 +42,8 @@ impl Stand {
         let told = Arc::clone(&members);
         let scheduled: Arc<Mutex<Option<String>>> = Arc::default();
         let when = Arc::clone(&scheduled);
+        let spared: Arc<Mutex<Option<u16>>> = Arc::default();
+        let tagged = Arc::clone(&spared);
         let (counter, asked) = watch::channel(0);
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = socket.accept().await {
@@ -47,14 +51,17 @@ impl Stand {
                 let read = stream.read(&mut request).await.unwrap_or(0);
                 assert!(request[..read].starts_with(b"GET /cluster "));
                 counter.send_modify(|count| *count += 1);
+                let spared = *tagged.lock();
                 let members: Vec<String> = told
                     .lock()
                     .iter()
                     .map(|(port, role, timeline)| {
+                        let tagged = spared == Some(*port);
                         format!(
                             "{{\"name\": \"n{port}\", \"role\": \"{role}\", \"state\": \"running\", \
                              \"host\": \"127.0.0.1\", \"port\": {port}, \"timeline\": {timeline}, \
-                             \"api_url\": \"http://127.0.0.1:8008/patroni\", \"lag\": 0}}"
+                             \"api_url\": \"http://127.0.0.1:8008/patroni\", \"lag\": 0, \
+                             \"tags\": {{\"noloadbalance\": {tagged}}}}}"
                         )
                     })
                     .collect();
@@ -74,6 +81,7 @@ impl Stand {
             port,
             members,
             scheduled,
+            spared,
             asked,
             task,
         }
@@ -277,4 +285,40 @@ async fn new_work_waits_for_a_switchover_that_patroni_has_scheduled() {
     *stand.scheduled.lock() = None;
     waiting.await.unwrap();
     assert_eq!(rows(&fleet.replica).await, "1 2 3 4");
+}
+
+/// It may be behind by an hour, and on purpose.
+#[tokio::test]
+async fn a_member_that_is_tagged_so_is_not_read_from() {
+    let fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let stand = Stand::new().await;
+    stand.tell(&[(primary, "leader", 1), (replica, "replica", 1)]);
+    *stand.spared.lock() = Some(replica);
+    let proxy = stand.proxy("[reads]\nfrom = \"replicas\"").await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    let client = fleet.client(&proxy).await;
+    let reads_on = async || client.one("select inet_server_port()").await;
+    let reads = async || {
+        let row = fleet.host(&console, replica).await;
+        row.get("reads").unwrap_or("").to_owned()
+    };
+    until("the replica was seen", async || {
+        console.column("show hosts").await.unwrap().len() == 2
+            && reads().await == "no: noloadbalance"
+    })
+    .await;
+    *stand.spared.lock() = None;
+    until("the replica is read from", async || {
+        reads_on().await == replica.to_string()
+    })
+    .await;
+    *stand.spared.lock() = Some(replica);
+    until("the replica is spared again", async || {
+        reads().await == "no: noloadbalance"
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(reads_on().await, primary.to_string());
+    }
 }

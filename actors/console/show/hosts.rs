@@ -156,9 +156,12 @@ fn sights(state: Option<&HostState>, writes: bool, reads: Option<String>, now: I
 
 /// Whether a host may be read from, as it is judged where a reader is chosen, and if not, why.
 fn readable(cluster: &Cluster, state: &HostState) -> String {
-    let never = cluster.traits().of(&state.name).weight == 0;
-    match state.standing {
-        Some(Standing::Replica) if never && reads::is_offered(state) => "no: weight 0".to_owned(),
+    let traits = cluster.traits();
+    let of_host = traits.of(&state.name);
+    let replica = state.standing == Some(Standing::Replica) && reads::is_offered(state);
+    match of_host.weight {
+        0 if replica && of_host.spared => "no: noloadbalance".to_owned(),
+        0 if replica => "no: weight 0".to_owned(),
         _ => state.offer.to_string(),
     }
 }

@@ -7,6 +7,7 @@ use pgherd_cluster::{Health, HostState, Offer, Verdict};
 use pgherd_telemetry::{Exposition, ExpositionError, Labels};
 
 use crate::clock;
+use crate::cluster::holds::HoldTotals;
 use crate::cluster::traits::AllTraits;
 use crate::facts::Facts;
 
@@ -18,6 +19,8 @@ pub struct HostSights {
     traits: Arc<AllTraits>,
     shared: bool,
     changes: u64,
+    failovers: u64,
+    holds: HoldTotals,
     at: Instant,
 }
 
@@ -34,6 +37,8 @@ impl HostSights {
                 traits: cluster.traits(),
                 shared: cluster.is_shared(),
                 changes: cluster.changes(),
+                failovers: cluster.failovers(),
+                holds: cluster.holds.totals(),
                 at,
             })
             .collect()
@@ -64,6 +69,11 @@ pub(super) fn write(page: &mut Exposition, sights: &HostSights) -> Result<(), Ex
             f64::from(verdict.timeline),
         ),
         (
+            "pgherd_cluster_epoch",
+            "Rises with each reign of a primary: its timeline times 2^32, and the number of its reign on that.",
+            verdict.epoch.as_u64() as f64,
+        ),
+        (
             "pgherd_cluster_alarms",
             "What an operator should look at; the log says what.",
             verdict.alarms.len() as f64,
@@ -72,12 +82,41 @@ pub(super) fn write(page: &mut Exposition, sights: &HostSights) -> Result<(), Ex
     for (name, help, value) in numbers {
         page.gauge(name, help, labels, value)?;
     }
-    page.counter(
-        "pgherd_cluster_changes_total",
-        "How often it changed who may be written to, nobody included.",
-        labels,
-        sights.changes,
-    )?;
+    let counters = [
+        (
+            "changes",
+            "How often it changed who may be written to, nobody included.",
+            sights.changes,
+        ),
+        (
+            "failovers",
+            "How often another server than before came to be written to.",
+            sights.failovers,
+        ),
+        (
+            "holds",
+            "How often work went on that had waited for a primary, or was cut off.",
+            sights.holds.count,
+        ),
+        (
+            "hold_microseconds",
+            "For how long work waited for a primary.",
+            u64::try_from(sights.holds.time.as_micros()).unwrap_or(u64::MAX),
+        ),
+        (
+            "hold_waits",
+            "How many clients waited for a primary when there was one.",
+            sights.holds.waited,
+        ),
+        (
+            "cuts",
+            "How many transactions and statements were cut off with a primary.",
+            sights.holds.cut,
+        ),
+    ];
+    for (name, help, value) in counters {
+        page.counter(&format!("pgherd_cluster_{name}_total"), help, labels, value)?;
+    }
     verdict
         .hosts
         .iter()

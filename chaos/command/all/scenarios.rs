@@ -77,7 +77,7 @@ const fn rest(
 }
 
 /// All of them; those that want a quiet machine come first, and of those that do not, the long ones.
-pub(super) const SCENARIOS: [Scenario; 17] = [
+pub(super) const SCENARIOS: [Scenario; 18] = [
     pauses(
         9,
         "synchronous",
@@ -125,6 +125,12 @@ pub(super) const SCENARIOS: [Scenario; 17] = [
         "Patroni, synchronous",
         "patroni --rounds 22",
         "patroni --faults switchover,postgres",
+    ),
+    pauses(
+        6,
+        "Patroni, commits resolved",
+        "patroni --resolve --rounds 11",
+        "patroni --resolve --faults postgres",
     ),
     pauses(
         3,

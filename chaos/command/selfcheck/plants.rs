@@ -21,6 +21,8 @@ const fn plant(bug: Bug, scenario: &'static str, check: Check) -> Plant {
 const KILL: &str = "failover --failovers 1 --faults kill";
 const REVIVE: &str = "failover --failovers 2 --faults revive";
 const READS: &str = "failover --failovers 1 --faults kill --reads";
+/// Several, for at each of them nothing may be at its commit.
+const RESOLVE: &str = "failover --failovers 3 --faults kill --resolve";
 const ANSWERS: &str = "canary --kind answers --clients 12 --seconds 5";
 const CANCELS: &str = "canary --kind cancels --seconds 3";
 const STATE: &str = "canary --kind state --seconds 3";
@@ -56,4 +58,5 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(Bug::CutIdle, ACTORS, Check::Idle),
     plant(Bug::TrustSilence, REPLICAS, Check::Rotation),
     plant(Bug::SkipDecision, FORWARD, Check::Whole),
+    plant(Bug::SkipResolution, RESOLVE, Check::Unresolved),
 ];

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, any, prop_oneof, proptest};
 
 use super::*;
-use crate::{Health, HostName, Lag, Withheld};
+use crate::{Health, HostName, Lag, Presence, Withheld};
 
 fn state(name: &str, standing: Standing, offer: Offer) -> HostState {
     HostState {
@@ -13,6 +13,7 @@ fn state(name: &str, standing: Standing, offer: Offer) -> HostState {
         timeline: Some(3),
         lsn: Some(Lsn::new(1000)),
         health: Health::Well,
+        presence: Presence::There,
         fault: None,
         lag: Lag::default(),
         seen: None,

@@ -165,3 +165,38 @@ fn late_word_of_another_host_does_not_turn_the_clock_back() {
     court.judge.saw(&name("c"), Ok(replica(1)), early);
     assert_eq!(court.judge.verdict(early).writer(), None);
 }
+
+#[test]
+fn who_answers_others_is_not_silent_and_no_less_ill() {
+    let mut court = Court::seated();
+    for _ in 0..10 {
+        court.wait(1000);
+        court.failed("a", Fault::TimedOut);
+        let now = court.now;
+        court.judge.lives(&name("a"), now, now);
+    }
+    assert_eq!(court.writer().as_deref(), Some("a"));
+    assert_eq!(court.health("a"), Health::Ill);
+    // A restart is not hidden by it, and a word that has expired is not revived.
+    court.is_down("a");
+    let now = court.now;
+    court.judge.lives(&name("a"), now, now);
+    assert_eq!(court.absence(), Absence::Gone { last: name("a") });
+    let mut court = Court::seated();
+    court.wait(5001);
+    let now = court.now;
+    court.judge.lives(&name("a"), now, now);
+    assert_eq!(court.absence(), Absence::Silent { last: name("a") });
+}
+
+#[test]
+fn whose_answers_to_others_are_old_is_silent_all_the_same() {
+    let mut court = Court::seated();
+    let served = court.now + Duration::from_millis(1000);
+    court.wait(4000);
+    court.judge.lives(&name("a"), served, court.now);
+    court.wait(2000);
+    assert_eq!(court.writer().as_deref(), Some("a"));
+    court.wait(1);
+    assert_eq!(court.absence(), Absence::Silent { last: name("a") });
+}

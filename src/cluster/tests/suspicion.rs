@@ -126,3 +126,56 @@ fn a_host_that_is_gone_for_good_cannot_be_asked_in_a_tight_loop() {
         }
     );
 }
+
+#[test]
+fn an_ill_host_is_looked_at_when_it_becomes_a_silent_one() {
+    let mut court = Court::seated();
+    for _ in 0..3 {
+        court.failed("c", Fault::TimedOut);
+    }
+    court.wait(4500);
+    court.all_but_c_well();
+    court.failed("c", Fault::TimedOut);
+    assert_eq!(court.pace("c"), 501);
+    court.wait(501);
+    court.failed("c", Fault::TimedOut);
+    assert_eq!(court.pace("c"), 1000);
+}
+
+#[test]
+fn a_host_that_hesitates_is_doubted_until_any_answer_comes() {
+    let mut court = Court::seated();
+    court.wait(100);
+    assert_eq!(court.pace("b"), 900);
+    court.judge.hesitates(&name("a"), court.now);
+    assert_eq!(court.pace("b"), 0);
+    court.wait(10);
+    let slow = Look {
+        latency: Duration::from_millis(60),
+        ..primary(1)
+    };
+    court.saw("a", slow);
+    court.all_but_c_well();
+    court.saw("c", replica(1));
+    assert_eq!(court.pace("b"), 1000);
+}
+
+#[test]
+fn what_says_most_is_told_of_a_suspicion() {
+    let mut court = Court::seated();
+    court.wait(100);
+    let doubt = |court: &Court| {
+        let doubt = court.judge.doubt(court.now);
+        doubt.map(|(host, doubt)| format!("{host} {doubt}"))
+    };
+    assert_eq!(doubt(&court), None);
+    court.judge.hesitates(&name("a"), court.now);
+    assert_eq!(doubt(&court).unwrap(), "a takes its time to answer");
+    court.judge.suspect(&name("b"), court.now);
+    assert_eq!(doubt(&court).unwrap(), "b has failed a session");
+    court.failed("a", Fault::TimedOut);
+    assert_eq!(doubt(&court).unwrap(), "a does not answer in time");
+    court.wait(1);
+    court.all_well();
+    assert_eq!(doubt(&court), None);
+}
