@@ -24,12 +24,15 @@ pub const PREFIX: &str = "pgherd:";
 /// Postgres takes no longer name (GIDSIZE, less the zero byte).
 const NAME_MAX: usize = 199;
 
-/// What makes the table, for who has to do it by hand.
+/// What makes the tables, for who has to do it by hand: that of decisions, and that of the version of the schema.
 pub const DEFINITION: &str = "CREATE SCHEMA IF NOT EXISTS pgherd; \
 CREATE TABLE IF NOT EXISTS pgherd.decisions (transaction text PRIMARY KEY, committed boolean NOT NULL, \
 decided timestamptz NOT NULL DEFAULT now()); \
 GRANT USAGE ON SCHEMA pgherd TO PUBLIC; \
-GRANT SELECT, INSERT, DELETE ON pgherd.decisions TO PUBLIC";
+GRANT SELECT, INSERT, DELETE ON pgherd.decisions TO PUBLIC; \
+CREATE TABLE IF NOT EXISTS pgherd.catalogue (version bigint NOT NULL); \
+INSERT INTO pgherd.catalogue SELECT 0 WHERE NOT EXISTS (SELECT FROM pgherd.catalogue); \
+GRANT SELECT, UPDATE ON pgherd.catalogue TO PUBLIC";
 
 /// Those who make it at the same time wait for each other: neither of the two would see that it is there.
 const ALONE: &str = "BEGIN READ WRITE; SELECT pg_catalog.pg_advisory_xact_lock(7240915120313); ";
@@ -214,7 +217,7 @@ pub(super) fn is_busy(error: &ErrorReport) -> bool {
     error.code == sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE
 }
 
-/// Makes the table on the server of a pool.
+/// Makes the tables on the server of a pool.
 ///
 /// # Errors
 /// When that may not be done, with what is to be done by hand.
@@ -223,7 +226,7 @@ pub(crate) async fn make(transactions: &Transactions, pool: &Pool) -> Result<(),
     let missing = |why: String| {
         let shard = &pool.key.database;
         let text = format!(
-            "shard \"{shard}\" has no table pgherd.decisions, which a write to several shards takes"
+            "shard \"{shard}\" has no table pgherd.decisions or pgherd.catalogue, which a write to several shards takes"
         );
         ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
             .detail(why)

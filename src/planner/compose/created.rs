@@ -5,7 +5,7 @@ use pg_query::protobuf::{ConstrType, Constraint, CreateStmt, Node};
 
 use super::Builder;
 use super::definition::Home;
-use super::schema::per_shard;
+use super::schema::{is_serial, per_shard};
 use crate::placement::{Distribution, Sharding};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, inner, strings};
@@ -27,6 +27,9 @@ impl Builder<'_> {
                 NodeEnum::ColumnDef(column) => {
                     let name = column.colname.as_str();
                     columns.push(name);
+                    if is_serial(column)? {
+                        self.numbers("serial column")?;
+                    }
                     for constraint in &column.constraints {
                         if let NodeEnum::Constraint(constraint) = inner(constraint)? {
                             constraints.push((Some(name), constraint));
@@ -42,6 +45,10 @@ impl Builder<'_> {
                     ));
                 }
             }
+        }
+        let identity = |(_, it): &(_, &Constraint)| it.contype() == ConstrType::ConstrIdentity;
+        if constraints.iter().any(identity) {
+            self.numbers("identity column")?;
         }
         let (schema, name) = self.name_of_new(&create.relation, names)?;
         let Some(place) = self.placement.of(schema, name, &columns) else {

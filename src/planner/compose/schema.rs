@@ -38,20 +38,17 @@ impl Builder<'_> {
                 )),
             },
             NodeEnum::DropStmt(drop) => self.drop(drop, names),
-            NodeEnum::RenameStmt(rename) => match rename.relation {
-                Some(_) => Err(Refusal::new(
-                    "RENAME",
-                    "where a table's rows are is said by its name",
-                )),
-                None => Ok(Plan::All),
-            },
+            NodeEnum::RenameStmt(rename) => self.rename(rename, names),
+            NodeEnum::CreateSeqStmt(_) => {
+                self.numbers("CREATE SEQUENCE")?;
+                Ok(Plan::All)
+            }
             NodeEnum::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Ok(Plan::All),
             NodeEnum::CreateEnumStmt(_)
             | NodeEnum::AlterEnumStmt(_)
             | NodeEnum::CompositeTypeStmt(_)
             | NodeEnum::CreateDomainStmt(_)
             | NodeEnum::CreateFunctionStmt(_)
-            | NodeEnum::CreateSeqStmt(_)
             | NodeEnum::CreateExtensionStmt(_)
             | NodeEnum::CommentStmt(_)
             | NodeEnum::GrantStmt(_) => Ok(Plan::All),
@@ -59,7 +56,7 @@ impl Builder<'_> {
         }
     }
 
-    fn home(&self, range: &Option<RangeVar>, names: &Names) -> Result<Home> {
+    pub(super) fn home(&self, range: &Option<RangeVar>, names: &Names) -> Result<Home> {
         let mut resolver = self.resolver(names);
         let range = range
             .as_ref()
@@ -129,6 +126,17 @@ impl Builder<'_> {
             true => Err(
                 Refusal::new(part, "it cannot run in the transaction of several shards")
                     .hint("Do it on each shard by its own name."),
+            ),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses what makes a sequence that is the same on all shards, where they are said to give other numbers on each.
+    pub(super) fn numbers(&self, part: &str) -> Result<()> {
+        match self.placement.sequences_are_disjoint() && self.placement.shard_count() > 1 {
+            true => Err(
+                Refusal::new(part, "each shard's sequence must give other numbers")
+                    .hint("Make it on each shard by its own name, with an INCREMENT of the number of shards and a START of its own."),
             ),
             false => Ok(()),
         }
@@ -325,14 +333,6 @@ impl Builder<'_> {
     /// A new column is given its default on each shard by itself.
     fn adds(&self, column: &ColumnDef, range: &Option<RangeVar>, names: &Names) -> Result<()> {
         let mut resolver = self.resolver(names);
-        let kind = column
-            .type_name
-            .as_ref()
-            .map(|name| strings(&name.names))
-            .transpose()?;
-        let serial = kind
-            .and_then(|names| names.last().copied())
-            .is_some_and(|name| name.contains("serial"));
         for constraint in &column.constraints {
             let NodeEnum::Constraint(constraint) = inner(constraint)? else {
                 continue;
@@ -356,7 +356,7 @@ impl Builder<'_> {
                 _ => {}
             }
         }
-        if serial {
+        if is_serial(column)? {
             resolver.traits.sequence = Some("serial column".into());
         }
         self.anywhere(&resolver.traits)?;
@@ -370,6 +370,14 @@ fn defined(command: &AlterTableCmd) -> Result<Option<&ColumnDef>> {
         Some(NodeEnum::ColumnDef(column)) => Some(&**column),
         _ => None,
     })
+}
+
+/// Whether a column gets a sequence by the name of its type.
+pub(super) fn is_serial(column: &ColumnDef) -> Result<bool> {
+    let kind = column.type_name.as_ref();
+    let names = kind.map(|name| strings(&name.names)).transpose()?;
+    let last = names.and_then(|names| names.last().copied());
+    Ok(last.is_some_and(|name| name.contains("serial")))
 }
 
 /// The column that it adds.

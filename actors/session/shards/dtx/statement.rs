@@ -8,7 +8,7 @@ use pgherd_planner::{Piece, Plan, Route, Statement};
 use pgherd_session::{Owed, Reach, Undo};
 use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::backend;
-use pgherd_wire::error::{ErrorReport, Field};
+use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
@@ -18,7 +18,7 @@ use super::extended::Bound;
 use super::legs::sent;
 use super::named::is_named;
 use super::reads;
-use super::rows::{Kept, Passed};
+use super::rows::{Behind, Kept, Passed};
 use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
 use super::{Dtx, Fault, Kind, gone};
@@ -28,6 +28,7 @@ use crate::judgement::{self, Judgement, Listens};
 use crate::server::Cancels;
 use crate::session::Bye;
 use crate::session::relay::Relay;
+use crate::session::shards::abreast::{self, Versions};
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
@@ -40,6 +41,7 @@ use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 use crate::session::turn::Turn;
 use crate::shards::Known;
+use crate::transactions::deadlocks;
 use crate::upstream;
 
 /// How a statement has ended that has not failed.
@@ -279,19 +281,14 @@ impl Dtx {
             return Err(failed().into());
         }
         let word = word::word(text, relay.lexing).unwrap_or_default();
-        let known = self.known(relay).await?;
-        let told = read(relay, &known, text)?;
-        let judgement = admit(relay, text, &told)?;
-        let Told::Planned(statement) = told else {
-            return Err(other().into());
-        };
+        let given = bound.map(|bound| (bound.tail, &bound.bind));
+        let (known, statement, judgement) = self.planned(relay, text, given).await?;
         if let Plan::CopyIn(_) = statement.plan() {
             relay.pool.stats.queries(1);
             self.acknowledge(relay);
             return self.copy_in(relay, text, &statement, &known).await;
         }
         let bind = bound.map(|bound| &bound.bind);
-        let given = bound.map(|bound| (bound.tail, &bound.bind));
         if word.eq_ignore_ascii_case(b"explain")
             && let Some(explain) = explain::find(relay, &known, text, given)
         {
@@ -362,7 +359,10 @@ impl Dtx {
                 .hint("Declare it in a transaction of that shard alone.")
                 .into());
         }
-        self.altered |= judgement.alters;
+        if judgement.alters && matches!(way, Way::All) {
+            self.marks(relay).await?;
+            self.altered = true;
+        }
         match way {
             Way::Any => {
                 let home = self.anywhere(relay);
@@ -396,17 +396,49 @@ impl Dtx {
         }
     }
 
+    /// The plan of what reads or writes rows. What is for several shards is not planned by less than what all proxies had
+    /// changed before it came.
+    async fn planned(
+        &mut self,
+        relay: &mut Relay,
+        text: &[u8],
+        given: Option<(&[u8], &Bind<'_>)>,
+    ) -> Result<(Arc<Known>, Arc<Statement>, Judgement), Fault> {
+        loop {
+            let known = self.known(relay).await?;
+            let told = read(relay, &known, text)?;
+            let judgement = admit(relay, text, &told)?;
+            let Told::Planned(statement) = told else {
+                return Err(other().into());
+            };
+            let plan = Some(statement.plan());
+            let shards = with_params(relay, &known, plan, given, |params| {
+                statement.shards(params).unwrap_or_default()
+            });
+            let first = shards.first().filter(|_| shards.len() > 1);
+            let Some(first) = first.map(|shard| shard.0) else {
+                return Ok((known, statement, judgement));
+            };
+            self.open(relay, &[first]).await?;
+            let mut versions = Versions::default();
+            let mut legs = self.pick(&[first]);
+            abreast::put(&mut legs, &known);
+            let deadlines = Deadlines::new(relay, self.began);
+            let end = gather(relay, &mut legs, &mut versions, &deadlines).await;
+            let outrun = matches!(end, End::Answered) && versions.compare(relay, &legs, &known);
+            self.ended(relay, legs, end).await?;
+            if !outrun {
+                return Ok((known, statement, judgement));
+            }
+        }
+    }
+
     /// Runs what asks the session something, on one server.
     pub(super) async fn ask(&mut self, relay: &mut Relay, text: &[u8]) -> Result<Done, Fault> {
         let home = self.anywhere(relay);
         let form = Form::Simple(text.to_vec());
         self.open(relay, &[home]).await?;
-        let bare = self.lay_bare(relay, text).await?;
-        let done = self
-            .on_each(relay, &[home], vec![form], false, true)
-            .await?;
-        self.bound_again(bare).await?;
-        Ok(done)
+        self.on_each(relay, &[home], vec![form], false, true).await
     }
 
     /// The one shard of a statement whose rows are wanted in pieces, with a block there.
@@ -507,7 +539,9 @@ impl Dtx {
         }
     }
 
-    /// Runs a form on each of these shards at once, and passes their rows on one behind the other.
+    /// Runs a form on each of these shards, and passes their rows on one behind the other. What writes has the first shard
+    /// go first, and the others at once: who writes to the same rows waits there, and not each for the other on different
+    /// shards.
     async fn on_each(
         &mut self,
         relay: &mut Relay,
@@ -524,7 +558,22 @@ impl Dtx {
             shows,
             ..Passed::default()
         };
-        let done = self.send(relay, shards, &forms, &mut sink).await?;
+        let at = if writes { 1 } else { shards.len() }.min(shards.len());
+        let (first, others) = shards.split_at(at);
+        let (one, more) = forms.split_at(at.min(forms.len()));
+        let mut done = self.send(relay, first, one, &mut sink).await?;
+        if let ([first, ..], [shard, ..]) = (first, others) {
+            let leg = self.legs.get(first);
+            let mut rest = Passed {
+                behind: Some(Behind {
+                    first: *first,
+                    columns: leg.and_then(|leg| leg.columns.clone()),
+                    shard: *shard,
+                }),
+                ..Passed::default()
+            };
+            done.extend(self.send(relay, others, more, &mut rest).await?);
+        }
         Ok(added(done))
     }
 
@@ -642,6 +691,7 @@ impl Dtx {
         // Nobody has taken what was bound if that is to be told still.
         let owed = legs.iter_mut().any(|leg| std::mem::take(&mut leg.acks));
         self.owes = (self.owes || owed) && !is_unbound(&legs, &end);
+        let mut gives_way = false;
         let fault = match end {
             End::Answered => {
                 legs.iter_mut().for_each(|leg| leg.passes = false);
@@ -658,8 +708,11 @@ impl Dtx {
                     false => gone(relay),
                 });
             }
-            End::Failed(message) => Fault::Said(reworded(relay, message)),
-            End::Stopped(report) => Fault::Refused(report),
+            End::Failed(message) => Fault::Said(message),
+            End::Stopped(report) => {
+                gives_way = report.code == sqlstate::DEADLOCK_DETECTED;
+                Fault::Refused(report)
+            }
             End::Lost(report) => self.lost(report.detail.as_deref().unwrap_or(&report.message)),
         };
         let mut cut = false;
@@ -672,6 +725,9 @@ impl Dtx {
         }
         let broken = legs.iter().any(|leg| leg.lost);
         self.put_back(legs);
+        if gives_way && !broken {
+            self.give_way().await?;
+        }
         match (cut, broken, &fault) {
             // Half a row was sent on already: the client's framing cannot be mended.
             (true, ..) => Err(Fault::Over(Bye::Gone)),
@@ -680,6 +736,25 @@ impl Dtx {
             }
             _ => Err(fault),
         }
+    }
+}
+
+impl Dtx {
+    /// Gives back what is locked on all servers, as one does whose wait is ended for a deadlock: not only on that where it
+    /// waited, and not only once the client has ended the block.
+    async fn give_way(&mut self) -> Result<(), Fault> {
+        let mut broken = None;
+        for leg in self
+            .legs
+            .values_mut()
+            .filter(|leg| !leg.lost && leg.is_sound())
+        {
+            if let Err(report) = leg.run(deadlocks::FAIL).await {
+                leg.lost = true;
+                broken = Some(report);
+            }
+        }
+        broken.map_or(Ok(()), |report| Err(self.lost(&report.message)))
     }
 }
 
@@ -774,24 +849,6 @@ async fn quiet(legs: &mut [Leg], cancels: bool) {
         // A cancel that has got lost may arrive at any time.
         leg.lost |= !about.cancels.settled().await;
     }
-}
-
-/// A lock that was not given in our time may be that of a deadlock over several shards.
-fn reworded(relay: &Relay, message: Box<[u8]>) -> Box<[u8]> {
-    let report = ErrorReport::parse(&message[frame::HEADER_LEN..]);
-    let waited = report.code.to_string() == "55P03"
-        && report.other(Field::Routine) == Some("ProcessInterrupts")
-        && relay.parameters.get("lock_timeout").is_none();
-    if !waited {
-        return message;
-    }
-    let text = "a lock was not given within 10 s, which may be a deadlock over several shards";
-    let mut out = BytesMut::new();
-    let deadlock = ErrorReport::error(sqlstate::DEADLOCK_DETECTED, text);
-    deadlock
-        .hint("Run the transaction again, or SET lock_timeout to wait for longer.")
-        .encode_error(&mut out);
-    out[..].into()
 }
 
 /// A route without what it borrows, but for the moment that goes with it.
