@@ -4,7 +4,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::Node;
 use pg_query::protobuf::{
     AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, ConstrType, Constraint, CreateStmt,
-    DropStmt, IndexElem, ObjectType, RangeVar,
+    DropStmt, IndexElem, ObjectType, RangeVar, VacuumStmt,
 };
 
 use super::Builder;
@@ -39,6 +39,7 @@ impl Builder<'_> {
             },
             NodeEnum::DropStmt(drop) => self.drop(drop, names),
             NodeEnum::RenameStmt(rename) => self.rename(rename, names),
+            NodeEnum::VacuumStmt(vacuum) if !vacuum.is_vacuumcmd => self.analyzed(vacuum, names),
             NodeEnum::CreateSeqStmt(_) => {
                 self.numbers("CREATE SEQUENCE")?;
                 Ok(Plan::All)
@@ -66,6 +67,25 @@ impl Builder<'_> {
             Place::At(Distribution::OneShard(shard)) => Ok(Home::One(shard)),
             Place::System => Err(Refusal::new(&range.relname, "it is the server's own")),
             _ => Ok(Home::All),
+        }
+    }
+
+    /// Each shard counts what it has. Unlike VACUUM, that may be done in a transaction.
+    fn analyzed(&self, vacuum: &VacuumStmt, names: &Names) -> Result<Plan> {
+        let mut homes = Vec::new();
+        for table in &vacuum.rels {
+            let NodeEnum::VacuumRelation(table) = inner(table)? else {
+                return Err(Refusal::new("ANALYZE", "a name is of an unknown form"));
+            };
+            homes.push(self.home(&table.relation, names)?);
+        }
+        match homes.as_slice() {
+            [Home::One(shard)] => Ok(Home::One(*shard).plan()),
+            homes if homes.iter().all(|home| matches!(home, Home::All)) => Ok(Plan::All),
+            _ => Err(Refusal::new(
+                "ANALYZE",
+                "its tables are not on the same shards",
+            )),
         }
     }
 
@@ -292,11 +312,34 @@ impl Builder<'_> {
                 self.unique(range, &constraint.keys, names)
             }
             ConstrType::ConstrCheck | ConstrType::ConstrNotnull => Ok(()),
+            ConstrType::ConstrForeign => self.refers(range, None, constraint, names),
             _ => Err(Refusal::new(
                 "ALTER TABLE",
                 "this constraint is not supported over shards",
             )),
         }
+    }
+
+    /// What the rows of a table that is there refer to must be on their own shards.
+    fn refers(
+        &self,
+        range: &Option<RangeVar>,
+        column: Option<&str>,
+        constraint: &Constraint,
+        names: &Names,
+    ) -> Result<()> {
+        let mut resolver = self.resolver(names);
+        let range = range
+            .as_ref()
+            .ok_or_else(|| Refusal::new("FOREIGN KEY", "its table is missing"))?;
+        let (schema, relation) = resolver.locate(range)?;
+        resolver.table(&schema, &range.relname, relation)?;
+        let columns: Vec<&str> = relation.columns.iter().map(|it| &*it.name).collect();
+        let place = self.placement.of(&schema, &range.relname, &columns);
+        let place =
+            place.ok_or_else(|| Refusal::new("FOREIGN KEY", "its table is placed nowhere"))?;
+        // None is new: a name that is its own is found as any other.
+        self.reference(&place, ("", ""), column, constraint, names)
     }
 
     fn alters(
@@ -350,7 +393,10 @@ impl Builder<'_> {
                 ConstrType::ConstrUnique | ConstrType::ConstrPrimary => {
                     self.unique(range, &[], names)?;
                 }
-                ConstrType::ConstrForeign | ConstrType::ConstrExclusion => {
+                ConstrType::ConstrForeign => {
+                    self.refers(range, Some(&column.colname), constraint, names)?;
+                }
+                ConstrType::ConstrExclusion => {
                     self.constraint(constraint, range, names)?;
                 }
                 _ => {}

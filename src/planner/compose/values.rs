@@ -106,6 +106,11 @@ impl Builder<'_> {
         let traits = &resolver.traits;
         self.anywhere(traits)?;
         rest.extend(rows.exprs);
+        let mut apart = traits.clone();
+        if rest.iter().all(|expr| expr.subs().is_empty()) {
+            // Each row has a value of its own, wherever it is stored.
+            apart.volatile = None;
+        }
         let query = computed(rest);
         let mut analysis = Analysis::new(&resolver.relations);
         let dist = analysis.query(&query).rows;
@@ -133,7 +138,7 @@ impl Builder<'_> {
                 "it acts on one server, which may be another than that of the rows",
             ));
         }
-        let whole = match (self.several(traits), dist) {
+        let whole = match (self.several(&apart), dist) {
             (Err(refusal), _) => Some(refusal),
             (Ok(()), Dist::Loose(why)) => Some(refused(why)),
             (Ok(()), _) => ordered(insert).err(),
