@@ -213,7 +213,7 @@ impl Known {
     }
 
     /// The version of a shard's schema at which it was read.
-    pub(crate) fn version(&self, shard: u16) -> &Version {
+    pub(crate) fn version_of(&self, shard: u16) -> &Version {
         const NONE: &Version = &None;
         let known = self.shards.get(usize::from(shard));
         known.map_or(NONE, |(_, seen)| &seen.own.version)

@@ -386,7 +386,7 @@ async fn compare(round: &Round<'_>, shard: u16, server: &mut ServerConn) {
     let mut told: Option<Version> = None;
     for group in round.facts.groups.of(&round.sharded.name) {
         let Some(known) = group.last() else { continue };
-        let version = known.version(shard);
+        let version = known.version_of(shard);
         // Most users' groups know the same.
         let now = match told
             .as_ref()

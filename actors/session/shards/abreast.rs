@@ -44,7 +44,11 @@ pub(super) async fn take(
         match told(relay, &mut legs).await {
             Ok(false) => return Ok(Some(legs)),
             Ok(true) => {
-                finish(relay, legs).await;
+                // Where one has failed, others may not have answered yet.
+                match legs.iter().any(|leg| leg.lease.exchange.owes()) {
+                    true => part(relay, legs),
+                    false => finish(relay, legs).await,
+                }
                 return Ok(None);
             }
             // Connections may lie in a pool whose servers are gone.
@@ -84,14 +88,37 @@ async fn told(relay: &mut Relay, legs: &mut [Leg]) -> Result<bool, End> {
     let deadlines = Deadlines::new(relay, clock::now());
     match gather(relay, legs, &mut versions, &deadlines).await {
         End::Answered => Ok(versions.compare(relay, legs, &known)),
+        End::Failed(message) if is_missing(&message) => {
+            forget(relay, legs, &known);
+            Ok(true)
+        }
         end => Err(end),
+    }
+}
+
+/// Whether a server says that there is no table of ours any more, or that it may not be read: somebody has dropped it, or
+/// the server was replaced.
+pub(super) fn is_missing(message: &[u8]) -> bool {
+    let report = ErrorReport::parse(&message[frame::HEADER_LEN..]);
+    matches!(
+        report.code.to_string().as_str(),
+        "42P01" | "3F000" | "42501"
+    )
+}
+
+/// Has all that is known of these shards read anew.
+pub(super) fn forget(relay: &Relay, legs: &[Leg], known: &Known) {
+    if let Some(spread) = relay.spread.as_deref() {
+        for leg in legs {
+            spread.group.heard(known, leg.shard, &None);
+        }
     }
 }
 
 /// Has each leg ask for the version of its shard.
 pub(super) fn put(legs: &mut [Leg], known: &Known) {
     for leg in legs {
-        let question = version::question(known.version(leg.shard));
+        let question = version::question(known.version_of(leg.shard));
         let built = frontend::query(leg.out.made(), question.as_bytes());
         debug_assert!(built.is_ok(), "it is short");
         leg.lease.exchange.sent(Owed::Query);

@@ -6,7 +6,7 @@ use pgherd_sql::{LexOptions, Lexer, TokenKind};
 
 use super::{Builder, deparse, parse};
 use crate::plan::{Fixed, Plan};
-use crate::resolve::{Moment, Names, Uses};
+use crate::resolve::{Moment, Names};
 
 /// The place of a moment that stands in no text of the client's: in a default, or a view.
 const NOWHERE: i32 = -1;
@@ -18,7 +18,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
     }
     if builder.moments.contains_key(&NOWHERE) {
         let text = spelled(builder, names)?;
-        let mut other = fresh(builder, &text);
+        let mut other = builder.fresh(&text);
         let tree = parse(&text).ok()?;
         // The time is one value for all shards only in what comes of it next.
         let _ = other.statement(&tree, names);
@@ -43,7 +43,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         copied = end;
     }
     text.push_str(builder.text.get(copied..)?);
-    let mut other = fresh(builder, &text);
+    let mut other = builder.fresh(&text);
     let plan = parse(&text)
         .and_then(|tree| other.statement(&tree, names))
         .ok()?;
@@ -54,24 +54,6 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         parameter,
         plan,
     })
-}
-
-/// What plans another text in its place.
-fn fresh<'a>(builder: &Builder<'a>, text: &'a str) -> Builder<'a> {
-    Builder {
-        locks: false,
-        reads: false,
-        open: false,
-        hinted: builder.hinted,
-        text,
-        catalog: builder.catalog,
-        placement: builder.placement,
-        uses: Uses::new(),
-        moments: std::collections::BTreeMap::new(),
-        given: Vec::new(),
-        arrays: std::collections::BTreeSet::new(),
-        late: false,
-    }
 }
 
 /// An INSERT of rows in which the time stands where a column would have it by its default.

@@ -428,7 +428,14 @@ impl Dtx {
             abreast::put(&mut legs, &known);
             let deadlines = Deadlines::new(relay, self.began);
             let end = gather(relay, &mut legs, &mut versions, &deadlines).await;
-            let outrun = matches!(end, End::Answered) && versions.compare(relay, &legs, &known);
+            let outrun = match &end {
+                End::Answered => versions.compare(relay, &legs, &known),
+                End::Failed(message) if abreast::is_missing(message) => {
+                    abreast::forget(relay, &legs, &known);
+                    false
+                }
+                _ => false,
+            };
             self.ended(relay, legs, end).await?;
             if !outrun {
                 return Ok((known, statement, judgement));
