@@ -117,7 +117,7 @@ impl Waiter {
 
 impl Wait {
     /// Ready if it is to be ended.
-    pub(crate) fn poll_condemned(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_condemned(&self, cx: &Context<'_>) -> Poll<()> {
         self.0.woken.register(cx.waker());
         match self.0.state.lock().condemned {
             true => Poll::Ready(()),
