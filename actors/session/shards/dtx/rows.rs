@@ -63,10 +63,16 @@ pub(super) struct Kept {
     pub(super) shows: bool,
     pub(super) rows: Vec<VecDeque<Box<[u8]>>>,
     pub(super) bytes: usize,
+    /// They come behind those of another shard.
+    pub(super) behind: Option<Behind>,
 }
 
 impl Sink for Kept {
     fn columns(&mut self, relay: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
+        if let Some(behind) = &self.behind {
+            let first = (behind.first, behind.columns.as_deref());
+            return alike(relay, first, (behind.shard, columns));
+        }
         if let Some(columns) = columns.filter(|_| self.shows) {
             relay.down.insert(columns);
         }

@@ -1,5 +1,6 @@
 //! Statements that read and write rows: where they go, and how their answers become one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -663,6 +664,10 @@ impl Dtx {
             .map(|(number, time)| (*number, time.as_slice()));
         let forms = pieces.iter().map(|piece| piece_of(piece, bound, now));
         let forms: Vec<Form> = forms.collect();
+        let different: BTreeSet<u16> = shards.iter().copied().collect();
+        if different.len() < shards.len() {
+            return self.one_by_one(relay, &shards, forms, shows).await;
+        }
         let mut sink = Kept {
             shows,
             ..Kept::default()
@@ -671,6 +676,38 @@ impl Dtx {
         let places: Vec<Vec<usize>> = pieces.iter().map(|piece| piece.rows.clone()).collect();
         for row in sink.in_order(&places) {
             relay.down.insert(&row);
+        }
+        Ok(added(done))
+    }
+
+    /// Sends each form to its shard, once those before it are answered.
+    async fn one_by_one(
+        &mut self,
+        relay: &mut Relay,
+        shards: &[u16],
+        forms: Vec<Form>,
+        shows: bool,
+    ) -> Result<Done, Fault> {
+        let mut done = Vec::with_capacity(forms.len());
+        let mut first: Option<(u16, Option<Box<[u8]>>)> = None;
+        for (shard, form) in shards.iter().zip(&forms) {
+            let behind = first.clone().map(|(first, columns)| Behind {
+                first,
+                columns,
+                shard: *shard,
+            });
+            let mut sink = Kept {
+                shows,
+                behind,
+                ..Kept::default()
+            };
+            let form = std::slice::from_ref(form);
+            done.extend(self.send(relay, &[*shard], form, &mut sink).await?);
+            for row in sink.rows.into_iter().flatten() {
+                relay.down.insert(&row);
+            }
+            let leg = self.legs.get(shard);
+            first.get_or_insert_with(|| (*shard, leg.and_then(|leg| leg.columns.clone())));
         }
         Ok(added(done))
     }
