@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::clock;
 use crate::server::ServerConn;
 use crate::session::setup::{self, Answer};
 use crate::shards::Group;
@@ -22,6 +23,8 @@ use crate::transactions::Transactions;
 
 /// Who has waited for so long looks for a deadlock, and again after as long: it is Postgres' own `deadlock_timeout`.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// For so long somebody finds another one to be ended before it ends its own wait.
+const VAIN: Duration = Duration::from_secs(5);
 /// More waits than these are not looked through at once.
 const WAITS_MAX: usize = 10_000;
 /// The first halves of our locks' numbers are from here on, and as many.
@@ -82,6 +85,8 @@ struct State {
     number: u64,
     waits: bool,
     condemned: bool,
+    /// Since when it was found to wait in vain, for another one to be ended.
+    vain: Option<Instant>,
 }
 
 /// A wait of it, which is over once this is dropped.
@@ -93,7 +98,7 @@ impl Waiter {
     pub(crate) fn begin(self: &Arc<Self>) -> Wait {
         let mut state = self.state.lock();
         state.number += 1;
-        (state.waits, state.condemned) = (true, false);
+        (state.waits, state.condemned, state.vain) = (true, false, None);
         drop(state);
         Wait(Arc::clone(self))
     }
@@ -112,6 +117,21 @@ impl Waiter {
         drop(state);
         self.woken.wake();
         due
+    }
+}
+
+impl Waiter {
+    /// Another one is to be ended, and is not: it may be committing, or its proxy may stand still. Ends this wait after a while;
+    /// answers whether it does.
+    fn stands_still(&self, number: u64, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        if !state.waits || state.number != number {
+            return false;
+        }
+        let since = *state.vain.get_or_insert(now);
+        let due = now.saturating_duration_since(since) >= VAIN;
+        drop(state);
+        due && self.condemn(number)
     }
 }
 
@@ -181,27 +201,31 @@ pub(crate) async fn search(group: Arc<Group>) {
     let Some(mut servers) = open(transactions, &group).await else {
         return;
     };
-    let mut found: Option<BTreeSet<Badge>> = None;
+    let mut found: Option<BTreeMap<Badge, Badge>> = None;
     for _ in 0..2 {
         let Some(waits) = look(&mut servers).await else {
             return;
         };
-        let of_now: BTreeSet<Badge> = waiting
+        let mut victims: BTreeMap<Badge, Badge> = waiting
             .iter()
-            .filter_map(|(waiter, _)| waits.victim(waiter.badge))
+            .filter_map(|(waiter, _)| Some((waiter.badge, waits.victim(waiter.badge)?)))
             .collect();
-        let both = match found {
-            Some(before) => before.intersection(&of_now).copied().collect(),
-            None => of_now,
-        };
-        if both.is_empty() {
+        if let Some(before) = &found {
+            victims.retain(|badge, victim| before.get(badge) == Some(victim));
+        }
+        if victims.is_empty() {
             return;
         }
-        found = Some(both);
+        found = Some(victims);
     }
     let found = found.unwrap_or_default();
     for (waiter, number) in waiting {
-        if found.contains(&waiter.badge) && waiter.condemn(number) {
+        let ended = match found.get(&waiter.badge) {
+            Some(victim) if *victim == waiter.badge => waiter.condemn(number),
+            Some(_) => waiter.stands_still(number, clock::now()),
+            None => false,
+        };
+        if ended {
             let database = &group.config.name;
             tracing::warn!(database, "ended a deadlock over several shards");
         }
@@ -336,6 +360,7 @@ impl Waits {
 mod tests {
     use std::future::poll_fn;
     use std::task::Poll;
+    use std::time::{Duration, Instant};
 
     use super::{Badge, CLASS, Waiters, Waits};
 
@@ -410,7 +435,17 @@ mod tests {
         assert!(!is_ended.await);
         assert!(waiter.condemn(waiters.waiting()[0].1));
         poll_fn(|cx| second.poll_condemned(cx)).await;
-        drop((second, waiter));
+        drop(second);
+        // Who was to be ended in its place is not.
+        let third = waiter.begin();
+        let number = waiters.waiting()[0].1;
+        let now = Instant::now();
+        for (after, expected) in [(0, false), (4, false), (5, true), (6, false)] {
+            let ended = waiter.stands_still(number, now + Duration::from_secs(after));
+            assert_eq!(ended, expected, "{after}");
+        }
+        poll_fn(|cx| third.poll_condemned(cx)).await;
+        drop((third, waiter));
         assert!(waiters.waiting().is_empty());
     }
 }
