@@ -42,8 +42,8 @@ pub(super) async fn take(
             return Ok(None);
         }
         match told(relay, &mut legs).await {
-            Ok(false) => return Ok(Some(legs)),
-            Ok(true) => {
+            Ok(false) if is_planned_for(relay, schemas) => return Ok(Some(legs)),
+            Ok(_) => {
                 // Where one has failed, others may not have answered yet.
                 match legs.iter().any(|leg| leg.lease.exchange.owes()) {
                     true => part(relay, legs),
