@@ -26,6 +26,7 @@ use crate::cluster::login::{self, Attempts};
 use crate::facts::Facts;
 use crate::server::ServerConn;
 use crate::session::setup::{self, Answer};
+use crate::shards::version::{self, Version};
 use crate::transactions::decisions::{self, PREFIX};
 use crate::transactions::{Count, Doubt, Transactions};
 use crate::upstream::Upstream;
@@ -150,9 +151,15 @@ impl Watch {
         let mut doubts = Vec::new();
         // Also of those that are being committed: their rows are needed yet.
         let mut names: Vec<String> = Vec::new();
-        for shard in shards {
+        for (at, shard) in (0..).zip(shards) {
             let found = match self.link(round, shard, None).await {
-                Some(server) => find(server).await,
+                Some(server) => {
+                    let found = find(server).await;
+                    if found.is_some() {
+                        compare(round, at, server).await;
+                    }
+                    found
+                }
                 None => None,
             };
             let Some(mut found) = found else {
@@ -381,6 +388,34 @@ async fn find(server: &mut ServerConn) -> Option<Vec<Found>> {
         })
     });
     Some(found.collect())
+}
+
+/// Hears whether another proxy has changed the schema of a shard: what runs on one shard alone does not ask by itself.
+async fn compare(round: &Round<'_>, shard: u16, server: &mut ServerConn) {
+    let mut told: Option<Version> = None;
+    for group in round.facts.groups.of(&round.sharded.name) {
+        let Some(known) = group.last() else { continue };
+        let version = known.version_of(shard);
+        // Most users' groups know the same.
+        let now = match told
+            .as_ref()
+            .filter(|told| told.is_some() == version.is_some())
+        {
+            Some(told) => told.clone(),
+            None => match version::ask(server, version).await {
+                Ok(now) => now,
+                Err(_) => return,
+            },
+        };
+        if group.heard(&known, shard, &now) {
+            let (database, shard) = (
+                &round.sharded.name,
+                &round.sharded.shards[usize::from(shard)],
+            );
+            tracing::info!(database, shard, "another proxy has changed the schema");
+        }
+        told = Some(now);
+    }
 }
 
 /// The transactions whose rows are old. Nobody has any where there is no table.
