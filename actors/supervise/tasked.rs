@@ -94,7 +94,11 @@ impl<W: Work> Actor for Tasked<W> {
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        #[cfg_attr(not(feature = "chaos"), expect(unused_variables))] state: &mut Self::State,
+        #[cfg_attr(
+            not(feature = "chaos"),
+            allow(unused_variables, reason = "only tests have a task stand still")
+        )]
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             TaskedMessage::Ended(Ok(End::Stop)) => myself.stop(None),

@@ -197,14 +197,12 @@ async fn place(plan: &Plan, deadline: Option<Instant>) -> Result<OpenSlot<()>, E
         };
         // Who does not ask again is forgotten by those that would make room.
         let wait = tokio::time::timeout(AGAIN, freed.notified());
-        match deadline {
-            None => drop(wait.await),
-            Some(deadline) => drop(
-                tokio::time::timeout_at(deadline, wait)
-                    .await
-                    .map_err(|_| crowded().detail(reason(&refused)))?,
-            ),
-        }
+        let _ = match deadline {
+            None => wait.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, wait)
+                .await
+                .map_err(|_| crowded().detail(reason(&refused)))?,
+        };
     }
 }
 

@@ -53,7 +53,7 @@ impl Busy {
         }
     }
 
-    fn manage(&mut self, now: Instant) {
+    fn manage(&self, now: Instant) {
         if !self.hinted.swap(false, Ordering::Relaxed) {
             return;
         }
