@@ -65,9 +65,8 @@ impl Doing {
             (Self::Read, _) => &[CUT_OFF, UNKNOWN],
             (Self::Write, Resolution::Off) => &[UNKNOWN],
             (Self::Write, Resolution::On) | (Self::Block, _) => &[UNDONE, UNKNOWN],
-            (Self::Setting, _) => &ALLOWED,
-            // Whatever becomes of it, nothing is written.
-            (Self::Rollback, _) => &[UNDONE, CUT_OFF],
+            // It may stand for itself, and then nothing tells it from a write.
+            (Self::Setting | Self::Rollback, _) => &ALLOWED,
         }
     }
 }
@@ -205,7 +204,7 @@ mod tests {
             (Doing::Write, ["on", "yes", "no"]),
             (Doing::Setting, ["yes", "yes", "yes"]),
             (Doing::Block, ["yes", "yes", "no"]),
-            (Doing::Rollback, ["yes", "no", "yes"]),
+            (Doing::Rollback, ["yes", "yes", "yes"]),
         ];
         for (doing, expected) in cases {
             for (code, expected) in ["40001", "08007", "08006"].into_iter().zip(expected) {
