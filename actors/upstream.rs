@@ -595,6 +595,7 @@ async fn connect(
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,
         ran: Runs::Nothing,
+        frees: PinSet::EMPTY,
         sequences: Sequences::Nobody,
         used_sequence: false,
         alters: None,
