@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use pgherd_net::{ServerTls, SocketOptions, SslMode, Stream, Target};
 use pgherd_session::{Exchange, Flow, Role, Sequences, ServerStatements};
-use pgherd_sql::Runs;
+use pgherd_sql::{PinSet, Runs};
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;

@@ -161,7 +161,7 @@ impl Limits {
     ) -> Poll<Over> {
         loop {
             self.enter(awaited);
-            self.hear(cx, about);
+            self.hear(cx, commit, about);
             let grace = about.upstream.cancel_patience;
             let Some((kind, at)) = self.next(commit, grace) else {
                 self.armed = None;
@@ -221,9 +221,9 @@ impl Limits {
         self.asked = Some(asked);
     }
 
-    /// Cancels what was asked about, unless it waits for a standby. That is left alone, and asked about again when as much
-    /// time is over once more.
-    fn hear(&mut self, cx: &mut Context<'_>, about: &Arc<ServerAbout>) {
+    /// Cancels what was asked about, unless it waits for a standby, or is known to be a COMMIT by now. That is left alone,
+    /// and may be asked about again when as much time is over once more.
+    fn hear(&mut self, cx: &mut Context<'_>, commit: Commit, about: &Arc<ServerAbout>) {
         let Phase::Asked(answers) = self.phase else {
             self.asked = None;
             return;
@@ -234,7 +234,7 @@ impl Limits {
             None => false,
         };
         self.asked = None;
-        match waits {
+        match waits || commit == Commit::UnderWay {
             true => self.phase = Phase::Server(answers, Instant::now()),
             false => self.cancel(about),
         }
