@@ -60,7 +60,7 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
     } else if judgement.runs == Runs::Unknown {
         defines = reread().defines;
     }
-    if judgement.hides {
+    if hides(judgement) {
         doubt_named(server, text(tail), how);
     }
     note_alteration(server, judgement, defines);
@@ -107,7 +107,7 @@ pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8],
         server.doubt(unseen);
         server.ran = judgement.runs;
     }
-    if judgement.hides {
+    if hides(judgement) {
         server.doubt_unnamed();
     }
     if judgement.alters && server.alters.is_none() {
@@ -126,6 +126,12 @@ pub(super) fn sent_by_name(
     if judgement.follows {
         doubt_named(server, text(tail), how);
     }
+}
+
+/// Whether others may find what a text perhaps sets. Nobody gets the server of a client that is bound because its text
+/// cannot be seen through, unless it turns out that nothing of that has run.
+fn hides(judgement: &Judgement) -> bool {
+    judgement.hides && !judgement.pins.contains(Pin::Unknown)
 }
 
 /// What a text names is perhaps set by it.
