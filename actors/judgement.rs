@@ -18,6 +18,12 @@ pub struct Judgement {
     pub pins: PinSet,
     /// Reasons that are over once it has succeeded, if nothing rolls it back.
     pub unpins: PinSet,
+    /// Reasons that are perhaps over then.
+    pub frees: PinSet,
+    /// What it has done may be committed though it fails: it ends a transaction, or calls code that may.
+    pub lasts: bool,
+    /// How many of its statements stand in front of the first that commits, if one is known to.
+    pub commits_behind: Option<u32>,
     /// It may end a transaction by committing it.
     pub commits: bool,
     /// It may open a transaction block.
@@ -171,6 +177,9 @@ pub fn judge(
         rows: effects.statements == 1 && is_analysed(text, options),
         pins,
         unpins: effects.unpins,
+        frees: effects.frees,
+        lasts: effects.procedural || effects.transaction != TransactionEffect::None,
+        commits_behind: effects.commits_behind,
         runs: effects.runs,
         sequence: effects.sequence,
         alters: effects.alters,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use pgherd_cluster::outcome::Origin;
 use pgherd_net::{Killer, Stream};
 use pgherd_session::{Exchange, Flow, Parameters, Role, Sequences, ServerStatements};
-use pgherd_sql::Runs;
+use pgherd_sql::{PinSet, Runs};
 use pgherd_wire::cancel::CancelKey;
 
 use crate::hidden::Alteration;
@@ -39,6 +39,8 @@ pub struct ServerConn {
     pub touched: bool,
     /// Code that may have run here unseen since the session was last known to be its client's own.
     pub ran: Runs,
+    /// Why its client was bound to it and is perhaps not any more, by what has run here in the turn under way.
+    pub frees: PinSet,
     /// Whose use of sequences the server remembers.
     pub sequences: Sequences,
     /// The transaction under way has used a sequence, or may have.

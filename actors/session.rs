@@ -30,6 +30,7 @@ pub mod prove;
 pub mod proxied;
 pub mod query;
 pub mod reads;
+pub mod reasons;
 pub mod relay;
 pub mod replication;
 pub mod replies;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use pgherd_net::{Peer, ServerTls, SocketOptions, SslMode, Stream, Target};
 use pgherd_session::{Exchange, Flow, Role, Sequences, ServerStatements};
-use pgherd_sql::Runs;
+use pgherd_sql::{PinSet, Runs};
 use pgherd_wire::backend::{self, Authentication, TransactionStatus, tag};
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
@@ -636,6 +636,7 @@ async fn connect(
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,
         ran: Runs::Nothing,
+        frees: PinSet::EMPTY,
         sequences: Sequences::Nobody,
         used_sequence: false,
         alters: None,

@@ -26,6 +26,9 @@ use crate::session::{Bye, checkout, survey};
 /// Pins that a look at the server may take away or leave.
 const OWN: PinSet = PinSet::of(&[Pin::Function, Pin::Sequence]);
 
+/// Pins that a look at the server shows to be over, or not.
+const SHOWN: PinSet = PinSet::of(&[Pin::TempTable, Pin::HoldCursor, Pin::AdvisoryLock]);
+
 /// How long a look waits for a cancel request that is on its way to the server.
 const CANCELS: Duration = Duration::from_secs(30);
 
@@ -57,7 +60,7 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
     } else if judgement.runs == Runs::Unknown {
         defines = reread().defines;
     }
-    if judgement.hides {
+    if hides(judgement) {
         doubt_named(server, text(tail), how);
     }
     note_alteration(server, judgement, defines);
@@ -104,7 +107,7 @@ pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8],
         server.doubt(unseen);
         server.ran = judgement.runs;
     }
-    if judgement.hides {
+    if hides(judgement) {
         server.doubt_unnamed();
     }
     if judgement.alters && server.alters.is_none() {
@@ -123,6 +126,12 @@ pub(super) fn sent_by_name(
     if judgement.follows {
         doubt_named(server, text(tail), how);
     }
+}
+
+/// Whether others may find what a text perhaps sets. Nobody gets the server of a client that is bound because its text
+/// cannot be seen through, unless it turns out that nothing of that has run.
+fn hides(judgement: &Judgement) -> bool {
+    judgement.hides && !judgement.pins.contains(Pin::Unknown)
 }
 
 /// What a text names is perhaps set by it.
@@ -172,10 +181,13 @@ fn hidden(server: &ServerConn) -> &Hidden {
     &server.about.upstream.hidden.0
 }
 
-/// Whether the server must be looked at before anybody else may have it.
+/// Whether the server must be looked at before anybody else may have it, or a look may free its client of it.
 pub(super) fn is_due(relay: &Relay, server: &ServerConn, how: FunctionCheck, now: Instant) -> bool {
-    if relay.mode == PoolMode::Session || !relay.pins.without(OWN).is_empty() {
+    if relay.mode == PoolMode::Session {
         return false;
+    }
+    if !relay.pins.without(OWN).is_empty() {
+        return may_be_free(relay, server);
     }
     match how {
         // Not for what functions do: it is the text that does not tell whether a setting was made.
@@ -186,6 +198,19 @@ pub(super) fn is_due(relay: &Relay, server: &ServerConn, how: FunctionCheck, now
         }
         FunctionCheck::Always => is_suspect(server, how),
     }
+}
+
+/// Whether a look may show that something is over for which the session is bound, and nothing binds it of which none
+/// tells.
+fn may_be_free(relay: &Relay, server: &ServerConn) -> bool {
+    let bound = relay.pins.without(OWN);
+    if bound.both(server.frees).both(SHOWN).is_empty() || !bound.without(SHOWN).is_empty() {
+        return false;
+    }
+    // Whatever is made where that comes first is temporary, and no text says so.
+    let path = relay.parameters.get("search_path");
+    !bound.contains(Pin::TempTable)
+        || !path.is_some_and(|path| path.to_ascii_lowercase().contains("pg_temp"))
 }
 
 /// Whether there may be something of the client's that no text has shown.
@@ -228,18 +253,23 @@ impl Relay {
         lease.flow.hand_over(&mut self.down);
         match looked {
             Ok(Session::Clean) => {
-                self.pins.remove(Pin::Function);
+                self.are_left(PinSet::EMPTY);
                 lease.ran = Runs::Nothing;
             }
-            Ok(Session::Changed) => {
-                self.pins.insert(Pin::Function);
+            Ok(Session::Changed(left)) => {
+                self.are_left(left);
                 lease.ran = Runs::Nothing;
             }
+            // What it is bound for is still there, as far as is known, and is looked for again.
+            Ok(Session::Hidden) if !self.pins.without(OWN).is_empty() => {}
             // Nobody can tell when that will be over.
             Ok(Session::Hidden) => self.pins.insert(Pin::Unknown),
             // Dropped as it is, it is closed, and nothing of the client's was on it.
             Ok(Session::Altered) => {
-                self.pins.remove(Pin::Function);
+                self.are_left(PinSet::EMPTY);
+                if self.pins.without(OWN).is_empty() {
+                    self.is_free();
+                }
                 return None;
             }
             // The server is gone, and of what this client has there nothing is known to matter.
@@ -254,6 +284,16 @@ impl Relay {
         // Whoever parts from it asks once more whether a cancel request is on its way there.
         self.control.runs_on(&lease.about);
         self.part(lease, now)
+    }
+
+    /// This is what there is in the session. What the client has not said itself, a function has done.
+    fn are_left(&mut self, left: PinSet) {
+        let said = self.pins.both(SHOWN);
+        self.pins = self.pins.without(SHOWN.without(left));
+        match left.without(said).is_empty() {
+            true => self.pins.remove(Pin::Function),
+            false => self.pins.insert(Pin::Function),
+        }
     }
 
     /// Where nobody has looked at what the server has perhaps had of the users' own settings, nobody else finds it.
@@ -312,9 +352,9 @@ impl Relay {
             }
             self.pool.stats.surveyed();
         }
-        if !is_suspect(lease, how) {
+        if !is_suspect(lease, how) && !may_be_free(self, lease) {
             return Ok(match self.pins.contains(Pin::Function) {
-                true => Session::Changed,
+                true => Session::Changed(PinSet::of(&[Pin::Function])),
                 false => Session::Clean,
             });
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pgherd_session::{Parameters, literal};
+use pgherd_sql::{Pin, PinSet};
 use pgherd_wire::error::ErrorReport;
 
 use crate::hidden::Found;
@@ -16,8 +17,9 @@ use crate::session::setup;
 pub(super) enum Session {
     /// It is as its client has set it.
     Clean,
-    /// There is something that belongs to its client.
-    Changed,
+    /// There is something that belongs to its client: what a client is told by name to be bound for, and
+    /// [`Pin::Function`] for anything else.
+    Changed(PinSet),
     /// There is nothing, but the prepared statements that all clients share are others.
     Altered,
     /// It could not be told.
@@ -67,26 +69,45 @@ pub(super) async fn run(
     let [row] = answer.rows.as_slice() else {
         return Ok(Session::Hidden);
     };
-    let [changed, by_parse, by_sql, met] = row.as_slice() else {
+    let [changed, kept, by_parse, by_sql, met] = row.as_slice() else {
         return Ok(Session::Hidden);
     };
     meet(server, &named, met.as_deref().unwrap_or_default());
     let statements = statements(by_parse.as_deref(), by_sql.as_deref());
-    Ok(match (changed.as_deref(), statements) {
-        (Some(b""), Some((by_parse, by_sql)))
-            if server.statements.are(by_parse, by_sql.iter().copied()) =>
-        {
-            Session::Clean
-        }
-        (Some(b""), Some(_others)) => Session::Altered,
-        (Some(what), _) => {
-            let what = String::from_utf8_lossy(what);
-            let client = &pool.key.user;
-            tracing::debug!(%what, client, "a function has changed its session");
-            Session::Changed
-        }
-        (None, _) => Session::Hidden,
-    })
+    let (Some(changed), Some(kept)) = (changed.as_deref(), kept.as_deref()) else {
+        return Ok(Session::Hidden);
+    };
+    if changed.is_empty() && kept.is_empty() {
+        return Ok(match statements {
+            Some((by_parse, by_sql)) if server.statements.are(by_parse, by_sql.iter().copied()) => {
+                Session::Clean
+            }
+            Some(_others) => Session::Altered,
+            None => Session::Hidden,
+        });
+    }
+    let what = String::from_utf8_lossy(changed) + String::from_utf8_lossy(kept);
+    let client = &pool.key.user;
+    tracing::debug!(%what, client, "a session is not as its client was seen to set it");
+    Ok(Session::Changed(left(changed, kept)))
+}
+
+/// What there is in a session by the answers to [`question`].
+fn left(changed: &[u8], kept: &[u8]) -> PinSet {
+    let mut left = PinSet::EMPTY;
+    if !changed.is_empty() {
+        left.insert(Pin::Function);
+    }
+    for word in kept.split(|byte| *byte == b' ') {
+        left.insert(match word {
+            b"" => continue,
+            b"temporary" => Pin::TempTable,
+            b"lock" => Pin::AdvisoryLock,
+            b"cursor" => Pin::HoldCursor,
+            _ => Pin::Function,
+        });
+    }
+    left
 }
 
 /// Which of our statements a server says to have: how many by a Parse, and the numbers of those by SQL.
@@ -192,21 +213,21 @@ fn question(
         literal(user)
     );
     sql.push_str(
-        "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
-         WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid \
-         AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
-         AND pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) \
-         THEN 'temporary ' END, \
-         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen ' END, \
-         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
-         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
-         AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'lock ' END, \
+        "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) THEN 'listen ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p WHERE p.name \
          OPERATOR(pg_catalog.!~) '^pgherd_'::pg_catalog.text OR p.from_sql AND p.name \
          OPERATOR(pg_catalog.!~) '^pgherd_[1-9][0-9]{0,18}$'::pg_catalog.text) \
          THEN 'prepared ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS t WHERE t.temporary \
-         AND t.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'slot ' END, \
+         AND t.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'slot ' END), \
+         pg_catalog.concat(CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+         WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid \
+         AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+         AND pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) \
+         THEN 'temporary ' END, \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
+         AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'lock ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.is_holdable) \
          THEN 'cursor ' END), \
          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements AS p \
@@ -269,9 +290,21 @@ fn role(sql: &mut String, start: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use pgherd_session::Parameters;
+    use pgherd_sql::{Pin, PinSet};
 
-    use super::question;
+    use super::{left, question};
     use crate::hidden::Found;
+
+    #[test]
+    fn what_is_left_is_told_by_what_a_client_knows_it_by() {
+        let of = |changed: &str, kept: &str| left(changed.as_bytes(), kept.as_bytes());
+        assert_eq!(of("", ""), PinSet::EMPTY);
+        let both = PinSet::of(&[Pin::TempTable, Pin::HoldCursor]);
+        assert_eq!(of("", "temporary cursor "), both);
+        let lock = PinSet::of(&[Pin::AdvisoryLock, Pin::Function]);
+        assert_eq!(of("work_memrole ", "lock "), lock);
+        assert_eq!(of("lock_timeout", ""), PinSet::of(&[Pin::Function]));
+    }
 
     #[test]
     fn the_question_is_ascii_and_asks_only_for_postgres_own() {

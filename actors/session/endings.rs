@@ -101,7 +101,9 @@ pub(super) fn bound(turn: &mut Turn<'_>) {
     match turn.does {
         Does::Ends { commits } => {
             turn.attempt.leaves();
-            turn.committing |= commits;
+            if commits {
+                turn.commits(Some(0));
+            }
             turn.leaves();
         }
         Does::Nothing | Does::Begins => attempt::unread(turn),

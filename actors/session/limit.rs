@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::server::{Cancels, ServerAbout};
+use crate::session::unreplicated;
 use crate::upstream;
 use pgherd_config::PoolSettings;
 
@@ -63,6 +65,8 @@ pub(super) struct Limits {
     phase: Phase,
     /// A query was cancelled, which may hit whatever runs until all is answered.
     cancelled: bool,
+    /// Whether what runs waits for a standby: the server is asked.
+    asked: Option<oneshot::Receiver<bool>>,
     armed: Option<(Kind, Pin<Box<Sleep>>)>,
 }
 
@@ -77,6 +81,17 @@ pub(super) enum Awaited {
     Rest,
     /// Something of ours is to happen, which has a limit of its own.
     Ourselves,
+}
+
+/// Whether what the server does now is a COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// It is not.
+    No,
+    /// It may be, or something that stands before one in the same request: servers do not answer each statement at once.
+    Perhaps,
+    /// It is one.
+    UnderWay,
 }
 
 /// How a turn ends for its limits.
@@ -95,6 +110,8 @@ enum Phase {
     Server(u64, Instant),
     Client(Instant),
     Rest(Instant),
+    /// The same of one whose time is up, which the server is asked about before it is cancelled.
+    Asked(u64),
     /// The same of one that was cancelled, and when that was.
     Cancelled(u64, Instant),
 }
@@ -114,6 +131,7 @@ impl Limits {
             began: now.into(),
             phase: Phase::Ourselves,
             cancelled: settings.timeouts.query.is_some() && !about.cancels.quiet(),
+            asked: None,
             armed: None,
         }
     }
@@ -138,13 +156,14 @@ impl Limits {
         &mut self,
         cx: &mut Context<'_>,
         awaited: Awaited,
-        committing: bool,
+        commit: Commit,
         about: &Arc<ServerAbout>,
     ) -> Poll<Over> {
         loop {
             self.enter(awaited);
+            self.hear(cx, commit, about);
             let grace = about.upstream.cancel_patience;
-            let Some((kind, at)) = self.next(committing, grace) else {
+            let Some((kind, at)) = self.next(commit, grace) else {
                 self.armed = None;
                 return Poll::Pending;
             };
@@ -166,14 +185,8 @@ impl Limits {
                 return Poll::Pending;
             }
             match kind {
-                Kind::Query => {
-                    if let Phase::Server(answers, _) = self.phase {
-                        self.phase = Phase::Cancelled(answers, Instant::now());
-                    }
-                    self.cancelled = true;
-                    // The request lives on its own: the turn goes on reading meanwhile.
-                    tokio::spawn(upstream::cancel(Cancels::begin(about)));
-                }
+                Kind::Query if commit == Commit::Perhaps => self.ask(about),
+                Kind::Query => self.cancel(about),
                 Kind::Cancelled => return Poll::Ready(Over::Mute),
                 Kind::Transaction => return Poll::Ready(Over::Expired(Expired::Transaction)),
                 Kind::ClientIdle => return Poll::Ready(Over::Expired(Expired::ClientIdle)),
@@ -184,13 +197,58 @@ impl Limits {
         }
     }
 
+    fn cancel(&mut self, about: &Arc<ServerAbout>) {
+        if let Phase::Server(answers, _) | Phase::Asked(answers) = self.phase {
+            self.phase = Phase::Cancelled(answers, Instant::now());
+        }
+        self.cancelled = true;
+        // The request lives on its own: the turn goes on reading meanwhile.
+        tokio::spawn(upstream::cancel(Cancels::begin(about)));
+    }
+
+    /// Asks whether what runs is a COMMIT that waits for a standby.
+    fn ask(&mut self, about: &Arc<ServerAbout>) {
+        let Phase::Server(answers, _) = self.phase else {
+            return;
+        };
+        let (told, asked) = oneshot::channel();
+        let about = Arc::clone(about);
+        tokio::spawn(async move {
+            // Nobody may wait for it any more.
+            let _ = told.send(unreplicated::waits(&about).await);
+        });
+        self.phase = Phase::Asked(answers);
+        self.asked = Some(asked);
+    }
+
+    /// Cancels what was asked about, unless it waits for a standby, or is known to be a COMMIT by now. That is left alone,
+    /// and may be asked about again when as much time is over once more.
+    fn hear(&mut self, cx: &mut Context<'_>, commit: Commit, about: &Arc<ServerAbout>) {
+        let Phase::Asked(answers) = self.phase else {
+            self.asked = None;
+            return;
+        };
+        let waits = match self.asked.as_mut().map(|asked| Pin::new(asked).poll(cx)) {
+            Some(Poll::Pending) => return,
+            Some(Poll::Ready(waits)) => waits.unwrap_or(false),
+            None => false,
+        };
+        self.asked = None;
+        match waits || commit == Commit::UnderWay {
+            true => self.phase = Phase::Server(answers, Instant::now()),
+            false => self.cancel(about),
+        }
+    }
+
     fn enter(&mut self, awaited: Awaited) {
         self.phase = match (self.phase, awaited) {
             (phase @ Phase::Client(_), Awaited::Client)
             | (phase @ Phase::Rest(_), Awaited::Rest) => phase,
             // Each answer has the time of its own, however many are owed.
             (
-                phase @ (Phase::Server(before, _) | Phase::Cancelled(before, _)),
+                phase @ (Phase::Server(before, _)
+                | Phase::Asked(before)
+                | Phase::Cancelled(before, _)),
                 Awaited::Server(answers),
             ) if before == answers => phase,
             (_, Awaited::Server(answers)) => Phase::Server(answers, Instant::now()),
@@ -200,13 +258,13 @@ impl Limits {
         };
     }
 
-    fn next(&self, committing: bool, grace: Duration) -> Option<(Kind, Instant)> {
+    fn next(&self, commit: Commit, grace: Duration) -> Option<(Kind, Instant)> {
         let running = match self.phase {
-            Phase::Ourselves => None,
+            Phase::Ourselves | Phase::Asked(_) => None,
             Phase::Cancelled(_, since) => return Some((Kind::Cancelled, since + grace)),
             // Cancelling a commit that waits for a standby would only hide that it has happened. Only the
             // limit on the whole holds for it: its client is told then that the outcome is not known.
-            Phase::Server(..) if committing => None,
+            Phase::Server(..) if commit == Commit::UnderWay => None,
             Phase::Server(_, since) => self.query.map(|limit| (Kind::Query, since + limit)),
             Phase::Client(since) => self
                 .idle

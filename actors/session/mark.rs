@@ -344,7 +344,8 @@ fn alone(turn: &mut Turn<'_>, text: &[u8]) {
     debug_assert!(built.is_ok(), "the text was in a message as long");
     turn.server.exchange.sent(Owed::Body);
     ask(turn);
-    turn.committing = true;
+    // The statement is in the same request.
+    turn.commits(Some(1));
     turn.leaves();
     turn.server.exchange.sent(Owed::Tail);
     turn.vow.rest = Some(Rest::Tail);

@@ -169,6 +169,12 @@ fn locks(text: &[u8]) -> Locks {
     found
 }
 
+/// Whether it may name something by escapes, so that it is not known by its words.
+fn is_escaped(text: &[u8]) -> bool {
+    text.windows(3)
+        .any(|begin| matches!(begin, [b'u' | b'U', b'&', b'"']))
+}
+
 /// What is said of a text that must not be run on a replica although its transaction only reads: an
 /// advisory lock that is taken there locks nobody out, and what binds the session would bind it there.
 pub(super) fn objection(relay: &Relay, text: &[u8], judgement: &Judgement) -> Option<ErrorReport> {
@@ -178,7 +184,7 @@ pub(super) fn objection(relay: &Relay, text: &[u8], judgement: &Judgement) -> Op
     let detail = match !judgement.pins.is_empty() || locks(text) == Locks::Advisory {
         true => "It takes a lock or leaves something behind that is of no use there.",
         // Who has wished for a replica wants its answer.
-        false if relay.presumes && asked(relay, text) == Asks::State => {
+        false if relay.presumes && (asked(relay, text) == Asks::State || is_escaped(text)) => {
             "It may ask for what each server answers for itself, as a view of statistics or a sequence."
         }
         false => return None,
@@ -253,7 +259,7 @@ fn is_read(relay: &Relay) -> bool {
             Wish::Replica => true,
             Wish::Auto => by_itself && judgement.steady && asked(relay, text) == Asks::Nothing,
         };
-        reads && plain && locks(text) == Locks::None
+        reads && plain && locks(text) == Locks::None && !is_escaped(text)
     })
 }
 

@@ -10,7 +10,7 @@ use pgherd_config::PoolMode;
 use pgherd_net::{Stream, poll_read_into, poll_write_from};
 use pgherd_planted::{self as planted, Bug};
 use pgherd_session::{Block, ClientStatements, Flow, Parameters};
-use pgherd_sql::{Encoding, LexOptions, Names, Pin, Runs};
+use pgherd_sql::{Encoding, LexOptions, Names, Pin, PinSet, Runs};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -77,7 +77,7 @@ pub struct Relay {
     /// It was said that the session is pinned.
     pub bound: bool,
     /// Why the session is pinned.
-    pub pins: pgherd_sql::PinSet,
+    pub pins: PinSet,
     /// TLS holds bytes for the client that its socket has not taken yet.
     pub held: bool,
     /// A block that the client has opened and that no server knows of yet.
@@ -408,6 +408,7 @@ impl Relay {
 
     /// The transaction is over: the server goes back, unless the session is pinned to it.
     pub(super) fn part(&mut self, mut lease: ServerLease, now: Instant) -> Option<Bye> {
+        lease.frees = PinSet::EMPTY;
         if self.pins.contains(Pin::Moment)
             && !self
                 .statements
@@ -445,11 +446,7 @@ impl Relay {
             }
             self.kept = Some(Box::new(lease));
         } else {
-            if self.bound {
-                self.bound = false;
-                self.control.bound.free();
-                tracing::debug!(client = self.control.id, "no longer bound to a server");
-            }
+            self.is_free();
             lease.flow.hand_over(&mut self.down);
             lease.ran = Runs::Nothing;
             let now = listen::settle(self).unwrap_or(now);
@@ -463,6 +460,14 @@ impl Relay {
                 }
                 Some(self.control.farewell().map_or(Bye::Left, Bye::Sent))
             }
+        }
+    }
+
+    /// Says that nothing keeps the session on its server any more, if anything did.
+    pub(super) fn is_free(&mut self) {
+        if std::mem::take(&mut self.bound) {
+            self.control.bound.free();
+            tracing::debug!(client = self.control.id, "no longer bound to a server");
         }
     }
 

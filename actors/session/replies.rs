@@ -16,10 +16,11 @@ use crate::server::Cancels;
 use crate::session::attempt::Left;
 use crate::session::limit::{Expired, Over};
 use crate::session::mark::{self, Standing};
+use crate::session::reasons::Undone;
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{
-    ahead, attempt, by_sql, follow, listen, names, shape, shards, unreplicated, watch,
+    ahead, attempt, by_sql, follow, listen, names, reasons, shape, shards, unreplicated, watch,
 };
 use crate::upstream;
 use pgherd_config::PoolMode;
@@ -127,6 +128,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 if other == tag::COMMAND_COMPLETE && !ours {
                     completes(turn, total);
                 }
+                if is_end(other) && turn.server.exchange.completes_one() {
+                    turn.statements = turn.statements.saturating_add(1);
+                }
                 match turn.server.exchange.received(other, |_| {}) {
                     Verdict::Forward if failed => {
                         // The block is over.
@@ -229,6 +233,14 @@ fn give_replies(turn: &mut Turn<'_>) {
             turn.server.flow.insert(reply);
         }
     }
+}
+
+/// Whether a message ends the answer to a statement.
+fn is_end(message: u8) -> bool {
+    matches!(
+        message,
+        tag::COMMAND_COMPLETE | tag::PORTAL_SUSPENDED | tag::EMPTY_QUERY_RESPONSE
+    )
 }
 
 /// Takes note of what a CommandComplete tells the client of its transaction.
@@ -415,9 +427,7 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         true => follow::placed(turn, &turn.server.flow.unjudged()[frame::HEADER_LEN..total]),
         false => None,
     };
-    if turn.alone.is_some_and(|judgement| judgement.sets) {
-        turn.relay.pins = turn.before;
-    }
+    reasons::failed(turn, &report);
     doubt(turn);
     // Names are looked up before the error takes them back.
     let renamed = names::renamed(turn, total);
@@ -437,10 +447,12 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let blamed = blame(turn, total, placed.as_deref());
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let statements = &mut server.statements;
-    let mut client = turn.relay.statements.as_deref_mut();
+    let relay = &mut *turn.relay;
+    let (pins, mut client) = (&mut relay.pins, relay.statements.as_deref_mut());
     let verdict = server
         .exchange
         .received(tag::ERROR_RESPONSE, |undo| match undo {
+            Undo::Bound(skipped) => *pins = pins.without(skipped),
             // Something behind a Sync of the same pipeline has made another since, or ended it.
             Undo::Unnamed | Undo::Kept(_) if again => {}
             undo => take_back(statements, client.as_deref_mut(), undo),
@@ -461,7 +473,8 @@ pub(super) fn take_back(
     undo: Undo<Judgement>,
 ) {
     match undo {
-        Undo::Nothing | Undo::Repeated => {}
+        // Who sends all of it again is as bound as before anyway.
+        Undo::Nothing | Undo::Repeated | Undo::Bound(_) => {}
         Undo::Parsed {
             on_server,
             by_client,
@@ -552,6 +565,8 @@ fn heal(turn: &mut Turn<'_>, total: usize) {
 /// Queries have been answered up to here: what they ended for certain is over.
 fn settle(turn: &mut Turn<'_>) {
     let mut reset = std::mem::take(&mut turn.discarded);
+    turn.undone = Undone::default();
+    turn.statements = 0;
     if let Some(judgement) = turn.alone.take() {
         turn.relay.pins = turn
             .relay

@@ -13,8 +13,8 @@ use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::watch::Does;
 use crate::session::{
-    attempt, behind, by_sql, follow, listen, mark, reads, replies, sequence, shards, statements,
-    watch,
+    attempt, behind, by_sql, follow, listen, mark, reads, reasons, replies, sequence, shards,
+    statements, watch,
 };
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
@@ -260,8 +260,8 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         mark::unread(turn);
         attempt::unread(turn);
         turn.attempt.left = Left::Passed;
-        turn.relay.pins.insert(Pin::Unknown);
-        turn.committing = true;
+        reasons::unread(turn);
+        turn.commits(None);
         turn.begins();
         turn.leaves();
     } else if whole {
@@ -335,6 +335,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             behind::sent(turn.server, &judgement, query.text, turn.relay.lexing);
         }
         let vowed = turn.vow.is_wanted() && !by_name;
+        let undone = reasons::Undone::of(turn, &judgement);
         let alone = judgement.plain && turn.server.exchange.is_unasked() && !turn.beginning;
         let text: Box<[u8]> = match vowed || judgement.follows && !by_name {
             true => query.text.into(),
@@ -367,12 +368,12 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             mark::noted(turn, &judgement);
             attempt::note(turn, &judgement);
             turn.relexes |= judgement.relexes;
-            turn.before = turn.relay.pins;
-            turn.relay.pins = turn.relay.pins.union(judgement.pins);
+            reasons::add(turn, &judgement);
             turn.alone = Some(judgement);
         } else {
             note(turn, judgement);
         }
+        turn.undone = undone;
     } else {
         return Ok(false);
     }
@@ -458,7 +459,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     mark::noted(turn, &judgement);
     attempt::note(turn, &judgement);
     replies::doubt(turn);
-    turn.relay.pins = turn.relay.pins.union(judgement.pins);
+    reasons::add_behind(turn, &judgement);
     if judgement.resets() {
         // Whether and when it will have taken effect is not followed.
         turn.relay.pins.insert(Pin::Set);
@@ -466,7 +467,9 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     turn.follows = judgement.follows;
     turn.relexes |= judgement.relexes;
     turn.clears |= judgement.clears();
-    turn.committing |= judgement.commits;
+    if judgement.commits {
+        turn.commits(judgement.commits_behind);
+    }
     turn.does = Does::from(&judgement);
     turn.transacts(&judgement);
 }

@@ -17,7 +17,7 @@ use pgherd_session::{ClientStatements, ServerStatements, Unnamed};
 use pgherd_session::{
     Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Source, Statement, Undo, kept,
 };
-use pgherd_sql::{Pin, Runs};
+use pgherd_sql::{Pin, PinSet, Runs};
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frontend::{self, BindHead, Target, tag};
 use pgherd_wire::sqlstate;
@@ -647,6 +647,19 @@ enum For {
     Describe,
 }
 
+impl For {
+    /// What a statement does that is wanted for this: who only describes it is bound by nothing in it.
+    fn of(self, judgement: Judgement) -> Judgement {
+        match self {
+            Self::Bind => judgement,
+            Self::Describe => Judgement {
+                pins: PinSet::EMPTY,
+                ..judgement
+            },
+        }
+    }
+}
+
 /// What becomes of the client's unnamed statement.
 enum Nameless {
     /// The server has it, or will have it by then.
@@ -674,7 +687,7 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
             by_sql::Brought::Refused => return Nameless::Refused,
             by_sql::Brought::Later => return Nameless::Later,
         };
-        note(turn, judgement);
+        note(turn, what.of(judgement));
         if refuses(turn, None) || !sequence::sent(turn, &judgement, Way::Extended) {
             return Nameless::Refused;
         }
@@ -803,14 +816,14 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     let rewritten = match with_names(turn, judgement, Some(tail), told.is_for()) {
         by_sql::Brought::AsItIs => None,
         by_sql::Brought::Bare => {
-            note(turn, statement.judgement);
+            note(turn, told.is_for().of(statement.judgement));
             return Brought::Unknown;
         }
         by_sql::Brought::As(tail) => Some(tail),
         by_sql::Brought::Refused => return Brought::Refused,
         by_sql::Brought::Later => return Brought::Later,
     };
-    note(turn, statement.judgement);
+    note(turn, told.is_for().of(statement.judgement));
     if refuses(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }

@@ -18,10 +18,11 @@ use crate::pool::ServerLease;
 use crate::session::attempt::{self, Attempt, Left, Tries};
 use crate::session::by_sql::Names;
 use crate::session::follow::{Overlaid, Portals};
-use crate::session::limit::{Awaited, Limits};
+use crate::session::limit::{Awaited, Commit, Limits};
 use crate::session::listen::{self, Progress};
 use crate::session::mark::{self, Vow};
 use crate::session::naming::{self, Path};
+use crate::session::reasons::Undone;
 use crate::session::relay::{Relay, wanted};
 use crate::session::resolve::Unresolved;
 use crate::session::unreplicated::Unreplicated;
@@ -145,6 +146,54 @@ impl Ends {
     }
 }
 
+/// Where among the requests of a turn a COMMIT stands that is under way.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Spot {
+    /// There is none, or nobody knows where.
+    #[default]
+    Nowhere,
+    /// Behind so many statements of this request.
+    Behind {
+        /// How many requests of the turn come before that.
+        request: u64,
+        /// The statements in front of it.
+        statements: u32,
+    },
+}
+
+impl Spot {
+    /// One is sent in this request behind so many statements; `answered` requests are.
+    fn sent(self, request: u64, statements: u32, answered: u64) -> Self {
+        match self {
+            Self::Behind {
+                request: other,
+                statements: before,
+            } if other == request => Self::Behind {
+                request,
+                statements: before.min(statements),
+            },
+            // Of several, the first is known.
+            Self::Behind { request: other, .. } if other >= answered => self,
+            Self::Nowhere | Self::Behind { .. } => Self::Behind {
+                request,
+                statements,
+            },
+        }
+    }
+
+    /// Whether it is what runs now, where so many requests of the turn are answered, and so many statements of the
+    /// next.
+    fn is_next(self, answered: u64, statements: u32) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::Behind {
+                request,
+                statements: before,
+            } => request == answered && statements >= before,
+        }
+    }
+}
+
 /// A client and the server it holds.
 pub(super) struct Turn<'a> {
     pub(super) relay: &'a mut Relay,
@@ -164,6 +213,10 @@ pub(super) struct Turn<'a> {
     begins: (u64, u64),
     /// In which of the requests under way transactions end.
     ends: Ends,
+    /// Where in them the COMMIT stands.
+    spot: Spot,
+    /// Statements of the client's that were answered of the request that is answered now.
+    pub(super) statements: u32,
     /// What was noted last does to the transaction.
     pub(super) does: Does,
     /// Which portals open or end a transaction.
@@ -180,8 +233,10 @@ pub(super) struct Turn<'a> {
     pub(super) alone: Option<Judgement>,
     /// What was noted last does something to settings or savepoints.
     pub(super) follows: bool,
-    /// Why the session was pinned before that query.
+    /// Why the session was pinned before the turn.
     pub(super) before: PinSet,
+    /// What the failure of that query takes back of why it is pinned now.
+    pub(super) undone: Undone,
     /// A DISCARD ALL has been answered.
     pub(super) discarded: bool,
     /// What was sent may change how later texts are to be read.
@@ -223,6 +278,7 @@ impl<'a> Turn<'a> {
         tries: Tries,
     ) -> Self {
         relay.settled = Arc::clone(&relay.parameters);
+        let before = relay.pins;
         Self {
             relay,
             server,
@@ -233,6 +289,8 @@ impl<'a> Turn<'a> {
             beginning: false,
             begins: (0, 0),
             ends: Ends::default(),
+            spot: Spot::default(),
+            statements: 0,
             does: Does::Nothing,
             watch: Watch::default(),
             rollback: Rollback::None,
@@ -241,7 +299,8 @@ impl<'a> Turn<'a> {
             path: Path::default(),
             alone: None,
             follows: false,
-            before: PinSet::EMPTY,
+            before,
+            undone: Undone::default(),
             discarded: false,
             relexes: false,
             clears: false,
@@ -354,6 +413,21 @@ impl<'a> Turn<'a> {
             .sent(before.map_or(u64::MAX, |before| before as u64));
     }
 
+    /// What commits is sent, behind so many statements of its text, if that is known.
+    pub(super) fn commits(&mut self, behind: Option<u32>) {
+        self.committing = true;
+        let Some(behind) = behind else {
+            return;
+        };
+        let exchange = &self.server.exchange;
+        let (before, is_next) = exchange.begun();
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let answered = if is_next { self.statements } else { 0 };
+        let statements = behind.saturating_add(before).saturating_add(answered);
+        let request = self.queries + exchange.replies_owed() as u64;
+        self.spot = self.spot.sent(request, statements, self.queries);
+    }
+
     /// A request of the client's was answered up to its end; where it was the last that waits, nothing is under way.
     pub(super) fn answered(&mut self) {
         self.ends.answered();
@@ -378,6 +452,7 @@ impl<'a> Turn<'a> {
         self.committing = false;
         self.beginning = false;
         self.ends = Ends::default();
+        self.spot = Spot::Nowhere;
         self.attempt.settle();
         if self.server.exchange.status() == TransactionStatus::Idle {
             // Whatever it has changed is there: who hears of it must find it so, on whichever server.
@@ -463,10 +538,13 @@ impl<'a> Turn<'a> {
         if !self.limits.any(awaited) {
             return Poll::Pending;
         }
-        let committing = self.committing && self.ends.is_next() && !self.vow.keeps_back();
-        let over = self
-            .limits
-            .poll(cx, awaited, committing, &self.server.about);
+        let ends = self.committing && self.ends.is_next() && !self.vow.keeps_back();
+        let commit = match ends {
+            true if self.spot.is_next(self.queries, self.statements) => Commit::UnderWay,
+            true => Commit::Perhaps,
+            false => Commit::No,
+        };
+        let over = self.limits.poll(cx, awaited, commit, &self.server.about);
         over.map(|over| Err(replies::timed_out(self, over)))
     }
 
@@ -684,7 +762,7 @@ impl<'a> Turn<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Ends;
+    use super::{Ends, Spot};
 
     /// In which of the next requests a transaction is believed to end.
     fn believed(mut ends: Ends, requests: usize) -> Vec<usize> {
@@ -709,6 +787,22 @@ mod tests {
         ends.answered();
         ends.sent(7);
         assert_eq!(believed(ends, 9), [2, 7]);
+    }
+
+    #[test]
+    fn a_commit_is_next_once_what_stands_before_it_is_answered() {
+        assert!(!Spot::Nowhere.is_next(0, 7));
+        let one = Spot::Nowhere.sent(3, 2, 1);
+        let next = [(1, 5), (3, 0), (3, 1), (3, 2), (3, 3), (4, 2)];
+        let next = next.map(|(answered, statements)| one.is_next(answered, statements));
+        assert_eq!(next, [false, false, false, true, true, false]);
+        // The first of a request counts.
+        assert_eq!(one.sent(3, 4, 1), one);
+        assert!(one.sent(3, 1, 1).is_next(3, 1));
+        // An answered one is forgotten, but not one that is still to come.
+        let later = one.sent(5, 1, 4);
+        assert!(!later.is_next(5, 0) && later.is_next(5, 1));
+        assert_eq!(one.sent(5, 1, 2), one);
     }
 
     #[test]

@@ -9,10 +9,33 @@ use pgherd_wire::backend::{TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
 
+use crate::server::{Life, ServerAbout};
+use crate::session::setup;
 use crate::session::turn::Turn;
+use crate::upstream;
 
 /// Where in the server's source the warning is, in whatever language it is worded.
 const ROUTINE: &[u8] = b"RSyncRepWaitForLSN";
+
+/// Whether what a connection runs is a commit that waits for a standby, as its server says over another connection. Not
+/// where that cannot be asked: a limit must hold there, too, and whoever's wait is ended is told so.
+pub(super) async fn waits(about: &ServerAbout) -> bool {
+    let upstream = &about.upstream;
+    let sql = format!(
+        "SELECT 1 FROM pg_catalog.pg_stat_activity AS a \
+         WHERE a.pid OPERATOR(pg_catalog.=) {} \
+         AND a.wait_event OPERATOR(pg_catalog.=) 'SyncRep'::pg_catalog.text",
+        about.backend
+    );
+    let asked = async {
+        let _permit = upstream.gate.0.enter().await;
+        let (mut server, _) = upstream::open(upstream, 0, Life::new().0).await.ok()?;
+        let answer = setup::run(&mut server, sql.as_bytes()).await.ok()?;
+        Some(!answer.rows.is_empty())
+    };
+    let asked = tokio::time::timeout(upstream.cancel_patience, asked).await;
+    matches!(asked, Ok(Some(true)))
+}
 
 /// What the client is told in place of what its server says.
 #[derive(Debug, Default)]

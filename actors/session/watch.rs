@@ -108,7 +108,9 @@ fn executes_any(turn: &mut Turn<'_>) {
         }
         Does::Ends { commits } => {
             turn.attempt.leaves();
-            turn.committing |= commits;
+            if commits {
+                turn.commits(Some(0));
+            }
             turn.leaves();
         }
         Does::Nothing if turn.watch.more => {

@@ -10,7 +10,7 @@ mod usual;
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use pgherd_sql::Step;
+use pgherd_sql::{PinSet, Step};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 
 use crate::following::{Asker, Following};
@@ -146,6 +146,8 @@ pub enum Undo<P> {
     Gone(Box<Gone>),
     /// The client's name is still valid.
     Closed(Box<Closed<P>>),
+    /// The session is not bound for these reasons: nothing of what would bind it has run.
+    Bound(PinSet),
 }
 
 impl<P> Undo<P> {
@@ -161,7 +163,8 @@ impl<P> Undo<P> {
             | Self::Parsed { .. }
             | Self::Unnamed
             | Self::Repeated
-            | Self::Gone(_) => 0,
+            | Self::Gone(_)
+            | Self::Bound(_) => 0,
         }
     }
 }
@@ -658,18 +661,7 @@ impl<P> Exchange<P> {
 
     /// How many ReadyForQuery messages the client waits for.
     pub fn replies_owed(&self) -> usize {
-        let awaited = |owed: &&Owed<P>| {
-            matches!(
-                owed,
-                Owed::Query
-                    | Owed::QuerySaying(_)
-                    | Owed::QueryFail(_)
-                    | Owed::Sync
-                    | Owed::Tail
-                    | Owed::FunctionCall
-            )
-        };
-        self.owed.iter().filter(awaited).count()
+        self.owed.iter().filter(|owed| is_awaited(owed)).count()
     }
 
     /// Whether so much is owed that no more should be sent before some of it has come.
@@ -750,7 +742,8 @@ impl<P> Exchange<P> {
                     | Undo::Unnamed
                     | Undo::Repeated
                     | Undo::Kept(_)
-                    | Undo::Gone(_) => false,
+                    | Undo::Gone(_)
+                    | Undo::Bound(_) => false,
                 }
             }
             _ => false,
@@ -834,6 +827,31 @@ impl<P> Exchange<P> {
             self.owed.front(),
             Some(Owed::Query | Owed::Execute | Owed::Head | Owed::Body)
         ) && !self.following.as_deref().is_some_and(Following::is_ours)
+    }
+
+    /// Whether a CommandComplete, or what comes in its place, is that of a statement which the client has sent, or of one
+    /// in its place.
+    pub fn completes_one(&self) -> bool {
+        match self.owed.front() {
+            Some(Owed::Query | Owed::Head | Owed::Body) => {
+                !self.following.as_deref().is_some_and(Following::is_ours)
+            }
+            Some(front) => is_execute(front),
+            None => false,
+        }
+    }
+
+    /// How many statements of the request that was begun last are sent and not answered, and whether none is owed
+    /// before it.
+    pub fn begun(&self) -> (usize, bool) {
+        let mut statements = 0;
+        for owed in self.owed.iter().rev() {
+            if is_awaited(owed) {
+                return (statements, false);
+            }
+            statements += usize::from(is_execute(owed));
+        }
+        (statements, true)
     }
 
     /// The statement that the server describes, if that is to be remembered, and whether it was we
@@ -1101,6 +1119,25 @@ fn replaces_unnamed<P>(owed: &Owed<P>) -> bool {
                 ..
             }
     )
+}
+
+/// Whether the client waits for the ReadyForQuery with which the answer ends.
+#[inline]
+fn is_awaited<P>(owed: &Owed<P>) -> bool {
+    matches!(
+        owed,
+        Owed::Query
+            | Owed::QuerySaying(_)
+            | Owed::QueryFail(_)
+            | Owed::Sync
+            | Owed::Tail
+            | Owed::FunctionCall
+    )
+}
+
+/// Whether a statement is executed by it in the place of one of the client's.
+fn is_execute<P>(owed: &Owed<P>) -> bool {
+    matches!(owed, Owed::Execute | Owed::ExecuteSaying(_))
 }
 
 fn is_sync<P>(owed: &Owed<P>) -> bool {

@@ -455,7 +455,12 @@ impl<'a> BodyReader<'a> {
     /// Names that tell what they do.
     fn name(&mut self, name: &[u8]) {
         match word(name) {
-            Word::Setseed | Word::AdvisoryLock | Word::Bound | Word::PgTemp | Word::Temp => {
+            Word::Setseed
+            | Word::AdvisoryLock
+            | Word::TryAdvisoryLock
+            | Word::Bound
+            | Word::PgTemp
+            | Word::Temp => {
                 self.body.harmful = true;
             }
             _ => {}

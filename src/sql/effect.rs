@@ -7,7 +7,7 @@
 //! Errs towards a pin: names of trigger functions used as columns (unless the text has no parenthesis) or in bodies that do not run now
 //! (`PREPARE x AS SELECT set_config(…)`, `BEGIN ATOMIC`); `RESET x`; `set_config` with a third argument other
 //! than the literal `true`; words of a `DO` block's text wherever they stand (`UPDATE … SET` too); `EXECUTE` in it;
-//! `pg_temp` anywhere as a name; everything in `U&"…"`.
+//! `pg_temp` anywhere as a name; calls by a name in `U&"…"`, and what such a name cannot be told of.
 
 mod calls;
 mod known;
@@ -99,6 +99,14 @@ pub struct Effects<'a> {
     /// Which reasons are over after this text has succeeded. To be taken away before `pins` are added: the
     /// order inside the text is not kept, so that `lock; unlock all` stays pinned.
     pub unpins: UnpinSet,
+    /// Which reasons it may end, of one thing or of all, so that a look at the session is worth while: by `DROP`,
+    /// `CLOSE`, `DISCARD TEMP`, an unlock, or a lock that was perhaps not got. Words in a `DO` block do not count.
+    pub frees: PinSet,
+    /// Whether it calls a procedure or has a block of code, which may commit before it ends: what it has done by then is
+    /// not taken back if it fails.
+    pub procedural: bool,
+    /// How many of its statements stand in front of the first `COMMIT` or `PREPARE TRANSACTION`. `None` if none is known.
+    pub commits_behind: Option<u32>,
     /// Whether it copies with the client.
     pub copy: CopyEffect,
     /// Whether it uses a statement made by SQL `PREPARE` (`EXECUTE x`, `EXPLAIN EXECUTE x`, `CREATE TABLE … AS

@@ -48,7 +48,8 @@ pub(crate) enum Word {
     SetConfig,
     Setseed,
     AdvisoryLock,
-    AdvisoryUnlockAll,
+    TryAdvisoryLock,
+    AdvisoryUnlock,
     PgTemp,
     PgSettings,
     PreparedStatements,
@@ -120,7 +121,7 @@ const fn firsts() -> [usize; 26] {
 }
 
 /// Grouped by first letter, frequent ones first.
-const WORDS: [(&[u8], Word); 68] = [
+const WORDS: [(&[u8], Word); 70] = [
     (b"as", Word::As),
     (b"abort", Word::Abort),
     (b"begin", Word::Begin),
@@ -151,9 +152,11 @@ const WORDS: [(&[u8], Word); 68] = [
     (b"prepare", Word::Prepare),
     (b"pg_advisory_lock", Word::AdvisoryLock),
     (b"pg_advisory_lock_shared", Word::AdvisoryLock),
-    (b"pg_try_advisory_lock", Word::AdvisoryLock),
-    (b"pg_try_advisory_lock_shared", Word::AdvisoryLock),
-    (b"pg_advisory_unlock_all", Word::AdvisoryUnlockAll),
+    (b"pg_try_advisory_lock", Word::TryAdvisoryLock),
+    (b"pg_try_advisory_lock_shared", Word::TryAdvisoryLock),
+    (b"pg_advisory_unlock", Word::AdvisoryUnlock),
+    (b"pg_advisory_unlock_shared", Word::AdvisoryUnlock),
+    (b"pg_advisory_unlock_all", Word::AdvisoryUnlock),
     (b"pg_settings", Word::PgSettings),
     (b"pg_prepared_statement", Word::PreparedStatements),
     (b"pg_prepared_statements", Word::PreparedStatements),

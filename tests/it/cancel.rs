@@ -184,12 +184,74 @@ async fn a_query_timeout_leaves_a_commit_alone_that_waits_for_a_standby() {
     let insert = Raw::query("insert into t values (1)");
     assert_eq!(client.ask(&insert).await, "C ZT");
     client.send(&Raw::query("commit")).await;
+    // The server says of none of its statements that it is done before all are.
+    let text = Raw::query("begin; insert into t values (2); commit");
+    let piped = ["begin", "insert into t values (3)", "commit"].map(|text| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    });
+    let piped = [piped.concat(), Raw::sync()].concat();
+    let (mut second, mut third) = (enter().await, enter().await);
+    second.send(&text).await;
+    third.send(&piped).await;
     let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
-    until("it waits", async || server.sql(waits).await.unwrap() == "1").await;
-    // By then the time of the COMMIT is up as well.
+    until("they wait", async || {
+        server.sql(waits).await.unwrap() == "3"
+    })
+    .await;
+    // By then the time of each COMMIT is up as well, and where that was asked about, the answer is there.
     let sleep = Raw::query("select pg_sleep(60)");
-    assert_eq!(other.ask(&sleep).await, "T E57014 ZI");
-    assert_eq!(server.sql(waits).await.unwrap(), "1");
+    for _ in 0..3 {
+        assert_eq!(other.ask(&sleep).await, "T E57014 ZI");
+    }
+    assert_eq!(server.sql(waits).await.unwrap(), "3");
     standbys("").await;
     assert_eq!(client.ask(&[]).await, "C ZI");
+    assert_eq!(second.ask(&[]).await, "C C C ZI");
+    assert_eq!(third.ask(&[]).await, "1 2 C 1 2 C 1 2 C ZI");
+}
+
+/// What stands before a COMMIT has a limit, also where both are in one text or pipeline, and where nobody reads it.
+#[tokio::test]
+async fn a_query_timeout_holds_for_what_stands_before_a_commit() {
+    let database = Database::new().await;
+    let more = "[limits]\nmax_held_message = 8192\n[timeouts]\nquery = \"300ms\"";
+    let proxy = Proxy::before(&database, more).await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let statement = |text: &str| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    };
+    let sleep = "select pg_sleep(60)";
+    let pipeline = [
+        statement("begin"),
+        statement(sleep),
+        statement("commit"),
+        Raw::sync(),
+    ];
+    let long = format!("/* {} */ {sleep}", "x".repeat(20_000));
+    for (sent, told) in [
+        (
+            Raw::query(&format!("begin; {sleep}; commit")),
+            "C T E57014 ZE",
+        ),
+        (pipeline.concat(), "1 2 C 1 2 E57014 ZE"),
+        (
+            Raw::query(&format!("{sleep}; begin; commit")),
+            "T E57014 ZI",
+        ),
+        (Raw::query(&long), "T E57014 ZI"),
+    ] {
+        assert_eq!(client.ask(&sent).await, told);
+        client.ask(&Raw::query("rollback")).await;
+    }
+    assert_eq!(client.one("select 1").await, "1");
 }

@@ -4,7 +4,7 @@
 
 mod idioms;
 mod native;
-mod noise;
+pub(super) mod noise;
 mod suites;
 
 use std::path::{Path, PathBuf};

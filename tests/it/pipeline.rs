@@ -228,3 +228,36 @@ async fn unnamed_statements_that_may_have_to_stay_are_few() {
     let rest = [Raw::bind("", "", &[]), Raw::execute("", 0), Raw::sync()];
     assert_eq!(client.ask(&rest.concat()).await, "1 1 2 D C ZI");
 }
+
+/// What a server remarks goes to its client as it is, and in its place.
+#[tokio::test]
+async fn notices_come_where_postgres_says_them() {
+    let (database, proxy, client) = single().await;
+    let direct = Raw::login(database.port, "app", &database.name, &[]).await;
+    let mut said = Vec::new();
+    for mut client in [direct, client] {
+        let raise = |text: &str| format!("do $$ begin raise notice '{text}'; end $$");
+        let mut heard = Vec::new();
+        for sent in [
+            Raw::query(&format!("{}; select 1; {}", raise("a"), raise("b"))),
+            Raw::query("rollback; drop table if exists absent"),
+            [step(&raise("c")), step("select 1"), Raw::sync()].concat(),
+            // One that is below what the client wants to hear, and one that comes before an error.
+            Raw::query(&format!("set client_min_messages = error; {}", raise("d"))),
+            Raw::query(&format!(
+                "reset client_min_messages; {}; select 1 / 0",
+                raise("e")
+            )),
+        ] {
+            client.send(&sent).await;
+            let answer = client.ready().await;
+            let answer = answer.into_iter().filter(|message| message.tag != 'S');
+            heard.extend(answer.map(|message| (message.tag, message.body)));
+        }
+        said.push(heard);
+    }
+    let notices = said[0].iter().filter(|(tag, _)| *tag == 'N').count();
+    assert_eq!(notices, 6);
+    assert_eq!(said[0], said[1]);
+    drop(proxy);
+}

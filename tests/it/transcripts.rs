@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use pgherd_tests::{Database, Message, Proxy, Raw};
+use pgherd_tests::{Database, Message, Proxy, Raw, until};
 use tokio::time::timeout;
+
+use super::drivers::noise::Noise;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -149,5 +151,22 @@ async fn postgres_and_pgherd_say_the_same() {
             let whom = if through { "pgherd" } else { "Postgres" };
             replay(&format!("{name}.txt, {whom}"), text, client).await;
         }
+    }
+}
+
+/// Where others use the same two servers meanwhile, and change what a server remembers.
+#[tokio::test]
+async fn pgherd_says_the_same_among_others() {
+    for (name, text) in TRANSCRIPTS {
+        let database = Database::new().await;
+        let proxy = Proxy::before(&database, "[pool]\nsize = 2").await;
+        let noise = Noise::begin(&proxy.url("app", &database.name));
+        until("both servers are there", async || {
+            database.backends("app").await == 2
+        })
+        .await;
+        let client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        replay(&format!("{name}.txt, pgherd among others"), text, client).await;
+        noise.end().await;
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use pgherd_sql::Step;
+use pgherd_sql::{Pin, PinSet, Step};
 use pgherd_wire::backend::{TransactionStatus, tag};
 
 use super::{Closed, CopyFlow, Exchange, Owed, Undo, Verdict};
@@ -673,4 +673,52 @@ fn what_is_kept_back_of_a_pipeline_is_not_owed_once_its_client_is_gone() {
     assert!(success.is_empty());
     talk.unsend();
     assert!(talk.unsynced() && talk.replies_owed() == 0);
+}
+
+#[test]
+fn what_would_bind_a_session_is_taken_back_where_it_is_skipped() {
+    let bound = PinSet::of(&[Pin::TempTable]);
+    let local = || Owed::Local {
+        reply: b"",
+        undo: Undo::Bound(bound),
+    };
+    let mut talk = Talk::default();
+    talk.sent(parse(false));
+    talk.sent(local());
+    talk.sent(Owed::Bind { of: None });
+    let mut over = PinSet::EMPTY;
+    talk.received(tag::ERROR_RESPONSE, |undo| {
+        if let Undo::Bound(pins) = undo {
+            over = over.union(pins);
+        }
+    });
+    assert_eq!(over, bound);
+    // What has had its turn is not.
+    let mut talk = Talk::default();
+    talk.sent(local());
+    talk.sent(Owed::Bind { of: None });
+    assert_eq!(talk.local(), Some(&b""[..]));
+    assert_eq!(quiet(&mut talk, tag::ERROR_RESPONSE), Verdict::Forward);
+}
+
+#[test]
+fn statements_are_counted_from_where_their_request_begins() {
+    let mut talk = Talk::default();
+    assert_eq!(talk.begun(), (0, true));
+    for _ in 0..2 {
+        talk.sent(Owed::Bind { of: None });
+        talk.sent(Owed::Execute);
+    }
+    assert_eq!(talk.begun(), (2, true));
+    quiet(&mut talk, tag::BIND_COMPLETE);
+    assert!(talk.completes_one());
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert_eq!(talk.begun(), (1, true));
+    assert!(!talk.completes_one());
+    talk.sent(Owed::Sync);
+    assert_eq!(talk.begun(), (0, false));
+    talk.sent(Owed::ExecuteSaying(b""));
+    assert_eq!(talk.begun(), (1, false));
+    talk.sent(Owed::Query);
+    assert_eq!(talk.begun(), (0, false));
 }

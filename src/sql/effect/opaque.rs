@@ -64,7 +64,7 @@ fn reason(word: Word) -> Option<Pin> {
         Word::SetConfig => Pin::SetConfig,
         Word::Temp | Word::PgTemp => Pin::TempTable,
         Word::Hold => Pin::HoldCursor,
-        Word::AdvisoryLock => Pin::AdvisoryLock,
+        Word::AdvisoryLock | Word::TryAdvisoryLock => Pin::AdvisoryLock,
         Word::Load => Pin::Load,
         Word::Setseed => Pin::Setseed,
         Word::Listen => Pin::Listen,

@@ -88,6 +88,10 @@ impl PinSet {
     pub const EMPTY: Self = Self(0);
 
     /// What `DISCARD ALL` ends: all but `Load`, `Setseed` and `Unknown`.
+    ///
+    /// What nobody could see through may be just what outlives it, and which no view shows: a library, a seed, a
+    /// connection of dblink, a backup under way, a replication origin. So it proves nothing about `Unknown`, which
+    /// ends where nothing of it has run: where the server could not read the text, or has skipped it.
     pub const DISCARD_ALL: Self = Self::of(&[
         Pin::Set,
         Pin::SetConfig,
@@ -145,6 +149,12 @@ impl PinSet {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Those that are in `other`, too.
+    #[must_use]
+    pub const fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Each of them.

@@ -4,7 +4,8 @@ use super::setting::change;
 use super::{
     Alters, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, TransactionEffect, opaque,
 };
-use crate::lexer::{Depth, LexError, LexOptions, Lexer, Token, TokenKind};
+use crate::identifier::identifier;
+use crate::lexer::{Depth, LexError, LexOptions, Lexer, Names, Token, TokenKind};
 use crate::script::only_configures;
 use crate::word::{Word, word};
 
@@ -18,6 +19,7 @@ type Known<'k> = dyn Fn(&[u8]) -> bool + 'k;
 pub(super) struct Scan<'a, 'k> {
     text: &'a [u8],
     lexer: Lexer<'a>,
+    names: Names,
     effects: Effects<'a>,
     /// Functions beyond those of Postgres that touch no session.
     known: Option<&'k Known<'k>>,
@@ -29,6 +31,11 @@ pub(super) struct Scan<'a, 'k> {
     copies_writes: bool,
     /// The last statement shows what was there before it: rows of a cursor, or a setting.
     shows: bool,
+}
+
+/// Whether what was read last is called: arguments stand behind it.
+fn is_called(behind: &Lexer<'_>) -> bool {
+    matches!(behind.peek_token(), Ok(Some(next)) if next.is(b'('))
 }
 
 /// How a statement may change what the database consists of that is no definition: some wake event triggers.
@@ -77,6 +84,7 @@ impl<'a, 'k> Scan<'a, 'k> {
         Self {
             text,
             lexer: Lexer::new(text, options),
+            names: options.names,
             effects: Effects::default(),
             known,
             atomic: false,
@@ -90,6 +98,8 @@ impl<'a, 'k> Scan<'a, 'k> {
         if self.all().is_err() {
             self.pin(Pin::Unknown);
             self.effects.transaction = TransactionEffect::Mixed;
+            self.effects.commits_behind = None;
+            self.effects.procedural = true;
             self.effects.copy = CopyEffect::Unknown;
             self.effects.sets = None;
             self.effects.unpins = PinSet::EMPTY;
@@ -168,6 +178,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             _ => Alters::No,
         };
         self.may_alter(how);
+        self.effects.procedural |= how == Alters::Called || head == Word::Do;
         if family == (Family::Write { new: true }) {
             self.sequence(SequenceEffect::Uses);
         }
@@ -260,7 +271,9 @@ impl<'a, 'k> Scan<'a, 'k> {
                 Word::Other
             }
             TokenKind::UnicodeWord => {
-                self.pin(Pin::Unknown);
+                if self.may_matter(token) {
+                    self.pin(Pin::Unknown);
+                }
                 Word::Other
             }
             _ => Word::Other,
@@ -375,7 +388,18 @@ impl<'a, 'k> Scan<'a, 'k> {
         }
     }
 
-    /// Names that pin wherever they stand.
+    /// Whether a name with escapes, which stands in front, may be one of those that matter here: if it is called, if it
+    /// cannot be told, or if it is the name of something of Postgres' own.
+    fn may_matter(&self, token: &Token<'a>) -> bool {
+        let mut behind = self.lexer;
+        let found = identifier(token, &mut behind, self.names);
+        let harmless = found
+            .name
+            .is_some_and(|name| word(&name) == Word::Other && !name.starts_with(b"pg_"));
+        !harmless || is_called(&behind)
+    }
+
+    /// Names that pin wherever they stand, and those that do where they are called.
     fn name(&mut self, name: Word) {
         match name {
             Word::SetConfig => {
@@ -386,9 +410,15 @@ impl<'a, 'k> Scan<'a, 'k> {
             }
             Word::Setseed => self.pin(Pin::Setseed),
             Word::AdvisoryLock => self.pin(Pin::AdvisoryLock),
+            // Perhaps there is none.
+            Word::TryAdvisoryLock => {
+                self.pin(Pin::AdvisoryLock);
+                self.effects.frees.insert(Pin::AdvisoryLock);
+            }
+            Word::AdvisoryUnlock => self.effects.frees.insert(Pin::AdvisoryLock),
             Word::PgTemp => self.pin(Pin::TempTable),
             Word::PreparedStatements => self.effects.inspects = true,
-            Word::Bound => self.pin(Pin::Unknown),
+            Word::Bound if is_called(&self.lexer) => self.pin(Pin::Unknown),
             _ => {}
         }
     }
@@ -465,6 +495,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             Word::Prepare => self.prepare()?,
             Word::Deallocate => self.all_or_pin(Pin::Prepare)?,
             Word::Discard => self.discard()?,
+            Word::Drop => self.effects.frees.insert(Pin::TempTable),
             Word::Close => self.close_cursor()?,
             Word::Unlisten => self.unlisten()?,
             Word::Listen => {
@@ -508,6 +539,13 @@ impl<'a, 'k> Scan<'a, 'k> {
     }
 
     fn transacts(&mut self, effect: TransactionEffect) {
+        if matches!(
+            effect,
+            TransactionEffect::Commit | TransactionEffect::CommitChain | TransactionEffect::Prepare
+        ) {
+            let behind = self.effects.statements.saturating_sub(1);
+            self.effects.commits_behind.get_or_insert(behind);
+        }
         self.effects.transaction = match self.effects.transaction {
             TransactionEffect::None => effect,
             _ => TransactionEffect::Mixed,
@@ -551,6 +589,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             Some(what) if what.is_word(b"sequences") => self.effects.forgets = true,
             Some(what) if what.is_word(b"temp") || what.is_word(b"temporary") => {
                 self.effects.unpins.insert(Pin::TempTable);
+                self.effects.frees.insert(Pin::TempTable);
             }
             _ => {}
         }
@@ -566,6 +605,7 @@ impl<'a, 'k> Scan<'a, 'k> {
     }
 
     fn close_cursor(&mut self) -> Result<(), LexError> {
+        self.effects.frees.insert(Pin::HoldCursor);
         if self.lexer.peek_token()?.is_some_and(|t| t.is_word(b"all")) {
             self.effects.unpins.insert(Pin::HoldCursor);
         }

@@ -613,3 +613,49 @@ fn what_may_alter_unseen_is_told_by_the_text() {
     }
     assert!(!of("discard plans").forgets);
 }
+
+#[test]
+fn what_may_be_over_is_told_by_the_text() {
+    for (text, pins) in [
+        ("select 1", &[][..]),
+        ("drop table t", &[Pin::TempTable]),
+        ("DISCARD temp", &[Pin::TempTable]),
+        ("select 1; close c", &[Pin::HoldCursor]),
+        ("close all", &[Pin::HoldCursor]),
+        ("select pg_advisory_unlock(1)", &[Pin::AdvisoryLock]),
+        (
+            "select pg_catalog.PG_advisory_unlock_shared(1, 2)",
+            &[Pin::AdvisoryLock],
+        ),
+        ("select pg_try_advisory_lock(1)", &[Pin::AdvisoryLock]),
+        ("select pg_advisory_lock(1)", &[]),
+        ("create table t (a int)", &[]),
+        ("commit", &[]),
+    ] {
+        assert_eq!(of(text).frees, PinSet::of(pins), "{text}");
+    }
+}
+
+#[test]
+fn where_a_text_commits_is_told_by_its_statements() {
+    for (text, behind) in [
+        ("select 1", None),
+        ("begin; select 1; rollback", None),
+        ("commit", Some(0)),
+        ("; end and chain", Some(0)),
+        ("begin; select 1;; commit; select 2; begin; commit", Some(2)),
+        ("begin; prepare transaction 'x'", Some(1)),
+        ("commit prepared 'x'", None),
+        ("begin; commit; select 'open", None),
+    ] {
+        assert_eq!(of(text).commits_behind, behind, "{text}");
+    }
+    for (text, procedural) in [
+        ("do $$ begin commit; end $$", true),
+        ("select 1; call p()", true),
+        ("select call, do from t", false),
+        ("select 'open", true),
+    ] {
+        assert_eq!(of(text).procedural, procedural, "{text}");
+    }
+}

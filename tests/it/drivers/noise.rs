@@ -11,13 +11,13 @@ const PAUSE: Duration = Duration::from_millis(15);
 
 /// Clients that make noise until this is dropped.
 #[derive(Debug)]
-pub(super) struct Noise {
+pub(crate) struct Noise {
     clients: JoinSet<()>,
 }
 
 impl Noise {
     /// Lets some clients begin.
-    pub(super) fn begin(url: &str) -> Self {
+    pub(crate) fn begin(url: &str) -> Self {
         let mut clients = JoinSet::new();
         for me in 0..2 {
             let url = url.to_owned();
@@ -30,7 +30,7 @@ impl Noise {
     ///
     /// # Panics
     /// If one of the clients saw what was not its own.
-    pub(super) async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         let ended = self.clients.try_join_next();
         self.clients.shutdown().await;
         if let Some(Err(error)) = ended {

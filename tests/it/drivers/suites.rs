@@ -16,6 +16,7 @@ use std::time::Duration;
 use pgherd_tests::{Config, Database, Proxy};
 use tokio::time::timeout;
 
+use super::noise::Noise;
 use super::source;
 
 /// How long a suite may take.
@@ -49,6 +50,8 @@ struct Suite {
     login: &'static str,
     /// What its database needs, in SQL.
     needs: &'static str,
+    /// Why it has its servers to itself, if it does: many of them, and no other clients.
+    apart: Option<&'static str>,
 }
 
 /// Logging in with a password, as applications do.
@@ -80,6 +83,7 @@ impl Suite {
             name,
             login: BY_PASSWORD,
             needs: "",
+            apart: None,
         }
     }
 
@@ -89,6 +93,15 @@ impl Suite {
 
     fn needs(self, needs: &'static str) -> Self {
         Self { needs, ..self }
+    }
+
+    /// Leaves it alone with its servers, for this reason. None has one so far.
+    #[expect(dead_code, reason = "no suite needs it yet")]
+    fn apart(self, why: &'static str) -> Self {
+        Self {
+            apart: Some(why),
+            ..self
+        }
     }
 
     /// A database of its own, and a second one whose name ends with `_other`.
@@ -102,13 +115,15 @@ impl Suite {
         database
     }
 
-    /// Many servers, for a suite is one client after another, and some keep theirs.
+    /// Some servers more than a suite has clients at once that keep theirs. The one that was used last comes first, so
+    /// that only those who make noise have a suite's clients go from one to another.
     async fn proxy(&self, database: &Database) -> Proxy {
         let port = database.port;
         let login = self.login;
+        let size = if self.apart.is_some() { 30 } else { 12 };
         Proxy::start(&Config::text(format!(
             "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
-             [pool]\nsize = 30\n\
+             [pool]\nsize = {size}\n\
              {login}\
              [users.\"*\"]\n\
              [databases.\"*\"]\nhosts = [\"127.0.0.1:{port}\"]\n"
@@ -134,7 +149,21 @@ impl Suite {
             port: proxy.port(),
             database: &database.name,
         };
+        let noise = match self.apart {
+            None => Some(Noise::begin(&proxy.url("app", &database.name))),
+            Some(why) => {
+                println!("{name} has its servers to itself: {why}");
+                None
+            }
+        };
         let through = results(name, "through", command(&place)).await;
+        if let Some(noise) = noise {
+            assert!(
+                database.backends("app").await > 1,
+                "{name} goes from one server to another"
+            );
+            noise.end().await;
+        }
         let passed = |results: &Results| {
             let passed = results.values().filter(|went| **went == Went::Passed);
             passed.count()

@@ -242,6 +242,16 @@ pub(super) const TABLE: &[(&str, &str)] = &[
     ("select setseed(0.5)", "1 +setseed"),
     ("select lo_open(1, 2)", "1"),
     ("select pg_backup_start('x')", "1 +unknown"),
+    ("select pg_catalog.\"ts_stat\" /* x */ ('a')", "1 +unknown"),
+    ("select ts_stat, xpath_table from query_to_xml", "1"),
+    (
+        "select U&\"\\0061b\" from U&\"t\" as U&\"!0078\" uescape '!'",
+        "1",
+    ),
+    ("select U&\"f!0031\" uescape '!' (1)", "1 +unknown"),
+    ("select * from U&\"pg\\005ftemp\".t", "1 +unknown"),
+    ("select * from U&\"pg_locks\"", "1 +unknown"),
+    ("select U&\"\\00\" from t", "1 +unknown"),
     (
         "select query_to_xml('select 1', true, true, '')",
         "1 +unknown",
