@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_config::{Change, Config as Settings, Effect, Faults, LoadInput};
-use pgherd_net::{
-    ClientTls, Identity, Keepalive, Network, Roots, SocketOptions, TlsSetupError, TlsVersion,
-};
+use pgherd_net::{ClientTls, Identity, Keepalive, Network, Roots, SocketOptions, TlsSetupError};
 use pgherd_supervise::{Heartbeat, Slot};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::Semaphore;

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use pgherd_config::{Config, LoadInput, Role};
 use pgherd_net::{ClientTls, Listener, SocketOptions, Stream};
 use pgherd_pool::PoolCore;
-use pgherd_supervise::Slot;
+use pgherd_supervise::{Heartbeat, Slot};
 use pgherd_wire::backend::DataRow;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frontend, sqlstate};
@@ -29,7 +29,7 @@ use crate::pool::{Pool, PoolKey, limits};
 use crate::router;
 use crate::session::Bye;
 use crate::session::prove::Proof;
-use crate::totals::Totals;
+use crate::totals::{Totals, TotalsArguments};
 use crate::upstream::Secret;
 
 /// A client of the console, and what is behind it.
@@ -337,7 +337,11 @@ async fn who_does_not_read_does_not_hold_its_farewell_up() {
 async fn averages_are_taken_of_the_last_minute() {
     let facts = facts();
     let pool = add_pool(&facts, "shop", "u");
-    let started = Actor::spawn(None, Totals, Arc::clone(&facts)).await;
+    let arguments = TotalsArguments {
+        facts: Arc::clone(&facts),
+        heartbeat: Heartbeat::new(Duration::from_secs(60)),
+    };
+    let started = Actor::spawn(None, Totals, arguments).await;
     let (actor, ended) = started.expect("started");
     let assigned = async || {
         let rows = Show::StatsAverages.rows(&facts).await;

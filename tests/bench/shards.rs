@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use pgherd_sandbox::{Account, Binaries, Daemon, Home, Server, free_port};
+use pgherd_sandbox::{Account, Binaries, Home, Server, free_port};
 use serde::Serialize;
 
 use crate::args::Args;
 use crate::client::Client;
 use crate::error::Error;
 use crate::settings;
-use crate::target::launch;
+use crate::target::{Pgherd, launch};
 
 mod large;
 mod tpch;
@@ -84,10 +84,7 @@ pub(crate) async fn run(program: &Path, args: &Args) -> Result<Proof, Error> {
 
 /// The servers and the proxy.
 struct Herd {
-    // The process must be gone before its directory is.
-    daemon: Daemon,
-    #[expect(dead_code, reason = "held so that it is removed behind the process")]
-    home: Home,
+    pgherd: Pgherd,
     port: u16,
     whole: Server,
     shards: [Server; COUNT],
@@ -111,10 +108,8 @@ impl Herd {
         let port = free_port();
         let servers = shards.each_ref().map(Server::port);
         let text = settings::spread(port, pool_size, &servers);
-        let (daemon, home) = launch(program, home, port, &text).await?;
         Ok(Self {
-            daemon,
-            home,
+            pgherd: launch(program, home, port, &text).await?,
             port,
             whole,
             shards,
@@ -123,7 +118,7 @@ impl Herd {
 
     /// The number of the proxy's process.
     fn pid(&self) -> u32 {
-        self.daemon.pid()
+        self.pgherd.pid()
     }
 
     /// A client of the shards.

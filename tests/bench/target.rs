@@ -89,11 +89,34 @@ enum Life {
     /// The server is kept elsewhere.
     Direct,
     Pgbouncer(Pgbouncer),
+    Pgherd(Pgherd),
+}
+
+/// A running pgherd. Dropped, it is asked to end, and given some time: one that counts what it does writes it down
+/// then.
+#[derive(Debug)]
+pub(crate) struct Pgherd {
+    daemon: Daemon,
     // The process must be gone before its directory is.
-    Pgherd(
-        Daemon,
-        #[expect(dead_code, reason = "held so that it is removed last")] Home,
-    ),
+    #[expect(dead_code, reason = "held so that it is removed last")]
+    home: Home,
+}
+
+impl Pgherd {
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+}
+
+impl Drop for Pgherd {
+    fn drop(&mut self) {
+        self.daemon.terminate();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !self.daemon.ended() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// What all targets have in common.
@@ -194,11 +217,10 @@ impl Stage<'_> {
             }
             _ => settings::pgherd(server, self.pool_size, &door, certificate.as_ref()),
         };
-        let (daemon, home) = launch(program, home, port, &text).await?;
         Ok(Target {
             who,
             door,
-            life: Life::Pgherd(daemon, home),
+            life: Life::Pgherd(launch(program, home, port, &text).await?),
         })
     }
 }
@@ -209,7 +231,7 @@ impl Target {
         match &self.life {
             Life::Direct => None,
             Life::Pgbouncer(bouncer) => Some(bouncer.pid()),
-            Life::Pgherd(daemon, _) => Some(daemon.pid()),
+            Life::Pgherd(pgherd) => Some(pgherd.pid()),
         }
     }
 
@@ -231,14 +253,14 @@ pub(crate) async fn launch(
     mut home: Home,
     port: u16,
     text: &str,
-) -> Result<(Daemon, Home), Error> {
+) -> Result<Pgherd, Error> {
     let file = home.join("pgherd.toml");
     fs::write(&file, text).map_err(Error::io("write pgherd's configuration"))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(&file).process_group(0);
     let mut daemon = Daemon::spawn("pgherd", command, &mut home)?;
     ready(&mut daemon, &home, port).await?;
-    Ok((daemon, home))
+    Ok(Pgherd { daemon, home })
 }
 
 async fn ready(daemon: &mut Daemon, home: &Home, port: u16) -> Result<(), Error> {
