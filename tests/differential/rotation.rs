@@ -95,23 +95,30 @@ impl Rotation {
     async fn place(&mut self, client: u32) -> Place {
         let name = format!("c{client}");
         let deadline = Instant::now() + PATIENCE;
-        let link = loop {
-            let clients = table(&mut self.console, "show clients").await;
-            let Some(mut client) = clients.into_iter().find(|row| row[PTR] == name) else {
-                return Place::Gone;
-            };
-            if client[STATE] == "idle" {
-                break client.swap_remove(LINK);
-            }
+        loop {
             // Its last answer has come, so this is a matter of an instant.
             assert!(Instant::now() < deadline, "the client is never idle");
-        };
-        if link.is_empty() {
-            return Place::Free;
+            let clients = table(&mut self.console, "show clients").await;
+            let Some(client) = clients.into_iter().find(|row| row[PTR] == name) else {
+                return Place::Gone;
+            };
+            if client[STATE] != "idle" {
+                continue;
+            }
+            let mut servers = table(&mut self.console, "show servers").await.into_iter();
+            if client[LINK].is_empty() {
+                // One that is looked at before somebody else gets it may turn out to be kept.
+                let mut mine = servers.filter(|row| row[DATABASE] == client[DATABASE]);
+                if mine.any(|row| {
+                    row[STATE] == "active" && (row[LINK].is_empty() || row[LINK] == name)
+                }) {
+                    continue;
+                }
+                return Place::Free;
+            }
+            let server = servers.find(|row| row[PTR] == client[LINK]);
+            return server.map_or(Place::Free, |mut row| Place::Bound(row.swap_remove(PID)));
         }
-        let servers = table(&mut self.console, "show servers").await;
-        let server = servers.into_iter().find(|row| row[PTR] == link);
-        server.map_or(Place::Free, |mut row| Place::Bound(row.swap_remove(PID)))
     }
 }
 
@@ -126,6 +133,7 @@ enum Place {
 }
 
 // Columns of SHOW CLIENTS and SHOW SERVERS.
+const DATABASE: usize = 2;
 const STATE: usize = 4;
 const PTR: usize = 14;
 const LINK: usize = 15;
