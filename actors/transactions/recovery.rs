@@ -392,29 +392,25 @@ async fn find(server: &mut ServerConn) -> Option<Vec<Found>> {
 
 /// Hears whether another proxy has changed the schema of a shard: what runs on one shard alone does not ask by itself.
 async fn compare(round: &Round<'_>, shard: u16, server: &mut ServerConn) {
-    let mut told: Option<Version> = None;
+    // Where a table is known the question is another than where none is. Most users' groups know the same.
+    let mut told: [Option<Version>; 2] = [None, None];
     for group in round.facts.groups.of(&round.sharded.name) {
         let Some(known) = group.last() else { continue };
         let version = known.version_of(shard);
-        // Most users' groups know the same.
-        let now = match told
-            .as_ref()
-            .filter(|told| told.is_some() == version.is_some())
-        {
-            Some(told) => told.clone(),
-            None => match version::ask(server, version).await {
-                Ok(now) => now,
-                Err(_) => return,
-            },
-        };
-        if group.heard(&known, shard, &now) {
+        let told = &mut told[usize::from(version.is_some())];
+        if told.is_none() {
+            *told = version::ask(server, version).await.ok();
+        }
+        let Some(now) = told.as_ref() else { return };
+        // What was heard of before is read anew by whoever plans next.
+        let is_news = group.current().is_some();
+        if group.heard(&known, shard, now) && is_news {
             let (database, shard) = (
                 &round.sharded.name,
                 &round.sharded.shards[usize::from(shard)],
             );
             tracing::info!(database, shard, "another proxy has changed the schema");
         }
-        told = Some(now);
     }
 }
 
