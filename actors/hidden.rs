@@ -310,11 +310,6 @@ impl Hidden {
         nanos(now.saturating_duration_since(self.born))
     }
 
-    /// Somebody else has changed the catalogue, as was heard just now.
-    pub fn changed_elsewhere(&self) {
-        self.changed();
-    }
-
     fn changed(&self) {
         let mut changes = self.changes.lock();
         *changes += 1;

@@ -7,11 +7,9 @@
 mod known;
 mod placed;
 mod plans;
-mod sequences;
 #[cfg(test)]
 mod tests;
 mod types;
-pub(crate) mod version;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use pgherd_config::{Config, PoolMode, ShardSequences, Sharded};
+use pgherd_config::{Config, PoolMode, Sharded};
 use pgherd_planner::placement::Placement;
 use pgherd_planner::{Names, Statement};
 use pgherd_wire::error::ErrorReport;
@@ -39,7 +37,6 @@ pub use placed::{Misplaced, placement};
 pub use plans::{Kind, Reading};
 use plans::{Plans, Readings};
 pub use types::FIRST_OWN;
-use version::Version;
 
 /// After this time the shards are asked again, since not every change of a schema passes through here.
 const FRESH: Duration = Duration::from_secs(30);
@@ -65,8 +62,6 @@ pub struct Group {
     readings: Readings,
     /// Who asks the shards holds it.
     asking: tokio::sync::Mutex<()>,
-    /// Who looks for deadlocks over the shards holds it.
-    pub(crate) deadlocks: tokio::sync::Mutex<()>,
     /// Why and when they could not be asked last.
     failed: Mutex<Option<(Instant, ErrorReport)>>,
     /// When to ask them again, in nanoseconds after `born`.
@@ -104,13 +99,6 @@ impl Groups {
             }
             stays
         });
-    }
-
-    /// Those of a sharded database.
-    pub fn of(&self, database: &str) -> Vec<Arc<Group>> {
-        let groups = self.0.lock();
-        let own = groups.iter().filter(|((name, _), _)| name == database);
-        own.map(|(_, group)| Arc::clone(group)).collect()
     }
 
     /// The group, unless its placement or one of its pools is another by now.
@@ -159,7 +147,6 @@ pub async fn group(
         plans: Plans::default(),
         readings: Readings::default(),
         asking: tokio::sync::Mutex::new(()),
-        deadlocks: tokio::sync::Mutex::new(()),
         failed: Mutex::new(None),
         due: AtomicU64::new(0),
         read: AtomicU64::new(0),
@@ -228,13 +215,6 @@ impl Group {
     /// What was known of the shards last, whether or not it still holds, and they agree.
     pub fn last(&self) -> Option<Arc<Known>> {
         self.known.load_full()
-    }
-
-    /// A shard has told of the version of its schema: where what is known is of another, nothing is planned by that any
-    /// more. Answers whether it is.
-    pub(crate) fn heard(&self, known: &Known, shard: u16, version: &Version) -> bool {
-        let pool = self.pools.get(usize::from(shard));
-        pool.is_some_and(|pool| known.heard(shard, pool, version))
     }
 
     /// The number of the schemas that are known, if they are those of all shards, nothing has changed them that
@@ -360,8 +340,7 @@ impl Group {
     async fn ask(&self, age: known::Age) -> Result<Arc<Known>, ErrorReport> {
         let before = self.known.load_full();
         let began = nanos(clock::since(self.born));
-        let disjoint = are_disjoint(&self.config);
-        let known = known::ask(&self.pools, before.as_deref(), age, disjoint).await?;
+        let known = known::ask(&self.pools, before.as_deref(), age).await?;
         let known = Arc::new(known);
         self.known.store(Some(Arc::clone(&known)));
         if age == known::Age::Any || before.is_none() {
@@ -415,10 +394,8 @@ pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Comparison, S
     let mut found = Comparison::default();
     let placement = placement(sharded).map_err(|error| error.to_string())?;
     let mut first: Option<known::Facts> = None;
-    let mut sequences = Vec::new();
     for name in &sharded.shards {
-        let (facts, own) = facts_of(config, name).await?;
-        sequences.push((name.as_str(), own));
+        let facts = facts_of(config, name).await?;
         match &first {
             None => {
                 let remarks = facts.remarks(&placement);
@@ -432,23 +409,10 @@ pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Comparison, S
             }
         }
     }
-    if are_disjoint(sharded) {
-        let each = sequences.iter().map(|(name, own)| (*name, own));
-        let told = sequences::overlap(&each.collect::<Vec<_>>());
-        found.differences.extend(told);
-    }
     Ok(found)
 }
 
-/// Whether no number is to come of the sequences of two shards.
-fn are_disjoint(sharded: &Sharded) -> bool {
-    sharded.sharding.sequences == ShardSequences::Disjoint
-}
-
-async fn facts_of(
-    config: &Config,
-    section: &str,
-) -> Result<(known::Facts, sequences::Sequences), String> {
+async fn facts_of(config: &Config, section: &str) -> Result<known::Facts, String> {
     let database = config.databases.get(section);
     let database = database.ok_or_else(|| format!("{section} is no database"))?;
     let mut why = format!("{section}: no host is named");

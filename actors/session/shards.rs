@@ -6,7 +6,6 @@
 //! when a statement is sent: it is planned with what its parameters are, and what does not surely give on
 //! this shard alone what one Postgres would give is refused, wherever it has come from.
 
-mod abreast;
 mod combine;
 mod concat;
 pub(super) mod dtx;
@@ -48,7 +47,6 @@ use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known, elsewhere};
-use crate::transactions::deadlocks::Waiter;
 use dtx::Journal;
 use glance::Glance;
 use pipeline::Pipeline;
@@ -86,8 +84,6 @@ pub struct Spread {
     listened: bool,
     /// It holds servers of a transaction over several shards.
     holds: bool,
-    /// As which that waits for others.
-    waiter: Option<Arc<Waiter>>,
 }
 
 /// The shard where all notify and listen, so that they hear of each other. Of a transaction over several shards it is
@@ -183,7 +179,6 @@ impl Spread {
             notified: false,
             listened: false,
             holds: false,
-            waiter: None,
         }
     }
 }

@@ -13,9 +13,7 @@ use crate::pool::Pool;
 use crate::router;
 use crate::server::ServerConn;
 use crate::session::setup;
-use crate::shards::sequences::{self, Sequences};
 use crate::shards::types::{self, OwnTypes};
-use crate::shards::version::{self, Version};
 
 /// More rows of one question are no schema that is planned for.
 const ROWS_MAX: usize = 1_000_000;
@@ -54,31 +52,23 @@ pub struct Known {
     settings: Settings,
 }
 
-/// How often a catalogue had changed when it was read, and what of it each shard has for itself.
-#[derive(Debug, Clone)]
+/// How often a catalogue had changed when it was read.
+#[derive(Debug)]
 struct Seen {
     hidden: Arc<Hidden>,
     changes: u64,
-    own: Arc<Own>,
-}
-
-/// What need not be equal on all shards.
-#[derive(Debug, Default)]
-struct Own {
-    types: OwnTypes,
-    sequences: Sequences,
-    version: Version,
+    types: Arc<OwnTypes>,
 }
 
 impl Seen {
     fn now(pool: &Pool) -> Self {
         let hidden = Arc::clone(&pool.upstream.load().hidden.0);
         let changes = hidden.changes();
-        let own = Arc::default();
+        let types = Arc::default();
         Self {
             hidden,
             changes,
-            own,
+            types,
         }
     }
 
@@ -198,7 +188,7 @@ impl Known {
         let types = |at: u16| {
             self.shards
                 .get(usize::from(at))
-                .map(|(_, seen)| &seen.own.types)
+                .map(|(_, seen)| &*seen.types)
         };
         match (types(one.0), types(two.0)) {
             (Some(here), Some(there)) => here.is_alike(one.1, (there, two.1), binary),
@@ -210,27 +200,6 @@ impl Known {
     pub(super) fn is_current(&self, pools: &[Arc<Pool>]) -> bool {
         let mut shards = self.shards.iter().zip(pools);
         shards.all(|((_, seen), pool)| seen.is_current(pool))
-    }
-
-    /// The version of a shard's schema at which it was read.
-    pub(crate) fn version_of(&self, shard: u16) -> &Version {
-        const NONE: &Version = &None;
-        let known = self.shards.get(usize::from(shard));
-        known.map_or(NONE, |(_, seen)| &seen.own.version)
-    }
-
-    /// A shard has told of this version: if that is another one, somebody has changed its schema elsewhere. Answers whether
-    /// it is.
-    pub(super) fn heard(&self, shard: u16, pool: &Pool, version: &Version) -> bool {
-        let known = self.shards.get(usize::from(shard));
-        let Some((_, seen)) = known.filter(|(_, seen)| seen.own.version != *version) else {
-            return false;
-        };
-        // Somebody else may have heard of it already.
-        if seen.is_current(pool) {
-            seen.hidden.changed_elsewhere();
-        }
-        true
     }
 
     pub(super) fn is_agreed(&self) -> bool {
@@ -256,7 +225,6 @@ pub(super) async fn ask(
     pools: &[Arc<Pool>],
     before: Option<&Known>,
     age: Age,
-    disjoint: bool,
 ) -> Result<Known, ErrorReport> {
     let mut shards: Vec<(Arc<Facts>, Seen)> = Vec::with_capacity(pools.len());
     let mut whole = true;
@@ -268,13 +236,18 @@ pub(super) async fn ask(
             known.filter(|(_, seen)| (age == Age::Current || passed) && seen.is_current(pool));
         whole &= !(passed && known.is_some());
         if let Some((facts, seen)) = known {
-            shards.push((Arc::clone(facts), seen.clone()));
+            let seen = Seen {
+                hidden: Arc::clone(&seen.hidden),
+                changes: seen.changes,
+                types: Arc::clone(&seen.types),
+            };
+            shards.push((Arc::clone(facts), seen));
             continue;
         }
         // What changes while it is read is read again.
         let mut seen = Seen::now(pool);
-        let (facts, own) = one(pool).await?;
-        seen.own = Arc::new(own);
+        let (facts, types) = one(pool).await?;
+        seen.types = Arc::new(types);
         // What is equal is kept once.
         let equal = shards.iter().map(|(facts, _)| facts);
         let equal = equal.chain(before.map(|before| &before.shards[at].0));
@@ -289,45 +262,25 @@ pub(super) async fn ask(
     Ok(Known {
         number,
         whole,
-        fault: fault(pools, &shards, disjoint).map(Box::new),
+        fault: fault(pools, &shards).map(Box::new),
         settings: Settings::of(&shards[0].0.settings),
         shards: shards.into(),
     })
 }
 
-/// What is wrong if the shards differ, or their sequences do not where they should.
-fn fault(
-    pools: &[Arc<Pool>],
-    shards: &[(Arc<Facts>, Seen)],
-    disjoint: bool,
-) -> Option<ErrorReport> {
+/// What is wrong if the shards differ.
+fn fault(pools: &[Arc<Pool>], shards: &[(Arc<Facts>, Seen)]) -> Option<ErrorReport> {
     let first = &shards[0].0;
-    let differs = shards
+    let (at, other) = shards
         .iter()
         .map(|(facts, _)| facts)
         .enumerate()
-        .find(|(_, facts)| *facts != first && ***facts != **first);
-    let Some((at, other)) = differs else {
-        return overlap(pools, shards).filter(|_| disjoint);
-    };
+        .find(|(_, facts)| *facts != first && ***facts != **first)?;
     let (one, two) = (&pools[0].key.database, &pools[at].key.database);
     let text = format!("shards \"{one}\" and \"{two}\" differ");
     let told = differences(first, other).join("; ");
     let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text).detail(told);
     Some(report.hint("Make their schemas and settings the same; nothing is run before that."))
-}
-
-/// What is wrong if a number may come of the sequences of two shards.
-fn overlap(pools: &[Arc<Pool>], shards: &[(Arc<Facts>, Seen)]) -> Option<ErrorReport> {
-    let names = pools.iter().map(|pool| pool.key.database.as_str());
-    let each = shards.iter().map(|(_, seen)| &seen.own.sequences);
-    let told = sequences::overlap(&names.zip(each).collect::<Vec<_>>())?;
-    let text = "the sequences of the shards are said to be disjoint, and are not";
-    let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text).detail(told);
-    Some(report.hint(
-        "ALTER SEQUENCE … INCREMENT BY (the number of shards) START (another one on each) on each shard by its own name, \
-         or leave out sequences = \"disjoint\"; nothing is run before that.",
-    ))
 }
 
 /// What differs between two shards, each thing in a sentence.
@@ -348,7 +301,7 @@ pub(super) fn differences(one: &Facts, two: &Facts) -> Vec<String> {
     found
 }
 
-async fn one(pool: &Arc<Pool>) -> Result<(Facts, Own), ErrorReport> {
+async fn one(pool: &Arc<Pool>) -> Result<(Facts, OwnTypes), ErrorReport> {
     let mut lease = router::lease(pool).await?;
     // Whoever had the server before may have left other settings.
     setup::apply(pool, &mut lease, &Arc::default()).await?;
@@ -359,12 +312,11 @@ async fn one(pool: &Arc<Pool>) -> Result<(Facts, Own), ErrorReport> {
     Ok(facts)
 }
 
-pub(super) async fn read(server: &mut ServerConn) -> Result<(Facts, Sequences), ErrorReport> {
-    let (facts, own) = read_all(server).await?;
-    Ok((facts, own.sequences))
+pub(super) async fn read(server: &mut ServerConn) -> Result<Facts, ErrorReport> {
+    Ok(read_all(server).await?.0)
 }
 
-async fn read_all(server: &mut ServerConn) -> Result<(Facts, Own), ErrorReport> {
+async fn read_all(server: &mut ServerConn) -> Result<(Facts, OwnTypes), ErrorReport> {
     let mut settings = Vec::new();
     for row in rows(server, SETTINGS).await? {
         let row = texts(&row)?;
@@ -380,17 +332,13 @@ async fn read_all(server: &mut ServerConn) -> Result<(Facts, Own), ErrorReport> 
             read.map_err(|error| unread(&error.to_string()))?;
         }
     }
-    let mut own = Own::default();
+    let mut types = OwnTypes::default();
     for row in rows(server, types::QUESTION).await? {
-        own.types.take(&texts(&row)?);
+        types.take(&texts(&row)?);
     }
-    for row in rows(server, sequences::QUESTION).await? {
-        own.sequences.take(&texts(&row)?);
-    }
-    own.version = version::read(server).await?;
     rows(server, "COMMIT").await?;
     let catalog = loader.finish();
-    Ok((Facts { catalog, settings }, own))
+    Ok((Facts { catalog, settings }, types))
 }
 
 type Row = Vec<Option<Vec<u8>>>;

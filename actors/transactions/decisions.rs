@@ -24,15 +24,12 @@ pub const PREFIX: &str = "pgherd:";
 /// Postgres takes no longer name (GIDSIZE, less the zero byte).
 const NAME_MAX: usize = 199;
 
-/// What makes the tables, for who has to do it by hand: that of decisions, and that of the version of the schema.
+/// What makes the table, for who has to do it by hand.
 pub const DEFINITION: &str = "CREATE SCHEMA IF NOT EXISTS pgherd; \
 CREATE TABLE IF NOT EXISTS pgherd.decisions (transaction text PRIMARY KEY, committed boolean NOT NULL, \
 decided timestamptz NOT NULL DEFAULT now()); \
 GRANT USAGE ON SCHEMA pgherd TO PUBLIC; \
-GRANT SELECT, INSERT, DELETE ON pgherd.decisions TO PUBLIC; \
-CREATE TABLE IF NOT EXISTS pgherd.catalogue (version bigint NOT NULL); \
-INSERT INTO pgherd.catalogue SELECT 0 WHERE NOT EXISTS (SELECT FROM pgherd.catalogue); \
-GRANT SELECT, UPDATE ON pgherd.catalogue TO PUBLIC";
+GRANT SELECT, INSERT, DELETE ON pgherd.decisions TO PUBLIC";
 
 /// Those who make it at the same time wait for each other: neither of the two would see that it is there.
 const ALONE: &str = "BEGIN READ WRITE; SELECT pg_catalog.pg_advisory_xact_lock(7240915120313); ";
@@ -71,12 +68,6 @@ impl<'a> Part<'a> {
         let decider = sections.iter().find(|section| *section == decider)?;
         is_id.then_some(Self { id, decider })
     }
-}
-
-/// The section of the decider by a part's name, whether or not it is known.
-pub(super) fn decider<'a>(name: &'a str, database: &str) -> Option<&'a str> {
-    let rest = name.strip_prefix(PREFIX)?.splitn(3, ':').nth(2)?;
-    rest.strip_suffix(database)?.strip_suffix(':')
 }
 
 /// How many hexadecimal digits the number of a transaction has.
@@ -223,7 +214,7 @@ pub(super) fn is_busy(error: &ErrorReport) -> bool {
     error.code == sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE
 }
 
-/// Makes the tables on the server of a pool.
+/// Makes the table on the server of a pool.
 ///
 /// # Errors
 /// When that may not be done, with what is to be done by hand.
@@ -232,7 +223,7 @@ pub(crate) async fn make(transactions: &Transactions, pool: &Pool) -> Result<(),
     let missing = |why: String| {
         let shard = &pool.key.database;
         let text = format!(
-            "shard \"{shard}\" has no table pgherd.decisions or pgherd.catalogue, which a write to several shards takes"
+            "shard \"{shard}\" has no table pgherd.decisions, which a write to several shards takes"
         );
         ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text)
             .detail(why)
@@ -251,7 +242,7 @@ async fn run(server: &mut ServerConn, sql: &str) -> Result<(), ErrorReport> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, decider, lock, part};
+    use super::{Part, lock, part};
 
     #[test]
     fn a_name_says_who_decides() {
@@ -260,7 +251,6 @@ mod tests {
         let name = part(id, 1, "a:b", "c").unwrap();
         let read = Part::read(&name, "c", &sections).unwrap();
         assert_eq!((read.id, read.decider), (id, "a:b"));
-        assert_eq!(decider(&name, "c"), Some("a:b"));
         assert_eq!(Part::read(&name, "b:c", &sections).unwrap().decider, "a");
         assert_eq!(Part::read(&name, "d", &sections), None);
         assert_eq!(

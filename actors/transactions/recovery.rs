@@ -26,7 +26,6 @@ use crate::cluster::login::{self, Attempts};
 use crate::facts::Facts;
 use crate::server::ServerConn;
 use crate::session::setup::{self, Answer};
-use crate::shards::version::{self, Version};
 use crate::transactions::decisions::{self, PREFIX};
 use crate::transactions::{Count, Doubt, Transactions};
 use crate::upstream::Upstream;
@@ -151,15 +150,9 @@ impl Watch {
         let mut doubts = Vec::new();
         // Also of those that are being committed: their rows are needed yet.
         let mut names: Vec<String> = Vec::new();
-        for (at, shard) in (0..).zip(shards) {
+        for shard in shards {
             let found = match self.link(round, shard, None).await {
-                Some(server) => {
-                    let found = find(server).await;
-                    if found.is_some() {
-                        compare(round, at, server).await;
-                    }
-                    found
-                }
+                Some(server) => find(server).await,
                 None => None,
             };
             let Some(mut found) = found else {
@@ -388,30 +381,6 @@ async fn find(server: &mut ServerConn) -> Option<Vec<Found>> {
         })
     });
     Some(found.collect())
-}
-
-/// Hears whether another proxy has changed the schema of a shard: what runs on one shard alone does not ask by itself.
-async fn compare(round: &Round<'_>, shard: u16, server: &mut ServerConn) {
-    // Where a table is known the question is another than where none is. Most users' groups know the same.
-    let mut told: [Option<Version>; 2] = [None, None];
-    for group in round.facts.groups.of(&round.sharded.name) {
-        let Some(known) = group.last() else { continue };
-        let version = known.version_of(shard);
-        let told = &mut told[usize::from(version.is_some())];
-        if told.is_none() {
-            *told = version::ask(server, version).await.ok();
-        }
-        let Some(now) = told.as_ref() else { return };
-        // What was heard of before is read anew by whoever plans next.
-        let is_news = group.current().is_some();
-        if group.heard(&known, shard, now) && is_news {
-            let (database, shard) = (
-                &round.sharded.name,
-                &round.sharded.shards[usize::from(shard)],
-            );
-            tracing::info!(database, shard, "another proxy has changed the schema");
-        }
-    }
 }
 
 /// The transactions whose rows are old. Nobody has any where there is no table.

@@ -24,14 +24,12 @@ mod matched;
 mod merge;
 mod moment;
 mod pull;
-mod renamed;
 mod risk;
 mod rows;
 mod schema;
 mod sorted;
 mod upper;
 mod values;
-mod within;
 mod write;
 
 /// The longest text that is planned.
@@ -52,7 +50,6 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         reads: false,
         open: false,
         hinted: names.hint.is_some(),
-        within: false,
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -170,32 +167,6 @@ pub(crate) struct Builder<'a> {
     open: bool,
     /// A hint leads it to one shard.
     hinted: bool,
-    /// A part of its WITH may write.
-    within: bool,
-}
-
-impl<'a> Builder<'a> {
-    /// What plans another text in its place, or a part of it.
-    fn fresh<'t>(&self, text: &'t str) -> Builder<'t>
-    where
-        'a: 't,
-    {
-        Builder {
-            text,
-            catalog: self.catalog,
-            placement: self.placement,
-            uses: Uses::new(),
-            moments: BTreeMap::new(),
-            given: Vec::new(),
-            arrays: BTreeSet::new(),
-            late: false,
-            locks: false,
-            reads: false,
-            open: false,
-            hinted: self.hinted,
-            within: false,
-        }
-    }
 }
 
 impl Builder<'_> {
@@ -210,17 +181,7 @@ impl Builder<'_> {
                 "names of Postgres' own may mean something else where pg_catalog is not first";
             return Err(Refusal::new("search_path", reason));
         }
-        let node = crate::resolve::inner(node)?;
-        self.within = within::is_written(node);
-        let rest = self.kind(node, names);
-        match std::mem::take(&mut self.within) {
-            true => self.together(rest?, node, names),
-            false => rest,
-        }
-    }
-
-    fn kind(&mut self, node: &NodeEnum, names: &Names) -> Result<Plan> {
-        match node {
+        match crate::resolve::inner(node)? {
             NodeEnum::SelectStmt(select) => self.select(select, names),
             _ if names.whole => Err(Refusal::new("statement", "it is no query")),
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
@@ -245,9 +206,7 @@ impl Builder<'_> {
     }
 
     fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
-        let mut resolver = Resolver::new(self.catalog, self.placement, names);
-        resolver.within = self.within;
-        resolver
+        Resolver::new(self.catalog, self.placement, names)
     }
 
     pub(crate) fn select(&mut self, select: &SelectStmt, names: &Names) -> Result<Plan> {

@@ -46,7 +46,6 @@ use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::Group;
-use crate::transactions::deadlocks::Waiter;
 pub(super) use carry::combine;
 pub(super) use explain::find as explained;
 use extended::{Portal, Unbound, Unchecked};
@@ -98,8 +97,6 @@ struct Dtx {
     opening: Box<[u8]>,
     legs: BTreeMap<u16, Leg>,
     abilities: HashMap<u16, Abilities>,
-    /// As which it waits for others, once it has come to a server.
-    waiter: Option<Arc<Waiter>>,
     /// The shard where runs what may run anywhere.
     home: Option<u16>,
     failed: bool,
@@ -189,7 +186,6 @@ impl Dtx {
             opening: b"BEGIN"[..].into(),
             legs: BTreeMap::new(),
             abilities: HashMap::new(),
-            waiter: None,
             home: None,
             failed: false,
             altered: false,

@@ -20,13 +20,13 @@ use pgherd_wire::frontend::{Bind, Close, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
 use super::gather::{Deadlines, End, gather, is_unbound, is_unheard, poll_to_client};
-use super::legs::Leg;
+use super::legs::{Leg, check_in, take_all};
 use super::merged::{Merged, Until};
 use super::plan::{prepared, routed, tail_now, tail_of, unsupported};
 use super::request::{self, Request};
-use super::scatter::{complete, fail, finish, part, take_anew};
+use super::scatter::{complete, fail, finish, is_planned_for, part, take_anew};
 use super::start::{Through, describe, start};
-use super::{abreast, enter, objection};
+use super::{enter, objection};
 use crate::clock;
 use crate::control::{Order, Standing};
 use crate::session::relay::Relay;
@@ -110,11 +110,14 @@ pub(in crate::session) async fn run(
     pipeline: Pipeline,
     asked: Instant,
 ) -> Option<Bye> {
-    let legs = match abreast::take(relay, &pipeline.shards, pipeline.schemas, asked).await {
-        Ok(Some(legs)) => legs,
-        Ok(None) => return None,
+    let legs = match take_all(relay, &pipeline.shards, asked).await {
+        Ok(legs) => legs,
         Err(denied) => return relay.denied(denied),
     };
+    if !is_planned_for(relay, pipeline.schemas) {
+        check_in(relay, legs);
+        return None;
+    }
     if let Some(first) = pipeline.shards.first() {
         enter(relay, *first);
     }

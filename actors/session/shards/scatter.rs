@@ -12,7 +12,6 @@ use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::{frame, sqlstate};
 
-use super::abreast;
 use super::concat::Concat;
 use super::enter;
 use super::framing::{Framing, has_header};
@@ -32,12 +31,15 @@ pub(in crate::session) async fn run(
     request: Request,
     asked: Instant,
 ) -> Option<Bye> {
-    let mut legs = match abreast::take(relay, &request.shards, request.schemas, asked).await {
-        Ok(Some(legs)) => legs,
-        // The query is still in front: it is led anew, by what is known now.
-        Ok(None) => return None,
+    let mut legs = match take_all(relay, &request.shards, asked).await {
+        Ok(legs) => legs,
         Err(denied) => return relay.denied(denied),
     };
+    if !is_planned_for(relay, request.schemas) {
+        // The query is still in front: it is led anew, by what is known now.
+        check_in(relay, legs);
+        return None;
+    }
     if let Some(first) = request.shards.first() {
         // The session's own pool is one of them, and not that which was waited for last.
         enter(relay, *first);

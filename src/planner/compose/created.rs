@@ -1,27 +1,21 @@
 //! The constraints of a table that is made: each shard checks them by itself, so they must hold over all if they hold there.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{ConstrType, Constraint, CreateStmt, Node, TableLikeClause};
+use pg_query::protobuf::{ConstrType, Constraint, CreateStmt, Node};
 
 use super::Builder;
-use super::definition::{Home, unsupported};
-use super::schema::{is_serial, per_shard};
-use crate::catalog::Relation;
+use super::definition::Home;
+use super::schema::per_shard;
 use crate::placement::{Distribution, Sharding};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, inner, strings};
 use crate::tree::Place;
-
-/// `CREATE_TABLE_LIKE_IDENTITY` and `CREATE_TABLE_LIKE_INDEXES` of Postgres.
-const IDENTITY: u32 = 1 << 5;
-const INDEXES: u32 = 1 << 6;
 
 impl Builder<'_> {
     /// Where a new table belongs. One with a constraint that would not hold is refused.
     pub(super) fn constrained(&self, create: &CreateStmt, names: &Names) -> Result<Home> {
         let mut columns = Vec::new();
         let mut constraints: Vec<(Option<&str>, &Constraint)> = Vec::new();
-        let mut indexed = false;
         if create.of_typename.is_some() {
             return Err(Refusal::new(
                 "CREATE TABLE",
@@ -33,9 +27,6 @@ impl Builder<'_> {
                 NodeEnum::ColumnDef(column) => {
                     let name = column.colname.as_str();
                     columns.push(name);
-                    if is_serial(column)? {
-                        self.numbers("serial column")?;
-                    }
                     for constraint in &column.constraints {
                         if let NodeEnum::Constraint(constraint) = inner(constraint)? {
                             constraints.push((Some(name), constraint));
@@ -43,28 +34,20 @@ impl Builder<'_> {
                     }
                 }
                 NodeEnum::Constraint(constraint) => constraints.push((None, constraint)),
-                NodeEnum::TableLikeClause(like) => {
-                    let relation = self.alike(like, names)?;
-                    columns.extend(relation.columns.iter().map(|column| column.name.as_str()));
-                    indexed |= like.options & INDEXES != 0;
+                // Neither its columns nor its constraints stand here.
+                _ => {
+                    return Err(Refusal::new(
+                        "CREATE TABLE",
+                        "LIKE is not supported over shards",
+                    ));
                 }
-                other => return Err(unsupported(other)),
             }
-        }
-        let identity = |(_, it): &(_, &Constraint)| it.contype() == ConstrType::ConstrIdentity;
-        if constraints.iter().any(identity) {
-            self.numbers("identity column")?;
         }
         let (schema, name) = self.name_of_new(&create.relation, names)?;
         let Some(place) = self.placement.of(schema, name, &columns) else {
             // It is placed nowhere, and no statement reaches it.
             return Ok(Home::All);
         };
-        if indexed && matches!(place, Distribution::Sharded(_)) {
-            let reason = "its unique indexes might only hold on each shard by itself";
-            return Err(Refusal::new("LIKE … INCLUDING INDEXES", reason)
-                .hint("Leave it out, and create the indexes by themselves."));
-        }
         for (column, constraint) in constraints {
             match constraint.contype() {
                 ConstrType::ConstrUnique
@@ -84,19 +67,8 @@ impl Builder<'_> {
         })
     }
 
-    /// The table whose columns a new one has. Its sequences and its constraints may be taken along, too.
-    fn alike<'r>(&'r self, like: &TableLikeClause, names: &'r Names) -> Result<&'r Relation> {
-        let missing = || Refusal::new("LIKE", "its table is missing");
-        let range = like.relation.as_ref().ok_or_else(missing)?;
-        let (_, relation) = self.resolver(names).locate(range)?;
-        if like.options & IDENTITY != 0 && relation.columns.iter().any(|column| column.identity) {
-            self.numbers("identity column")?;
-        }
-        Ok(relation)
-    }
-
     /// What a row refers to must be on its own shard.
-    pub(super) fn reference(
+    fn reference(
         &self,
         place: &Distribution,
         new: (&str, &str),

@@ -45,9 +45,6 @@ impl Dtx {
             self.failed = false;
             return Ok(false);
         }
-        if self.altered {
-            self.mark().await?;
-        }
         let legs = std::mem::take(&mut self.legs);
         let notified = relay.spread.as_deref().is_some_and(|it| it.notified);
         let pools = legs
@@ -299,7 +296,6 @@ impl Dtx {
             spread.journal.clear();
             (spread.notified, spread.listened) = (false, false);
             spread.holds = false;
-            spread.waiter = None;
             spread.before = Arc::clone(&self.before);
         }
         self.opening = b"BEGIN"[..].into();
@@ -310,7 +306,6 @@ impl Dtx {
         self.unbound = None;
         self.home = None;
         self.altered = false;
-        self.waiter = None;
         self.began = clock::now();
     }
 }
