@@ -55,7 +55,11 @@ async fn who_stands_still_is_killed_and_started_again() {
         };
         let node = timeout(PATIENCE, again).await;
         let node = node.unwrap_or_else(|_| panic!("{path} is not started again"));
-        assert_eq!(node.last_failure.as_deref(), Some("killed"), "{path}");
+        let why = node.last_failure.unwrap_or_default();
+        assert!(
+            why == "killed" || why.starts_with("gave no sign of life"),
+            "{path}: {why}"
+        );
         // What a crash of recovery leaves alone are transactions that are being committed.
         if path == recovery {
             assert_eq!(house.node(coordinators).await.restarts, 0);

@@ -65,7 +65,7 @@ impl Judge {
         let due = pace.saturating_sub(now.saturating_duration_since(last));
         // An ill one is left by all who are there once it is silent, which is to be known then and not a while later.
         let expires = track.expires_in(now, &self.rules).filter(|_| track.ill);
-        expires.map_or(due, |expires| due.min(expires))
+        expires.map_or(due, |expires| due.min(expires.max(self.rules.quick_pace)))
     }
 
     /// The host that is suspected most at the moment, and why.

@@ -24,6 +24,7 @@ mod matched;
 mod merge;
 mod moment;
 mod pull;
+mod renamed;
 mod risk;
 mod rows;
 mod schema;

@@ -269,6 +269,56 @@ fn a_new_column_does_not_say_that_rows_belong_elsewhere() {
 }
 
 #[test]
+fn a_new_name_does_not_say_that_rows_belong_elsewhere() {
+    let mut placement = Placement::new(8);
+    let group = placement.group(Method::hash(8)).unwrap();
+    placement
+        .column("k", group)
+        .column("owner", group)
+        .table("public", "alike", Distribution::Replicated)
+        .unlisted(Unlisted::Replicated);
+    let by_column = placement.clone();
+    let mut by_kind = placement.clone();
+    by_kind.column("kind", group);
+    placement.schema("away", Distribution::OneShard(Shard(3)));
+    let by_schema = placement.clone();
+    placement.table("away", "alike", Distribution::Replicated);
+    placement.table("away", "same", Distribution::Replicated);
+    placement.table("away", "names", Distribution::Replicated);
+    let is_done = |text: &str, placement: &Placement| {
+        let placement = Arc::new(placement.clone());
+        match plan(text, &Names::default(), &catalog(), &placement).plan() {
+            Plan::All => true,
+            Plan::Refused(_) => false,
+            other => panic!("{text}: {other:?}"),
+        }
+    };
+    // One is placed by its name, and would be by its column, which says something else.
+    let away = "alter schema public rename to away";
+    assert!(!is_done(away, &by_kind));
+    assert!(!is_done(away, &by_schema));
+    // Their rows stay where they are by either name.
+    assert!(is_done(away, &placement));
+    // An empty schema may have any name.
+    assert!(is_done("alter schema empty rename to away", &by_schema));
+    for (text, expected) in [
+        ("alter table same rename column kind to sort", true),
+        ("alter table same rename kind to owner", false),
+        ("alter table alike rename kind to owner", true),
+        ("alter table t rename column n to m", true),
+        ("alter table t rename column k to key", false),
+        ("alter table same rename to others", false),
+        ("alter table same set schema away", false),
+        ("alter table t rename constraint a to b", true),
+        ("alter index t_key rename to t_keys", true),
+        ("alter index t rename to others", false),
+        ("alter type mood rename to temper", true),
+    ] {
+        assert_eq!(is_done(text, &by_column), expected, "{text}");
+    }
+}
+
+#[test]
 fn a_key_is_changed_where_both_are_on_one_shard() {
     let statement = planned("update t set k = $1, n = 5 where k = $2");
     for (new, old) in (0..40).flat_map(|new| [(new, 3), (3, new)]) {

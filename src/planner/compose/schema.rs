@@ -38,13 +38,7 @@ impl Builder<'_> {
                 )),
             },
             NodeEnum::DropStmt(drop) => self.drop(drop, names),
-            NodeEnum::RenameStmt(rename) => match rename.relation {
-                Some(_) => Err(Refusal::new(
-                    "RENAME",
-                    "where a table's rows are is said by its name",
-                )),
-                None => Ok(Plan::All),
-            },
+            NodeEnum::RenameStmt(rename) => self.rename(rename, names),
             NodeEnum::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Ok(Plan::All),
             NodeEnum::CreateEnumStmt(_)
             | NodeEnum::AlterEnumStmt(_)
@@ -59,7 +53,7 @@ impl Builder<'_> {
         }
     }
 
-    fn home(&self, range: &Option<RangeVar>, names: &Names) -> Result<Home> {
+    pub(super) fn home(&self, range: &Option<RangeVar>, names: &Names) -> Result<Home> {
         let mut resolver = self.resolver(names);
         let range = range
             .as_ref()

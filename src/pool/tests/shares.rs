@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::{Core, LIMITS, clean, given, open, ready, shared, wait};
-use crate::{Lease, Limits, LostReason, PoolCore, Quota, Refused, Waiter};
+use crate::{Ask, Lease, Limits, LostReason, PoolCore, Quota, Refused, Waiter};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -49,7 +49,10 @@ impl Busy {
     /// Two more wait than are served.
     fn come(&mut self, now: Instant) {
         while self.core.snapshot(now).waiting < 2 {
-            self.waiters.push(wait(&self.core, now));
+            match self.core.lease(0, now).expect("there is room in the queue") {
+                Ask::Ready(lease) => self.leases.push(lease),
+                Ask::Wait(waiter) => self.waiters.push(waiter),
+            }
         }
     }
 
