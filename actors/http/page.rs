@@ -93,12 +93,7 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
     for pool in &sights.pools {
         gauges(&mut page, pool)?;
         counters(&mut page, pool)?;
-        losses(&mut page, pool)?;
-        refusals(&mut page, pool)?;
-        hindrances(&mut page, pool)?;
-        retries(&mut page, pool)?;
-        outcomes(&mut page, pool)?;
-        pins(&mut page, pool)?;
+        reasons(&mut page, pool)?;
         listeners::write(&mut page, &pool.key, &pool.audience)?;
     }
     if let Some(tree) = &sights.tree {
@@ -326,110 +321,62 @@ fn counters(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError
     Ok(())
 }
 
-fn pins(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
-    for (reason, count) in pool.totals.pins.iter() {
-        let labels = [
-            ("database", pool.key.database.as_str()),
-            ("user", pool.key.user.as_str()),
-            ("reader", pool.key.reader_name()),
-            ("reason", reason.name()),
-        ];
-        page.counter(
-            "pgherd_pool_pins_total",
-            "How often a session came to be bound to its server, by reason.",
-            &labels,
-            count,
-        )?;
-    }
-    Ok(())
+/// All that is counted of a pool by a reason or the like.
+fn reasons(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
+    let lost = pool.servers.lost.iter();
+    let lost = lost.map(|(reason, count)| (reason.name(), count));
+    let losses = (
+        "pgherd_pool_servers_lost_total",
+        "Server connections that ended, by reason.",
+    );
+    each(page, pool, losses, "reason", lost)?;
+    let refusals = (
+        "pgherd_pool_refusals_total",
+        "Clients that were told an error in the place of a server they had to wait for, by reason.",
+    );
+    each(page, pool, refusals, "reason", pool.refusals.iter())?;
+    let limits = pool.hindrances.iter();
+    let limits = limits.map(|(limit, count)| (&**limit, *count));
+    let hindrances = (
+        "pgherd_pool_limited_total",
+        "How often a limit that pools share kept a pool from opening a server connection, by limit.",
+    );
+    each(page, pool, hindrances, "limit", limits)?;
+    let retries = (
+        "pgherd_pool_retries_total",
+        "Requests that were sent again, unseen by their client, by reason.",
+    );
+    each(page, pool, retries, "reason", pool.retries.iter())?;
+    let outcomes = (
+        "pgherd_pool_commits_resolved_total",
+        "Transactions whose COMMIT was not answered, by what was found out (commit_resolution).",
+    );
+    each(page, pool, outcomes, "outcome", pool.outcomes.iter())?;
+    let bound = pool.totals.pins.iter();
+    let bound = bound.map(|(reason, count)| (reason.name(), count));
+    let pins = (
+        "pgherd_pool_pins_total",
+        "How often a session came to be bound to its server, by reason.",
+    );
+    each(page, pool, pins, "reason", bound)
 }
 
-fn losses(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
-    for (reason, count) in pool.servers.lost.iter() {
+/// Counts of a pool under one name, with what it says of it, by what a label of theirs says.
+fn each<'a>(
+    page: &mut Exposition,
+    pool: &Figures,
+    (name, help): (&str, &str),
+    label: &str,
+    counts: impl Iterator<Item = (&'a str, u64)>,
+) -> Result<(), ExpositionError> {
+    for (value, count) in counts {
         let labels = [
             ("database", pool.key.database.as_str()),
             ("user", pool.key.user.as_str()),
             ("reader", pool.key.reader_name()),
-            ("reason", reason.name()),
+            (label, value),
         ];
-        page.counter(
-            "pgherd_pool_servers_lost_total",
-            "Server connections that ended, by reason.",
-            &labels,
-            count,
-        )?;
-    }
-    Ok(())
-}
-
-fn refusals(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
-    for (reason, count) in pool.refusals.iter() {
-        let labels = [
-            ("database", pool.key.database.as_str()),
-            ("user", pool.key.user.as_str()),
-            ("reader", pool.key.reader_name()),
-            ("reason", reason),
-        ];
-        page.counter(
-            "pgherd_pool_refusals_total",
-            "Clients that were told an error in the place of a server they had to wait for, by reason.",
-            &labels,
-            count,
-        )?;
-    }
-    Ok(())
-}
-
-fn hindrances(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
-    for (limit, count) in &pool.hindrances {
-        let labels = [
-            ("database", pool.key.database.as_str()),
-            ("user", pool.key.user.as_str()),
-            ("reader", pool.key.reader_name()),
-            ("limit", limit),
-        ];
-        page.counter(
-            "pgherd_pool_limited_total",
-            "How often a limit that pools share kept a pool from opening a server connection, by limit.",
-            &labels,
-            *count,
-        )?;
-    }
-    Ok(())
-}
-
-fn retries(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
-    for (reason, count) in pool.retries.iter() {
-        let labels = [
-            ("database", pool.key.database.as_str()),
-            ("user", pool.key.user.as_str()),
-            ("reader", pool.key.reader_name()),
-            ("reason", reason),
-        ];
-        page.counter(
-            "pgherd_pool_retries_total",
-            "Requests that were sent again, unseen by their client, by reason.",
-            &labels,
-            count,
-        )?;
-    }
-    Ok(())
-}
-
-fn outcomes(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError> {
-    for (outcome, count) in pool.outcomes.iter() {
-        let labels = [
-            ("database", pool.key.database.as_str()),
-            ("user", pool.key.user.as_str()),
-            ("reader", pool.key.reader_name()),
-            ("outcome", outcome),
-        ];
-        page.counter(
-            "pgherd_pool_commits_resolved_total",
-            "Transactions whose COMMIT was not answered, by what was found out (commit_resolution).",
-            &labels,
-            count,
-        )?;
+        page.counter(name, help, &labels, count)?;
     }
     Ok(())
 }
