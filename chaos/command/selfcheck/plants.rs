@@ -19,6 +19,8 @@ const fn plant(bug: Bug, scenario: &'static str, check: Check) -> Plant {
 }
 
 const KILL: &str = "failover --failovers 1 --faults kill";
+/// A failover that is over at once may find nobody waiting.
+const KILLS: &str = "failover --failovers 4 --faults kill";
 const REVIVE: &str = "failover --failovers 2 --faults revive";
 const READS: &str = "failover --failovers 1 --faults kill --reads";
 /// Several, for at each of them nothing may be at its commit.
@@ -52,7 +54,7 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(Bug::StaleReads, READS, Check::OwnWrites),
     plant(Bug::WrongClient, ANSWERS, Check::Identity),
     plant(Bug::WrongListener, LISTEN, Check::Listen),
-    plant(Bug::DropHold, KILL, Check::Errors),
+    plant(Bug::DropHold, KILLS, Check::Errors),
     plant(Bug::DropHold, ACTORS, Check::Errors),
     plant(Bug::CutIdle, KILL, Check::Idle),
     plant(Bug::CutIdle, ACTORS, Check::Idle),
