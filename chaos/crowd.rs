@@ -14,22 +14,25 @@ use crate::checks::{Check, Wrong, lists};
 use crate::door::Door;
 use crate::history::History;
 use crate::report::{Report, Row};
-use crate::workloads::acked::Acked;
+use crate::workloads::acked::{Acked, under_way};
 use crate::workloads::bank::{self, Bank};
+use crate::workloads::ears::{self, Ears};
+use crate::workloads::hasty::{self, Hasty};
 use crate::workloads::idle::{self, Idle};
 use crate::workloads::life::Life;
 use crate::workloads::lists::{self as appenders, Appenders};
 use crate::workloads::own::{self, Counters};
+use crate::workloads::passers::{self, Passers};
 use crate::workloads::sessions::{self, Sessions};
 
 /// How long each client rests between two operations, so that two cores carry all of them.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How many clients insert through what is tested.
-pub(crate) const INSERTERS: usize = 9;
+pub(crate) const INSERTERS: usize = 12;
 
 /// How many do so directly, to be compared with.
-pub(crate) const COMPARED: usize = 3;
+pub(crate) const COMPARED: usize = 4;
 
 /// The name in the table of errors of those who insert through what is tested.
 const THROUGH: &str = "acked";
@@ -38,22 +41,28 @@ const THROUGH: &str = "acked";
 pub(crate) const DIRECT: &str = "direct";
 
 /// Everybody who goes through what is tested.
-pub(crate) const KINDS: [&str; 6] = [
+pub(crate) const KINDS: [&str; 9] = [
     THROUGH,
     bank::KIND,
     appenders::KIND,
     own::KIND,
     sessions::KIND,
+    hasty::KIND,
+    ears::KIND,
+    passers::KIND,
     idle::KIND,
 ];
 
-/// Those of them whose writes may be left unknown, and how many there are.
-pub(crate) const CLIENTS: [(&str, usize); 5] = [
-    (THROUGH, INSERTERS),
+/// How much each of them may have under way that may be left unknown.
+pub(crate) const CLIENTS: [(&str, usize); 8] = [
+    (THROUGH, under_way(INSERTERS)),
     (bank::KIND, TELLERS),
     (appenders::KIND, APPENDERS),
     (own::KIND, COUNTERS),
     (sessions::KIND, SESSIONS),
+    (hasty::KIND, HASTY),
+    (ears::KIND, EARS),
+    (passers::KIND, PASSERS),
 ];
 
 /// How many there are of the others.
@@ -61,6 +70,9 @@ const TELLERS: usize = 6;
 const APPENDERS: usize = 6;
 const COUNTERS: usize = 4;
 const SESSIONS: usize = 8;
+const HASTY: usize = 4;
+const EARS: usize = 2;
+const PASSERS: usize = 3;
 
 /// Who can tell what is there, past everybody.
 pub(crate) trait Witness {
@@ -105,6 +117,10 @@ pub(crate) struct Crowd {
     appenders: Appenders,
     counters: Counters,
     sessions: Sessions,
+    hasty: Hasty,
+    /// Not before poolers that let nobody listen.
+    ears: Option<Ears>,
+    passers: Passers,
     idle: Idle,
 }
 
@@ -121,6 +137,9 @@ impl Crowd {
             appenders: Appenders::start(life, door, APPENDERS, seed.wrapping_add(100)),
             counters: Counters::start(life, door, COUNTERS),
             sessions: Sessions::start(life, door, SESSIONS, seed.wrapping_add(200)),
+            hasty: Hasty::start(life, door, HASTY, seed.wrapping_add(300)),
+            ears: door.keeps_sessions().then(|| Ears::start(life, door, EARS)),
+            passers: Passers::start(life, door, PASSERS, seed.wrapping_add(400)),
         }
     }
 
@@ -136,7 +155,13 @@ impl Crowd {
         let (moves, miscounted) = self.bank.finish().await;
         let transactions = self.appenders.finish().await;
         let own = self.counters.finish().await;
-        let identity = self.sessions.finish().await;
+        let sessions = self.sessions.finish().await;
+        let hasty = self.hasty.finish().await;
+        let passers = self.passers.finish().await;
+        let ears = match self.ears {
+            Some(ears) => Some(ears.finish().await),
+            None => None,
+        };
         let idle = self.idle.finish(door).await;
 
         for (name, ledger, table) in [
@@ -180,13 +205,25 @@ impl Crowd {
         }
         report.faults.extend(all(Check::Doubled, own.doubled));
         report.lossy(all(Check::OwnWrites, own.stale));
-        report.faults.extend(identity.faults());
-        if identity.right() == 0 {
+        if hasty.cancelled() == 0 {
             report
                 .faults
-                .push(Check::Work.caught("nobody was told who it is"));
+                .push(Check::Work.caught("nobody was cancelled"));
         }
-        report.answers = identity.right();
+        for (whose, identity) in [
+            (sessions::KIND, Some(sessions)),
+            (hasty::KIND, Some(hasty)),
+            (passers::KIND, Some(passers)),
+            (ears::KIND, ears),
+        ] {
+            let Some(identity) = identity else { continue };
+            report.faults.extend(identity.faults());
+            if identity.right() == 0 {
+                let what = format!("no {whose} was answered");
+                report.faults.push(Check::Work.caught(what));
+            }
+            report.answers += identity.right();
+        }
         report.idle = (idle.clients, idle.cut);
         report.faults.extend(all(Check::Session, idle.wrong));
         if idle.cut > 0 && door.keeps_sessions() {

@@ -1,14 +1,18 @@
 //! Ways to the primary, and what a client may conclude from what it hears there.
 
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Error, NoTls, Notification, SimpleQueryMessage,
+};
 
 /// How long a client waits for anything before it gives up; longer than pgherd lets work wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -106,6 +110,32 @@ impl Door {
     /// # Errors
     /// What was heard instead of a welcome.
     pub async fn open(&self, name: &str) -> Result<Caller, Failure> {
+        self.open_to(name, |_| {}).await
+    }
+
+    /// The same for who listens: gives also the notifications that come.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_to_listen(
+        &self,
+        name: &str,
+    ) -> Result<(Caller, UnboundedReceiver<Notification>), Failure> {
+        let (sender, news) = unbounded_channel();
+        let caller = self.open_to(name, move |message| {
+            if let AsyncMessage::Notification(notification) = message {
+                // Who does not listen any more misses nothing.
+                let _ = sender.send(notification);
+            }
+        });
+        Ok((caller.await?, news))
+    }
+
+    async fn open_to(
+        &self,
+        name: &str,
+        mut unasked: impl FnMut(AsyncMessage) + Send + 'static,
+    ) -> Result<Caller, Failure> {
         let (address, primary) = match &self.kind {
             Kind::Pgherd(port) | Kind::Pooler(port) => {
                 (SocketAddr::from((Ipv4Addr::LOCALHOST, *port)), None)
@@ -124,9 +154,11 @@ impl Door {
             .dbname(self.database)
             .application_name(name);
         let connect = patient(config.connect(NoTls), primary.clone());
-        let (client, connection) = connect.await?;
+        let (client, mut connection) = connect.await?;
         let connection = tokio::spawn(async move {
-            let _ = connection.await;
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                unasked(message);
+            }
         });
         Ok(Caller {
             client,
@@ -198,6 +230,14 @@ impl Drop for Caller {
     fn drop(&mut self) {
         self.connection.abort();
     }
+}
+
+/// The first value of the first row of an answer.
+pub(crate) fn first(messages: &[SimpleQueryMessage]) -> Option<&str> {
+    messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    })
 }
 
 /// Waits for an answer, but not for ever, and not from a server that is no longer the primary.

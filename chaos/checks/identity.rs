@@ -48,20 +48,23 @@ impl Identity {
 
     /// A statement failed that was not to fail. Only who cancels may be cancelled.
     pub fn failure(&self, who: &str, cancels: Cancels, error: &Error) {
-        if cancels == Cancels::Sometimes && is_cancel(error) {
-            self.cancelled.fetch_add(1, Ordering::Relaxed);
-            return;
+        if is_cancel(error) {
+            return self.cancel(who, cancels);
         }
         let text = error.as_db_error().map_or_else(
             || error.to_string(),
             |error| format!("{} {}", error.code().code(), error.message()),
         );
-        let check = if is_cancel(error) {
-            Check::Cancel
-        } else {
-            Check::Errors
-        };
-        self.catch(check, format!("{who} ({cancels:?} cancels) failed: {text}"));
+        let what = format!("{who} ({cancels:?} cancels) failed: {text}");
+        self.catch(Check::Errors, what);
+    }
+
+    /// A statement was cancelled.
+    pub fn cancel(&self, who: &str, cancels: Cancels) {
+        match cancels {
+            Cancels::Sometimes => drop(self.cancelled.fetch_add(1, Ordering::Relaxed)),
+            Cancels::Never => self.catch(Check::Cancel, format!("{who} was cancelled by others")),
+        }
     }
 
     /// An answer is not what it must be.
@@ -101,7 +104,8 @@ pub fn is_cancel(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Identity;
+    use super::{Cancels, Identity};
+    use crate::checks::Check;
 
     #[test]
     fn an_answer_for_somebody_else_is_a_fault() {
@@ -121,5 +125,15 @@ mod tests {
         assert!(identity.faults().is_empty());
         identity.notice("who1", "who11-7");
         assert_eq!(identity.faults().len(), 1);
+    }
+
+    #[test]
+    fn only_who_cancels_may_be_cancelled() {
+        let identity = Identity::default();
+        identity.cancel("who1", Cancels::Sometimes);
+        assert!(identity.faults().is_empty());
+        identity.cancel("who2", Cancels::Never);
+        assert_eq!(identity.cancelled(), 1);
+        assert_eq!(identity.faults()[0].check, Check::Cancel);
     }
 }

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tokio_postgres::SimpleQueryMessage;
 
 use super::report::Report;
 use crate::checks::Check;
 use crate::checks::errors::Doing;
-use crate::door::{Caller, Door, Failure};
+use crate::door::{Caller, Door, Failure, first};
 use crate::workloads::life::Life;
 
 /// The name of those who read by single statements in the table of errors: they may hear of nothing.
@@ -150,10 +149,7 @@ impl Reader {
 
     async fn simple(&self, caller: &Caller) -> Result<u16, Failure> {
         let messages = caller.ask(caller.client.simple_query(WHERE)).await?;
-        let port = messages.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-            _ => None,
-        });
+        let port = first(&messages).and_then(|port| port.parse().ok());
         Ok(port.unwrap_or_default())
     }
 

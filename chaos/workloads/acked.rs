@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -23,12 +24,24 @@ enum Way {
     Block,
     /// In a transaction that is one message.
     Text,
+    /// As [`Self::Alone`], some at once.
+    Piped,
+}
+
+/// How many inserts are sent at once where they are.
+const PIPED: usize = 3;
+
+/// How many inserts so many clients may have under way.
+pub(crate) const fn under_way(clients: usize) -> usize {
+    clients + clients / Way::ALL.len() * (PIPED - 1)
 }
 
 impl Way {
+    const ALL: [Self; 4] = [Self::Alone, Self::Block, Self::Text, Self::Piped];
+
     const fn doing(self) -> Doing {
         match self {
-            Self::Alone => Doing::Write,
+            Self::Alone | Self::Piped => Doing::Write,
             Self::Block | Self::Text => Doing::Block,
         }
     }
@@ -82,7 +95,7 @@ impl Acked {
         let clients = (0..clients)
             .map(|number| {
                 let client = Inserter {
-                    way: [Way::Alone, Way::Block, Way::Text][number % 3],
+                    way: Way::ALL[number % Way::ALL.len()],
                     number,
                     name: format!("{kind}{number}"),
                     kind,
@@ -182,6 +195,9 @@ impl Acknowledged {
     }
 }
 
+/// What a client was told.
+type Outcome = Result<(), Failure>;
+
 /// One client.
 struct Inserter {
     way: Way,
@@ -204,18 +220,18 @@ impl Inserter {
             .caller(present, &self.door, self.kind, &self.name)
             .await
         {
-            let id = self.next.fetch_add(1, Ordering::Relaxed);
-            let (outcome, stage) = self.insert(&caller, id).await;
-            let fate = self.door.fate(&outcome, stage);
-            match &outcome {
-                Ok(()) => {
-                    self.acknowledged.add(self.number);
-                    self.acknowledged.enter(id);
+            for (id, outcome, stage) in self.act(&caller).await {
+                let fate = self.door.fate(&outcome, stage);
+                match &outcome {
+                    Ok(()) => {
+                        self.acknowledged.add(self.number);
+                        self.acknowledged.enter(id);
+                    }
+                    Err(failure) => life.failed(self.kind, &self.name, self.way.doing(), failure),
                 }
-                Err(failure) => life.failed(self.kind, &self.name, self.way.doing(), failure),
+                life.history.note(&self.name, format_args!("{id} {fate:?}"));
+                fates.push((id, fate));
             }
-            life.history.note(&self.name, format_args!("{id} {fate:?}"));
-            fates.push((id, fate));
             life.rest().await;
             present = Some(caller);
         }
@@ -226,14 +242,35 @@ impl Inserter {
         roll_back(caller, &self.life, self.kind, &self.name).await;
     }
 
-    async fn insert(&self, caller: &Caller, id: i64) -> (Result<(), Failure>, Stage) {
+    fn next(&self) -> i64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Inserts a number, or some.
+    async fn act(&self, caller: &Caller) -> Vec<(i64, Outcome, Stage)> {
+        if self.way != Way::Piped {
+            let id = self.next();
+            let (outcome, stage) = self.insert(caller, id).await;
+            return vec![(id, outcome, stage)];
+        }
+        let inserts = (0..PIPED).map(async |_| {
+            let id = self.next();
+            (id, self.alone(caller, id).await, Stage::Commit)
+        });
+        join_all(inserts).await
+    }
+
+    async fn alone(&self, caller: &Caller, id: i64) -> Outcome {
+        let insert = format!("{}{id})", self.insert);
+        let ask = async { caller.client.query_typed(&insert, &[]).await.map(drop) };
+        caller.ask(ask).await
+    }
+
+    async fn insert(&self, caller: &Caller, id: i64) -> (Outcome, Stage) {
         let client = &caller.client;
         let insert = format!("{}{id})", self.insert);
         match self.way {
-            Way::Alone => {
-                let ask = async { client.query_typed(&insert, &[]).await.map(drop) };
-                (caller.ask(ask).await, Stage::Commit)
-            }
+            Way::Alone | Way::Piped => (self.alone(caller, id).await, Stage::Commit),
             Way::Text => {
                 let text = format!("begin; {insert}; commit");
                 let outcome = caller.ask(client.batch_execute(&text)).await;

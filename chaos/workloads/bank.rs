@@ -7,12 +7,11 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
-use tokio_postgres::SimpleQueryMessage;
 
 use crate::checks::errors::Doing;
 use crate::checks::ledger::Ledger;
 use crate::checks::{Check, Wrong};
-use crate::door::{Caller, Door, Failure, Fate, Stage};
+use crate::door::{Caller, Door, Failure, Fate, Stage, first};
 use crate::workloads::acked::roll_back;
 use crate::workloads::life::Life;
 
@@ -130,10 +129,7 @@ impl Teller {
         let text = "select count(*) || ' ' || sum(balance) from bank";
         match caller.ask(caller.client.simple_query(text)).await {
             Ok(messages) => {
-                let value = messages.iter().find_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => row.get(0),
-                    _ => None,
-                });
+                let value = first(&messages);
                 let all = format!("{ACCOUNTS} {}", i64::from(ACCOUNTS) * BALANCE);
                 if value == Some(&all) {
                     self.seen.right.fetch_add(1, Ordering::Relaxed);

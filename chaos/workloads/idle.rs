@@ -1,8 +1,6 @@
 //! Clients that do nothing, and must not be cut for what befalls the servers.
 
-use tokio_postgres::SimpleQueryMessage;
-
-use crate::door::{Caller, Door};
+use crate::door::{Caller, Door, first};
 
 /// The name in the table of errors.
 pub const KIND: &str = "idle";
@@ -67,12 +65,7 @@ impl Idle {
                 .client
                 .simple_query("select current_setting('app.idle', true)");
             let answer = caller.ask(ask).await;
-            let found = answer.as_ref().ok().and_then(|messages| {
-                messages.iter().find_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => row.get(0),
-                    _ => None,
-                })
-            });
+            let found = answer.as_ref().ok().and_then(|messages| first(messages));
             if found != Some(name) {
                 findings
                     .wrong

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tokio_postgres::SimpleQueryMessage;
 
 use crate::checks::errors::Doing;
-use crate::door::{Caller, Door, Failure, Fate, Stage};
+use crate::door::{Caller, Door, Failure, Fate, Stage, first};
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
@@ -185,10 +184,7 @@ impl Counter {
 /// The value of the only row.
 async fn value(caller: &Caller, text: &str) -> Result<Option<i64>, Failure> {
     let messages = caller.ask(caller.client.simple_query(text)).await?;
-    Ok(messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-        _ => None,
-    }))
+    Ok(first(&messages).and_then(|value| value.parse().ok()))
 }
 
 #[cfg(test)]

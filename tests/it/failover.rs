@@ -382,6 +382,58 @@ async fn a_frozen_primary_that_was_replaced_holds_nobody() {
     assert_eq!(rows, "1\n4");
 }
 
+/// They know nothing of each other: what each of them sees leads to one verdict, in whatever order the hosts are listed.
+#[tokio::test]
+async fn two_proxies_reach_the_same_verdict() {
+    let mut fleet = Fleet::new().await;
+    let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
+    let proxies = [
+        fleet.proxy(&[primary, replica], "").await,
+        fleet.proxy(&[replica, primary], "").await,
+    ];
+    let (mut clients, mut consoles) = (Vec::new(), Vec::new());
+    for proxy in &proxies {
+        let client = fleet.client(proxy).await;
+        client
+            .batch_execute("insert into acked values (1)")
+            .await
+            .unwrap();
+        clients.push(client);
+        consoles.push(connect(&proxy.url("app", "pgherd")).await);
+    }
+    fleet.replica.caught_up(&fleet.primary).await.unwrap();
+    fleet.primary.kill9();
+    fleet.replica.promote().await.unwrap();
+    for client in &clients {
+        client
+            .batch_execute("insert into acked values (2)")
+            .await
+            .unwrap();
+    }
+    // It takes writes as well as ever, and neither proxy is drawn to it.
+    fleet.primary.restart().await.unwrap();
+    for proxy in &proxies {
+        proxy.logged("an operator should look at this", 1).await;
+    }
+    for client in &clients {
+        client
+            .batch_execute("insert into acked values (3)")
+            .await
+            .unwrap();
+    }
+    let writer = format!("127.0.0.1:{replica}");
+    for console in &consoles {
+        let epochs = console.rows("show epochs", ["epoch", "writer"]).await;
+        assert_eq!(epochs.last().unwrap(), &["2.0", &writer]);
+    }
+    let rows = fleet
+        .replica
+        .sql("select x from acked order by x")
+        .await
+        .unwrap();
+    assert_eq!(rows, "1\n1\n2\n2\n3\n3");
+}
+
 /// The value of a metric of the cluster, or of its one pool.
 async fn metric(port: u16, name: &str) -> Option<f64> {
     let page = metrics(port).await;

@@ -61,7 +61,7 @@ async fn live(
             Cancels::Never => ask(&client, time).await,
             Cancels::Sometimes => {
                 let late = Duration::from_micros(rng.random_range(0..time * 2));
-                cancelled(&client, time, late).await
+                cancelled(&client, ask(&client, time), late).await
             }
         };
         match outcome {
@@ -83,13 +83,17 @@ async fn ask(client: &Client, time: u64) -> Result<(), Error> {
     client.simple_query(&text).await.map(drop)
 }
 
-/// The same, with a cancel that is sent after a while.
-async fn cancelled(client: &Client, time: u64, late: Duration) -> Result<(), Error> {
+/// Asks, with a cancel that is sent after a while.
+pub(crate) async fn cancelled<T>(
+    client: &Client,
+    asked: impl Future<Output = T>,
+    late: Duration,
+) -> T {
     let token = client.cancel_token();
     let cancel = async {
         sleep(late).await;
         // One that is refused has hit nobody.
         let _ = token.cancel_query(NoTls).await;
     };
-    join(ask(client, time), cancel).await.0
+    join(asked, cancel).await.0
 }
