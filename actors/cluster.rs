@@ -398,8 +398,12 @@ impl Cluster {
             .iter()
             .filter_map(|member| Some((member.host.clone(), host(&member.host)?)))
             .collect();
+        let members = match &told.claim.leader {
+            Some(_) => members,
+            None => self.with_writer(members),
+        };
         // A cluster without members is one that is being set up, or a Patroni that knows nothing.
-        if members.iter().next().is_some() {
+        if !told.members.is_empty() {
             let spared = told.members.iter().filter(|member| member.no_reads);
             let spared = spared.map(|member| member.host.clone()).collect();
             self.take_told(members, spared, now);
@@ -408,6 +412,15 @@ impl Cluster {
         self.schedule(told.switchover.as_ref(), now);
         // It may name another than the one that is written to.
         self.rouse(now);
+    }
+
+    /// The same hosts, with the one that is written to: while nobody is said to lead, its Patroni may be stopped (for an
+    /// upgrade, in maintenance) and its server go on. Its own answers judge it, then.
+    fn with_writer(&self, members: Members) -> Members {
+        let (verdict, known) = (self.verdict(), self.members());
+        let writer = verdict.writer().filter(|it| members.get(it).is_none());
+        let writer = writer.and_then(|it| Some((it.clone(), known.get(it)?.clone())));
+        members.iter().cloned().chain(writer).collect()
     }
 
     /// Takes over the hosts that Patroni has told, and which of them are not to be read from, unless it is not asked any

@@ -53,6 +53,18 @@ pub(crate) const KINDS: [&str; 9] = [
     idle::KIND,
 ];
 
+/// Those of them that must hear what became of what they wrote, where that is found out. A notification has no transaction id
+/// before it is committed, and who cancels calls off the search.
+pub(crate) const RESOLVED: [&str; 7] = [
+    THROUGH,
+    bank::KIND,
+    appenders::KIND,
+    own::KIND,
+    sessions::KIND,
+    passers::KIND,
+    idle::KIND,
+];
+
 /// How much each of them may have under way that may be left unknown.
 pub(crate) const CLIENTS: [(&str, usize); 8] = [
     (THROUGH, under_way(INSERTERS)),
@@ -150,7 +162,12 @@ impl Crowd {
         door: &Door,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let moments = [&self.through, &self.compared].map(|acked| Arc::clone(acked.acknowledged()));
+        let of_those = |acked: &Acked| Arc::clone(acked.acknowledged());
+        let moments = [
+            of_those(&self.through),
+            of_those(&self.compared),
+            Arc::clone(self.bank.acknowledged()),
+        ];
         let (through, compared) = (self.through.finish().await, self.compared.finish().await);
         let (moves, miscounted) = self.bank.finish().await;
         let transactions = self.appenders.finish().await;
@@ -164,17 +181,14 @@ impl Crowd {
         };
         let idle = self.idle.finish(door).await;
 
-        for (name, ledger, table) in [
+        let tables = [
             (THROUGH, &through, "herd"),
             (DIRECT, &compared, "herd_direct"),
             (bank::KIND, &moves, "moves"),
-        ] {
+        ];
+        for ((name, ledger, table), moments) in tables.into_iter().zip(&moments) {
             let row = account(witness, name, ledger, table).await?;
-            let of_whom = [THROUGH, DIRECT].iter().position(|it| *it == name);
-            if let Some(moments) = of_whom.map(|at| &moments[at]) {
-                report.explain(&row, |id| moments.moment(id));
-            }
-            report.account(row);
+            report.account(row, |id| moments.moment(id));
         }
         report.faults.extend(miscounted);
         let uneven = witness.sql(bank::AUDIT).await?;
@@ -197,14 +211,16 @@ impl Crowd {
                 .push(Check::Work.caught("nobody has appended"));
         }
         report.faults.extend(all(Check::Order, found.impossible));
-        report.lossy(all(Check::Lost, found.lossy));
+        let lossy = all(Check::Lost, found.lossy);
+        report.lossy(lossy.into_iter().map(|wrong| (None, wrong)));
         report.appends = (found.acknowledged, found.lost);
 
         if own.right == 0 {
             report.faults.push(Check::Work.caught("nobody has counted"));
         }
         report.faults.extend(all(Check::Doubled, own.doubled));
-        report.lossy(all(Check::OwnWrites, own.stale));
+        let stale = own.stale.into_iter();
+        report.lossy(stale.map(|(at, what)| (Some(at), Check::OwnWrites.caught(what))));
         if hasty.cancelled() == 0 {
             report
                 .faults

@@ -10,7 +10,7 @@ use pgherd_sandbox::{Error, Replication};
 use crate::checks::errors::{Errors, Resolution};
 use crate::checks::ledger::Account;
 use crate::checks::{Check, Wrong, conclude};
-use crate::crowd::{CLIENTS, DIRECT, KINDS};
+use crate::crowd::{CLIENTS, DIRECT, KINDS, RESOLVED};
 use crate::history::History;
 
 pub(crate) mod pauses;
@@ -82,8 +82,11 @@ const ENOUGH: usize = 20;
 /// How much longer than directly it may take where nothing is known of the machine.
 const LOOSE: Duration = Duration::from_secs(10);
 
-/// By how much the moments at which servers lose something are known. Replicas without load are some milliseconds behind.
-const SLACK: Duration = Duration::from_secs(1);
+/// How long before a fault what a server acknowledges may be lost with it. Replicas without load are some milliseconds behind.
+const BEHIND: Duration = Duration::from_secs(1);
+
+/// How long behind its end clients may take to see what was acknowledged before.
+const LATE: Duration = Duration::from_millis(200);
 
 /// What was run.
 #[derive(Clone, Debug)]
@@ -223,11 +226,22 @@ impl Report {
         }
     }
 
-    /// Enters what an asynchronous primary may lose, and a synchronous one must not.
-    pub(crate) fn lossy(&mut self, what: Vec<Wrong>) {
-        self.losses += what.len();
-        if self.title.replication == Replication::Synchronous {
-            self.faults.extend(what);
+    /// Enters what is not as it was acknowledged at these moments. A synchronous primary must lose nothing, an asynchronous one
+    /// what it acknowledged when it was about to be lost itself; anything else was lost by whoever stands before it. For direct
+    /// clients that shows that these moments are the right ones. Of what has no moment nothing can be said.
+    pub(crate) fn lossy(&mut self, what: impl IntoIterator<Item = (Option<Instant>, Wrong)>) {
+        for (moment, wrong) in what {
+            self.losses += 1;
+            let by_servers = |at: Instant| {
+                let mut losing = self.losing.iter();
+                losing.any(|(from, until)| (*from..=*until).contains(&at))
+            };
+            if self.title.replication == Replication::Synchronous {
+                self.faults.push(wrong);
+            } else if moment.is_some_and(|at| !by_servers(at)) {
+                let what = format!("{}, and no server has lost it", wrong.what);
+                self.faults.push(wrong.check.caught(what));
+            }
         }
     }
 
@@ -240,7 +254,7 @@ impl Report {
             let faults: usize = self.scenes.iter().map(|scene| scene.first.len()).sum();
             self.faults.extend(errors.beyond(&CLIENTS, faults));
             if resolution == Resolution::On {
-                self.faults.extend(errors.unresolved(&KINDS));
+                self.faults.extend(errors.unresolved(&RESOLVED));
             }
         }
     }
@@ -273,23 +287,8 @@ impl Report {
 
     /// What servers acknowledged between these moments they may lose.
     pub(crate) fn losing(&mut self, from: Instant, until: Instant) {
-        let from = from.checked_sub(SLACK).unwrap_or(from);
-        self.losing.push((from, until + SLACK));
-    }
-
-    /// Looks whether what is lost was acknowledged when servers lost what they had acknowledged; else whoever stands before
-    /// them has lost it. For direct clients that shows that these moments are the right ones.
-    pub(crate) fn explain(&mut self, row: &Row, moment: impl Fn(i64) -> Option<Instant>) {
-        for id in &row.account.lost {
-            let by_servers = |at: Instant| {
-                let mut losing = self.losing.iter();
-                losing.any(|(from, until)| (*from..=*until).contains(&at))
-            };
-            if !moment(*id).is_some_and(by_servers) {
-                let what = format!("{}: {id} is lost, and no server has lost it", row.name);
-                self.faults.push(Check::Lost.caught(what));
-            }
-        }
+        let from = from.checked_sub(BEHIND).unwrap_or(from);
+        self.losing.push((from, until + LATE));
     }
 
     /// Keeps the history, with what was logged, if anything was wrong; else removes it.
@@ -316,14 +315,18 @@ impl Report {
         Ok(())
     }
 
-    pub(crate) fn account(&mut self, row: Row) {
+    /// Enters a ledger beside its table, and when what is lost was acknowledged.
+    pub(crate) fn account(&mut self, row: Row, moment: impl Fn(i64) -> Option<Instant>) {
         let faults = row.account.faults().into_iter();
         let name = row.name;
         let of_row = |wrong: Wrong| wrong.check.caught(format!("{name}: {}", wrong.what));
         self.faults.extend(faults.map(of_row));
         let lost = row.account.lost.iter();
-        let lost = lost.map(|id| Check::Lost.caught(format!("{name}: {id} is lost")));
-        self.lossy(lost.collect());
+        let lost = lost.map(|id| {
+            let wrong = Check::Lost.caught(format!("{name}: {id} is lost"));
+            (moment(*id), wrong)
+        });
+        self.lossy(lost);
         self.rows.push(row);
     }
 }
@@ -572,14 +575,15 @@ mod tests {
             },
         };
         // Each was acknowledged in the second of its number, but for one of which nothing is known.
-        report.explain(&row, |id| (id != 30).then(|| at(id as u64)));
+        report.account(row, |id| (id != 30).then(|| at(id as u64)));
         let told: Vec<&str> = report.faults.iter().map(|it| it.what.as_str()).collect();
         assert_eq!(
             told,
             [
-                "acked: 16 is lost, and no server has lost it",
-                "acked: 30 is lost, and no server has lost it"
+                "acked: 13 is lost, and no server has lost it",
+                "acked: 16 is lost, and no server has lost it"
             ]
         );
+        assert_eq!(report.losses, 6);
     }
 }

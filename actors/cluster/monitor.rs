@@ -166,6 +166,7 @@ impl Watch {
             return Looked::Dismissed;
         };
         let Some(mut asking) = self.ask_as_may_be(host) else {
+            self.overhear();
             cluster.age(clock::now());
             return Looked::Unasked;
         };
@@ -315,8 +316,10 @@ impl Watch {
     /// Tells what has come of a look that was late. That it was, has been told; what it says counts if it is no older than
     /// evidence may be, which is answered.
     fn take_late(&mut self, answered: Answered) -> bool {
-        if answered.outcome.is_err() && answered.login.is_some() {
-            // Whether the host still is where the old connection leads shows on the next.
+        let elsewhere = |fault: &Fault| !fault.is_sign_of_life();
+        if answered.login.is_some() && answered.outcome.as_ref().is_err_and(elsewhere) {
+            // Whether the host still is where the old connection leads shows on the next. Where a server turns us away, the
+            // old one leads to a server that works, and nobody else may be let in for long.
             self.link = None;
         }
         self.keep(answered.link);

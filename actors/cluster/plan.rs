@@ -114,10 +114,10 @@ impl Cluster {
         let Some(grace) = patience.grace else { return };
         let at = told.and_then(Switchover::moment);
         let mut plan = self.plan.lock();
-        if let Some(plan) = plan.as_mut().filter(|plan| plan.is_ahead(now))
-            && !at.is_some_and(|at| plan.is_for(at))
-        {
-            plan.end();
+        let called_off = |plan: &Plan| plan.is_ahead(now) && !at.is_some_and(|at| plan.is_for(at));
+        if plan.as_ref().is_some_and(called_off) {
+            // Nothing is left of it: should it only be missing from one answer, the next one plans it anew.
+            *plan = None;
             self.resumed(&self.verdict(), "Patroni has called a switchover off");
         }
         let known =

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_cluster::patroni::PatroniCluster;
-use pgherd_cluster::{Fault, HostName, Look, Lsn, ServerId, Standing, Storage};
+use pgherd_cluster::patroni::{PatroniCluster, Switchover};
+use pgherd_cluster::{Fault, HostName, Look, Lsn, ServerId, Stage, Standing, Storage};
 use pgherd_config::{Config, LoadInput, Patroni};
 use pgherd_supervise::Slot;
 
@@ -297,4 +297,73 @@ async fn who_is_tagged_not_to_be_read_from_has_no_weight_while_it_is() {
     assert_eq!(weights(), [1, 1]);
     cluster.heard(tagged(1, Some(2)), now);
     assert_eq!(weights(), [1, 1]);
+}
+
+/// An answer of Patroni's that lists these hosts as replicas, and nobody as the leader.
+fn leaderless(hosts: &[u8]) -> PatroniCluster {
+    let members: Vec<_> = hosts
+        .iter()
+        .map(|last| {
+            format!(
+                "{{\"name\": \"n{last}\", \"role\": \"replica\", \"host\": \"10.0.0.{last}\", \"port\": 5432}}"
+            )
+        })
+        .collect();
+    let body = format!("{{\"members\": [{}], \"pause\": true}}", members.join(", "));
+    PatroniCluster::parse(body.as_bytes()).expect("an answer")
+}
+
+/// Its Patroni is stopped in maintenance, and its server goes on.
+#[tokio::test]
+async fn a_primary_of_which_patroni_says_nothing_stays_until_another_one_leads() {
+    let (topology, now) = (Topology::default(), Instant::now());
+    let mut asks = config("postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    let shop = asks.databases.get_mut("shop").expect("it is configured");
+    Arc::make_mut(shop).patroni = vec![Patroni {
+        host: "10.0.0.2".to_owned(),
+        port: 8008,
+    }];
+    topology.reconfigure(&asks, &Slot::default());
+    let cluster = topology.of("shop").expect("it is configured");
+    cluster.heard(told(1), now);
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
+    let before = lead(&cluster);
+    assert_eq!(before.0.as_deref(), Some("10.0.0.1:5432"));
+    cluster.heard(leaderless(&[2]), now);
+    assert_eq!(lead(&cluster), before);
+    assert!(!cluster.has_left());
+    assert_eq!(cluster.members().count(), 2);
+    // Somebody else leads, and the old one is in no list.
+    let body = r#"{"members": [{"name": "n2", "role": "leader", "host": "10.0.0.2", "port": 5432, "timeline": 2}]}"#;
+    cluster.heard(PatroniCluster::parse(body.as_bytes()).unwrap(), now);
+    assert!(cluster.has_left());
+    assert_eq!(cluster.members().count(), 1);
+}
+
+#[tokio::test]
+async fn a_switchover_that_one_answer_lacks_is_awaited_again() {
+    let topology = Topology::default();
+    let mut planned = config("postgres://u:p@10.0.0.1,10.0.0.2/shop");
+    // More than a century, so that a moment can be written that is always ahead.
+    planned.failover.grace = Some(Duration::from_secs(u64::from(u32::MAX)));
+    topology.reconfigure(&planned, &Slot::default());
+    let cluster = topology.of("shop").expect("it is configured");
+    let now = Instant::now();
+    cluster.saw(&name(1), Ok(look(Standing::Primary, 1)), now, now);
+    cluster.saw(&name(2), Ok(look(Standing::Replica, 1)), now, now);
+    let soon = Switchover {
+        at: "2100-01-01T00:00:00Z".to_owned(),
+        to: None,
+    };
+    cluster.schedule(Some(&soon), now);
+    assert_eq!(cluster.stage(), Stage::Grace);
+    cluster.schedule(None, now);
+    assert_eq!(cluster.stage(), Stage::Over);
+    cluster.schedule(Some(&soon), now);
+    assert_eq!(cluster.stage(), Stage::Grace);
+    // What an operator has called off stays so.
+    assert!(cluster.call_off());
+    cluster.schedule(Some(&soon), now);
+    assert_eq!(cluster.stage(), Stage::Over);
 }

@@ -28,6 +28,8 @@ pub(crate) struct Promoter {
 pub(crate) struct Done {
     /// The number of the primary before.
     pub(crate) old: usize,
+    /// When the old one acknowledged nothing any more.
+    pub(crate) gone: Instant,
     /// When the new one took writes first.
     pub(crate) writable: Instant,
     /// How long it took from the fault until then.
@@ -66,6 +68,7 @@ impl Promoter {
             Fault::Stop => self.cluster.stop(old).await?,
             Fault::Freeze => self.cluster.node(old).freeze(),
         }
+        let gone = Instant::now();
         let new = self.cluster.elect().await?;
         let port = self.cluster.node(new).port();
         let told = async {
@@ -79,6 +82,7 @@ impl Promoter {
         let writable = writable?;
         Ok(Done {
             old,
+            gone,
             writable,
             took: writable.saturating_duration_since(began),
         })

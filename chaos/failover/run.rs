@@ -122,7 +122,7 @@ impl Turn<'_> {
         }
         let done = promoter.fail_over(self.fault, self.middle).await?;
         self.note("another one takes writes");
-        report.losing(began, done.writable);
+        report.losing(began, done.gone);
         let (through, compared) = (&self.crowd.through, &self.crowd.compared);
         let firsts = async {
             tokio::join!(

@@ -44,11 +44,13 @@ pub enum Bug {
     SkipDecision,
     /// Nobody asks what became of a commit whose answer was lost.
     SkipResolution,
+    /// A commit whose answer was lost is taken for one, whatever the histories of the servers say.
+    TrustCommit,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SkipEpochCheck,
         Self::SkipFence,
         Self::ReuseDuringCancel,
@@ -65,6 +67,7 @@ impl Bug {
         Self::TrustSilence,
         Self::SkipDecision,
         Self::SkipResolution,
+        Self::TrustCommit,
     ];
 
     /// Its name, as [`VARIABLE`] has it.
@@ -87,6 +90,7 @@ impl Bug {
             Self::TrustSilence => "trust-silence",
             Self::SkipDecision => "skip-decision",
             Self::SkipResolution => "skip-resolution",
+            Self::TrustCommit => "trust-commit",
         }
     }
 }

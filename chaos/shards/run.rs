@@ -355,26 +355,35 @@ impl Run {
                 let key = key(shard as u16, proxy);
                 let text = format!("select id from herd where account = {key}");
                 let account = acked.finish().await.balance(&stage.numbers(&text).await?);
-                report.account(Row {
-                    name: KINDS[shard],
-                    account,
-                });
+                report.account(
+                    Row {
+                        name: KINDS[shard],
+                        account,
+                    },
+                    |_| None,
+                );
             }
         }
         for (shard, acked) in crowd.compared.into_iter().enumerate() {
             let there = numbers(&stage.ask(shard, "select id from herd_direct").await?);
             let account = acked.finish().await.balance(&there);
-            report.account(Row {
-                name: DIRECT,
-                account,
-            });
+            report.account(
+                Row {
+                    name: DIRECT,
+                    account,
+                },
+                |_| None,
+            );
         }
         let (there, half) = whole(&stage.numbers("select id from moves").await?);
         report.faults.extend(half);
-        report.account(Row {
-            name: transfers::KIND,
-            account: moves.balance(&there),
-        });
+        report.account(
+            Row {
+                name: transfers::KIND,
+                account: moves.balance(&there),
+            },
+            |_| None,
+        );
         report.faults.extend(money(&stage).await?);
         report.told(&life.errors, None);
         report.faults.extend(forbidden(&life.errors));

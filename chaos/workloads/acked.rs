@@ -181,7 +181,7 @@ impl Acknowledged {
     }
 
     /// This number is acknowledged now.
-    fn enter(&self, number: i64) {
+    pub(crate) fn enter(&self, number: i64) {
         self.numbers.lock().insert(number, Instant::now());
     }
 
@@ -222,12 +222,8 @@ impl Inserter {
         {
             for (id, outcome, stage) in self.act(&caller).await {
                 let fate = self.door.fate(&outcome, stage);
-                match &outcome {
-                    Ok(()) => {
-                        self.acknowledged.add(self.number);
-                        self.acknowledged.enter(id);
-                    }
-                    Err(failure) => life.failed(self.kind, &self.name, self.way.doing(), failure),
+                if let Err(failure) = &outcome {
+                    life.failed(self.kind, &self.name, self.way.doing(), failure);
                 }
                 life.history.note(&self.name, format_args!("{id} {fate:?}"));
                 fates.push((id, fate));
@@ -248,29 +244,30 @@ impl Inserter {
 
     /// Inserts a number, or some.
     async fn act(&self, caller: &Caller) -> Vec<(i64, Outcome, Stage)> {
-        if self.way != Way::Piped {
+        let at_once = match self.way {
+            Way::Piped => PIPED,
+            Way::Alone | Way::Block | Way::Text => 1,
+        };
+        let inserts = (0..at_once).map(async |_| {
             let id = self.next();
             let (outcome, stage) = self.insert(caller, id).await;
-            return vec![(id, outcome, stage)];
-        }
-        let inserts = (0..PIPED).map(async |_| {
-            let id = self.next();
-            (id, self.alone(caller, id).await, Stage::Commit)
+            if outcome.is_ok() {
+                self.acknowledged.add(self.number);
+                self.acknowledged.enter(id);
+            }
+            (id, outcome, stage)
         });
         join_all(inserts).await
-    }
-
-    async fn alone(&self, caller: &Caller, id: i64) -> Outcome {
-        let insert = format!("{}{id})", self.insert);
-        let ask = async { caller.client.query_typed(&insert, &[]).await.map(drop) };
-        caller.ask(ask).await
     }
 
     async fn insert(&self, caller: &Caller, id: i64) -> (Outcome, Stage) {
         let client = &caller.client;
         let insert = format!("{}{id})", self.insert);
         match self.way {
-            Way::Alone | Way::Piped => (self.alone(caller, id).await, Stage::Commit),
+            Way::Alone | Way::Piped => {
+                let ask = async { client.query_typed(&insert, &[]).await.map(drop) };
+                (caller.ask(ask).await, Stage::Commit)
+            }
             Way::Text => {
                 let text = format!("begin; {insert}; commit");
                 let outcome = caller.ask(client.batch_execute(&text)).await;

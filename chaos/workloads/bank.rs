@@ -12,7 +12,7 @@ use crate::checks::errors::Doing;
 use crate::checks::ledger::Ledger;
 use crate::checks::{Check, Wrong};
 use crate::door::{Caller, Door, Failure, Fate, Stage, first};
-use crate::workloads::acked::roll_back;
+use crate::workloads::acked::{Acknowledged, roll_back};
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
@@ -39,6 +39,7 @@ pub const AUDIT: &str = "select count(*) from bank where balance <> 1000
 pub struct Bank {
     clients: Vec<JoinHandle<Vec<(i64, Fate)>>>,
     seen: Arc<Seen>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 /// What the counting showed.
@@ -53,6 +54,7 @@ impl Bank {
     pub fn start(life: &Arc<Life>, door: &Door, clients: usize, seed: u64) -> Self {
         let next = Arc::new(AtomicI64::new(1));
         let seen = Arc::new(Seen::default());
+        let acknowledged = Arc::new(Acknowledged::default());
         let clients = (0..clients)
             .map(|number| {
                 let teller = Teller {
@@ -61,12 +63,22 @@ impl Bank {
                     life: Arc::clone(life),
                     next: Arc::clone(&next),
                     seen: Arc::clone(&seen),
+                    acknowledged: Arc::clone(&acknowledged),
                 };
                 let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
                 tokio::spawn(teller.live(rng))
             })
             .collect();
-        Self { clients, seen }
+        Self {
+            clients,
+            seen,
+            acknowledged,
+        }
+    }
+
+    /// When which movement was acknowledged.
+    pub(crate) fn acknowledged(&self) -> &Arc<Acknowledged> {
+        &self.acknowledged
     }
 
     /// Gives what the clients were told of their movements, and what they counted wrong, once their
@@ -98,6 +110,7 @@ struct Teller {
     life: Arc<Life>,
     next: Arc<AtomicI64>,
     seen: Arc<Seen>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Teller {
@@ -112,8 +125,9 @@ impl Teller {
                 let id = self.next.fetch_add(1, Ordering::Relaxed);
                 let (outcome, stage) = self.transfer(&caller, id, &mut rng).await;
                 let fate = self.door.fate(&outcome, stage);
-                if let Err(failure) = &outcome {
-                    life.failed(KIND, &self.name, Doing::Block, failure);
+                match &outcome {
+                    Ok(()) => self.acknowledged.enter(id),
+                    Err(failure) => life.failed(KIND, &self.name, Doing::Block, failure),
                 }
                 life.history.note(&self.name, format_args!("{id} {fate:?}"));
                 fates.push((id, fate));

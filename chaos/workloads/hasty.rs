@@ -85,7 +85,8 @@ impl Client {
                 Err(Failure::Said(SqlState::QUERY_CANCELED)) => {
                     self.identity.cancel(&self.name, self.cancels);
                 }
-                Err(failure) => self.life.failed(KIND, &self.name, Doing::Read, &failure),
+                // Who sleeps is not known to do nothing but read, and told what writes are told.
+                Err(failure) => self.life.failed(KIND, &self.name, Doing::Write, &failure),
             }
             self.life.rest().await;
             present = Some(caller);

@@ -1,6 +1,7 @@
 //! Each client counts in a row of its own, and must find there what it was told.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -20,8 +21,8 @@ pub const TABLE: &str = "create table own (who text primary key, n bigint not nu
 pub struct Findings {
     /// How many looks were right.
     pub right: u64,
-    /// Values below what had been acknowledged or seen before.
-    pub stale: Vec<String>,
+    /// Values below what had been acknowledged or seen before, and when that was.
+    pub stale: Vec<(Instant, String)>,
     /// Values above what had been asked for.
     pub doubled: Vec<String>,
 }
@@ -128,6 +129,8 @@ struct Counter {
 impl Counter {
     async fn live(self) {
         let mut bounds = Bounds::default();
+        // When the lower one was acknowledged or seen.
+        let mut known = Instant::now();
         let mut present = None;
         let life = &self.life;
         let increment = format!(
@@ -142,15 +145,21 @@ impl Counter {
             let told = outcome.as_ref().ok().copied().flatten();
             let before = bounds;
             let shown = bounds.incremented(fate, told);
-            self.enter(Doing::Write, shown, &outcome, before);
+            self.enter(Doing::Write, shown, &outcome, (before, known));
+            if told.is_some() {
+                known = Instant::now();
+            }
             if caller.is_usable() {
                 let outcome = value(&caller, &look).await;
                 if let Ok(found) = &outcome {
                     let before = bounds;
                     let shown = bounds.seen(found.unwrap_or_default());
-                    self.enter(Doing::Read, shown, &outcome, before);
+                    self.enter(Doing::Read, shown, &outcome, (before, known));
+                    if bounds.low != before.low {
+                        known = Instant::now();
+                    }
                 } else {
-                    self.enter(Doing::Read, Look::Right, &outcome, bounds);
+                    self.enter(Doing::Read, Look::Right, &outcome, (bounds, known));
                 }
             }
             life.rest().await;
@@ -163,7 +172,7 @@ impl Counter {
         doing: Doing,
         shown: Look,
         outcome: &Result<Option<i64>, Failure>,
-        bounds: Bounds,
+        (bounds, known): (Bounds, Instant),
     ) {
         let line = format!("{doing}: {outcome:?} within {bounds:?}");
         self.life.history.note(&self.name, &line);
@@ -175,7 +184,7 @@ impl Counter {
         let line = format!("{} {line}", self.name);
         match shown {
             Look::Right => findings.right += 1,
-            Look::Stale => findings.stale.push(line),
+            Look::Stale => findings.stale.push((known, line)),
             Look::Doubled => findings.doubled.push(line),
         }
     }

@@ -59,9 +59,14 @@ impl Heads {
         // It had all that the primary had written by then, so it is behind by no more than the time since.
         let caught_up = known().filter(|(_, head)| *head <= lsn).last();
         let since = caught_up.map(|(at, _)| now.saturating_duration_since(*at));
+        // It lacks what the primary had written by then, so it is behind by no less, whatever the servers' clocks say and
+        // however much was forgotten.
+        let lacked = known().find(|(_, head)| *head > lsn);
+        let least = lacked.map_or(Duration::ZERO, |(at, _)| now.saturating_duration_since(*at));
         let time = match (since, age) {
-            (Some(since), Some(age)) => Some(since.min(age)),
-            (since, age) => since.or(age),
+            (Some(since), Some(age)) => Some(since.min(age.max(least))),
+            (Some(since), None) => Some(since),
+            (None, age) => age.max(lacked.map(|_| least)),
         };
         Lag {
             bytes: Some(bytes),
@@ -94,7 +99,19 @@ mod tests {
         assert_eq!(at(650, None).time, Some(SECOND * 3));
         // Nobody wrote for an hour before: the age of the last transaction says nothing, the log does.
         assert_eq!(at(899, Some(SECOND * 3600)).time, Some(SECOND));
-        assert_eq!(at(650, Some(SECOND)).time, Some(SECOND));
+        // A clock that is ahead makes no replica newer than what it lacks.
+        assert_eq!(at(650, Some(SECOND)).time, Some(SECOND * 2));
+    }
+
+    #[test]
+    fn who_is_further_behind_than_is_remembered_is_behind_at_least_so_far() {
+        let start = Instant::now();
+        let heads = heads(start, 100);
+        let at = |age| heads.lag(Lsn::new(0), start + SECOND * 99, age).time;
+        let least = SECOND * (KEPT as u32 - 1);
+        assert_eq!(at(None), Some(least));
+        assert_eq!(at(Some(SECOND)), Some(least));
+        assert_eq!(at(Some(SECOND * 500)), Some(SECOND * 500));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How far a replica was behind when it was last looked at. Both are upper bounds as of that look, and `None` where
-/// nothing is known.
+/// How far a replica was behind when it was last looked at. Both are upper bounds as of that look, or the most that is known of
+/// one that is further behind than is remembered; `None` where nothing is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lag {
     /// What it had not replayed of what the primary had written, in bytes.

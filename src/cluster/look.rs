@@ -98,7 +98,8 @@ pub enum Fault {
 impl Fault {
     /// The server as a whole is alive: it answered, if only to send us away. That says nothing of its role, so what
     /// was known of that stays.
-    pub(crate) const fn is_sign_of_life(&self) -> bool {
+    #[must_use]
+    pub const fn is_sign_of_life(&self) -> bool {
         matches!(self, Self::Full | Self::Refused)
     }
 

@@ -160,6 +160,18 @@ impl PatroniCluster {
     }
 }
 
+/// Whether a tag is set, as Patroni takes it (`bool(value)` of whatever the YAML says).
+fn is_set(tag: &Value) -> bool {
+    match tag {
+        Value::Null => false,
+        Value::Bool(set) => *set,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(values) => !values.is_empty(),
+    }
+}
+
 impl Member {
     fn read(&self) -> Result<Option<PatroniMember>, PatroniError> {
         let Some(host) = self.address()? else {
@@ -173,7 +185,7 @@ impl Member {
             timeline: self.timeline(),
             lag: self.lag.as_u64(),
             api_url: self.api_url.as_str().map(ToOwned::to_owned),
-            no_reads: self.tags.get("noloadbalance") == Some(&Value::Bool(true)),
+            no_reads: self.tags.get("noloadbalance").is_some_and(is_set),
         }))
     }
 

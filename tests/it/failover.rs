@@ -434,6 +434,43 @@ async fn two_proxies_reach_the_same_verdict() {
     assert_eq!(rows, "1\n1\n2\n2\n3\n3");
 }
 
+/// A monitor logs in anew every half a minute. Who is not let in any more has a connection that was, and so has it.
+#[tokio::test]
+#[ignore = "long: it takes 45 s, for a monitor's connection has to grow old"]
+async fn a_password_that_was_changed_on_the_server_is_no_silence_of_it() {
+    let fleet = Fleet::new().await;
+    fleet
+        .primary
+        .sql("create role clerk login password 'old'; grant all on acked to clerk")
+        .await
+        .unwrap();
+    let hba = fleet.primary.sql("show hba_file").await.unwrap();
+    let rules = std::fs::read_to_string(&hba).unwrap();
+    std::fs::write(&hba, format!("host all clerk all scram-sha-256\n{rules}")).unwrap();
+    fleet.primary.sql("select pg_reload_conf()").await.unwrap();
+    let [primary, replica] = [fleet.primary.port(), fleet.replica.port()];
+    let config = Config::text(format!(
+        "[listen]\naddresses = [\"127.0.0.1:{{port}}\"]\n\
+         [auth]\nmethod = \"trust\"\n\
+         [users.clerk]\npassword = \"old\"\n\
+         [databases.postgres]\nhosts = [\"127.0.0.1:{primary}\", \"127.0.0.1:{replica}\"]\n"
+    ));
+    let proxy = Proxy::start(&config).await;
+    let client = connect(&proxy.url("clerk", "postgres")).await;
+    let insert = "insert into acked values (1)";
+    client.batch_execute(insert).await.unwrap();
+    fleet
+        .primary
+        .sql("alter role clerk password 'new'")
+        .await
+        .unwrap();
+    let changed = Instant::now();
+    while changed.elapsed() < Duration::from_secs(45) {
+        client.batch_execute(insert).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The value of a metric of the cluster, or of its one pool.
 async fn metric(port: u16, name: &str) -> Option<f64> {
     let page = metrics(port).await;

@@ -29,6 +29,22 @@ fn error(body: &str) -> String {
 }
 
 #[test]
+fn a_tag_is_set_by_whatever_patroni_takes_for_true() {
+    let set = |value: &str| {
+        let body = format!(
+            r#"{{"members": [{{"name": "a", "role": "replica", "host": "h", "tags": {{"noloadbalance": {value}}}}}]}}"#
+        );
+        parse(&body).unwrap().members[0].no_reads
+    };
+    for value in ["true", "1", "\"true\"", "\"false\"", "[0]"] {
+        assert!(set(value), "{value}");
+    }
+    for value in ["false", "0", "0.0", "null", "\"\"", "[]", "{}"] {
+        assert!(!set(value), "{value}");
+    }
+}
+
+#[test]
 fn a_whole_answer() {
     let cluster = parse(BODY).unwrap();
     let claim = Claim {
