@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use pgherd_net::Killer;
 use pgherd_wire::cancel::CancelKey;
 use pgherd_wire::error::ErrorReport;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -344,6 +345,8 @@ pub struct Sessions {
     /// Those of them that have not proved yet who they are.
     pub logins: Arc<Logins>,
     clients: AtomicUsize,
+    /// Told when a client has left: to one who waits for its seat.
+    left: Notify,
     consoles: AtomicUsize,
 }
 
@@ -433,6 +436,20 @@ impl Entry {
         counts
     }
 
+    /// As [`Self::count_client`], once one of those who are there has left.
+    pub async fn succeed_client(&mut self, max: usize) {
+        let sessions = Arc::clone(&self.sessions);
+        loop {
+            let mut left = std::pin::pin!(sessions.left.notified());
+            // Registered before looking, so that one who leaves in between is not missed.
+            left.as_mut().enable();
+            if self.count_client(max) {
+                return;
+            }
+            left.await;
+        }
+    }
+
     /// Counts the session, which has no room among the clients, among the consoles beyond them.
     pub fn count_console(&mut self, max: usize) -> bool {
         let counts = self.counts == Counts::Nowhere && rise(&self.sessions.consoles, max);
@@ -449,6 +466,7 @@ impl Drop for Entry {
             Counts::Nowhere => {}
             Counts::Client => {
                 self.sessions.clients.fetch_sub(1, Ordering::Relaxed);
+                self.sessions.left.notify_one();
             }
             Counts::Console => {
                 self.sessions.consoles.fetch_sub(1, Ordering::Relaxed);

@@ -18,15 +18,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pgherd_pool::{Limits, OpenSlot, PoolCore};
+use parking_lot::Mutex;
+use pgherd_pool::{Limits, OpenSlot, PoolCore, Quota};
 use pgherd_supervise::{End, Work};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
+use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::clock;
 use crate::facts::Facts;
-use crate::herald::audience::{Audience, Claim, Dismissed};
+use crate::herald::audience::{Audience, Claim, Dismissed, Seat};
 use crate::herald::link::{Idleness, Link, LinkError};
 use crate::pool::{Forgotten, Pool};
 use crate::router;
@@ -87,18 +89,51 @@ struct Office {
     pool: Arc<Pool>,
     facts: Arc<Facts>,
     claim: Claim,
+    /// The place that it waits for, while others may have the seat.
+    awaited: Mutex<Option<Awaited>>,
+}
+
+/// A place within the limits towards a host that was refused so far.
+///
+/// It is the one place of a pool of its own, so that it is taken, waited for and given back by the same rules. That pool
+/// stays the same while it waits: limits have others make room for those they know, and know how long they wait.
+#[derive(Clone)]
+struct Awaited {
+    host: String,
+    core: Arc<PoolCore<()>>,
+    freed: Arc<Notify>,
+}
+
+impl Awaited {
+    fn new(host: &str, quotas: Vec<Arc<Quota>>) -> Self {
+        let freed = Arc::new(Notify::new());
+        let hint = {
+            let freed = Arc::clone(&freed);
+            move || freed.notify_one()
+        };
+        Self {
+            host: host.to_owned(),
+            core: PoolCore::new(Limits::ALONE, quotas, hint),
+            freed,
+        }
+    }
 }
 
 async fn live(arguments: HeraldArguments) {
     let HeraldArguments { pool, facts } = arguments;
     let claim = pool.audience.claim(&pool.circle);
-    let office = Office { pool, facts, claim };
-    while let Ok(seat) = office.claim.sit().await {
+    let office = Office {
+        pool,
+        facts,
+        claim,
+        awaited: Mutex::default(),
+    };
+    while let Ok(seat) = office.sit().await {
         if let Err(Dismissed) = office.listen().await {
             return;
         }
         drop(seat);
-        tokio::time::sleep(PAUSE).await;
+        office.rest().await;
     }
 }
 
@@ -116,6 +151,38 @@ impl Office {
         &self.pool.audience
     }
 
+    /// Takes the seat. While another has it nobody is to make room here.
+    async fn sit(&self) -> Result<Seat<'_>, Dismissed> {
+        let mut seat = std::pin::pin!(self.claim.sit());
+        poll_fn(|cx| {
+            let polled = seat.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.awaits_none();
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Leaves others to try for a while, or until there may be the place that it waits for.
+    async fn rest(&self) {
+        let awaited = self.awaited.lock().clone();
+        let pause = tokio::time::sleep(PAUSE);
+        match awaited {
+            Some(awaited) => tokio::select! {
+                () = pause => {}
+                () = awaited.freed.notified() => {}
+            },
+            None => pause.await,
+        }
+    }
+
+    /// Wants no place any more, or has one.
+    fn awaits_none(&self) {
+        let awaited = self.awaited.lock().take();
+        drop(awaited);
+    }
+
     /// Listens for all, as long as there is a connection to be had.
     async fn listen(&self) -> Result<(), Dismissed> {
         loop {
@@ -129,7 +196,11 @@ impl Office {
     async fn await_listeners(&self) -> Result<(), Dismissed> {
         poll_fn(|cx| {
             self.claim.holds_the_seat(cx)?;
-            self.audience().poll_listeners().map(Ok)
+            let listeners = self.audience().poll_listeners();
+            if listeners.is_pending() {
+                self.awaits_none();
+            }
+            listeners.map(Ok)
         })
         .await
     }
@@ -152,6 +223,7 @@ impl Office {
     async fn open_and_serve(&self) -> Result<Stay, Dismissed> {
         while self.pool.core.held().is_some() || self.pool.core.is_paused() {
             // There is nobody to notify as long as nobody can write, and a paused database is let go of.
+            self.awaits_none();
             self.pause(HOLD_PACE).await?;
         }
         let upstream = self.pool.upstream.load_full();
@@ -238,23 +310,25 @@ impl Office {
         );
     }
 
-    /// A permit of each limit: the one place of a pool of its own, so that the rules are the same.
+    /// A permit of each limit. Where there is none it is waited for; the clients that listen have a limit on that.
     fn place(&self, upstream: &Upstream) -> Result<OpenSlot<()>, (ErrorReport, bool)> {
-        let (pool, config) = (&self.pool, self.facts.config.load_full());
-        let settings = pool.settings().clone();
-        let quotas = router::quotas(
-            &self.facts.memory,
-            &config,
-            &settings,
-            &pool.key,
-            &upstream.name,
-        );
-        let core = PoolCore::<()>::new(Limits::ALONE, quotas, || {});
-        core.begin_open(clock::now()).map_err(|refused| {
+        let known = self.awaited.lock().take();
+        let known = known.filter(|known| known.host == upstream.name);
+        let awaited = known.unwrap_or_else(|| Awaited::new(&upstream.name, self.quotas(upstream)));
+        awaited.core.heard();
+        awaited.core.begin_open(clock::now()).map_err(|refused| {
+            *self.awaited.lock() = Some(awaited);
             let text = "no server connection is left for notifications";
             let report = ErrorReport::error(sqlstate::TOO_MANY_CONNECTIONS, text);
             (report.detail(refused.to_string()), true)
         })
+    }
+
+    fn quotas(&self, upstream: &Upstream) -> Vec<Arc<Quota>> {
+        let (pool, config) = (&self.pool, self.facts.config.load_full());
+        let settings = pool.settings().clone();
+        let memory = &self.facts.memory;
+        router::quotas(memory, &config, &settings, &pool.key, &upstream.name)
     }
 
     async fn serve(

@@ -44,6 +44,8 @@ pub struct LoggingIn {
     logins: Arc<Logins>,
     number: u64,
     state: State,
+    /// Another client has gone, or is about to, since this one has its place.
+    displaces: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,16 +87,35 @@ impl Logins {
         };
         places.silent.insert(number, silent);
         drop(places);
+        let displaces = displaced.is_some();
         if let Some(displaced) = displaced {
-            let why = ErrorReport::fatal(sqlstate::TOO_MANY_CONNECTIONS, TOO_MANY);
-            displaced.order(Order::Terminate, why);
+            send_away(&displaced, TOO_MANY);
         }
         Some(LoggingIn {
             logins: Arc::clone(self),
             number,
             state: State::Silent,
+            displaces,
         })
     }
+
+    /// Frees the place of the client that has been silent the longest, which is ordered to go for this reason. False if all
+    /// who are there have begun to speak, or have only just come.
+    pub fn displace(&self, why: &str, now: Instant) -> bool {
+        let mut places = self.0.lock();
+        let Some(displaced) = places.take_longest_silent(now) else {
+            return false;
+        };
+        places.taken -= 1;
+        drop(places);
+        send_away(&displaced, why);
+        true
+    }
+}
+
+fn send_away(displaced: &Control, why: &str) {
+    let why = ErrorReport::fatal(sqlstate::TOO_MANY_CONNECTIONS, why);
+    displaced.order(Order::Terminate, why);
 }
 
 impl Places {
@@ -112,6 +133,11 @@ impl LoggingIn {
             let still = self.logins.0.lock().silent.remove(&self.number);
             self.state = still.map_or(State::Displaced, |_| State::Speaks);
         }
+    }
+
+    /// Whether another client has had to go for this one.
+    pub fn displaces(&self) -> bool {
+        self.displaces
     }
 
     /// Whether another client has got the place.
@@ -174,6 +200,24 @@ mod tests {
         assert_eq!(logins.count(), 2, "its place was taken, not freed");
         drop(third_place);
         assert_eq!(logins.count(), 1);
+    }
+
+    #[test]
+    fn who_makes_room_for_a_seat_frees_its_place_as_well() {
+        let (logins, start) = (Arc::new(Logins::default()), Instant::now());
+        let (silent, silent_place) = enter(&logins, 9, start);
+        let (_, mut place) = enter(&logins, 9, start);
+        place.as_mut().expect("a place").speaks();
+        assert!(!logins.displace("full", start + SILENCE / 2));
+        assert!(logins.displace("full", start + SILENCE));
+        assert_eq!(silent.ordered(), Order::Terminate);
+        assert_eq!(logins.count(), 1);
+        assert!(silent_place.as_ref().is_some_and(LoggingIn::is_displaced));
+        drop(silent_place);
+        assert_eq!(logins.count(), 1, "it is free already");
+        assert!(!logins.displace("full", start + SILENCE), "it speaks");
+        drop(place);
+        assert_eq!(logins.count(), 0);
     }
 
     #[test]

@@ -825,6 +825,10 @@ impl PoolState {
         if upstream.gate.0.is_full() {
             // Once one is let in, the rest follow.
             wanted = usize::from(self.pool.core.snapshot(now).opening == 0);
+            if wanted == 0 {
+                // Until then permits that it was told of are for others.
+                self.pool.core.withdraw();
+            }
         }
         while wanted > 0 {
             let place = match self.pool.core.begin_open(now) {

@@ -780,7 +780,7 @@ pub async fn lease(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
         }
         match overdue(pool, began) {
             Some(_) if is_cut_off(pool) => return Err(unreachable(pool)),
-            Some(report) => return Err(report),
+            Some((_, report)) => return Err(report),
             None => {}
         }
     }

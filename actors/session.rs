@@ -210,7 +210,7 @@ async fn arrive(
     comer: &mut Comer,
 ) -> Result<Arrived, Bye> {
     let config = facts.config.load_full();
-    let mut entrance = Entrance::find(facts, &config, control, entry);
+    let mut entrance = Entrance::find(facts, &config, control, entry).await;
     let crowded = matches!(entrance, Entrance::Crowded(_));
     let began = tokio::time::Instant::now();
     let limit = match crowded || control.is_late() {

@@ -12,11 +12,13 @@ pub enum Unserved {
     Hold,
     /// So many waited already as may (`pool.max_waiters`).
     QueueFull,
+    /// As much was kept already as may be for those who wait (`limits.max_waiting_bytes`).
+    Crowded,
 }
 
 impl Unserved {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Checkout, Self::Hold, Self::QueueFull];
+    pub const ALL: [Self; 4] = [Self::Checkout, Self::Hold, Self::QueueFull, Self::Crowded];
 
     /// Its name among the metrics.
     pub fn name(self) -> &'static str {
@@ -24,6 +26,7 @@ impl Unserved {
             Self::Checkout => "checkout_timeout",
             Self::Hold => "hold_timeout",
             Self::QueueFull => "queue_full",
+            Self::Crowded => "waiting_bytes",
         }
     }
 }
@@ -71,7 +74,8 @@ mod tests {
             [
                 ("checkout_timeout", 1),
                 ("hold_timeout", 0),
-                ("queue_full", 2)
+                ("queue_full", 2),
+                ("waiting_bytes", 0)
             ]
         );
     }

@@ -110,6 +110,57 @@ async fn who_says_nothing_makes_room_for_who_does() {
         .await;
 }
 
+/// Whoever comes in the end, or what else it is told than `busy`; for a moment those who are silent may be about to speak.
+async fn comes_in(house: &House, busy: &str) -> Result<Client, ErrorReport> {
+    let tries = async {
+        loop {
+            match Client::enter(house.address, "alice", "shop").await {
+                Err(report) if report.message == busy => {}
+                outcome => return outcome,
+            }
+        }
+    };
+    let limit = std::time::Duration::from_secs(10);
+    tokio::time::timeout(limit, tries).await.expect("in time")
+}
+
+#[tokio::test]
+async fn who_says_nothing_makes_room_where_there_is_none_for_more_clients() {
+    let fake = Fake::plain().await;
+    let logins = "too many clients are logging in (max_logins)";
+    for (limits, busy) in [
+        ("max_clients = 1", FULL),
+        ("max_clients = 1\nmax_logins = 1", logins),
+    ] {
+        let house = House::before(&fake, &format!("{SHOP}[limits]\n{limits}\n")).await;
+        let mut silent = Client::silent(house.address).await;
+        house
+            .wait_until("it is counted", || house.facts.sessions.logins.count() == 1)
+            .await;
+        let entered = comes_in(&house, busy).await;
+        let client = entered.unwrap_or_else(|report| panic!("{limits}: {}", report.message));
+        assert!(silent.message().await.is_none(), "it is gone, untold");
+        house
+            .wait_until("no place is left taken", || {
+                let sessions = &house.facts.sessions;
+                (sessions.logins.count(), sessions.count()) == (0, 1)
+            })
+            .await;
+        // Who is served makes room for nobody.
+        assert_eq!(
+            refused(Client::enter(house.address, "bob", "shop").await),
+            FULL
+        );
+        drop(client);
+        house
+            .wait_until("all have left", || house.facts.sessions.count() == 0)
+            .await;
+        house.client("bob").await;
+    }
+}
+
+const FULL: &str = "no more connections allowed (max_clients)";
+
 /// As a connection of its own, a cancel request comes on top of who is there.
 #[tokio::test]
 async fn a_proxy_that_is_full_cancels() {
@@ -213,6 +264,9 @@ async fn max_waiting_bytes() {
         "{}",
         told.message
     );
+    let counts = pool.refusals.counts();
+    let counted = counts.iter().find(|(reason, _)| *reason == "waiting_bytes");
+    assert_eq!(counted, Some(("waiting_bytes", 1)));
     // What is little is kept all the same.
     clients[2].ask("SELECT 1").await;
     let waiting = || pool.core.snapshot(std::time::Instant::now()).waiting;
@@ -224,6 +278,35 @@ async fn max_waiting_bytes() {
     assert_eq!(fake.count(&long), 1);
     house.wait_until("all is given back", || kept() == 0).await;
     clients[1].query(&long).await;
+}
+
+/// Who finds out what has become of a commit tries again and again, and no client hears of it.
+#[tokio::test]
+async fn what_no_client_is_told_is_not_counted() {
+    let fake = Fake::plain().await;
+    let text = format!("{SHOP}[pool]\nsize = 1\nmax_waiters = 1\n");
+    let house = House::before(&fake, &text).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(house.client("alice").await);
+    }
+    let pool = house.facts.routes.load().values().next().cloned();
+    let pool = pool.expect("a pool");
+    clients[0].query("BEGIN READ WRITE").await;
+    clients[1].ask("SELECT 1").await;
+    let waiting = || pool.core.snapshot(std::time::Instant::now()).waiting;
+    house.wait_until("it waits", || waiting() == 1).await;
+    let report = crate::router::lease(&pool).await.err().expect("no place");
+    assert_eq!(report.code, sqlstate::TOO_MANY_CONNECTIONS);
+    let counted = || {
+        let counts = pool.refusals.counts();
+        counts.iter().map(|(_, count)| count).sum::<u64>()
+    };
+    assert_eq!(counted(), 0);
+    clients[2].ask("SELECT 1").await;
+    let told = error(&clients[2].answer().await).expect("refused");
+    assert_eq!(told.code, sqlstate::TOO_MANY_CONNECTIONS);
+    assert_eq!(counted(), 1);
 }
 
 #[tokio::test]

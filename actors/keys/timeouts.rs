@@ -142,7 +142,8 @@ async fn checkout_and_checkout_notice() {
         [
             ("checkout_timeout", 1),
             ("hold_timeout", 0),
-            ("queue_full", 0)
+            ("queue_full", 0),
+            ("waiting_bytes", 0)
         ]
     );
     first.query("COMMIT").await;

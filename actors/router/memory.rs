@@ -239,8 +239,8 @@ impl RouterMemory {
         host: &str,
     ) -> Vec<Arc<Quota>> {
         let limits = &config.limits;
+        // The narrower stand before the wider: who is held back by one has nobody make room within the next.
         let wanted = [
-            (QuotaKey::All, "max_connections", limits.max_connections),
             (
                 QuotaKey::Database(key.database.clone()),
                 "max_database_connections",
@@ -256,6 +256,7 @@ impl RouterMemory {
                 "max_host_connections",
                 limits.max_host_connections,
             ),
+            (QuotaKey::All, "max_connections", limits.max_connections),
         ];
         let mut shared = self.shared.lock();
         let is_new = |(key, ..): &(QuotaKey, _, _)| !shared.quotas.contains_key(key);

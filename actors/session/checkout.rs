@@ -125,9 +125,7 @@ pub(super) async fn checkout(
         };
         let checked = unless_ended(&relay.control, check(&pool, lease, asked)).await?;
         let Some(mut lease) = checked else {
-            if let Some(report) = overdue(&pool, asked) {
-                return Err(Denied::Refused(Box::new(report)));
-            }
+            in_time(&pool, asked)?;
             continue;
         };
         let started = clock::now();
@@ -279,6 +277,7 @@ async fn wait_by(
     let most = pool.settings().limits.max_waiting_bytes.get();
     let mut kept = Kept::new(&pool.keeping);
     if !kept.fits(relay.up.buffer.len(), most) {
+        pool.refusals.count(Unserved::Crowded);
         return Err(Denied::Refused(Box::new(crowded(most))));
     }
     control.begin_waiting();
@@ -328,9 +327,7 @@ async fn wait_by(
                 return Err(Denied::Refused(Box::new(called_off_report())));
             }
             Event::Time => {
-                if let Some(report) = overdue(pool, began) {
-                    return Err(Denied::Refused(Box::new(report)));
-                }
+                in_time(pool, began)?;
                 if pool.key.reader.is_some()
                     && reads::source(relay).is_some_and(|other| !Arc::ptr_eq(&other, pool))
                 {
@@ -391,21 +388,24 @@ fn in_turn(released: Option<Instant>, began: Instant) -> Instant {
     released.map_or(began, |released| released.max(began))
 }
 
-/// What is said to who has waited too long since `began`: for a place, or for there to be a primary. It is counted, so whoever
-/// asks ends the wait by it.
-pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<ErrorReport> {
+/// Ends the wait of a client that has waited too long since `began`, and counts it.
+pub(super) fn in_time(pool: &Pool, began: Instant) -> Result<(), Denied> {
+    let Some((why, report)) = overdue(pool, began) else {
+        return Ok(());
+    };
+    pool.refusals.count(why);
+    Err(Denied::Refused(Box::new(report)))
+}
+
+/// What is said to who has waited too long since `began`: for a place, or for there to be a primary. Whoever answers a client
+/// by it counts that.
+pub(crate) fn overdue(pool: &Pool, began: Instant) -> Option<(Unserved, ErrorReport)> {
     let (settings, now) = (pool.settings(), clock::now());
     let held = pool.core.held();
     let waited = too_long(&settings.timeouts, held, pool.core.released(), began, now)?;
     Some(match held {
-        Some(_) => {
-            pool.refusals.count(Unserved::Hold);
-            unled(pool, waited)
-        }
-        None => {
-            pool.refusals.count(Unserved::Checkout);
-            timed_out(pool, waited)
-        }
+        Some(_) => (Unserved::Hold, unled(pool, waited)),
+        None => (Unserved::Checkout, timed_out(pool, waited)),
     })
 }
 
@@ -596,8 +596,11 @@ fn timed_out(pool: &Pool, waited: Duration) -> ErrorReport {
 pub(super) const PAUSED: &str = "The database is paused on the console (PAUSE) until RESUME.";
 
 /// A pool that is closed stays so, and no session can go on with it. Nor can one whose password is out of date: only another
-/// login brings the new one, and no driver makes one as long as its connection stands.
+/// login brings the new one, and no driver makes one as long as its connection stands. It is counted if the queue was full.
 pub(super) fn deny(relay: &Relay, error: &LeaseError, pool: &Pool) -> Denied {
+    if let LeaseError::QueueFull { .. } = error {
+        pool.refusals.count(Unserved::QueueFull);
+    }
     let report = Box::new(denial(error, pool));
     let fatal = match error {
         LeaseError::Closed(_) => true,
@@ -613,12 +616,11 @@ pub(super) fn deny(relay: &Relay, error: &LeaseError, pool: &Pool) -> Denied {
     }
 }
 
-/// Words what the queue of a pool answers in place of a server, and counts that it was full.
+/// Words what the queue of a pool answers in place of a server.
 pub(crate) fn denial(error: &LeaseError, pool: &Pool) -> ErrorReport {
     let key = &pool.key;
     match error {
         LeaseError::QueueFull { limit } => {
-            pool.refusals.count(Unserved::QueueFull);
             let text = format!(
                 "{limit} clients wait for pool {}/{} already",
                 key.database, key.user

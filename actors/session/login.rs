@@ -1,7 +1,7 @@
 //! From an accepted socket to a client that has proved who it is.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use pgherd_config::{Config, Role};
@@ -16,7 +16,7 @@ use crate::caps::Seat;
 use crate::control::{Control, Entry, Identity};
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::Facts;
-use crate::logins::{LoggingIn, TOO_MANY};
+use crate::logins::{LoggingIn, Logins, TOO_MANY};
 use crate::pool::Pool;
 use crate::router;
 use crate::session::prove::{self, Proof};
@@ -125,9 +125,29 @@ pub(super) enum Entrance {
 /// So many may look after a proxy that is full. They are the only ones who can make room.
 const CONSOLES: usize = 4;
 
+/// Why a client is not let in, or makes room for one that is.
+const FULL: &str = "no more connections allowed (max_clients)";
+
+/// How long a client may take to leave whose seat is another's.
+const LEAVING: Duration = Duration::from_millis(200);
+
+/// Counts a client among the clients. Where there is no room for it, one that has said nothing makes some, as it does where
+/// too many log in.
+async fn is_seated(place: &LoggingIn, max: usize, logins: &Logins, entry: &mut Entry) -> bool {
+    if entry.count_client(max) {
+        return true;
+    }
+    let one_leaves = place.displaces() || logins.displace(FULL, Instant::now());
+    // Nobody tells whose seat is whose: in a crowd another may have had this one's, and the next is its own.
+    one_leaves
+        && tokio::time::timeout(LEAVING, entry.succeed_client(max))
+            .await
+            .is_ok()
+}
+
 impl Entrance {
     /// Takes a place, if there is one.
-    pub(super) fn find(
+    pub(super) async fn find(
         facts: &Facts,
         config: &Config,
         control: &Arc<Control>,
@@ -136,10 +156,10 @@ impl Entrance {
         let limits = &config.limits;
         let logins = &facts.sessions.logins;
         let text = match logins.enter(limits.max_logins.get(), control, Instant::now()) {
-            Some(place) if entry.count_client(limits.max_clients.get()) => {
+            Some(place) if is_seated(&place, limits.max_clients.get(), logins, entry).await => {
                 return Self::Open(place);
             }
-            Some(_) => "no more connections allowed (max_clients)",
+            Some(_) => FULL,
             None => TOO_MANY,
         };
         let report = ErrorReport::fatal(sqlstate::TOO_MANY_CONNECTIONS, text);

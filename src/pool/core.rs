@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::lost::LostReason;
 use crate::meta::{Meta, Place, Seen};
 use crate::opening::OpenSlot;
-use crate::permits::Permits;
+use crate::permits::{Hindrance, Permits};
 use crate::quota::{Asker, Quota, Sibling};
 use crate::snapshot::Snapshot;
 use crate::state::{Holding, State, Wants};
@@ -199,7 +199,7 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     /// # Errors
     /// The limit that forbids it.
     pub fn begin_open(self: &Arc<Self>, now: Instant) -> Result<OpenSlot<C, I>, Refused> {
-        let (epoch, generation, quotas, held, floor) = self.with(|state, _| {
+        let asked = self.with(|state, _| {
             if let Some(reason) = &state.closed {
                 return Err(Refused::Closed(Arc::clone(reason)));
             }
@@ -213,23 +213,43 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
             }
             let (held, floor) = (state.total(), state.limits.floor());
             state.opening += 1;
-            let quotas = Arc::clone(&state.quotas);
-            Ok((state.epoch, state.generation, quotas, held, floor))
-        })?;
+            let limits = (Arc::clone(&state.quotas), state.hindered.clone());
+            Ok((state.epoch, state.generation, limits, held, floor))
+        });
+        let (epoch, generation, (quotas, last), held, floor) = match asked {
+            Ok(asked) => asked,
+            Err(refused) => {
+                // What it was told of is for others.
+                self.withdraw();
+                return Err(refused);
+            }
+        };
         let asker = Asker {
             pool: &self.sibling(),
             held,
             floor,
             now,
         };
-        match Permits::take(quotas, &asker) {
-            Ok(permits) => Ok(OpenSlot::new(Arc::clone(self), epoch, generation, permits)),
-            Err(refused) => {
-                self.with(|state, fx| {
+        match Permits::take(Arc::clone(&quotas), last.as_ref(), &asker) {
+            Ok(permits) => {
+                if last.is_some() {
+                    self.with(|state, _| state.hindered = None);
+                }
+                Ok(OpenSlot::new(Arc::clone(self), epoch, generation, permits))
+            }
+            Err(Hindrance { quota, max }) => {
+                let name = Arc::clone(quota.name());
+                let now = self.with(|state, fx| {
                     state.opening -= 1;
                     state.make_room(fx);
+                    state.hindered = has(&state.quotas, &quota).then_some(quota);
+                    Arc::clone(&state.quotas)
                 });
-                Err(refused)
+                // A pool that was moved meanwhile was noted behind the move, which has looked for its claims.
+                for left in quotas.iter().filter(|quota| !has(&now, quota)) {
+                    left.withdraw(asker.pool);
+                }
+                Err(Refused::Quota { name, max })
             }
         }
     }
@@ -413,9 +433,9 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         let me = self.sibling();
         let before = self.with(|state, fx| {
             fx.hint = true;
+            state.hindered = None;
             std::mem::replace(&mut state.quotas, quotas.clone().into())
         });
-        let has = |all: &[Arc<Quota>], one: &Arc<Quota>| all.iter().any(|it| Arc::ptr_eq(it, one));
         for quota in before.iter().filter(|quota| !has(&quotas, quota)) {
             quota.leave(&me);
         }
@@ -436,7 +456,8 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     pub fn reclaim(&self, count: usize) -> Vec<C> {
         self.with(|state, fx| {
             for _ in 0..count {
-                let Some(slot) = spare_slot(state) else { break };
+                let slot = spare_slot(state).filter(|_| state.queue.is_empty());
+                let Some(slot) = slot else { break };
                 state.evict(slot, LostReason::Reclaimed, fx);
             }
             fx.take_closed()
@@ -528,21 +549,26 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
     }
 }
 
-/// The longest idle connection, if the pool can do without it.
+fn has(all: &[Arc<Quota>], one: &Arc<Quota>) -> bool {
+    all.iter().any(|it| Arc::ptr_eq(it, one))
+}
+
+/// The longest idle connection, if the pool can do without it. Who waits while one lies idle is not served for now.
 fn spare_slot<C, I>(state: &State<C, I>) -> Option<usize> {
-    let spare = state.queue.is_empty() && state.live > state.limits.floor();
+    let spare = state.queue.is_empty() || state.is_stopped();
+    let spare = spare && state.live > state.limits.floor();
     state.idle.front().copied().filter(|_| spare)
 }
 
-/// Since when that has lain idle, if the pool can do without it in favour of one that has so many.
-fn spare_for<C, I>(state: &State<C, I>, held: usize) -> Option<(usize, Instant)> {
+/// Since when that has lain idle, if the pool can do without it in favour of one that whoever has `from` can help.
+fn spare_for<C, I>(state: &State<C, I>, from: usize) -> Option<(usize, Instant)> {
     let slot = spare_slot(state)?;
     let record = state.records[slot].as_ref()?;
     match record.holding {
         Holding::Idle {
             since: Some(since), ..
         } => Some((slot, since)),
-        Holding::Idle { since: None, .. } if held < state.total() => {
+        Holding::Idle { since: None, .. } if from <= state.total() => {
             Some((slot, record.meta.opened))
         }
         Holding::Idle { .. } | Holding::Leased => None,
@@ -550,13 +576,13 @@ fn spare_for<C, I>(state: &State<C, I>, held: usize) -> Option<(usize, Instant)>
 }
 
 impl<C: Send + 'static, I: Send + Sync + 'static> Sibling for PoolCore<C, I> {
-    fn spare(&self, held: usize) -> Option<Instant> {
-        self.with(|state, _| spare_for(state, held).map(|(_, since)| since))
+    fn spare(&self, from: usize) -> Option<Instant> {
+        self.with(|state, _| spare_for(state, from).map(|(_, since)| since))
     }
 
-    fn yield_one(&self, held: usize) -> bool {
+    fn yield_one(&self, from: usize) -> bool {
         self.with(|state, fx| {
-            let spare = spare_for(state, held);
+            let spare = spare_for(state, from);
             if let Some((slot, _)) = spare {
                 state.evict(slot, LostReason::Reclaimed, fx);
             }

@@ -9,11 +9,12 @@ use crate::sync::Mutex;
 /// A pool as its siblings see it. None of these is called while any lock is held.
 pub(crate) trait Sibling: Send + Sync {
     /// When the connection it could best do without was laid down; the oldest first, `None` if it can spare none for a
-    /// pool that has so many itself. An idle connection that no sweep has seen yet counts from its opening; one that has
-    /// as many or more waits for that sweep, or what a small pool lays down for a moment would be opened again and again.
-    fn spare(&self, held: usize) -> Option<Instant>;
+    /// pool that whoever has `from` connections can help. An idle connection that no sweep has seen yet counts from its
+    /// opening; where there are fewer it waits for that sweep, or what a small pool lays down for a moment would be opened
+    /// again and again.
+    fn spare(&self, from: usize) -> Option<Instant>;
     /// Closes one connection it can do without in favour of such a pool; false if there is none any more.
-    fn yield_one(&self, held: usize) -> bool;
+    fn yield_one(&self, from: usize) -> bool;
     /// A permit was freed, or can be: its manager should look.
     fn nudge(&self);
 }
@@ -26,6 +27,22 @@ pub(crate) struct Asker<'a> {
     /// Connections that are guaranteed to it.
     pub(crate) floor: usize,
     pub(crate) now: Instant,
+}
+
+impl Asker<'_> {
+    const fn lacks(&self) -> bool {
+        self.held < self.floor
+    }
+
+    const fn helped_from(&self) -> usize {
+        helped_from(self.lacks(), self.held)
+    }
+}
+
+/// A pool that has so many connections, or more, can help one that has `held` with what it lays down for a moment. To one
+/// that lacks what is guaranteed to it any can, by the same measure as connections are owed.
+const fn helped_from(lacks: bool, held: usize) -> usize {
+    if lacks { 1 } else { held + 1 }
 }
 
 /// A pool without any connection that was refused for so long is given its turn by one that has no more than one.
@@ -77,6 +94,8 @@ struct Claim {
     seen: Instant,
     /// It was told of a change, and has not asked since.
     told: bool,
+    /// It was told, and then another limit has refused it; somebody else was told in its place.
+    passed: bool,
 }
 
 impl Claim {
@@ -87,6 +106,10 @@ impl Claim {
             true => 1,
             false => self.held + 2,
         }
+    }
+
+    fn helped_from(&self) -> usize {
+        helped_from(self.lacks, self.held)
     }
 }
 
@@ -178,12 +201,17 @@ impl Quota {
 
     fn forget(&self, gone: impl Fn(&Claim) -> bool) {
         let mut state = self.state.lock();
+        let is_told = |claim: &Claim| claim.told && !claim.passed;
+        let unheard = state.claims.iter().filter(|it| gone(it) && is_told(it));
+        let unheard = unheard.count();
         let before = state.claims.len();
         state.claims.retain(|claim| !gone(claim));
         if state.claims.len() == before {
             return;
         }
-        let told = self.changed(&mut state);
+        // What they were told of may be an idle connection.
+        let most = state.free().max(unheard);
+        let told = self.tell(&mut state, most);
         drop(state);
         nudge(&told);
     }
@@ -195,41 +223,77 @@ impl Quota {
     /// It is noted before the siblings are asked: what one of them lays down is either found by asking, or its giver
     /// finds the note.
     pub(crate) fn take(&self, asker: &Asker<'_>) -> Result<(), usize> {
-        match self.take_or_note(asker) {
+        self.ask(asker, Wish::Take)
+    }
+
+    /// As [`Self::take`], but the permit stays where it is, and so does the claim to it.
+    pub(crate) fn look(&self, asker: &Asker<'_>) -> Result<(), usize> {
+        self.ask(asker, Wish::Look)
+    }
+
+    fn ask(&self, asker: &Asker<'_>, wish: Wish) -> Result<(), usize> {
+        match self.grant_or_note(asker, wish) {
             Ok(()) => return Ok(()),
             Err(Denial::Kept { max }) => return Err(max),
             Err(Denial::Full { .. }) => self.relieve(asker),
         }
-        self.take_or_note(asker).map_err(|denial| match denial {
+        let granted = self.grant_or_note(asker, wish);
+        if granted.is_ok() {
+            // There may be more where that came from.
+            self.offer();
+        }
+        granted.map_err(|denial| match denial {
             Denial::Kept { max } | Denial::Full { max } => max,
         })
     }
 
-    fn take_or_note(&self, asker: &Asker<'_>) -> Result<(), Denial> {
+    fn grant_or_note(&self, asker: &Asker<'_>, wish: Wish) -> Result<(), Denial> {
         let mut state = self.state.lock();
         state.now = state.now.max(Some(asker.now));
-        state.claims.retain(|claim| claim.pool.strong_count() > 0);
         let mut claims = state.claims.iter();
         let noted = claims.position(|claim| same(&claim.pool, asker.pool));
         let free = state.free();
-        if free > state.ahead_of(asker, noted) {
-            state.used += 1;
-            if let Some(index) = noted {
-                state.claims.remove(index);
+        let ahead = state.ahead_of(asker, noted);
+        if free > ahead.len() {
+            if wish == Wish::Take {
+                state.used += 1;
+                if let Some(index) = noted {
+                    state.claims.remove(index);
+                }
             }
             self.publish(&state);
             return Ok(());
         }
+        // They may have been less entitled than this one when it was told.
+        let untold = ahead.into_iter().take(free);
+        let told: Vec<_> = untold.filter_map(|index| state.tell(index)).collect();
         state.note(asker, noted);
         self.publish(&state);
         let max = state.max.unwrap_or(usize::MAX);
+        drop(state);
+        nudge(&told);
         Err(match free {
             0 => Denial::Full { max },
             _ => Denial::Kept { max },
         })
     }
 
-    /// Gives a permit back and tells all that were refused, in order; so none waits for one that lost interest.
+    /// The pool, which may have been told of a permit here, was refused by another limit: somebody else is told.
+    pub(crate) fn pass(&self, member: &Weak<dyn Sibling>) {
+        let mut state = self.state.lock();
+        let mut claims = state.claims.iter_mut();
+        let noted = claims.find(|claim| same(&claim.pool, member));
+        let Some(claim) = noted.filter(|claim| claim.told && !claim.passed) else {
+            return;
+        };
+        claim.passed = true;
+        let most = state.free().min(1);
+        let told = self.tell(&mut state, most);
+        drop(state);
+        nudge(&told);
+    }
+
+    /// Gives a permit back, and tells who is the most entitled to it of those that were refused.
     pub(crate) fn release(&self) {
         let mut state = self.state.lock();
         state.used = state.used.saturating_sub(1);
@@ -253,53 +317,69 @@ impl Quota {
         asked <= total && ask(asked).is_ok()
     }
 
-    /// A member has a connection to spare: tells all that were refused.
+    /// A member has a connection to spare: tells the first of those that were refused.
     pub(crate) fn offer(&self) {
-        let told = self.tell(&mut self.state.lock());
+        let told = self.tell(&mut self.state.lock(), 1);
         nudge(&told);
     }
 
     /// Permits are free that were not before, or kept for nobody any more: whom to tell of it.
     fn changed(&self, state: &mut State) -> Vec<Weak<dyn Sibling>> {
-        if state.free() > 0 {
-            return self.tell(state);
-        }
-        self.publish(state);
-        Vec::new()
+        let free = state.free();
+        self.tell(state, free)
     }
 
-    fn tell(&self, state: &mut State) -> Vec<Weak<dyn Sibling>> {
-        let untold = state.claims.iter_mut().filter(|claim| !claim.told);
-        let told = untold.map(|claim| {
-            claim.told = true;
-            Weak::clone(&claim.pool)
-        });
-        let told = told.collect();
+    /// Tells no more than can be served, the most entitled first: each looks at what all have, and so all of them together
+    /// would at each permit. None is lost by that: who was told and takes nothing has the next told, whether it withdraws,
+    /// ends, or is refused.
+    fn tell(&self, state: &mut State, most: usize) -> Vec<Weak<dyn Sibling>> {
+        let (mut told, mut left) = (Vec::new(), most);
+        let order = match most {
+            0 => Vec::new(),
+            _ => state.by_entitlement(|claim| !claim.told),
+        };
+        for index in order {
+            if left == 0 {
+                break;
+            }
+            // Of who has not asked for long it is not known whether it will.
+            left -= usize::from(state.lasts(&state.claims[index]));
+            told.extend(state.tell(index));
+        }
         self.publish(state);
         told
     }
 
     fn publish(&self, state: &State) {
         let untold = state.claims.iter().filter(|claim| !claim.told);
-        let starved = untold.map(|claim| claim.held + 1).min();
+        let starved = untold.map(Claim::helped_from).min();
         self.starved
             .store(starved.unwrap_or(NOBODY), Ordering::Release);
         self.asked.store(state.asked(), Ordering::Relaxed);
     }
 
     fn relieve(&self, asker: &Asker<'_>) {
-        let members = self.state.lock().members.clone();
+        let (members, from) = (self.state.lock().members.clone(), asker.helped_from());
         let siblings = members
             .iter()
             .filter(|other| !same(other, asker.pool))
             .filter_map(Weak::upgrade);
         let mut sparing: Vec<_> = siblings
-            .filter_map(|pool| pool.spare(asker.held).map(|since| (since, pool)))
+            .filter_map(|pool| pool.spare(from).map(|since| (since, pool)))
             .collect();
         sparing.sort_by_key(|(since, _)| *since);
         // The first may have leased its connection meanwhile; then the next is asked.
-        let _ = sparing.iter().any(|(_, pool)| pool.yield_one(asker.held));
+        let _ = sparing.iter().any(|(_, pool)| pool.yield_one(from));
     }
+}
+
+/// What becomes of a permit that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// The pool gets it.
+    Take,
+    /// It has only asked.
+    Look,
 }
 
 /// Why there is no permit.
@@ -322,20 +402,35 @@ impl State {
         claim.pool.strong_count() > 0 && now.saturating_duration_since(claim.seen) < LASTING
     }
 
-    /// How many claims come before a pool that asks: those to which it would owe what it takes. Of two that would owe it
-    /// to each other the one comes first that was refused first, so that they do not wait for each other.
-    fn ahead_of(&self, asker: &Asker<'_>, noted: Option<usize>) -> usize {
+    /// The claims that come before a pool that asks, in order: those to which it would owe what it takes. Of two that would
+    /// owe it to each other the one comes first that was refused first, so that they do not wait for each other.
+    fn ahead_of(&self, asker: &Asker<'_>, noted: Option<usize>) -> Vec<usize> {
         let after = asker.held + 1;
         if self.claims.is_empty() || after <= asker.floor {
-            return 0;
+            return Vec::new();
         }
         let own = noted.map(|index| self.claims[index].owed_from());
         let own = (own.unwrap_or(after + 1), noted.unwrap_or(usize::MAX));
-        let before = |(index, claim): &(usize, &Claim)| {
-            let from = claim.owed_from();
-            from <= after && (from, *index) < own && self.lasts(claim)
-        };
-        self.claims.iter().enumerate().filter(before).count()
+        let mut ahead =
+            self.by_entitlement(|claim| claim.owed_from() <= after && self.lasts(claim));
+        ahead.retain(|&index| (self.claims[index].owed_from(), index) < own);
+        ahead
+    }
+
+    /// The numbers of some claims, the most entitled first, and of equals who was refused first.
+    fn by_entitlement(&self, counts: impl Fn(&Claim) -> bool) -> Vec<usize> {
+        let claims = self.claims.iter().enumerate();
+        let some = claims.filter(|(_, claim)| counts(claim));
+        let mut order: Vec<usize> = some.map(|(index, _)| index).collect();
+        order.sort_unstable_by_key(|&index| (self.claims[index].owed_from(), index));
+        order
+    }
+
+    /// Takes note that a claim's pool is told of a change; gives the pool unless it was told before.
+    fn tell(&mut self, index: usize) -> Option<Weak<dyn Sibling>> {
+        let claim = &mut self.claims[index];
+        let before = std::mem::replace(&mut claim.told, true);
+        (!before).then(|| Weak::clone(&claim.pool))
     }
 
     fn note(&mut self, asker: &Asker<'_>, noted: Option<usize>) {
@@ -344,10 +439,11 @@ impl State {
         let claim = Claim {
             pool: Weak::clone(asker.pool),
             held: asker.held,
-            lacks: asker.held < asker.floor,
+            lacks: asker.lacks(),
             since: since.map_or(asker.now, |known| known.since),
             seen: asker.now,
             told: false,
+            passed: false,
         };
         match noted {
             Some(index) => self.claims[index] = claim,
@@ -362,8 +458,11 @@ impl State {
         }
         let claims = self.claims.iter().filter(|claim| self.lasts(claim));
         let mut owed: Vec<usize> = claims.map(Claim::owed_from).collect();
-        owed.sort_unstable();
-        owed.get(self.free()).copied().unwrap_or(NOBODY)
+        let free = self.free();
+        match free < owed.len() {
+            true => *owed.select_nth_unstable(free).1,
+            false => NOBODY,
+        }
     }
 }
 

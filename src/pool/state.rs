@@ -14,6 +14,7 @@ use crate::line::Line;
 use crate::lost::{LostCounts, LostReason};
 use crate::meta::Meta;
 use crate::permits::{Permits, Quotas};
+use crate::quota::Quota;
 
 /// How many of the idle connections next in order are looked at for one last used by the asking worker.
 const AFFINITY_DEPTH: usize = 8;
@@ -74,6 +75,8 @@ pub(crate) struct Totals {
 pub(crate) struct State<C, I> {
     pub(crate) limits: Limits,
     pub(crate) quotas: Quotas,
+    /// The one of them that has refused the last attempt to open.
+    pub(crate) hindered: Option<Arc<Quota>>,
     pub(crate) records: Vec<Option<Record<C, I>>>,
     free: Vec<usize>,
     /// Slots of the idle connections, the one used last at the back.
@@ -107,6 +110,7 @@ impl<C, I> State<C, I> {
         Self {
             limits,
             quotas,
+            hindered: None,
             records: Vec::new(),
             free: Vec::new(),
             idle: VecDeque::new(),

@@ -106,6 +106,26 @@ async fn a_busy_pool_leaves_another_its_share_of_a_limit() {
 }
 
 #[tokio::test]
+async fn who_listens_gets_its_connection_from_busy_pools() {
+    let database = Database::new().await;
+    let (proxy, _) = before(&database, "max_connections", 4).await;
+    let busy = Load::of("app", 12, &proxy, &database).await;
+    until("the limit is used up", async || {
+        database.backends("app").await == 4
+    })
+    .await;
+    busy.go_on(50).await;
+    let listener = proxy.client("other", &database).await;
+    listener.batch_execute("listen news").await.unwrap();
+    until("it is one of those that others had", async || {
+        let app = database.backends("app").await;
+        (app, database.backends("other").await) == (3, 1)
+    })
+    .await;
+    busy.go_on(50).await;
+}
+
+#[tokio::test]
 async fn pools_take_turns_where_a_limit_leaves_each_less_than_one_connection() {
     let database = Database::new().await;
     let (proxy, http) = before(&database, "max_host_connections", 1).await;

@@ -1,6 +1,9 @@
 //! Nothing that a transaction over both shards waits for holds their connections and locks for ever.
 
+use pgherd_sandbox::free_port;
 use pgherd_tests::{Raw, connect, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::rig::key;
 use crate::transactions::{filled, part};
@@ -71,4 +74,43 @@ async fn a_pipeline_whose_answers_nobody_takes_keeps_no_connection() {
     let mut other = rig.raw().await;
     let read = format!("select amount from accounts where id = {}", key(0));
     assert_eq!(other.one(&read).await, "100");
+}
+
+async fn metrics(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    page
+}
+
+#[tokio::test]
+async fn who_holds_others_and_gets_no_connection_of_a_shard_is_told_so_and_counted() {
+    let http = free_port();
+    let rig = filled(&format!(
+        "[pool]\nsize = 1\n[metrics]\nlisten = \"127.0.0.1:{http}\""
+    ))
+    .await;
+    let (mut holder, mut raw) = (rig.raw().await, rig.raw().await);
+    let update = |shard| {
+        let id = key(shard);
+        Raw::query(&format!("update accounts set amount = 0 where id = {id}"))
+    };
+    for text in [Raw::query("begin"), update(1)] {
+        assert_eq!(holder.ask(&text).await, "C ZT");
+    }
+    for text in [Raw::query("begin"), update(0)] {
+        assert_eq!(raw.ask(&text).await, "C ZT");
+    }
+    assert_eq!(raw.ask(&update(1)).await, "E53300 ZE");
+    let page = metrics(http).await;
+    let name = &rig.shards[1].name;
+    let line = format!(
+        "pgherd_pool_refusals_total{{database=\"{name}\",user=\"app\",reason=\"checkout_timeout\"}} 1"
+    );
+    assert!(page.lines().any(|known| known == line), "{page}");
+    for client in [&mut raw, &mut holder] {
+        assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+    }
 }

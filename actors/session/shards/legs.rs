@@ -142,9 +142,7 @@ pub(super) async fn take_all(
                 if let Ok(Err(denied)) = refused {
                     return Err(denied);
                 }
-                if let Some(report) = checkout::overdue(&relay.pool, asked) {
-                    return Err(Denied::Refused(Box::new(report)));
-                }
+                checkout::in_time(&relay.pool, asked)?;
             }
         }
     }
@@ -163,9 +161,7 @@ async fn all_led(relay: &mut Relay, shards: &[u16], asked: Instant) -> Result<()
     for shard in shards {
         enter(relay, *shard);
         while relay.pool.core.held().is_some() {
-            if let Some(report) = checkout::overdue(&relay.pool, asked) {
-                return Err(Denied::Refused(Box::new(report)));
-            }
+            checkout::in_time(&relay.pool, asked)?;
             checkout::pause(relay, LOOK).await?;
         }
     }
@@ -199,9 +195,7 @@ pub(super) async fn take_as(
         let Some(lease) = lease else { continue };
         let checked = checkout::check(&pool, lease, asked);
         let Some(mut lease) = checkout::unless_ended(&relay.control, checked).await? else {
-            if let Some(report) = checkout::overdue(&pool, asked) {
-                return Err(Denied::Refused(Box::new(report)));
-            }
+            checkout::in_time(&pool, asked)?;
             continue;
         };
         let applied = tokio::select! {
@@ -224,8 +218,8 @@ pub(super) async fn take_as(
 /// Waits until the client leaves, is sent away, calls its query off or has waited for too long.
 async fn given_up(relay: &mut Relay, pool: &Pool, asked: Instant) -> Denied {
     loop {
-        if let Some(report) = checkout::overdue(pool, asked) {
-            return Denied::Refused(Box::new(report));
+        if let Err(denied) = checkout::in_time(pool, asked) {
+            return denied;
         }
         if let Err(denied) = checkout::pause(relay, LOOK).await {
             return denied;

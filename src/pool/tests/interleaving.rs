@@ -218,3 +218,53 @@ fn connection_laid_down_against_a_refusal() {
         assert_eq!((owner.snapshot(now).idle, quota.pressure().used), (0, 1));
     });
 }
+
+#[test]
+fn freed_permit_against_one_that_wants_it_no_more() {
+    explore(ROUNDS, || {
+        let now = Instant::now();
+        let quota = Quota::new("host", Some(1));
+        let owner = shared(LIMITS, &quota);
+        open(&owner, 1, now);
+        let lease = ready(&owner, now);
+        let hints = Arc::new(AtomicUsize::new(0));
+        let (first, second) = (shared(LIMITS, &quota), shared(LIMITS, &quota));
+        let waits: Core = {
+            let hints = Arc::clone(&hints);
+            PoolCore::new(LIMITS, vec![Arc::clone(&quota)], move || {
+                hints.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        for core in [&first, &second, &waits] {
+            assert!(core.begin_open(now).is_err());
+        }
+        let loser = thread::spawn(move || drop(lease));
+        let leaver = thread::spawn(move || {
+            first.withdraw();
+            first
+        });
+        drop(second);
+        let first = leaver.join().unwrap();
+        loser.join().unwrap();
+        assert!(hints.load(Ordering::SeqCst) > 0, "the last was not told");
+        drop(first);
+    });
+}
+
+#[test]
+fn opening_against_a_move() {
+    explore(ROUNDS, || {
+        let now = Instant::now();
+        let (old, new) = (Quota::new("old", Some(0)), Quota::new("new", Some(1)));
+        let core = shared(LIMITS, &old);
+        let mover = {
+            let (core, new) = (Arc::clone(&core), Arc::clone(&new));
+            thread::spawn(move || core.move_to(vec![new]))
+        };
+        let opened = core.begin_open(now).is_ok();
+        mover.join().unwrap();
+        assert_eq!(old.pressure().refused, 0, "it is still asked for there");
+        assert_eq!((old.pressure().used, new.pressure().used), (0, 0));
+        assert!(!opened || core.snapshot(now).opening == 0);
+    });
+}

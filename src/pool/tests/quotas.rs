@@ -75,36 +75,74 @@ fn minimum_and_own_waiters_are_not_reclaimed() {
     assert_eq!(owner.reclaim(9), [1]);
 }
 
+/// Pools that count how often any of them is told to look.
+fn needy(count: usize, quotas: &[&Arc<Quota>], hints: &Arc<AtomicUsize>) -> Vec<Core> {
+    let pool = |_| {
+        let hints = Arc::clone(hints);
+        let hint = move || {
+            hints.fetch_add(1, Ordering::SeqCst);
+        };
+        let quotas = quotas.iter().map(|quota| Arc::clone(quota)).collect();
+        PoolCore::new(LIMITS, quotas, hint)
+    };
+    (0..count).map(pool).collect()
+}
+
 #[test]
-fn freed_permit_is_told_to_all_that_were_refused() {
+fn freed_permit_is_told_to_one_after_the_other_until_it_is_taken() {
     let now = Instant::now();
     let quota = Quota::new("host", Some(1));
     let owner = shared(LIMITS, &quota);
-    let hints = Arc::new(AtomicUsize::new(0));
-    let needy: Vec<Core> = (0..2)
-        .map(|_| {
-            let hints = Arc::clone(&hints);
-            let hint = move || {
-                hints.fetch_add(1, Ordering::SeqCst);
-            };
-            PoolCore::new(LIMITS, vec![Arc::clone(&quota)], hint)
-        })
-        .collect();
+    let hints = Arc::default();
+    let mut needy = needy(200, &[&quota], &hints);
     open(&owner, 1, now);
     let lease = ready(&owner, now);
     for core in &needy {
         assert!(core.begin_open(now).is_err());
         assert!(core.begin_open(now).is_err(), "remembered only once");
     }
-    assert_eq!(
-        (quota.pressure().refused, hints.load(Ordering::SeqCst)),
-        (2, 0)
-    );
+    let seen = || (quota.pressure().refused, hints.load(Ordering::SeqCst));
+    assert_eq!(seen(), (200, 0));
     drop(lease);
-    assert_eq!(
-        (quota.pressure().refused, hints.load(Ordering::SeqCst)),
-        (0, 2)
-    );
+    assert_eq!(seen(), (199, 1), "as many as can be served");
+    // The first to be told wants it no more, the second is gone, the third takes it.
+    needy[0].withdraw();
+    assert_eq!(seen(), (198, 2));
+    drop(needy.remove(1));
+    assert_eq!(seen(), (197, 3));
+    let slot = needy[1].begin_open(now).unwrap();
+    assert_eq!(seen(), (197, 3));
+    // Of what is laid down it is the same.
+    slot.fill(2, now).unwrap();
+    assert_eq!(seen(), (196, 4));
+    needy[2].withdraw();
+    assert_eq!(seen(), (195, 5));
+    let slot = needy[3].begin_open(now).unwrap();
+    assert_eq!(seen(), (194, 6), "there may have been more of it");
+    drop(slot);
+    assert_eq!(seen(), (193, 7));
+}
+
+#[test]
+fn who_is_told_of_a_permit_and_held_back_elsewhere_has_the_next_told() {
+    let now = Instant::now();
+    let (host, user) = (Quota::new("host", Some(1)), Quota::new("user", Some(1)));
+    let (owner, other) = (shared(LIMITS, &host), shared(LIMITS, &user));
+    let (first, second) = (Arc::default(), Arc::default());
+    let torn = needy(1, &[&user, &host], &first).remove(0);
+    let waits = needy(1, &[&host], &second).remove(0);
+    open(&owner, 1, now);
+    let lease = ready(&owner, now);
+    assert!(torn.begin_open(now).is_err());
+    assert!(waits.begin_open(now).is_err());
+    open(&other, 2, now);
+    let _busy = ready(&other, now);
+    drop(lease);
+    let told = [&first, &second].map(|hints| hints.load(Ordering::SeqCst));
+    assert_eq!(told, [1, 0]);
+    assert!(torn.begin_open(now).is_err(), "the user has its own");
+    assert_eq!(second.load(Ordering::SeqCst), 1);
+    open(&waits, 3, now);
 }
 
 #[test]

@@ -32,9 +32,15 @@ struct Busy {
 
 impl Busy {
     fn new(limits: Limits, quota: &Arc<Quota>) -> Self {
+        Self::within(limits, &[quota])
+    }
+
+    /// Its connections count towards all of these, which are asked in this order.
+    fn within(limits: Limits, quotas: &[&Arc<Quota>]) -> Self {
+        let quotas = quotas.iter().map(|quota| Arc::clone(quota)).collect();
         let hinted = Arc::new(AtomicBool::new(true));
         let hint = Arc::clone(&hinted);
-        let core = PoolCore::new(limits, vec![Arc::clone(quota)], move || {
+        let core = PoolCore::new(limits, quotas, move || {
             hint.store(true, Ordering::Relaxed);
         });
         Self {
@@ -49,11 +55,20 @@ impl Busy {
     /// Two more wait than are served.
     fn come(&mut self, now: Instant) {
         while self.core.snapshot(now).waiting < 2 {
-            match self.core.lease(0, now).expect("there is room in the queue") {
-                Ask::Ready(lease) => self.leases.push(lease),
-                Ask::Wait(waiter) => self.waiters.push(waiter),
-            }
+            self.ask(now);
         }
+    }
+
+    /// A client comes.
+    fn ask(&mut self, now: Instant) {
+        match self.core.lease(0, now).expect("there is room in the queue") {
+            Ask::Ready(lease) => self.leases.push(lease),
+            Ask::Wait(waiter) => self.waiters.push(waiter),
+        }
+    }
+
+    fn is_hinted(&self) -> bool {
+        self.hinted.load(Ordering::Relaxed)
     }
 
     fn manage(&self, now: Instant) {
@@ -75,6 +90,11 @@ impl Busy {
             clean(self.leases.remove(0));
             self.done += 1;
         }
+        self.look();
+    }
+
+    /// Who was given a connection takes it.
+    fn look(&mut self) {
         self.waiters.retain_mut(|waiter| match super::peek(waiter) {
             std::task::Poll::Ready(lease) => {
                 self.leases.push(lease.expect("a lease"));
@@ -149,6 +169,107 @@ fn more_pools_than_permits_take_turns_that_last() {
     assert!(pools.iter().all(|pool| pool.done > 500));
     let closed: u64 = pools.iter().map(|pool| pool.reclaimed(now)).sum();
     assert!((5..=48).contains(&closed), "{closed} in 12 s");
+}
+
+/// How many connections the second closes for the first, within so many seconds after it has settled.
+fn closed_in_vain(pools: &mut [Busy; 2], now: &mut Instant, seconds: u32) -> u64 {
+    run(pools, now, 3000);
+    let before = pools[1].reclaimed(*now);
+    run(pools, now, seconds * 1000);
+    pools[1].reclaimed(*now) - before
+}
+
+#[test]
+fn who_is_held_back_by_a_narrow_limit_has_nobody_make_room_within_a_wide_one() {
+    let (all, narrow) = (Quota::new("all", Some(5)), Quota::new("database", Some(1)));
+    for order in [[&narrow, &all], [&all, &narrow]] {
+        let mut now = Instant::now();
+        let mut pools = [
+            Busy::within(CROWDED, &order),
+            Busy::within(CROWDED, &[&all]),
+        ];
+        assert_eq!(closed_in_vain(&mut pools, &mut now, 10), 0);
+        assert_eq!([pools[0].held(now), pools[1].held(now)], [1, 4]);
+    }
+}
+
+#[test]
+fn of_two_limits_that_cross_the_one_that_refuses_is_asked_first() {
+    let (database, user) = (Quota::new("database", Some(6)), Quota::new("user", Some(2)));
+    let mut now = Instant::now();
+    let mut pools = [
+        Busy::within(CROWDED, &[&database, &user]),
+        Busy::within(CROWDED, &[&database]),
+    ];
+    let mut others = [Busy::within(CROWDED, &[&user])];
+    run(&mut others, &mut now, 100);
+    // It has its half of the narrow one, and so less of the other than it might.
+    for _ in 0..3000 {
+        run(&mut others, &mut now, 1);
+        run(&mut pools, &mut now, 1);
+        pools[0].hinted.store(true, Ordering::Relaxed);
+    }
+    let before = pools[1].reclaimed(now);
+    run(&mut pools, &mut now, 5000);
+    assert_eq!(pools[1].reclaimed(now), before);
+    assert_eq!([pools[0].held(now), pools[1].held(now)], [1, 5]);
+    assert_eq!(others[0].held(now), 1);
+}
+
+#[test]
+fn who_is_poor_within_two_limits_gets_its_share_of_both() {
+    let (database, user) = (Quota::new("database", Some(4)), Quota::new("user", Some(4)));
+    let mut now = Instant::now();
+    let mut pools = vec![
+        Busy::within(CROWDED, &[&database]),
+        Busy::within(CROWDED, &[&user]),
+    ];
+    run(&mut pools, &mut now, 100);
+    pools.push(Busy::within(CROWDED, &[&database, &user]));
+    run(&mut pools, &mut now, 5000);
+    let held: Vec<usize> = pools.iter().map(|pool| pool.held(now)).collect();
+    assert_eq!(held, [2, 2, 2]);
+}
+
+#[test]
+fn what_is_guaranteed_is_given_by_one_that_lays_its_only_connection_down_for_a_moment() {
+    let (now, quota) = (Instant::now(), Quota::new("host", Some(2)));
+    let rich = shared(CROWDED, &quota);
+    let hinted = Arc::new(AtomicBool::new(false));
+    let hint = Arc::clone(&hinted);
+    let limits = Limits { min: 2, ..CROWDED };
+    let poor: Core = PoolCore::new(limits, vec![Arc::clone(&quota)], move || {
+        hint.store(true, Ordering::Relaxed);
+    });
+    open(&rich, 1, now);
+    open(&poor, 2, now);
+    let lease = ready(&rich, now);
+    let rules = crate::SweepRules {
+        idle_timeout: None,
+        lifetime: super::fresh,
+    };
+    assert!(rich.sweep(now, &rules).is_empty());
+    assert!(poor.begin_open(now).is_err());
+    hinted.store(false, Ordering::Relaxed);
+    poor.heard();
+    clean(lease);
+    assert!(hinted.load(Ordering::Relaxed), "it is offered");
+    assert!(poor.begin_open(now).is_ok());
+}
+
+#[test]
+fn what_nobody_can_use_while_its_pool_is_stopped_is_for_others() {
+    let now = Instant::now();
+    let stops: [fn(&Core); 2] = [|core| core.pause(), |core| core.hold(Instant::now())];
+    for stop in stops {
+        let quota = Quota::new("host", Some(2));
+        let (stopped, other) = (shared(CROWDED, &quota), shared(CROWDED, &quota));
+        open(&stopped, 1, now);
+        open(&stopped, 2, now);
+        stop(&stopped);
+        let _waiter = wait(&stopped, now);
+        assert!(other.begin_open(now).is_ok());
+    }
 }
 
 #[test]
@@ -252,5 +373,48 @@ proptest! {
         run(&mut pools, &mut now, 2000);
         let later = pools.iter().map(|pool| pool.reclaimed(now)).sum::<u64>();
         prop_assert!(has_turns || later == before, "{} closed in 2 s", later - before);
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 400, failure_persistence: None, ..Config::default() })]
+    /// Nobody looks by itself here: whoever could be given a connection has been told, or looks because of that.
+    #[test]
+    fn whoever_could_have_a_permit_is_told_of_it(
+        max in 1..6_usize,
+        minimums in prop::collection::vec(0..3_usize, 2..6),
+        steps in prop::collection::vec((0..6_usize, 0..5_u8), 1..100),
+    ) {
+        let (all, narrow) = (Quota::new("all", Some(max)), Quota::new("database", Some(2)));
+        let pool = |at: usize| {
+            let limits = Limits { min: minimums[at], ..CROWDED };
+            match at {
+                0 | 1 => Busy::within(limits, &[&narrow, &all]),
+                _ => Busy::within(limits, &[&all]),
+            }
+        };
+        let mut now = Instant::now();
+        let mut pools: Vec<Busy> = (0..minimums.len()).map(pool).collect();
+        for (at, step) in steps {
+            now += MILLISECOND * 10;
+            let at = at % pools.len();
+            let one = &mut pools[at];
+            match step {
+                0 | 1 => one.ask(now),
+                2 => one.work(),
+                3 => one.waiters.clear(),
+                _ => *one = pool(at),
+            }
+            for _ in 0..1000 {
+                pools.iter_mut().for_each(Busy::look);
+                let Some(hinted) = pools.iter().find(|pool| pool.is_hinted()) else { break };
+                hinted.manage(now);
+            }
+            prop_assert!(!pools.iter().any(Busy::is_hinted), "they tell each other without end");
+        }
+        for pool in &pools {
+            let wanted = pool.core.wanted(now);
+            prop_assert!(wanted == 0 || pool.core.begin_open(now).is_err(), "it was not told");
+        }
     }
 }

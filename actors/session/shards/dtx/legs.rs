@@ -25,6 +25,7 @@ use crate::session::shards::legs::{Leg, take_as};
 use crate::session::shards::plan::unsupported;
 use crate::session::shards::scatter::suspect;
 use crate::transactions::decisions;
+use crate::unserved::Unserved;
 
 /// How long somebody who holds connections of some shards waits for one of another: those whom they are taken
 /// from may be waiting for each other.
@@ -343,7 +344,9 @@ impl Dtx {
     }
 
     fn crowded(&self, shard: u16) -> ErrorReport {
-        let name = &self.group.pools[usize::from(shard)].key.database;
+        let pool = &self.group.pools[usize::from(shard)];
+        pool.refusals.count(Unserved::Checkout);
+        let name = &pool.key.database;
         let text = format!(
             "no server connection of shard \"{name}\" became free within {} s for a transaction that holds others",
             WAIT.as_secs()
