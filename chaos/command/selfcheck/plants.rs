@@ -25,7 +25,7 @@ const REVIVE: &str = "failover --failovers 2 --faults revive";
 const READS: &str = "failover --failovers 1 --faults kill --reads";
 /// Several, for at each of them nothing may be at its commit.
 const RESOLVE: &str = "failover --failovers 3 --faults kill --resolve";
-const LOSSES: &str = "failover --failovers 3 --faults kill --async --resolve";
+const LOSSES: &str = "failover --failovers 4 --faults kill --async --resolve";
 const ANSWERS: &str = "canary --kind answers --clients 12 --seconds 5";
 const CANCELS: &str = "canary --kind cancels --seconds 3";
 const STATE: &str = "canary --kind state --seconds 3";
@@ -62,5 +62,5 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(Bug::TrustSilence, REPLICAS, Check::Rotation),
     plant(Bug::SkipDecision, FORWARD, Check::Whole),
     plant(Bug::SkipResolution, RESOLVE, Check::Unresolved),
-    plant(Bug::TrustCommit, LOSSES, Check::Lost),
+    plant(Bug::TrustCommit, LOSSES, Check::OwnWrites),
 ];
