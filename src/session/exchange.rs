@@ -463,18 +463,31 @@ impl<P> Exchange<P> {
                 if self.doubt == Doubt::Failed {
                     self.doubt = Doubt::Behind;
                 }
-                self.done(Verdict::Forward)
+                let verdict = self.done(Verdict::Forward);
+                self.ends_unsynced();
+                verdict
             }
             Some(Owed::Setup) => self.done(Verdict::Swallow),
             Some(Owed::Head | Owed::Body) => self.done(Verdict::Swallow),
-            Some(Owed::Tail) => self.done(Verdict::Forward),
+            Some(Owed::Tail) => {
+                let verdict = self.done(Verdict::Forward);
+                self.ends_unsynced();
+                verdict
+            }
             Some(Owed::Question) if std::mem::take(&mut self.headless) => {
                 self.owed.pop_front();
-                self.done(Verdict::Forward)
+                let verdict = self.done(Verdict::Forward);
+                self.ends_unsynced();
+                verdict
             }
             Some(Owed::Question) => self.done(Verdict::Swallow),
             _ => Verdict::Unexpected,
         }
+    }
+
+    /// A simple query has been answered: it has ended whatever was sent before it, as a Sync does.
+    fn ends_unsynced(&mut self) {
+        self.unsynced &= !self.owed.is_empty() || self.skipping;
     }
 
     /// Whether the server is to answer what a transaction's mark is.
