@@ -6,7 +6,7 @@ use pgherd_session::{
     Again, ClientStatements, Closed, Owed, Role, ServerStatements, Undo, Unnamed, Verdict,
     is_turned_away,
 };
-use pgherd_sql::Pin;
+use pgherd_sql::{Pin, PinSet};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -607,7 +607,7 @@ pub(super) fn doubt(turn: &mut Turn<'_>) {
         .take()
         .is_some_and(|judgement| judgement.resets())
     {
-        turn.relay.pins.insert(Pin::Set);
+        reasons::bind(turn, PinSet::of(&[Pin::Set]));
     }
 }
 
@@ -672,7 +672,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 let startup = Arc::clone(&turn.relay.startup);
                 turn.relay.set_parameters(startup);
                 turn.relay.block = None;
-                turn.relay.pins = turn.relay.pins.without(pgherd_sql::PinSet::DISCARD_ALL);
+                turn.relay.pins = turn.relay.pins.without(PinSet::DISCARD_ALL);
                 listen::unlisten_all(turn.relay);
                 // What the server reports of it comes later, before its ReadyForQuery. Nothing was sent behind
                 // it, and nothing is before that: what it sets would be taken back with the rest.

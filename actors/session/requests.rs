@@ -1,7 +1,7 @@
 //! What a client's messages mean for the server that it holds.
 
 use pgherd_session::{CopyFlow, Owed, ServerStatements, Undo, Unnamed};
-use pgherd_sql::{Block, Pin, block};
+use pgherd_sql::{Block, Pin, PinSet, block};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
@@ -420,7 +420,7 @@ pub(super) fn waits_for_lexing(turn: &mut Turn<'_>, total: usize) -> bool {
     }
     if exchange.unsynced() {
         replies::doubt(turn);
-        turn.relay.pins.insert(Pin::Unknown);
+        reasons::bind(turn, PinSet::of(&[Pin::Unknown]));
         return false;
     }
     true
@@ -462,7 +462,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     reasons::add_behind(turn, &judgement);
     if judgement.resets() {
         // Whether and when it will have taken effect is not followed.
-        turn.relay.pins.insert(Pin::Set);
+        reasons::bind(turn, PinSet::of(&[Pin::Set]));
     }
     turn.follows = judgement.follows;
     turn.relexes |= judgement.relexes;

@@ -32,8 +32,8 @@ use crate::session::requests::{
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{
-    attempt, behind, by_sql, endings, follow, listen, mark, naming, reads, replies, sequence,
-    shards, watch,
+    attempt, behind, by_sql, endings, follow, listen, mark, naming, reads, reasons, replies,
+    sequence, shards, watch,
 };
 
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
@@ -205,7 +205,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     };
     if statement.reach == Reach::Bound {
         replies::doubt(turn);
-        turn.relay.pins.insert(Pin::Moment);
+        reasons::bind(turn, PinSet::of(&[Pin::Moment]));
     }
     let held = Held {
         statement: Arc::clone(&statement),
@@ -702,7 +702,7 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
         if !turn.unnamed_here && judgement.lexing != turn.relay.lexing {
             // It is read anew, and may be another text by that.
             replies::doubt(turn);
-            turn.relay.pins.insert(Pin::Unknown);
+            reasons::bind(turn, PinSet::of(&[Pin::Unknown]));
         }
         let unnamed = turn
             .relay

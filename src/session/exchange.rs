@@ -763,6 +763,18 @@ impl<P> Exchange<P> {
         })
     }
 
+    /// Something is sent that binds the session for these reasons, unless an error has the server skip it: whatever was
+    /// to be taken back of them is skipped by itself only if no Sync is between the two.
+    pub fn keep_bound(&mut self, pins: PinSet) {
+        let end = self.owed.iter().rposition(is_sync).unwrap_or_default();
+        keep(self.owed.iter_mut().take(end), pins);
+    }
+
+    /// The session is bound for these reasons, whatever is skipped of what is owed.
+    pub fn have_bound(&mut self, pins: PinSet) {
+        keep(self.owed.iter_mut(), pins);
+    }
+
     /// Has the error at hand answer the simple query behind our own Sync, if what failed is our
     /// preparation for that query; false if it is anything else. `message` is the whole error.
     pub fn blame(&mut self, message: &[u8]) -> bool {
@@ -922,6 +934,14 @@ impl<P> Exchange<P> {
     pub fn follows(&self) -> bool {
         let follows = |owed: &Owed<P>| matches!(owed, Owed::Follow(_));
         self.following.is_some() || self.owed.iter().any(follows)
+    }
+
+    /// Whether an error that comes now is that of a simple query of the client's, or of its end.
+    pub fn is_text(&self) -> bool {
+        matches!(
+            self.owed.front(),
+            Some(Owed::Query | Owed::QuerySaying(_) | Owed::Head | Owed::Body | Owed::Tail)
+        )
     }
 
     /// Whether a Sync is what the server answers next.
@@ -1089,6 +1109,19 @@ impl<P> Exchange<P> {
             }
         }
         verdict
+    }
+}
+
+/// Of these reasons nothing is taken back any more.
+fn keep<'a, P: 'a>(owed: impl Iterator<Item = &'a mut Owed<P>>, pins: PinSet) {
+    for owed in owed {
+        if let Owed::Local {
+            undo: Undo::Bound(of),
+            ..
+        } = owed
+        {
+            *of = of.without(pins);
+        }
     }
 }
 
