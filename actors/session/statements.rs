@@ -269,6 +269,10 @@ pub(super) fn remember(
 
 /// Takes a Bind; false when more of it must be here first.
 pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    if turn.server.exchange.closes() && hangs_on_close(turn, total) {
+        turn.check = Check::Quiet;
+        return Ok(false);
+    }
     match listen::bind(turn, total)? {
         listen::Way::Usual => {}
         listen::Way::Taken => return Ok(true),
@@ -417,6 +421,17 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     Ok(true)
 }
 
+/// Whether what the Bind in front means by a name hangs on whether a Close is skipped.
+fn hangs_on_close(turn: &mut Turn<'_>, total: usize) -> bool {
+    let here = turn.relay.up.unjudged();
+    let body = here.get(frame::HEADER_LEN..total.min(here.len()));
+    match BindHead::parse(body.unwrap_or_default()) {
+        Ok(Some(head)) => turn.server.exchange.may_reopen(kept(head.statement)),
+        // What is wrong with it is said below.
+        Ok(None) | Err(_) => false,
+    }
+}
+
 /// The body of the message in front, if it is here as a whole.
 fn whole_body(turn: &Turn<'_>, total: usize, whole: bool) -> Option<Box<[u8]>> {
     whole.then(|| turn.relay.up.unjudged()[frame::HEADER_LEN..total].into())
@@ -534,6 +549,11 @@ pub(super) fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         Named::Statement(name)
             if !name.is_empty() && turn.server.exchange.kept_bytes() > KEPT_MAX =>
         {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
+        // What it closes hangs on whether another Close is skipped.
+        Named::Statement(name) if !name.is_empty() && turn.server.exchange.may_reopen(&name) => {
             turn.check = Check::Quiet;
             return Ok(false);
         }
@@ -807,6 +827,10 @@ impl Told<'_> {
 /// Sees to it that the server has the statement that the client calls `name`, in the shape that
 /// the client knows.
 fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
+    if turn.server.exchange.may_reopen(kept(name)) {
+        turn.check = Check::Quiet;
+        return Brought::Later;
+    }
     let known = turn.relay.statements.as_deref();
     let Some(held) = known.and_then(|statements| statements.get(name)).cloned() else {
         return unknown(turn, name);
@@ -867,10 +891,6 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
 }
 
 fn unknown(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
-    if turn.server.exchange.may_reopen(name) {
-        turn.check = Check::Quiet;
-        return Brought::Later;
-    }
     if !ServerName::is_reserved(name) {
         return Brought::Unknown;
     }

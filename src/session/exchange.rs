@@ -716,7 +716,11 @@ impl<P> Exchange<P> {
 
     /// Whether the client's name of a statement that it has closed may be valid still, behind the next Sync: where an
     /// error comes in front of the Close, the server skips it.
-    pub fn may_reopen(&self, name: &[u8]) -> bool {
+    pub fn may_reopen(&mut self, name: &[u8]) -> bool {
+        if !self.closes {
+            return false;
+        }
+        self.closes = self.owed.iter().any(is_closing);
         let closes = |owed: &Owed<P>| match owed {
             Owed::Local { undo, .. } | Owed::Close { undo, .. } => {
                 matches!(undo, Undo::Closed(closed) if *closed.name == *name)
@@ -725,6 +729,12 @@ impl<P> Exchange<P> {
         };
         let mut behind = self.owed.iter().skip_while(|owed| !closes(owed));
         behind.any(is_sync)
+    }
+
+    /// Whether there may be such a name.
+    #[inline]
+    pub fn closes(&self) -> bool {
+        self.closes
     }
 
     /// Bytes of statements that are kept for the case that an error has the server skip what ends them.
