@@ -357,6 +357,7 @@ impl<'a> Turn<'a> {
             Err(Loss::Again(_)) => attempt::rewind(self),
             _ => {
                 if matches!(outcome, Err(Loss::Left | Loss::Client | Loss::Fatal(_))) {
+                    self.server.commits = replies::may_have_committed(self);
                     mark::give_up(self);
                 }
                 attempt::end(self);
