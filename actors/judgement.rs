@@ -22,7 +22,7 @@ pub struct Judgement {
     pub frees: PinSet,
     /// What it has done may be committed though it fails: it ends a transaction, or calls code that may.
     pub lasts: bool,
-    /// How many of its statements stand in front of the first that commits, if one is known to.
+    /// How many of its statements stand in front of the one that commits, if that is known to be its last.
     pub commits_behind: Option<u32>,
     /// It may end a transaction by committing it.
     pub commits: bool,
@@ -179,7 +179,9 @@ pub fn judge(
         unpins: effects.unpins,
         frees: effects.frees,
         lasts: effects.procedural || effects.transaction != TransactionEffect::None,
-        commits_behind: effects.commits_behind,
+        commits_behind: effects
+            .commits_behind
+            .filter(|behind| behind.saturating_add(1) == effects.statements),
         runs: effects.runs,
         sequence: effects.sequence,
         alters: effects.alters,

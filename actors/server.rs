@@ -45,6 +45,8 @@ pub struct ServerConn {
     pub sequences: Sequences,
     /// The transaction under way has used a sequence, or may have.
     pub used_sequence: bool,
+    /// Its client has left it in the middle of something that may have been committed.
+    pub commits: bool,
     /// The transaction under way changes what the database consists of.
     pub alters: Option<Alteration>,
     /// Who makes the marks of transactions here; `None` if none are wanted, or none can be made.

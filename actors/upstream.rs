@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -483,10 +484,23 @@ pub async fn open(
     id: u64,
     life: Life,
 ) -> Result<(Box<ServerConn>, Welcome), OpenError> {
+    open_at(upstream, None, id, life).await
+}
+
+/// As [`open`], to this one of the addresses that the name of the host leads to, or once did.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_at(
+    upstream: &Arc<Upstream>,
+    address: Option<SocketAddr>,
+    id: u64,
+    life: Life,
+) -> Result<(Box<ServerConn>, Welcome), OpenError> {
     if matches!(upstream.secret, Secret::Refused) {
         return Err(outdated(upstream));
     }
-    let login = Box::pin(connect_as_allowed(upstream, id, life));
+    let login = Box::pin(connect_as_allowed(upstream, address, id, life));
     match upstream.patience {
         None => login.await,
         Some(patience) => tokio::time::timeout(patience, login)
@@ -512,11 +526,12 @@ pub fn outdated(upstream: &Upstream) -> OpenError {
 /// no rule for a connection of the kind tried first (28000), the other kind is tried, as libpq does.
 async fn connect_as_allowed(
     upstream: &Arc<Upstream>,
+    address: Option<SocketAddr>,
     id: u64,
     life: Life,
 ) -> Result<(Box<ServerConn>, Welcome), OpenError> {
     let pair = &upstream.tls.0;
-    let failure = match connect(upstream, &pair.usual, id, life).await {
+    let failure = match connect(upstream, address, &pair.usual, id, life).await {
         Ok(opened) => return Ok(opened),
         Err(failure) => failure,
     };
@@ -532,7 +547,7 @@ async fn connect_as_allowed(
     };
     match (other, &upstream.target) {
         (Some(other), Target::Tcp { .. }) if error.has_no_rule() => {
-            connect(upstream, other, id, life)
+            connect(upstream, address, other, id, life)
                 .await
                 .map_err(|failure| failure.error)
         }
@@ -572,15 +587,16 @@ struct Failure {
 
 async fn connect(
     upstream: &Arc<Upstream>,
+    address: Option<SocketAddr>,
     tls: &ServerTls,
     id: u64,
     life: Life,
 ) -> Result<(Box<ServerConn>, Welcome), Failure> {
     let mut encrypted = false;
     let version = upstream.gate.0.version();
-    let mut opened = log_in(upstream, tls, version, &mut encrypted).await;
+    let mut opened = log_in(upstream, address, tls, version, &mut encrypted).await;
     if version != Version::V3_0 && opened.as_ref().is_err_and(OpenError::is_of_version) {
-        opened = log_in(upstream, tls, Version::V3_0, &mut encrypted).await;
+        opened = log_in(upstream, address, tls, Version::V3_0, &mut encrypted).await;
         // A pooler may say so to every login that it refuses.
         if opened
             .as_ref()
@@ -639,6 +655,7 @@ async fn connect(
         frees: PinSet::EMPTY,
         sequences: Sequences::Nobody,
         used_sequence: false,
+        commits: false,
         alters: None,
         marks: None,
         heard: clock::now(),
@@ -653,11 +670,13 @@ type Session = (Stream, BytesMut, Welcome, Option<CancelKey>);
 
 async fn log_in(
     upstream: &Upstream,
+    address: Option<SocketAddr>,
     tls: &ServerTls,
     version: Version,
     encrypted: &mut bool,
 ) -> Result<Session, OpenError> {
-    let mut stream = pgherd_net::connect_tls(&upstream.target, &upstream.socket, tls).await?;
+    let (target, socket) = (&upstream.target, &upstream.socket);
+    let mut stream = pgherd_net::connect_tls_to(target, address, socket, tls).await?;
     *encrypted = stream.is_tls();
     let mut buffer = BytesMut::new();
     let end_point = stream.tls_info().and_then(|info| info.server_end_point);

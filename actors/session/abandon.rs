@@ -13,11 +13,13 @@ use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend};
 
+use tokio::task::JoinHandle;
+
 use crate::clock;
 use crate::pool::ServerLease;
 use crate::server::{Cancels, ServerConn};
 use crate::session::relay::Relay;
-use crate::session::{behind, follow, setup};
+use crate::session::{behind, follow, setup, unreplicated};
 use crate::upstream;
 
 /// How the client went.
@@ -33,6 +35,7 @@ pub(super) enum Parting {
 /// get there within the rollback timeout is closed.
 pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: Parting) {
     let about = Arc::clone(&lease.about);
+    let commits = std::mem::take(&mut lease.commits);
     let settings = relay.pool.settings().clone();
     let block = relay.block.take();
     // Whether they take effect is not known, nor is what the end of the transaction keeps.
@@ -52,7 +55,7 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
     }
     let pending = std::mem::take(&mut relay.up);
     let clean = async {
-        finish(&mut lease, pending, cut, parting).await?;
+        finish(&mut lease, pending, cut, (parting, commits)).await?;
         if lease.exchange.status() != TransactionStatus::Idle {
             let answer = setup::run(&mut lease, b"ROLLBACK").await.ok()?;
             // A setting that it takes back is no longer the one that the server is believed to have.
@@ -121,12 +124,12 @@ fn quiet(answer: Result<setup::Answer, ErrorReport>) -> Option<()> {
     answer.ok()?.error.is_none().then_some(())
 }
 
-/// Brings the exchange to a point where nothing is owed.
+/// Brings the exchange to a point where nothing is owed, which perhaps `commits`.
 async fn finish(
     server: &mut ServerConn,
     mut pending: Flow,
     cut: bool,
-    parting: Parting,
+    (parting, commits): (Parting, bool),
 ) -> Option<()> {
     if cut {
         // The rest of a message will never come, so the server can only be left.
@@ -143,13 +146,37 @@ async fn finish(
         pending.insert(&frontend::SYNC);
         server.exchange.sent(Owed::Sync);
     }
+    let mut asked = None;
     if server.exchange.owes() && parting == Parting::Cut {
-        let cancel = Cancels::begin(&server.about);
-        tokio::spawn(upstream::cancel(cancel));
+        let guard = Cancels::begin(&server.about);
+        match commits {
+            true => asked = Some(tokio::spawn(unreplicated::cancel_another(guard))),
+            false => drop(tokio::spawn(upstream::cancel(guard))),
+        }
     }
     if uncommitted {
         return None;
     }
+    tokio::select! {
+        done = drain(server, pending) => done,
+        // Only its connection is left: it commits once a standby has it.
+        () = goes_on(asked) => None,
+    }
+}
+
+/// Ready once what was to be cancelled is left alone.
+async fn goes_on(asked: Option<JoinHandle<bool>>) {
+    let goes_on = match asked {
+        Some(asked) => asked.await.unwrap_or(false),
+        None => false,
+    };
+    if !goes_on {
+        std::future::pending().await
+    }
+}
+
+/// Sends what is left to be sent, and reads up to where nothing is owed.
+async fn drain(server: &mut ServerConn, mut pending: Flow) -> Option<()> {
     server.flow.discard();
     // What has come already, and was kept back from the client, is not announced again.
     ignore(server, &mut pending)?;

@@ -29,6 +29,9 @@ const OWN: PinSet = PinSet::of(&[Pin::Function, Pin::Sequence]);
 /// Pins that a look at the server shows to be over, or not.
 const SHOWN: PinSet = PinSet::of(&[Pin::TempTable, Pin::HoldCursor, Pin::AdvisoryLock]);
 
+/// Of what a look shows, what nothing but the end of the server's session ends.
+const LASTING: PinSet = PinSet::of(&[Pin::Unknown]);
+
 /// How long a look waits for a cancel request that is on its way to the server.
 const CANCELS: Duration = Duration::from_secs(30);
 
@@ -289,8 +292,9 @@ impl Relay {
     /// This is what there is in the session. What the client has not said itself, a function has done.
     fn are_left(&mut self, left: PinSet) {
         let said = self.pins.both(SHOWN);
-        self.pins = self.pins.without(SHOWN.without(left));
-        match left.without(said).is_empty() {
+        let lasts = left.both(LASTING);
+        self.pins = self.pins.without(SHOWN.without(left)).union(lasts);
+        match left.without(said).without(lasts).is_empty() {
             true => self.pins.remove(Pin::Function),
             false => self.pins.insert(Pin::Function),
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use pgherd_config::PoolMode;
 use pgherd_session::{ClientStatements, Edit, Owed, ServerName, Statement};
-use pgherd_sql::{Deed, Mention, Mentions, Pin, mentions};
+use pgherd_sql::{Deed, Mention, Mentions, Pin, PinSet, mentions};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -29,7 +29,7 @@ use crate::session::requests::{forget_unnamed, note, refuse, refuse_query};
 use crate::session::sequence::{self, Way};
 use crate::session::statements::{close_all, put_bare};
 use crate::session::turn::{Check, Turn};
-use crate::session::{attempt, behind, listen, reads};
+use crate::session::{attempt, behind, listen, reads, reasons};
 
 pub(super) use names::{Names, are_laid, clear_away, completed, end, laid, not_laid, settle};
 
@@ -350,7 +350,7 @@ pub(super) fn bring(
     }
     if changes && turn.names.change() {
         // Which of its portals comes first is not followed.
-        turn.relay.pins.insert(Pin::Prepare);
+        reasons::bind(turn, PinSet::of(&[Pin::Prepare]));
         return Brought::AsItIs;
     }
     let plan = match Plan::new(turn, text, &named) {
@@ -361,7 +361,7 @@ pub(super) fn bring(
         }
     };
     if plan.left {
-        turn.relay.pins.insert(Pin::Prepare);
+        reasons::bind(turn, PinSet::of(&[Pin::Prepare]));
     }
     let inspects = binds && (judgement.inspects || plan.inspects());
     if plan.is_empty() && !inspects {

@@ -92,7 +92,7 @@ pub(super) async fn run(
     Ok(Session::Changed(left(changed, kept)))
 }
 
-/// What there is in a session by the answers to [`question`].
+/// What there is in a session by the answers to [`question`]. Only its end ends what is [`Pin::Unknown`] among that.
 fn left(changed: &[u8], kept: &[u8]) -> PinSet {
     let mut left = PinSet::EMPTY;
     if !changed.is_empty() {
@@ -104,6 +104,7 @@ fn left(changed: &[u8], kept: &[u8]) -> PinSet {
             b"temporary" => Pin::TempTable,
             b"lock" => Pin::AdvisoryLock,
             b"cursor" => Pin::HoldCursor,
+            b"slot" => Pin::Unknown,
             _ => Pin::Function,
         });
     }
@@ -217,9 +218,7 @@ fn question(
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements AS p WHERE p.name \
          OPERATOR(pg_catalog.!~) '^pgherd_'::pg_catalog.text OR p.from_sql AND p.name \
          OPERATOR(pg_catalog.!~) '^pgherd_[1-9][0-9]{0,18}$'::pg_catalog.text) \
-         THEN 'prepared ' END, \
-         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS t WHERE t.temporary \
-         AND t.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'slot ' END), \
+         THEN 'prepared ' END), \
          pg_catalog.concat(CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
          WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid \
          AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
@@ -229,7 +228,9 @@ fn question(
          WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
          AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'lock ' END, \
          CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.is_holdable) \
-         THEN 'cursor ' END), \
+         THEN 'cursor ' END, \
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS t WHERE t.temporary \
+         AND t.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) THEN 'slot ' END), \
          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements AS p \
          WHERE NOT p.from_sql \
          AND p.name OPERATOR(pg_catalog.~) '^pgherd_[0-9]+$'::pg_catalog.text), \
@@ -304,6 +305,8 @@ mod tests {
         let lock = PinSet::of(&[Pin::AdvisoryLock, Pin::Function]);
         assert_eq!(of("work_memrole ", "lock "), lock);
         assert_eq!(of("lock_timeout", ""), PinSet::of(&[Pin::Function]));
+        let slot = PinSet::of(&[Pin::TempTable, Pin::Unknown]);
+        assert_eq!(of("", "temporary slot "), slot);
     }
 
     #[test]

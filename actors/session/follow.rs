@@ -18,6 +18,7 @@ use pgherd_wire::frontend::{self, Bind, Execute, Target};
 use crate::session::attempt;
 use crate::session::behind;
 use crate::session::naming;
+use crate::session::reasons;
 use crate::session::relay::Relay;
 use crate::session::replies;
 use crate::session::turn::Turn;
@@ -30,6 +31,9 @@ const BYTES_MAX: usize = 64 * 1024;
 const PORTALS_MAX: usize = 1024;
 /// The name of statements and portals of ours in a client's pipeline.
 pub(super) const ASIDE: &[u8] = b"pgherd_aside";
+
+/// Something is set of which it is not known what.
+const SET: PinSet = PinSet::of(&[Pin::Set]);
 
 /// What the portals of a transaction will do to settings once they are executed.
 pub(super) type Portals = HashMap<Box<[u8]>, Step>;
@@ -132,7 +136,7 @@ pub(super) fn bind(
     body: Option<&[u8]>,
 ) {
     if tail.len() > behind::BOUND_MAX {
-        return turn.relay.pins.insert(Pin::Set);
+        return reasons::bind(turn, SET);
     }
     let end = tail.iter().position(|byte| *byte == 0);
     let (text, types) = tail.split_at(end.unwrap_or(tail.len()));
@@ -149,7 +153,7 @@ pub(super) fn bind(
             }
             turn.portals.insert(portal.into(), step);
         }
-        _ => turn.relay.pins.insert(Pin::Set),
+        _ => reasons::bind(turn, SET),
     }
 }
 
@@ -379,7 +383,11 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
                 Step::ResetAll | Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
             }
             let before = Arc::clone(&turn.relay.parameters);
+            // What this binds for is told apart from what something behind it would, which may be skipped.
+            let bound = std::mem::take(&mut turn.relay.pins);
             step(turn.relay, taken);
+            let new = std::mem::replace(&mut turn.relay.pins, bound);
+            reasons::have(turn, new);
             if !Arc::ptr_eq(&before, &turn.relay.parameters) {
                 turn.server.is_set_to(&turn.relay.parameters);
             }
@@ -462,7 +470,7 @@ pub(super) fn idle(turn: &mut Turn<'_>, behind_sync: bool) {
     };
     if block.has_failed() && behind_sync && turn.relay.spread.is_none() {
         // A procedure in the pipeline may have committed what came before it; over shards, none is called.
-        turn.relay.pins.insert(Pin::Set);
+        reasons::have(turn, SET);
     }
     let now = Arc::clone(&turn.relay.parameters);
     take_back(turn, &block.end(&now));
@@ -518,17 +526,19 @@ fn overlay(turn: &mut Turn<'_>, change: &Change) {
     }
     if overlay.local && overlay.doubtful && turn.vow.is_wanted() {
         // What is said to be committed must be set, too, and what that is cannot be told.
-        turn.relay.pins.insert(Pin::Set);
+        reasons::have(turn, SET);
     }
 }
 
 /// Part of the transaction was taken back.
 fn doubt(turn: &mut Turn<'_>) {
+    let mut is_unclear = false;
     for overlay in turn.overlaid.values_mut() {
         overlay.doubtful = overlay.kept.is_some();
-        if overlay.local && overlay.doubtful && turn.vow.is_wanted() {
-            turn.relay.pins.insert(Pin::Set);
-        }
+        is_unclear |= overlay.local && overlay.doubtful;
+    }
+    if is_unclear && turn.vow.is_wanted() {
+        reasons::have(turn, SET);
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use pgherd_net::poll_write_from;
 use pgherd_session::{ClientStatements, Edit, Owed, Unnamed, Verdict};
-use pgherd_sql::{Listened, Pin as Reason, listened};
+use pgherd_sql::{Listened, Pin as Reason, PinSet, listened};
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead};
@@ -33,7 +33,7 @@ use crate::server::ServerAbout;
 use crate::session::listen::plan::Plan;
 use crate::session::relay::Relay;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{Bye, attempt, checkout, mark, replies, requests, shards};
+use crate::session::{Bye, attempt, checkout, mark, reasons, replies, requests, shards};
 
 /// The statement that marks are prepared as; no client's statement has this name on a server.
 pub(super) const MARK: &[u8] = b"pgherd_mark";
@@ -340,7 +340,7 @@ fn bind_listening(
 ) -> Result<Way, Loss> {
     let spread = turn.relay.spread.is_some();
     if total > BIND_MAX && !spread {
-        turn.relay.pins.insert(Reason::Listen);
+        pin(turn);
         return Ok(Way::Usual);
     }
     if turn.relay.up.unjudged().len() < total {
@@ -349,7 +349,7 @@ fn bind_listening(
     Ok(match plan::plan(turn, text, &judgement, false) {
         Plan::Usual => Way::Usual,
         Plan::Pin if !spread => {
-            turn.relay.pins.insert(Reason::Listen);
+            pin(turn);
             Way::Usual
         }
         Plan::Pin => {
@@ -370,6 +370,12 @@ fn bind_listening(
             Way::Taken
         }
     })
+}
+
+/// The server itself listens, whatever is still to be answered of an UNLISTEN.
+fn pin(turn: &mut Turn<'_>) {
+    replies::doubt(turn);
+    reasons::bind(turn, PinSet::of(&[Reason::Listen]));
 }
 
 /// Takes an Execute of a portal that listens.

@@ -54,6 +54,14 @@ impl Undone {
             read: new,
         }
     }
+
+    /// What of it something else binds the session for, too, is not taken back.
+    fn without(self, pins: PinSet) -> Self {
+        Self {
+            run: self.run.without(pins),
+            read: self.read.without(pins),
+        }
+    }
 }
 
 /// Whether nothing of the client's is under way, so that an error is that of what is sent next.
@@ -62,10 +70,32 @@ fn is_alone(turn: &Turn<'_>) -> bool {
     !exchange.owes_client() && !exchange.unsynced() && !exchange.skipping() && !exchange.doubtful()
 }
 
+/// The session is bound for these reasons by what is sent now, so that what was sent before it takes them back only
+/// where this is skipped with it.
+#[inline]
+pub(super) fn bind(turn: &mut Turn<'_>, pins: PinSet) {
+    if pins.is_empty() {
+        return;
+    }
+    turn.server.exchange.keep_bound(pins);
+    turn.undone = turn.undone.without(pins);
+    turn.relay.pins = turn.relay.pins.union(pins);
+}
+
+/// The same by what has been answered, whatever becomes of all that was sent behind it.
+pub(super) fn have(turn: &mut Turn<'_>, pins: PinSet) {
+    if pins.is_empty() {
+        return;
+    }
+    turn.server.exchange.have_bound(pins);
+    turn.undone = turn.undone.without(pins);
+    turn.relay.pins = turn.relay.pins.union(pins);
+}
+
 /// A text is sent.
 #[inline]
 pub(super) fn add(turn: &mut Turn<'_>, judgement: &Judgement) {
-    turn.relay.pins = turn.relay.pins.union(judgement.pins);
+    bind(turn, judgement.pins);
     turn.server.frees = turn.server.frees.union(judgement.frees);
     if judgement.leaves {
         let new = turn.relay.pins.without(turn.before);
@@ -88,21 +118,24 @@ pub(super) fn add_behind(turn: &mut Turn<'_>, judgement: &Judgement) {
 
 /// A simple query is sent that nobody has read.
 pub(super) fn unread(turn: &mut Turn<'_>) {
+    const UNKNOWN: PinSet = PinSet::of(&[Pin::Unknown]);
     let was_bound = turn.relay.pins.contains(Pin::Unknown);
+    bind(turn, UNKNOWN);
     turn.undone = match !was_bound && is_alone(turn) {
         true => Undone {
             run: PinSet::EMPTY,
-            read: PinSet::of(&[Pin::Unknown]),
+            read: UNKNOWN,
         },
         false => Undone::default(),
     };
-    turn.relay.pins.insert(Pin::Unknown);
 }
 
 /// The server has answered with an error.
 pub(super) fn failed(turn: &mut Turn<'_>, report: &ErrorReport) {
     let undone = std::mem::take(&mut turn.undone);
     let over = match turn.statements == 0 && is_of_parser(report) {
+        // What of ours goes before it has failed, and the text runs all the same.
+        _ if !turn.server.exchange.is_text() => PinSet::EMPTY,
         true => undone.read,
         false => undone.run,
     };

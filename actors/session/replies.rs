@@ -6,7 +6,7 @@ use pgherd_session::{
     Again, ClientStatements, Closed, Owed, Role, ServerStatements, Undo, Unnamed, Verdict,
     is_turned_away,
 };
-use pgherd_sql::Pin;
+use pgherd_sql::{Pin, PinSet};
 use pgherd_wire::backend::{self, TransactionStatus, tag};
 use pgherd_wire::error::{ErrorReport, Severity};
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -22,7 +22,6 @@ use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{
     ahead, attempt, by_sql, follow, listen, names, reasons, shape, shards, unreplicated, watch,
 };
-use crate::upstream;
 use pgherd_config::PoolMode;
 
 /// A message that must be looked into is kept in memory up to this size; larger ones are passed
@@ -607,7 +606,7 @@ pub(super) fn doubt(turn: &mut Turn<'_>) {
         .take()
         .is_some_and(|judgement| judgement.resets())
     {
-        turn.relay.pins.insert(Pin::Set);
+        reasons::bind(turn, PinSet::of(&[Pin::Set]));
     }
 }
 
@@ -672,7 +671,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
                 let startup = Arc::clone(&turn.relay.startup);
                 turn.relay.set_parameters(startup);
                 turn.relay.block = None;
-                turn.relay.pins = turn.relay.pins.without(pgherd_sql::PinSet::DISCARD_ALL);
+                turn.relay.pins = turn.relay.pins.without(PinSet::DISCARD_ALL);
                 listen::unlisten_all(turn.relay);
                 // What the server reports of it comes later, before its ReadyForQuery. Nothing was sent behind
                 // it, and nothing is before that: what it sets would be taken back with the rest.
@@ -727,7 +726,8 @@ pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
         Over::Expired(Expired::Transaction) if turn.committing && doubtful => {
             if turn.attempt.left == Left::Passed && !turn.vow.is_sent() {
                 // There is more to it, which nobody waits for any more.
-                tokio::spawn(upstream::cancel(Cancels::begin(&turn.server.about)));
+                let guard = Cancels::begin(&turn.server.about);
+                tokio::spawn(unreplicated::cancel_another(guard));
             }
             let why = "the transaction timeout of the pool has run out";
             loss(turn, why, None)
@@ -832,7 +832,7 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
 }
 
 /// Whether what is under way may have taken effect although its answer never came.
-fn may_have_committed(turn: &Turn<'_>) -> bool {
+pub(super) fn may_have_committed(turn: &Turn<'_>) -> bool {
     let in_block = turn.server.exchange.status() == TransactionStatus::InTransaction;
     let left = turn.attempt.left == Left::Passed;
     // A block that a standby has begun writes nothing, not even if that is promoted meanwhile.

@@ -1,7 +1,7 @@
 //! What a client's messages mean for the server that it holds.
 
 use pgherd_session::{CopyFlow, Owed, ServerStatements, Undo, Unnamed};
-use pgherd_sql::{Block, Pin, block};
+use pgherd_sql::{Block, Pin, PinSet, block};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, BindHead, tag};
 use pgherd_wire::{frame, sqlstate};
@@ -195,6 +195,7 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 mark::unseen(turn);
                 attempt::unread(turn);
                 turn.attempt.ends();
+                turn.runs();
                 turn.server.exchange.sent(Owed::FunctionCall);
                 turn.relay.up.pass(total);
                 true
@@ -226,6 +227,7 @@ fn execute(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss>
     let edits = turn.names.take_edits();
     follow::renamed(turn, &edits);
     mark::executes(turn);
+    turn.runs();
     watch::executes(turn);
     Ok(match listen::execute(turn, total, whole)? {
         listen::Way::Later => false,
@@ -261,6 +263,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         attempt::unread(turn);
         turn.attempt.left = Left::Passed;
         reasons::unread(turn);
+        turn.runs();
         turn.commits(None);
         turn.begins();
         turn.leaves();
@@ -323,6 +326,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
                 listen::Taken::Marked(with_marks) => marked = Some(with_marks),
             }
         }
+        turn.runs();
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;
         turn.rollback = match judgement.leaves && !turn.server.exchange.owes_client() {
@@ -420,7 +424,7 @@ pub(super) fn waits_for_lexing(turn: &mut Turn<'_>, total: usize) -> bool {
     }
     if exchange.unsynced() {
         replies::doubt(turn);
-        turn.relay.pins.insert(Pin::Unknown);
+        reasons::bind(turn, PinSet::of(&[Pin::Unknown]));
         return false;
     }
     true
@@ -462,7 +466,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: Judgement) {
     reasons::add_behind(turn, &judgement);
     if judgement.resets() {
         // Whether and when it will have taken effect is not followed.
-        turn.relay.pins.insert(Pin::Set);
+        reasons::bind(turn, PinSet::of(&[Pin::Set]));
     }
     turn.follows = judgement.follows;
     turn.relexes |= judgement.relexes;

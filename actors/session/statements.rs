@@ -32,8 +32,8 @@ use crate::session::requests::{
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{
-    attempt, behind, by_sql, endings, follow, listen, mark, naming, reads, replies, sequence,
-    shards, watch,
+    attempt, behind, by_sql, endings, follow, listen, mark, naming, reads, reasons, replies,
+    sequence, shards, watch,
 };
 
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
@@ -205,7 +205,7 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     };
     if statement.reach == Reach::Bound {
         replies::doubt(turn);
-        turn.relay.pins.insert(Pin::Moment);
+        reasons::bind(turn, PinSet::of(&[Pin::Moment]));
     }
     let held = Held {
         statement: Arc::clone(&statement),
@@ -269,6 +269,10 @@ pub(super) fn remember(
 
 /// Takes a Bind; false when more of it must be here first.
 pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
+    if turn.server.exchange.closes() && hangs_on_close(turn, total) {
+        turn.check = Check::Quiet;
+        return Ok(false);
+    }
     match listen::bind(turn, total)? {
         listen::Way::Usual => {}
         listen::Way::Taken => return Ok(true),
@@ -417,6 +421,17 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     Ok(true)
 }
 
+/// Whether what the Bind in front means by a name hangs on whether a Close is skipped.
+fn hangs_on_close(turn: &mut Turn<'_>, total: usize) -> bool {
+    let here = turn.relay.up.unjudged();
+    let body = here.get(frame::HEADER_LEN..total.min(here.len()));
+    match BindHead::parse(body.unwrap_or_default()) {
+        Ok(Some(head)) => turn.server.exchange.may_reopen(kept(head.statement)),
+        // What is wrong with it is said below.
+        Ok(None) | Err(_) => false,
+    }
+}
+
 /// The body of the message in front, if it is here as a whole.
 fn whole_body(turn: &Turn<'_>, total: usize, whole: bool) -> Option<Box<[u8]>> {
     whole.then(|| turn.relay.up.unjudged()[frame::HEADER_LEN..total].into())
@@ -534,6 +549,11 @@ pub(super) fn close(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         Named::Statement(name)
             if !name.is_empty() && turn.server.exchange.kept_bytes() > KEPT_MAX =>
         {
+            turn.check = Check::Quiet;
+            return Ok(false);
+        }
+        // What it closes hangs on whether another Close is skipped.
+        Named::Statement(name) if !name.is_empty() && turn.server.exchange.may_reopen(&name) => {
             turn.check = Check::Quiet;
             return Ok(false);
         }
@@ -702,7 +722,7 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
         if !turn.unnamed_here && judgement.lexing != turn.relay.lexing {
             // It is read anew, and may be another text by that.
             replies::doubt(turn);
-            turn.relay.pins.insert(Pin::Unknown);
+            reasons::bind(turn, PinSet::of(&[Pin::Unknown]));
         }
         let unnamed = turn
             .relay
@@ -807,6 +827,10 @@ impl Told<'_> {
 /// Sees to it that the server has the statement that the client calls `name`, in the shape that
 /// the client knows.
 fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
+    if turn.server.exchange.may_reopen(kept(name)) {
+        turn.check = Check::Quiet;
+        return Brought::Later;
+    }
     let known = turn.relay.statements.as_deref();
     let Some(held) = known.and_then(|statements| statements.get(name)).cloned() else {
         return unknown(turn, name);
@@ -867,10 +891,6 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
 }
 
 fn unknown(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
-    if turn.server.exchange.may_reopen(name) {
-        turn.check = Check::Quiet;
-        return Brought::Later;
-    }
     if !ServerName::is_reserved(name) {
         return Brought::Unknown;
     }

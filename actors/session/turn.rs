@@ -181,6 +181,17 @@ impl Spot {
         }
     }
 
+    /// What is known of it once something runs in this request behind so many statements.
+    fn followed(self, request: u64, before: u32) -> Self {
+        match self {
+            Self::Behind {
+                request: its,
+                statements,
+            } if its == request && statements < before => Self::Nowhere,
+            spot => spot,
+        }
+    }
+
     /// Whether it is what runs now, where so many requests of the turn are answered, and so many statements of the
     /// next.
     fn is_next(self, answered: u64, statements: u32) -> bool {
@@ -357,6 +368,7 @@ impl<'a> Turn<'a> {
             Err(Loss::Again(_)) => attempt::rewind(self),
             _ => {
                 if matches!(outcome, Err(Loss::Left | Loss::Client | Loss::Fatal(_))) {
+                    self.server.commits = replies::may_have_committed(self);
                     mark::give_up(self);
                 }
                 attempt::end(self);
@@ -419,13 +431,29 @@ impl<'a> Turn<'a> {
         let Some(behind) = behind else {
             return;
         };
+        let (request, before) = self.place();
+        let statements = behind.saturating_add(before);
+        self.spot = self.spot.sent(request, statements, self.queries);
+    }
+
+    /// Where what is sent next stands: behind so many requests of the turn, and behind so many statements of its own.
+    fn place(&self) -> (u64, u32) {
         let exchange = &self.server.exchange;
         let (before, is_next) = exchange.begun();
         let before = u32::try_from(before).unwrap_or(u32::MAX);
         let answered = if is_next { self.statements } else { 0 };
-        let statements = behind.saturating_add(before).saturating_add(answered);
         let request = self.queries + exchange.replies_owed() as u64;
-        self.spot = self.spot.sent(request, statements, self.queries);
+        (request, before.saturating_add(answered))
+    }
+
+    /// Something is sent that runs. Where it stands behind a COMMIT of the same request, the server does not say when that
+    /// is done.
+    #[inline]
+    pub(super) fn runs(&mut self) {
+        if self.spot != Spot::Nowhere {
+            let (request, before) = self.place();
+            self.spot = self.spot.followed(request, before);
+        }
     }
 
     /// A request of the client's was answered up to its end; where it was the last that waits, nothing is under way.
@@ -803,6 +831,16 @@ mod tests {
         let later = one.sent(5, 1, 4);
         assert!(!later.is_next(5, 0) && later.is_next(5, 1));
         assert_eq!(one.sent(5, 1, 2), one);
+    }
+
+    #[test]
+    fn where_something_stands_behind_a_commit_in_its_request_nobody_knows_which_of_them_runs() {
+        let one = Spot::Nowhere.sent(3, 2, 1);
+        // That is the COMMIT itself, or belongs to another request.
+        for (request, before) in [(3, 2), (3, 1), (4, 0), (4, 3)] {
+            assert_eq!(one.followed(request, before), one);
+        }
+        assert_eq!(one.followed(3, 3), Spot::Nowhere);
     }
 
     #[test]

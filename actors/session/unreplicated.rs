@@ -9,7 +9,7 @@ use pgherd_wire::backend::{TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
 
-use crate::server::{Life, ServerAbout};
+use crate::server::{CancelGuard, Life, ServerAbout};
 use crate::session::setup;
 use crate::session::turn::Turn;
 use crate::upstream;
@@ -17,8 +17,8 @@ use crate::upstream;
 /// Where in the server's source the warning is, in whatever language it is worded.
 const ROUTINE: &[u8] = b"RSyncRepWaitForLSN";
 
-/// Whether what a connection runs is a commit that waits for a standby, as its server says over another connection. Not
-/// where that cannot be asked: a limit must hold there, too, and whoever's wait is ended is told so.
+/// Whether what a connection runs is a commit that waits for a standby, as its server says over another connection,
+/// wherever the name of its host leads by then. Not where that cannot be asked: a limit must hold there, too, and whoever's wait is ended is told so.
 pub(super) async fn waits(about: &ServerAbout) -> bool {
     let upstream = &about.upstream;
     let sql = format!(
@@ -29,12 +29,24 @@ pub(super) async fn waits(about: &ServerAbout) -> bool {
     );
     let asked = async {
         let _permit = upstream.gate.0.enter().await;
-        let (mut server, _) = upstream::open(upstream, 0, Life::new().0).await.ok()?;
+        let opened = upstream::open_at(upstream, about.peer, 0, Life::new().0);
+        let (mut server, _) = opened.await.ok()?;
         let answer = setup::run(&mut server, sql.as_bytes()).await.ok()?;
         Some(!answer.rows.is_empty())
     };
     let asked = tokio::time::timeout(upstream.cancel_patience, asked).await;
     matches!(asked, Ok(Some(true)))
+}
+
+/// Cancels what a connection runs, unless that is a commit that waits for a standby, which others would see by that; true
+/// if it goes on.
+pub(super) async fn cancel_another(guard: CancelGuard) -> bool {
+    if waits(guard.about()).await {
+        guard.landed();
+        return true;
+    }
+    upstream::cancel(guard).await;
+    false
 }
 
 /// What the client is told in place of what its server says.

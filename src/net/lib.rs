@@ -29,7 +29,7 @@ pub use connect::{ConnectError, connect, resolve};
 pub use killer::Killer;
 pub use listener::{Accepted, ListenError, Listener};
 pub use memory::{Arrivals, Connecting, Network, Simulated, Wire};
-pub use negotiate::connect_tls;
+pub use negotiate::{connect_tls, connect_tls_to};
 pub use options::{Keepalive, SocketOptions};
 pub use peer::Peer;
 pub use stream::Stream;

@@ -36,7 +36,10 @@ pub async fn connect_tls(
 
 /// As [`connect_tls`], to this one of the addresses that the name leads to, or once did. The server's certificate is still
 /// to be for the name.
-pub(crate) async fn connect_tls_to(
+///
+/// # Errors
+/// As [`connect_tls`].
+pub async fn connect_tls_to(
     target: &Target,
     address: Option<SocketAddr>,
     options: &SocketOptions,

@@ -463,18 +463,31 @@ impl<P> Exchange<P> {
                 if self.doubt == Doubt::Failed {
                     self.doubt = Doubt::Behind;
                 }
-                self.done(Verdict::Forward)
+                let verdict = self.done(Verdict::Forward);
+                self.ends_unsynced();
+                verdict
             }
             Some(Owed::Setup) => self.done(Verdict::Swallow),
             Some(Owed::Head | Owed::Body) => self.done(Verdict::Swallow),
-            Some(Owed::Tail) => self.done(Verdict::Forward),
+            Some(Owed::Tail) => {
+                let verdict = self.done(Verdict::Forward);
+                self.ends_unsynced();
+                verdict
+            }
             Some(Owed::Question) if std::mem::take(&mut self.headless) => {
                 self.owed.pop_front();
-                self.done(Verdict::Forward)
+                let verdict = self.done(Verdict::Forward);
+                self.ends_unsynced();
+                verdict
             }
             Some(Owed::Question) => self.done(Verdict::Swallow),
             _ => Verdict::Unexpected,
         }
+    }
+
+    /// A simple query has been answered: it has ended whatever was sent before it, as a Sync does.
+    fn ends_unsynced(&mut self) {
+        self.unsynced &= !self.owed.is_empty() || self.skipping;
     }
 
     /// Whether the server is to answer what a transaction's mark is.
@@ -703,7 +716,11 @@ impl<P> Exchange<P> {
 
     /// Whether the client's name of a statement that it has closed may be valid still, behind the next Sync: where an
     /// error comes in front of the Close, the server skips it.
-    pub fn may_reopen(&self, name: &[u8]) -> bool {
+    pub fn may_reopen(&mut self, name: &[u8]) -> bool {
+        if !self.closes {
+            return false;
+        }
+        self.closes = self.owed.iter().any(is_closing);
         let closes = |owed: &Owed<P>| match owed {
             Owed::Local { undo, .. } | Owed::Close { undo, .. } => {
                 matches!(undo, Undo::Closed(closed) if *closed.name == *name)
@@ -712,6 +729,12 @@ impl<P> Exchange<P> {
         };
         let mut behind = self.owed.iter().skip_while(|owed| !closes(owed));
         behind.any(is_sync)
+    }
+
+    /// Whether there may be such a name.
+    #[inline]
+    pub fn closes(&self) -> bool {
+        self.closes
     }
 
     /// Bytes of statements that are kept for the case that an error has the server skip what ends them.
@@ -748,6 +771,18 @@ impl<P> Exchange<P> {
             }
             _ => false,
         })
+    }
+
+    /// Something is sent that binds the session for these reasons, unless an error has the server skip it: whatever was
+    /// to be taken back of them is skipped by itself only if no Sync is between the two.
+    pub fn keep_bound(&mut self, pins: PinSet) {
+        let end = self.owed.iter().rposition(is_sync).unwrap_or_default();
+        keep(self.owed.iter_mut().take(end), pins);
+    }
+
+    /// The session is bound for these reasons, whatever is skipped of what is owed.
+    pub fn have_bound(&mut self, pins: PinSet) {
+        keep(self.owed.iter_mut(), pins);
     }
 
     /// Has the error at hand answer the simple query behind our own Sync, if what failed is our
@@ -909,6 +944,14 @@ impl<P> Exchange<P> {
     pub fn follows(&self) -> bool {
         let follows = |owed: &Owed<P>| matches!(owed, Owed::Follow(_));
         self.following.is_some() || self.owed.iter().any(follows)
+    }
+
+    /// Whether an error that comes now is that of a simple query of the client's, or of its end.
+    pub fn is_text(&self) -> bool {
+        matches!(
+            self.owed.front(),
+            Some(Owed::Query | Owed::QuerySaying(_) | Owed::Head | Owed::Body | Owed::Tail)
+        )
     }
 
     /// Whether a Sync is what the server answers next.
@@ -1076,6 +1119,19 @@ impl<P> Exchange<P> {
             }
         }
         verdict
+    }
+}
+
+/// Of these reasons nothing is taken back any more.
+fn keep<'a, P: 'a>(owed: impl Iterator<Item = &'a mut Owed<P>>, pins: PinSet) {
+    for owed in owed {
+        if let Owed::Local {
+            undo: Undo::Bound(of),
+            ..
+        } = owed
+        {
+            *of = of.without(pins);
+        }
     }
 }
 

@@ -671,3 +671,22 @@ async fn a_function_cannot_put_another_text_under_the_name_of_a_shared_statement
         assert_eq!(owner.one("execute q").await, "own", "{name}");
     }
 }
+
+/// It goes only with its connection.
+#[tokio::test]
+async fn a_slot_that_a_function_has_made_is_its_callers_behind_a_discard_too() {
+    let (_database, _proxy, one, two) = pool_of_one(
+        "create function slot() returns void language plpgsql as $$ begin \
+         perform pg_create_physical_replication_slot('pgherd_behind', false, true); end $$",
+    )
+    .await;
+    one.batch_execute("select slot()").await.unwrap();
+    assert!(keeps(&two).await);
+    one.batch_execute("discard all").await.unwrap();
+    assert!(keeps(&two).await);
+    let slots = "select count(*) from pg_replication_slots where active_pid = pg_backend_pid()";
+    assert_eq!(one.one(slots).await, "1");
+    one.cut().await;
+    until("it is gone", async || !keeps(&two).await).await;
+    assert_eq!(two.one(slots).await, "0");
+}

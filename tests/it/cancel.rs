@@ -255,3 +255,35 @@ async fn a_query_timeout_holds_for_what_stands_before_a_commit() {
     }
     assert_eq!(client.one("select 1").await, "1");
 }
+
+/// What stands behind a COMMIT has one, too, also where both are in one text or pipeline.
+#[tokio::test]
+async fn a_query_timeout_holds_for_what_stands_behind_a_commit() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[timeouts]\nquery = \"300ms\"").await;
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let statement = |text: &str| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    };
+    let sleep = "select pg_sleep(60)";
+    let piped = [statement("commit"), statement(sleep), Raw::sync()];
+    let mixed = [statement("commit"), Raw::query(sleep)];
+    for (sent, told) in [
+        (Raw::query(&format!("commit; {sleep}")), "C T E57014 ZI"),
+        (
+            Raw::query(&format!("begin; commit; begin; {sleep}; commit")),
+            "C C C T E57014 ZE",
+        ),
+        (piped.concat(), "1 2 C 1 2 E57014 ZI"),
+        (mixed.concat(), "1 2 C T E57014 ZI"),
+    ] {
+        assert_eq!(client.ask(&sent).await, told);
+        client.ask(&Raw::query("rollback")).await;
+    }
+    assert_eq!(client.one("select 1").await, "1");
+}

@@ -329,6 +329,45 @@ async fn a_cancel_goes_where_its_connection_leads_whatever_the_name_does() {
     assert_eq!(asked.await.unwrap(), "57014");
 }
 
+/// What waits for a standby is asked of the server that would be cancelled.
+#[tokio::test]
+async fn a_commit_that_waits_for_a_standby_is_left_alone_whatever_the_name_does() {
+    let Some(hosts) = Hosts::new(&[2]) else {
+        return;
+    };
+    let fleet = Fleet::new().await;
+    let places = Places::new(&[fleet.primary.port(), fleet.replica.port()]).await;
+    let more = "[timeouts]\nquery = \"1s\"";
+    let proxy = hosts.proxy_that_resolves("0", places.port, more).await;
+    let client = fleet.client(&proxy).await;
+    assert_eq!(client.one("select 1").await, "1");
+    for sql in [
+        "set synchronous_commit = local",
+        "alter system set synchronous_standby_names = 'nobody'",
+        "select pg_reload_conf()",
+    ] {
+        fleet.primary.sql(sql).await.unwrap();
+    }
+    until("it is so", async || {
+        let names = fleet.primary.sql("show synchronous_standby_names").await;
+        names.unwrap() == "nobody"
+    })
+    .await;
+    let text = "begin; insert into acked values (1); commit";
+    let asked = tokio::spawn(async move { client.batch_execute(text).await });
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    until("it waits", async || {
+        fleet.primary.sql(waits).await.unwrap() == "1"
+    })
+    .await;
+    hosts.lead(&[3]);
+    // Its time is up more than once.
+    fleet.primary.sql("select pg_sleep(4)").await.unwrap();
+    assert_eq!(fleet.primary.sql(waits).await.unwrap(), "1");
+    assert!(!asked.is_finished());
+    asked.abort();
+}
+
 #[tokio::test]
 async fn a_name_may_be_that_of_a_replica_alone() {
     let Some(hosts) = Hosts::new(&[3]) else {

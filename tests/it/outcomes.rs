@@ -514,6 +514,46 @@ async fn a_client_that_waits_no_longer_for_a_standby_has_its_success() {
     assert_eq!(client.ask(&[]).await, "1 2 C ZI");
 }
 
+/// Cancelled, it would be there for others although no standby has it.
+#[tokio::test]
+async fn a_commit_waits_on_for_its_standby_when_its_client_does_not() {
+    let (server, proxy) = alone("[timeouts]\ntransaction = \"1s\"").await;
+    let whole = Raw::query("begin; insert into goods values (1); commit");
+    let texts = ["begin", "insert into goods values (1)", "commit"];
+    let piped = [texts.map(pipelined).concat(), Raw::sync()].concat();
+    let waits = async |count: &str| {
+        let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+        server.sql(waits).await.unwrap() == count
+    };
+    let enter = async || Raw::login(proxy.port(), "app", "postgres", &[]).await;
+    let mut client = enter().await;
+    assert_eq!(client.ask(&whole).await, "E08007 ZI");
+    for (sent, count) in [(whole, "2"), (piped, "3"), (synced(texts[1]), "4")] {
+        let mut cut = enter().await;
+        cut.send(&sent).await;
+        until("it waits", async || waits(count).await).await;
+        drop(cut);
+    }
+    // Whatever was to be cancelled would be so by then.
+    server.sql("select pg_sleep(2)").await.unwrap();
+    assert!(waits("4").await);
+    let count = "select count(*) from goods";
+    assert_eq!(server.sql(count).await.unwrap(), "0");
+    // What does anything else runs no longer than its client waits.
+    let sleeps = Raw::query("begin; commit; select pg_sleep(60)");
+    assert_eq!(client.ask(&sleeps).await, "E08007 ZI");
+    let mut cut = enter().await;
+    cut.send(&Raw::query("insert into goods select 1 from pg_sleep(60)"))
+        .await;
+    let sleeping = async |count: &str| {
+        let sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+        server.sql(sleeps).await.unwrap() == count
+    };
+    until("it sleeps alone", async || sleeping("1").await).await;
+    drop(cut);
+    until("nothing sleeps", async || sleeping("0").await).await;
+}
+
 /// While the outcome of a commit is asked for, its client is still there to be spoken to.
 #[tokio::test]
 async fn who_waits_for_an_outcome_can_be_sent_away_and_can_cancel() {

@@ -1,5 +1,7 @@
 //! Many messages in one write.
 
+use std::time::Duration;
+
 use pgherd_tests::{Database, Proxy, Raw};
 
 async fn single() -> (Database, Proxy, Raw) {
@@ -260,4 +262,33 @@ async fn notices_come_where_postgres_says_them() {
     assert_eq!(notices, 6);
     assert_eq!(said[0], said[1]);
     drop(proxy);
+}
+
+/// A simple query ends what was sent before it without a Sync, so that nobody is waited for.
+#[tokio::test]
+async fn a_simple_query_ends_what_no_sync_has_ended() {
+    let (database, proxy, mut client) = single().await;
+    let other = proxy.client("app", &database).await;
+    let (one, two) = (step("select 1"), Raw::query("select 2"));
+    let begin = Raw::query("begin");
+    for (sent, said) in [
+        (vec![&one, &two], "1 2 D C T D C ZI"),
+        (vec![&begin], "C ZT"),
+        (vec![&one, &Raw::query("commit")], "1 2 D C C ZI"),
+        (vec![&one, &Raw::query("selec 2")], "1 2 D C E42601 ZI"),
+    ] {
+        let sent: Vec<u8> = sent.into_iter().flatten().copied().collect();
+        assert_eq!(client.ask(&sent).await, said);
+        if said.ends_with('I') {
+            let free =
+                tokio::time::timeout(Duration::from_secs(20), other.simple_query("select 1"));
+            free.await.expect(said).unwrap();
+        }
+    }
+    assert_eq!(client.ask(&Raw::sync()).await, "ZI");
+    // Where there is more behind it, that needs a Sync of its own.
+    client.send(&[&one[..], &two, &one].concat()).await;
+    assert_eq!(client.ask(&[]).await, "1 2 D C T D C ZI");
+    assert_eq!(client.ask(&Raw::sync()).await, "1 2 D C ZI");
+    assert_eq!(other.one("select 1").await, "1");
 }

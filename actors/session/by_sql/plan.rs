@@ -5,13 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pgherd_session::{Edits, Held, Placed, Reach, ServerName, Source, Statement};
-use pgherd_sql::{Deed, Mention, Mentions, Pin};
+use pgherd_sql::{Deed, Mention, Mentions, Pin, PinSet};
 use pgherd_wire::error::ErrorReport;
 
 use crate::judgement::{self, Judgement};
 use crate::session::by_sql::names::{Change, settle};
 use crate::session::by_sql::{Rewritten, crowded};
 use crate::session::naming;
+use crate::session::reasons;
 use crate::session::replies;
 use crate::session::statements::{place, put, remark, stand_in, too_many};
 use crate::session::turn::Turn;
@@ -321,7 +322,7 @@ impl Plan {
 fn begin(turn: &mut Turn<'_>, name: &[u8], statement: &Arc<Statement<Judgement>>) -> Change {
     if statement.reach == Reach::Bound {
         replies::doubt(turn);
-        turn.relay.pins.insert(Pin::Moment);
+        reasons::bind(turn, PinSet::of(&[Pin::Moment]));
     }
     let placed = place(turn, statement);
     prepared(turn, name, statement, Some(placed))

@@ -702,6 +702,64 @@ fn what_would_bind_a_session_is_taken_back_where_it_is_skipped() {
 }
 
 #[test]
+fn what_binds_behind_a_sync_is_not_taken_back_with_what_is_skipped_before_it() {
+    let lock = PinSet::of(&[Pin::AdvisoryLock]);
+    let both = PinSet::of(&[Pin::AdvisoryLock, Pin::TempTable]);
+    let bound = |of| Owed::Local {
+        reply: b"",
+        undo: Undo::Bound(of),
+    };
+    let over = |talk: &mut Talk| {
+        let mut over = PinSet::EMPTY;
+        talk.received(tag::ERROR_RESPONSE, |undo| {
+            if let Undo::Bound(pins) = undo {
+                over = over.union(pins);
+            }
+        });
+        over
+    };
+    let talk = || {
+        let mut talk = Talk::default();
+        for owed in [parse(false), bound(both), Owed::Bind { of: None }] {
+            talk.sent(owed);
+        }
+        talk
+    };
+    // Behind a simple query it would be skipped as well.
+    let mut same = talk();
+    same.sent(Owed::Query);
+    same.keep_bound(lock);
+    assert_eq!(over(&mut same), both);
+    let mut behind = talk();
+    behind.sent(Owed::Sync);
+    behind.keep_bound(lock);
+    assert_eq!(over(&mut behind), both.without(lock));
+    // What has run binds, whatever becomes of what was sent behind it.
+    let mut answered = talk();
+    answered.have_bound(lock);
+    assert_eq!(over(&mut answered), both.without(lock));
+}
+
+#[test]
+fn a_simple_query_ends_what_was_sent_before_it() {
+    let mut talk = Talk::default();
+    talk.sent(parse(false));
+    talk.sent(Owed::Query);
+    assert!(!talk.is_text());
+    quiet(&mut talk, tag::PARSE_COMPLETE);
+    assert!(talk.unsynced() && talk.is_text());
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    talk.ready(TransactionStatus::Idle);
+    assert!(talk.is_over());
+    // Not what was sent behind it.
+    talk.sent(Owed::Query);
+    talk.sent(parse(false));
+    talk.ready(TransactionStatus::Idle);
+    quiet(&mut talk, tag::PARSE_COMPLETE);
+    assert!(talk.unsynced() && !talk.is_over());
+}
+
+#[test]
 fn statements_are_counted_from_where_their_request_begins() {
     let mut talk = Talk::default();
     assert_eq!(talk.begun(), (0, true));

@@ -221,6 +221,104 @@ async fn what_is_skipped_binds_nobody() {
     assert!(two.simple_query("select 1").await.is_err(), "it is bound");
 }
 
+/// What binds a client is not over because something else that would have bound it for the same reason was skipped, or
+/// has failed.
+#[tokio::test]
+async fn what_is_skipped_or_fails_frees_nobody_whom_something_else_binds() {
+    let database = Database::new().await;
+    let more = "[pool]\nsize = 1\n[limits]\nmax_held_message = 8192\n\
+                [timeouts]\ncheckout = \"300ms\"";
+    let proxy = Proxy::before(&database, more).await;
+    let two = proxy.client("app", &database).await;
+    // The catalogue is looked at behind the first of these.
+    for _ in 0..2 {
+        until("it is looked at", async || {
+            two.simple_query("select 1").await.is_ok()
+        })
+        .await;
+    }
+    let fails = unnamed("select 1 from absent", &[]);
+    let lock = |key: u32| unnamed(&format!("select pg_advisory_lock({key})"), &[]);
+    let held = |name: &str, what: &str| format!("declare {name} cursor with hold for {what}");
+    let secret = held("d", "select 'secret'");
+    let broken = held("c", "select a / 0 from generate_series(1, 2) as a");
+    let skipped = unnamed(&held("c", "select 1"), &[]);
+    let long = format!("/* {} */ selec 1", "x".repeat(20_000));
+    let (query, sync) = (Raw::query, Raw::sync);
+    let locks =
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+    let cursors = "select count(*) from pg_cursors where name = 'd'";
+    let role = "select count(*) where current_user = 'app'";
+    let locked = query("select pg_advisory_lock(2)");
+    let back = query("set session authorization default");
+    for (sent, said, there) in [
+        (
+            [fails.clone(), lock(1), sync(), locked].concat(),
+            ["E42P01 ZI", "T D C ZI"],
+            locks,
+        ),
+        (
+            [fails.clone(), lock(1), sync(), lock(2), sync()].concat(),
+            ["E42P01 ZI", "1 2 D C ZI"],
+            locks,
+        ),
+        (
+            [fails.clone(), skipped, sync(), query(&secret)].concat(),
+            ["E42P01 ZI", "C ZI"],
+            cursors,
+        ),
+        (
+            [query(&broken), unnamed(&secret, &[]), sync()].concat(),
+            ["E22012 ZI", "1 2 C ZI"],
+            cursors,
+        ),
+        (
+            [
+                query("select 1; selec pg_advisory_lock(1)"),
+                lock(2),
+                sync(),
+            ]
+            .concat(),
+            ["E42601 ZI", "1 2 D C ZI"],
+            locks,
+        ),
+        (
+            [
+                query(&long),
+                unnamed("select pg_backup_start('x', true)", &[]),
+                sync(),
+            ]
+            .concat(),
+            ["E42601 ZI", "1 2 D C ZI"],
+            "select 1",
+        ),
+        // The answer to the first binds it, when the last is sent already.
+        (
+            [back, fails, unnamed("set role e'pg_monitor'", &[]), sync()].concat(),
+            ["C ZI", "E42P01 ZI"],
+            role,
+        ),
+    ] {
+        let what = format!("{said:?} {there}");
+        let mut one = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        if there == role {
+            assert_eq!(one.ask(&query("set role pg_monitor")).await, "C ZI");
+        }
+        one.send(&sent).await;
+        for said in said {
+            assert_eq!(one.ask(&[]).await, said, "{what}");
+        }
+        let (code, _) = two.refused("fetch all from d").await;
+        assert_eq!(code, "57014", "{what}");
+        assert_eq!(one.one(there).await, "1", "{what}");
+        drop(one);
+        until("it is free", async || {
+            two.simple_query("select 1").await.is_ok()
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_over_frees_its_client() {
     let (database, proxy) = before(1).await;
