@@ -62,6 +62,8 @@ pub struct Group {
     readings: Readings,
     /// Who asks the shards holds it.
     asking: tokio::sync::Mutex<()>,
+    /// Who looks for deadlocks over the shards holds it.
+    pub(crate) deadlocks: tokio::sync::Mutex<()>,
     /// Why and when they could not be asked last.
     failed: Mutex<Option<(Instant, ErrorReport)>>,
     /// When to ask them again, in nanoseconds after `born`.
@@ -147,6 +149,7 @@ pub async fn group(
         plans: Plans::default(),
         readings: Readings::default(),
         asking: tokio::sync::Mutex::new(()),
+        deadlocks: tokio::sync::Mutex::new(()),
         failed: Mutex::new(None),
         due: AtomicU64::new(0),
         read: AtomicU64::new(0),

@@ -1,10 +1,12 @@
 //! Transactions over several servers: those that are being committed, and what was left behind of others.
 //!
 //! [`coordinator`] brings one to its end, [`recovery`] ends what another coordinator has left prepared, of
-//! this proxy or of any; [`decisions`] is the row by which they agree. What is here is a value that both
+//! this proxy or of any; [`decisions`] is the row by which they agree. Those that wait for each other are found by
+//! `deadlocks`. What is here is a value that both
 //! write to, and that the console and the metrics read.
 
 pub mod coordinator;
+pub(crate) mod deadlocks;
 pub mod decisions;
 pub mod recovery;
 
@@ -20,6 +22,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::server::{Life, ServerConn};
 use crate::upstream::{self, OpenError, Upstream};
+use deadlocks::Waiters;
 
 /// What our connections are numbered from: pools count from one.
 const NUMBERS: u64 = 1 << 48;
@@ -37,6 +40,8 @@ pub struct Transactions {
     /// Those whose coordinator was one of ours, and is gone.
     orphans: Mutex<Vec<String>>,
     woken: Notify,
+    /// Those that may have to wait for others.
+    pub(crate) waiters: Waiters,
     next: AtomicU64,
     counts: [AtomicU64; Count::ALL.len()],
 }
@@ -191,6 +196,7 @@ impl Default for Transactions {
             doubts: Mutex::default(),
             orphans: Mutex::default(),
             woken: Notify::new(),
+            waiters: Waiters::default(),
             next: AtomicU64::new(NUMBERS),
             counts: Default::default(),
         }

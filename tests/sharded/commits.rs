@@ -463,28 +463,25 @@ async fn portals_and_cursors_stay_where_they_are() {
 }
 
 #[tokio::test]
-async fn the_bound_on_waits_for_locks_stays_and_is_not_shown() {
+async fn waits_for_locks_are_bounded_by_the_client_alone() {
     let rig = filled("").await;
     let mut raw = rig.raw().await;
     let effective = "select current_setting('lock_timeout')";
-    for reset in [
-        "reset all",
-        "reset lock_timeout",
-        "set lock_timeout to default",
-    ] {
-        for text in ["begin", "update accounts set amount = amount"] {
-            raw.ask(&Raw::query(text)).await;
-        }
-        assert_eq!(raw.one("show lock_timeout").await, "0");
-        assert_eq!(raw.one(effective).await, "10s");
-        assert_eq!(raw.ask(&Raw::query(reset)).await, "C ZT");
-        assert_eq!(raw.one(effective).await, "10s", "{reset}");
-        assert_eq!(
-            raw.ask(&Raw::query("set lock_timeout = '3s'")).await,
-            "C ZT"
-        );
-        assert_eq!(raw.one("show lock_timeout").await, "3s");
-        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
-        assert_eq!(raw.one("show lock_timeout").await, "0");
+    let update = "update accounts set amount = amount";
+    for text in ["begin", update] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
     }
+    assert_eq!(raw.one("show lock_timeout").await, "0");
+    assert_eq!(raw.one(effective).await, "0");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    let mut holder = rig.raw().await;
+    for text in ["begin", update] {
+        assert_eq!(holder.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    let set = "set lock_timeout = '100ms'";
+    assert_eq!(raw.ask(&Raw::query(set)).await, "C ZT");
+    assert_eq!(raw.ask(&Raw::query(update)).await, "E55P03 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(holder.ask(&Raw::query("commit")).await, "C ZI");
 }

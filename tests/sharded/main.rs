@@ -28,6 +28,7 @@ mod listen;
 mod merge;
 mod moved;
 mod named;
+mod proxies;
 mod pull;
 mod random;
 mod reads;

@@ -310,29 +310,72 @@ async fn a_table_of_ours_on_one_of_them_is_no_difference() {
     assert_eq!(sum(&rig, "select count(*) from accounts").await, 2);
 }
 
-#[tokio::test]
-async fn a_deadlock_over_both_is_ended() {
-    let rig = filled("").await;
-    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+/// Both have a row that the other waits for then, on another server. One of them is told so, and the other commits.
+pub(crate) async fn deadlock(one: &mut Raw, two: &mut Raw) {
     let add = |id: i64| {
         Raw::query(&format!(
             "update accounts set amount = amount + 1 where id = {id}"
         ))
     };
     let (first, second) = (key(0), key(1));
-    for (raw, mine) in [(&mut one, first), (&mut two, second)] {
-        raw.ask(&Raw::query("begin")).await;
-        raw.ask(&add(mine)).await;
+    for (raw, mine) in [(&mut *one, first), (&mut *two, second)] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&add(mine)).await, "C ZT");
     }
     // Each waits for the other, and no server sees it.
+    let began = std::time::Instant::now();
     one.send(&add(second)).await;
     two.send(&add(first)).await;
     let (told, other) = tokio::join!(one.ask(&[]), two.ask(&[]));
-    let ended = [told.as_str(), other.as_str()];
-    assert!(ended.contains(&"E40P01 ZE"), "{ended:?}");
-    for raw in [&mut one, &mut two] {
-        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    let took = began.elapsed();
+    assert!(took.as_secs() < 8, "{took:?}");
+    let (lost, won) = match (told.as_str(), other.as_str()) {
+        ("E40P01 ZE", "C ZT") => (one, two),
+        ("C ZT", "E40P01 ZE") => (two, one),
+        ended => panic!("{ended:?}"),
+    };
+    // Although the other has not ended its block.
+    assert_eq!(won.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(lost.ask(&Raw::query("rollback")).await, "C ZI");
+}
+
+#[tokio::test]
+async fn a_deadlock_over_both_ends_with_one_victim() {
+    let rig = filled("").await;
+    for round in 1..=2 {
+        let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+        deadlock(&mut one, &mut two).await;
+        // What the other has done is there, and nothing else.
+        let changed = sum(&rig, "select sum(amount) from accounts").await;
+        assert_eq!(changed, 600 + 2 * round);
     }
+    nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn who_only_waits_for_a_lock_is_no_victim() {
+    let rig = filled("").await;
+    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+    let (first, second) = (key(0), key(1));
+    let add = |ids: &str| format!("update accounts set amount = amount + 1 where id in ({ids})");
+    let both = add(&format!("{first}, {second}"));
+    for text in ["begin", &both] {
+        assert_eq!(one.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    // It holds a row of one shard, and waits on the other.
+    let other = keys(0).nth(1).unwrap().to_string();
+    for text in ["begin", &add(&other)] {
+        assert_eq!(two.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    two.send(&Raw::query(&add(&second.to_string()))).await;
+    // By then it has looked twice for a deadlock.
+    let held = tokio::time::timeout(std::time::Duration::from_secs(4), two.ask(&[])).await;
+    assert!(held.is_err(), "{held:?}");
+    assert_eq!(one.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(two.ask(&[]).await, "C ZT");
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
+    let changed = sum(&rig, "select sum(amount) from accounts").await;
+    assert_eq!(changed, 604);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Verdict};
@@ -23,7 +23,8 @@ use super::legs::Leg;
 use crate::clock;
 use crate::control::Order;
 use crate::session::relay::Relay;
-use crate::shards::{FIRST_OWN, Known};
+use crate::shards::{FIRST_OWN, Group, Known};
+use crate::transactions::deadlocks::{self, Wait};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
@@ -33,6 +34,9 @@ const MESSAGE_MAX: usize = 1024 * 1024;
 const SAID_MAX: usize = 64 * 1024 * 1024;
 /// What the client may send meanwhile.
 const KEPT_MAX: usize = 64 * 1024;
+
+/// Somebody who waits for long looks for a deadlock this often.
+const SEARCH_MAX: Duration = Duration::from_secs(4);
 
 /// How it ends.
 pub(super) enum End {
@@ -142,9 +146,15 @@ pub(super) async fn watched(
     };
     let mut query = timer(deadlines.query);
     let mut whole = timer(deadlines.whole);
+    let mut waiting = Waiting::of(relay);
     poll_fn(|cx| {
         if let Poll::Ready(end) = poll(relay, cx) {
             return Poll::Ready(end);
+        }
+        if let Some(waiting) = &mut waiting
+            && waiting.poll_condemned(cx).is_ready()
+        {
+            return Poll::Ready(End::Stopped(Box::new(deadlocks::detected())));
         }
         if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
             return Poll::Ready(End::Gone);
@@ -168,6 +178,39 @@ pub(super) async fn watched(
         Poll::Pending
     })
     .await
+}
+
+/// A transaction over several shards waits, perhaps for somebody who waits for it.
+struct Waiting {
+    wait: Wait,
+    group: Arc<Group>,
+    /// When it looks for that, and after which time again.
+    search: Pin<Box<Sleep>>,
+    pause: Duration,
+}
+
+impl Waiting {
+    fn of(relay: &Relay) -> Option<Self> {
+        let spread = relay.spread.as_deref()?;
+        Some(Self {
+            wait: spread.waiter.as_ref()?.begin(),
+            group: Arc::clone(&spread.group),
+            search: Box::pin(tokio::time::sleep(deadlocks::PATIENCE)),
+            pause: deadlocks::PATIENCE,
+        })
+    }
+
+    /// Ready if its wait is to be ended, so that others can go on.
+    fn poll_condemned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.search.as_mut().poll(cx).is_ready() {
+            tokio::spawn(deadlocks::search(Arc::clone(&self.group)));
+            let next = clock::now() + self.pause;
+            self.search.as_mut().reset(next.into());
+            // Whoever closes a cycle looks soon. It may wait for its client, too.
+            self.pause = (self.pause * 2).min(SEARCH_MAX);
+        }
+        self.wait.poll_condemned(cx)
+    }
 }
 
 struct Gather<'a> {

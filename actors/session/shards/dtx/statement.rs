@@ -8,7 +8,7 @@ use pgherd_planner::{Piece, Plan, Route, Statement};
 use pgherd_session::{Owed, Reach, Undo};
 use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::backend;
-use pgherd_wire::error::{ErrorReport, Field};
+use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
@@ -40,6 +40,7 @@ use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 use crate::session::turn::Turn;
 use crate::shards::Known;
+use crate::transactions::deadlocks;
 use crate::upstream;
 
 /// How a statement has ended that has not failed.
@@ -401,12 +402,7 @@ impl Dtx {
         let home = self.anywhere(relay);
         let form = Form::Simple(text.to_vec());
         self.open(relay, &[home]).await?;
-        let bare = self.lay_bare(relay, text).await?;
-        let done = self
-            .on_each(relay, &[home], vec![form], false, true)
-            .await?;
-        self.bound_again(bare).await?;
-        Ok(done)
+        self.on_each(relay, &[home], vec![form], false, true).await
     }
 
     /// The one shard of a statement whose rows are wanted in pieces, with a block there.
@@ -642,6 +638,7 @@ impl Dtx {
         // Nobody has taken what was bound if that is to be told still.
         let owed = legs.iter_mut().any(|leg| std::mem::take(&mut leg.acks));
         self.owes = (self.owes || owed) && !is_unbound(&legs, &end);
+        let mut gives_way = false;
         let fault = match end {
             End::Answered => {
                 legs.iter_mut().for_each(|leg| leg.passes = false);
@@ -658,8 +655,11 @@ impl Dtx {
                     false => gone(relay),
                 });
             }
-            End::Failed(message) => Fault::Said(reworded(relay, message)),
-            End::Stopped(report) => Fault::Refused(report),
+            End::Failed(message) => Fault::Said(message),
+            End::Stopped(report) => {
+                gives_way = report.code == sqlstate::DEADLOCK_DETECTED;
+                Fault::Refused(report)
+            }
             End::Lost(report) => self.lost(report.detail.as_deref().unwrap_or(&report.message)),
         };
         let mut cut = false;
@@ -672,6 +672,9 @@ impl Dtx {
         }
         let broken = legs.iter().any(|leg| leg.lost);
         self.put_back(legs);
+        if gives_way && !broken {
+            self.give_way().await?;
+        }
         match (cut, broken, &fault) {
             // Half a row was sent on already: the client's framing cannot be mended.
             (true, ..) => Err(Fault::Over(Bye::Gone)),
@@ -680,6 +683,25 @@ impl Dtx {
             }
             _ => Err(fault),
         }
+    }
+}
+
+impl Dtx {
+    /// Gives back what is locked on all servers, as one does whose wait is ended for a deadlock: not only on that where it
+    /// waited, and not only once the client has ended the block.
+    async fn give_way(&mut self) -> Result<(), Fault> {
+        let mut broken = None;
+        for leg in self
+            .legs
+            .values_mut()
+            .filter(|leg| !leg.lost && leg.is_sound())
+        {
+            if let Err(report) = leg.run(deadlocks::FAIL).await {
+                leg.lost = true;
+                broken = Some(report);
+            }
+        }
+        broken.map_or(Ok(()), |report| Err(self.lost(&report.message)))
     }
 }
 
@@ -774,24 +796,6 @@ async fn quiet(legs: &mut [Leg], cancels: bool) {
         // A cancel that has got lost may arrive at any time.
         leg.lost |= !about.cancels.settled().await;
     }
-}
-
-/// A lock that was not given in our time may be that of a deadlock over several shards.
-fn reworded(relay: &Relay, message: Box<[u8]>) -> Box<[u8]> {
-    let report = ErrorReport::parse(&message[frame::HEADER_LEN..]);
-    let waited = report.code.to_string() == "55P03"
-        && report.other(Field::Routine) == Some("ProcessInterrupts")
-        && relay.parameters.get("lock_timeout").is_none();
-    if !waited {
-        return message;
-    }
-    let text = "a lock was not given within 10 s, which may be a deadlock over several shards";
-    let mut out = BytesMut::new();
-    let deadlock = ErrorReport::error(sqlstate::DEADLOCK_DETECTED, text);
-    deadlock
-        .hint("Run the transaction again, or SET lock_timeout to wait for longer.")
-        .encode_error(&mut out);
-    out[..].into()
 }
 
 /// A route without what it borrows, but for the moment that goes with it.
