@@ -35,7 +35,8 @@ const CLASS: u32 = 0x7067_0000;
 /// What fails, so that a server gives back what the (sub)transaction has locked there.
 pub(crate) const FAIL: &[u8] = b"SELECT 1 OPERATOR(pg_catalog./) 0";
 
-/// Who waits for whom in a database, and whose the servers are: pairs of processes, and a process with its badge.
+/// Who waits for whom in a database, and whose the servers are: pairs of processes, and a process with its badge. What is
+/// waited for may be held by a process of another database, of another shard on the same server.
 const QUESTION: &str = "SELECT 'waits', a.pid::pg_catalog.text, b.pid::pg_catalog.text, NULL::pg_catalog.text \
 FROM pg_catalog.pg_stat_activity a, \
 LATERAL (SELECT pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS pid) b \
@@ -43,8 +44,7 @@ WHERE a.datname = pg_catalog.current_database() \
 AND a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l WHERE NOT l.granted) \
 UNION ALL SELECT 'badge', l.pid::pg_catalog.text, l.classid::pg_catalog.text, l.objid::pg_catalog.text \
 FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted AND l.pid IS NOT NULL \
-AND l.classid BETWEEN 1885798400 AND 1885863935 \
-AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())";
+AND l.classid BETWEEN 1885798400 AND 1885863935";
 
 /// A transaction's number on all of its servers. Of two, the greater is the younger, but once in fifty days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -355,7 +355,7 @@ impl Waits {
             .filter(within)
             .map(|(_, _, shard)| *shard)
             .collect();
-        // One that waits for itself does so on two connections of one server, which sees no cycle.
+        // One that waits for itself does so for what two shards on one server have together.
         let alone = circle.len() == 1;
         if shards.len() < 2 && !alone {
             return None;
@@ -420,6 +420,18 @@ mod tests {
         assert_eq!(found.victim(badge(1)), Some(badge(2)));
         // The number of a process means something on its own shard only.
         assert_eq!(waits(&[&[(1, 77)], &[(77, 1)]]).victim(badge(1)), None);
+    }
+
+    #[test]
+    fn one_may_wait_for_itself_on_a_server_of_two_shards() {
+        let mut waits = Waits::default();
+        let class = CLASS.to_string();
+        let badges = ["8", "9"].map(|pid| row(["badge", pid, &class, "1"]));
+        waits.take(0, &badges);
+        assert_eq!(waits.victim(badge(1)), None);
+        waits.take(1, &[&badges[..], &[row(["waits", "8", "9", ""])]].concat());
+        assert_eq!(waits.victim(badge(1)), Some(badge(1)));
+        assert_eq!(waits.victim(badge(2)), None);
     }
 
     #[test]

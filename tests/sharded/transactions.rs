@@ -1,6 +1,6 @@
 //! Transactions over both shards: blocks, and writes that go to several of them.
 
-use pgherd_tests::{Message, Raw, until};
+use pgherd_tests::{Database, Message, Raw, until};
 
 use crate::rig::{Rig, key, keys};
 
@@ -312,11 +312,6 @@ async fn a_table_of_ours_on_one_of_them_is_no_difference() {
 
 /// Both have a row that the other waits for then, on another server. One of them is told so, and the other commits.
 pub(crate) async fn deadlock(one: &mut Raw, two: &mut Raw) {
-    let add = |id: i64| {
-        Raw::query(&format!(
-            "update accounts set amount = amount + 1 where id = {id}"
-        ))
-    };
     let (first, second) = (key(0), key(1));
     for (raw, mine) in [(&mut *one, first), (&mut *two, second)] {
         assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
@@ -349,6 +344,73 @@ async fn a_deadlock_over_both_ends_with_one_victim() {
         let changed = sum(&rig, "select sum(amount) from accounts").await;
         assert_eq!(changed, 600 + 2 * round);
     }
+    nothing_is_left(&rig).await;
+}
+
+/// Somebody waits for a lock on a shard.
+async fn somebody_waits(shard: &Database) {
+    let question = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
+                    where not l.granted and a.datname = current_database()";
+    until("somebody waits", async || shard.sql(question).await != "0").await;
+}
+
+fn add(id: i64) -> Vec<u8> {
+    Raw::query(&format!(
+        "update accounts set amount = amount + 1 where id = {id}"
+    ))
+}
+
+#[tokio::test]
+async fn a_deadlock_through_a_session_of_one_shard_costs_that_nothing() {
+    let rig = filled("").await;
+    let (x, y, z) = (key(0), key(1), keys(1).nth(1).unwrap());
+    let (mut one, mut alone, mut two) = (rig.raw().await, rig.raw().await, rig.raw().await);
+    for (raw, mine) in [(&mut one, x), (&mut alone, y), (&mut two, z)] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&add(mine)).await, "C ZT");
+    }
+    alone.send(&add(z)).await;
+    somebody_waits(&rig.shards[1]).await;
+    two.send(&add(x)).await;
+    somebody_waits(&rig.shards[0]).await;
+    // It comes to a second shard last.
+    assert_eq!(one.ask(&add(y)).await, "E40P01 ZE");
+    assert_eq!(two.ask(&[]).await, "C ZT");
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(alone.ask(&[]).await, "C ZT");
+    assert_eq!(alone.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(one.ask(&Raw::query("rollback")).await, "C ZI");
+    let changed = sum(&rig, "select sum(amount) from accounts").await;
+    assert_eq!(changed, 604);
+}
+
+#[tokio::test]
+async fn a_savepoint_saves_what_a_victim_had_done_before_it() {
+    let rig = filled("").await;
+    let (x, y) = (key(0), key(1));
+    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+    for (raw, mine) in [(&mut one, x), (&mut two, y)] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&add(mine)).await, "C ZT");
+    }
+    two.send(&add(x)).await;
+    somebody_waits(&rig.shards[0]).await;
+    assert_eq!(one.ask(&Raw::query("savepoint a")).await, "C ZT");
+    // In the extended protocol it is no other.
+    let bound = [
+        Raw::parse("", "update accounts set amount = amount + 1 where id = $1"),
+        Raw::bind("", "", &[&y.to_string()]),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ];
+    let told = one.ask(&bound.concat()).await;
+    assert!(told.ends_with("E40P01 ZE"), "{told}");
+    assert_eq!(one.ask(&Raw::query("rollback to a")).await, "C ZT");
+    assert_eq!(one.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(two.ask(&[]).await, "C ZT");
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
+    let changed = sum(&rig, "select sum(amount) from accounts").await;
+    assert_eq!(changed, 603);
     nothing_is_left(&rig).await;
 }
 
