@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use pgherd_tests::{Database, Output, Proxy, connect, executable, run, until};
+use pgherd_tests::{Database, Output, Proxy, Raw, connect, executable, run, until};
 use rustix::process::Signal;
 
 use crate::rig::{Rig, key};
@@ -128,4 +128,33 @@ async fn a_reload_that_places_rows_elsewhere_ends_sessions() {
     assert_eq!(code.as_deref(), Some("57P01"));
     let again = rig.client().await;
     assert_eq!(again.one("select count(*) from countries").await, "2");
+}
+
+#[tokio::test]
+async fn tables_are_made_alike_referred_to_and_counted_on_all_shards() {
+    let rig = Rig::new("").await;
+    let mut raw = rig.raw().await;
+    for text in [
+        "create table notes (like countries including all)",
+        "alter table entries add foreign key (account) references accounts",
+    ] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZI", "{text}");
+    }
+    for shard in 0..2 {
+        let insert = format!(
+            "insert into entries (account, n) values ({}, 1)",
+            key(shard)
+        );
+        assert_eq!(raw.ask(&Raw::query(&insert)).await, "E23503 ZI");
+    }
+    assert_eq!(
+        raw.ask(&Raw::query("analyze accounts, countries (name)"))
+            .await,
+        "C ZI"
+    );
+    for shard in &rig.shards {
+        let counted = "select count(*) from pg_class where relname = 'accounts' and reltuples = 0";
+        assert_eq!(shard.sql(counted).await, "1");
+    }
+    assert_eq!(raw.ask(&Raw::query("analyze")).await, "E0A000 ZI");
 }

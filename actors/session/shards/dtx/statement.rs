@@ -385,7 +385,12 @@ impl Dtx {
                 self.on_each(relay, &shards, forms, writes, shows).await
             }
             // Definitions lock their tables by themselves, and read none.
-            Way::All => self.on_all(relay, form, shows, !judgement.alters).await,
+            Way::All => {
+                let counts = [&b"analyze"[..], b"analyse"];
+                let counts = counts.iter().any(|it| word.eq_ignore_ascii_case(it));
+                self.on_all(relay, form, shows, !judgement.alters && !counts)
+                    .await
+            }
             Way::Pieces(pieces) => {
                 if statement.writes_by_replicated() {
                     let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
