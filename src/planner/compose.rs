@@ -170,6 +170,29 @@ pub(crate) struct Builder<'a> {
     hinted: bool,
 }
 
+impl<'a> Builder<'a> {
+    /// What plans another text in its place, or a part of it.
+    fn fresh<'t>(&self, text: &'t str) -> Builder<'t>
+    where
+        'a: 't,
+    {
+        Builder {
+            text,
+            catalog: self.catalog,
+            placement: self.placement,
+            uses: Uses::new(),
+            moments: BTreeMap::new(),
+            given: Vec::new(),
+            arrays: BTreeSet::new(),
+            late: false,
+            locks: false,
+            reads: false,
+            open: false,
+            hinted: self.hinted,
+        }
+    }
+}
+
 impl Builder<'_> {
     fn statement(&mut self, node: &Node, names: &Names) -> Result<Plan> {
         if names
@@ -354,6 +377,7 @@ impl Builder<'_> {
         )?;
         no(&traits.clock, "each shard has a clock of its own")?;
         no(&traits.volatile, "it gives something else on each shard")?;
+        no(&traits.drawn, "it gives something else on each shard")?;
         no(&traits.server, "it is not the same on every shard")?;
         no(&traits.sequence, "it gives something else on each shard")?;
         no(&traits.fixed, "it acts on one server")?;

@@ -17,6 +17,7 @@ mod world;
 mod collection;
 mod commits;
 mod copy;
+mod defaults;
 mod durable;
 mod explain;
 mod faults;

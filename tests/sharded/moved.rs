@@ -131,3 +131,26 @@ async fn rows_are_merged_where_they_meet_by_their_keys() {
         assert_eq!(told(&mut raw, text).await, "E0A000 ZI", "{text}");
     }
 }
+
+#[tokio::test]
+async fn rows_that_are_in_the_way_are_not_returned_and_the_others_are_in_order() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for at in 10..12 {
+        let new = |shard: u16| keys(shard).nth(at * 2).unwrap();
+        let last = keys(1).nth(at * 2 + 1).unwrap();
+        let text = format!(
+            "insert into accounts (id) values ({}), ({}), ({}), ({}), ({}), ({last}) \
+             on conflict do nothing returning id",
+            key(0),
+            new(1),
+            new(0),
+            key(1),
+            new(1),
+        );
+        let expected = format!("{} {} {last}", new(1), new(0));
+        raw.send(&crate::pull::forms(&text)[at % 2]).await;
+        assert_eq!(crate::pull::rows(&raw.ready().await), expected);
+    }
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 12);
+}

@@ -255,12 +255,8 @@ impl Gather<'_> {
         let Some((first, others)) = self.legs.split_first() else {
             return Poll::Ready(Ok(()));
         };
-        let known = relay.spread.as_deref().and_then(|it| it.group.current());
-        let known = known.as_deref();
-        if others.iter().any(|leg| !are_alike(known, first, leg)) {
-            let text = "the shards give columns of different types";
-            let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
-            return Poll::Ready(Err(End::Stopped(Box::new(report))));
+        for leg in others {
+            alike(relay, first.described(), leg.described())?;
         }
         let columns = first.columns.clone();
         // All of them have taken what was bound.
@@ -298,6 +294,11 @@ pub(super) fn is_unheard(legs: &[Leg]) -> bool {
 }
 
 impl Leg {
+    /// Its description of the columns.
+    pub(super) fn described(&self) -> Described<'_> {
+        (self.shard, self.columns.as_deref())
+    }
+
     /// Takes note that another answer is to come of it.
     pub(super) fn begin(&mut self) {
         self.sent = false;
@@ -517,10 +518,24 @@ pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()>
     Poll::Pending
 }
 
+/// A shard, and its description of the columns, if there is one.
+pub(super) type Described<'a> = (u16, Option<&'a [u8]>);
+
+/// Refuses to put rows together whose columns are described otherwise.
+pub(super) fn alike(relay: &Relay, one: Described<'_>, two: Described<'_>) -> Result<(), End> {
+    let known = relay.spread.as_deref().and_then(|it| it.group.current());
+    if are_alike(known.as_deref(), one, two) {
+        return Ok(());
+    }
+    let text = "the shards give columns of different types";
+    let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
+    Err(End::Stopped(Box::new(report)))
+}
+
 /// Whether a client may decode the values of one leg by the description of the other's. The numbers of tables each
 /// shard has of its own, and those of types that users have made.
-fn are_alike(known: Option<&Known>, one: &Leg, two: &Leg) -> bool {
-    let (here, there) = (one.columns.as_deref(), two.columns.as_deref());
+fn are_alike(known: Option<&Known>, one: Described<'_>, two: Described<'_>) -> bool {
+    let (here, there) = (one.1, two.1);
     let (Some(here), Some(there)) = (described(here), described(there)) else {
         // None, or those of a COPY.
         return here == there;
@@ -535,7 +550,7 @@ fn are_alike(known: Option<&Known>, one: &Leg, two: &Leg) -> bool {
             && (mine == yours
                 || own
                     && known.is_some_and(|known| {
-                        known.are_alike((one.shard, mine), (two.shard, yours), binary)
+                        known.are_alike((one.0, mine), (two.0, yours), binary)
                     }))
     };
     here.len() == there.len() && here.columns().zip(there.columns()).all(same)

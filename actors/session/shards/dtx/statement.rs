@@ -1,5 +1,6 @@
 //! Statements that read and write rows: where they go, and how their answers become one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -18,7 +19,7 @@ use super::extended::Bound;
 use super::legs::sent;
 use super::named::is_named;
 use super::reads;
-use super::rows::{Kept, Passed};
+use super::rows::{Behind, Kept, Passed};
 use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
 use super::{Dtx, Fault, Kind, gone};
@@ -337,13 +338,16 @@ impl Dtx {
         let (way, moment) = found?;
         relay.pool.stats.queries(1);
         let writes = !judgement.steady || locks_rows(text, relay.lexing);
+        let mut now = None;
         let form = match moment {
             None => form,
             Some((text, number)) => {
                 let shards = self.shards_of(&way);
                 self.open(relay, &shards).await?;
-                let now = self.now(relay, shards.first().copied()).await?;
-                with_moment(&form, &text, number, &now, bind)
+                let time = self.now(relay, shards.first().copied()).await?;
+                let form = with_moment(&form, &text, number, &time, bind);
+                now = Some((number, time));
+                form
             }
         };
         let most = bound.map_or(0, |bound| bound.max_rows);
@@ -396,7 +400,7 @@ impl Dtx {
                     let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
                     self.unmoved(relay, &shards).await?;
                 }
-                self.in_pieces(relay, &pieces, bound, shows).await
+                self.in_pieces(relay, &pieces, bound, now, shows).await
             }
             Way::Read(request) => self.read(relay, *request, given, writes, shows, None).await,
         }
@@ -592,12 +596,21 @@ impl Dtx {
         relay: &mut Relay,
         pieces: &[Piece],
         bound: Option<&Bound<'_>>,
+        now: Option<(u32, Vec<u8>)>,
         shows: bool,
     ) -> Result<Done, Fault> {
         let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
         self.open(relay, &shards).await?;
         self.writes(relay, &shards).await?;
-        let forms: Vec<Form> = pieces.iter().map(|piece| piece_of(piece, bound)).collect();
+        let now = now
+            .as_ref()
+            .map(|(number, time)| (*number, time.as_slice()));
+        let forms = pieces.iter().map(|piece| piece_of(piece, bound, now));
+        let forms: Vec<Form> = forms.collect();
+        let different: BTreeSet<u16> = shards.iter().copied().collect();
+        if different.len() < shards.len() {
+            return self.one_by_one(relay, &shards, forms, shows).await;
+        }
         let mut sink = Kept {
             shows,
             ..Kept::default()
@@ -606,6 +619,41 @@ impl Dtx {
         let places: Vec<Vec<usize>> = pieces.iter().map(|piece| piece.rows.clone()).collect();
         for row in sink.in_order(&places) {
             relay.down.insert(&row);
+        }
+        Ok(added(done))
+    }
+
+    /// Sends each form to its shard, once those before it are answered.
+    async fn one_by_one(
+        &mut self,
+        relay: &mut Relay,
+        shards: &[u16],
+        forms: Vec<Form>,
+        shows: bool,
+    ) -> Result<Done, Fault> {
+        let mut done = Vec::with_capacity(forms.len());
+        let mut first: Option<(u16, Option<Box<[u8]>>)> = None;
+        let mut bytes = 0;
+        for (shard, form) in shards.iter().zip(&forms) {
+            let behind = first.clone().map(|(first, columns)| Behind {
+                first,
+                columns,
+                shard: *shard,
+            });
+            let mut sink = Kept {
+                shows,
+                behind,
+                bytes,
+                ..Kept::default()
+            };
+            let form = std::slice::from_ref(form);
+            done.extend(self.send(relay, &[*shard], form, &mut sink).await?);
+            bytes = sink.bytes;
+            for row in sink.rows.into_iter().flatten() {
+                relay.down.insert(&row);
+            }
+            let leg = self.legs.get(shard);
+            first.get_or_insert_with(|| (*shard, leg.and_then(|leg| leg.columns.clone())));
         }
         Ok(added(done))
     }
@@ -843,13 +891,6 @@ impl Way {
                     route,
                 } => {
                     let (way, _) = Self::of(*route)?;
-                    if let Self::Pieces(_) = way {
-                        let text =
-                            "now() in an INSERT of rows on several shards is not supported yet";
-                        return Err(
-                            unsupported(text).hint("Insert the rows of each key by themselves.")
-                        );
-                    }
                     return Ok((way, Some((text.to_owned(), parameter))));
                 }
             },
@@ -919,19 +960,20 @@ pub(super) fn put_bound(
     leg.begin();
 }
 
-/// The form of a piece.
-fn piece_of(piece: &Piece, bound: Option<&Bound<'_>>) -> Form {
-    let Some(bound) = bound else {
-        return Form::Simple(piece.text.clone().into_bytes());
-    };
-    let numbers = piece.params.iter().map(|number| Some(*number));
-    rebound(
-        piece.text.as_bytes(),
-        numbers,
-        None,
-        bound.tail,
-        &bound.bind,
-    )
+/// The form of a piece, in which the parameter of one number is the moment.
+fn piece_of(piece: &Piece, bound: Option<&Bound<'_>>, now: Option<(u32, &[u8])>) -> Form {
+    let text = piece.text.as_bytes();
+    match (bound, now) {
+        (Some(bound), _) => {
+            let is_now = |number: u32| now.is_some_and(|(moment, _)| moment == number);
+            let params = piece.params.iter();
+            let numbers = params.map(|number| (!is_now(*number)).then_some(*number));
+            let time = now.map(|(_, time)| time);
+            rebound(text, numbers, time, bound.tail, &bound.bind)
+        }
+        (None, Some((_, time))) if !piece.params.is_empty() => at_moment(text, time),
+        (None, _) => Form::Simple(text.to_vec()),
+    }
 }
 
 /// A statement in which the moment is a parameter.
@@ -941,19 +983,22 @@ fn with_moment(form: &Form, text: &str, number: u32, now: &[u8], bind: Option<&B
             let numbers = (1..=number).map(|it| (it < number).then_some(it));
             rebound(text.as_bytes(), numbers, Some(now), tail, bind)
         }
-        _ => {
-            let mut tail = text.as_bytes().to_vec();
-            tail.extend_from_slice(&[0, 0, 0]);
-            let mut values = BytesMut::new();
-            values.put_u16(0);
-            values.put_u16(1);
-            frame::put_value(&mut values, Some(now));
-            values.put_u16(0);
-            Form::Bound {
-                tail,
-                values: values.to_vec(),
-            }
-        }
+        _ => at_moment(text.as_bytes(), now),
+    }
+}
+
+/// A statement that has no other parameter than the moment.
+fn at_moment(text: &[u8], now: &[u8]) -> Form {
+    let mut tail = text.to_vec();
+    tail.extend_from_slice(&[0, 0, 0]);
+    let mut values = BytesMut::new();
+    values.put_u16(0);
+    values.put_u16(1);
+    frame::put_value(&mut values, Some(now));
+    values.put_u16(0);
+    Form::Bound {
+        tail,
+        values: values.to_vec(),
     }
 }
 
