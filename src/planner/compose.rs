@@ -31,6 +31,7 @@ mod schema;
 mod sorted;
 mod upper;
 mod values;
+mod within;
 mod write;
 
 /// The longest text that is planned.
@@ -51,6 +52,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         reads: false,
         open: false,
         hinted: names.hint.is_some(),
+        within: false,
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -168,6 +170,8 @@ pub(crate) struct Builder<'a> {
     open: bool,
     /// A hint leads it to one shard.
     hinted: bool,
+    /// A part of its WITH may write.
+    within: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -189,6 +193,7 @@ impl<'a> Builder<'a> {
             reads: false,
             open: false,
             hinted: self.hinted,
+            within: false,
         }
     }
 }
@@ -205,7 +210,17 @@ impl Builder<'_> {
                 "names of Postgres' own may mean something else where pg_catalog is not first";
             return Err(Refusal::new("search_path", reason));
         }
-        match crate::resolve::inner(node)? {
+        let node = crate::resolve::inner(node)?;
+        self.within = within::is_written(node);
+        let rest = self.kind(node, names);
+        match std::mem::take(&mut self.within) {
+            true => self.together(rest?, node, names),
+            false => rest,
+        }
+    }
+
+    fn kind(&mut self, node: &NodeEnum, names: &Names) -> Result<Plan> {
+        match node {
             NodeEnum::SelectStmt(select) => self.select(select, names),
             _ if names.whole => Err(Refusal::new("statement", "it is no query")),
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
@@ -230,7 +245,9 @@ impl Builder<'_> {
     }
 
     fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
-        Resolver::new(self.catalog, self.placement, names)
+        let mut resolver = Resolver::new(self.catalog, self.placement, names);
+        resolver.within = self.within;
+        resolver
     }
 
     pub(crate) fn select(&mut self, select: &SelectStmt, names: &Names) -> Result<Plan> {

@@ -133,6 +133,39 @@ async fn rows_are_merged_where_they_meet_by_their_keys() {
 }
 
 #[tokio::test]
+async fn what_writes_within_a_with_runs_where_all_of_it_is() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let (here, there) = (key(0), key(1));
+    let gone =
+        |id: i64| format!("with gone as (delete from accounts where id = {id} returning amount)");
+    let insert = format!(
+        "{} insert into entries select {here}, amount, 'x' from gone",
+        gone(here)
+    );
+    // Where the row belongs that is made of another is not known.
+    assert_eq!(told(&mut raw, &insert).await, "E0A000 ZI");
+    let elsewhere = format!(
+        "{} update accounts set amount = 0 where id = {there}",
+        gone(here)
+    );
+    assert_eq!(told(&mut raw, &elsewhere).await, "E0A000 ZI");
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 600);
+    let with = format!("{} select amount + 1 from gone", gone(here));
+    assert_eq!(raw.one(&with).await, "101");
+    let bound = with_key(there);
+    assert_eq!(raw.ask(&bound).await, "1 2 D C ZI");
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 4);
+}
+
+/// The same with a key that is bound.
+fn with_key(key: i64) -> Vec<u8> {
+    let text =
+        "with gone as (delete from accounts where id = $1 returning amount) select * from gone";
+    with(text, &[key.to_string()])
+}
+
+#[tokio::test]
 async fn rows_that_are_in_the_way_are_not_returned_and_the_others_are_in_order() {
     let rig = filled("").await;
     let mut raw = rig.raw().await;
