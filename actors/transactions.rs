@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
+use pgherd_config::Config;
 use pgherd_supervise::Dynamic;
 use tokio::sync::Notify;
 
@@ -139,6 +140,18 @@ impl Stage {
     }
 }
 
+/// Why a configuration is not taken over that leaves a shard out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "databases.{database}.shards: {shard} cannot be left out while a transaction is prepared that has a part there, or \
+     is decided there (SHOW TRANSACTIONS): {id}"
+)]
+pub struct Prepared {
+    database: String,
+    shard: String,
+    id: String,
+}
+
 /// A part that was found prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
@@ -232,6 +245,37 @@ impl Transactions {
         self.doubts.lock().clone()
     }
 
+    /// Whether a configuration has all shards of the transactions that are being committed, and of the parts that were found
+    /// prepared last.
+    ///
+    /// # Errors
+    /// Which shard is missing.
+    pub fn are_kept(&self, config: &Config) -> Result<(), Prepared> {
+        let has = |database: &str, shard: &str| {
+            let sharded = config.sharded.get(database);
+            sharded.is_some_and(|sharded| sharded.shards.iter().any(|known| known == shard))
+        };
+        let kept = |database: &str, shard: &str, id: &str| match has(database, shard) {
+            true => Ok(()),
+            false => Err(Prepared {
+                database: database.to_owned(),
+                shard: shard.to_owned(),
+                id: id.to_owned(),
+            }),
+        };
+        for record in self.live() {
+            let mut shards = record.shards.iter();
+            shards.try_for_each(|shard| kept(&record.database, shard, &record.id))?;
+        }
+        for doubt in self.doubts() {
+            let decider = decisions::decider(&doubt.name, &doubt.database);
+            let shards = [Some(doubt.shard.as_str()), decider];
+            let mut shards = shards.into_iter().flatten();
+            shards.try_for_each(|shard| kept(&doubt.database, shard, &doubt.name))?;
+        }
+        Ok(())
+    }
+
     fn found(&self, mut doubts: Vec<Doubt>) {
         doubts.truncate(DOUBTS_MAX);
         *self.doubts.lock() = doubts;
@@ -276,7 +320,51 @@ impl Transactions {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stage, Transactions};
+    use pgherd_config::{Config, LoadInput};
+
+    use super::{Doubt, Stage, Transactions};
+
+    /// A configuration with these shards of `shop`, of four databases.
+    fn config(shards: &[&str]) -> Config {
+        let mut input = LoadInput::default();
+        let urls = (0..4).map(|at| format!("postgres://u:p@127.0.0.1:1/s{at}"));
+        input.overrides.urls = urls.collect();
+        let mut config = Config::load(&input).expect("a configuration").config;
+        let sharded = pgherd_config::Sharded {
+            name: "shop".to_owned(),
+            shards: shards.iter().map(|name| (*name).to_owned()).collect(),
+            sharding: pgherd_config::Sharding::default(),
+        };
+        config
+            .sharded
+            .insert("shop".to_owned(), std::sync::Arc::new(sharded));
+        config
+    }
+
+    #[test]
+    fn no_shard_is_left_out_that_has_a_part_prepared_or_decides() {
+        let transactions = Transactions::default();
+        assert_eq!(transactions.are_kept(&config(&["s3"])), Ok(()));
+        let id = "0123456789abcdef0123456789abcdef";
+        transactions.found(vec![Doubt {
+            database: "shop".to_owned(),
+            shard: "s0".to_owned(),
+            name: format!("pgherd:{id}:1:s1:shop"),
+            age: 1,
+            why: None,
+        }]);
+        assert_eq!(transactions.are_kept(&config(&["s0", "s1"])), Ok(()));
+        for shards in [&["s0"][..], &["s1", "s2"], &[]] {
+            let told = transactions.are_kept(&config(shards));
+            let told = told.expect_err("one is missing").to_string();
+            assert!(told.contains("databases.shop.shards"), "{told}");
+        }
+        transactions.found(Vec::new());
+        let record = transactions.enter("shop", "app", vec!["s0".to_owned(), "s2".to_owned()]);
+        assert!(transactions.are_kept(&config(&["s0", "s1"])).is_err());
+        transactions.leave(&record, false);
+        assert_eq!(transactions.are_kept(&config(&["s0", "s1"])), Ok(()));
+    }
 
     #[test]
     fn what_is_rolled_back_before_anybody_decides_is_not_in_doubt() {
