@@ -158,3 +158,34 @@ async fn tables_are_made_alike_referred_to_and_counted_on_all_shards() {
     }
     assert_eq!(raw.ask(&Raw::query("analyze")).await, "E0A000 ZI");
 }
+
+#[tokio::test]
+async fn sequences_that_are_said_to_be_disjoint_must_be() {
+    let rig = Rig::new("sequences = \"disjoint\"").await;
+    for shard in &rig.shards {
+        shard.sql("create sequence numbers increment by 2").await;
+    }
+    let client = rig.client().await;
+    let draw = "select nextval('numbers')";
+    let (code, text) = client.refused(draw).await;
+    assert_eq!(code, "0A000");
+    assert!(text.contains("disjoint"), "{text}");
+    let told = check(&rig.proxy).await;
+    assert_eq!(told.code, 69, "{told:?}");
+    let expected = "sequence public.numbers gives the same numbers";
+    assert!(format!("{told:?}").contains(expected), "{told:?}");
+    rig.shards[1]
+        .sql("alter sequence numbers start 2 restart")
+        .await;
+    until("the sequences are found disjoint", async || {
+        client.column(draw).await.is_ok()
+    })
+    .await;
+    // What would make one that is the same on both is refused.
+    let (code, _) = client.refused("create sequence others").await;
+    assert_eq!(code, "0A000");
+    let (code, _) = client
+        .refused("create table fresh (id bigserial primary key)")
+        .await;
+    assert_eq!(code, "0A000");
+}

@@ -5,14 +5,15 @@ use pg_query::protobuf::{ConstrType, Constraint, CreateStmt, Node, TableLikeClau
 
 use super::Builder;
 use super::definition::{Home, unsupported};
-use super::schema::per_shard;
+use super::schema::{is_serial, per_shard};
 use crate::catalog::Relation;
 use crate::placement::{Distribution, Sharding};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, inner, strings};
 use crate::tree::Place;
 
-/// `CREATE_TABLE_LIKE_INDEXES` of Postgres.
+/// `CREATE_TABLE_LIKE_IDENTITY` and `CREATE_TABLE_LIKE_INDEXES` of Postgres.
+const IDENTITY: u32 = 1 << 5;
 const INDEXES: u32 = 1 << 6;
 
 impl Builder<'_> {
@@ -33,6 +34,9 @@ impl Builder<'_> {
                 NodeEnum::ColumnDef(column) => {
                     let name = column.colname.as_str();
                     columns.push(name);
+                    if is_serial(column)? {
+                        self.numbers("serial column")?;
+                    }
                     for constraint in &column.constraints {
                         if let NodeEnum::Constraint(constraint) = inner(constraint)? {
                             constraints.push((Some(name), constraint));
@@ -48,6 +52,10 @@ impl Builder<'_> {
                 }
                 other => return Err(unsupported(other)),
             }
+        }
+        let identity = |(_, it): &(_, &Constraint)| it.contype() == ConstrType::ConstrIdentity;
+        if constraints.iter().any(identity) {
+            self.numbers("identity column")?;
         }
         let (schema, name) = self.name_of_new(&create.relation, names)?;
         let place = self.placement.of(schema, name, &columns);
@@ -93,6 +101,9 @@ impl Builder<'_> {
         let missing = || Refusal::new("LIKE", "its table is missing");
         let range = like.relation.as_ref().ok_or_else(missing)?;
         let (_, relation) = self.resolver(names).locate(range)?;
+        if like.options & IDENTITY != 0 && relation.columns.iter().any(|column| column.identity) {
+            self.numbers("identity column")?;
+        }
         Ok(relation)
     }
 

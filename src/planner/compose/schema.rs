@@ -40,13 +40,16 @@ impl Builder<'_> {
             NodeEnum::DropStmt(drop) => self.drop(drop, names),
             NodeEnum::RenameStmt(rename) => self.rename(rename, names),
             NodeEnum::VacuumStmt(vacuum) if !vacuum.is_vacuumcmd => self.analyzed(vacuum, names),
+            NodeEnum::CreateSeqStmt(_) => {
+                self.numbers("CREATE SEQUENCE")?;
+                Ok(Plan::All)
+            }
             NodeEnum::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Ok(Plan::All),
             NodeEnum::CreateEnumStmt(_)
             | NodeEnum::AlterEnumStmt(_)
             | NodeEnum::CompositeTypeStmt(_)
             | NodeEnum::CreateDomainStmt(_)
             | NodeEnum::CreateFunctionStmt(_)
-            | NodeEnum::CreateSeqStmt(_)
             | NodeEnum::CreateExtensionStmt(_)
             | NodeEnum::CommentStmt(_)
             | NodeEnum::GrantStmt(_) => Ok(Plan::All),
@@ -147,6 +150,17 @@ impl Builder<'_> {
             true => Err(
                 Refusal::new(part, "it cannot run in the transaction of several shards")
                     .hint("Do it on each shard by its own name."),
+            ),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses what makes a sequence that is the same on all shards, where they are said to give other numbers on each.
+    pub(super) fn numbers(&self, part: &str) -> Result<()> {
+        match self.placement.sequences_are_disjoint() && self.placement.shard_count() > 1 {
+            true => Err(
+                Refusal::new(part, "each shard's sequence must give other numbers")
+                    .hint("Make it on each shard by its own name, with an INCREMENT of the number of shards and a START of its own."),
             ),
             false => Ok(()),
         }
