@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::facts::Facts;
 use crate::router::{self, RouterMessage};
 use crate::shards::{self, Misplaced};
+use crate::transactions::Prepared;
 
 /// How long pools may take to follow a new configuration.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +54,9 @@ pub enum ReloadError {
     /// No rows can be placed as it says.
     #[error(transparent)]
     Misplaced(#[from] Misplaced),
+    /// A shard would be left out that has, or decides about, a part of a transaction.
+    #[error(transparent)]
+    Prepared(#[from] Prepared),
 }
 
 /// A configuration that was taken over.
@@ -168,6 +172,8 @@ impl ConfigArguments {
         for sharded in loaded.config.sharded.values() {
             shards::placement(sharded)?;
         }
+        // Whoever does not know of a shard cannot end what is prepared there.
+        self.facts.transactions.are_kept(&loaded.config)?;
         let changes = Settings::diff(&self.facts.config.load(), &loaded.config);
         self.facts
             .client_socket

@@ -7,6 +7,7 @@
 mod known;
 mod placed;
 mod plans;
+mod sequences;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use pgherd_config::{Config, PoolMode, Sharded};
+use pgherd_config::{Config, PoolMode, ShardSequences, Sharded};
 use pgherd_planner::placement::Placement;
 use pgherd_planner::{Names, Statement};
 use pgherd_wire::error::ErrorReport;
@@ -62,6 +63,8 @@ pub struct Group {
     readings: Readings,
     /// Who asks the shards holds it.
     asking: tokio::sync::Mutex<()>,
+    /// Who looks for deadlocks over the shards holds it.
+    pub(crate) deadlocks: tokio::sync::Mutex<()>,
     /// Why and when they could not be asked last.
     failed: Mutex<Option<(Instant, ErrorReport)>>,
     /// When to ask them again, in nanoseconds after `born`.
@@ -147,6 +150,7 @@ pub async fn group(
         plans: Plans::default(),
         readings: Readings::default(),
         asking: tokio::sync::Mutex::new(()),
+        deadlocks: tokio::sync::Mutex::new(()),
         failed: Mutex::new(None),
         due: AtomicU64::new(0),
         read: AtomicU64::new(0),
@@ -340,7 +344,8 @@ impl Group {
     async fn ask(&self, age: known::Age) -> Result<Arc<Known>, ErrorReport> {
         let before = self.known.load_full();
         let began = nanos(clock::since(self.born));
-        let known = known::ask(&self.pools, before.as_deref(), age).await?;
+        let disjoint = are_disjoint(&self.config);
+        let known = known::ask(&self.pools, before.as_deref(), age, disjoint).await?;
         let known = Arc::new(known);
         self.known.store(Some(Arc::clone(&known)));
         if age == known::Age::Any || before.is_none() {
@@ -394,8 +399,10 @@ pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Comparison, S
     let mut found = Comparison::default();
     let placement = placement(sharded).map_err(|error| error.to_string())?;
     let mut first: Option<known::Facts> = None;
+    let mut sequences = Vec::new();
     for name in &sharded.shards {
-        let facts = facts_of(config, name).await?;
+        let (facts, own) = facts_of(config, name).await?;
+        sequences.push((name.as_str(), own));
         match &first {
             None => {
                 let remarks = facts.remarks(&placement);
@@ -409,10 +416,23 @@ pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Comparison, S
             }
         }
     }
+    if are_disjoint(sharded) {
+        let each = sequences.iter().map(|(name, own)| (*name, own));
+        let told = sequences::overlap(&each.collect::<Vec<_>>());
+        found.differences.extend(told);
+    }
     Ok(found)
 }
 
-async fn facts_of(config: &Config, section: &str) -> Result<known::Facts, String> {
+/// Whether no number is to come of the sequences of two shards.
+fn are_disjoint(sharded: &Sharded) -> bool {
+    sharded.sharding.sequences == ShardSequences::Disjoint
+}
+
+async fn facts_of(
+    config: &Config,
+    section: &str,
+) -> Result<(known::Facts, sequences::Sequences), String> {
     let database = config.databases.get(section);
     let database = database.ok_or_else(|| format!("{section} is no database"))?;
     let mut why = format!("{section}: no host is named");

@@ -1,10 +1,12 @@
 //! Transactions over several servers: those that are being committed, and what was left behind of others.
 //!
 //! [`coordinator`] brings one to its end, [`recovery`] ends what another coordinator has left prepared, of
-//! this proxy or of any; [`decisions`] is the row by which they agree. What is here is a value that both
+//! this proxy or of any; [`decisions`] is the row by which they agree. Those that wait for each other are found by
+//! `deadlocks`. What is here is a value that both
 //! write to, and that the console and the metrics read.
 
 pub mod coordinator;
+pub(crate) mod deadlocks;
 pub mod decisions;
 pub mod recovery;
 
@@ -14,12 +16,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
+use pgherd_config::Config;
 use pgherd_supervise::Dynamic;
 use tokio::sync::Notify;
 
 use crate::clock;
 use crate::server::{Life, ServerConn};
 use crate::upstream::{self, OpenError, Upstream};
+use deadlocks::Waiters;
 
 /// What our connections are numbered from: pools count from one.
 const NUMBERS: u64 = 1 << 48;
@@ -37,6 +41,8 @@ pub struct Transactions {
     /// Those whose coordinator was one of ours, and is gone.
     orphans: Mutex<Vec<String>>,
     woken: Notify,
+    /// Those that may have to wait for others.
+    pub(crate) waiters: Waiters,
     next: AtomicU64,
     counts: [AtomicU64; Count::ALL.len()],
 }
@@ -134,6 +140,18 @@ impl Stage {
     }
 }
 
+/// Why a configuration is not taken over that leaves a shard out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "databases.{database}.shards: {shard} cannot be left out while a transaction is prepared that has a part there, or \
+     is decided there (SHOW TRANSACTIONS): {id}"
+)]
+pub struct Prepared {
+    database: String,
+    shard: String,
+    id: String,
+}
+
 /// A part that was found prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
@@ -191,6 +209,7 @@ impl Default for Transactions {
             doubts: Mutex::default(),
             orphans: Mutex::default(),
             woken: Notify::new(),
+            waiters: Waiters::default(),
             next: AtomicU64::new(NUMBERS),
             counts: Default::default(),
         }
@@ -224,6 +243,37 @@ impl Transactions {
     /// The parts that were found prepared last, without those that are being committed here.
     pub fn doubts(&self) -> Vec<Doubt> {
         self.doubts.lock().clone()
+    }
+
+    /// Whether a configuration has all shards of the transactions that are being committed, and of the parts that were found
+    /// prepared last.
+    ///
+    /// # Errors
+    /// Which shard is missing.
+    pub fn are_kept(&self, config: &Config) -> Result<(), Prepared> {
+        let has = |database: &str, shard: &str| {
+            let sharded = config.sharded.get(database);
+            sharded.is_some_and(|sharded| sharded.shards.iter().any(|known| known == shard))
+        };
+        let kept = |database: &str, shard: &str, id: &str| match has(database, shard) {
+            true => Ok(()),
+            false => Err(Prepared {
+                database: database.to_owned(),
+                shard: shard.to_owned(),
+                id: id.to_owned(),
+            }),
+        };
+        for record in self.live() {
+            let mut shards = record.shards.iter();
+            shards.try_for_each(|shard| kept(&record.database, shard, &record.id))?;
+        }
+        for doubt in self.doubts() {
+            let decider = decisions::decider(&doubt.name, &doubt.database);
+            let shards = [Some(doubt.shard.as_str()), decider];
+            let mut shards = shards.into_iter().flatten();
+            shards.try_for_each(|shard| kept(&doubt.database, shard, &doubt.name))?;
+        }
+        Ok(())
     }
 
     fn found(&self, mut doubts: Vec<Doubt>) {
@@ -270,7 +320,51 @@ impl Transactions {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stage, Transactions};
+    use pgherd_config::{Config, LoadInput};
+
+    use super::{Doubt, Stage, Transactions};
+
+    /// A configuration with these shards of `shop`, of four databases.
+    fn config(shards: &[&str]) -> Config {
+        let mut input = LoadInput::default();
+        let urls = (0..4).map(|at| format!("postgres://u:p@127.0.0.1:1/s{at}"));
+        input.overrides.urls = urls.collect();
+        let mut config = Config::load(&input).expect("a configuration").config;
+        let sharded = pgherd_config::Sharded {
+            name: "shop".to_owned(),
+            shards: shards.iter().map(|name| (*name).to_owned()).collect(),
+            sharding: pgherd_config::Sharding::default(),
+        };
+        config
+            .sharded
+            .insert("shop".to_owned(), std::sync::Arc::new(sharded));
+        config
+    }
+
+    #[test]
+    fn no_shard_is_left_out_that_has_a_part_prepared_or_decides() {
+        let transactions = Transactions::default();
+        assert_eq!(transactions.are_kept(&config(&["s3"])), Ok(()));
+        let id = "0123456789abcdef0123456789abcdef";
+        transactions.found(vec![Doubt {
+            database: "shop".to_owned(),
+            shard: "s0".to_owned(),
+            name: format!("pgherd:{id}:1:s1:shop"),
+            age: 1,
+            why: None,
+        }]);
+        assert_eq!(transactions.are_kept(&config(&["s0", "s1"])), Ok(()));
+        for shards in [&["s0"][..], &["s1", "s2"], &[]] {
+            let told = transactions.are_kept(&config(shards));
+            let told = told.expect_err("one is missing").to_string();
+            assert!(told.contains("databases.shop.shards"), "{told}");
+        }
+        transactions.found(Vec::new());
+        let record = transactions.enter("shop", "app", vec!["s0".to_owned(), "s2".to_owned()]);
+        assert!(transactions.are_kept(&config(&["s0", "s1"])).is_err());
+        transactions.leave(&record, false);
+        assert_eq!(transactions.are_kept(&config(&["s0", "s1"])), Ok(()));
+    }
 
     #[test]
     fn what_is_rolled_back_before_anybody_decides_is_not_in_doubt() {

@@ -47,6 +47,7 @@ use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known, elsewhere};
+use crate::transactions::deadlocks::Waiter;
 use dtx::Journal;
 use glance::Glance;
 use pipeline::Pipeline;
@@ -84,6 +85,8 @@ pub struct Spread {
     listened: bool,
     /// It holds servers of a transaction over several shards.
     holds: bool,
+    /// As which that waits for others.
+    waiter: Option<Arc<Waiter>>,
 }
 
 /// The shard where all notify and listen, so that they hear of each other. Of a transaction over several shards it is
@@ -179,6 +182,7 @@ impl Spread {
             notified: false,
             listened: false,
             holds: false,
+            waiter: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::pool::Pool;
 use crate::router;
 use crate::server::ServerConn;
 use crate::session::setup;
+use crate::shards::sequences::{self, Sequences};
 use crate::shards::types::{self, OwnTypes};
 
 /// More rows of one question are no schema that is planned for.
@@ -52,23 +53,30 @@ pub struct Known {
     settings: Settings,
 }
 
-/// How often a catalogue had changed when it was read.
-#[derive(Debug)]
+/// How often a catalogue had changed when it was read, and what of it each shard has for itself.
+#[derive(Debug, Clone)]
 struct Seen {
     hidden: Arc<Hidden>,
     changes: u64,
-    types: Arc<OwnTypes>,
+    own: Arc<Own>,
+}
+
+/// What need not be equal on all shards.
+#[derive(Debug, Default)]
+struct Own {
+    types: OwnTypes,
+    sequences: Sequences,
 }
 
 impl Seen {
     fn now(pool: &Pool) -> Self {
         let hidden = Arc::clone(&pool.upstream.load().hidden.0);
         let changes = hidden.changes();
-        let types = Arc::default();
+        let own = Arc::default();
         Self {
             hidden,
             changes,
-            types,
+            own,
         }
     }
 
@@ -188,7 +196,7 @@ impl Known {
         let types = |at: u16| {
             self.shards
                 .get(usize::from(at))
-                .map(|(_, seen)| &*seen.types)
+                .map(|(_, seen)| &seen.own.types)
         };
         match (types(one.0), types(two.0)) {
             (Some(here), Some(there)) => here.is_alike(one.1, (there, two.1), binary),
@@ -225,6 +233,7 @@ pub(super) async fn ask(
     pools: &[Arc<Pool>],
     before: Option<&Known>,
     age: Age,
+    disjoint: bool,
 ) -> Result<Known, ErrorReport> {
     let mut shards: Vec<(Arc<Facts>, Seen)> = Vec::with_capacity(pools.len());
     let mut whole = true;
@@ -236,18 +245,13 @@ pub(super) async fn ask(
             known.filter(|(_, seen)| (age == Age::Current || passed) && seen.is_current(pool));
         whole &= !(passed && known.is_some());
         if let Some((facts, seen)) = known {
-            let seen = Seen {
-                hidden: Arc::clone(&seen.hidden),
-                changes: seen.changes,
-                types: Arc::clone(&seen.types),
-            };
-            shards.push((Arc::clone(facts), seen));
+            shards.push((Arc::clone(facts), seen.clone()));
             continue;
         }
         // What changes while it is read is read again.
         let mut seen = Seen::now(pool);
-        let (facts, types) = one(pool).await?;
-        seen.types = Arc::new(types);
+        let (facts, own) = one(pool).await?;
+        seen.own = Arc::new(own);
         // What is equal is kept once.
         let equal = shards.iter().map(|(facts, _)| facts);
         let equal = equal.chain(before.map(|before| &before.shards[at].0));
@@ -262,25 +266,45 @@ pub(super) async fn ask(
     Ok(Known {
         number,
         whole,
-        fault: fault(pools, &shards).map(Box::new),
+        fault: fault(pools, &shards, disjoint).map(Box::new),
         settings: Settings::of(&shards[0].0.settings),
         shards: shards.into(),
     })
 }
 
-/// What is wrong if the shards differ.
-fn fault(pools: &[Arc<Pool>], shards: &[(Arc<Facts>, Seen)]) -> Option<ErrorReport> {
+/// What is wrong if the shards differ, or their sequences do not where they should.
+fn fault(
+    pools: &[Arc<Pool>],
+    shards: &[(Arc<Facts>, Seen)],
+    disjoint: bool,
+) -> Option<ErrorReport> {
     let first = &shards[0].0;
-    let (at, other) = shards
+    let differs = shards
         .iter()
         .map(|(facts, _)| facts)
         .enumerate()
-        .find(|(_, facts)| *facts != first && ***facts != **first)?;
+        .find(|(_, facts)| *facts != first && ***facts != **first);
+    let Some((at, other)) = differs else {
+        return overlap(pools, shards).filter(|_| disjoint);
+    };
     let (one, two) = (&pools[0].key.database, &pools[at].key.database);
     let text = format!("shards \"{one}\" and \"{two}\" differ");
     let told = differences(first, other).join("; ");
     let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text).detail(told);
     Some(report.hint("Make their schemas and settings the same; nothing is run before that."))
+}
+
+/// What is wrong if a number may come of the sequences of two shards.
+fn overlap(pools: &[Arc<Pool>], shards: &[(Arc<Facts>, Seen)]) -> Option<ErrorReport> {
+    let names = pools.iter().map(|pool| pool.key.database.as_str());
+    let each = shards.iter().map(|(_, seen)| &seen.own.sequences);
+    let told = sequences::overlap(&names.zip(each).collect::<Vec<_>>())?;
+    let text = "the sequences of the shards are said to be disjoint, and are not";
+    let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text).detail(told);
+    Some(report.hint(
+        "ALTER SEQUENCE … INCREMENT BY (the number of shards) START (another one on each) on each shard by its own name, \
+         or leave out sequences = \"disjoint\"; nothing is run before that.",
+    ))
 }
 
 /// What differs between two shards, each thing in a sentence.
@@ -301,7 +325,7 @@ pub(super) fn differences(one: &Facts, two: &Facts) -> Vec<String> {
     found
 }
 
-async fn one(pool: &Arc<Pool>) -> Result<(Facts, OwnTypes), ErrorReport> {
+async fn one(pool: &Arc<Pool>) -> Result<(Facts, Own), ErrorReport> {
     let mut lease = router::lease(pool).await?;
     // Whoever had the server before may have left other settings.
     setup::apply(pool, &mut lease, &Arc::default()).await?;
@@ -312,11 +336,12 @@ async fn one(pool: &Arc<Pool>) -> Result<(Facts, OwnTypes), ErrorReport> {
     Ok(facts)
 }
 
-pub(super) async fn read(server: &mut ServerConn) -> Result<Facts, ErrorReport> {
-    Ok(read_all(server).await?.0)
+pub(super) async fn read(server: &mut ServerConn) -> Result<(Facts, Sequences), ErrorReport> {
+    let (facts, own) = read_all(server).await?;
+    Ok((facts, own.sequences))
 }
 
-async fn read_all(server: &mut ServerConn) -> Result<(Facts, OwnTypes), ErrorReport> {
+async fn read_all(server: &mut ServerConn) -> Result<(Facts, Own), ErrorReport> {
     let mut settings = Vec::new();
     for row in rows(server, SETTINGS).await? {
         let row = texts(&row)?;
@@ -332,13 +357,16 @@ async fn read_all(server: &mut ServerConn) -> Result<(Facts, OwnTypes), ErrorRep
             read.map_err(|error| unread(&error.to_string()))?;
         }
     }
-    let mut types = OwnTypes::default();
+    let mut own = Own::default();
     for row in rows(server, types::QUESTION).await? {
-        types.take(&texts(&row)?);
+        own.types.take(&texts(&row)?);
+    }
+    for row in rows(server, sequences::QUESTION).await? {
+        own.sequences.take(&texts(&row)?);
     }
     rows(server, "COMMIT").await?;
     let catalog = loader.finish();
-    Ok((Facts { catalog, settings }, types))
+    Ok((Facts { catalog, settings }, own))
 }
 
 type Row = Vec<Option<Vec<u8>>>;

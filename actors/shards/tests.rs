@@ -59,6 +59,7 @@ fn group(age: Duration) -> Arc<Group> {
         plans: Plans::default(),
         readings: Readings::default(),
         asking: tokio::sync::Mutex::new(()),
+        deadlocks: tokio::sync::Mutex::new(()),
         failed: Mutex::new(None),
         due: AtomicU64::new(0),
         read: AtomicU64::new(0),

@@ -70,6 +70,12 @@ impl<'a> Part<'a> {
     }
 }
 
+/// The section of the decider by a part's name, whether or not it is known.
+pub(super) fn decider<'a>(name: &'a str, database: &str) -> Option<&'a str> {
+    let rest = name.strip_prefix(PREFIX)?.splitn(3, ':').nth(2)?;
+    rest.strip_suffix(database)?.strip_suffix(':')
+}
+
 /// How many hexadecimal digits the number of a transaction has.
 const ID_LEN: usize = 32;
 
@@ -242,7 +248,7 @@ async fn run(server: &mut ServerConn, sql: &str) -> Result<(), ErrorReport> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, lock, part};
+    use super::{Part, decider, lock, part};
 
     #[test]
     fn a_name_says_who_decides() {
@@ -251,6 +257,7 @@ mod tests {
         let name = part(id, 1, "a:b", "c").unwrap();
         let read = Part::read(&name, "c", &sections).unwrap();
         assert_eq!((read.id, read.decider), (id, "a:b"));
+        assert_eq!(decider(&name, "c"), Some("a:b"));
         assert_eq!(Part::read(&name, "b:c", &sections).unwrap().decider, "a");
         assert_eq!(Part::read(&name, "d", &sections), None);
         assert_eq!(

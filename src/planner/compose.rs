@@ -31,6 +31,7 @@ mod schema;
 mod sorted;
 mod upper;
 mod values;
+mod within;
 mod write;
 
 /// The longest text that is planned.
@@ -51,6 +52,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         reads: false,
         open: false,
         hinted: names.hint.is_some(),
+        within: false,
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -168,6 +170,32 @@ pub(crate) struct Builder<'a> {
     open: bool,
     /// A hint leads it to one shard.
     hinted: bool,
+    /// A part of its WITH may write.
+    within: bool,
+}
+
+impl<'a> Builder<'a> {
+    /// What plans another text in its place, or a part of it.
+    fn fresh<'t>(&self, text: &'t str) -> Builder<'t>
+    where
+        'a: 't,
+    {
+        Builder {
+            text,
+            catalog: self.catalog,
+            placement: self.placement,
+            uses: Uses::new(),
+            moments: BTreeMap::new(),
+            given: Vec::new(),
+            arrays: BTreeSet::new(),
+            late: false,
+            locks: false,
+            reads: false,
+            open: false,
+            hinted: self.hinted,
+            within: false,
+        }
+    }
 }
 
 impl Builder<'_> {
@@ -182,7 +210,17 @@ impl Builder<'_> {
                 "names of Postgres' own may mean something else where pg_catalog is not first";
             return Err(Refusal::new("search_path", reason));
         }
-        match crate::resolve::inner(node)? {
+        let node = crate::resolve::inner(node)?;
+        self.within = within::is_written(node);
+        let rest = self.kind(node, names);
+        match std::mem::take(&mut self.within) {
+            true => self.together(rest?, node, names),
+            false => rest,
+        }
+    }
+
+    fn kind(&mut self, node: &NodeEnum, names: &Names) -> Result<Plan> {
+        match node {
             NodeEnum::SelectStmt(select) => self.select(select, names),
             _ if names.whole => Err(Refusal::new("statement", "it is no query")),
             NodeEnum::InsertStmt(insert) => self.insert(insert, names),
@@ -207,7 +245,9 @@ impl Builder<'_> {
     }
 
     fn resolver<'r>(&'r self, names: &'r Names) -> Resolver<'r> {
-        Resolver::new(self.catalog, self.placement, names)
+        let mut resolver = Resolver::new(self.catalog, self.placement, names);
+        resolver.within = self.within;
+        resolver
     }
 
     pub(crate) fn select(&mut self, select: &SelectStmt, names: &Names) -> Result<Plan> {
@@ -354,6 +394,7 @@ impl Builder<'_> {
         )?;
         no(&traits.clock, "each shard has a clock of its own")?;
         no(&traits.volatile, "it gives something else on each shard")?;
+        no(&traits.drawn, "it gives something else on each shard")?;
         no(&traits.server, "it is not the same on every shard")?;
         no(&traits.sequence, "it gives something else on each shard")?;
         no(&traits.fixed, "it acts on one server")?;

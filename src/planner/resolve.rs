@@ -29,6 +29,7 @@ pub(crate) mod types;
 pub(crate) mod unnest;
 
 pub(crate) use change::{Change, Changed, Target, computed, selected};
+pub(crate) use cte::mentions;
 pub(crate) use from::conjuncts;
 pub(crate) use naming::output_name;
 pub(crate) use order::{bare_name, position};
@@ -142,6 +143,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) records: BTreeSet<i32>,
     /// The name of a table was found to stand for its whole row.
     pub(crate) rows: bool,
+    /// A part of a WITH may write: whoever asks sees to it by itself.
+    pub(crate) within: bool,
     /// The levels of the columns that were found, a bit each, to know whose an aggregate is.
     found_in: u64,
     /// Aggregates and windows of the level that is being resolved.
@@ -172,6 +175,7 @@ impl<'a> Resolver<'a> {
             relations: Vec::new(),
             traits: Traits::default(),
             uses: Uses::new(),
+            within: false,
             stack: Vec::new(),
             ctes: Vec::new(),
             views: Vec::new(),

@@ -639,9 +639,26 @@ fn a_sequence_is_used_only_if_no_other_gives_the_same() {
         "select nextval('s')",
         &Names::default(),
         &catalog(),
-        &Arc::new(placement),
+        &Arc::new(placement.clone()),
     );
     assert!(matches!(statement.plan(), Plan::Anywhere));
+    // One that is the same on all of them is none of these.
+    placement.unlisted(Unlisted::Replicated);
+    for text in [
+        "create sequence s",
+        "create table fresh (id bigserial)",
+        "create table fresh (id bigint generated always as identity)",
+    ] {
+        let of = |placement: &Placement| {
+            let placement = Arc::new(placement.clone());
+            let planned = plan(text, &Names::default(), &catalog(), &placement);
+            matches!(planned.plan(), Plan::All)
+        };
+        assert!(!of(&placement), "{text}");
+        let mut overlapping = Placement::new(2);
+        overlapping.unlisted(Unlisted::Replicated);
+        assert!(of(&overlapping), "{text}");
+    }
 }
 
 #[test]

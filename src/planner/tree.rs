@@ -313,6 +313,8 @@ pub(crate) struct Traits {
     pub(crate) clock: Option<String>,
     /// Another value for each row.
     pub(crate) volatile: Option<String>,
+    /// The same, of chance alone: neither of a clock nor of what the session has set.
+    pub(crate) drawn: Option<String>,
     /// What is this server's own.
     pub(crate) server: Option<String>,
     /// A new value of a sequence.

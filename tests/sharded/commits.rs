@@ -240,6 +240,56 @@ async fn a_part_is_ended_soon_once_its_decider_is_over_and_not_before() {
     assert_eq!(second.sql(&kept).await, "100");
 }
 
+/// Whoever reads a configuration without the shard would never find what is prepared there, which keeps its locks.
+#[tokio::test]
+async fn no_reload_leaves_out_a_shard_where_something_is_prepared() {
+    let rig = filled("").await;
+    // The table is made by the first that needs it.
+    let mut raw = rig.raw().await;
+    let all = Raw::query("update accounts set amount = amount");
+    assert_eq!(raw.ask(&all).await, "C ZI");
+    let [first, second] = &rig.shards[..] else {
+        panic!("there are two shards");
+    };
+    let (id, lock) = ("0123456789abcdef0000000000000008", 8);
+    // It is not ended while its decider is not over.
+    let decider = connect(&first.url("app")).await;
+    let begin = format!("begin; select pg_advisory_xact_lock_shared({lock})");
+    decider.batch_execute(&begin).await.unwrap();
+    let other = connect(&second.url("app")).await;
+    let part = format!(
+        "begin; update accounts set amount = 0 where id = {}; \
+         prepare transaction 'pgherd:{id}:1:{}:shop'",
+        key(1),
+        first.name
+    );
+    other.batch_execute(&part).await.unwrap();
+    let console = connect(&rig.proxy.url("app", "pgherd")).await;
+    let parts = async || {
+        let rows = console.simple_query("show transactions").await.unwrap();
+        let text = format!("{rows:?}");
+        text.matches(id).count()
+    };
+    until("it is found", async || parts().await == 1).await;
+    rig.proxy.rewrite(&Rig::config(&rig.shards[..1], ""));
+    rig.proxy.signal(Signal::HUP);
+    rig.proxy
+        .logged("the configuration stays as it was", 1)
+        .await;
+    assert!(rig.proxy.log().contains("cannot be left out"));
+    // What it is decided by counts, too.
+    rig.proxy.rewrite(&Rig::config(&rig.shards[1..], ""));
+    rig.proxy.signal(Signal::HUP);
+    rig.proxy
+        .logged("the configuration stays as it was", 2)
+        .await;
+    decider.batch_execute("rollback").await.unwrap();
+    until("it is ended", async || parts().await == 0).await;
+    rig.proxy.rewrite(&Rig::config(&rig.shards[..1], ""));
+    rig.proxy.signal(Signal::HUP);
+    rig.proxy.logged("configuration reloaded", 1).await;
+}
+
 /// Neither a decision that it was about to make nor one that it has made is waited for.
 #[tokio::test]
 async fn a_proxy_that_stands_still_keeps_nobody_out() {
@@ -463,28 +513,25 @@ async fn portals_and_cursors_stay_where_they_are() {
 }
 
 #[tokio::test]
-async fn the_bound_on_waits_for_locks_stays_and_is_not_shown() {
+async fn waits_for_locks_are_bounded_by_the_client_alone() {
     let rig = filled("").await;
     let mut raw = rig.raw().await;
     let effective = "select current_setting('lock_timeout')";
-    for reset in [
-        "reset all",
-        "reset lock_timeout",
-        "set lock_timeout to default",
-    ] {
-        for text in ["begin", "update accounts set amount = amount"] {
-            raw.ask(&Raw::query(text)).await;
-        }
-        assert_eq!(raw.one("show lock_timeout").await, "0");
-        assert_eq!(raw.one(effective).await, "10s");
-        assert_eq!(raw.ask(&Raw::query(reset)).await, "C ZT");
-        assert_eq!(raw.one(effective).await, "10s", "{reset}");
-        assert_eq!(
-            raw.ask(&Raw::query("set lock_timeout = '3s'")).await,
-            "C ZT"
-        );
-        assert_eq!(raw.one("show lock_timeout").await, "3s");
-        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
-        assert_eq!(raw.one("show lock_timeout").await, "0");
+    let update = "update accounts set amount = amount";
+    for text in ["begin", update] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
     }
+    assert_eq!(raw.one("show lock_timeout").await, "0");
+    assert_eq!(raw.one(effective).await, "0");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    let mut holder = rig.raw().await;
+    for text in ["begin", update] {
+        assert_eq!(holder.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    let set = "set lock_timeout = '100ms'";
+    assert_eq!(raw.ask(&Raw::query(set)).await, "C ZT");
+    assert_eq!(raw.ask(&Raw::query(update)).await, "E55P03 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(holder.ask(&Raw::query("commit")).await, "C ZI");
 }

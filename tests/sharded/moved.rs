@@ -131,3 +131,59 @@ async fn rows_are_merged_where_they_meet_by_their_keys() {
         assert_eq!(told(&mut raw, text).await, "E0A000 ZI", "{text}");
     }
 }
+
+#[tokio::test]
+async fn what_writes_within_a_with_runs_where_all_of_it_is() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let (here, there) = (key(0), key(1));
+    let gone =
+        |id: i64| format!("with gone as (delete from accounts where id = {id} returning amount)");
+    let insert = format!(
+        "{} insert into entries select {here}, amount, 'x' from gone",
+        gone(here)
+    );
+    // Where the row belongs that is made of another is not known.
+    assert_eq!(told(&mut raw, &insert).await, "E0A000 ZI");
+    let elsewhere = format!(
+        "{} update accounts set amount = 0 where id = {there}",
+        gone(here)
+    );
+    assert_eq!(told(&mut raw, &elsewhere).await, "E0A000 ZI");
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 600);
+    let with = format!("{} select amount + 1 from gone", gone(here));
+    assert_eq!(raw.one(&with).await, "101");
+    let bound = with_key(there);
+    assert_eq!(raw.ask(&bound).await, "1 2 D C ZI");
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 4);
+}
+
+/// The same with a key that is bound.
+fn with_key(key: i64) -> Vec<u8> {
+    let text =
+        "with gone as (delete from accounts where id = $1 returning amount) select * from gone";
+    with(text, &[key.to_string()])
+}
+
+#[tokio::test]
+async fn rows_that_are_in_the_way_are_not_returned_and_the_others_are_in_order() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for at in 10..12 {
+        let new = |shard: u16| keys(shard).nth(at * 2).unwrap();
+        let last = keys(1).nth(at * 2 + 1).unwrap();
+        let text = format!(
+            "insert into accounts (id) values ({}), ({}), ({}), ({}), ({}), ({last}) \
+             on conflict do nothing returning id",
+            key(0),
+            new(1),
+            new(0),
+            key(1),
+            new(1),
+        );
+        let expected = format!("{} {} {last}", new(1), new(0));
+        raw.send(&crate::pull::forms(&text)[at % 2]).await;
+        assert_eq!(crate::pull::rows(&raw.ready().await), expected);
+    }
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 12);
+}

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use pgherd_tests::{Database, Output, Proxy, connect, executable, run, until};
+use pgherd_tests::{Database, Output, Proxy, Raw, connect, executable, run, until};
 use rustix::process::Signal;
 
 use crate::rig::{Rig, key};
@@ -128,4 +128,64 @@ async fn a_reload_that_places_rows_elsewhere_ends_sessions() {
     assert_eq!(code.as_deref(), Some("57P01"));
     let again = rig.client().await;
     assert_eq!(again.one("select count(*) from countries").await, "2");
+}
+
+#[tokio::test]
+async fn tables_are_made_alike_referred_to_and_counted_on_all_shards() {
+    let rig = Rig::new("").await;
+    let mut raw = rig.raw().await;
+    for text in [
+        "create table notes (like countries including all)",
+        "alter table entries add foreign key (account) references accounts",
+    ] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZI", "{text}");
+    }
+    for shard in 0..2 {
+        let insert = format!(
+            "insert into entries (account, n) values ({}, 1)",
+            key(shard)
+        );
+        assert_eq!(raw.ask(&Raw::query(&insert)).await, "E23503 ZI");
+    }
+    assert_eq!(
+        raw.ask(&Raw::query("analyze accounts, countries (name)"))
+            .await,
+        "C ZI"
+    );
+    for shard in &rig.shards {
+        let counted = "select count(*) from pg_class where relname = 'accounts' and reltuples = 0";
+        assert_eq!(shard.sql(counted).await, "1");
+    }
+    assert_eq!(raw.ask(&Raw::query("analyze")).await, "E0A000 ZI");
+}
+
+#[tokio::test]
+async fn sequences_that_are_said_to_be_disjoint_must_be() {
+    let rig = Rig::new("sequences = \"disjoint\"").await;
+    for shard in &rig.shards {
+        shard.sql("create sequence numbers increment by 2").await;
+    }
+    let client = rig.client().await;
+    let draw = "select nextval('numbers')";
+    let (code, text) = client.refused(draw).await;
+    assert_eq!(code, "0A000");
+    assert!(text.contains("disjoint"), "{text}");
+    let told = check(&rig.proxy).await;
+    assert_eq!(told.code, 69, "{told:?}");
+    let expected = "sequence public.numbers gives the same numbers";
+    assert!(format!("{told:?}").contains(expected), "{told:?}");
+    rig.shards[1]
+        .sql("alter sequence numbers start 2 restart")
+        .await;
+    until("the sequences are found disjoint", async || {
+        client.column(draw).await.is_ok()
+    })
+    .await;
+    // What would make one that is the same on both is refused.
+    let (code, _) = client.refused("create sequence others").await;
+    assert_eq!(code, "0A000");
+    let (code, _) = client
+        .refused("create table fresh (id bigserial primary key)")
+        .await;
+    assert_eq!(code, "0A000");
 }

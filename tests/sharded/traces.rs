@@ -13,8 +13,9 @@ const UPDATE: &str = "update accounts set amount = amount + 1";
 async fn nobody_is_told_what_a_block_over_both_has_drawn() {
     let more = "sequences = \"disjoint\"\n[pool]\nsize = 1";
     let rig = filled(more).await;
-    for shard in &rig.shards {
-        shard.sql("create sequence numbers").await;
+    for (start, shard) in (1..).zip(&rig.shards) {
+        let create = format!("create sequence numbers increment by 2 start {start}");
+        shard.sql(&create).await;
     }
     let name = &rig.shards[0].name;
     let mut own = Raw::login(rig.proxy.port(), "app", name, &[]).await;

@@ -1,6 +1,6 @@
 //! Transactions over both shards: blocks, and writes that go to several of them.
 
-use pgherd_tests::{Message, Raw, until};
+use pgherd_tests::{Database, Message, Raw, until};
 
 use crate::rig::{Rig, key, keys};
 
@@ -310,29 +310,134 @@ async fn a_table_of_ours_on_one_of_them_is_no_difference() {
     assert_eq!(sum(&rig, "select count(*) from accounts").await, 2);
 }
 
-#[tokio::test]
-async fn a_deadlock_over_both_is_ended() {
-    let rig = filled("").await;
-    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
-    let add = |id: i64| {
-        Raw::query(&format!(
-            "update accounts set amount = amount + 1 where id = {id}"
-        ))
-    };
+/// Both have a row that the other waits for then, on another server. One of them is told so, and the other commits.
+pub(crate) async fn deadlock(one: &mut Raw, two: &mut Raw) {
     let (first, second) = (key(0), key(1));
-    for (raw, mine) in [(&mut one, first), (&mut two, second)] {
-        raw.ask(&Raw::query("begin")).await;
-        raw.ask(&add(mine)).await;
+    for (raw, mine) in [(&mut *one, first), (&mut *two, second)] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&add(mine)).await, "C ZT");
     }
     // Each waits for the other, and no server sees it.
+    let began = std::time::Instant::now();
     one.send(&add(second)).await;
     two.send(&add(first)).await;
     let (told, other) = tokio::join!(one.ask(&[]), two.ask(&[]));
-    let ended = [told.as_str(), other.as_str()];
-    assert!(ended.contains(&"E40P01 ZE"), "{ended:?}");
-    for raw in [&mut one, &mut two] {
-        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    let took = began.elapsed();
+    assert!(took.as_secs() < 8, "{took:?}");
+    let (lost, won) = match (told.as_str(), other.as_str()) {
+        ("E40P01 ZE", "C ZT") => (one, two),
+        ("C ZT", "E40P01 ZE") => (two, one),
+        ended => panic!("{ended:?}"),
+    };
+    // Although the other has not ended its block.
+    assert_eq!(won.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(lost.ask(&Raw::query("rollback")).await, "C ZI");
+}
+
+#[tokio::test]
+async fn a_deadlock_over_both_ends_with_one_victim() {
+    let rig = filled("").await;
+    for round in 1..=2 {
+        let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+        deadlock(&mut one, &mut two).await;
+        // What the other has done is there, and nothing else.
+        let changed = sum(&rig, "select sum(amount) from accounts").await;
+        assert_eq!(changed, 600 + 2 * round);
     }
+    nothing_is_left(&rig).await;
+}
+
+/// Somebody waits for a lock on a shard.
+async fn somebody_waits(shard: &Database) {
+    let question = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
+                    where not l.granted and a.datname = current_database()";
+    until("somebody waits", async || shard.sql(question).await != "0").await;
+}
+
+fn add(id: i64) -> Vec<u8> {
+    Raw::query(&format!(
+        "update accounts set amount = amount + 1 where id = {id}"
+    ))
+}
+
+#[tokio::test]
+async fn a_deadlock_through_a_session_of_one_shard_costs_that_nothing() {
+    let rig = filled("").await;
+    let (x, y, z) = (key(0), key(1), keys(1).nth(1).unwrap());
+    let (mut one, mut alone, mut two) = (rig.raw().await, rig.raw().await, rig.raw().await);
+    for (raw, mine) in [(&mut one, x), (&mut alone, y), (&mut two, z)] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&add(mine)).await, "C ZT");
+    }
+    alone.send(&add(z)).await;
+    somebody_waits(&rig.shards[1]).await;
+    two.send(&add(x)).await;
+    somebody_waits(&rig.shards[0]).await;
+    // It comes to a second shard last.
+    assert_eq!(one.ask(&add(y)).await, "E40P01 ZE");
+    assert_eq!(two.ask(&[]).await, "C ZT");
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(alone.ask(&[]).await, "C ZT");
+    assert_eq!(alone.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(one.ask(&Raw::query("rollback")).await, "C ZI");
+    let changed = sum(&rig, "select sum(amount) from accounts").await;
+    assert_eq!(changed, 604);
+}
+
+#[tokio::test]
+async fn a_savepoint_saves_what_a_victim_had_done_before_it() {
+    let rig = filled("").await;
+    let (x, y) = (key(0), key(1));
+    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+    for (raw, mine) in [(&mut one, x), (&mut two, y)] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(raw.ask(&add(mine)).await, "C ZT");
+    }
+    two.send(&add(x)).await;
+    somebody_waits(&rig.shards[0]).await;
+    assert_eq!(one.ask(&Raw::query("savepoint a")).await, "C ZT");
+    // In the extended protocol it is no other.
+    let bound = [
+        Raw::parse("", "update accounts set amount = amount + 1 where id = $1"),
+        Raw::bind("", "", &[&y.to_string()]),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ];
+    let told = one.ask(&bound.concat()).await;
+    assert!(told.ends_with("E40P01 ZE"), "{told}");
+    assert_eq!(one.ask(&Raw::query("rollback to a")).await, "C ZT");
+    assert_eq!(one.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(two.ask(&[]).await, "C ZT");
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
+    let changed = sum(&rig, "select sum(amount) from accounts").await;
+    assert_eq!(changed, 603);
+    nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn who_only_waits_for_a_lock_is_no_victim() {
+    let rig = filled("").await;
+    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+    let (first, second) = (key(0), key(1));
+    let add = |ids: &str| format!("update accounts set amount = amount + 1 where id in ({ids})");
+    let both = add(&format!("{first}, {second}"));
+    for text in ["begin", &both] {
+        assert_eq!(one.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    // It holds a row of one shard, and waits on the other.
+    let other = keys(0).nth(1).unwrap().to_string();
+    for text in ["begin", &add(&other)] {
+        assert_eq!(two.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    two.send(&Raw::query(&add(&second.to_string()))).await;
+    // By then it has looked twice for a deadlock.
+    let held = tokio::time::timeout(std::time::Duration::from_secs(4), two.ask(&[])).await;
+    assert!(held.is_err(), "{held:?}");
+    assert_eq!(one.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(two.ask(&[]).await, "C ZT");
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
+    let changed = sum(&rig, "select sum(amount) from accounts").await;
+    assert_eq!(changed, 604);
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::Group;
+use crate::transactions::deadlocks::Waiter;
 pub(super) use carry::combine;
 pub(super) use explain::find as explained;
 use extended::{Portal, Unbound, Unchecked};
@@ -97,6 +98,8 @@ struct Dtx {
     opening: Box<[u8]>,
     legs: BTreeMap<u16, Leg>,
     abilities: HashMap<u16, Abilities>,
+    /// As which it waits for others, once it has come to a server.
+    waiter: Option<Arc<Waiter>>,
     /// The shard where runs what may run anywhere.
     home: Option<u16>,
     failed: bool,
@@ -186,6 +189,7 @@ impl Dtx {
             opening: b"BEGIN"[..].into(),
             legs: BTreeMap::new(),
             abilities: HashMap::new(),
+            waiter: None,
             home: None,
             failed: false,
             altered: false,

@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_net::{poll_read_into, poll_write_from};
 use pgherd_session::{Flow, Owed, Verdict};
@@ -23,7 +23,8 @@ use super::legs::Leg;
 use crate::clock;
 use crate::control::Order;
 use crate::session::relay::Relay;
-use crate::shards::{FIRST_OWN, Known};
+use crate::shards::{FIRST_OWN, Group, Known};
+use crate::transactions::deadlocks::{self, Wait};
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
@@ -33,6 +34,9 @@ const MESSAGE_MAX: usize = 1024 * 1024;
 const SAID_MAX: usize = 64 * 1024 * 1024;
 /// What the client may send meanwhile.
 const KEPT_MAX: usize = 64 * 1024;
+
+/// Somebody who waits for long looks for a deadlock this often.
+const SEARCH_MAX: Duration = Duration::from_secs(4);
 
 /// How it ends.
 pub(super) enum End {
@@ -142,9 +146,15 @@ pub(super) async fn watched(
     };
     let mut query = timer(deadlines.query);
     let mut whole = timer(deadlines.whole);
+    let mut waiting = Waiting::of(relay);
     poll_fn(|cx| {
         if let Poll::Ready(end) = poll(relay, cx) {
             return Poll::Ready(end);
+        }
+        if let Some(waiting) = &mut waiting
+            && waiting.poll_condemned(cx).is_ready()
+        {
+            return Poll::Ready(End::Stopped(Box::new(deadlocks::detected())));
         }
         if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
             return Poll::Ready(End::Gone);
@@ -168,6 +178,39 @@ pub(super) async fn watched(
         Poll::Pending
     })
     .await
+}
+
+/// A transaction over several shards waits, perhaps for somebody who waits for it.
+struct Waiting {
+    wait: Wait,
+    group: Arc<Group>,
+    /// When it looks for that, and after which time again.
+    search: Pin<Box<Sleep>>,
+    pause: Duration,
+}
+
+impl Waiting {
+    fn of(relay: &Relay) -> Option<Self> {
+        let spread = relay.spread.as_deref()?;
+        Some(Self {
+            wait: spread.waiter.as_ref()?.begin(),
+            group: Arc::clone(&spread.group),
+            search: Box::pin(tokio::time::sleep(deadlocks::PATIENCE)),
+            pause: deadlocks::PATIENCE,
+        })
+    }
+
+    /// Ready if its wait is to be ended, so that others can go on.
+    fn poll_condemned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.search.as_mut().poll(cx).is_ready() {
+            tokio::spawn(deadlocks::search(Arc::clone(&self.group)));
+            let next = clock::now() + self.pause;
+            self.search.as_mut().reset(next.into());
+            // Whoever closes a cycle looks soon. It may wait for its client, too.
+            self.pause = (self.pause * 2).min(SEARCH_MAX);
+        }
+        self.wait.poll_condemned(cx)
+    }
 }
 
 struct Gather<'a> {
@@ -212,12 +255,8 @@ impl Gather<'_> {
         let Some((first, others)) = self.legs.split_first() else {
             return Poll::Ready(Ok(()));
         };
-        let known = relay.spread.as_deref().and_then(|it| it.group.current());
-        let known = known.as_deref();
-        if others.iter().any(|leg| !are_alike(known, first, leg)) {
-            let text = "the shards give columns of different types";
-            let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
-            return Poll::Ready(Err(End::Stopped(Box::new(report))));
+        for leg in others {
+            alike(relay, first.described(), leg.described())?;
         }
         let columns = first.columns.clone();
         // All of them have taken what was bound.
@@ -255,6 +294,11 @@ pub(super) fn is_unheard(legs: &[Leg]) -> bool {
 }
 
 impl Leg {
+    /// Its description of the columns.
+    pub(super) fn described(&self) -> Described<'_> {
+        (self.shard, self.columns.as_deref())
+    }
+
     /// Takes note that another answer is to come of it.
     pub(super) fn begin(&mut self) {
         self.sent = false;
@@ -474,10 +518,24 @@ pub(super) fn poll_presence(relay: &mut Relay, cx: &mut Context<'_>) -> Poll<()>
     Poll::Pending
 }
 
+/// A shard, and its description of the columns, if there is one.
+pub(super) type Described<'a> = (u16, Option<&'a [u8]>);
+
+/// Refuses to put rows together whose columns are described otherwise.
+pub(super) fn alike(relay: &Relay, one: Described<'_>, two: Described<'_>) -> Result<(), End> {
+    let known = relay.spread.as_deref().and_then(|it| it.group.current());
+    if are_alike(known.as_deref(), one, two) {
+        return Ok(());
+    }
+    let text = "the shards give columns of different types";
+    let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text);
+    Err(End::Stopped(Box::new(report)))
+}
+
 /// Whether a client may decode the values of one leg by the description of the other's. The numbers of tables each
 /// shard has of its own, and those of types that users have made.
-fn are_alike(known: Option<&Known>, one: &Leg, two: &Leg) -> bool {
-    let (here, there) = (one.columns.as_deref(), two.columns.as_deref());
+fn are_alike(known: Option<&Known>, one: Described<'_>, two: Described<'_>) -> bool {
+    let (here, there) = (one.1, two.1);
     let (Some(here), Some(there)) = (described(here), described(there)) else {
         // None, or those of a COPY.
         return here == there;
@@ -492,7 +550,7 @@ fn are_alike(known: Option<&Known>, one: &Leg, two: &Leg) -> bool {
             && (mine == yours
                 || own
                     && known.is_some_and(|known| {
-                        known.are_alike((one.shard, mine), (two.shard, yours), binary)
+                        known.are_alike((one.0, mine), (two.0, yours), binary)
                     }))
     };
     here.len() == there.len() && here.columns().zip(there.columns()).all(same)

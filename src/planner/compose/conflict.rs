@@ -75,6 +75,12 @@ pub(super) fn arbiter(conflict: &OnConflictClause, target: &Target<'_>) -> Resul
     if ok { Ok(()) } else { Err(refusal) }
 }
 
+/// Whether a row that is in the way of another only keeps that from being stored.
+pub(super) fn nothing(insert: &InsertStmt) -> bool {
+    let conflict = insert.on_conflict_clause.as_deref();
+    conflict.is_some_and(|it| it.action() == OnConflictAction::OnconflictNothing)
+}
+
 /// Whether what RETURNING gives can be put in the order of the rows.
 pub(super) fn ordered(insert: &InsertStmt) -> Result<()> {
     let Some(conflict) = &insert.on_conflict_clause else {

@@ -1,15 +1,31 @@
 //! One time for all shards: `now()` becomes a parameter.
 
+use pg_query::NodeEnum;
+use pg_query::protobuf::{Node, ResTarget};
 use pgherd_sql::{LexOptions, Lexer, TokenKind};
 
-use super::{Builder, parse};
+use super::{Builder, deparse, parse};
 use crate::plan::{Fixed, Plan};
-use crate::resolve::{Moment, Names, Uses};
+use crate::resolve::{Moment, Names};
+
+/// The place of a moment that stands in no text of the client's: in a default, or a view.
+const NOWHERE: i32 = -1;
 
 /// The statement with the time as a parameter, if it asks for it only where it can be put in.
 pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
     if builder.moments.is_empty() {
         return None;
+    }
+    if builder.moments.contains_key(&NOWHERE) {
+        let text = spelled(builder, names)?;
+        let mut other = builder.fresh(&text);
+        let tree = parse(&text).ok()?;
+        // The time is one value for all shards only in what comes of it next.
+        let _ = other.statement(&tree, names);
+        let found = !other.moments.is_empty() && !other.moments.contains_key(&NOWHERE);
+        return (found && other.given == builder.given)
+            .then(|| moment(&other, names))
+            .flatten();
     }
     let parameter = greatest(builder.text)? + 1;
     let mut text = String::new();
@@ -27,20 +43,7 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         copied = end;
     }
     text.push_str(builder.text.get(copied..)?);
-    let mut other = Builder {
-        locks: false,
-        reads: false,
-        open: false,
-        hinted: builder.hinted,
-        text: &text,
-        catalog: builder.catalog,
-        placement: builder.placement,
-        uses: Uses::new(),
-        moments: std::collections::BTreeMap::new(),
-        given: Vec::new(),
-        arrays: std::collections::BTreeSet::new(),
-        late: false,
-    };
+    let mut other = builder.fresh(&text);
     let plan = parse(&text)
         .and_then(|tree| other.statement(&tree, names))
         .ok()?;
@@ -51,6 +54,71 @@ pub(super) fn moment(builder: &Builder<'_>, names: &Names) -> Option<Fixed> {
         parameter,
         plan,
     })
+}
+
+/// An INSERT of rows in which the time stands where a column would have it by its default.
+fn spelled(builder: &Builder<'_>, names: &Names) -> Option<String> {
+    let Some(NodeEnum::InsertStmt(mut insert)) = parse(builder.text).ok()?.node else {
+        return None;
+    };
+    let resolver = builder.resolver(names);
+    let (_, relation) = resolver.locate(insert.relation.as_ref()?).ok()?;
+    let NodeEnum::SelectStmt(select) = insert.select_stmt.as_mut()?.node.as_mut()? else {
+        return None;
+    };
+    let mut rows = Vec::new();
+    for list in &mut select.values_lists {
+        match list.node.as_mut()? {
+            NodeEnum::List(list) => rows.push(&mut list.items),
+            _ => return None,
+        }
+    }
+    let width = rows.first()?.len();
+    if insert.cols.is_empty() {
+        let given = relation.columns.iter().take(width);
+        insert.cols = given.map(|column| named(&column.name)).collect();
+    }
+    if width != insert.cols.len() || rows.iter().any(|row| row.len() != width) {
+        return None;
+    }
+    let now = deparse::snippet("pg_catalog.now()").ok()?;
+    let timed = relation.columns.iter().filter(|column| {
+        const NOW: [&str; 3] = ["now()", "CURRENT_TIMESTAMP", "transaction_timestamp()"];
+        column
+            .default
+            .as_deref()
+            .is_some_and(|text| NOW.contains(&text))
+    });
+    for column in timed {
+        let is_it = |node: &Node| match &node.node {
+            Some(NodeEnum::ResTarget(it)) => it.name == column.name,
+            _ => false,
+        };
+        let Some(at) = insert.cols.iter().position(is_it) else {
+            insert.cols.push(named(&column.name));
+            rows.iter_mut().for_each(|row| row.push(now.clone()));
+            continue;
+        };
+        for row in &mut rows {
+            let item = row.get_mut(at)?;
+            if matches!(item.node, Some(NodeEnum::SetToDefault(_))) {
+                *item = now.clone();
+            }
+        }
+    }
+    drop(rows);
+    deparse::text_of(NodeEnum::InsertStmt(insert)).ok()
+}
+
+/// A column of an INSERT.
+fn named(name: &str) -> Node {
+    let target = ResTarget {
+        name: name.to_owned(),
+        ..ResTarget::default()
+    };
+    Node {
+        node: Some(NodeEnum::ResTarget(Box::new(target))),
+    }
 }
 
 /// The greatest number of a parameter in a text, wherever it stands.

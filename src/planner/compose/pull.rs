@@ -109,7 +109,8 @@ impl Builder<'_> {
     ) -> Result<Plan> {
         self.pullable(traits)?;
         // A clock that cannot be told from outside may be that of the statement.
-        if let Some(part) = traits.volatile.as_ref().or(traits.clock.as_ref()) {
+        let again = traits.volatile.as_ref().or(traits.drawn.as_ref());
+        if let Some(part) = again.or(traits.clock.as_ref()) {
             return Err(Refusal::new(part, "it gives something else each time"));
         }
         let plan = self.taken_apart(select, names, given, true)?;

@@ -4,7 +4,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::Node;
 use pg_query::protobuf::{
     AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, ConstrType, Constraint, CreateStmt,
-    DropStmt, IndexElem, ObjectType, RangeVar,
+    DropStmt, IndexElem, ObjectType, RangeVar, VacuumStmt,
 };
 
 use super::Builder;
@@ -39,13 +39,17 @@ impl Builder<'_> {
             },
             NodeEnum::DropStmt(drop) => self.drop(drop, names),
             NodeEnum::RenameStmt(rename) => self.rename(rename, names),
+            NodeEnum::VacuumStmt(vacuum) if !vacuum.is_vacuumcmd => self.analyzed(vacuum, names),
+            NodeEnum::CreateSeqStmt(_) => {
+                self.numbers("CREATE SEQUENCE")?;
+                Ok(Plan::All)
+            }
             NodeEnum::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Ok(Plan::All),
             NodeEnum::CreateEnumStmt(_)
             | NodeEnum::AlterEnumStmt(_)
             | NodeEnum::CompositeTypeStmt(_)
             | NodeEnum::CreateDomainStmt(_)
             | NodeEnum::CreateFunctionStmt(_)
-            | NodeEnum::CreateSeqStmt(_)
             | NodeEnum::CreateExtensionStmt(_)
             | NodeEnum::CommentStmt(_)
             | NodeEnum::GrantStmt(_) => Ok(Plan::All),
@@ -63,6 +67,29 @@ impl Builder<'_> {
             Place::At(Distribution::OneShard(shard)) => Ok(Home::One(shard)),
             Place::System => Err(Refusal::new(&range.relname, "it is the server's own")),
             _ => Ok(Home::All),
+        }
+    }
+
+    /// Each shard counts what it has. Unlike VACUUM, that may be done in a transaction. Without names it would lock all tables
+    /// of all shards up to its end, and what shards on one server have together twice.
+    fn analyzed(&self, vacuum: &VacuumStmt, names: &Names) -> Result<Plan> {
+        if vacuum.rels.is_empty() {
+            self.alone("ANALYZE without a table")?;
+        }
+        let mut homes = Vec::new();
+        for table in &vacuum.rels {
+            let NodeEnum::VacuumRelation(table) = inner(table)? else {
+                return Err(Refusal::new("ANALYZE", "a name is of an unknown form"));
+            };
+            homes.push(self.home(&table.relation, names)?);
+        }
+        match homes.as_slice() {
+            [Home::One(shard)] => Ok(Home::One(*shard).plan()),
+            homes if homes.iter().all(|home| matches!(home, Home::All)) => Ok(Plan::All),
+            _ => Err(Refusal::new(
+                "ANALYZE",
+                "its tables are not on the same shards",
+            )),
         }
     }
 
@@ -123,6 +150,17 @@ impl Builder<'_> {
             true => Err(
                 Refusal::new(part, "it cannot run in the transaction of several shards")
                     .hint("Do it on each shard by its own name."),
+            ),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses what makes a sequence that is the same on all shards, where they are said to give other numbers on each.
+    pub(super) fn numbers(&self, part: &str) -> Result<()> {
+        match self.placement.sequences_are_disjoint() && self.placement.shard_count() > 1 {
+            true => Err(
+                Refusal::new(part, "each shard's sequence must give other numbers")
+                    .hint("Make it on each shard by its own name, with an INCREMENT of the number of shards and a START of its own."),
             ),
             false => Ok(()),
         }
@@ -278,11 +316,34 @@ impl Builder<'_> {
                 self.unique(range, &constraint.keys, names)
             }
             ConstrType::ConstrCheck | ConstrType::ConstrNotnull => Ok(()),
+            ConstrType::ConstrForeign => self.refers(range, None, constraint, names),
             _ => Err(Refusal::new(
                 "ALTER TABLE",
                 "this constraint is not supported over shards",
             )),
         }
+    }
+
+    /// What the rows of a table that is there refer to must be on their own shards.
+    fn refers(
+        &self,
+        range: &Option<RangeVar>,
+        column: Option<&str>,
+        constraint: &Constraint,
+        names: &Names,
+    ) -> Result<()> {
+        let mut resolver = self.resolver(names);
+        let range = range
+            .as_ref()
+            .ok_or_else(|| Refusal::new("FOREIGN KEY", "its table is missing"))?;
+        let (schema, relation) = resolver.locate(range)?;
+        resolver.table(&schema, &range.relname, relation)?;
+        let columns: Vec<&str> = relation.columns.iter().map(|it| &*it.name).collect();
+        let place = self.placement.of(&schema, &range.relname, &columns);
+        let place =
+            place.ok_or_else(|| Refusal::new("FOREIGN KEY", "its table is placed nowhere"))?;
+        // None is new: a name that is its own is found as any other.
+        self.reference(&place, ("", ""), column, constraint, names)
     }
 
     fn alters(
@@ -319,14 +380,6 @@ impl Builder<'_> {
     /// A new column is given its default on each shard by itself.
     fn adds(&self, column: &ColumnDef, range: &Option<RangeVar>, names: &Names) -> Result<()> {
         let mut resolver = self.resolver(names);
-        let kind = column
-            .type_name
-            .as_ref()
-            .map(|name| strings(&name.names))
-            .transpose()?;
-        let serial = kind
-            .and_then(|names| names.last().copied())
-            .is_some_and(|name| name.contains("serial"));
         for constraint in &column.constraints {
             let NodeEnum::Constraint(constraint) = inner(constraint)? else {
                 continue;
@@ -344,13 +397,16 @@ impl Builder<'_> {
                 ConstrType::ConstrUnique | ConstrType::ConstrPrimary => {
                     self.unique(range, &[], names)?;
                 }
-                ConstrType::ConstrForeign | ConstrType::ConstrExclusion => {
+                ConstrType::ConstrForeign => {
+                    self.refers(range, Some(&column.colname), constraint, names)?;
+                }
+                ConstrType::ConstrExclusion => {
                     self.constraint(constraint, range, names)?;
                 }
                 _ => {}
             }
         }
-        if serial {
+        if is_serial(column)? {
             resolver.traits.sequence = Some("serial column".into());
         }
         self.anywhere(&resolver.traits)?;
@@ -364,6 +420,14 @@ fn defined(command: &AlterTableCmd) -> Result<Option<&ColumnDef>> {
         Some(NodeEnum::ColumnDef(column)) => Some(&**column),
         _ => None,
     })
+}
+
+/// Whether a column gets a sequence by the name of its type.
+pub(super) fn is_serial(column: &ColumnDef) -> Result<bool> {
+    let kind = column.type_name.as_ref();
+    let names = kind.map(|name| strings(&name.names)).transpose()?;
+    let last = names.and_then(|names| names.last().copied());
+    Ok(last.is_some_and(|name| name.contains("serial")))
 }
 
 /// The column that it adds.

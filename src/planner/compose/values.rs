@@ -3,7 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{InsertStmt, Node, OverridingKind, SelectStmt};
 
-use super::conflict::{arbiter, ordered};
+use super::conflict::{arbiter, nothing, ordered};
 use super::rows::{Rows, split};
 use super::{Builder, Noted, kinds_agree, pruned, refused, replicated};
 use crate::analyze::fact::Candidate;
@@ -13,6 +13,9 @@ use crate::plan::{Plan, Split};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, Resolver, Target, computed, inner};
 use crate::tree::{Body, Col, Distinct, Expr, From, Place, Query, Source};
+
+/// More rows are not sent one by one.
+const SINGLY_MAX: usize = 1000;
 
 /// Refuses `OVERRIDING USER VALUE`, by which each server stores numbers of its own for identity columns.
 pub(super) fn overridden(kind: OverridingKind, target: &Target<'_>) -> Result<()> {
@@ -106,6 +109,13 @@ impl Builder<'_> {
         let traits = &resolver.traits;
         self.anywhere(traits)?;
         rest.extend(rows.exprs);
+        let mut apart = traits.clone();
+        let plain = rest.iter().all(|expr| expr.subs().is_empty());
+        if plain {
+            // Each row has a value of chance of its own, wherever it is stored. One of a clock would not come behind those of
+            // the rows before it.
+            apart.drawn = None;
+        }
         let query = computed(rest);
         let mut analysis = Analysis::new(&resolver.relations);
         let dist = analysis.query(&query).rows;
@@ -133,11 +143,16 @@ impl Builder<'_> {
                 "it acts on one server, which may be another than that of the rows",
             ));
         }
-        let whole = match (self.several(traits), dist) {
+        let whole = match (self.several(&apart), &dist) {
             (Err(refusal), _) => Some(refusal),
-            (Ok(()), Dist::Loose(why)) => Some(refused(why)),
+            (Ok(()), Dist::Loose(why)) => Some(refused(*why)),
             (Ok(()), _) => ordered(insert).err(),
         };
+        // One after the other, nothing of them reads what the others have stored but to see that it is there.
+        let loose = matches!(dist, Dist::Loose(_)) || self.several(&apart).is_err();
+        let singly = whole.is_some() && plain && !loose && nothing(insert);
+        let singly = singly && rows.nodes.len() <= SINGLY_MAX;
+        let whole = whole.filter(|_| !singly);
         let texts = split(insert, &rows.nodes)?;
         Ok(Plan::Insert(Box::new(Split {
             group: key.group,
@@ -148,6 +163,7 @@ impl Builder<'_> {
             rows: texts.rows,
             tail: texts.tail,
             whole,
+            singly,
         })))
     }
 

@@ -30,9 +30,11 @@ pub struct Split {
     pub(crate) tail: Vec<Span>,
     /// Why it may not go to several shards.
     pub(crate) whole: Option<Refusal>,
+    /// To several shards its rows go one after the other, each by itself.
+    pub(crate) singly: bool,
 }
 
-/// What is sent to one shard.
+/// What is sent to one shard. Where two are for the same one, all of them are run in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The shard.
@@ -57,9 +59,20 @@ pub(super) fn route<'p>(split: &Split, evaluation: &Evaluation<'_>) -> Result<Ro
     if let Some(refusal) = &split.whole {
         return Err(refusal.clone());
     }
-    let pieces = shards
-        .into_iter()
-        .map(|(shard, rows)| piece(split, shard, rows));
+    let mut pieces: Vec<(Shard, Vec<usize>)> = match split.singly {
+        false => shards.into_iter().collect(),
+        true => {
+            let shards = shards.into_iter();
+            let each = shards
+                .flat_map(|(shard, rows)| rows.into_iter().map(move |row| (shard, vec![row])));
+            each.collect()
+        }
+    };
+    if split.singly {
+        pieces.sort_by_key(|(_, rows)| rows.first().copied());
+    }
+    let pieces = pieces.into_iter();
+    let pieces = pieces.map(|(shard, rows)| piece(split, shard, rows));
     Ok(Route::Pieces(pieces.collect()))
 }
 

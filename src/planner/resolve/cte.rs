@@ -40,11 +40,15 @@ impl<'a> Resolver<'a> {
             let (cte, shown) = (all[at], &shown[at]);
             let body = cte.ctequery.as_deref();
             let body = body.ok_or_else(|| Refusal::new("WITH", "a query is missing"))?;
+            let mut work = None;
             if !matches!(body.node, Some(NodeEnum::SelectStmt(_))) {
-                return Err(Refusal::new(
-                    "WITH",
-                    "what writes there is not supported over shards",
-                ));
+                if !self.within {
+                    return Err(Refusal::new(
+                        "WITH",
+                        "what writes there is not supported over shards",
+                    ));
+                }
+                work = Some(self.written(cte, inner(body)?)?);
             }
             let added = self.added(cte)?;
             let is_named = |name: &String| shown.contains(&format!("sval: {name:?}"));
@@ -62,13 +66,63 @@ impl<'a> Resolver<'a> {
                 levels: self.stack.len(),
                 queries: self.queries,
                 added,
-                work: std::cell::RefCell::new(None),
+                work: std::cell::RefCell::new(work),
                 used: std::cell::Cell::new(false),
                 busy: std::cell::Cell::new(false),
             };
             self.ctes.push(Rc::new(made));
         }
         Ok(())
+    }
+
+    /// The columns that a part which writes gives; of their types and values nothing is known.
+    fn written(&self, cte: &CommonTableExpr, body: &NodeEnum) -> Result<Vec<Output>> {
+        let (relation, returning, alone) = match body {
+            NodeEnum::InsertStmt(it) => (&it.relation, &it.returning_clause, true),
+            NodeEnum::UpdateStmt(it) => {
+                let alone = it.from_clause.is_empty();
+                (&it.relation, &it.returning_clause, alone)
+            }
+            NodeEnum::DeleteStmt(it) => {
+                let alone = it.using_clause.is_empty();
+                (&it.relation, &it.returning_clause, alone)
+            }
+            other => return Err(unknown_node("WITH", other)),
+        };
+        let unclear = || {
+            Refusal::new("RETURNING", "the name of a column is not clear")
+                .hint("Give each column a name by AS.")
+        };
+        let mut names: Vec<String> = Vec::new();
+        for target in returning.iter().flat_map(|clause| &clause.exprs) {
+            let NodeEnum::ResTarget(target) = inner(target)? else {
+                return Err(unclear());
+            };
+            if !target.name.is_empty() {
+                names.push(target.name.clone());
+                continue;
+            }
+            let NodeEnum::ColumnRef(column) = boxed(&target.val)? else {
+                return Err(unclear());
+            };
+            match column.fields.last().and_then(|field| field.node.as_ref()) {
+                Some(NodeEnum::String(name)) => names.push(name.sval.clone()),
+                Some(NodeEnum::AStar(_)) if alone && column.fields.len() == 1 => {
+                    let (_, relation) = self.locate(relation.as_ref().ok_or_else(unclear)?)?;
+                    let columns = relation.columns.iter();
+                    names.extend(columns.map(|column| column.name.clone()));
+                }
+                _ => return Err(unclear()),
+            }
+        }
+        for (name, alias) in names.iter_mut().zip(strings(&cte.aliascolnames)?) {
+            alias.clone_into(name);
+        }
+        let kind = Kind::UNKNOWN;
+        Ok(names
+            .into_iter()
+            .map(|name| Output { name, kind })
+            .collect())
     }
 
     /// The columns that SEARCH and CYCLE add to those of a query.
@@ -181,7 +235,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// Whether a table's name is said anywhere in a query that is shown; the shown tree has all names in quotes.
-fn mentions(shown: &str, name: &str) -> bool {
+pub(crate) fn mentions(shown: &str, name: &str) -> bool {
     shown.contains(&format!("relname: {}", shown_name(name)))
 }
 

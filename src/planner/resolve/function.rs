@@ -111,9 +111,11 @@ const OF_SETTINGS: &[&str] = &[
 
 const OF_CLOCK: [&str; 3] = ["now", "transaction_timestamp", "statement_timestamp"];
 
-const VOLATILE: [&str; 6] = [
+/// What these give is another value wherever and whenever they are called, and tells nothing else.
+const DRAWN: [&str; 2] = ["gen_random_uuid", "uuidv4"];
+
+const VOLATILE: [&str; 5] = [
     "random",
-    "gen_random_uuid",
     "clock_timestamp",
     "timeofday",
     "setseed",
@@ -280,6 +282,7 @@ impl<'a> Resolver<'a> {
                 (name, _) if OF_CLOCK.contains(&name) => set(&mut traits.clock),
                 ("age", _) if function.arguments.0 == 1 => set(&mut traits.clock),
                 (name, Volatility::Stable) if OF_SETTINGS.contains(&name) => {}
+                (name, _) if DRAWN.contains(&name) => set(&mut traits.drawn),
                 (name, _) if VOLATILE.contains(&name) => set(&mut traits.volatile),
                 (name, _) if is_fixed(name) => set(&mut traits.fixed),
                 _ => set(&mut traits.server),

@@ -296,6 +296,7 @@ impl Dtx {
             spread.journal.clear();
             (spread.notified, spread.listened) = (false, false);
             spread.holds = false;
+            spread.waiter = None;
             spread.before = Arc::clone(&self.before);
         }
         self.opening = b"BEGIN"[..].into();
@@ -306,6 +307,7 @@ impl Dtx {
         self.unbound = None;
         self.home = None;
         self.altered = false;
+        self.waiter = None;
         self.began = clock::now();
     }
 }

@@ -113,6 +113,12 @@ fn asked(
             let pools = relay.spread.as_deref()?.group.pools.len();
             as_it_is((0..).take(pools).collect())
         }
+        // Whose rows go one by one has a plan for each of them.
+        Route::Pieces(pieces)
+            if (1..pieces.len()).any(|at| pieces[at - 1].shard >= pieces[at].shard) =>
+        {
+            None
+        }
         Route::Pieces(pieces) => {
             let form = |piece: &Piece| {
                 let text = [prefix, piece.text.as_bytes()].concat();

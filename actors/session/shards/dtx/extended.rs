@@ -365,9 +365,7 @@ impl Dtx {
                 values: behind_names(&body, &bind).to_vec(),
             };
             let mut sink = Passed::default();
-            let bare = self.lay_bare(relay, text).await?;
             let done = self.send(relay, &[home], &[form], &mut sink).await?;
-            self.bound_again(bare).await?;
             complete(done)
         } else {
             let bound = Bound {

@@ -52,16 +52,6 @@ impl Journal {
                 .any(|step| matches!(step, Step::Change(changes) if changes.iter().any(for_now)))
     }
 
-    /// Whether this setting may have a value that the client has given it in the transaction.
-    pub(super) fn may_have_set(&self, name: &str) -> bool {
-        let sets = |change: &Change| &*change.name == name && change.value != Value::Default;
-        self.opaque
-            || self
-                .steps
-                .iter()
-                .any(|step| matches!(step, Step::Change(changes) if changes.iter().any(sets)))
-    }
-
     /// The steps, as far as they can be taken anew.
     pub(super) fn steps(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter()

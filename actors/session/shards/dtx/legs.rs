@@ -24,6 +24,7 @@ use crate::session::shards::gather::{Deadlines, End, Next, poll_presence, watche
 use crate::session::shards::legs::{Leg, take_as};
 use crate::session::shards::plan::unsupported;
 use crate::session::shards::scatter::suspect;
+use crate::transactions::deadlocks::Badge;
 use crate::transactions::decisions;
 use crate::unserved::Unserved;
 
@@ -36,20 +37,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 const ANSWER_MAX: usize = 1024 * 1024;
 
 /// What a server says of its block, and whether a portal of the client's is open there, which one that comes behind
-/// would not find (a cursor stays where it is). A lock that is not given for so long may be awaited by somebody whom the
-/// transaction itself waits for on another shard, which no server sees.
-const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
-pg_catalog.current_setting('max_prepared_transactions') <> '0', \
-pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL, \
-pg_catalog.current_setting('transaction_read_only'), \
-pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
-EXISTS (SELECT FROM pg_catalog.pg_cursors \
-WHERE statement !~* 'declare' AND NOT pg_catalog.starts_with(name, 'pgherd_'))";
-pub(super) const LOCKS: &str = "SELECT pg_catalog.set_config('lock_timeout', '10s', true) \
-WHERE pg_catalog.current_setting('lock_timeout') = '0'";
-/// Takes it back for a look at what the client has.
-const NO_LOCKS: &str = "SELECT pg_catalog.set_config('lock_timeout', reset_val, true) \
-FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'";
+/// would not find (a cursor stays where it is); and the badge of the transaction there, by which its waits are known.
+fn facts(badge: Badge) -> String {
+    const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
+        pg_catalog.current_setting('max_prepared_transactions') <> '0', \
+        pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL, \
+        pg_catalog.current_setting('transaction_read_only'), \
+        pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
+        EXISTS (SELECT FROM pg_catalog.pg_cursors \
+        WHERE statement !~* 'declare' AND NOT pg_catalog.starts_with(name, 'pgherd_'))";
+    format!("{FACTS}, {}", badge.taken())
+}
 
 /// What a shard can do for a transaction over several of them.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +82,8 @@ impl Dtx {
             self.legs.insert(shard, leg);
             return Err(self.lost("the server closed the connection"));
         }
-        let asked = leg.run(format!("{FACTS}; {LOCKS}").as_bytes()).await;
+        let facts = facts(self.badge(relay));
+        let asked = leg.run(facts.as_bytes()).await;
         leg.lease.flow.hand_over(&mut relay.down);
         let failed = asked.is_err();
         leg.lost = failed;
@@ -118,8 +117,9 @@ impl Dtx {
             return Err(unsupported(text).into());
         };
         let mut text = self.opening.to_vec();
+        let facts = facts(self.badge(relay));
         // A comment may be behind it.
-        text.extend_from_slice(format!("\n; {FACTS}; {steps}{LOCKS}").as_bytes());
+        text.extend_from_slice(format!("\n; {facts}; {steps}").as_bytes());
         let asked = clock::now();
         let (mut leg, answer) = loop {
             let mut leg = self.take_one(relay, shard, asked).await?;
@@ -202,6 +202,7 @@ impl Dtx {
                 read_only,
                 writes,
                 portals,
+                _badge,
             ],
         ) = row
         else {
@@ -233,45 +234,14 @@ impl Dtx {
         Ok(read_only)
     }
 
-    /// Where a text may show our bound on waits for locks, takes that back at home; answers where it has.
-    pub(super) async fn lay_bare(
-        &mut self,
-        relay: &Relay,
-        text: &[u8],
-    ) -> Result<Option<u16>, Fault> {
-        let text = text.to_ascii_lowercase();
-        let has = |name: &[u8]| text.windows(name.len()).any(|part| part == name);
-        let shows = has(b"show") && (has(b"lock_timeout") || has(b"all"));
-        let is_set = relay.parameters.get("lock_timeout").is_some()
-            || relay
-                .spread
-                .as_deref()
-                .is_some_and(|spread| spread.journal.may_have_set("lock_timeout"));
-        match self.home.filter(|_| shows && !is_set && !self.failed) {
-            Some(home) => self.ours(home, NO_LOCKS).await.map(|()| Some(home)),
-            None => Ok(None),
+    /// The badge of the transaction, by which others know of its waits from now on.
+    pub(super) fn badge(&mut self, relay: &mut Relay) -> Badge {
+        let waiters = &self.group.transactions.waiters;
+        let waiter = self.waiter.get_or_insert_with(|| waiters.enter());
+        if let Some(spread) = relay.spread.as_deref_mut() {
+            spread.waiter = Some(Arc::clone(waiter));
         }
-    }
-
-    /// The bound holds again where it was taken back.
-    pub(super) async fn bound_again(&mut self, home: Option<u16>) -> Result<(), Fault> {
-        match home {
-            Some(home) => self.ours(home, LOCKS).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn ours(&mut self, shard: u16, sql: &str) -> Result<(), Fault> {
-        let Some(leg) = self.legs.get_mut(&shard) else {
-            return Err(self.lost("it is gone"));
-        };
-        match leg.run(sql.as_bytes()).await {
-            Ok(answer) => answer.error.map_or(Ok(()), |error| Err(error.into())),
-            Err(report) => {
-                leg.lost = true;
-                Err(self.lost(&report.message))
-            }
-        }
+        waiter.badge
     }
 
     /// Takes note that these shards may be written to. Where that makes them several, they must be able to

@@ -8,7 +8,7 @@ use pgherd_wire::sqlstate;
 
 use crate::session::relay::Relay;
 use crate::session::shards::concat::Concat;
-use crate::session::shards::gather::{End, Next, Sink};
+use crate::session::shards::gather::{End, Next, Sink, alike};
 use crate::session::shards::legs::Leg;
 
 /// Rows that have to be put in order take no more than this.
@@ -45,10 +45,24 @@ pub(super) struct Kept {
     pub(super) shows: bool,
     pub(super) rows: Vec<VecDeque<Box<[u8]>>>,
     pub(super) bytes: usize,
+    /// They come behind those of another shard.
+    pub(super) behind: Option<Behind>,
+}
+
+/// Rows that come behind others, whose columns have to be the same.
+#[derive(Debug)]
+pub(super) struct Behind {
+    pub(super) first: u16,
+    pub(super) columns: Option<Box<[u8]>>,
+    pub(super) shard: u16,
 }
 
 impl Sink for Kept {
     fn columns(&mut self, relay: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
+        if let Some(behind) = &self.behind {
+            let first = (behind.first, behind.columns.as_deref());
+            return alike(relay, first, (behind.shard, columns));
+        }
         if let Some(columns) = columns.filter(|_| self.shows) {
             relay.down.insert(columns);
         }

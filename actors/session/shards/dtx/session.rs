@@ -1,12 +1,11 @@
 //! Statements about the transaction and the session, which all its servers have to take.
 
 use pgherd_session::literal;
-use pgherd_sql::{Block, Change, Reading, Span, Step, Value, block, script};
+use pgherd_sql::{Block, Change, Reading, Span, Step, block, script};
 use pgherd_wire::backend;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
-use super::legs::LOCKS;
 use super::named::{Named, named};
 use super::statement::Done;
 use super::{Dtx, Fault, Kind};
@@ -204,9 +203,10 @@ impl Dtx {
             whole.extend_from_slice(b"\n;");
             whole.extend_from_slice(more.as_bytes());
         }
-        if unbinds(&step) {
-            whole.extend_from_slice(b"\n;");
-            whole.extend_from_slice(LOCKS.as_bytes());
+        if let Step::RollbackTo(_) = step {
+            // It was taken behind the savepoint, perhaps.
+            let again = format!("\n;SELECT {}", self.badge(relay).taken());
+            whole.extend_from_slice(again.as_bytes());
         }
         self.have_all_run(&whole, &step).await?;
         if let Step::RollbackTo(_) = step {
@@ -260,17 +260,6 @@ impl Dtx {
 fn is_local(step: &Step) -> bool {
     let local = |change: &Change| change.span == Span::Local;
     matches!(step, Step::Change(changes) if changes.iter().any(local))
-}
-
-/// Whether a step takes the bound on waits for locks back.
-fn unbinds(step: &Step) -> bool {
-    match step {
-        Step::RollbackTo(_) | Step::ResetAll => true,
-        Step::Change(changes) => changes
-            .iter()
-            .any(|change| &*change.name == "lock_timeout" && change.value == Value::Default),
-        Step::Savepoint(_) | Step::Release(_) | Step::Other => false,
-    }
 }
 
 /// What is said where nothing else is known of why it is not committed.

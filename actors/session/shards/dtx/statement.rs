@@ -1,5 +1,6 @@
 //! Statements that read and write rows: where they go, and how their answers become one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -8,7 +9,7 @@ use pgherd_planner::{Piece, Plan, Route, Statement};
 use pgherd_session::{Owed, Reach, Undo};
 use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::backend;
-use pgherd_wire::error::{ErrorReport, Field};
+use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
@@ -18,7 +19,7 @@ use super::extended::Bound;
 use super::legs::sent;
 use super::named::is_named;
 use super::reads;
-use super::rows::{Kept, Passed};
+use super::rows::{Behind, Kept, Passed};
 use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
 use super::{Dtx, Fault, Kind, gone};
@@ -40,6 +41,7 @@ use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 use crate::session::turn::Turn;
 use crate::shards::Known;
+use crate::transactions::deadlocks;
 use crate::upstream;
 
 /// How a statement has ended that has not failed.
@@ -336,13 +338,16 @@ impl Dtx {
         let (way, moment) = found?;
         relay.pool.stats.queries(1);
         let writes = !judgement.steady || locks_rows(text, relay.lexing);
+        let mut now = None;
         let form = match moment {
             None => form,
             Some((text, number)) => {
                 let shards = self.shards_of(&way);
                 self.open(relay, &shards).await?;
-                let now = self.now(relay, shards.first().copied()).await?;
-                with_moment(&form, &text, number, &now, bind)
+                let time = self.now(relay, shards.first().copied()).await?;
+                let form = with_moment(&form, &text, number, &time, bind);
+                now = Some((number, time));
+                form
             }
         };
         let most = bound.map_or(0, |bound| bound.max_rows);
@@ -384,13 +389,18 @@ impl Dtx {
                 self.on_each(relay, &shards, forms, writes, shows).await
             }
             // Definitions lock their tables by themselves, and read none.
-            Way::All => self.on_all(relay, form, shows, !judgement.alters).await,
+            Way::All => {
+                let counts = [&b"analyze"[..], b"analyse"];
+                let counts = counts.iter().any(|it| word.eq_ignore_ascii_case(it));
+                self.on_all(relay, form, shows, !judgement.alters && !counts)
+                    .await
+            }
             Way::Pieces(pieces) => {
                 if statement.writes_by_replicated() {
                     let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
                     self.unmoved(relay, &shards).await?;
                 }
-                self.in_pieces(relay, &pieces, bound, shows).await
+                self.in_pieces(relay, &pieces, bound, now, shows).await
             }
             Way::Read(request) => self.read(relay, *request, given, writes, shows, None).await,
         }
@@ -401,12 +411,7 @@ impl Dtx {
         let home = self.anywhere(relay);
         let form = Form::Simple(text.to_vec());
         self.open(relay, &[home]).await?;
-        let bare = self.lay_bare(relay, text).await?;
-        let done = self
-            .on_each(relay, &[home], vec![form], false, true)
-            .await?;
-        self.bound_again(bare).await?;
-        Ok(done)
+        self.on_each(relay, &[home], vec![form], false, true).await
     }
 
     /// The one shard of a statement whose rows are wanted in pieces, with a block there.
@@ -591,12 +596,21 @@ impl Dtx {
         relay: &mut Relay,
         pieces: &[Piece],
         bound: Option<&Bound<'_>>,
+        now: Option<(u32, Vec<u8>)>,
         shows: bool,
     ) -> Result<Done, Fault> {
         let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
         self.open(relay, &shards).await?;
         self.writes(relay, &shards).await?;
-        let forms: Vec<Form> = pieces.iter().map(|piece| piece_of(piece, bound)).collect();
+        let now = now
+            .as_ref()
+            .map(|(number, time)| (*number, time.as_slice()));
+        let forms = pieces.iter().map(|piece| piece_of(piece, bound, now));
+        let forms: Vec<Form> = forms.collect();
+        let different: BTreeSet<u16> = shards.iter().copied().collect();
+        if different.len() < shards.len() {
+            return self.one_by_one(relay, &shards, forms, shows).await;
+        }
         let mut sink = Kept {
             shows,
             ..Kept::default()
@@ -605,6 +619,41 @@ impl Dtx {
         let places: Vec<Vec<usize>> = pieces.iter().map(|piece| piece.rows.clone()).collect();
         for row in sink.in_order(&places) {
             relay.down.insert(&row);
+        }
+        Ok(added(done))
+    }
+
+    /// Sends each form to its shard, once those before it are answered.
+    async fn one_by_one(
+        &mut self,
+        relay: &mut Relay,
+        shards: &[u16],
+        forms: Vec<Form>,
+        shows: bool,
+    ) -> Result<Done, Fault> {
+        let mut done = Vec::with_capacity(forms.len());
+        let mut first: Option<(u16, Option<Box<[u8]>>)> = None;
+        let mut bytes = 0;
+        for (shard, form) in shards.iter().zip(&forms) {
+            let behind = first.clone().map(|(first, columns)| Behind {
+                first,
+                columns,
+                shard: *shard,
+            });
+            let mut sink = Kept {
+                shows,
+                behind,
+                bytes,
+                ..Kept::default()
+            };
+            let form = std::slice::from_ref(form);
+            done.extend(self.send(relay, &[*shard], form, &mut sink).await?);
+            bytes = sink.bytes;
+            for row in sink.rows.into_iter().flatten() {
+                relay.down.insert(&row);
+            }
+            let leg = self.legs.get(shard);
+            first.get_or_insert_with(|| (*shard, leg.and_then(|leg| leg.columns.clone())));
         }
         Ok(added(done))
     }
@@ -642,6 +691,7 @@ impl Dtx {
         // Nobody has taken what was bound if that is to be told still.
         let owed = legs.iter_mut().any(|leg| std::mem::take(&mut leg.acks));
         self.owes = (self.owes || owed) && !is_unbound(&legs, &end);
+        let mut gives_way = false;
         let fault = match end {
             End::Answered => {
                 legs.iter_mut().for_each(|leg| leg.passes = false);
@@ -658,8 +708,11 @@ impl Dtx {
                     false => gone(relay),
                 });
             }
-            End::Failed(message) => Fault::Said(reworded(relay, message)),
-            End::Stopped(report) => Fault::Refused(report),
+            End::Failed(message) => Fault::Said(message),
+            End::Stopped(report) => {
+                gives_way = report.code == sqlstate::DEADLOCK_DETECTED;
+                Fault::Refused(report)
+            }
             End::Lost(report) => self.lost(report.detail.as_deref().unwrap_or(&report.message)),
         };
         let mut cut = false;
@@ -672,6 +725,9 @@ impl Dtx {
         }
         let broken = legs.iter().any(|leg| leg.lost);
         self.put_back(legs);
+        if gives_way && !broken {
+            self.give_way().await?;
+        }
         match (cut, broken, &fault) {
             // Half a row was sent on already: the client's framing cannot be mended.
             (true, ..) => Err(Fault::Over(Bye::Gone)),
@@ -680,6 +736,25 @@ impl Dtx {
             }
             _ => Err(fault),
         }
+    }
+}
+
+impl Dtx {
+    /// Gives back what is locked on all servers, as one does whose wait is ended for a deadlock: not only on that where it
+    /// waited, and not only once the client has ended the block.
+    async fn give_way(&mut self) -> Result<(), Fault> {
+        let mut broken = None;
+        for leg in self
+            .legs
+            .values_mut()
+            .filter(|leg| !leg.lost && leg.is_sound())
+        {
+            if let Err(report) = leg.run(deadlocks::FAIL).await {
+                leg.lost = true;
+                broken = Some(report);
+            }
+        }
+        broken.map_or(Ok(()), |report| Err(self.lost(&report.message)))
     }
 }
 
@@ -776,24 +851,6 @@ async fn quiet(legs: &mut [Leg], cancels: bool) {
     }
 }
 
-/// A lock that was not given in our time may be that of a deadlock over several shards.
-fn reworded(relay: &Relay, message: Box<[u8]>) -> Box<[u8]> {
-    let report = ErrorReport::parse(&message[frame::HEADER_LEN..]);
-    let waited = report.code.to_string() == "55P03"
-        && report.other(Field::Routine) == Some("ProcessInterrupts")
-        && relay.parameters.get("lock_timeout").is_none();
-    if !waited {
-        return message;
-    }
-    let text = "a lock was not given within 10 s, which may be a deadlock over several shards";
-    let mut out = BytesMut::new();
-    let deadlock = ErrorReport::error(sqlstate::DEADLOCK_DETECTED, text);
-    deadlock
-        .hint("Run the transaction again, or SET lock_timeout to wait for longer.")
-        .encode_error(&mut out);
-    out[..].into()
-}
-
 /// A route without what it borrows, but for the moment that goes with it.
 enum Way {
     Any,
@@ -834,13 +891,6 @@ impl Way {
                     route,
                 } => {
                     let (way, _) = Self::of(*route)?;
-                    if let Self::Pieces(_) = way {
-                        let text =
-                            "now() in an INSERT of rows on several shards is not supported yet";
-                        return Err(
-                            unsupported(text).hint("Insert the rows of each key by themselves.")
-                        );
-                    }
                     return Ok((way, Some((text.to_owned(), parameter))));
                 }
             },
@@ -910,19 +960,20 @@ pub(super) fn put_bound(
     leg.begin();
 }
 
-/// The form of a piece.
-fn piece_of(piece: &Piece, bound: Option<&Bound<'_>>) -> Form {
-    let Some(bound) = bound else {
-        return Form::Simple(piece.text.clone().into_bytes());
-    };
-    let numbers = piece.params.iter().map(|number| Some(*number));
-    rebound(
-        piece.text.as_bytes(),
-        numbers,
-        None,
-        bound.tail,
-        &bound.bind,
-    )
+/// The form of a piece, in which the parameter of one number is the moment.
+fn piece_of(piece: &Piece, bound: Option<&Bound<'_>>, now: Option<(u32, &[u8])>) -> Form {
+    let text = piece.text.as_bytes();
+    match (bound, now) {
+        (Some(bound), _) => {
+            let is_now = |number: u32| now.is_some_and(|(moment, _)| moment == number);
+            let params = piece.params.iter();
+            let numbers = params.map(|number| (!is_now(*number)).then_some(*number));
+            let time = now.map(|(_, time)| time);
+            rebound(text, numbers, time, bound.tail, &bound.bind)
+        }
+        (None, Some((_, time))) if !piece.params.is_empty() => at_moment(text, time),
+        (None, _) => Form::Simple(text.to_vec()),
+    }
 }
 
 /// A statement in which the moment is a parameter.
@@ -932,19 +983,22 @@ fn with_moment(form: &Form, text: &str, number: u32, now: &[u8], bind: Option<&B
             let numbers = (1..=number).map(|it| (it < number).then_some(it));
             rebound(text.as_bytes(), numbers, Some(now), tail, bind)
         }
-        _ => {
-            let mut tail = text.as_bytes().to_vec();
-            tail.extend_from_slice(&[0, 0, 0]);
-            let mut values = BytesMut::new();
-            values.put_u16(0);
-            values.put_u16(1);
-            frame::put_value(&mut values, Some(now));
-            values.put_u16(0);
-            Form::Bound {
-                tail,
-                values: values.to_vec(),
-            }
-        }
+        _ => at_moment(text.as_bytes(), now),
+    }
+}
+
+/// A statement that has no other parameter than the moment.
+fn at_moment(text: &[u8], now: &[u8]) -> Form {
+    let mut tail = text.to_vec();
+    tail.extend_from_slice(&[0, 0, 0]);
+    let mut values = BytesMut::new();
+    values.put_u16(0);
+    values.put_u16(1);
+    frame::put_value(&mut values, Some(now));
+    values.put_u16(0);
+    Form::Bound {
+        tail,
+        values: values.to_vec(),
     }
 }
 
