@@ -79,7 +79,7 @@ impl Selfcheck {
         let mut well = true;
         for plant in plants {
             let ended = self.scenario(plant, &pgherd, true)?;
-            let found = ended.caught.contains(&plant.check);
+            let found = plant.is_caught(&ended.caught);
             self.row(plant.bug.name(), plant, &ended, found)?;
             well &= found;
         }
@@ -141,10 +141,10 @@ impl Selfcheck {
             (true, false) => "no check: it ended badly".to_owned(),
             (false, _) => caught.join(", "),
         };
-        let expected = if bug == "none" {
-            ""
-        } else {
-            plant.check.name()
+        let expected = match (bug, plant.or) {
+            ("none", _) => String::new(),
+            (_, None) => plant.check.to_string(),
+            (_, Some(or)) => format!("{} or {or}", plant.check),
         };
         let verdict = if well { "yes" } else { "**NO**" };
         println!(

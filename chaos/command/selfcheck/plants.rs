@@ -8,6 +8,16 @@ pub(super) struct Plant {
     pub(super) bug: Bug,
     pub(super) scenario: &'static str,
     pub(super) check: Check,
+    /// Another one that may catch it in its place: chance decides which clients it befalls.
+    pub(super) or: Option<Check>,
+}
+
+impl Plant {
+    /// Whether one of these is there for it.
+    pub(super) fn is_caught(&self, caught: &[Check]) -> bool {
+        let mut there = [Some(self.check), self.or].into_iter().flatten();
+        there.any(|check| caught.contains(&check))
+    }
 }
 
 const fn plant(bug: Bug, scenario: &'static str, check: Check) -> Plant {
@@ -15,6 +25,14 @@ const fn plant(bug: Bug, scenario: &'static str, check: Check) -> Plant {
         bug,
         scenario,
         check,
+        or: None,
+    }
+}
+
+const fn or(plant: Plant, check: Check) -> Plant {
+    Plant {
+        or: Some(check),
+        ..plant
     }
 }
 
@@ -62,5 +80,8 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(Bug::TrustSilence, REPLICAS, Check::Rotation),
     plant(Bug::SkipDecision, FORWARD, Check::Whole),
     plant(Bug::SkipResolution, RESOLVE, Check::Unresolved),
-    plant(Bug::TrustCommit, LOSSES, Check::OwnWrites),
+    or(
+        plant(Bug::TrustCommit, LOSSES, Check::Lost),
+        Check::OwnWrites,
+    ),
 ];
