@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use pgherd_config::{Change, Config as Settings, Effect, Faults, LoadInput};
 use pgherd_net::{ClientTls, Identity, Keepalive, Network, Roots, SocketOptions, TlsSetupError};
-use pgherd_supervise::{Heartbeat, Slot};
+use pgherd_supervise::{Heartbeat, Slot, SlotError};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::Semaphore;
 
+use crate::clock;
 use crate::facts::Facts;
 use crate::router::{self, RouterMessage};
 use crate::shards::{self, Misplaced};
@@ -251,13 +252,21 @@ pub fn server_socket(config: &Settings) -> SocketOptions {
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// How soon is asked again where the actor has not started yet, or starts anew.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// Asks for a reload; what comes of it is in the log.
 pub async fn reload(facts: &Facts) {
-    if let Err(error) = facts
-        .configuration
-        .call(ConfigMessage::Reload, PATIENCE * 2)
-        .await
-    {
-        tracing::error!(%error, "cannot reload the configuration");
-    }
+    let until = clock::now() + PATIENCE;
+    let error = loop {
+        let asked = facts
+            .configuration
+            .call(ConfigMessage::Reload, PATIENCE * 2);
+        match asked.await {
+            Ok(_) => return,
+            Err(SlotError::Absent) if clock::now() < until => tokio::time::sleep(AGAIN).await,
+            Err(error) => break error,
+        }
+    };
+    tracing::error!(%error, "cannot reload the configuration");
 }

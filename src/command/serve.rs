@@ -3,7 +3,7 @@
 use pgherd_actors::{Curtain, Ending, Notice, Outcome, Proxy};
 use pgherd_config::{Config, LoadInput, Loaded};
 use pgherd_telemetry::log::Format;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, Serving, descriptors};
 
@@ -17,8 +17,10 @@ pub(crate) fn run(serving: Serving) -> Result<(), Failure> {
     let runtime = runtime()?;
     let curtain = Curtain::default();
     runtime.block_on(async {
+        // Before anybody can find out that it listens: who then sends one must not kill it.
+        let signals = Signals::register()?;
         let proxy = bind(loaded, input, curtain.clone())?;
-        watch_signals(&proxy, curtain)?;
+        signals.obey(&proxy, curtain);
         serve(proxy).await
     })
 }
@@ -82,31 +84,55 @@ pub(crate) async fn serve(proxy: Proxy) -> Result<(), Failure> {
     }
 }
 
-/// SIGHUP reloads; SIGTERM and SIGINT drain, behind `drain.delay` if there is one, which a second one ends, and the next one
-/// ends all at once; SIGQUIT ends at once.
-fn watch_signals(proxy: &Proxy, curtain: Curtain) -> Result<(), Failure> {
-    let failed = |error| Failure::Unavailable(format!("cannot watch signals: {error}"));
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut quit = signal(SignalKind::quit()).map_err(failed)?;
-    let facts = std::sync::Arc::clone(proxy.facts());
-    // Apart from the others: a reload may take its time, and the end does not wait for it.
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            pgherd_actors::config::reload(&facts).await;
-        }
-    });
-    let mut notice = Notice::new(std::sync::Arc::clone(proxy.facts()), curtain.clone());
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => notice.signal(),
-                _ = interrupt.recv() => notice.signal(),
-                _ = quit.recv() => curtain.ask(Ending::AtOnce),
-                () = notice.expire() => {}
+/// The signals that an operator sends.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    /// Keeps them from ending the process, from now on.
+    fn register() -> Result<Self, Failure> {
+        let of = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::Unavailable(format!("cannot watch signals: {error}")))
+        };
+        Ok(Self {
+            hangup: of(SignalKind::hangup())?,
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            quit: of(SignalKind::quit())?,
+        })
+    }
+
+    /// SIGHUP reloads; SIGTERM and SIGINT drain, behind `drain.delay` if there is one, which a second one ends, and the next one
+    /// ends all at once; SIGQUIT ends at once.
+    fn obey(self, proxy: &Proxy, curtain: Curtain) {
+        let Self {
+            mut hangup,
+            mut terminate,
+            mut interrupt,
+            mut quit,
+        } = self;
+        let facts = std::sync::Arc::clone(proxy.facts());
+        // Apart from the others: a reload may take its time, and the end does not wait for it.
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                pgherd_actors::config::reload(&facts).await;
             }
-        }
-    });
-    Ok(())
+        });
+        let mut notice = Notice::new(std::sync::Arc::clone(proxy.facts()), curtain.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => notice.signal(),
+                    _ = interrupt.recv() => notice.signal(),
+                    _ = quit.recv() => curtain.ask(Ending::AtOnce),
+                    () = notice.expire() => {}
+                }
+            }
+        });
+    }
 }
