@@ -472,6 +472,7 @@ pub struct Stats {
     transactions: AtomicU64,
     queries: AtomicU64,
     transaction_ns: AtomicU64,
+    query_ns: AtomicU64,
     wait_ns: AtomicU64,
     from_clients: AtomicU64,
     from_servers: AtomicU64,
@@ -513,6 +514,8 @@ pub struct Totals {
     pub bytes_sent: u64,
     /// Time in transactions.
     pub xact_time: Duration,
+    /// The same without what clients took to go on.
+    pub query_time: Duration,
     /// Time that clients waited for a server.
     pub wait_time: Duration,
     /// Named statements that clients prepared.
@@ -552,6 +555,7 @@ impl Totals {
             bytes_received: more(self.bytes_received, then.bytes_received),
             bytes_sent: more(self.bytes_sent, then.bytes_sent),
             xact_time: self.xact_time.saturating_sub(then.xact_time),
+            query_time: self.query_time.saturating_sub(then.query_time),
             wait_time: self.wait_time.saturating_sub(then.wait_time),
             client_parse_count: more(self.client_parse_count, then.client_parse_count),
             server_parse_count: more(self.server_parse_count, then.server_parse_count),
@@ -563,11 +567,13 @@ impl Totals {
 }
 
 impl Stats {
-    /// A lease has ended after this long.
-    pub fn transaction(&self, took: Duration) {
+    /// A lease has ended after this long, in which its client took so long to go on.
+    pub fn transaction(&self, took: Duration, thought: Duration) {
+        let queries = took.saturating_sub(thought);
         self.transactions.fetch_add(1, Ordering::Relaxed);
         self.transaction_ns
             .fetch_add(nanos(took), Ordering::Relaxed);
+        self.query_ns.fetch_add(nanos(queries), Ordering::Relaxed);
     }
 
     /// So many queries were answered.
@@ -668,6 +674,7 @@ impl Stats {
             bytes_received: get(&self.from_clients),
             bytes_sent: get(&self.from_servers),
             xact_time: Duration::from_nanos(get(&self.transaction_ns)),
+            query_time: Duration::from_nanos(get(&self.query_ns)),
             wait_time: Duration::from_nanos(get(&self.wait_ns)),
             client_parse_count: get(&self.client_parses),
             server_parse_count: get(&self.server_parses),

@@ -44,6 +44,7 @@ pub mod shape;
 pub mod shards;
 pub mod statements;
 pub mod survey;
+pub mod thinking;
 pub mod turn;
 pub mod unreplicated;
 pub mod watch;

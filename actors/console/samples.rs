@@ -66,6 +66,7 @@ fn totals() -> Totals {
         bytes_received: 1000,
         bytes_sent: 2000,
         xact_time: Duration::from_millis(500),
+        query_time: Duration::from_millis(400),
         wait_time: Duration::from_micros(70),
         client_parse_count: 7,
         server_parse_count: 3,

@@ -254,6 +254,11 @@ fn counters(page: &mut Exposition, pool: &Figures) -> Result<(), ExpositionError
             micros(totals.xact_time),
         ),
         (
+            "query_microseconds",
+            "Time in transactions without what clients took to go on.",
+            micros(totals.query_time),
+        ),
+        (
             "wait_microseconds",
             "Time that clients waited for a server.",
             micros(totals.wait_time),

@@ -339,6 +339,7 @@ impl Relay {
             Err(denied) => return self.denied(denied),
         };
         let mut tries = Tries::until(deadline);
+        let mut thought = Duration::ZERO;
         let outcome = loop {
             if self.listening.is_some()
                 && let Err(_gone) = Box::pin(listen::hold(self, &mut lease)).await
@@ -355,6 +356,7 @@ impl Relay {
             let limits = Limits::new(&self.pool.settings(), began, &lease.about);
             let mut turn = Turn::new(self, &mut lease, limits, tries);
             let outcome = turn.run().await;
+            thought += turn.thinking.end();
             drop(turn);
             match outcome {
                 Err(Loss::Again(again)) => {
@@ -373,7 +375,7 @@ impl Relay {
         let now = clock::now();
         self.pool
             .stats
-            .transaction(now.saturating_duration_since(started));
+            .transaction(now.saturating_duration_since(started), thought);
         // Of what was not answered nobody knows more.
         lease.alters = None;
         let used_sequence = std::mem::take(&mut lease.used_sequence);

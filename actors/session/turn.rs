@@ -25,6 +25,7 @@ use crate::session::naming::{self, Path};
 use crate::session::reasons::Undone;
 use crate::session::relay::{Relay, wanted};
 use crate::session::resolve::Unresolved;
+use crate::session::thinking::Thinking;
 use crate::session::unreplicated::Unreplicated;
 use crate::session::watch::{Does, Watch};
 use crate::session::{by_sql, opened, replies, requests};
@@ -272,6 +273,8 @@ pub(super) struct Turn<'a> {
     client_room: usize,
     /// How long it may take.
     pub(super) limits: Limits,
+    /// How long its client took to go on with it.
+    pub(super) thinking: Thinking,
     /// What the client is told of a commit whose wait for a standby we have ended.
     pub(super) unreplicated: Unreplicated,
     /// The server's socket has not taken all that TLS or we hold for it.
@@ -324,6 +327,7 @@ impl<'a> Turn<'a> {
             server_room: READ_MIN,
             client_room: READ_MIN,
             limits,
+            thinking: Thinking::default(),
             unreplicated: Unreplicated::default(),
             held: false,
             crammed: false,
@@ -559,6 +563,8 @@ impl<'a> Turn<'a> {
             false if self.server.exchange.is_over() => Awaited::Rest,
             false => Awaited::Client,
         };
+        self.thinking
+            .note(matches!(awaited, Awaited::Client | Awaited::Rest));
         if awaited == Awaited::Rest && self.relay.control.poll_ordered(cx).is_ready() {
             // No transaction is open that it might end first.
             return Poll::Ready(Err(Loss::Client));

@@ -1,6 +1,7 @@
 //! The console, and what monitoring asks over HTTP.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pgherd_sandbox::free_port;
 use pgherd_tests::{Client, Config, Database, Proxy, Raw, connect, try_connect, until};
@@ -163,6 +164,37 @@ async fn tables_tell_what_is_there() {
             .find(|row| row["database"] == database.name)
             .unwrap();
         (&*row["xact_count"], &*row["query_count"]) == ("1", "2")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_thinks_takes_up_no_time_of_queries() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "").await;
+    let client = proxy.client("app", &database).await;
+    client
+        .batch_execute("begin; select pg_sleep(0.1)")
+        .await
+        .unwrap();
+    // How long it takes is what is looked at.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    client
+        .batch_execute("select pg_sleep(0.1); commit")
+        .await
+        .unwrap();
+    let console = console(&proxy, "app").await;
+    until("the transaction is counted", async || {
+        let totals = rows(&console, "show stats_totals").await;
+        let row = totals
+            .iter()
+            .find(|row| row["database"] == database.name)
+            .unwrap();
+        let time = |column: &str| row[column].parse::<u64>().unwrap();
+        let (whole, queries) = (time("xact_time"), time("query_time"));
+        let is_right = queries >= 200_000 && whole >= queries + 690_000;
+        assert!(whole == 0 || is_right, "{row:?}");
+        whole > 0
     })
     .await;
 }

@@ -1,9 +1,9 @@
 //! SHOW STATS, STATS_TOTALS, STATS_AVERAGES and TOTALS.
 //!
-//! Times are in microseconds. A query's own time is not measured, so `query_time` is the time in
-//! transactions, and with it what the client takes to go on with a block. Averages are over the last
-//! minute that is over, as PgBouncer's are with its usual `stats_period`, and until then over what there
-//! was so far; counts are per second, times per transaction, query, or assignment of a server.
+//! Times are in microseconds; `query_time` is the time in transactions without what clients take to go on
+//! with a block, as PgBouncer's. Averages are over the last minute that is over, as PgBouncer's are with its
+//! usual `stats_period`, and until then over what there was so far; counts are per second, times per
+//! transaction, query, or assignment of a server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -158,6 +158,7 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.bytes_received += one.bytes_received;
     sum.bytes_sent += one.bytes_sent;
     sum.xact_time = sum.xact_time.saturating_add(one.xact_time);
+    sum.query_time = sum.query_time.saturating_add(one.query_time);
     sum.wait_time = sum.wait_time.saturating_add(one.wait_time);
     sum.client_parse_count += one.client_parse_count;
     sum.server_parse_count += one.server_parse_count;
@@ -179,7 +180,7 @@ fn amounts(totals: &Totals) -> [u128; 12] {
         totals.bytes_received.into(),
         totals.bytes_sent.into(),
         totals.xact_time.as_micros(),
-        totals.xact_time.as_micros(),
+        totals.query_time.as_micros(),
         totals.wait_time.as_micros(),
         totals.client_parse_count.into(),
         totals.server_parse_count.into(),

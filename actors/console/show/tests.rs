@@ -116,7 +116,8 @@ fn statistics_are_sums_over_users_and_means_over_time() {
     assert_eq!(get("total_xact_time"), Cell::Int(1_000_000));
     assert_eq!(get("avg_xact_count"), Cell::Int(10));
     assert_eq!(get("avg_xact_time"), Cell::Int(10_000));
-    assert_eq!(get("avg_query_time"), Cell::Int(2_500));
+    assert_eq!(get("total_query_time"), Cell::Int(800_000));
+    assert_eq!(get("avg_query_time"), Cell::Int(2_000));
     assert_eq!(get("avg_recv"), Cell::Int(200));
     let sums = stats::sums(&pools, Duration::from_secs(10));
     assert!(sums.contains(&vec!["total_query_count".into(), Cell::Int(600)]));

@@ -45,6 +45,7 @@ use crate::session::checkout::Denied;
 use crate::session::limit::Expired;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
+use crate::session::thinking::Thinking;
 use crate::shards::Group;
 use crate::transactions::deadlocks::Waiter;
 pub(super) use carry::combine;
@@ -108,6 +109,7 @@ struct Dtx {
     /// What was set when it began.
     before: Arc<Parameters>,
     began: Instant,
+    thinking: Thinking,
     portals: HashMap<Box<[u8]>, Portal>,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
@@ -195,6 +197,7 @@ impl Dtx {
             altered: false,
             before: Arc::clone(&spread.before),
             began: asked,
+            thinking: Thinking::default(),
             portals: HashMap::new(),
             unchecked: Vec::new(),
             unbound: None,
@@ -399,6 +402,7 @@ impl Dtx {
         let mut timer =
             limit.map(|(at, what)| (Box::pin(tokio::time::sleep_until(at.into())), what));
         relay.control.stand(Standing::Active);
+        self.thinking.note(true);
         let mut next = pin!(poll_fn(|cx| {
             let control = &relay.control;
             if control.poll_ordered(cx).is_ready() && control.ordered() == Order::Terminate {
@@ -429,7 +433,9 @@ impl Dtx {
                 Next::Over(Fault::Over(bye))
             })
         }));
-        next.as_mut().await
+        let next = next.as_mut().await;
+        self.thinking.note(false);
+        next
     }
 }
 

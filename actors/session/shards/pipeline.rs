@@ -10,7 +10,7 @@ pub(super) mod told;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_net::poll_read_into;
 use pgherd_session::{Flow, Unnamed};
@@ -137,7 +137,8 @@ pub(in crate::session) async fn run(
         renewed: false,
     };
     let end = line.answer(relay).await;
-    relay.pool.stats.transaction(clock::since(started));
+    let stats = &relay.pool.stats;
+    stats.transaction(clock::since(started), Duration::ZERO);
     let (rewritten, ends) = (line.is_rewritten, line.ends);
     let legs = line.into_legs();
     match end {

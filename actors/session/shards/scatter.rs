@@ -5,7 +5,7 @@
 //! ends all of them, and so do a cancel request, the query timeout and a client that leaves. A connection
 //! goes back when it was found to be idle, and is closed otherwise.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_session::{Again, Unnamed};
 use pgherd_wire::backend::{self, TransactionStatus};
@@ -67,7 +67,7 @@ pub(in crate::session) async fn run(
     }
     let stats = &relay.pool.stats;
     stats.queries(1);
-    stats.transaction(clock::since(started));
+    stats.transaction(clock::since(started), Duration::ZERO);
     let bye = match end {
         Ok(()) => {
             finish(relay, legs).await;

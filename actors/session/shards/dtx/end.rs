@@ -26,6 +26,7 @@ use crate::session::shards::gather::{Deadlines, poll_presence};
 use crate::session::shards::legs::{Leg, give_back};
 use crate::session::shards::scatter::suspect;
 use crate::session::shards::{NOTIFIER, enter};
+use crate::session::thinking::Thinking;
 use crate::transactions::coordinator::{self, Part, Told};
 use crate::upstream;
 
@@ -76,7 +77,8 @@ impl Dtx {
             enter(relay, shard);
             relay.wrote = relay.pool.age(clock::now());
         }
-        relay.pool.stats.transaction(clock::since(self.began));
+        let (took, thought) = (clock::since(self.began), self.thinking.end());
+        relay.pool.stats.transaction(took, thought);
         let told = match told {
             Ok(told) => told,
             Err(fault) => {
@@ -309,6 +311,7 @@ impl Dtx {
         self.altered = false;
         self.waiter = None;
         self.began = clock::now();
+        self.thinking = Thinking::default();
     }
 }
 
