@@ -61,7 +61,7 @@ impl Peer {
                 self.send(&stage.verdict(&last)).await?;
                 self.send(&welcome()).await?;
             }
-            Opening::Steps(steps) => self.perform(&steps).await?,
+            Opening::Steps(steps) => self.perform(&steps, b"").await?,
         }
         self.serve().await
     }
@@ -98,7 +98,7 @@ impl Peer {
             match tag {
                 b'Q' => {
                     let text = text(&body);
-                    if !self.attack(&text).await? {
+                    if !self.attack(&text, b"").await? {
                         let answer = self.answer(&text);
                         self.send(&answer).await?;
                         self.send(&packet::ready(self.status)).await?;
@@ -117,7 +117,13 @@ impl Peer {
                 b'D' => self.send(&packet::message(b'n', &[])).await?,
                 b'E' => {
                     let text = self.parsed.clone();
-                    if !self.attack(&text).await? {
+                    if self.is_attacked_by(&text) {
+                        // Its Sync is answered in the same breath: a word too much must not come when the connection is
+                        // somebody else's, who could not tell it from an answer.
+                        let _sync = self.message().await?;
+                        let ready = packet::ready(self.status);
+                        self.attack(&text, &ready).await?;
+                    } else {
                         let answer = match word(&text).as_str() {
                             "BEGIN" | "COMMIT" | "ROLLBACK" => self.answer(&text),
                             _ => [packet::row(name(&text)), packet::complete("SELECT 1")].concat(),
@@ -132,8 +138,14 @@ impl Peer {
         }
     }
 
-    /// Does what is written under the name in the text; false if nothing is.
-    async fn attack(&mut self, text: &str) -> io::Result<bool> {
+    /// Whether anything is written under the name in the text.
+    fn is_attacked_by(&self, text: &str) -> bool {
+        let mut attacks = self.script.attacks.iter();
+        attacks.any(|attack| attack.name == name(text))
+    }
+
+    /// Does what is written under the name in the text, and says the rest with the end of it; false if nothing is.
+    async fn attack(&mut self, text: &str, rest: &[u8]) -> io::Result<bool> {
         let script = Arc::clone(&self.script);
         let Some(attack) = script
             .attacks
@@ -142,7 +154,7 @@ impl Peer {
         else {
             return Ok(false);
         };
-        self.perform(&attack.steps).await?;
+        self.perform(&attack.steps, rest).await?;
         Ok(true)
     }
 
@@ -158,9 +170,13 @@ impl Peer {
         packet::complete(&word)
     }
 
-    async fn perform(&mut self, steps: &[Step]) -> io::Result<()> {
-        for step in steps {
+    async fn perform(&mut self, steps: &[Step], rest: &[u8]) -> io::Result<()> {
+        let last = steps.len().saturating_sub(1);
+        for (at, step) in steps.iter().enumerate() {
             match step {
+                Step::Send(bytes) if at == last => {
+                    return self.send(&[bytes, rest].concat()).await;
+                }
                 Step::Send(bytes) => self.send(bytes).await?,
                 Step::Drip(bytes) => {
                     for byte in bytes {
@@ -181,7 +197,7 @@ impl Peer {
                 Step::Close => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
-        Ok(())
+        self.send(rest).await
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
