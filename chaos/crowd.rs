@@ -16,14 +16,15 @@ use crate::history::History;
 use crate::report::{Report, Row};
 use crate::workloads::acked::{Acked, under_way};
 use crate::workloads::bank::{self, Bank};
-use crate::workloads::ears::{self, Ears};
-use crate::workloads::hasty::{self, Hasty};
+use crate::workloads::crew::Crew;
+use crate::workloads::ears;
+use crate::workloads::hasty;
 use crate::workloads::idle::{self, Idle};
 use crate::workloads::life::Life;
 use crate::workloads::lists::{self as appenders, Appenders};
 use crate::workloads::own::{self, Counters};
-use crate::workloads::passers::{self, Passers};
-use crate::workloads::sessions::{self, Sessions};
+use crate::workloads::passers;
+use crate::workloads::sessions;
 
 /// How long each client rests between two operations, so that two cores carry all of them.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -128,11 +129,11 @@ pub(crate) struct Crowd {
     bank: Bank,
     appenders: Appenders,
     counters: Counters,
-    sessions: Sessions,
-    hasty: Hasty,
+    sessions: Crew,
+    hasty: Crew,
     /// Not before poolers that let nobody listen.
-    ears: Option<Ears>,
-    passers: Passers,
+    ears: Option<Crew>,
+    passers: Crew,
     idle: Idle,
 }
 
@@ -148,10 +149,10 @@ impl Crowd {
             bank: Bank::start(life, door, TELLERS, seed),
             appenders: Appenders::start(life, door, APPENDERS, seed.wrapping_add(100)),
             counters: Counters::start(life, door, COUNTERS),
-            sessions: Sessions::start(life, door, SESSIONS, seed.wrapping_add(200)),
-            hasty: Hasty::start(life, door, HASTY, seed.wrapping_add(300)),
-            ears: door.keeps_sessions().then(|| Ears::start(life, door, EARS)),
-            passers: Passers::start(life, door, PASSERS, seed.wrapping_add(400)),
+            sessions: sessions::start(life, door, SESSIONS, seed.wrapping_add(200)),
+            hasty: hasty::start(life, door, HASTY, seed.wrapping_add(300)),
+            ears: door.keeps_sessions().then(|| ears::start(life, door, EARS)),
+            passers: passers::start(life, door, PASSERS, seed.wrapping_add(400)),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod acked;
 pub mod bank;
 pub mod canary;
+pub mod crew;
 pub mod ears;
 pub mod hasty;
 pub mod idle;

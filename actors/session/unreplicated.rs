@@ -18,7 +18,8 @@ use crate::upstream;
 const ROUTINE: &[u8] = b"RSyncRepWaitForLSN";
 
 /// Whether what a connection runs is a commit that waits for a standby, as its server says over another connection,
-/// wherever the name of its host leads by then. Not where that cannot be asked: a limit must hold there, too, and whoever's wait is ended is told so.
+/// wherever the name of its host leads by then. Not where that cannot be asked: a limit must hold there, too, and whoever's
+/// wait is ended is told so.
 pub(super) async fn waits(about: &ServerAbout) -> bool {
     let upstream = &about.upstream;
     let sql = format!(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::Notification;
 
@@ -13,6 +12,7 @@ use crate::checks::Check;
 use crate::checks::errors::Doing;
 use crate::checks::identity::Identity;
 use crate::door::{Caller, Door, Failure};
+use crate::workloads::crew::Crew;
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
@@ -24,43 +24,19 @@ const AGAIN: usize = 20;
 /// How long it listens each time.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Clients that listen until their life ends.
-#[derive(Debug)]
-pub struct Ears {
-    clients: Vec<JoinHandle<()>>,
-    identity: Arc<Identity>,
-}
-
-impl Ears {
-    /// Starts the clients.
-    pub fn start(life: &Arc<Life>, door: &Door, clients: usize) -> Self {
-        let identity = Arc::new(Identity::default());
-        let clients = (0..clients)
-            .map(|number| {
-                let ear = Ear {
-                    name: format!("{KIND}{number}"),
-                    door: door.clone(),
-                    life: Arc::clone(life),
-                    identity: Arc::clone(&identity),
-                    count: 0,
-                    heard: 0,
-                };
-                tokio::spawn(ear.live())
-            })
-            .collect();
-        Self { clients, identity }
-    }
-
-    /// Gives what the clients heard, once their life has ended.
-    ///
-    /// # Panics
-    /// If a client broke down.
-    pub async fn finish(self) -> Arc<Identity> {
-        for client in self.clients {
-            client.await.expect("a client does not break down");
-        }
-        self.identity
-    }
+/// Starts clients that listen until their life ends.
+pub(crate) fn start(life: &Arc<Life>, door: &Door, clients: usize) -> Crew {
+    Crew::start(clients, |number, identity| {
+        let ear = Ear {
+            name: format!("{KIND}{number}"),
+            door: door.clone(),
+            life: Arc::clone(life),
+            identity,
+            count: 0,
+            heard: 0,
+        };
+        ear.live()
+    })
 }
 
 /// One client.

@@ -6,59 +6,35 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 
 use crate::checks::errors::Doing;
 use crate::checks::identity::{Cancels, Identity};
 use crate::door::{Caller, Door, Failure, first};
 use crate::workloads::canary::cancels::cancelled;
+use crate::workloads::crew::Crew;
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
 pub const KIND: &str = "hasty";
 
-/// Clients that ask until their life ends. Every second one cancels.
-#[derive(Debug)]
-pub struct Hasty {
-    clients: Vec<JoinHandle<()>>,
-    identity: Arc<Identity>,
-}
-
-impl Hasty {
-    /// Starts the clients.
-    pub fn start(life: &Arc<Life>, door: &Door, clients: usize, seed: u64) -> Self {
-        let identity = Arc::new(Identity::default());
-        let clients = (0..clients)
-            .map(|number| {
-                let client = Client {
-                    name: format!("{KIND}{number}"),
-                    cancels: if number.is_multiple_of(2) {
-                        Cancels::Sometimes
-                    } else {
-                        Cancels::Never
-                    },
-                    door: door.clone(),
-                    life: Arc::clone(life),
-                    identity: Arc::clone(&identity),
-                };
-                let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
-                tokio::spawn(client.live(rng))
-            })
-            .collect();
-        Self { clients, identity }
-    }
-
-    /// Gives what the clients saw, once their life has ended.
-    ///
-    /// # Panics
-    /// If a client broke down.
-    pub async fn finish(self) -> Arc<Identity> {
-        for client in self.clients {
-            client.await.expect("a client does not break down");
-        }
-        self.identity
-    }
+/// Starts clients that ask until their life ends. Every second one cancels.
+pub(crate) fn start(life: &Arc<Life>, door: &Door, clients: usize, seed: u64) -> Crew {
+    Crew::start(clients, |number, identity| {
+        let client = Client {
+            name: format!("{KIND}{number}"),
+            cancels: if number.is_multiple_of(2) {
+                Cancels::Sometimes
+            } else {
+                Cancels::Never
+            },
+            door: door.clone(),
+            life: Arc::clone(life),
+            identity,
+        };
+        let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
+        client.live(rng)
+    })
 }
 
 /// One client.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
 use crate::checks::errors::Doing;
 use crate::checks::identity::Identity;
 use crate::door::{Caller, Door, Failure};
+use crate::workloads::crew::Crew;
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
@@ -25,42 +25,18 @@ const ROWS: usize = 200;
 /// How often somebody who reads stops to think.
 const EVERY: usize = 20;
 
-/// Clients that come and go until their life ends.
-#[derive(Debug)]
-pub struct Passers {
-    clients: Vec<JoinHandle<()>>,
-    identity: Arc<Identity>,
-}
-
-impl Passers {
-    /// Starts the clients.
-    pub fn start(life: &Arc<Life>, door: &Door, clients: usize, seed: u64) -> Self {
-        let identity = Arc::new(Identity::default());
-        let clients = (0..clients)
-            .map(|number| {
-                let passer = Passer {
-                    name: format!("{KIND}{number}"),
-                    door: door.clone(),
-                    life: Arc::clone(life),
-                    identity: Arc::clone(&identity),
-                };
-                let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
-                tokio::spawn(passer.live(rng))
-            })
-            .collect();
-        Self { clients, identity }
-    }
-
-    /// Gives what the clients read, once their life has ended.
-    ///
-    /// # Panics
-    /// If a client broke down.
-    pub async fn finish(self) -> Arc<Identity> {
-        for client in self.clients {
-            client.await.expect("a client does not break down");
-        }
-        self.identity
-    }
+/// Starts clients that come and go until their life ends.
+pub(crate) fn start(life: &Arc<Life>, door: &Door, clients: usize, seed: u64) -> Crew {
+    Crew::start(clients, |number, identity| {
+        let passer = Passer {
+            name: format!("{KIND}{number}"),
+            door: door.clone(),
+            life: Arc::clone(life),
+            identity,
+        };
+        let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
+        passer.live(rng)
+    })
 }
 
 /// One client.

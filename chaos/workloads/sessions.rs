@@ -4,55 +4,31 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::task::JoinHandle;
 use tokio_postgres::{SimpleQueryMessage, Statement};
 
 use crate::checks::Check;
 use crate::checks::errors::Doing;
 use crate::checks::identity::Identity;
 use crate::door::{Caller, Door, Failure, Fate, Stage};
+use crate::workloads::crew::Crew;
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
 pub const KIND: &str = "session";
 
-/// Clients that ask until their life ends.
-#[derive(Debug)]
-pub struct Sessions {
-    clients: Vec<JoinHandle<()>>,
-    identity: Arc<Identity>,
-}
-
-impl Sessions {
-    /// Starts the clients.
-    pub fn start(life: &Arc<Life>, door: &Door, clients: usize, seed: u64) -> Self {
-        let identity = Arc::new(Identity::default());
-        let clients = (0..clients)
-            .map(|number| {
-                let session = Session {
-                    name: format!("{KIND}{number}"),
-                    door: door.clone(),
-                    life: Arc::clone(life),
-                    identity: Arc::clone(&identity),
-                    turn: 0,
-                };
-                let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
-                tokio::spawn(session.live(rng))
-            })
-            .collect();
-        Self { clients, identity }
-    }
-
-    /// Gives what the clients saw, once their life has ended.
-    ///
-    /// # Panics
-    /// If a client broke down.
-    pub async fn finish(self) -> Arc<Identity> {
-        for client in self.clients {
-            client.await.expect("a client does not break down");
-        }
-        self.identity
-    }
+/// Starts clients that ask until their life ends.
+pub(crate) fn start(life: &Arc<Life>, door: &Door, clients: usize, seed: u64) -> Crew {
+    Crew::start(clients, |number, identity| {
+        let session = Session {
+            name: format!("{KIND}{number}"),
+            door: door.clone(),
+            life: Arc::clone(life),
+            identity,
+            turn: 0,
+        };
+        let rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64));
+        session.live(rng)
+    })
 }
 
 /// One client.
