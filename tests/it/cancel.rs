@@ -120,7 +120,7 @@ async fn a_query_timeout_is_for_each_query_of_a_pipeline() {
     client
         .send(&[short.repeat(3), synced.repeat(3)].concat())
         .await;
-    client.send(&[long.clone(), short].concat()).await;
+    client.send(&[long, short.clone()].concat()).await;
     for at in 0..6 {
         let answer = client.ask(&[]).await;
         assert!(
@@ -129,7 +129,17 @@ async fn a_query_timeout_is_for_each_query_of_a_pipeline() {
         );
     }
     assert_eq!(client.ask(&[]).await, "T E57014 ZI");
-    assert_eq!(client.ask(&[]).await, "T D C ZI");
+    // Up to Postgres 17 the server signals a process and then its group, and what follows in the pipeline may have begun in
+    // between: its own client's cancel would hit it as well.
+    let behind = client.ask(&[]).await;
+    assert!(
+        ["T D C ZI", "T E57014 ZI"].contains(&&*behind),
+        "behind it: {behind}"
+    );
+    // What is sent when that is answered waits until nothing of the cancel is under way any more.
+    for _ in 0..3 {
+        assert_eq!(client.ask(&short).await, "T D C ZI");
+    }
 }
 
 #[tokio::test]
