@@ -313,6 +313,8 @@ impl Proxy {
             }
             spec
         })
+        // All sessions would end with it, which need nothing of it.
+        .unwatched()
     }
 }
 

@@ -60,7 +60,9 @@ pub fn crash(cell: &ActorCell) -> bool {
 /// or gone.
 #[must_use]
 pub fn stick(cell: &ActorCell) -> bool {
-    order(cell, DynamicMessage::Stick) || order(cell, TaskedMessage::Stick)
+    order(cell, SupervisorMessage::Stick)
+        || order(cell, DynamicMessage::Stick)
+        || order(cell, TaskedMessage::Stick)
 }
 
 /// Sends a message to an actor, if it is of those that hear such messages. False if not, or if it is gone.

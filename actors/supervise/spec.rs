@@ -21,6 +21,7 @@ pub(crate) type Start =
 const SHUTDOWN: Duration = Duration::from_secs(5);
 const SUPERVISOR_SHUTDOWN: Duration = Duration::from_secs(60);
 const START_WITHIN: Duration = Duration::from_secs(30);
+const SUPERVISOR_BEAT: Duration = Duration::from_secs(10);
 
 /// When a child is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,13 +125,17 @@ impl ChildSpec {
 
     /// A permanent child that is itself a supervisor, described anew by `spec` for every start. Its id is the name in
     /// the spec. It counts as started when each of its children was started once, and has 60 s to stop, since it
-    /// stops its own children meanwhile.
+    /// stops its own children meanwhile. It beats every 10 s: one that hears nothing any more is killed, and its children
+    /// with it, which are started anew.
     pub fn supervisor(spec: impl Fn() -> SupervisorSpec + Send + Sync + 'static) -> Self {
         let name = spec().name;
-        let start = move |parent| crate::supervisor::start(spec(), parent);
+        let heartbeat = Heartbeat::new(SUPERVISOR_BEAT);
+        let beats = heartbeat.clone();
+        let start = move |parent| crate::supervisor::start(spec(), beats.clone(), parent);
         Self {
             shutdown: Shutdown::Within(SUPERVISOR_SHUTDOWN),
             kind: NodeKind::Supervisor,
+            heartbeat: Some(heartbeat),
             ..Self::permanent(name, start)
         }
     }
@@ -152,6 +157,15 @@ impl ChildSpec {
     pub fn heartbeat(self, heartbeat: Heartbeat) -> Self {
         Self {
             heartbeat: Some(heartbeat),
+            ..self
+        }
+    }
+
+    /// The same child, whose silence is borne: to end it would cost more than that it hears nothing.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Self {
+            heartbeat: None,
             ..self
         }
     }

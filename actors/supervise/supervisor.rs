@@ -17,6 +17,7 @@ use ractor::{
 };
 use tokio::sync::oneshot;
 
+use crate::heartbeat::Heartbeat;
 use crate::root::RootExit;
 use crate::spawn;
 use crate::spec::{Exhaustion, SupervisorSpec};
@@ -46,6 +47,9 @@ pub enum SupervisorMessage {
     /// A test wants to see it crash.
     #[cfg(feature = "chaos")]
     Crash,
+    /// A test wants to see it stand still.
+    #[cfg(feature = "chaos")]
+    Stick,
 }
 
 /// A message from a supervisor to itself; nobody else can make one.
@@ -59,6 +63,8 @@ enum Event {
     Gone(Ticket),
     Swept,
     Retry(Ticket),
+    /// It is time for a sign of life of its own.
+    Alive,
 }
 
 /// Names a message, without what it carries.
@@ -74,6 +80,8 @@ impl fmt::Debug for SupervisorMessage {
             Self::Children(_) => f.write_str("Children"),
             #[cfg(feature = "chaos")]
             Self::Crash => f.write_str("Crash"),
+            #[cfg(feature = "chaos")]
+            Self::Stick => f.write_str("Stick"),
         }
     }
 }
@@ -109,30 +117,32 @@ pub struct Supervisor;
 /// What a [`Supervisor`] starts from; made from a [`SupervisorSpec`].
 pub struct SupervisorArguments {
     spec: SupervisorSpec,
-    verdict: Option<oneshot::Sender<RootExit>>,
+    above: Above,
 }
 
-impl From<SupervisorSpec> for SupervisorArguments {
-    fn from(spec: SupervisorSpec) -> Self {
-        Self {
-            spec,
-            verdict: None,
-        }
-    }
+/// Who looks after a supervisor.
+pub(crate) enum Above {
+    /// A supervisor, which looks whether this one beats.
+    Supervisor(Heartbeat),
+    /// Whoever runs the tree, and hears how it ended.
+    Nobody(Option<oneshot::Sender<RootExit>>),
 }
 
 impl SupervisorArguments {
     pub(crate) fn root(spec: SupervisorSpec, verdict: oneshot::Sender<RootExit>) -> Self {
-        Self {
-            spec,
-            verdict: Some(verdict),
-        }
+        let above = Above::Nobody(Some(verdict));
+        Self { spec, above }
     }
 }
 
 /// Starts a supervisor below `parent`, and waits until each of its children was started once.
-pub(crate) async fn start(spec: SupervisorSpec, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
-    let actor = spawn::below(parent, Supervisor, spec.into()).await?;
+pub(crate) async fn start(
+    spec: SupervisorSpec,
+    heartbeat: Heartbeat,
+    parent: ActorCell,
+) -> Result<ActorCell, SpawnErr> {
+    let above = Above::Supervisor(heartbeat);
+    let actor = spawn::below(parent, Supervisor, SupervisorArguments { spec, above }).await?;
     // It is linked from here on but nobody's child yet, if this future is dropped while it waits.
     let guard = KillOnDrop::new(actor.get_cell());
     settled(&actor).await?;
@@ -160,7 +170,7 @@ impl Actor for Supervisor {
         _myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        Ok(State::new(arguments.spec, arguments.verdict)?)
+        Ok(State::new(arguments.spec, arguments.above)?)
     }
 
     async fn post_start(
@@ -168,6 +178,7 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        state.beat(&myself);
         state.advance(&myself);
         Ok(())
     }
@@ -184,10 +195,10 @@ impl Actor for Supervisor {
             SupervisorMessage::Tree(reply) => survey::answer(state, reply),
             SupervisorMessage::Settled(reply) => state.await_settled(reply),
             SupervisorMessage::Inner(Inner(event)) => {
-                let is_look = matches!(event, Event::Beat(_));
+                let is_look = matches!(event, Event::Beat(_) | Event::Alive);
                 hear(&myself, event, state);
                 if is_look {
-                    // It leaves nothing to settle, and comes for each child all the time.
+                    // It leaves nothing to settle, and comes all the time.
                     return Ok(());
                 }
             }
@@ -195,6 +206,8 @@ impl Actor for Supervisor {
             SupervisorMessage::Children(reply) => drop(reply.send(state.running())),
             #[cfg(feature = "chaos")]
             SupervisorMessage::Crash => panic!("a test wanted this"),
+            #[cfg(feature = "chaos")]
+            SupervisorMessage::Stick => std::future::pending().await,
         }
         Ok(state.settle(&myself)?)
     }
@@ -242,6 +255,7 @@ fn hear(myself: &ActorRef<SupervisorMessage>, event: Event, state: &mut State) {
         Event::Gone(ticket) => state.gone(ticket),
         Event::Swept => state.swept(),
         Event::Retry(ticket) => state.retry(ticket),
+        Event::Alive => state.beat(myself),
     }
 }
 

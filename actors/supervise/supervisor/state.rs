@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{ActorCell, ActorId, ActorRef, RpcReplyPort, SpawnErr};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::child::{Child, Condition, Exit, Origin, StartReply, StopReply, Then, Ticket};
-use super::{ChildError, Event, SupervisorMessage};
+use super::{Above, ChildError, Event, SupervisorMessage};
 use crate::backoff::{Backoff, Budget};
 use crate::root::RootExit;
 use crate::spec::{ChildSpec, Exhausted, Exhaustion, Restart, Shutdown, Strategy, SupervisorSpec};
@@ -44,15 +43,12 @@ pub struct State {
     early: Vec<(ActorId, Exit)>,
     settled: Vec<RpcReplyPort<()>>,
     sweepers: Vec<OwnedTask>,
-    verdict: Option<oneshot::Sender<RootExit>>,
+    above: Above,
     tickets: u64,
 }
 
 impl State {
-    pub(super) fn new(
-        spec: SupervisorSpec,
-        verdict: Option<oneshot::Sender<RootExit>>,
-    ) -> Result<Self, ChildError> {
+    pub(super) fn new(spec: SupervisorSpec, above: Above) -> Result<Self, ChildError> {
         let mut state = Self {
             name: spec.name,
             strategy: spec.strategy,
@@ -67,7 +63,7 @@ impl State {
             early: Vec::new(),
             settled: Vec::new(),
             sweepers: Vec::new(),
-            verdict,
+            above,
             tickets: 0,
         };
         for child in spec.children {
@@ -127,9 +123,18 @@ impl State {
 
     /// Tells whoever runs the root how this ended; only the first word counts.
     pub(super) fn pronounce(&mut self, exit: RootExit) {
-        if let Some(verdict) = self.verdict.take() {
+        if let Above::Nobody(verdict) = &mut self.above
+            && let Some(verdict) = verdict.take()
+        {
             // Nobody may be waiting for it.
             let _ = verdict.send(exit);
+        }
+    }
+
+    /// A sign of life, and the next when its time has come.
+    pub(super) fn beat(&self, myself: &ActorRef<SupervisorMessage>) {
+        if let Above::Supervisor(heartbeat) = &self.above {
+            heartbeat.beat(myself, || Event::Alive.into());
         }
     }
 
