@@ -121,15 +121,15 @@ pub(super) const SCENARIOS: [Scenario; 18] = [
         "failover --failovers 1 --control=haproxy",
     ),
     pauses(
-        9,
+        12,
         "Patroni, synchronous",
-        "patroni --rounds 22",
+        "patroni --rounds 28",
         "patroni --faults switchover,postgres",
     ),
     pauses(
-        6,
+        7,
         "Patroni, commits resolved",
-        "patroni --resolve --rounds 11",
+        "patroni --resolve --rounds 14",
         "patroni --resolve --faults postgres",
     ),
     pauses(
