@@ -117,7 +117,7 @@ async fn break_it(
         true => Resolution::On,
         false => Resolution::Off,
     });
-    report.told(&life.errors, right);
+    report.told(&life.errors, right, &[]);
     if right.is_some() {
         report.paced(plan.pace);
     }
