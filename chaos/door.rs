@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Error, NoTls, Notification, SimpleQueryMessage,
 };
@@ -262,11 +262,15 @@ async fn patient<T>(
 }
 
 impl Failure {
-    /// Reads the driver's error.
+    /// Reads the driver's error. A server that panics may say so behind the commit that it could not
+    /// end, so that its code tells no more than the end of the connection would.
     pub fn of(error: &Error) -> Self {
-        error
-            .code()
-            .map_or(Self::Cut, |code| Self::Said(code.clone()))
+        match error.as_db_error() {
+            Some(report) if report.parsed_severity() != Some(Severity::Panic) => {
+                Self::Said(report.code().clone())
+            }
+            Some(_) | None => Self::Cut,
+        }
     }
 
     /// The SQLSTATE, or a word.

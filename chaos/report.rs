@@ -246,17 +246,24 @@ impl Report {
     }
 
     /// Enters the errors that clients were told, of which some must not be where only right ones are, and then how they
-    /// resolve commits is said.
-    pub(crate) fn told(&mut self, errors: &Errors, right: Option<Resolution>) {
+    /// resolve commits is said, and with which errors servers may refuse what is written.
+    pub(crate) fn told(&mut self, errors: &Errors, right: Option<Resolution>, refusals: &[&str]) {
         self.errors = errors.counts();
         if let Some(resolution) = right {
-            self.faults.extend(errors.forbidden(&KINDS, resolution));
+            let forbidden = errors.forbidden(&KINDS, resolution, refusals);
+            self.faults.extend(forbidden);
             let faults: usize = self.scenes.iter().map(|scene| scene.first.len()).sum();
             self.faults.extend(errors.beyond(&CLIENTS, faults));
             if resolution == Resolution::On {
                 self.faults.extend(errors.unresolved(&RESOLVED));
             }
         }
+    }
+
+    /// Whether any client that went through what was tested was told this error.
+    pub(crate) fn has_told(&self, code: &str) -> bool {
+        let mut errors = self.errors.iter();
+        errors.any(|(workload, told, _)| *workload != DIRECT && told == code)
     }
 
     /// Enters pauses that are too long.

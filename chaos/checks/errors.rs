@@ -114,13 +114,23 @@ impl Errors {
             .collect()
     }
 
-    /// Those that pgherd must not give to any of its clients at what these were doing.
-    pub fn forbidden(&self, workloads: &[&str], resolution: Resolution) -> Vec<Wrong> {
+    /// Those that pgherd must not give to any of its clients at what these were doing. What is written
+    /// may be refused by servers with some more.
+    pub fn forbidden(
+        &self,
+        workloads: &[&str],
+        resolution: Resolution,
+        refusals: &[&str],
+    ) -> Vec<Wrong> {
+        let refused = |doing: Doing, code: &str| {
+            matches!(doing, Doing::Write | Doing::Block) && refusals.contains(&code)
+        };
         let counts = self.counts.lock();
         counts
             .iter()
             .filter(|((workload, doing, code), _)| {
-                workloads.contains(workload) && !doing.allowed(resolution).contains(&&**code)
+                let allowed = doing.allowed(resolution).contains(&&**code);
+                workloads.contains(workload) && !allowed && !refused(*doing, code)
             })
             .map(|((workload, doing, code), count)| {
                 Check::Errors.caught(format!(
@@ -179,7 +189,7 @@ mod tests {
         errors.add("a", Doing::Block, &said("08007"));
         errors.add("a", Doing::Block, &said("40001"));
         errors.add("b", Doing::Read, &Failure::Cut);
-        let forbidden = |all: &[&str]| errors.forbidden(all, Resolution::Off);
+        let forbidden = |all: &[&str]| errors.forbidden(all, Resolution::Off, &[]);
         assert!(forbidden(&["a"]).is_empty());
         assert!(errors.forbidden_but(&["b"], &["cut"]).is_empty());
         assert_eq!(errors.unresolved(&["a", "b"]).len(), 1);
@@ -210,7 +220,7 @@ mod tests {
             for (code, expected) in ["40001", "08007", "08006"].into_iter().zip(expected) {
                 let errors = Errors::default();
                 errors.add("a", doing, &said(code));
-                let may = |resolution| errors.forbidden(&["a"], resolution).is_empty();
+                let may = |resolution| errors.forbidden(&["a"], resolution, &[]).is_empty();
                 let found = match (may(Resolution::Off), may(Resolution::On)) {
                     (true, true) => "yes",
                     (false, true) => "on",
@@ -219,6 +229,22 @@ mod tests {
                 };
                 assert_eq!(found, expected, "{code} at a {doing}");
             }
+        }
+    }
+
+    #[test]
+    fn only_what_is_written_may_be_refused_by_servers() {
+        for (doing, may) in [
+            (Doing::Read, false),
+            (Doing::Write, true),
+            (Doing::Block, true),
+            (Doing::Rollback, false),
+        ] {
+            let errors = Errors::default();
+            errors.add("a", doing, &said("53100"));
+            let found = |refusals: &[&str]| errors.forbidden(&["a"], Resolution::On, refusals);
+            assert_eq!(found(&["53100"]).is_empty(), may, "{doing}");
+            assert_eq!(found(&["53200"]).len(), 1, "{doing}");
         }
     }
 

@@ -202,7 +202,9 @@ impl All {
         }
         // Who runs all for long has built it for that, and has left the machine alone.
         let measured = !self.short && !self.as_built;
-        if measured && !control && (is("failover") || is("patroni")) {
+        // Of faults that are not the usual ones nothing is promised but that all is right.
+        let usual = !control && !is("--faults");
+        if measured && usual && (is("failover") || is("patroni")) {
             line.push("--promised".to_owned());
         }
         if is("failover") || is("patroni") || is("shards") || is("commits") {
@@ -298,6 +300,10 @@ mod tests {
         assert!(promises(long(), "patroni --rounds 22"));
         assert!(!promises(long(), "failover --failovers 4 --control"));
         assert!(!promises(long(), "replicas --rounds 15"));
+        assert!(!promises(
+            long(),
+            "failover --faults full,room --failovers 16"
+        ));
         assert!(!promises(all(), "failover --failovers 88"));
         let short = All {
             short: true,

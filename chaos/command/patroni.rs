@@ -15,8 +15,8 @@ pub(crate) struct Patroni {
     /// How many faults there are; without it, each of those chosen once
     #[arg(long)]
     rounds: Option<usize>,
-    /// Only these faults: switchover, postgres, node, freeze, partition, partition-in, partition-out,
-    /// proxy-only, dcs-only, split, stale
+    /// Only these faults: switchover, postgres, patroni, patroni-freeze, node, freeze, partition,
+    /// partition-in, partition-out, proxy-only, dcs-only, split, stale, etcd
     #[arg(long, value_delimiter = ',')]
     faults: Vec<patroni::Fault>,
     /// Wait until a lost primary's lease runs out, 20 seconds each time, where it would be taken away
@@ -127,7 +127,7 @@ mod tests {
         };
         let all = plan(&["--seed", "7"]);
         assert_eq!(all.faults, patroni::Fault::ALL);
-        assert_eq!((all.rounds, all.seed, all.patient), (11, 7, false));
+        assert_eq!((all.rounds, all.seed, all.patient), (14, 7, false));
         assert!(!all.resolve && plan(&["--resolve"]).resolve);
         assert_eq!(plan(&["--promised"]).pace, patroni::Pace::Promised);
         assert_eq!(all.replication, Replication::Synchronous);

@@ -13,11 +13,31 @@ pub enum Fault {
     Freeze,
     /// It is killed, and started again on its old timeline when another is the primary.
     Revive,
+    /// Its disk is full: for a while it refuses what needs more, then it cannot log any more, and
+    /// gives up.
+    Full,
+    /// The same; there is room again, and it is started again, before anybody takes its place.
+    Room,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Kill, Self::Stop, Self::Freeze, Self::Revive];
+    pub const ALL: [Self; 6] = [
+        Self::Kill,
+        Self::Stop,
+        Self::Freeze,
+        Self::Revive,
+        Self::Full,
+        Self::Room,
+    ];
+
+    /// Those that anybody may deal, and whose pauses tell what a user may expect.
+    pub const USUAL: [Self; 4] = [Self::Kill, Self::Stop, Self::Freeze, Self::Revive];
+
+    /// Whether it fills a disk, which is one of its own then, as only root can make it.
+    pub(super) fn fills(self) -> bool {
+        matches!(self, Self::Full | Self::Room)
+    }
 
     /// Whether the old primary is there again and takes writes after another was promoted.
     pub fn leaves_stale(self) -> bool {
@@ -32,6 +52,8 @@ impl fmt::Display for Fault {
             Self::Stop => "stop",
             Self::Freeze => "freeze",
             Self::Revive => "revive",
+            Self::Full => "full",
+            Self::Room => "room",
         })
     }
 }
@@ -43,7 +65,7 @@ impl FromStr for Fault {
         let found = Self::ALL
             .into_iter()
             .find(|fault| fault.to_string() == text);
-        found.ok_or_else(|| "it is one of kill, stop, freeze, revive".to_owned())
+        found.ok_or_else(|| "it is one of kill, stop, freeze, revive, full, room".to_owned())
     }
 }
 

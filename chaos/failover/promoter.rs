@@ -16,6 +16,9 @@ const TICK: Duration = Duration::from_millis(2);
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a primary whose disk is full may refuse what its clients write before it gives up.
+const REFUSING: Duration = Duration::from_millis(1_500);
+
 /// A small failover manager of our own: it breaks the primary, and makes another one.
 pub(crate) struct Promoter {
     cluster: Cluster,
@@ -59,7 +62,8 @@ impl Promoter {
         Ok(())
     }
 
-    /// Breaks the primary and promotes another one, of which everybody who must be is told at once.
+    /// Breaks the primary and promotes another one, of which everybody who must be is told at once,
+    /// unless it is to start again itself.
     pub(crate) async fn fail_over(&mut self, fault: Fault, middle: &Middle) -> Result<Done, Error> {
         let old = self.cluster.primary();
         let began = Instant::now();
@@ -67,8 +71,24 @@ impl Promoter {
             Fault::Kill | Fault::Revive => self.cluster.kill9(old),
             Fault::Stop => self.cluster.stop(old).await?,
             Fault::Freeze => self.cluster.node(old).freeze(),
+            Fault::Full | Fault::Room => {
+                self.cluster.node(old).fill().await?;
+                sleep(REFUSING).await;
+                self.cluster.choke(old).await?;
+                self.cluster.node(old).make_room()?;
+            }
         }
         let gone = Instant::now();
+        if fault == Fault::Room {
+            self.cluster.start_again().await?;
+            let writable = writable(self.cluster.node(old).port()).await?;
+            return Ok(Done {
+                old,
+                gone,
+                writable,
+                took: writable - began,
+            });
+        }
         let new = self.cluster.elect().await?;
         let port = self.cluster.node(new).port();
         let told = async {

@@ -20,6 +20,12 @@ use crate::workloads::life::Life;
 /// A primary and two replicas: after each failover one is left to acknowledge what is written.
 const NODES: usize = 3;
 
+/// How many bytes the disk of a node has where one is filled: much more than it needs before.
+const DISK: u64 = 768 << 20;
+
+/// What a server says to whoever needs more than a disk has.
+const DISK_FULL: &str = "53100";
+
 /// How far replicas are behind with what they show, if clients read there.
 const BEHIND: &str = "30ms";
 
@@ -40,6 +46,10 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     if plan.reads {
         // Else what was written is there before anybody can look for it.
         primary = primary.settings(&[("recovery_min_apply_delay", BEHIND)]);
+    }
+    let fills = plan.faults.iter().any(|fault| fault.fills());
+    if fills {
+        primary = primary.disk(DISK);
     }
     let cluster = Cluster::start_as(primary, NODES, plan.replication).await?;
     let mut promoter = Promoter::new(cluster);
@@ -73,9 +83,9 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
             middle: &middle,
         };
         match turn.fail_over(&mut promoter, &mut rng, &mut report).await? {
-            Some(Rejoined::Copied) => copied += 1,
-            Some(Rejoined::Rewound) => {}
-            None => break,
+            Sequel::Follows(Rejoined::Copied) => copied += 1,
+            Sequel::Follows(Rejoined::Rewound) | Sequel::Leads => {}
+            Sequel::Stuck => break,
         }
     }
     calm(&mut rng).await;
@@ -88,13 +98,28 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
         true => Resolution::On,
         false => Resolution::Off,
     });
-    report.told(&life.errors, right);
+    let by_servers: &[&str] = if fills { &[DISK_FULL] } else { &[] };
+    report.told(&life.errors, right, by_servers);
+    if let Some(unsaid) = by_servers.iter().find(|code| !report.has_told(code)) {
+        let what = format!("no client was told {unsaid}");
+        report.faults.push(Check::Work.caught(what));
+    }
     if right.is_some() {
         report.paced(plan.pace);
     }
     report.faults.extend(middle.left().await);
     report.close(&life.history, || middle.log())?;
     Ok(report)
+}
+
+/// What became of the old primary.
+enum Sequel {
+    /// It follows the new one.
+    Follows(Rejoined),
+    /// It leads again, as nobody had taken its place.
+    Leads,
+    /// Clients did not go on.
+    Stuck,
 }
 
 /// One failover.
@@ -107,22 +132,28 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Takes the primary away and gives another, and says how the old one came to follow it; `None`
-    /// if clients did not go on.
+    /// Takes the primary away and gives another, or the same again, and says what became of the old
+    /// one.
     async fn fail_over(
         &self,
         promoter: &mut Promoter,
         rng: &mut StdRng,
         report: &mut Report,
-    ) -> Result<Option<Rejoined>, Error> {
+    ) -> Result<Sequel, Error> {
         let began = Instant::now();
-        if self.plan.replication == Replication::Asynchronous {
+        let returns = self.fault == Fault::Room;
+        if self.plan.replication == Replication::Asynchronous && !returns {
             let behind = Duration::from_millis(rng.random_range(0..100));
             promoter.fall_behind(behind).await?;
         }
         let done = promoter.fail_over(self.fault, self.middle).await?;
-        self.note("another one takes writes");
-        report.losing(began, done.gone);
+        self.note(match returns {
+            true => "it takes writes again",
+            false => "another one takes writes",
+        });
+        if !returns {
+            report.losing(began, done.gone);
+        }
         let (through, compared) = (&self.crowd.through, &self.crowd.compared);
         let firsts = async {
             tokio::join!(
@@ -133,10 +164,10 @@ impl Turn<'_> {
         let Ok((first, directly)) = timeout(PATIENCE, firsts).await else {
             let what = format!("after {} nobody could write for {PATIENCE:?}", self.fault);
             report.faults.push(Check::Stuck.caught(what));
-            return Ok(None);
+            return Ok(Sequel::Stuck);
         };
         let pause = Pause {
-            promotion: Some(done.took),
+            promotion: (!returns).then_some(done.took),
             through: first - done.writable,
             directly: directly - done.writable,
         };
@@ -150,8 +181,13 @@ impl Turn<'_> {
             let stale = promoter.stale(done.old, "herd", fence).await?;
             report.stale(&self.fault, &stale);
         }
-        let rejoined = promoter.rejoin(done.old).await?;
-        self.note("the old one follows");
+        let sequel = if returns {
+            Sequel::Leads
+        } else {
+            let how = promoter.rejoin(done.old).await?;
+            self.note("the old one follows");
+            Sequel::Follows(how)
+        };
         let all = async {
             tokio::join!(
                 through.acknowledged().everybody(done.writable, INSERTERS),
@@ -161,7 +197,7 @@ impl Turn<'_> {
         let Ok((all, directly)) = timeout(PATIENCE, all).await else {
             let what = format!("after {} some could not write for {PATIENCE:?}", self.fault);
             report.faults.push(Check::Stuck.caught(what));
-            return Ok(None);
+            return Ok(Sequel::Stuck);
         };
         for moment in all {
             report.each(moment - done.writable);
@@ -169,7 +205,7 @@ impl Turn<'_> {
         for moment in directly {
             report.each_directly(moment - done.writable);
         }
-        Ok(Some(rejoined))
+        Ok(sequel)
     }
 
     fn note(&self, what: &str) {

@@ -151,6 +151,19 @@ impl Cluster {
         })
     }
 
+    /// Takes away the store by which the nodes agree.
+    pub(super) fn lose_store(&mut self) {
+        self.etcd.kill9();
+    }
+
+    /// Gives it back, with all that it held.
+    ///
+    /// # Errors
+    /// As [`Etcd::launch`].
+    pub(super) async fn restore_store(&mut self) -> Result<(), Error> {
+        self.etcd.launch().await
+    }
+
     /// Takes the lease from whoever leads.
     ///
     /// # Errors

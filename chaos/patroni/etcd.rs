@@ -2,11 +2,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pgherd_sandbox::{Error, tool};
+use pgherd_sandbox::{Account, Error, tool};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::network::{Network, failed};
+use super::network::{Namespace, Network, failed};
 use super::node::log_file;
 use super::place::{DCS, ETCD};
 use super::settings::SCOPE;
@@ -17,15 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked at meanwhile.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The store in which Patroni keeps who leads; it is never broken itself.
+/// The store in which Patroni keeps who leads.
 #[derive(Debug)]
 pub(super) struct Etcd {
-    child: Child,
+    /// `None` while it is down.
+    child: Option<Child>,
     dir: PathBuf,
+    namespace: Namespace,
+    account: Account,
 }
 
 impl Etcd {
-    /// Starts it, and waits until it listens.
+    /// Makes one that holds nothing, starts it, and waits until it listens.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Silent`].
@@ -34,12 +37,27 @@ impl Etcd {
         std::fs::create_dir(&dir)
             .and_then(|()| network.account.own(&dir))
             .map_err(|source| failed("make a directory for etcd", source))?;
-        let log = log_file(&dir)?;
+        let mut etcd = Self {
+            child: None,
+            dir,
+            namespace: network.dcs.clone(),
+            account: network.account,
+        };
+        etcd.launch().await?;
+        Ok(etcd)
+    }
+
+    /// Starts it with what it holds, and waits until it listens.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Silent`].
+    pub(super) async fn launch(&mut self) -> Result<(), Error> {
+        let log = log_file(&self.dir)?;
         let [clients, peers] = ETCD.map(|port| format!("http://{DCS}:{port}"));
-        let mut command = network.dcs.command(network.account, Path::new("etcd"));
+        let mut command = self.namespace.command(self.account, Path::new("etcd"));
         command
             .args(["--name", "one", "--data-dir"])
-            .arg(dir.join("data"))
+            .arg(self.dir.join("data"))
             .args(["--listen-client-urls", &clients])
             .args(["--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peers])
@@ -51,9 +69,16 @@ impl Etcd {
             .stderr(log)
             .spawn()
             .map_err(|source| failed("start etcd", source))?;
-        let started = Self { child, dir };
-        started.listens().await?;
-        Ok(started)
+        self.child = Some(child);
+        self.listens().await
+    }
+
+    /// Kills it; what it has written stays.
+    pub(super) fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     async fn listens(&self) -> Result<(), Error> {
@@ -97,7 +122,6 @@ impl Etcd {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill9();
     }
 }

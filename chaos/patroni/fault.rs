@@ -10,6 +10,12 @@ pub enum Fault {
     Switchover,
     /// The postmaster is killed, and Patroni sees it.
     Postgres,
+    /// Patroni alone is killed, and started again later; meanwhile Postgres takes any write, waiting
+    /// for nobody.
+    Patroni,
+    /// Patroni alone is stopped, and goes on later in the belief that it still leads; meanwhile the
+    /// same.
+    PatroniFreeze,
     /// All processes of the node are killed, and Patroni is started again later.
     Node,
     /// All of them are stopped without their knowledge, and go on later, believing that they still
@@ -31,13 +37,28 @@ pub enum Fault {
     /// All its processes are killed, and Postgres is started on its old timeline without Patroni,
     /// waiting for nobody, where clients reach it.
     Stale,
+    /// Etcd is killed, upon which whoever leads gives that up, and started again later.
+    Etcd,
+}
+
+/// Who leads behind a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heir {
+    /// Another node.
+    Another,
+    /// The same one, all the while.
+    Same,
+    /// Nobody, until the fault is mended; then any node, perhaps the same.
+    Any,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Switchover,
         Self::Postgres,
+        Self::Patroni,
+        Self::PatroniFreeze,
         Self::Node,
         Self::Freeze,
         Self::Partition,
@@ -47,11 +68,32 @@ impl Fault {
         Self::DcsOnly,
         Self::Split,
         Self::Stale,
+        Self::Etcd,
     ];
 
-    /// Whether another node becomes the primary.
-    pub(super) fn moves_primary(self) -> bool {
-        self != Self::ProxyOnly
+    /// Who leads behind it.
+    pub(super) fn heir(self) -> Heir {
+        match self {
+            Self::ProxyOnly => Heir::Same,
+            Self::Etcd => Heir::Any,
+            Self::Switchover
+            | Self::Postgres
+            | Self::Patroni
+            | Self::PatroniFreeze
+            | Self::Node
+            | Self::Freeze
+            | Self::Partition
+            | Self::PartitionIn
+            | Self::PartitionOut
+            | Self::DcsOnly
+            | Self::Split
+            | Self::Stale => Heir::Another,
+        }
+    }
+
+    /// Whether the old primary takes writes, waiting for nobody, when another one is there.
+    pub(super) fn leaves_stale(self) -> bool {
+        matches!(self, Self::Patroni | Self::PatroniFreeze | Self::Stale)
     }
 
     /// Whether the primary's lease is taken away: by this fault, or because it would have to run out
@@ -60,13 +102,17 @@ impl Fault {
     pub(super) fn ends_lease(self, patient: bool) -> bool {
         match self {
             Self::Split => true,
-            Self::Node
+            Self::Patroni
+            | Self::PatroniFreeze
+            | Self::Node
             | Self::Freeze
             | Self::Partition
             | Self::PartitionIn
             | Self::PartitionOut
             | Self::Stale => !patient,
-            Self::Switchover | Self::Postgres | Self::ProxyOnly | Self::DcsOnly => false,
+            Self::Switchover | Self::Postgres | Self::ProxyOnly | Self::DcsOnly | Self::Etcd => {
+                false
+            }
         }
     }
 
@@ -78,7 +124,13 @@ impl Fault {
             Self::PartitionOut => Some(Cut::Out),
             Self::ProxyOnly => Some(Cut::Clients),
             Self::DcsOnly | Self::Split | Self::Stale => Some(Cut::Cluster),
-            Self::Switchover | Self::Postgres | Self::Node | Self::Freeze => None,
+            Self::Switchover
+            | Self::Postgres
+            | Self::Patroni
+            | Self::PatroniFreeze
+            | Self::Node
+            | Self::Freeze
+            | Self::Etcd => None,
         }
     }
 
@@ -86,6 +138,8 @@ impl Fault {
         match self {
             Self::Switchover => "switchover",
             Self::Postgres => "postgres",
+            Self::Patroni => "patroni",
+            Self::PatroniFreeze => "patroni-freeze",
             Self::Node => "node",
             Self::Freeze => "freeze",
             Self::Partition => "partition",
@@ -95,6 +149,7 @@ impl Fault {
             Self::DcsOnly => "dcs-only",
             Self::Split => "split",
             Self::Stale => "stale",
+            Self::Etcd => "etcd",
         }
     }
 }
@@ -116,7 +171,7 @@ impl FromStr for Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::Fault;
+    use super::{Fault, Heir};
 
     #[test]
     fn each_is_read_as_it_is_shown() {
@@ -129,7 +184,8 @@ mod tests {
     #[test]
     fn a_lease_is_taken_only_where_another_one_gets_it() {
         for fault in Fault::ALL {
-            assert!(fault.moves_primary() || !fault.ends_lease(false));
+            let another = fault.heir() == Heir::Another;
+            assert!(another || !(fault.ends_lease(false) || fault.leaves_stale()));
         }
         let always = |fault: &Fault| fault.ends_lease(true);
         let always: Vec<Fault> = Fault::ALL.into_iter().filter(always).collect();

@@ -136,6 +136,24 @@ impl Node {
             .ok_or(Error::Down("postgres"))
     }
 
+    /// Kills Patroni alone, which does not see to Postgres any more.
+    pub(super) fn kill_patroni(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops Patroni alone without its knowledge.
+    ///
+    /// # Errors
+    /// [`Error::Down`] if it does not run.
+    pub(super) fn freeze_patroni(&self) -> Result<(), Error> {
+        let pid = self.child.as_ref().map(Pid::from_child);
+        pid.and_then(|pid| kill_process(pid, Signal::STOP).ok())
+            .ok_or(Error::Down("patroni"))
+    }
+
     /// Stops all that runs here without its knowledge.
     pub(super) fn freeze(&self) {
         self.namespace.signal(Signal::STOP);
@@ -187,6 +205,24 @@ impl Node {
             sleep(TICK).await;
         }
         Ok(())
+    }
+
+    /// Has a Postgres that runs without a Patroni that sees to it wait for nobody.
+    ///
+    /// # Errors
+    /// As [`Self::sql`].
+    pub(super) async fn wait_for_nobody(&self) -> Result<(), Error> {
+        let alone = "alter system set synchronous_standby_names = ''; select from pg_reload_conf()";
+        self.sql(alone).await.map(drop)
+    }
+
+    /// Has it wait for whom Patroni says.
+    ///
+    /// # Errors
+    /// As [`Self::sql`].
+    pub(super) async fn wait_again(&self) -> Result<(), Error> {
+        let again = "alter system reset synchronous_standby_names; select from pg_reload_conf()";
+        self.sql(again).await.map(drop)
     }
 
     /// Runs statements over the unix socket, which no network can cut off.

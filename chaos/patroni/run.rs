@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::cluster::Cluster;
-use super::fault::Fault;
+use super::fault::{Fault, Heir};
 use super::needs::Venv;
 use super::network::Network;
 use super::place;
@@ -97,10 +97,10 @@ async fn break_it(
             watch: &watch,
             primary: &primary,
         };
-        let goes_on = if fault.moves_primary() {
-            turn.fail_over(cluster, &mut rng, &mut report).await?
-        } else {
-            turn.wall_off(cluster, &mut rng, &mut report).await?
+        let goes_on = match fault.heir() {
+            Heir::Another => turn.fail_over(cluster, &mut rng, &mut report).await?,
+            Heir::Same => turn.wall_off(cluster, &mut rng, &mut report).await?,
+            Heir::Any => turn.depose(cluster, &mut rng, &mut report).await?,
         };
         if !goes_on {
             break;
@@ -117,7 +117,7 @@ async fn break_it(
         true => Resolution::On,
         false => Resolution::Off,
     });
-    report.told(&life.errors, right);
+    report.told(&life.errors, right, &[]);
     if right.is_some() {
         report.paced(plan.pace);
     }
@@ -169,7 +169,7 @@ impl Turn<'_> {
         };
         report.resumed(&self.fault, pause);
         self.note("clients write again");
-        if self.fault == Fault::Stale {
+        if self.fault.leaves_stale() {
             self.tempt(cluster, rng, report).await?;
         }
         self.mend(cluster).await?;
@@ -213,6 +213,38 @@ impl Turn<'_> {
         report.resumed(&self.fault, pause);
         self.note("clients write again");
         self.everybody(healed, report).await
+    }
+
+    /// Waits until the primary has given up, lets nobody lead for a while, and waits for whoever leads
+    /// behind that, and for all clients to write there; false if they do not.
+    async fn depose(
+        &self,
+        cluster: &mut Cluster,
+        rng: &mut StdRng,
+        report: &mut Report,
+    ) -> Result<bool, Error> {
+        let began = Instant::now();
+        self.note(format_args!("{} of n{}", self.fault, self.old + 1));
+        inflict(self.fault, self.old, cluster, self.plan).await?;
+        self.watch.nobody(ELECTION).await?;
+        self.note("nobody takes writes");
+        sleep(Duration::from_millis(rng.random_range(500..2_500))).await;
+        self.mend(cluster).await?;
+        let (new, writable) = self.watch.anybody(ELECTION).await?;
+        self.primary.send_replace(place::address(new));
+        self.note(format_args!("n{} takes writes", new + 1));
+        report.losing(began, writable);
+        let Some((through, directly)) = self.resumed(writable, report).await else {
+            return Ok(false);
+        };
+        let pause = Pause {
+            promotion: Some(writable - began),
+            through: through - writable,
+            directly: directly - writable,
+        };
+        report.resumed(&self.fault, pause);
+        self.note("clients write again");
+        self.everybody(writable, report).await
     }
 
     /// Waits for the first write since a moment through what is tested, and for the first one that
@@ -268,7 +300,11 @@ impl Turn<'_> {
         report: &mut Report,
     ) -> Result<(), Error> {
         let fence = self.crowd.through.next();
-        cluster.node_mut(self.old).revive().await?;
+        let node = cluster.node_mut(self.old);
+        match self.fault {
+            Fault::Stale => node.revive().await?,
+            _ => node.wait_for_nobody().await?,
+        }
         self.note("the old one takes writes");
         sleep(Duration::from_millis(rng.random_range(1_000..3_000))).await;
         let text = format!("select id from herd where id >= {fence} order by id");
@@ -280,9 +316,20 @@ impl Turn<'_> {
 
     /// Undoes the fault; Patroni does the rest.
     async fn mend(&self, cluster: &mut Cluster) -> Result<(), Error> {
+        if self.fault == Fault::Etcd {
+            cluster.restore_store().await?;
+        }
         let node = cluster.node_mut(self.old);
         match self.fault {
-            Fault::Switchover | Fault::Postgres => {}
+            Fault::Switchover | Fault::Postgres | Fault::Etcd => {}
+            Fault::Patroni => {
+                node.wait_again().await?;
+                node.start()?;
+            }
+            Fault::PatroniFreeze => {
+                node.wait_again().await?;
+                node.thaw();
+            }
             Fault::Node => node.start()?,
             Fault::Freeze => node.thaw(),
             Fault::Partition
@@ -316,6 +363,9 @@ async fn inflict(
     match fault {
         Fault::Switchover => return cluster.switch_over(old).await,
         Fault::Postgres => cluster.node(old).kill_postmaster()?,
+        Fault::Patroni => cluster.node_mut(old).kill_patroni(),
+        Fault::PatroniFreeze => cluster.node(old).freeze_patroni()?,
+        Fault::Etcd => cluster.lose_store(),
         Fault::Node | Fault::Stale => cluster.node_mut(old).kill9().await?,
         Fault::Freeze => cluster.node(old).freeze(),
         Fault::Partition

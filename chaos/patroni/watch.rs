@@ -54,15 +54,37 @@ impl Watch {
         old: usize,
         patience: Duration,
     ) -> Result<(usize, Instant), Error> {
+        let others = |sights: &Sights| first(sights, |number| number != old);
+        self.find("another primary", others, patience).await
+    }
+
+    /// Waits until any node takes writes; gives it, and since when it does.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] if none does for so long.
+    pub(super) async fn anybody(&self, patience: Duration) -> Result<(usize, Instant), Error> {
+        let all = |sights: &Sights| first(sights, |_| true);
+        self.find("a primary", all, patience).await
+    }
+
+    /// Waits until no node takes writes.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] if one does for so long.
+    pub(super) async fn nobody(&self, patience: Duration) -> Result<(), Error> {
+        let none = |sights: &Sights| sights.iter().all(Option::is_none).then_some(());
+        self.find("a primary that gives up", none, patience).await
+    }
+
+    async fn find<T>(
+        &self,
+        name: &'static str,
+        found: impl Fn(&Sights) -> Option<T>,
+        patience: Duration,
+    ) -> Result<T, Error> {
         let mut sights = self.sights.clone();
-        let found = |sights: &Sights| {
-            let others = sights.iter().enumerate().filter(|(n, _)| *n != old);
-            others
-                .filter_map(|(number, since)| Some((number, (*since)?)))
-                .min_by_key(|(_, since)| *since)
-        };
         let silent = || Error::Silent {
-            name: "another primary",
+            name,
             after: patience,
             log: String::new(),
         };
@@ -70,6 +92,14 @@ impl Watch {
         let seen = seen.map_err(|_| silent())?.map_err(|_| silent())?;
         found(&seen).ok_or_else(silent)
     }
+}
+
+/// The one that has taken writes for longest, of those that may be.
+fn first(sights: &Sights, may_be: impl Fn(usize) -> bool) -> Option<(usize, Instant)> {
+    let those = sights.iter().enumerate().filter(|(n, _)| may_be(*n));
+    those
+        .filter_map(|(number, since)| Some((number, (*since)?)))
+        .min_by_key(|(_, since)| *since)
 }
 
 fn enter(sender: &watch::Sender<Sights>, number: usize, writable: bool) {

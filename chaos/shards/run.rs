@@ -385,7 +385,7 @@ impl Run {
             |_| None,
         );
         report.faults.extend(money(&stage).await?);
-        report.told(&life.errors, None);
+        report.told(&life.errors, None, &[]);
         report.faults.extend(forbidden(&life.errors));
         // What is promised of pauses is promised of one proxy; these are the later ones of two.
         report.paced(Pace::Loose);

@@ -19,8 +19,12 @@ use crate::workloads::life::Life;
 /// The name in the table of errors.
 pub const KIND: &str = "passer";
 
-/// How many rows each reads, of some ten thousand bytes: together more than sockets hold.
-const ROWS: usize = 200;
+/// How many rows each reads: together more than sockets hold.
+const ROWS: usize = 250;
+
+/// How many bytes there are in each. In the middle of a row of more than 8 kB pgherd's clients may be
+/// cut off with their server.
+const WIDTH: usize = 8_000;
 
 /// How often somebody who reads stops to think.
 const EVERY: usize = 20;
@@ -67,8 +71,9 @@ impl Passer {
 
     /// Reads so many rows, each of which has the token in it.
     async fn read(&self, caller: &Caller, token: &str, rows: usize) -> Result<(), Failure> {
-        let text =
-            format!("select $1 || ' ' || i, repeat('x', 10000) from generate_series(1, {ROWS}) i");
+        let text = format!(
+            "select $1 || ' ' || i, repeat('x', {WIDTH}) from generate_series(1, {ROWS}) i"
+        );
         let asked = caller.client.query_typed_raw(&text, [(token, Type::TEXT)]);
         let mut stream = pin!(caller.ask(asked).await?);
         for number in 1..=rows {

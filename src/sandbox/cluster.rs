@@ -210,6 +210,26 @@ impl Cluster {
         self.nodes[self.primary()].server.promote().await
     }
 
+    /// Starts the primary again behind its end, on the timeline it had.
+    ///
+    /// # Errors
+    /// As [`Server::restart`].
+    pub async fn start_again(&mut self) -> Result<(), Error> {
+        let primary = self.primary();
+        self.nodes[primary].server.restart().await
+    }
+
+    /// Fills the disk of a node, and has it write until it gives up; see [`Server::choke`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As [`Self::node`].
+    pub async fn choke(&mut self, number: usize) -> Result<(), Error> {
+        self.nodes[number].server.choke().await
+    }
+
     /// Starts a former primary on its old timeline, unless it runs, where it takes writes and waits
     /// for nobody.
     ///

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::account::Account;
 use crate::error::Error;
+use crate::tool;
 
 /// A temporary directory for one server, and its guardian.
 ///
@@ -21,7 +22,8 @@ pub struct Home {
 }
 
 /// Reads process numbers, one a line; at the end of the input it kills the last one and its
-/// children, frees the shared memory that Postgres' pid file names, and removes the directory.
+/// children, frees the shared memory that Postgres' pid file names, and removes the directory, with
+/// the disk that is mounted there, if it is one.
 const GUARDIAN: &str = r#"
 pid=0
 while read -r next; do pid=$next; done
@@ -32,6 +34,7 @@ if [ "$pid" -gt 0 ]; then
   shm=$(sed -n 7p "$1/data/postmaster.pid")
   [ -n "$shm" ] && ipcrm -m "${shm##* }"
 fi
+mountpoint -q "$1" && umount -l "$1"
 n=0
 until rm -rf -- "$1" || [ "$n" -ge 50 ]; do n=$((n + 1)); sleep 0.1; done
 "#;
@@ -60,6 +63,24 @@ impl Home {
             .spawn()
             .map_err(Error::io("start a guardian"))?;
         Ok(Self { dir, guardian })
+    }
+
+    /// Makes a disk of so many bytes of the directory, which is empty. They are taken from the memory
+    /// as they are used.
+    ///
+    /// # Errors
+    /// [`Error::Tool`] with what `mount` says, as to everybody but root.
+    pub(crate) async fn mount(&self, account: Account, bytes: u64) -> Result<(), Error> {
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={bytes},mode=0755"))
+            .arg("pgherd")
+            .arg(self.path());
+        tool::run(mount).await?;
+        account
+            .own(self.path())
+            .map_err(Error::io("lend a disk to the user of the servers"))
     }
 
     /// Gives the directory.

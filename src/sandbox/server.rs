@@ -15,6 +15,7 @@ use crate::process;
 use crate::tool;
 
 mod builder;
+mod disk;
 mod replica;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,8 @@ pub struct Server {
     account: Account,
     port: u16,
     certificate: Option<Certificate>,
+    /// How many bytes its own disk has, if it has one.
+    disk: Option<u64>,
 }
 
 /// How a server is asked to stop.

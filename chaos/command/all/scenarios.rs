@@ -77,7 +77,7 @@ const fn rest(
 }
 
 /// All of them; those that want a quiet machine come first, and of those that do not, the long ones.
-pub(super) const SCENARIOS: [Scenario; 18] = [
+pub(super) const SCENARIOS: [Scenario; 19] = [
     pauses(
         9,
         "synchronous",
@@ -121,15 +121,15 @@ pub(super) const SCENARIOS: [Scenario; 18] = [
         "failover --failovers 1 --control=haproxy",
     ),
     pauses(
-        9,
+        12,
         "Patroni, synchronous",
-        "patroni --rounds 22",
+        "patroni --rounds 28",
         "patroni --faults switchover,postgres",
     ),
     pauses(
-        6,
+        7,
         "Patroni, commits resolved",
-        "patroni --resolve --rounds 11",
+        "patroni --resolve --rounds 14",
         "patroni --resolve --faults postgres",
     ),
     pauses(
@@ -149,6 +149,13 @@ pub(super) const SCENARIOS: [Scenario; 18] = [
         "shards, two proxies",
         "shards --rounds 42",
         "shards --rounds 6",
+    ),
+    rest(
+        3,
+        "full disks",
+        "failover --faults full,room --failovers 16",
+        "failover --faults full,room --failovers 2",
+        Built::ToMeasure,
     ),
     rest(
         8,

@@ -34,6 +34,7 @@ pub struct Builder {
     rules: Option<Vec<String>>,
     tls: bool,
     durable: bool,
+    disk: Option<u64>,
 }
 
 impl Builder {
@@ -45,6 +46,7 @@ impl Builder {
             rules: None,
             tls: false,
             durable: false,
+            disk: None,
         }
     }
 
@@ -82,14 +84,25 @@ impl Builder {
         self
     }
 
+    /// Gives the server, and each replica of it, a disk of its own of so many bytes, which only root
+    /// can do; see [`Server::fill`].
+    pub fn disk(mut self, bytes: u64) -> Self {
+        self.disk = Some(bytes);
+        self
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Errors
-    /// [`Error::Missing`] without Postgres, [`Error::Died`] or [`Error::Silent`] with the end of
+    /// [`Error::Missing`] without Postgres, [`Error::Tool`] if there is to be a disk and cannot be,
+    /// [`Error::Died`] or [`Error::Silent`] with the end of
     /// the log if it does not come up.
     pub async fn start(self) -> Result<Server, Error> {
         let account = Account::choose();
         let home = Home::new(account)?;
+        if let Some(bytes) = self.disk {
+            home.mount(account, bytes).await?;
+        }
         let data = home.join("data");
         self.binaries.template().await?.copy(data.clone()).await?;
         let certificate = if self.tls {
@@ -108,6 +121,7 @@ impl Builder {
             account,
             port: self.port.unwrap_or_else(free_port),
             certificate,
+            disk: self.disk,
         };
         server.settle(attempts).await?;
         Ok(server)

@@ -19,6 +19,9 @@ impl Server {
     /// As [`crate::Builder::start`].
     pub async fn replica(&self) -> Result<Self, Error> {
         let home = Home::new(self.account)?;
+        if let Some(bytes) = self.disk {
+            home.mount(self.account, bytes).await?;
+        }
         let data = home.join("data");
         let mut replica = Self {
             daemon: None,
@@ -31,6 +34,7 @@ impl Server {
             binaries: self.binaries.clone(),
             account: self.account,
             port: free_port(),
+            disk: self.disk,
         };
         replica.copy(self).await?;
         replica.settle(ATTEMPTS).await?;

@@ -191,3 +191,39 @@ async fn a_wrong_setting_is_reported_with_the_log() -> Result<(), Error> {
     assert!(matches!(failed, Err(Error::Died { log, .. }) if log.contains("shared_buffers")));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_server_gives_up_on_a_full_disk_and_goes_on_when_there_is_room() -> Result<(), Error> {
+    let builder = Server::builder(&Binaries::find()?).disk(256 << 20);
+    let mut server = match builder.start().await {
+        // Only root may make a disk, and not everywhere.
+        Err(Error::Tool { tool, .. }) if tool == "mount" => return Ok(()),
+        started => started?,
+    };
+    server.sql("create table t as select 1 as n").await?;
+    server.fill().await?;
+    let refused = server.sql("create table u as select repeat('x', 100000)");
+    let refused = refused.await.unwrap_err().to_string();
+    assert!(refused.contains("No space left on device"), "{refused}");
+    assert_eq!(server.sql("select n from t").await?, "1");
+    let home = server.socket_dir().to_owned();
+    server.choke().await?;
+    assert_eq!(server.pid(), None);
+    server.make_room()?;
+    server.restart().await?;
+    assert_eq!(server.sql("select n from t").await?, "1");
+    let replica = server.replica().await?;
+    replica.fill().await?;
+    replica.make_room()?;
+    drop((server, replica));
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    assert!(!home.exists() && !mounts.contains(&home.display().to_string()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_a_disk_of_its_own_is_filled() -> Result<(), Error> {
+    let refused = server().await?.fill().await.unwrap_err();
+    assert_eq!(refused.to_string(), "cannot fill a disk");
+    Ok(())
+}
