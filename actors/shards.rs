@@ -4,6 +4,7 @@
 //! schemas are, and the plans of texts. Sessions read it before they take a server; the one that finds the
 //! schemas out of date asks the shards, and the others wait for it or go on with what is known.
 
+pub mod check;
 mod known;
 mod placed;
 mod plans;

@@ -97,6 +97,11 @@ impl Facts {
     /// What of the schema does not agree with a placement.
     pub(super) fn remarks(&self, placement: &Placement) -> impl Iterator<Item = String> {
         let found = placement.check(&self.catalog).into_iter();
+    /// The schema.
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
         found.map(|finding| format!("table {} {}", finding.table, finding.problem))
     }
 }

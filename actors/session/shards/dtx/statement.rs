@@ -41,7 +41,7 @@ use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 use crate::session::turn::Turn;
 use crate::shards::Known;
-use crate::transactions::deadlocks;
+use crate::transactions::{REPLICATED, deadlocks};
 use crate::upstream;
 
 /// How a statement has ended that has not failed.
@@ -66,8 +66,10 @@ pub(super) enum Form {
 
 /// Held on each shard, to the end of its transaction, by whoever writes what is to be the same on all: each statement
 /// then finds the same writes behind it on every one of them. It is asked for by itself, as a statement sees what was
-/// committed before it began, and is kept by what is prepared. The number stands for "pgherd".
-const ALONE: &[u8] = b"SELECT pg_catalog.pg_advisory_xact_lock(123589435421284)";
+/// committed before it began, and is kept by what is prepared.
+fn alone() -> Vec<u8> {
+    format!("SELECT pg_catalog.pg_advisory_xact_lock({REPLICATED})").into_bytes()
+}
 
 /// Whether a route cannot be gone without a transaction over several shards.
 fn is_spread(statement: &Statement, route: &Route<'_>, in_block: bool) -> bool {
@@ -536,7 +538,7 @@ impl Dtx {
     /// Waits until nobody else is about to write there what is to be the same on every shard.
     pub(super) async fn alone(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
         self.open(relay, shards).await?;
-        let forms = vec![Form::Simple(ALONE.to_vec()); shards.len()];
+        let forms = vec![Form::Simple(alone()); shards.len()];
         let mut unseen = Kept::default();
         self.send(relay, shards, &forms, &mut unseen).await?;
         Ok(())
