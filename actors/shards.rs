@@ -12,6 +12,7 @@ mod sequences;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unique;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -45,6 +45,7 @@ mod tap;
 mod tpch;
 mod traces;
 mod transactions;
+mod unique;
 mod values;
 mod verify;
 mod views;
