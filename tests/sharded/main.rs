@@ -14,6 +14,7 @@ mod server;
 #[allow(dead_code, reason = "the planner's tests use all of it")]
 mod world;
 
+mod actions;
 mod check;
 mod collection;
 mod commits;
