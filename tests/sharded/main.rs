@@ -19,6 +19,7 @@ mod check;
 mod collection;
 mod commits;
 mod copy;
+mod counted;
 mod defaults;
 mod durable;
 mod explain;

@@ -29,6 +29,7 @@ use crate::judgement::{self, Judgement, Listens};
 use crate::server::Cancels;
 use crate::session::Bye;
 use crate::session::relay::Relay;
+use crate::session::shards::count;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
@@ -40,7 +41,7 @@ use crate::session::shards::verify;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 use crate::session::turn::Turn;
-use crate::shards::Known;
+use crate::shards::{Known, Tier};
 use crate::transactions::{REPLICATED, deadlocks};
 use crate::upstream;
 
@@ -291,6 +292,7 @@ impl Dtx {
         };
         if let Plan::CopyIn(_) = statement.plan() {
             relay.pool.stats.queries(1);
+            count(relay, Tier::Written);
             self.acknowledge(relay);
             return self.copy_in(relay, text, &statement, &known).await;
         }
@@ -318,6 +320,7 @@ impl Dtx {
         }
         if let Some(Ok((request, check))) = checked {
             relay.pool.stats.queries(1);
+            count(relay, request.tier());
             let alone = self.kind == Kind::Implicit && self.legs.is_empty();
             if alone && bound.is_none() && !self.scripted {
                 // Both answers are then of one moment; nothing comes behind it.
@@ -339,6 +342,7 @@ impl Dtx {
         });
         let (way, moment) = found?;
         relay.pool.stats.queries(1);
+        count(relay, way.tier());
         let writes = !judgement.steady || locks_rows(text, relay.lexing);
         let mut now = None;
         let form = match moment {
@@ -452,6 +456,7 @@ impl Dtx {
             }
         };
         let shard = shard.unwrap_or_else(|| self.anywhere(relay));
+        count(relay, Tier::OneShard);
         self.open(relay, &[shard]).await?;
         if locks {
             self.alone(relay, &[shard]).await?;
@@ -866,6 +871,14 @@ enum Way {
 type Found = Result<(Way, Option<(String, u32)>), ErrorReport>;
 
 impl Way {
+    fn tier(&self) -> Tier {
+        match self {
+            Self::Any | Self::One(_) => Tier::OneShard,
+            Self::Concat(_) | Self::All | Self::Pieces(_) => Tier::Written,
+            Self::Read(request) => request.tier(),
+        }
+    }
+
     fn of(route: Route<'_>) -> Found {
         Ok((
             match route {
