@@ -26,6 +26,7 @@ use crate::facts::Facts;
 use crate::session::Bye;
 
 pub mod answer;
+pub mod check;
 pub mod clock;
 pub mod command;
 pub mod desk;
@@ -197,7 +198,7 @@ impl Console {
     async fn answer(&mut self, command: &Command) -> Result<Answer, Trouble> {
         let (facts, control) = (Arc::clone(&self.facts), Arc::clone(&self.control));
         // What was said before is not to wait for a command that waits for others.
-        if matches!(command, Command::Verb(_)) {
+        if matches!(command, Command::Verb(_) | Command::Check { .. }) {
             self.desk.flush().await?;
         }
         let answer = self

@@ -4,6 +4,8 @@
 //! schemas are, and the plans of texts. Sessions read it before they take a server; the one that finds the
 //! schemas out of date asks the shards, and the others wait for it or go on with what is known.
 
+pub mod check;
+mod counts;
 mod known;
 mod placed;
 mod plans;
@@ -11,6 +13,7 @@ mod sequences;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unique;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +36,7 @@ use crate::router;
 use crate::session::prove::Proof;
 use crate::transactions::Transactions;
 
+pub use counts::{AllCounts, Counts, Reason, Tier};
 pub use known::Known;
 pub use placed::{Misplaced, placement};
 pub use plans::{Kind, Reading};
@@ -57,6 +61,8 @@ pub struct Group {
     pub pools: Box<[Arc<Pool>]>,
     /// Transactions over several shards.
     pub transactions: Arc<Transactions>,
+    /// How its statements ran.
+    pub counts: Arc<Counts>,
     placement: Arc<Placement>,
     known: ArcSwapOption<Known>,
     plans: Plans,
@@ -89,13 +95,17 @@ impl std::fmt::Debug for Group {
 
 /// The groups that there are, by database and user.
 #[derive(Debug, Default)]
-pub struct Groups(Mutex<HashMap<(String, String), Arc<Group>>>);
+pub struct Groups {
+    groups: Mutex<HashMap<(String, String), Arc<Group>>>,
+    /// How the statements of each database ran.
+    pub counts: AllCounts,
+}
 
 impl Groups {
     /// Ends those whose placement is another by this configuration: a session that is led by the old one
     /// must not go on.
     pub fn reconfigure(&self, config: &Config) {
-        self.0.lock().retain(|(database, _), group| {
+        self.groups.lock().retain(|(database, _), group| {
             let stays = config.sharded.get(database) == Some(&group.config);
             if !stays {
                 group.retire();
@@ -106,7 +116,7 @@ impl Groups {
 
     /// The group, unless its placement or one of its pools is another by now.
     fn take(&self, key: (String, String), made: Group, config: &Config) -> Arc<Group> {
-        let mut groups = self.0.lock();
+        let mut groups = self.groups.lock();
         if let Some(known) = groups.get(&key)
             && known.is_alike(&made)
         {
@@ -145,6 +155,7 @@ pub async fn group(
         config: Arc::clone(config),
         pools: pools.into(),
         transactions: Arc::clone(&facts.transactions),
+        counts: facts.groups.counts.of(&config.name),
         placement: Arc::new(placement),
         known: ArcSwapOption::empty(),
         plans: Plans::default(),

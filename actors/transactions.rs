@@ -201,6 +201,10 @@ impl Record {
     }
 }
 
+/// The number of the lock that is held on each shard by whoever writes to tables that are the same on all of them. It stands
+/// for "pgherd".
+pub(crate) const REPLICATED: u64 = 123_589_435_421_284;
+
 impl Default for Transactions {
     fn default() -> Self {
         Self {
@@ -310,7 +314,10 @@ impl Transactions {
 
     /// A connection for a purpose of ours, which waits for no place in a pool: those who have them may be
     /// waiting for us.
-    async fn open(&self, upstream: &Arc<Upstream>) -> Result<Box<ServerConn>, OpenError> {
+    pub(crate) async fn open(
+        &self,
+        upstream: &Arc<Upstream>,
+    ) -> Result<Box<ServerConn>, OpenError> {
         let (life, _ended) = Life::new();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (server, _welcome) = upstream::open(upstream, id, life).await?;

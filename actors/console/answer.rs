@@ -6,6 +6,7 @@ use pgherd_config::Role;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::console::check;
 use crate::console::command::Command;
 use crate::console::show::{Show, help};
 use crate::console::table::Row;
@@ -72,6 +73,14 @@ pub async fn answer(
         Command::Show(show) => rows(show.rows(facts).await?, "SHOW"),
         Command::Parameter(parameter) => rows(vec![vec![parameter.value()]], "SHOW"),
         Command::Select(select) => rows(vec![vec![select.answer(control)]], "SELECT 1"),
+        Command::Check { database, timeout } => {
+            let (found, notices) =
+                check::check(database.as_deref(), *timeout, facts, control).await?;
+            Answer {
+                notices,
+                ..rows(found, "CHECK SHARDING")
+            }
+        }
         Command::Verb(verb) => {
             if let Some(who) = control.identity() {
                 tracing::info!(user = who.user, ?verb, "console");
@@ -95,7 +104,7 @@ mod tests {
     use crate::console::command::read;
 
     /// Every command, and whether a reader may give it.
-    const COMMANDS: [(&str, bool); 20] = [
+    const COMMANDS: [(&str, bool); 21] = [
         ("", true),
         ("SELECT 1", true),
         ("SELECT version()", true),
@@ -114,6 +123,7 @@ mod tests {
         ("DISABLE a", false),
         ("ENABLE a", false),
         ("SUSPEND", false),
+        ("CHECK SHARDING", false),
         ("RELOAD", false),
         ("SHUTDOWN WAIT_FOR_CLIENTS", false),
     ];

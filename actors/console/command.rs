@@ -6,6 +6,7 @@ use pgherd_config::Role;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::console::check;
 use crate::console::parameter::{self, Parameter};
 use crate::console::select::{self, Select};
 use crate::console::show::Show;
@@ -27,6 +28,13 @@ pub enum Command {
     Parameter(Parameter),
     /// One of the questions that drivers and tools put as queries.
     Select(Select),
+    /// A look at the rows of sharded databases.
+    Check {
+        /// The database, in the name that clients use; `None` is all that are sharded.
+        database: Option<String>,
+        /// For how long it may go on.
+        timeout: Duration,
+    },
     /// A deed.
     Verb(Verb),
 }
@@ -35,7 +43,7 @@ impl Command {
     /// The least role that may give it.
     pub fn needs(&self) -> Role {
         match self {
-            Self::Verb(_) => Role::Admin,
+            Self::Verb(_) | Self::Check { .. } => Role::Admin,
             _ => Role::Reader,
         }
     }
@@ -46,6 +54,7 @@ impl Command {
             Self::Show(show) => show.columns().to_vec(),
             Self::Parameter(parameter) => vec![parameter.column()],
             Self::Select(select) => vec![select.column()],
+            Self::Check { .. } => check::COLUMNS.to_vec(),
             Self::Empty | Self::Habit(_) | Self::Verb(_) => Vec::new(),
         }
     }
@@ -77,6 +86,8 @@ fn parse(words: &[Word<'_>]) -> Result<Command, ErrorReport> {
         ["show", asked @ ..] => return show(asked),
         ["select", asked @ ..] => return select(asked, rest),
         ["set", ..] => return set(&keys, rest),
+        ["check", "sharding", asked @ ..] => return check(asked, &words[2..]),
+        ["check", ..] => return Err(syntax("CHECK what? There is CHECK SHARDING")),
         ["pause", ..] => Verb::Pause(scope(rest)?),
         ["resume", ..] => Verb::Resume(scope(rest)?),
         ["reconnect", ..] => Verb::Reconnect(scope(rest)?),
@@ -236,6 +247,37 @@ fn adopt(words: &[Word<'_>]) -> Result<Verb, ErrorReport> {
     })
 }
 
+/// For how long CHECK SHARDING goes on if nothing is said, in seconds.
+const CHECK_USUAL: u64 = 600;
+/// It goes on no longer.
+const CHECK_MAX: u64 = 7 * 24 * 3600;
+
+fn check(asked: &[&str], words: &[Word<'_>]) -> Result<Command, ErrorReport> {
+    let (names, seconds) = match asked {
+        [names @ .., "timeout", seconds] if names.len() < 2 => (&words[..names.len()], *seconds),
+        [] | [_] => (words, ""),
+        _ => {
+            return Err(syntax(
+                "CHECK SHARDING takes a database, and TIMEOUT with seconds",
+            ));
+        }
+    };
+    let seconds = match seconds {
+        "" => Some(CHECK_USUAL),
+        said => said.parse().ok().filter(|it| (1..=CHECK_MAX).contains(it)),
+    };
+    let seconds =
+        seconds.ok_or_else(|| syntax(format!("TIMEOUT takes whole seconds, up to {CHECK_MAX}")))?;
+    let database = match names {
+        [] => None,
+        names => Some(database(names)?),
+    };
+    Ok(Command::Check {
+        database,
+        timeout: Duration::from_secs(seconds),
+    })
+}
+
 /// A longer grace time is none.
 const GRACE_MAX: u64 = 3600;
 
@@ -276,7 +318,7 @@ fn hint() -> String {
 
 /// The verbs, as the hint and the help write them.
 pub const VERBS: &str = "PAUSE [db], RESUME [db], RECONNECT [db], WAIT_CLOSE [db], KILL [db], \
-    KILL_CLIENT id, DISABLE db, ENABLE db, SWITCHOVER db [GRACE seconds], ADOPT db [host], RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
+    KILL_CLIENT id, DISABLE db, ENABLE db, SWITCHOVER db [GRACE seconds], ADOPT db [host], CHECK SHARDING [db] [TIMEOUT seconds], RELOAD, SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,10 @@
 mod hosts;
 mod listeners;
 mod replication;
+mod sharded;
 pub(super) mod transactions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_supervise::TreeNode;
@@ -16,6 +18,7 @@ use crate::failures::FailureCounts;
 use crate::http::page::hosts::HostSights;
 use crate::http::page::transactions::TransactionSights;
 use crate::session::replication::Census;
+use crate::shards::Counts;
 
 /// What the page says of itself.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,6 +42,8 @@ pub struct Sights {
     pub replication: Census,
     /// Transactions over several shards.
     pub transactions: TransactionSights,
+    /// Statements of sharded databases.
+    pub sharded: Vec<(String, Arc<Counts>)>,
     /// Logins and sessions that failed.
     pub failures: FailureCounts,
     /// Whether clients are wanted.
@@ -61,6 +66,7 @@ impl Sights {
             kept: facts.keeping.bytes(),
             replication: facts.replications.census(),
             transactions: TransactionSights::of(&facts.transactions),
+            sharded: facts.groups.counts.all(),
             failures: facts.failures.counts(),
             ready: facts.is_ready(),
             age: facts.started.elapsed().unwrap_or_default(),
@@ -79,6 +85,9 @@ pub fn page(sights: &Sights) -> Result<Vec<u8>, ExpositionError> {
     failures(&mut page, &sights.failures)?;
     replication::write(&mut page, &sights.replication)?;
     transactions::write(&mut page, &sights.transactions)?;
+    for database in &sights.sharded {
+        sharded::write(&mut page, database)?;
+    }
     for cluster in &sights.hosts {
         hosts::write(&mut page, cluster)?;
     }

@@ -24,6 +24,7 @@ fn sights() -> Sights {
     failures.session(SessionFailure::Gone);
     Sights {
         transactions: crate::http::page::transactions::TransactionSights::default(),
+        sharded: vec![("all".to_owned(), Arc::default())],
         failures: failures.counts(),
         pools: vec![figures("a", "u\"v"), figures("b", "u")],
         hosts: Vec::new(),
@@ -81,6 +82,8 @@ fn a_page_of_made_up_figures() {
         "pgherd_pool_servers_lost_total{database=\"b\",user=\"u\",reason=\"broken\"} 0",
         "pgherd_pool_refusals_total{database=\"b\",user=\"u\",reason=\"checkout_timeout\"} 0",
         "pgherd_pool_refusals_total{database=\"b\",user=\"u\",reason=\"queue_full\"} 1",
+        "pgherd_sharded_statements_total{database=\"all\",tier=\"pulled\"} 0",
+        "pgherd_sharded_refusals_total{database=\"all\",reason=\"function\"} 0",
         "pgherd_host_logins_waiting{host=\"db:5432\"} 3",
         "pgherd_actor_restarts_total{actor=\"root/aux/http\"} 4",
         "# TYPE pgherd_pool_queries_total counter",

@@ -624,6 +624,9 @@ impl Relay {
 
     /// Writes an error of ours to the log, if such are wanted there.
     pub(super) fn record(&self, report: &ErrorReport) {
+        if let Some(spread) = &self.spread {
+            spread.refuses(report);
+        }
         if self.pool.settings().log_errors {
             let (client, key, error) = (self.control.id, &self.pool.key, &report.message);
             let code = report.code.to_string();

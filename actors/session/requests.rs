@@ -16,6 +16,7 @@ use crate::session::{
     attempt, behind, by_sql, follow, listen, mark, reads, reasons, replies, sequence, shards,
     statements, watch,
 };
+use crate::shards::Tier;
 
 /// What is not larger is always held; the configuration allows no lower `max_held_message`.
 const HELD_MIN: usize = 8192;
@@ -385,6 +386,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     turn.unnamed_here = false;
     forget_unnamed(turn);
     turn.server.touched = true;
+    shards::count(turn.relay, Tier::OneShard);
     if mark::send(turn, way, total) {
         return Ok(true);
     }

@@ -167,7 +167,16 @@ pub(crate) async fn run_patiently(
     server: &mut ServerConn,
     sql: &[u8],
 ) -> Result<Answer, ErrorReport> {
-    let (mut out, mut answer) = (Flow::default(), Answer::default());
+    run_patiently_into(server, sql, Answer::default()).await
+}
+
+/// As [`run_into`], for as long as it takes.
+pub(crate) async fn run_patiently_into(
+    server: &mut ServerConn,
+    sql: &[u8],
+    mut answer: Answer,
+) -> Result<Answer, ErrorReport> {
+    let mut out = Flow::default();
     frontend::query(out.made(), sql).map_err(too_long)?;
     server.exchange.sent(Owed::Setup);
     poll_fn(|cx| poll_answer(server, &mut out, &mut answer, cx)).await?;

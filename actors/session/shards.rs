@@ -46,7 +46,7 @@ use crate::judgement::{Judgement, Listens};
 use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
-use crate::shards::{Group, Known, elsewhere};
+use crate::shards::{Group, Known, Tier, elsewhere};
 use crate::transactions::deadlocks::Waiter;
 use dtx::Journal;
 use glance::Glance;
@@ -184,6 +184,18 @@ impl Spread {
             holds: false,
             waiter: None,
         }
+    }
+
+    /// Counts what its client is told, if it is that something is not supported.
+    pub(super) fn refuses(&self, report: &ErrorReport) {
+        self.group.counts.told(report);
+    }
+}
+
+/// Counts a statement that runs so.
+pub(super) fn count(relay: &Relay, tier: Tier) {
+    if let Some(spread) = &relay.spread {
+        spread.group.counts.ran(tier);
     }
 }
 

@@ -35,6 +35,7 @@ use crate::session::{
     attempt, behind, by_sql, endings, follow, listen, mark, naming, reads, reasons, replies,
     sequence, shards, watch,
 };
+use crate::shards::Tier;
 
 /// What queries of ours in a client's pipeline are prepared as; no client's statement has this name on a
 /// server.
@@ -366,6 +367,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
                 follow_unnamed(turn, &portal, total, whole);
                 turn.server.exchange.sent(Owed::Bind { of: None });
                 turn.relay.up.pass(total);
+                shards::count(turn.relay, Tier::OneShard);
             }
             Nameless::Refused => turn.relay.up.hide(total),
             Nameless::Later => return Ok(false),
@@ -418,6 +420,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     }
     turn.server.exchange.sent(Owed::Bind { of: Some(placed) });
     turn.relay.pool.stats.bind();
+    shards::count(turn.relay, Tier::OneShard);
     Ok(true)
 }
 

@@ -15,6 +15,7 @@ use crate::server::ServerConn;
 use crate::session::setup;
 use crate::shards::sequences::{self, Sequences};
 use crate::shards::types::{self, OwnTypes};
+use crate::shards::unique::{self, Unique};
 
 /// More rows of one question are no schema that is planned for.
 const ROWS_MAX: usize = 1_000_000;
@@ -66,6 +67,8 @@ struct Seen {
 struct Own {
     types: OwnTypes,
     sequences: Sequences,
+    /// The body of `pgherd.unique_id()`.
+    unique: Option<String>,
 }
 
 impl Seen {
@@ -94,6 +97,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// The schema.
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// What of the schema does not agree with a placement.
     pub(super) fn remarks(&self, placement: &Placement) -> impl Iterator<Item = String> {
         let found = placement.check(&self.catalog).into_iter();
@@ -204,6 +212,18 @@ impl Known {
         }
     }
 
+    /// Why this text must not run, if it may call `pgherd.unique_id()` and one of the shards has none.
+    pub fn lacks_unique(&self, text: &[u8], pools: &[Arc<Pool>]) -> Option<ErrorReport> {
+        if unique::is_mentioned(text) {
+            return unusable(pools, &self.shards);
+        }
+        let is_wrong = uniques(&self.shards).any(|unique| unique == Unique::Wrong);
+        match is_wrong && unique::may_hide(text) {
+            true => unusable(pools, &self.shards),
+            false => None,
+        }
+    }
+
     /// Whether no change of a schema has passed through here since.
     pub(super) fn is_current(&self, pools: &[Arc<Pool>]) -> bool {
         let mut shards = self.shards.iter().zip(pools);
@@ -285,13 +305,31 @@ fn fault(
         .enumerate()
         .find(|(_, facts)| *facts != first && ***facts != **first);
     let Some((at, other)) = differs else {
-        return overlap(pools, shards).filter(|_| disjoint);
+        let unusable = || unusable(pools, shards).filter(|_| unique::is_hidden(&first.catalog));
+        return overlap(pools, shards)
+            .filter(|_| disjoint)
+            .or_else(unusable);
     };
     let (one, two) = (&pools[0].key.database, &pools[at].key.database);
     let text = format!("shards \"{one}\" and \"{two}\" differ");
     let told = differences(first, other).join("; ");
     let report = ErrorReport::error(sqlstate::FEATURE_NOT_SUPPORTED, text).detail(told);
     Some(report.hint("Make their schemas and settings the same; nothing is run before that."))
+}
+
+/// What each shard has of `pgherd.unique_id()`.
+fn uniques(shards: &[(Arc<Facts>, Seen)]) -> impl Iterator<Item = Unique> {
+    let each = (0..).zip(shards);
+    each.map(|(at, (_, seen))| match &seen.own.unique {
+        None => Unique::Missing,
+        Some(body) => Unique::of(body, at),
+    })
+}
+
+/// Why `pgherd.unique_id()` must not be called, if that is so.
+fn unusable(pools: &[Arc<Pool>], shards: &[(Arc<Facts>, Seen)]) -> Option<ErrorReport> {
+    let names = pools.iter().map(|pool| pool.key.database.as_str());
+    unique::unusable(names.zip(uniques(shards)))
 }
 
 /// What is wrong if a number may come of the sequences of two shards.
@@ -363,6 +401,9 @@ async fn read_all(server: &mut ServerConn) -> Result<(Facts, Own), ErrorReport> 
     }
     for row in rows(server, sequences::QUESTION).await? {
         own.sequences.take(&texts(&row)?);
+    }
+    for row in rows(server, unique::QUESTION).await? {
+        own.unique = texts(&row)?.first().copied().flatten().map(str::to_owned);
     }
     rows(server, "COMMIT").await?;
     let catalog = loader.finish();

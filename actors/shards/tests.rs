@@ -54,6 +54,7 @@ fn group(age: Duration) -> Arc<Group> {
         }),
         pools,
         transactions: Arc::clone(&facts.transactions),
+        counts: Arc::default(),
         placement: Arc::new(Placement::new(1)),
         known: ArcSwapOption::new(Some(known)),
         plans: Plans::default(),

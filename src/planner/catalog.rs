@@ -81,6 +81,41 @@ pub struct Unique {
     pub plain: bool,
 }
 
+/// What happens to rows that a foreign key refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// Other values in columns.
+    Update,
+    /// They are deleted.
+    Delete,
+}
+
+/// What a foreign key does then to the rows that refer to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// The same.
+    Cascade,
+    /// Their columns become NULL.
+    Null,
+    /// Their columns are given their defaults.
+    Default,
+}
+
+/// What a foreign key does to rows of a table when rows that they refer to are changed, unless it is nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// The table whose rows refer to others.
+    pub table: Name,
+    /// When.
+    pub on: Event,
+    /// What.
+    pub does: Does,
+    /// The columns that are referred to.
+    pub of: Vec<String>,
+    /// Those that are changed. Where they follow the others, each has its counterpart among these.
+    pub columns: Vec<String>,
+}
+
 /// A table, a view, or what else has columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
@@ -90,6 +125,8 @@ pub struct Relation {
     pub columns: Vec<Column>,
     /// Its unique indexes.
     pub uniques: Vec<Unique>,
+    /// What foreign keys do that refer to it.
+    pub actions: Vec<Action>,
     /// Row level security is on.
     pub row_security: bool,
     /// It has rules of its users' own.

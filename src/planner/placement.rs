@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod actions;
 mod check;
 mod hash;
 mod key;
@@ -12,6 +13,7 @@ mod numeric;
 mod tests;
 mod text;
 
+pub(crate) use actions::Write;
 pub use check::Finding;
 pub use key::{KeyError, KeyType, KeyValue};
 pub use method::{Method, MethodError, Range};

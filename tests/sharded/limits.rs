@@ -76,7 +76,7 @@ async fn a_pipeline_whose_answers_nobody_takes_keeps_no_connection() {
     assert_eq!(other.one(&read).await, "100");
 }
 
-async fn metrics(port: u16) -> String {
+pub(crate) async fn metrics(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.unwrap();

@@ -14,9 +14,12 @@ mod server;
 #[allow(dead_code, reason = "the planner's tests use all of it")]
 mod world;
 
+mod actions;
+mod check;
 mod collection;
 mod commits;
 mod copy;
+mod counted;
 mod defaults;
 mod durable;
 mod explain;
@@ -44,6 +47,7 @@ mod tap;
 mod tpch;
 mod traces;
 mod transactions;
+mod unique;
 mod values;
 mod verify;
 mod views;

@@ -65,6 +65,38 @@ fn the_wildcard_is_no_database() {
 }
 
 #[test]
+fn a_check_has_a_database_and_a_time() {
+    let check = |database: Option<&str>, seconds| Command::Check {
+        database: database.map(str::to_owned),
+        timeout: std::time::Duration::from_secs(seconds),
+    };
+    for (text, wanted) in [
+        ("CHECK SHARDING", check(None, 600)),
+        ("check sharding shop;", check(Some("shop"), 600)),
+        (
+            "CHECK SHARDING \"My Db\" TIMEOUT 7",
+            check(Some("My Db"), 7),
+        ),
+        ("CHECK SHARDING TIMEOUT 60", check(None, 60)),
+        ("CHECK SHARDING \"timeout\"", check(Some("timeout"), 600)),
+    ] {
+        assert_eq!(one(text), wanted, "{text}");
+    }
+    for text in [
+        "CHECK",
+        "CHECK SHARDS",
+        "CHECK SHARDING a b",
+        "CHECK SHARDING a TIMEOUT",
+        "CHECK SHARDING a TIMEOUT 0",
+        "CHECK SHARDING a TIMEOUT soon",
+        "CHECK SHARDING a b TIMEOUT 5",
+        "CHECK SHARDING ''",
+    ] {
+        assert_eq!(refused(text), "42601", "{text}");
+    }
+}
+
+#[test]
 fn every_verb_is_understood() {
     let verbs = [
         ("PAUSE", Verb::Pause(Scope::All)),

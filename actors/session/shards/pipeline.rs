@@ -505,6 +505,7 @@ impl Line {
                         merged,
                     };
                     portal.running = Some(running);
+                    super::count(relay, portal.request.tier());
                 }
                 Err(end) => {
                     self.owes &= !is_unbound(&legs, &end);

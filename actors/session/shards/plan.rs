@@ -298,6 +298,14 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
         }
     };
     let statement = spread.group.plan(text, &names, known);
+    // A definition of it must be possible, as is any other statement that does not come to that.
+    let runs = !matches!(statement.plan(), Plan::Refused(_));
+    if let Some(report) = known
+        .lacks_unique(text.as_bytes(), &spread.group.pools)
+        .filter(|_| runs)
+    {
+        return Err(report);
+    }
     if judgement.alters && !matches!(statement.plan(), Plan::All | Plan::Refused(_)) {
         let text = "this definition cannot be changed over a sharded database";
         return Err(unsupported(text).hint("Do it on each of the shards by its own name."));

@@ -11,10 +11,12 @@ use pgherd_wire::sqlstate;
 use super::gather::End;
 use super::legs::Leg;
 use super::plan::unsupported;
-use crate::shards::FIRST_OWN;
+use crate::shards::{FIRST_OWN, Tier};
 
 /// So many values are looked for one by one.
 const FEW: usize = 200;
+/// The relation of partial answers.
+const PARTIALS: &str = "pgherd_partials";
 /// The OID of `timestamptz`.
 const TIMESTAMPTZ: u32 = 1184;
 /// Those of `text` and `varchar`.
@@ -313,7 +315,7 @@ impl Request {
                     }
                     Merge::Combined { partial, combine } => {
                         let carrier = Carrier {
-                            name: "pgherd_partials".to_owned(),
+                            name: PARTIALS.to_owned(),
                             text: partial.clone(),
                             shards: shards.iter().map(|shard| shard.0).collect(),
                             keyed: false,
@@ -345,6 +347,18 @@ impl Request {
             moment,
             in_block: false,
         })
+    }
+
+    /// How it runs.
+    pub(super) fn tier(&self) -> Tier {
+        match &self.work {
+            Work::Concat => Tier::PushedDown,
+            Work::Merged { .. } => Tier::Merged,
+            Work::Combined { carriers, .. } => match carriers.as_slice() {
+                [partials] if partials.name == PARTIALS => Tier::Merged,
+                _ => Tier::Pulled,
+            },
+        }
     }
 
     /// Whether values that it is sorted by come in the bytes that servers compare: not where texts are in another

@@ -53,6 +53,7 @@ pub(in crate::session) async fn run(
         statements.unnamed = Unnamed::None;
     }
     relay.control.stand(Standing::Active);
+    super::count(relay, request.tier());
     let deadlines = Deadlines::new(relay, started);
     let mut end = answer(relay, &mut legs, &mut request.clone(), &deadlines).await;
     if matches!(end, Err(End::Lost(_))) && is_unheard(&legs) {

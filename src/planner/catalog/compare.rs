@@ -89,6 +89,11 @@ fn relation(name: &str, left: &Relation, right: &Relation) -> Vec<String> {
         name,
         (&left.uniques, &right.uniques),
     ));
+    found.extend(part(
+        "what foreign keys do that refer to rows",
+        name,
+        (&left.actions, &right.actions),
+    ));
     let traits = |relation: &Relation| {
         let flags = (relation.row_security, relation.rules, relation.triggers);
         (flags, relation.inherited, relation.parent.clone())

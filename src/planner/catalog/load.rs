@@ -1,8 +1,8 @@
 //! How the facts are asked of a server, and read from the texts of its rows.
 
 use super::{
-    Catalog, Collation, Column, Function, FunctionKind, Name, Operator, Relation, RelationKind,
-    TypeRef, Unique, UserType, Volatility,
+    Action, Catalog, Collation, Column, Does, Event, Function, FunctionKind, Name, Operator,
+    Relation, RelationKind, TypeRef, Unique, UserType, Volatility,
 };
 
 /// What must be sent before the queries, so that all see one moment and names come out qualified; a COMMIT
@@ -21,6 +21,8 @@ pub enum Part {
     Columns,
     /// Their unique indexes; behind the relations.
     Uniques,
+    /// What foreign keys do to rows; behind the relations.
+    Actions,
     /// Functions.
     Functions,
     /// Operators of the users' own.
@@ -31,11 +33,12 @@ pub enum Part {
 
 impl Part {
     /// All kinds, in the order in which they must be read.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Schemas,
         Self::Relations,
         Self::Columns,
         Self::Uniques,
+        Self::Actions,
         Self::Functions,
         Self::Operators,
         Self::Types,
@@ -51,6 +54,7 @@ impl Part {
             Self::Relations => include_str!("relations.sql"),
             Self::Columns => include_str!("columns.sql"),
             Self::Uniques => include_str!("uniques.sql"),
+            Self::Actions => include_str!("actions.sql"),
             Self::Functions => {
                 "SELECT n.nspname::text, p.proname::text, p.prokind::text, p.provolatile::text,
                         (p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int)::text,
@@ -171,6 +175,7 @@ impl Loader {
             Part::Relations => self.relation(&mut fields)?,
             Part::Columns => self.column(&mut fields)?,
             Part::Uniques => self.unique(&mut fields)?,
+            Part::Actions => self.action(&mut fields)?,
             Part::Functions => self.function(&mut fields)?,
             Part::Operators => {
                 let (schema, name) = fields.name()?;
@@ -221,6 +226,7 @@ impl Loader {
             kind,
             columns: Vec::new(),
             uniques: Vec::new(),
+            actions: Vec::new(),
             row_security,
             rules,
             triggers,
@@ -278,6 +284,31 @@ impl Loader {
         let relations = &mut self.catalog.relations;
         let relation = relations.get_mut(&relation).ok_or(RowError { part })?;
         relation.uniques.push(unique);
+        Ok(())
+    }
+
+    fn action(&mut self, fields: &mut Fields<'_>) -> Result<(), RowError> {
+        let part = fields.part;
+        let relation = fields.name()?;
+        let action = Action {
+            table: fields.name()?,
+            on: match fields.text()? {
+                "u" => Event::Update,
+                "d" => Event::Delete,
+                _ => return Err(RowError { part }),
+            },
+            does: match fields.text()? {
+                "c" => Does::Cascade,
+                "n" => Does::Null,
+                "d" => Does::Default,
+                _ => return Err(RowError { part }),
+            },
+            of: fields.text()?.lines().map(str::to_owned).collect(),
+            columns: fields.text()?.lines().map(str::to_owned).collect(),
+        };
+        let relations = &mut self.catalog.relations;
+        let relation = relations.get_mut(&relation).ok_or(RowError { part })?;
+        relation.actions.push(action);
         Ok(())
     }
 

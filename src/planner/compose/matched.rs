@@ -7,7 +7,7 @@ use super::values::{candidate, columns, keeps, key, overridden};
 use super::{Builder, Noted, kinds_agree, pruned, refused, replicated};
 use crate::analyze::fact::Candidate;
 use crate::analyze::{Analysis, Dist};
-use crate::placement::{Distribution, Group, KeyType, KeyValue};
+use crate::placement::{Distribution, Group, KeyType, KeyValue, Write};
 use crate::plan::{Pin, Plan, Row};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, Resolver, Space, Target, boxed, conjuncts, inner, selected};
@@ -196,7 +196,8 @@ fn action<'r>(
             actions.exprs.extend(exprs);
         }
         CmdType::CmdInsert => store(this, clause, target, actions)?,
-        CmdType::CmdDelete | CmdType::CmdNothing => {}
+        CmdType::CmdDelete => this.acts(target, Write::Delete)?,
+        CmdType::CmdNothing => {}
         _ => return Err(Refusal::new("MERGE", "of an unknown form")),
     }
     Ok(())

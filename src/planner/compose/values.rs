@@ -367,7 +367,7 @@ pub(super) fn candidate(
             "INSERT",
             "the key of a row is neither a literal nor a parameter",
         )
-        .hint("Give the key as a value.")
+        .hint("Give the key as a value; one of pgherd.unique_id() can be selected first.")
     };
     match (expr, node) {
         (Expr::Const(constant), _) => {

@@ -43,6 +43,16 @@ impl Placement {
                 }
                 Some(_) => {}
             }
+            for action in &relation.actions {
+                if let Some((part, reason)) =
+                    self.harm(catalog, (schema.as_str(), name.as_str()), action)
+                {
+                    let problem = format!(
+                        "has rows that a foreign key refers to, so that writes are refused upon which it would act ({part}: {reason})"
+                    );
+                    findings.push(finding(schema, name, &problem, true));
+                }
+            }
             if relation.inherited || relation.parent.is_some() {
                 findings.push(finding(
                     schema,

@@ -5,6 +5,7 @@ use pg_query::protobuf::{Node, RangeVar, ResTarget, ReturningClause, WithClause}
 
 use super::{Names, Resolver, boxed, inner, unknown_node};
 use crate::catalog::{Column, Relation, RelationKind, is_system};
+use crate::placement::Write;
 use crate::refusal::{Refusal, Result};
 use crate::tree::{Body, Distinct, Expr, From, Place, Query, Rel, Select, Source, Table};
 
@@ -109,6 +110,9 @@ impl<'a> Resolver<'a> {
             self.with_clause(with)?;
         }
         let (target, space) = self.target(change.relation)?;
+        if change.set.is_empty() {
+            self.acts(&target, Write::Delete)?;
+        }
         let (mut from, others) = self.sources(change.from)?;
         from.insert(0, From::Rel(target.rel));
         let space = space.and(others);
@@ -151,6 +155,12 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// That what foreign keys do to other rows when these are written to leaves all where it belongs.
+    pub(crate) fn acts(&self, target: &Target<'_>, write: Write) -> Result<()> {
+        let name = (target.table.schema.clone(), target.table.name.clone());
+        self.placement.acts(self.catalog, &name, write)
+    }
+
     /// What SET gives the columns of a table; none of them may be of its key.
     pub(crate) fn assignments(
         &mut self,
@@ -168,10 +178,12 @@ impl<'a> Resolver<'a> {
         mut keys: Option<&mut Vec<(&'a str, Expr, &'a NodeEnum)>>,
     ) -> Result<Vec<Expr>> {
         let mut exprs = Vec::new();
+        let mut given = Vec::new();
         for node in set {
             let NodeEnum::ResTarget(assigned) = inner(node)? else {
                 return Err(Refusal::new("SET", "of an unknown form"));
             };
+            given.push(assigned.name.clone());
             if target.is_key(&assigned.name) {
                 let value = boxed(&assigned.val)?;
                 let plain = assigned.indirection.is_empty()
@@ -191,6 +203,9 @@ impl<'a> Resolver<'a> {
                 ));
             }
             exprs.extend(self.assigned(assigned, target)?);
+        }
+        if !given.is_empty() {
+            self.acts(target, Write::Update(given))?;
         }
         Ok(exprs)
     }

@@ -291,6 +291,12 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn call(&mut self, call: &'a FuncCall) -> Result<Expr> {
+        if is_unique_id(call)? {
+            // Every shard has one that gives what no other's does.
+            let drawn = &mut self.traits.drawn;
+            drawn.get_or_insert_with(|| "pgherd.unique_id()".into());
+            return Ok(Expr::Of(Vec::new(), Kind::plain(20)));
+        }
         let (name, found) = self.candidates(call)?;
         let mut procedures = found
             .iter()
@@ -452,6 +458,16 @@ impl<'a> Resolver<'a> {
                 .candidates(call)
                 .is_ok_and(|(_, found)| aggregate(found))
     }
+}
+
+/// Whether a call is one of the function of ours, which is none of the users' schema.
+fn is_unique_id(call: &FuncCall) -> Result<bool> {
+    let plain = call.args.is_empty()
+        && call.agg_order.is_empty()
+        && call.agg_filter.is_none()
+        && call.over.is_none()
+        && !(call.agg_star || call.agg_distinct || call.agg_within_group);
+    Ok(plain && strings(&call.funcname)? == ["pgherd", "unique_id"])
 }
 
 /// What reads tables that are named in a text, or a cursor.

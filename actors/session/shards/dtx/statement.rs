@@ -29,6 +29,7 @@ use crate::judgement::{self, Judgement, Listens};
 use crate::server::Cancels;
 use crate::session::Bye;
 use crate::session::relay::Relay;
+use crate::session::shards::count;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
@@ -40,8 +41,8 @@ use crate::session::shards::verify;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 use crate::session::turn::Turn;
-use crate::shards::Known;
-use crate::transactions::deadlocks;
+use crate::shards::{Known, Tier};
+use crate::transactions::{REPLICATED, deadlocks};
 use crate::upstream;
 
 /// How a statement has ended that has not failed.
@@ -66,8 +67,10 @@ pub(super) enum Form {
 
 /// Held on each shard, to the end of its transaction, by whoever writes what is to be the same on all: each statement
 /// then finds the same writes behind it on every one of them. It is asked for by itself, as a statement sees what was
-/// committed before it began, and is kept by what is prepared. The number stands for "pgherd".
-const ALONE: &[u8] = b"SELECT pg_catalog.pg_advisory_xact_lock(123589435421284)";
+/// committed before it began, and is kept by what is prepared.
+fn alone() -> Vec<u8> {
+    format!("SELECT pg_catalog.pg_advisory_xact_lock({REPLICATED})").into_bytes()
+}
 
 /// Whether a route cannot be gone without a transaction over several shards.
 fn is_spread(statement: &Statement, route: &Route<'_>, in_block: bool) -> bool {
@@ -289,6 +292,7 @@ impl Dtx {
         };
         if let Plan::CopyIn(_) = statement.plan() {
             relay.pool.stats.queries(1);
+            count(relay, Tier::Written);
             self.acknowledge(relay);
             return self.copy_in(relay, text, &statement, &known).await;
         }
@@ -316,6 +320,7 @@ impl Dtx {
         }
         if let Some(Ok((request, check))) = checked {
             relay.pool.stats.queries(1);
+            count(relay, request.tier());
             let alone = self.kind == Kind::Implicit && self.legs.is_empty();
             if alone && bound.is_none() && !self.scripted {
                 // Both answers are then of one moment; nothing comes behind it.
@@ -337,6 +342,7 @@ impl Dtx {
         });
         let (way, moment) = found?;
         relay.pool.stats.queries(1);
+        count(relay, way.tier());
         let writes = !judgement.steady || locks_rows(text, relay.lexing);
         let mut now = None;
         let form = match moment {
@@ -450,6 +456,7 @@ impl Dtx {
             }
         };
         let shard = shard.unwrap_or_else(|| self.anywhere(relay));
+        count(relay, Tier::OneShard);
         self.open(relay, &[shard]).await?;
         if locks {
             self.alone(relay, &[shard]).await?;
@@ -536,7 +543,7 @@ impl Dtx {
     /// Waits until nobody else is about to write there what is to be the same on every shard.
     pub(super) async fn alone(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
         self.open(relay, shards).await?;
-        let forms = vec![Form::Simple(ALONE.to_vec()); shards.len()];
+        let forms = vec![Form::Simple(alone()); shards.len()];
         let mut unseen = Kept::default();
         self.send(relay, shards, &forms, &mut unseen).await?;
         Ok(())
@@ -864,6 +871,14 @@ enum Way {
 type Found = Result<(Way, Option<(String, u32)>), ErrorReport>;
 
 impl Way {
+    fn tier(&self) -> Tier {
+        match self {
+            Self::Any | Self::One(_) => Tier::OneShard,
+            Self::Concat(_) | Self::All | Self::Pieces(_) => Tier::Written,
+            Self::Read(request) => request.tier(),
+        }
+    }
+
     fn of(route: Route<'_>) -> Found {
         Ok((
             match route {

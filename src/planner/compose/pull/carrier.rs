@@ -66,6 +66,7 @@ pub(super) fn relation(columns: Vec<Column>) -> Relation {
         kind: RelationKind::Table,
         columns,
         uniques: Vec::new(),
+        actions: Vec::new(),
         row_security: false,
         rules: false,
         triggers: false,
