@@ -164,13 +164,13 @@ async fn forget(client: &tokio_postgres::Config) {
 }
 
 /// Clients of all manners, as long as they are wanted.
-struct Canaries {
+pub(crate) struct Canaries {
     wanted: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<u64>,
 }
 
 impl Canaries {
-    fn start(house: &House) -> Self {
+    pub(crate) fn start(house: &House) -> Self {
         let wanted = Arc::new(AtomicBool::new(true));
         let (still, client) = (Arc::clone(&wanted), house.client("postgres"));
         let task = tokio::spawn(async move {
@@ -191,7 +191,7 @@ impl Canaries {
         Self { wanted, task }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.wanted.store(false, Ordering::Relaxed);
         let right = timeout(PATIENCE, self.task).await.unwrap().unwrap();
         assert!(right > 100, "too little happened: {right}");

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgherd_actors::chaos;
+use pgherd_actors::config::ConfigMessage;
 use pgherd_actors::facts::Facts;
 use pgherd_actors::workers::Workers;
 use pgherd_actors::{Curtain, Ending, Outcome, Proxy};
@@ -21,10 +23,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 
+use crate::patroni::Patroni;
 use crate::{Blow, PATIENCE};
 
 /// How often it is looked whether something has happened.
-const TICK: Duration = Duration::from_millis(5);
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// A blow leaves so many timers of the dead behind at most, for some seconds; a pool has as many
 /// tasks.
@@ -45,6 +48,29 @@ pub(crate) async fn server() -> Server {
     server
 }
 
+/// Such a server and its replica.
+pub(crate) async fn pair() -> (Server, Server) {
+    let primary = server().await;
+    let replica = primary.replica().await.unwrap();
+    replica.caught_up(&primary).await.unwrap();
+    (primary, replica)
+}
+
+/// What the configuration says of a database with these hosts.
+pub(crate) fn hosts(hosts: &[(&str, u16)]) -> String {
+    let hosts: Vec<String> = hosts
+        .iter()
+        .map(|(host, port)| format!("\"{host}:{port}\""))
+        .collect();
+    format!("hosts = [{}]", hosts.join(", "))
+}
+
+/// Such hosts by their addresses.
+fn addresses(ports: &[u16]) -> String {
+    let all: Vec<_> = ports.iter().map(|port| ("127.0.0.1", *port)).collect();
+    hosts(&all)
+}
+
 /// A running proxy.
 pub(crate) struct House {
     pub(crate) facts: Arc<Facts>,
@@ -54,6 +80,8 @@ pub(crate) struct House {
     curtain: Curtain,
     running: JoinHandle<Outcome>,
     strikes: AtomicUsize,
+    file: PathBuf,
+    more: String,
     _home: tempfile::TempDir,
 }
 
@@ -88,21 +116,33 @@ impl House {
 
     /// Starts such a proxy with more tables in its configuration.
     pub(crate) fn with(server: &Server, more: &str) -> Self {
-        Self::start(server.port(), "", more)
+        Self::of(&addresses(&[server.port()]), more)
     }
 
     /// Starts such a proxy where there is no server, and nobody comes.
     pub(crate) fn before_nobody() -> Self {
-        Self::start(free_port(), "", "")
+        Self::of(&addresses(&[free_port()]), "")
     }
 
     /// Starts such a proxy before a server and its replica.
     pub(crate) fn between(server: &Server, replica: &Server) -> Self {
-        let others = format!(", \"127.0.0.1:{}\"", replica.port());
-        Self::start(server.port(), &others, "")
+        Self::of(&addresses(&[server.port(), replica.port()]), "")
     }
 
-    fn start(port: u16, others: &str, more: &str) -> Self {
+    /// Starts such a proxy that reads from the replica.
+    pub(crate) fn reading(server: &Server, replica: &Server) -> Self {
+        let more = "[reads]\nfrom = \"replicas\"\n";
+        Self::of(&addresses(&[server.port(), replica.port()]), more)
+    }
+
+    /// Starts such a proxy that is told by Patroni which servers there are.
+    pub(crate) fn told_by(patroni: &Patroni) -> Self {
+        let source = format!("patroni = [\"http://127.0.0.1:{}\"]", patroni.port);
+        Self::of(&source, "")
+    }
+
+    /// Starts such a proxy before a database of which the configuration says `place`, with more tables.
+    pub(crate) fn of(place: &str, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("pgherd.toml");
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -110,11 +150,9 @@ impl House {
             "[pool]\nsize = {SIZE}\n[workers]\ncount = 2\n[timeouts]\ncheckout_notice = 0\n\
              [metrics]\nlisten = \"{metrics}\"\n[users.other]\npassword = \"x\"\n{more}"
         );
-        let host = format!("\"127.0.0.1:{port}\"");
-        let text = configuration(port, &more);
-        fs::write(&file, text.replace(&host, &format!("{host}{others}"))).unwrap();
+        fs::write(&file, text(place, &more)).unwrap();
         let input = LoadInput {
-            file: Some(file),
+            file: Some(file.clone()),
             overrides: Overrides {
                 listen: Some("127.0.0.1:0".to_owned()),
                 ..Overrides::default()
@@ -132,8 +170,20 @@ impl House {
             curtain,
             running: tokio::spawn(proxy.run()),
             strikes: AtomicUsize::new(0),
+            file,
+            more,
             _home: home,
         }
+    }
+
+    /// Has the configuration say `place` of the database from now on.
+    pub(crate) async fn rewrite(&self, place: &str) {
+        fs::write(&self.file, text(place, &self.more)).unwrap();
+        let reload = self
+            .facts
+            .configuration
+            .call(ConfigMessage::Reload, PATIENCE);
+        assert!(!reload.await.unwrap().unwrap().changes.is_empty());
     }
 
     /// Settings for a client.
@@ -209,6 +259,15 @@ impl House {
                 return;
             }
             assert!(Instant::now() < deadline, "no restart of {path}: {tree:?}");
+            sleep(TICK).await;
+        }
+    }
+
+    /// Waits until there is an actor at a path.
+    pub(crate) async fn lives(&self, path: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !paths(&self.living().await).iter().any(|at| at == path) {
+            assert!(Instant::now() < deadline, "there is no {path}");
             sleep(TICK).await;
         }
     }
@@ -329,6 +388,11 @@ impl House {
         let ended = timeout(PATIENCE, self.running).await;
         ended.expect("it ends in time").unwrap()
     }
+}
+
+/// A configuration that says `place` of its database.
+fn text(place: &str, more: &str) -> String {
+    configuration(0, more).replace(&addresses(&[0]), place)
 }
 
 /// A path without the numbers by which actors of pools are told apart.

@@ -8,12 +8,15 @@ mod beyond_repair;
 mod budget;
 mod connecting;
 mod costly;
+mod finders;
 mod harmless;
 mod herald;
 mod house;
 mod load;
 mod meanwhile;
 mod monitors;
+mod patroni;
+mod readers;
 mod stuck;
 mod whole;
 

@@ -1,5 +1,6 @@
 //! Those who look at hosts, and may crash while they do.
 
+use crate::finders::monitor;
 use crate::house::{self, House};
 use crate::load::Load;
 use crate::{ALONE, Blow};
@@ -17,18 +18,15 @@ async fn panicking_monitors_are_replaced() {
 /// No client notices, and a new primary is still found.
 async fn replaced(blow: Blow) {
     let _alone = ALONE.lock().await;
-    let mut primary = house::server().await;
-    let replica = primary.replica().await.unwrap();
-    replica.caught_up(&primary).await.unwrap();
+    let (mut primary, replica) = house::pair().await;
     let house = House::between(&primary, &replica);
     house.visit("postgres").await;
     let load = Load::start(&house, 4).await;
-    let monitor = |port: u16| format!("root/cluster postgres/hosts/monitor 127.0.0.1:{port}");
     for path in [
-        monitor(primary.port()),
-        monitor(replica.port()),
+        monitor(&primary),
+        monitor(&replica),
         "root/cluster postgres/hosts".to_owned(),
-        monitor(primary.port()),
+        monitor(&primary),
     ] {
         house.strike_and_await_restart(&path, blow).await;
         load.progress().await;

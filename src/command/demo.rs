@@ -1,5 +1,6 @@
 //! A world to try pgherd in, gone without a trace when it ends.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use pgherd_actors::{Curtain, Ending, Proxy};
@@ -9,8 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{Demo, Failure};
+use writers::{WRITERS, Writers};
 
 mod shards;
+mod writers;
+
+/// A client that is caught at its COMMIT is told what became of it, so that it sees a pause and no error.
+const TOLD: [&str; 2] = ["PGHERD_FAILOVER__COMMIT_RESOLUTION", "on"];
 
 /// Runs the demo until Ctrl-C.
 pub(crate) fn run(demo: &Demo) -> Result<(), Failure> {
@@ -32,6 +38,7 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
         _ = interrupt.recv() => return Ok(()),
     };
     let input = LoadInput {
+        env: BTreeMap::from([TOLD.map(str::to_owned).into()]),
         overrides: Overrides {
             port: Some(demo.port),
             urls: world.urls().to_vec(),
@@ -77,7 +84,7 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
         }
         tokio::select! {
             outcome = &mut serving => break outcome,
-            () = fail_over(&mut world) => {}
+            () = fail_over(&mut world, &url) => {}
         }
     };
     eprintln!("Stopping the servers and removing their data …");
@@ -85,19 +92,34 @@ async fn show(demo: &Demo) -> Result<(), Failure> {
     outcome
 }
 
-/// Takes the primary away, and brings it back as a replica.
-async fn fail_over(world: &mut World) {
-    println!("Killing the primary on port {} …", world.primary().port());
+/// Takes the primary away under clients that write, says what they saw, and brings it back as a replica.
+async fn fail_over(world: &mut World, url: &str) {
+    let writers = match Writers::start(url).await {
+        Ok(writers) => writers,
+        Err(error) => {
+            println!("Nobody can write at the moment: {error}");
+            return;
+        }
+    };
+    println!(
+        "{WRITERS} clients write. Killing the primary on port {} …",
+        world.primary().port()
+    );
     let begun = Instant::now();
     if let Err(error) = world.fail_over().await {
         println!("The replica was not promoted: {error}");
         return;
     }
     println!(
-        "The server on port {} is the primary after {} ms. The other one is being made its replica …",
+        "The server on port {} is the primary after {} ms.",
         world.primary().port(),
         begun.elapsed().as_millis()
     );
+    match writers.finish().await {
+        Ok(account) => println!("failover: {account}"),
+        Err(error) => println!("failover: what was written cannot be read: {error}"),
+    }
+    println!("The other server is being made a replica …");
     match world.heal().await {
         Ok(()) => println!("It follows. Enter does it again, Ctrl-C ends it."),
         Err(error) => println!("It does not: {error}"),

@@ -6,14 +6,15 @@ use crate::server::Server;
 
 /// Real servers to try a proxy with: a primary and a streaming replica, with data.
 ///
-/// The database holds pgbench's tables and a small farm: `farms`, `animals`, `weighings`.
-/// Dropped, both servers and their data are gone.
+/// The database holds pgbench's tables and a small farm: `farms`, `animals`, `weighings`, and
+/// `counted`, whose one column `id` is for whoever writes while the primary is lost. Dropped, both servers and their data are gone.
 #[derive(Debug)]
 pub struct Demo {
     cluster: Cluster,
 }
 
-/// The farm: enough rows to count, group and join by eye.
+/// The farm: enough rows to count, group and join by eye. The user may see what the proxy has to see to
+/// tell what became of a commit, also behind several failovers; files but for the server's own stay closed.
 const FARM: &str = "
     create table farms (id int primary key, name text not null);
     create table animals (
@@ -40,8 +41,11 @@ const FARM: &str = "
     insert into weighings
         select animals.id, date '2026-01-01' + 7 * week, 20 + (animals.id * 13 + week) % 60
         from animals, generate_series(0, 51) week;
+    create table counted (id bigint primary key);
     grant select, insert, update, delete on all tables in schema public to demo;
     grant usage on all sequences in schema public to demo;
+    grant pg_monitor to demo;
+    grant execute on function pg_read_file(text) to demo;
     analyze;
 ";
 
@@ -61,7 +65,7 @@ impl Demo {
     pub async fn start(scale: u32) -> Result<Self, Error> {
         let rules = ["host all all 127.0.0.1/32 scram-sha-256"];
         let primary = Server::builder(&Binaries::find()?).auth(&rules);
-        let cluster = Cluster::start_as(primary, 2, Replication::Asynchronous).await?;
+        let cluster = Cluster::start_as(primary, 2, Replication::Synchronous).await?;
         let demo = Self { cluster };
         let primary = demo.primary();
         primary.create_user(Self::USER, Self::PASSWORD).await?;
@@ -90,24 +94,28 @@ impl Demo {
         })
     }
 
-    /// Kills the primary and promotes the replica. What was committed last may be lost, as the replica
-    /// is asynchronous.
+    /// Kills the primary and promotes the replica, which has all that was acknowledged. Until
+    /// [`Self::heal`] it waits for nobody at a commit.
     ///
     /// # Errors
     /// As [`Server::sql`].
     pub async fn fail_over(&mut self) -> Result<(), Error> {
         self.cluster.kill9(self.cluster.primary());
         self.cluster.elect().await?;
+        let alone = "alter system set synchronous_standby_names = ''; select from pg_reload_conf()";
+        self.primary().sql(alone).await?;
         self.cluster.promote().await
     }
 
-    /// Makes a replica of the primary that was killed.
+    /// Makes a replica of the primary that was killed, for which commits wait again.
     ///
     /// # Errors
     /// As [`Cluster::rejoin`].
     pub async fn heal(&mut self) -> Result<(), Error> {
         let killed = 1 - self.cluster.primary();
-        self.cluster.rejoin(killed).await.map(drop)
+        self.cluster.rejoin(killed).await?;
+        let both = "alter system reset synchronous_standby_names; select from pg_reload_conf()";
+        self.primary().sql(both).await.map(drop)
     }
 }
 
@@ -122,8 +130,9 @@ pub fn things_to_try(url: &str) -> String {
          2. See that your settings follow you from server connection to server connection:\n\
          \x20  psql '{url}' -c \"set timezone = 'Asia/Tokyo'\" -c 'select now(), pg_backend_pid()'\n\
          \n\
-         3. Let 100 clients share a few server connections, and lose the primary meanwhile: start this,\n\
-         \x20  then press Enter here. The primary is killed and the replica promoted:\n\
+         3. Lose the primary: press Enter here. Clients write, the primary is killed and the replica\n\
+         \x20  promoted, and you see how long they had to wait. The same with 100 clients of yours, who share\n\
+         \x20  a few server connections; start this, then press Enter:\n\
          \x20  pgbench -n -c 100 -j 2 -T 30 -P 1 --max-tries=100 '{url}'\n"
     )
 }

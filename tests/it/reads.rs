@@ -6,6 +6,8 @@ use pgherd_tests::{Client, Raw, connect, until};
 
 use super::failover::fleet::Fleet;
 
+mod choice;
+
 const WHERE: &str = "select inet_server_port()";
 
 async fn reads_on(client: &Client, port: u16) -> bool {
