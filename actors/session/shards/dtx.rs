@@ -229,10 +229,7 @@ impl Dtx {
                     }
                 }
                 Next::Over(Fault::Lost(report)) => {
-                    // Nothing was asked: the next statement is told.
-                    self.lose(relay);
-                    relay.lost_block = self.kind == Kind::Block;
-                    relay.untold = relay.lost_block.then_some(report);
+                    self.lost_idle(relay, report);
                     Some(Left(None))
                 }
                 Next::Over(Fault::Over(bye)) => return self.abandon(relay, bye),
@@ -255,6 +252,22 @@ impl Dtx {
     /// Whether there is nothing that a Sync or a statement would have to end.
     fn is_done(&self) -> bool {
         self.kind == Kind::Implicit && self.legs.is_empty() && !self.unsynced && !self.skipping
+    }
+
+    /// A server has hung up while the client has said nothing. Within a pipeline the client is told at once, as it has
+    /// been told of statements that are taken back now; else the next statement is.
+    fn lost_idle(&mut self, relay: &mut Relay, report: Box<ErrorReport>) {
+        self.lose(relay);
+        relay.lost_block = self.kind == Kind::Block;
+        if !self.unsynced && !self.skipping {
+            relay.untold = relay.lost_block.then_some(report);
+            return;
+        }
+        if !self.skipping {
+            relay.record(&report);
+            report.encode_error(relay.down.made());
+        }
+        relay.refusing = true;
     }
 
     async fn take(&mut self, relay: &mut Relay, tag: u8, body: &[u8]) -> Option<Left> {
@@ -352,6 +365,7 @@ impl Dtx {
             return Some(Left(self.abandon(relay, bye)));
         }
         if ready {
+            self.unsynced = false;
             let status = match (relay.lost_block, self.kind) {
                 (true, _) => TransactionStatus::Failed,
                 (false, Kind::Block) if self.failed => TransactionStatus::Failed,
