@@ -177,3 +177,60 @@ async fn nothing_behind_the_commit_of_a_lost_block_is_run() {
     let told = raw.ask(&Raw::query(&insert)).await;
     assert_eq!(told, "C ZI");
 }
+
+/// Ends the connection of a block to a shard, and waits until the others are given back.
+async fn hang_up(rig: &Rig, shard: usize) {
+    const OPEN: &str = "from pg_stat_activity where state like 'idle in transaction%' \
+                        and datname = current_database()";
+    let end = format!("select count(pg_terminate_backend(pid)) {OPEN}");
+    assert_eq!(rig.shards[shard].sql(&end).await, "1");
+    for shard in &rig.shards {
+        until("the block is over", async || {
+            shard.sql(&format!("select count(*) {OPEN}")).await == "0"
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_whose_server_hangs_up_before_its_sync_is_told_so() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let add = part("update accounts set amount = amount + 1");
+    let begun = [&add[..], &Raw::flush()].concat();
+    for (begin, status) in [("select 1", 'I'), ("begin", 'E')] {
+        // Neither may a Sync say that it is done, nor anything behind it be done without it.
+        for rest in [vec![], add.clone()] {
+            raw.ask(&Raw::query(begin)).await;
+            raw.send(&begun).await;
+            for expected in ['1', '2', 'C'] {
+                assert_eq!(raw.message().await.tag, expected);
+            }
+            hang_up(&rig, 1).await;
+            let told = raw.ask(&[rest, Raw::sync()].concat()).await;
+            assert_eq!(told, format!("E40001 Z{status}"), "{begin}");
+            assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+            assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 600);
+        }
+    }
+    // Nor is anything run behind an error, which the client knows of already.
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    raw.send(&[&add[..], &part("select 1 / 0"), &Raw::flush()].concat())
+        .await;
+    for expected in ['1', '2', 'C', '1', 'E'] {
+        assert_eq!(raw.message().await.tag, expected);
+    }
+    hang_up(&rig, 1).await;
+    assert_eq!(raw.ask(&[&add[..], &Raw::sync()].concat()).await, "ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    // What is between a simple query and the next message is no pipeline.
+    for text in ["begin", "update accounts set amount = amount + 1"] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT");
+    }
+    let query = Raw::query("select 1");
+    let told = raw.ask(&[part("select 1"), query.clone()].concat()).await;
+    assert_eq!(told, "1 2 D C T D C ZT");
+    hang_up(&rig, 1).await;
+    assert_eq!(raw.ask(&query).await, "E40001 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+}

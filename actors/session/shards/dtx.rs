@@ -103,6 +103,8 @@ struct Dtx {
     waiter: Option<Arc<Waiter>>,
     /// The shard where runs what may run anywhere.
     home: Option<u16>,
+    /// The shard that the block was on alone, as long as it is not known that it may come to others.
+    unproven: Option<u16>,
     failed: bool,
     /// It has changed a definition, and nothing is planned behind that.
     altered: bool,
@@ -113,6 +115,8 @@ struct Dtx {
     portals: HashMap<Box<[u8]>, Portal>,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
+    /// What was prepared since a server has looked at all that was: by its name, as a Parse behind that.
+    fresh: Vec<(Box<[u8]>, Box<[u8]>)>,
     /// What was bound last, whose BindComplete waits for what a server says of its parameters.
     unbound: Option<Unbound>,
     /// The client is owed a BindComplete before whatever comes next.
@@ -193,6 +197,7 @@ impl Dtx {
             abilities: HashMap::new(),
             waiter: None,
             home: None,
+            unproven: None,
             failed: false,
             altered: false,
             before: Arc::clone(&spread.before),
@@ -200,6 +205,7 @@ impl Dtx {
             thinking: Thinking::default(),
             portals: HashMap::new(),
             unchecked: Vec::new(),
+            fresh: Vec::new(),
             unbound: None,
             owes: false,
             skipping: false,
@@ -229,10 +235,7 @@ impl Dtx {
                     }
                 }
                 Next::Over(Fault::Lost(report)) => {
-                    // Nothing was asked: the next statement is told.
-                    self.lose(relay);
-                    relay.lost_block = self.kind == Kind::Block;
-                    relay.untold = relay.lost_block.then_some(report);
+                    self.lost_idle(relay, report);
                     Some(Left(None))
                 }
                 Next::Over(Fault::Over(bye)) => return self.abandon(relay, bye),
@@ -257,7 +260,25 @@ impl Dtx {
         self.kind == Kind::Implicit && self.legs.is_empty() && !self.unsynced && !self.skipping
     }
 
+    /// A server has hung up while the client has said nothing. Within a pipeline the client is told at once, as it has
+    /// been told of statements that are taken back now; else the next statement is.
+    fn lost_idle(&mut self, relay: &mut Relay, report: Box<ErrorReport>) {
+        self.lose(relay);
+        relay.lost_block = self.kind == Kind::Block;
+        if !self.unsynced && !self.skipping {
+            relay.untold = relay.lost_block.then_some(report);
+            return;
+        }
+        if !self.skipping {
+            relay.record(&report);
+            report.encode_error(relay.down.made());
+        }
+        relay.refusing = true;
+    }
+
     async fn take(&mut self, relay: &mut Relay, tag: u8, body: &[u8]) -> Option<Left> {
+        // From here on a cancel request is one of this message, whatever it waits for.
+        relay.control.begin_waiting();
         match tag {
             tag::TERMINATE => Some(Left(self.abandon(relay, Bye::Left))),
             // Behind an error, a simple query is discarded as everything else is.
@@ -352,6 +373,7 @@ impl Dtx {
             return Some(Left(self.abandon(relay, bye)));
         }
         if ready {
+            self.unsynced = false;
             let status = match (relay.lost_block, self.kind) {
                 (true, _) => TransactionStatus::Failed,
                 (false, Kind::Block) if self.failed => TransactionStatus::Failed,
