@@ -237,6 +237,18 @@ impl Welcome {
         let says = |(name, value): &(String, String)| name == "in_hot_standby" && value == "on";
         self.parameters.iter().any(says)
     }
+
+    /// What the primary would say of itself where this server is a standby of it.
+    #[must_use]
+    pub fn as_of_a_primary(&self) -> Self {
+        let mut said = self.clone();
+        for (name, value) in &mut said.parameters {
+            if name == "in_hot_standby" {
+                "off".clone_into(value);
+            }
+        }
+        said
+    }
 }
 
 /// What a server asks of who logs in.

@@ -98,27 +98,30 @@ pub(super) async fn checkout(
     mut reader: Option<Arc<Pool>>,
     mut found: Option<ServerLease>,
     asked: Instant,
+    instead: Instead,
 ) -> Result<(ServerLease, Instant), Denied> {
     let (mut lost, mut moved) = (false, false);
     loop {
         let pool = Arc::clone(reader.as_ref().unwrap_or(&relay.pool));
         let lease = match found.take() {
             Some(lease) => Some(lease),
-            None => Box::pin(queue(relay, &pool, asked)).await?,
+            None => Box::pin(queue(relay, &pool, asked, instead)).await?,
         };
         relay.strange = false;
         let lease = match lease {
             Some(lease) if !lease.applied.has_met_as(&relay.parameters) => {
                 let wanted = Arc::clone(&relay.parameters);
-                Box::pin(met::suited(relay, &pool, lease, &wanted, asked)).await?
+                let suited = met::suited(relay, &pool, lease, &wanted, asked, instead);
+                Box::pin(suited).await?
             }
             lease => lease,
         };
         // What only reads may run elsewhere.
         let Some(lease) = lease else {
-            // Once on another replica, and then on the primary, which is the last.
-            let other = (!moved).then(|| reads::source(relay)).flatten();
-            moved = true;
+            // Once on another replica, and then on the primary, which is the last, but if there is none.
+            let led = pool.key.reader.is_none();
+            let other = (led || !moved).then(|| reads::source(relay)).flatten();
+            moved = !led;
             reader = other.filter(|other| !Arc::ptr_eq(other, &pool));
             relay.reads_from(reader.as_ref());
             continue;
@@ -236,12 +239,22 @@ pub(super) fn checkin(control: &Control, mut lease: ServerLease, now: Instant) {
     });
 }
 
+/// What a client may be given that waits for a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// One of that pool, and nothing else.
+    Nothing,
+    /// While there is no primary, and it only reads, a replica that can be read from by now.
+    Replica,
+}
+
 /// Waits in the queue, while the client may still leave or be sent away; `None` if a pool for reading has
-/// nothing to give.
+/// nothing to give, or there is something to be had instead.
 pub(super) async fn queue(
     relay: &mut Relay,
     pool: &Arc<Pool>,
     asked: Instant,
+    instead: Instead,
 ) -> Result<Option<ServerLease>, Denied> {
     let waiter = match pool.core.lease(relay.worker, asked) {
         Ok(Ask::Ready(lease)) => return Ok(Some(lease)),
@@ -250,7 +263,7 @@ pub(super) async fn queue(
         Err(error) => return Err(deny(relay, &error, pool)),
     };
     relay.control.wait(asked);
-    wait(relay, pool, waiter, asked).await
+    wait(relay, pool, waiter, asked, instead).await
 }
 
 pub(super) async fn wait(
@@ -258,10 +271,11 @@ pub(super) async fn wait(
     pool: &Arc<Pool>,
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
     began: Instant,
+    instead: Instead,
 ) -> Result<Option<ServerLease>, Denied> {
     // Who has waited once will wait again: a timer is not set up and taken down each time.
     let mut timer = relay.timer.take();
-    let outcome = wait_by(relay, pool, waiter, began, &mut timer).await;
+    let outcome = wait_by(relay, pool, waiter, began, instead, &mut timer).await;
     relay.timer = timer;
     outcome
 }
@@ -271,6 +285,7 @@ async fn wait_by(
     pool: &Arc<Pool>,
     waiter: Waiter<Box<ServerConn>, ServerAbout>,
     began: Instant,
+    instead: Instead,
     timer: &mut Option<Timer>,
 ) -> Result<Option<ServerLease>, Denied> {
     let control = Arc::clone(&relay.control);
@@ -328,7 +343,8 @@ async fn wait_by(
             }
             Event::Time => {
                 in_time(pool, began)?;
-                if pool.key.reader.is_some()
+                let unled = instead == Instead::Replica && pool.core.held().is_some();
+                if (pool.key.reader.is_some() || unled)
                     && reads::source(relay).is_some_and(|other| !Arc::ptr_eq(&other, pool))
                 {
                     // Another host may be read from by now, and is the better one.

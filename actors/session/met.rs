@@ -20,7 +20,7 @@ use crate::pool::{Pool, ServerLease};
 use crate::server::ServerConn;
 use crate::session::blind;
 use crate::session::check;
-use crate::session::checkout::{self, Denied};
+use crate::session::checkout::{self, Denied, Instead};
 use crate::session::relay::Relay;
 use crate::session::setup;
 
@@ -35,6 +35,7 @@ pub(super) async fn suited(
     mut lease: ServerLease,
     wanted: &Parameters,
     asked: std::time::Instant,
+    instead: Instead,
 ) -> Result<Option<ServerLease>, Denied> {
     if lease.applied.has_met_as(wanted) || !is_wanted(pool) {
         return Ok(Some(lease));
@@ -53,7 +54,7 @@ pub(super) async fn suited(
                     return Ok(Some(lease));
                 }
                 Some(lease) => unfit = lease,
-                None => match Box::pin(checkout::queue(relay, pool, asked)).await? {
+                None => match Box::pin(checkout::queue(relay, pool, asked, instead)).await? {
                     Some(next) => {
                         lease = next;
                         continue;
@@ -65,7 +66,7 @@ pub(super) async fn suited(
         let learned = learn(pool, unfit, wanted);
         let Some(unfit) = checkout::unless_ended(&relay.control, learned).await? else {
             // It was broken, and the next may be as unfit.
-            match Box::pin(checkout::queue(relay, pool, asked)).await? {
+            match Box::pin(checkout::queue(relay, pool, asked, instead)).await? {
                 Some(next) => lease = next,
                 None => return Ok(None),
             }
@@ -77,7 +78,7 @@ pub(super) async fn suited(
         return match pool.core.exchange(unfit, relay.worker, asked) {
             Ok(waiter) => {
                 relay.control.wait(asked);
-                checkout::wait(relay, pool, waiter, asked).await
+                checkout::wait(relay, pool, waiter, asked, instead).await
             }
             Err(_) if pool.key.reader.is_some() => Ok(None),
             Err(error) => Err(checkout::deny(relay, &error, pool)),

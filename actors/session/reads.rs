@@ -116,6 +116,18 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
     pools.get(at).copied().flatten().cloned()
 }
 
+/// The pools for reading that may be used now.
+pub(super) fn offered(pool: &Pool) -> Vec<Arc<Pool>> {
+    let verdict = pool.cluster.load().verdict();
+    let may = |reader: &&Arc<Pool>| {
+        let host = reader.key.reader.as_ref();
+        let state = host.and_then(|host| verdict.host(host));
+        state.is_some_and(is_reader)
+    };
+    let readers = pool.readers.load();
+    readers.iter().filter(may).cloned().collect()
+}
+
 /// Whether a pool for reading may be used for a host. One that has been promoted is written to by way of the pool that
 /// leads to the primary, which knows of holds and fences.
 fn is_reader(state: &HostState) -> bool {

@@ -24,7 +24,7 @@ use crate::pool::{Pool, ServerLease};
 use crate::server::ServerAbout;
 use crate::session::abandon::Parting;
 use crate::session::attempt::Tries;
-use crate::session::checkout::{Denied, Start, Timer};
+use crate::session::checkout::{Denied, Instead, Start, Timer};
 use crate::session::endings::Endings;
 use crate::session::limit::{Expired, Limits};
 use crate::session::opened::Opened;
@@ -328,7 +328,10 @@ impl Relay {
         self.strange = false;
         let leased = match checkout::at_once(self, reader.as_ref(), fresh, asked) {
             Start::Ready(lease) => Ok((lease, asked)),
-            Start::Unready(lease) => Box::pin(checkout::checkout(self, reader, lease, asked)).await,
+            Start::Unready(lease) => {
+                let leased = checkout::checkout(self, reader, lease, asked, Instead::Replica);
+                Box::pin(leased).await
+            }
             Start::Kept(mut lease) => {
                 let brought = Box::pin(checkout::bring(self, &mut lease)).await;
                 brought.map(|()| (lease, asked))

@@ -120,10 +120,7 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 }
                 let failed = other == tag::COMMAND_COMPLETE && is_failed_commit(turn, total);
                 let ours = turn.server.exchange.in_setup();
-                let early = other == tag::COMMAND_COMPLETE
-                    && !ours
-                    && turn.limits.has_cancelled()
-                    && unreplicated::keep(turn, total);
+                let early = other == tag::COMMAND_COMPLETE && !ours && turn.limits.has_cancelled();
                 if other == tag::COMMAND_COMPLETE && !ours {
                     completes(turn, total);
                 }
@@ -142,10 +139,11 @@ pub(super) fn judge(turn: &mut Turn<'_>) -> Result<(), Loss> {
                     }
                     verdict => {
                         turn.listen.completed(other, &verdict);
-                        let verdict = match verdict {
-                            Verdict::Forward if early => Verdict::Swallow,
-                            verdict => verdict,
-                        };
+                        // What is not for the client must not reach it later, either.
+                        let kept = early
+                            && matches!(verdict, Verdict::Forward)
+                            && unreplicated::keep(turn, total);
+                        let verdict = if kept { Verdict::Swallow } else { verdict };
                         act(turn, verdict, other, total)?;
                     }
                 }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::pool::ServerLease;
 use crate::server::ServerConn;
 use crate::session::attempt::Tries;
-use crate::session::checkout::{self, Denied};
+use crate::session::checkout::{self, Denied, Instead};
 use crate::session::relay::{BOUND, Relay};
 use crate::session::setup::{self, Answer, Listener};
 use crate::session::{listen, reads};
@@ -63,7 +63,11 @@ impl Relay {
             false => None,
         };
         self.reads_from(reader.as_ref());
-        checkout::checkout(self, reader, None, asked).await
+        let instead = match reads {
+            true => Instead::Replica,
+            false => Instead::Nothing,
+        };
+        checkout::checkout(self, reader, None, asked, instead).await
     }
 
     /// Goes on with the same server if it is ready for that, else lets it go.

@@ -8,14 +8,20 @@ use pgherd_session::Parameters;
 use pgherd_wire::backend;
 use pgherd_wire::error::ErrorReport;
 
-use crate::pool::Pool;
+use crate::pool::{Pool, ServerLease};
 use crate::router;
 use crate::session::login::{Claim, Refusal};
-use crate::session::setup;
+use crate::session::{reads, setup};
 use crate::upstream::Welcome;
 
 /// How long a login waits for a server whose greeting is not known yet.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether there is no primary.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long one replica is waited for before the next is asked.
+const PATIENCE_WITH_ONE: Duration = Duration::from_secs(2);
 
 /// The parameters as the client's own server would report them.
 pub(super) async fn pool(
@@ -78,26 +84,61 @@ pub(super) fn asked(parameters: &[(String, String)]) -> Parameters {
 /// Tries the client's parameters out on a server, which refuses here what Postgres would refuse at
 /// login.
 async fn try_out(pool: &Arc<Pool>, asked: &Parameters) -> Result<Arc<Welcome>, Refusal> {
-    let fatal = |report: ErrorReport| Refusal::Told(Box::new(report.into_fatal()));
-    let mut leased = std::pin::pin!(router::lease(pool));
-    let mut lease = loop {
-        match tokio::time::timeout(PATIENCE, leased.as_mut()).await {
-            Ok(lease) => break lease.map_err(fatal)?,
-            Err(_) if router::is_cut_off(pool) => return Err(fatal(router::unreachable(pool))),
-            // As long as there is no primary, or none that is free, the limits for that hold.
-            Err(_) => {}
-        }
+    let (source, mut lease) = tokio::select! {
+        biased;
+        lease = of_the_primary(pool) => (Arc::clone(pool), lease.map_err(fatal)?),
+        found = of_a_replica(pool) => found,
     };
     let wanted = Arc::new(asked.clone());
-    let outcome = setup::apply(pool, &mut lease, &wanted).await;
+    let outcome = setup::apply(&source, &mut lease, &wanted).await;
     if lease.exchange.is_over() {
         lease.mark_clean();
     }
     outcome.map_err(fatal)?;
     drop(lease);
+    let welcome = source.welcome.load_full();
+    let welcome = welcome.ok_or_else(|| fatal(router::unreachable(pool)))?;
+    if Arc::ptr_eq(&source, pool) {
+        return Ok(welcome);
+    }
+    let welcome = Arc::new(welcome.as_of_a_primary());
+    // The first connection to a primary brings its own.
+    let none: Option<Arc<Welcome>> = None;
     pool.welcome
-        .load_full()
-        .ok_or_else(|| fatal(router::unreachable(pool)))
+        .compare_and_swap(&none, Some(Arc::clone(&welcome)));
+    Ok(welcome)
+}
+
+fn fatal(report: ErrorReport) -> Refusal {
+    Refusal::Told(Box::new(report.into_fatal()))
+}
+
+async fn of_the_primary(pool: &Arc<Pool>) -> Result<ServerLease, ErrorReport> {
+    let mut leased = std::pin::pin!(router::lease(pool));
+    loop {
+        match tokio::time::timeout(PATIENCE, leased.as_mut()).await {
+            Ok(lease) => return lease,
+            Err(_) if router::is_cut_off(pool) => return Err(router::unreachable(pool)),
+            // As long as there is no primary, or none that is free, the limits for that hold.
+            Err(_) => {}
+        }
+    }
+}
+
+/// A connection of a pool for reading, once there is no primary: who only wants to read is not kept from it.
+async fn of_a_replica(pool: &Arc<Pool>) -> (Arc<Pool>, ServerLease) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if pool.core.held().is_none() {
+            continue;
+        }
+        for reader in reads::offered(pool) {
+            let leased = tokio::time::timeout(PATIENCE_WITH_ONE, router::lease(&reader)).await;
+            if let Ok(Ok(lease)) = leased {
+                return (reader, lease);
+            }
+        }
+    }
 }
 
 /// The start-up parameters as the server reports them, so that what it reports later compares equal.

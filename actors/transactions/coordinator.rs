@@ -164,7 +164,8 @@ async fn orphaned(transactions: &Arc<Transactions>, record: &Record, pools: &[Ar
     match heard {
         Heard::Done => {
             transactions.count(Count::CommittedInTwoPhases);
-            told(Outcome::Committed, None)
+            // Recovery commits the other parts.
+            told(Outcome::Committed, Some(unshown()))
         }
         Heard::Refused => {
             transactions.count(Count::Aborted);
@@ -378,10 +379,7 @@ impl Coordination {
         let why = self.why.take();
         let text = |report: &ErrorReport| report.message.clone();
         let report = match outcome {
-            Outcome::Committed if commit.is_left_behind() || !commit.is_over() => {
-                let text = "the transaction is committed, and is not shown yet by every shard";
-                Some(ErrorReport::warning(sqlstate::WARNING, text))
-            }
+            Outcome::Committed if commit.is_left_behind() || !commit.is_over() => Some(unshown()),
             Outcome::Committed => None,
             Outcome::Aborted => Some(why.unwrap_or_else(|| undone("a shard refused it"))),
             Outcome::Unknown => {
@@ -407,6 +405,12 @@ impl Coordination {
             let _ = reply.send(told);
         }
     }
+}
+
+/// What a client is told whose transaction is committed, while parts of it may still be prepared.
+fn unshown() -> ErrorReport {
+    let text = "the transaction is committed, and is not shown yet by every shard";
+    ErrorReport::warning(sqlstate::WARNING, text)
 }
 
 /// Has a server do a step.

@@ -28,6 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 const VAIN: Duration = Duration::from_secs(5);
 /// A search that takes longer is given up: what it has heard is old.
 const SEARCH_MAX: Duration = Duration::from_secs(5);
+/// How long one shard is waited for: it may be away, and the deadlock elsewhere.
+const ONE_MAX: Duration = Duration::from_secs(1);
 /// More waits than these are not looked through at once.
 const WAITS_MAX: usize = 10_000;
 /// The first halves of our locks' numbers are from here on, and as many.
@@ -209,7 +211,7 @@ pub(crate) async fn search(group: Arc<Group>) {
     // Whose wait is over by then is not ended.
     let waiting = waiters.waiting();
     let looked = tokio::time::timeout(SEARCH_MAX, look_twice(&group, &waiting));
-    let Ok(Some(waits)) = looked.await else {
+    let Ok(waits) = looked.await else {
         return;
     };
     for (waiter, number) in waiting {
@@ -226,49 +228,64 @@ pub(crate) async fn search(group: Arc<Group>) {
 }
 
 /// The waits that there are each time that all shards are asked, if some of these are in a deadlock by the first answers.
-async fn look_twice(group: &Group, waiting: &[(Arc<Waiter>, u64)]) -> Option<Waits> {
-    let mut servers = open(&group.transactions, group).await?;
-    let mut waits = look(&mut servers).await?;
+async fn look_twice(group: &Group, waiting: &[(Arc<Waiter>, u64)]) -> Waits {
+    let mut servers = open(&group.transactions, group).await;
+    let mut waits = look(&mut servers).await;
     if !waiting
         .iter()
         .any(|(waiter, _)| waits.victim(waiter.badge).is_some())
     {
-        return Some(Waits::default());
+        return Waits::default();
     }
-    let again = look(&mut servers).await?;
+    let again = look(&mut servers).await;
     waits.0.retain(|wait| again.0.contains(wait));
-    Some(waits)
+    waits
 }
 
-/// A connection of each shard; none if one cannot be had.
-async fn open(transactions: &Transactions, group: &Group) -> Option<Vec<Box<ServerConn>>> {
+/// A server that is asked, and the number of its shard.
+type Asked = (u16, Box<ServerConn>);
+
+/// A connection of each shard that has a server to be had. Without the others a deadlock may not be seen, but none is seen
+/// where there is none.
+async fn open(transactions: &Transactions, group: &Group) -> Vec<Asked> {
     let mut servers = Vec::with_capacity(group.pools.len());
-    for pool in &group.pools {
-        match transactions.open(&pool.upstream.load_full()).await {
-            Ok(server) => servers.push(server),
-            Err(error) => {
-                let (shard, error) = (&pool.key.database, error.report().message);
-                tracing::warn!(
-                    shard,
-                    error,
-                    "cannot look for deadlocks over several shards"
-                );
-                return None;
+    for (number, pool) in (0..).zip(&group.pools) {
+        let upstream = pool.upstream.load_full();
+        let opened = tokio::time::timeout(ONE_MAX, transactions.open(&upstream)).await;
+        let error = match opened {
+            Ok(Ok(server)) => {
+                servers.push((number, server));
+                continue;
             }
+            Ok(Err(error)) => error.report().message,
+            Err(_) => "it did not answer in time".to_owned(),
+        };
+        let shard = &pool.key.database;
+        tracing::warn!(
+            shard,
+            error,
+            "cannot look there for deadlocks over several shards"
+        );
+    }
+    servers
+}
+
+/// What the servers say; who says nothing is left out from then on.
+async fn look(servers: &mut Vec<Asked>) -> Waits {
+    let mut waits = Waits::default();
+    let mut heard = Vec::with_capacity(servers.len());
+    for (shard, mut server) in servers.drain(..) {
+        let answer = Answer::of_rows(WAITS_MAX);
+        let asked = setup::run_into(&mut server, QUESTION.as_bytes(), answer);
+        let answer = tokio::time::timeout(ONE_MAX, asked).await;
+        let answer = answer.ok().and_then(Result::ok);
+        if let Some(answer) = answer.filter(|answer| answer.error.is_none()) {
+            waits.take(shard, &answer.rows);
+            heard.push((shard, server));
         }
     }
-    Some(servers)
-}
-
-async fn look(servers: &mut [Box<ServerConn>]) -> Option<Waits> {
-    let mut waits = Waits::default();
-    for (shard, server) in (0..).zip(servers) {
-        let answer = Answer::of_rows(WAITS_MAX);
-        let answer = setup::run_into(server, QUESTION.as_bytes(), answer).await;
-        let answer = answer.ok().filter(|answer| answer.error.is_none())?;
-        waits.take(shard, &answer.rows);
-    }
-    Some(waits)
+    *servers = heard;
+    waits
 }
 
 /// Who may wait.

@@ -27,7 +27,7 @@ const NAME_MAX: usize = 199;
 /// What makes the table, for who has to do it by hand.
 pub const DEFINITION: &str = "CREATE SCHEMA IF NOT EXISTS pgherd; \
 CREATE TABLE IF NOT EXISTS pgherd.decisions (transaction text PRIMARY KEY, committed boolean NOT NULL, \
-decided timestamptz NOT NULL DEFAULT now()); \
+decided timestamptz NOT NULL DEFAULT now(), UNIQUE (decided, transaction)); \
 GRANT USAGE ON SCHEMA pgherd TO PUBLIC; \
 GRANT SELECT, INSERT, DELETE ON pgherd.decisions TO PUBLIC";
 
@@ -95,12 +95,15 @@ pub(super) fn old(database: &str) -> String {
     let (database, kept) = (literal(database), KEPT.as_secs());
     format!(
         "SELECT transaction FROM pgherd.decisions \
-         WHERE pg_catalog.substr(transaction, {}) OPERATOR(pg_catalog.=) {database} AND (committed \
+         WHERE pg_catalog.substr(transaction, {}) OPERATOR(pg_catalog.=) {database} \
          AND decided < pg_catalog.now() - interval '{kept} seconds' \
-         OR decided < pg_catalog.now() - interval '1 day') LIMIT 1000",
+         AND (committed OR decided < pg_catalog.now() - interval '1 day') LIMIT {ROWS_MAX}",
         ID_LEN + 2
     )
 }
+
+/// More old rows are not read at once.
+pub(super) const ROWS_MAX: usize = 1000;
 
 /// For how long a row that says yes is there. Who may have come later must not ask: there would be none any more,
 /// and one that says no would be stored.
@@ -132,13 +135,21 @@ fn lock(id: &str) -> i64 {
     low.unwrap_or_default().cast_signed()
 }
 
+/// For how long a part may wait for a lock once its transaction is to be committed, in seconds: deferred constraints are
+/// checked then. What is prepared meanwhile is held by no process, so that no server would ever find out that who has the lock
+/// waits for that.
+const LOCKED: u64 = 10;
+
 /// Asks a part of a transaction whether it has written, and takes the lock by which others see that it is not over. Up to its
-/// end it also says if its wait for a standby is ended, whatever messages its client wants.
+/// end it also says if its wait for a standby is ended, whatever messages its client wants, and waits for no lock for long.
 pub(super) fn question(id: &str) -> String {
     format!(
         "SET LOCAL client_min_messages = warning; \
          SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
-         pg_catalog.pg_advisory_xact_lock_shared('{}'::pg_catalog.int8)",
+         pg_catalog.pg_advisory_xact_lock_shared('{}'::pg_catalog.int8); \
+         SELECT pg_catalog.set_config('lock_timeout', '{LOCKED}s', true) \
+         WHERE pg_catalog.current_setting('lock_timeout')::pg_catalog.interval \
+         NOT BETWEEN interval '1 millisecond' AND interval '{LOCKED} seconds'",
         lock(id)
     )
 }

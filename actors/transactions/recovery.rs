@@ -77,6 +77,7 @@ impl Work for Recovery {
             if clears {
                 cleared = Some(clock::now());
             }
+            let mut crowded = false;
             let mut doubts = Vec::new();
             for sharded in config.sharded.values() {
                 let round = Round {
@@ -87,7 +88,13 @@ impl Work for Recovery {
                     orphans: &orphans,
                     clears,
                 };
-                doubts.extend(watch.look(&round).await);
+                let (left, more) = watch.look(&round).await;
+                doubts.extend(left);
+                crowded |= more;
+            }
+            if crowded {
+                // There are more to be cleared away.
+                cleared = None;
             }
             let names: BTreeSet<&str> = doubts.iter().map(|doubt| doubt.name.as_str()).collect();
             let still = |id: &String| names.iter().any(|name| name.contains(id.as_str()));
@@ -135,8 +142,9 @@ struct Watch {
 }
 
 impl Watch {
-    /// Ends what there is on the shards of one database; answers what is left.
-    async fn look(&mut self, round: &Round<'_>) -> Vec<Doubt> {
+    /// Ends what there is on the shards of one database; answers what is left, and whether more rows are to be cleared away
+    /// than were.
+    async fn look(&mut self, round: &Round<'_>) -> (Vec<Doubt>, bool) {
         let shards = &round.sharded.shards;
         self.mute.clear();
         // Read before the parts are: all parts of a transaction were prepared before it had a row.
@@ -171,8 +179,10 @@ impl Watch {
                 }
             }
         }
+        let mut crowded = false;
         if all {
             for (shard, rows) in rows {
+                crowded |= rows.len() >= decisions::ROWS_MAX;
                 let is_over = |key: &&String| {
                     let id = decisions::id_of(key);
                     !names.iter().any(|name| name.contains(id))
@@ -185,7 +195,7 @@ impl Watch {
                 }
             }
         }
-        doubts
+        (doubts, crowded)
     }
 
     /// Ends a part, if it is time; answers it if it is still there.
@@ -391,7 +401,8 @@ async fn old_rows(server: &mut ServerConn, database: &str) -> Vec<String> {
         return Vec::new();
     }
     let old = decisions::old(database);
-    let rows = setup::run_into(server, old.as_bytes(), Answer::of_rows(PARTS_MAX)).await;
+    let answer = Answer::of_rows(decisions::ROWS_MAX);
+    let rows = setup::run_into(server, old.as_bytes(), answer).await;
     let rows = rows.map(|answer| answer.rows).unwrap_or_default();
     let texts = rows.into_iter().filter_map(|mut row| row.pop().flatten());
     texts

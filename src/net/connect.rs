@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpSocket, UnixStream, lookup_host};
+use tokio::task::JoinSet;
 
 use crate::deadline::Deadline;
 use crate::memory::Network;
@@ -13,6 +15,9 @@ use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::target::Target;
 use crate::tls::TlsError;
+
+/// How long an address has before the next one of the same name is tried, too (RFC 8305, section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +74,7 @@ impl ConnectError {
     }
 }
 
-/// Connects without TLS: resolves the name and tries each of its addresses in turn.
+/// Connects without TLS: resolves the name and tries its addresses, each with a head start before the next.
 ///
 /// It sets no deadline of its own; drop the future to give up.
 ///
@@ -128,17 +133,47 @@ async fn connect_tcp(
         host: host.to_owned(),
         source,
     };
-    let mut last = resolve(io::Error::new(
-        io::ErrorKind::NotFound,
-        "the name has no address",
-    ));
-    for address in lookup_host((host, port)).await.map_err(resolve)? {
-        match connect_address(address, options).await {
-            Ok(socket) => return Ok(Stream::plain(socket)),
-            Err(error) => last = ConnectError::from_io(target, error),
+    let addresses = lookup_host((host, port)).await.map_err(resolve)?;
+    match connect_any(addresses, options).await {
+        Ok(socket) => Ok(Stream::plain(socket)),
+        Err(Some(error)) => Err(ConnectError::from_io(target, error)),
+        Err(None) => Err(resolve(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ))),
+    }
+}
+
+/// Tries addresses in turn, and the next one also while the last says nothing, as RFC 8305 does: packets to the first may
+/// be dropped on their way, and whoever waits has one deadline for all. Fails as the last that has failed.
+async fn connect_any(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    options: &SocketOptions,
+) -> Result<Socket, Option<io::Error>> {
+    let mut addresses = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failed = None;
+    loop {
+        let next = addresses.next();
+        let is_last = next.is_none();
+        if let Some(address) = next {
+            let options = options.clone();
+            attempts.spawn(async move { connect_address(address, &options).await });
+        }
+        let ended = match is_last {
+            true => attempts.join_next().await,
+            false => match tokio::time::timeout(HEAD_START, attempts.join_next()).await {
+                Ok(ended) => ended,
+                Err(_) => continue,
+            },
+        };
+        match ended {
+            Some(Ok(Ok(socket))) => return Ok(socket),
+            Some(Ok(Err(error))) => failed = Some(error),
+            Some(Err(broken)) => failed = Some(io::Error::other(broken)),
+            None => return Err(failed),
         }
     }
-    Err(last)
 }
 
 /// The options are set before the connection is opened: the user timeout then bounds the SYN, too.
@@ -154,11 +189,57 @@ async fn connect_address(address: SocketAddr, options: &SocketOptions) -> io::Re
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectError, connect};
+    use super::{ConnectError, connect, connect_any};
     use crate::testing::{accept, listener};
     use crate::{SocketOptions, Target};
-    use socket2::SockRef;
+    use socket2::{Domain, SockRef, Socket, Type};
+    use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// An address whose packets nobody answers: what waits there to be accepted is all that it takes.
+    struct Mute {
+        address: SocketAddr,
+        _held: (Socket, Vec<TcpStream>),
+    }
+
+    impl Mute {
+        fn new() -> Self {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            socket.bind(&any.into()).unwrap();
+            socket.listen(0).unwrap();
+            let address = socket.local_addr().unwrap().as_socket().unwrap();
+            let wait = Duration::from_millis(300);
+            let mut waiting = Vec::new();
+            while let Ok(stream) = TcpStream::connect_timeout(&address, wait) {
+                waiting.push(stream);
+            }
+            Self {
+                address,
+                _held: (socket, waiting),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_keeps_nobody_from_the_next() {
+        let mute = Mute::new();
+        let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let [open_at, closed_at] = [&open, &closed].map(|it| it.local_addr().unwrap());
+        drop(closed);
+        let options = SocketOptions::default();
+        let patience = Duration::from_secs(10);
+        let addresses = [mute.address, closed_at, open_at];
+        let connected = timeout(patience, connect_any(addresses, &options)).await;
+        let socket = connected.expect("in time").unwrap();
+        assert_eq!(SockRef::from(&socket).peer_addr().unwrap(), open_at.into());
+        let failed = timeout(patience, connect_any([closed_at], &options)).await;
+        let error = failed.expect("in time").unwrap_err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(connect_any([], &options).await.unwrap_err().is_none());
+    }
 
     #[tokio::test]
     async fn a_closed_port_refuses() {

@@ -92,6 +92,8 @@ struct Cte<'a> {
     /// What the recursion gives, while its query is being resolved.
     work: std::cell::RefCell<Option<Vec<Output>>>,
     used: std::cell::Cell<bool>,
+    /// Something reads it.
+    read: std::cell::Cell<bool>,
     /// Its query is being resolved.
     busy: std::cell::Cell<bool>,
 }

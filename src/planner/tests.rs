@@ -471,6 +471,15 @@ fn a_parameter_without_a_type_has_that_of_all_its_uses() {
         Route::Concat { .. }
     ));
     assert_eq!(routed(&two, &[text(23, "7")]), Route::One(of(7)));
+    let types = |query| planned(query).parameter_types().collect::<Vec<_>>();
+    // A list has one type.
+    assert_eq!(types("select * from t where k in ($1, 5, null)"), [20]);
+    assert_eq!(types("select * from t where k in ($1, 2.5)"), [0]);
+    // The server looks at what nobody reads, too.
+    let unread = "with w as (select $1::timestamp) select * from t where k = $1";
+    assert_eq!(types(unread), [0]);
+    let read = "with w as (select * from t where k = $1) select * from w";
+    assert_eq!(types(read), [20]);
 }
 
 #[test]

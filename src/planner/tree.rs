@@ -136,6 +136,8 @@ pub(crate) enum Constant {
     Unknown(String),
     /// A literal of a certain type.
     Typed(KeyValue),
+    /// A number of another type than the same one has without a cast, and that type.
+    Cast(KeyValue, u32),
     /// A literal that is no key.
     Other,
 }

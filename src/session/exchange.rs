@@ -1014,6 +1014,13 @@ impl<P> Exchange<P> {
         if syncs > 0 {
             self.owed.drain(1..=syncs);
             self.doubt = Doubt::Copying(syncs);
+            // None of them ends the implicit transaction: the next one does.
+            let extended = matches!(
+                self.owed.front(),
+                Some(Owed::Execute | Owed::ExecuteSaying(_))
+            );
+            let is_sync = |owed: &Owed<P>| matches!(owed, Owed::Sync | Owed::OurSync);
+            self.unsynced |= extended && !self.owed.iter().any(is_sync);
         }
         Verdict::Forward
     }

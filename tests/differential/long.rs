@@ -124,11 +124,13 @@ async fn regression_scripts_give_the_same() {
     let variables = BTreeMap::from([("abs_srcdir".to_owned(), regress.display().to_string())]);
     prepare(&stage, &regress, &variables).await;
     let only = env::var(ONLY).unwrap_or_default();
-    let scripts = SCRIPTS
+    let scripts: Vec<(String, String)> = SCRIPTS
         .iter()
         .filter(|name| only.is_empty() || only.split(',').any(|one| one == **name))
         .map(|name| ((*name).to_owned(), text(&regress, name)))
         .collect();
+    let names: Vec<String> = scripts.iter().map(|(name, _)| name.clone()).collect();
+    let is_whole = only.is_empty();
     let plan = move |mode| Plan {
         mode,
         seed,
@@ -146,6 +148,12 @@ async fn regression_scripts_give_the_same() {
     let known = known::list(KNOWN_REGRESS);
     let new = known::unknown(&known, &totals.found);
     assert!(new.is_empty(), "new differences:\n{}", Listing(&new));
+    let gone = known::gone(&known, &totals.found, &names);
+    assert!(
+        !is_whole || gone.is_empty(),
+        "no differences any more:\n{}",
+        gone.join("\n")
+    );
 }
 
 fn text(regress: &Path, name: &str) -> String {

@@ -142,6 +142,30 @@ async fn a_query_timeout_is_for_each_query_of_a_pipeline() {
     }
 }
 
+/// A setting of one's own is taken back by a statement of ours behind the client's, whose answer nobody may see.
+#[tokio::test]
+async fn behind_a_query_timeout_nobody_hears_the_answers_to_what_is_not_theirs() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[timeouts]\nquery = \"300ms\"").await;
+    let options = [("options", "-c app.x=1")];
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &options).await;
+    let whole = |text: &str| {
+        let (parse, bind) = (Raw::parse("", text), Raw::bind("", "", &[]));
+        [parse, bind, Raw::execute("", 0), Raw::sync()].concat()
+    };
+    let both = [whole("select pg_sleep(60)"), whole("reset app.x")].concat();
+    loop {
+        assert_eq!(client.ask(&both).await, "1 2 E57014 ZI");
+        match &*client.ask(&[]).await {
+            "1 2 C ZI" => break,
+            // One cancel may hit both.
+            "1 2 E57014 ZI" | "E57014 ZI" | "1 E57014 ZI" => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(client.one("select current_setting('app.x')").await, "1");
+}
+
 #[tokio::test]
 async fn a_commit_that_is_answered_or_has_not_begun_leaves_no_query_without_its_timeout() {
     let database = Database::new().await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgherd_tests::{Client, Raw, connect, until};
+use tokio_postgres::SimpleQueryMessage;
 
 use super::failover::fleet::Fleet;
 
@@ -345,6 +346,55 @@ async fn reads_go_on_without_a_primary_and_without_a_replica() {
     assert!(reads_on(&client, fleet.primary.port()).await);
     fleet.replica.restart().await.unwrap();
     settled(&client, &fleet).await;
+}
+
+/// With a value that was never tried, too, which a replica refuses as the primary would.
+#[tokio::test]
+async fn who_logs_in_without_a_primary_reads() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let more = "[reads]\nfrom = \"replicas\"\n[timeouts]\nhold = \"20s\"";
+    let proxy = fleet.proxy(&ports, more).await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    fleet.primary.kill9();
+    let port = fleet.replica.port().to_string();
+    let enter = async |value| {
+        let raw = Raw::open(proxy.port()).await;
+        raw.enter("app", "postgres", &[("work_mem", value)]).await
+    };
+    let mut raw = enter("5MB").await.unwrap();
+    assert_eq!(raw.one(WHERE).await, port);
+    assert_eq!(raw.one("select current_setting('work_mem')").await, "5MB");
+    // The primary that it waits for when it writes is none that is in recovery.
+    assert_eq!(raw.parameters["in_hot_standby"], "off");
+    let refused = enter("5 elephants").await.unwrap_err();
+    assert_eq!(refused.field('C').as_deref(), Some("22023"));
+}
+
+/// Not only who asks from then on.
+#[tokio::test]
+async fn who_waits_for_a_primary_reads_from_a_replica_that_is_back() {
+    let mut fleet = Fleet::new().await;
+    let ports = [fleet.primary.port(), fleet.replica.port()];
+    let more = "[reads]\nfrom = \"replicas\"\n[timeouts]\nhold = \"20s\"";
+    let proxy = fleet.proxy(&ports, more).await;
+    let client = fleet.client(&proxy).await;
+    settled(&client, &fleet).await;
+    let console = connect(&proxy.url("app", "pgherd")).await;
+    fleet.primary.kill9();
+    fleet.replica.kill9();
+    let reads = tokio::spawn(async move { client.one(WHERE).await });
+    until("it waits", async || {
+        let rows = console.simple_query("show pools").await.unwrap();
+        rows.iter().any(|row| match row {
+            SimpleQueryMessage::Row(row) => row.get("cl_waiting") == Some("1"),
+            _ => false,
+        })
+    })
+    .await;
+    fleet.replica.restart().await.unwrap();
+    assert_eq!(reads.await.unwrap(), fleet.replica.port().to_string());
 }
 
 #[tokio::test]

@@ -38,8 +38,13 @@ pub(crate) fn config(shards: &[(String, String)], more: &str) -> Config {
 
 impl Rig {
     pub(crate) async fn new(more: &str) -> Self {
+        Self::of(2, more).await
+    }
+
+    /// As [`Rig::new`], with so many databases.
+    pub(crate) async fn of(count: usize, more: &str) -> Self {
         let mut shards = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..count {
             let database = Database::new().await;
             database.sql(SCHEMA).await;
             shards.push(database);
@@ -68,8 +73,13 @@ impl Rig {
 
 /// Keys of the shard of this number, the first of them.
 pub(crate) fn keys(shard: u16) -> impl Iterator<Item = i64> {
-    let mut placement = Placement::new(2);
-    let group = placement.group(Method::hash(2)).unwrap();
+    keys_of(shard, 2)
+}
+
+/// The same where there are so many shards.
+pub(crate) fn keys_of(shard: u16, count: u16) -> impl Iterator<Item = i64> {
+    let mut placement = Placement::new(count);
+    let group = placement.group(Method::hash(count)).unwrap();
     (1..).filter(move |key| placement.shard(group, &[KeyValue::Int(*key)]) == Ok(Shard(shard)))
 }
 

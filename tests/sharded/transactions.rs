@@ -1,8 +1,8 @@
 //! Transactions over both shards: blocks, and writes that go to several of them.
 
-use pgherd_tests::{Database, Message, Raw, until};
+use pgherd_tests::{Database, Message, Raw, connect, until};
 
-use crate::rig::{Rig, key, keys};
+use crate::rig::{Rig, key, keys, keys_of};
 
 /// What both shards have together.
 pub(crate) async fn sum(rig: &Rig, question: &str) -> i64 {
@@ -312,7 +312,11 @@ async fn a_table_of_ours_on_one_of_them_is_no_difference() {
 
 /// Both have a row that the other waits for then, on another server. One of them is told so, and the other commits.
 pub(crate) async fn deadlock(one: &mut Raw, two: &mut Raw) {
-    let (first, second) = (key(0), key(1));
+    deadlock_by(one, two, [key(0), key(1)]).await;
+}
+
+/// The same by the rows with these keys.
+async fn deadlock_by(one: &mut Raw, two: &mut Raw, [first, second]: [i64; 2]) {
     for (raw, mine) in [(&mut *one, first), (&mut *two, second)] {
         assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
         assert_eq!(raw.ask(&add(mine)).await, "C ZT");
@@ -344,6 +348,48 @@ async fn a_deadlock_over_both_ends_with_one_victim() {
         let changed = sum(&rig, "select sum(amount) from accounts").await;
         assert_eq!(changed, 600 + 2 * round);
     }
+    nothing_is_left(&rig).await;
+}
+
+/// A shard that is away, and has no part in it, keeps nobody from seeing it.
+#[tokio::test]
+async fn a_deadlock_ends_while_another_shard_is_away() {
+    let rig = Rig::of(3, "").await;
+    let rows = [0, 1].map(|shard| keys_of(shard, 3).next().unwrap());
+    let (mut one, mut two) = (rig.raw().await, rig.raw().await);
+    let insert = format!("insert into accounts values ({}), ({})", rows[0], rows[1]);
+    assert_eq!(one.ask(&Raw::query(&insert)).await, "C ZI");
+    let away = &rig.shards[2].name;
+    let take = format!(
+        "alter database {away} with allow_connections false; \
+         select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '{away}'"
+    );
+    rig.shards[0].sql(&take).await;
+    deadlock_by(&mut one, &mut two, rows).await;
+}
+
+/// What is prepared is held by no process, so that nobody would see who waits for that while its transaction waits for them.
+#[tokio::test]
+async fn a_commit_does_not_wait_for_a_lock_for_ever() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let refer = "alter table entries add foreign key (account) references accounts \
+                 deferrable initially deferred";
+    assert_eq!(raw.ask(&Raw::query(refer)).await, "C ZI");
+    let (here, there) = (key(0), key(1));
+    let holder = connect(&rig.shards[0].url("app")).await;
+    let lock = format!("begin; select from accounts where id = {here} for update");
+    holder.batch_execute(&lock).await.unwrap();
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    let entry = format!("insert into entries values ({here}, 99, 'late')");
+    assert_eq!(raw.ask(&Raw::query(&entry)).await, "C ZT");
+    assert_eq!(raw.ask(&add(there)).await, "C ZT");
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "E55P03 ZI");
+    holder.batch_execute("rollback").await.unwrap();
+    assert_eq!(
+        sum(&rig, "select count(*) from entries where n = 99").await,
+        0
+    );
     nothing_is_left(&rig).await;
 }
 

@@ -14,7 +14,7 @@ use crate::judgement::Judgement;
 use crate::pool::{Pool, ServerLease};
 use crate::server::{Cancels, ServerConn};
 use crate::session::check::Session;
-use crate::session::checkout::{self, Denied};
+use crate::session::checkout::{self, Denied, Instead};
 use crate::session::relay::Relay;
 use crate::session::{behind, met, sequence, setup};
 use crate::upstream;
@@ -186,10 +186,13 @@ pub(super) async fn take_as(
         let idle = pool.core.try_lease(relay.worker, asked);
         let lease = match idle {
             Some(lease) => Some(lease),
-            None => Box::pin(checkout::queue(relay, &pool, asked)).await?,
+            None => Box::pin(checkout::queue(relay, &pool, asked, Instead::Nothing)).await?,
         };
         let lease = match lease {
-            Some(lease) => Box::pin(met::suited(relay, &pool, lease, wanted, asked)).await?,
+            Some(lease) => {
+                let suited = met::suited(relay, &pool, lease, wanted, asked, Instead::Nothing);
+                Box::pin(suited).await?
+            }
             None => None,
         };
         let Some(lease) = lease else { continue };

@@ -74,6 +74,14 @@ fn combine(
         group: 0,
     };
     let targets = targets(&mut grouping.units, select)?;
+    if has_windows(query) {
+        // They are computed before such a function gives its rows.
+        for (_, value) in &targets {
+            if grouping.units.expands(value)? {
+                return Err(upper::several_rows());
+            }
+        }
+    }
     let mut after = deparse::select(&format!("SELECT FROM {PARTIALS}"))?;
     after.limit_option = select.limit_option;
     after.limit_count = select.limit_count.clone();
@@ -139,6 +147,10 @@ pub(super) fn keeps_names(select: &SelectStmt, behind: &SelectStmt) -> Result<()
         )),
         false => Ok(()),
     }
+}
+
+fn has_windows(query: &Query) -> bool {
+    matches!(&query.body, Body::Select(level) if !level.windows.is_empty())
 }
 
 /// Whether there are GROUPING SETS, or what is short for them.

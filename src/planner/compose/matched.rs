@@ -313,7 +313,9 @@ fn constants(resolver: &Resolver<'_>, source: &From, space: &mut Space) {
 /// A value whose type is certain.
 fn constant(expr: &Expr) -> Option<Expr> {
     match expr {
-        Expr::Const(Constant::Typed(_)) | Expr::Param(_, Some(_)) => Some(expr.clone()),
+        Expr::Const(Constant::Typed(_) | Constant::Cast(..)) | Expr::Param(_, Some(_)) => {
+            Some(expr.clone())
+        }
         // Without a type it is a text there.
         Expr::Const(Constant::Unknown(text)) => {
             let value = KeyValue::from_text(KeyType::Text, text.as_bytes()).ok()?;

@@ -80,7 +80,9 @@ pub(super) fn sorted(resolver: &Resolver<'_>, select: &SelectStmt, query: &Query
             sent.limit_option = pg_query::protobuf::LimitOption::Default as i32;
         }
     }
-    if sent.limit_count.is_none() {
+    // DISTINCT ON keeps the first row of each kind.
+    let keeps_first = sent.distinct_clause.iter().any(|on| on.node.is_some());
+    if sent.limit_count.is_none() && !keeps_first {
         sent.sort_clause.clear();
     }
     let inner = deparse::text_of(NodeEnum::SelectStmt(Box::new(sent)))?;

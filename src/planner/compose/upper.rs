@@ -177,6 +177,20 @@ impl<'a, 'r> Units<'a, 'r> {
         })
     }
 
+    /// Whether a function is in it that may give several rows.
+    pub(super) fn expands(&self, node: &Node) -> Result<bool> {
+        let of_sets = |node: &NodeEnum| match node {
+            NodeEnum::FuncCall(call) => {
+                let known = self.resolver.calls.get(&call.location);
+                known.is_none_or(|known| known.set)
+            }
+            _ => false,
+        };
+        node.node
+            .as_ref()
+            .map_or(Ok(false), |node| any(node, &of_sets))
+    }
+
     /// Replaces what is computed of single rows, and of each of them.
     pub(super) fn rows(&mut self, node: &mut Node) -> Result<()> {
         self.rows_if(node, true)
@@ -228,6 +242,10 @@ impl<'a, 'r> Units<'a, 'r> {
     pub(super) fn rows_of_call(&mut self, call: &mut FuncCall) -> Result<()> {
         let of_each = call.agg_filter.is_none();
         for part in call.args.iter_mut().chain(&mut call.agg_order) {
+            if self.expands(part)? {
+                // Postgres refuses that, which a column in its place would hide.
+                return Err(several_rows());
+            }
             self.rows_if(part, of_each)?;
         }
         let window = call.over.iter_mut().flat_map(|window| {
@@ -243,6 +261,14 @@ impl<'a, 'r> Units<'a, 'r> {
     fn may_fail(&self, node: &NodeEnum) -> bool {
         Risk::of_level(self.resolver, &self.places).expression(node)
     }
+}
+
+/// What is said of functions that give several rows where aggregates and windows are computed.
+pub(super) fn several_rows() -> Refusal {
+    Refusal::new(
+        "expression",
+        "a function that gives several rows is not supported there where rows are merged",
+    )
 }
 
 fn conditional() -> Refusal {

@@ -68,6 +68,7 @@ impl<'a> Resolver<'a> {
                 added,
                 work: std::cell::RefCell::new(work),
                 used: std::cell::Cell::new(false),
+                read: std::cell::Cell::new(false),
                 busy: std::cell::Cell::new(false),
             };
             self.ctes.push(Rc::new(made));
@@ -143,6 +144,7 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn cte(&mut self, cte: &Rc<Cte<'a>>) -> Result<Rel> {
+        cte.read.set(true);
         let work = cte.work.borrow().clone();
         if let Some(columns) = work {
             cte.used.set(true);
@@ -229,9 +231,22 @@ impl<'a> Resolver<'a> {
     /// be freed one within the other.
     pub(super) fn forget(&mut self, known: usize) {
         while self.ctes.len() > known {
-            self.ctes.pop();
+            if let Some(cte) = self.ctes.pop()
+                && !cte.read.get()
+            {
+                // Nothing of it is resolved; but a server gives types to its parameters by it.
+                for number in parameters(&format!("{:?}", cte.body)) {
+                    self.uses.entry(number).or_default().insert((0, false));
+                }
+            }
         }
     }
+}
+
+/// The numbers of the parameters that are anywhere in a query that is shown.
+fn parameters(shown: &str) -> impl Iterator<Item = u32> {
+    let behind = shown.split("ParamRef { number: ").skip(1);
+    behind.filter_map(|rest| rest.split(',').next()?.parse().ok())
 }
 
 /// Whether a table's name is said anywhere in a query that is shown; the shown tree has all names in quotes.

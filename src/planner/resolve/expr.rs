@@ -180,7 +180,7 @@ impl<'a> Resolver<'a> {
         {
             return Ok(match literal::cast(constant, kind) {
                 Constant::Other => Expr::Of(Vec::new(), Kind::plain(to.oid)),
-                cast => Expr::Const(cast),
+                cast => Expr::Const(literal::of_type(cast, to.oid)),
             });
         }
         if !to.modified && matches!(arg, Expr::Col(_)) && self.kind_of(&arg).oid == to.oid {
@@ -316,12 +316,43 @@ impl<'a> Resolver<'a> {
         let NodeEnum::List(list) = right else {
             return Err(Refusal::new("IN", "what stands there is no list"));
         };
-        let items = list.items.iter();
-        let items = items
-            .map(|item| self.side(inner(item)?, kind))
-            .collect::<Result<Vec<_>>>()?;
-        // In one list all have one type: a number with a point makes it that of numbers with one.
-        Ok(Expr::OneOf(Box::new(left), items))
+        let items = list.items.iter().map(inner).collect::<Result<Vec<_>>>()?;
+        let mut found = Vec::with_capacity(items.len());
+        for item in &items {
+            found.push(match item {
+                NodeEnum::ParamRef(_) => None,
+                node => Some(self.expr(node)?),
+            });
+        }
+        // In one list all have one type: a number with a point makes it that of numbers with one, parameters included.
+        let alike = found
+            .iter()
+            .flatten()
+            .all(|item| self.is_at_most(item, kind));
+        let kind = if alike { kind } else { Kind::UNKNOWN };
+        let found = found
+            .into_iter()
+            .zip(items)
+            .map(|(found, item)| match found {
+                Some(found) => Ok(found),
+                None => self.side(item, kind),
+            });
+        let found = found.collect::<Result<Vec<_>>>()?;
+        Ok(Expr::OneOf(Box::new(left), found))
+    }
+
+    /// Whether what is compared with something of this type leaves it at that.
+    fn is_at_most(&self, item: &Expr, kind: Kind) -> bool {
+        const INTEGERS: [u32; 3] = [21, 23, 20];
+        let rank = |oid: u32| INTEGERS.iter().position(|it| *it == oid);
+        let of = self.kind_of(item).oid;
+        match item {
+            Expr::Const(Constant::Null | Constant::Unknown(_)) => true,
+            _ if of == kind.oid => of != 0,
+            _ => rank(of)
+                .zip(rank(kind.oid))
+                .is_some_and(|(of, kind)| of <= kind),
+        }
     }
 
     fn any_of(&mut self, left: &'a NodeEnum, right: &'a NodeEnum) -> Result<Expr> {

@@ -156,6 +156,8 @@ pub(crate) struct Call {
     pub(crate) system: bool,
     /// The type of its first argument.
     pub(crate) first: Kind,
+    /// It may give several rows.
+    pub(crate) set: bool,
 }
 
 /// The columns of a function in FROM.
@@ -346,7 +348,9 @@ impl<'a> Resolver<'a> {
         let within = std::mem::replace(&mut self.found_in, before);
         self.found_in |= within;
         let first = args.first().map_or(Kind::UNKNOWN, |arg| self.kind_of(arg));
-        self.calls.insert(call.location, Call { system, first });
+        let set = found.iter().any(|function| function.set);
+        self.calls
+            .insert(call.location, Call { system, first, set });
         let kind = match system {
             true => self.gives(&name, &args),
             false => Kind::UNKNOWN,

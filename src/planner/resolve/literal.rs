@@ -40,8 +40,12 @@ pub(crate) fn cast(constant: &Constant, kind: KeyType) -> Constant {
             KeyValue::from_text(kind, text.as_bytes()).map_or(Constant::Other, Constant::Typed)
         }
         // Only what a cast leaves as it is: it may round, or refuse.
-        Constant::Typed(value) if value.fits(kind) => Constant::Typed(value.clone()),
-        Constant::Typed(KeyValue::Int(value)) if kind == KeyType::Numeric => {
+        Constant::Typed(value) | Constant::Cast(value, _) if value.fits(kind) => {
+            Constant::Typed(value.clone())
+        }
+        Constant::Typed(KeyValue::Int(value)) | Constant::Cast(KeyValue::Int(value), _)
+            if kind == KeyType::Numeric =>
+        {
             let value = KeyValue::Int(*value).as_type(kind);
             value
                 .ok()
@@ -58,13 +62,23 @@ pub(crate) fn value(constant: &Constant, kind: KeyType) -> Option<Option<KeyValu
     match constant {
         Constant::Null => Some(None),
         Constant::Unknown(text) => KeyValue::from_text(kind, text.as_bytes()).ok().map(Some),
-        Constant::Typed(value) => value.as_type(kind).ok(),
+        Constant::Typed(value) | Constant::Cast(value, _) => value.as_type(kind).ok(),
         Constant::Other => None,
+    }
+}
+
+/// The same constant with a type that it does not show by itself.
+pub(crate) fn of_type(constant: Constant, oid: u32) -> Constant {
+    let shown = kind(&constant).oid;
+    match constant {
+        Constant::Typed(value) if shown != 0 && shown != oid => Constant::Cast(value, oid),
+        constant => constant,
     }
 }
 
 pub(crate) fn kind(constant: &Constant) -> Kind {
     match constant {
+        Constant::Cast(_, oid) => Kind::plain(*oid),
         Constant::Typed(KeyValue::Int(value)) if i32::try_from(*value).is_ok() => Kind::plain(23),
         Constant::Typed(KeyValue::Int(_)) => Kind::plain(20),
         Constant::Typed(KeyValue::Numeric(_)) => Kind::plain(1700),

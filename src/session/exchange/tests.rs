@@ -350,6 +350,30 @@ fn a_sync_during_copy_in_is_not_answered() {
 }
 
 #[test]
+fn a_copy_in_whose_sync_came_too_early_is_not_over_before_the_next() {
+    let mut talk = Talk::default();
+    talk.sent(Owed::Execute);
+    talk.sent(Owed::Sync);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    talk.sent(Owed::CopyEnd);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert!(!talk.owes() && talk.unsynced() && !talk.is_over());
+    talk.sent(Owed::Sync);
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+    // One that was sent before the answer to the first counts.
+    talk.sent(Owed::Execute);
+    talk.sent(Owed::Sync);
+    talk.sent(Owed::CopyEnd);
+    talk.sent(Owed::Sync);
+    quiet(&mut talk, tag::COPY_IN_RESPONSE);
+    quiet(&mut talk, tag::COMMAND_COMPLETE);
+    assert!(talk.owes() && !talk.unsynced());
+    assert_eq!(talk.ready(TransactionStatus::Idle), Verdict::Forward);
+    assert!(talk.is_over());
+}
+
+#[test]
 fn a_whole_copy_in_one_pipeline() {
     let mut talk = Talk::default();
     talk.sent(Owed::Execute);

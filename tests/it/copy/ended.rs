@@ -170,3 +170,34 @@ async fn a_query_within_a_copy_ends_its_connection_whatever_it_says() {
     let mut next = Raw::login(proxy.port(), "app", &database.name, &[]).await;
     assert_eq!(next.one("select 1").await, "1");
 }
+
+/// The server ignores a Sync that comes before the data, so what was copied is not committed before the next one: as libpq
+/// and tokio-postgres send them.
+#[tokio::test]
+async fn a_copy_in_is_not_over_before_the_sync_behind_its_data() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    database.sql("create table goods (a int)").await;
+    let copied = async || {
+        let mut client = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+        let begin = Protocol::Extended.begin("copy goods from stdin");
+        client.send(&[begin, Raw::sync()].concat()).await;
+        while client.message().await.tag != 'G' {}
+        client.send(&[data("1\n"), done()].concat()).await;
+        while client.message().await.tag != 'C' {}
+        client
+    };
+    let kept = || database.sql("select count(*) from goods");
+    let mut client = copied().await;
+    assert_eq!(kept().await, "0");
+    // It has the only server, which nobody else gets within its transaction.
+    let mut other = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    other.send(&Raw::query("select count(*) from goods")).await;
+    assert_eq!(client.ask(&Raw::sync()).await, "ZI");
+    assert_eq!(kept().await, "1");
+    assert_eq!(other.ready().await[1].columns(), ["1"]);
+    // Nobody has asked for this one to be committed.
+    drop(copied().await);
+    assert_eq!(other.one("select count(*) from goods").await, "1");
+    assert_eq!(kept().await, "1");
+}
