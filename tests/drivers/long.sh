@@ -10,7 +10,8 @@
 # tokio_postgres, postgres       from their crates
 # node_pg, node_pool             the newest pg, pg-pool, pg-cursor and pg-query-stream, with the tests of
 #                                their last versions that brought any
-# django                         psycopg 3 brings no tests of its own, but these drive it in many ways
+# django, sqlalchemy             psycopg 3 brings no tests of its own, but these drive it in many ways,
+#                                SQLAlchemy's both as blocking calls and in coroutines
 # sqlx                           its usual idioms, which take long to build
 set -eu
 cd "$(dirname "$0")/../.."
@@ -103,8 +104,9 @@ fetch psycopg2-binary psycopg2 '*/tests'
 fetch asyncpg asyncpg '*/tests'
 fetch pg8000 pg8000 '*/test' '*/README.md'
 fetch django django '*/tests'
+fetch sqlalchemy sqlalchemy '*/test' '*/lib' '*/setup.cfg' '*/pyproject.toml'
 crate tokio-postgres 0.7.18 'tests/test/main.rs tests/test/runtime.rs' ''
 crate postgres 0.19.14 src/test.rs test::
 node_packages
 
-exec cargo test --test it -- --ignored --nocapture --test-threads 1 "::${1:-}"
+exec cargo test --workspace --locked --test it -- --ignored --nocapture --test-threads 1 "::${1:-}"

@@ -76,6 +76,11 @@ async fn psycopg3_listens() {
 }
 
 #[tokio::test]
+async fn libpq_by_psycopg3() {
+    python("psycopg3_wire.py", "psycopg").await;
+}
+
+#[tokio::test]
 async fn node_pg_listens() {
     node("pg_listen.mjs", "pg").await;
 }
@@ -120,6 +125,15 @@ async fn sequelize() {
 async fn ruby_pg() {
     let script = source("tests/drivers/ruby_pg.rb");
     if installed(&[Path::new("ruby"), Path::new("/usr/share/doc/ruby-pg")]) {
+        same(&[Path::new("ruby"), &script]).await;
+    }
+}
+
+#[tokio::test]
+async fn active_record() {
+    let script = source("tests/drivers/active_record.rb");
+    let package = Path::new("/usr/share/doc/ruby-activerecord");
+    if installed(&[Path::new("ruby"), package]) {
         same(&[Path::new("ruby"), &script]).await;
     }
 }

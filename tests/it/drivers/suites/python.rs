@@ -1,10 +1,11 @@
-//! Suites of Python: drivers' own, and Django's, which drives psycopg 3 in more ways than its users do.
+//! Suites of Python: drivers' own, and those of Django and SQLAlchemy, which drive psycopg 3 in more ways than
+//! its users do.
 
 use std::fs;
 use std::process::Command;
 
 use super::super::source;
-use super::{Suite, fetched};
+use super::{Place, Suite, fetched};
 
 fn python() -> Command {
     let mut command = Command::new(source("target/drivers/python/bin/python"));
@@ -122,4 +123,54 @@ async fn django() {
             place.by_variables(command)
         })
         .await;
+}
+
+/// What SQLAlchemy's suite finds where it is run by its authors.
+const ALCHEMY_NEEDS: &str = "create schema test_schema; create schema test_schema_2; \
+    create extension hstore; create extension citext; \
+    do $$ begin execute format('alter database %I set default_text_search_config = %L', \
+    current_database(), 'pg_catalog.english'); end $$";
+
+/// SQLAlchemy's suite over one of the drivers that it knows: the parts that hang on the database.
+async fn sqlalchemy(name: &'static str, driver: &str, tests: &[&str]) {
+    Suite::named(name)
+        .needs(ALCHEMY_NEEDS)
+        .compare(|place| {
+            let mut command = pytest("sqlalchemy", tests);
+            let Place { port, database } = place;
+            command
+                .args(["-c", "setup.cfg", "--rootdir", ".", "--backend-only"])
+                // Thousands of those compare ranges by one and the same query.
+                .args(["-k", "not RangeRoundTripTest"])
+                .args(["--maxfail", "1000000", "--dburi"])
+                .arg(format!(
+                    "postgresql+{driver}://app:app@127.0.0.1:{port}/{database}"
+                ));
+            command
+        })
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "long: tests/drivers/long.sh"]
+async fn sqlalchemy_psycopg() {
+    let tests = [
+        "test/dialect/test_suite.py",
+        "test/dialect/postgresql",
+        "test/engine",
+        "test/sql",
+    ];
+    sqlalchemy("sqlalchemy_psycopg", "psycopg", &tests).await;
+}
+
+#[tokio::test]
+#[ignore = "long: tests/drivers/long.sh"]
+async fn sqlalchemy_psycopg_async() {
+    let tests = [
+        "test/dialect/test_suite.py",
+        "test/dialect/postgresql",
+        "test/engine",
+        "test/ext/asyncio",
+    ];
+    sqlalchemy("sqlalchemy_psycopg_async", "psycopg_async", &tests).await;
 }
