@@ -5,6 +5,7 @@ pub(super) mod fleet;
 mod resolve;
 mod resolve_alike;
 mod slow;
+mod stranger;
 
 use std::time::{Duration, Instant};
 

@@ -15,8 +15,8 @@ use crate::facts::Facts;
 /// be, `writer` whether writes go there, and `reads` whether it may be read from. `seen_ms` is the age of the last look that was answered,
 /// `lag_ms` for how long the primary had been further; `weight` and `zone` are what is said of it for reads, `instance` is
 /// what an instance of Aurora's calls itself, whose `lsn` is one of its volume's;
-/// `pause_ms` for how long nobody will knock after failed logins, `trouble` why the last look or login
-/// failed if none has succeeded since.
+/// `pause_ms` for how long nobody will knock after failed logins, `trouble` why it is not used at all, or else why the last look
+/// or login failed if none has succeeded since.
 pub const COLUMNS: [Column; 21] = [
     text("host"),
     text("database"),
@@ -107,7 +107,12 @@ fn row(
     let mut row = vec![host.to_string().into(), cluster.name.clone().into()];
     let reads = state.map(|state| readable(cluster, state));
     row.extend(sights(state, writes, reads, now));
-    let trouble = used.trouble.or_else(|| state.and_then(trouble));
+    // Nobody tries any more to log in where nobody may go, and what was the matter before tells nothing of that.
+    let barred = state.and_then(|state| state.fence.as_ref());
+    let trouble = match barred {
+        Some(fence) => Some(fence.to_string()),
+        None => used.trouble.or_else(|| state.and_then(fault)),
+    };
     row.extend([
         Cell::from(used.pools),
         used.idle.into(),
@@ -179,9 +184,6 @@ fn character(cluster: &Cluster, state: Option<&HostState>, host: &HostName) -> R
     ]
 }
 
-fn trouble(state: &HostState) -> Option<String> {
-    match (&state.fence, &state.fault) {
-        (Some(fence), _) => Some(fence.to_string()),
-        (None, fault) => fault.as_ref().map(ToString::to_string),
-    }
+fn fault(state: &HostState) -> Option<String> {
+    state.fault.as_ref().map(ToString::to_string)
 }
