@@ -14,7 +14,7 @@ use crate::session::turn::{Check, Turn};
 pub(super) fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     let server: &mut crate::server::ServerConn = &mut *turn.server;
     let Some((described, hidden)) = server.exchange.describing() else {
-        return;
+        return learn_by_portal(turn, message, total);
     };
     let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
     let mut hasher = DefaultHasher::new();
@@ -23,11 +23,10 @@ pub(super) fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
         turn.parameters_shape = hasher.finish();
         return;
     }
-    turn.parameters_shape.hash(&mut hasher);
-    if message == tag::ROW_DESCRIPTION {
-        columns(body, &mut hasher);
-    }
-    let shape = Shape(hasher.finish());
+    let shape = Shape {
+        parameters: Some(turn.parameters_shape),
+        columns: columns((message == tag::ROW_DESCRIPTION).then_some(body)),
+    };
     server.statements.described(described.placed, shape);
     if hidden {
         turn.check = Check::Done(described.placed);
@@ -36,7 +35,7 @@ pub(super) fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     let client = turn.relay.statements.as_deref();
     let held = client.and_then(|client| client.get(&described.name));
     // The client has not been told so before it is: until then it may be told something else.
-    let retold = held.is_some_and(|held| held.shape.is_some_and(|told| told != shape));
+    let retold = held.is_some_and(|held| held.shape.is_some_and(|told| !told.fits(shape)));
     if let Some(client) = turn.relay.statements.as_deref_mut() {
         client.described(&described.name, described.placed.id, shape);
     }
@@ -45,28 +44,49 @@ pub(super) fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
     }
 }
 
+/// Takes note of what a portal gives, if its statement has a name: its client may ask no more, and go by that.
+fn learn_by_portal(turn: &mut Turn<'_>, message: u8, total: usize) {
+    let server: &mut crate::server::ServerConn = &mut *turn.server;
+    let Some(described) = server.exchange.describing_portal() else {
+        return;
+    };
+    let body = &server.flow.unjudged()[frame::HEADER_LEN..total];
+    let shape = Shape {
+        parameters: None,
+        columns: columns((message == tag::ROW_DESCRIPTION).then_some(body)),
+    };
+    server
+        .statements
+        .described_by_portal(described.placed, shape);
+    if let Some(client) = turn.relay.statements.as_deref_mut() {
+        client.described_by_portal(&described.name, described.placed.id, shape);
+    }
+}
+
 /// The shape of a statement, by the bodies of what describes its parameters and its columns.
 pub(super) fn of(parameters: &[u8], described: Option<&[u8]>) -> Shape {
     let mut hasher = DefaultHasher::new();
     parameters.hash(&mut hasher);
-    let parameters = hasher.finish();
-    let mut hasher = DefaultHasher::new();
-    parameters.hash(&mut hasher);
-    if let Some(body) = described {
-        columns(body, &mut hasher);
+    Shape {
+        parameters: Some(hasher.finish()),
+        columns: columns(described),
     }
-    Shape(hasher.finish())
 }
 
 /// What Postgres compares of the columns of a plan before it uses it (`equalTupleDescs`), as far as
 /// it is told: not which table they are of.
-fn columns(body: &[u8], hasher: &mut DefaultHasher) {
-    let Ok(row) = RowDescription::parse(body) else {
+fn columns(described: Option<&[u8]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match described.map(|body| (body, RowDescription::parse(body))) {
+        None => {}
+        Some((_, Ok(row))) => {
+            1.hash(&mut hasher);
+            for column in row.columns() {
+                (column.name, column.type_oid, column.size, column.modifier).hash(&mut hasher);
+            }
+        }
         // It equals nothing but itself.
-        return body.hash(hasher);
-    };
-    1.hash(hasher);
-    for column in row.columns() {
-        (column.name, column.type_oid, column.size, column.modifier).hash(hasher);
+        Some((body, Err(_))) => body.hash(&mut hasher),
     }
+    hasher.finish()
 }

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use pgherd_config::PoolMode;
 use pgherd_session::{ClientStatements, ServerStatements, Unnamed};
 use pgherd_session::{
-    Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Source, Statement, Undo, kept,
+    Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Shape, Source, Statement, Undo,
+    kept,
 };
 use pgherd_sql::{Pin, PinSet, Runs};
 use pgherd_wire::error::{ErrorReport, Field};
@@ -414,10 +415,16 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
     turn.relay.up.pass(total - head_len);
     let known = turn.relay.statements.as_deref();
     let held = known.and_then(|known| known.get(&name));
+    let here = turn.server.statements.shape(placed.id);
+    // What names in it stand for is not compared.
+    let is_news = held.is_some_and(|held| {
+        !held.statement.judgement.names && (held.shape.is_none() || here.is_none())
+    });
     if let Some(edit) = held.and_then(|held| held.statement.edit(own.as_bytes())) {
         // Should it no longer fit its tables, the server says where.
         follow::renamed(turn, &[edit]);
     }
+    turn.bound = is_news.then(|| (portal, Described { name, placed }));
     turn.server.exchange.sent(Owed::Bind { of: Some(placed) });
     turn.relay.pool.stats.bind();
     shards::count(turn.relay, Tier::OneShard);
@@ -511,7 +518,8 @@ pub(super) fn describe(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result
     };
     match name {
         Named::Portal => {
-            turn.server.exchange.sent(Owed::DescribePortal);
+            let of = bound_as(turn, total);
+            turn.server.exchange.sent(Owed::DescribePortal { of });
             turn.relay.up.pass(total);
         }
         Named::Raw => {
@@ -540,6 +548,14 @@ pub(super) fn describe(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result
         },
     }
     Ok(true)
+}
+
+/// Whose description a Describe of a portal asks for, if it is not known yet what that gives.
+fn bound_as(turn: &mut Turn<'_>, total: usize) -> Option<Box<Described>> {
+    let (portal, statement) = turn.bound.take()?;
+    let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
+    let what = frontend::Describe::parse(body).ok()?;
+    (*what.name == *portal).then(|| Box::new(statement))
 }
 
 /// Takes a Close; false when more of it must be here first.
@@ -870,7 +886,8 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     };
     if let Some(placed) = turn.server.statements.touch(statement.id) {
         let shape = turn.server.statements.shape(statement.id);
-        if held.shape.is_none() || held.shape == shape || told.is_told(turn) {
+        let fits = |told: Shape| shape.is_some_and(|shape| told.fits(shape));
+        if held.shape.is_none_or(fits) || told.is_told(turn) {
             return Brought::There(placed);
         }
         if checked == Some(placed) {

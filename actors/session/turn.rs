@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pgherd_net::{poll_read_into, poll_write_from};
-use pgherd_session::{Again, CopyFlow, Placed, Role};
+use pgherd_session::{Again, CopyFlow, Described, Placed, Role};
 use pgherd_sql::PinSet;
 use pgherd_wire::backend::TransactionStatus;
 use pgherd_wire::error::ErrorReport;
@@ -214,6 +214,8 @@ pub(super) struct Turn<'a> {
     pub(super) unnamed_here: bool,
     /// How a statement's shape is being checked.
     pub(super) check: Check,
+    /// The portal that was bound last and its statement, if it is not known yet what that gives.
+    pub(super) bound: Option<(Box<[u8]>, Described)>,
     /// The parameters of the statement that is being described.
     pub(super) parameters_shape: u64,
     /// A COMMIT is under way.
@@ -298,6 +300,7 @@ impl<'a> Turn<'a> {
             server,
             unnamed_here: false,
             check: Check::None,
+            bound: None,
             parameters_shape: 0,
             committing: false,
             beginning: false,

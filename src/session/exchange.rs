@@ -68,7 +68,10 @@ pub enum Owed<P> {
         of: Option<Box<Described>>,
     },
     /// RowDescription or NoData.
-    DescribePortal,
+    DescribePortal {
+        /// The statement whose description it is, if it is to be remembered.
+        of: Option<Box<Described>>,
+    },
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
     Execute,
     /// A statement of ours in the place of the client's, which completes with this message.
@@ -416,8 +419,8 @@ impl<P> Exchange<P> {
                 self.done(verdict)
             }
             // In session mode, what a Describe is of is the server's own affair.
-            (Owed::DescribePortal, tag::PARAMETER_DESCRIPTION) => Verdict::Forward,
-            (Owed::DescribePortal, tag::ROW_DESCRIPTION | tag::NO_DATA) => {
+            (Owed::DescribePortal { .. }, tag::PARAMETER_DESCRIPTION) => Verdict::Forward,
+            (Owed::DescribePortal { .. }, tag::ROW_DESCRIPTION | tag::NO_DATA) => {
                 self.done(Verdict::Forward)
             }
             (Owed::Ours(last), tag) if *last == tag => self.done(Verdict::Swallow),
@@ -560,7 +563,7 @@ impl<P> Exchange<P> {
                     out.extend_from_slice(&backend::BIND_COMPLETE);
                     true
                 }
-                Owed::DescribePortal => {
+                Owed::DescribePortal { .. } => {
                     out.extend_from_slice(&backend::NO_DATA);
                     true
                 }
@@ -664,7 +667,7 @@ impl<P> Exchange<P> {
                     | Owed::Remarks
                     | Owed::Bind { .. }
                     | Owed::DescribeStatement { .. }
-                    | Owed::DescribePortal
+                    | Owed::DescribePortal { .. }
                     | Owed::Close { .. }
                     | Owed::Local { .. }
             )
@@ -894,6 +897,14 @@ impl<P> Exchange<P> {
     pub fn describing(&self) -> Option<(&Described, bool)> {
         match self.owed.front()? {
             Owed::DescribeStatement { of, hidden } => Some((of.as_deref()?, *hidden)),
+            _ => None,
+        }
+    }
+
+    /// The statement whose portal the server describes, if that is to be remembered.
+    pub fn describing_portal(&self) -> Option<&Described> {
+        match self.owed.front()? {
+            Owed::DescribePortal { of } => of.as_deref(),
             _ => None,
         }
     }

@@ -185,7 +185,20 @@ pub enum Reach {
 /// What a statement takes and gives, as a server has described it: names and types of columns, and
 /// types of parameters. As in Postgres, two descriptions with one shape can be decoded alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape(pub u64);
+pub struct Shape {
+    /// What it takes, unless only what it gives was asked for, by a portal.
+    pub parameters: Option<u64>,
+    /// What it gives.
+    pub columns: u64,
+}
+
+impl Shape {
+    /// Whether who was told the one may go by it where the other is.
+    pub fn fits(self, other: Self) -> bool {
+        let parameters = self.parameters.zip(other.parameters);
+        self.columns == other.columns && parameters.is_none_or(|(one, other)| one == other)
+    }
+}
 
 /// All statements that some client of one pool holds; an entry dies with its last holder.
 #[derive(Debug)]
@@ -405,6 +418,13 @@ impl<P: Judged> ClientStatements<P> {
         }
     }
 
+    /// Records what the client was told of its statement `name` by a portal, unless it was told something before.
+    pub fn described_by_portal(&mut self, name: &[u8], id: u64, shape: Shape) {
+        if self.get(name).is_some_and(|held| held.shape.is_none()) {
+            self.described(name, id, shape);
+        }
+    }
+
     /// Forgets a name and gives what it stood for; unknown names are no error, as with Postgres'
     /// Close.
     pub fn remove(&mut self, name: &[u8]) -> Option<Held<P>> {
@@ -468,6 +488,36 @@ mod tests {
         ClientStatements, Held, Judged, Reach, Registry, Shape, Source, Statement, Unnamed, infers,
     };
     use crate::parameters::Parameters;
+
+    fn shape(columns: u64) -> Shape {
+        Shape {
+            parameters: Some(0),
+            columns,
+        }
+    }
+
+    #[test]
+    fn a_portal_tells_of_columns_alone() {
+        let by_portal = |columns| Shape {
+            parameters: None,
+            columns,
+        };
+        let other = Shape {
+            parameters: Some(1),
+            columns: 7,
+        };
+        assert!(by_portal(7).fits(shape(7)) && shape(7).fits(by_portal(7)));
+        assert!(!by_portal(7).fits(shape(8)) && !shape(7).fits(other));
+        let registry = Registry::<()>::default();
+        let one = registry.intern(&Arc::default(), Source::Parse, b"1", || ());
+        let (id, mut client) = (one.id, ClientStatements::default());
+        client.insert(b"s", held(one));
+        for columns in [7, 8] {
+            client.described_by_portal(b"s", id, by_portal(columns));
+            let told = client.get(b"s").and_then(|held| held.shape);
+            assert_eq!(told, Some(by_portal(7)), "it may go by the first");
+        }
+    }
 
     impl Judged for () {
         fn listens(&self) -> bool {
@@ -692,10 +742,10 @@ mod tests {
         let old = registry.intern(&none, Source::Parse, b"1", || ());
         let new = registry.intern(&none, Source::Parse, b"2", || ());
         client.insert(b"s", held(Arc::clone(&new)));
-        client.described(b"s", old.id, Shape(1));
+        client.described(b"s", old.id, shape(1));
         assert_eq!(client.get(b"s").and_then(|held| held.shape), None);
-        client.described(b"s", new.id, Shape(2));
-        assert_eq!(client.get(b"s").and_then(|held| held.shape), Some(Shape(2)));
+        client.described(b"s", new.id, shape(2));
+        assert_eq!(client.get(b"s").and_then(|held| held.shape), Some(shape(2)));
         assert_eq!(client.name_of(new.id), Some(&b"s"[..]));
     }
     #[test]

@@ -14,7 +14,7 @@ PLACE = {
   username: uri.user, password: uri.password, pool: CLIENTS
 }.freeze
 # A check that takes longer hangs.
-PATIENCE = 30
+PATIENCE = 60
 
 def say(*seen)
   puts "    #{seen.map(&:inspect).join(' ')}"
@@ -223,7 +223,7 @@ check "few statements are kept" do
 end
 
 check "settings of connections" do
-  established(variables: { statement_timeout: "200ms", lock_timeout: :default, work_mem: "3MB" }, schema_search_path: "public, elsewhere", min_messages: "error") do |conn|
+  established(variables: { statement_timeout: "3s", lock_timeout: :default, work_mem: "3MB" }, schema_search_path: "public, elsewhere", min_messages: "error") do |conn|
     say %w[statement_timeout work_mem search_path client_min_messages timezone standard_conforming_strings intervalstyle].map { |name| conn.select_value("show #{name}") }
     say refused { conn.execute("select pg_sleep(20)") }
     conn.reset!

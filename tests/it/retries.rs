@@ -200,6 +200,37 @@ async fn who_was_told_of_a_table_is_told_that_it_has_changed() {
     assert_eq!(first.ask(&run("s")).await, "2 D C ZI");
 }
 
+/// Some drivers ask a portal what it gives, and never again.
+#[tokio::test]
+async fn who_was_told_by_a_portal_is_told_that_its_table_has_changed() {
+    let (database, _proxy, mut first, mut second) = pair("[pool]\nsize = 1").await;
+    database
+        .sql("create table shape (a int); insert into shape values (1)")
+        .await;
+    let text = "select * from shape";
+    assert_eq!(first.ask(&prepare("s", text)).await, "1 ZI");
+    assert_eq!(first.ask(&run_described("s")).await, "2 T D C ZI");
+    assert_eq!(first.ask(&run("s")).await, "2 D C ZI");
+    database.sql("alter table shape add b int").await;
+    assert_eq!(first.ask(&run("s")).await, "E0A000 ZI");
+    assert_eq!(first.ask(&run_described("s")).await, "2 T D C ZI");
+    assert_eq!(first.ask(&run("s")).await, "E0A000 ZI");
+    // Another client has the same text read anew, of which the first one is not told.
+    assert_eq!(second.ask(&prepare("s", text)).await, "1 ZI");
+    second.send(&Raw::bind("", "s", &[])).await;
+    let rest = [Raw::describe('P', ""), Raw::execute("", 0), Raw::sync()];
+    assert_eq!(second.ask(&rest.concat()).await, "2 T D C ZI");
+    assert_eq!(second.ask(&run("s")).await, "2 D C ZI");
+    assert_eq!(first.ask(&run("s")).await, "E0A000 ZI");
+    assert_eq!(second.ask(&run("s")).await, "2 D C ZI");
+    // Who prepares it anew goes by that.
+    let closed = [Raw::close('S', "s"), Raw::sync()].concat();
+    assert_eq!(first.ask(&closed).await, "3 ZI");
+    assert_eq!(first.ask(&prepare("s", text)).await, "1 ZI");
+    assert_eq!(first.ask(&run_described("s")).await, "2 T D C ZI");
+    assert_eq!(first.ask(&run("s")).await, "2 D C ZI");
+}
+
 #[tokio::test]
 async fn statements_that_were_dropped_behind_our_back_are_prepared_anew() {
     let more = "[pool]\nsize = 1\nfunction_check = \"never\"";

@@ -503,7 +503,7 @@ pub(super) fn put(
     frontend::sync(out);
     let exchange = &mut leg.lease.exchange;
     if describes {
-        exchange.sent(Owed::DescribePortal);
+        exchange.sent(Owed::DescribePortal { of: None });
     }
     exchange.sent(Owed::Execute);
     exchange.sent(Owed::OurSync);

@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         match owed {
             Owed::Parse { hidden: false, .. } => self.one(tag::PARSE_COMPLETE),
             Owed::Bind { .. } => self.one(tag::BIND_COMPLETE),
-            Owed::DescribePortal => {
+            Owed::DescribePortal { of: None } => {
                 let (tag, _) = self.next()?;
                 matches!(tag, tag::ROW_DESCRIPTION | tag::NO_DATA).then_some(())
             }
@@ -164,7 +164,7 @@ mod tests {
             1 => Owed::Sync,
             2 => Owed::Bind { of: None },
             3 => Owed::Execute,
-            4 => Owed::DescribePortal,
+            4 => Owed::DescribePortal { of: None },
             5 => Owed::Parse {
                 hidden: false,
                 undo: Undo::Unnamed,

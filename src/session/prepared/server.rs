@@ -165,6 +165,13 @@ impl ServerStatements {
         }
     }
 
+    /// Records how a portal of a statement is described, unless more is known.
+    pub fn described_by_portal(&mut self, placed: Placed, shape: Shape) {
+        if self.shape(placed.id).is_none() {
+            self.described(placed, shape);
+        }
+    }
+
     /// Has a statement prepared anew before it is used again.
     pub fn doubt(&mut self, placed: Placed) {
         if let Some(known) = self.known.get_mut(&placed.id)
@@ -324,6 +331,13 @@ impl ServerStatements {
 mod tests {
     use super::{ServerName, ServerStatements, Shape};
 
+    fn shape(columns: u64) -> Shape {
+        Shape {
+            parameters: Some(0),
+            columns,
+        }
+    }
+
     #[test]
     fn the_least_recently_used_makes_room_and_can_come_back() {
         let mut server = ServerStatements::new(2, 1000);
@@ -408,12 +422,12 @@ mod tests {
     fn a_statement_that_was_put_there_anew_is_another() {
         let mut server = ServerStatements::new(2, 1000);
         let first = server.insert(1, 1);
-        server.described(first, Shape(5));
-        assert_eq!(server.shape(1), Some(Shape(5)));
+        server.described(first, shape(5));
+        assert_eq!(server.shape(1), Some(shape(5)));
         let gone = server.take(1).expect("it is there");
         let second = server.insert(1, 1);
         assert_ne!(first.name, second.name);
-        server.described(first, Shape(5));
+        server.described(first, shape(5));
         assert_eq!(server.shape(1), None);
         server.remove(first);
         assert_eq!(server.touch(1), Some(second));
@@ -421,7 +435,7 @@ mod tests {
         server.remove(second);
         server.restore(gone);
         assert_eq!(server.touch(1), Some(first));
-        assert_eq!(server.shape(1), Some(Shape(5)));
+        assert_eq!(server.shape(1), Some(shape(5)));
         server.doubt_named("prepared statement \"pgherd_9\" does not exist");
         assert_eq!(server.touch(1), Some(first));
         server.doubt_named("prepared statement \"pgherd_1\" does not exist");

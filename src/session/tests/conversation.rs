@@ -71,7 +71,7 @@ impl Ask {
                 hidden: false,
                 of: None,
             },
-            Self::DescribePortal => Owed::DescribePortal,
+            Self::DescribePortal => Owed::DescribePortal { of: None },
             Self::Execute(_) | Self::ExtendedCopyIn => Owed::Execute,
             Self::Close(hidden) => Owed::Close {
                 hidden,

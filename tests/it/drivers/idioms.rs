@@ -139,6 +139,15 @@ async fn active_record() {
 }
 
 #[tokio::test]
+async fn more_of_jdbc() {
+    let jar = Path::new("/usr/share/java/postgresql.jar");
+    if installed(&[Path::new("javac"), jar]) {
+        let source = source("tests/drivers/JdbcMore.java");
+        same(&[Path::new("java"), Path::new("-cp"), jar, &source]).await;
+    }
+}
+
+#[tokio::test]
 async fn go_libpq() {
     // Debian puts packages of Go where the compiler finds them without modules.
     let home = Path::new("/usr/share/gocode");

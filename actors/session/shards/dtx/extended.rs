@@ -578,7 +578,7 @@ fn put_described(leg: &mut Leg, tail: &[u8], values: Option<&[u8]>) {
     built = built.and_then(|()| frontend::describe(out, kind, b""));
     debug_assert!(built.is_ok(), "it came in a message");
     frontend::sync(out);
-    leg.lease.exchange.sent(Owed::DescribePortal);
+    leg.lease.exchange.sent(Owed::DescribePortal { of: None });
     leg.lease.exchange.sent(Owed::OurSync);
     leg.lease.touched = true;
     leg.begin();

@@ -1061,7 +1061,7 @@ pub(super) fn put_bound(
         .and_then(|()| frontend::describe(out, Target::Portal, portal))
         .and_then(|()| frontend::execute(out, portal, most));
     debug_assert!(built.is_ok(), "it came in a message");
-    leg.lease.exchange.sent(Owed::DescribePortal);
+    leg.lease.exchange.sent(Owed::DescribePortal { of: None });
     leg.lease.exchange.sent(Owed::Execute);
     frontend::sync(leg.out.made());
     leg.lease.exchange.sent(Owed::OurSync);
