@@ -7,6 +7,7 @@ mod flow;
 mod flows;
 mod frames;
 mod judge;
+mod leg;
 mod relay;
 mod report;
 mod stage;
@@ -58,6 +59,8 @@ pub struct Plan {
     pub every: usize,
     /// How many at a time.
     pub lanes: usize,
+    /// pgherd has TLS to clients and servers alike.
+    pub tls: bool,
 }
 
 /// A conversation, and what Postgres itself says in it.
@@ -84,7 +87,7 @@ struct Work {
 /// If pgherd does not start, panics, or ends by itself.
 pub async fn run(plan: &Plan) -> Result<Report, Error> {
     let began = Instant::now();
-    let (stage, lanes) = stage::start(&plan.pgherd, plan.lanes.max(1)).await?;
+    let (stage, lanes) = stage::start(&plan.pgherd, plan.lanes.max(1), plan.tls).await?;
     let mut work = Work {
         known: Vec::new(),
         cases: Vec::new(),

@@ -29,6 +29,9 @@ pub(crate) struct Cuts {
     /// How many at a time
     #[arg(long, default_value_t = 16)]
     lanes: usize,
+    /// With TLS between clients and pgherd, and between pgherd and the server
+    #[arg(long)]
+    tls: bool,
     /// The executable to test; without it, the one beside this program
     #[arg(long, value_name = "PATH")]
     pgherd: Option<PathBuf>,
@@ -74,6 +77,7 @@ impl Cuts {
             case: self.case,
             every: self.every,
             lanes: self.lanes,
+            tls: self.tls,
         }
     }
 }

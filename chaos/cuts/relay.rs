@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::case::{Direction, Position, Way};
 use super::frames::Frames;
+use super::leg::{Encryption, Leg};
 use crate::hostile::packet;
 
 /// How long a connection stalls.
@@ -66,6 +66,7 @@ pub(super) struct Relay {
 #[derive(Debug)]
 struct Shared {
     upstream: SocketAddr,
+    encryption: Encryption,
     state: Mutex<State>,
     struck: watch::Sender<bool>,
 }
@@ -98,15 +99,16 @@ struct Watch {
 }
 
 impl Relay {
-    /// Starts one that leads to an address.
+    /// Starts one that leads to an address, with TLS on one of its sides or none.
     ///
     /// # Errors
     /// As the system says.
-    pub(super) async fn start(upstream: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn start(upstream: SocketAddr, encryption: Encryption) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             upstream,
+            encryption,
             state: Mutex::default(),
             struck: watch::Sender::new(false),
         });
@@ -227,10 +229,9 @@ struct Step {
     strikes: Option<Way>,
 }
 
-async fn carry(shared: &Shared, number: u64, mut near: TcpStream, end: &Notify) -> io::Result<()> {
-    let mut far = TcpStream::connect(shared.upstream).await?;
-    near.set_nodelay(true)?;
-    far.set_nodelay(true)?;
+async fn carry(shared: &Shared, number: u64, near: TcpStream, end: &Notify) -> io::Result<()> {
+    let mut near = Leg::accept(near, &shared.encryption).await?;
+    let mut far = Leg::open(shared.upstream, &shared.encryption).await?;
     let mut lanes = [
         (Direction::Up, Frames::of_client()),
         (Direction::Down, Frames::of_server()),
@@ -252,12 +253,13 @@ async fn carry(shared: &Shared, number: u64, mut near: TcpStream, end: &Notify) 
             count = far.read(&mut down) => (&mut lanes[1], &mut near, &down[..count?]),
         };
         if bytes.is_empty() {
+            to.finish().await;
             return Ok(());
         }
         match pass(shared, &mut identity, lane, to, bytes).await? {
             Some(Way::Reset) => {
-                near.set_zero_linger()?;
-                far.set_zero_linger()?;
+                near.resets()?;
+                far.resets()?;
                 return Ok(());
             }
             Some(Way::Close) => return Ok(()),
@@ -275,7 +277,7 @@ async fn pass(
     shared: &Shared,
     identity: &mut Identity,
     lane: &mut Lane,
-    to: &mut TcpStream,
+    to: &mut Leg,
     mut bytes: &[u8],
 ) -> io::Result<Option<Way>> {
     loop {
@@ -286,7 +288,7 @@ async fn pass(
         let (passing, rest) = bytes.split_at(step.passes);
         match lane.mode {
             Mode::Slices => slice(to, passing).await?,
-            _ => to.write_all(passing).await?,
+            _ => to.send(passing).await?,
         }
         bytes = rest;
         match step.strikes {
@@ -301,7 +303,7 @@ async fn pass(
             }
             Some(Way::Garbage) => {
                 let garbage = vec![0xff; lane.frames.owed() + GARBAGE];
-                to.write_all(&garbage).await?;
+                to.send(&garbage).await?;
                 lane.mode = Mode::Discard;
                 shared.struck.send_replace(true);
             }
@@ -314,7 +316,7 @@ async fn pass(
 }
 
 /// Sends bytes one by one, but for the middle of what is long.
-async fn slice(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+async fn slice(to: &mut Leg, bytes: &[u8]) -> io::Result<()> {
     let middle = SLICED..bytes.len().saturating_sub(SLICED).max(SLICED);
     let mut at = 0;
     while at < bytes.len() {
@@ -323,7 +325,7 @@ async fn slice(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
         } else {
             1
         };
-        to.write_all(&bytes[at..at + size]).await?;
+        to.send(&bytes[at..at + size]).await?;
         // The reader may get hold of each by itself.
         tokio::task::yield_now().await;
         at += size;

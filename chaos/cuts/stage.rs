@@ -8,7 +8,9 @@ use pgherd_sandbox::{Binaries, Error, Server};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
+use super::leg::Encryption;
 use super::relay::Relay;
+use crate::hostile::papers::Papers;
 use crate::proxy::Proxy;
 
 /// Everybody's password.
@@ -65,6 +67,7 @@ pub(super) struct Stage {
     /// First, so that it ends first.
     pub(super) proxy: Proxy,
     pub(super) server: Server,
+    _papers: Option<Papers>,
 }
 
 /// A database of pgherd's own, with a relay on each side of pgherd.
@@ -85,11 +88,26 @@ pub(super) struct Lane {
     console: Client,
 }
 
-/// Starts both, with so many lanes.
+/// Starts both, with so many lanes, and with TLS on both sides of pgherd if that is wanted.
 ///
 /// # Errors
 /// When the server does not do as it is told.
-pub(super) async fn start(executable: &Path, lanes: usize) -> Result<(Stage, Vec<Lane>), Error> {
+pub(super) async fn start(
+    executable: &Path,
+    lanes: usize,
+    tls: bool,
+) -> Result<(Stage, Vec<Lane>), Error> {
+    let papers = if tls {
+        Some(Papers::make().map_err(relayed)?)
+    } else {
+        None
+    };
+    let own = papers.as_ref().map(Papers::certificate);
+    let or_plain = |made: Option<std::io::Result<Encryption>>| {
+        made.unwrap_or(Ok(Encryption::Nowhere)).map_err(relayed)
+    };
+    let to_relays = or_plain(own.map(Encryption::near))?;
+    let to_clients = or_plain(own.map(Encryption::far))?;
     let binaries = Binaries::find()?;
     let server = Server::builder(&binaries)
         .settings(&[("max_connections", "200")])
@@ -107,12 +125,18 @@ pub(super) async fn start(executable: &Path, lanes: usize) -> Result<(Stage, Vec
     let database = |number: usize| format!("lane{number}");
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut settings = SETTINGS.to_owned();
+    settings += &papers.as_ref().map(Papers::section).unwrap_or_default();
+    let mode = own.map_or_else(
+        || "mode = \"disable\"".to_owned(),
+        |own| format!("mode = \"verify-full\", ca = {:?}", own.ca),
+    );
     let mut relays = Vec::new();
     for number in 0..lanes {
         let name = database(number);
-        let relay = Relay::start(at(server.port())).await.map_err(relayed)?;
+        let relay = Relay::start(at(server.port()), to_relays.clone()).await;
+        let relay = relay.map_err(relayed)?;
         settings += &format!(
-            "[databases.{name}]\ndbname = \"postgres\"\nhosts = [\"{}\"]\ntls = {{ mode = \"disable\" }}\n",
+            "[databases.{name}]\ndbname = \"postgres\"\nhosts = [\"{}\"]\ntls = {{ {mode} }}\n",
             relay.address()
         );
         relays.push(relay);
@@ -122,7 +146,9 @@ pub(super) async fn start(executable: &Path, lanes: usize) -> Result<(Stage, Vec
     for (number, behind) in relays.into_iter().enumerate() {
         let database = database(number);
         all.push(Lane {
-            before: Relay::start(proxy.address()).await.map_err(relayed)?,
+            before: Relay::start(proxy.address(), to_clients.clone())
+                .await
+                .map_err(relayed)?,
             behind,
             proxy: proxy.address(),
             server: at(server.port()),
@@ -132,7 +158,12 @@ pub(super) async fn start(executable: &Path, lanes: usize) -> Result<(Stage, Vec
             database,
         });
     }
-    Ok((Stage { proxy, server }, all))
+    let stage = Stage {
+        proxy,
+        server,
+        _papers: papers,
+    };
+    Ok((stage, all))
 }
 
 fn relayed(source: std::io::Error) -> Error {

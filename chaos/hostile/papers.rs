@@ -26,6 +26,11 @@ impl Papers {
         })
     }
 
+    /// The certificate itself.
+    pub(crate) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
     /// The section of the proxy's configuration that shows it to clients.
     pub fn section(&self) -> String {
         let Certificate { cert, key, .. } = &self.certificate;

@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, NoTls, Statement};
 
 /// How many there are.
 pub(super) const WRITERS: usize = 8;
 
-/// How long each of them thinks between two writes.
-const THOUGHT: Duration = Duration::from_millis(5);
+/// How often each of them has written before the primary is lost.
+const BEFORE: usize = 25;
 
 /// Clients at work. Dropped, they are gone.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ pub(super) struct Account {
 }
 
 impl Writers {
-    /// Sets the clients to work, and waits until each has had an answer.
+    /// Sets the clients to work, one write after the other, and waits until each is in the midst of it.
     ///
     /// # Errors
     /// If nobody can read at the moment.
@@ -159,7 +158,9 @@ impl Writer {
         let client = connect(&self.url).await?;
         let insert = "insert into counted (id) values ($1)";
         let insert = client.prepare(insert).await?;
-        self.write(&client, &insert).await?;
+        for _ in 0..BEFORE {
+            self.write(&client, &insert).await?;
+        }
         drop(begins);
         loop {
             // Looked at before, so that each writes once more behind the failover.
@@ -168,7 +169,6 @@ impl Writer {
             if last {
                 return Ok(());
             }
-            sleep(THOUGHT).await;
         }
     }
 

@@ -176,7 +176,8 @@ async fn the_host_that_answers_faster_is_read_from() {
 async fn the_best_of_ill_replicas_is_the_last_resort() {
     let mut fleet = Fleet::new().await;
     let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
-    let more = "[reads]\nfrom = \"replicas\"";
+    // Else it would be left for good where this test gets no time to read for a while.
+    let more = "[reads]\nfrom = \"replicas\"\n[failover]\nevidence = \"20s\"";
     let proxy = fleet.proxy(&[primary, replica], more).await;
     let client = fleet.client(&proxy).await;
     let console = connect(&proxy.url("app", "pgherd")).await;
