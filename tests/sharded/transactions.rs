@@ -537,6 +537,45 @@ async fn what_cannot_be_kept_over_both_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn what_keeps_a_block_on_its_shard_does_so_behind_a_savepoint() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let read = |id: i64| Raw::query(&format!("select amount from accounts where id = {id}"));
+    let (first, second) = (key(0), key(1));
+    let portal = [
+        Raw::parse("", &format!("select id from accounts where id = {first}")),
+        Raw::bind("p", "", &[]),
+        Raw::sync(),
+    ];
+    let keeps = "begin isolation level repeatable read read only";
+    for (begin, keeping, answer, expected) in [
+        (keeps, Raw::query("show port"), "T D C ZT", "E0A000 ZE"),
+        ("begin read only", portal.concat(), "1 2 ZT", "E25006 ZE"),
+    ] {
+        for text in [begin, "savepoint s"] {
+            assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
+        }
+        assert_eq!(raw.ask(&read(first)).await, "T D C ZT", "{begin}");
+        assert_eq!(raw.ask(&keeping).await, answer, "{begin}");
+        assert_eq!(raw.ask(&read(second)).await, "E0A000 ZE", "{begin}");
+        assert_eq!(raw.ask(&Raw::query("rollback to s")).await, "C ZT");
+        assert_eq!(raw.ask(&add(second)).await, expected, "{begin}");
+        assert_eq!(raw.ask(&Raw::query("rollback to s")).await, "C ZT");
+        // On its own it goes on.
+        assert_eq!(raw.ask(&read(first)).await, "T D C ZT", "{begin}");
+        assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    }
+    for text in ["begin", "listen c", "savepoint s"] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    assert_eq!(raw.ask(&read(second)).await, "E0A000 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback to s")).await, "C ZT");
+    assert_eq!(raw.ask(&add(second)).await, "E0A000 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 600);
+}
+
 /// Sends these texts, each list in the extended protocol with one Sync behind it, or a single one as a simple query;
 /// none of them may fail.
 async fn send(raw: &mut Raw, batches: &[&[&str]]) {

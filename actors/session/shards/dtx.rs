@@ -103,6 +103,8 @@ struct Dtx {
     waiter: Option<Arc<Waiter>>,
     /// The shard where runs what may run anywhere.
     home: Option<u16>,
+    /// The shard that the block was on alone, as long as it is not known that it may come to others.
+    unproven: Option<u16>,
     failed: bool,
     /// It has changed a definition, and nothing is planned behind that.
     altered: bool,
@@ -193,6 +195,7 @@ impl Dtx {
             abilities: HashMap::new(),
             waiter: None,
             home: None,
+            unproven: None,
             failed: false,
             altered: false,
             before: Arc::clone(&spread.before),

@@ -308,6 +308,7 @@ impl Dtx {
         self.unchecked.clear();
         self.unbound = None;
         self.home = None;
+        self.unproven = None;
         self.altered = false;
         self.waiter = None;
         self.began = clock::now();

@@ -72,30 +72,41 @@ impl Dtx {
             // What it notifies is the session's already, if that listens.
             self.hears = true;
         }
-        let listened = relay.spread.as_deref().is_some_and(|it| it.listened);
-        if listened {
-            self.legs.insert(shard, leg);
-            return Err(listens_alone().into());
-        }
         if !leg.sent {
             leg.lost = true;
             self.legs.insert(shard, leg);
             return Err(self.lost("the server closed the connection"));
         }
+        self.legs.insert(shard, leg);
+        self.unproven = Some(shard);
+        self.prove(relay).await
+    }
+
+    /// Asks the server that the block has had alone whether the block may come to others, and how it is opened there.
+    /// As long as the answer is no, a ROLLBACK TO a savepoint makes it none that may.
+    async fn prove(&mut self, relay: &mut Relay) -> Result<(), Fault> {
+        let Some(shard) = self.unproven else {
+            return Ok(());
+        };
         let facts = facts(self.badge(relay));
+        let Some(leg) = self.legs.get_mut(&shard) else {
+            return Err(self.lost("it is gone"));
+        };
         let asked = leg.run(facts.as_bytes()).await;
         leg.lease.flow.hand_over(&mut relay.down);
-        let failed = asked.is_err();
-        leg.lost = failed;
-        self.legs.insert(shard, leg);
+        leg.lost = asked.is_err();
         let answer = asked.map_err(|report| self.lost(&report.message))?;
         // What was set in a pipeline is reported only now that its server is asked something.
         self.heed(relay);
         let read_only = self.learn(relay, shard, &answer)?;
+        if relay.spread.as_deref().is_some_and(|it| it.listened) {
+            return Err(listens_alone().into());
+        }
         let access = if read_only { "ONLY" } else { "WRITE" };
         self.opening = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ {access}")
             .into_bytes()
             .into();
+        self.unproven = None;
         Ok(())
     }
 
@@ -103,6 +114,7 @@ impl Dtx {
     pub(super) async fn open(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
         for shard in shards {
             if !self.legs.contains_key(shard) {
+                self.prove(relay).await?;
                 self.open_one(relay, *shard).await?;
             }
         }
