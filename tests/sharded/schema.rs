@@ -5,7 +5,10 @@ use std::process::Command;
 use pgherd_tests::{Database, Output, Proxy, Raw, connect, executable, run, until};
 use rustix::process::Signal;
 
+use crate::faults::tapped;
 use crate::rig::{Rig, key};
+use crate::tap::{Fault, Rule, When};
+use crate::transactions::{filled, sum};
 
 async fn check(proxy: &Proxy) -> Output {
     let file = proxy.path("pgherd.toml");
@@ -188,4 +191,146 @@ async fn sequences_that_are_said_to_be_disjoint_must_be() {
         .refused("create table fresh (id bigserial primary key)")
         .await;
     assert_eq!(code, "0A000");
+}
+
+#[tokio::test]
+async fn what_was_planned_before_a_wait_for_a_shard_is_not_sent_behind_a_change() {
+    let rig = Rig::new("").await;
+    for shard in &rig.shards {
+        let anew = "drop table accounts; \
+                    create table accounts (note int, id bigint primary key, amount bigint)";
+        shard.sql(anew).await;
+    }
+    let (taps, proxy) = tapped(&rig).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let mut other = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let warm = Raw::query("update accounts set amount = 0");
+    for client in [&mut raw, &mut other] {
+        assert_eq!(client.ask(&warm).await, "C ZI");
+    }
+    taps[1].arm(Rule {
+        pattern: b"BEGIN\n; ",
+        when: When::Before,
+        fault: Fault::Pause,
+    });
+    let (one, two) = (key(0), key(1));
+    let insert = format!("insert into accounts values ({one}, {two}), ({two}, {one})");
+    raw.send(&Raw::query(&insert)).await;
+    taps[1].hit().await;
+    // What stood in front of the key is gone, and the key is what comes first.
+    let alter = Raw::query("alter table accounts drop column note");
+    assert_eq!(other.ask(&alter).await, "C ZI");
+    taps[1].go_on();
+    assert_eq!(raw.ask(&[]).await, "E40001 ZI");
+    assert_eq!(sum(&rig, "select count(*) from accounts").await, 0);
+    assert_eq!(raw.ask(&Raw::query(&insert)).await, "C ZI");
+    for (shard, id) in rig.shards.iter().zip([one, two]) {
+        let found = shard.sql("select id from accounts").await;
+        assert_eq!(found, id.to_string());
+    }
+}
+
+/// In a block over both, whatever way a statement goes.
+#[tokio::test]
+async fn a_client_that_would_decode_wrongly_is_told_in_a_block_of_both() {
+    let rig = filled("").await;
+    let texts = [
+        "select * from accounts where id = $1",
+        "select * from accounts where id > $1",
+        "update accounts set amount = 1 where id > $1 returning *",
+    ];
+    let id = key(1).to_string();
+    let run = |name: &str, most: u32| {
+        let run = [
+            Raw::bind("", name, &[&id]),
+            Raw::execute("", most),
+            Raw::sync(),
+        ];
+        run.concat()
+    };
+    let read = |shard: u16| {
+        let id = key(shard);
+        Raw::query(&format!("select amount from accounts where id = {id}"))
+    };
+    let mut clients = Vec::new();
+    for (at, text) in texts.into_iter().enumerate() {
+        for inside in [false, true] {
+            let mut raw = rig.raw().await;
+            let block = async |raw: &mut Raw| {
+                assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+                for shard in [0, 1] {
+                    assert_eq!(raw.ask(&read(shard)).await, "T D C ZT");
+                }
+            };
+            if inside {
+                block(&mut raw).await;
+            }
+            let prepared = [Raw::parse("s", text), Raw::describe('S', "s"), Raw::sync()];
+            let status = if inside { 'T' } else { 'I' };
+            let expected = format!("1 t T Z{status}");
+            assert_eq!(raw.ask(&prepared.concat()).await, expected, "{text}");
+            if inside {
+                assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+            }
+            for most in [0, 10] {
+                if most > 0 && at > 0 {
+                    // Not in pieces.
+                    continue;
+                }
+                block(&mut raw).await;
+                let told = raw.ask(&run("s", most)).await;
+                assert!(told.starts_with("2 D") && told.ends_with("C ZT"), "{told}");
+                assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+            }
+            clients.push((raw, text, at));
+        }
+    }
+    let mut other = rig.raw().await;
+    let alter = Raw::query("alter table accounts drop column owner");
+    assert_eq!(other.ask(&alter).await, "C ZI");
+    for (mut raw, text, at) in clients {
+        for most in [0, 10] {
+            if most > 0 && at > 0 {
+                continue;
+            }
+            assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+            for shard in [0, 1] {
+                assert_eq!(raw.ask(&read(shard)).await, "T D C ZT");
+            }
+            assert_eq!(raw.ask(&run("s", most)).await, "E0A000 ZE", "{text}");
+            assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+        }
+    }
+}
+
+/// The numbers of types that users have made are those of the shard that has told of them.
+#[tokio::test]
+async fn what_was_told_by_one_shard_runs_on_another_in_a_block_of_both() {
+    let rig = filled("").await;
+    for shard in &rig.shards {
+        let types = "create type mood as enum ('sad', 'happy'); \
+                     alter table accounts add mood mood default 'sad'";
+        shard.sql(types).await;
+    }
+    let mut raw = rig.raw().await;
+    let prepared = [
+        Raw::parse("s", "select mood from accounts where id = $1"),
+        Raw::describe('S', "s"),
+        Raw::sync(),
+    ];
+    let read = |shard: u16| {
+        let id = key(shard);
+        Raw::query(&format!("select amount from accounts where id = {id}"))
+    };
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    for shard in [0, 1] {
+        assert_eq!(raw.ask(&read(shard)).await, "T D C ZT");
+    }
+    assert_eq!(raw.ask(&prepared.concat()).await, "1 t T ZT");
+    for shard in [1, 0] {
+        let id = key(shard).to_string();
+        let run = [Raw::bind("", "s", &[&id]), Raw::execute("", 0), Raw::sync()];
+        assert_eq!(raw.ask(&run.concat()).await, "2 D C ZT");
+    }
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
 }

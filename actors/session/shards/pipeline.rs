@@ -32,7 +32,7 @@ use crate::control::{Order, Standing};
 use crate::session::relay::Relay;
 use crate::session::{Bye, statements};
 use crate::shards::Known;
-use told::{check, learn};
+use told::{Prepared, check, learn};
 
 pub(super) use found::find;
 pub(in crate::session) use found::{Bound, begins};
@@ -394,7 +394,8 @@ impl Line {
         }
         self.fresh.retain(|name| **name != *asked.name);
         if let (Ok(()), Some(home)) = (&told, home.first()) {
-            learn(relay, asked.name, home);
+            let (parameters, columns) = (home.parameters.as_deref(), home.columns.as_deref());
+            learn(relay, asked.name, parameters, columns);
             relay
                 .down
                 .insert(home.parameters.as_deref().unwrap_or_default());
@@ -479,14 +480,8 @@ impl Line {
             let mut legs = self.claim(relay, &shards).await?;
             let portal = &mut self.portals[at];
             self.is_rewritten = portal.request.is_rewritten();
-            let told = check(
-                relay,
-                &mut legs,
-                &portal.statement,
-                &portal.request,
-                &deadlines,
-            )
-            .await;
+            let prepared = Prepared::of(&portal.statement, &portal.request);
+            let told = check(relay, &mut legs, &prepared, &deadlines).await;
             let started = match told {
                 Ok(()) => {
                     let (request, moment) = (&mut portal.request, &mut self.moment);

@@ -107,6 +107,7 @@ impl Dtx {
             self.alone(relay, first).await?;
             self.alone(relay, others).await?;
         }
+        self.still_planned(relay, known.number())?;
         let mut legs = self.pick(&shards);
         for (at, leg) in legs.iter_mut().enumerate() {
             leg.remarks = at == 0;

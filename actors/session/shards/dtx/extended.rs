@@ -17,6 +17,7 @@ use super::{Dtx, Fault, violation};
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, gather};
 use crate::session::shards::legs::Leg;
+use crate::session::shards::pipeline::told::learn;
 use crate::session::shards::plan::{prepared, tail_now, tail_of, text_of, unsupported};
 use crate::session::shards::request::run_by;
 use crate::session::shards::wait;
@@ -295,6 +296,13 @@ impl Dtx {
         self.checked(&tail, values);
         let unbound = self.unbound.take();
         let told = self.described_at_home(relay, &tail, values).await?;
+        if body.is_none() {
+            let of = |tag| told.iter().find(|it| it.first() == Some(&tag));
+            let (parameters, columns) =
+                (of(reply::PARAMETER_DESCRIPTION), of(reply::ROW_DESCRIPTION));
+            let (parameters, columns) = (parameters.map(|it| &**it), columns.map(|it| &**it));
+            learn(relay, describe.name, parameters, columns);
+        }
         self.owes = unbound.is_some();
         self.acknowledge(relay);
         told.iter().for_each(|message| relay.down.insert(message));

@@ -15,7 +15,7 @@ use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::merged::Merged;
 use crate::session::shards::names;
-use crate::session::shards::pipeline::told::check;
+use crate::session::shards::pipeline::told::{Prepared, check};
 use crate::session::shards::plan::{is_read, parts, several, with_params};
 use crate::session::shards::request::{Bound, Request, Work};
 use crate::session::shards::start::{Through, start};
@@ -126,12 +126,14 @@ impl Dtx {
             },
             None => None,
         };
+        self.still_planned(relay, request.schemas)?;
         let deadlines = Deadlines::new(relay, self.began);
         let mut legs = self.pick(&shards);
         let named = given.and_then(|(tail, bind)| named(relay, tail, bind.statement));
         let mut answered = Ok(());
         if let Some(name) = named {
-            answered = check(relay, &mut legs, &name, &request, &deadlines).await;
+            let prepared = Prepared::of(&name, &request);
+            answered = check(relay, &mut legs, &prepared, &deadlines).await;
         }
         let answered = match answered {
             Ok(()) => {
@@ -289,7 +291,7 @@ impl Before {
 }
 
 /// The name of what was bound, if the client has not prepared something else by it since.
-fn named(relay: &Relay, tail: &[u8], name: &[u8]) -> Option<Box<[u8]>> {
+pub(super) fn named(relay: &Relay, tail: &[u8], name: &[u8]) -> Option<Box<[u8]>> {
     let held = relay.statements.as_deref()?.get(name)?;
     (*held.statement.tail == *tail).then(|| name.into())
 }

@@ -33,12 +33,14 @@ use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
 use crate::session::shards::note_notice;
+use crate::session::shards::pipeline::told::{self, Prepared};
 use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
 use crate::session::shards::request::Request;
-use crate::session::shards::scatter::hand_over;
+use crate::session::shards::scatter::{hand_over, is_planned_for};
 use crate::session::shards::verify;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
+use crate::session::statements;
 use crate::session::turn::Turn;
 use crate::shards::Known;
 use crate::transactions::deadlocks;
@@ -62,6 +64,28 @@ pub(super) enum Form {
     Simple(Vec<u8>),
     /// A Parse behind its name, and a Bind behind its names.
     Bound { tail: Vec<u8>, values: Vec<u8> },
+}
+
+/// By what a statement was planned before its shards were there.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// The number of the schemas.
+    schemas: u64,
+    /// The name by which the client has prepared it, and its Parse behind that.
+    prepared: Option<(Box<[u8]>, Box<[u8]>)>,
+}
+
+impl Planned {
+    fn of(relay: &Relay, known: &Known, given: Option<(&[u8], &Bind<'_>)>) -> Self {
+        let prepared = given.and_then(|(tail, bind)| {
+            let name = reads::named(relay, tail, bind.statement)?;
+            Some((name, tail.into()))
+        });
+        Self {
+            schemas: known.number(),
+            prepared,
+        }
+    }
 }
 
 /// Held on each shard, to the end of its transaction, by whoever writes what is to be the same on all: each statement
@@ -308,6 +332,7 @@ impl Dtx {
                 values: bound.values.to_vec(),
             },
         };
+        let planned = Planned::of(relay, &known, given);
         let plan = Some(statement.plan());
         let checked = verify::is_due(relay, text, &statement)
             .then(|| reads::checked(relay, &known, text, given, &statement, self.home));
@@ -371,14 +396,14 @@ impl Dtx {
         match way {
             Way::Any => {
                 let home = self.anywhere(relay);
-                self.on_each(relay, &[home], vec![form], writes, shows)
+                self.on_each(relay, &[home], vec![form], writes, shows, Some(&planned))
                     .await
             }
             Way::One(shard) => {
                 if statement.locks_replicated() {
                     self.alone(relay, &[shard]).await?;
                 }
-                self.on_each(relay, &[shard], vec![form], writes, shows)
+                self.on_each(relay, &[shard], vec![form], writes, shows, Some(&planned))
                     .await
             }
             Way::Concat(shards) => {
@@ -386,21 +411,23 @@ impl Dtx {
                     self.unmoved(relay, &shards).await?;
                 }
                 let forms = vec![form; shards.len()];
-                self.on_each(relay, &shards, forms, writes, shows).await
+                self.on_each(relay, &shards, forms, writes, shows, Some(&planned))
+                    .await
             }
             // Definitions lock their tables by themselves, and read none.
             Way::All => {
                 let counts = [&b"analyze"[..], b"analyse"];
                 let counts = counts.iter().any(|it| word.eq_ignore_ascii_case(it));
-                self.on_all(relay, form, shows, !judgement.alters && !counts)
-                    .await
+                let alone = !judgement.alters && !counts;
+                self.on_all(relay, form, shows, alone, &planned).await
             }
             Way::Pieces(pieces) => {
                 if statement.writes_by_replicated() {
                     let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
                     self.unmoved(relay, &shards).await?;
                 }
-                self.in_pieces(relay, &pieces, bound, now, shows).await
+                self.in_pieces(relay, &pieces, bound, now, shows, &planned)
+                    .await
             }
             Way::Read(request) => self.read(relay, *request, given, writes, shows, None).await,
         }
@@ -411,7 +438,8 @@ impl Dtx {
         let home = self.anywhere(relay);
         let form = Form::Simple(text.to_vec());
         self.open(relay, &[home]).await?;
-        self.on_each(relay, &[home], vec![form], false, true).await
+        self.on_each(relay, &[home], vec![form], false, true, None)
+            .await
     }
 
     /// The one shard of a statement whose rows are wanted in pieces, with a block there.
@@ -424,6 +452,7 @@ impl Dtx {
         let known = self.known(relay).await?;
         let text = parts(tail).0;
         let mut locks = false;
+        let planned = Planned::of(relay, &known, Some((tail, bind)));
         let told = read(relay, &known, text)?;
         let judgement = admit(relay, text, &told)?;
         let shard = match told {
@@ -457,6 +486,7 @@ impl Dtx {
         if !judgement.steady || locks_rows(text, relay.lexing) {
             self.writes(relay, &[shard]).await?;
         }
+        self.holds(relay, &[shard], &planned).await?;
         Ok(shard)
     }
 
@@ -475,6 +505,65 @@ impl Dtx {
         let known = wait::known(relay, &group, clock::now()).await?;
         relay.control.stand(Standing::Active);
         Ok(known)
+    }
+
+    /// Looks whether what was planned still holds now that its shards are there: they may have been waited for.
+    async fn holds(
+        &mut self,
+        relay: &mut Relay,
+        shards: &[u16],
+        planned: &Planned,
+    ) -> Result<(), Fault> {
+        if let Some((name, tail)) = &planned.prepared {
+            let (text, types) = parts(tail);
+            let prepared = Prepared {
+                name,
+                text,
+                types: &types,
+                schemas: planned.schemas,
+            };
+            self.is_as_told(relay, shards, &prepared).await?;
+        }
+        self.still_planned(relay, planned.schemas)
+    }
+
+    /// Looks whether the client may decode what a statement gives by what it was told of it. That was told by any of the
+    /// shards, as which of the users' own types are numbered.
+    async fn is_as_told(
+        &mut self,
+        relay: &mut Relay,
+        shards: &[u16],
+        prepared: &Prepared<'_>,
+    ) -> Result<(), Fault> {
+        let all = self.shards_of(&Way::All);
+        let others = all.iter().filter(|shard| !shards.contains(shard));
+        for shard in shards.iter().chain(others) {
+            self.open(relay, &[*shard]).await?;
+            let deadlines = Deadlines::new(relay, self.began);
+            let mut legs = self.pick(&[*shard]);
+            let told = told::is_as_told(relay, &mut legs, prepared, &deadlines).await;
+            let (same, end) = match told {
+                Ok(same) => (same, End::Answered),
+                Err(end) => (false, end),
+            };
+            self.ended(relay, legs, end).await?;
+            if same {
+                return Ok(());
+            }
+        }
+        // Postgres says so in the place of the BindComplete.
+        self.owes = false;
+        Err(statements::reshaped().into())
+    }
+
+    /// Whether what was planned by the schemas of this number still holds.
+    pub(super) fn still_planned(&self, relay: &Relay, schemas: u64) -> Result<(), Fault> {
+        if is_planned_for(relay, schemas) {
+            return Ok(());
+        }
+        let text = "the schema of the shards has changed under this statement";
+        let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
+        Err(report.hint("Try it again.").into())
     }
 
     fn shards_of(&self, way: &Way) -> Vec<u16> {
@@ -520,10 +609,14 @@ impl Dtx {
         forms: Vec<Form>,
         writes: bool,
         shows: bool,
+        planned: Option<&Planned>,
     ) -> Result<Done, Fault> {
         self.open(relay, shards).await?;
         if writes {
             self.writes(relay, shards).await?;
+        }
+        if let Some(planned) = planned {
+            self.holds(relay, shards, planned).await?;
         }
         let mut sink = Passed {
             shows,
@@ -561,6 +654,7 @@ impl Dtx {
         form: Form,
         shows: bool,
         alone: bool,
+        planned: &Planned,
     ) -> Result<Done, Fault> {
         let all = self.shards_of(&Way::All);
         self.open(relay, &all).await?;
@@ -573,11 +667,13 @@ impl Dtx {
         if alone {
             self.alone(relay, first).await?;
         }
+        self.holds(relay, first, planned).await?;
         let done = self
             .send(relay, first, std::slice::from_ref(&form), &mut sink)
             .await?;
         if alone {
             self.alone(relay, others).await?;
+            self.still_planned(relay, planned.schemas)?;
         }
         let forms = vec![form; others.len()];
         let mut unseen = Kept::default();
@@ -598,10 +694,12 @@ impl Dtx {
         bound: Option<&Bound<'_>>,
         now: Option<(u32, Vec<u8>)>,
         shows: bool,
+        planned: &Planned,
     ) -> Result<Done, Fault> {
         let shards: Vec<u16> = pieces.iter().map(|piece| piece.shard.0).collect();
         self.open(relay, &shards).await?;
         self.writes(relay, &shards).await?;
+        self.holds(relay, &shards, planned).await?;
         let now = now
             .as_ref()
             .map(|(number, time)| (*number, time.as_slice()));
