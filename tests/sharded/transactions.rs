@@ -724,3 +724,60 @@ async fn rows_that_are_locked_on_both_are_committed_as_written_ones() {
     }
     nothing_is_left(&rig).await;
 }
+
+#[tokio::test]
+async fn a_number_of_rows_is_not_heeded_where_none_come() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let some = |portal: &str, text: &str| {
+        let parts = [
+            Raw::parse("", text),
+            Raw::bind(portal, "", &[]),
+            Raw::execute(portal, 1),
+        ];
+        parts.concat()
+    };
+    let new: Vec<i64> = [0, 1].map(|shard| keys(shard).nth(9).unwrap()).into();
+    let rows = format!(
+        "insert into accounts (id) values ({}), ({})",
+        new[0], new[1]
+    );
+    for (begin, status) in [("select 1", 'I'), ("begin", 'T')] {
+        raw.ask(&Raw::query(begin)).await;
+        for text in [
+            "update accounts set amount = 7",
+            &rows,
+            "delete from accounts where amount = 0",
+            "insert into countries values ('ch', 'Switzerland')",
+            "delete from countries where code = 'ch'",
+            "truncate entries",
+        ] {
+            let told = raw.ask(&[some("", text), Raw::sync()].concat()).await;
+            assert_eq!(told, format!("1 2 C Z{status}"), "{text}");
+        }
+    }
+    // What was bound by the same name before gives way, as far as it does on Postgres.
+    for portal in ["", "p"] {
+        for shard in [0, 0, 1, 1] {
+            let one = format!("select id from accounts where id = {}", key(shard));
+            let told = raw.ask(&[some(portal, &one), Raw::sync()].concat()).await;
+            assert_eq!(told, "1 2 D s ZT", "{one}");
+            let more = [Raw::execute(portal, 0), Raw::sync()].concat();
+            assert_eq!(raw.ask(&more).await, "C ZT");
+            if !portal.is_empty() {
+                let close = [Raw::close('P', portal), Raw::sync()].concat();
+                assert_eq!(raw.ask(&close).await, "3 ZT");
+            }
+        }
+    }
+    let own = format!("update accounts set amount = 8 where id = {}", key(0));
+    for text in [
+        own,
+        format!("select id from accounts where id = {}", key(0)),
+    ] {
+        let told = raw.ask(&[some("", &text), Raw::sync()].concat()).await;
+        assert!(told.ends_with("ZT"), "{text}: {told}");
+    }
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 43);
+}

@@ -58,6 +58,36 @@ pub(super) fn word(text: &[u8], options: LexOptions) -> Option<&[u8]> {
     tokens.find(|token| !token.is(b';')).map(|token| token.text)
 }
 
+/// Whether rows may come of a text, of which a client may want some only.
+pub(super) fn gives_rows(text: &[u8], options: LexOptions) -> bool {
+    const WRITES: [&[u8]; 4] = [b"insert", b"update", b"delete", b"merge"];
+    const OTHERS: [&[u8]; 14] = [
+        b"alter",
+        b"analyse",
+        b"analyze",
+        b"comment",
+        b"copy",
+        b"create",
+        b"declare",
+        b"drop",
+        b"grant",
+        b"lock",
+        b"notify",
+        b"reindex",
+        b"revoke",
+        b"truncate",
+    ];
+    let mut lexer = Lexer::new(text, options);
+    let mut tokens = std::iter::from_fn(|| lexer.token().ok().flatten());
+    let Some(first) = tokens.find(|token| !token.is(b';')) else {
+        return false;
+    };
+    let is_one = |words: &[&[u8]]| words.iter().any(|word| first.is_word(word));
+    // Behind a WITH may stand anything.
+    let gives_none = is_one(&OTHERS) || is_one(&WRITES);
+    !gives_none || is_one(&WRITES) && tokens.any(|token| token.is_word(b"returning"))
+}
+
 /// Whether a text only ends a block or takes it back, by its first words, or is none at all: what a client must
 /// be able to say whatever is known of the shards.
 pub(super) fn ends(text: &[u8], options: LexOptions) -> bool {
@@ -78,7 +108,24 @@ pub(super) fn ends(text: &[u8], options: LexOptions) -> bool {
 mod tests {
     use pgherd_sql::LexOptions;
 
-    use super::{Word, ends, first};
+    use super::{Word, ends, first, gives_rows};
+
+    #[test]
+    fn what_gives_rows_is_told_by_its_words() {
+        for (text, expected) in [
+            ("select 1", true),
+            ("; Update t set a = 1", false),
+            ("insert into t values ('returning')", false),
+            ("delete from t returning a", true),
+            ("with w as (select 1) insert into t select * from w", true),
+            ("truncate t", false),
+            ("explain update t set a = 1", true),
+            ("", false),
+        ] {
+            let found = gives_rows(text.as_bytes(), LexOptions::default());
+            assert_eq!(found, expected, "{text}");
+        }
+    }
 
     #[test]
     fn what_ends_a_block_is_told_by_its_first_word() {

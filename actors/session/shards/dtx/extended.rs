@@ -360,7 +360,7 @@ impl Dtx {
             self.named(relay, text, named, false, bind.results).await?
         } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
             self.act(relay, text, deed).await?
-        } else if execute.max_rows > 0 && !is_copy(relay, text) {
+        } else if execute.max_rows > 0 && word::gives_rows(text, relay.lexing) {
             self.some_rows(relay, &name, suspended, execute.max_rows)
                 .await?
         } else if let Some(shard) = suspended {
@@ -442,6 +442,10 @@ impl Dtx {
         let mut legs = self.pick(&[shard]);
         let portal = [&b"pgherd_"[..], name].concat();
         for leg in &mut legs {
+            if bound.is_some() {
+                // Under our name, what was bound before does not give way by itself.
+                put_close(leg, &portal);
+            }
             put_bound(relay, leg, &portal, bound, most);
             leg.acks = std::mem::take(&mut self.owes);
         }
@@ -460,11 +464,6 @@ impl Dtx {
 /// Whether a server sees a text: it is more than nothing, and not about the session.
 fn is_seen(relay: &Relay, text: &[u8]) -> bool {
     word::first(text, relay.lexing) != Word::Nothing && deed(relay, text).is_none()
-}
-
-/// Of a COPY, no number of rows is heeded.
-fn is_copy(relay: &Relay, text: &[u8]) -> bool {
-    word::word(text, relay.lexing).is_some_and(|word| word.eq_ignore_ascii_case(b"copy"))
 }
 
 /// A message that cannot be read ends the session.
@@ -491,6 +490,16 @@ fn no_portal(name: &[u8]) -> ErrorReport {
 fn behind_names<'b>(body: &'b [u8], bind: &Bind<'_>) -> &'b [u8] {
     body.get(bind.portal.len() + bind.statement.len() + 2..)
         .unwrap_or_default()
+}
+
+/// Has a server close a portal, if it has it.
+fn put_close(leg: &mut Leg, portal: &[u8]) {
+    let built = frontend::close(leg.out.made(), Target::Portal, portal);
+    debug_assert!(built.is_ok(), "it came in a message");
+    leg.lease.exchange.sent(Owed::Close {
+        hidden: true,
+        undo: Undo::Nothing,
+    });
 }
 
 /// Has a server asked what a statement, or what was bound of it, gives.
