@@ -6,7 +6,7 @@ use pgherd_tests::{Database, Output, Proxy, Raw, connect, executable, run, until
 use rustix::process::Signal;
 
 use crate::faults::tapped;
-use crate::rig::{Rig, key};
+use crate::rig::{Rig, key, keys};
 use crate::tap::{Fault, Rule, When};
 use crate::transactions::{filled, sum};
 
@@ -191,6 +191,43 @@ async fn sequences_that_are_said_to_be_disjoint_must_be() {
         .refused("create table fresh (id bigserial primary key)")
         .await;
     assert_eq!(code, "0A000");
+}
+
+/// Where it was written nobody looks for it any more.
+#[tokio::test]
+async fn nothing_is_committed_behind_a_reload_that_places_rows_elsewhere() {
+    let rig = filled("").await;
+    let mut clients = Vec::new();
+    for (at, (shards, end, expected)) in [
+        (&[0, 1][..], "commit", "E40001 ZI"),
+        (&[0, 1], "rollback", "C ZI"),
+        // Its one server says how the block stands.
+        (&[0], "commit", "E40001 ZE"),
+        (&[1], "rollback", "C ZI"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut raw = rig.raw().await;
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        for shard in shards {
+            let id = keys(*shard).nth(at.min(2)).unwrap();
+            let add = format!("update accounts set amount = amount + 1 where id = {id}");
+            assert_eq!(raw.ask(&Raw::query(&add)).await, "C ZT");
+        }
+        clients.push((raw, end, expected));
+    }
+    rig.proxy
+        .rewrite(&Rig::config(&rig.shards, "columns = [\"tenant\"]"));
+    rig.proxy.signal(Signal::HUP);
+    rig.proxy.logged("configuration reloaded", 1).await;
+    for (mut raw, end, expected) in clients {
+        assert_eq!(raw.ask(&Raw::query(end)).await, expected, "{end}");
+        if expected.ends_with("ZE") {
+            assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+        }
+    }
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 600);
 }
 
 #[tokio::test]

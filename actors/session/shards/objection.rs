@@ -91,11 +91,12 @@ fn object(
         (true, Some(known)) => Some(Ok(known)),
         _ => spread.group.current().map(Known::agreed),
     };
+    // What it has written may be where nobody looks for it any more.
+    let has_failed = turn.server.exchange.status() == TransactionStatus::Failed;
+    let is_let_go =
+        ends && (has_failed || text.is_some_and(|text| word::takes_back(text, relay.lexing)));
     let report = match known {
-        _ if !ends && spread.group.is_retired() => {
-            let text = "the sharding of this database was changed by a reload";
-            ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
-        }
+        _ if !is_let_go && spread.group.is_retired() => resharded(),
         Some(Ok(_)) if is_reset(turn, text) => unsupported(
             "what comes behind DISCARD ALL in a pipeline is not supported on a sharded database",
         )
@@ -114,7 +115,7 @@ fn object(
         }
     };
     // Its end may be answered already, and no ReadyForQuery has come since.
-    if turn.server.exchange.status() == TransactionStatus::Failed && !spread.ended {
+    if has_failed && !spread.ended {
         let text =
             "current transaction is aborted, commands ignored until end of transaction block";
         return Some(ErrorReport::error(
@@ -123,6 +124,12 @@ fn object(
         ));
     }
     Some(report)
+}
+
+/// What is said in a transaction when rows live elsewhere by now.
+pub(super) fn resharded() -> ErrorReport {
+    let text = "the sharding of this database was changed by a reload";
+    ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
 }
 
 fn elsewhere(spread: &Spread, shard: u16) -> ErrorReport {

@@ -58,6 +58,12 @@ pub(super) fn word(text: &[u8], options: LexOptions) -> Option<&[u8]> {
     tokens.find(|token| !token.is(b';')).map(|token| token.text)
 }
 
+/// Whether what ends a block takes it back, or a part of it, or is nothing at all.
+pub(super) fn takes_back(text: &[u8], options: LexOptions) -> bool {
+    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+    word(text, options).is_none_or(|word| is(word, b"rollback") || is(word, b"abort"))
+}
+
 /// Whether rows may come of a text, of which a client may want some only.
 pub(super) fn gives_rows(text: &[u8], options: LexOptions) -> bool {
     const WRITES: [&[u8]; 4] = [b"insert", b"update", b"delete", b"merge"];

@@ -24,6 +24,7 @@ use crate::session::replies;
 use crate::session::setup;
 use crate::session::shards::gather::{Deadlines, poll_presence};
 use crate::session::shards::legs::{Leg, give_back};
+use crate::session::shards::objection::resharded;
 use crate::session::shards::scatter::suspect;
 use crate::session::shards::{NOTIFIER, enter};
 use crate::session::thinking::Thinking;
@@ -45,6 +46,12 @@ impl Dtx {
             self.kind = Kind::Implicit;
             self.failed = false;
             return Ok(false);
+        }
+        if self.group.is_retired() && self.may_have_written() {
+            // It may be where nobody looks for it any more.
+            self.roll_back(relay).await;
+            self.kind = Kind::Implicit;
+            return Err(resharded().into());
         }
         let legs = std::mem::take(&mut self.legs);
         let notified = relay.spread.as_deref().is_some_and(|it| it.notified);

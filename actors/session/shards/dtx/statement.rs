@@ -33,6 +33,7 @@ use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
 use crate::session::shards::legs::Leg;
 use crate::session::shards::note_notice;
+use crate::session::shards::objection::resharded;
 use crate::session::shards::pipeline::told::{self, Prepared};
 use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
 use crate::session::shards::request::Request;
@@ -492,10 +493,7 @@ impl Dtx {
 
     pub(super) async fn known(&self, relay: &mut Relay) -> Result<Arc<Known>, Fault> {
         if self.group.is_retired() {
-            let text = "the sharding of this database was changed by a reload";
-            return Err(ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text)
-                .hint("Try it again.")
-                .into());
+            return Err(resharded().into());
         }
         if self.altered {
             let text = "what comes behind a changed definition in its transaction is not supported over several shards";
