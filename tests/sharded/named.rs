@@ -271,3 +271,32 @@ async fn what_is_wrong_with_a_text_is_said_before_its_name_is_taken() {
     }
     both(&mut raw, &format!("execute k({})", key(1)), "T D C ZI").await;
 }
+
+#[tokio::test]
+async fn a_name_is_free_if_what_was_prepared_by_it_is_none() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let read = |id: i64| format!("select owner from accounts where id = {id}");
+    // Only a server knows that there is no such operator.
+    let wrong = Raw::parse(
+        "s",
+        "select id + true from accounts where amount > 0 and id = 1",
+    );
+    let run = [Raw::bind("", "s", &[]), Raw::execute("", 0)].concat();
+    for looks in [Raw::describe('S', "s"), run, vec![]] {
+        for text in ["begin", &read(key(0)), &read(key(1))] {
+            assert!(told(&mut raw, text).await.ends_with("ZT"), "{text}");
+        }
+        let all = [&wrong[..], &looks, &Raw::sync()].concat();
+        assert_eq!(raw.ask(&all).await, "1 E42883 ZE");
+        assert_eq!(told(&mut raw, "rollback").await, "C ZI");
+        let again = [Raw::parse("s", &read(key(1))), Raw::sync()].concat();
+        assert_eq!(raw.ask(&again).await, "1 ZI");
+        let own = [Raw::bind("", "s", &[]), Raw::execute("", 0), Raw::sync()];
+        assert_eq!(raw.ask(&own.concat()).await, "2 D C ZI");
+        assert_eq!(
+            raw.ask(&[Raw::close('S', "s"), Raw::sync()].concat()).await,
+            "3 ZI"
+        );
+    }
+}

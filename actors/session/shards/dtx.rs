@@ -115,6 +115,8 @@ struct Dtx {
     portals: HashMap<Box<[u8]>, Portal>,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
+    /// What was prepared since a server has looked at all that was: by its name, as a Parse behind that.
+    fresh: Vec<(Box<[u8]>, Box<[u8]>)>,
     /// What was bound last, whose BindComplete waits for what a server says of its parameters.
     unbound: Option<Unbound>,
     /// The client is owed a BindComplete before whatever comes next.
@@ -203,6 +205,7 @@ impl Dtx {
             thinking: Thinking::default(),
             portals: HashMap::new(),
             unchecked: Vec::new(),
+            fresh: Vec::new(),
             unbound: None,
             owes: false,
             skipping: false,

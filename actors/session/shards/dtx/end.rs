@@ -313,6 +313,7 @@ impl Dtx {
         self.abilities.clear();
         self.portals.clear();
         self.unchecked.clear();
+        self.fresh.clear();
         self.unbound = None;
         self.home = None;
         self.unproven = None;

@@ -15,7 +15,7 @@ use super::session::{Deed, deed, failed};
 use super::statement::{Done, Form, put_bound, tell};
 use super::{Dtx, Fault, violation};
 use crate::session::relay::Relay;
-use crate::session::shards::gather::{Deadlines, gather};
+use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::pipeline::told::learn;
 use crate::session::shards::plan::{prepared, tail_now, tail_of, text_of, unsupported};
@@ -23,8 +23,9 @@ use crate::session::shards::request::run_by;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 
-/// What tells what a statement gives.
-const DESCRIBED: [u8; 3] = [
+/// What tells whether a statement is one, and what it gives.
+const SAID: [u8; 4] = [
+    reply::PARSE_COMPLETE,
     reply::PARAMETER_DESCRIPTION,
     reply::ROW_DESCRIPTION,
     reply::NO_DATA,
@@ -168,6 +169,9 @@ impl Dtx {
             keep(relay, parse.name, parse.query, tail)?;
         }
         self.leave_unchecked(relay, tail, None)?;
+        if is_seen(relay, parse.query) {
+            self.fresh.push((parse.name.into(), tail.into()));
+        }
         relay.down.insert(&backend::PARSE_COMPLETE);
         Ok(())
     }
@@ -211,6 +215,7 @@ impl Dtx {
                     .await?;
             }
         }
+        self.fresh.clear();
         Ok(())
     }
 
@@ -324,9 +329,35 @@ impl Dtx {
         };
         put_described(leg, tail, values);
         let deadlines = Deadlines::new(relay, self.began);
-        let (messages, end) = leg.hear(relay, &DESCRIBED, &deadlines).await;
+        let (messages, end) = leg.hear(relay, &SAID, &deadlines).await;
+        let is_parsed = messages
+            .iter()
+            .any(|it| it.first() == Some(&reply::PARSE_COMPLETE));
+        self.looked_at(relay, tail, is_parsed || !matches!(end, End::Failed(_)));
         self.ended(relay, legs, end).await?;
-        Ok(messages)
+        let described = messages.into_iter();
+        Ok(described
+            .filter(|it| it.first() != Some(&reply::PARSE_COMPLETE))
+            .collect())
+    }
+
+    /// A server has looked at what was prepared. Where it has found an error in it, it is not there, nor is what was
+    /// prepared behind it.
+    pub(super) fn looked_at(&mut self, relay: &mut Relay, tail: &[u8], is_sound: bool) {
+        if is_sound {
+            self.fresh.retain(|(_, it)| **it != *tail);
+            return;
+        }
+        let Some(at) = self.fresh.iter().position(|(_, it)| **it == *tail) else {
+            return;
+        };
+        for (name, _) in self.fresh.drain(at..) {
+            match relay.statements.as_deref_mut() {
+                Some(statements) if name.is_empty() => statements.unnamed = Unnamed::None,
+                Some(statements) => drop(statements.remove(&name)),
+                None => {}
+            }
+        }
     }
 
     async fn execute(&mut self, relay: &mut Relay, execute: &Execute<'_>) -> Result<(), Fault> {
@@ -335,9 +366,7 @@ impl Dtx {
         let portal = self.portals.get(&name);
         let portal = portal.ok_or_else(|| no_portal(&name))?;
         let (tail, body) = (portal.tail.clone(), portal.body.clone());
-        let (suspended, done) = (portal.suspended, portal.done);
-        let text = text_of(&tail);
-        if done {
+        if portal.done {
             let text = format!(
                 "portal \"{}\" cannot be run",
                 String::from_utf8_lossy(&name)
@@ -346,50 +375,70 @@ impl Dtx {
                 ErrorReport::error(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into(),
             );
         }
-        let Ok(bind) = Bind::parse(&body) else {
-            return Err(Fault::Over(violation("invalid Bind message".to_owned())));
-        };
-        self.checked(&tail, Some(behind_names(&body, &bind)));
-        let done = if word::first(text, relay.lexing) == Word::Nothing {
-            Done::Empty
-        } else if let Some(Deed::Named(named)) = deed(relay, text) {
-            if execute.max_rows > 0 && matches!(named, Named::Execute | Named::Explain) {
-                let text = "rows of an EXECUTE in pieces are not supported";
-                return Err(unsupported(text).hint("Fetch all of them at once.").into());
-            }
-            self.named(relay, text, named, false, bind.results).await?
-        } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
-            self.act(relay, text, deed).await?
-        } else if execute.max_rows > 0 && word::gives_rows(text, relay.lexing) {
-            self.some_rows(relay, &name, suspended, execute.max_rows)
-                .await?
-        } else if let Some(shard) = suspended {
-            self.piece(relay, &name, shard, None, 0).await?
-        } else if deed(relay, text).is_some() {
-            let home = self.anywhere(relay);
-            self.open(relay, &[home]).await?;
-            let form = Form::Bound {
-                tail: tail.to_vec(),
-                values: behind_names(&body, &bind).to_vec(),
-            };
-            let mut sink = Passed::default();
-            let done = self.send(relay, &[home], &[form], &mut sink).await?;
-            complete(done)
-        } else {
-            let bound = Bound {
-                tail: &tail,
-                values: behind_names(&body, &bind),
-                bind,
-                max_rows: 0,
-            };
-            self.rows(relay, text, Some(&bound), false).await?
-        };
+        self.legs.values_mut().for_each(|leg| leg.refused = false);
+        let ran = self.run(relay, execute, &tail, &body).await;
+        let is_unsound = |leg: &Leg| leg.refused && !leg.parsed;
+        let is_sound = !self.legs.values().any(is_unsound);
+        if matches!(ran, Ok(_) | Err(Fault::Said(_))) {
+            self.looked_at(relay, &tail, is_sound);
+        }
+        let done = ran?;
         if let Some(portal) = self.portals.get_mut(&name) {
             portal.done = done != Done::Suspended;
         }
         self.acknowledge(relay);
         tell(relay, &done);
         Ok(())
+    }
+
+    /// Runs what was bound to the portal that is executed.
+    async fn run(
+        &mut self,
+        relay: &mut Relay,
+        execute: &Execute<'_>,
+        tail: &[u8],
+        body: &[u8],
+    ) -> Result<Done, Fault> {
+        let (name, text) = (execute.portal, text_of(tail));
+        let suspended = self.portals.get(name).and_then(|portal| portal.suspended);
+        let Ok(bind) = Bind::parse(body) else {
+            return Err(Fault::Over(violation("invalid Bind message".to_owned())));
+        };
+        self.checked(tail, Some(behind_names(body, &bind)));
+        if word::first(text, relay.lexing) == Word::Nothing {
+            Ok(Done::Empty)
+        } else if let Some(Deed::Named(named)) = deed(relay, text) {
+            if execute.max_rows > 0 && matches!(named, Named::Execute | Named::Explain) {
+                let text = "rows of an EXECUTE in pieces are not supported";
+                return Err(unsupported(text).hint("Fetch all of them at once.").into());
+            }
+            self.named(relay, text, named, false, bind.results).await
+        } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
+            self.act(relay, text, deed).await
+        } else if execute.max_rows > 0 && word::gives_rows(text, relay.lexing) {
+            self.some_rows(relay, name, suspended, execute.max_rows)
+                .await
+        } else if let Some(shard) = suspended {
+            self.piece(relay, name, shard, None, 0).await
+        } else if deed(relay, text).is_some() {
+            let home = self.anywhere(relay);
+            self.open(relay, &[home]).await?;
+            let form = Form::Bound {
+                tail: tail.to_vec(),
+                values: behind_names(body, &bind).to_vec(),
+            };
+            let mut sink = Passed::default();
+            let done = self.send(relay, &[home], &[form], &mut sink).await?;
+            Ok(complete(done))
+        } else {
+            let bound = Bound {
+                tail,
+                values: behind_names(body, &bind),
+                bind,
+                max_rows: 0,
+            };
+            self.rows(relay, text, Some(&bound), false).await
+        }
     }
 
     /// Whether a portal has rows left on its server.

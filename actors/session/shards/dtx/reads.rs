@@ -202,9 +202,10 @@ impl Dtx {
         verify::unverified(relay, &said.message);
         let portals = std::mem::take(&mut self.portals);
         let unchecked = std::mem::take(&mut self.unchecked);
+        let fresh = std::mem::take(&mut self.fresh);
         let (opening, still, began) = (self.opening.clone(), self.still, self.began);
         self.roll_back(relay).await;
-        (self.portals, self.unchecked) = (portals, unchecked);
+        (self.portals, self.unchecked, self.fresh) = (portals, unchecked, fresh);
         (self.opening, self.still, self.began) = (opening, still, began);
         self.owes = before.owes;
         Ok(())
