@@ -280,7 +280,7 @@ async fn wait_by(
         pool.refusals.count(Unserved::Crowded);
         return Err(Denied::Refused(Box::new(crowded(most))));
     }
-    control.begin_waiting();
+    begin_waiting(relay);
     let mut waiter = pin!(waiter);
     let mut noticed = false;
     loop {
@@ -470,11 +470,19 @@ enum Event {
     Time,
 }
 
+/// What the client has called off before was something else, unless a statement of a transaction over several shards is
+/// under way, which waits for one of them after the other.
+fn begin_waiting(relay: &Relay) {
+    if !shards::holds_others(relay) {
+        relay.control.begin_waiting();
+    }
+}
+
 /// Waits for so long, while the client may still leave or be sent away.
 pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denied> {
     let control = Arc::clone(&relay.control);
     relay.control.wait(clock::now());
-    control.begin_waiting();
+    begin_waiting(relay);
     let mut timer = pin!(tokio::time::sleep(time));
     poll_fn(|cx| {
         if control.poll_ordered(cx).is_ready() && has_to_go(relay) {

@@ -5,8 +5,10 @@ use pgherd_tests::{Raw, connect, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::faults::tapped;
 use crate::rig::key;
-use crate::transactions::{filled, part};
+use crate::tap::{Fault, Rule, When};
+use crate::transactions::{filled, part, sum};
 
 #[tokio::test]
 async fn a_statement_that_is_only_described_has_the_limits_of_others() {
@@ -113,4 +115,28 @@ async fn who_holds_others_and_gets_no_connection_of_a_shard_is_told_so_and_count
     for client in [&mut raw, &mut holder] {
         assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
     }
+}
+
+#[tokio::test]
+async fn a_cancel_request_counts_while_a_shard_is_come_to() {
+    let rig = filled("").await;
+    let (taps, proxy) = tapped(&rig).await;
+    let mut raw = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let add = Raw::query("update accounts set amount = amount + 1");
+    assert_eq!(raw.ask(&add).await, "C ZI");
+    for tap in &taps {
+        tap.arm(Rule {
+            pattern: b"BEGIN\n; ",
+            when: When::Before,
+            fault: Fault::Pause,
+        });
+        raw.send(&add).await;
+        tap.hit().await;
+        Raw::cancel(proxy.port(), &raw.key).await;
+        tap.go_on();
+        assert_eq!(raw.ask(&[]).await, "E57014 ZI");
+        // It was one of that statement alone.
+        assert_eq!(raw.ask(&add).await, "C ZI");
+    }
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 618);
 }

@@ -277,6 +277,8 @@ impl Dtx {
     }
 
     async fn take(&mut self, relay: &mut Relay, tag: u8, body: &[u8]) -> Option<Left> {
+        // From here on a cancel request is one of this message, whatever it waits for.
+        relay.control.begin_waiting();
         match tag {
             tag::TERMINATE => Some(Left(self.abandon(relay, Bye::Left))),
             // Behind an error, a simple query is discarded as everything else is.

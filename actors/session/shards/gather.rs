@@ -139,7 +139,6 @@ pub(super) async fn watched(
     mut poll: impl FnMut(&mut Relay, &mut Context<'_>) -> Poll<End>,
 ) -> End {
     let control = Arc::clone(&relay.control);
-    control.begin_waiting();
     let timer = |at: Option<Instant>| {
         let timer = at.map(|at| tokio::time::sleep_until(at.into()));
         timer.map(Box::pin)

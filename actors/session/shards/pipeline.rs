@@ -251,6 +251,7 @@ impl Line {
     }
 
     async fn take(&mut self, relay: &mut Relay, kind: u8, body: &[u8]) -> Result<Step, End> {
+        relay.control.begin_waiting();
         self.ends = matches!(kind, tag::SYNC | tag::QUERY | tag::FUNCTION_CALL);
         // Where what was bound last is run next, it comes to light there how that was taken.
         if self.unbound.as_deref() != request::run_by(kind, body) {

@@ -31,6 +31,7 @@ pub(in crate::session) async fn run(
     request: Request,
     asked: Instant,
 ) -> Option<Bye> {
+    relay.control.begin_waiting();
     let mut legs = match take_all(relay, &request.shards, asked).await {
         Ok(legs) => legs,
         Err(denied) => return relay.denied(denied),
