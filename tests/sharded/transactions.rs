@@ -598,7 +598,6 @@ async fn what_keeps_a_block_on_its_shard_does_so_behind_a_savepoint() {
     for (begin, keeping, answer, expected) in [
         (keeps, Raw::query("show port"), "T D C ZT", "E0A000 ZE"),
         ("begin read only", portal.concat(), "1 2 ZT", "E25006 ZE"),
-        ("begin", Raw::query("listen c"), "C ZT", "E0A000 ZE"),
     ] {
         for text in [begin, "savepoint s"] {
             assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
@@ -612,8 +611,15 @@ async fn what_keeps_a_block_on_its_shard_does_so_behind_a_savepoint() {
         // On its own it goes on.
         assert_eq!(raw.ask(&read(first)).await, "T D C ZT", "{begin}");
         assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
-        assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 600);
     }
+    for text in ["begin", "listen c", "savepoint s"] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    assert_eq!(raw.ask(&read(second)).await, "E0A000 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback to s")).await, "C ZT");
+    assert_eq!(raw.ask(&add(second)).await, "E0A000 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 600);
 }
 
 /// Sends these texts, each list in the extended protocol with one Sync behind it, or a single one as a simple query;
