@@ -294,12 +294,20 @@ pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Wa
             return Way::Split(at);
         }
     }
-    let only_begins = judgement.begins && !judgement.commits && !judgement.leaves;
     // What only sets something for its session writes nothing.
-    if !in_block(turn) && !only_begins && !judgement.sets {
-        turn.vow.blind = true;
-    }
+    turn.vow.blind |= commits_itself(turn, judgement) && !judgement.sets;
     Way::Whole
+}
+
+/// Takes note of a simple query that is sent with names of ours in the place of the client's, and so as a whole.
+pub(super) fn by_name(turn: &mut Turn<'_>, judgement: &Judgement) {
+    turn.vow.blind |= commits_itself(turn, judgement) && !judgement.steady;
+}
+
+/// Whether a simple query that is sent as a whole commits what it does.
+fn commits_itself(turn: &Turn<'_>, judgement: &Judgement) -> bool {
+    let only_begins = judgement.begins && !judgement.commits && !judgement.leaves;
+    !in_block(turn) && !only_begins
 }
 
 /// Sends a simple query in this way; false if it is to be sent as it came.

@@ -347,6 +347,8 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         };
         if vowed {
             way = mark::way(turn, &text, &judgement);
+        } else if by_name {
+            mark::by_name(turn, &judgement);
         }
         // A question of ours that goes before comes before what is written down of the text, too.
         if !by_name {

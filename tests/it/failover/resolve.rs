@@ -406,6 +406,32 @@ async fn nothing_is_told_to_be_lost_that_is_there() {
     assert_eq!(resolved(&metrics(http).await, "unknown"), unknown);
 }
 
+/// There is no place for a question behind an EXECUTE that commits itself.
+#[tokio::test]
+async fn what_is_run_by_its_name_is_not_told_to_be_lost() {
+    let (database, node, _proxy, mut client, _) = shop(ON).await;
+    let prepare = "prepare ins (int) as insert into goods values ($1)";
+    assert_eq!(client.ask(&Raw::query(prepare)).await, "C ZI");
+    node.fail(cut("(71)", true));
+    let told = client.ask(&Raw::query("execute ins(71)")).await;
+    assert_eq!((&*told, node.left()), ("E08007 ZI", 0));
+    until("it is committed", async || {
+        database.sql("select count(*) from goods").await == "1"
+    })
+    .await;
+    // In a block it goes with that, or is asked for.
+    node.fail(cut("(72)", true));
+    let told = client.ask(&Raw::query("begin; execute ins(72)")).await;
+    assert_eq!((&*told, node.left()), ("E40001 ZE", 0));
+    assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+    for text in ["begin", "execute ins(73)"] {
+        assert_eq!(client.ask(&Raw::query(text)).await, "C ZT");
+    }
+    node.fail(cut("commit", true));
+    assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(client.one("select sum(a) from goods").await, "144");
+}
+
 /// How many commits a page of metrics tells of that were resolved so.
 fn resolved(page: &str, outcome: &str) -> usize {
     let is_it = |line: &&str| line.contains("commits_resolved") && line.contains(outcome);
