@@ -272,6 +272,7 @@ pub(super) fn sync(turn: &mut Turn<'_>, total: usize) -> bool {
 
 /// How a simple query is to be sent.
 pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Way {
+    turn.vow.blind |= commits_pipeline(turn);
     if !is_on(turn) || judgement.steady {
         return Way::Whole;
     }
@@ -301,7 +302,14 @@ pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Wa
 
 /// Takes note of a simple query that is sent with names of ours in the place of the client's, and so as a whole.
 pub(super) fn by_name(turn: &mut Turn<'_>, judgement: &Judgement) {
+    turn.vow.blind |= commits_pipeline(turn);
     turn.vow.blind |= commits_itself(turn, judgement) && !judgement.steady;
+}
+
+/// Whether a simple query commits what a pipeline has done before it that has no Sync. Since Postgres 18 it does not, but what
+/// does then comes behind it.
+fn commits_pipeline(turn: &Turn<'_>) -> bool {
+    turn.server.exchange.unsynced() && turn.vow.dirty && !in_block(turn)
 }
 
 /// Whether a simple query that is sent as a whole commits what it does.

@@ -432,6 +432,39 @@ async fn what_is_run_by_its_name_is_not_told_to_be_lost() {
     assert_eq!(client.one("select sum(a) from goods").await, "144");
 }
 
+/// Up to Postgres 17, a simple query commits what a pipeline has done before it without a Sync.
+#[tokio::test]
+async fn a_pipeline_that_a_query_commits_is_not_told_to_be_lost() {
+    let (database, node, _proxy, mut client, _) = shop(ON).await;
+    assert_eq!(
+        client.ask(&Raw::query("prepare r as select 1")).await,
+        "C ZI"
+    );
+    assert_eq!(client.one("execute r").await, "1");
+    let ends = [
+        ("execute r", "execute \""),
+        ("select 'x'", "'x'"),
+        ("set application_name = 'x'", "'x'"),
+    ];
+    let version = database.sql("show server_version_num").await;
+    let commits = version.parse::<u32>().unwrap() < 180_000;
+    for (value, (text, needle)) in (1..).zip(ends) {
+        node.fail(cut(needle, true));
+        let sent = [pipelined(&insert(value)), Raw::query(text)].concat();
+        let told = client.ask(&sent).await;
+        assert!(told.ends_with("E08007 ZI"), "{text}: {told}");
+        assert_eq!(node.left(), 0);
+        client.ask(&Raw::sync()).await;
+        if commits {
+            let count = format!("select count(*) from goods where a = {value}");
+            until("it is committed", async || {
+                database.sql(&count).await == "1"
+            })
+            .await;
+        }
+    }
+}
+
 /// How many commits a page of metrics tells of that were resolved so.
 fn resolved(page: &str, outcome: &str) -> usize {
     let is_it = |line: &&str| line.contains("commits_resolved") && line.contains(outcome);
