@@ -201,8 +201,7 @@ impl Hidden {
 
     /// Takes over what was found, unless the catalogue has changed meanwhile.
     pub fn learn(&self, claim: &Claim, found: Found) {
-        let took = self.since_birth(clock::now()).saturating_sub(claim.at);
-        self.cost.store(took, Ordering::Relaxed);
+        self.has_taken(claim);
         let changes = self.changes.lock();
         if *changes == claim.changes {
             let threshold = found.threshold.max(Runs::Reads);
@@ -223,6 +222,16 @@ impl Hidden {
             self.steady.store(steady, Ordering::Release);
             self.threshold.store(threshold as u8, Ordering::Release);
         }
+    }
+
+    /// It was asked in vain: what is known stays, and a change has it asked again as if there had been an answer.
+    pub fn learn_nothing(&self, claim: &Claim) {
+        self.has_taken(claim);
+    }
+
+    fn has_taken(&self, claim: &Claim) {
+        let took = self.since_birth(clock::now()).saturating_sub(claim.at);
+        self.cost.store(took, Ordering::Relaxed);
     }
 
     /// What the functions that a text calls may do besides, as far as they are known by now.
@@ -471,6 +480,22 @@ mod tests {
         hidden
             .cost
             .store(nanos(Duration::from_millis(100)), Ordering::Relaxed);
+        drop(Alteration::perhaps(&hidden));
+        let now = Instant::now();
+        assert!(!hidden.is_due(now + Duration::from_secs(5)));
+        assert!(hidden.is_due(now + Duration::from_secs(11)));
+    }
+
+    #[test]
+    fn what_is_asked_in_vain_is_not_asked_all_the_time() {
+        let begun = Instant::now();
+        let hidden = Arc::new(Hidden {
+            born: begun.checked_sub(Duration::from_secs(1)).unwrap_or(begun),
+            ..Hidden::default()
+        });
+        let claim = hidden.claim(hidden.born).expect("it is time");
+        hidden.learn_nothing(&claim);
+        assert_eq!(hidden.threshold(), Runs::Reads, "nothing is known");
         drop(Alteration::perhaps(&hidden));
         let now = Instant::now();
         assert!(!hidden.is_due(now + Duration::from_secs(5)));

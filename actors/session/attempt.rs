@@ -217,6 +217,9 @@ impl Attempt {
         self.left = Left::No;
         if inside {
             self.bare = Bare::Nothing;
+        } else {
+            // The block behind that BEGIN has ended, too.
+            self.ahead = false;
         }
     }
 

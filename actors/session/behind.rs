@@ -351,7 +351,7 @@ impl Relay {
         if let Some(claim) = claim {
             match survey::run(lease, self.listener()).await {
                 Ok(Some(found)) => hidden.learn(&claim, found),
-                Ok(None) => {}
+                Ok(None) => hidden.learn_nothing(&claim),
                 Err(report) => return Err(report),
             }
             self.pool.stats.surveyed();

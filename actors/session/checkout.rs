@@ -722,7 +722,7 @@ async fn try_out(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denie
                 relay.set_parameters(own);
                 return Ok(());
             }
-            if lease.exchange.is_over() {
+            if lease.exchange.is_over() && lease.doubted.is_empty() {
                 lease.mark_clean();
             }
             Err(Denied::Refused(Box::new(report)))

@@ -272,6 +272,7 @@ pub(super) fn sync(turn: &mut Turn<'_>, total: usize) -> bool {
 
 /// How a simple query is to be sent.
 pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Way {
+    turn.vow.blind |= commits_pipeline(turn);
     if !is_on(turn) || judgement.steady {
         return Way::Whole;
     }
@@ -294,12 +295,27 @@ pub(super) fn way(turn: &mut Turn<'_>, text: &[u8], judgement: &Judgement) -> Wa
             return Way::Split(at);
         }
     }
-    let only_begins = judgement.begins && !judgement.commits && !judgement.leaves;
     // What only sets something for its session writes nothing.
-    if !in_block(turn) && !only_begins && !judgement.sets {
-        turn.vow.blind = true;
-    }
+    turn.vow.blind |= commits_itself(turn, judgement) && !judgement.sets;
     Way::Whole
+}
+
+/// Takes note of a simple query that is sent with names of ours in the place of the client's, and so as a whole.
+pub(super) fn by_name(turn: &mut Turn<'_>, judgement: &Judgement) {
+    turn.vow.blind |= commits_pipeline(turn);
+    turn.vow.blind |= commits_itself(turn, judgement) && !judgement.steady;
+}
+
+/// Whether a simple query commits what a pipeline has done before it that has no Sync. Since Postgres 18 it does not, but what
+/// does then comes behind it.
+fn commits_pipeline(turn: &Turn<'_>) -> bool {
+    turn.server.exchange.unsynced() && turn.vow.dirty && !in_block(turn)
+}
+
+/// Whether a simple query that is sent as a whole commits what it does.
+fn commits_itself(turn: &Turn<'_>, judgement: &Judgement) -> bool {
+    let only_begins = judgement.begins && !judgement.commits && !judgement.leaves;
+    !in_block(turn) && !only_begins
 }
 
 /// Sends a simple query in this way; false if it is to be sent as it came.

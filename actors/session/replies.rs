@@ -351,6 +351,10 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         if status == TransactionStatus::Idle {
             mark::over(turn);
         }
+        // In the middle of data that nobody waits for any more there is no place for it.
+        if !turn.server.exchange.owes() && !turn.relay.up.is_passing() {
+            by_sql::clear_away(turn);
+        }
     }
     // The client must not see itself in a transaction that it is sent away for.
     if status != TransactionStatus::Idle && turn.relay.mode == PoolMode::Statement {

@@ -253,6 +253,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
     }
     let mut instead = None;
     let mut clears = false;
+    let mut several = false;
     let mut way = mark::Way::Whole;
     if !is_held(turn.relay, total) {
         if turn.relay.spread.is_some() {
@@ -279,6 +280,7 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         let mut judgement = turn.relay.judge(query.text);
         let is_here = is_here && shards::glance::is_plain(&judgement);
         clears = judgement.clears();
+        several = !judgement.single;
         if listen::asks(turn.relay, query.text) {
             listen::refuse_question(turn, total);
             return Ok(true);
@@ -348,6 +350,8 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
         };
         if vowed {
             way = mark::way(turn, &text, &judgement);
+        } else if by_name {
+            mark::by_name(turn, &judgement);
         }
         // A question of ours that goes before comes before what is written down of the text, too.
         if !by_name {
@@ -404,7 +408,12 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             turn.relay.up.hide(total);
         }
     }
-    by_sql::clear_away(turn);
+    if several && turn.names.leave() {
+        // There may be a COPY among them, and a server that waits for its data takes nothing else: it is done behind the answer.
+        turn.check = Check::Quiet;
+    } else {
+        by_sql::clear_away(turn);
+    }
     mark::behind(turn);
     Ok(true)
 }

@@ -90,7 +90,8 @@ const ROWS_MAX: usize = 2;
 /// More reported parameters than this are no answer of a Postgres.
 const REPORTED_MAX: usize = 256;
 
-/// Brings a server to `wanted`, and remembers what it accepted.
+/// Brings a server to `wanted`, and remembers what it accepted. Of what it did not, it may have some settings of the users'
+/// own all the same, which are doubted then.
 pub(crate) async fn apply(
     pool: &Pool,
     server: &mut ServerConn,
@@ -112,6 +113,10 @@ pub(super) async fn apply_into(
     };
     let answer = run_into(server, sql.as_bytes(), answer).await?;
     if let Some(error) = answer.error {
+        // What it calls may have been called before, and the server forgets none of the users' own settings.
+        let strange = wanted.strange_to(&server.applied);
+        let strange: Vec<Box<str>> = strange.map(Box::from).collect();
+        server.doubt(strange);
         return Err(error);
     }
     for (name, value) in wanted.iter() {

@@ -1,6 +1,7 @@
 //! What a database's catalogue says about code that runs unseen.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use pgherd_sql::{Body, Defines, Runs, body, defines, is_harmless};
 use pgherd_wire::error::ErrorReport;
@@ -23,7 +24,10 @@ const FUNCTIONS_MAX: usize = 4000;
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 /// `own` has the views that tell of the server they are asked at, or of a sequence. Those that Postgres brings are told by
 /// their names, which [`OF_SERVER`] and [`OF_SETUP`] have, in the place of `@own@`.
+/// A body that Postgres has parsed is shown only once its tables are locked, and somebody may be changing them. A timeout that
+/// runs already is left alone by another, unless it is taken away first.
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
+SET LOCAL lock_timeout = @lock@; SET LOCAL statement_timeout = 0; SET LOCAL statement_timeout = @whole@;
 WITH RECURSIVE f AS (
  SELECT p.oid, p.proname::text AS name, p.provolatile::text AS volatility,
   CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE l.lanname::text END AS language,
@@ -119,6 +123,11 @@ UNION ALL (SELECT 'function', f.name, f.language,
  FROM f LEFT JOIN reached r ON r.oid = f.oid
  WHERE f.oid <> ALL (ARRAY(SELECT t.oid FROM trusted t)) ORDER BY f.oid LIMIT 4001)";
 
+/// So long it waits for a lock: somebody's next request waits with it.
+const LOCK: Duration = Duration::from_millis(500);
+/// So long it takes at most, and no longer than half of what a server is waited for, which is lost then.
+const WHOLE: Duration = Duration::from_secs(10);
+
 /// What this does is told by its arguments, if it is Postgres' own.
 const SET_CONFIG: &[u8] = b"set_config";
 
@@ -173,7 +182,7 @@ pub(super) async fn run(
     server: &mut ServerConn,
     listener: setup::Listener,
 ) -> Result<Option<Found>, ErrorReport> {
-    let question = QUESTION.replace("@own@", &format!("{OF_SERVER}|{OF_SETUP}"));
+    let question = question(server.about.upstream.patience);
     let answer = setup::Answer::of_rows(FUNCTIONS_MAX * 2 + NAMES_MAX + 1).heard_by(listener);
     let answer = setup::run_into(server, question.as_bytes(), answer).await?;
     if let Some(error) = answer.error {
@@ -181,6 +190,16 @@ pub(super) async fn run(
         return Ok(None);
     }
     Ok(understand(&answer.rows))
+}
+
+fn question(patience: Option<Duration>) -> String {
+    let whole = patience.map_or(WHOLE, |patience| WHOLE.min(patience / 2));
+    // None at all is no limit.
+    let limit = |limit: Duration| limit.as_millis().max(1).to_string();
+    QUESTION
+        .replace("@own@", &format!("{OF_SERVER}|{OF_SETUP}"))
+        .replace("@lock@", &limit(LOCK.min(whole)))
+        .replace("@whole@", &limit(whole))
 }
 
 /// One row: its kind, name, language, source, and reach.

@@ -91,7 +91,7 @@ async fn try_out(pool: &Arc<Pool>, asked: &Parameters) -> Result<Arc<Welcome>, R
     };
     let wanted = Arc::new(asked.clone());
     let outcome = setup::apply(&source, &mut lease, &wanted).await;
-    if lease.exchange.is_over() {
+    if lease.exchange.is_over() && lease.doubted.is_empty() {
         lease.mark_clean();
     }
     outcome.map_err(fatal)?;

@@ -507,6 +507,33 @@ async fn a_session_that_cannot_be_looked_at_is_nobody_elses() {
     assert_eq!(two.one("show statement_timeout").await, "0");
 }
 
+/// Postgres shows what the function does once it has locked its table.
+#[tokio::test]
+async fn nobody_is_lost_with_a_look_at_what_somebody_has_locked() {
+    let database = Database::new().await;
+    database
+        .sql(
+            "create table t (a int); create function counted() returns bigint \
+             begin atomic select count(*) from t; end",
+        )
+        .await;
+    let more = "[pool]\nsize = 1\n[timeouts]\nconnect = \"4s\"";
+    let proxy = Proxy::before(&database, more).await;
+    let client = proxy.client("app", &database).await;
+    let holder = connect(&database.url("app")).await;
+    holder.batch_execute("begin; lock t").await.unwrap();
+    let server = "select pg_backend_pid()";
+    client.batch_execute("create table made ()").await.unwrap();
+    let pid = client.one(server).await;
+    assert_eq!(client.one("select count(*) from made").await, "0");
+    assert_eq!(client.one(server).await, pid);
+    assert!(
+        proxy
+            .log()
+            .contains("functions of a database cannot be read")
+    );
+}
+
 #[tokio::test]
 async fn one_that_leaves_takes_it_along() {
     for goodbye in [true, false] {

@@ -338,6 +338,31 @@ async fn a_block_that_is_lost_behind_the_end_of_another_stays_lost() {
     }
 }
 
+/// The BEGIN of that block was answered without a server.
+#[tokio::test]
+async fn what_stands_behind_a_block_that_has_ended_is_in_none() {
+    let (database, node, _proxy, mut client) = shop("").await;
+    database.sql("create table held ()").await;
+    let holder = connect(&database.url("app")).await;
+    holder.batch_execute("begin; lock held").await.unwrap();
+    assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+    let burst = [
+        "insert into goods values (1)",
+        "commit",
+        "select count(*) from held",
+    ];
+    assert_eq!(client.ask(&burst.map(Raw::query).concat()).await, "C ZT");
+    assert_eq!(client.ask(&[]).await, "C ZI");
+    cut(&node, "(2)");
+    client
+        .send(&Raw::query("insert into goods values (2)"))
+        .await;
+    for _ in 0..2 {
+        assert_eq!(client.ask(&[]).await, "E08007 ZI");
+    }
+    assert_eq!(node.left(), 0);
+}
+
 /// A COMMIT is bound before a Sync and executed behind it.
 #[tokio::test]
 async fn a_commit_that_was_bound_before_is_not_told_to_be_lost() {

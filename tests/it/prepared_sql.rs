@@ -791,3 +791,44 @@ async fn a_text_that_names_more_than_a_server_may_hold_is_refused_at_once() {
     assert_eq!(client.ask(&Raw::query(&few)).await, "C ".repeat(400) + "ZI");
     assert_eq!(client.one("execute a399").await, "1");
 }
+
+/// A server that waits for data takes nothing else.
+#[tokio::test]
+async fn a_name_that_goes_in_front_of_a_copy_is_gone() {
+    let database = Database::new().await;
+    database.sql("create table goods (a int)").await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let mut client = raw(&proxy, &database).await;
+    let pid = client.one("select pg_backend_pid()").await;
+    let data = |rows: &[u8]| [Raw::framed(b'd', rows), Raw::framed(b'c', b"")].concat();
+    let text = || Raw::query("deallocate a; copy goods from stdin");
+    let prepare = Raw::query("prepare a as select 1");
+    for block in [false, true] {
+        let status = if block { "ZT" } else { "ZI" };
+        if block {
+            assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+        }
+        for waits in [false, true] {
+            assert_eq!(client.ask(&prepare).await, format!("C {status}"));
+            let sent = if waits {
+                text()
+            } else {
+                [text(), data(b"1\n")].concat()
+            };
+            client.send(&sent).await;
+            for tag in ['C', 'G'] {
+                assert_eq!(client.message().await.tag, tag);
+            }
+            let rest = if waits { data(b"1\n") } else { Vec::new() };
+            assert_eq!(client.ask(&rest).await, format!("C {status}"));
+        }
+    }
+    assert_eq!(client.ask(&Raw::query("execute a")).await, "E26000 ZE");
+    assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+    assert_eq!(client.ask(&prepare).await, "C ZI");
+    let fails = [text(), data(b"x\n")].concat();
+    assert_eq!(client.ask(&fails).await, "C G E22P02 ZI");
+    assert_eq!(client.ask(&Raw::query("execute a")).await, "E26000 ZI");
+    let found = "select count(*) || ' ' || pg_backend_pid() from goods";
+    assert_eq!(client.one(found).await, format!("2 {pid}"));
+}

@@ -52,6 +52,11 @@ impl Names {
         !self.changes.is_empty()
     }
 
+    /// Whether something is on the server that has no business there once this is answered.
+    pub(in crate::session) fn leave(&self) -> bool {
+        !self.rubbish.is_empty()
+    }
+
     /// Whether what the server says has anything to do with them.
     #[inline]
     pub(in crate::session) fn is_under_way(&self) -> bool {

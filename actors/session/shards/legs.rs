@@ -209,7 +209,7 @@ pub(super) async fn take_as(
         match applied {
             Ok(()) => return Ok(lease),
             Err(report) => {
-                if lease.exchange.is_over() {
+                if lease.exchange.is_over() && lease.doubted.is_empty() {
                     lease.mark_clean();
                 }
                 return Err(Denied::Refused(Box::new(report)));

@@ -406,6 +406,65 @@ async fn nothing_is_told_to_be_lost_that_is_there() {
     assert_eq!(resolved(&metrics(http).await, "unknown"), unknown);
 }
 
+/// There is no place for a question behind an EXECUTE that commits itself.
+#[tokio::test]
+async fn what_is_run_by_its_name_is_not_told_to_be_lost() {
+    let (database, node, _proxy, mut client, _) = shop(ON).await;
+    let prepare = "prepare ins (int) as insert into goods values ($1)";
+    assert_eq!(client.ask(&Raw::query(prepare)).await, "C ZI");
+    node.fail(cut("(71)", true));
+    let told = client.ask(&Raw::query("execute ins(71)")).await;
+    assert_eq!((&*told, node.left()), ("E08007 ZI", 0));
+    until("it is committed", async || {
+        database.sql("select count(*) from goods").await == "1"
+    })
+    .await;
+    // In a block it goes with that, or is asked for.
+    node.fail(cut("(72)", true));
+    let told = client.ask(&Raw::query("begin; execute ins(72)")).await;
+    assert_eq!((&*told, node.left()), ("E40001 ZE", 0));
+    assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+    for text in ["begin", "execute ins(73)"] {
+        assert_eq!(client.ask(&Raw::query(text)).await, "C ZT");
+    }
+    node.fail(cut("commit", true));
+    assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(client.one("select sum(a) from goods").await, "144");
+}
+
+/// Up to Postgres 17, a simple query commits what a pipeline has done before it without a Sync.
+#[tokio::test]
+async fn a_pipeline_that_a_query_commits_is_not_told_to_be_lost() {
+    let (database, node, _proxy, mut client, _) = shop(ON).await;
+    assert_eq!(
+        client.ask(&Raw::query("prepare r as select 1")).await,
+        "C ZI"
+    );
+    assert_eq!(client.one("execute r").await, "1");
+    let ends = [
+        ("execute r", "execute \""),
+        ("select 'x'", "'x'"),
+        ("set application_name = 'x'", "'x'"),
+    ];
+    let version = database.sql("show server_version_num").await;
+    let commits = version.parse::<u32>().unwrap() < 180_000;
+    for (value, (text, needle)) in (1..).zip(ends) {
+        node.fail(cut(needle, true));
+        let sent = [pipelined(&insert(value)), Raw::query(text)].concat();
+        let told = client.ask(&sent).await;
+        assert!(told.ends_with("E08007 ZI"), "{text}: {told}");
+        assert_eq!(node.left(), 0);
+        client.ask(&Raw::sync()).await;
+        if commits {
+            let count = format!("select count(*) from goods where a = {value}");
+            until("it is committed", async || {
+                database.sql(&count).await == "1"
+            })
+            .await;
+        }
+    }
+}
+
 /// How many commits a page of metrics tells of that were resolved so.
 fn resolved(page: &str, outcome: &str) -> usize {
     let is_it = |line: &&str| line.contains("commits_resolved") && line.contains(outcome);

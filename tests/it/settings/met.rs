@@ -91,6 +91,35 @@ async fn a_setting_meets_nobody_else_however_its_name_is_written() {
 }
 
 #[tokio::test]
+async fn a_setting_that_is_refused_with_others_meets_nobody_else() {
+    let (database, proxy) = before(1).await;
+    let options = [("options", "-c app.x=mine -c work_mem=nonsense")];
+    let raw = Raw::open(proxy.port()).await;
+    let refused = raw.enter("app", &database.name, &options).await;
+    assert_eq!(refused.unwrap_err().field('C').as_deref(), Some("22023"));
+    let other = proxy.client("app", &database).await;
+    finds_nothing(&other).await;
+}
+
+#[tokio::test]
+async fn a_setting_whose_role_is_gone_meets_nobody_else() {
+    let (database, proxy) = before(1).await;
+    let role = format!("{}_gone", database.name);
+    database.sql(&format!("create role {role}")).await;
+    let options = format!("-c app.x=mine -c role={role}");
+    let options = [("options", &*options)];
+    let mut client = Raw::login(proxy.port(), "app", &database.name, &options).await;
+    let other = proxy.client("app", &database).await;
+    finds_nothing(&other).await;
+    database.sql(&format!("drop role {role}")).await;
+    // It goes ahead the first time, and is tried out then.
+    for _ in 0..2 {
+        assert_eq!(client.ask(&Raw::query("select 1")).await, "E22023 ZI");
+        finds_nothing(&other).await;
+    }
+}
+
+#[tokio::test]
 async fn who_sets_what_cannot_be_read_keeps_the_server() {
     let (database, proxy) = before(2).await;
     let [first, second] = pair(&database, &proxy).await;
