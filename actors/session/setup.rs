@@ -120,10 +120,11 @@ pub(super) async fn apply_into(
         return Err(error);
     }
     for (name, value) in wanted.iter() {
+        // The last of several is what it is now.
         let reported = answer
             .reported
             .iter()
-            .find(|(reported, _)| reported.eq_ignore_ascii_case(name));
+            .rfind(|(reported, _)| reported.eq_ignore_ascii_case(name));
         if let Some((_, canonical)) = reported {
             pool.proven.learn(name, value, Some(canonical));
         } else if pool.proven.reported(name, value).is_none() {

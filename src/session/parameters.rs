@@ -159,6 +159,10 @@ impl Parameters {
             calls.push(SESSION_AUTHORIZATION, None);
         }
         for name in others {
+            if name == DATE_STYLE && self.get(name).is_some() && wanted.get(name).is_some() {
+                // A part of it leaves the other as it is: that is to be the usual one.
+                calls.push(name, None);
+            }
             calls.push(name, wanted.get(name));
         }
         let enters_user = other_user.is_some() && (leaves_user || user != other_user);
@@ -173,6 +177,8 @@ impl Parameters {
     }
 }
 
+/// The setting of two parts, each of which may be set by itself.
+const DATE_STYLE: &str = "datestyle";
 /// The setting of `SET ROLE`.
 pub(crate) const ROLE: &str = "role";
 /// The setting of `SET SESSION AUTHORIZATION`.
@@ -394,6 +400,18 @@ mod tests {
                  pg_catalog.set_config(E'c', NULL, false)"
             )
         );
+    }
+
+    #[test]
+    fn a_part_of_a_setting_is_laid_over_the_usual_one() {
+        let set = |now: &[(&str, &str)], wanted: &[(&str, &str)]| {
+            let sql = parameters(now).transition(&parameters(wanted)).unwrap();
+            sql.matches("E'DateStyle'").count() + sql.matches("E'datestyle'").count()
+        };
+        let (british, iso) = ([("datestyle", "SQL, DMY")], [("DateStyle", "ISO")]);
+        assert_eq!(set(&[], &iso), 1);
+        assert_eq!(set(&british, &iso), 2);
+        assert_eq!(set(&british, &[]), 1);
     }
 
     #[test]

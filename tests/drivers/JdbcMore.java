@@ -335,8 +335,8 @@ final class JdbcMore {
     }
 
     void parametersThatAreReported() throws Exception {
-        List<String> names = List.of("application_name", "client_encoding", "integer_datetimes", "IntervalStyle",
-                "is_superuser", "session_authorization", "standard_conforming_strings", "TimeZone");
+        List<String> names = List.of("application_name", "client_encoding", "DateStyle", "integer_datetimes",
+                "IntervalStyle", "is_superuser", "session_authorization", "standard_conforming_strings", "TimeZone");
         try (Connection c = connect("ApplicationName", "more", "options", "-c timezone=UTC")) {
             PGConnection pg = c.unwrap(PGConnection.class);
             List<String> texts = List.of("select 1", "begin", "set timezone = 'Asia/Tokyo'",

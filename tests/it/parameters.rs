@@ -45,6 +45,23 @@ async fn startup_parameters_are_each_clients_own() {
     }
 }
 
+/// Of two parts one may be given, and the other is the usual one, whatever the last client had.
+#[tokio::test]
+async fn a_part_of_a_setting_leaves_nothing_of_another_clients() {
+    let (database, proxy) = before(1).await;
+    let login =
+        async |more: &[(&str, &str)]| Raw::login(proxy.port(), "app", &database.name, more).await;
+    let mut british = login(&[]).await;
+    let usual = british.one("show datestyle").await;
+    let set = Raw::query("set datestyle = 'SQL, DMY'");
+    assert_eq!(british.ask(&set).await, "C ZI");
+    let mut iso = login(&[("DateStyle", "ISO")]).await;
+    assert_eq!(iso.parameters["DateStyle"], usual);
+    assert_eq!(iso.one("show datestyle").await, usual);
+    assert_eq!(british.one("show datestyle").await, "SQL, DMY");
+    assert_eq!(iso.one("show datestyle").await, usual);
+}
+
 #[tokio::test]
 async fn a_wrong_startup_parameter_is_refused_as_postgres_does() {
     let (database, proxy) = before(1).await;
