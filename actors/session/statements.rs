@@ -424,7 +424,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         // Should it no longer fit its tables, the server says where.
         follow::renamed(turn, &[edit]);
     }
-    turn.bound = is_news.then(|| (portal, Described { name, placed }));
+    turn.bound = is_news.then_some((portal, Described { name, placed }));
     turn.server.exchange.sent(Owed::Bind { of: Some(placed) });
     turn.relay.pool.stats.bind();
     shards::count(turn.relay, Tier::OneShard);

@@ -50,7 +50,7 @@ use crate::shards::Group;
 use crate::transactions::deadlocks::Waiter;
 pub(super) use carry::combine;
 pub(super) use explain::find as explained;
-use extended::{Portal, Unbound, Unchecked};
+use extended::{Parsed, Portal, Unbound, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;
 use session::uncommitted;
@@ -115,8 +115,8 @@ struct Dtx {
     portals: HashMap<Box<[u8]>, Portal>,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
-    /// What was prepared since a server has looked at all that was: by its name, as a Parse behind that.
-    fresh: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// What was prepared since a server has looked at all that was.
+    fresh: Vec<Parsed>,
     /// What was bound last, whose BindComplete waits for what a server says of its parameters.
     unbound: Option<Unbound>,
     /// The client is owed a BindComplete before whatever comes next.

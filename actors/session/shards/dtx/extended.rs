@@ -45,6 +45,14 @@ pub(super) struct Portal {
     done: bool,
 }
 
+/// What the client has prepared by a name.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) name: Box<[u8]>,
+    /// The Parse behind its name.
+    pub(super) tail: Box<[u8]>,
+}
+
 /// What was prepared, or bound if there are values, and was neither described nor executed since: whether a server
 /// takes it is not known yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -170,7 +178,8 @@ impl Dtx {
         }
         self.leave_unchecked(relay, tail, None)?;
         if is_seen(relay, parse.query) {
-            self.fresh.push((parse.name.into(), tail.into()));
+            let (name, tail) = (parse.name.into(), tail.into());
+            self.fresh.push(Parsed { name, tail });
         }
         relay.down.insert(&backend::PARSE_COMPLETE);
         Ok(())
@@ -345,13 +354,13 @@ impl Dtx {
     /// prepared behind it.
     pub(super) fn looked_at(&mut self, relay: &mut Relay, tail: &[u8], is_sound: bool) {
         if is_sound {
-            self.fresh.retain(|(_, it)| **it != *tail);
+            self.fresh.retain(|it| *it.tail != *tail);
             return;
         }
-        let Some(at) = self.fresh.iter().position(|(_, it)| **it == *tail) else {
+        let Some(at) = self.fresh.iter().position(|it| *it.tail == *tail) else {
             return;
         };
-        for (name, _) in self.fresh.drain(at..) {
+        for Parsed { name, .. } in self.fresh.drain(at..) {
             match relay.statements.as_deref_mut() {
                 Some(statements) if name.is_empty() => statements.unnamed = Unnamed::None,
                 Some(statements) => drop(statements.remove(&name)),

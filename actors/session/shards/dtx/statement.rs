@@ -15,7 +15,7 @@ use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
 
 use super::explain;
-use super::extended::Bound;
+use super::extended::{Bound, Parsed};
 use super::legs::sent;
 use super::named::is_named;
 use super::reads;
@@ -73,15 +73,16 @@ pub(super) enum Form {
 pub(super) struct Planned {
     /// The number of the schemas.
     schemas: u64,
-    /// The name by which the client has prepared it, and its Parse behind that.
-    prepared: Option<(Box<[u8]>, Box<[u8]>)>,
+    /// How the client has prepared it, if by a name.
+    prepared: Option<Parsed>,
 }
 
 impl Planned {
     fn of(relay: &Relay, known: &Known, given: Option<(&[u8], &Bind<'_>)>) -> Self {
         let prepared = given.and_then(|(tail, bind)| {
             let name = reads::named(relay, tail, bind.statement)?;
-            Some((name, tail.into()))
+            let tail = tail.into();
+            Some(Parsed { name, tail })
         });
         Self {
             schemas: known.number(),
@@ -519,7 +520,7 @@ impl Dtx {
         shards: &[u16],
         planned: &Planned,
     ) -> Result<(), Fault> {
-        if let Some((name, tail)) = &planned.prepared {
+        if let Some(Parsed { name, tail }) = &planned.prepared {
             let (text, types) = parts(tail);
             let prepared = Prepared {
                 name,
