@@ -91,7 +91,7 @@ pub(crate) fn gone(list: &[Reason], found: &Found, scripts: &[String]) -> Vec<St
         places.retain(|difference, _| scripts.contains(&difference.script));
         let missing = without(&places, found);
         let none = missing.len() == places.len() && !found.keys().any(|it| reason.is_like(it));
-        let unheard = none && !reason.like.is_empty();
+        let unheard = none && !reason.by_chance && !reason.like.is_empty();
         if unheard || !missing.is_empty() && (none || !reason.by_chance) {
             gone.push(format!("[{}]\n{}", reason.name, Listing(&missing)));
         }
@@ -235,7 +235,7 @@ at guc [whole] show b
         assert_eq!(gone(&chance, &one, &scripts).len(), 0);
         assert_eq!(gone(&chance, &nothing, &scripts).len(), 1);
         assert_eq!(gone(&chance, &nothing, &[]).len(), 0);
-        let like = list("[one?]\nlike DataRow\nBecause.\n");
+        let like = list("[one]\nlike DataRow\nBecause.\n");
         assert_eq!(gone(&like, &all, &scripts).len(), 0);
         assert_eq!(gone(&like, &nothing, &scripts).len(), 1);
     }
