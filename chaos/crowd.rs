@@ -130,7 +130,8 @@ pub(crate) struct Crowd {
     appenders: Appenders,
     counters: Counters,
     sessions: Crew,
-    hasty: Crew,
+    /// Not before poolers that do not survive them.
+    hasty: Option<Crew>,
     /// Not before poolers that let nobody listen.
     ears: Option<Crew>,
     passers: Crew,
@@ -150,7 +151,9 @@ impl Crowd {
             appenders: Appenders::start(life, door, APPENDERS, seed.wrapping_add(100)),
             counters: Counters::start(life, door, COUNTERS),
             sessions: sessions::start(life, door, SESSIONS, seed.wrapping_add(200)),
-            hasty: hasty::start(life, door, HASTY, seed.wrapping_add(300)),
+            hasty: door
+                .bears_cancels()
+                .then(|| hasty::start(life, door, HASTY, seed.wrapping_add(300))),
             ears: door.keeps_sessions().then(|| ears::start(life, door, EARS)),
             passers: passers::start(life, door, PASSERS, seed.wrapping_add(400)),
         }
@@ -174,7 +177,10 @@ impl Crowd {
         let transactions = self.appenders.finish().await;
         let own = self.counters.finish().await;
         let sessions = self.sessions.finish().await;
-        let hasty = self.hasty.finish().await;
+        let hasty = match self.hasty {
+            Some(hasty) => Some(hasty.finish().await),
+            None => None,
+        };
         let passers = self.passers.finish().await;
         let ears = match self.ears {
             Some(ears) => Some(ears.finish().await),
@@ -222,14 +228,14 @@ impl Crowd {
         report.faults.extend(all(Check::Doubled, own.doubled));
         let stale = own.stale.into_iter();
         report.lossy(stale.map(|(at, what)| (Some(at), Check::OwnWrites.caught(what))));
-        if hasty.cancelled() == 0 {
+        if hasty.as_ref().is_some_and(|hasty| hasty.cancelled() == 0) {
             report
                 .faults
                 .push(Check::Work.caught("nobody was cancelled"));
         }
         for (whose, identity) in [
             (sessions::KIND, Some(sessions)),
-            (hasty::KIND, Some(hasty)),
+            (hasty::KIND, hasty),
             (passers::KIND, Some(passers)),
             (ears::KIND, ears),
         ] {

@@ -99,6 +99,12 @@ impl Door {
         matches!(self.kind, Kind::Pgherd(_))
     }
 
+    /// Whether clients may cancel in a failover. PgBouncer 1.18 ends itself at times when one does (`disconnect_client(): bad
+    /// client state`), which would show nothing of how it bears failovers.
+    pub fn bears_cancels(&self) -> bool {
+        !matches!(self.kind, Kind::Pooler(_))
+    }
+
     /// Whether a session is one, on whichever servers: its settings and prepared statements are there
     /// with each statement. Some poolers do not care for that.
     pub fn has_sessions(&self) -> bool {

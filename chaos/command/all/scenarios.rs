@@ -121,9 +121,9 @@ pub(super) const SCENARIOS: [Scenario; 19] = [
         "failover --failovers 1 --control=haproxy",
     ),
     pauses(
-        12,
+        7,
         "Patroni, synchronous",
-        "patroni --rounds 28",
+        "patroni --rounds 14",
         "patroni --faults switchover,postgres",
     ),
     pauses(
