@@ -37,19 +37,19 @@ async fn an_execute_whose_server_was_lost_is_answered_unseen() {
         assert_eq!((node.left(), retries(&proxy)), (0, before + expected));
     };
     for passes in [false, true] {
-        node.fail(cut("execute", passes));
+        node.fail(cut("execute ", passes));
         assert_eq!(client.one("execute s(7)").await, "7");
         check(&node);
         node.fail(Fault {
             says: fatal("57P01"),
-            ..cut("execute", passes)
+            ..cut("execute ", passes)
         });
         assert_eq!(client.one("execute s(8)").await, "8");
         check(&node);
     }
     // In a block whose BEGIN is ours to send.
     assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
-    node.fail(cut("execute", true));
+    node.fail(cut("execute ", true));
     assert_eq!(client.one("execute s(9)").await, "9");
     assert_eq!(client.ask(&Raw::query("commit")).await, "C ZI");
     check(&node);
@@ -68,7 +68,7 @@ async fn an_execute_that_may_have_written_is_not_repeated() {
     // What a statement is given counts as well.
     for text in ["execute w", "execute r(nextval('numbers'))"] {
         for passes in [false, true] {
-            node.fail(cut("execute", passes));
+            node.fail(cut("execute ", passes));
             assert_eq!(client.ask(&Raw::query(text)).await, "E08007 ZI", "{text}");
             assert_eq!((node.left(), retries(&proxy)), (0, 0), "{text}");
         }
@@ -79,14 +79,14 @@ async fn an_execute_that_may_have_written_is_not_repeated() {
         Raw::execute("", 0),
         Raw::sync(),
     ];
-    node.fail(cut("execute", false));
+    node.fail(cut("execute ", false));
     assert_eq!(client.ask(&batch.concat()).await, "E08007 ZI");
     assert_eq!((node.left(), retries(&proxy)), (0, 0));
     // Who is turned away has run nothing.
     for (code, expected) in [("57P03", 1), ("53300", 2)] {
         node.fail(Fault {
             says: fatal(code),
-            ..cut("execute", false)
+            ..cut("execute ", false)
         });
         assert_eq!(client.ask(&Raw::query("execute w")).await, "C ZI");
         assert_eq!((node.left(), retries(&proxy)), (0, expected));
