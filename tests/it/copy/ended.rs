@@ -183,7 +183,10 @@ async fn a_copy_in_is_not_over_before_the_sync_behind_its_data() {
         let begin = Protocol::Extended.begin("copy goods from stdin");
         client.send(&[begin, Raw::sync()].concat()).await;
         while client.message().await.tag != 'G' {}
-        client.send(&[data("1\n"), done()].concat()).await;
+        // Else the server keeps its answer until the Sync.
+        client
+            .send(&[data("1\n"), done(), Raw::flush()].concat())
+            .await;
         while client.message().await.tag != 'C' {}
         client
     };
