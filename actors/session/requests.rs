@@ -154,9 +154,10 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
                 turn.server.exchange.sent(Owed::Sync);
                 turn.attempt.ends();
                 turn.relay.up.pass(total);
-                by_sql::clear_away(turn);
-                // Behind a read there may be something else, which is for another server.
-                if std::mem::take(&mut turn.clears) || turn.relay.is_choosy() {
+                // Behind a read there may be something else, which is for another server. And a COPY that waits for its
+                // data takes nothing else: what is to be cleared away is so behind the answer.
+                let clears = std::mem::take(&mut turn.clears);
+                if clears || turn.relay.is_choosy() || turn.names.leave() {
                     turn.check = Check::Quiet;
                 }
                 continue;

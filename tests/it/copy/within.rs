@@ -182,3 +182,67 @@ async fn data_is_no_question_that_has_to_wait_for_an_answer() {
         }
     }
 }
+
+/// The same where what leaves something to be cleared away stands in front of the COPY in one stretch to its Sync.
+#[tokio::test]
+async fn what_is_cleared_away_behind_a_sync_does_not_end_a_copy_in_front_of_it() {
+    let database = Database::new().await;
+    database.sql("create table goods (a int)").await;
+    let run = |text: &str| {
+        [
+            Raw::parse("", text),
+            Raw::bind("", "", &[]),
+            Raw::execute("", 0),
+        ]
+        .concat()
+    };
+    for resolution in ["off", "on"] {
+        let more = format!("[pool]\nsize = 1\n[failover]\ncommit_resolution = \"{resolution}\"");
+        let proxy = Proxy::start(&Config::before(&database, &more)).await;
+        let mut client = enter(&proxy, &database).await;
+        client.one("select 1").await;
+        client.one("select 1").await;
+        let mut direct = Raw::login(database.port, "app", &database.name, &[]).await;
+        for first in [
+            "deallocate a",
+            "deallocate all",
+            "prepare b as select 1",
+            "execute a",
+            "select name from pg_prepared_statements",
+            "discard plans",
+        ] {
+            for early in [true, false] {
+                eprintln!("{resolution}, {first}, {early}");
+                let prepare = [run("deallocate all"), Raw::sync()].concat();
+                let named = [run("prepare a as select 7"), Raw::sync()].concat();
+                // libpq and tokio-postgres send a Sync before the data, and psycopg one behind.
+                let open = match early {
+                    true => [run(first), run(COPY), Raw::sync()].concat(),
+                    false => [run(first), run(COPY)].concat(),
+                };
+                let data = [data("1\n2\n"), done(), Raw::sync()].concat();
+                let mut said = Vec::new();
+                for side in [&mut direct, &mut client] {
+                    side.ask(&prepare).await;
+                    side.ask(&named).await;
+                    side.send(&open).await;
+                    if !early {
+                        side.send(&Raw::flush()).await;
+                    }
+                    let mut tags = String::new();
+                    loop {
+                        let message = side.message().await;
+                        tags.push(message.tag);
+                        if matches!(message.tag, 'G' | 'Z') {
+                            break;
+                        }
+                    }
+                    tags.push_str(&side.ask(&data).await);
+                    tags.push_str(&side.ask(&Raw::query("select 'in step'")).await);
+                    said.push(tags);
+                }
+                assert_eq!(said[1], said[0], "{resolution}, {first}, {early}");
+            }
+        }
+    }
+}
