@@ -127,6 +127,8 @@ pub struct Hidden {
     found: ArcSwapOption<Found>,
     /// How often the catalogue has changed; held while what was found is taken over.
     changes: Mutex<u64>,
+    /// How often by what has passed through here.
+    own_changes: AtomicU64,
 }
 
 impl Default for Hidden {
@@ -145,6 +147,7 @@ impl Default for Hidden {
             born: clock::now(),
             found: ArcSwapOption::empty(),
             changes: Mutex::new(0),
+            own_changes: AtomicU64::new(0),
         }
     }
 }
@@ -159,9 +162,19 @@ impl Hidden {
         Runs::ALL.get(level).copied().unwrap_or(Runs::Reads)
     }
 
-    /// How often the catalogue has been changed by what has passed through here.
+    /// How often the catalogue has been changed, by what has passed through here or as others have told.
     pub fn changes(&self) -> u64 {
         *self.changes.lock()
+    }
+
+    /// How often it has been changed by what has passed through here.
+    pub fn own_changes(&self) -> u64 {
+        self.own_changes.load(Ordering::Acquire)
+    }
+
+    /// Somebody else has changed it, or may have.
+    pub fn has_heard(&self) {
+        self.changed();
     }
 
     /// Whether a query runs no volatile function but those that its text names. While that is not known, not.
@@ -397,6 +410,7 @@ impl Drop for Alteration {
         }
         // In this order: there is no moment at which the old knowledge holds.
         self.hidden.changed();
+        self.hidden.own_changes.fetch_add(1, Ordering::AcqRel);
         self.hidden.altering.fetch_sub(1, Ordering::AcqRel);
     }
 }

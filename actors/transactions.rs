@@ -9,6 +9,7 @@ pub mod coordinator;
 pub(crate) mod deadlocks;
 pub mod decisions;
 pub mod recovery;
+pub(crate) mod schemas;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

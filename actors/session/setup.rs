@@ -13,6 +13,7 @@ use pgherd_wire::{frame, frontend, sqlstate};
 use crate::pool::Pool;
 use crate::server::ServerConn;
 use crate::session::listen;
+use crate::transactions::schemas;
 
 /// The most that an answer to a query of ours may take in one message.
 const ANSWER_MAX: usize = 256 * 1024;
@@ -317,6 +318,10 @@ fn read_answer(server: &mut ServerConn, answer: &mut Answer) -> Result<(), Error
                 server.flow.hide(total);
                 server.flow.insert(&told.unwrap_or_default());
                 continue;
+            }
+            tag::NOTIFICATION_RESPONSE => {
+                schemas::heard(server, body);
+                server.exchange.received(tag::NOTIFICATION_RESPONSE, |_| {})
             }
             tag::DATA_ROW if answer.rows.len() < answer.rows_max => {
                 let Ok(row) = backend::DataRow::parse(body) else {

@@ -8,7 +8,7 @@
 //! It looks at each shard for parts that were prepared some time ago, and asks their deciders. Where there is no
 //! row yet it stores one that says no, with which nobody can decide otherwise any more. So however early it comes, it
 //! undoes at worst what could have been committed; not to do so, it waits until the decider's transaction is over, or for long. It
-//! also clears rows away of which nobody can have need.
+//! also clears rows away of which nobody can have need, and has the proxies hear of each other's changes of the schemas.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use crate::facts::Facts;
 use crate::server::ServerConn;
 use crate::session::setup::{self, Answer};
 use crate::transactions::decisions::{self, PREFIX};
+use crate::transactions::schemas::{self, Told};
 use crate::transactions::{Count, Doubt, Transactions};
 use crate::upstream::Upstream;
 
@@ -139,6 +140,7 @@ struct Watch {
     /// as long for them.
     mute: BTreeMap<String, String>,
     attempts: BTreeMap<String, Attempts>,
+    told: Told,
 }
 
 impl Watch {
@@ -163,6 +165,12 @@ impl Watch {
                 Some(server) => find(server).await,
                 None => None,
             };
+            if found.is_some()
+                && let Some(link) = self.links.get_mut(shard)
+            {
+                let told = self.told.tell(shard, &mut link.server);
+                round.heartbeat.through(told).await;
+            }
             let Some(mut found) = found else {
                 self.links.remove(shard);
                 all = false;
@@ -318,7 +326,8 @@ impl Watch {
                 && user.is_none_or(|user| link.user == user)
         });
         if !is_good {
-            self.links.remove(section);
+            let before = self.links.remove(section);
+            let before = before.filter(|link| link.host == name && link.server.exchange.is_over());
             let mut candidates = login::candidates(&cluster, &host, round.facts);
             if let Some(user) = user
                 && let Some(at) = candidates.iter().position(|it| it.user == user)
@@ -328,7 +337,8 @@ impl Watch {
             let attempts = self.attempts.entry(section.to_owned()).or_default();
             let link = open(&round.facts.transactions, attempts, &candidates, user, name);
             // It has a deadline of its own, which may be long.
-            let link = round.heartbeat.through(link).await?;
+            let mut link = round.heartbeat.through(link).await?;
+            schemas::listen(&mut link.server, before.map(|link| link.server)).await;
             self.links.insert(section.to_owned(), link);
         }
         debug_assert!(
