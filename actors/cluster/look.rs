@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgherd_cluster::outcome::Server;
 use pgherd_cluster::{Fault, Look, Lsn, Pages, ServerId, Standing, Storage};
+use pgherd_net::ConnectError;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -125,7 +126,8 @@ SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), pg_catalog.pg_is_in
 /// What it says of a host that no connection could be opened.
 pub(super) fn unopened(error: &OpenError) -> Fault {
     match error {
-        OpenError::Connect(_) => Fault::Unreachable,
+        OpenError::Connect(ConnectError::Refused { .. }) => Fault::Unreachable,
+        OpenError::Connect(_) => Fault::Lost,
         OpenError::TimedOut { .. } | OpenError::Crowded { .. } => Fault::TimedOut,
         OpenError::Refused { report, .. } => refused(report),
         OpenError::Secret { .. } | OpenError::Outdated { .. } | OpenError::Unbound { .. } => {

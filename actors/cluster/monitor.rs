@@ -505,7 +505,7 @@ async fn converse(
             Ok(said) => return answered(Ok(said), Some(link)),
             Err(Unanswered { fault, is_of_user }) => match fault {
                 // It may have been restarted; whether it lives shows on a new connection.
-                Fault::Unreachable | Fault::Stopping if upstream.is_some() => {}
+                Fault::Lost | Fault::Stopping if upstream.is_some() => {}
                 fault => {
                     let user = Arc::clone(&link.server.about.upstream);
                     return Answered {
@@ -517,7 +517,7 @@ async fn converse(
         }
     }
     let Some(upstream) = upstream else {
-        return answered(Err(Fault::Unreachable), None);
+        return answered(Err(Fault::Lost), None);
     };
     let (life, _ended) = Life::new();
     let (mut server, _welcome) = match upstream::open(&upstream, number, life).await {
@@ -554,7 +554,7 @@ async fn converse(
     };
     let admission = match &outcome {
         // What is set for a user may also end its connection.
-        Err(it) if it.is_of_user || it.fault == Fault::Unreachable => Admission::Unheard,
+        Err(it) if it.is_of_user || it.fault == Fault::Lost => Admission::Unheard,
         Ok(_) | Err(_) => Admission::Granted,
     };
     Answered {
@@ -635,7 +635,7 @@ async fn timely<T>(
         Err(_) if patience.is_some_and(|patience| clock::since(begun) >= patience) => {
             Err(Fault::TimedOut)
         }
-        Err(_) => Err(Fault::Unreachable),
+        Err(_) => Err(Fault::Lost),
     }
 }
 

@@ -79,8 +79,10 @@ impl ServerId {
 /// What was learned instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Nobody listens there, the name is unknown, or the connection was reset.
+    /// Nobody listens there: the machine says so.
     Unreachable,
+    /// There is no way to it, its name is unknown, or the connection was reset. It may be there all the same.
+    Lost,
     /// No answer in time: frozen, cut off, or overloaded.
     TimedOut,
     /// 57P03: it starts, recovers or shuts down, and serves nobody.
@@ -105,7 +107,10 @@ impl Fault {
 
     /// No server works there, as opposed to one that is silent or incomprehensible.
     pub(crate) const fn is_hard(&self) -> bool {
-        matches!(self, Self::Unreachable | Self::Starting | Self::Stopping)
+        matches!(
+            self,
+            Self::Unreachable | Self::Lost | Self::Starting | Self::Stopping
+        )
     }
 
     /// How little is to be hoped from a host with this fault; lower is better.
@@ -117,7 +122,7 @@ impl Fault {
             Self::Broken(_) => 3,
             Self::Stopping => 4,
             Self::Starting => 5,
-            Self::Unreachable => 6,
+            Self::Unreachable | Self::Lost => 6,
         }
     }
 }
@@ -134,7 +139,7 @@ impl fmt::Display for Standing {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreachable => "cannot be reached",
+            Self::Unreachable | Self::Lost => "cannot be reached",
             Self::TimedOut => "does not answer in time",
             Self::Starting => "is starting up or shutting down",
             Self::Stopping => "is being stopped",

@@ -39,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
     let look = (host.clone(), standing, 1..5_u32, any::<u8>(), any::<u8>());
     let fault = prop_oneof![
         Just(Fault::Unreachable),
+        Just(Fault::Lost),
         Just(Fault::TimedOut),
         Just(Fault::Starting),
         Just(Fault::Stopping),
@@ -127,7 +128,7 @@ impl World {
             Step::Fail { host, fault } => {
                 let weight = match fault {
                     Fault::Starting => 3,
-                    Fault::Unreachable | Fault::Stopping => 1,
+                    Fault::Unreachable | Fault::Lost | Fault::Stopping => 1,
                     _ => 0,
                 };
                 let lives = matches!(fault, Fault::Full | Fault::Refused);
