@@ -4,6 +4,7 @@ pub mod errors;
 pub mod identity;
 pub mod ledger;
 pub mod lists;
+pub mod unbegun;
 pub mod whole;
 mod wrong;
 

@@ -36,7 +36,7 @@ pub(crate) const INSERTERS: usize = 12;
 pub(crate) const COMPARED: usize = 4;
 
 /// The name in the table of errors of those who insert through what is tested.
-const THROUGH: &str = "acked";
+pub(crate) const THROUGH: &str = "acked";
 
 /// And of those who go directly.
 pub(crate) const DIRECT: &str = "direct";

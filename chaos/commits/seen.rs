@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::checks::Wrong;
+use crate::checks::{Check, Wrong};
 
 /// Something that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,4 +51,12 @@ pub(super) struct Seen {
     pub(super) told: String,
     /// Whether the transaction is committed.
     pub(super) committed: bool,
+}
+
+impl Seen {
+    /// Whether something was lost, or is wrong for another reason than that it was not.
+    pub(super) fn came_to_pass(&self) -> bool {
+        let is_wrong = |wrong: &Wrong| wrong.check != Check::Work;
+        !self.lost.is_empty() || self.faults.is_empty() || self.faults.iter().any(is_wrong)
+    }
 }

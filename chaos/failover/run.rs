@@ -29,6 +29,12 @@ const DISK_FULL: &str = "53100";
 /// How far replicas are behind with what they show, if clients read there.
 const BEHIND: &str = "30ms";
 
+/// How long after all processes of a server were killed nobody believes that it is there.
+const GONE: Duration = Duration::from_millis(100);
+
+/// How long after the next server has taken writes first nobody is sent to the one before, which may not show that it is lost.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// How long writes may take to go on behind a new primary before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -49,7 +55,8 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     }
     let fills = plan.faults.iter().any(|fault| fault.fills());
     if fills {
-        primary = primary.disk(DISK);
+        // Files of its log that it uses again would need no room, and it might not come to its end.
+        primary = primary.disk(DISK).settings(&[("wal_recycle", "off")]);
     }
     let cluster = Cluster::start_as(primary, NODES, plan.replication).await?;
     let mut promoter = Promoter::new(cluster);
@@ -106,6 +113,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     }
     if right.is_some() {
         report.paced(plan.pace);
+        report.faults.extend(life.unbegun.wrong(crowd::THROUGH));
     }
     report.faults.extend(middle.left().await);
     report.close(&life.history, || middle.log())?;
@@ -146,7 +154,13 @@ impl Turn<'_> {
             let behind = Duration::from_millis(rng.random_range(0..100));
             promoter.fall_behind(behind).await?;
         }
+        self.life.unbegun.ends();
         let done = promoter.fail_over(self.fault, self.middle).await?;
+        self.life.unbegun.begins(match self.fault {
+            // The kernel has told everybody by then.
+            Fault::Kill | Fault::Revive => done.gone + GONE,
+            Fault::Stop | Fault::Freeze | Fault::Full | Fault::Room => done.writable + SETTLED,
+        });
         self.note(match returns {
             true => "it takes writes again",
             false => "another one takes writes",

@@ -220,10 +220,14 @@ impl Inserter {
             .caller(present, &self.door, self.kind, &self.name)
             .await
         {
+            let sent = Instant::now();
             for (id, outcome, stage) in self.act(&caller).await {
                 let fate = self.door.fate(&outcome, stage);
                 if let Err(failure) = &outcome {
                     life.failed(self.kind, &self.name, self.way.doing(), failure);
+                    if self.way.doing() == Doing::Write {
+                        life.unbegun.told(self.kind, &self.name, sent, failure);
+                    }
                 }
                 life.history.note(&self.name, format_args!("{id} {fate:?}"));
                 fates.push((id, fate));

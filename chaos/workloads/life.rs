@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::checks::errors::{Doing, Errors};
+use crate::checks::unbegun::Unbegun;
 use crate::door::{Caller, Door, Failure};
 use crate::history::History;
 
@@ -20,6 +21,8 @@ pub struct Life {
     pause: Duration,
     /// The errors that they were told.
     pub errors: Errors,
+    /// When they had sent what stood for itself and failed.
+    pub unbegun: Unbegun,
     /// What they did, line by line.
     pub history: History,
 }
@@ -32,6 +35,7 @@ impl Life {
             operations: AtomicU64::new(0),
             pause,
             errors: Errors::default(),
+            unbegun: Unbegun::default(),
             history,
         }
     }
