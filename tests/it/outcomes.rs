@@ -1,5 +1,7 @@
 //! What a client is told of work whose answer never came: that it is lost only where that is certain.
 
+mod table;
+
 use std::time::Duration;
 
 use pgherd_sandbox::{Binaries, Server};
