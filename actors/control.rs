@@ -260,9 +260,11 @@ impl Control {
         waits.then(|| age.saturating_sub(since))
     }
 
-    /// Says that the client has asked for something then, with which a transaction begins.
+    /// Says that the client has asked for something then, with which a transaction begins. What it has called off before was
+    /// something else.
     #[inline]
     pub fn asks(&self, at: Instant) {
+        self.called_off.store(false, Ordering::Relaxed);
         self.asked.store(self.age_at(at), Ordering::Relaxed);
     }
 

@@ -279,6 +279,12 @@ impl Pool {
         });
         let now = clock::now();
         let (held, waited) = (self.core.held(), self.core.snapshot(now).waiting);
+        if held.is_some() {
+            // The server may be the one of before, and its connections lost without a word: those who wait would meet
+            // them one after the other.
+            self.core
+                .each(|seen| seen.info.doubted.store(true, Ordering::Relaxed));
+        }
         self.core.release(now);
         let cut = replaced + self.cut.swap(0, Ordering::Relaxed);
         (held.is_some() || cut > 0).then(|| HoldEnd {
@@ -286,6 +292,12 @@ impl Pool {
             waited: held.map_or(0, |_| waited as u64),
             cut,
         })
+    }
+
+    /// Whether it leads to this server in this epoch, and nobody waits for there to be one.
+    pub fn leads_to(&self, host: &str, epoch: u64) -> bool {
+        let is_there = self.core.held().is_none() && self.upstream.load().name == host;
+        is_there && self.core.epoch() == epoch
     }
 
     /// Ends connections of which this holds; answers how many of those somebody has.

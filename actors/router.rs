@@ -127,7 +127,10 @@ impl Actor for Router {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RouterMessage::Beat => state.heartbeat.beat(&myself, || RouterMessage::Beat),
+            RouterMessage::Beat => {
+                state.heartbeat.beat(&myself, || RouterMessage::Beat);
+                state.age();
+            }
             RouterMessage::Pool { key, proof, reply } => {
                 let made = state.pool(key, &proof);
                 // An asker that is gone needs no answer.
@@ -478,15 +481,36 @@ impl RouterArguments {
             }
             Err(report) => {
                 tracing::error!(error = report.message, "a pool cannot follow yet");
-                pool.abandon(now);
-                let (router, section) = (self.facts.router.clone(), cluster.name.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(AGAIN).await;
-                    let _ = router.cast(RouterMessage::Follow { section });
-                });
+                // What leads there already stays as it was.
+                if !pool.leads_to(&target(&host.address).to_string(), lead.epoch) {
+                    pool.abandon(now);
+                }
+                self.try_again(&cluster.name);
             }
         }
         None
+    }
+
+    /// What was seen of hosts grows old, also where the monitors are down whose business it is to say so.
+    fn age(&self) {
+        let now = clock::now();
+        let watched = self.facts.topology.all().into_iter();
+        watched
+            .filter(|cluster| cluster.is_watched())
+            .for_each(|cluster| cluster.age(now));
+    }
+
+    /// Has the pools of a section follow in a moment: once, however many of them could not.
+    fn try_again(&self, section: &str) {
+        if !self.facts.memory.behind.lock().insert(section.to_owned()) {
+            return;
+        }
+        let (facts, section) = (Arc::clone(&self.facts), section.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            facts.memory.behind.lock().remove(&section);
+            let _ = facts.router.cast(RouterMessage::Follow { section });
+        });
     }
 
     fn start(&self, supervisor: &Slot<SupervisorMessage>, pool: &Arc<Pool>) {

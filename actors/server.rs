@@ -178,6 +178,8 @@ pub struct ServerAbout {
     pub killer: KillSwitch,
     /// What is heard of it.
     pub voice: Voice,
+    /// Its server was not to be seen for a while: whether the connection outlived that is asked before it is used again.
+    pub doubted: AtomicBool,
 }
 
 /// Counts what is read from a server that is only read from: while that goes on it is not silent, whatever becomes of its

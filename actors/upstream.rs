@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -648,6 +649,7 @@ async fn connect(
         cancels: Cancels::default(),
         killer: KillSwitch::new(&stream),
         voice: Voice::default(),
+        doubted: AtomicBool::new(false),
     });
     let mut flow = Flow::default();
     flow.buffer = buffer;

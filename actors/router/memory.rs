@@ -36,6 +36,8 @@ pub struct RouterMemory {
     shared: parking_lot::Mutex<Shared>,
     /// How far the configuration in force was taken over.
     followed: parking_lot::Mutex<Followed>,
+    /// The sections of which pools could not follow, and are to try again in a moment.
+    pub(super) behind: parking_lot::Mutex<BTreeSet<String>>,
     /// Over which all hosts are reached.
     network: Network,
 }
@@ -312,13 +314,24 @@ impl Shared {
         {
             return Ok(Arc::clone(&known.tls));
         }
-        let tls = Arc::new(server_tls(wanted).map_err(|error| {
-            ErrorReport::fatal(
-                sqlstate::CONFIG_FILE_ERROR,
-                "TLS towards the server is not usable",
-            )
-            .detail(error.to_string())
-        })?);
+        let tls = match (server_tls(wanted), self.tls.get_mut(&key)) {
+            (Ok(made), _) => Arc::new(made),
+            // Files that are renewed are not whole for a moment, and nobody can connect without any.
+            (Err(error), Some(known)) if known.wanted == *wanted => {
+                tracing::error!(
+                    database = name,
+                    %error,
+                    "the files of TLS towards the server were changed and are not usable: what they were holds on"
+                );
+                known.changed = changed;
+                return Ok(Arc::clone(&known.tls));
+            }
+            (Err(error), _) => {
+                let text = "TLS towards the server is not usable";
+                let report = ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, text);
+                return Err(report.detail(error.to_string()));
+            }
+        };
         let known = Known {
             wanted: wanted.clone(),
             changed,

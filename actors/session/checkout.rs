@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::pool::{Pool, ServerLease};
 use crate::server::{ServerAbout, ServerConn};
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
-use crate::session::{ahead, follow, met, reads, shards};
+use crate::session::{ahead, follow, met, reads, retry, shards};
 use crate::unserved::Unserved;
 use crate::upstream::OpenError;
 
@@ -100,7 +101,7 @@ pub(super) async fn checkout(
     asked: Instant,
     instead: Instead,
 ) -> Result<(ServerLease, Instant), Denied> {
-    let (mut lost, mut moved) = (false, false);
+    let (mut lost, mut moved) = (0, false);
     loop {
         let pool = Arc::clone(reader.as_ref().unwrap_or(&relay.pool));
         let lease = match found.take() {
@@ -126,7 +127,16 @@ pub(super) async fn checkout(
             relay.reads_from(reader.as_ref());
             continue;
         };
-        let checked = unless_ended(&relay.control, check(&pool, lease, asked)).await?;
+        // By now, and not when it was asked for: there may have been no primary meanwhile.
+        let checked = check(&pool, lease, clock::now());
+        let checked = unless_ended(&relay.control, checked).await?;
+        if relay.control.is_called_off() {
+            // Nothing of the client's is on its way there.
+            if let Some(mut lease) = checked {
+                lease.mark_clean();
+            }
+            return Err(Denied::Refused(Box::new(called_off_report())));
+        }
         let Some(mut lease) = checked else {
             in_time(&pool, asked)?;
             continue;
@@ -136,14 +146,21 @@ pub(super) async fn checkout(
         relay.pool.stats.assigned(waited);
         match bring(relay, &mut lease).await {
             Ok(()) => {}
-            // Whatever the client wants is the next server's.
-            Err(Denied::Lost(_)) if !lost => {
-                lost = true;
-                relay.pool.retries.count(Again::Unsent);
-                continue;
-            }
-            Err(Denied::Lost(report)) if report.code == sqlstate::QUERY_CANCELED => {
+            Err(Denied::Lost(report)) if lost > 0 && report.code == sqlstate::QUERY_CANCELED => {
                 return Err(Denied::Refused(report));
+            }
+            // Whatever the client wants is the next server's. There may be one after the other that goes down.
+            Err(Denied::Lost(_)) => {
+                drop(lease);
+                in_time(&pool, asked)?;
+                relay.pool.retries.count(Again::Unsent);
+                let rest = retry::pause(Again::Unsent, lost);
+                lost += 1;
+                if !rest.is_zero() {
+                    pause(relay, rest).await?;
+                    relay.control.wait(clock::now());
+                }
+                continue;
             }
             Err(denied) => return Err(denied),
         }
@@ -192,7 +209,7 @@ fn forgets(relay: &Relay) -> bool {
 }
 
 /// Looks at a connection that lay idle: at its socket always, and with a query that does nothing
-/// if it was not heard for longer than the pool's `server_check`. `None` if it is not usable.
+/// if it was not heard for longer than the pool's `server_check`, or is doubted. `None` if it is not usable.
 pub(crate) async fn check(pool: &Pool, lease: ServerLease, now: Instant) -> Option<ServerLease> {
     let lease = crate::server::vet(lease)?;
     if is_fresh(&lease, pool.settings().timeouts.server_check, now) {
@@ -203,7 +220,8 @@ pub(crate) async fn check(pool: &Pool, lease: ServerLease, now: Instant) -> Opti
 
 /// Whether the server was heard within the time for which it is believed to be well.
 fn is_fresh(lease: &ServerConn, limit: Option<Duration>, now: Instant) -> bool {
-    limit.is_none_or(|limit| now.saturating_duration_since(lease.heard) < limit)
+    let is_heard = limit.is_none_or(|limit| now.saturating_duration_since(lease.heard) < limit);
+    is_heard && !lease.about.doubted.load(Ordering::Relaxed)
 }
 
 /// How long a server may take to answer a query that does nothing.
@@ -216,6 +234,7 @@ async fn ping(mut lease: ServerLease) -> Option<ServerLease> {
         .ok()?;
     let sound = answer.error.is_none() && lease.exchange.is_over();
     lease.heard = clock::now();
+    lease.about.doubted.store(false, Ordering::Relaxed);
     sound.then_some(lease)
 }
 
@@ -295,7 +314,6 @@ async fn wait_by(
         pool.refusals.count(Unserved::Crowded);
         return Err(Denied::Refused(Box::new(crowded(most))));
     }
-    begin_waiting(relay);
     let mut waiter = pin!(waiter);
     let mut noticed = false;
     loop {
@@ -486,19 +504,10 @@ enum Event {
     Time,
 }
 
-/// What the client has called off before was something else, unless a statement of a transaction over several shards is
-/// under way, which waits for one of them after the other.
-fn begin_waiting(relay: &Relay) {
-    if !shards::holds_others(relay) {
-        relay.control.begin_waiting();
-    }
-}
-
 /// Waits for so long, while the client may still leave or be sent away.
 pub(super) async fn pause(relay: &mut Relay, time: Duration) -> Result<(), Denied> {
     let control = Arc::clone(&relay.control);
     relay.control.wait(clock::now());
-    begin_waiting(relay);
     let mut timer = pin!(tokio::time::sleep(time));
     poll_fn(|cx| {
         if control.poll_ordered(cx).is_ready() && has_to_go(relay) {

@@ -1,22 +1,31 @@
 //! Proof that only the server can give: its catalogue of passwords, or a login in the user's name.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgherd_config::{Config, Password};
+use pgherd_session::Again;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 use zeroize::Zeroizing;
 
+use crate::clock;
+use crate::cluster::Cluster;
 use crate::dialogue::Dialogue;
 use crate::facts::Facts;
-use crate::pool::PoolKey;
+use crate::pool::{Pool, PoolKey, ServerLease};
 use crate::router;
-use crate::server::Life;
+use crate::server::{Life, ServerConn};
+use crate::session::checkout::overdue;
 use crate::session::login::{Claim, Refusal};
 use crate::session::prove::{Known, Proof, Role, ask_password, failed, hidden};
 use crate::session::replication::{self, Kind};
+use crate::session::retry;
 use crate::session::setup::{self, Answer};
-use crate::upstream::{self, Demand, OpenError, Secret, Source, Upstream};
+use crate::upstream::{self, Demand, OpenError, Secret, Source, Upstream, Welcome};
+
+/// How often it is looked who is to be written to.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Asks the server for the user's secret, by `auth_query`.
 ///
@@ -84,21 +93,43 @@ async fn ask(
     let pool = router::pool(facts, database, user, Proof { secret })
         .await
         .map_err(unavailable)?;
-    let mut lease = router::lease(&pool).await.map_err(unavailable)?;
-    // Whoever had the server before may have left another search_path.
-    setup::apply(&pool, &mut lease, &Arc::default())
-        .await
-        .map_err(unavailable)?;
-    let answer = setup::ask(&mut lease, sql.as_bytes(), claim.user.as_bytes()).await;
-    if answer.is_ok() && lease.exchange.is_over() {
-        lease.mark_clean();
-    }
-    drop(lease);
-    let answer = answer.map_err(unavailable)?;
+    let (began, mut tries) = (clock::now(), 0);
+    let answer = loop {
+        let mut lease = router::lease(&pool).await.map_err(unavailable)?;
+        match ask_by(&pool, &mut lease, sql, &claim.user).await {
+            Ok(answer) => break answer,
+            Err(report) if lease.exchange.is_over() => return Err(unavailable(report)),
+            Err(report) if overdue(&pool, began).is_some() => return Err(unavailable(report)),
+            // It only reads, and so is asked of the next server, who may be the next primary.
+            Err(_) => {
+                let host = &lease.about.upstream.name;
+                pool.cluster.load().suspect(host, clock::now());
+            }
+        }
+        drop(lease);
+        tokio::time::sleep(retry::pause(Again::Unsent, tries)).await;
+        tries += 1;
+    };
     if let Some(error) = answer.error {
         // What the server says about it is nothing for somebody who has not logged in yet.
         tracing::error!(database, user, %error, "the auth_query failed");
         return Err(unusable());
+    }
+    Ok(answer)
+}
+
+/// The same over one connection. An error is one of the connection, if it is not between transactions then.
+async fn ask_by(
+    pool: &Pool,
+    lease: &mut ServerLease,
+    sql: &str,
+    user: &str,
+) -> Result<Answer, ErrorReport> {
+    // Whoever had the server before may have left another search_path.
+    setup::apply(pool, lease, &Arc::default()).await?;
+    let answer = setup::ask(lease, sql.as_bytes(), user.as_bytes()).await?;
+    if lease.exchange.is_over() {
+        lease.mark_clean();
     }
     Ok(answer)
 }
@@ -166,28 +197,32 @@ pub(super) async fn passthrough(
     config: &Config,
 ) -> Result<Proof, Refusal> {
     let given = Zeroizing::new(ask_password(dialogue).await?);
-    let places = proving(claim, facts, config, &given).await?;
-    let mut rest = places.iter();
-    let Some(mut upstream) = rest.next() else {
-        return Err(failed(claim));
-    };
-    let opened = loop {
-        let opened = match upstream::in_turn(upstream, upstream.gate.0.enter_to_prove()).await {
-            Ok(permits) => {
-                let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
-                drop(permits);
-                opened
-            }
-            Err(error) => Err(error),
+    let (began, mut tries) = (clock::now(), 0);
+    let (upstream, opened) = loop {
+        let (cluster, places) = proving(claim, facts, config, &given).await?;
+        let followed = cluster.as_ref().filter(|cluster| cluster.is_led());
+        let proved = log_in_at(&places, facts);
+        let proved = match followed {
+            Some(cluster) => tokio::select! {
+                biased;
+                proved = proved => proved,
+                // A host that does not answer must not keep it from the one that writes go to by now.
+                () = is_led_elsewhere(cluster) => continue,
+            },
+            None => proved.await,
         };
-        match (opened, rest.next()) {
-            // While it is not known which server is the primary, any that answers will do.
-            (Err(error), Some(next))
-                if error.is_of_host() || matches!(error, OpenError::Crowded { .. }) =>
+        let Some((upstream, opened)) = proved else {
+            return Err(failed(claim));
+        };
+        match (&opened, followed) {
+            (Err(error), Some(cluster))
+                if error.is_of_host() && !is_held_up(config, claim, began) =>
             {
-                upstream = next;
+                cluster.suspect(&upstream.name, clock::now());
+                tokio::time::sleep(retry::pause(Again::Turned, tries)).await;
+                tries += 1;
             }
-            (opened, _) => break opened,
+            _ => break (upstream, opened),
         }
     };
     match opened {
@@ -211,6 +246,51 @@ pub(super) async fn passthrough(
     }
 }
 
+type Opened = Result<(Box<ServerConn>, Welcome), OpenError>;
+
+/// Logs in at the first of these that can be asked; none if there are none.
+async fn log_in_at(places: &[Arc<Upstream>], facts: &Facts) -> Option<(Arc<Upstream>, Opened)> {
+    let mut rest = places.iter();
+    let mut upstream = rest.next()?;
+    loop {
+        let opened = match upstream::in_turn(upstream, upstream.gate.0.enter_to_prove()).await {
+            Ok(permits) => {
+                let opened = upstream::open(upstream, facts.number(), Life::new().0).await;
+                drop(permits);
+                opened
+            }
+            Err(error) => Err(error),
+        };
+        match (opened, rest.next()) {
+            // While it is not known which server is the primary, any that answers will do.
+            (Err(error), Some(next))
+                if error.is_of_host() || matches!(error, OpenError::Crowded { .. }) =>
+            {
+                upstream = next;
+            }
+            (opened, _) => return Some((Arc::clone(upstream), opened)),
+        }
+    }
+}
+
+/// Resolves once another server than now is the one to be written to, or none.
+async fn is_led_elsewhere(cluster: &Cluster) {
+    let before = cluster.changes();
+    while cluster.changes() == before {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Whether a login has waited for as long as work waits for a primary.
+fn is_held_up(config: &Config, claim: &Claim, began: Instant) -> bool {
+    let Some(database) = config.database(config.section(&claim.database)) else {
+        return true;
+    };
+    let settings = config.effective_pool(&database, config.user(&claim.user).as_deref());
+    let hold = settings.timeouts.hold;
+    hold.is_some_and(|limit| clock::since(began) >= limit)
+}
+
 /// Where the client can prove itself, as soon as the hosts are known. A database that does not exist has no server; so that this
 /// is not told to strangers, another's is asked.
 async fn proving(
@@ -218,13 +298,13 @@ async fn proving(
     facts: &Arc<Facts>,
     config: &Config,
     given: &Zeroizing<String>,
-) -> Result<Vec<Arc<Upstream>>, Refusal> {
+) -> Result<(Option<Arc<Cluster>>, Vec<Arc<Upstream>>), Refusal> {
     let section = config.section(&claim.database);
     let (database, name) = match config.database(section) {
         Some(database) => (database, section),
         None => match config.databases.iter().next() {
             Some((name, database)) => (Arc::clone(database), name.as_str()),
-            None => return Ok(Vec::new()),
+            None => return Ok((None, Vec::new())),
         },
     };
     let key = PoolKey::new(name, claim.user.clone());
@@ -247,5 +327,5 @@ async fn proving(
             _ => own,
         })
     });
-    Ok(own.collect())
+    Ok((facts.topology.of(&database.name), own.collect()))
 }

@@ -320,7 +320,7 @@ impl Relay {
         let functions = settings.pool.function_check;
         let timeouts = &settings.timeouts;
         let patience = [timeouts.checkout, timeouts.hold].into_iter().flatten();
-        let deadline = patience.min().map(|limit| asked + limit);
+        let patience = patience.min();
         drop(settings);
         let began = self.opened.as_ref().map_or(asked, |opened| opened.at());
         let reader = reads::source(self);
@@ -341,7 +341,8 @@ impl Relay {
             Ok(leased) => leased,
             Err(denied) => return self.denied(denied),
         };
-        let mut tries = Tries::until(deadline);
+        // What it has waited for a primary does not count: that one may have to turn it away for a moment.
+        let mut tries = Tries::until(patience.map(|limit| started + limit));
         let mut thought = Duration::ZERO;
         let outcome = loop {
             if self.listening.is_some()

@@ -109,7 +109,7 @@ impl Relay {
 
 /// How long to wait before try number `count`. What needs only another connection is tried at once, but where one
 /// connection after the other is lost, all who wait must not keep logging in: only time limits how often they may.
-fn pause(again: Again, count: u32) -> Duration {
+pub(super) fn pause(again: Again, count: u32) -> Duration {
     let grown = |count: u32| {
         let pause = PAUSE.saturating_mul(2_u32.saturating_pow(count));
         pause.min(PAUSE_MAX)

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgherd_session::Parameters;
+use pgherd_session::{Again, Parameters};
 use pgherd_wire::backend;
 use pgherd_wire::error::ErrorReport;
 
+use crate::clock;
 use crate::pool::{Pool, ServerLease};
 use crate::router;
+use crate::session::checkout::overdue;
 use crate::session::login::{Claim, Refusal};
-use crate::session::{reads, setup};
+use crate::session::{reads, retry, setup};
 use crate::upstream::Welcome;
 
 /// How long a login waits for a server whose greeting is not known yet.
@@ -84,18 +86,32 @@ pub(super) fn asked(parameters: &[(String, String)]) -> Parameters {
 /// Tries the client's parameters out on a server, which refuses here what Postgres would refuse at
 /// login.
 async fn try_out(pool: &Arc<Pool>, asked: &Parameters) -> Result<Arc<Welcome>, Refusal> {
-    let (source, mut lease) = tokio::select! {
-        biased;
-        lease = of_the_primary(pool) => (Arc::clone(pool), lease.map_err(fatal)?),
-        found = of_a_replica(pool) => found,
-    };
     let wanted = Arc::new(asked.clone());
-    let outcome = setup::apply(&source, &mut lease, &wanted).await;
-    if lease.exchange.is_over() && lease.doubted.is_empty() {
-        lease.mark_clean();
-    }
-    outcome.map_err(fatal)?;
-    drop(lease);
+    let (began, mut tries) = (clock::now(), 0);
+    let source = loop {
+        let (source, mut lease) = tokio::select! {
+            biased;
+            lease = of_the_primary(pool) => (Arc::clone(pool), lease.map_err(fatal)?),
+            found = of_a_replica(pool) => found,
+        };
+        let outcome = setup::apply(&source, &mut lease, &wanted).await;
+        let is_over = lease.exchange.is_over();
+        if is_over && lease.doubted.is_empty() {
+            lease.mark_clean();
+        }
+        match outcome {
+            Ok(()) => break source,
+            Err(report) if is_over || overdue(pool, began).is_some() => return Err(fatal(report)),
+            // The server was lost, and nothing of the client's was there: the next one may be the next primary's.
+            Err(_) => {
+                let host = &lease.about.upstream.name;
+                pool.cluster.load().suspect(host, clock::now());
+            }
+        }
+        drop(lease);
+        tokio::time::sleep(retry::pause(Again::Unsent, tries)).await;
+        tries += 1;
+    };
     let welcome = source.welcome.load_full();
     let welcome = welcome.ok_or_else(|| fatal(router::unreachable(pool)))?;
     if Arc::ptr_eq(&source, pool) {

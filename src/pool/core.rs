@@ -300,6 +300,12 @@ impl<C: Send + 'static, I: Send + Sync + 'static> PoolCore<C, I> {
         })
     }
 
+    /// The epoch: connections of an earlier one are not used any more.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.state.lock().epoch
+    }
+
     /// Takes an epoch of another cluster, whose count may be below the current one: then all connections are replaced as
     /// by [`Self::retire_all`], since nothing tells from which of the two they are.
     #[must_use]

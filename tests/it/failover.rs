@@ -2,6 +2,7 @@
 
 mod cut_off;
 pub(super) mod fleet;
+mod parted;
 mod resolve;
 mod resolve_alike;
 mod slow;

@@ -196,7 +196,7 @@ pub(super) async fn take_as(
             None => None,
         };
         let Some(lease) = lease else { continue };
-        let checked = checkout::check(&pool, lease, asked);
+        let checked = checkout::check(&pool, lease, clock::now());
         let Some(mut lease) = checkout::unless_ended(&relay.control, checked).await? else {
             checkout::in_time(&pool, asked)?;
             continue;
