@@ -19,6 +19,7 @@ pub struct Unbegun {
 struct Told {
     kind: &'static str,
     sent: Instant,
+    heard: Instant,
     what: String,
 }
 
@@ -30,8 +31,9 @@ struct Span {
 }
 
 impl Span {
-    fn has(&self, moment: Instant) -> bool {
-        self.from <= moment && self.until.is_none_or(|until| moment < until)
+    /// Whether all of it was then. What was sent before the next server may be lost is lost with that one.
+    fn has(&self, told: &Told) -> bool {
+        self.from <= told.sent && self.until.is_none_or(|until| told.heard < until)
     }
 }
 
@@ -39,7 +41,13 @@ impl Unbegun {
     /// Enters an error at a statement that stands for itself, and was sent at that moment.
     pub fn told(&self, kind: &'static str, who: &str, sent: Instant, failure: &Failure) {
         let what = format!("{who} was told {}", failure.code());
-        self.errors.lock().push(Told { kind, sent, what });
+        let heard = Instant::now();
+        self.errors.lock().push(Told {
+            kind,
+            sent,
+            heard,
+            what,
+        });
     }
 
     /// What is sent from this moment on is sent to the next server.
@@ -60,8 +68,7 @@ impl Unbegun {
         let spans = self.spans.lock();
         let errors = self.errors.lock();
         let of_it = errors.iter().filter(|told| told.kind == workload);
-        let within =
-            of_it.filter_map(|told| Some((told, spans.iter().find(|it| it.has(told.sent))?)));
+        let within = of_it.filter_map(|told| Some((told, spans.iter().find(|it| it.has(told))?)));
         within
             .map(|(told, span)| {
                 let late = told.sent.saturating_duration_since(span.from).as_millis();
@@ -94,6 +101,7 @@ mod tests {
         checks.told("a", "within", lost, &told);
         checks.told("b", "another", lost, &told);
         checks.ends();
+        checks.told("a", "lost with the next", lost, &told);
         checks.told("a", "behind", Instant::now(), &told);
         let wrong = checks.wrong("a");
         assert_eq!(wrong.len(), 1);
