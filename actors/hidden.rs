@@ -37,6 +37,20 @@ pub struct Ran {
     pub sets: Vec<Box<str>>,
     /// Whether what it calls by name changes what the database consists of.
     pub defines: Defines,
+    /// What it does to how later texts of its transaction are read.
+    pub sways: Sways,
+}
+
+/// What code may do to how later texts of its transaction are read. Each outweighs those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Sways {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Names may mean something else: it sets the search path, or a role, or makes something temporary.
+    Names,
+    /// Constants may, too: it sets another of the settings by which they are read, or nobody knows which.
+    Texts,
 }
 
 impl Ran {
@@ -46,6 +60,7 @@ impl Ran {
             runs,
             sets: Vec::new(),
             defines: Defines::Nothing,
+            sways: Sways::Nothing,
         }
     }
 }
@@ -77,6 +92,11 @@ pub struct Found {
     /// Whether a query may call a volatile function that its text does not name: by a view, a policy, a type,
     /// an operator, or because it has the name of one of Postgres' own.
     pub volatile: bool,
+    /// Of all functions, those that sway how texts are read, or call what does, in lower case.
+    pub swayers: HashMap<Box<[u8]>, Sways>,
+    /// Which texts may come to such a function without naming it: those that run at least this. One level for names,
+    /// and one for all that is read.
+    pub sways: [Runs; 2],
     /// What each server answers for itself.
     pub own: Own,
 }
@@ -99,6 +119,19 @@ impl Found {
             None => Defines::Perhaps,
         }
     }
+
+    /// What a function does to how texts are read. One that is not there was made a moment ago, unless it is one of
+    /// Postgres' own; what `set_config` does is followed by its arguments.
+    fn sways(&self, lower: &[u8]) -> Sways {
+        let is_there = self.known.contains(lower) || self.definers.contains_key(lower);
+        let is_told = is_there || lower.starts_with(b"pg_") || lower == b"set_config";
+        let missing = if is_told {
+            Sways::Nothing
+        } else {
+            Sways::Texts
+        };
+        self.swayers.get(lower).copied().unwrap_or(missing)
+    }
 }
 
 /// What is known about one database.
@@ -113,6 +146,8 @@ pub struct Hidden {
     sight: AtomicU8,
     /// From what on a text may change the catalogue by code that it does not name; above all if there is none.
     stirs: AtomicU8,
+    /// From what on a text may sway how others are read by code that it does not name: which names, and which texts.
+    sways: [AtomicU8; 2],
     /// A transaction was prepared that changes the catalogue.
     prepared: AtomicBool,
     /// When the catalogue was asked last, in nanoseconds after `born`.
@@ -139,6 +174,7 @@ impl Default for Hidden {
             sets: AtomicU8::new(Runs::Unknown as u8),
             sight: AtomicU8::new(Runs::Reads as u8),
             stirs: AtomicU8::new(u8::MAX),
+            sways: [Runs::Reads; 2].map(|runs| AtomicU8::new(runs as u8)),
             prepared: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             cost: AtomicU64::new(0),
@@ -231,6 +267,9 @@ impl Hidden {
             self.sight.store(sight as u8, Ordering::Release);
             let stirs = found.stirs.map_or(u8::MAX, |runs| runs as u8);
             self.stirs.store(stirs, Ordering::Release);
+            for (level, runs) in self.sways.iter().zip(found.sways) {
+                level.store(runs.max(Runs::Reads) as u8, Ordering::Release);
+            }
             self.found.store(Some(Arc::new(found)));
             self.steady.store(steady, Ordering::Release);
             self.threshold.store(threshold as u8, Ordering::Release);
@@ -251,13 +290,15 @@ impl Hidden {
     pub fn reread(&self, text: &[u8], options: LexOptions) -> Ran {
         let Some(found) = self.found() else {
             let mut ran = Ran::only(Runs::Unknown);
-            ran.defines = Defines::Perhaps;
+            (ran.defines, ran.sways) = (Defines::Perhaps, Sways::Texts);
             return ran;
         };
         let bits = Cell::new(0);
         let defines = Cell::new(Defines::Nothing);
+        let sways = Cell::new(Sways::Nothing);
         let known = |name: &[u8]| {
             let lower = name.to_ascii_lowercase();
+            sways.set(sways.get().max(found.sways(&lower)));
             bits.set(bits.get() | found.setters.get(&*lower).copied().unwrap_or_default());
             let is_known = found.known.contains(name) || found.known.contains(&*lower);
             if !is_known {
@@ -271,10 +312,34 @@ impl Hidden {
             Defines::Perhaps => pgherd_sql::defines(text).max(Defines::Perhaps),
             certain => certain,
         };
+        let besides = match runs {
+            // What the functions do that it names is known by now, and what it executes by its name is told elsewhere.
+            Runs::Unknown => {
+                let effects = effects_knowing(text, options, &|_| true);
+                let executes = effects.executes.then_some(Runs::Writes);
+                executes.unwrap_or(effects.runs)
+            }
+            runs => runs,
+        };
         Ran {
             runs,
             sets: found.named(bits.get()),
             defines,
+            sways: sways.get().max(self.sways(besides)),
+        }
+    }
+
+    /// What a text that runs this may do to how later ones are read, by code that it does not name. While that is not
+    /// known, whatever reads may do anything.
+    pub fn sways(&self, runs: Runs) -> Sways {
+        let comes_to = |level: &AtomicU8| runs as u8 >= level.load(Ordering::Acquire);
+        let [names, texts] = &self.sways;
+        if comes_to(texts) {
+            Sways::Texts
+        } else if comes_to(names) {
+            Sways::Names
+        } else {
+            Sways::Nothing
         }
     }
 
@@ -338,6 +403,9 @@ impl Hidden {
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
         self.sight.store(Runs::Reads as u8, Ordering::Release);
+        for level in &self.sways {
+            level.store(Runs::Reads as u8, Ordering::Release);
+        }
         let soon = self.soon(SHARES[0]);
         // What was asked for lately may be asked for again at once only the first time.
         let due = if *changes == 1 { 0 } else { soon };
@@ -394,6 +462,11 @@ impl Alteration {
         }
     }
 
+    /// Whether it surely is one.
+    pub fn is_certain(&self) -> bool {
+        self.certain
+    }
+
     /// It is one.
     pub fn confirm(&mut self) {
         if !std::mem::replace(&mut self.certain, true) {
@@ -423,7 +496,7 @@ mod tests {
 
     use pgherd_sql::{Defines, LexOptions, Runs};
 
-    use super::{Alteration, FRESH, Found, Hidden, nanos};
+    use super::{Alteration, FRESH, Found, Hidden, Sways, nanos};
 
     fn found(threshold: Runs) -> Found {
         Found {
@@ -550,6 +623,43 @@ mod tests {
             assert_eq!(defines(text), how, "{text}");
         }
         assert!(hidden.stirs(Runs::Writes) && !hidden.stirs(Runs::Reads));
+    }
+
+    #[test]
+    fn who_sways_how_texts_are_read_is_told() {
+        let hidden = Hidden::default();
+        let sways = |text: &str| {
+            let options = LexOptions::default();
+            hidden.reread(text.as_bytes(), options).sways
+        };
+        assert_eq!(sways("select pure(1)"), Sways::Texts, "nothing is known");
+        assert_eq!(hidden.sways(Runs::Reads), Sways::Texts);
+        assert_eq!(hidden.sways(Runs::Nothing), Sways::Nothing);
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        let swayers = [(&b"enter"[..], Sways::Names), (b"restyle", Sways::Texts)];
+        let told = Found {
+            swayers: swayers.map(|(name, how)| (Box::from(name), how)).into(),
+            sways: [Runs::Writes, Runs::Unknown],
+            ..found(Runs::Unknown)
+        };
+        hidden.learn(&claim, told);
+        for (text, how) in [
+            ("select pure(1)", Sways::Nothing),
+            ("select Enter('one')", Sways::Names),
+            ("select restyle(), enter('one')", Sways::Texts),
+            ("insert into t values (pure(1))", Sways::Names),
+            ("select made_just_now()", Sways::Texts),
+            (
+                "select set_config('work_mem', a, true) from t",
+                Sways::Nothing,
+            ),
+            ("do $$ begin end $$", Sways::Texts),
+            ("begin; execute s", Sways::Names),
+        ] {
+            assert_eq!(sways(text), how, "{text}");
+        }
+        assert_eq!(hidden.sways(Runs::Reads), Sways::Nothing);
+        assert_eq!(hidden.sways(Runs::Writes), Sways::Names);
     }
 
     #[test]

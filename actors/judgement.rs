@@ -38,6 +38,8 @@ pub struct Judgement {
     pub alters: bool,
     /// How it may do so without saying it.
     pub may_alter: Alters,
+    /// It makes something temporary, which names may stand for from then on.
+    pub temporary: bool,
     /// It prepares a transaction.
     pub prepares: bool,
     /// It has its session forget what that remembers of sequences.
@@ -186,6 +188,7 @@ pub fn judge(
         sequence: effects.sequence,
         alters: effects.alters,
         may_alter: effects.may_alter,
+        temporary: effects.temporary || effects.pins.contains(Pin::TempTable),
         prepares: effects.prepares,
         forgets: effects.forgets,
         steady: effects.steady,

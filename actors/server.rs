@@ -12,7 +12,7 @@ use pgherd_session::{Exchange, Flow, Parameters, Role, Sequences, ServerStatemen
 use pgherd_sql::{PinSet, Runs};
 use pgherd_wire::cancel::CancelKey;
 
-use crate::hidden::Alteration;
+use crate::hidden::{Alteration, Sways};
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::upstream::Upstream;
@@ -49,6 +49,10 @@ pub struct ServerConn {
     pub commits: bool,
     /// The transaction under way changes what the database consists of.
     pub alters: Option<Alteration>,
+    /// It has made something temporary, or may have.
+    pub temporary: bool,
+    /// What code that has run in it may have done to how later texts of it are read.
+    pub sways: Sways,
     /// Who makes the marks of transactions here; `None` if none are wanted, or none can be made.
     pub marks: Option<Origin>,
     /// When it was last known to answer.
@@ -126,6 +130,12 @@ impl ServerConn {
             .iter()
             .for_each(|name| certain.never_met(name));
         Arc::new(certain)
+    }
+
+    /// Nothing of what a transaction has made of how texts are read is left.
+    #[inline]
+    pub fn reads_as_usual(&mut self) {
+        (self.temporary, self.sways) = (false, Sways::Nothing);
     }
 
     /// All is as at its start, but for what it does not forget.

@@ -22,9 +22,9 @@ pub mod listen;
 pub mod local;
 pub mod login;
 pub mod mark;
+pub mod meaning;
 pub mod met;
 pub mod names;
-pub mod naming;
 pub mod opened;
 pub mod prove;
 pub mod proxied;
@@ -47,6 +47,7 @@ pub mod survey;
 pub mod thinking;
 pub mod turn;
 pub mod unreplicated;
+pub mod visit;
 pub mod watch;
 pub mod welcome;
 

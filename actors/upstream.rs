@@ -25,7 +25,7 @@ use crate::clock;
 use crate::dialogue::{Dialogue, DialogueError};
 use crate::facts::aside;
 use crate::gate::{Failing, Gate};
-use crate::hidden::Hidden;
+use crate::hidden::{Hidden, Sways};
 use crate::server::{
     CancelGuard, Cancels, Doubted, KillSwitch, Life, ServerAbout, ServerConn, Voice,
 };
@@ -671,6 +671,8 @@ async fn connect(
         used_sequence: false,
         commits: false,
         alters: None,
+        temporary: false,
+        sways: Sways::Nothing,
         marks: None,
         heard: clock::now(),
         about,

@@ -19,7 +19,7 @@ use crate::judgement::Judgement;
 use crate::pool::Pool;
 use crate::session::opened::Opened;
 use crate::session::turn::{Loss, Turn};
-use crate::session::{listen, names, naming, replies};
+use crate::session::{listen, meaning, names, replies};
 
 /// No notification of a Postgres is larger: a name and 8000 bytes.
 const NOTIFICATION_MAX: usize = 16 * 1024;
@@ -292,7 +292,7 @@ pub(super) fn note(turn: &mut Turn<'_>, judgement: &Judgement) {
     let inside = is_inside(turn);
     turn.attempt.note(judgement, inside);
     if judgement.leaves {
-        naming::goes_back(turn);
+        meaning::leaves(turn);
     }
 }
 

@@ -14,7 +14,7 @@ use pgherd_sql::{Alters, Defines, LexOptions, Pin, PinSet, Runs, named_settings}
 use pgherd_wire::error::ErrorReport;
 
 use crate::control::Standing;
-use crate::hidden::{Alteration, Hidden, Ran};
+use crate::hidden::{Alteration, Hidden, Ran, Sways};
 use crate::judgement::Judgement;
 use crate::pool::ServerLease;
 use crate::server::ServerConn;
@@ -46,27 +46,27 @@ const LARGE_OBJECTS: [u32; 14] = [
 
 /// Takes note of a text that is sent to a server: a text alone, or a Parse message behind the name.
 pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], how: LexOptions) {
-    let reread = || match judgement.runs {
+    server.temporary |= judgement.temporary;
+    let ran = match judgement.runs {
         Runs::Unknown => hidden(server).reread(text(tail), how),
-        runs => Ran::only(runs),
+        runs => Ran {
+            sways: hidden(server).sways(runs),
+            ..Ran::only(runs)
+        },
     };
-    let mut defines = Defines::Nothing;
     if judgement.runs > server.ran {
-        let ran = reread();
-        defines = ran.defines;
         let unseen = match ran.runs > server.ran {
             true => hidden(server).sets(ran.runs),
             false => Vec::new(),
         };
         server.doubt(ran.sets.into_iter().chain(unseen));
         server.ran = server.ran.max(ran.runs);
-    } else if judgement.runs == Runs::Unknown {
-        defines = reread().defines;
     }
     if hides(judgement) {
         doubt_named(server, text(tail), how);
     }
-    note_alteration(server, judgement, defines);
+    server.sways = server.sways.max(ran.sways);
+    note_alteration(server, judgement, ran.defines);
 }
 
 /// Takes note of a text that changes what the database consists of, or may; `defines` is what the functions do of
@@ -105,6 +105,11 @@ pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8],
     if tail.len() <= BOUND_MAX {
         return sent(server, judgement, tail, how);
     }
+    server.temporary |= judgement.temporary;
+    server.sways = server.sways.max(match judgement.runs {
+        Runs::Unknown => Sways::Texts,
+        runs => hidden(server).sways(runs),
+    });
     if judgement.runs > server.ran {
         let unseen = hidden(server).sets(judgement.runs);
         server.doubt(unseen);
@@ -169,6 +174,7 @@ pub(super) fn called(server: &mut ServerConn, body: &[u8]) {
 /// Takes note of something that is run whose text nobody has seen.
 pub(super) fn unseen(server: &mut ServerConn) {
     server.ran = Runs::Unknown;
+    server.sways = Sways::Texts;
     server.touched = true;
     if server.alters.is_none() {
         server.alters = Some(Alteration::perhaps(&server.about.upstream.hidden.0));

@@ -213,12 +213,6 @@ fn simple(
         }
     }
     for used in &plan.uses {
-        behind::sent_by_name(
-            turn.server,
-            &used.judgement,
-            used.query(),
-            turn.relay.lexing,
-        );
         sequence::sent(turn, &used.judgement, Way::Simple);
         if only != Some(Deed::Execute) {
             note(turn, run(used));
@@ -241,8 +235,10 @@ fn simple(
         })
     } else {
         plan.have_remarked(turn, script.text);
-        plan.carry_out(turn, script.text)
+        let sets = judgement.follows || judgement.hides || !judgement.pins.is_empty();
+        plan.carry_out(turn, script.text, sets)
     };
+    plan.note_uses(turn);
     if !before && turn.server.exchange.unsynced() {
         // Should it fail, the server must not wait for a Sync that the client has no reason to send.
         turn.relay.up.insert(&frontend::SYNC);
@@ -380,18 +376,15 @@ pub(super) fn bring(
         if !sequence::sent(turn, &used.judgement, Way::Extended) {
             return Brought::Refused;
         }
-        behind::sent_by_name(
-            turn.server,
-            &used.judgement,
-            used.query(),
-            turn.relay.lexing,
-        );
     }
     if inspects {
         lay_open(turn);
+        plan.note_uses(turn);
         return Brought::Bare;
     }
-    match plan.carry_out(turn, text) {
+    let rewritten = plan.carry_out(turn, text, false);
+    plan.note_uses(turn);
+    match rewritten {
         Some(mut rewritten) => {
             turn.names.edits = rewritten.edits;
             rewritten.text.extend_from_slice(types);

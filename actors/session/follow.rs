@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pgherd_session::{Block, Edit, Following, Owed, Parameters};
+use pgherd_session::{Block, Edit, Following, Owed, Parameters, changes_naming, changes_reading};
 use pgherd_sql::{
     Change, LexOptions, Part, Pin, PinSet, Reading, Span, Step, Value, script, setting_name,
 };
@@ -17,7 +17,7 @@ use pgherd_wire::frontend::{self, Bind, Execute, Target};
 
 use crate::session::attempt;
 use crate::session::behind;
-use crate::session::naming;
+use crate::session::meaning;
 use crate::session::reasons;
 use crate::session::relay::Relay;
 use crate::session::replies;
@@ -187,12 +187,12 @@ impl<'a> Given<'a> {
                 (Some(None), Span::Session | Span::Parameter(_)) => return None,
             }
             if change.span == Span::Local
-                && &*change.name == naming::PATH
+                && (changes_naming(&change.name) || changes_reading(&change.name))
                 && let Value::Parameter(number) = change.value
-                && let Some(Some(path)) = self.text(number)
-                && let Ok(path) = std::str::from_utf8(path)
+                && let Some(Some(text)) = self.text(number)
+                && let Ok(text) = std::str::from_utf8(text)
             {
-                change.value = Value::Text(path.into());
+                change.value = Value::Text(text.into());
             }
             if change.span == Span::Session
                 && let Value::Parameter(number) = change.value
@@ -374,13 +374,14 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
                     changes.iter().for_each(|change| overlay(turn, change));
                     let unsure = changes.iter().filter(|change| is_unsure(change));
                     turn.server.doubt(unsure.map(|change| change.name.clone()));
-                    naming::changed(turn, changes);
+                    meaning::changed(turn, changes);
                 }
                 Step::RollbackTo(_) => {
                     doubt(turn);
-                    naming::goes_back(turn);
+                    meaning::goes_back(turn);
                 }
-                Step::ResetAll | Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
+                Step::ResetAll => meaning::resets(turn),
+                Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
             }
             let before = Arc::clone(&turn.relay.parameters);
             // What this binds for is told apart from what something behind it would, which may be skipped.

@@ -305,9 +305,12 @@ fn bind_any(turn: &mut Turn<'_>, total: usize) -> Result<Way, Loss> {
     };
     let (judgement, tail) = match (statements.get(head.statement), &statements.unnamed) {
         (Some(held), _) => (held.statement.judgement, &held.statement.tail),
-        (None, Unnamed::Parsed { judgement, tail }) if head.statement.is_empty() => {
-            (*judgement, tail)
-        }
+        (
+            None,
+            Unnamed::Parsed {
+                judgement, tail, ..
+            },
+        ) if head.statement.is_empty() => (*judgement, tail),
         _ => return Ok(Way::Usual),
     };
     // On another shard it is looked at as any other that does not belong there.

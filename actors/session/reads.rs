@@ -239,7 +239,12 @@ pub(super) fn objection_to(relay: &Relay, name: &[u8]) -> Option<ErrorReport> {
     }
     let statements = relay.statements.as_deref()?;
     match (name, &statements.unnamed) {
-        (b"", Unnamed::Parsed { judgement, tail }) => objection(relay, tail, judgement),
+        (
+            b"",
+            Unnamed::Parsed {
+                judgement, tail, ..
+            },
+        ) => objection(relay, tail, judgement),
         _ => {
             let statement = &statements.get(name)?.statement;
             objection(relay, statement.query(), &statement.judgement)
@@ -280,7 +285,9 @@ fn is_read(relay: &Relay) -> bool {
 pub(super) fn is_request_of(relay: &Relay, reads: impl Fn(&[u8], &Judgement) -> bool) -> bool {
     let statements = relay.statements.as_deref();
     let mut unnamed = match statements.map(|all| &all.unnamed) {
-        Some(Unnamed::Parsed { judgement, tail }) => reads(tail, judgement),
+        Some(Unnamed::Parsed {
+            judgement, tail, ..
+        }) => reads(tail, judgement),
         _ => false,
     };
     let mut rest = relay.up.unjudged();

@@ -20,7 +20,8 @@ use crate::session::reasons::Undone;
 use crate::session::resolve::Unresolved;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::{
-    ahead, attempt, by_sql, follow, listen, names, reasons, shape, shards, unreplicated, watch,
+    ahead, attempt, by_sql, follow, listen, meaning, names, reasons, shape, shards, unreplicated,
+    watch,
 };
 use pgherd_config::PoolMode;
 
@@ -309,6 +310,7 @@ fn ready(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
         Ok(ready) => ready.status,
         Err(error) => return Err(confused(turn, &error.to_string())),
     };
+    meaning::told(turn, status);
     if turn.server.exchange.at_our_sync() {
         let verdict = turn.server.exchange.ready(status);
         if turn.discarded {

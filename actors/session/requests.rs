@@ -13,8 +13,8 @@ use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Rollback, Turn};
 use crate::session::watch::Does;
 use crate::session::{
-    attempt, behind, by_sql, follow, listen, mark, reads, reasons, replies, sequence, shards,
-    statements, watch,
+    attempt, behind, by_sql, follow, listen, mark, meaning, reads, reasons, replies, sequence,
+    shards, statements, watch,
 };
 use crate::shards::Tier;
 
@@ -147,10 +147,12 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
             }
             tag::SYNC if mark::sync(turn, total) => {
                 turn.attempt.begun = false;
+                meaning::request_ends(turn);
                 continue;
             }
             tag::SYNC => {
                 turn.attempt.begun = false;
+                meaning::request_ends(turn);
                 turn.server.exchange.sent(Owed::Sync);
                 turn.attempt.ends();
                 turn.relay.up.pass(total);
@@ -210,6 +212,9 @@ fn take_all(turn: &mut Turn<'_>) -> Result<(), Loss> {
         }
         if !taken {
             break;
+        }
+        if header.tag == tag::QUERY {
+            meaning::request_ends(turn);
         }
         replies::reply(turn);
     }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use pgherd_config::PoolMode;
 use pgherd_session::{ClientStatements, ServerStatements, Unnamed};
 use pgherd_session::{
-    Closed, Described, Edit, Held, Owed, Placed, Reach, ServerName, Shape, Source, Statement, Undo,
-    kept,
+    Closed, Described, Edit, Held, Owed, Parameters, Placed, Reach, ServerName, Shape, Source,
+    Statement, Undo, kept,
 };
 use pgherd_sql::{Pin, PinSet, Runs};
 use pgherd_wire::error::{ErrorReport, Field};
@@ -33,8 +33,8 @@ use crate::session::requests::{
 use crate::session::sequence::Way;
 use crate::session::turn::{Check, Loss, Turn};
 use crate::session::{
-    attempt, behind, by_sql, endings, follow, listen, mark, naming, reads, reasons, replies,
-    sequence, shards, watch,
+    attempt, behind, by_sql, endings, follow, listen, mark, meaning, reads, reasons, replies,
+    sequence, shards, visit, watch,
 };
 use crate::shards::Tier;
 
@@ -112,12 +112,15 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         });
         turn.relay.up.pass(total);
     } else if parse.name.is_empty() {
-        let repeated = is_the_same(turn.relay, tail);
+        let otherwise = meaning::read_otherwise(turn);
+        let read_under = otherwise.as_ref().unwrap_or(&turn.relay.parameters);
+        let repeated = is_the_same(turn.relay, tail, read_under);
         if !repeated {
             let judgement = judge(turn.relay, &parse);
             let unnamed = Unnamed::Parsed {
                 judgement,
                 tail: tail.into(),
+                read_under: Arc::clone(read_under),
             };
             replace_unnamed(turn, unnamed);
         }
@@ -139,14 +142,19 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     Ok(true)
 }
 
-/// Whether the client's last unnamed statement was this one, and would be judged as it was then.
+/// Whether the client's last unnamed statement was this one, and would be read and judged as it was then.
 /// Drivers that prepare nothing by name send the same few texts again and again.
-fn is_the_same(relay: &Relay, tail: &[u8]) -> bool {
+fn is_the_same(relay: &Relay, tail: &[u8], read_under: &Arc<Parameters>) -> bool {
     match relay.statements.as_deref().map(|all| &all.unnamed) {
         Some(Unnamed::Parsed {
             tail: last,
             judgement,
-        }) => last[..] == *tail && judgement.as_read == Some(relay.lexing),
+            read_under: then,
+        }) => {
+            last[..] == *tail
+                && judgement.as_read == Some(relay.lexing)
+                && Arc::ptr_eq(then, read_under)
+        }
         _ => false,
     }
 }
@@ -173,8 +181,9 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     let parse = frontend::Parse::parse(body).map_err(|error| violation(error.to_string()))?;
     let tail = &body[parse.name.len() + 1..];
     let name = kept(parse.name);
-    if turn.server.exchange.settles_later(|other| *other == *name) {
-        // Whether the name is free by then hangs on what was sent in front of a Sync.
+    // Whether the name is free by then hangs on what was sent in front of a Sync.
+    let is_unsettled = turn.server.exchange.settles_later(|other| *other == *name);
+    if is_unsettled || meaning::hangs_on_answers(turn) {
         turn.check = Check::Quiet;
         return Ok(false);
     }
@@ -195,12 +204,18 @@ fn parse_named(turn: &mut Turn<'_>, total: usize) -> Result<bool, Loss> {
     let name: Box<[u8]> = name.into();
     let judgement = || judge(turn.relay, &parse);
     let registry = &turn.relay.pool.registry;
-    let parameters = &turn.relay.parameters;
-    let own = |reach| registry.own(parameters, Source::Parse, tail, reach, judgement());
+    let own = |reach| {
+        let parameters = meaning::as_read(turn);
+        registry.own(&parameters, Source::Parse, tail, reach, judgement())
+    };
+    let shared = |here: &Arc<Parameters>| registry.intern(here, Source::Parse, tail, judgement);
     let statement = match judgement::reach(parse.query, turn.relay.lexing) {
+        Reach::Shared if !judgement::is_analysed(parse.query, turn.relay.lexing) => {
+            shared(&turn.relay.parameters)
+        }
         // Where it is not known how it is read, nobody else may have it.
-        Reach::Shared => match naming::here(turn) {
-            Some(here) => registry.intern(&here, Source::Parse, tail, judgement),
+        Reach::Shared => match meaning::here(turn) {
+            Some(here) => shared(&here),
             None => own(Reach::Own),
         },
         reach @ (Reach::Own | Reach::Bound) => own(reach),
@@ -242,8 +257,12 @@ pub(super) fn remember(
 ) -> Result<(), ErrorReport> {
     let judgement = relay.judge(parse.query);
     if parse.name.is_empty() {
-        let tail = tail.into();
-        relay.statements.get_or_insert_default().unnamed = Unnamed::Parsed { tail, judgement };
+        let unnamed = Unnamed::Parsed {
+            tail: tail.into(),
+            judgement,
+            read_under: Arc::clone(&relay.parameters),
+        };
+        relay.statements.get_or_insert_default().unnamed = unnamed;
         return Ok(());
     }
     let known = relay.statements.as_deref();
@@ -450,7 +469,9 @@ fn whole_body(turn: &Turn<'_>, total: usize, whole: bool) -> Option<Box<[u8]>> {
 /// Takes note of what the portal of the client's unnamed statement will do to its settings.
 fn follow_unnamed(turn: &mut Turn<'_>, portal: &[u8], total: usize, whole: bool) {
     let unnamed = turn.relay.statements.as_deref().map(|known| &known.unnamed);
-    if let Some(Unnamed::Parsed { judgement, tail }) = unnamed
+    if let Some(Unnamed::Parsed {
+        judgement, tail, ..
+    }) = unnamed
         && judgement.follows
     {
         // A long one is not read, and need not be copied for that.
@@ -750,13 +771,23 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
             .map(|statements| &statements.unnamed);
         // A name in it may stand for something else by now.
         let here = turn.unnamed_here && !judgement.names;
-        if let (false, Some(Unnamed::Parsed { tail, .. })) = (here, unnamed) {
+        if let (
+            false,
+            Some(Unnamed::Parsed {
+                tail, read_under, ..
+            }),
+        ) = (here, unnamed)
+        {
+            let there = visit::to(turn, tail, read_under);
             let tail = rewritten.as_deref().unwrap_or(tail);
-            write_parse(turn.relay.up.made(), b"", tail);
-            turn.server.exchange.sent(Owed::Parse {
+            let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+            visit::set_out(up, exchange, there.as_deref());
+            write_parse(up.made(), b"", tail);
+            exchange.sent(Owed::Parse {
                 hidden: true,
                 undo: Undo::Nothing,
             });
+            visit::come_back(up, exchange, there.is_some());
             turn.unnamed_here = true;
         }
         return Nameless::There;
@@ -870,13 +901,30 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     if refuses(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }
-    behind::bound(turn.server, judgement, tail, judgement.lexing);
-    if judgement.names {
+    let brought = match judgement.names {
         // A name in it may stand for something else by now. What it gives is not compared, as
         // Postgres does not.
-        let tail = rewritten.as_deref().unwrap_or(tail);
-        return Brought::There(put_as(turn, statement, tail, None));
+        true => {
+            let tail = rewritten.as_deref().unwrap_or(tail);
+            Brought::There(put_as(turn, statement, tail, None))
+        }
+        false => bring_known(turn, name, &held, told),
+    };
+    if matches!(brought, Brought::There(_)) {
+        // What it does once it runs has no say in how it is read itself.
+        behind::bound(turn.server, judgement, tail, judgement.lexing);
     }
+    brought
+}
+
+/// The same of one that is known, and that has no names in it which are known here alone.
+fn bring_known(
+    turn: &mut Turn<'_>,
+    name: &[u8],
+    held: &Held<Judgement>,
+    told: Told<'_>,
+) -> Brought {
+    let statement = &held.statement;
     let checked = match turn.check {
         Check::Done(placed) => {
             turn.check = Check::None;
@@ -888,6 +936,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
         let shape = turn.server.statements.shape(statement.id);
         let fits = |told: Shape| shape.is_some_and(|shape| told.fits(shape));
         if held.shape.is_none_or(fits) || told.is_told(turn) {
+            note_use(turn, statement, placed);
             return Brought::There(placed);
         }
         if checked == Some(placed) {
@@ -908,6 +957,13 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     turn.relay.up.insert(&frontend::FLUSH);
     turn.check = Check::UnderWay;
     Brought::Later
+}
+
+/// Takes note that what the server has of a statement is bound now, or described.
+pub(super) fn note_use(turn: &mut Turn<'_>, statement: &Statement<Judgement>, placed: Placed) {
+    if !meaning::reads_alike(turn, statement) {
+        turn.server.statements.lend(placed);
+    }
 }
 
 fn unknown(turn: &mut Turn<'_>, name: &[u8]) -> Brought {
@@ -943,15 +999,39 @@ fn put_as(
     tail: &[u8],
     by_client: Option<Box<[u8]>>,
 ) -> Placed {
-    make_room(turn, statement);
-    let visit = by_client
-        .is_none()
-        .then(|| visit(turn, statement))
-        .flatten();
-    if let Some((there, _)) = &visit {
-        run_hidden(turn, there.as_bytes(), Undo::Nothing);
+    let placed = place(turn, statement);
+    let own = placed.name.text();
+    turn.relay.pool.stats.server_parse();
+    let hidden = by_client.is_none();
+    let there = match hidden {
+        true => visit::to(turn, statement.query(), &statement.read_under),
+        false => None,
+    };
+    let undo = Undo::Parsed {
+        on_server: Some(placed),
+        by_client,
+    };
+    let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+    visit::set_out(up, exchange, there.as_deref());
+    match statement.source {
+        Source::Parse => {
+            write_parse(up.made(), own.as_bytes(), tail);
+            exchange.sent(Owed::Parse { hidden, undo });
+        }
+        Source::Prepare { .. } => {
+            let (sql, edit) = statement.renamed(own.as_bytes()).unwrap_or_default();
+            run_edited(turn, &sql, edit, undo);
+        }
     }
-    let fits = naming::fits(turn, statement);
+    let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+    visit::come_back(up, exchange, there.is_some());
+    placed
+}
+
+/// Has a name for a statement that is put on the server, in place of what that has of it.
+pub(super) fn place(turn: &mut Turn<'_>, statement: &Statement<Judgement>) -> Placed {
+    make_room(turn, statement);
+    let fits = meaning::fits(turn, statement);
     let server: &mut ServerStatements = &mut turn.server.statements;
     let placed = match statement.source {
         Source::Parse => server.insert(statement.id, statement.tail.len()),
@@ -960,34 +1040,7 @@ fn put_as(
     if !fits {
         server.lend(placed);
     }
-    let own = placed.name.text();
-    turn.relay.pool.stats.server_parse();
-    let hidden = by_client.is_none();
-    let undo = Undo::Parsed {
-        on_server: Some(placed),
-        by_client,
-    };
-    match statement.source {
-        Source::Parse => {
-            write_parse(turn.relay.up.made(), own.as_bytes(), tail);
-            turn.server.exchange.sent(Owed::Parse { hidden, undo });
-        }
-        Source::Prepare { .. } => {
-            let (sql, edit) = statement.renamed(own.as_bytes()).unwrap_or_default();
-            run_edited(turn, &sql, edit, undo);
-        }
-    }
-    if let Some((_, back)) = &visit {
-        run_hidden(turn, back.as_bytes(), Undo::Nothing);
-    }
     placed
-}
-
-/// Has a name for a statement that the client's own text puts on the server.
-pub(super) fn place(turn: &mut Turn<'_>, statement: &Statement<Judgement>) -> Placed {
-    make_room(turn, statement);
-    let server: &mut ServerStatements = &mut turn.server.statements;
-    server.insert_by_sql(statement.id, statement.tail.len())
 }
 
 /// Closes what the server has of a statement, and what must leave it for the statement.
@@ -1003,26 +1056,25 @@ fn make_room(turn: &mut Turn<'_>, statement: &Statement<Judgement>) {
 
 /// Puts a statement on the server under the client's own name for it.
 pub(super) fn put_bare(turn: &mut Turn<'_>, name: &[u8], statement: &Statement<Judgement>) {
-    let visit = visit(turn, statement);
-    if let Some((there, _)) = &visit {
-        run_hidden(turn, there.as_bytes(), Undo::Nothing);
-    }
+    let there = visit::to(turn, statement.query(), &statement.read_under);
+    let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+    visit::set_out(up, exchange, there.as_deref());
     match statement.source {
         Source::Parse => {
-            write_parse(turn.relay.up.made(), name, &statement.tail);
-            turn.server.exchange.sent(Owed::Parse {
+            write_parse(up.made(), name, &statement.tail);
+            exchange.sent(Owed::Parse {
                 hidden: true,
                 undo: Undo::Nothing,
             });
         }
         Source::Prepare { .. } => {
             let text = statement.tail.split(|byte| *byte == 0).next();
-            run_hidden(turn, text.unwrap_or_default(), Undo::Nothing);
+            let text = text.unwrap_or_default();
+            run_edited(turn, text, Edit::default(), Undo::Nothing);
         }
     }
-    if let Some((_, back)) = &visit {
-        run_hidden(turn, back.as_bytes(), Undo::Nothing);
-    }
+    let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
+    visit::come_back(up, exchange, there.is_some());
 }
 
 /// Closes all that the server has of anybody's statements, and of ours.
@@ -1030,7 +1082,7 @@ pub(super) fn close_all(turn: &mut Turn<'_>) {
     for old in turn.server.statements.take_all() {
         close_on_server(turn, old.name(), true, Undo::Gone(Box::new(old)));
     }
-    for ours in [HIDDEN, follow::ASIDE, listen::MARK, mark::NAME] {
+    for ours in [HIDDEN, visit::NAME, follow::ASIDE, listen::MARK, mark::NAME] {
         close_hidden(turn, Target::Statement, ours, Undo::Nothing);
     }
 }
@@ -1056,29 +1108,8 @@ pub(super) fn remark(turn: &mut Turn<'_>, name: &[u8]) {
     close_hidden(turn, Target::Statement, HIDDEN, Undo::Nothing);
 }
 
-/// How to get to the settings under which the client has prepared the statement, and back, if those
-/// that change what its text means are others by now. In passing: the transaction has them for the
-/// time of one Parse.
-fn visit(turn: &Turn<'_>, statement: &Statement<Judgement>) -> Option<(String, String)> {
-    let (now, then) = (&turn.relay.parameters, &statement.read_under);
-    if Arc::ptr_eq(now, then) || now.reading() == then.reading() {
-        return None;
-    }
-    let text = statement.query().split(|byte| *byte == 0).next()?;
-    if !judgement::is_analysed(text, turn.relay.lexing) {
-        return None;
-    }
-    let there = now.reading_as(then);
-    Some((now.visit(&there)?, there.visit(now)?))
-}
-
-/// Runs a query of ours inside of the client's pipeline, without a trace but for its effect; `undo`
+/// Runs a text of the client's, changed in this place, inside of its pipeline, without a trace but for its effect; `undo`
 /// is what to take back if that fails.
-fn run_hidden(turn: &mut Turn<'_>, sql: &[u8], undo: Undo<Judgement>) {
-    run_edited(turn, sql, Edit::default(), undo);
-}
-
-/// As [`run_hidden`], of a text of the client's that is changed in this place.
 fn run_edited(turn: &mut Turn<'_>, sql: &[u8], edit: Edit, undo: Undo<Judgement>) {
     const NAME: &[u8] = HIDDEN;
     // One that an error has left behind is in the way.
@@ -1087,7 +1118,7 @@ fn run_edited(turn: &mut Turn<'_>, sql: &[u8], edit: Edit, undo: Undo<Judgement>
     let built = frontend::parse(out, NAME, sql, &[])
         .and_then(|()| frontend::bind(out, NAME, NAME, &[], &[], &[]))
         .and_then(|()| frontend::execute(out, NAME, 0));
-    debug_assert!(built.is_ok(), "settings are short, and texts bounded");
+    debug_assert!(built.is_ok(), "texts are bounded");
     let exchange = &mut turn.server.exchange;
     exchange.sent(Owed::Parse {
         hidden: true,

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use pgherd_session::{changes_naming, changes_reading};
 use pgherd_sql::{Body, Defines, Runs, body, defines, is_harmless};
 use pgherd_wire::error::ErrorReport;
 
-use crate::hidden::{Found, NAMES_MAX, OF_SERVER, OF_SETUP};
+use crate::hidden::{Found, NAMES_MAX, OF_SERVER, OF_SETUP, Sways};
 use crate::server::ServerConn;
 use crate::session::setup;
 
@@ -167,6 +168,7 @@ struct Named {
     sets: u64,
     /// It may ask for settings.
     sees: bool,
+    sways: Sways,
     /// Only functions in C bear the name.
     foreign: bool,
     reach: Option<Reach>,
@@ -243,6 +245,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
     if count > FUNCTIONS_MAX {
         found.threshold = Runs::Reads;
         found.sight = Runs::Reads;
+        found.sways = [Runs::Reads; 2];
         found.obscure = true;
         found.volatile = true;
         found.known.clear();
@@ -288,6 +291,24 @@ fn sees(source: Option<&[u8]>) -> bool {
     })
 }
 
+/// What a function does by itself to how later texts of its transaction are read.
+fn sways(body: &Body) -> Sways {
+    let sets = body.parameters.iter().map(|name| match &**name {
+        "" => Sways::Texts,
+        name if changes_naming(name) => Sways::Names,
+        name if changes_reading(name) => Sways::Texts,
+        _ => Sways::Nothing,
+    });
+    let makes = match body.temporary {
+        true => Sways::Names,
+        false => Sways::Nothing,
+    };
+    match body.obscure {
+        true => Sways::Texts,
+        false => sets.max().unwrap_or_default().max(makes),
+    }
+}
+
 fn add(
     functions: &mut HashMap<Box<[u8]>, Named>,
     name: Vec<u8>,
@@ -307,6 +328,7 @@ fn add(
     });
     named.foreign &= c;
     named.sees |= sees;
+    named.sways = named.sways.max(sways(&body));
     named.reach = named.reach.max(Some(by));
     named.reach_in_c = named.reach_in_c.max(in_c);
     named.body.harmful |= body.harmful;
@@ -364,6 +386,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
             harmful: body.harmful,
             writes: body.writes,
             sees: named.sees,
+            sways: named.sways,
             sets: named.sets,
             defines: body.defines,
         };
@@ -373,6 +396,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
         let facts = facts[numbers[name]];
         named.sets = facts.sets;
         named.sees = facts.sees;
+        named.sways = facts.sways;
         (named.body.harmful, named.body.writes) = (facts.harmful, facts.writes);
         named.body.defines = facts.defines;
     }
@@ -385,6 +409,7 @@ struct Facts {
     harmful: bool,
     writes: bool,
     sees: bool,
+    sways: Sways,
     sets: u64,
     defines: Defines,
 }
@@ -395,6 +420,7 @@ impl Facts {
             harmful: self.harmful || other.harmful,
             writes: self.writes || other.writes,
             sees: self.sees || other.sees,
+            sways: self.sways.max(other.sways),
             sets: self.sets | other.sets,
             defines: self.defines.max(other.defines),
         }
@@ -418,6 +444,7 @@ fn inherit(facts: &mut [Facts], callers: &[Vec<usize>], calls_max: usize) -> usi
                 harmful: true,
                 writes: true,
                 sees: true,
+                sways: Sways::Texts,
                 sets: 0,
                 defines: Defines::Perhaps,
             };
@@ -447,6 +474,12 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
     let seeing = functions.values().filter(|named| named.sees);
     let reach = seeing.map(|named| named.reach.unwrap_or_default().max(named.reach_in_c));
     found.sight = reach.max().unwrap_or_default().max(sight).least();
+    // What an expression of the users' own calls itself may be `set_config` as well.
+    found.sways = [Sways::Names, Sways::Texts].map(|how| {
+        let swaying = functions.values().filter(|named| named.sways >= how);
+        let reach = swaying.filter_map(|named| named.reach).max();
+        reach.unwrap_or_default().max(trees).least()
+    });
     if functions.contains_key(SET_CONFIG) {
         // Which of them a text means hangs on its types, and on the search path.
         found.threshold = Runs::Reads;
@@ -473,6 +506,14 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
             // What triggers do is done by who writes, too.
             named.sets |= found.unseen[1];
             named.sees |= found.sight != Runs::Unknown;
+            named.sways = named.sways.max(match found.sways {
+                [_, texts] if texts != Runs::Unknown => Sways::Texts,
+                [names, _] if names != Runs::Unknown => Sways::Names,
+                _ => Sways::Nothing,
+            });
+        }
+        if named.sways != Sways::Nothing {
+            found.swayers.insert(name.clone(), named.sways);
         }
         // Where triggers do harm, who writes does it too.
         let quiet = found.threshold == Runs::Unknown || !named.body.writes;
@@ -500,7 +541,7 @@ mod tests {
     use pgherd_sql::{Body, Defines, Runs};
 
     use super::{CALLS_MAX, Named, Row, settle, understand};
-    use crate::hidden::{Asks, Found};
+    use crate::hidden::{Asks, Found, Sways};
 
     fn function(name: &str, language: &str, source: &str, by: &str) -> Row {
         ["function", name, language, source, by]
@@ -655,6 +696,50 @@ mod tests {
             let tree = ["sight", "", "", "", by].map(|text| Some(text.as_bytes().to_vec()));
             assert_eq!(sight(&[tree.into()]), expected);
         }
+    }
+
+    #[test]
+    fn who_sways_how_texts_are_read_is_told_with_its_callers() {
+        const ENTERS: &str = "begin perform set_config('search_path', $1, true); end";
+        const RESTYLES: &str = "begin set local datestyle = 'DMY'; return new; end";
+        let rows = [
+            function("enter", "plpgsql", ENTERS, ""),
+            function("calls", "sql", "select enter('a')", ""),
+            function("wait", "sql", "set local statement_timeout = 0", ""),
+            function(
+                "any",
+                "plpgsql",
+                "begin perform set_config(a, b, true); end",
+                "",
+            ),
+            function(
+                "fills",
+                "plpgsql",
+                "begin create temp table x (a int); end",
+                "",
+            ),
+            function("other", "plperl", "1", ""),
+            function("native", "c", "v", "reads"),
+            function("restyle", "plpgsql", RESTYLES, "writes"),
+            function("log", "sql", "insert into t values (1)", ""),
+        ];
+        let found = understand(&rows).expect("an answer");
+        for (name, how) in [
+            ("enter", Some(Sways::Names)),
+            ("calls", Some(Sways::Names)),
+            ("wait", None),
+            ("any", Some(Sways::Texts)),
+            ("fills", Some(Sways::Names)),
+            ("other", Some(Sways::Texts)),
+            ("native", None),
+            ("restyle", Some(Sways::Texts)),
+            ("log", Some(Sways::Texts)),
+        ] {
+            assert_eq!(found.swayers.get(name.as_bytes()).copied(), how, "{name}");
+        }
+        assert_eq!(found.sways, [Runs::Writes; 2]);
+        let found = understand(&rows[..2]).expect("an answer");
+        assert_eq!(found.sways, [Runs::Unknown; 2], "only by its name");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::session::follow::{Overlaid, Portals};
 use crate::session::limit::{Awaited, Commit, Limits};
 use crate::session::listen::{self, Progress};
 use crate::session::mark::{self, Vow};
-use crate::session::naming::{self, Path};
+use crate::session::meaning::{self, Passing};
 use crate::session::reasons::Undone;
 use crate::session::relay::{Relay, wanted};
 use crate::session::resolve::Unresolved;
@@ -241,8 +241,8 @@ pub(super) struct Turn<'a> {
     pub(super) portals: Portals,
     /// What the transaction under way has set of what the server reports.
     pub(super) overlaid: Overlaid,
-    /// What it has made of the search path.
-    pub(super) path: Path,
+    /// What it has made of how texts are read.
+    pub(super) passing: Passing,
     /// A simple query that nothing else is under way with: what it ends is over if it succeeds.
     pub(super) alone: Option<Judgement>,
     /// What was noted last does something to settings or savepoints.
@@ -295,6 +295,9 @@ impl<'a> Turn<'a> {
     ) -> Self {
         relay.settled = Arc::clone(&relay.parameters);
         let before = relay.pins;
+        let is_apart = !before.both(meaning::APART).is_empty();
+        server.statements.begin(is_apart);
+        server.reads_as_usual();
         Self {
             relay,
             server,
@@ -313,7 +316,7 @@ impl<'a> Turn<'a> {
             rollback: Rollback::None,
             portals: Portals::new(),
             overlaid: Overlaid::new(),
-            path: Path::default(),
+            passing: Passing::default(),
             alone: None,
             follows: false,
             before,
@@ -492,7 +495,7 @@ impl<'a> Turn<'a> {
         if self.server.exchange.status() == TransactionStatus::Idle {
             // Whatever it has changed is there: who hears of it must find it so, on whichever server.
             self.server.alters = None;
-            naming::settled(self);
+            meaning::settled(self);
         }
     }
 

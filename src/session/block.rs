@@ -43,6 +43,12 @@ impl Block {
         &self.begin
     }
 
+    /// What it, or a savepoint, may bring back.
+    pub fn befores(&self) -> impl Iterator<Item = &Parameters> {
+        let savepoints = self.savepoints.iter().map(|(_, before)| &**before);
+        std::iter::once(&*self.begin).chain(savepoints)
+    }
+
     /// `SAVEPOINT name` was answered while `now` was set.
     ///
     /// # Errors

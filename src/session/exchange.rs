@@ -258,6 +258,8 @@ pub struct Exchange<P> {
     lead: Lead,
     /// There may be an [`Undo::Closed`] in it.
     closes: bool,
+    /// There may be something in it that does something to settings or savepoints.
+    moves: bool,
 }
 
 impl<P> Default for Exchange<P> {
@@ -275,6 +277,7 @@ impl<P> Default for Exchange<P> {
             keeps: false,
             lead: Lead::None,
             closes: false,
+            moves: false,
         }
     }
 }
@@ -323,6 +326,7 @@ impl<P> Exchange<P> {
             | Owed::FunctionCall => self.interrupt(),
             Owed::Follow(following) => {
                 self.interrupt();
+                self.moves |= following.moves();
                 if self.owed.is_empty() {
                     self.following = Some(following);
                 } else {
@@ -930,9 +934,13 @@ impl<P> Exchange<P> {
         self.following.as_deref()?.current()
     }
 
-    /// What all statements do to settings and savepoints that were sent and are not answered.
+    /// What all statements do to settings and savepoints that were sent and are not answered, if any of them does
+    /// anything.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        let behind = self.owed.iter().filter_map(|owed| match owed {
+        // This is asked for each message of a pipeline, which is long where it matters.
+        let looked_at = if self.moves { self.owed.len() } else { 0 };
+        let owed = self.owed.iter().take(looked_at);
+        let behind = owed.filter_map(|owed| match owed {
             Owed::Follow(following) => Some(&**following),
             _ => None,
         });
@@ -1121,6 +1129,7 @@ impl<P> Exchange<P> {
     fn done(&mut self, verdict: Verdict) -> Verdict {
         // What goes before a text of the client's has nothing to do with what is written down of it.
         let before = self.owed.pop_front();
+        self.moves &= !self.owed.is_empty();
         self.has_run |= matches!(before, Some(Owed::Execute | Owed::ExecuteSaying(_)));
         if !matches!(
             before,

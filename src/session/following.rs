@@ -159,6 +159,11 @@ impl Following {
             })
     }
 
+    /// Whether any of that is something.
+    pub(crate) fn moves(&self) -> bool {
+        self.steps().any(|step| *step != Step::Other)
+    }
+
     /// Goes on to the next statement. Answers whose the last one was.
     pub(crate) fn pass(&mut self) -> Asker {
         match self.statements.pop_front() {

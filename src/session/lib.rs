@@ -20,7 +20,7 @@ pub use commit::{Commit, Heard, Outcome, Step as CommitStep};
 pub use exchange::{Answered, Closed, CopyFlow, Described, Exchange, Owed, Undo, Verdict};
 pub use flow::Flow;
 pub use following::{Edit, Edits, Following};
-pub use parameters::{Parameters, Proven, Shared, literal};
+pub use parameters::{Parameters, Proven, Shared, changes_naming, changes_reading, literal};
 pub use prepared::{
     ClientStatements, Gone, Held, Judged, Placed, Reach, Registry, ServerName, ServerStatements,
     Shape, Source, Statement, Unnamed, kept,

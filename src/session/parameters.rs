@@ -91,16 +91,17 @@ impl Parameters {
         reading
     }
 
-    /// Whatever of these may change what names in a text mean: the path, and, where it is followed for the types of
-    /// parameters, who the session is, as that may be a part of the path. A statement is analysed anew under other
-    /// settings of these, but not all of it ([`Statement`](crate::Statement)).
-    pub fn naming(&self, infers: bool) -> Vec<u8> {
-        let names = match infers {
-            true => &["search_path", ROLE, SESSION_AUTHORIZATION][..],
-            false => &["search_path"],
-        };
+    /// Whether what [`Self::reading`] tells is the same of both.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        !self.differing(other).any(changes_reading)
+    }
+
+    /// Whatever of these may change what names in a text mean: the path, and who the session is, as that may be a part
+    /// of the path, and says which schemas of it are open. A statement is analysed anew under other settings of these,
+    /// but not all of it: the types of its parameters and of its columns stay.
+    pub fn naming(&self) -> Vec<u8> {
         let mut naming = Vec::new();
-        for name in names {
+        for name in NAMING {
             if let Some(value) = self.get(name) {
                 naming.extend_from_slice(name.as_bytes());
                 naming.push(0);
@@ -109,6 +110,11 @@ impl Parameters {
             }
         }
         naming
+    }
+
+    /// Whether what [`Self::naming`] tells is the same of both.
+    pub fn names_as(&self, other: &Self) -> bool {
+        !self.differing(other).any(changes_naming)
     }
 
     /// The one statement that sets all of these for the session, and `local` for the transaction; `None` if there
@@ -184,9 +190,24 @@ pub(crate) const ROLE: &str = "role";
 /// The setting of `SET SESSION AUTHORIZATION`.
 pub(crate) const SESSION_AUTHORIZATION: &str = "session_authorization";
 
-/// Whether a setting surely does not change what a text means when it is parsed.
+/// The settings by which names are looked up.
+const NAMING: [&str; 3] = ["search_path", ROLE, SESSION_AUTHORIZATION];
+
+/// Whether a setting, by its name in lower case, may change what a text means when it is parsed or planned, as far as
+/// that is not what its names mean.
+pub fn changes_reading(name: &str) -> bool {
+    !is_not_read(name)
+}
+
+/// Whether a setting, by its name in lower case, may change what the names in a text mean.
+pub fn changes_naming(name: &str) -> bool {
+    NAMING.contains(&name)
+}
+
+/// Whether a setting surely does not change what a text means when it is parsed, or when it is planned: what calls only
+/// functions that are marked as immutable is worked out then, and how a value is written is one of them.
 fn is_not_read(name: &str) -> bool {
-    const NOT_READ: [&str; 22] = [
+    const NOT_READ: [&str; 21] = [
         "application_name",
         "client_min_messages",
         "default_tablespace",
@@ -195,7 +216,6 @@ fn is_not_read(name: &str) -> bool {
         "default_transaction_read_only",
         "effective_cache_size",
         "effective_io_concurrency",
-        "extra_float_digits",
         "from_collapse_limit",
         "jit",
         "join_collapse_limit",
@@ -460,6 +480,9 @@ mod tests {
         assert!(parameters(&set).reading().is_empty());
         assert!(!parameters(&[("datestyle", "ISO")]).reading().is_empty());
         assert!(!parameters(&[("array_nulls", "off")]).reading().is_empty());
+        let digits = parameters(&[("extra_float_digits", "0")]);
+        assert!(!digits.reading().is_empty());
+        assert!(parameters(&set).reads_as(&parameters(&[])) && !digits.reads_as(&parameters(&[])));
     }
 
     #[test]

@@ -97,13 +97,10 @@ impl<P> Statement<P> {
         Some((renamed, self.edit(name)?))
     }
 
-    /// Whether its names are read under these settings as under those of who has prepared it first.
-    pub fn names_as(&self, parameters: &Arc<Parameters>) -> bool {
-        let infers = || infers(self.source, &self.tail);
-        Arc::ptr_eq(&self.read_under, parameters) || {
-            let infers = infers();
-            self.read_under.naming(infers) == parameters.naming(infers)
-        }
+    /// Whether it is read under these settings as under those of who has prepared it first, its names included.
+    pub fn is_read_as(&self, parameters: &Arc<Parameters>) -> bool {
+        let then = &self.read_under;
+        Arc::ptr_eq(then, parameters) || then.reads_as(parameters) && then.names_as(parameters)
     }
 
     /// Whether it is that of this tail, prepared in this way under these of the parameters that change what a text means.
@@ -139,36 +136,6 @@ pub enum Source {
         /// Where in the tail the query begins that is prepared.
         query: usize,
     },
-}
-
-/// The type of what has none yet, in a Parse message: as good as none.
-const UNKNOWN: u32 = 705;
-
-/// Whether the types of some parameters are found by what names in the text mean. They stay those of the first time.
-fn infers(source: Source, tail: &[u8]) -> bool {
-    let end = tail.iter().position(|byte| *byte == 0);
-    let (text, rest) = tail.split_at(end.unwrap_or(tail.len()));
-    let behind = |at: usize| text.get(at + 1..).unwrap_or_default();
-    let number = |digits: &[u8]| {
-        let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
-        digits.fold(0_usize, |number, digit| {
-            number
-                .saturating_mul(10)
-                .saturating_add(usize::from(digit - b'0'))
-        })
-    };
-    let marks = text.iter().enumerate().filter(|(_, byte)| **byte == b'$');
-    let highest = marks.map(|(at, _)| number(behind(at))).max();
-    let Some(highest) = highest.filter(|number| *number > 0) else {
-        return false;
-    };
-    // The zero byte behind the text and the count stand before the types.
-    let types = rest.get(3..).unwrap_or_default().chunks_exact(4);
-    let given = types.take_while(|oid| {
-        let oid = <[u8; 4]>::try_from(*oid).map_or(0, u32::from_be_bytes);
-        oid != 0 && oid != UNKNOWN
-    });
-    matches!(source, Source::Prepare { .. }) || given.count() < highest
 }
 
 /// Who may use a statement that is on a server.
@@ -244,7 +211,7 @@ impl<P> Registry<P> {
         judge: impl FnOnce() -> P,
     ) -> Arc<Statement<P>> {
         let mut reading = parameters.reading();
-        reading.extend(parameters.naming(infers(source, tail)));
+        reading.extend(parameters.naming());
         let by_parse = matches!(source, Source::Parse);
         let hash = self.hasher.hash_one((by_parse, tail, &*reading));
         let shard = shard_of(&self.shards, hash);
@@ -324,6 +291,8 @@ pub enum Unnamed<P> {
         tail: Box<[u8]>,
         /// What the caller has worked out about the text.
         judgement: P,
+        /// The parameters of the session under which it was read.
+        read_under: Arc<Parameters>,
     },
 }
 
@@ -485,7 +454,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        ClientStatements, Held, Judged, Reach, Registry, Shape, Source, Statement, Unnamed, infers,
+        ClientStatements, Held, Judged, Reach, Registry, Shape, Source, Statement, Unnamed,
     };
     use crate::parameters::Parameters;
 
@@ -585,49 +554,27 @@ mod tests {
             set.set(name, value);
             Arc::new(set)
         };
-        let (none, path, role) = (Arc::default(), set("search_path", "a"), set("role", "r"));
-        let id = |parameters: &Arc<Parameters>, tail: &[u8]| {
-            let made = registry.intern(parameters, Source::Parse, tail, || ());
-            assert!(made.names_as(parameters));
-            made.id
+        let none = Arc::default();
+        let intern = |parameters: &Arc<Parameters>| {
+            let made = registry.intern(parameters, Source::Parse, b"select 1\0\0\0", || ());
+            assert!(made.is_read_as(parameters));
+            made
         };
-        let plain = b"select 1 from t\0\0\0";
-        let infers = b"select $1\0\0\0";
-        let given = b"select $1\0\0\x01\0\0\0\x17";
-        let held = [&plain[..], infers, given]
-            .map(|tail| registry.intern(&none, Source::Parse, tail, || ()));
-        for (at, tail) in [&plain[..], infers, given].into_iter().enumerate() {
-            assert_eq!(id(&none, tail), held[at].id);
-            assert_ne!(id(&path, tail), held[at].id);
-            assert!(!held[at].names_as(&path));
-        }
-        assert_eq!(id(&role, plain), held[0].id);
-        assert_ne!(id(&role, infers), held[1].id);
-        assert_eq!(id(&role, given), held[2].id);
-    }
-
-    #[test]
-    fn types_are_found_by_names_unless_all_are_given() {
-        let int = [0, 0, 0, 23];
-        let unknown = [0, 0, 2, 193];
-        for (text, types, found) in [
-            ("select 1", &[][..], false),
-            ("select '$', $$x$$", &[], false),
-            ("select $1", &[], true),
-            ("select $1", &[int][..], false),
-            ("select $1, $2", &[int], true),
-            ("select $2, $1", &[int, int], false),
-            ("select $1", &[unknown], true),
-            ("select $1, $2", &[int, [0; 4]], true),
+        let held = intern(&none);
+        for (name, value) in [
+            ("search_path", "a"),
+            ("role", "r"),
+            ("session_authorization", "r"),
+            ("datestyle", "DMY"),
+            ("extra_float_digits", "0"),
         ] {
-            let count = u16::try_from(types.len()).expect("few");
-            let tail = [text.as_bytes(), &[0], &count.to_be_bytes(), &types.concat()].concat();
-            assert_eq!(infers(Source::Parse, &tail), found, "{text} {types:?}");
+            let other = set(name, value);
+            assert_ne!(intern(&other).id, held.id, "{name}");
+            assert!(!held.is_read_as(&other), "{name}");
         }
-        // Its types are said by names.
-        let (name, query) = ((8, 9), 19);
-        let tail = b"prepare s (int) as select $1\0\0\0";
-        assert!(infers(Source::Prepare { name, query }, tail));
+        let same = set("work_mem", "1MB");
+        assert_eq!(intern(&same).id, held.id);
+        assert!(held.is_read_as(&same));
     }
 
     #[test]
@@ -709,6 +656,7 @@ mod tests {
             client.unnamed = Unnamed::Parsed {
                 tail: b"listen a".as_slice().into(),
                 judgement: Listens(listens),
+                read_under: Arc::clone(&none),
             };
             assert_eq!(client.listens(), listens);
         }

@@ -27,6 +27,11 @@ pub struct Body {
     /// The settings with a dot in their names that it sets, also those for the transaction only: the session gets to
     /// know them.
     pub settings: Vec<Box<str>>,
+    /// The settings of Postgres itself that it sets, also those for the transaction only, in lower case. An empty one
+    /// stands for any.
+    pub parameters: Vec<Box<str>>,
+    /// It may make something temporary, which names may stand for from then on.
+    pub temporary: bool,
 }
 
 /// Whether code changes what the database consists of.
@@ -404,8 +409,11 @@ impl<'a> BodyReader<'a> {
         self.defines(said);
     }
 
-    /// The name behind a SET, if it is one with a dot.
+    /// The name behind a SET.
     fn setting(&mut self, token: &Token<'_>) {
+        if token.is_word(b"reset") {
+            self.body.parameters.push("".into());
+        }
         if !token.is_word(b"set") {
             return;
         }
@@ -430,7 +438,24 @@ impl<'a> BodyReader<'a> {
         }
         if name.contains(&b'.') {
             self.remember(&name);
+        } else {
+            self.parameter(&name);
         }
+    }
+
+    /// A setting of Postgres itself, as its name stands behind a SET.
+    fn parameter(&mut self, name: &[u8]) {
+        let lower = name.to_ascii_lowercase();
+        let name = match &*lower {
+            b"constraints" | b"transaction" | b"characteristics" => return,
+            b"time" => "timezone",
+            b"names" => "client_encoding",
+            b"schema" => "search_path",
+            b"xml" => "xmloption",
+            b"authorization" => "session_authorization",
+            name => std::str::from_utf8(name).unwrap_or_default(),
+        };
+        self.body.parameters.push(name.into());
     }
 
     fn remember(&mut self, name: &[u8]) {
@@ -455,13 +480,12 @@ impl<'a> BodyReader<'a> {
     /// Names that tell what they do.
     fn name(&mut self, name: &[u8]) {
         match word(name) {
-            Word::Setseed
-            | Word::AdvisoryLock
-            | Word::TryAdvisoryLock
-            | Word::Bound
-            | Word::PgTemp
-            | Word::Temp => {
+            Word::Setseed | Word::AdvisoryLock | Word::TryAdvisoryLock | Word::Bound => {
                 self.body.harmful = true;
+            }
+            Word::PgTemp | Word::Temp => {
+                self.body.harmful = true;
+                self.body.temporary = true;
             }
             _ => {}
         }
@@ -496,12 +520,25 @@ impl<'a> BodyReader<'a> {
         match named(&tokens) {
             Named::Plainly(name) if name.contains('.') => self.remember(name.as_bytes()),
             // What Postgres knows itself shows among its settings.
-            Named::Plainly(_) => {}
+            Named::Plainly(name) => self.parameter(name.as_bytes()),
             Named::Unread => self.cannot_read(),
             // What is over with the transaction is an empty text from then on, and the name is not known.
-            Named::Computed => self.body.obscure |= !local,
+            Named::Computed => {
+                self.body.obscure |= !local;
+                if !begins_with_dot(&tokens) {
+                    self.body.parameters.push("".into());
+                }
+            }
         }
     }
+}
+
+/// Whether a name that is put together begins with a text that has a dot in it: Postgres itself has none of that kind.
+fn begins_with_dot(arguments: &[Token<'_>]) -> bool {
+    let [first, then, ..] = arguments else {
+        return false;
+    };
+    first.is_string() && first.text.contains(&b'.') && then.text == b"||"
 }
 
 #[cfg(test)]
@@ -677,6 +714,38 @@ mod tests {
         assert!(body(b"begin perform set_config('app.' || x, y, false); end").obscure);
         assert!(body(b"begin execute format('set app.x = %L', y); end").obscure);
         assert!(!body(b"begin execute 'select 1'; end").obscure);
+    }
+
+    #[test]
+    fn settings_of_postgres_itself_are_told() {
+        for (text, names) in [
+            (
+                "begin perform set_config('Search_Path', x, true); set local datestyle = 'DMY'; end",
+                "search_path datestyle",
+            ),
+            (
+                "begin set local time zone 'UTC'; set schema 'a'; set session authorization x; set local role x; end",
+                "timezone search_path session_authorization role",
+            ),
+            (
+                "begin perform set_config('app.x', y, true); set constraints all deferred; end",
+                "",
+            ),
+            ("begin perform set_config('app.' || x, y, true); end", ""),
+            ("select set_config(x || 'app.', y, true)", "any"),
+            ("begin perform set_config(x, y, true); end", "any"),
+            ("begin reset all; end", "any"),
+            ("update t set search_path = 1", ""),
+        ] {
+            let found = body(text.as_bytes()).parameters;
+            let found = found.iter().map(|name| match &**name {
+                "" => "any",
+                name => name,
+            });
+            assert_eq!(found.collect::<Vec<_>>().join(" "), names, "{text}");
+        }
+        assert!(body(b"begin create temp table x (a int); end").temporary);
+        assert!(!body(b"begin insert into t values (1); end").temporary);
     }
 
     #[test]

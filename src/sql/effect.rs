@@ -122,6 +122,8 @@ pub struct Effects<'a> {
     pub alters: bool,
     /// How it may do so without saying it.
     pub may_alter: Alters,
+    /// Whether it makes something temporary, for however long, which names may stand for from then on.
+    pub temporary: bool,
     /// Whether one of its statements is a `PREPARE TRANSACTION`.
     pub prepares: bool,
     /// Whether it has the session forget what it remembers of sequences, by `DISCARD SEQUENCES` or `DISCARD ALL`.

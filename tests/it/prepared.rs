@@ -1,5 +1,7 @@
 //! Prepared statements over shared server connections.
 
+mod meaning;
+
 use pgherd_tests::{Database, Proxy, Raw};
 
 /// A view of all that a server has, whoever's it is.

@@ -9,12 +9,13 @@ use pgherd_sql::{Deed, Mention, Mentions, Pin, PinSet};
 use pgherd_wire::error::ErrorReport;
 
 use crate::judgement::{self, Judgement};
+use crate::session::behind;
 use crate::session::by_sql::names::{Change, settle};
 use crate::session::by_sql::{Rewritten, crowded};
-use crate::session::naming;
+use crate::session::meaning;
 use crate::session::reasons;
 use crate::session::replies;
-use crate::session::statements::{place, put, remark, stand_in, too_many};
+use crate::session::statements::{note_use, place, put, remark, stand_in, too_many};
 use crate::session::turn::Turn;
 
 /// A name that no server has.
@@ -176,9 +177,12 @@ impl Plan {
             query: query - start,
         };
         let registry = &turn.relay.pool.registry;
-        let parameters = &turn.relay.parameters;
         let judge = || turn.relay.judge(sql);
-        let own = |reach| registry.own(parameters, source, &tail, reach, judge());
+        let own = |reach| {
+            let before = text.get(..start).unwrap_or_default();
+            let parameters = meaning::as_read_behind(turn, before);
+            registry.own(&parameters, source, &tail, reach, judge())
+        };
         // An error that names it must not name another of the client's.
         let is_named = |statement: &Statement<Judgement>| {
             let client = turn.relay.statements.as_deref();
@@ -186,7 +190,7 @@ impl Plan {
         };
         let statement = match judgement::reach(sql, how) {
             Reach::Shared if named.statements == 1 => {
-                let here = naming::here(turn);
+                let here = meaning::here(turn);
                 let shared = here.map(|here| registry.intern(&here, source, &tail, judge));
                 match shared.filter(|shared| !is_named(shared)) {
                     Some(shared) => shared,
@@ -255,12 +259,27 @@ impl Plan {
     }
 
     /// Sees to it that the server has what the text needs, and gives the text. `None` if the server
-    /// may not hold so many statements at once.
-    pub(super) fn carry_out(&self, turn: &mut Turn<'_>, text: &[u8]) -> Option<Rewritten> {
+    /// may not hold so many statements at once. `sets` is whether a statement of it may do something to settings.
+    pub(super) fn carry_out(
+        &self,
+        turn: &mut Turn<'_>,
+        text: &[u8],
+        sets: bool,
+    ) -> Option<Rewritten> {
         for used in &self.uses {
-            if turn.server.statements.touch(used.id).is_none() {
-                turn.relay.pool.stats.server_parse_again();
-                put(turn, used, None);
+            let placed = match turn.server.statements.touch(used.id) {
+                Some(placed) => {
+                    note_use(turn, used, placed);
+                    placed
+                }
+                None => {
+                    turn.relay.pool.stats.server_parse_again();
+                    put(turn, used, None)
+                }
+            };
+            if sets && self.many && used.reach == Reach::Shared {
+                // It may be bound behind that.
+                turn.server.statements.lend(placed);
             }
         }
         if !self.changes.is_empty() || self.stand_ins > 0 || self.many {
@@ -283,6 +302,14 @@ impl Plan {
             settle(turn);
         }
         rewritten
+    }
+
+    /// Takes note of what runs by its name: behind the text's own part in how it is read, in which that has no say.
+    pub(super) fn note_uses(&self, turn: &mut Turn<'_>) {
+        for used in &self.uses {
+            let how = turn.relay.lexing;
+            behind::sent_by_name(turn.server, &used.judgement, used.query(), how);
+        }
     }
 
     fn rewrite(&self, turn: &mut Turn<'_>, text: &[u8]) -> Option<Rewritten> {

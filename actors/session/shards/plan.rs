@@ -52,7 +52,7 @@ pub(super) fn tail_now<'a>(relay: &'a Relay, name: &[u8]) -> Result<Option<&'a [
         return Ok(tail_of(relay, name));
     };
     let (now, then) = (&relay.parameters, &held.statement.read_under);
-    let is_alike = Arc::ptr_eq(now, then) || now.reading() == then.reading();
+    let is_alike = Arc::ptr_eq(now, then) || now.reads_as(then);
     if !is_alike && has_constants(text_of(&held.statement.tail), relay.lexing) {
         let text =
             "the statement was prepared under other settings, by which its constants are read";

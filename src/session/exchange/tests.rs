@@ -283,6 +283,7 @@ fn an_unnamed_statement_is_kept_by_an_error_before_its_end() {
         let unnamed = Unnamed::Parsed {
             tail: Box::default(),
             judgement: (),
+            read_under: std::sync::Arc::default(),
         };
         let undo = Undo::Kept(Box::new(unnamed));
         talk.sent(Owed::Local { reply: b"", undo });

@@ -66,6 +66,7 @@ impl<P> Exchange<P> {
             return None;
         }
         self.owed.clear();
+        self.moves = false;
         self.status = status;
         self.has_run = false;
         Some(Answered { replies, status })

@@ -1,46 +1,34 @@
 //! How a server is brought for a moment to other settings, under which a text is to be read.
 
-use super::{Parameters, push_call};
-
-/// Who a session is does not change how its texts are read, and is not changed in passing.
-const WHO: [&str; 2] = ["role", "session_authorization"];
+use super::{DATE_STYLE, Parameters, literal, push_call};
 
 impl Parameters {
-    /// These, with those that change what a text means taken from `other`.
-    pub fn reading_as(&self, other: &Self) -> Self {
-        let mut visited = self.clone();
-        for (name, _) in pairs(&self.reading()) {
-            visited.values.remove(name);
+    /// A query of two rows: with the first, a server is set to these for its transaction, as far as they are among
+    /// `names`, and what is not set here to what its session began with; with the second it is set back to what it was
+    /// set to before, whatever that was. `None` if there are no names. It is made as that of [`Self::transition`].
+    ///
+    /// A part of a query that two others use is worked out once, before the first row of either.
+    pub fn visit<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        let (mut was, mut there, mut back) = (String::new(), String::new(), String::new());
+        for (at, name) in names.into_iter().enumerate() {
+            let (value, quoted) = (self.get(name), literal(name));
+            let select = if at == 0 { "SELECT" } else { "," };
+            was.push_str(&format!(
+                "{select} pg_catalog.current_setting({quoted}) AS s{at}"
+            ));
+            back.push_str(&format!(
+                "{select} pg_catalog.set_config({quoted}, s{at}, true)"
+            ));
+            if name == DATE_STYLE && value.is_some() {
+                // As in a transition; both rows have as many columns.
+                push_call(&mut there, name, None, true);
+                back.push_str(", NULL");
+            }
+            push_call(&mut there, name, value, true);
         }
-        for (name, value) in pairs(&other.reading()) {
-            visited.set(name, value);
-        }
-        visited
+        (!was.is_empty())
+            .then(|| format!("WITH was AS ({was}) {there} FROM was UNION ALL {back} FROM was"))
     }
-
-    /// The statement that turns a server at `self` into one at `there` up to the end of the
-    /// transaction; `None` when they agree. It is made as that of [`Self::transition`].
-    pub fn visit(&self, there: &Self) -> Option<String> {
-        let mut sql = String::new();
-        let changed = there
-            .iter()
-            .filter(|(name, value)| self.get(name) != Some(*value));
-        let changed = changed.map(|(name, value)| (name, Some(value)));
-        let gone = self.iter().filter(|(name, _)| there.get(name).is_none());
-        let gone = gone.map(|(name, _)| (name, None));
-        for (name, value) in changed.chain(gone).filter(|(name, _)| !WHO.contains(name)) {
-            push_call(&mut sql, name, value, true);
-        }
-        (!sql.is_empty()).then_some(sql)
-    }
-}
-
-/// Names and values as [`Parameters::reading`] writes them.
-fn pairs(reading: &[u8]) -> impl Iterator<Item = (&str, &str)> {
-    let mut parts = reading
-        .split(|byte| *byte == 0)
-        .map(|part| std::str::from_utf8(part).unwrap_or_default());
-    std::iter::from_fn(move || parts.next().zip(parts.next()))
 }
 
 #[cfg(test)]
@@ -48,39 +36,27 @@ mod tests {
     use super::Parameters;
 
     #[test]
-    fn only_what_changes_the_reading_is_visited() {
-        let set = |pairs: &[(&str, &str)]| {
-            let mut set = Parameters::default();
-            for (name, value) in pairs {
-                set.set(name, value);
-            }
-            set
-        };
-        let now = set(&[
-            ("application_name", "a"),
-            ("datestyle", "DMY"),
-            ("xmloption", "x"),
-        ]);
-        let then = set(&[("application_name", "b"), ("datestyle", "MDY")]);
-        let there = now.reading_as(&then);
+    fn a_visit_goes_there_and_back() {
+        let mut there = Parameters::default();
+        there.set("datestyle", "MDY");
+        there.set("bytea_output", "esc'ape");
         assert_eq!(
-            there,
-            set(&[("application_name", "a"), ("datestyle", "MDY")])
-        );
-        assert_eq!(
-            now.visit(&there).as_deref(),
+            there.visit(["bytea_output", "xmloption"]).as_deref(),
             Some(
-                "SELECT pg_catalog.set_config(E'datestyle', E'MDY', true), \
-                 pg_catalog.set_config(E'xmloption', NULL, true)"
+                "WITH was AS (SELECT pg_catalog.current_setting(E'bytea_output') AS s0, \
+                 pg_catalog.current_setting(E'xmloption') AS s1) \
+                 SELECT pg_catalog.set_config(E'bytea_output', E'esc''ape', true), \
+                 pg_catalog.set_config(E'xmloption', NULL, true) FROM was UNION ALL \
+                 SELECT pg_catalog.set_config(E'bytea_output', s0, true), \
+                 pg_catalog.set_config(E'xmloption', s1, true) FROM was"
             )
         );
-        assert_eq!(
-            there.visit(&now).as_deref(),
-            Some(
-                "SELECT pg_catalog.set_config(E'datestyle', E'DMY', true), \
-                 pg_catalog.set_config(E'xmloption', E'x', true)"
-            )
+        let parts = there.visit(["datestyle"]).expect("it has a name");
+        let (first, second) = parts.split_once(" UNION ALL ").expect("two rows");
+        assert!(
+            first.contains("E'datestyle', NULL, true), pg_catalog.set_config(E'datestyle', E'MDY'")
         );
-        assert_eq!(now.visit(&now.reading_as(&now)), None);
+        assert!(second.starts_with("SELECT pg_catalog.set_config(E'datestyle', s0, true), NULL "));
+        assert_eq!(there.visit([]), None);
     }
 }

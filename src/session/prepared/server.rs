@@ -78,6 +78,8 @@ struct OnServer {
     shape: Option<Shape>,
     /// It is to be prepared anew before it is used.
     stale: bool,
+    /// The same from the end of the transaction on.
+    lent: bool,
     /// It was prepared by SQL, which functions can do as well.
     by_sql: bool,
 }
@@ -115,8 +117,10 @@ pub struct ServerStatements {
     bytes: usize,
     max: usize,
     max_bytes: usize,
-    /// What was prepared for the client at hand alone, in its transaction.
+    /// What is of use for the client at hand alone, in its transaction.
     lent: Vec<Placed>,
+    /// Nobody but the client at hand has the server before it is known to be as others would have it.
+    bound: bool,
 }
 
 impl ServerStatements {
@@ -130,6 +134,7 @@ impl ServerStatements {
             max: max.max(1),
             max_bytes,
             lent: Vec::new(),
+            bound: false,
         }
     }
 
@@ -190,7 +195,23 @@ impl ServerStatements {
 
     /// Has a statement prepared anew once the transaction is over: others would have it be something else.
     pub fn lend(&mut self, placed: Placed) {
-        self.lent.push(placed);
+        if let Some(known) = self.known.get_mut(&placed.id)
+            && known.name == placed.name
+            && !std::mem::replace(&mut known.lent, true)
+        {
+            self.lent.push(placed);
+        }
+    }
+
+    /// A transaction begins. Whether its client is `bound` to the server by what others would read texts otherwise for:
+    /// what it prepares is its own then, and once it is not, everything is prepared anew for the next.
+    #[inline]
+    pub fn begin(&mut self, bound: bool) {
+        self.settle();
+        if self.bound && !bound {
+            self.doubt_all();
+        }
+        self.bound = bound;
     }
 
     /// The transaction is over.
@@ -246,6 +267,7 @@ impl ServerStatements {
                 bytes,
                 shape: None,
                 stale: false,
+                lent: false,
                 by_sql,
             },
         );
@@ -296,7 +318,10 @@ impl ServerStatements {
 
     /// Takes a Close back that did not happen.
     pub fn restore(&mut self, gone: Gone) {
-        self.put(gone.id, gone.was);
+        let mut was = gone.was;
+        // The transaction for which it was lent may be over by now.
+        was.stale |= was.lent;
+        self.put(gone.id, was);
     }
 
     /// Which statement the server calls so; it looks through all of them.
@@ -388,6 +413,28 @@ mod tests {
         let again = server.insert(2, 1);
         server.settle();
         assert_eq!(server.touch(2), Some(again));
+        // However often it is used, it is lent once; and what is lent does not come back.
+        server.lend(again);
+        server.lend(again);
+        assert_eq!(server.lent.len(), 1);
+        let gone = server.take(2).expect("it is there");
+        server.settle();
+        server.restore(gone);
+        assert_eq!(server.touch(2), None);
+    }
+
+    #[test]
+    fn what_a_bound_client_has_is_for_nobody_else() {
+        let mut server = ServerStatements::new(3, 1000);
+        server.begin(true);
+        let first = server.insert(1, 1);
+        server.begin(true);
+        assert_eq!(server.touch(1), Some(first));
+        server.begin(false);
+        assert_eq!(server.touch(1), None);
+        let again = server.insert(1, 1);
+        server.begin(false);
+        assert_eq!(server.touch(1), Some(again));
     }
 
     #[test]

@@ -234,6 +234,7 @@ impl<'a, 'k> Scan<'a, 'k> {
             self.runs(Runs::Unknown);
         }
         self.effects.alters |= state.family == Family::Definition && !state.temporary;
+        self.effects.temporary |= state.temporary;
     }
 
     #[inline]

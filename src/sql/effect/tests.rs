@@ -541,6 +541,18 @@ fn sequences_and_definitions_are_told_by_the_text() {
     ] {
         assert_eq!(of(text).alters, alters, "{text}");
     }
+    for (text, temporary) in [
+        ("create temp table t (a int)", true),
+        (
+            "create temporary table t (a int) on commit drop; select 1",
+            true,
+        ),
+        ("select 1 as a into temp t", true),
+        ("create table t (a int)", false),
+        ("insert into temp values (1)", false),
+    ] {
+        assert_eq!(of(text).temporary, temporary, "{text}");
+    }
 }
 
 #[test]

@@ -172,7 +172,11 @@ impl Dtx {
         let statements = relay.statements.get_or_insert_default();
         if parse.name.is_empty() {
             let tail = tail.into();
-            statements.unnamed = Unnamed::Parsed { tail, judgement };
+            statements.unnamed = Unnamed::Parsed {
+                tail,
+                judgement,
+                read_under: Arc::clone(&relay.parameters),
+            };
         } else {
             keep(relay, parse.name, parse.query, tail)?;
         }
