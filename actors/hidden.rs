@@ -37,6 +37,8 @@ pub struct Ran {
     pub sets: Vec<Box<str>>,
     /// Whether what it calls by name changes what the database consists of.
     pub defines: Defines,
+    /// Whether what it calls by name may change for a while what constants mean.
+    pub shifts: bool,
 }
 
 impl Ran {
@@ -46,6 +48,7 @@ impl Ran {
             runs,
             sets: Vec::new(),
             defines: Defines::Nothing,
+            shifts: false,
         }
     }
 }
@@ -79,6 +82,12 @@ pub struct Found {
     pub volatile: bool,
     /// What each server answers for itself.
     pub own: Own,
+    /// Whether there are functions that keep plans.
+    pub plans: bool,
+    /// Functions that may change for a while what constants mean, or call what does, in lower case.
+    pub shifters: HashSet<Box<[u8]>>,
+    /// Which texts may come to such a function without naming it: those that run at least this. None without a level.
+    pub shifts: Option<Runs>,
 }
 
 impl Found {
@@ -113,6 +122,10 @@ pub struct Hidden {
     sight: AtomicU8,
     /// From what on a text may change the catalogue by code that it does not name; above all if there is none.
     stirs: AtomicU8,
+    /// From what on a text may change what constants mean by code that it does not name; above all if there is none.
+    shifts: AtomicU8,
+    /// There may be functions that keep plans.
+    plans: AtomicBool,
     /// A transaction was prepared that changes the catalogue.
     prepared: AtomicBool,
     /// When the catalogue was asked last, in nanoseconds after `born`.
@@ -137,6 +150,8 @@ impl Default for Hidden {
             sets: AtomicU8::new(Runs::Unknown as u8),
             sight: AtomicU8::new(Runs::Reads as u8),
             stirs: AtomicU8::new(u8::MAX),
+            shifts: AtomicU8::new(u8::MAX),
+            plans: AtomicBool::new(true),
             prepared: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             cost: AtomicU64::new(0),
@@ -167,6 +182,11 @@ impl Hidden {
     /// Whether a query runs no volatile function but those that its text names. While that is not known, not.
     pub fn is_steady(&self) -> bool {
         self.altering.load(Ordering::Acquire) == 0 && self.steady.load(Ordering::Acquire)
+    }
+
+    /// Whether there may be functions that keep the plans of what they run. While that is not known, there may.
+    pub fn keeps_plans(&self) -> bool {
+        self.altering.load(Ordering::Acquire) > 0 || self.plans.load(Ordering::Acquire)
     }
 
     /// What was found when the catalogue was last asked.
@@ -218,6 +238,9 @@ impl Hidden {
             self.sight.store(sight as u8, Ordering::Release);
             let stirs = found.stirs.map_or(u8::MAX, |runs| runs as u8);
             self.stirs.store(stirs, Ordering::Release);
+            let shifts = found.shifts.map_or(u8::MAX, |runs| runs as u8);
+            self.shifts.store(shifts, Ordering::Release);
+            self.plans.store(found.plans, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
             self.steady.store(steady, Ordering::Release);
             self.threshold.store(threshold as u8, Ordering::Release);
@@ -239,13 +262,16 @@ impl Hidden {
         let Some(found) = self.found() else {
             let mut ran = Ran::only(Runs::Unknown);
             ran.defines = Defines::Perhaps;
+            ran.shifts = true;
             return ran;
         };
         let bits = Cell::new(0);
         let defines = Cell::new(Defines::Nothing);
+        let shifts = Cell::new(false);
         let known = |name: &[u8]| {
             let lower = name.to_ascii_lowercase();
             bits.set(bits.get() | found.setters.get(&*lower).copied().unwrap_or_default());
+            shifts.set(shifts.get() || found.shifters.contains(&*lower));
             let is_known = found.known.contains(name) || found.known.contains(&*lower);
             if !is_known {
                 defines.set(defines.get().max(found.defines(&lower)));
@@ -262,7 +288,13 @@ impl Hidden {
             runs,
             sets: found.named(bits.get()),
             defines,
+            shifts: shifts.get(),
         }
+    }
+
+    /// Whether a text that runs this may change for a while what constants mean, by code that it does not name.
+    pub fn shifts(&self, runs: Runs) -> bool {
+        runs as u8 >= self.shifts.load(Ordering::Relaxed)
     }
 
     /// Whether a text that runs this may change the catalogue by code that it does not name.
@@ -324,6 +356,7 @@ impl Hidden {
         *changes += 1;
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
+        self.plans.store(true, Ordering::Release);
         self.sight.store(Runs::Reads as u8, Ordering::Release);
         let soon = self.soon(SHARES[0]);
         // What was asked for lately may be asked for again at once only the first time.
@@ -576,6 +609,35 @@ mod tests {
         assert!(!is_blind("select 1", Runs::Reads));
         drop(alteration);
         assert!(!is_blind("select 1", Runs::Reads));
+    }
+
+    #[test]
+    fn plans_are_believed_to_be_kept_until_it_is_known() {
+        let hidden = Arc::new(Hidden::default());
+        assert!(hidden.keeps_plans());
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        hidden.learn(&claim, found(Runs::Unknown));
+        assert!(!hidden.keeps_plans());
+        let alteration = Alteration::begin(&hidden);
+        assert!(hidden.keeps_plans());
+        drop(alteration);
+        assert!(hidden.keeps_plans(), "one was made, perhaps");
+    }
+
+    #[test]
+    fn what_changes_the_meaning_of_constants_is_told_by_its_name() {
+        let hidden = Hidden::default();
+        let shifts = |text: &str| hidden.reread(text.as_bytes(), LexOptions::default()).shifts;
+        assert!(shifts("select zoned(1)"), "nothing is known yet");
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        let told = Found {
+            shifters: [Box::from(&b"zoned"[..])].into(),
+            shifts: Some(Runs::Writes),
+            ..found(Runs::Unknown)
+        };
+        hidden.learn(&claim, told);
+        assert!(shifts("select Zoned(1)") && !shifts("select pure(1), other(2)"));
+        assert!(hidden.shifts(Runs::Writes) && !hidden.shifts(Runs::Reads));
     }
 
     #[test]

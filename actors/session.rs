@@ -26,6 +26,7 @@ pub mod met;
 pub mod names;
 pub mod naming;
 pub mod opened;
+pub mod planned;
 pub mod prove;
 pub mod proxied;
 pub mod query;

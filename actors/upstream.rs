@@ -660,6 +660,7 @@ async fn connect(
         exchange: Exchange::default(),
         applied: Arc::default(),
         doubted: Doubted::default(),
+        misread: false,
         role,
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,

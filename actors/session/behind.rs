@@ -54,6 +54,7 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
     if judgement.runs > server.ran {
         let ran = reread();
         defines = ran.defines;
+        server.misread |= ran.shifts || hidden(server).shifts(ran.runs);
         let unseen = match ran.runs > server.ran {
             true => hidden(server).sets(ran.runs),
             false => Vec::new(),
@@ -61,7 +62,9 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
         server.doubt(ran.sets.into_iter().chain(unseen));
         server.ran = server.ran.max(ran.runs);
     } else if judgement.runs == Runs::Unknown {
-        defines = reread().defines;
+        let ran = reread();
+        defines = ran.defines;
+        server.misread |= ran.shifts;
     }
     if hides(judgement) {
         doubt_named(server, text(tail), how);
@@ -109,6 +112,8 @@ pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8],
         let unseen = hidden(server).sets(judgement.runs);
         server.doubt(unseen);
         server.ran = judgement.runs;
+        let unknown = judgement.runs == Runs::Unknown;
+        server.misread |= unknown || hidden(server).shifts(judgement.runs);
     }
     if hides(judgement) {
         server.doubt_unnamed();
@@ -127,6 +132,7 @@ pub(super) fn sent_by_name(
 ) {
     sent(server, judgement, tail, how);
     if judgement.follows {
+        server.misread = true;
         doubt_named(server, text(tail), how);
     }
 }
@@ -170,6 +176,7 @@ pub(super) fn called(server: &mut ServerConn, body: &[u8]) {
 pub(super) fn unseen(server: &mut ServerConn) {
     server.ran = Runs::Unknown;
     server.touched = true;
+    server.misread = true;
     if server.alters.is_none() {
         server.alters = Some(Alteration::perhaps(&server.about.upstream.hidden.0));
     }

@@ -374,6 +374,7 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
                     changes.iter().for_each(|change| overlay(turn, change));
                     let unsure = changes.iter().filter(|change| is_unsure(change));
                     turn.server.doubt(unsure.map(|change| change.name.clone()));
+                    turn.server.misread |= rereads(turn.relay, &taken);
                     naming::changed(turn, changes);
                 }
                 Step::RollbackTo(_) => {
@@ -404,6 +405,26 @@ pub(super) fn failed(turn: &mut Turn<'_>) {
     let names = changes.iter().map(|change| change.name.clone());
     let names: Vec<Box<str>> = names.collect();
     turn.server.doubt(names);
+}
+
+/// Whether functions may make plans under a change of which nothing else tells: what lasts is told by what the session is
+/// set to.
+fn is_reread(relay: &Relay, change: &Change) -> bool {
+    let is_untold = change.name.is_empty() || change.named_by.is_some();
+    let lasts = || match (change.span, &change.value) {
+        (Span::Local | Span::Parameter(_), _) => false,
+        // What is reported is told but once all that was sent with it is answered.
+        (Span::Session, Value::Text(text)) if is_reported(relay, &change.name) => {
+            relay.parameters.get(&change.name) == Some(&**text)
+        }
+        (Span::Session, _) => !is_reported(relay, &change.name),
+    };
+    is_untold || Parameters::is_planned(&change.name) && !lasts()
+}
+
+/// Whether a step may have functions make plans under other settings than those that the session is known to have.
+pub(super) fn rereads(relay: &Relay, step: &Step) -> bool {
+    matches!(step, Step::Change(changes) if changes.iter().any(|change| is_reread(relay, change)))
 }
 
 /// Whether a change was perhaps not made though its statement has succeeded: it calls `set_config` somewhere.

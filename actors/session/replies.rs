@@ -669,6 +669,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
             b"DISCARD ALL\0" => {
                 server.statements.clear();
                 server.is_reset();
+                server.discards_plans();
                 turn.relay.statements = None;
                 let startup = Arc::clone(&turn.relay.startup);
                 turn.relay.set_parameters(startup);

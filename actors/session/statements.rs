@@ -884,7 +884,8 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
         }
         Check::None | Check::UnderWay | Check::Ahead | Check::Quiet | Check::Goodbye => None,
     };
-    if let Some(placed) = turn.server.statements.touch(statement.id) {
+    let as_then = || statement.reads_as(&turn.relay.parameters);
+    if let Some(placed) = turn.server.statements.touch_as(statement.id, as_then) {
         let shape = turn.server.statements.shape(statement.id);
         let fits = |told: Shape| shape.is_some_and(|shape| told.fits(shape));
         if held.shape.is_none_or(fits) || told.is_told(turn) {

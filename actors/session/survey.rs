@@ -8,7 +8,7 @@ use pgherd_wire::error::ErrorReport;
 
 use crate::hidden::{Found, NAMES_MAX, OF_SERVER, OF_SETUP};
 use crate::server::ServerConn;
-use crate::session::setup;
+use crate::session::{planned, setup};
 
 /// More functions than this are not read.
 const FUNCTIONS_MAX: usize = 4000;
@@ -24,6 +24,7 @@ const FUNCTIONS_MAX: usize = 4000;
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 /// `own` has the views that tell of the server they are asked at, or of a sequence. Those that Postgres brings are told by
 /// their names, which [`OF_SERVER`] and [`OF_SETUP`] have, in the place of `@own@`.
+/// Functions keep plans where their language is not Postgres' own or C; those in SQL do since Postgres 18.
 /// A body that Postgres has parsed is shown only once its tables are locked, and somebody may be changing them. A timeout that
 /// runs already is left alone by another, unless it is taken away first.
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
@@ -38,7 +39,7 @@ WITH RECURSIVE f AS (
      a.aggmfinalfn]::oid[]) WHERE a.aggfnoid = p.oid)
    WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid)
    ELSE p.prosrc END || coalesce((SELECT string_agg(chr(10) || '; set local ' || split_part(c, '=', 1) || ' = 1', '')
-    FROM unnest(p.proconfig) AS c WHERE split_part(c, '=', 1) ~ '[.]'), '')
+    FROM unnest(p.proconfig) AS c WHERE split_part(c, '=', 1) ~* '[.]|^(@planned@)$'), '')
    || coalesce(chr(10) || '; select ' || pg_get_expr(p.proargdefaults, 0), '') AS source,
   (SELECT e.extname::text FROM pg_depend x JOIN pg_extension e ON e.oid = x.refobjid
    WHERE x.classid = 1255 AND x.objid = p.oid AND x.refclassid = 3079 AND x.deptype = 'e' LIMIT 1)
@@ -82,6 +83,9 @@ reached AS (
  FROM pg_depend d WHERE d.refclassid = 1255 AND d.refobjid >= 16384
   AND d.classid <> ALL ('{1255,2612,3466}') GROUP BY d.refobjid) 
 SELECT 'known', t.name, NULL, NULL, NULL FROM (SELECT DISTINCT name FROM trusted) t 
+UNION ALL SELECT 'plans', NULL, NULL, NULL, NULL WHERE EXISTS (
+ SELECT FROM f WHERE f.language <> ALL ('{c,internal,aggregate,sql}')
+ OR f.language = 'sql' AND current_setting('server_version_num')::int >= 180000) 
 UNION ALL SELECT 'own', o.name, NULL, NULL, NULL FROM (
  SELECT DISTINCT c.relname::text AS name FROM pg_class c
  WHERE c.relkind = 'S' AND c.relpersistence <> 't' OR c.oid IN (SELECT o.oid FROM own o) LIMIT 4001) o 
@@ -167,6 +171,8 @@ struct Named {
     sets: u64,
     /// It may ask for settings.
     sees: bool,
+    /// It may set what changes the meaning of constants.
+    shifts: bool,
     /// Only functions in C bear the name.
     foreign: bool,
     reach: Option<Reach>,
@@ -198,6 +204,7 @@ fn question(patience: Option<Duration>) -> String {
     let limit = |limit: Duration| limit.as_millis().max(1).to_string();
     QUESTION
         .replace("@own@", &format!("{OF_SERVER}|{OF_SETUP}"))
+        .replace("@planned@", &planned::PLANNED.join("|"))
         .replace("@lock@", &limit(LOCK.min(whole)))
         .replace("@whole@", &limit(whole))
 }
@@ -220,6 +227,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 found.known.insert(lower.into());
             }
             b"volatile" => found.volatile = true,
+            b"plans" => found.plans = true,
             b"own" => found.own.add(&lower),
             b"tree" => reach = reach.max(Reach::of(by)),
             b"sight" => sight = sight.max(Reach::of(by)),
@@ -235,8 +243,10 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 let language = language.as_deref().unwrap_or_default();
                 let body = read(language, source.as_deref());
                 // What is in C may run a text that it is given (`crosstab`).
-                let sees = language == b"c" || sees(source.as_deref());
-                add(&mut functions, lower, body, sees, language == b"c", by);
+                let is_c = language == b"c";
+                let sees = is_c || sees(source.as_deref());
+                let shifts = !is_c && source.as_deref().is_none_or(planned::shifts);
+                add(&mut functions, lower, body, (sees, shifts), is_c, by);
             }
         }
     }
@@ -292,7 +302,7 @@ fn add(
     functions: &mut HashMap<Box<[u8]>, Named>,
     name: Vec<u8>,
     body: Body,
-    sees: bool,
+    (sees, shifts): (bool, bool),
     c: bool,
     by: Reach,
 ) {
@@ -307,6 +317,7 @@ fn add(
     });
     named.foreign &= c;
     named.sees |= sees;
+    named.shifts |= shifts;
     named.reach = named.reach.max(Some(by));
     named.reach_in_c = named.reach_in_c.max(in_c);
     named.body.harmful |= body.harmful;
@@ -364,6 +375,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
             harmful: body.harmful,
             writes: body.writes,
             sees: named.sees,
+            shifts: named.shifts,
             sets: named.sets,
             defines: body.defines,
         };
@@ -373,6 +385,7 @@ fn settle(functions: &mut HashMap<Box<[u8]>, Named>, found: &Found, calls_max: u
         let facts = facts[numbers[name]];
         named.sets = facts.sets;
         named.sees = facts.sees;
+        named.shifts = facts.shifts;
         (named.body.harmful, named.body.writes) = (facts.harmful, facts.writes);
         named.body.defines = facts.defines;
     }
@@ -385,6 +398,7 @@ struct Facts {
     harmful: bool,
     writes: bool,
     sees: bool,
+    shifts: bool,
     sets: u64,
     defines: Defines,
 }
@@ -395,6 +409,7 @@ impl Facts {
             harmful: self.harmful || other.harmful,
             writes: self.writes || other.writes,
             sees: self.sees || other.sees,
+            shifts: self.shifts || other.shifts,
             sets: self.sets | other.sets,
             defines: self.defines.max(other.defines),
         }
@@ -418,6 +433,7 @@ fn inherit(facts: &mut [Facts], callers: &[Vec<usize>], calls_max: usize) -> usi
                 harmful: true,
                 writes: true,
                 sees: true,
+                shifts: false,
                 sets: 0,
                 defines: Defines::Perhaps,
             };
@@ -453,14 +469,17 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
     }
     for named in functions.values() {
         found.obscure |= named.body.obscure;
+        let least = match named.reach {
+            Some(Reach::Reads) => Some(Runs::Reads),
+            Some(Reach::Writes) => Some(Runs::Writes),
+            Some(Reach::Nothing) | None => None,
+        };
+        // What runs less comes to fewer: the least of all counts.
         if named.body.defines != Defines::Nothing {
-            let least = match named.reach {
-                Some(Reach::Reads) => Some(Runs::Reads),
-                Some(Reach::Writes) => Some(Runs::Writes),
-                Some(Reach::Nothing) | None => None,
-            };
-            // What runs less comes to fewer: the least of all counts.
             found.stirs = [found.stirs, least].into_iter().flatten().min();
+        }
+        if named.shifts {
+            found.shifts = [found.shifts, least].into_iter().flatten().min();
         }
         match named.reach {
             Some(Reach::Reads) => found.unseen[0] |= named.sets,
@@ -473,6 +492,10 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
             // What triggers do is done by who writes, too.
             named.sets |= found.unseen[1];
             named.sees |= found.sight != Runs::Unknown;
+            named.shifts |= found.shifts.is_some();
+        }
+        if named.shifts {
+            found.shifters.insert(name.clone());
         }
         // Where triggers do harm, who writes does it too.
         let quiet = found.threshold == Runs::Unknown || !named.body.writes;
@@ -608,6 +631,31 @@ mod tests {
         let row = ["own", "Order_seq", "", "", ""].map(|text| Some(text.as_bytes().to_vec()));
         let own = understand(&[row.into()]).expect("an answer").own;
         assert_eq!(own.asked(b"select * from order_seq"), Asks::State);
+    }
+
+    #[test]
+    fn who_changes_what_constants_mean_is_told_with_its_callers() {
+        const ZONED: &str = "begin perform set_config('timezone', 'UTC', true); return new; end";
+        let mut rows = vec![
+            function("f", "plpgsql", ZONED, ""),
+            function("g", "sql", "select f()", ""),
+            function("pure", "sql", "select 1", "reads"),
+            function("log", "sql", "insert into t values (1)", ""),
+            function("native", "c", "v", "reads"),
+        ];
+        let found = understand(&rows).expect("an answer");
+        assert_eq!(found.shifts, None, "only by its name");
+        let is_told = |found: &Found| {
+            [&b"f"[..], b"g", b"pure", b"log", b"native"].map(|name| found.shifters.contains(name))
+        };
+        assert_eq!(is_told(&found), [true, true, false, false, false]);
+        rows.push(function("wake", "plpgsql", "perform f()", "writes"));
+        let found = understand(&rows).expect("an answer");
+        assert_eq!(found.shifts, Some(Runs::Writes));
+        assert_eq!(is_told(&found), [true, true, false, true, false]);
+        assert!(!found.plans);
+        let row = ["plans", "", "", "", ""].map(|text| Some(text.as_bytes().to_vec()));
+        assert!(understand(&[row.into()]).expect("an answer").plans);
     }
 
     #[test]

@@ -91,6 +91,28 @@ impl Parameters {
         reading
     }
 
+    /// Whether texts mean under these what they mean under `other`.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.differing(other).all(is_not_read)
+    }
+
+    /// Whether plans that were made under these may be gone by under `other`. What only changes how a text is taken
+    /// apart does not matter: that is done once, and not again with a plan.
+    pub fn plans_as(&self, other: &Self) -> bool {
+        self.differing(other).all(|name| !Self::is_planned(name))
+    }
+
+    /// Whether a plan may hang on this setting, named in lower case, by what it changes in the meaning of constants.
+    pub fn is_planned(name: &str) -> bool {
+        const OF_TEXTS: [&str; 4] = [
+            "backslash_quote",
+            "client_encoding",
+            "escape_string_warning",
+            "standard_conforming_strings",
+        ];
+        !is_not_read(name) && !OF_TEXTS.contains(&name)
+    }
+
     /// Whatever of these may change what names in a text mean: the path, and, where it is followed for the types of
     /// parameters, who the session is, as that may be a part of the path. A statement is analysed anew under other
     /// settings of these, but not all of it ([`Statement`](crate::Statement)).
@@ -460,6 +482,27 @@ mod tests {
         assert!(parameters(&set).reading().is_empty());
         assert!(!parameters(&[("datestyle", "ISO")]).reading().is_empty());
         assert!(!parameters(&[("array_nulls", "off")]).reading().is_empty());
+    }
+
+    #[test]
+    fn plans_hang_on_what_constants_mean() {
+        let none = Parameters::default();
+        for (name, reads, plans) in [
+            ("app.tenant", true, true),
+            ("search_path", true, true),
+            ("client_encoding", false, true),
+            ("standard_conforming_strings", false, true),
+            ("timezone", false, false),
+            ("intervalstyle", false, false),
+        ] {
+            let set = parameters(&[(name, "x"), ("work_mem", "1MB")]);
+            assert_eq!(set.reads_as(&none), reads, "{name}");
+            assert_eq!(set.plans_as(&none), plans, "{name}");
+            assert_eq!(none.plans_as(&set), plans, "{name}");
+            assert!(set.reads_as(&set) && set.plans_as(&set));
+        }
+        let zone = |zone: &str| parameters(&[("timezone", zone)]);
+        assert!(!zone("UTC").plans_as(&zone("Asia/Tokyo")));
     }
 
     #[test]

@@ -216,12 +216,13 @@ impl Plan {
 
     /// Whether messages of ours must go before the text.
     pub(super) fn asks(&self, turn: &mut Turn<'_>) -> bool {
-        let statements = &mut turn.server.statements;
+        !self.changes.is_empty() || self.stand_ins > 0 || self.lacks(turn)
+    }
+
+    /// Whether one of them is to be read, which is refused in a failed block.
+    pub(super) fn lacks(&self, turn: &mut Turn<'_>) -> bool {
         let mut uses = self.uses.iter();
-        !self.changes.is_empty()
-            || self.stand_ins > 0
-            || self.places.iter().any(|place| place.cut)
-            || uses.any(|used| statements.touch(used.id).is_none())
+        self.places.iter().any(|place| place.cut) || uses.any(|used| !is_there(turn, used))
     }
 
     /// Whether one of the statements that it prepares cannot be read again.
@@ -258,7 +259,7 @@ impl Plan {
     /// may not hold so many statements at once.
     pub(super) fn carry_out(&self, turn: &mut Turn<'_>, text: &[u8]) -> Option<Rewritten> {
         for used in &self.uses {
-            if turn.server.statements.touch(used.id).is_none() {
+            if !is_there(turn, used) {
                 turn.relay.pool.stats.server_parse_again();
                 put(turn, used, None);
             }
@@ -316,6 +317,13 @@ impl Plan {
         let edits = edits.into_vec();
         Some(Rewritten { text: out, edits })
     }
+}
+
+/// Whether the server has a statement as its client has prepared it.
+fn is_there(turn: &mut Turn<'_>, used: &Statement<Judgement>) -> bool {
+    let as_then = || used.reads_as(&turn.relay.parameters);
+    let there = turn.server.statements.touch_as(used.id, as_then);
+    there.is_some()
 }
 
 /// Has a place made for a statement that the text prepares.
