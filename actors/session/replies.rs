@@ -695,7 +695,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
 }
 
 /// Whether a reported parameter can be brought to another server by setting it.
-pub(super) fn is_settable(name: &str) -> bool {
+pub(crate) fn is_settable(name: &str) -> bool {
     const FIXED: [&str; 7] = [
         "server_version",
         "server_encoding",

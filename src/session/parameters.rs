@@ -346,6 +346,11 @@ impl Proven {
         known.insert((key(name), value.into()), reported.map(Arc::from));
     }
 
+    /// Forgets all: servers may accept and report other values by now.
+    pub fn forget(&self) {
+        self.0.write().clear();
+    }
+
     /// Whether every value in `wanted` that differs from `current` was accepted before.
     pub fn covers(&self, current: &Parameters, wanted: &Parameters) -> bool {
         let known = self.0.read();
@@ -547,5 +552,7 @@ mod tests {
             Some("ISO, MDY")
         );
         assert_eq!(proven.reported("datestyle", "SQL"), None);
+        proven.forget();
+        assert!(!proven.covers(&none, &wanted));
     }
 }

@@ -1,7 +1,7 @@
 //! Functions keep the plans of what they run. Constants in them are those of who calls, whoever has called before on the
 //! same server.
 
-use pgherd_tests::{Client, Database, Proxy, Raw};
+use pgherd_tests::{Client, Database, Proxy, Raw, until};
 
 use super::{before, pair, steps};
 
@@ -179,4 +179,47 @@ async fn clients_that_read_alike_go_by_the_same_plans() {
     }
     steps(&second, &["set intervalstyle = 'iso_8601'"]).await;
     assert_ne!(second.one(moment).await, planned);
+}
+
+#[tokio::test]
+async fn a_new_default_is_that_of_all_connections_soon() {
+    let (database, proxy) = before(2).await;
+    database
+        .sql(&format!(
+            "alter database \"{}\" set datestyle = 'SQL, MDY'",
+            database.name
+        ))
+        .await;
+    let login = async |style| {
+        let more = [("datestyle", style)];
+        let raw = Raw::login(proxy.port(), "app", &database.name, &more).await;
+        raw.parameters["DateStyle"].clone()
+    };
+    assert_eq!(login("ISO").await, "ISO, MDY");
+    let [first, second] = pair(&database, &proxy).await;
+    let old = first.one("select pg_backend_pid()").await;
+    database
+        .sql(&format!(
+            "alter database \"{}\" set datestyle = 'SQL, DMY'",
+            database.name
+        ))
+        .await;
+    steps(&first, &["begin", "select 1"]).await;
+    assert_eq!(second.one("show datestyle").await, "SQL, DMY");
+    // Who is in a transaction may end it.
+    assert_eq!(first.one("show datestyle").await, "SQL, MDY");
+    steps(&first, &["commit"]).await;
+    let lives = format!("select count(*) from pg_stat_activity where pid = {old}");
+    until("the old connection is closed", async || {
+        database.sql(&lives).await.trim() == "0"
+    })
+    .await;
+    for _ in 0..3 {
+        steps(&first, &["begin", "select 1"]).await;
+        for client in [&first, &second] {
+            assert_eq!(client.one("show datestyle").await, "SQL, DMY");
+        }
+        steps(&first, &["commit"]).await;
+    }
+    assert_eq!(login("ISO").await, "ISO, DMY");
 }
