@@ -359,7 +359,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         .ok_or_else(|| violation("invalid Bind message".into()))?;
     let head_len = frame::HEADER_LEN + head.len;
     if !turn.portals.is_empty() {
-        turn.portals.remove(&portal);
+        follow::rebinds(turn, &portal);
     }
     if name.is_empty() {
         match bring_unnamed(turn, For::Bind) {
@@ -737,6 +737,10 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
             .map(|statements| &statements.unnamed);
         if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
             behind::bound(turn.server, &judgement, tail, judgement.lexing);
+            if !turn.portals.is_empty() {
+                let tail = tail.clone();
+                follow::fetches(turn, &judgement, &tail);
+            }
         }
         if !turn.unnamed_here && judgement.lexing != turn.relay.lexing {
             // It is read anew, and may be another text by that.
@@ -871,6 +875,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
         return Brought::Refused;
     }
     behind::bound(turn.server, judgement, tail, judgement.lexing);
+    follow::fetches(turn, judgement, tail);
     if judgement.names {
         // A name in it may stand for something else by now. What it gives is not compared, as
         // Postgres does not.
