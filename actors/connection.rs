@@ -95,7 +95,7 @@ async fn live(arguments: ConnectionArguments) {
             if is_usual() {
                 pool.trouble.store(None);
                 pool.retries.saw(conn.role);
-                pool.welcome.store(Some(Arc::new(welcome)));
+                pool.greeted(welcome);
             }
             let about = Arc::clone(&conn.about);
             // A pool that no longer wants it has closed it, which ends this life as well.

@@ -285,7 +285,7 @@ impl Office {
             Ok((server, welcome)) => {
                 gate.succeeded();
                 self.pool.backoff.succeeded();
-                self.pool.welcome.store(Some(Arc::new(welcome)));
+                self.pool.greeted(welcome);
                 Ok((server, place))
             }
             Err(error) => {

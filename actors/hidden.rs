@@ -99,6 +99,8 @@ pub struct Found {
     pub sways: [Runs; 2],
     /// What each server answers for itself.
     pub own: Own,
+    /// Whether there are functions that keep plans.
+    pub plans: bool,
 }
 
 impl Found {
@@ -148,6 +150,8 @@ pub struct Hidden {
     stirs: AtomicU8,
     /// From what on a text may sway how others are read by code that it does not name: which names, and which texts.
     sways: [AtomicU8; 2],
+    /// There may be functions that keep plans.
+    plans: AtomicBool,
     /// A transaction was prepared that changes the catalogue.
     prepared: AtomicBool,
     /// When the catalogue was asked last, in nanoseconds after `born`.
@@ -175,6 +179,7 @@ impl Default for Hidden {
             sight: AtomicU8::new(Runs::Reads as u8),
             stirs: AtomicU8::new(u8::MAX),
             sways: [Runs::Reads; 2].map(|runs| AtomicU8::new(runs as u8)),
+            plans: AtomicBool::new(true),
             prepared: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             cost: AtomicU64::new(0),
@@ -216,6 +221,11 @@ impl Hidden {
     /// Whether a query runs no volatile function but those that its text names. While that is not known, not.
     pub fn is_steady(&self) -> bool {
         self.altering.load(Ordering::Acquire) == 0 && self.steady.load(Ordering::Acquire)
+    }
+
+    /// Whether there may be functions that keep the plans of what they run. While that is not known, there may.
+    pub fn keeps_plans(&self) -> bool {
+        self.altering.load(Ordering::Acquire) > 0 || self.plans.load(Ordering::Acquire)
     }
 
     /// What was found when the catalogue was last asked.
@@ -270,6 +280,7 @@ impl Hidden {
             for (level, runs) in self.sways.iter().zip(found.sways) {
                 level.store(runs.max(Runs::Reads) as u8, Ordering::Release);
             }
+            self.plans.store(found.plans, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
             self.steady.store(steady, Ordering::Release);
             self.threshold.store(threshold as u8, Ordering::Release);
@@ -402,6 +413,7 @@ impl Hidden {
         *changes += 1;
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
+        self.plans.store(true, Ordering::Release);
         self.sight.store(Runs::Reads as u8, Ordering::Release);
         for level in &self.sways {
             level.store(Runs::Reads as u8, Ordering::Release);
@@ -700,6 +712,19 @@ mod tests {
         assert!(!is_blind("select 1", Runs::Reads));
         drop(alteration);
         assert!(!is_blind("select 1", Runs::Reads));
+    }
+
+    #[test]
+    fn plans_are_believed_to_be_kept_until_it_is_known() {
+        let hidden = Arc::new(Hidden::default());
+        assert!(hidden.keeps_plans());
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        hidden.learn(&claim, found(Runs::Unknown));
+        assert!(!hidden.keeps_plans());
+        let alteration = Alteration::begin(&hidden);
+        assert!(hidden.keeps_plans());
+        drop(alteration);
+        assert!(hidden.keeps_plans(), "one was made, perhaps");
     }
 
     #[test]

@@ -124,6 +124,8 @@ pub struct Pool {
     pub turns: AtomicU64,
     /// What clients that wait have sent, of all pools.
     pub keeping: Arc<Keeping>,
+    /// It has connections that began with other settings than new ones do.
+    outdated: AtomicBool,
     /// How far it keeps away from the host that it reads from.
     parting: Mutex<Parting>,
     /// How many were cut off since it began to wait for a server.
@@ -175,6 +177,7 @@ impl Pool {
             readers: ArcSwap::default(),
             turns: AtomicU64::new(0),
             keeping: Arc::default(),
+            outdated: AtomicBool::new(false),
             parting: Mutex::default(),
             cut: AtomicU64::new(0),
             born: clock::now(),
@@ -370,6 +373,40 @@ impl Pool {
         } else {
             Forgotten::Renewed
         }
+    }
+
+    /// A server has greeted a new connection, and said which settings sessions begin with. Where these are others than
+    /// before, it may report values otherwise, too; and connections to the same host that are older have what was, so that
+    /// they are to be replaced. Another host may have settings of its own, and what was connected to the one before is not
+    /// used any more.
+    pub fn greeted(&self, welcome: Welcome) {
+        let welcome = Arc::new(welcome);
+        let before = self.welcome.swap(Some(Arc::clone(&welcome)));
+        let Some(before) = before.filter(|before| before.begins_otherwise(&welcome)) else {
+            return;
+        };
+        self.proven.forget();
+        if before.host == welcome.host {
+            self.outdated.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Replaces connections that have begun with other settings than new ones do, if there are any: idle ones are closed,
+    /// the others when they come back.
+    fn replace_outdated(&self) -> bool {
+        let is_outdated = self.outdated.swap(false, Ordering::Relaxed);
+        if is_outdated {
+            // What those that are on loan have reported meanwhile is of their kind.
+            self.proven.forget();
+            drop(self.core.retire_all());
+            let (database, user) = (&self.key.database, &self.key.user);
+            tracing::info!(
+                database,
+                user,
+                "new sessions begin with other settings than before, so connections are replaced"
+            );
+        }
+        is_outdated
     }
 
     /// How long no connection should be opened there, after failures of the host or of this pool's own.
@@ -750,6 +787,8 @@ pub struct PoolState {
     called: bool,
     /// Since when nobody uses the pool, if it may be given up for that.
     unused: Option<Instant>,
+    /// When it has replaced connections that began with other settings than new ones.
+    replaced: Option<Instant>,
 }
 
 impl Actor for PoolManager {
@@ -772,6 +811,7 @@ impl Actor for PoolManager {
             looking_later: false,
             called: false,
             unused: None,
+            replaced: None,
         })
     }
 
@@ -792,6 +832,7 @@ impl Actor for PoolManager {
             PoolMessage::Tick => {
                 state.heartbeat.touch();
                 state.tick();
+                state.replace_outdated();
                 state.call_herald();
                 state.forsake();
                 state.look(&myself).await;
@@ -823,6 +864,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long nobody may use a pool that has had connections before it is given up: by then it has none any more, and to
 /// make it anew costs little.
 const FORSAKEN: Duration = Duration::from_secs(60);
+
+/// All connections are not replaced more often than this because new ones begin with other settings.
+const REPLACED: Duration = Duration::from_secs(60);
 
 impl PoolState {
     /// Opens what the core wants, unless the host is to be left alone for a while.
@@ -934,6 +978,16 @@ impl PoolState {
             let pool = Arc::clone(&self.pool);
             // Where no router is, the next tick asks again.
             let _ = self.facts.router.cast(RouterMessage::GiveUp { pool });
+        }
+    }
+
+    /// Replaces connections that began with other settings than new ones do, but not again and again where several
+    /// servers with settings of their own are behind one address.
+    fn replace_outdated(&mut self) {
+        let now = clock::now();
+        let rests = |at: Instant| now.saturating_duration_since(at) < REPLACED;
+        if !self.replaced.is_some_and(rests) && self.pool.replace_outdated() {
+            self.replaced = Some(now);
         }
     }
 

@@ -31,6 +31,9 @@ pub struct ServerConn {
     pub applied: Arc<Parameters>,
     /// Of the users' own settings that it is believed to have had, those of which that is not certain.
     pub doubted: Doubted,
+    /// Plans of functions may be there that were made under other settings than those of now, of what changes the
+    /// meaning of constants.
+    pub misread: bool,
     /// What it last said of its part in the cluster.
     pub role: Role,
     /// The shared prepared statements that it has.
@@ -85,6 +88,7 @@ impl Doubted {
 impl ServerConn {
     /// It is set to these. What it has ever had of the users' own settings stays known, since it does not forget them.
     pub fn is_set_to(&mut self, parameters: &Arc<Parameters>) {
+        self.misread = self.misread || !self.applied.plans_as(parameters);
         self.applied = if self.applied.is_strange_to(parameters) {
             let mut all = (**parameters).clone();
             all.meet_all(&self.applied);
@@ -140,7 +144,30 @@ impl ServerConn {
 
     /// All is as at its start, but for what it does not forget.
     pub fn is_reset(&mut self) {
-        self.applied = Arc::new(self.applied.forgotten());
+        let forgotten = Arc::new(self.applied.forgotten());
+        self.is_set_to(&forgotten);
+    }
+
+    /// Whether functions may go by plans there in which constants mean something else than they do now, as far as the
+    /// catalogue knows of functions that keep plans.
+    #[inline]
+    pub fn is_misread(&self) -> bool {
+        self.misread && self.keeps_plans()
+    }
+
+    /// The same once it is set to these.
+    pub fn would_misread(&self, wanted: &Parameters) -> bool {
+        (self.misread || !self.applied.plans_as(wanted)) && self.keeps_plans()
+    }
+
+    fn keeps_plans(&self) -> bool {
+        self.about.upstream.hidden.0.keeps_plans()
+    }
+
+    /// It has discarded its plans, or will have done so before anything else runs there.
+    pub fn discards_plans(&mut self) {
+        self.misread = false;
+        self.statements.forget_plans();
     }
 }
 

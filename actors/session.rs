@@ -26,6 +26,7 @@ pub mod meaning;
 pub mod met;
 pub mod names;
 pub mod opened;
+pub mod planned;
 pub mod prove;
 pub mod proxied;
 pub mod query;

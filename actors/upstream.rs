@@ -29,6 +29,7 @@ use crate::hidden::{Hidden, Sways};
 use crate::server::{
     CancelGuard, Cancels, Doubted, KillSwitch, Life, ServerAbout, ServerConn, Voice,
 };
+use crate::session::replies::is_settable;
 
 /// A server's message during login may have up to this size.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -230,9 +231,21 @@ pub struct Welcome {
     pub parameters: Vec<(String, String)>,
     /// What it asked for at login.
     pub demand: Demand,
+    /// The name of its host.
+    pub host: String,
 }
 
 impl Welcome {
+    /// Whether sessions begin there with other settings than at `other`, of those that a session may set.
+    pub fn begins_otherwise(&self, other: &Self) -> bool {
+        let defaults = |welcome: &Self| -> BTreeMap<String, String> {
+            let all = welcome.parameters.iter();
+            let own = all.filter(|(name, _)| is_default(name));
+            own.cloned().collect()
+        };
+        defaults(self) != defaults(other)
+    }
+
     /// Whether the server said that it is in recovery. Those before PostgreSQL 14 do not say.
     pub fn is_in_recovery(&self) -> bool {
         let says = |(name, value): &(String, String)| name == "in_hot_standby" && value == "on";
@@ -250,6 +263,12 @@ impl Welcome {
         }
         said
     }
+}
+
+/// Whether what a server reports of a setting is where its sessions begin, as an `ALTER ROLE … SET` may change it. The rest
+/// is what the server is, or who logs in there.
+fn is_default(name: &str) -> bool {
+    is_settable(name) && name != "application_name"
 }
 
 /// What a server asks of who logs in.
@@ -662,6 +681,7 @@ async fn connect(
         exchange: Exchange::default(),
         applied: Arc::default(),
         doubted: Doubted::default(),
+        misread: false,
         role,
         statements: ServerStatements::new(upstream.statements, upstream.statement_bytes),
         touched: false,
@@ -859,6 +879,7 @@ impl Login<'_> {
     async fn welcome(&mut self, demand: Demand) -> Result<(Welcome, Option<CancelKey>), OpenError> {
         let mut welcome = Welcome {
             demand,
+            host: self.upstream.name.clone(),
             ..Welcome::default()
         };
         let mut key = None;
@@ -990,3 +1011,35 @@ impl Login<'_> {
 
 /// More reported parameters than this are no greeting of a Postgres.
 const PARAMETERS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::Welcome;
+
+    #[test]
+    fn only_what_a_session_may_set_tells_where_sessions_begin() {
+        let welcome = |said: &[(&str, &str)]| Welcome {
+            parameters: said
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..Welcome::default()
+        };
+        let usual = welcome(&[
+            ("TimeZone", "UTC"),
+            ("application_name", "pgherd"),
+            ("in_hot_standby", "off"),
+            ("server_version", "17.1"),
+        ]);
+        let upgraded = welcome(&[
+            ("server_version", "17.2"),
+            ("in_hot_standby", "on"),
+            ("application_name", "other"),
+            ("TimeZone", "UTC"),
+        ]);
+        assert!(!usual.begins_otherwise(&upgraded));
+        let moved = welcome(&[("TimeZone", "Asia/Tokyo")]);
+        assert!(usual.begins_otherwise(&moved) && moved.begins_otherwise(&usual));
+        assert!(usual.begins_otherwise(&welcome(&[])));
+    }
+}

@@ -77,6 +77,9 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
             quiet(setup::run(&mut lease, reset.as_bytes()).await)?;
             lease.statements.clear();
             lease.is_reset();
+            if is_discard_all(reset) {
+                lease.discards_plans();
+            }
             lease.sequences = Sequences::Nobody;
         }
         make_known(&mut lease).await?;
@@ -93,6 +96,14 @@ pub(super) async fn abandon(relay: &mut Relay, mut lease: ServerLease, parting: 
         lease.heard = clock::now();
         lease.mark_clean();
     }
+}
+
+/// Whether a reset surely leaves no plans of functions behind.
+fn is_discard_all(reset: &str) -> bool {
+    let words = reset.trim_end_matches([';', ' ']).split_ascii_whitespace();
+    words
+        .map(str::to_ascii_lowercase)
+        .eq(["discard", "all"].map(str::to_owned))
 }
 
 /// Has the server know the settings of the users' own that it has perhaps had, as it is believed to from then on: what

@@ -15,18 +15,23 @@ use crate::judgement::Judgement;
 use crate::session::attempt;
 use crate::session::turn::{Loss, Turn};
 
-/// Has a statement run in a transaction of its own, and the server report its settings.
+/// Makes a server forget the plans that it has made, of functions and of statements: it reads each anew.
+pub(super) const DISCARD: &str = "DISCARD PLANS";
+
+/// Has statements run in a transaction of their own, and the server report its settings.
 ///
 /// The COMMIT is one of what goes ahead, too: nothing of the client's runs without it. It is not left to the query that
 /// has the server report, as that ends no transaction that a pipeline has begun (since Postgres 18). A standby knows no
 /// serializable transactions, and a deferrable one waits for others.
-pub(super) fn alone(
+pub(super) fn alone<'s>(
     up: &mut Flow,
     exchange: &mut Exchange<Judgement>,
-    sql: &[u8],
+    statements: impl IntoIterator<Item = &'s [u8]>,
 ) -> Result<(), TooLong> {
     write(up, exchange, b"BEGIN ISOLATION LEVEL READ COMMITTED", false)?;
-    write(up, exchange, sql, false)?;
+    for sql in statements {
+        write(up, exchange, sql, false)?;
+    }
     write(up, exchange, b"COMMIT", false)?;
     frontend::query(up.made(), b"")?;
     exchange.sent(Owed::Setup);

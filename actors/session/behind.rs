@@ -66,6 +66,7 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
         doubt_named(server, text(tail), how);
     }
     server.sways = server.sways.max(ran.sways);
+    server.misread |= ran.sways == Sways::Texts && hidden(server).found().is_some();
     note_alteration(server, judgement, ran.defines);
 }
 
@@ -114,6 +115,9 @@ pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8],
         let unseen = hidden(server).sets(judgement.runs);
         server.doubt(unseen);
         server.ran = judgement.runs;
+        let unknown = judgement.runs == Runs::Unknown;
+        let sways = hidden(server).sways(judgement.runs) == Sways::Texts;
+        server.misread |= unknown || sways && hidden(server).found().is_some();
     }
     if hides(judgement) {
         server.doubt_unnamed();
@@ -132,6 +136,7 @@ pub(super) fn sent_by_name(
 ) {
     sent(server, judgement, tail, how);
     if judgement.follows {
+        server.misread = true;
         doubt_named(server, text(tail), how);
     }
 }
@@ -176,6 +181,7 @@ pub(super) fn unseen(server: &mut ServerConn) {
     server.ran = Runs::Unknown;
     server.sways = Sways::Texts;
     server.touched = true;
+    server.misread = true;
     if server.alters.is_none() {
         server.alters = Some(Alteration::perhaps(&server.about.upstream.hidden.0));
     }

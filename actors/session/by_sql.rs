@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use pgherd_config::PoolMode;
 use pgherd_session::{ClientStatements, Edit, Owed, ServerName, Statement};
-use pgherd_sql::{Deed, Mention, Mentions, Pin, PinSet, mentions};
+use pgherd_sql::{Deed, LexOptions, Lexer, Mention, Mentions, Pin, PinSet, mentions};
 use pgherd_wire::backend::{self, TransactionStatus};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, frontend, sqlstate};
@@ -125,6 +125,11 @@ pub(super) fn take(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement)
         judgement.pins.insert(Pin::Prepare);
     }
     let inspects = judgement.inspects || plan.inspects();
+    if failed && !cut && plan.lacks(turn) && mends(&text, turn.relay.lexing) {
+        // What is to be put there first is refused in the failed block, and the text would run without it.
+        refuse_query(turn, total, &behind_a_failure());
+        return Taken::Answered;
+    }
     if !cut
         && inspects
         && let Some(report) = unshown(turn, plan.binds())
@@ -289,6 +294,22 @@ impl Given {
         judgement.inspects |= given.inspects;
         judgement.relexes |= given.relexes;
     }
+}
+
+/// Whether a text begins with what gets a server out of a failed block, so that what stands behind it runs.
+fn mends(text: &[u8], how: LexOptions) -> bool {
+    const ENDS: [&[u8]; 4] = [b"rollback", b"abort", b"commit", b"end"];
+    let mut lexer = Lexer::new(text, how);
+    let mut token = || lexer.token().ok().flatten();
+    let mut first = token();
+    while first.is_some_and(|token| token.is(b';')) {
+        first = token();
+    }
+    let Some(first) = first else {
+        return false;
+    };
+    ENDS.iter().any(|word| first.is_word(word))
+        || first.is_word(b"prepare") && token().is_some_and(|next| next.is_word(b"transaction"))
 }
 
 /// Why the server at hand must not be asked to run a statement, if it must not.
@@ -478,6 +499,15 @@ fn escaped() -> ErrorReport {
         "names of prepared statements in U&\"…\" are not supported beyond ASCII in this encoding",
     )
     .hint("Use UTF8 for the database and as client_encoding, or session mode.")
+}
+
+fn behind_a_failure() -> ErrorReport {
+    ErrorReport::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "names of prepared statements in one text with the end of a failed transaction are not supported where the server \
+         has yet to get the statements",
+    )
+    .hint("Send the ROLLBACK by itself.")
 }
 
 fn beyond_counting() -> ErrorReport {

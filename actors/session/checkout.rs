@@ -77,7 +77,7 @@ pub(super) fn at_once(
     }
     match crate::server::vet(lease) {
         None => Start::Unready(None),
-        Some(lease) if relay.lost_block || !Arc::ptr_eq(&lease.applied, &relay.parameters) => {
+        Some(lease) if relay.lost_block || !is_brought(relay, &lease) => {
             Start::Unready(Some(lease))
         }
         Some(lease) => {
@@ -127,6 +127,7 @@ pub(super) async fn checkout(
             relay.reads_from(reader.as_ref());
             continue;
         };
+        let lease = alike(relay, &pool, lease);
         // By now, and not when it was asked for: there may have been no primary meanwhile.
         let checked = check(&pool, lease, clock::now());
         let checked = unless_ended(&relay.control, checked).await?;
@@ -173,13 +174,44 @@ pub(super) async fn checkout(
     }
 }
 
+/// Whether a server is set as the session wants it, and goes by nothing that was read under other settings.
+#[inline]
+fn is_brought(relay: &Relay, lease: &ServerConn) -> bool {
+    Arc::ptr_eq(&lease.applied, &relay.parameters) && !lease.is_misread()
+}
+
+/// Where this server would have to discard its plans for the session, an idle one that need not, if there is one.
+fn alike(relay: &Relay, pool: &Pool, mut lease: ServerLease) -> ServerLease {
+    if relay.lost_block || !lease.would_misread(&relay.parameters) {
+        return lease;
+    }
+    let better = pool.core.pick(relay.worker, |server| {
+        !server.misread && Arc::ptr_eq(&server.applied, &relay.parameters)
+    });
+    match better {
+        Some(better) => {
+            lease.mark_clean();
+            better
+        }
+        None => lease,
+    }
+}
+
+/// As [`bring`], of a server that the session has kept: whatever was read there since then was read for it.
+pub(super) async fn bring_kept(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+    let misread = std::mem::take(&mut lease.misread);
+    let brought = bring(relay, lease).await;
+    lease.misread |= misread;
+    brought
+}
+
 /// Brings a server that is between transactions to the session's parameters.
-pub(super) async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
+async fn bring(relay: &mut Relay, lease: &mut ServerLease) -> Result<(), Denied> {
     let control = Arc::clone(&relay.control);
     if relay.lost_block {
         return unless_ended(&control, Box::pin(fail_block(relay, lease))).await?;
     }
-    if Arc::ptr_eq(&lease.applied, &relay.parameters) || forgets(relay) {
+    if is_brought(relay, lease) || forgets(relay) {
         return Ok(());
     }
     match tune(relay, lease) {
@@ -684,12 +716,20 @@ enum Tuned {
 
 /// Brings a server to the session's parameters in the same write as the client's first message.
 fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
+    let misread = lease.would_misread(&relay.parameters);
+    let discard = misread.then_some(ahead::DISCARD);
     let Some(sql) = lease.applied.transition(&relay.parameters) else {
         if lease.applied == relay.parameters {
             // From here on it is seen at a glance that they agree.
             lease.applied = Arc::clone(&relay.parameters);
         } else if met::is_known(relay, &lease.applied) {
             relay.parameters = Arc::clone(&lease.applied);
+        }
+        if misread {
+            if go_ahead(relay, lease, discard).is_err() {
+                return Tuned::Gone;
+            }
+            lease.discards_plans();
         }
         return Tuned::Ready;
     };
@@ -699,17 +739,27 @@ fn tune(relay: &mut Relay, lease: &mut ServerLease) -> Tuned {
     if relay.wary || !proven.covers_reported(&applied, &wanted, is_reported) {
         return Tuned::Untried;
     }
-    if go_ahead(relay, lease, &sql).is_err() {
+    // Whoever the session becomes by that may discard plans.
+    let statements = [Some(&*sql), discard].into_iter().flatten();
+    if go_ahead(relay, lease, statements).is_err() {
         return Tuned::Gone;
     }
     lease.is_set_to(&relay.parameters);
+    if misread {
+        lease.discards_plans();
+    }
     Tuned::Ready
 }
 
-/// Has the statement that sets a server go ahead of the client's own. What the server does not report may have become
-/// impossible, a role may have been dropped, and any of it may be cancelled: then nothing of the client's runs.
-fn go_ahead(relay: &mut Relay, lease: &mut ServerLease, sql: &str) -> Result<(), TooLong> {
-    ahead::alone(&mut relay.up, &mut lease.exchange, sql.as_bytes())
+/// Has the statements that bring a server to a session go ahead of the client's own. What the server does not report may
+/// have become impossible, a role may have been dropped, and any of it may be cancelled: then nothing of the client's runs.
+fn go_ahead<'s>(
+    relay: &mut Relay,
+    lease: &mut ServerLease,
+    statements: impl IntoIterator<Item = &'s str>,
+) -> Result<(), TooLong> {
+    let statements = statements.into_iter().map(str::as_bytes);
+    ahead::alone(&mut relay.up, &mut lease.exchange, statements)
 }
 
 /// Tries values out that no server of this pool has seen.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use pgherd_session::{Block, Edit, Following, Owed, Parameters, changes_naming, changes_reading};
 use pgherd_sql::{
-    Change, LexOptions, Part, Pin, PinSet, Reading, Span, Step, Value, script, setting_name,
+    Change, LexOptions, Part, Pin, PinSet, Reading, Runs, Span, Step, Value, script, setting_name,
 };
 use pgherd_wire::backend::{self, tag};
 use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Execute, Target};
 
+use crate::judgement::Judgement;
 use crate::session::attempt;
 use crate::session::behind;
 use crate::session::meaning;
@@ -157,6 +158,28 @@ pub(super) fn bind(
     }
 }
 
+/// A portal is bound. One of this name may still be there: then this is refused, and who executes it has done what was
+/// bound before.
+pub(super) fn rebinds(turn: &mut Turn<'_>, portal: &[u8]) {
+    if turn.portals.remove(portal).is_some() && !portal.is_empty() {
+        reasons::bind(turn, SET);
+    }
+}
+
+/// A text is sent. What a portal with a name is still to do, it may have done unseen: by `FETCH` or `MOVE`, or by a function
+/// that does so.
+pub(super) fn fetches(turn: &mut Turn<'_>, judgement: &Judgement, text: &[u8]) {
+    let mut portals = turn.portals.iter();
+    if !portals.any(|(name, step)| !name.is_empty() && *step != Step::Other) {
+        return;
+    }
+    let mut words = text.split(|byte| !byte.is_ascii_alphanumeric());
+    let is = |word: &[u8], verb: &[u8]| word.eq_ignore_ascii_case(verb);
+    if judgement.runs == Runs::Unknown || words.any(|it| is(it, b"fetch") || is(it, b"move")) {
+        reasons::bind(turn, SET);
+    }
+}
+
 /// Whether it sets something for the transaction of which it is not known what.
 fn is_untold(step: &Step) -> bool {
     let untold = |change: &Change| change.named_by.is_some() || change.name.is_empty();
@@ -277,7 +300,11 @@ enum Format {
 pub(super) fn execute(turn: &mut Turn<'_>, body: &[u8]) -> Option<String> {
     let portal = Execute::parse(body).ok()?.portal;
     // Executed on, it gives the rest of its rows, and does nothing any more.
-    let step = turn.portals.remove(portal)?;
+    let step = match portal.is_empty() {
+        true => turn.portals.remove(portal)?,
+        // Its name is not free by that.
+        false => std::mem::replace(turn.portals.get_mut(portal)?, Step::Other),
+    };
     let sql = remainder(turn.relay, &step);
     let mut following = Following::default();
     following.push(step);
@@ -375,6 +402,7 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &[u8]) {
                     let unsure = changes.iter().filter(|change| is_unsure(change));
                     turn.server.doubt(unsure.map(|change| change.name.clone()));
                     meaning::changed(turn, changes);
+                    turn.server.misread |= rereads(turn.relay, &taken);
                 }
                 Step::RollbackTo(_) => {
                     doubt(turn);
@@ -405,6 +433,26 @@ pub(super) fn failed(turn: &mut Turn<'_>) {
     let names = changes.iter().map(|change| change.name.clone());
     let names: Vec<Box<str>> = names.collect();
     turn.server.doubt(names);
+}
+
+/// Whether functions may make plans under a change of which nothing else tells: what lasts is told by what the session is
+/// set to.
+fn is_reread(relay: &Relay, change: &Change) -> bool {
+    let is_untold = change.name.is_empty() || change.named_by.is_some();
+    let lasts = || match (change.span, &change.value) {
+        (Span::Local | Span::Parameter(_), _) => false,
+        // What is reported is told but once all that was sent with it is answered.
+        (Span::Session, Value::Text(text)) if is_reported(relay, &change.name) => {
+            relay.parameters.get(&change.name) == Some(&**text)
+        }
+        (Span::Session, _) => !is_reported(relay, &change.name),
+    };
+    is_untold || Parameters::is_planned(&change.name) && !lasts()
+}
+
+/// Whether a step may have functions make plans under other settings than those that the session is known to have.
+pub(super) fn rereads(relay: &Relay, step: &Step) -> bool {
+    matches!(step, Step::Change(changes) if changes.iter().any(|change| is_reread(relay, change)))
 }
 
 /// Whether a change was perhaps not made though its statement has succeeded: it calls `set_config` somewhere.

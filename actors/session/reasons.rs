@@ -25,6 +25,9 @@ const OF_TRANSACTION: PinSet = PinSet::of(&[
 /// Of that, what a look at the server shows to be over.
 const SHOWN: PinSet = PinSet::of(&[Pin::TempTable, Pin::HoldCursor]);
 
+/// What of them leaves it open what is set.
+const SETS: PinSet = PinSet::of(&[Pin::Set, Pin::SetConfig, Pin::Unknown]);
+
 /// The function of Postgres whose syntax errors are those of its parser (`scan.l`).
 const PARSER: &str = "scanner_yyerror";
 
@@ -77,6 +80,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, pins: PinSet) {
     if pins.is_empty() {
         return;
     }
+    turn.server.misread |= pins.without(SETS) != pins;
     turn.server.exchange.keep_bound(pins);
     turn.undone = turn.undone.without(pins);
     turn.relay.pins = turn.relay.pins.union(pins);
@@ -87,6 +91,7 @@ pub(super) fn have(turn: &mut Turn<'_>, pins: PinSet) {
     if pins.is_empty() {
         return;
     }
+    turn.server.misread |= pins.without(SETS) != pins;
     turn.server.exchange.have_bound(pins);
     turn.undone = turn.undone.without(pins);
     turn.relay.pins = turn.relay.pins.union(pins);

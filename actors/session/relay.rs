@@ -333,7 +333,7 @@ impl Relay {
                 Box::pin(leased).await
             }
             Start::Kept(mut lease) => {
-                let brought = Box::pin(checkout::bring(self, &mut lease)).await;
+                let brought = Box::pin(checkout::bring_kept(self, &mut lease)).await;
                 brought.map(|()| (lease, asked))
             }
         };

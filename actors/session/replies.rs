@@ -671,6 +671,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
             b"DISCARD ALL\0" => {
                 server.statements.clear();
                 server.is_reset();
+                server.discards_plans();
                 turn.relay.statements = None;
                 let startup = Arc::clone(&turn.relay.startup);
                 turn.relay.set_parameters(startup);
@@ -696,7 +697,7 @@ fn learn(turn: &mut Turn<'_>, message: u8, total: usize) {
 }
 
 /// Whether a reported parameter can be brought to another server by setting it.
-pub(super) fn is_settable(name: &str) -> bool {
+pub(crate) fn is_settable(name: &str) -> bool {
     const FIXED: [&str; 7] = [
         "server_version",
         "server_encoding",

@@ -335,6 +335,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
                 listen::Taken::Marked(with_marks) => marked = Some(with_marks),
             }
         }
+        if !turn.portals.is_empty() {
+            let text = turn.relay.up.unjudged()[frame::HEADER_LEN..total].to_vec();
+            follow::fetches(turn, &judgement, &text);
+        }
         turn.runs();
         let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
         let query = frontend::Query::parse(body).map_err(|error| violation(error.to_string()))?;

@@ -114,7 +114,7 @@ fn forget(turn: &mut Turn<'_>) -> Result<(), TooLong> {
     turn.unnamed_here = false;
     let (up, exchange) = (&mut turn.relay.up, &mut turn.server.exchange);
     if exchange.is_unasked() {
-        return ahead::alone(up, exchange, FORGET);
+        return ahead::alone(up, exchange, [FORGET]);
     }
     // In a block that fails with it, or behind what cannot be cut.
     frontend::query(up.made(), FORGET)?;

@@ -12,7 +12,7 @@ use pgherd_wire::{frame, frontend, sqlstate};
 
 use crate::pool::Pool;
 use crate::server::ServerConn;
-use crate::session::listen;
+use crate::session::{ahead, listen};
 use crate::transactions::schemas;
 
 /// The most that an answer to a query of ours may take in one message.
@@ -108,11 +108,15 @@ pub(super) async fn apply_into(
     wanted: &Arc<Parameters>,
     answer: Answer,
 ) -> Result<(), ErrorReport> {
-    let Some(sql) = server.applied.transition(wanted) else {
+    let misread = server.would_misread(wanted);
+    let transition = server.applied.transition(wanted);
+    if transition.is_none() && !misread {
         server.is_set_to(wanted);
         return Ok(());
-    };
-    let answer = run_into(server, sql.as_bytes(), answer).await?;
+    }
+    let discard = misread.then(|| ahead::DISCARD.to_owned());
+    let statements: Vec<String> = transition.into_iter().chain(discard).collect();
+    let answer = run_into(server, statements.join("; ").as_bytes(), answer).await?;
     if let Some(error) = answer.error {
         // What it calls may have been called before, and the server forgets none of the users' own settings.
         let strange = wanted.strange_to(&server.applied);
@@ -135,6 +139,9 @@ pub(super) async fn apply_into(
         }
     }
     server.is_set_to(wanted);
+    if misread {
+        server.discards_plans();
+    }
     Ok(())
 }
 

@@ -378,7 +378,7 @@ pub(super) fn bind(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<boo
         .ok_or_else(|| violation("invalid Bind message".into()))?;
     let head_len = frame::HEADER_LEN + head.len;
     if !turn.portals.is_empty() {
-        turn.portals.remove(&portal);
+        follow::rebinds(turn, &portal);
     }
     if name.is_empty() {
         match bring_unnamed(turn, For::Bind) {
@@ -758,6 +758,10 @@ fn bring_unnamed(turn: &mut Turn<'_>, what: For) -> Nameless {
             .map(|statements| &statements.unnamed);
         if let Some(Unnamed::Parsed { tail, .. }) = unnamed {
             behind::bound(turn.server, &judgement, tail, judgement.lexing);
+            if !turn.portals.is_empty() {
+                let tail = tail.clone();
+                follow::fetches(turn, &judgement, &tail);
+            }
         }
         if !turn.unnamed_here && judgement.lexing != turn.relay.lexing {
             // It is read anew, and may be another text by that.
@@ -901,6 +905,7 @@ fn bring_named(turn: &mut Turn<'_>, name: &[u8], told: Told<'_>) -> Brought {
     if refuses(turn, Some(tail)) || !sequence::sent(turn, judgement, Way::Extended) {
         return Brought::Refused;
     }
+    follow::fetches(turn, judgement, tail);
     let brought = match judgement.names {
         // A name in it may stand for something else by now. What it gives is not compared, as
         // Postgres does not.
@@ -932,7 +937,8 @@ fn bring_known(
         }
         Check::None | Check::UnderWay | Check::Ahead | Check::Quiet | Check::Goodbye => None,
     };
-    if let Some(placed) = turn.server.statements.touch(statement.id) {
+    let as_then = || statement.reads_as(&turn.relay.parameters);
+    if let Some(placed) = turn.server.statements.touch_as(statement.id, as_then) {
         let shape = turn.server.statements.shape(statement.id);
         let fits = |told: Shape| shape.is_some_and(|shape| told.fits(shape));
         if held.shape.is_none_or(fits) || told.is_told(turn) {

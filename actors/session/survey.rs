@@ -9,7 +9,7 @@ use pgherd_wire::error::ErrorReport;
 
 use crate::hidden::{Found, NAMES_MAX, OF_SERVER, OF_SETUP, Sways};
 use crate::server::ServerConn;
-use crate::session::setup;
+use crate::session::{planned, setup};
 
 /// More functions than this are not read.
 const FUNCTIONS_MAX: usize = 4000;
@@ -25,6 +25,7 @@ const FUNCTIONS_MAX: usize = 4000;
 /// Extensions are trusted that leave nothing in the memory of a session; `isn` is none of them (`isn_weak`).
 /// `own` has the views that tell of the server they are asked at, or of a sequence. Those that Postgres brings are told by
 /// their names, which [`OF_SERVER`] and [`OF_SETUP`] have, in the place of `@own@`.
+/// Functions keep plans where their language is not Postgres' own or C; those in SQL do since Postgres 18.
 /// A body that Postgres has parsed is shown only once its tables are locked, and somebody may be changing them. A timeout that
 /// runs already is left alone by another, unless it is taken away first.
 const QUESTION: &str = "SET LOCAL search_path = pg_catalog, pg_temp; 
@@ -39,7 +40,7 @@ WITH RECURSIVE f AS (
      a.aggmfinalfn]::oid[]) WHERE a.aggfnoid = p.oid)
    WHEN p.prosqlbody IS NOT NULL THEN pg_get_function_sqlbody(p.oid)
    ELSE p.prosrc END || coalesce((SELECT string_agg(chr(10) || '; set local ' || split_part(c, '=', 1) || ' = 1', '')
-    FROM unnest(p.proconfig) AS c WHERE split_part(c, '=', 1) ~ '[.]'), '')
+    FROM unnest(p.proconfig) AS c WHERE split_part(c, '=', 1) ~* '[.]|^(@planned@)$'), '')
    || coalesce(chr(10) || '; select ' || pg_get_expr(p.proargdefaults, 0), '') AS source,
   (SELECT e.extname::text FROM pg_depend x JOIN pg_extension e ON e.oid = x.refobjid
    WHERE x.classid = 1255 AND x.objid = p.oid AND x.refclassid = 3079 AND x.deptype = 'e' LIMIT 1)
@@ -83,6 +84,9 @@ reached AS (
  FROM pg_depend d WHERE d.refclassid = 1255 AND d.refobjid >= 16384
   AND d.classid <> ALL ('{1255,2612,3466}') GROUP BY d.refobjid) 
 SELECT 'known', t.name, NULL, NULL, NULL FROM (SELECT DISTINCT name FROM trusted) t 
+UNION ALL SELECT 'plans', NULL, NULL, NULL, NULL WHERE EXISTS (
+ SELECT FROM f WHERE f.language <> ALL ('{c,internal,aggregate,sql}')
+ OR f.language = 'sql' AND current_setting('server_version_num')::int >= 180000) 
 UNION ALL SELECT 'own', o.name, NULL, NULL, NULL FROM (
  SELECT DISTINCT c.relname::text AS name FROM pg_class c
  WHERE c.relkind = 'S' AND c.relpersistence <> 't' OR c.oid IN (SELECT o.oid FROM own o) LIMIT 4001) o 
@@ -200,6 +204,7 @@ fn question(patience: Option<Duration>) -> String {
     let limit = |limit: Duration| limit.as_millis().max(1).to_string();
     QUESTION
         .replace("@own@", &format!("{OF_SERVER}|{OF_SETUP}"))
+        .replace("@planned@", &planned::PLANNED.join("|"))
         .replace("@lock@", &limit(LOCK.min(whole)))
         .replace("@whole@", &limit(whole))
 }
@@ -222,6 +227,7 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 found.known.insert(lower.into());
             }
             b"volatile" => found.volatile = true,
+            b"plans" => found.plans = true,
             b"own" => found.own.add(&lower),
             b"tree" => reach = reach.max(Reach::of(by)),
             b"sight" => sight = sight.max(Reach::of(by)),
@@ -237,8 +243,9 @@ fn understand(rows: &[Row]) -> Option<Found> {
                 let language = language.as_deref().unwrap_or_default();
                 let body = read(language, source.as_deref());
                 // What is in C may run a text that it is given (`crosstab`).
-                let sees = language == b"c" || sees(source.as_deref());
-                add(&mut functions, lower, body, sees, language == b"c", by);
+                let is_c = language == b"c";
+                let sees = is_c || sees(source.as_deref());
+                add(&mut functions, lower, body, sees, is_c, by);
             }
         }
     }
@@ -486,13 +493,13 @@ fn conclude(functions: HashMap<Box<[u8]>, Named>, trees: Reach, sight: Reach, fo
     }
     for named in functions.values() {
         found.obscure |= named.body.obscure;
+        let least = match named.reach {
+            Some(Reach::Reads) => Some(Runs::Reads),
+            Some(Reach::Writes) => Some(Runs::Writes),
+            Some(Reach::Nothing) | None => None,
+        };
+        // What runs less comes to fewer: the least of all counts.
         if named.body.defines != Defines::Nothing {
-            let least = match named.reach {
-                Some(Reach::Reads) => Some(Runs::Reads),
-                Some(Reach::Writes) => Some(Runs::Writes),
-                Some(Reach::Nothing) | None => None,
-            };
-            // What runs less comes to fewer: the least of all counts.
             found.stirs = [found.stirs, least].into_iter().flatten().min();
         }
         match named.reach {
@@ -649,6 +656,14 @@ mod tests {
         let row = ["own", "Order_seq", "", "", ""].map(|text| Some(text.as_bytes().to_vec()));
         let own = understand(&[row.into()]).expect("an answer").own;
         assert_eq!(own.asked(b"select * from order_seq"), Asks::State);
+    }
+
+    #[test]
+    fn whether_functions_keep_plans_is_told() {
+        let rows = [function("pure", "sql", "select 1", "reads")];
+        assert!(!understand(&rows).expect("an answer").plans);
+        let row = ["plans", "", "", "", ""].map(|text| Some(text.as_bytes().to_vec()));
+        assert!(understand(&[row.into()]).expect("an answer").plans);
     }
 
     #[test]

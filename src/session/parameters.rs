@@ -96,6 +96,23 @@ impl Parameters {
         !self.differing(other).any(changes_reading)
     }
 
+    /// Whether plans that were made under these may be gone by under `other`. What only changes how a text is taken
+    /// apart does not matter: that is done once, and not again with a plan.
+    pub fn plans_as(&self, other: &Self) -> bool {
+        self.differing(other).all(|name| !Self::is_planned(name))
+    }
+
+    /// Whether a plan may hang on this setting, named in lower case, by what it changes in the meaning of constants.
+    pub fn is_planned(name: &str) -> bool {
+        const OF_TEXTS: [&str; 4] = [
+            "backslash_quote",
+            "client_encoding",
+            "escape_string_warning",
+            "standard_conforming_strings",
+        ];
+        !is_not_read(name) && !OF_TEXTS.contains(&name)
+    }
+
     /// Whatever of these may change what names in a text mean: the path, and who the session is, as that may be a part
     /// of the path, and says which schemas of it are open. A statement is analysed anew under other settings of these,
     /// but not all of it: the types of its parameters and of its columns stay.
@@ -344,6 +361,11 @@ impl Proven {
         known.insert((key(name), value.into()), reported.map(Arc::from));
     }
 
+    /// Forgets all: servers may accept and report other values by now.
+    pub fn forget(&self) {
+        self.0.write().clear();
+    }
+
     /// Whether every value in `wanted` that differs from `current` was accepted before.
     pub fn covers(&self, current: &Parameters, wanted: &Parameters) -> bool {
         let known = self.0.read();
@@ -486,6 +508,27 @@ mod tests {
     }
 
     #[test]
+    fn plans_hang_on_what_constants_mean() {
+        let none = Parameters::default();
+        for (name, reads, plans) in [
+            ("app.tenant", true, true),
+            ("search_path", true, true),
+            ("client_encoding", false, true),
+            ("standard_conforming_strings", false, true),
+            ("timezone", false, false),
+            ("intervalstyle", false, false),
+        ] {
+            let set = parameters(&[(name, "x"), ("work_mem", "1MB")]);
+            assert_eq!(set.reads_as(&none), reads, "{name}");
+            assert_eq!(set.plans_as(&none), plans, "{name}");
+            assert_eq!(none.plans_as(&set), plans, "{name}");
+            assert!(set.reads_as(&set) && set.plans_as(&set));
+        }
+        let zone = |zone: &str| parameters(&[("timezone", zone)]);
+        assert!(!zone("UTC").plans_as(&zone("Asia/Tokyo")));
+    }
+
+    #[test]
     fn values_cannot_leave_their_literal() {
         let wanted = parameters(&[("a", "'; DROP TABLE t; \\' -- \u{e9}")]);
         let sql = Parameters::default().transition(&wanted).expect("differs");
@@ -527,5 +570,7 @@ mod tests {
             Some("ISO, MDY")
         );
         assert_eq!(proven.reported("datestyle", "SQL"), None);
+        proven.forget();
+        assert!(!proven.covers(&none, &wanted));
     }
 }

@@ -103,6 +103,11 @@ impl<P> Statement<P> {
         Arc::ptr_eq(then, parameters) || then.reads_as(parameters) && then.names_as(parameters)
     }
 
+    /// Whether its text means under these settings what it meant to who has prepared it first.
+    pub fn reads_as(&self, parameters: &Arc<Parameters>) -> bool {
+        Arc::ptr_eq(&self.read_under, parameters) || self.read_under.reads_as(parameters)
+    }
+
     /// Whether it is that of this tail, prepared in this way under these of the parameters that change what a text means.
     fn is(&self, source: Source, tail: &[u8], reading: &[u8]) -> bool {
         let by_parse = |source: Source| matches!(source, Source::Parse);

@@ -129,6 +129,35 @@ async fn alike(setup: &str, more: &str, steps: &[Step]) {
 }
 
 #[tokio::test]
+async fn a_name_behind_the_end_of_a_failed_block_runs_or_is_refused() {
+    let (_database, _proxy, mut rotation, mut client) = house("").await;
+    let prepare = Raw::query("prepare a as select 7");
+    assert_eq!(client.ask(&prepare).await, "C ZI");
+    rotation.turn().await;
+    // Where the server lacks the statement, and then where it has it.
+    for is_there in [false, true] {
+        for text in ["rollback; execute a", "; COMMIT; execute a"] {
+            assert_eq!(client.ask(&Raw::query("begin")).await, "C ZT");
+            let failing = Raw::query("select 1 / 0");
+            assert!(client.ask(&failing).await.ends_with("E22012 ZE"));
+            // What does not end the block is refused as Postgres refuses it.
+            for within in ["execute a", "select 1; execute a"] {
+                let within = Raw::query(within);
+                assert_eq!(client.ask(&within).await, "E25P02 ZE", "{is_there}");
+            }
+            let answer = client.ask(&Raw::query(text)).await;
+            if is_there {
+                assert_eq!(answer, "C T D C ZI", "{text}");
+                continue;
+            }
+            assert_eq!(answer, "E0A000 ZE", "{text}");
+            assert_eq!(client.ask(&Raw::query("rollback")).await, "C ZI");
+        }
+        assert_eq!(client.one("execute a").await, "7");
+    }
+}
+
+#[tokio::test]
 async fn what_sql_prepares_follows_its_client() {
     let (database, proxy, mut rotation, mut first) = house("").await;
     let mut second = raw(&proxy, &database).await;

@@ -8,6 +8,7 @@ mod follow;
 mod local;
 mod met;
 mod pins;
+mod plans;
 mod refused;
 mod roles;
 

@@ -220,12 +220,13 @@ impl Plan {
 
     /// Whether messages of ours must go before the text.
     pub(super) fn asks(&self, turn: &mut Turn<'_>) -> bool {
-        let statements = &mut turn.server.statements;
+        !self.changes.is_empty() || self.stand_ins > 0 || self.lacks(turn)
+    }
+
+    /// Whether one of them is to be read, which is refused in a failed block.
+    pub(super) fn lacks(&self, turn: &mut Turn<'_>) -> bool {
         let mut uses = self.uses.iter();
-        !self.changes.is_empty()
-            || self.stand_ins > 0
-            || self.places.iter().any(|place| place.cut)
-            || uses.any(|used| statements.touch(used.id).is_none())
+        self.places.iter().any(|place| place.cut) || uses.any(|used| !is_there(turn, used))
     }
 
     /// Whether one of the statements that it prepares cannot be read again.
@@ -267,7 +268,8 @@ impl Plan {
         sets: bool,
     ) -> Option<Rewritten> {
         for used in &self.uses {
-            let placed = match turn.server.statements.touch(used.id) {
+            let as_then = || used.reads_as(&turn.relay.parameters);
+            let placed = match turn.server.statements.touch_as(used.id, as_then) {
                 Some(placed) => {
                     note_use(turn, used, placed);
                     placed
@@ -343,6 +345,13 @@ impl Plan {
         let edits = edits.into_vec();
         Some(Rewritten { text: out, edits })
     }
+}
+
+/// Whether the server has a statement as its client has prepared it.
+fn is_there(turn: &mut Turn<'_>, used: &Statement<Judgement>) -> bool {
+    let as_then = || used.reads_as(&turn.relay.parameters);
+    let there = turn.server.statements.touch_as(used.id, as_then);
+    there.is_some()
 }
 
 /// Has a place made for a statement that the text prepares.

@@ -82,6 +82,8 @@ struct OnServer {
     lent: bool,
     /// It was prepared by SQL, which functions can do as well.
     by_sql: bool,
+    /// The server has discarded what it had made of it, and reads it anew when it is used.
+    unread: bool,
 }
 
 /// A statement that was put on a server.
@@ -146,8 +148,18 @@ impl ServerStatements {
     /// How the server calls the statement, if it has it and that can be used; marks it as used.
     #[inline]
     pub fn touch(&mut self, id: u64) -> Option<Placed> {
+        self.touch_as(id, || true)
+    }
+
+    /// As [`Self::touch`]. One that the server reads anew counts as missing, unless it `means_the_same` now, which is
+    /// asked only then.
+    #[inline]
+    pub fn touch_as(&mut self, id: u64, means_the_same: impl FnOnce() -> bool) -> Option<Placed> {
         self.tick += 1;
         let known = self.known.get_mut(&id).filter(|known| !known.stale)?;
+        if known.unread && !means_the_same() {
+            return None;
+        }
         known.used = self.tick;
         Some(Placed {
             id,
@@ -190,6 +202,13 @@ impl ServerStatements {
     pub fn doubt_all(&mut self) {
         for known in self.known.values_mut() {
             known.stale = true;
+        }
+    }
+
+    /// The server has discarded its plans: it reads each of its statements anew when that is used.
+    pub fn forget_plans(&mut self) {
+        for known in self.known.values_mut() {
+            known.unread = true;
         }
     }
 
@@ -269,6 +288,7 @@ impl ServerStatements {
                 stale: false,
                 lent: false,
                 by_sql,
+                unread: false,
             },
         );
         Placed { id, name }
@@ -435,6 +455,21 @@ mod tests {
         let again = server.insert(1, 1);
         server.begin(false);
         assert_eq!(server.touch(1), Some(again));
+    }
+
+    #[test]
+    fn what_is_read_anew_is_used_where_it_means_the_same() {
+        let mut server = ServerStatements::new(3, 1000);
+        let first = server.insert(1, 1);
+        server.forget_plans();
+        let second = server.insert(2, 1);
+        assert_eq!(server.touch_as(1, || true), Some(first));
+        assert_eq!(server.touch_as(1, || false), None);
+        assert_eq!(server.touch_as(2, || false), Some(second));
+        // It is put there anew.
+        server.take(1);
+        let again = server.insert(1, 1);
+        assert_eq!(server.touch_as(1, || false), Some(again));
     }
 
     #[test]

@@ -341,6 +341,72 @@ async fn the_extended_protocol_is_followed_too() {
     assert_eq!(first.one("show work_mem").await, "11MB");
 }
 
+/// The messages of a portal with this name that sets something once it is executed.
+fn portal(name: &str, size: &str) -> Vec<u8> {
+    let text = format!("select set_config('work_mem', '{size}', false)");
+    [Raw::parse("", &text), Raw::bind(name, "", &[]), Raw::sync()].concat()
+}
+
+#[tokio::test]
+async fn what_is_fetched_from_a_portal_by_sql_keeps_its_server() {
+    let (database, proxy) = before(2).await;
+    database
+        .sql(
+            "create function take(c refcursor) returns void language plpgsql as $$ \
+             begin move all in c; end $$",
+        )
+        .await;
+    let login = async || Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let mut second = login().await;
+    // The catalogue is known from here on, so that nobody looks behind a transaction.
+    for _ in 0..2 {
+        second.one("select 1").await;
+    }
+    for fetch in ["fetch all from p", "MOVE all in p", "select take('p')"] {
+        let mut first = login().await;
+        assert_eq!(first.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(first.ask(&portal("p", "1MB")).await, "1 2 ZT", "{fetch}");
+        let answer = first.ask(&Raw::query(fetch)).await;
+        assert!(answer.ends_with("C ZT"), "{fetch}: {answer}");
+        assert_eq!(first.ask(&Raw::query("commit")).await, "C ZI");
+        for _ in 0..3 {
+            assert_eq!(second.one("show work_mem").await, "4MB", "{fetch}");
+            assert_eq!(first.one("show work_mem").await, "1MB", "{fetch}");
+        }
+        first.ask(&Raw::query("discard all")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_portal_does_what_was_bound_to_it_while_it_lives() {
+    let (database, proxy) = before(2).await;
+    let login = async || Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let execute = [Raw::execute("p", 0), Raw::sync()].concat();
+    for is_run_before in [false, true] {
+        let (mut first, mut second) = (login().await, login().await);
+        // The catalogue is known from here on, so that nobody looks behind a transaction.
+        for _ in 0..2 {
+            second.one("select 1").await;
+        }
+        assert_eq!(first.ask(&Raw::query("begin")).await, "C ZT");
+        assert_eq!(first.ask(&portal("p", "1MB")).await, "1 2 ZT");
+        if is_run_before {
+            assert_eq!(first.ask(&execute).await, "D C ZT");
+        }
+        assert_eq!(first.ask(&Raw::query("savepoint s")).await, "C ZT");
+        assert_eq!(first.ask(&portal("p", "2MB")).await, "1 E42P03 ZE");
+        assert_eq!(first.ask(&Raw::query("rollback to s")).await, "C ZT");
+        let answer = first.ask(&execute).await;
+        assert!(answer.ends_with("C ZT"), "{answer}");
+        assert_eq!(first.ask(&Raw::query("commit")).await, "C ZI");
+        for _ in 0..3 {
+            assert_eq!(second.one("show work_mem").await, "4MB");
+            assert_eq!(first.one("show work_mem").await, "1MB");
+        }
+        first.ask(&Raw::query("discard all")).await;
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_followed_keeps_its_server() {
     let (database, proxy) = before(2).await;

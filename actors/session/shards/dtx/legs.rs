@@ -16,6 +16,7 @@ use super::{Dtx, Fault};
 use crate::clock;
 use crate::control::Standing;
 use crate::session::checkout;
+use crate::session::follow;
 use crate::session::listen;
 use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
@@ -162,6 +163,10 @@ impl Dtx {
                 steps.for_each(|step| leg.may_have_taken(step));
             }
             _ => leg.lease.is_set_to(&relay.parameters),
+        }
+        if let Some(spread) = relay.spread.as_deref() {
+            let mut steps = spread.journal.steps();
+            leg.lease.misread |= steps.any(|step| follow::rereads(relay, step));
         }
         let mut held = Ok(());
         if shard == NOTIFIER {

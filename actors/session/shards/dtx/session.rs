@@ -214,10 +214,12 @@ impl Dtx {
             // Those from behind the savepoint are gone, and which they are is not known.
             self.portals.clear();
         }
+        let rereads = follow::rereads(relay, &step);
         follow::step(relay, step);
         self.heed(relay);
         for leg in self.legs.values_mut() {
             leg.lease.is_set_to(&relay.parameters);
+            leg.lease.misread |= rereads;
         }
         Ok(())
     }
