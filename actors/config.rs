@@ -15,6 +15,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use tokio::sync::Semaphore;
 
 use crate::clock;
+use crate::cluster::patroni::{SourceTls, SourceTlsError};
 use crate::facts::Facts;
 use crate::router::{self, RouterMessage};
 use crate::shards::{self, Misplaced};
@@ -52,6 +53,9 @@ pub enum ReloadError {
     /// Its certificates cannot be used.
     #[error("tls: {0}")]
     Tls(#[from] TlsSetupError),
+    /// A certificate for Patroni cannot be used.
+    #[error(transparent)]
+    Patroni(#[from] SourceTlsError),
     /// No rows can be placed as it says.
     #[error(transparent)]
     Misplaced(#[from] Misplaced),
@@ -170,6 +174,7 @@ impl ConfigArguments {
         for database in loaded.config.databases.values() {
             router::server_tls(&database.tls)?;
         }
+        let source_tls = SourceTls::of(&loaded.config)?;
         for sharded in loaded.config.sharded.values() {
             shards::placement(sharded)?;
         }
@@ -180,6 +185,7 @@ impl ConfigArguments {
             .client_socket
             .store(Arc::new(client_socket(&loaded.config)));
         self.facts.client_tls.store(Arc::new(tls));
+        self.facts.source_tls.store(Arc::new(source_tls));
         let max_cancels = loaded.config.limits.max_cancels;
         if max_cancels != self.facts.config.load().limits.max_cancels {
             self.facts

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::accounts::Accounts;
 use crate::caps::Caps;
 use crate::cluster::Topology;
+use crate::cluster::patroni::SourceTls;
 use crate::config::ConfigMessage;
 use crate::control::Sessions;
 use crate::doors::Doors;
@@ -46,6 +47,8 @@ pub struct Facts {
     pub topology: Topology,
     /// TLS towards clients; written by Config.
     pub client_tls: ArcSwap<ClientTls>,
+    /// TLS towards Patroni; written by Config.
+    pub source_tls: ArcSwap<SourceTls>,
     /// TCP options of clients' sockets; written by Config.
     pub client_socket: ArcSwap<SocketOptions>,
     /// All sessions.
@@ -130,6 +133,7 @@ impl Facts {
             routes: ArcSwap::default(),
             topology,
             client_tls: ArcSwap::new(tls),
+            source_tls: ArcSwap::default(),
             client_socket: ArcSwap::from_pointee(socket),
             sessions: Arc::default(),
             replications: Arc::default(),

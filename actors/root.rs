@@ -18,7 +18,7 @@ use pgherd_supervise::{
 use crate::cluster::Cluster;
 use crate::cluster::monitor::{Monitor, MonitorArguments};
 use crate::cluster::names::{Guide, GuideArguments};
-use crate::cluster::patroni::{Scout, ScoutArguments};
+use crate::cluster::patroni::{Scout, ScoutArguments, SourceTls, SourceTlsError};
 use crate::config::{self, Config, ConfigArguments};
 use crate::drain::{self, Curtain};
 use crate::facts::Facts;
@@ -51,6 +51,9 @@ pub enum StartError {
     /// A certificate cannot be used.
     #[error("tls: {0}")]
     Tls(#[from] TlsSetupError),
+    /// A certificate for Patroni cannot be used.
+    #[error(transparent)]
+    Patroni(#[from] SourceTlsError),
     /// The address for metrics cannot be listened on.
     #[error("cannot listen on {address} for metrics: {source}")]
     Metrics {
@@ -87,6 +90,7 @@ impl Proxy {
         for database in settings.databases.values() {
             crate::router::server_tls(&database.tls)?;
         }
+        let source_tls = SourceTls::of(&settings)?;
         let listen = &settings.listen;
         let mut sockets = Vec::new();
         for address in &listen.addresses {
@@ -110,6 +114,7 @@ impl Proxy {
         let workers = Workers::start(settings.workers.count.threads(cores).get());
         let workers = Arc::new(workers.map_err(StartError::Workers)?);
         let facts = Facts::new(Arc::new(settings), tls, rand::random(), curtain.clone());
+        facts.source_tls.store(Arc::new(source_tls));
         Ok(Self {
             facts,
             source: Arc::new(source),
@@ -132,7 +137,9 @@ impl Proxy {
         servers: pgherd_net::Network,
     ) -> Result<Self, StartError> {
         let tls = Arc::new(config::client_tls(&settings)?);
+        let source_tls = SourceTls::of(&settings)?;
         let facts = Facts::over(servers, Arc::new(settings), tls, [0; 32], curtain.clone());
+        facts.source_tls.store(Arc::new(source_tls));
         Ok(Self {
             facts,
             source: Arc::default(),

@@ -38,7 +38,7 @@ use crate::session::prove::Proof;
 use crate::upstream::OpenError;
 
 pub use memory::{RouterMemory, Watch, mode, server_tls};
-pub(crate) use memory::{target, tls_version};
+pub(crate) use memory::{roots, target, tls_version};
 pub(crate) use places::{open, quotas};
 pub use places::{try_out, upstream, upstreams};
 

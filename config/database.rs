@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::host_settings::HostSettings;
 use crate::instances::InstancePattern;
 use crate::limits::LimitOverrides;
-use crate::patroni::Patroni;
+use crate::patroni::{Patroni, PatroniTls, Scheme, check_sources};
 use crate::pool::PoolOverrides;
 use crate::reader::Reader;
 use crate::reads::ReadOverrides;
@@ -32,6 +32,8 @@ pub struct Database {
     pub hosts: Vec<Host>,
     /// Where Patroni tells of the servers; it then says which there are, in place of `hosts`.
     pub patroni: Vec<Patroni>,
+    /// TLS towards those of them that are asked by https.
+    pub patroni_tls: PatroniTls,
     /// How the address of an instance of Aurora's is made of its name, where that is not seen from `hosts`.
     pub aurora: Option<InstancePattern>,
     /// What is said of single hosts, by their addresses.
@@ -94,12 +96,14 @@ impl Database {
         let auth_query: Option<String> = reader.optional("auth_query");
         let binding: Option<ChannelBinding> = reader.optional("channel_binding");
         let tls = reader.section("tls");
+        let patroni_tls = reader.section("patroni_tls");
         let pool = reader.section("pool");
         let timeouts = reader.section("timeouts");
         let reads = reader.section("reads");
         let limits = reader.section("limits");
         let parameters = parameters(reader);
         check_hosts(hosts.as_deref(), patroni.is_empty(), reader);
+        check_sources(&patroni, reader);
         for (at, one) in host_settings.iter().enumerate() {
             if host_settings[..at]
                 .iter()
@@ -144,6 +148,7 @@ impl Database {
             name: name.to_owned(),
             hosts: hosts?,
             patroni,
+            patroni_tls: patroni_tls?,
             aurora,
             host_settings,
             dbname,
@@ -168,6 +173,9 @@ impl Database {
         let mut rows = vec![plain("hosts", self.hosts.show())];
         if !self.patroni.is_empty() {
             rows.push(plain("patroni", self.patroni.show()));
+        }
+        if self.patroni.iter().any(|it| it.scheme == Scheme::Https) {
+            rows.extend(self.patroni_tls.rows(&at("patroni_tls")));
         }
         let aurora = self.aurora.as_ref();
         rows.extend(aurora.map(|it| Row::plain(at("aurora"), it.show(), Effect::Now)));

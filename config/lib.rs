@@ -78,7 +78,7 @@ pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use mode::FileMode;
 pub use notifications::Notifications;
-pub use patroni::Patroni;
+pub use patroni::{Patroni, PatroniTls, Scheme};
 pub use pool::{FunctionCheck, Order, PoolDefaults, PoolMode, PoolOverrides, SettingsApart};
 pub use reads::{ReadFrom, ReadOverrides, ReadStrategy, Reads};
 pub use row::Effect;

@@ -245,7 +245,8 @@ impl Check for ServerTls {
     }
 }
 
-fn check_pair(cert: Option<&Path>, key: Option<&Path>, reader: &mut Reader<'_>) {
+/// Finds a certificate without a key, or the other way, and files that cannot be used.
+pub(crate) fn check_pair(cert: Option<&Path>, key: Option<&Path>, reader: &mut Reader<'_>) {
     match (cert, key) {
         (Some(_), None) => reader.contradiction("cert", "it has no key", "with `key` only"),
         (None, Some(_)) => reader.contradiction("key", "it has no certificate", "with `cert` only"),

@@ -59,7 +59,7 @@ pub(crate) struct Serving {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) serving: Serving,
-    /// Connects to the servers, too.
+    /// Connects to the servers, and asks Patroni, too.
     #[arg(long)]
     pub(crate) connect: bool,
 }

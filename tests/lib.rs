@@ -29,6 +29,6 @@ pub use papers::{Authority, Paper};
 pub use proxy::{Config, Proxy, executable};
 pub use raw::{Message, Raw};
 pub use script::{Script, Statement, brief};
-pub use tls::{Greeting, encrypt, encrypt_over};
+pub use tls::{Acceptor, Greeting, encrypt, encrypt_over};
 pub use tool::{Output, run};
 pub use wait::{PATIENCE, until};

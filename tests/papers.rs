@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use pgherd_sandbox::{Account, Home};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 /// A certificate authority of a test's own, with a directory that is removed with it.
 #[derive(Debug)]
@@ -29,10 +29,17 @@ impl Authority {
     /// # Panics
     /// If the directory cannot be made.
     pub fn new() -> Self {
+        Self::named("pgherd test authority")
+    }
+
+    /// Makes one of this name, by which issuers are told apart.
+    ///
+    /// # Panics
+    /// If the directory cannot be made.
+    pub fn named(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = "pgherd test authority";
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).expect("signed").pem();
         Self {
@@ -47,10 +54,30 @@ impl Authority {
     /// # Panics
     /// If the name cannot stand in a certificate.
     pub fn issue(&self, name: &str) -> Paper {
+        self.sign(params(name, &["localhost", "127.0.0.1"]))
+    }
+
+    /// Issues a certificate that is good for a server at these hosts alone.
+    ///
+    /// # Panics
+    /// If a host cannot stand in a certificate.
+    pub fn issue_for(&self, hosts: &[&str]) -> Paper {
+        self.sign(params("elsewhere", hosts))
+    }
+
+    /// Issues a certificate as [`Authority::issue`] does, but one that was good years ago.
+    ///
+    /// # Panics
+    /// If the name cannot stand in a certificate.
+    pub fn issue_expired(&self, name: &str) -> Paper {
+        let mut params = params(name, &["localhost", "127.0.0.1"]);
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Paper {
         let key = KeyPair::generate().expect("a key");
-        let hosts = ["localhost", "127.0.0.1"].map(str::to_owned);
-        let mut params = CertificateParams::new(hosts).expect("names");
-        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         Paper {
             certificate: certificate.pem(),
@@ -76,6 +103,16 @@ impl Authority {
         )
     }
 
+    /// Writes its own certificate into a file.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn file(&self) -> PathBuf {
+        let file = self.home.join("ca.crt");
+        fs::write(&file, &self.certificate).expect("written");
+        file
+    }
+
     /// Gives the section `[tls]` of a proxy that has a certificate of this authority, and believes
     /// those of clients.
     ///
@@ -83,10 +120,16 @@ impl Authority {
     /// If the files cannot be written.
     pub fn section(&self, mode: &str) -> String {
         let (cert, key) = self.write("proxy", &self.issue("localhost"));
-        let ca = self.home.join("ca.crt");
-        fs::write(&ca, &self.certificate).expect("written");
+        let ca = self.file();
         format!("[tls]\nmode = \"{mode}\"\ncert = {cert:?}\nkey = {key:?}\nca = {ca:?}\n")
     }
+}
+
+fn params(name: &str, hosts: &[&str]) -> CertificateParams {
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let mut params = CertificateParams::new(hosts).expect("names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 impl Default for Authority {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::papers::{Authority, Paper};
 use crate::raw::Raw;
@@ -82,19 +84,66 @@ pub async fn encrypt_over(
 }
 
 fn config(authority: &Authority, own: Option<&Paper>) -> ClientConfig {
-    let pem = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).expect("PEM");
-    let mut roots = RootCertStore::empty();
-    roots.add(pem(&authority.certificate)).expect("a root");
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
-        .with_root_certificates(roots);
+        .with_root_certificates(roots(authority));
     match own {
         None => builder.with_no_client_auth(),
         Some(paper) => {
-            let key = PrivateKeyDer::try_from(paper.key.serialize_der()).expect("a key");
-            let chain = vec![pem(&paper.certificate)];
+            let (chain, key) = pair(paper);
             builder.with_client_auth_cert(chain, key).expect("a pair")
         }
     }
+}
+
+/// The server's side of TLS, without a protocol's name (ALPN).
+#[derive(Clone)]
+pub struct Acceptor(TlsAcceptor);
+
+impl Acceptor {
+    /// One that shows a certificate, and demands one of an authority's, if given.
+    ///
+    /// # Panics
+    /// If the certificate cannot be used.
+    pub fn new(own: &Paper, clients: Option<&Authority>) -> Self {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions");
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let roots = Arc::new(roots(authority));
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+            }
+        };
+        let (chain, key) = pair(own);
+        let config = builder.with_single_cert(chain, key).expect("a pair");
+        Self(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    /// Takes a client into TLS.
+    ///
+    /// # Errors
+    /// What broke the handshake.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.0.accept(stream).await
+    }
+}
+
+fn pem(text: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(text.as_bytes()).expect("PEM")
+}
+
+fn roots(authority: &Authority) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(pem(&authority.certificate)).expect("a root");
+    roots
+}
+
+fn pair(paper: &Paper) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let key = PrivateKeyDer::try_from(paper.key.serialize_der()).expect("a key");
+    (vec![pem(&paper.certificate)], key)
 }

@@ -1,27 +1,31 @@
 //! Asks Patroni which servers there are and who leads.
 //!
-//! Owns: nothing between two questions.
+//! Owns: nothing between two questions but when it has complained of whom.
 //! Hears: that its task has ended.
 //! Tells: the [`Cluster`], by a call: the members, and who Patroni says leads. That is only a claim;
-//!   who may be written to is decided by what the host itself says.
+//!   who may be written to is decided by what the host itself says. A source that does not answer, or does not
+//!   prove who it is, says nothing of the cluster.
 //! If it dies: the members stay; the next one asks again.
+
+mod ask;
+mod complaints;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use pgherd_cluster::patroni::{MAX_BODY, PatroniCluster, PatroniError};
-use pgherd_config::Patroni;
+use pgherd_config::{Config, Host, Patroni};
 use pgherd_supervise::{End, Work};
-use tokio::net::TcpStream;
 
 use crate::clock;
 use crate::cluster::Cluster;
+use crate::cluster::members::host;
 use crate::facts::Facts;
+
+pub use tls::{SourceTls, SourceTlsError};
+
+use ask::ask;
+use complaints::Complaints;
 
 /// The actor, once it is [`Tasked`](pgherd_supervise::Tasked).
 #[derive(Debug)]
@@ -45,8 +49,11 @@ impl Work for Scout {
     async fn run(arguments: ScoutArguments) -> End {
         let ScoutArguments { cluster, facts } = arguments;
         let mut turn = 0;
+        let mut complaints = Complaints::default();
         loop {
+            // TLS is stored before the configuration that wants it.
             let config = facts.config.load_full();
+            let tls = facts.source_tls.load_full();
             let Some(database) = config.databases.get(&cluster.name) else {
                 return End::Stop;
             };
@@ -54,14 +61,14 @@ impl Work for Scout {
             let Some(at) = usize::checked_rem(turn, sources.len()) else {
                 return End::Stop;
             };
-            let asked = ask(&sources[at]);
-            let heard = tokio::time::timeout(config.failover.probe_timeout, asked).await;
-            let heard = heard.unwrap_or(Err(ScoutError::TimedOut));
-            match heard {
+            let source = &sources[at];
+            let patience = config.failover.probe_timeout;
+            match ask(source, tls.towards(&cluster.name), patience).await {
                 Ok(told) => cluster.heard(told, clock::now()),
                 // Another node may know.
                 Err(error) => {
-                    tracing::debug!(database = cluster.name, source = %sources[at], %error, "patroni");
+                    complaints.renew(&tls);
+                    complaints.hear(&cluster.name, source, &error);
                     turn += 1;
                 }
             }
@@ -73,49 +80,41 @@ impl Work for Scout {
     }
 }
 
-/// Why Patroni has not told.
-#[derive(Debug, thiserror::Error)]
-enum ScoutError {
-    #[error("it cannot be reached: {0}")]
-    Connect(#[from] std::io::Error),
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
-    #[error("it answered {0}")]
-    Status(StatusCode),
-    #[error("the answer cannot be read: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
-    #[error("the answer cannot be understood: {0}")]
-    Unclear(#[from] PatroniError),
-    #[error("it did not answer in time")]
-    TimedOut,
+/// What a source has told; for `pgherd check`.
+#[derive(Debug)]
+pub struct Heard {
+    /// What it tells of, in words.
+    pub told: String,
+    /// Where the members' servers listen.
+    pub hosts: Vec<Host>,
 }
 
-/// Asks one node of Patroni's.
-async fn ask(source: &Patroni) -> Result<PatroniCluster, ScoutError> {
-    let stream = TcpStream::connect((source.host.as_str(), source.port)).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async {
-        let request = Request::get("/cluster")
-            .header(header::HOST, source.authority())
-            .header(header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| ScoutError::Body(Box::new(error)))?;
-        let response = sender.send_request(request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(ScoutError::Status(response.status()));
-        }
-        let body = Limited::new(response.into_body(), MAX_BODY);
-        let body = body.collect().await.map_err(ScoutError::Body)?;
-        Ok(PatroniCluster::parse(&body.to_bytes())?)
+/// Asks one source of a database, once.
+///
+/// # Errors
+/// Why it has not told.
+pub async fn try_source(
+    config: &Config,
+    database: &str,
+    tls: &SourceTls,
+    source: &Patroni,
+) -> Result<Heard, String> {
+    let patience = config.failover.probe_timeout;
+    let asked = ask(source, tls.towards(database), patience).await;
+    let cluster = asked.map_err(|error| format!("{source}: {error}"))?;
+    let leader = match &cluster.claim.leader {
+        Some(leader) => format!("{leader} leads"),
+        None => "nobody leads".to_owned(),
     };
-    // The connection is driven beside the exchange, and ends with it.
-    let mut connection = std::pin::pin!(connection);
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        heard = &mut exchange => heard,
-        ended = &mut connection => {
-            ended?;
-            exchange.await
-        }
-    }
+    Ok(Heard {
+        told: format!(
+            "{source} tells of {} members, {leader}",
+            cluster.members.len()
+        ),
+        hosts: cluster
+            .members
+            .iter()
+            .filter_map(|member| host(&member.host))
+            .collect(),
+    })
 }

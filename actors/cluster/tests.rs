@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_cluster::patroni::{PatroniCluster, Switchover};
 use pgherd_cluster::{Fault, HostName, Look, Lsn, ServerId, Stage, Standing, Storage};
-use pgherd_config::{Config, LoadInput, Patroni};
+use pgherd_config::{Config, LoadInput, Patroni, Scheme};
 use pgherd_supervise::Slot;
 
 use super::{Cluster, Topology};
@@ -259,6 +259,7 @@ async fn hosts_stay_until_patroni_has_told_which_there_are() {
     let shop = Arc::make_mut(shop);
     shop.hosts.clear();
     shop.patroni = vec![Patroni {
+        scheme: Scheme::Http,
         host: "10.0.0.1".to_owned(),
         port: 8008,
     }];
@@ -276,6 +277,7 @@ async fn who_is_tagged_not_to_be_read_from_has_no_weight_while_it_is() {
     let mut asks = plain.clone();
     let shop = asks.databases.get_mut("shop").expect("it is configured");
     Arc::make_mut(shop).patroni = vec![Patroni {
+        scheme: Scheme::Http,
         host: "10.0.0.1".to_owned(),
         port: 8008,
     }];
@@ -320,6 +322,7 @@ async fn a_primary_of_which_patroni_says_nothing_stays_until_another_one_leads()
     let mut asks = config("postgres://u:p@10.0.0.1,10.0.0.2/shop");
     let shop = asks.databases.get_mut("shop").expect("it is configured");
     Arc::make_mut(shop).patroni = vec![Patroni {
+        scheme: Scheme::Http,
         host: "10.0.0.2".to_owned(),
         port: 8008,
     }];

@@ -375,6 +375,17 @@ pub(crate) fn target(address: &Address) -> Target {
     }
 }
 
+/// The authorities that a setting names.
+///
+/// # Errors
+/// A file that cannot be read or used.
+pub(crate) fn roots(wanted: &pgherd_config::Roots) -> Result<Roots, pgherd_net::TlsSetupError> {
+    Roots::from_file(match wanted {
+        pgherd_config::Roots::File(path) => path,
+        pgherd_config::Roots::System => Path::new(SYSTEM_ROOTS),
+    })
+}
+
 /// TLS towards a server, made ready.
 ///
 /// # Errors
@@ -382,11 +393,7 @@ pub(crate) fn target(address: &Address) -> Target {
 pub fn server_tls(
     wanted: &pgherd_config::ServerTls,
 ) -> Result<ServerTlsPair, pgherd_net::TlsSetupError> {
-    let roots = match &wanted.ca {
-        None => None,
-        Some(pgherd_config::Roots::File(path)) => Some(Roots::from_file(path)?),
-        Some(pgherd_config::Roots::System) => Some(Roots::from_file(Path::new(SYSTEM_ROOTS))?),
-    };
+    let roots = wanted.ca.as_ref().map(roots).transpose()?;
     let identity = match (&wanted.cert, &wanted.key) {
         (Some(cert), Some(key)) => Some(Identity::from_files(cert, key)?),
         _ => None,

@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{PEM, Place};
-use crate::{ChannelBinding, PoolMode, Role, Roots, TlsMode};
+use crate::{ChannelBinding, PatroniTls, PoolMode, Role, Roots, Scheme, TlsMode};
 
 /// Puts an example where the files it names are.
 fn place(text: &str) -> Place {
@@ -79,6 +79,14 @@ fn tls() {
         config.database("reports").unwrap().tls.ca,
         Some(Roots::System)
     );
+    let stock = config.database("stock").unwrap();
+    assert!(stock.patroni.iter().all(|it| it.scheme == Scheme::Https));
+    let expected = PatroniTls {
+        ca: Roots::File(place.path("tls/ca.crt")),
+        cert: Some(place.path("tls/pgherd.crt")),
+        key: Some(place.path("tls/pgherd.key")),
+    };
+    assert_eq!(stock.patroni_tls, expected);
 }
 
 #[test]

@@ -49,7 +49,7 @@ console = "root"
                     databases, users";
     let time = "seconds, or a text such as \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\"";
     let database = "hosts, patroni, aurora, host_settings, dbname, user, password, password_file, auth_query, \
-                    channel_binding, tls, pool, timeouts, reads, limits, parameters";
+                    channel_binding, tls, patroni_tls, pool, timeouts, reads, limits, parameters";
     let expected = format!(
         r#"more.toml:1: databases.other.hosts: is missing (allowed: a list of "host", "host:5432", "[::1]:5432", "/directory:5432")
 more.toml:2: databases.other.host: no such setting, perhaps `hosts` (allowed: {database})
@@ -140,6 +140,35 @@ fn are_found_one_by_one() {
         (
             "[databases.aws]\npatroni = [\"http://a\"]\naurora = \"?.c1.example\"",
             "aurora: Patroni tells which hosts there are",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\npatroni = [\"ftp://a\"]",
+            "patroni: \"ftp://a\" is not allowed (allowed: \"http://host\", \"http://host:8008\", \"https://host:8008\")",
+        ),
+        (
+            "[databases.b]\npatroni = [\"https://a\"]\npatroni_tls = { cert = \"cert.pem\" }",
+            "databases.b.patroni_tls.cert: it has no key",
+        ),
+        (
+            "[databases.b]\npatroni = [\"https://a\"]\npatroni_tls = { key = \"cert.pem\" }",
+            "databases.b.patroni_tls.key: it has no certificate",
+        ),
+        (
+            "[databases.b]\npatroni = [\"https://a\"]\npatroni_tls = { ca = \"none.crt\" }",
+            "databases.b.patroni_tls.ca: none.crt: no such file or directory",
+        ),
+        (
+            "[databases.b]\npatroni = [\"https://a\"]\n\
+             patroni_tls = { cert = \"cert.pem\", key = \"empty\" }",
+            "databases.b.patroni_tls.key: empty: there is no PEM block in it",
+        ),
+        (
+            "[databases.b]\npatroni = [\"https://a\"]\npatroni_tls = { mode = \"verify-ca\" }",
+            "databases.b.patroni_tls.mode: no such setting (allowed: ca, cert, key)",
+        ),
+        (
+            "[databases.b]\nhosts = [\"a\"]\npatroni_tls = { ca = \"system\" }",
+            "databases.b.patroni_tls: no Patroni is asked (allowed: with `patroni` only)",
         ),
         (
             "[databases.b]\nhosts = [\"a\"]\nhost_settings = [{ host = \"a\", weight = 1001 }]",
@@ -354,6 +383,28 @@ fn are_not_what_is_merely_odd() {
             "configuration: users: nobody has a password, so nobody can log in",
         ]
     );
+}
+
+/// Whoever names an authority believes to be protected by it.
+#[test]
+fn are_not_what_protects_nothing_but_that_is_told() {
+    let text = |sources: &str| {
+        format!("[databases.d]\npatroni = [{sources}]\n[databases.d.patroni_tls]\nca = \"ca\"\n")
+    };
+    let warned = |sources: &str| {
+        let place = Place::with(&text(sources));
+        place.write("ca", PEM);
+        let mut warnings = place.warnings();
+        warnings.retain(|it| it.contains("patroni_tls"));
+        warnings
+    };
+    assert_eq!(
+        warned("\"http://a\", \"http://b\""),
+        [
+            "pgherd.toml:3: databases.d.patroni_tls: it protects nothing, as no source in `patroni` is https"
+        ]
+    );
+    assert_eq!(warned("\"http://a\", \"https://b\""), [""; 0]);
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn has_each_setting_of_databases_and_users() {
     for (table, sample) in [
         ("databases.shop", "[databases.shop]"),
         ("databases.shop.tls", "[databases.shop.tls]"),
+        ("databases.shop.patroni_tls", "[databases.shop.patroni_tls]"),
         ("databases.shop.limits", "[databases.shop.limits]"),
         ("databases.shops.sharding", "[databases.shops.sharding]"),
         ("users.alice", "[users.alice]"),

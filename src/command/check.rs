@@ -1,6 +1,10 @@
 //! Testing a configuration.
 
-use pgherd_config::Config;
+use std::collections::BTreeMap;
+
+use pgherd_actors::cluster::patroni::{SourceTls, try_source};
+use pgherd_actors::router::try_out;
+use pgherd_config::{Config, Database, Host};
 
 use super::{Check, Failure};
 
@@ -21,12 +25,14 @@ pub(crate) fn run(check: Check) -> Result<(), Failure> {
             Failure::Configuration(format!("databases.{}.tls: {error}", database.name))
         })?;
     }
+    let source_tls =
+        SourceTls::of(&config).map_err(|error| Failure::Configuration(error.to_string()))?;
     for sharded in config.sharded.values() {
         pgherd_actors::shards::placement(sharded)
             .map_err(|error| Failure::Configuration(error.to_string()))?;
     }
     if connect {
-        super::serve::runtime()?.block_on(reach(&config))?;
+        super::serve::runtime()?.block_on(reach(&config, &source_tls))?;
     }
     println!(
         "The configuration is right: {} databases, {} users.",
@@ -37,11 +43,15 @@ pub(crate) fn run(check: Check) -> Result<(), Failure> {
 }
 
 /// Opens a connection to each server and gives it up again.
-async fn reach(config: &Config) -> Result<(), Failure> {
+async fn reach(config: &Config, tls: &SourceTls) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for database in config.databases.values() {
-        for host in &database.hosts {
-            match pgherd_actors::router::try_out(config, database, host).await {
+        let hosts = match database.patroni.is_empty() {
+            true => database.hosts.clone(),
+            false => ask(config, database, tls, &mut failures).await,
+        };
+        for host in &hosts {
+            match try_out(config, database, host).await {
                 Ok(tried) => {
                     println!("{}: {}", database.name, tried.told);
                     if let Some(warning) = tried.warning {
@@ -73,4 +83,25 @@ async fn reach(config: &Config) -> Result<(), Failure> {
     } else {
         Err(Failure::Unavailable(failures.join("\n")))
     }
+}
+
+/// Asks Patroni at each of its sources, and gives the hosts that any of them tells of.
+async fn ask(
+    config: &Config,
+    database: &Database,
+    tls: &SourceTls,
+    failures: &mut Vec<String>,
+) -> Vec<Host> {
+    let mut hosts = BTreeMap::new();
+    for source in &database.patroni {
+        match try_source(config, &database.name, tls, source).await {
+            Ok(heard) => {
+                println!("{}: {}", database.name, heard.told);
+                let told = heard.hosts.into_iter();
+                hosts.extend(told.map(|host| (host.to_string(), host)));
+            }
+            Err(why) => failures.push(format!("{}: {why}", database.name)),
+        }
+    }
+    hosts.into_values().collect()
 }

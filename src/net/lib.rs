@@ -8,6 +8,7 @@ mod buffer;
 mod cancel;
 mod connect;
 mod deadline;
+mod https;
 mod killer;
 mod listener;
 mod memory;
@@ -26,6 +27,7 @@ pub use accept::{accept_tls, accept_tls_direct};
 pub use buffer::{poll_read_into, poll_write_from};
 pub use cancel::send_cancel;
 pub use connect::{ConnectError, connect, resolve};
+pub use https::connect_https;
 pub use killer::Killer;
 pub use listener::{Accepted, ListenError, Listener};
 pub use memory::{Arrivals, Connecting, Network, Simulated, Wire};
@@ -35,6 +37,6 @@ pub use peer::Peer;
 pub use stream::Stream;
 pub use target::Target;
 pub use tls::{
-    ClientTls, Identity, NoSuchMode, PeerCertificate, Roots, ServerTls, ServerTlsOptions, SslMode,
-    TlsError, TlsInfo, TlsSetupError, TlsVersion,
+    ClientTls, HttpsTls, Identity, NoSuchMode, PeerCertificate, Roots, ServerTls, ServerTlsOptions,
+    SslMode, TlsError, TlsInfo, TlsSetupError, TlsVersion,
 };

@@ -125,7 +125,8 @@ fn check_silence(socket: &Socket) -> Result<(), TlsError> {
     }
 }
 
-fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+/// The name in the form that certificates are checked against.
+pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     // A fully qualified name may end in a dot; certificates are written without it.
     let host = host.strip_suffix('.').unwrap_or(host);
     ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))

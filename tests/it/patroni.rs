@@ -1,11 +1,14 @@
 //! Hosts that Patroni tells of, by a stand-in that answers as its REST interface does.
 
+mod https;
+
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pgherd_tests::{Client, Config, Database, Proxy, connect, until};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use pgherd_tests::{Acceptor, Client, Config, Database, Proxy, connect, until};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
@@ -18,14 +21,40 @@ type Member = (u16, &'static str, u32);
 /// Answers each request with what `GET /cluster` gives at the moment.
 struct Stand {
     port: u16,
-    members: Arc<Mutex<Vec<Member>>>,
-    /// The moment of a switchover that is scheduled.
-    scheduled: Arc<Mutex<Option<String>>>,
-    /// The port of the member that is tagged not to be read from.
-    spared: Arc<Mutex<Option<u16>>>,
+    says: Arc<Says>,
     /// How many requests there were.
     asked: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// What it says, and how.
+struct Says {
+    speech: Mutex<Speech>,
+    members: Mutex<Vec<Member>>,
+    /// The moment of a switchover that is scheduled.
+    scheduled: Mutex<Option<String>>,
+    /// The port of the member that is tagged not to be read from.
+    spared: Mutex<Option<u16>>,
+    counter: watch::Sender<u64>,
+}
+
+/// How it speaks.
+#[derive(Clone)]
+enum Speech {
+    /// Plain HTTP.
+    Http,
+    /// HTTP under TLS.
+    Https(Acceptor),
+    /// The same without a farewell.
+    Abrupt(Acceptor),
+    /// These bytes in place of an answer, under TLS and without a farewell.
+    Babble(Acceptor, &'static [u8]),
+    /// These bytes behind the handshake, but in plain text.
+    Bared(Acceptor, &'static [u8]),
+    /// These bytes in place of a handshake.
+    Noise(&'static [u8]),
+    /// Nothing.
+    Mute,
 }
 
 impl Drop for Stand {
@@ -34,54 +63,107 @@ impl Drop for Stand {
     }
 }
 
+impl Says {
+    /// What `GET /cluster` gives.
+    fn answer(&self) -> String {
+        let spared = *self.spared.lock();
+        let members: Vec<String> = self
+            .members
+            .lock()
+            .iter()
+            .map(|(port, role, timeline)| {
+                let tagged = spared == Some(*port);
+                format!(
+                    "{{\"name\": \"n{port}\", \"role\": \"{role}\", \"state\": \"running\", \
+                     \"host\": \"127.0.0.1\", \"port\": {port}, \"timeline\": {timeline}, \
+                     \"api_url\": \"http://127.0.0.1:8008/patroni\", \"lag\": 0, \
+                     \"tags\": {{\"noloadbalance\": {tagged}}}}}"
+                )
+            })
+            .collect();
+        let scheduled = self
+            .scheduled
+            .lock()
+            .as_ref()
+            .map_or_else(String::new, |at| {
+                format!(", \"scheduled_switchover\": {{\"at\": \"{at}\", \"from\": \"n\"}}")
+            });
+        let body = format!("{{\"members\": [{}]{scheduled}}}", members.join(", "));
+        format!(
+            "HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6 Python/3.11.2\r\n\
+             Content-Type: application/json\r\n\r\n{body}"
+        )
+    }
+
+    /// Meets one client; `mute` keeps connections open on which no more is to be said.
+    async fn meet(&self, mut stream: TcpStream, mute: &mut Vec<TcpStream>) -> io::Result<()> {
+        let speech = self.speech.lock().clone();
+        match speech {
+            Speech::Http => self.tell(&mut stream).await?,
+            Speech::Https(tls) => {
+                let mut stream = tls.accept(stream).await?;
+                self.tell(&mut stream).await?;
+                stream.shutdown().await?;
+            }
+            Speech::Abrupt(tls) => self.tell(&mut tls.accept(stream).await?).await?,
+            Speech::Babble(tls, bytes) => {
+                let mut stream = tls.accept(stream).await?;
+                stream.read_u8().await?;
+                stream.write_all(bytes).await?;
+                stream.flush().await?;
+            }
+            Speech::Bared(tls, bytes) => {
+                let (mut stream, _) = tls.accept(stream).await?.into_inner();
+                stream.write_all(bytes).await?;
+                mute.push(stream);
+            }
+            Speech::Noise(bytes) => {
+                stream.read_u8().await?;
+                stream.write_all(bytes).await?;
+                mute.push(stream);
+            }
+            Speech::Mute => mute.push(stream),
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+        let mut request = [0; 4096];
+        let read = stream.read(&mut request).await?;
+        assert!(request[..read].starts_with(b"GET /cluster "));
+        self.counter.send_modify(|count| *count += 1);
+        stream.write_all(self.answer().as_bytes()).await?;
+        stream.flush().await
+    }
+}
+
 impl Stand {
     async fn new() -> Self {
+        Self::speaking(Speech::Http).await
+    }
+
+    async fn speaking(speech: Speech) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = socket.local_addr().unwrap().port();
-        let members: Arc<Mutex<Vec<Member>>> = Arc::default();
-        let told = Arc::clone(&members);
-        let scheduled: Arc<Mutex<Option<String>>> = Arc::default();
-        let when = Arc::clone(&scheduled);
-        let spared: Arc<Mutex<Option<u16>>> = Arc::default();
-        let tagged = Arc::clone(&spared);
         let (counter, asked) = watch::channel(0);
+        let says = Arc::new(Says {
+            speech: Mutex::new(speech),
+            members: Mutex::default(),
+            scheduled: Mutex::default(),
+            spared: Mutex::default(),
+            counter,
+        });
+        let told = Arc::clone(&says);
         let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = socket.accept().await {
-                let mut request = [0; 4096];
-                let read = stream.read(&mut request).await.unwrap_or(0);
-                assert!(request[..read].starts_with(b"GET /cluster "));
-                counter.send_modify(|count| *count += 1);
-                let spared = *tagged.lock();
-                let members: Vec<String> = told
-                    .lock()
-                    .iter()
-                    .map(|(port, role, timeline)| {
-                        let tagged = spared == Some(*port);
-                        format!(
-                            "{{\"name\": \"n{port}\", \"role\": \"{role}\", \"state\": \"running\", \
-                             \"host\": \"127.0.0.1\", \"port\": {port}, \"timeline\": {timeline}, \
-                             \"api_url\": \"http://127.0.0.1:8008/patroni\", \"lag\": 0, \
-                             \"tags\": {{\"noloadbalance\": {tagged}}}}}"
-                        )
-                    })
-                    .collect();
-                let scheduled = when.lock().as_ref().map_or_else(String::new, |at| {
-                    format!(", \"scheduled_switchover\": {{\"at\": \"{at}\", \"from\": \"n\"}}")
-                });
-                let body = format!("{{\"members\": [{}]{scheduled}}}", members.join(", "));
-                let answer = format!(
-                    "HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6 Python/3.11.2\r\n\
-                     Content-Type: application/json\r\n\r\n{body}"
-                );
-                // Whoever does not wait for the answer needs none.
-                let _ = stream.write_all(answer.as_bytes()).await;
+            let mut mute = Vec::new();
+            while let Ok((stream, _)) = socket.accept().await {
+                // Whoever does not wait for the answer, or does not like the handshake, needs none.
+                let _ = told.meet(stream, &mut mute).await;
             }
         });
         Self {
             port,
-            members,
-            scheduled,
-            spared,
+            says,
             asked,
             task,
         }
@@ -114,7 +196,7 @@ impl Stand {
     }
 
     fn tell(&self, members: &[Member]) {
-        *self.members.lock() = members.to_vec();
+        *self.says.members.lock() = members.to_vec();
     }
 }
 
@@ -240,7 +322,7 @@ async fn new_work_waits_for_a_switchover_that_patroni_has_scheduled() {
     busy.batch_execute("begin; insert into acked values (1)")
         .await
         .unwrap();
-    *stand.scheduled.lock() = moment(&fleet, 20).await;
+    *stand.says.scheduled.lock() = moment(&fleet, 20).await;
     let awaited = async || {
         let reasons = console.simple_query("show epochs").await.unwrap();
         let last = reasons.iter().rev().find_map(|message| match message {
@@ -264,7 +346,7 @@ async fn new_work_waits_for_a_switchover_that_patroni_has_scheduled() {
     assert!(!waiting.is_finished());
     fleet.replica.caught_up(&fleet.primary).await.unwrap();
     fleet.replica.promote().await.unwrap();
-    *stand.scheduled.lock() = None;
+    *stand.says.scheduled.lock() = None;
     stand.tell(&[(primary, "replica", 1), (replica, "leader", 2)]);
     let client = waiting.await.unwrap();
     let rows = async |server: &pgherd_sandbox::Server| {
@@ -274,7 +356,7 @@ async fn new_work_waits_for_a_switchover_that_patroni_has_scheduled() {
     assert_eq!(rows(&fleet.primary).await, "1 2");
     assert_eq!(rows(&fleet.replica).await, "1 2 3");
     // One that is called off holds nobody any longer.
-    *stand.scheduled.lock() = moment(&fleet, 20).await;
+    *stand.says.scheduled.lock() = moment(&fleet, 20).await;
     until("the next switchover is awaited", awaited).await;
     let waiting = tokio::spawn(async move {
         client
@@ -282,7 +364,7 @@ async fn new_work_waits_for_a_switchover_that_patroni_has_scheduled() {
             .await
             .unwrap();
     });
-    *stand.scheduled.lock() = None;
+    *stand.says.scheduled.lock() = None;
     waiting.await.unwrap();
     assert_eq!(rows(&fleet.replica).await, "1 2 3 4");
 }
@@ -294,7 +376,7 @@ async fn a_member_that_is_tagged_so_is_not_read_from() {
     let (primary, replica) = (fleet.primary.port(), fleet.replica.port());
     let stand = Stand::new().await;
     stand.tell(&[(primary, "leader", 1), (replica, "replica", 1)]);
-    *stand.spared.lock() = Some(replica);
+    *stand.says.spared.lock() = Some(replica);
     let proxy = stand.proxy("[reads]\nfrom = \"replicas\"").await;
     let console = connect(&proxy.url("app", "pgherd")).await;
     let client = fleet.client(&proxy).await;
@@ -308,12 +390,12 @@ async fn a_member_that_is_tagged_so_is_not_read_from() {
             && reads().await == "no: noloadbalance"
     })
     .await;
-    *stand.spared.lock() = None;
+    *stand.says.spared.lock() = None;
     until("the replica is read from", async || {
         reads_on().await == replica.to_string()
     })
     .await;
-    *stand.spared.lock() = Some(replica);
+    *stand.says.spared.lock() = Some(replica);
     until("the replica is spared again", async || {
         reads().await == "no: noloadbalance"
     })

@@ -33,6 +33,9 @@ pub enum TlsError {
     /// The server hung up on a TLS hello, or answered in plain text: it wants to be asked for TLS first.
     #[error("the server hung up at the first byte of TLS: direct TLS needs PostgreSQL 17 or later")]
     NotDirect,
+    /// What the other side says is no TLS at all: most often plain text.
+    #[error("the other side does not speak TLS")]
+    Foreign,
     /// The host is neither a DNS name nor an IP address, so no certificate can be asked for.
     #[error("{0:?} is not a name a certificate can have")]
     Name(String),

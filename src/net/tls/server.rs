@@ -50,12 +50,11 @@ impl ServerTls {
             return Err(TlsSetupError::WeakDirect);
         }
         let config = match mode.wants_tls() {
-            true => Some(Arc::new(configure(
-                mode,
-                options.oldest,
-                options.roots,
-                options.identity,
-            )?)),
+            true => {
+                let check = check(mode, options.roots)?;
+                let config = configure(check, options.oldest, options.identity, ALPN)?;
+                Some(Arc::new(config))
+            }
             false => None,
         };
         Ok(Self {
@@ -85,19 +84,23 @@ impl ServerTls {
     }
 }
 
-fn configure(
-    mode: SslMode,
-    oldest: TlsVersion,
-    roots: Option<Roots>,
-    identity: Option<Identity>,
-) -> Result<ClientConfig, TlsSetupError> {
-    let provider = provider();
-    let check = match (mode, roots) {
+fn check(mode: SslMode, roots: Option<Roots>) -> Result<Check, TlsSetupError> {
+    Ok(match (mode, roots) {
         (SslMode::VerifyFull, Some(roots)) => Check::ChainAndName(roots),
         (SslMode::VerifyFull | SslMode::VerifyCa, None) => return Err(TlsSetupError::NoRoots),
         (_, Some(roots)) => Check::Chain(roots),
         (_, None) => Check::Nothing,
-    };
+    })
+}
+
+/// What a connection to a server asks for that speaks this protocol (ALPN).
+pub(super) fn configure(
+    check: Check,
+    oldest: TlsVersion,
+    identity: Option<Identity>,
+    protocol: &[u8],
+) -> Result<ClientConfig, TlsSetupError> {
+    let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(oldest.and_later())?
         .dangerous()
@@ -106,8 +109,8 @@ fn configure(
         Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key)?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    // PostgreSQL gives out no tickets, so there is nothing to remember.
+    config.alpn_protocols = vec![protocol.to_vec()];
+    // PostgreSQL gives out no tickets, so there is nothing to remember; others are not met that often.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
