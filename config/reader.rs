@@ -183,6 +183,15 @@ impl<'a> Reader<'a> {
             .map_or_else(|| self.origin.clone(), |node| node.origin.clone())
     }
 
+    /// Gives where an item of a list was written, from 0.
+    pub(crate) fn origin_of(&self, key: &str, at: usize) -> Origin {
+        let item = match self.table.get(key).map(|node| &node.value) {
+            Some(Value::List(items)) => items.get(at),
+            _ => None,
+        };
+        item.map_or_else(|| self.origin(key), |item| item.origin.clone())
+    }
+
     /// Gives what was found so far.
     pub(crate) fn findings(&mut self) -> &mut Findings {
         self.findings

@@ -1,3 +1,7 @@
+//! Databases whose rows are spread over others.
+
+mod keys;
+
 use std::fmt;
 
 use crate::draft::{Node, Value, dotted};
@@ -5,6 +9,8 @@ use crate::fault::{Findings, Problem};
 use crate::reader::Reader;
 use crate::row::{Effect, Row};
 use crate::setting::Setting;
+
+pub use keys::{BucketPlace, KeyMethod, KeyPlace, ShardMethod};
 
 /// A database whose rows are spread over others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +26,14 @@ pub struct Sharded {
 /// Where the rows of a sharded database live.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Sharding {
-    /// How a key leads to a shard.
-    pub method: ShardMethod,
-    /// How many buckets keys are hashed into; as many as there are shards if it is not said.
-    pub buckets: Option<u16>,
-    /// The type of the values in `places`.
-    pub key_type: Option<String>,
-    /// The values of each shard, by list or by range.
-    pub places: Vec<KeyPlace>,
+    /// How keys lead to shards, where their group has no method of its own.
+    pub keys: KeyMethod,
+    /// The groups that have one.
+    pub groups: Vec<ShardGroup>,
     /// Tables that are sharded by a key of their own.
     pub tables: Vec<ShardedTable>,
     /// Columns by which all tables are sharded that have them.
-    pub columns: Vec<String>,
+    pub columns: Vec<ShardedColumn>,
     /// Tables whose rows are the same on every shard.
     pub replicated: Vec<String>,
     /// Schemas whose tables are on one shard.
@@ -42,18 +44,6 @@ pub struct Sharding {
     pub sequences: ShardSequences,
     /// Functions that read and write no table, whatever their volatility says.
     pub harmless_functions: Vec<String>,
-}
-
-/// How a key leads to a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum ShardMethod {
-    /// By PostgreSQL's own hash for partitions.
-    #[default]
-    Hash,
-    /// Each value by itself.
-    List,
-    /// By ranges of values.
-    Range,
 }
 
 /// What holds for a table that nothing is said of.
@@ -76,7 +66,6 @@ pub enum ShardSequences {
     Disjoint,
 }
 
-words! { ShardMethod { Hash = "hash", List = "list", Range = "range", } }
 words! { UnlistedTables { Refused = "refused", Replicated = "replicated", } }
 words! { ShardSequences { Overlapping = "overlapping", Disjoint = "disjoint", } }
 
@@ -87,23 +76,26 @@ pub struct ShardedTable {
     pub name: String,
     /// The columns of its key.
     pub key: Vec<String>,
-    /// Tables of one group have keys of one type, and may be joined by them.
+    /// Tables of one group have keys of one type, and may be joined by them; empty for the one that has no name.
     pub group: String,
 }
 
-/// Values that are on one shard.
+/// A column by which all tables are sharded that have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPlace {
-    /// Each of them; none for a range.
-    pub values: Vec<String>,
-    /// Where a range begins; `None` for no bound.
-    pub from: Option<String>,
-    /// Where it ends, which is not part of it; `None` for no bound.
-    pub to: Option<String>,
-    /// All values that stand nowhere else.
-    pub others: bool,
-    /// The shard's section.
-    pub shard: String,
+pub struct ShardedColumn {
+    /// Its name.
+    pub name: String,
+    /// The group of these tables.
+    pub group: String,
+}
+
+/// Tables that are placed by a method of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardGroup {
+    /// The name by which tables and columns are of it.
+    pub name: String,
+    /// How their keys lead to shards.
+    pub keys: KeyMethod,
 }
 
 /// A schema that is on one shard.
@@ -119,7 +111,8 @@ impl Sharded {
     /// Reads a sharded database of a name.
     pub(crate) fn read(name: &str, reader: &mut Reader<'_>) -> Option<Self> {
         let shards: Option<Vec<String>> = reader.required("shards");
-        let sharding = reader.inner("sharding", Sharding::read);
+        let named = shards.as_deref();
+        let sharding = reader.inner("sharding", |reader| Sharding::read(reader, named));
         if let Some(shards) = &shards {
             check_shards(shards, reader);
         }
@@ -145,18 +138,19 @@ impl Sharded {
         let it = &self.sharding;
         let mut rows = vec![
             plain("shards", self.shards.show()),
-            plain("sharding.method", it.method.show()),
             plain("sharding.tables", it.tables.show()),
             plain("sharding.columns", it.columns.show()),
             plain("sharding.replicated", it.replicated.show()),
             plain("sharding.unlisted", it.unlisted.show()),
             plain("sharding.sequences", it.sequences.show()),
             plain("sharding.schemas", it.schemas.show()),
-            plain("sharding.places", it.places.show()),
             plain("sharding.harmless_functions", it.harmless_functions.show()),
         ];
-        rows.extend(it.buckets.map(|it| plain("sharding.buckets", it.show())));
-        rows.extend(it.key_type.clone().map(|it| plain("sharding.key_type", it)));
+        rows.extend(it.keys.rows(&format!("{path}.sharding")));
+        for group in &it.groups {
+            let path = dotted(&format!("{path}.sharding.groups"), &group.name);
+            rows.extend(group.keys.rows(&path));
+        }
         rows
     }
 }
@@ -177,14 +171,12 @@ fn check_shards(shards: &[String], reader: &mut Reader<'_>) {
 }
 
 impl Sharding {
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let method: ShardMethod = reader.optional("method").unwrap_or_default();
-        let buckets: Option<u16> = reader.optional("buckets");
-        let sharding = Self {
-            method,
-            buckets,
-            key_type: reader.optional("key_type"),
-            places: reader.optional("places").unwrap_or_default(),
+    fn read(reader: &mut Reader<'_>, shards: Option<&[String]>) -> Option<Self> {
+        let keys = KeyMethod::read(reader, &KeyMethod::default(), shards);
+        let groups = ShardGroup::read_all(reader, &keys, shards);
+        let mut sharding = Self {
+            keys,
+            groups: Vec::new(),
             tables: reader.optional("tables").unwrap_or_default(),
             columns: reader.optional("columns").unwrap_or_default(),
             replicated: reader.optional("replicated").unwrap_or_default(),
@@ -193,44 +185,77 @@ impl Sharding {
             sequences: reader.optional("sequences").unwrap_or_default(),
             harmless_functions: reader.optional("harmless_functions").unwrap_or_default(),
         };
-        sharding.check(reader);
+        sharding.groups = groups?;
+        sharding.check_groups(reader);
         Some(sharding)
     }
 
-    fn check(&self, reader: &mut Reader<'_>) {
-        if self.buckets == Some(0) {
-            reader.contradiction("buckets", "there is no bucket", "a number from 1");
+    /// How the keys of a group lead to shards.
+    pub fn keys_of(&self, group: &str) -> &KeyMethod {
+        let own = self.groups.iter().find(|it| it.name == group);
+        own.map_or(&self.keys, |own| &own.keys)
+    }
+
+    /// Finds groups that there are not: where some have a method of their own, a slip of the finger would place rows
+    /// by another.
+    fn check_groups(&self, reader: &mut Reader<'_>) {
+        if self.groups.is_empty() {
+            return;
         }
-        if self.buckets.is_some() && self.method != ShardMethod::Hash {
-            let allowed = "with `method` hash only";
-            reader.contradiction("buckets", "nothing is hashed", allowed);
-        }
-        match (self.method, self.places.is_empty()) {
-            (ShardMethod::Hash, false) => {
-                let allowed = "with `method` list or range only";
-                reader.contradiction("places", "keys are hashed", allowed);
+        let tables = self.tables.iter().map(|it| &it.group).enumerate();
+        let tables = tables.map(|(at, group)| ("tables", at, group));
+        let columns = self.columns.iter().map(|it| &it.group).enumerate();
+        let columns = columns.map(|(at, group)| ("columns", at, group));
+        let names: Vec<&str> = self.groups.iter().map(|it| it.name.as_str()).collect();
+        for (key, at, group) in tables.chain(columns) {
+            if group.is_empty() || names.contains(&group.as_str()) {
+                continue;
             }
-            (ShardMethod::List | ShardMethod::Range, true) => {
-                let allowed = "a list of { values = [1, 2], shard = \"shop0\" } or { from = 0, to = 10, shard = \"shop0\" }";
-                reader.fault("places", Problem::Missing, allowed);
-            }
-            _ => {}
-        }
-        let fits = |place: &KeyPlace| match self.method {
-            ShardMethod::Hash => true,
-            ShardMethod::List => place.values.is_empty() == place.others && !place.is_range(),
-            ShardMethod::Range => place.values.is_empty() && !place.others,
-        };
-        if !self.places.iter().all(fits) {
-            let allowed = "`values` or `others` by list, `from` and `to` by range";
-            reader.contradiction("places", "a place is not of the method", allowed);
+            let problem = Problem::Contradiction(format!("{group:?} is none of the groups"));
+            let (origin, path) = (reader.origin_of(key, at), reader.path(key));
+            let allowed = names.join(", ");
+            reader.findings().fault(&origin, path, problem, allowed);
         }
     }
 }
 
-impl KeyPlace {
-    fn is_range(&self) -> bool {
-        self.from.is_some() || self.to.is_some()
+impl ShardGroup {
+    /// Reads all groups, each with what holds for all where it says nothing itself; `None` if one has faults.
+    fn read_all(
+        reader: &mut Reader<'_>,
+        keys: &KeyMethod,
+        shards: Option<&[String]>,
+    ) -> Option<Vec<Self>> {
+        const KEY: &str = "groups";
+        let allowed = "{ name = \"regions\", method = \"list\", places = […] }";
+        let Some(node) = reader.free(KEY) else {
+            return Some(Vec::new());
+        };
+        let path = reader.path(KEY);
+        let Value::List(items) = &node.value else {
+            let problem = Problem::Value(node.written());
+            reader.fault(KEY, problem, format!("a list of {allowed}"));
+            return None;
+        };
+        let findings = reader.findings();
+        let mut groups: Vec<Self> = Vec::with_capacity(items.len());
+        let mut is_faulty = false;
+        for item in items {
+            let group = table(item, &path, findings, allowed.to_owned(), |reader| {
+                let name: Option<String> = reader.required("name");
+                let keys = KeyMethod::read(reader, keys, shards);
+                Some(Self { name: name?, keys })
+            });
+            match group {
+                Some(group) if groups.iter().any(|it| it.name == group.name) => {
+                    let problem = Problem::Repeated(group.name);
+                    findings.fault(&item.origin, path.clone(), problem, "");
+                }
+                Some(group) => groups.push(group),
+                None => is_faulty = true,
+            }
+        }
+        (!is_faulty).then_some(groups)
     }
 }
 
@@ -251,24 +276,6 @@ fn table<T>(
     let found = read(&mut reader);
     reader.finish();
     found
-}
-
-/// A value of a key, as it is written: a text or a number.
-struct KeyText(String);
-
-impl Setting for KeyText {
-    fn allowed() -> String {
-        "a text or a number".to_owned()
-    }
-
-    fn parse(node: &Node) -> Option<Self> {
-        let number = node.integer().map(|number| number.to_string());
-        number.or_else(|| node.text().map(str::to_owned)).map(Self)
-    }
-
-    fn show(&self) -> String {
-        self.0.clone()
-    }
 }
 
 /// Column names: one text, or a list of them.
@@ -329,6 +336,38 @@ impl fmt::Display for ShardedTable {
     }
 }
 
+impl Setting for ShardedColumn {
+    fn allowed() -> String {
+        "a column, or { name = \"region\", group = \"regions\" }".to_owned()
+    }
+
+    fn parse(node: &Node) -> Option<Self> {
+        Self::read(node, "", &mut Findings::default())
+    }
+
+    fn read(node: &Node, path: &str, findings: &mut Findings) -> Option<Self> {
+        if let Some(name) = String::parse(node) {
+            let group = String::new();
+            return Some(Self { name, group });
+        }
+        table(node, path, findings, Self::allowed(), |reader| {
+            let name = reader.required("name");
+            let group: Option<String> = reader.optional("group");
+            Some(Self {
+                name: name?,
+                group: group.unwrap_or_default(),
+            })
+        })
+    }
+
+    fn show(&self) -> String {
+        match self.group.as_str() {
+            "" => self.name.clone(),
+            group => format!("{} in {group}", self.name),
+        }
+    }
+}
+
 impl Setting for SchemaPlace {
     fn allowed() -> String {
         "{ name = \"conf\", shard = \"shop0\" }".to_owned()
@@ -351,44 +390,5 @@ impl Setting for SchemaPlace {
 
     fn show(&self) -> String {
         format!("{} on {}", self.name, self.shard)
-    }
-}
-
-impl Setting for KeyPlace {
-    fn allowed() -> String {
-        "{ values = [1, 2], shard = \"shop0\" }, { others = true, shard = \"shop0\" }, \
-         { from = 0, to = 10, shard = \"shop0\" }"
-            .to_owned()
-    }
-
-    fn parse(node: &Node) -> Option<Self> {
-        Self::read(node, "", &mut Findings::default())
-    }
-
-    fn read(node: &Node, path: &str, findings: &mut Findings) -> Option<Self> {
-        table(node, path, findings, Self::allowed(), |reader| {
-            let values: Vec<KeyText> = reader.optional("values").unwrap_or_default();
-            let from: Option<KeyText> = reader.optional("from");
-            let to: Option<KeyText> = reader.optional("to");
-            let others = reader.optional("others").unwrap_or_default();
-            let shard = reader.required("shard");
-            Some(Self {
-                values: values.into_iter().map(|value| value.0).collect(),
-                from: from.map(|value| value.0),
-                to: to.map(|value| value.0),
-                others,
-                shard: shard?,
-            })
-        })
-    }
-
-    fn show(&self) -> String {
-        let bound = |bound: &Option<String>| bound.clone().unwrap_or_default();
-        let what = match (self.others, self.values.is_empty()) {
-            (true, _) => "others".to_owned(),
-            (false, false) => self.values.join(" "),
-            (false, true) => format!("{}..{}", bound(&self.from), bound(&self.to)),
-        };
-        format!("{what} on {}", self.shard)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgherd_config::{ShardMethod, ShardSequences, Sharded, UnlistedTables};
+use pgherd_config::{KeyMethod, ShardMethod, ShardSequences, Sharded, UnlistedTables};
 use pgherd_planner::placement::{
     Distribution, Group, KeyType, KeyValue, Method, Placement, Range, Sequences, Shard, Sharding,
     Unlisted,
@@ -30,16 +30,21 @@ pub fn placement(config: &Sharded) -> Result<Placement, Misplaced> {
     };
     let said = &config.sharding;
     let mut placement = Placement::new(shards);
-    let method = method(config, shards).map_err(|why| wrong("places", why))?;
     let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
-    let names = said.tables.iter().map(|table| table.group.as_str());
-    for name in names.chain([""]) {
+    for name in names(said) {
         if groups.contains_key(name) {
             continue;
         }
+        let method = method(config, name, shards).map_err(|why| match is_own(said, name) {
+            true => wrong("groups", format!("{name}: {why}")),
+            false => wrong("places", why),
+        })?;
         let group = placement
-            .group(method.clone())
-            .map_err(|error| wrong("method", error.to_string()))?;
+            .group(method)
+            .map_err(|error| match is_own(said, name) {
+                true => wrong("groups", format!("{name}: {error}")),
+                false => wrong("method", error.to_string()),
+            })?;
         groups.insert(name, group);
     }
     for table in &said.tables {
@@ -51,7 +56,7 @@ pub fn placement(config: &Sharded) -> Result<Placement, Misplaced> {
         placement.table(schema, name, Distribution::Sharded(sharding));
     }
     for column in &said.columns {
-        placement.column(column, groups[""]);
+        placement.column(&column.name, groups[column.group.as_str()]);
     }
     for table in &said.replicated {
         let (schema, name) = qualified(table);
@@ -76,8 +81,22 @@ pub fn placement(config: &Sharded) -> Result<Placement, Misplaced> {
     Ok(placement)
 }
 
-fn method(config: &Sharded, shards: u16) -> Result<Method, String> {
-    let said = &config.sharding;
+/// All groups that tables are of, or that have a method of their own; the one without a name is always there.
+fn names(said: &pgherd_config::Sharding) -> impl Iterator<Item = &str> {
+    let own = said.groups.iter().map(|group| group.name.as_str());
+    let tables = said.tables.iter().map(|table| table.group.as_str());
+    let columns = said.columns.iter().map(|column| column.group.as_str());
+    own.chain(tables).chain(columns).chain([""])
+}
+
+/// Whether a group has a method of its own.
+fn is_own(said: &pgherd_config::Sharding, group: &str) -> bool {
+    said.groups.iter().any(|it| it.name == group)
+}
+
+/// How the keys of a group lead to shards.
+fn method(config: &Sharded, group: &str, shards: u16) -> Result<Method, String> {
+    let said = config.sharding.keys_of(group);
     let kind = match said.key_type.as_deref() {
         None => KeyType::Int8,
         Some(name) => key_type(name).ok_or_else(|| format!("there are no keys of type {name}"))?,
@@ -88,9 +107,7 @@ fn method(config: &Sharded, shards: u16) -> Result<Method, String> {
     };
     Ok(match said.method {
         ShardMethod::Hash => Method::Hash {
-            buckets: (0..said.buckets.unwrap_or(shards))
-                .map(|bucket| Shard(bucket % shards.max(1)))
-                .collect(),
+            buckets: buckets(config, said, shards)?,
         },
         ShardMethod::List => {
             let mut values = BTreeMap::new();
@@ -121,6 +138,28 @@ fn method(config: &Sharded, shards: u16) -> Result<Method, String> {
     })
 }
 
+/// The shard of each bucket.
+fn buckets(config: &Sharded, said: &KeyMethod, shards: u16) -> Result<Vec<Shard>, String> {
+    let count = said.buckets.unwrap_or(shards);
+    if said.bucket_map.is_empty() {
+        let shard = |bucket| Shard(bucket % shards.max(1));
+        return Ok((0..count).map(shard).collect());
+    }
+    let mut found = vec![None; usize::from(count)];
+    for place in &said.bucket_map {
+        let shard = shard(config, &place.shard);
+        for bucket in place.buckets.iter().cloned().flatten() {
+            // The configuration has checked that it is the only one.
+            let free = found.get_mut(usize::from(bucket));
+            *free.ok_or_else(|| format!("there is no bucket {bucket}"))? = Some(shard);
+        }
+    }
+    let found = found.into_iter().enumerate();
+    found
+        .map(|(bucket, shard)| shard.ok_or_else(|| format!("bucket {bucket} is on no shard")))
+        .collect()
+}
+
 /// A shard by its section, which the configuration has checked to be there.
 fn shard(config: &Sharded, section: &str) -> Shard {
     Shard(config.shard(section).unwrap_or(u16::MAX))
@@ -149,8 +188,11 @@ fn qualified(name: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use pgherd_config::{KeyPlace, ShardMethod, Sharded, ShardedTable, Sharding};
-    use pgherd_planner::placement::{Distribution, KeyValue, Shard};
+    use pgherd_config::{
+        BucketPlace, KeyMethod, KeyPlace, ShardGroup, ShardMethod, Sharded, ShardedColumn,
+        ShardedTable, Sharding,
+    };
+    use pgherd_planner::placement::{Distribution, Group, KeyValue, Method, Placement, Shard};
 
     use super::placement;
 
@@ -162,21 +204,57 @@ mod tests {
         }
     }
 
-    fn table(name: &str, key: &str) -> ShardedTable {
+    fn table(name: &str, key: &str, group: &str) -> ShardedTable {
         ShardedTable {
             name: name.into(),
             key: vec![key.into()],
-            group: String::new(),
+            group: group.into(),
+        }
+    }
+
+    fn column(name: &str, group: &str) -> ShardedColumn {
+        ShardedColumn {
+            name: name.into(),
+            group: group.into(),
+        }
+    }
+
+    fn place(values: &[&str], others: bool, shard: &str) -> KeyPlace {
+        KeyPlace {
+            values: values.iter().map(|text| (*text).to_owned()).collect(),
+            from: None,
+            to: None,
+            others,
+            shard: shard.into(),
+        }
+    }
+
+    fn by_list(places: Vec<KeyPlace>) -> KeyMethod {
+        KeyMethod {
+            method: ShardMethod::List,
+            places,
+            ..KeyMethod::default()
+        }
+    }
+
+    /// The columns of the key and the group of a table.
+    fn keyed(placed: &Placement, name: &str, columns: &[&str]) -> (Vec<String>, Group) {
+        match placed.of("public", name, columns) {
+            Some(Distribution::Sharded(sharding)) => (sharding.columns, sharding.group),
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn tables_columns_and_the_rest() {
         let placed = placement(&sharded(Sharding {
-            tables: vec![table("orders", "customer"), table("x.y", "z")],
-            columns: vec!["tenant".into()],
+            keys: KeyMethod {
+                buckets: Some(64),
+                ..KeyMethod::default()
+            },
+            tables: vec![table("orders", "customer", ""), table("x.y", "z", "")],
+            columns: vec![column("tenant", "")],
             replicated: vec!["countries".into()],
-            buckets: Some(64),
             ..Sharding::default()
         }))
         .expect("a placement");
@@ -195,30 +273,87 @@ mod tests {
 
     #[test]
     fn lists_have_values_of_their_type() {
-        let place = |values: &[&str], others, shard: &str| KeyPlace {
-            values: values.iter().map(|text| (*text).to_owned()).collect(),
-            from: None,
-            to: None,
-            others,
-            shard: shard.into(),
-        };
-        let by_list = |places| {
+        let listed = |places| {
             placement(&sharded(Sharding {
-                method: ShardMethod::List,
-                places,
-                tables: vec![table("t", "k")],
+                keys: by_list(places),
+                tables: vec![table("t", "k", "")],
                 ..Sharding::default()
             }))
         };
-        let placed = by_list(vec![place(&["1", "2"], false, "b"), place(&[], true, "a")]);
+        let placed = listed(vec![place(&["1", "2"], false, "b"), place(&[], true, "a")]);
         let placed = placed.expect("a placement");
-        let Some(Distribution::Sharded(sharding)) = placed.of("public", "t", &[]) else {
-            panic!("it is sharded");
-        };
-        let shard = |key| placed.shard(sharding.group, &[KeyValue::Int(key)]);
+        let (_, group) = keyed(&placed, "t", &[]);
+        let shard = |key| placed.shard(group, &[KeyValue::Int(key)]);
         assert_eq!((shard(2), shard(7)), (Ok(Shard(1)), Ok(Shard(0))));
-        let error = by_list(vec![place(&["one"], false, "b")]).expect_err("no number");
+        let error = listed(vec![place(&["one"], false, "b")]).expect_err("no number");
         assert!(error.to_string().contains("\"one\""), "{error}");
-        by_list(vec![place(&["1"], false, "b"), place(&["1"], false, "a")]).expect_err("twice");
+        listed(vec![place(&["1"], false, "b"), place(&["1"], false, "a")]).expect_err("twice");
+    }
+
+    #[test]
+    fn buckets_are_where_the_map_says() {
+        let on = |shard: &str, buckets| BucketPlace {
+            shard: shard.to_owned(),
+            buckets,
+        };
+        let mapped = |bucket_map| {
+            placement(&sharded(Sharding {
+                keys: KeyMethod {
+                    buckets: Some(8),
+                    bucket_map,
+                    ..KeyMethod::default()
+                },
+                ..Sharding::default()
+            }))
+        };
+        let shards = |placed: &Placement| match placed.method(Group(0)) {
+            Some(Method::Hash { buckets }) => buckets.iter().map(|it| it.0).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let plain = mapped(Vec::new()).expect("a placement");
+        assert_eq!(shards(&plain), [0, 1, 0, 1, 0, 1, 0, 1]);
+        let map = vec![on("b", vec![0..=2, 7..=7]), on("a", vec![3..=6])];
+        let placed = mapped(map).expect("a placement");
+        assert_eq!(shards(&placed), [1, 1, 1, 0, 0, 0, 0, 1]);
+        let gap = vec![on("b", vec![0..=2]), on("a", vec![4..=7])];
+        let error = mapped(gap).expect_err("one is nowhere").to_string();
+        assert!(error.contains("bucket 3 is on no shard"), "{error}");
+        mapped(vec![on("b", vec![0..=8])]).expect_err("there is none of that number");
+    }
+
+    #[test]
+    fn groups_have_methods_of_their_own() {
+        let sharding = |places| Sharding {
+            groups: vec![ShardGroup {
+                name: "regions".into(),
+                keys: KeyMethod {
+                    key_type: Some("text".into()),
+                    ..by_list(places)
+                },
+            }],
+            tables: vec![table("t", "k", ""), table("u", "k", "other")],
+            columns: vec![column("region", "regions"), column("tenant", "")],
+            ..Sharding::default()
+        };
+        let places = vec![place(&["eu"], false, "b"), place(&["us"], false, "a")];
+        let placed = placement(&sharded(sharding(places))).expect("a placement");
+        let (columns, regions) = keyed(&placed, "shops", &["region"]);
+        assert_eq!(columns, ["region"]);
+        let text = |text: &str| KeyValue::Text(text.as_bytes().into());
+        assert_eq!(placed.shard(regions, &[text("eu")]), Ok(Shard(1)));
+        assert_eq!(placed.shard(regions, &[text("us")]), Ok(Shard(0)));
+        placed.shard(regions, &[text("af")]).expect_err("nowhere");
+        let (_, plain) = keyed(&placed, "t", &[]);
+        let (_, other) = keyed(&placed, "u", &[]);
+        let (_, tenants) = keyed(&placed, "any", &["tenant"]);
+        assert_eq!(plain, tenants);
+        assert!(plain != other && plain != regions && other != regions);
+        // Who has none of its own is placed as the database says.
+        assert_eq!(placed.method(plain), placed.method(other));
+        assert_eq!(placed.method(plain), Some(&Method::hash(2)));
+        let twice = vec![place(&["eu"], false, "b"), place(&["eu"], false, "a")];
+        let error = placement(&sharded(sharding(twice))).expect_err("twice");
+        let expected = "databases.all.sharding.groups: regions: \"eu\" is there twice";
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -121,7 +121,8 @@ fn sharding() {
     let shop = config.sharded.get("shop").unwrap();
     assert_eq!((shop.shard("shop1"), shop.shard("shop")), (Some(1), None));
     assert_eq!(shop.sharding.tables.len(), 3);
-    assert_eq!(shop.sharding.buckets, Some(1024));
+    assert_eq!(shop.sharding.keys.buckets, Some(1024));
+    assert_eq!(shop.sharding.keys.bucket_map.len(), 2);
     assert_eq!(
         (config.section("shop"), config.section("x")),
         ("shop0", "x")

@@ -678,6 +678,15 @@ fn what_does_not_agree_is_found() {
     let sharding = Distribution::Sharded(Sharding { columns, group });
     placement.table("public", "t", sharding.clone());
     placement.table("public", "missing", sharding);
+    let values = [(KeyValue::Int(1), Shard(1))].into();
+    let default = None;
+    let listed = Method::List { values, default };
+    let group = placement.group(listed).unwrap();
+    for (table, column) in [("keyed", "k"), ("names", "name")] {
+        let columns = vec![column.to_owned()];
+        let sharding = Sharding { columns, group };
+        placement.table("public", table, Distribution::Sharded(sharding));
+    }
     let found = placement.check(&catalog());
     let told: Vec<String> = found
         .iter()
@@ -688,8 +697,7 @@ fn what_does_not_agree_is_found() {
         [
             "public.missing does not exist",
             "public.alike is placed nowhere",
-            "public.keyed is placed nowhere",
-            "public.names is placed nowhere",
+            "public.names has a key of another type than what it is placed by",
             "public.same is placed nowhere",
         ]
     );

@@ -282,7 +282,65 @@ async fn through(raw: &mut Raw, line: &Line<'_>, form: Form, remarks: &mut Remar
     Ok((described.map(columns).unwrap_or_default(), rows))
 }
 
-async fn config(world: &World) -> Config {
+/// What the configuration says of methods where each group has its own, as the world has it.
+fn methods(shards: &[String]) -> String {
+    let [first, second, third] = shards else {
+        panic!("{shards:?}");
+    };
+    let one_of = |kind: &str, values: &str, shard: &str, others: &str| {
+        format!(
+            "method = \"list\", key_type = \"{kind}\", places = [{{ values = [{values}], shard = \"{shard}\" }}, \
+             {{ others = true, shard = \"{others}\" }}]"
+        )
+    };
+    let cut = |kind: &str, at: &str, below: &str, above: &str| {
+        format!(
+            "method = \"range\", key_type = \"{kind}\", places = [{{ to = \"{at}\", shard = \"{below}\" }}, \
+             {{ from = \"{at}\", shard = \"{above}\" }}]"
+        )
+    };
+    let groups = [
+        (
+            "docs",
+            cut(
+                "uuid",
+                "00000000-0000-4000-8000-000000000014",
+                second,
+                first,
+            ),
+        ),
+        (
+            "names",
+            one_of(
+                "text",
+                "\"näme 3\", \"näme 7\", \"näme 8\", \"näme 31\"",
+                third,
+                first,
+            ),
+        ),
+        (
+            "codes",
+            one_of("char", "\"c1\", \"c4\", \"c5\"", second, third),
+        ),
+        (
+            "prices",
+            format!(
+                "method = \"range\", key_type = \"numeric\", places = [{{ to = -5, shard = \"{first}\" }}, \
+                 {{ from = -5, to = \"7.5\", shard = \"{third}\" }}, {{ from = \"7.5\", shard = \"{second}\" }}]"
+            ),
+        ),
+        ("days", cut("date", "2026-01-10", second, third)),
+        ("pairs", "buckets = 5".to_owned()),
+    ];
+    let groups = groups.map(|(name, method)| format!("{{ name = \"{name}\", {method} }}"));
+    format!(
+        "buckets = 16\nbucket_map = {{ {third} = \"0-2, 4-6\", {first} = \"3, 7-10\", {second} = \"11-15\" }}\n\
+         groups = [\n{}\n]\n",
+        groups.join(",\n")
+    )
+}
+
+async fn config(world: &World, buckets: Buckets) -> Config {
     let server = server().await;
     let host = format!("{}:{}", server.socket_dir().display(), server.port());
     let mut text = String::from(
@@ -326,6 +384,9 @@ async fn config(world: &World) -> Config {
         text.push_str(&format!("{{ name = \"{table}\", key = {key}{group} }},\n"));
     }
     text.push_str("]\n");
+    if let Buckets::Mixed = buckets {
+        text.push_str(&methods(&names));
+    }
     Config::text(text)
 }
 
@@ -395,14 +456,20 @@ impl Tally {
 
 #[tokio::test]
 async fn no_query_gives_another_answer_through_the_proxy() {
-    compared(&FORMS, &[]).await;
+    compared(Buckets::Even, &FORMS, &[]).await;
+}
+
+#[tokio::test]
+async fn nor_where_each_group_has_a_method_of_its_own() {
+    let forms = [Form::Simple, Form::Binary, Form::Block];
+    compared(Buckets::Mixed, &forms, &[]).await;
 }
 
 #[tokio::test]
 async fn each_answer_is_verified_by_that_of_all_rows_on_one_server() {
     let forms = [Form::Simple, Form::Results, Form::Block];
     let verify = [("options", "-c pgherd.verify=on")];
-    let (right, remarks) = compared(&forms, &verify).await;
+    let (right, remarks) = compared(Buckets::Even, &forms, &verify).await;
     let unverified = remarks
         .iter()
         .filter(|(said, _)| said.contains("not verified"));
@@ -415,9 +482,13 @@ async fn each_answer_is_verified_by_that_of_all_rows_on_one_server() {
 }
 
 /// Compares the answers to the collection in these forms; tells how many were right, and what was remarked on.
-async fn compared(forms: &[Form], parameters: &[(&str, &str)]) -> (usize, Remarks) {
-    let world = World::with(3, Buckets::Even).await;
-    let proxy = Proxy::start(&config(&world).await).await;
+async fn compared(
+    buckets: Buckets,
+    forms: &[Form],
+    parameters: &[(&str, &str)],
+) -> (usize, Remarks) {
+    let world = World::with(3, buckets).await;
+    let proxy = Proxy::start(&config(&world, buckets).await).await;
     let mut raw = Raw::login(proxy.port(), "postgres", "all", parameters).await;
     let (mut remarks, mut others) = (Remarks::default(), Remarks::default());
     let name = ask(&world.whole, "select current_database()")

@@ -14,7 +14,7 @@ use crate::rig::{Rig, SCHEMA, key, keys};
 use crate::transactions::{part, sum};
 
 /// Sends a COPY with its data in these pieces, and tells how it has ended.
-async fn copy(raw: &mut Raw, text: &str, data: &[&[u8]]) -> String {
+pub(crate) async fn copy(raw: &mut Raw, text: &str, data: &[&[u8]]) -> String {
     raw.send(&Raw::query(text)).await;
     let first = raw.message().await;
     if first.tag != 'G' {

@@ -24,6 +24,7 @@ mod defaults;
 mod durable;
 mod explain;
 mod faults;
+mod groups;
 mod hints;
 mod keys;
 mod leaving;

@@ -231,3 +231,9 @@ async fn nor_where_one_has_none() {
     let world = World::with(3, Buckets::Gap).await;
     all(world, &COLLECTIONS[1..], false).await;
 }
+
+#[tokio::test]
+async fn nor_where_each_group_has_a_method_of_its_own() {
+    let world = World::with(3, Buckets::Mixed).await;
+    all(world, &COLLECTIONS, false).await;
+}

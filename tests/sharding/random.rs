@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::queries::{Line, Mode, Tally, asked};
-use crate::world::World;
+use crate::world::{Buckets, World};
 
 /// A table, its key, columns of numbers, and columns of texts.
 struct Shape {
@@ -497,9 +497,17 @@ impl Maker {
 
 #[tokio::test]
 async fn queries_by_chance_give_no_other_answer() {
+    by_chance(World::new(4).await).await;
+}
+
+#[tokio::test]
+async fn nor_where_each_group_has_a_method_of_its_own() {
+    by_chance(World::with(3, Buckets::Mixed).await).await;
+}
+
+async fn by_chance(world: World) {
     let seed: u64 = asked("PGHERD_SHARDING_SEED", 1);
     let count: usize = asked("PGHERD_SHARDING_QUERIES", 250);
-    let world = World::new(4).await;
     world
         .whole
         .batch_execute("set statement_timeout = '2s'")

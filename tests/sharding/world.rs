@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgherd_planner::Names;
 use pgherd_planner::catalog::{Catalog, Loader, Part, SNAPSHOT};
 use pgherd_planner::placement::{
-    Distribution, Group, KeyType, KeyValue, Method, Placement, Shard, Sharding,
+    Distribution, Group, KeyType, KeyValue, Method, Placement, Range, Shard, Sharding,
 };
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -33,6 +33,8 @@ pub(crate) enum Buckets {
     /// One bucket a shard, as the configuration has it.
     #[allow(dead_code, reason = "the planner's own tests have no configuration")]
     Even,
+    /// As a map says for some tables, and a method of its own for each other group, over three shards.
+    Mixed,
 }
 
 /// A row: its table, the values of its key, and all values.
@@ -59,24 +61,27 @@ fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
         Buckets::Uneven => (0..16_u16).map(|n| Shard(n * 7 % 11 % shards)).collect(),
         Buckets::One => vec![Shard(1); 16],
         Buckets::Gap => (0..16_u16).map(|n| Shard(1 + n % (shards - 1))).collect(),
-        Buckets::Even => (0..shards).map(Shard).collect(),
+        Buckets::Even | Buckets::Mixed => (0..shards).map(Shard).collect(),
+    };
+    let plain: Vec<Shard> = match buckets {
+        Buckets::One | Buckets::Gap => spread.clone(),
+        Buckets::Uneven | Buckets::Even | Buckets::Mixed => (0..shards).map(Shard).collect(),
     };
     let mut group = |buckets: &[Shard]| {
         let buckets = buckets.to_vec();
         placement.group(Method::Hash { buckets }).unwrap()
     };
-    let plain: Vec<Shard> = match buckets {
-        Buckets::One | Buckets::Gap => spread.clone(),
-        Buckets::Uneven | Buckets::Even => (0..shards).map(Shard).collect(),
-    };
-    let groups = Groups {
-        users: group(&spread),
-        docs: group(&plain),
-        names: group(&plain),
-        codes: group(&plain),
-        prices: group(&plain),
-        days: group(&plain),
-        pairs: group(&spread),
+    let groups = match buckets {
+        Buckets::Mixed => mixed(&mut placement),
+        _ => Groups {
+            users: group(&spread),
+            docs: group(&plain),
+            names: group(&plain),
+            codes: group(&plain),
+            prices: group(&plain),
+            days: group(&plain),
+            pairs: group(&spread),
+        },
     };
     let sharded: [(&str, &[&str], Group); 15] = [
         ("users", &["id"], groups.users),
@@ -109,6 +114,50 @@ fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
     placement.table("other", "users", Distribution::Replicated);
     placement.schema("conf", Distribution::OneShard(Shard(shards.min(2) - 1)));
     (placement, groups)
+}
+
+/// Groups of several methods, as the test of the executable has them in its configuration.
+fn mixed(placement: &mut Placement) -> Groups {
+    let read = |kind, text: &str| KeyValue::from_text(kind, text.as_bytes()).unwrap();
+    let list = |kind: KeyType, texts: &[&str], shard: u16, default: u16| {
+        let values = texts.iter();
+        let values = values.map(|text| (read(kind, text), Shard(shard)));
+        Method::List {
+            values: values.collect(),
+            default: Some(Shard(default)),
+        }
+    };
+    // Each range begins where the one before it ends.
+    let ranges = |kind: KeyType, bounds: &[&str], shards: &[u16]| {
+        let bound = |at: usize| bounds.get(at).map(|text| read(kind, text));
+        let range = |(at, shard): (usize, &u16)| Range {
+            from: at.checked_sub(1).and_then(bound),
+            to: bound(at),
+            shard: Shard(*shard),
+        };
+        Method::Range(shards.iter().enumerate().map(range).collect())
+    };
+    let users = (0..16).map(|bucket| match bucket {
+        3 | 7..=10 => Shard(0),
+        0..=6 => Shard(2),
+        _ => Shard(1),
+    });
+    let docs = ["00000000-0000-4000-8000-000000000014"];
+    let names = ["näme 3", "näme 7", "näme 8", "näme 31"];
+    let mut group = |method| placement.group(method).unwrap();
+    Groups {
+        users: group(Method::Hash {
+            buckets: users.collect(),
+        }),
+        docs: group(ranges(KeyType::Uuid, &docs, &[1, 0])),
+        names: group(list(KeyType::Text, &names, 2, 0)),
+        codes: group(list(KeyType::Bpchar, &["c1", "c4", "c5"], 1, 2)),
+        prices: group(ranges(KeyType::Numeric, &["-5", "7.5"], &[0, 2, 1])),
+        days: group(ranges(KeyType::Date, &["2026-01-10"], &[1, 2])),
+        pairs: group(Method::Hash {
+            buckets: (0..5).map(|n| Shard(n % 3)).collect(),
+        }),
+    }
 }
 
 fn some(n: i64, every: i64, value: String) -> String {

@@ -1,6 +1,6 @@
 //! What in a schema does not agree with a placement.
 
-use super::{Distribution, KeyType, Placement};
+use super::{Distribution, KeyType, Placement, Sharding};
 use crate::catalog::{Catalog, Collation, Relation, RelationKind, is_system};
 
 /// Something that does not agree.
@@ -35,7 +35,11 @@ impl Placement {
             match self.of(schema, name, &columns) {
                 None => findings.push(finding(schema, name, "is placed nowhere", true)),
                 Some(Distribution::Sharded(sharding)) => {
-                    let problems = key(relation, &sharding.columns);
+                    let mut problems = key(relation, &sharding.columns);
+                    if !self.takes(relation, &sharding) {
+                        let problem = "has a key of another type than what it is placed by";
+                        problems.push((problem.to_owned(), true));
+                    }
                     let problems = problems
                         .into_iter()
                         .map(|(problem, refused)| finding(schema, name, &problem, refused));
@@ -74,6 +78,17 @@ impl Placement {
             }
         }
         findings
+    }
+
+    /// Whether the method of a table's group places keys of the types of its own; what is no key is another's to tell.
+    fn takes(&self, relation: &Relation, sharding: &Sharding) -> bool {
+        let kind = |name: &String| {
+            let column = &relation.columns[relation.column(name)?];
+            KeyType::of(column.kind.oid)
+        };
+        let kinds: Option<Vec<KeyType>> = sharding.columns.iter().map(kind).collect();
+        let method = self.method(sharding.group).zip(kinds);
+        method.is_none_or(|(method, kinds)| method.takes(&kinds))
     }
 }
 

@@ -46,7 +46,9 @@ impl Hint {
             Refusal::new("pgherd.sharding_key", reason).hint("Name the shard by pgherd.shard.")
         };
         let (group, kind) = keys(catalog, placement)
-            .map_err(|()| no("tables are placed by keys of several types, or of several columns"))?
+            .map_err(|()| {
+                no("tables are placed by keys of several types or columns, or by several methods")
+            })?
             .ok_or_else(|| no("no table has a key"))?;
         let value = KeyValue::from_text(kind, text.as_bytes());
         let value = value.map_err(|error| no(&error.to_string()).with("22023"))?;
