@@ -18,17 +18,20 @@ mod combine;
 mod conflict;
 mod copy;
 mod created;
+mod dealt;
 mod definition;
 mod deparse;
 mod matched;
 mod merge;
 mod moment;
+mod moved;
 mod pull;
 mod renamed;
 mod risk;
 mod rows;
 mod schema;
 mod sorted;
+mod stepped;
 mod upper;
 mod values;
 mod within;
@@ -53,6 +56,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         open: false,
         hinted: names.hint.is_some(),
         within: false,
+        unsorted: false,
     };
     let parsed = parse(text);
     let planned = |builder: &mut Builder<'_>| {
@@ -172,6 +176,8 @@ pub(crate) struct Builder<'a> {
     hinted: bool,
     /// A part of its WITH may write.
     within: bool,
+    /// Its rows are not merged here, where one row comes behind the other.
+    unsorted: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -194,6 +200,7 @@ impl<'a> Builder<'a> {
             open: false,
             hinted: self.hinted,
             within: false,
+            unsorted: false,
         }
     }
 }
@@ -433,6 +440,12 @@ impl Builder<'_> {
                 return Err(Refusal::new(
                     "FOR UPDATE",
                     "rows would be locked that LIMIT leaves out",
+                ));
+            }
+            if self.unsorted {
+                return Err(Refusal::new(
+                    "ORDER BY and LIMIT",
+                    "rows are not merged there",
                 ));
             }
             if let Some(merge) = merge::merged(resolver, select, query)? {

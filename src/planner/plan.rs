@@ -10,16 +10,20 @@ use crate::resolve::unnest::is_array_of_scalars;
 
 pub(crate) mod array;
 pub(crate) mod copy;
+mod dealt;
 mod evaluate;
 mod explain;
 pub(crate) mod insert;
+mod moved;
 mod narrow;
 mod pull;
 
 pub use copy::{CopyIn, CopyTarget};
+pub use dealt::{Deal, Dealt};
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
+pub use moved::Moved;
 pub use narrow::Hint;
 pub(crate) use narrow::narrowed;
 pub use pull::{Key, Pull, Pulled, Rule};
@@ -92,6 +96,10 @@ pub enum Plan {
     All,
     /// Rows to be stored, each on its shard.
     Insert(Box<Split>),
+    /// Rows that a query gives, read first and then stored, each on its shard.
+    Dealt(Box<Dealt>),
+    /// Rows whose new key belongs to another shard than their old one.
+    Move(Box<Moved>),
     /// `COPY … FROM`: the rows are told apart as they come.
     CopyIn(CopyIn),
     /// Nothing.
@@ -232,6 +240,22 @@ pub enum Route<'p> {
     All,
     /// Each piece on its shard.
     Pieces(Vec<Piece>),
+    /// Rows are taken from one shard, and stored on another.
+    Move {
+        /// Where they are.
+        from: Shard,
+        /// Where they belong then.
+        to: Shard,
+        /// How.
+        moved: &'p Moved,
+    },
+    /// Rows are read, and then stored, each on the shard of its key.
+    Deal {
+        /// How they are read.
+        source: Box<Self>,
+        /// What becomes of them.
+        deal: &'p Deal,
+    },
     /// Rows that come later.
     CopyIn(&'p CopyIn),
     /// As said, but with another text, in which the time is a parameter behind all others.
@@ -406,12 +430,13 @@ impl Statement {
             Route::Session | Route::Any => Shards::new(),
             Route::One(shard) => [*shard].into(),
             Route::Concat { shards, .. } | Route::Merge { shards, .. } => shards.clone(),
-            Route::All | Route::CopyIn(_) => self.placement.all(),
+            Route::All | Route::CopyIn(_) | Route::Deal { .. } => self.placement.all(),
             Route::Pull { pulls, .. } => pulls
                 .iter()
                 .flat_map(|(shards, _)| shards.iter().copied())
                 .collect(),
             Route::Pieces(pieces) => pieces.iter().map(|piece| piece.shard).collect(),
+            Route::Move { from, to, .. } => [*from, *to].into(),
         }
     }
 }

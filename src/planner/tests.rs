@@ -319,7 +319,7 @@ fn a_new_name_does_not_say_that_rows_belong_elsewhere() {
 }
 
 #[test]
-fn a_key_is_changed_where_both_are_on_one_shard() {
+fn a_key_is_changed_on_its_shard_or_moves_its_row() {
     let statement = planned("update t set k = $1, n = 5 where k = $2");
     for (new, old) in (0..40).flat_map(|new| [(new, 3), (3, new)]) {
         let (new, old) = (new.to_string(), old.to_string());
@@ -333,14 +333,61 @@ fn a_key_is_changed_where_both_are_on_one_shard() {
             ..Params::default()
         };
         let (one, two) = (of(new.parse().unwrap()), of(old.parse().unwrap()));
-        let route = statement.route(&params).ok();
-        assert_eq!(
-            route,
-            (one == two).then_some(Route::One(one)),
-            "{old} to {new}"
-        );
+        match statement.route(&params).unwrap() {
+            Route::Move { from, to, .. } => assert_eq!((from, to), (two, one)),
+            route => assert_eq!((route, two), (Route::One(one), one), "{old} to {new}"),
+        }
         assert_eq!(statement.only(&params), (one == two).then_some(one));
     }
+}
+
+#[test]
+fn rows_go_to_other_shards_in_steps() {
+    let other = (0..).find(|key| of(*key) != of(3)).unwrap().to_string();
+    let values = [text(20, &other), text(20, "3")];
+    let moves = planned("update t as x set k = $1, n = x.n + 1 where k = $2 returning x.n");
+    let Route::Move { moved, .. } = routed(&moves, &values) else {
+        panic!("it moves");
+    };
+    assert!(
+        moved.delete.ends_with("WHERE k = $2 RETURNING x.n + 1"),
+        "{}",
+        moved.delete
+    );
+    let stored = "OVERRIDING SYSTEM VALUE SELECT $1, pgherd_rows.w0 FROM pgherd_rows RETURNING x.n";
+    assert!(moved.store.ends_with(stored), "{}", moved.store);
+    let deals = planned("insert into t (k, n) select n, 'x' from t");
+    let Route::Deal { source, deal } = routed(&deals, &[]) else {
+        panic!("it is dealt out");
+    };
+    assert!(matches!(*source, Route::Concat { writes: false, .. }));
+    let stored = "SELECT pgherd_rows.w0, 'x' FROM pgherd_rows";
+    assert!(deal.store.ends_with(stored), "{}", deal.store);
+    let key = |param| {
+        let values = [param];
+        let key = Params {
+            values: &values,
+            ..Params::default()
+        };
+        deals.shard_of(deal, &key).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(key(text(23, "3")), Ok(of(3)));
+    assert_eq!(key(binary(21, &[0, 3])), Ok(of(3)));
+    assert_eq!(key(text(25, "3")), Err("0A000"));
+    let null = Param {
+        oid: 20,
+        binary: false,
+        value: None,
+    };
+    assert_eq!(key(null), Err("23502"));
+    let steps = planned("delete from keyed where k in (select n from t)");
+    let Route::Deal { deal, .. } = routed(&steps, &[]) else {
+        panic!("they are found first");
+    };
+    let among = "keyed.k IN (SELECT pgherd_rows.w0 FROM pgherd_rows)";
+    assert!(deal.store.ends_with(among), "{}", deal.store);
+    let lock = deal.lock.as_deref().unwrap();
+    assert!(lock.ends_with("FOR UPDATE OF keyed"), "{lock}");
 }
 
 fn of(value: i64) -> Shard {

@@ -22,6 +22,7 @@ mod copy;
 mod counted;
 mod defaults;
 mod durable;
+mod elsewhere;
 mod explain;
 mod faults;
 mod groups;

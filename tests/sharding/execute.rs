@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgherd_planner::placement::{KeyType, KeyValue, Shards};
 use pgherd_planner::{
-    Merge, Param, Params, Piece, Pull, Refusal, Route, Slots, SortKey, Statement, plan,
+    Deal, Merge, Moved, Param, Params, Piece, Pull, Refusal, Route, Slots, SortKey, Statement, plan,
 };
 use tokio_postgres::Client;
 
@@ -134,6 +134,14 @@ pub(crate) async fn run(world: &World, text: &str, values: &[Value]) -> Outcome 
             )
         }
         Route::Pieces(pieces) => Outcome::Done("pieces", put(world, pieces, values).await),
+        Route::Deal { source, deal } => Outcome::Done(
+            "deal",
+            dealt(world, &statement, *source, deal, values).await,
+        ),
+        Route::Move { from, to, moved } => {
+            let (from, to) = (shard(from.0), shard(to.0));
+            Outcome::Done("move", go(from, to, moved, values).await)
+        }
         Route::At { .. } => unreachable!("one time is enough"),
         Route::CopyIn(_) => Outcome::Done("copy", Err("copy".into())),
     }
@@ -160,6 +168,116 @@ async fn put(world: &World, pieces: Vec<Piece>, values: &[Value]) -> Result<Answ
     let mut answer = answer.unwrap();
     answer.rows = rows.into_iter().map(|(_, row)| row).collect();
     Ok(answer)
+}
+
+/// Reads the rows of a query, and stores each on its shard.
+async fn dealt(
+    world: &World,
+    statement: &Statement,
+    source: Route<'_>,
+    deal: &Deal,
+    values: &[Value],
+) -> Result<Answer, String> {
+    let select = with(&deal.select, values);
+    let home = &world.shards[world.shards.len() - 1];
+    ask(home, &format!("explain {}", with(&deal.whole, values))).await?;
+    let described = home.prepare(&select).await.unwrap();
+    let kinds: Vec<u32> = described
+        .columns()
+        .iter()
+        .map(|it| it.type_().oid())
+        .collect();
+    let read = match source {
+        Route::Any => ask(home, &select).await?,
+        Route::One(at) => ask(&world.shards[usize::from(at.0)], &select).await?,
+        Route::Concat { shards, .. } => {
+            let clients = shards.iter().map(|at| &world.shards[usize::from(at.0)]);
+            each(clients, &select).await.map(concat)?
+        }
+        Route::Merge { shards, merge, .. } => {
+            let clients: Vec<&Client> = shards
+                .iter()
+                .map(|at| &world.shards[usize::from(at.0)])
+                .collect();
+            merged(home, clients, merge, (None, 0), values).await?
+        }
+        Route::Pull { pulls, text } => pulled(world, pulls, &with(text, values), values).await?,
+        other => panic!("{other:?}"),
+    };
+    let mut hands: BTreeMap<u16, (Vec<usize>, Vec<Row>)> = BTreeMap::new();
+    for (place, row) in read.rows.into_iter().enumerate() {
+        let key: Vec<Param<'_>> = deal
+            .places
+            .iter()
+            .map(|at| Param {
+                oid: kinds[*at],
+                binary: false,
+                value: row[*at].as_deref().map(str::as_bytes),
+            })
+            .collect();
+        let key = Params {
+            values: &key,
+            foreign_encoding: false,
+        };
+        let shard = statement
+            .shard_of(deal, &key)
+            .map_err(|refusal| refusal.to_string())?;
+        let hand = hands.entry(shard.0).or_default();
+        hand.0.push(place);
+        hand.1.push(row);
+    }
+    if hands.is_empty() {
+        hands.entry(0).or_default();
+    }
+    let names: Vec<String> = (0..kinds.len()).map(|at| format!("w{at}")).collect();
+    let create = format!(
+        "create temp table pgherd_rows ({}) as {select} with no data;\n",
+        names.join(", ")
+    );
+    let mut rows: Vec<(usize, Row)> = Vec::new();
+    let mut answer: Option<Answer> = None;
+    for (shard, (places, taken)) in hands {
+        let shard = &world.shards[usize::from(shard)];
+        ask(shard, &(create.clone() + &filled("pgherd_rows", &taken))).await?;
+        if let Some(lock) = &deal.lock {
+            ask(shard, lock).await?;
+        }
+        let given = ask(shard, &with(&deal.store, values)).await?;
+        ask(shard, "drop table pgherd_rows").await?;
+        rows.extend(places.into_iter().zip(given.rows.clone()));
+        answer = Some(match answer {
+            None => given,
+            Some(before) => before.and(given),
+        });
+    }
+    rows.sort_by_key(|(at, _)| *at);
+    let mut answer = answer.unwrap();
+    answer.rows = rows.into_iter().map(|(_, row)| row).collect();
+    Ok(answer)
+}
+
+/// Takes rows from one shard and stores them on another.
+async fn go(from: &Client, to: &Client, moved: &Moved, values: &[Value]) -> Result<Answer, String> {
+    ask(from, &format!("explain {}", with(&moved.whole, values))).await?;
+    let objection = ask(from, &moved.objection).await?;
+    assert_eq!(objection.rows, [[None]], "{}", moved.objection);
+    let taken = ask(from, &with(&moved.delete, values)).await?;
+    let names: Vec<String> = (0..taken.columns.len())
+        .map(|at| format!("w{at}"))
+        .collect();
+    let create = format!(
+        "create temp table pgherd_rows ({}) as {} with no data;\n",
+        names.join(", "),
+        with(&moved.columns, values)
+    );
+    ask(to, &(create + &filled("pgherd_rows", &taken.rows))).await?;
+    let stored = ask(to, &with(&moved.store, values)).await;
+    if stored.is_ok() {
+        ask(to, "drop table pgherd_rows").await?;
+    }
+    let stored = stored?;
+    assert_eq!(stored.count, taken.count);
+    Ok(stored)
 }
 
 async fn each<'c>(

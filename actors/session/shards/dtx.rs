@@ -8,17 +8,21 @@
 
 mod carry;
 mod copy;
+mod deals;
 mod end;
 mod explain;
 mod extended;
+mod foretold;
 mod journal;
 mod legs;
+mod moves;
 mod named;
 mod reads;
 mod rows;
 mod script;
 mod session;
 mod statement;
+mod way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};

@@ -358,7 +358,10 @@ impl Told {
             Route::Pieces(_) => {
                 Err(unsupported("this stores rows on several shards").hint(BY_ITSELF))
             }
-            Route::CopyIn(_) => {
+            Route::Move { .. } => {
+                Err(unsupported("this moves rows to another shard").hint(BY_ITSELF))
+            }
+            Route::CopyIn(_) | Route::Deal { .. } => {
                 Err(unsupported("this stores rows on several shards").hint(BY_ITSELF))
             }
         }

@@ -193,9 +193,36 @@ impl Bound {
     }
 
     /// Whether the types of all parameters are known.
-    fn is_typed(&self) -> bool {
+    pub(super) fn is_typed(&self) -> bool {
         let typed = self.types.iter().filter(|oid| **oid != 0).count();
         typed >= self.values.len()
+    }
+
+    /// Takes over what a server has said of the parameters: the body of a ParameterDescription. Types of the
+    /// users' own have other numbers elsewhere, and are left to each server.
+    pub(super) fn typed(&mut self, described: &[u8]) {
+        let oids = described.get(2..).unwrap_or_default().chunks_exact(4);
+        for (at, oid) in oids.enumerate() {
+            let oid = u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]);
+            if self.types.len() <= at {
+                self.types.resize(at + 1, 0);
+            }
+            if self.types[at] == 0 && oid < FIRST_OWN {
+                self.types[at] = oid;
+            }
+        }
+    }
+
+    /// Gives the time that a parameter behind all others asks for.
+    pub(super) fn at(&mut self, number: u32, time: &[u8]) -> Result<(), ErrorReport> {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        if number <= self.values.len() || number > usize::from(u16::MAX) {
+            return Err(unsupported(
+                "now() is not made the same on several shards where parameters are not used",
+            ));
+        }
+        self.push(number, TIMESTAMPTZ, time.into());
+        Ok(())
     }
 
     /// What is bound to a text in which not all of the parameters may be: no server can tell the type of one that
@@ -420,37 +447,16 @@ impl Request {
         self.is_rewritten() && self.bound.as_ref().is_some_and(|bound| !bound.is_typed())
     }
 
-    /// Takes over what a server has said of the parameters: the body of a ParameterDescription. Types of the
-    /// users' own have other numbers elsewhere, and are left to each server.
+    /// Takes over what a server has said of the parameters.
     pub(super) fn typed(&mut self, described: &[u8]) {
-        let Some(bound) = &mut self.bound else { return };
-        for (at, oid) in described
-            .get(2..)
-            .unwrap_or_default()
-            .chunks_exact(4)
-            .enumerate()
-        {
-            let oid = u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]);
-            if bound.types.len() <= at {
-                bound.types.resize(at + 1, 0);
-            }
-            if bound.types[at] == 0 && oid < FIRST_OWN {
-                bound.types[at] = oid;
-            }
+        if let Some(bound) = &mut self.bound {
+            bound.typed(described);
         }
     }
 
     /// Gives the time that it asks for.
     pub(super) fn at(&mut self, number: u32, time: &[u8]) -> Result<(), ErrorReport> {
-        let bound = self.bound.get_or_insert_default();
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
-        if number <= bound.values.len() || number > usize::from(u16::MAX) {
-            return Err(unsupported(
-                "now() is not made the same on several shards where parameters are not used",
-            ));
-        }
-        bound.push(number, TIMESTAMPTZ, time.into());
-        Ok(())
+        self.bound.get_or_insert_default().at(number, time)
     }
 }
 

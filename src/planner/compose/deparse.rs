@@ -76,13 +76,19 @@ pub(super) fn target(value: Node, name: &str) -> Node {
 }
 
 /// A statement of our own, as a tree.
-pub(super) fn select(text: &str) -> Result<SelectStmt> {
+pub(super) fn statement(text: &str) -> Result<NodeEnum> {
     let failed = || Refusal::new("statement", "its other form cannot be made");
     let parsed = pg_query::parse(text, 0).map_err(|_| failed())?;
     let raw = parsed.protobuf.stmts.into_iter().next();
-    match raw.and_then(|raw| raw.stmt).and_then(|node| node.node) {
-        Some(NodeEnum::SelectStmt(select)) => Ok(*select),
-        _ => Err(failed()),
+    let node = raw.and_then(|raw| raw.stmt).and_then(|node| node.node);
+    node.ok_or_else(failed)
+}
+
+/// A query of our own, as a tree.
+pub(super) fn select(text: &str) -> Result<SelectStmt> {
+    match statement(text)? {
+        NodeEnum::SelectStmt(select) => Ok(*select),
+        _ => Err(Refusal::new("statement", "its other form cannot be made")),
     }
 }
 

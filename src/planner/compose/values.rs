@@ -88,7 +88,11 @@ impl Builder<'_> {
             arbiter(conflict, &target)?;
         }
         match (select, query) {
-            (_, Some(query)) => self.selected(resolver, &target, key, &query, rest),
+            (Some(select), Some(query)) => {
+                let asked = (insert, select, &query);
+                self.selected(resolver, &target, key, asked, rest)
+            }
+            (None, Some(_)) => Err(Refusal::new("INSERT", "of an unknown form")),
             (Some(select), None) => {
                 let rows = Rows::read(resolver, &target, &columns, select, key.as_ref().ok())?;
                 self.values(resolver, insert, &target, key, rows, rest)
@@ -167,13 +171,13 @@ impl Builder<'_> {
         })))
     }
 
-    /// `INSERT … SELECT`: each shard's rows stay on it.
+    /// `INSERT … SELECT`: each shard's rows stay on it, or they are read first and then dealt out.
     fn selected(
         &self,
         resolver: &Resolver<'_>,
         target: &Target<'_>,
         key: Result<Key>,
-        query: &Query,
+        (insert, select, query): (&InsertStmt, &SelectStmt, &Query),
         rest: Vec<Expr>,
     ) -> Result<Plan> {
         let traits = &resolver.traits;
@@ -181,6 +185,7 @@ impl Builder<'_> {
         kinds_agree(&resolver.relations)?;
         let mut analysis = Analysis::new(&resolver.relations);
         let found = analysis.query(query);
+        let plain = rest.iter().all(|expr| expr.subs().is_empty());
         let computed = computed(rest);
         let rest = analysis.query(&computed).rows;
         analysis.complete(Some(target.rel))?;
@@ -202,27 +207,29 @@ impl Builder<'_> {
             _ => {}
         }
         let key = key?;
-        let moved = || {
-            Refusal::new(
-                "INSERT … SELECT",
-                "its rows would have to move to other shards",
-            )
+        let stay = match &found.core {
+            Dist::Parts(parts) if parts.group == Some(key.group) => stays(&key, parts, query),
+            _ => false,
         };
-        let parts = match &found.core {
-            Dist::Parts(parts) if parts.group == Some(key.group) => parts,
-            Dist::Merge(why) | Dist::Loose(why) => return Err(refused(*why)),
-            _ => return Err(moved()),
-        };
-        if !stays(&key, parts, query) {
-            return Err(moved());
+        let dealt = |key| self.dealt(resolver, insert, select, (key, query, plain));
+        if !stay {
+            return dealt(key);
         }
         let several = match &found.result {
             Dist::Parts(parts) => self.several(traits).map(|()| Plan::Pushed {
                 prune: pruned(&analysis, parts),
                 writes: true,
             }),
-            Dist::Merge(why) | Dist::Loose(why) => Err(refused(*why)),
-            Dist::Same => Err(moved()),
+            Dist::Merge(why) | Dist::Loose(why) => {
+                dealt(key).map_err(|refusal| match refusal.code {
+                    "0A000" => refused(*why),
+                    _ => refusal,
+                })
+            }
+            Dist::Same => Err(Refusal::new(
+                "INSERT … SELECT",
+                "it is not supported over shards",
+            )),
         };
         self.pinned(&analysis, traits, several)
     }

@@ -79,13 +79,24 @@ impl Builder<'_> {
         };
         if !key.is_empty() {
             let mut plan = self.pinned(&analysis, traits, Err(moves()))?;
-            if let Plan::OneShard { pins, .. } = &mut plan {
-                pins.0.push(moved(&analysis, target, key)?);
+            if let Plan::OneShard { pins, otherwise } = &mut plan {
+                let row = moved(&analysis, target, key)?;
+                let ends = (pins.0.clone(), row.clone());
+                **otherwise = match self.moved(resolver, change, changed, key, ends) {
+                    Ok(moved) => Plan::Move(Box::new(moved)),
+                    Err(refusal) => Plan::Refused(refusal),
+                };
+                pins.0.push(Pin::Row(row));
             }
             return Ok(plan);
         }
         let hinted = |refusal| hinted(resolver.names, &analysis, traits, true, refusal);
         let several = several.or_else(hinted);
+        let stepped = |refusal| {
+            let plan = self.stepped(resolver, change, changed);
+            plan.map_err(|_| refusal)
+        };
+        let several = several.or_else(stepped);
         self.pinned(&analysis, traits, several)
     }
 
@@ -167,7 +178,7 @@ fn moved(
     analysis: &Analysis<'_>,
     target: &Target<'_>,
     given: &BTreeMap<usize, Candidate>,
-) -> Result<Pin> {
+) -> Result<Row> {
     let Place::Key {
         group,
         columns,
@@ -188,10 +199,10 @@ fn moved(
     let modifiers = columns
         .iter()
         .map(|at| target.relation.columns[*at].modifier);
-    Ok(Pin::Row(Row {
+    Ok(Row {
         group: *group,
         kinds: kinds.clone(),
         modifiers: modifiers.collect(),
         key: key.collect::<Result<_>>()?,
-    }))
+    })
 }

@@ -257,7 +257,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The shards of all occurrences, if keys are said of each.
-    fn together(&self, pins: &[Pin]) -> Result<Option<Shards>> {
+    pub(super) fn together(&self, pins: &[Pin]) -> Result<Option<Shards>> {
         let mut all = Shards::new();
         for pin in pins {
             match self.pin(pin)? {
@@ -473,6 +473,16 @@ pub(super) fn route<'p>(
         Plan::All if names_moment(params) => several(&Shards::new(), params, Route::All),
         Plan::All => Ok(Route::All),
         Plan::Insert(split) => super::insert::route(split, &evaluation),
+        Plan::Dealt(dealt) => {
+            let source = Box::new(route(statement, &dealt.source, params)?);
+            let deal = &dealt.deal;
+            let all = statement.placement.all();
+            several(&all, params, Route::Deal { source, deal })
+        }
+        Plan::Move(moved) => {
+            let (from, to) = moved.ends(&evaluation)?;
+            several(&[from, to].into(), params, Route::Move { from, to, moved })
+        }
         Plan::CopyIn(copy) => Ok(match copy.target {
             CopyTarget::One(shard) => Route::One(shard),
             _ => Route::CopyIn(copy),

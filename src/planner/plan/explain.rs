@@ -87,6 +87,30 @@ impl Told<'_> {
                 "All shards, as it is (it has the same effect on each)",
             ),
             Plan::Insert(_) => self.line(depth, "Insert: each row on the shard of its key"),
+            Plan::Dealt(dealt) => {
+                let (rule, by) = match dealt.deal.lock {
+                    None => (
+                        "Insert: rows are read first, and then stored, each on the shard of its key",
+                        "Stored by",
+                    ),
+                    Some(_) => (
+                        "Write: rows are found first, locked and found again, and then changed",
+                        "Changed by",
+                    ),
+                };
+                self.line(depth, rule);
+                self.line(depth + 1, &format!("{by}: {}", dealt.deal.store));
+                self.line(depth + 1, &format!("Read by: {}", dealt.deal.select));
+                self.plan(&dealt.source, depth + 1);
+            }
+            Plan::Move(moved) => {
+                self.line(
+                    depth,
+                    "Move: rows are taken from their shard, and stored on that of their new key",
+                );
+                self.line(depth + 1, &format!("Taken by: {}", moved.delete));
+                self.line(depth + 1, &format!("Stored by: {}", moved.store));
+            }
             Plan::CopyIn(_) => {
                 self.line(depth, "Copy: each row to the shard of its key, as it comes")
             }

@@ -145,7 +145,12 @@ pub(super) fn narrow<'p>(
         Route::Concat { .. } | Route::Merge { .. } | Route::Pull { .. } => {
             evaluation.leads(plan, only)?
         }
-        Route::All | Route::CopyIn(_) | Route::Pieces(_) | Route::At { .. } => false,
+        Route::All
+        | Route::CopyIn(_)
+        | Route::Pieces(_)
+        | Route::Move { .. }
+        | Route::Deal { .. }
+        | Route::At { .. } => false,
     };
     match leads {
         true => Ok(Route::One(only)),

@@ -229,7 +229,7 @@ impl Session {
         let n = random.random_range(0..9);
         let bound = vec![key.to_string()];
         let looks = looks();
-        match random.random_range(0..16) {
+        match random.random_range(0..18) {
             0..4 => (format!("{looks}, * from accounts where id = $1"), bound),
             4 => (
                 format!("select * from accounts where owner = '{own}'"),
@@ -268,6 +268,19 @@ impl Session {
             }
             14 => (
                 format!("delete from entries where what = '{own}' returning n"),
+                vec![],
+            ),
+            15 => {
+                let other = self.key(random);
+                let values = vec![key.to_string(), other.to_string()];
+                let text = "update entries set account = $1, n = n + 7, what = what where account = $2 returning *";
+                (text.into(), values)
+            }
+            16 => (
+                format!(
+                    "insert into entries (account, n, what) select id + 0, 1000 + {n}, owner from accounts where owner = '{own}' \
+                     on conflict (account, n) do update set n = entries.n + 1 returning account, n"
+                ),
                 vec![],
             ),
             _ => (

@@ -8,6 +8,7 @@
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, BytesMut};
+use pgherd_planner::Param;
 use pgherd_session::Flow;
 use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::backend::{DataRow, RowDescription};
@@ -25,7 +26,7 @@ use crate::session::shards::request::{Bound, Carrier, put, too_long};
 use crate::session::shards::start::describe;
 
 /// More than this is not kept here, whatever may be combined in a table.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The OID of `text`, and that of arrays of it.
 const TEXT: (u32, u32) = (25, 1009);
 
@@ -57,7 +58,10 @@ const ARRAYS: [(u32, u32); 23] = [
 ];
 
 /// A column of a carrier, and its values of the other shards.
+#[derive(Clone)]
 struct Column {
+    /// The OID of its type, or of what that is a domain over.
+    oid: u32,
     /// Its type, as a text names it.
     kind: String,
     /// What an array of its values is one of, and the type of that.
@@ -71,9 +75,10 @@ struct Column {
 }
 
 /// A carrier, as far as it is filled by others.
-struct Filled {
+#[derive(Clone, Default)]
+pub(super) struct Filled {
     columns: Vec<Column>,
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 /// Has the first leg run what makes the answer of what all of them have; its rows are then the answer.
@@ -92,7 +97,7 @@ pub(in crate::session::shards) async fn combine(
     for carrier in carriers {
         let mut columns = Vec::new();
         if others.iter().any(|leg| carrier.shards.contains(&leg.shard)) {
-            columns = described(relay, home, carrier, bound, deadlines).await?;
+            columns = described(relay, home, &carrier.text, bound, deadlines).await?;
         }
         filled.push(Filled { columns, rows: 0 });
     }
@@ -140,17 +145,16 @@ fn ended(end: End) -> Result<(), End> {
     }
 }
 
-/// The columns of a carrier: their types with all that belongs to them, which is the same on every shard.
+/// The columns of a query: their types with all that belongs to them, which is the same on every shard.
 async fn described(
     relay: &mut Relay,
     home: &mut Leg,
-    carrier: &Carrier,
+    text: &str,
     bound: &Bound,
     deadlines: &Deadlines,
 ) -> Result<Vec<Column>, End> {
-    let bound = bound.fitting(carrier.text.as_bytes());
-    let text = carrier.text.as_bytes();
-    describe(relay, home, text, &bound.types, deadlines).await?;
+    let bound = bound.fitting(text.as_bytes());
+    describe(relay, home, text.as_bytes(), &bound.types, deadlines).await?;
     let body = home.columns.as_deref();
     let body = body.and_then(|it| it.get(frame::HEADER_LEN..));
     let Some(shown) = body.and_then(|body| RowDescription::parse(body).ok()) else {
@@ -160,7 +164,7 @@ async fn described(
         .columns()
         .map(|it| (it.type_oid, it.modifier))
         .collect();
-    let question = question(&carrier.text, &types);
+    let question = question(text, &types);
     put(home, question.as_bytes(), &bound, &[], true).map_err(long)?;
     home.begin();
     let mut told = Kept::default();
@@ -178,6 +182,7 @@ async fn described(
         }
         let (element, array) = native.copied().unwrap_or(TEXT);
         columns.push(Column {
+            oid: *oid,
             kind: String::from_utf8_lossy(told[0]).into_owned(),
             element,
             array,
@@ -290,24 +295,8 @@ fn whole(
         };
         let mut arms = vec![own];
         if filled.rows > 0 {
-            let columns = filled.columns.iter().enumerate();
-            let casts = columns.map(|(at, column)| format!("pgherd_rows.w{at}::{}", column.kind));
-            let casts: Vec<String> = casts.collect();
-            let from = match filled.columns.len() {
-                0 => format!(
-                    "pg_catalog.generate_series(1, {}) AS pgherd_rows",
-                    filled.rows
-                ),
-                count => {
-                    let numbers =
-                        (number..number + count).map(|it| format!("pg_catalog.unnest(${it})"));
-                    let numbers: Vec<String> = numbers.collect();
-                    number += count;
-                    let numbers = numbers.join(", ");
-                    format!("ROWS FROM ({numbers}) AS pgherd_rows{}", names(count))
-                }
-            };
-            arms.push(format!("SELECT {} FROM {from}", casts.join(", ")));
+            arms.push(filled.brought(number));
+            number += filled.columns.len();
         }
         let arms = arms.join(" UNION ALL ");
         tables.push(format!("{} AS MATERIALIZED ({arms})", carrier.name));
@@ -323,6 +312,95 @@ pub(super) fn empty(lexing: LexOptions, carriers: &[Carrier], last: &str, home: 
     };
     let filled: Vec<Filled> = carriers.iter().map(|_| none()).collect();
     whole(lexing, carriers, &filled, last, home, 1)
+}
+
+impl Filled {
+    /// What has the columns of a query, as a server describes it, and no rows yet.
+    pub(super) async fn of(
+        relay: &mut Relay,
+        home: &mut Leg,
+        text: &str,
+        bound: &Bound,
+        deadlines: &Deadlines,
+    ) -> Result<Self, End> {
+        let columns = described(relay, home, text, bound, deadlines).await?;
+        let filled = [Self { columns, rows: 0 }];
+        are_exact(relay, &filled)?;
+        let [filled] = filled;
+        Ok(filled)
+    }
+
+    /// The formats in which its rows are wanted.
+    pub(super) fn formats(&self) -> Vec<i16> {
+        let columns = self.columns.iter();
+        columns.map(|column| i16::from(!column.in_text)).collect()
+    }
+
+    /// The values of a row, by the body of its DataRow, in these columns.
+    pub(super) fn values<'r>(&self, row: &'r [u8], places: &[usize]) -> Option<Vec<Param<'r>>> {
+        let values: Vec<_> = DataRow::parse(row).ok()?.values().collect();
+        let value = |at: &usize| {
+            let column = self.columns.get(*at)?;
+            Some(Param {
+                oid: column.oid,
+                binary: !column.in_text,
+                value: *values.get(*at)?,
+            })
+        };
+        places.iter().map(value).collect()
+    }
+
+    /// Adds a row, by the body of its DataRow; false if it is none of its columns.
+    pub(super) fn add(&mut self, row: &[u8]) -> bool {
+        let Ok(row) = DataRow::parse(row) else {
+            return false;
+        };
+        let mut values = row.values();
+        for column in &mut self.columns {
+            let Some(value) = values.next() else {
+                return false;
+            };
+            column.has_null |= value.is_none();
+            frame::put_value(&mut column.values, value);
+        }
+        self.rows += 1;
+        values.next().is_none()
+    }
+
+    /// What gives its rows, in their order, of parameters from this number on.
+    fn brought(&self, first: usize) -> String {
+        let columns = self.columns.iter().enumerate();
+        let casts = columns.map(|(at, column)| format!("pgherd_rows.w{at}::{}", column.kind));
+        let casts: Vec<String> = casts.collect();
+        let from = match self.columns.len() {
+            0 => {
+                let rows = self.rows;
+                format!("pg_catalog.generate_series(1, {rows}) AS pgherd_rows")
+            }
+            count => {
+                let numbers = (first..first + count).map(|it| format!("pg_catalog.unnest(${it})"));
+                let numbers: Vec<String> = numbers.collect();
+                let numbers = numbers.join(", ");
+                format!("ROWS FROM ({numbers}) AS pgherd_rows{}", names(count))
+            }
+        };
+        format!("SELECT {} FROM {from}", casts.join(", "))
+    }
+
+    /// A statement behind its rows, which it names `pgherd_rows`, and what is bound to that.
+    pub(super) fn before(&self, statement: &str, bound: &Bound) -> (String, Bound) {
+        let first = bound.values.len().max(bound.types.len()) + 1;
+        let text = format!(
+            "WITH pgherd_rows{} AS MATERIALIZED ({}) {statement}",
+            names(self.columns.len()),
+            self.brought(first)
+        );
+        let mut bound = bound.fitting(text.as_bytes());
+        for (at, column) in self.columns.iter().enumerate() {
+            bound.push_binary(first + at, column.array, array(column, self.rows));
+        }
+        (text, bound)
+    }
 }
 
 /// A query behind queries of a WITH that it names.

@@ -11,7 +11,7 @@ use pgherd_wire::frontend::Bind;
 
 use super::rows::Kept;
 use super::statement::{Done, Form, rebound};
-use super::{Dtx, Fault, carry, reads};
+use super::{Dtx, Fault, carry, deals, reads};
 use crate::session::relay::Relay;
 use crate::session::shards::plan::{Told, is_read, parts, read, unsupported, with_params};
 use crate::session::shards::request::{Bound, Request, Work};
@@ -130,6 +130,19 @@ fn asked(
             };
             let forms = pieces.iter().map(|piece| (piece.shard.0, form(piece)));
             Some(Asked::Each(forms.collect()))
+        }
+        Route::Deal { source, deal } => {
+            let bound = given.map(|(tail, bind)| Bound::of(parts(tail).1, bind));
+            let own = deals::widened(source, 0);
+            let source = own.as_ref().unwrap_or(&**source);
+            let request = Request::of(source, deal.select.as_bytes(), bound, known.number())?;
+            Some(Asked::Read(Box::new(request)))
+        }
+        // What stores them has a plan only where there are rows.
+        Route::Move { from, moved, .. } => {
+            let bound = given.map(|(tail, bind)| Bound::of(parts(tail).1, bind));
+            let text = [prefix, moved.delete.as_bytes()].concat();
+            Some(Asked::Each(vec![(from.0, form_of(text, bound.as_ref()))]))
         }
         route => {
             let bound = given.map(|(tail, bind)| Bound::of(parts(tail).1, bind));

@@ -321,7 +321,7 @@ async fn answer(
 }
 
 /// How the client is told of an end. What a server says of places in a text that is not the client's is left out.
-fn told(request: &Request, end: End) -> End {
+pub(super) fn told(request: &Request, end: End) -> End {
     let keyed = match &request.work {
         Work::Combined { carriers, .. } => carriers.iter().any(|carrier| carrier.keyed),
         Work::Concat | Work::Merged { .. } => false,

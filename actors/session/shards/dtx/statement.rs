@@ -14,6 +14,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
 
+use super::deals;
 use super::explain;
 use super::extended::{Bound, Parsed};
 use super::legs::sent;
@@ -22,6 +23,7 @@ use super::reads;
 use super::rows::{Behind, Kept, Passed};
 use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
+use super::way::Way;
 use super::{Dtx, Fault, Kind, gone};
 use crate::clock;
 use crate::control::Standing;
@@ -37,7 +39,6 @@ use crate::session::shards::note_notice;
 use crate::session::shards::objection::resharded;
 use crate::session::shards::pipeline::told::{self, Prepared};
 use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
-use crate::session::shards::request::Request;
 use crate::session::shards::scatter::{hand_over, is_planned_for};
 use crate::session::shards::verify;
 use crate::session::shards::wait;
@@ -103,7 +104,11 @@ fn is_spread(statement: &Statement, route: &Route<'_>, in_block: bool) -> bool {
     match route {
         Route::Concat { writes, .. } => *writes || in_block,
         Route::Merge { .. } | Route::Pull { .. } => in_block,
-        Route::All | Route::Pieces(_) | Route::CopyIn(_) => true,
+        Route::All
+        | Route::Pieces(_)
+        | Route::Move { .. }
+        | Route::Deal { .. }
+        | Route::CopyIn(_) => true,
         Route::At { route, .. } => is_spread(statement, route, in_block),
         // Behind it in the block, such rows may be written to.
         _ => in_block && statement.locks_replicated(),
@@ -362,6 +367,9 @@ impl Dtx {
             let route = statement
                 .route(params)
                 .map_err(|refusal| worded(&refusal))?;
+            if let Some(found) = deals::found(relay, &known, given, &route, self.home)? {
+                return Ok(found);
+            }
             match reads::request(relay, &known, text, given, &route)? {
                 Some(request) => Ok((Way::Read(Box::new(request)), None)),
                 None => Way::of(route),
@@ -435,6 +443,14 @@ impl Dtx {
                     self.unmoved(relay, &shards).await?;
                 }
                 self.in_pieces(relay, &pieces, bound, now, shows, &planned)
+                    .await
+            }
+            Way::Deal(dealing) => {
+                self.deals(relay, *dealing, &statement, now, shows, &planned)
+                    .await
+            }
+            Way::Move(moving) => {
+                self.moves(relay, &moving, given, now, shows, &planned)
                     .await
             }
             Way::Read(request) => self.read(relay, *request, given, writes, shows, None).await,
@@ -514,7 +530,7 @@ impl Dtx {
     }
 
     /// Looks whether what was planned still holds now that its shards are there: they may have been waited for.
-    async fn holds(
+    pub(super) async fn holds(
         &mut self,
         relay: &mut Relay,
         shards: &[u16],
@@ -579,6 +595,8 @@ impl Dtx {
             Way::Concat(shards) => shards.clone(),
             Way::All => (0..).take(self.group.pools.len()).collect(),
             Way::Pieces(pieces) => pieces.iter().map(|piece| piece.shard.0).collect(),
+            Way::Move(moving) => vec![moving.from, moving.to],
+            Way::Deal(dealing) => dealing.request.shards.clone(),
             Way::Read(request) => request.shards.clone(),
         }
     }
@@ -643,7 +661,7 @@ impl Dtx {
 
     /// Sees to it that what is the same on every shard is so for a statement that reads it on several, each of which has a
     /// snapshot of its own: nobody is about to write it. The first shard comes first, as for those who do.
-    async fn unmoved(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
+    pub(super) async fn unmoved(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
         let others: Vec<u16> = shards.iter().copied().filter(|shard| *shard != 0).collect();
         if !others.is_empty() {
             self.alone(relay, &[0]).await?;
@@ -952,62 +970,6 @@ async fn quiet(legs: &mut [Leg], cancels: bool) {
         leg.lost |= answer.is_err() || leg.lease.exchange.owes();
         // A cancel that has got lost may arrive at any time.
         leg.lost |= !about.cancels.settled().await;
-    }
-}
-
-/// A route without what it borrows, but for the moment that goes with it.
-enum Way {
-    Any,
-    One(u16),
-    Concat(Vec<u16>),
-    All,
-    Pieces(Vec<Piece>),
-    Read(Box<Request>),
-}
-
-type Found = Result<(Way, Option<(String, u32)>), ErrorReport>;
-
-impl Way {
-    fn tier(&self) -> Tier {
-        match self {
-            Self::Any | Self::One(_) => Tier::OneShard,
-            Self::Concat(_) | Self::All | Self::Pieces(_) => Tier::Written,
-            Self::Read(request) => request.tier(),
-        }
-    }
-
-    fn of(route: Route<'_>) -> Found {
-        Ok((
-            match route {
-                Route::Any => Self::Any,
-                Route::One(shard) => Self::One(shard.0),
-                Route::Concat { shards, .. } => {
-                    Self::Concat(shards.into_iter().map(|shard| shard.0).collect())
-                }
-                Route::All => Self::All,
-                Route::Pieces(pieces) => Self::Pieces(pieces),
-                Route::Merge { .. } | Route::Pull { .. } => {
-                    return Err(unsupported(
-                        "only a query by itself combines rows of several shards",
-                    ));
-                }
-                // A COPY has gone its own way before.
-                Route::CopyIn(_) | Route::Session => {
-                    return Err(unsupported(
-                        "this statement is not supported on a sharded database",
-                    ));
-                }
-                Route::At {
-                    text,
-                    parameter,
-                    route,
-                } => {
-                    let (way, _) = Self::of(*route)?;
-                    return Ok((way, Some((text.to_owned(), parameter))));
-                }
-            },
-            None,
-        ))
     }
 }
 
