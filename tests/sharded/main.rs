@@ -38,6 +38,7 @@ mod random;
 mod reads;
 mod refused;
 mod regress;
+mod replicas;
 mod replicated;
 mod rig;
 mod scatter;
