@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgherd_sandbox::{Binaries, Server};
 use pgherd_tests::{Proxy, Raw, connect, until};
 
-use crate::pull::{self, LOCK, forms, rows, waits};
+use crate::pull::{self, LOCK, WAITS, forms, rows, terminate, waits};
 use crate::rig::{Rig, SCHEMA, config, key};
 use crate::tap::{Fault, Rule, Tap, When};
 use crate::transactions::{filled, part, sum};
@@ -155,16 +155,7 @@ async fn a_server_that_ends_a_read_before_its_first_row_costs_no_error() {
                 writer.simple_query(LOCK).await.unwrap();
                 raw.send(&bytes).await;
                 waits(&rig, at).await;
-                let pid = "select pid from pg_stat_activity where datname = current_database()
-                     and usename = 'app' and wait_event_type = 'Lock'";
-                let pid = shard.sql(pid).await;
-                let end = format!("select pg_terminate_backend({pid})");
-                shard.sql(&end).await;
-                until("it is gone", async || {
-                    let left = format!("select count(*) from pg_stat_activity where pid = {pid}");
-                    shard.sql(&left).await == "0"
-                })
-                .await;
+                terminate(shard, WAITS).await;
                 // It is asked once more.
                 waits(&rig, at).await;
                 writer.simple_query("rollback").await.unwrap();
