@@ -75,7 +75,11 @@ pub(super) fn place(relay: &Relay) -> Option<Arc<Pool>> {
     let wrote = relay.wrote.filter(|_| waits);
     let wrote = wrote.map(|age| relay.pool.moment(age));
     // What is planned by a schema is answered by rows that have it.
-    choice(&relay.pool, &cluster, wrote.max(shards::planned_since(relay)))
+    choice(
+        &relay.pool,
+        &cluster,
+        wrote.max(shards::planned_since(relay)),
+    )
 }
 
 /// A pool of hosts that have all that was written until that moment.

@@ -127,7 +127,10 @@ async fn who_holds_no_shard_waits_for_one_that_is_away_and_who_does_is_told_to_b
     assert_eq!(holder.ask(&write(1)).await, "E40001 ZE");
     assert_eq!(holder.ask(&Raw::query("rollback")).await, "C ZI");
     let told = tokio::time::timeout(Duration::from_secs(1), &mut waits).await;
-    assert!(told.is_err(), "it was asked before the other was told: {told:?}");
+    assert!(
+        told.is_err(),
+        "it was asked before the other was told: {told:?}"
+    );
     let open = "select count(*) from pg_stat_activity
          where usename = 'app' and state like 'idle in transaction%'";
     assert_eq!(one.sql(open).await.unwrap(), "0", "it holds nothing");

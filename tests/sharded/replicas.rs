@@ -114,7 +114,8 @@ impl Fleet {
         });
         let places: Vec<_> = places.collect();
         // What is encrypted nobody can look into.
-        let plain = "[databases.a.tls]\nmode = \"disable\"\n[databases.b.tls]\nmode = \"disable\"\n";
+        let plain =
+            "[databases.a.tls]\nmode = \"disable\"\n[databases.b.tls]\nmode = \"disable\"\n";
         let proxy = Proxy::start(&config(&places, &format!("{plain}{READS}"))).await;
         let fleet = Self {
             shards,

@@ -63,7 +63,10 @@ pub(in crate::session) async fn run(
     let mut told = false;
     let mut first = request.clone();
     let mut end = answer(relay, &mut legs, &mut first, &deadlines, &mut told).await;
-    if !told && let Err(failure) = &end && is_passing(&legs, failure) {
+    if !told
+        && let Err(failure) = &end
+        && is_passing(&legs, failure)
+    {
         let readable = readable.behind(failure);
         part(relay, std::mem::take(&mut legs));
         end = match take_anew(relay, &request.shards, &readable, request.schemas, asked).await {
