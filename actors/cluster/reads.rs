@@ -7,7 +7,7 @@ use pgherd_cluster::{
     Epoch, Health, HostName, HostState, Look, Lsn, Offer, Presence, Standing, Verdict, Withheld,
 };
 
-/// So many places of the primary are remembered; one a look.
+/// No more places of the primary are remembered; one a look.
 const KEPT: usize = 64;
 
 /// Up to when what was written is known to have arrived at each replica.
@@ -38,7 +38,7 @@ impl Arrivals {
         match look.standing {
             Standing::Primary if verdict.writer() == Some(host) => {
                 if self.heads.len() == KEPT {
-                    self.heads.pop_front();
+                    self.thin(asked);
                 }
                 let told = asked.checked_sub(look.lsn_age).unwrap_or(asked);
                 self.heads.push_back((told, look.lsn));
@@ -56,6 +56,19 @@ impl Arrivals {
                 };
             }
         }
+    }
+
+    /// Forgets a place that is missed least, of the older half: one whose neighbours are near each other for its age. So of
+    /// a replica that is far behind it is still known that it has what was written long before.
+    fn thin(&mut self, now: Instant) {
+        let moment = |at: usize| self.heads.get(at).map_or(now, |(moment, _)| *moment);
+        let missed = |at: &usize| {
+            let gap = moment(at + 1).saturating_duration_since(moment(at - 1));
+            let age = now.saturating_duration_since(moment(*at));
+            gap.as_nanos().saturating_mul(1_000) / age.as_nanos().max(1)
+        };
+        let least = (1..KEPT / 2).min_by_key(missed);
+        self.heads.remove(least.unwrap_or_default());
     }
 
     /// A look at a host has failed: who answers the next one may be another server.
@@ -170,6 +183,29 @@ mod tests {
         saw(&b, look(Standing::Primary, 2, 300), at(70));
         assert_eq!(saw(&a, look(Standing::Replica, 1, 900), at(80)), None);
         assert!(!arrivals.has_arrived(&a, at(0)));
+    }
+
+    #[test]
+    fn a_replica_that_is_far_behind_has_what_was_written_long_before() {
+        let (a, b) = (HostName::from("a"), HostName::from("b"));
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut judge = Judge::new(Rules::default());
+        judge.members([a.clone(), b.clone()], start);
+        let mut arrivals = Arrivals::default();
+        judge.saw(&b, Ok(look(Standing::Replica, 1, 1)), start);
+        for second in 0..10_000 {
+            let head = look(Standing::Primary, 1, 1_000 + second);
+            judge.saw(&a, Ok(head.clone()), at(second));
+            arrivals.note(&judge.verdict(at(second)), &a, &head, at(second));
+        }
+        assert!(arrivals.heads.len() <= super::KEPT);
+        for (behind, sure) in [(1, 1), (20, 20), (100, 120), (1_000, 1_200), (5_000, 6_000)] {
+            let replica = look(Standing::Replica, 1, 10_999 - behind);
+            arrivals.note(&judge.verdict(at(9_999)), &b, &replica, at(9_999));
+            assert!(arrivals.has_arrived(&b, at(9_999 - sure)), "{behind}");
+            assert!(!arrivals.has_arrived(&b, at(10_000 - behind)), "{behind}");
+        }
     }
 
     #[test]

@@ -372,7 +372,7 @@ pub(super) fn after_ahead(turn: &Turn<'_>, report: &ErrorReport) -> Option<Again
 /// Whether a standby may have said this where a primary would not: it has no unlogged tables and no
 /// serializable transactions, may not know the latest definitions, and cancels what stands in the way of its
 /// recovery.
-fn is_of_standby(report: &ErrorReport) -> bool {
+pub(super) fn is_of_standby(report: &ErrorReport) -> bool {
     matches!(
         report.code,
         sqlstate::FEATURE_NOT_SUPPORTED

@@ -297,6 +297,18 @@ pub(super) enum Instead {
     Nothing,
     /// While there is no primary, and it only reads, a replica that can be read from by now.
     Replica,
+    /// The same where it was found before that it may be run on one: it need not be in front any more.
+    Judged,
+}
+
+impl Instead {
+    /// The pool for reading that is the best now.
+    fn source(self, relay: &Relay) -> Option<Arc<Pool>> {
+        match self {
+            Self::Nothing | Self::Replica => reads::source(relay),
+            Self::Judged => reads::place(relay),
+        }
+    }
 }
 
 /// Waits in the queue, while the client may still leave or be sent away; `None` if a pool for reading has
@@ -393,9 +405,11 @@ async fn wait_by(
             }
             Event::Time => {
                 in_time(pool, began)?;
-                let unled = instead == Instead::Replica && pool.core.held().is_some();
+                let unled = instead != Instead::Nothing && pool.core.held().is_some();
                 if (pool.key.reader.is_some() || unled)
-                    && reads::source(relay).is_some_and(|other| !Arc::ptr_eq(&other, pool))
+                    && instead
+                        .source(relay)
+                        .is_some_and(|other| !Arc::ptr_eq(&other, pool))
                 {
                     // Another host may be read from by now, and is the better one.
                     return Ok(None);

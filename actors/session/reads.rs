@@ -42,21 +42,27 @@ pub(super) fn source(relay: &Relay) -> Option<Arc<Pool>> {
     if relay.pool.readers.load().is_empty() {
         return None;
     }
-    chosen(relay)
+    is_readable(relay).then(|| place(relay)).flatten()
 }
 
-fn chosen(relay: &Relay) -> Option<Arc<Pool>> {
+/// Whether what the client has sent for its next transaction may be run on a replica, by what it says and by what the
+/// catalogue of the session's database tells of it.
+pub(super) fn is_readable(relay: &Relay) -> bool {
     let bound = relay.kept.is_some() || !relay.pins.is_empty() || relay.lost_block;
     if bound || relay.mode != PoolMode::Transaction || relay.listening.is_some() {
-        return None;
+        return false;
     }
     if shards::verifies(relay) {
-        return None;
+        return false;
     }
     // A standby knows no serializable transactions.
     let isolation = relay.parameters.get("default_transaction_isolation");
-    if isolation.is_some_and(|level| level.eq_ignore_ascii_case("serializable")) || !is_read(relay)
-    {
+    !isolation.is_some_and(|level| level.eq_ignore_ascii_case("serializable")) && is_read(relay)
+}
+
+/// The pool for what may be run on a replica, as the hosts of the session's database are now; none is the session's own.
+pub(super) fn place(relay: &Relay) -> Option<Arc<Pool>> {
+    if relay.pool.readers.load().is_empty() {
         return None;
     }
     let cluster = relay.pool.cluster.load();
@@ -65,14 +71,20 @@ fn chosen(relay: &Relay) -> Option<Arc<Pool>> {
     if due && relay.pool.core.held().is_none() {
         return None;
     }
-    let wrote = relay.wrote.map(|age| relay.pool.moment(age));
-    choice(&relay.pool, &cluster, wrote)
+    let waits = relay.pool.settings().reads.own_writes && !planted::is(Bug::StaleReads);
+    let wrote = relay.wrote.filter(|_| waits);
+    let wrote = wrote.map(|age| relay.pool.moment(age));
+    // What is planned by a schema is answered by rows that have it.
+    choice(
+        &relay.pool,
+        &cluster,
+        wrote.max(shards::planned_since(relay)),
+    )
 }
 
-fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<Pool>> {
+/// A pool of hosts that have all that was written until that moment.
+fn choice(pool: &Pool, cluster: &Cluster, until: Option<Instant>) -> Option<Arc<Pool>> {
     let (verdict, settings) = (cluster.verdict(), pool.settings());
-    let waits = settings.reads.own_writes && !planted::is(Bug::StaleReads);
-    let wrote = wrote.filter(|_| waits);
     let rules = ReadRules {
         strategy: match settings.reads.strategy {
             ReadStrategy::LeastOutstanding => Strategy::LeastOutstanding,
@@ -96,7 +108,7 @@ fn choice(pool: &Pool, cluster: &Cluster, wrote: Option<Instant>) -> Option<Arc<
             continue;
         };
         let state = verdict.host(host).filter(|it| is_reader(it));
-        let arrived = || wrote.is_none_or(|moment| cluster.has_arrived(host, moment));
+        let arrived = || until.is_none_or(|moment| cluster.has_arrived(host, moment));
         if let Some(state) = state.filter(|_| arrived()) {
             pools.push(Some(reader));
             known.push(seen(state, reader, &traits));

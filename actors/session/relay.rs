@@ -302,6 +302,8 @@ impl Relay {
         let asked = clock::now();
         self.control.asks(asked);
         if self.spread.is_some() && !glance::lead(self, asked) {
+            // Where the last transaction was read says nothing of this one.
+            self.reads_from(None);
             match Box::pin(shards::lead(self, asked)).await {
                 Ok(Way::Usual) => {}
                 Ok(Way::Several(several)) => {

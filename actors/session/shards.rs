@@ -109,6 +109,12 @@ pub(super) fn verifies(relay: &Relay) -> bool {
     relay.spread.is_some() && matches!(hint::verifies(relay), Ok(true))
 }
 
+/// Until when a replica must have all that was written, so that it has the schemas by which statements are planned.
+pub(super) fn planned_since(relay: &Relay) -> Option<Instant> {
+    let known = relay.spread.as_deref()?.group.last()?;
+    Some(known.since())
+}
+
 /// Takes note that the session listens from here on.
 pub(super) fn listens(relay: &Relay) {
     if let Some(spread) = relay.spread.as_deref() {

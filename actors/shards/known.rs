@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use pgherd_planner::catalog::{Catalog, Loader, Part, SNAPSHOT};
 use pgherd_planner::placement::Placement;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
+use crate::clock;
 use crate::hidden::Hidden;
 use crate::pool::Pool;
 use crate::router;
@@ -46,6 +48,8 @@ daticulocale,datlocale,datcollversion}')
 pub struct Known {
     /// Another one for another schema.
     number: u64,
+    /// Until when all had been written that made the schemas what they are.
+    since: Instant,
     shards: Box<[(Arc<Facts>, Seen)]>,
     /// Every shard that was to be read anew has been.
     whole: bool,
@@ -145,6 +149,7 @@ impl Known {
             .map(|pool| (Arc::clone(&facts), Seen::now(pool)));
         Self {
             number: 1,
+            since: clock::now(),
             shards: shards.collect(),
             whole: true,
             fault: None,
@@ -155,6 +160,11 @@ impl Known {
     /// The number of these schemas: another one, where they are others.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The moment by which the schemas were what they are: a replica that has less may have others.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// The schema, which is that of all shards.
@@ -283,8 +293,13 @@ pub(super) async fn ask(
         Some(before) => before.number + 1,
         None => 1,
     };
+    let unchanged = before.filter(|before| {
+        let mut pairs = before.shards.iter().zip(&shards);
+        pairs.all(|(before, now)| before.0 == now.0)
+    });
     Ok(Known {
         number,
+        since: unchanged.map_or_else(clock::now, |before| before.since),
         whole,
         fault: fault(pools, &shards, disjoint).map(Box::new),
         settings: Settings::of(&shards[0].0.settings),

@@ -1,8 +1,11 @@
 //! A shard that is lost takes only what is its own with it.
 
+use std::time::Duration;
+
 use pgherd_sandbox::{Binaries, Server};
 use pgherd_tests::{Proxy, Raw, connect, until};
 
+use crate::pull::{self, LOCK, WAITS, forms, rows, terminate, waits};
 use crate::rig::{Rig, SCHEMA, config, key};
 use crate::tap::{Fault, Rule, Tap, When};
 use crate::transactions::{filled, part, sum};
@@ -85,6 +88,84 @@ async fn a_lost_shard_leaves_the_others_alone() {
         other.one(&amount(0)).await == "2" && other.one(&amount(1)).await == "26"
     })
     .await;
+}
+
+/// Who is told something was told it after five seconds.
+#[tokio::test]
+async fn who_holds_no_shard_waits_for_one_that_is_away_and_who_does_is_told_to_begin_anew() {
+    let (one, mut two) = (shard().await, shard().await);
+    for (server, name, number) in [(&one, "a", 0), (&two, "b", 1)] {
+        let create = format!("create database {name}");
+        server.sql(&create).await.unwrap();
+        let rows = format!(
+            "{SCHEMA} insert into accounts values ({}, 'x', 1)",
+            key(number)
+        );
+        server.sql_in(name, &rows).await.unwrap();
+    }
+    let replica = two.replica().await.unwrap();
+    replica.caught_up(&two).await.unwrap();
+    let hosts = format!("127.0.0.1:{}\", \"127.0.0.1:{}", two.port(), replica.port());
+    let places = [
+        ("a".to_owned(), format!("127.0.0.1:{}", one.port())),
+        ("b".to_owned(), hosts),
+    ];
+    let proxy = Proxy::start(&config(&places, "[timeouts]\nhold = \"30s\"")).await;
+    let add = "update accounts set amount = amount + 1";
+    let client = connect(&proxy.url("app", "shop")).await;
+    client.simple_query(add).await.unwrap();
+    replica.caught_up(&two).await.unwrap();
+    let mut holder = Raw::login(proxy.port(), "app", "shop", &[]).await;
+    let write = |shard| Raw::query(&format!("{add} where id = {}", key(shard)));
+    for text in [Raw::query("begin"), write(0)] {
+        assert_eq!(holder.ask(&text).await, "C ZT");
+    }
+    two.kill9();
+    proxy.logged("there is no primary", 1).await;
+    let waits = client.share();
+    let mut waits = tokio::spawn(async move { waits.simple_query(add).await.map(drop) });
+    assert_eq!(holder.ask(&write(1)).await, "E40001 ZE");
+    assert_eq!(holder.ask(&Raw::query("rollback")).await, "C ZI");
+    let told = tokio::time::timeout(Duration::from_secs(1), &mut waits).await;
+    assert!(
+        told.is_err(),
+        "it was asked before the other was told: {told:?}"
+    );
+    let open = "select count(*) from pg_stat_activity
+         where usename = 'app' and state like 'idle in transaction%'";
+    assert_eq!(one.sql(open).await.unwrap(), "0", "it holds nothing");
+    replica.promote().await.unwrap();
+    waits.await.unwrap().unwrap();
+    assert_eq!(client.one("select sum(amount) from accounts").await, "6");
+}
+
+/// It says so (57P01), which is a word, and nothing that the client was told.
+#[tokio::test]
+async fn a_server_that_ends_a_read_before_its_first_row_costs_no_error() {
+    let rig = pull::filled("").await;
+    for text in [
+        "select n from entries",
+        "select n from entries order by n",
+        "select sum(n) from entries",
+        "select a.amount, e.n from accounts a join entries e on e.what = a.owner order by 1, 2",
+    ] {
+        let mut raw = rig.raw().await;
+        for bytes in forms(text) {
+            raw.send(&bytes).await;
+            let expected = rows(&raw.ready().await);
+            for (at, shard) in rig.shards.iter().enumerate() {
+                let writer = connect(&shard.url("postgres")).await;
+                writer.simple_query(LOCK).await.unwrap();
+                raw.send(&bytes).await;
+                waits(&rig, at).await;
+                terminate(shard, WAITS).await;
+                // It is asked once more.
+                waits(&rig, at).await;
+                writer.simple_query("rollback").await.unwrap();
+                assert_eq!(rows(&raw.ready().await), expected, "{text}");
+            }
+        }
+    }
 }
 
 /// A proxy that comes to the shards through relays.

@@ -40,6 +40,7 @@ mod random;
 mod reads;
 mod refused;
 mod regress;
+mod replicas;
 mod replicated;
 mod rig;
 mod scatter;

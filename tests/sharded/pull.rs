@@ -240,6 +240,26 @@ pub(crate) async fn waits(rig: &Rig, shard: usize) {
     .await;
 }
 
+/// Ends the one server that is busy so, and waits until it is gone.
+pub(crate) async fn terminate(shard: &Database, busy: &str) {
+    let pid = format!(
+        "select pid from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid() and {busy}"
+    );
+    let pid = shard.sql(&pid).await;
+    shard
+        .sql(&format!("select pg_terminate_backend({pid})"))
+        .await;
+    until("it is gone", async || {
+        let left = format!("select count(*) from pg_stat_activity where pid = {pid}");
+        shard.sql(&left).await == "0"
+    })
+    .await;
+}
+
+/// What a server is busy with that waits for a lock.
+pub(crate) const WAITS: &str = "wait_event_type = 'Lock'";
+
 pub(crate) const LOCK: &str = "begin; lock entries in access exclusive mode";
 
 #[tokio::test]
@@ -302,9 +322,10 @@ async fn a_shard_a_cancel_or_a_client_that_ends_leaves_nothing_behind() {
                 raw.send(&bytes).await;
                 waits(&rig, at).await;
                 let expected = if kills {
-                    let kill = "select pg_terminate_backend(pid) from pg_stat_activity
-                         where datname = current_database() and wait_event_type = 'Lock'";
-                    rig.shards[at].sql(kill).await;
+                    // Once is made up for.
+                    terminate(&rig.shards[at], WAITS).await;
+                    waits(&rig, at).await;
+                    terminate(&rig.shards[at], WAITS).await;
                     "E08006"
                 } else {
                     Raw::cancel(rig.proxy.port(), &raw.key).await;

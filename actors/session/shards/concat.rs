@@ -21,6 +21,8 @@ pub(super) struct Concat {
     at: usize,
     /// How many rows there were.
     rows: u64,
+    /// The client was told of the columns, or that there are none.
+    told: bool,
     /// They are data of a COPY.
     copies: bool,
     /// How these are framed.
@@ -36,6 +38,11 @@ impl Concat {
             framing,
             ..Self::default()
         }
+    }
+
+    /// Whether anything of the answer went to the client.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
     }
 
     /// Ends the answer: what the legs' commands have counted is added up.
@@ -58,6 +65,7 @@ impl Concat {
 
 impl Sink for Concat {
     fn columns(&mut self, relay: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
+        self.told = true;
         if let Some(columns) = columns {
             self.copies = columns.first() == Some(&tag::COPY_OUT_RESPONSE);
             if self.copies && columns.get(frame::HEADER_LEN) == Some(&1) {

@@ -47,6 +47,7 @@ use crate::pool::ServerLease;
 use crate::session::Bye;
 use crate::session::checkout::Denied;
 use crate::session::limit::Expired;
+use crate::session::reads as replicas;
 use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::session::thinking::Thinking;
@@ -149,6 +150,16 @@ enum Next {
 /// Runs what is in front, and all up to the end of its transaction; answers how the session ends, if it does.
 pub(in crate::session) async fn run(relay: &mut Relay, asked: Instant) -> Option<Bye> {
     let mut dtx = Dtx::new(relay, asked)?;
+    let opened = relay.opened.as_ref();
+    let mut pools = dtx.group.pools.iter();
+    if opened.is_some_and(|opened| opened.is_read_only())
+        && pools.any(|pool| !pool.readers.load().is_empty())
+        && replicas::is_readable(relay)
+    {
+        // Each shard is then read from a replica, if it has one.
+        relay.reading = true;
+        relay.presumes = replicas::presumes(relay);
+    }
     if let Some(opened) = relay.opened.take() {
         dtx.kind = Kind::Block;
         dtx.began = opened.at();
@@ -175,6 +186,7 @@ pub(in crate::session) async fn take_over(
     let sent = poll_fn(|cx| poll_write_from(&mut lease.stream, cx, &mut relay.up)).await;
     let shard = relay.spread.as_deref().map_or(0, |spread| spread.at);
     let mut leg = Leg::new(shard, lease);
+    leg.reading = relay.reading;
     leg.sent = sent.is_ok();
     match dtx.adopt(relay, leg).await {
         Ok(()) => {}

@@ -285,13 +285,6 @@ pub(super) fn is_unbound(legs: &[Leg], end: &End) -> bool {
     }
 }
 
-/// Whether all that have broken have done so before their servers said a word, so that the client was told nothing either:
-/// connections may lie in a pool whose servers are gone.
-pub(super) fn is_unheard(legs: &[Leg]) -> bool {
-    let mut lost = legs.iter().filter(|leg| leg.lost).peekable();
-    lost.peek().is_some() && lost.all(|leg| !leg.heard)
-}
-
 impl Leg {
     /// Its description of the columns.
     pub(super) fn described(&self) -> Described<'_> {
@@ -305,7 +298,6 @@ impl Leg {
         self.parameters = None;
         self.parsed = false;
         self.refused = false;
-        self.heard = false;
         self.done = None;
     }
 
@@ -463,7 +455,9 @@ impl Leg {
             Poll::Ready(Ok(0)) => Err(self.lost("the server closed the connection")),
             Poll::Ready(Err(error)) => Err(self.lost(&error.to_string())),
             Poll::Ready(Ok(_)) => {
-                self.heard = true;
+                if self.reading {
+                    self.lease.about.voice.heard();
+                }
                 Ok(Poll::Ready(()))
             }
         }

@@ -1,14 +1,17 @@
 //! The connections of a read of several shards: how they are taken, and what becomes of them.
+//!
+//! Each is one of a replica if a read of that shard alone would be, but for what has to write.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_session::{CopyFlow, Flow, Parameters};
+use pgherd_session::{Again, CopyFlow, Flow, Parameters, Role};
 use pgherd_wire::backend;
 
 use super::enter;
+use super::gather::End;
 use crate::clock;
 use crate::judgement::Judgement;
 use crate::pool::{Pool, ServerLease};
@@ -16,7 +19,7 @@ use crate::server::{Cancels, ServerConn};
 use crate::session::check::Session;
 use crate::session::checkout::{self, Denied, Instead};
 use crate::session::relay::Relay;
-use crate::session::{behind, met, sequence, setup};
+use crate::session::{behind, met, reads, sequence, setup};
 use crate::upstream;
 
 /// How long a server may take to end what was cancelled.
@@ -34,6 +37,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) struct Leg {
     pub(super) shard: u16,
     pub(super) lease: ServerLease,
+    /// Its server is one that is only read from.
+    pub(super) reading: bool,
     /// What is still to be sent there.
     pub(super) out: Flow,
     /// All of it has left; under TLS, some may be on its way although nothing waits in `out`.
@@ -56,8 +61,6 @@ pub(super) struct Leg {
     pub(super) passes: bool,
     /// It has broken.
     pub(super) lost: bool,
-    /// Its server has said something since it was asked last.
-    pub(super) heard: bool,
     /// A transaction block of ours may be open there.
     pub(super) block: bool,
     /// What its server has reported of its parameters in a transaction, as far as nobody has taken that over.
@@ -73,6 +76,7 @@ impl Leg {
         Self {
             shard,
             lease,
+            reading: false,
             out: Flow::default(),
             sent: true,
             columns: None,
@@ -84,7 +88,6 @@ impl Leg {
             remarks: false,
             passes: false,
             lost: false,
-            heard: false,
             block: false,
             reported: BTreeMap::new(),
         }
@@ -107,13 +110,71 @@ impl Leg {
 
     /// Takes note of a ParameterStatus, by its body.
     pub(super) fn report_of(&mut self, body: &[u8]) {
-        if let Ok(status) = backend::ParameterStatus::parse(body)
-            && let (Ok(name), Ok(value)) = (
-                std::str::from_utf8(status.name),
-                std::str::from_utf8(status.value),
-            )
-        {
+        let Ok(status) = backend::ParameterStatus::parse(body) else {
+            return;
+        };
+        if let Some(role) = Role::told(status.name, status.value) {
+            self.lease.role = role;
+        }
+        let name = std::str::from_utf8(status.name);
+        if let (Ok(name), Ok(value)) = (name, std::str::from_utf8(status.value)) {
             self.report(name, value);
+        }
+    }
+}
+
+/// Which shards may be read on their replicas.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Readable {
+    shards: Vec<u16>,
+    /// But only where there is no primary: a replica has failed before.
+    unled: bool,
+}
+
+impl Readable {
+    /// Those of which the client's request in front may be read so. That on which something has to be written, if only
+    /// a temporary table, is among the `homes`, and is none.
+    pub(super) fn of(relay: &mut Relay, shards: &[u16], homes: &[u16]) -> Self {
+        let mut readable = Self::default();
+        for shard in shards.iter().filter(|shard| !homes.contains(shard)) {
+            enter(relay, *shard);
+            if !relay.pool.readers.load().is_empty() && reads::is_readable(relay) {
+                readable.shards.push(*shard);
+            }
+        }
+        readable
+    }
+
+    /// All of these.
+    pub(super) fn all(shards: &[u16]) -> Self {
+        Self {
+            shards: shards.to_vec(),
+            unled: false,
+        }
+    }
+
+    /// The same once a read has ended so, which may be for a replica: what there is no room for here has a table on the
+    /// primary.
+    pub(super) fn behind(&self, end: &End) -> Self {
+        match end {
+            End::Stopped(_) => Self::default(),
+            _ => Self {
+                unled: true,
+                ..self.clone()
+            },
+        }
+    }
+
+    /// The pool for reading that the shard is to be read from now, if that is not its own. The session is there.
+    fn place(&self, relay: &Relay, shard: u16) -> Option<Arc<Pool>> {
+        let may = self.shards.contains(&shard) && (!self.unled || relay.pool.core.held().is_some());
+        may.then(|| reads::place(relay)).flatten()
+    }
+
+    fn instead(&self, shard: u16) -> Instead {
+        match self.shards.contains(&shard) {
+            true => Instead::Judged,
+            false => Instead::Nothing,
         }
     }
 }
@@ -123,20 +184,25 @@ impl Leg {
 pub(super) async fn take_all(
     relay: &mut Relay,
     shards: &[u16],
+    readable: &Readable,
     asked: Instant,
 ) -> Result<Vec<Leg>, Denied> {
+    let wanted = Arc::clone(&relay.parameters);
     let mut legs: Vec<Leg> = Vec::with_capacity(shards.len());
     while legs.len() < shards.len() {
         let shard = shards[legs.len()];
         let taken = match legs.is_empty() {
             true => {
-                all_led(relay, shards, asked).await?;
-                Ok(take(relay, shard, asked).await)
+                all_led(relay, shards, readable, asked).await?;
+                Ok(take(relay, shard, readable, asked, &wanted).await)
             }
-            false => tokio::time::timeout(MOMENT, take(relay, shard, asked)).await,
+            false => {
+                let taken = take(relay, shard, readable, asked, &wanted);
+                tokio::time::timeout(MOMENT, taken).await
+            }
         };
         match taken {
-            Ok(Ok(lease)) => legs.push(Leg::new(shard, lease)),
+            Ok(Ok(leg)) => legs.push(leg),
             refused => {
                 check_in(relay, std::mem::take(&mut legs));
                 if let Ok(Err(denied)) = refused {
@@ -156,11 +222,16 @@ pub(super) fn check_in(relay: &Relay, legs: Vec<Leg>) {
     }
 }
 
-/// Waits until each of the shards has a primary.
-async fn all_led(relay: &mut Relay, shards: &[u16], asked: Instant) -> Result<(), Denied> {
+/// Waits until each of the shards has a primary, or is read from a replica.
+pub(super) async fn all_led(
+    relay: &mut Relay,
+    shards: &[u16],
+    readable: &Readable,
+    asked: Instant,
+) -> Result<(), Denied> {
     for shard in shards {
         enter(relay, *shard);
-        while relay.pool.core.held().is_some() {
+        while relay.pool.core.held().is_some() && readable.place(relay, *shard).is_none() {
             checkout::in_time(&relay.pool, asked)?;
             checkout::pause(relay, LOOK).await?;
         }
@@ -168,46 +239,74 @@ async fn all_led(relay: &mut Relay, shards: &[u16], asked: Instant) -> Result<()
     Ok(())
 }
 
-async fn take(relay: &mut Relay, shard: u16, asked: Instant) -> Result<ServerLease, Denied> {
-    let wanted = Arc::clone(&relay.parameters);
-    take_as(relay, shard, asked, &wanted).await
-}
-
-/// A connection of a shard that is set as wanted.
-pub(super) async fn take_as(
+/// A connection of a shard that is set as wanted: to its primary, or to where it is to be read.
+pub(super) async fn take(
     relay: &mut Relay,
     shard: u16,
+    readable: &Readable,
     asked: Instant,
     wanted: &Arc<Parameters>,
-) -> Result<ServerLease, Denied> {
+) -> Result<Leg, Denied> {
     enter(relay, shard);
-    let pool = Arc::clone(&relay.pool);
+    let mut reader = readable.place(relay, shard);
+    let mut moved = false;
+    loop {
+        let pool = Arc::clone(reader.as_ref().unwrap_or(&relay.pool));
+        let instead = readable.instead(shard);
+        if let Some(lease) = lease(relay, &pool, asked, wanted, instead).await? {
+            let mut leg = Leg::new(shard, lease);
+            leg.reading = reader.is_some();
+            return Ok(leg);
+        }
+        // Once on another replica, and then on the primary, which is the last, but if there is none.
+        let led = reader.is_none();
+        let other = (led || !moved).then(|| readable.place(relay, shard));
+        moved = !led;
+        reader = other.flatten().filter(|other| !Arc::ptr_eq(other, &pool));
+    }
+}
+
+/// A connection of a pool that is set as wanted; none if a pool for reading has nothing to give, or there is something
+/// to be had instead.
+async fn lease(
+    relay: &mut Relay,
+    pool: &Arc<Pool>,
+    asked: Instant,
+    wanted: &Arc<Parameters>,
+    instead: Instead,
+) -> Result<Option<ServerLease>, Denied> {
+    let mut broke = false;
     loop {
         let idle = pool.core.try_lease(relay.worker, asked);
         let lease = match idle {
             Some(lease) => Some(lease),
-            None => Box::pin(checkout::queue(relay, &pool, asked, Instead::Nothing)).await?,
+            None => Box::pin(checkout::queue(relay, pool, asked, instead)).await?,
         };
-        let lease = match lease {
-            Some(lease) => {
-                let suited = met::suited(relay, &pool, lease, wanted, asked, Instead::Nothing);
-                Box::pin(suited).await?
-            }
-            None => None,
+        let Some(lease) = lease else {
+            return Ok(None);
         };
-        let Some(lease) = lease else { continue };
-        let checked = checkout::check(&pool, lease, clock::now());
+        let suited = Box::pin(met::suited(relay, pool, lease, wanted, asked, instead)).await?;
+        let Some(lease) = suited else {
+            return Ok(None);
+        };
+        let checked = checkout::check(pool, lease, clock::now());
         let Some(mut lease) = checkout::unless_ended(&relay.control, checked).await? else {
-            checkout::in_time(&pool, asked)?;
+            checkout::in_time(pool, asked)?;
             continue;
         };
         let applied = tokio::select! {
             biased;
-            applied = setup::apply(&pool, &mut lease, wanted) => applied,
-            denied = given_up(relay, &pool, asked) => return Err(denied),
+            applied = setup::apply(pool, &mut lease, wanted) => applied,
+            denied = given_up(relay, pool, asked) => return Err(denied),
         };
         match applied {
-            Ok(()) => return Ok(lease),
+            Ok(()) => return Ok(Some(lease)),
+            // The connection broke, and nothing of the client's was sent there: another will do.
+            Err(_) if !lease.exchange.is_over() && !std::mem::replace(&mut broke, true) => {
+                let cluster = relay.pool.cluster.load();
+                cluster.suspect(&lease.about.upstream.name, clock::now());
+                relay.pool.retries.count(Again::Unsent);
+            }
             Err(report) => {
                 if lease.exchange.is_over() && lease.doubted.is_empty() {
                     lease.mark_clean();
@@ -236,20 +335,27 @@ pub(super) async fn give_back(relay: &mut Relay, mut leg: Leg) {
         return;
     }
     enter(relay, leg.shard);
-    let (now, how) = (clock::now(), relay.pool.settings().pool.function_check);
-    if behind::is_due(relay, &leg.lease, how, now) {
-        relay.answer_first(&mut leg.lease).await;
-        match relay.look_at(&mut leg.lease, how, now).await {
-            Ok(Session::Clean) => {}
-            // Whatever was left there goes with the connection.
-            _ => return,
-        }
-    }
-    if !leg.lease.doubted.is_empty() {
+    // A replica may not know yet what its catalogue has been changed to, and is not asked.
+    let reading = std::mem::replace(&mut relay.reading, leg.reading);
+    let is_clean = is_clean(relay, &mut leg).await;
+    relay.reading = reading;
+    // Whatever was left there goes with the connection.
+    if !is_clean || !leg.lease.doubted.is_empty() {
         return;
     }
     leg.lease.ran = pgherd_sql::Runs::Nothing;
-    checkout::checkin(&relay.control, leg.lease, now);
+    checkout::checkin(&relay.control, leg.lease, clock::now());
+}
+
+/// Whether nothing is left behind on a connection, which is looked at if need be.
+async fn is_clean(relay: &mut Relay, leg: &mut Leg) -> bool {
+    let (now, how) = (clock::now(), relay.pool.settings().pool.function_check);
+    if !behind::is_due(relay, &leg.lease, how, now) {
+        return true;
+    }
+    relay.answer_first(&mut leg.lease).await;
+    let looked = relay.look_at(&mut leg.lease, how, now).await;
+    matches!(looked, Ok(Session::Clean))
 }
 
 /// Ends what is under way on a connection, and gives it back once it is idle.

@@ -19,12 +19,12 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{Bind, Close, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
-use super::gather::{Deadlines, End, gather, is_unbound, is_unheard, poll_to_client};
-use super::legs::{Leg, check_in, take_all};
+use super::gather::{Deadlines, End, gather, is_unbound, poll_to_client};
+use super::legs::{Leg, Readable, check_in, take_all};
 use super::merged::{Merged, Until};
 use super::plan::{prepared, routed, tail_now, tail_of, unsupported};
 use super::request::{self, Request};
-use super::scatter::{complete, fail, finish, is_planned_for, part, take_anew};
+use super::scatter::{complete, fail, finish, is_passing, is_planned_for, part, take_anew};
 use super::start::{Through, describe, start};
 use super::{enter, objection};
 use crate::clock;
@@ -42,6 +42,8 @@ pub(in crate::session) use found::{Bound, begins};
 pub(in crate::session) struct Pipeline {
     /// All shards that they read.
     pub(super) shards: Vec<u16>,
+    /// Those of them that make answers of tables of their own.
+    pub(super) homes: Vec<u16>,
     /// The number of the schemas that they were planned by.
     pub(super) schemas: u64,
 }
@@ -64,6 +66,26 @@ struct Running {
     /// How many of the legs give the rows.
     count: usize,
     merged: Merged,
+}
+
+/// How a portal has failed.
+struct Failed {
+    end: End,
+    /// A server has taken its statement.
+    parsed: bool,
+    /// Something of its answer went to the client, or may have.
+    told: bool,
+}
+
+impl Failed {
+    /// Before any server was asked for it.
+    fn unasked(end: End) -> Self {
+        Self {
+            end,
+            parsed: true,
+            told: false,
+        }
+    }
 }
 
 /// What has come of a message.
@@ -100,7 +122,9 @@ struct Line {
     ends: bool,
     /// The time of all statements, once one has asked for it.
     moment: Option<Vec<u8>>,
-    /// Other connections were taken in place of those that broke.
+    /// Which shards may be read on their replicas.
+    readable: Readable,
+    /// Other connections were taken in place of those that failed.
     renewed: bool,
 }
 
@@ -110,7 +134,8 @@ pub(in crate::session) async fn run(
     pipeline: Pipeline,
     asked: Instant,
 ) -> Option<Bye> {
-    let legs = match take_all(relay, &pipeline.shards, asked).await {
+    let readable = Readable::of(relay, &pipeline.shards, &pipeline.homes);
+    let legs = match take_all(relay, &pipeline.shards, &readable, asked).await {
         Ok(legs) => legs,
         Err(denied) => return relay.denied(denied),
     };
@@ -134,6 +159,7 @@ pub(in crate::session) async fn run(
         is_rewritten: false,
         ends: false,
         moment: None,
+        readable,
         renewed: false,
     };
     let end = line.answer(relay).await;
@@ -441,44 +467,57 @@ impl Line {
     /// Has a portal go so far.
     async fn advance(&mut self, relay: &mut Relay, at: usize, until: Until) -> Result<(), End> {
         let name = &self.portals[at].name;
-        self.owes = self.unbound.take_if(|bound| *bound == *name).is_some();
+        let owed = self.unbound.take_if(|bound| *bound == *name).is_some();
+        self.owes = owed;
         let request = self.portals[at].request.clone();
         let mut done = self.go(relay, at, until).await;
-        if matches!(done, Err(End::Lost(_))) && self.may_renew(at) {
+        if let Err(failed) = &done
+            && self.may_renew(at, failed)
+        {
             let shards: Vec<u16> = self.legs.iter().map(|leg| leg.shard).collect();
+            let readable = self.readable.behind(&failed.end);
             part(relay, std::mem::take(&mut self.legs));
-            done = match take_anew(relay, &shards, request.schemas, self.asked).await {
+            let taken = take_anew(relay, &shards, &readable, request.schemas, self.asked).await;
+            done = match taken {
                 Ok(legs) => {
                     self.legs = legs;
                     self.portals[at].request = request;
+                    self.owes = owed;
                     self.go(relay, at, until).await
                 }
-                Err(end) => Err(end),
+                Err(end) => Err(Failed::unasked(end)),
             };
         }
         if std::mem::take(&mut self.owes) {
             relay.down.insert(&backend::BIND_COMPLETE);
         }
-        done
+        done.map_err(|failed| {
+            // What no server has seen may be right.
+            if !failed.parsed && !matches!(failed.end, End::Lost(_)) {
+                self.forget_fresh(relay, &self.portals[at].statement);
+            }
+            self.portals[at].request.told(failed.end)
+        })
     }
 
-    /// Whether all that the connections have is what this portal was about to run there, and those that broke have said
-    /// nothing of it.
-    fn may_renew(&mut self, at: usize) -> bool {
+    /// Whether all that the connections have is what this portal was about to run there, and it may be run once more.
+    fn may_renew(&mut self, at: usize, failed: &Failed) -> bool {
         let legs = running_legs(&mut self.portals[at]);
         self.legs.extend(legs);
         self.legs.sort_by_key(|leg| leg.shard);
         let alone = self.portals.iter().all(|it| it.running.is_none());
-        let may = alone && !self.renewed && is_unheard(&self.legs);
+        let passing = !failed.told && is_passing(&self.legs, &failed.end);
+        let may = alone && !self.renewed && passing;
         self.renewed |= may;
         may
     }
 
-    async fn go(&mut self, relay: &mut Relay, at: usize, until: Until) -> Result<(), End> {
+    async fn go(&mut self, relay: &mut Relay, at: usize, until: Until) -> Result<(), Failed> {
         let deadlines = Deadlines::new(relay, self.began);
         if self.portals[at].running.is_none() && !self.portals[at].over {
             let shards = self.portals[at].request.shards.clone();
-            let mut legs = self.claim(relay, &shards).await?;
+            let claimed = self.claim(relay, &shards).await;
+            let mut legs = claimed.map_err(Failed::unasked)?;
             let portal = &mut self.portals[at];
             self.is_rewritten = portal.request.is_rewritten();
             let prepared = Prepared::of(&portal.statement, &portal.request);
@@ -486,6 +525,7 @@ impl Line {
             let started = match told {
                 Ok(()) => {
                     let (request, moment) = (&mut portal.request, &mut self.moment);
+                    request.is_made_by(legs.first());
                     start(relay, &mut legs, request, moment, &deadlines).await
                 }
                 Err(end) => Err(end),
@@ -505,14 +545,13 @@ impl Line {
                 }
                 Err(end) => {
                     self.owes &= !is_unbound(&legs, &end);
-                    let statement = portal.statement.clone();
                     let parsed = legs.iter().any(|leg| leg.parsed);
                     self.legs.extend(legs);
-                    // What no server has seen may be right.
-                    if !parsed && !matches!(end, End::Lost(_)) {
-                        self.forget_fresh(relay, &statement);
-                    }
-                    return Err(self.portals[at].request.told(end));
+                    return Err(Failed {
+                        end,
+                        parsed,
+                        told: false,
+                    });
                 }
             }
         }
@@ -526,19 +565,15 @@ impl Line {
         // Nobody has taken it yet if it is owed still.
         let owed = legs.iter_mut().any(|leg| std::mem::take(&mut leg.acks));
         self.owes = owed && !is_unbound(legs, &end);
-        let parsed = merged.columns.is_some() || legs.iter().any(|leg| leg.parsed);
-        let statement = self.portals[at].statement.clone();
+        let told = merged.columns.is_some();
+        let parsed = told || legs.iter().any(|leg| leg.parsed);
         match end {
             End::Answered => {
+                let statement = self.portals[at].statement.clone();
                 self.fresh.retain(|name| *name != statement);
                 Ok(())
             }
-            end => {
-                if !parsed && !matches!(end, End::Lost(_)) {
-                    self.forget_fresh(relay, &statement);
-                }
-                Err(self.portals[at].request.told(end))
-            }
+            end => Err(Failed { end, parsed, told }),
         }
     }
 

@@ -15,6 +15,10 @@ use crate::shards::{FIRST_OWN, Tier};
 
 /// So many values are looked for one by one.
 const FEW: usize = 200;
+/// No more of what is to be combined is kept here, where there may be no tables.
+pub(super) const CARRIED_MAX: usize = 64 * 1024 * 1024;
+/// Nor is more than this outside of blocks, where the primary has a table for it.
+const CARRIED_BY_CHOICE: usize = 4 * 1024 * 1024;
 /// The relation of partial answers.
 const PARTIALS: &str = "pgherd_partials";
 /// The OID of `timestamptz`.
@@ -38,8 +42,8 @@ pub(in crate::session) struct Request {
     pub(super) bound: Option<Bound>,
     /// The number of the parameter that is given the time of one of the shards.
     pub(super) moment: Option<u32>,
-    /// The connections are in a block of the client's, in which no tables are made.
-    pub(super) in_block: bool,
+    /// No tables are made, and up to so many bytes are kept here: within a block of the client's, or on a replica.
+    pub(super) carries: Option<usize>,
 }
 
 /// How its answers become one.
@@ -372,8 +376,22 @@ impl Request {
             work,
             bound,
             moment,
-            in_block: false,
+            carries: None,
         })
+    }
+
+    /// The shard that makes the answer of tables, which takes a primary.
+    pub(super) fn home(&self) -> Option<u16> {
+        let pulls = self.tier() == Tier::Pulled;
+        pulls.then(|| self.shards.first().copied()).flatten()
+    }
+
+    /// Takes note of where the answer is made of what the others give: a replica has no tables for that, and partial
+    /// answers are few as a rule.
+    pub(super) fn is_made_by(&mut self, home: Option<&Leg>) {
+        let reading = home.is_some_and(|home| home.reading);
+        let merges = self.tier() == Tier::Merged;
+        self.carries = (reading && merges).then_some(CARRIED_BY_CHOICE);
     }
 
     /// How it runs.

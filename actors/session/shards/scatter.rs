@@ -2,7 +2,8 @@
 //!
 //! It takes a connection of each shard, in the order of the shards, so that no two sessions wait for each
 //! other; has all of them begin; and what comes goes into one answer ([`gather`](super::gather)). One error
-//! ends all of them, and so do a cancel request, the query timeout and a client that leaves. A connection
+//! ends all of them, and so do a cancel request, the query timeout and a client that leaves. One that breaks, or a
+//! standby that refuses, before anything of the answer went to the client has all of it read once more. A connection
 //! goes back when it was found to be idle, and is closed otherwise.
 
 use std::time::{Duration, Instant};
@@ -15,13 +16,14 @@ use pgherd_wire::{frame, sqlstate};
 use super::concat::Concat;
 use super::enter;
 use super::framing::{Framing, has_header};
-use super::gather::{Deadlines, End, gather, is_unheard, put};
-use super::legs::{Leg, check_in, drain, give_back, retire, take_all};
+use super::gather::{Deadlines, End, gather, put};
+use super::legs::{Leg, Readable, check_in, drain, give_back, retire, take_all};
 use super::request::{Request, Work};
 use super::start::start;
 use crate::clock;
 use crate::control::{Order, Standing};
 use crate::session::Bye;
+use crate::session::attempt::is_of_standby;
 use crate::session::checkout::Denied;
 use crate::session::relay::Relay;
 
@@ -32,7 +34,9 @@ pub(in crate::session) async fn run(
     asked: Instant,
 ) -> Option<Bye> {
     relay.control.begin_waiting();
-    let mut legs = match take_all(relay, &request.shards, asked).await {
+    let homes = Vec::from_iter(request.home());
+    let readable = Readable::of(relay, &request.shards, &homes);
+    let mut legs = match take_all(relay, &request.shards, &readable, asked).await {
         Ok(legs) => legs,
         Err(denied) => return relay.denied(denied),
     };
@@ -56,13 +60,20 @@ pub(in crate::session) async fn run(
     relay.control.stand(Standing::Active);
     super::count(relay, request.tier());
     let deadlines = Deadlines::new(relay, started);
-    let mut end = answer(relay, &mut legs, &mut request.clone(), &deadlines).await;
-    if matches!(end, Err(End::Lost(_))) && is_unheard(&legs) {
+    let mut told = false;
+    let mut first = request.clone();
+    let mut end = answer(relay, &mut legs, &mut first, &deadlines, &mut told).await;
+    if !told
+        && let Err(failure) = &end
+        && is_passing(&legs, failure)
+    {
+        let readable = readable.behind(failure);
         part(relay, std::mem::take(&mut legs));
-        end = match take_anew(relay, &request.shards, request.schemas, asked).await {
+        end = match take_anew(relay, &request.shards, &readable, request.schemas, asked).await {
             Ok(taken) => {
                 legs = taken;
-                answer(relay, &mut legs, &mut request.clone(), &deadlines).await
+                let mut again = request.clone();
+                answer(relay, &mut legs, &mut again, &deadlines, &mut told).await
             }
             Err(end) => Err(end),
         };
@@ -83,12 +94,13 @@ pub(in crate::session) async fn run(
     bye
 }
 
-/// Gives the client the answer, up to its end.
+/// Gives the client the answer, up to its end; `told` is whether anything of it went to the client.
 async fn answer(
     relay: &mut Relay,
     legs: &mut [Leg],
     request: &mut Request,
     deadlines: &Deadlines,
+    told: &mut bool,
 ) -> Result<(), End> {
     let plain = matches!(request.work, Work::Concat) && request.moment.is_none();
     if plain && request.bound.is_none() {
@@ -99,13 +111,18 @@ async fn answer(
             Framing::Plain
         });
         put(relay, legs, &request.text);
-        ended(gather(relay, legs, &mut sink, deadlines).await)?;
+        let end = gather(relay, legs, &mut sink, deadlines).await;
+        *told = sink.is_told();
+        ended(end)?;
         sink.complete(relay, legs);
         return Ok(());
     }
+    request.is_made_by(legs.first());
     let (mut merged, count) = start(relay, legs, request, &mut None, deadlines).await?;
     merged.announces = true;
-    ended(gather(relay, &mut legs[..count], &mut merged, deadlines).await)?;
+    let end = gather(relay, &mut legs[..count], &mut merged, deadlines).await;
+    *told = merged.columns.is_some();
+    ended(end)?;
     complete(relay, "SELECT", merged.rows);
     Ok(())
 }
@@ -114,6 +131,24 @@ fn ended(end: End) -> Result<(), End> {
     match end {
         End::Answered => Ok(()),
         end => Err(end),
+    }
+}
+
+/// Whether a read that has failed so may be answered if it is asked once more: a connection broke, which may have lain
+/// in a pool, a standby has said what a primary may not say, or it was too much for what a replica makes.
+pub(super) fn is_passing(legs: &[Leg], end: &End) -> bool {
+    let reads = legs.iter().any(|leg| leg.reading);
+    match end {
+        End::Lost(_) => true,
+        End::Failed(message) => {
+            let said = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
+            reads && is_of_standby(&said)
+        }
+        End::Stopped(report) => {
+            let most = sqlstate::CONFIGURATION_LIMIT_EXCEEDED;
+            reads && (report.code == most || is_of_standby(report))
+        }
+        End::Answered | End::Gone => false,
     }
 }
 
@@ -192,15 +227,16 @@ pub(super) fn fail(relay: &mut Relay, legs: Vec<Leg>, end: End, is_rewritten: bo
     None
 }
 
-/// Other connections in place of those that broke before their servers said anything: what only reads may be asked again.
+/// Other connections for what has failed before its client was told anything: what only reads may be asked again.
 pub(super) async fn take_anew(
     relay: &mut Relay,
     shards: &[u16],
+    readable: &Readable,
     schemas: u64,
     asked: Instant,
 ) -> Result<Vec<Leg>, End> {
     relay.pool.retries.count(Again::Read);
-    let taken = take_all(relay, shards, asked).await;
+    let taken = take_all(relay, shards, readable, asked).await;
     let legs = taken.map_err(|denied| match denied {
         Denied::Gone | Denied::Ordered => End::Gone,
         Denied::Refused(report) | Denied::Fatal(report) | Denied::Lost(report) => {

@@ -96,9 +96,11 @@ pub(super) async fn start(
         Work::Combined { carriers, last } => {
             let none = Bound::default();
             let bound = request.bound.as_ref().unwrap_or(&none);
-            match request.in_block {
-                true => dtx::combine(relay, legs, carriers, last, bound, deadlines).await?,
-                false => combine(relay, legs, carriers, last, bound, deadlines).await?,
+            match request.carries {
+                Some(most) => {
+                    dtx::combine(relay, legs, carriers, last, bound, most, deadlines).await?;
+                }
+                None => combine(relay, legs, carriers, last, bound, deadlines).await?,
             }
             return Ok((Merged::computed(), 1));
         }

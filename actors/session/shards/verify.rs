@@ -20,7 +20,7 @@ use super::hint;
 use super::legs::Leg;
 use super::names;
 use super::plan::{Told, is_read, parts, read, unsupported, values, worded};
-use super::request::{Bound, Request, Work};
+use super::request::{Bound, CARRIED_MAX, Request, Work};
 use crate::session::relay::Relay;
 use crate::shards::{FIRST_OWN, Known};
 
@@ -88,7 +88,7 @@ pub(super) fn check(
     }
     Ok(Check {
         request: Request {
-            in_block: true,
+            carries: Some(CARRIED_MAX),
             ..request
         },
         keys: sorted_by(&main.work),

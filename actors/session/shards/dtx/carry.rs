@@ -1,7 +1,7 @@
 //! What the shards have computed, made one within a transaction of the client's.
 //!
-//! A temporary table would keep such a transaction from its two phases, and is none of one that only reads. So
-//! the rows are kept here, within a bound, and go to the first leg as arrays, with the query that makes the answer
+//! A temporary table would keep such a transaction from its two phases, and is none of one that only reads, or of a
+//! replica. So the rows are kept here, within a bound, and go to the first leg as arrays, with the query that makes the answer
 //! of them. Its own part is in that query, and what another shard gives is of one query there: all that is read of
 //! one shard is of one moment, also where each statement has one of its own.
 
@@ -81,13 +81,15 @@ pub(super) struct Filled {
     pub(super) rows: usize,
 }
 
-/// Has the first leg run what makes the answer of what all of them have; its rows are then the answer.
+/// Has the first leg run what makes the answer of what all of them have; its rows are then the answer. No more than so
+/// many bytes of the others' are kept.
 pub(in crate::session::shards) async fn combine(
     relay: &mut Relay,
     legs: &mut [Leg],
     carriers: &[Carrier],
     last: &str,
     bound: &Bound,
+    most: usize,
     deadlines: &Deadlines,
 ) -> Result<(), End> {
     let Some((home, others)) = legs.split_first_mut() else {
@@ -110,7 +112,7 @@ pub(in crate::session::shards) async fn combine(
     }
     if !others.is_empty() {
         let mut brought = Brought {
-            limits: Limits::up_to(relay, BYTES_MAX),
+            limits: Limits::up_to(relay, most),
             over: vec![false; others.len()],
             filled: &mut filled,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pgherd_session::{Flow, Outcome};
+use pgherd_session::{Flow, Outcome, Role};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -54,6 +54,13 @@ impl Dtx {
             return Err(resharded().into());
         }
         let legs = std::mem::take(&mut self.legs);
+        let reading = legs.values().filter(|leg| leg.reading);
+        let reading: Vec<u16> = reading.map(|leg| leg.shard).collect();
+        // One that was read from may have been promoted meanwhile.
+        let wrote = legs
+            .values()
+            .filter(|leg| !leg.reading || leg.lease.role != Role::Recovering);
+        let wrote: Vec<u16> = wrote.map(|leg| leg.shard).collect();
         let notified = relay.spread.as_deref().is_some_and(|it| it.notified);
         let pools = legs
             .keys()
@@ -69,7 +76,6 @@ impl Dtx {
                 reported: BTreeMap::new(),
             })
             .collect();
-        let shards: Vec<u16> = parts.iter().map(|part| part.shard).collect();
         let told = match parts.is_empty() {
             true => Ok(None),
             false => {
@@ -79,7 +85,7 @@ impl Dtx {
                 outcome(relay, whole, commit).await.map(Some)
             }
         };
-        for shard in shards {
+        for shard in wrote {
             // What is read there next must not come from before.
             enter(relay, shard);
             relay.wrote = relay.pool.age(clock::now());
@@ -103,11 +109,17 @@ impl Dtx {
                 });
             }
         };
-        self.concluded(relay, told).await
+        self.concluded(relay, told, &reading).await
     }
 
-    /// Takes over what has become of the transaction, if it had a server, and gives its servers back.
-    async fn concluded(&mut self, relay: &mut Relay, told: Option<Told>) -> Result<bool, Fault> {
+    /// Takes over what has become of the transaction, if it had a server, and gives its servers back; those of the shards
+    /// in `reading` were only read from.
+    async fn concluded(
+        &mut self,
+        relay: &mut Relay,
+        told: Option<Told>,
+        reading: &[u16],
+    ) -> Result<bool, Fault> {
         let committed = told
             .as_ref()
             .is_none_or(|told| told.outcome == Outcome::Committed);
@@ -130,7 +142,8 @@ impl Dtx {
                 let report = ErrorReport::fatal(sqlstate::CONNECTION_FAILURE, text);
                 last_word = Some(Bye::Sent(Box::new(report)));
             }
-            self.hand_back(relay, told.parts, reported.as_ref(), committed)
+            let (parts, reported) = (told.parts, reported.as_ref());
+            self.hand_back(relay, parts, reported, committed, reading)
                 .await;
             report = told.report;
         }
@@ -156,6 +169,7 @@ impl Dtx {
         parts: Vec<Part>,
         reported: Option<&BTreeMap<String, String>>,
         committed: bool,
+        reading: &[u16],
     ) {
         for part in parts {
             if committed && Some(&part.reported) != reported {
@@ -163,6 +177,7 @@ impl Dtx {
                 continue;
             }
             let mut leg = Leg::new(part.shard, part.lease);
+            leg.reading = reading.contains(&part.shard);
             leg.lease.is_set_to(match part.outcome {
                 Some(Outcome::Committed) if committed => &relay.parameters,
                 // It has gone back, or it has not, where the others have: only the former is certain.
@@ -300,6 +315,7 @@ impl Dtx {
     /// Whatever comes next is another transaction.
     fn begin_anew(&mut self, relay: &mut Relay) {
         relay.block = None;
+        (relay.reading, relay.presumes) = (false, false);
         self.before = Arc::clone(&relay.parameters);
         if let Some(spread) = relay.spread.as_deref_mut() {
             spread.journal.clear();

@@ -22,7 +22,7 @@ use crate::session::relay::Relay;
 use crate::session::setup::{self, Answer};
 use crate::session::shards::NOTIFIER;
 use crate::session::shards::gather::{Deadlines, End, Next, poll_presence, watched};
-use crate::session::shards::legs::{Leg, take_as};
+use crate::session::shards::legs::{Leg, Readable, all_led, take};
 use crate::session::shards::plan::unsupported;
 use crate::session::shards::scatter::suspect;
 use crate::transactions::deadlocks::Badge;
@@ -48,6 +48,14 @@ fn facts(badge: Badge) -> String {
         EXISTS (SELECT FROM pg_catalog.pg_cursors \
         WHERE statement !~* 'declare' AND NOT pg_catalog.starts_with(name, 'pgherd_'))";
     format!("{FACTS}, {}", badge.taken())
+}
+
+/// Which of these shards are read on their replicas.
+fn readable(relay: &Relay, shards: &[u16]) -> Readable {
+    match relay.reading {
+        true => Readable::all(shards),
+        false => Readable::default(),
+    }
 }
 
 /// What a shard can do for a transaction over several of them.
@@ -113,6 +121,13 @@ impl Dtx {
 
     /// Sees to it that there is a block on each of these shards.
     pub(super) async fn open(&mut self, relay: &mut Relay, shards: &[u16]) -> Result<(), Fault> {
+        if self.legs.is_empty() && shards.len() > 1 {
+            // Who holds nothing yet waits for one that is away as others do, and keeps no other from anybody meanwhile.
+            let asked = clock::now();
+            let readable = readable(relay, shards);
+            all_led(relay, shards, &readable, asked).await?;
+            self.began += clock::since(asked);
+        }
         for shard in shards {
             if !self.legs.contains_key(shard) {
                 self.prove(relay).await?;
@@ -193,8 +208,9 @@ impl Dtx {
         asked: Instant,
     ) -> Result<Leg, Fault> {
         let (before, tried) = (Arc::clone(&self.before), clock::now());
-        let taken = take_as(relay, shard, asked, &before);
-        let lease = match self.legs.is_empty() {
+        let readable = readable(relay, &[shard]);
+        let taken = take(relay, shard, &readable, asked, &before);
+        let mut leg = match self.legs.is_empty() {
             true => taken.await?,
             false => match tokio::time::timeout(WAIT, taken).await {
                 Ok(taken) => taken?,
@@ -203,7 +219,6 @@ impl Dtx {
         };
         // That has a limit of its own.
         self.began += clock::since(tried);
-        let mut leg = Leg::new(shard, lease);
         leg.lease.touched = true;
         Ok(leg)
     }
@@ -330,10 +345,17 @@ impl Dtx {
         Fault::Lost(Box::new(report.detail(why).hint("Run it again.")))
     }
 
+    /// No connection of a shard came in time for a transaction that holds others.
     fn crowded(&self, shard: u16) -> ErrorReport {
         let pool = &self.group.pools[usize::from(shard)];
-        pool.refusals.count(Unserved::Checkout);
         let name = &pool.key.database;
+        if pool.core.held().is_some() {
+            pool.refusals.count(Unserved::Hold);
+            let text = format!("shard \"{name}\" has no primary, and the transaction holds others");
+            let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
+            return report.hint("Run it again: one that holds no others waits for it.");
+        }
+        pool.refusals.count(Unserved::Checkout);
         let text = format!(
             "no server connection of shard \"{name}\" became free within {} s for a transaction that holds others",
             WAIT.as_secs()

@@ -17,7 +17,7 @@ use crate::session::shards::merged::Merged;
 use crate::session::shards::names;
 use crate::session::shards::pipeline::told::{Prepared, check};
 use crate::session::shards::plan::{is_read, parts, several, with_params};
-use crate::session::shards::request::{Bound, Request, Work};
+use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work};
 use crate::session::shards::start::{Through, start};
 use crate::session::shards::verify::{self, Check, Digest, Digested};
 use crate::shards::Known;
@@ -45,7 +45,7 @@ pub(super) fn request(
     let fits = |request: &Request| request.is_ordered(foreign);
     match request {
         Some(request) if shared && is_read(relay, text) && fits(&request) => Ok(Some(Request {
-            in_block: true,
+            carries: Some(CARRIED_MAX),
             ..request
         })),
         Some(request) => Err(several(request.shards.len())),
@@ -73,7 +73,7 @@ pub(super) fn checked(
                 let request = Request::of(&route, text, bound, known.number());
                 let request = request.ok_or("it reads no rows of the shards")?;
                 Request {
-                    in_block: true,
+                    carries: Some(CARRIED_MAX),
                     ..request
                 }
             }

@@ -30,6 +30,7 @@ use crate::control::Standing;
 use crate::judgement::{self, Judgement, Listens};
 use crate::server::Cancels;
 use crate::session::Bye;
+use crate::session::reads as replicas;
 use crate::session::relay::Relay;
 use crate::session::shards::count;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
@@ -40,6 +41,7 @@ use crate::session::shards::objection::resharded;
 use crate::session::shards::pipeline::told::{self, Prepared};
 use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
 use crate::session::shards::scatter::{hand_over, is_planned_for};
+use crate::session::shards::verifies;
 use crate::session::shards::verify;
 use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
@@ -255,9 +257,11 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
         return false;
     };
     let in_block = turn.server.exchange.status() == backend::TransactionStatus::InTransaction;
+    // What a block reads from a replica is not verified, and says so where it is.
+    let unverified = relay.reading && verifies(relay);
     if !in_block
         || spread.ended
-        || relay.reading
+        || unverified
         || !relay.pins.is_empty()
         || spread.group.is_retired()
     {
@@ -886,6 +890,9 @@ fn admit(relay: &mut Relay, text: &[u8], told: &Told) -> Result<Judgement, Error
         return Err(report);
     }
     let judgement = relay.judge(text);
+    if let Some(report) = replicas::objection(relay, text, &judgement) {
+        return Err(report);
+    }
     let lexing = relay.lexing;
     if let Some(spread) = relay.spread.as_deref_mut() {
         note_notice(spread, text, &judgement, lexing);

@@ -16,6 +16,7 @@ use crate::shards::Known;
 pub(in crate::session::shards) fn find(relay: &Relay, known: &Known) -> Option<Pipeline> {
     let mut parsed: Vec<(&[u8], &[u8])> = Vec::new();
     let mut shards: Vec<u16> = Vec::new();
+    let mut homes: Vec<u16> = Vec::new();
     let mut rest = relay.up.unjudged();
     while let Ok(Some(header)) = frame::header(rest) {
         let (message, behind) = rest.split_at_checked(header.total())?;
@@ -32,6 +33,7 @@ pub(in crate::session::shards) fn find(relay: &Relay, known: &Known) -> Option<P
                 let here = parsed.iter().rev().find(of_name).map(|(_, tail)| *tail);
                 let tail = here.or_else(|| tail_of(relay, bind.statement))?;
                 let request = routed(relay, known, tail, &bind).ok()??;
+                homes.extend(request.home());
                 shards.extend(request.shards);
             }
             tag::SYNC | tag::FLUSH => break,
@@ -43,6 +45,7 @@ pub(in crate::session::shards) fn find(relay: &Relay, known: &Known) -> Option<P
     shards.dedup();
     (!shards.is_empty()).then(|| Pipeline {
         shards,
+        homes,
         schemas: known.number(),
     })
 }
