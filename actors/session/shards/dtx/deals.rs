@@ -76,7 +76,7 @@ pub(super) fn found(
     };
     let dealing = Dealing {
         request: Request {
-            in_block: true,
+            carries: Some(BYTES_MAX),
             ..request
         },
         how: (*deal).clone(),
