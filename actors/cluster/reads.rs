@@ -187,24 +187,23 @@ mod tests {
 
     #[test]
     fn a_replica_that_is_far_behind_has_what_was_written_long_before() {
-        let (a, b) = (HostName::from("a"), HostName::from("b"));
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut judge = Judge::new(Rules::default());
-        judge.members([a.clone(), b.clone()], start);
         let mut arrivals = Arrivals::default();
-        judge.saw(&b, Ok(look(Standing::Replica, 1, 1)), start);
         for second in 0..10_000 {
-            let head = look(Standing::Primary, 1, 1_000 + second);
-            judge.saw(&a, Ok(head.clone()), at(second));
-            arrivals.note(&judge.verdict(at(second)), &a, &head, at(second));
+            if arrivals.heads.len() == super::KEPT {
+                arrivals.thin(at(second));
+            }
+            let head = (at(second), Lsn::new(1_000 + second));
+            arrivals.heads.push_back(head);
         }
-        assert!(arrivals.heads.len() <= super::KEPT);
+        assert_eq!(arrivals.heads.len(), super::KEPT);
         for (behind, sure) in [(1, 1), (20, 20), (100, 120), (1_000, 1_200), (5_000, 6_000)] {
-            let replica = look(Standing::Replica, 1, 10_999 - behind);
-            arrivals.note(&judge.verdict(at(9_999)), &b, &replica, at(9_999));
-            assert!(arrivals.has_arrived(&b, at(9_999 - sure)), "{behind}");
-            assert!(!arrivals.has_arrived(&b, at(10_000 - behind)), "{behind}");
+            let there = Lsn::new(10_999 - behind);
+            let heads = arrivals.heads.iter().filter(|(_, lsn)| *lsn <= there);
+            let arrived = heads.map(|(moment, _)| *moment).max().unwrap_or(start);
+            assert!(arrived >= at(9_999 - sure), "{behind}");
+            assert!(arrived <= at(9_999 - behind), "{behind}");
         }
     }
 
