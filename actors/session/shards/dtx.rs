@@ -8,6 +8,7 @@
 
 mod carry;
 mod copy;
+mod cursors;
 mod end;
 mod explain;
 mod extended;
@@ -113,6 +114,8 @@ struct Dtx {
     began: Instant,
     thinking: Thinking,
     portals: HashMap<Box<[u8]>, Portal>,
+    /// On which shards cursors were declared; any other is on the first.
+    cursors: HashMap<Box<[u8]>, u16>,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
     /// What was prepared since a server has looked at all that was.
@@ -204,6 +207,7 @@ impl Dtx {
             began: asked,
             thinking: Thinking::default(),
             portals: HashMap::new(),
+            cursors: HashMap::new(),
             unchecked: Vec::new(),
             fresh: Vec::new(),
             unbound: None,

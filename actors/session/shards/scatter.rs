@@ -13,8 +13,8 @@ use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::{frame, sqlstate};
 
 use super::concat::Concat;
+use super::copied::Copied;
 use super::enter;
-use super::framing::{Framing, has_header};
 use super::gather::{Deadlines, End, gather, is_unheard, put};
 use super::legs::{Leg, check_in, drain, give_back, retire, take_all};
 use super::request::{Request, Work};
@@ -92,12 +92,8 @@ async fn answer(
 ) -> Result<(), End> {
     let plain = matches!(request.work, Work::Concat) && request.moment.is_none();
     if plain && request.bound.is_none() {
-        let header = has_header(&request.text, relay.lexing) == Some(true);
-        let mut sink = Concat::framed(if header {
-            Framing::Header
-        } else {
-            Framing::Plain
-        });
+        let copied = request.copied.as_ref().map(|copied| &copied.out);
+        let mut sink = Concat::framed(Copied::framing(copied));
         put(relay, legs, &request.text);
         ended(gather(relay, legs, &mut sink, deadlines).await)?;
         sink.complete(relay, legs);
@@ -106,7 +102,8 @@ async fn answer(
     let (mut merged, count) = start(relay, legs, request, &mut None, deadlines).await?;
     merged.announces = true;
     ended(gather(relay, &mut legs[..count], &mut merged, deadlines).await)?;
-    complete(relay, "SELECT", merged.rows);
+    let command = merged.end(relay);
+    complete(relay, command, merged.rows);
     Ok(())
 }
 

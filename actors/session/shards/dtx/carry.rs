@@ -85,8 +85,26 @@ pub(in crate::session::shards) async fn combine(
     bound: &Bound,
     deadlines: &Deadlines,
 ) -> Result<(), End> {
-    let Some((home, others)) = legs.split_first_mut() else {
+    let (text, bound) = brought(relay, legs, carriers, last, bound, deadlines).await?;
+    let Some(home) = legs.first_mut() else {
         return Ok(());
+    };
+    put(home, text.as_bytes(), &bound, &bound.results, true).map_err(long)?;
+    home.begin();
+    Ok(())
+}
+
+/// Brings what the other legs have: what is then to be run on the first, and what is bound to it.
+pub(super) async fn brought(
+    relay: &mut Relay,
+    legs: &mut [Leg],
+    carriers: &[Carrier],
+    last: &str,
+    bound: &Bound,
+    deadlines: &Deadlines,
+) -> Result<(String, Bound), End> {
+    let Some((home, others)) = legs.split_first_mut() else {
+        return Ok((last.to_owned(), bound.clone()));
     };
     let mut filled = Vec::new();
     for carrier in carriers {
@@ -124,9 +142,7 @@ pub(in crate::session::shards) async fn combine(
     {
         bound.push_binary(first + at, column.array, array(column, rows));
     }
-    put(home, text.as_bytes(), &bound, &bound.results, true).map_err(long)?;
-    home.begin();
-    Ok(())
+    Ok((text, bound))
 }
 
 fn long(error: frame::TooLong) -> End {
