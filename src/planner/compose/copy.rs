@@ -41,12 +41,17 @@ impl Builder<'_> {
         let NodeEnum::SelectStmt(select) = inner(query)? else {
             return Err(Refusal::new("COPY", "only a SELECT is copied over shards"));
         };
+        let out = options::written(copy);
+        if names.hint.is_none() {
+            // It counts also where another form of the query has a plan.
+            self.copied = out.as_ref().ok().cloned();
+        }
         let plan = self.statement(query, names)?;
         if names.hint.is_some() {
             // It leads to one shard, which puts its rows together.
             return Ok(plan);
         }
-        let out = match options::written(copy) {
+        let out = match out {
             Ok(out) => out,
             // Its own shard knows them.
             Err(refusal) => return Ok(on_one(plan, &refusal)),
@@ -58,7 +63,6 @@ impl Builder<'_> {
             let columns = resolver.query(select)?.columns;
             alone |= !columns.iter().all(|it| SAME.contains(&it.kind.oid));
         }
-        self.copied = Some(out);
         Ok(match alone {
             true => rows_of(plan, select),
             false => plain(plan),
