@@ -8,6 +8,7 @@
 
 mod combine;
 mod concat;
+mod copied;
 pub(super) mod dtx;
 mod framing;
 mod gather;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pgherd_config::PoolMode;
-use pgherd_planner::Params;
+use pgherd_planner::{Params, Statement};
 use pgherd_session::{Parameters, Unnamed};
 use pgherd_sql::{LexOptions, Lexer, TokenKind};
 use pgherd_wire::backend::TransactionStatus;
@@ -48,11 +49,12 @@ use crate::session::relay::Relay;
 use crate::session::requests::is_held;
 use crate::shards::{Group, Known, Tier, elsewhere};
 use crate::transactions::deadlocks::Waiter;
+use copied::Copied;
 use dtx::Journal;
 use glance::Glance;
 use pipeline::Pipeline;
 use plan::{Place, Told, bound, is_read, place, prepared, read, tail_of, text_of, unsupported};
-use request::Request;
+use request::{Request, Work};
 
 pub(super) use dtx::{describes_by_sql, prepares_by_sql, runs_elsewhere, runs_elsewhere_bound};
 pub(super) use objection::{must_wait, no_function_call, objection, to_bind, to_parse, unread};
@@ -284,7 +286,47 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
             }
         }
     }
+    tell_where(relay, &known);
     Ok(Way::Usual)
+}
+
+/// Says where the EXPLAIN in front runs, if there is one, and why it may: the plan is that of one shard, as it stands.
+fn tell_where(relay: &mut Relay, known: &Known) {
+    let here = relay.up.unjudged();
+    let body = |header: frame::Header| here.get(frame::HEADER_LEN..header.total());
+    let text = match frame::header(here) {
+        Ok(Some(header)) if header.tag == tag::QUERY => {
+            let query = body(header).and_then(|body| frontend::Query::parse(body).ok());
+            query.map(|query| query.text)
+        }
+        Ok(Some(header)) if header.tag == tag::PARSE => {
+            let parse = body(header).and_then(|body| Parse::parse(body).ok());
+            parse.map(|parse| parse.query)
+        }
+        _ => None,
+    };
+    let Some(text) = text.filter(|text| word::explains(text, relay.lexing)) else {
+        return;
+    };
+    let at = relay.spread.as_deref().map_or(0, |spread| spread.at);
+    if let Ok(Told::Planned(statement)) = read(relay, known, text) {
+        remark(relay, &statement, at);
+    }
+}
+
+/// Says on which shard a plan is explained, and why it is one shard's.
+fn remark(relay: &mut Relay, statement: &Statement, at: u16) {
+    let (Some(rule), Some(spread)) = (statement.one_shard_rule(), relay.spread.as_deref()) else {
+        return;
+    };
+    let least = relay.parameters.get("client_min_messages");
+    if least.is_some_and(|least| ["warning", "error"].contains(&&*least.to_ascii_lowercase())) {
+        return;
+    }
+    let name = &spread.group.pools[usize::from(at)].key.database;
+    let text = format!("the plan is that of shard {at} ({name})");
+    let report = ErrorReport::notice(text).detail(format!("One shard runs it: {rule}."));
+    report.encode_notice(relay.down.made());
 }
 
 /// Takes note of what is set before a transaction.
@@ -403,7 +445,8 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
         foreign_encoding,
         ..Params::default()
     };
-    if !is_read(relay, query.text) && !is_copy(relay, query.text) {
+    let copied = Copied::of(relay, &statement, query.text);
+    if !is_read(relay, query.text) && copied.is_none() {
         return None;
     }
     if verify::is_due(relay, query.text, &statement) {
@@ -411,20 +454,13 @@ fn scattered(relay: &Relay, known: &Known) -> Option<Way> {
     }
     let route = statement.route(&params).ok()?;
     let request = Request::of(&route, query.text, None, known.number())?;
-    // A COPY has no parameters.
-    let timed = request.moment.is_some() && !is_read(relay, query.text);
-    let fits =
-        request.is_ordered(foreign_encoding) && request.is_legible(foreign_encoding) && !timed;
+    let concats = matches!(request.work, Work::Concat);
+    if let Some(copied) = copied.as_ref().filter(|_| !concats) {
+        copied.fits(relay, known).ok()?;
+    }
+    let request = request.copying(copied);
+    let fits = request.is_ordered(foreign_encoding) && request.is_legible(foreign_encoding);
     fits.then(|| Way::Several(Box::new(request)))
-}
-
-/// Whether a text is a COPY whose data it is clear how to put together; one that is not refused gives rows.
-fn is_copy(relay: &Relay, text: &[u8]) -> bool {
-    let judgement = relay.judge(text);
-    let first = Lexer::new(text, relay.lexing).token();
-    let copies = matches!(first, Ok(Some(first)) if first.is_word(b"copy"));
-    let clear = copies && framing::has_header(text, relay.lexing).is_some();
-    clear && judgement.plain && !judgement.follows
 }
 
 /// Takes the pool of a shard for the session's own.

@@ -133,7 +133,7 @@ fn key(text: &str, names: &Names) -> Box<[u8]> {
         key.push(0);
     }
     key.push(0);
-    key.push(u8::from(names.whole));
+    key.push(u8::from(names.whole) | u8::from(names.together) << 1);
     Hint::write(names.hint.as_ref(), &mut key);
     key.extend_from_slice(text.as_bytes());
     key.into()

@@ -9,7 +9,7 @@ use pg_query::protobuf::{Node, ParseResult, SelectStmt};
 use crate::analyze::{Analysis, Dist, Found, Parts, Prune as Pruned};
 use crate::catalog::Catalog;
 use crate::placement::{Distribution, KeyType, Placement, Shard};
-use crate::plan::{Pin, Pins, Plan, Prune, Statement, narrowed};
+use crate::plan::{CopyOut, Pin, Pins, Plan, Prune, Statement, narrowed};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Moment, Names, Resolver, Uses};
 use crate::tree::{Occurrence, Place, Query, Source, Table, Traits};
@@ -54,6 +54,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         locks: false,
         reads: false,
         open: false,
+        copied: None,
         hinted: names.hint.is_some(),
         within: false,
         unsorted: false,
@@ -100,6 +101,7 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         locks: builder.locks,
         reads: builder.reads,
         open: builder.open,
+        copied: builder.copied.map(Box::new),
     }
 }
 
@@ -172,6 +174,8 @@ pub(crate) struct Builder<'a> {
     reads: bool,
     /// SQL allows of several answers.
     open: bool,
+    /// How the rows of a `COPY … TO` are written.
+    copied: Option<CopyOut>,
     /// A hint leads it to one shard.
     hinted: bool,
     /// A part of its WITH may write.
@@ -198,6 +202,7 @@ impl<'a> Builder<'a> {
             locks: false,
             reads: false,
             open: false,
+            copied: None,
             hinted: self.hinted,
             within: false,
             unsorted: false,
@@ -236,8 +241,11 @@ impl Builder<'_> {
             NodeEnum::MergeStmt(merge) => self.matched(merge, names),
             other => {
                 let plan = self.definition(other, names);
-                // A query in it does not run now, or not by itself.
-                self.locks = false;
+                // A query in another statement does not run now, or not by itself.
+                self.locks &= matches!(
+                    other,
+                    NodeEnum::CopyStmt(_) | NodeEnum::DeclareCursorStmt(_)
+                );
                 plan
             }
         }
@@ -428,7 +436,9 @@ impl Builder<'_> {
             let reason = "its rows are not put together with those of other shards";
             return Err(Refusal::new("SEARCH or CYCLE", reason));
         }
-        if let Dist::Parts(parts) = &found.core {
+        if let Dist::Parts(parts) = &found.core
+            && !resolver.names.together
+        {
             let prune = pruned(analysis, parts);
             if query.sort.is_empty() && query.limits.is_empty() {
                 return Ok(Plan::Pushed {

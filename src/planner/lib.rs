@@ -65,8 +65,8 @@ mod tree;
 
 pub use compose::plan;
 pub use plan::{
-    CopyIn, CopyTarget, Count, Deal, Dealt, Hint, Key, Merge, Moved, Param, Params, Piece, Pins,
-    Plan, Prune, Pull, Pulled, Route, Rule, SortKey, Split, Statement,
+    CopyIn, CopyOut, CopyTarget, Count, Deal, Dealt, Format, Hint, Key, Merge, Moved, Param,
+    Params, Piece, Pins, Plan, Prune, Pull, Pulled, Quoted, Route, Rule, SortKey, Split, Statement,
 };
 pub use refusal::Refusal;
 pub use resolve::Names;

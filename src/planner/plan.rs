@@ -18,7 +18,7 @@ mod moved;
 mod narrow;
 mod pull;
 
-pub use copy::{CopyIn, CopyTarget};
+pub use copy::{CopyIn, CopyOut, CopyTarget, Format, Quoted};
 pub use dealt::{Deal, Dealt};
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
@@ -49,6 +49,8 @@ pub struct Statement {
     pub(crate) reads: bool,
     /// SQL allows of several answers, as which rows are the first of those that are equal.
     pub(crate) open: bool,
+    /// Its rows are those of a `COPY … TO`, which writes them so.
+    pub(crate) copied: Option<Box<CopyOut>>,
 }
 
 /// A statement in which the time of the transaction is a parameter.
@@ -294,6 +296,12 @@ impl Statement {
     /// Whether SQL leaves it open which of several answers a query gives, as one that heeds how rows lie.
     pub fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// How its rows are written, if it is a `COPY … TO`. What goes to shards as it is has them write their own; texts of its
+    /// plan, and that of [`Route::At`] with [`Route::Merge`] or [`Route::Pull`] in it, are queries that give rows.
+    pub fn copied(&self) -> Option<&CopyOut> {
+        self.copied.as_deref()
     }
 
     /// Whether a query reads rows that are spread over the shards by their keys, wherever it goes.

@@ -47,6 +47,8 @@ pub struct Names {
     /// A query is not to be taken apart: all rows of all tables that are spread are brought to one server, which
     /// answers as one Postgres would. That is slow, and there to check other plans by.
     pub whole: bool,
+    /// The rows of a query have to come of one server, which gives some of them at a time.
+    pub together: bool,
 }
 
 impl Default for Names {
@@ -56,6 +58,7 @@ impl Default for Names {
             temporary: BTreeSet::new(),
             hint: None,
             whole: false,
+            together: false,
         }
     }
 }

@@ -684,6 +684,78 @@ fn copies_say_where_the_key_is() {
 }
 
 #[test]
+fn a_copy_has_the_plan_of_its_query() {
+    for (text, expected, header) in [
+        (
+            "copy (select n from t) to stdout csv header",
+            "Pushed",
+            true,
+        ),
+        (
+            "copy (select n from t order by n) to stdout",
+            "Merged",
+            false,
+        ),
+        (
+            "copy (select count(*) from t) to stdout binary",
+            "Merged",
+            false,
+        ),
+        (
+            "copy (select a.n from t a join t b on a.n = b.k + 1) to stdout",
+            "Pulled",
+            false,
+        ),
+        // Neither a shard nor one Postgres takes a parameter.
+        (
+            "copy (select n from t where n > $1) to stdout",
+            "Merged",
+            false,
+        ),
+    ] {
+        let statement = planned(text);
+        let shown = format!("{:?}", statement.plan());
+        assert!(shown.starts_with(expected), "{text}: {shown}");
+        let out = statement.copied().expect(text);
+        assert_eq!(out.header, header, "{text}");
+    }
+    for text in [
+        "copy (select n from t) to stdout (odd)",
+        "copy (select n from t) to stdout (delimiter 'ab')",
+        "copy (insert into t values (1, 1) returning n) to stdout",
+    ] {
+        assert!(matches!(planned(text).plan(), Plan::Refused(_)), "{text}");
+    }
+    let statement = planned("copy (select n from t where k = 7) to stdout (odd)");
+    assert!(matches!(
+        statement.route(&Params::default()),
+        Ok(Route::One(_))
+    ));
+}
+
+#[test]
+fn a_cursor_has_its_rows_of_one_server() {
+    for text in [
+        "select n from t",
+        "select n from t order by n limit 3",
+        "select distinct n from t",
+        "select a.n from t a join t b on a.n = b.k + 1",
+    ] {
+        let statement = planned(&format!("declare c scroll cursor for {text}"));
+        let route = statement.route(&Params::default());
+        match route.unwrap() {
+            Route::Pull { .. } => {}
+            Route::Merge { merge, .. } => {
+                assert!(matches!(merge, crate::Merge::Combined { .. }), "{merge:?}");
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    let locks = planned("declare c cursor for select n from t for update");
+    assert!(matches!(locks.plan(), Plan::Refused(_)));
+}
+
+#[test]
 fn a_sequence_is_used_only_if_no_other_gives_the_same() {
     assert!(matches!(
         planned("select nextval('s')").plan(),

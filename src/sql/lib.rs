@@ -6,6 +6,7 @@
 mod block;
 mod body;
 mod cache;
+mod cursor;
 mod effect;
 mod identifier;
 mod lexer;
@@ -19,6 +20,7 @@ mod word;
 pub use block::{Block, block};
 pub use body::{Body, Defines, body, defines, named_settings};
 pub use cache::{Cache, CacheStats};
+pub use cursor::{Cursor, CursorDeed, cursor};
 pub use effect::{
     Action, Alters, CopyEffect, Effects, Pin, PinSet, Runs, SequenceEffect, Setting,
     TransactionEffect, UnpinSet, effects, effects_knowing, is_harmless,

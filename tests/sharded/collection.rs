@@ -10,20 +10,20 @@ use crate::server::server;
 use crate::world::{Buckets, World};
 
 /// A line: which kind of route is expected, whether rows have an order, the query, and its parameters.
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     kind: &'a str,
-    order: Order,
-    query: &'a str,
+    pub(crate) order: Order,
+    pub(crate) query: &'a str,
     values: Vec<Value>,
 }
 
-const COLLECTIONS: [&str; 2] = [
+pub(crate) const COLLECTIONS: [&str; 2] = [
     include_str!("../sharding/queries.txt"),
     include_str!("../sharding/pulled.txt"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(crate) enum Order {
     Any,
     Said,
     CountOnly,
@@ -50,7 +50,7 @@ const TYPES: &[(&str, u32)] = &[
     ("date", 1082),
 ];
 
-fn line(text: &str) -> Option<Line<'_>> {
+pub(crate) fn line(text: &str) -> Option<Line<'_>> {
     if text.trim().is_empty() || text.starts_with("--") {
         return None;
     }
@@ -98,7 +98,8 @@ impl Value {
     }
 }
 
-fn with(line: &Line<'_>) -> String {
+/// The query with its values written into it.
+pub(crate) fn with(line: &Line<'_>) -> String {
     let mut text = line.query.to_owned();
     for (at, value) in line.values.iter().enumerate().rev() {
         let literal = match &value.text {
@@ -340,7 +341,7 @@ fn methods(shards: &[String]) -> String {
     )
 }
 
-async fn config(world: &World, buckets: Buckets) -> Config {
+pub(crate) async fn config(world: &World, buckets: Buckets) -> Config {
     let server = server().await;
     let host = format!("{}:{}", server.socket_dir().display(), server.port());
     let mut text = String::from(

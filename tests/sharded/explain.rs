@@ -1,8 +1,9 @@
 //! `EXPLAIN` of what runs on both shards.
 
-use pgherd_tests::Raw;
+use pgherd_tests::{Message, Raw};
 
 use crate::pull::{JOIN, filled, forms, nothing_is_left, rows};
+use crate::rig::key;
 use crate::transactions::sum;
 
 #[tokio::test]
@@ -62,6 +63,66 @@ async fn how_both_are_read_is_explained_with_their_plans() {
     }
     assert_eq!(sum(&rig, "select sum(amount) from accounts").await, 66);
     nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn the_plan_of_one_shard_stands_as_it_is_beside_a_word_on_where() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for (shard, database) in (0..).zip(&rig.shards) {
+        let text = format!(
+            "explain (costs off) select owner from accounts where id = {}",
+            key(shard)
+        );
+        let mut direct = Raw::login(database.port, "app", &database.name, &[]).await;
+        let told = |messages: &[Message]| {
+            let notices = messages.iter().filter(|message| message.tag == 'N');
+            let said = notices.map(|it| format!("{:?} {:?}", it.field('M'), it.field('D')));
+            said.collect::<Vec<_>>().join("")
+        };
+        for bytes in forms(&text) {
+            direct.send(&bytes).await;
+            let expected = direct.ready().await;
+            // The first time, and once it is known.
+            for _ in 0..2 {
+                raw.send(&bytes).await;
+                let given = raw.ready().await;
+                assert_eq!(rows(&given), rows(&expected));
+                let said = told(&given);
+                assert!(
+                    said.contains(&format!("shard {shard} ({})", database.name)),
+                    "{said}"
+                );
+                assert!(said.contains("key is bound"), "{said}");
+            }
+            // In a block of both, too.
+            raw.ask(&Raw::query("begin; select count(*) from accounts"))
+                .await;
+            raw.send(&bytes).await;
+            let given = raw.ready().await;
+            assert_eq!(rows(&given), rows(&expected));
+            assert!(told(&given).contains(&format!("shard {shard} (")));
+            assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+        }
+    }
+    raw.send(&Raw::query("explain select * from countries"))
+        .await;
+    let said = raw.ready().await;
+    let notice = said.iter().find(|message| message.tag == 'N').unwrap();
+    assert!(
+        notice
+            .field('D')
+            .unwrap()
+            .contains("the same on every shard")
+    );
+    raw.send(&Raw::query("explain select count(*) from accounts"))
+        .await;
+    assert!(raw.ready().await.iter().all(|message| message.tag != 'N'));
+    let quiet = "set client_min_messages = warning";
+    assert_eq!(raw.ask(&Raw::query(quiet)).await, "C ZI");
+    raw.send(&Raw::query("explain select * from countries"))
+        .await;
+    assert!(raw.ready().await.iter().all(|message| message.tag != 'N'));
 }
 
 #[tokio::test]

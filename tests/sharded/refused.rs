@@ -38,7 +38,11 @@ async fn what_is_not_sure_is_refused_and_harms_nobody() {
         ("select 1 as a into temp more", "E0A000 ZI"),
         ("select pg_advisory_lock(1)", "E0A000 ZI"),
         ("copy accounts (owner) from stdin", "E0A000 ZI"),
-        ("copy accounts to stdout csv header", "E0A000 ZI"),
+        ("copy accounts to stdout (odd)", "E0A000 ZI"),
+        (
+            "copy (select ctid from accounts order by 1) to stdout",
+            "E0A000 ZI",
+        ),
         ("do $$ begin end $$", "E0A000 ZI"),
         ("prepare transaction 'x'", "E0A000 ZI"),
         ("commit prepared 'x'", "E0A000 ZI"),

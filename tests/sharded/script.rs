@@ -64,7 +64,7 @@ async fn the_statements_of_a_text_are_one_transaction() {
             605,
         ),
         (
-            format!("{}; commit; copy accounts to stdout", add(one)),
+            format!("{}; commit; copy accounts to stdout (odd)", add(one)),
             "E0A000 ZI",
             605,
         ),

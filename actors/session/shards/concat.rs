@@ -27,6 +27,8 @@ pub(super) struct Concat {
     copies: bool,
     /// How these are framed.
     framing: Framing,
+    /// What the binary format begins with, up to the first row.
+    head: Vec<u8>,
     /// Some of the present leg's have gone on.
     begun: bool,
 }
@@ -46,20 +48,30 @@ impl Concat {
     }
 
     /// Ends the answer: what the legs' commands have counted is added up.
-    pub(super) fn complete(&self, relay: &mut Relay, legs: &[Leg]) {
+    pub(super) fn complete(&mut self, relay: &mut Relay, legs: &[Leg]) {
         if !self.copies {
             return scatter::complete(relay, "SELECT", self.rows);
         }
-        if self.framing == Framing::Binary {
-            let built = backend::copy_data(relay.down.made(), framing::TRAILER);
-            debug_assert!(built.is_ok(), "it is short");
-        }
-        backend::copy_done(relay.down.made());
+        self.end_copy(relay);
         let count = |leg: &Leg| -> Option<u64> {
             let done = std::str::from_utf8(leg.done.as_deref()?).ok()?;
             done.rsplit(' ').next()?.parse().ok()
         };
         scatter::complete(relay, "COPY", legs.iter().filter_map(count).sum());
+    }
+
+    /// Ends the data of a COPY, if it is one.
+    pub(super) fn end_copy(&mut self, relay: &mut Relay) {
+        if !self.copies {
+            return;
+        }
+        let out = relay.down.made();
+        if self.framing == Framing::Binary {
+            let last = [&std::mem::take(&mut self.head)[..], framing::TRAILER].concat();
+            let built = backend::copy_data(out, &last);
+            debug_assert!(built.is_ok(), "it is short");
+        }
+        backend::copy_done(out);
     }
 }
 
@@ -117,7 +129,7 @@ impl Concat {
             framing::go_on(leg, self.framing, total);
             return Ok(());
         }
-        framing::begin(leg, self.framing, total, self.at == 0)
+        framing::begin(leg, self.framing, total, self.at == 0, &mut self.head)
     }
 
     fn poll_leg(

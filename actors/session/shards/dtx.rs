@@ -8,6 +8,7 @@
 
 mod carry;
 mod copy;
+mod cursors;
 mod deals;
 mod end;
 mod explain;
@@ -118,6 +119,8 @@ struct Dtx {
     began: Instant,
     thinking: Thinking,
     portals: HashMap<Box<[u8]>, Portal>,
+    /// On which shards cursors were declared; any other is on the first.
+    cursors: HashMap<Box<[u8]>, u16>,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
     /// What was prepared since a server has looked at all that was.
@@ -220,6 +223,7 @@ impl Dtx {
             began: asked,
             thinking: Thinking::default(),
             portals: HashMap::new(),
+            cursors: HashMap::new(),
             unchecked: Vec::new(),
             fresh: Vec::new(),
             unbound: None,

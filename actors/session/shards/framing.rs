@@ -1,6 +1,5 @@
 //! What stands before the first row of a COPY and behind the last, where several shards give the rows: once.
 
-use pgherd_sql::{LexOptions, Lexer, Token, TokenKind};
 use pgherd_wire::frontend::copy_data;
 
 use super::gather::End;
@@ -24,85 +23,31 @@ pub(super) enum Framing {
     Binary,
 }
 
-/// Whether the text of a COPY asks for a line with names; `None` if that is not clear.
-pub(super) fn has_header(text: &[u8], lexing: LexOptions) -> Option<bool> {
-    let tokens: Vec<Token<'_>> = tokens(text, lexing)?;
-    let mut depth = 0_usize;
-    let mut options = None;
-    for (at, pair) in tokens.windows(2).enumerate() {
-        match pair[0].kind {
-            TokenKind::Punct(b'(') => depth += 1,
-            TokenKind::Punct(b')') => depth = depth.checked_sub(1)?,
-            _ if depth == 0 && pair[0].is_word(b"to") && pair[1].is_word(b"stdout") => {
-                options = Some(&tokens[at + 2..]);
-                break;
-            }
-            _ => {}
-        }
-    }
-    let options = options?;
-    let Some(at) = options.iter().position(|token| token.is_word(b"header")) else {
-        let quoted = |token: &Token<'_>| {
-            matches!(token.kind, TokenKind::QuotedWord | TokenKind::UnicodeWord)
-        };
-        // A name in quotes may be this one.
-        return (!options.iter().any(quoted)).then_some(false);
-    };
-    let depth = options[..at]
-        .iter()
-        .fold(0_i32, |depth, token| match token.kind {
-            TokenKind::Punct(b'(') => depth + 1,
-            TokenKind::Punct(b')') => depth - 1,
-            _ => depth,
-        });
-    let before = at.checked_sub(1).and_then(|at| options.get(at))?;
-    // Elsewhere it may be the name of a column.
-    if depth != 1 || !(before.is(b'(') || before.is(b',')) {
-        return None;
-    }
-    let said = options.get(at + 1)?;
-    if options[at + 1..]
-        .iter()
-        .any(|token| token.is_word(b"header"))
-    {
-        return None;
-    }
-    let is = |words: [&[u8]; 2]| words.iter().any(|word| said.is_word(word));
-    match () {
-        () if said.is(b',') || said.is(b')') || is([b"true", b"on"]) => Some(true),
-        () if is([b"false", b"off"]) => Some(false),
-        () => None,
-    }
-}
-
-fn tokens(text: &[u8], lexing: LexOptions) -> Option<Vec<Token<'_>>> {
-    let mut lexer = Lexer::new(text, lexing);
-    let mut tokens = Vec::new();
-    while let Some(token) = lexer.token().ok()? {
-        tokens.push(token);
-    }
-    Some(tokens)
-}
-
 /// Passes the first message of a leg's COPY on, which is here as a whole and has so many bytes: of the first leg with
-/// what stands before the rows, of others without.
-pub(super) fn begin(leg: &mut Leg, framing: Framing, total: usize, first: bool) -> Result<(), End> {
+/// what stands before the rows, of others without. What the binary format begins with is `head` up to the first row: clients
+/// take it for a part of that.
+pub(super) fn begin(
+    leg: &mut Leg,
+    framing: Framing,
+    total: usize,
+    first: bool,
+    head: &mut Vec<u8>,
+) -> Result<(), End> {
     match framing {
         Framing::Header if !first => leg.lease.flow.hide(total),
         Framing::Plain | Framing::Header => leg.lease.flow.pass(total),
         Framing::Binary => {
             let data = leg.lease.flow.unjudged()[5..total].to_vec();
-            let Some((head, rows)) = split(&data) else {
+            let Some((before, rows)) = split(&data) else {
                 return Err(leg.broken());
             };
             leg.lease.flow.hide(total);
-            let shown = if first { head } else { b"" };
-            let rows = rows
-                .strip_suffix(TRAILER)
-                .filter(|rest| rest.is_empty())
-                .unwrap_or(rows);
-            for part in [shown, rows].into_iter().filter(|part| !part.is_empty()) {
-                let built = copy_data(leg.lease.flow.made(), part);
+            if first {
+                *head = before.to_vec();
+            }
+            if rows != TRAILER {
+                let whole = [&std::mem::take(head)[..], rows].concat();
+                let built = copy_data(leg.lease.flow.made(), &whole);
                 debug_assert!(built.is_ok(), "it came in a message");
             }
         }
@@ -131,28 +76,7 @@ fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use pgherd_sql::LexOptions;
-
-    use super::{has_header, split};
-
-    #[test]
-    fn a_header_is_asked_for_in_its_place_only() {
-        for (text, expected) in [
-            ("copy t to stdout", Some(false)),
-            ("copy t (header) to stdout (format csv)", Some(false)),
-            ("copy (select header from t) to stdout csv", Some(false)),
-            ("copy t to stdout with (format csv, header)", Some(true)),
-            ("COPY t TO STDOUT (HEADER true, FORMAT csv)", Some(true)),
-            ("copy t to stdout (header off)", Some(false)),
-            ("copy t to stdout csv header", None),
-            ("copy t to stdout (format csv, force_quote (header))", None),
-            ("copy t to stdout (header 1)", None),
-            ("copy t to stdout (\"header\")", None),
-        ] {
-            let found = has_header(text.as_bytes(), LexOptions::default());
-            assert_eq!(found, expected, "{text}");
-        }
-    }
+    use super::split;
 
     #[test]
     fn the_binary_format_begins_with_its_header() {

@@ -18,6 +18,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, BindHead, Parse, tag};
 
 use super::plan::{Told, parts, read, tail_of, values};
+use super::word::explains;
 use super::{enter, hint, must_wait, names, notifies, transaction_begins};
 use crate::judgement::{Judgement, Listens};
 use crate::session::relay::Relay;
@@ -275,7 +276,9 @@ fn reading(relay: &Relay, known: &Known, kind: Kind, text: &[u8]) -> Option<Read
         Kind::Simple => (text, Vec::new()),
     };
     let is_own = types.iter().any(|oid| *oid >= FIRST_OWN);
-    if is_own || notifies(query, relay.lexing) || !is_plain(&relay.judge(query)) {
+    // Of an EXPLAIN, there is more to tell.
+    let is_plain = is_plain(&relay.judge(query)) && !explains(query, relay.lexing);
+    if is_own || notifies(query, relay.lexing) || !is_plain {
         return None;
     }
     let Ok(Told::Planned(statement)) = read(relay, known, query) else {

@@ -12,6 +12,7 @@ use pgherd_wire::backend::{DataRow, RowDescription, tag};
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::{frame, sqlstate};
 
+use super::copied::Writer;
 use super::gather::{End, Sink};
 use super::legs::Leg;
 use super::order::{self, Value};
@@ -66,6 +67,8 @@ pub(super) struct Merged {
     pub(super) columns: Option<Box<[u8]>>,
     /// The client gets it in front of the rows.
     pub(super) announces: bool,
+    /// The client gets the rows as those of a `COPY`.
+    pub(super) written: Option<Writer>,
     /// How far it goes at once.
     pub(super) until: Until,
     /// How many rows went on since it was last asked to go on.
@@ -96,6 +99,7 @@ impl Merged {
             numbered: Vec::new(),
             columns: None,
             announces: false,
+            written: None,
             until: Until::End,
             rows: 0,
             suspended: false,
@@ -169,7 +173,12 @@ impl Merged {
             if let Some((digest, keys)) = &mut self.digest {
                 digest.row(&row[frame::HEADER_LEN..], keys);
             }
-            if !put(relay.down.made(), row, self.hidden) {
+            let out = relay.down.made();
+            let is_row = match &mut self.written {
+                Some(writer) => writer.row(out, row, self.hidden).is_some(),
+                None => put(out, row, self.hidden),
+            };
+            if !is_row {
                 return Err(leg.broken());
             }
             self.rows += 1;
@@ -197,6 +206,17 @@ impl Merged {
         })
     }
 
+    /// Ends what the client gets before it is told with which command the answer ends, and how many rows it has.
+    pub(super) fn end(&mut self, relay: &mut Relay) -> &'static str {
+        match &mut self.written {
+            Some(writer) => {
+                writer.end(relay.down.made());
+                "COPY"
+            }
+            None => "SELECT",
+        }
+    }
+
     fn is_enough(&mut self) -> bool {
         self.suspended = matches!(self.until, Until::Rows(most) if self.rows >= most);
         self.suspended || self.left == Some(0)
@@ -209,6 +229,9 @@ impl Sink for Merged {
             return Ok(());
         }
         let Some(message) = columns else {
+            if self.written.is_some() {
+                return Err(violated("they are none"));
+            }
             self.columns = Some(Box::default());
             return Ok(());
         };
@@ -231,8 +254,10 @@ impl Sink for Merged {
         if let Some((digest, _)) = &mut self.digest {
             digest.columns(&shown);
         }
-        if self.announces {
-            relay.down.insert(&shown);
+        match &mut self.written {
+            Some(writer) => writer.begin(relay.down.made(), &described),
+            None if self.announces => relay.down.insert(&shown),
+            None => {}
         }
         self.columns = Some(shown);
         Ok(())

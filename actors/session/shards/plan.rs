@@ -262,6 +262,15 @@ pub(super) enum Told {
 
 /// Reads a text, and refuses what never runs on a sharded database.
 pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, ErrorReport> {
+    read_as(relay, known, text, false)
+}
+
+/// The same of a query whose rows have to come of one server.
+pub(super) fn together(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, ErrorReport> {
+    read_as(relay, known, text, true)
+}
+
+fn read_as(relay: &Relay, known: &Known, text: &[u8], together: bool) -> Result<Told, ErrorReport> {
     let Some(spread) = relay.spread.as_deref() else {
         return Ok(Told::Anywhere);
     };
@@ -294,6 +303,7 @@ pub(super) fn read(relay: &Relay, known: &Known, text: &[u8]) -> Result<Told, Er
             // What stands with the statement itself counts.
             let own = hint::of_text(relay, text.as_bytes())?;
             names.hint = own.or(names.hint);
+            names.together = together;
             names
         }
     };
@@ -327,6 +337,10 @@ impl Told {
         let Self::Planned(statement) = self else {
             return Ok(Place::Any);
         };
+        let alone = match statement.copied() {
+            Some(_) => IN_UTF8,
+            None => ALONE,
+        };
         match statement
             .route(params)
             .map_err(|refusal| worded(&refusal))?
@@ -339,18 +353,18 @@ impl Told {
                 writes: true,
             } => Err(several(shards.len()).hint(BY_ITSELF)),
             Route::Concat { shards, .. } | Route::Merge { shards, .. } => {
-                Err(several(shards.len()).hint(ALONE))
+                Err(several(shards.len()).hint(alone))
             }
             Route::Pull { pulls, .. } => {
                 let shards: BTreeSet<_> = pulls.iter().flat_map(|(shards, _)| shards).collect();
-                Err(several(shards.len()).hint(ALONE))
+                Err(several(shards.len()).hint(alone))
             }
             Route::At { route, .. } => match *route {
                 // Its time is that of the one shard.
                 Route::One(shard) => Ok(Place::On(shard.0)),
                 Route::Any => Ok(Place::Any),
                 Route::Concat { shards, .. } | Route::Merge { shards, .. } => {
-                    Err(several(shards.len()).hint(ALONE))
+                    Err(several(shards.len()).hint(alone))
                 }
                 _ => Err(unsupported("now() is not the same on several shards")),
             },
@@ -374,6 +388,9 @@ const BY_ITSELF: &str = "Send it by itself, or in a block that has begun before.
 /// Where reads of several shards run.
 const ALONE: &str =
     "Run it outside of a transaction block, and in a pipeline with nothing else than such reads.";
+
+/// How rows of several shards are copied.
+const IN_UTF8: &str = "SET client_encoding = UTF8, and copy without ENCODING.";
 
 pub(super) fn several(count: usize) -> ErrorReport {
     let text = format!("this statement has rows on {count} shards, and runs on one only");

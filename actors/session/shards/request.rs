@@ -1,5 +1,6 @@
 //! What is asked of several shards at once.
 
+use bytes::{BufMut, BytesMut};
 use pgherd_planner::placement::Shards;
 use pgherd_planner::{Key, Merge, Pull, Route, Rule, SortKey};
 use pgherd_session::{Owed, Undo};
@@ -8,6 +9,7 @@ use pgherd_wire::frame::{self, TooLong};
 use pgherd_wire::frontend::{self, Bind, Describe, Execute, Target, tag};
 use pgherd_wire::sqlstate;
 
+use super::copied::Copied;
 use super::gather::End;
 use super::legs::Leg;
 use super::plan::unsupported;
@@ -44,6 +46,8 @@ pub(in crate::session) struct Request {
     pub(super) moment: Option<u32>,
     /// No tables are made, and up to so many bytes are kept here: within a block of the client's, or on a replica.
     pub(super) carries: Option<usize>,
+    /// The rows are those of a `COPY`.
+    pub(super) copied: Option<Copied>,
 }
 
 /// How its answers become one.
@@ -245,6 +249,25 @@ impl Bound {
         fitting
     }
 
+    /// The Parse of a text behind its name, and the Bind of this behind its names. `results` are the columns' formats.
+    pub(super) fn written(&self, text: &[u8], results: &[i16]) -> (Vec<u8>, Vec<u8>) {
+        let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+        let mut tail = BytesMut::from(text);
+        tail.put_u8(0);
+        tail.put_u16(count(self.types.len()));
+        self.types.iter().for_each(|oid| tail.put_u32(*oid));
+        let mut values = BytesMut::new();
+        values.put_u16(count(self.formats.len()));
+        self.formats.iter().for_each(|code| values.put_i16(*code));
+        values.put_u16(count(self.values.len()));
+        for value in &self.values {
+            frame::put_value(&mut values, value.as_deref());
+        }
+        values.put_u16(count(results.len()));
+        results.iter().for_each(|code| values.put_i16(*code));
+        (tail.to_vec(), values.to_vec())
+    }
+
     /// Gives a parameter behind all others a value of text.
     fn push(&mut self, number: usize, oid: u32, value: Box<[u8]>) {
         self.push_in(0, number, oid, value);
@@ -377,6 +400,7 @@ impl Request {
             bound,
             moment,
             carries: None,
+            copied: None,
         })
     }
 
@@ -392,6 +416,28 @@ impl Request {
         let reading = home.is_some_and(|home| home.reading);
         let merges = self.tier() == Tier::Merged;
         self.carries = (reading && merges).then_some(CARRIED_BY_CHOICE);
+    }
+
+    /// The same for a `COPY` of its rows.
+    pub(super) fn copying(self, copied: Option<Copied>) -> Self {
+        let Some(copied) = copied else {
+            return self;
+        };
+        // Shards that copy by themselves have the client's text.
+        let writes = !matches!(self.work, Work::Concat);
+        let results = Vec::from_iter((writes && copied.is_binary()).then_some(1));
+        let bound = match self.bound {
+            None if results.is_empty() => None,
+            bound => Some(Bound {
+                results,
+                ..bound.unwrap_or_default()
+            }),
+        };
+        Self {
+            bound,
+            copied: Some(copied),
+            ..self
+        }
     }
 
     /// How it runs.

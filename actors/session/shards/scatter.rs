@@ -14,8 +14,8 @@ use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::{frame, sqlstate};
 
 use super::concat::Concat;
+use super::copied::Copied;
 use super::enter;
-use super::framing::{Framing, has_header};
 use super::gather::{Deadlines, End, gather, put};
 use super::legs::{Leg, Readable, check_in, drain, give_back, retire, take_all};
 use super::request::{Request, Work};
@@ -104,12 +104,8 @@ async fn answer(
 ) -> Result<(), End> {
     let plain = matches!(request.work, Work::Concat) && request.moment.is_none();
     if plain && request.bound.is_none() {
-        let header = has_header(&request.text, relay.lexing) == Some(true);
-        let mut sink = Concat::framed(if header {
-            Framing::Header
-        } else {
-            Framing::Plain
-        });
+        let copied = request.copied.as_ref().map(|copied| &copied.out);
+        let mut sink = Concat::framed(Copied::framing(copied));
         put(relay, legs, &request.text);
         let end = gather(relay, legs, &mut sink, deadlines).await;
         *told = sink.is_told();
@@ -118,12 +114,15 @@ async fn answer(
         return Ok(());
     }
     request.is_made_by(legs.first());
+    // What a COPY begins with goes there before any row.
+    *told = request.copied.is_some();
     let (mut merged, count) = start(relay, legs, request, &mut None, deadlines).await?;
     merged.announces = true;
     let end = gather(relay, &mut legs[..count], &mut merged, deadlines).await;
-    *told = merged.columns.is_some();
+    *told |= merged.columns.is_some();
     ended(end)?;
-    complete(relay, "SELECT", merged.rows);
+    let command = merged.end(relay);
+    complete(relay, command, merged.rows);
     Ok(())
 }
 

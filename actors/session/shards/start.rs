@@ -69,6 +69,65 @@ pub(super) async fn start(
     moment: &mut Option<Vec<u8>>,
     deadlines: &Deadlines,
 ) -> Result<(Merged, usize), End> {
+    let mut written = None;
+    if let (Some(copied), Some(home)) = (&request.copied, legs.first_mut()) {
+        home.lease.touched = true;
+        let bound = request.bound.as_ref();
+        written = Some(copied.writer(relay, home, bound, deadlines).await?);
+    }
+    prepare(relay, legs, request, moment, deadlines).await?;
+    let mut merged = match &request.work {
+        Work::Combined { carriers, last } => {
+            let none = Bound::default();
+            let bound = request.bound.as_ref().unwrap_or(&none);
+            match request.carries {
+                Some(most) => {
+                    dtx::combine(relay, legs, carriers, last, bound, most, deadlines).await?;
+                }
+                None => combine(relay, legs, carriers, last, bound, deadlines).await?,
+            }
+            let mut merged = Merged::computed();
+            merged.written = written;
+            return Ok((merged, 1));
+        }
+        Work::Concat => Merged::new(&[], 0, None, 0, legs.len()),
+        Work::Merged {
+            keys,
+            hidden,
+            limit,
+            offset,
+        } => Merged::new(keys, *hidden, *limit, *offset, legs.len()),
+    };
+    merged.written = written;
+    match &request.bound {
+        None => gather::put(relay, legs, &request.text),
+        Some(bound) => {
+            let results = match &request.work {
+                Work::Merged { hidden, keys, .. } if *hidden > 0 && bound.results.len() > 1 => {
+                    are_fitting(bound.results.len(), keys, *hidden)?;
+                    let hidden = std::iter::repeat_n(0, *hidden);
+                    bound.results.iter().copied().chain(hidden).collect()
+                }
+                _ => bound.results.clone(),
+            };
+            for leg in legs.iter_mut() {
+                put(leg, &request.text, bound, &results, true)
+                    .map_err(|error| End::Stopped(too_long(error)))?;
+                leg.begin();
+            }
+        }
+    }
+    Ok((merged, legs.len()))
+}
+
+/// Completes what is asked for by what only a server knows, and has the legs take note of it.
+pub(super) async fn prepare(
+    relay: &mut Relay,
+    legs: &mut [Leg],
+    request: &mut Request,
+    moment: &mut Option<Vec<u8>>,
+    deadlines: &Deadlines,
+) -> Result<(), End> {
     if let Some(home) = legs.first_mut() {
         home.lease.touched = true;
         if request.is_untyped() {
@@ -92,45 +151,7 @@ pub(super) async fn start(
     for leg in legs.iter_mut() {
         leg.note(relay, &judgement, original);
     }
-    let merged = match &request.work {
-        Work::Combined { carriers, last } => {
-            let none = Bound::default();
-            let bound = request.bound.as_ref().unwrap_or(&none);
-            match request.carries {
-                Some(most) => {
-                    dtx::combine(relay, legs, carriers, last, bound, most, deadlines).await?;
-                }
-                None => combine(relay, legs, carriers, last, bound, deadlines).await?,
-            }
-            return Ok((Merged::computed(), 1));
-        }
-        Work::Concat => Merged::new(&[], 0, None, 0, legs.len()),
-        Work::Merged {
-            keys,
-            hidden,
-            limit,
-            offset,
-        } => Merged::new(keys, *hidden, *limit, *offset, legs.len()),
-    };
-    match &request.bound {
-        None => gather::put(relay, legs, &request.text),
-        Some(bound) => {
-            let results = match &request.work {
-                Work::Merged { hidden, keys, .. } if *hidden > 0 && bound.results.len() > 1 => {
-                    are_fitting(bound.results.len(), keys, *hidden)?;
-                    let hidden = std::iter::repeat_n(0, *hidden);
-                    bound.results.iter().copied().chain(hidden).collect()
-                }
-                _ => bound.results.clone(),
-            };
-            for leg in legs.iter_mut() {
-                put(leg, &request.text, bound, &results, true)
-                    .map_err(|error| End::Stopped(too_long(error)))?;
-                leg.begin();
-            }
-        }
-    }
-    Ok((merged, legs.len()))
+    Ok(())
 }
 
 /// Whether there are as many formats as columns, where others stand behind those of the client.

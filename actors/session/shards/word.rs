@@ -58,6 +58,11 @@ pub(super) fn word(text: &[u8], options: LexOptions) -> Option<&[u8]> {
     tokens.find(|token| !token.is(b';')).map(|token| token.text)
 }
 
+/// Whether a text asks for a plan.
+pub(super) fn explains(text: &[u8], options: LexOptions) -> bool {
+    word(text, options).is_some_and(|word| word.eq_ignore_ascii_case(b"explain"))
+}
+
 /// Whether what ends a block takes it back, or a part of it, or is nothing at all.
 pub(super) fn takes_back(text: &[u8], options: LexOptions) -> bool {
     let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);

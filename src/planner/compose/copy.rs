@@ -3,16 +3,17 @@
 mod options;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::CopyStmt;
+use pg_query::protobuf::{CopyStmt, Node, SelectStmt};
+use pgherd_sql::{LexOptions, Lexer, TokenKind};
 
-use super::Builder;
 use super::definition::whole;
+use super::{Builder, deparse};
 use crate::catalog::{Column, TypeRef};
 use crate::placement::Distribution;
 use crate::plan::copy::Form;
-use crate::plan::{CopyIn, CopyTarget, Plan};
+use crate::plan::{CopyIn, CopyTarget, Format, Merge, Plan};
 use crate::refusal::{Refusal, Result};
-use crate::resolve::{Names, Target, boxed, strings};
+use crate::resolve::{Names, Target, inner, strings};
 use crate::tree::Place;
 use options::Options;
 
@@ -29,52 +30,76 @@ impl Builder<'_> {
         }
         match (&copy.query, copy.is_from) {
             (None, true) => self.copy_in(copy, names),
-            (Some(query), false) => {
-                let plan = match boxed(&copy.query)? {
-                    NodeEnum::SelectStmt(_) => self.statement(query, names)?,
-                    _ => return Err(Refusal::new("COPY", "only a SELECT is copied over shards")),
-                };
-                if names.hint.is_some() {
-                    // It leads to one shard, which puts its rows together.
-                    return Ok(plan);
-                }
-                if !is_binary(copy) {
-                    return Ok(plain(plan));
-                }
-                let mut resolver = self.resolver(names);
-                let NodeEnum::SelectStmt(select) = boxed(&copy.query)? else {
-                    return Ok(numbered(plan));
-                };
-                let columns = resolver.query(select)?.columns;
-                let certain = columns.iter().all(|it| SAME.contains(&it.kind.oid));
-                Ok(if certain { plain(plan) } else { numbered(plan) })
-            }
-            (None, false) => {
-                let mut resolver = self.resolver(names);
-                let range = copy
-                    .relation
-                    .as_ref()
-                    .ok_or_else(|| Refusal::new("COPY", "its table is missing"))?;
-                let (schema, relation) = resolver.locate(range)?;
-                let place = resolver.table(&schema, &range.relname, relation)?.place;
-                self.anywhere(&resolver.traits)?;
-                let pushed = Plan::Pushed {
-                    prune: crate::plan::Prune(Vec::new()),
-                    writes: false,
-                };
-                let mut columns = relation.columns.iter();
-                let certain = columns.all(|it| SAME.contains(&it.kind.oid));
-                Ok(match place {
-                    Place::Key { .. } if names.hint.is_some() => pushed,
-                    Place::Key { .. } if is_binary(copy) && !certain => numbered(pushed),
-                    Place::Key { .. } => plain(pushed),
-                    Place::At(Distribution::OneShard(shard)) => super::fixed_to(shard),
-                    Place::At(_) => Plan::Replicated,
-                    Place::System => Plan::Anywhere,
-                })
-            }
+            (Some(query), false) => self.copy_query(copy, query, names),
+            (None, false) => self.copy_table(copy, names),
             (Some(_), true) => Err(Refusal::new("COPY", "of an unknown form")),
         }
+    }
+
+    /// The rows of a query.
+    fn copy_query(&mut self, copy: &CopyStmt, query: &Node, names: &Names) -> Result<Plan> {
+        let NodeEnum::SelectStmt(select) = inner(query)? else {
+            return Err(Refusal::new("COPY", "only a SELECT is copied over shards"));
+        };
+        let out = options::written(copy);
+        if names.hint.is_none() {
+            // It counts also where another form of the query has a plan.
+            self.copied = out.as_ref().ok().cloned();
+        }
+        let plan = self.statement(query, names)?;
+        if names.hint.is_some() {
+            // It leads to one shard, which puts its rows together.
+            return Ok(plan);
+        }
+        let out = match out {
+            Ok(out) => out,
+            // Its own shard knows them.
+            Err(refusal) => return Ok(on_one(plan, &refusal)),
+        };
+        // Such a text has no parameters but in a form of ours, and a shard would not take it.
+        let mut alone = has_parameters(self.text);
+        if out.format == Format::Binary {
+            let mut resolver = self.resolver(names);
+            let columns = resolver.query(select)?.columns;
+            alone |= !columns.iter().all(|it| SAME.contains(&it.kind.oid));
+        }
+        Ok(match alone {
+            true => rows_of(plan, select),
+            false => plain(plan),
+        })
+    }
+
+    /// The rows of a table.
+    fn copy_table(&mut self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
+        let mut resolver = self.resolver(names);
+        let range = copy
+            .relation
+            .as_ref()
+            .ok_or_else(|| Refusal::new("COPY", "its table is missing"))?;
+        let (schema, relation) = resolver.locate(range)?;
+        let place = resolver.table(&schema, &range.relname, relation)?.place;
+        self.anywhere(&resolver.traits)?;
+        let pushed = Plan::Pushed {
+            prune: crate::plan::Prune(Vec::new()),
+            writes: false,
+        };
+        let mut columns = relation.columns.iter();
+        let certain = columns.all(|it| SAME.contains(&it.kind.oid));
+        Ok(match place {
+            Place::Key { .. } if names.hint.is_some() => pushed,
+            Place::Key { .. } => {
+                let out = options::written(copy)?;
+                let is_binary = out.format == Format::Binary;
+                self.copied = Some(out);
+                match is_binary && !certain {
+                    true => Plan::Refused(numbered()),
+                    false => pushed,
+                }
+            }
+            Place::At(Distribution::OneShard(shard)) => super::fixed_to(shard),
+            Place::At(_) => Plan::Replicated,
+            Place::System => Plan::Anywhere,
+        })
     }
 
     fn copy_in(&self, copy: &CopyStmt, names: &Names) -> Result<Plan> {
@@ -201,41 +226,74 @@ const SAME: [u32; 45] = [
     1183, 1185, 1187, 1231,
 ];
 
-fn is_binary(copy: &CopyStmt) -> bool {
-    copy.options.iter().any(|option| match &option.node {
-        Some(NodeEnum::DefElem(option)) if option.defname == "format" => {
-            let said = option.arg.as_ref().and_then(|arg| arg.node.as_ref());
-            !matches!(said, Some(NodeEnum::String(said)) if said.sval != "binary")
-        }
-        _ => false,
-    })
+/// In the binary format, values of several shards may have in them the numbers that their types have there.
+fn numbered() -> Refusal {
+    let reason = "of some types, each shard has a binary form of its own";
+    Refusal::new("COPY", reason).hint("Copy in text, or give each column a type by a cast.")
 }
 
-/// In the binary format, values of several shards may have in them the numbers that their types have there.
-fn numbered(plan: Plan) -> Plan {
-    let reason = "of some types, each shard has a binary form of its own";
-    match plan {
-        Plan::Pushed { .. } => {
-            let refusal = Refusal::new("COPY", reason);
-            Plan::Refused(refusal.hint("Copy in text, or give each column a type by a cast."))
+/// Whether something in a text may be a parameter.
+fn has_parameters(text: &str) -> bool {
+    let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
+    loop {
+        match lexer.token() {
+            Ok(Some(token)) if token.kind == TokenKind::Param => return true,
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            Err(_) => return true,
         }
-        Plan::OneShard { pins, otherwise } => Plan::OneShard {
-            pins,
-            otherwise: Box::new(numbered(*otherwise)),
-        },
-        other => plain(other),
     }
 }
 
-/// Rows of several shards one behind the other; what stands before the first and behind the last is the affair of
-/// whoever puts them together.
+/// Keeps of a plan what one shard does alone.
+fn on_one(plan: Plan, refusal: &Refusal) -> Plan {
+    match plan {
+        Plan::OneShard { pins, otherwise } => Plan::OneShard {
+            pins,
+            otherwise: Box::new(on_one(*otherwise, refusal)),
+        },
+        Plan::Anywhere | Plan::Replicated | Plan::Refused(_) => plan,
+        _ => Plan::Refused(refusal.clone()),
+    }
+}
+
+/// Keeps of a plan what reads: the rows of several shards one behind the other, what stands before the first and behind the
+/// last being the affair of whoever puts them together, or those of queries that are written where they are.
 fn plain(plan: Plan) -> Plan {
     match plan {
-        Plan::Pushed { .. } => plan,
+        Plan::Pushed { writes: false, .. } | Plan::Merged { .. } | Plan::Pulled(_) => plan,
         Plan::OneShard { pins, otherwise } => Plan::OneShard {
             pins,
             otherwise: Box::new(plain(*otherwise)),
         },
-        other => whole(other, "COPY", "rows of several shards are not merged"),
+        other => whole(other, "COPY", "only what reads is copied over shards"),
+    }
+}
+
+/// The same where no shard writes its rows itself.
+fn rows_of(plan: Plan, select: &SelectStmt) -> Plan {
+    match plan {
+        Plan::Pushed {
+            prune,
+            writes: false,
+        } => {
+            let node = NodeEnum::SelectStmt(Box::new(select.clone()));
+            match deparse::text_of(node) {
+                Ok(text) => Plan::Merged {
+                    prune,
+                    merge: Merge::Limited {
+                        text,
+                        limit: None,
+                        offset: None,
+                    },
+                },
+                Err(refusal) => Plan::Refused(refusal),
+            }
+        }
+        Plan::OneShard { pins, otherwise } => Plan::OneShard {
+            pins,
+            otherwise: Box::new(rows_of(*otherwise, select)),
+        },
+        other => plain(other),
     }
 }

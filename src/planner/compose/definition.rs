@@ -5,7 +5,7 @@ use pg_query::protobuf::{ExplainStmt, LockStmt, Node, TruncateStmt};
 
 use super::{Builder, fixed_to};
 use crate::placement::{Distribution, Shard};
-use crate::plan::Plan;
+use crate::plan::{Merge, Plan};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, Resolver, boxed, inner, unknown_node};
 use crate::tree::Place;
@@ -47,11 +47,15 @@ impl Builder<'_> {
             NodeEnum::CopyStmt(copy) => self.copy(copy, names),
             NodeEnum::ExplainStmt(explain) => self.explain(explain, names),
             NodeEnum::DeclareCursorStmt(cursor) => {
+                let names = &Names {
+                    together: true,
+                    ..names.clone()
+                };
                 let plan = self.nested(&cursor.query, names)?;
                 Ok(match names.hint {
                     // It leads to one.
                     Some(_) => plan,
-                    None => whole(plan, "DECLARE", "a cursor reads from one shard"),
+                    None => held(plan),
                 })
             }
             other => self.schema(other, names),
@@ -139,6 +143,22 @@ pub(super) fn whole(plan: Plan, part: &str, reason: &str) -> Plan {
         },
         Plan::Anywhere | Plan::Replicated | Plan::Refused(_) => plan,
         _ => Plan::Refused(Refusal::new(part, reason)),
+    }
+}
+
+/// Keeps of a plan what has one server give its rows, as a cursor needs it.
+fn held(plan: Plan) -> Plan {
+    match plan {
+        Plan::Merged {
+            merge: Merge::Combined { .. },
+            ..
+        }
+        | Plan::Pulled(_) => plan,
+        Plan::OneShard { pins, otherwise } => Plan::OneShard {
+            pins,
+            otherwise: Box::new(held(*otherwise)),
+        },
+        other => whole(other, "DECLARE", "a cursor reads from one shard"),
     }
 }
 

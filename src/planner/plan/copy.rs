@@ -1,4 +1,4 @@
-//! What is known of a `COPY … FROM` before its rows come.
+//! What is known of a `COPY` before its rows come.
 
 use crate::placement::{Group, KeyType, Shard};
 
@@ -83,4 +83,51 @@ pub(crate) struct Quotes {
     /// Which columns of the key take what stands for NULL for a text, and which take it for NULL also in quotes.
     pub(crate) never_null: Vec<bool>,
     pub(crate) null_in_quotes: Vec<bool>,
+}
+
+/// How the rows of a `COPY … TO` are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOut {
+    /// A line with the names of the columns comes before them.
+    pub header: bool,
+    /// The encoding that the statement gives the data, if it gives one.
+    pub encoding: Option<String>,
+    /// The format.
+    pub format: Format,
+}
+
+/// The formats of a `COPY … TO`, with what belongs to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// A line for each row.
+    Text {
+        /// What stands between two values.
+        delimiter: u8,
+        /// What stands for NULL.
+        null: Box<[u8]>,
+    },
+    /// Lines whose values may be in quotes.
+    Csv {
+        /// What stands between two values.
+        delimiter: u8,
+        /// What stands for NULL.
+        null: Box<[u8]>,
+        /// What stands around a value in quotes.
+        quote: u8,
+        /// What stands before a quote, or itself, within a value in quotes.
+        escape: u8,
+        /// The columns that are always in quotes.
+        quoted: Quoted,
+    },
+    /// As values are in the protocol's binary format.
+    Binary,
+}
+
+/// Columns whose values are in quotes whatever they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Quoted {
+    /// Those of these names: of several columns of one name, the first.
+    These(Vec<String>),
+    /// All.
+    All,
 }

@@ -24,6 +24,19 @@ impl Statement {
         }
         told.lines
     }
+
+    /// The rule by which one shard answers as one Postgres would, in words; nothing if it is not one alone.
+    pub fn one_shard_rule(&self) -> Option<&'static str> {
+        if self.is_narrowed() {
+            return Some("a hint leads there");
+        }
+        match &self.plan {
+            Plan::OneShard { .. } => Some("each table's key is bound"),
+            Plan::Replicated => Some("its tables are the same on every shard"),
+            Plan::Anywhere => Some("it reads no table of the users"),
+            _ => None,
+        }
+    }
 }
 
 struct Told<'a> {

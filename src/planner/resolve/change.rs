@@ -291,6 +291,7 @@ impl<'a> Resolver<'a> {
             temporary: std::collections::BTreeSet::new(),
             hint: None,
             whole: false,
+            together: false,
         };
         let mut other = Resolver::new(self.catalog, self.placement, &names);
         other.traits = std::mem::take(&mut self.traits);

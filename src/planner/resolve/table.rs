@@ -196,6 +196,7 @@ impl<'a> Resolver<'a> {
             temporary: std::collections::BTreeSet::new(),
             hint: None,
             whole: false,
+            together: false,
         };
         self.spend(super::USE)?;
         let mut views = std::mem::take(&mut self.views);

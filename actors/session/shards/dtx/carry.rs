@@ -25,8 +25,6 @@ use crate::session::shards::plan::unsupported;
 use crate::session::shards::request::{Bound, Carrier, put, too_long};
 use crate::session::shards::start::describe;
 
-/// More than this is not kept here, whatever may be combined in a table.
-pub(super) const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The OID of `text`, and that of arrays of it.
 const TEXT: (u32, u32) = (25, 1009);
 
@@ -92,8 +90,27 @@ pub(in crate::session::shards) async fn combine(
     most: usize,
     deadlines: &Deadlines,
 ) -> Result<(), End> {
-    let Some((home, others)) = legs.split_first_mut() else {
+    let (text, bound) = brought(relay, legs, carriers, last, bound, most, deadlines).await?;
+    let Some(home) = legs.first_mut() else {
         return Ok(());
+    };
+    put(home, text.as_bytes(), &bound, &bound.results, true).map_err(long)?;
+    home.begin();
+    Ok(())
+}
+
+/// Brings what the other legs have, up to so many bytes: what is then to be run on the first, and what is bound to it.
+pub(super) async fn brought(
+    relay: &mut Relay,
+    legs: &mut [Leg],
+    carriers: &[Carrier],
+    last: &str,
+    bound: &Bound,
+    most: usize,
+    deadlines: &Deadlines,
+) -> Result<(String, Bound), End> {
+    let Some((home, others)) = legs.split_first_mut() else {
+        return Ok((last.to_owned(), bound.clone()));
     };
     let mut filled = Vec::new();
     for carrier in carriers {
@@ -131,9 +148,7 @@ pub(in crate::session::shards) async fn combine(
     {
         bound.push_binary(first + at, column.array, array(column, rows));
     }
-    put(home, text.as_bytes(), &bound, &bound.results, true).map_err(long)?;
-    home.begin();
-    Ok(())
+    Ok((text, bound))
 }
 
 fn long(error: frame::TooLong) -> End {

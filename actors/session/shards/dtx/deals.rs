@@ -11,7 +11,7 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::{frame, sqlstate};
 
-use super::carry::{BYTES_MAX, Filled};
+use super::carry::Filled;
 use super::legs::sent;
 use super::rows::Kept;
 use super::statement::{Done, Planned, added};
@@ -23,7 +23,7 @@ use crate::session::shards::gather::{Deadlines, End, Sink, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::names;
 use crate::session::shards::plan::{parts, unsupported, worded};
-use crate::session::shards::request::{Bound, Request, Work, put, too_long};
+use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work, put, too_long};
 use crate::session::shards::start::{Through, start};
 use crate::shards::Known;
 
@@ -76,7 +76,7 @@ pub(super) fn found(
     };
     let dealing = Dealing {
         request: Request {
-            carries: Some(BYTES_MAX),
+            carries: Some(CARRIED_MAX),
             ..request
         },
         how: (*deal).clone(),
@@ -327,7 +327,7 @@ impl Reading<'_> {
             hands: BTreeMap::new(),
             count: 0,
             foreign: combine::is_foreign(relay),
-            limits: Limits::up_to(relay, BYTES_MAX),
+            limits: Limits::up_to(relay, CARRIED_MAX),
             over: vec![false; legs.len()],
         };
         match gather(relay, legs, &mut rows, deadlines).await {

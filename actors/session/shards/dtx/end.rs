@@ -328,6 +328,7 @@ impl Dtx {
         self.still = false;
         self.abilities.clear();
         self.portals.clear();
+        self.cursors.clear();
         self.unchecked.clear();
         self.fresh.clear();
         self.unbound = None;

@@ -1,7 +1,6 @@
 //! `EXPLAIN` of what runs on several shards: how the answer is put together and by which rules, and behind it the
 //! plans that the servers have for their parts.
 
-use bytes::{BufMut, BytesMut};
 use pgherd_planner::{Piece, Route};
 use pgherd_sql::{LexOptions, Lexer, Token, TokenKind};
 use pgherd_wire::backend::{self, Column, DataRow};
@@ -157,25 +156,9 @@ fn form_of(text: Vec<u8>, bound: Option<&Bound>) -> Form {
     let Some(bound) = bound else {
         return Form::Simple(text);
     };
-    let bound = bound.fitting(&text);
-    let mut tail = BytesMut::from(&text[..]);
-    let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-    tail.put_u8(0);
-    tail.put_u16(count(bound.types.len()));
-    bound.types.iter().for_each(|oid| tail.put_u32(*oid));
-    let mut values = BytesMut::new();
-    values.put_u16(count(bound.formats.len()));
-    bound.formats.iter().for_each(|code| values.put_i16(*code));
-    values.put_u16(count(bound.values.len()));
-    for value in &bound.values {
-        frame::put_value(&mut values, value.as_deref());
-    }
     // A plan is in text.
-    values.put_u16(0);
-    Form::Bound {
-        tail: tail.to_vec(),
-        values: values.to_vec(),
-    }
+    let (tail, values) = bound.fitting(&text).written(&text, &[]);
+    Form::Bound { tail, values }
 }
 
 /// What is said of how something is explained.

@@ -12,7 +12,7 @@ use pgherd_wire::{frame, sqlstate};
 use super::named::{Named, keep};
 use super::rows::Passed;
 use super::session::{Deed, deed, failed};
-use super::statement::{Done, Form, put_bound, tell};
+use super::statement::{Done, Form, Source, put_bound, tell};
 use super::{Dtx, Fault, violation};
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, gather};
@@ -24,7 +24,7 @@ use crate::session::shards::wait;
 use crate::session::shards::word::{self, Word};
 
 /// What tells whether a statement is one, and what it gives.
-const SAID: [u8; 4] = [
+pub(super) const SAID: [u8; 4] = [
     reply::PARSE_COMPLETE,
     reply::PARAMETER_DESCRIPTION,
     reply::ROW_DESCRIPTION,
@@ -42,7 +42,17 @@ pub(super) struct Portal {
     body: Box<[u8]>,
     /// It has given some of its rows, there.
     suspended: Option<u16>,
-    done: bool,
+    ran: Ran,
+}
+
+/// Whether a portal has run to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    No,
+    /// It is a query, which has no more rows to give.
+    Read,
+    /// It cannot be run again.
+    Yes,
 }
 
 /// What the client has prepared by a name.
@@ -254,7 +264,7 @@ impl Dtx {
             tail: tail.into(),
             body: body.into(),
             suspended: None,
-            done: false,
+            ran: Ran::No,
         };
         let values = behind_names(body, bind);
         self.leave_unchecked(relay, &portal.tail, Some(values))?;
@@ -274,11 +284,13 @@ impl Dtx {
 
     async fn describe(&mut self, relay: &mut Relay, describe: &Describe<'_>) -> Result<(), Fault> {
         let (tail, body) = match describe.kind {
-            Target::Portal => {
-                let portal = self.portals.get(describe.name);
-                let portal = portal.ok_or_else(|| no_portal(describe.name))?;
-                (portal.tail.clone(), Some(portal.body.clone()))
-            }
+            Target::Portal => match self.portals.get(describe.name) {
+                Some(portal) => (portal.tail.clone(), Some(portal.body.clone())),
+                None if self.failed || describe.name.is_empty() => {
+                    return Err(no_portal(describe.name).into());
+                }
+                None => return self.describe_cursor(relay, describe.name).await,
+            },
             Target::Statement => {
                 let tail = tail_of(relay, describe.name).ok_or_else(|| {
                     let name = String::from_utf8_lossy(describe.name);
@@ -334,7 +346,10 @@ impl Dtx {
         tail: &[u8],
         values: Option<&[u8]>,
     ) -> Result<Vec<Box<[u8]>>, Fault> {
-        let home = self.anywhere(relay);
+        // What a FETCH gives is known where its cursor is.
+        let asked = self.asked(relay, text_of(tail))?;
+        let home = asked.first().copied();
+        let home = home.unwrap_or_else(|| self.anywhere(relay));
         self.open(relay, &[home]).await?;
         let mut legs = self.pick(&[home]);
         let Some(leg) = legs.first_mut() else {
@@ -379,14 +394,19 @@ impl Dtx {
         let portal = self.portals.get(&name);
         let portal = portal.ok_or_else(|| no_portal(&name))?;
         let (tail, body) = (portal.tail.clone(), portal.body.clone());
-        if portal.done {
-            let text = format!(
-                "portal \"{}\" cannot be run",
-                String::from_utf8_lossy(&name)
-            );
-            return Err(
-                ErrorReport::error(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text).into(),
-            );
+        match portal.ran {
+            Ran::No => {}
+            Ran::Read if self.failed => return Err(failed().into()),
+            Ran::Read => {
+                tell(relay, &Done::Complete(b"SELECT 0"[..].into()));
+                return Ok(());
+            }
+            Ran::Yes => {
+                let name = String::from_utf8_lossy(&name);
+                let text = format!("portal \"{name}\" cannot be run");
+                let code = sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE;
+                return Err(ErrorReport::error(code, text).into());
+            }
         }
         self.legs.values_mut().for_each(|leg| leg.refused = false);
         let ran = self.run(relay, execute, &tail, &body).await;
@@ -397,7 +417,12 @@ impl Dtx {
         }
         let done = ran?;
         if let Some(portal) = self.portals.get_mut(&name) {
-            portal.done = done != Done::Suspended;
+            let reads = word::gives_rows(text_of(&tail), relay.lexing);
+            portal.ran = match &done {
+                Done::Suspended => Ran::No,
+                Done::Complete(tag) if reads && tag.starts_with(b"SELECT ") => Ran::Read,
+                Done::Complete(_) | Done::Empty => Ran::Yes,
+            };
         }
         self.acknowledge(relay);
         tell(relay, &done);
@@ -434,14 +459,15 @@ impl Dtx {
         } else if let Some(shard) = suspended {
             self.piece(relay, name, shard, None, 0).await
         } else if deed(relay, text).is_some() {
-            let home = self.anywhere(relay);
-            self.open(relay, &[home]).await?;
+            let shards = self.asked(relay, text)?;
+            self.open(relay, &shards).await?;
             let form = Form::Bound {
                 tail: tail.to_vec(),
                 values: behind_names(body, &bind).to_vec(),
             };
+            let forms = vec![form; shards.len()];
             let mut sink = Passed::default();
-            let done = self.send(relay, &[home], &[form], &mut sink).await?;
+            let done = self.send(relay, &shards, &forms, &mut sink).await?;
             Ok(complete(done))
         } else {
             let bound = Bound {
@@ -479,11 +505,19 @@ impl Dtx {
         let Ok(bind) = Bind::parse(&body) else {
             return Err(Fault::Over(violation("invalid Bind message".to_owned())));
         };
-        let shard = self.one_shard(relay, &tail, &bind).await?;
-        let values = behind_names(&body, &bind).to_vec();
-        let done = self
-            .piece(relay, name, shard, Some((&tail, &values)), most)
-            .await?;
+        let (shard, done) = match self.source(relay, &tail, &bind).await? {
+            Source::There(shard) => {
+                let bound = Some((&*tail, behind_names(&body, &bind)));
+                (shard, self.piece(relay, name, shard, bound, most).await?)
+            }
+            Source::Brought(gathered) => {
+                let shard = gathered.home;
+                let (tail, values) = gathered.form(b"");
+                let bound = Some((&tail[..], &values[..]));
+                let piece = self.piece(relay, name, shard, bound, most).await;
+                (shard, piece.map_err(|fault| gathered.reworded(fault))?)
+            }
+        };
         if let Some(portal) = self.portals.get_mut(name) {
             portal.suspended = (done == Done::Suspended).then_some(shard);
         }

@@ -8,7 +8,7 @@ use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::{frame, sqlstate};
 
-use super::carry::{BYTES_MAX, Filled};
+use super::carry::Filled;
 use super::legs::sent;
 use super::rows::Passed;
 use super::statement::{Done, Planned};
@@ -19,7 +19,7 @@ use crate::session::shards::combine::{self, Limits, ROW_MAX};
 use crate::session::shards::gather::{Deadlines, End, Sink, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::{parts, unsupported};
-use crate::session::shards::request::{Bound, put, too_long};
+use crate::session::shards::request::{Bound, CARRIED_MAX, put, too_long};
 use crate::session::shards::start::One;
 
 /// An objection is no longer.
@@ -133,7 +133,7 @@ impl Taking<'_> {
         put(home, how.delete.as_bytes(), &fitting, &formats, true).map_err(long)?;
         home.begin();
         let mut rows = Rows {
-            limits: Limits::up_to(relay, BYTES_MAX),
+            limits: Limits::up_to(relay, CARRIED_MAX),
             taken: &mut taken,
         };
         let legs = std::slice::from_mut(home);

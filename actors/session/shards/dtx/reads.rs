@@ -11,6 +11,7 @@ use super::statement::Done;
 use super::{Dtx, Fault, Kind, carry};
 use crate::judgement;
 use crate::session::relay::Relay;
+use crate::session::shards::copied::Copied;
 use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::merged::Merged;
@@ -22,6 +23,17 @@ use crate::session::shards::start::{Through, start};
 use crate::session::shards::verify::{self, Check, Digest, Digested};
 use crate::shards::Known;
 
+/// What becomes of the rows that a text asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Use<'u> {
+    /// The client gets them.
+    Given,
+    /// It gets them as those of a `COPY`.
+    Copied(&'u Copied),
+    /// A cursor has them, whose query this is.
+    Held(&'u [u8]),
+}
+
 /// What a route asks for, if it is such a query.
 pub(super) fn request(
     relay: &Relay,
@@ -29,6 +41,7 @@ pub(super) fn request(
     text: &[u8],
     given: Option<(&[u8], &Bind<'_>)>,
     route: &Route<'_>,
+    what: Use<'_>,
 ) -> Result<Option<Request>, ErrorReport> {
     let asked = match route {
         Route::At { route, .. } => route,
@@ -38,15 +51,26 @@ pub(super) fn request(
         return Ok(None);
     }
     let bound = given.map(|(tail, bind)| Bound::of(parts(tail).1, bind));
-    // A text that names a moment is read only once.
-    let shared = given.is_none() || judgement::reach(text, relay.lexing) == Reach::Shared;
+    // A text that names a moment is read only once, and what is copied when it runs.
+    let is_one = |query: &[u8]| {
+        let shared = given.is_none() || judgement::reach(query, relay.lexing) == Reach::Shared;
+        shared && is_read(relay, query)
+    };
+    let (reads, copied) = match what {
+        Use::Given => (is_one(text), None),
+        Use::Held(query) => (is_one(query), None),
+        Use::Copied(copied) => {
+            copied.fits(relay, known)?;
+            (true, Some(copied.clone()))
+        }
+    };
     let request = Request::of(route, text, bound, known.number());
     let foreign = names::is_foreign(relay, known);
     let fits = |request: &Request| request.is_ordered(foreign);
     match request {
-        Some(request) if shared && is_read(relay, text) && fits(&request) => Ok(Some(Request {
+        Some(request) if reads && fits(&request) => Ok(Some(Request {
             carries: Some(CARRIED_MAX),
-            ..request
+            ..request.copying(copied)
         })),
         Some(request) => Err(several(request.shards.len())),
         None => Ok(None),
@@ -66,7 +90,7 @@ pub(super) fn checked(
     with_params(relay, known, Some(statement.plan()), given, |params| {
         let route = statement.route(params);
         let route = verify::widened(route.map_err(|refusal| refusal.to_string())?);
-        let request = match request(relay, known, text, given, &route) {
+        let request = match request(relay, known, text, given, &route, Use::Given) {
             Ok(Some(request)) => request,
             Ok(None) => {
                 let bound = given.map(|(tail, bind)| Bound::of(parts(tail).1, bind));
@@ -100,15 +124,7 @@ impl Dtx {
         how: Option<Check>,
     ) -> Result<Done, Fault> {
         let before = Before::of(self, relay);
-        let mut shards = request.shards.clone();
-        let first = shards.first().copied();
-        let home = self.home.or(first);
-        let home = home.unwrap_or_else(|| self.anywhere(relay));
-        let combines = matches!(request.work, Work::Combined { .. });
-        if combines || shards.is_empty() {
-            shards.retain(|shard| *shard != home);
-            shards.insert(0, home);
-        }
+        let (home, shards) = self.around(relay, &request);
         self.open(relay, &shards).await?;
         if writes {
             self.writes(relay, &shards).await?;
@@ -130,6 +146,8 @@ impl Dtx {
         let deadlines = Deadlines::new(relay, self.began);
         let mut legs = self.pick(&shards);
         let named = given.and_then(|(tail, bind)| named(relay, tail, bind.statement));
+        // A COPY is described as one without columns.
+        let named = named.filter(|_| request.copied.is_none());
         let mut answered = Ok(());
         if let Some(name) = named {
             let prepared = Prepared::of(&name, &request);
@@ -160,18 +178,36 @@ impl Dtx {
             Err(end) => (told(&request, end), None),
         };
         self.ended(relay, legs, end).await?;
-        let (rows, digest) = merged.map_or((0, None), |it| (it.rows, it.digest));
+        let (mut rows, mut digest, mut command) = (0, None, "SELECT");
+        if let Some(mut merged) = merged {
+            command = merged.end(relay);
+            (rows, digest) = (merged.rows, merged.digest);
+        }
         if let (Some(how), Some(plain), Some((digest, _))) = (how, plain, digest) {
             self.compare(relay, &how, plain, &digest, &mut moment, home)
                 .await?;
         }
-        Ok(Done::Complete(format!("SELECT {rows}").into_bytes().into()))
+        let done = format!("{command} {rows}");
+        Ok(Done::Complete(done.into_bytes().into()))
     }
 }
 
 impl Dtx {
+    /// The shard where what has to be is combined, and all that a query concerns, that one first if it does so.
+    pub(super) fn around(&self, relay: &Relay, request: &Request) -> (u16, Vec<u16>) {
+        let mut shards = request.shards.clone();
+        let home = self.home.or(shards.first().copied());
+        let home = home.unwrap_or_else(|| self.anywhere(relay));
+        let combines = matches!(request.work, Work::Combined { .. });
+        if combines || shards.is_empty() {
+            shards.retain(|shard| *shard != home);
+            shards.insert(0, home);
+        }
+        (home, shards)
+    }
+
     /// The time of the transaction, if a query names it.
-    async fn moment_of(
+    pub(super) async fn moment_of(
         &mut self,
         relay: &mut Relay,
         request: &Request,

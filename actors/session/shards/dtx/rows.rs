@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
+use pgherd_wire::backend::tag;
 use pgherd_wire::error::ErrorReport;
 use pgherd_wire::sqlstate;
 
@@ -14,16 +15,28 @@ use crate::session::shards::legs::Leg;
 /// Rows that have to be put in order take no more than this.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Rows that are passed on as they come. The columns are told only where that was asked for.
+/// Rows that are passed on as they come. The columns are told only where that was asked for, or where they are those of a
+/// `COPY`.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     pub(super) shows: bool,
     pub(super) rows: Concat,
 }
 
+impl Passed {
+    /// Such rows, whose columns are told or not.
+    pub(super) fn showing(shows: bool) -> Self {
+        Self {
+            shows,
+            ..Self::default()
+        }
+    }
+}
+
 impl Sink for Passed {
     fn columns(&mut self, relay: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
-        match self.shows {
+        let copies = columns.and_then(<[u8]>::first) == Some(&tag::COPY_OUT_RESPONSE);
+        match self.shows || copies {
             true => self.rows.columns(relay, columns),
             false => Ok(()),
         }

@@ -14,12 +14,13 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
 
+use super::cursors::{Gathered, held, some_of};
 use super::deals;
 use super::explain;
 use super::extended::{Bound, Parsed};
 use super::legs::sent;
 use super::named::is_named;
-use super::reads;
+use super::reads::{self, Use};
 use super::rows::{Behind, Kept, Passed};
 use super::script;
 use super::session::{Deed, deed, failed, moment, other, uncommitted};
@@ -32,6 +33,8 @@ use crate::server::Cancels;
 use crate::session::Bye;
 use crate::session::reads as replicas;
 use crate::session::relay::Relay;
+use crate::session::shards::concat::Concat;
+use crate::session::shards::copied::Copied;
 use crate::session::shards::count;
 use crate::session::shards::gather::{Deadlines, End, Sink, gather, is_unbound};
 use crate::session::shards::hint;
@@ -39,7 +42,10 @@ use crate::session::shards::legs::Leg;
 use crate::session::shards::note_notice;
 use crate::session::shards::objection::resharded;
 use crate::session::shards::pipeline::told::{self, Prepared};
-use crate::session::shards::plan::{Told, parts, read, tail_of, unsupported, with_params, worded};
+use crate::session::shards::plan::{
+    Place, Told, parts, read, tail_of, unsupported, with_params, worded,
+};
+use crate::session::shards::remark;
 use crate::session::shards::scatter::{hand_over, is_planned_for};
 use crate::session::shards::verifies;
 use crate::session::shards::verify;
@@ -69,6 +75,14 @@ pub(super) enum Form {
     Simple(Vec<u8>),
     /// A Parse behind its name, and a Bind behind its names.
     Bound { tail: Vec<u8>, values: Vec<u8> },
+}
+
+/// Where a server gives rows in pieces.
+pub(super) enum Source {
+    /// There, as it is.
+    There(u16),
+    /// Where they were brought.
+    Brought(Box<Gathered>),
 }
 
 /// By what a statement was planned before its shards were there.
@@ -193,9 +207,12 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         };
         let due = verify::is_due(relay, text, &statement);
         // What reads several shards by itself was found to stand with something else in its pipeline.
+        // What it is told outside of a block is told there.
+        let declares = held(relay, text).is_some();
+        let is_read = judgement::reach(text, relay.lexing) == Reach::Shared;
         let is_piped = bound.is_some()
             && relay.mode != PoolMode::Session
-            && judgement::reach(text, relay.lexing) == Reach::Shared;
+            && (is_read || statement.copied().is_some());
         let bound = bound.as_ref().map(|(tail, bind)| (*tail, bind));
         let plan = Some(statement.plan());
         let found = with_params(relay, known, plan, bound, |params| {
@@ -205,7 +222,7 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
                     Some(shard.0),
                 ),
                 route => (
-                    due || is_spread(&statement, &route, in_block || is_piped),
+                    due || is_spread(&statement, &route, in_block || is_piped || declares),
                     None,
                 ),
             })
@@ -348,6 +365,12 @@ impl Dtx {
             },
         };
         let planned = Planned::of(relay, &known, given);
+        let copied = Copied::of(relay, &statement, text);
+        let what = match (&copied, held(relay, text)) {
+            (Some(copied), _) => Use::Copied(copied),
+            (None, Some(query)) => Use::Held(query),
+            (None, None) => Use::Given,
+        };
         let plan = Some(statement.plan());
         let checked = verify::is_due(relay, text, &statement)
             .then(|| reads::checked(relay, &known, text, given, &statement, self.home));
@@ -371,18 +394,27 @@ impl Dtx {
             let route = statement
                 .route(params)
                 .map_err(|refusal| worded(&refusal))?;
-            if let Some(found) = deals::found(relay, &known, given, &route, self.home)? {
+            if matches!(what, Use::Given)
+                && let Some(found) = deals::found(relay, &known, given, &route, self.home)?
+            {
                 return Ok(found);
             }
-            match reads::request(relay, &known, text, given, &route)? {
+            match reads::request(relay, &known, text, given, &route, what)? {
                 Some(request) => Ok((Way::Read(Box::new(request)), None)),
                 None => Way::of(route),
             }
         });
         let (way, moment) = found?;
+        // A COPY has no parameters; where its rows are not merged, its time is that of one shard.
+        let moment = moment.filter(|_| copied.is_none());
         relay.pool.stats.queries(1);
         count(relay, way.tier());
-        let writes = !judgement.steady || locks_rows(text, relay.lexing);
+        let reads = match what {
+            Use::Given => judgement.steady,
+            Use::Copied(_) => judgement.only_reads,
+            Use::Held(query) => relay.judge(query).steady,
+        };
+        let writes = !reads || locks_rows(text, relay.lexing);
         let mut now = None;
         let form = match moment {
             None => form,
@@ -400,30 +432,33 @@ impl Dtx {
             let text = "rows of several shards in pieces are not supported";
             return Err(unsupported(text).hint("Fetch all of them at once.").into());
         }
-        let elsewhere = match way {
-            Way::Any => false,
-            Way::One(shard) => self.home.is_some_and(|home| home != shard),
-            _ => true,
+        let alone = match way {
+            Way::Any => Some(self.anywhere(relay)),
+            Way::One(shard) => Some(shard),
+            _ => None,
         };
-        if elsewhere && word.eq_ignore_ascii_case(b"declare") {
-            let text =
-                "a cursor on another shard than the first of its transaction is not supported";
-            return Err(unsupported(text)
-                .hint("Declare it in a transaction of that shard alone.")
-                .into());
+        if let (Use::Held(_), Some(shard)) = (what, alone) {
+            self.names(relay, text, shard).await?;
+        }
+        if let Some(shard) = alone.filter(|_| word::explains(text, relay.lexing)) {
+            remark(relay, &statement, shard);
         }
         self.altered |= judgement.alters;
+        let sink = Passed {
+            shows,
+            rows: Concat::framed(Copied::framing(statement.copied())),
+        };
         match way {
             Way::Any => {
                 let home = self.anywhere(relay);
-                self.on_each(relay, &[home], vec![form], writes, shows, Some(&planned))
+                self.on_each(relay, &[home], vec![form], writes, sink, Some(&planned))
                     .await
             }
             Way::One(shard) => {
                 if statement.locks_replicated() {
                     self.alone(relay, &[shard]).await?;
                 }
-                self.on_each(relay, &[shard], vec![form], writes, shows, Some(&planned))
+                self.on_each(relay, &[shard], vec![form], writes, sink, Some(&planned))
                     .await
             }
             Way::Concat(shards) => {
@@ -431,7 +466,7 @@ impl Dtx {
                     self.unmoved(relay, &shards).await?;
                 }
                 let forms = vec![form; shards.len()];
-                self.on_each(relay, &shards, forms, writes, shows, Some(&planned))
+                self.on_each(relay, &shards, forms, writes, sink, Some(&planned))
                     .await
             }
             // Definitions lock their tables by themselves, and read none.
@@ -457,34 +492,40 @@ impl Dtx {
                 self.moves(relay, &moving, given, now, shows, &planned)
                     .await
             }
+            Way::Read(request) if matches!(what, Use::Held(_)) => {
+                self.declare(relay, text, *request, writes).await
+            }
             Way::Read(request) => self.read(relay, *request, given, writes, shows, None).await,
         }
     }
 
-    /// Runs what asks the session something, on one server.
+    /// Runs what asks the session something, where that is known.
     pub(super) async fn ask(&mut self, relay: &mut Relay, text: &[u8]) -> Result<Done, Fault> {
-        let home = self.anywhere(relay);
-        let form = Form::Simple(text.to_vec());
-        self.open(relay, &[home]).await?;
-        self.on_each(relay, &[home], vec![form], false, true, None)
-            .await
+        let shards = self.asked(relay, text)?;
+        let forms = vec![Form::Simple(text.to_vec()); shards.len()];
+        self.open(relay, &shards).await?;
+        let sink = Passed::showing(true);
+        self.on_each(relay, &shards, forms, false, sink, None).await
     }
 
-    /// The one shard of a statement whose rows are wanted in pieces, with a block there.
-    pub(super) async fn one_shard(
+    /// The one shard of a statement whose rows are wanted in pieces, with a block there; or what was brought to one.
+    pub(super) async fn source(
         &mut self,
         relay: &mut Relay,
         tail: &[u8],
         bind: &Bind<'_>,
-    ) -> Result<u16, Fault> {
+    ) -> Result<Source, Fault> {
         let known = self.known(relay).await?;
         let text = parts(tail).0;
         let mut locks = false;
         let planned = Planned::of(relay, &known, Some((tail, bind)));
         let told = read(relay, &known, text)?;
         let judgement = admit(relay, text, &told)?;
-        let shard = match told {
-            Told::Anywhere => None,
+        let place = match told {
+            Told::Anywhere => {
+                let asked = self.asked(relay, text)?;
+                asked.first().map_or(Place::Any, |shard| Place::On(*shard))
+            }
             Told::Planned(statement) => {
                 if verify::is_due(relay, text, &statement) {
                     verify::unverified(relay, "its rows are given in pieces");
@@ -494,19 +535,30 @@ impl Dtx {
                 let given = Some((tail, bind));
                 let found = with_params(relay, &known, plan, given, |params| {
                     match statement.route(params) {
-                        Ok(Route::One(shard)) => Ok(Some(shard.0)),
-                        Ok(Route::Any) => Ok(None),
-                        Ok(_) => Err(unsupported(
-                            "rows of several shards in pieces are not supported",
-                        )
-                        .hint("Fetch all of them at once.")),
+                        Ok(Route::One(shard)) => Ok(Some(Place::On(shard.0))),
+                        Ok(Route::Any) => Ok(Some(Place::Any)),
+                        Ok(_) => Ok(None),
                         Err(refusal) => Err(worded(&refusal)),
                     }
                 });
-                found?
+                match found? {
+                    Some(place) => place,
+                    None => {
+                        let request = some_of(relay, &known, text, (tail, bind))?;
+                        count(relay, request.tier());
+                        let (home, _) = self.around(relay, &request);
+                        self.open(relay, &[home]).await?;
+                        self.holds(relay, &[home], &planned).await?;
+                        let gathered = self.gathered(relay, request, !judgement.steady).await?;
+                        return Ok(Source::Brought(Box::new(gathered)));
+                    }
+                }
             }
         };
-        let shard = shard.unwrap_or_else(|| self.anywhere(relay));
+        let shard = match place {
+            Place::On(shard) => shard,
+            Place::Any => self.anywhere(relay),
+        };
         count(relay, Tier::OneShard);
         self.open(relay, &[shard]).await?;
         if locks {
@@ -516,7 +568,7 @@ impl Dtx {
             self.writes(relay, &[shard]).await?;
         }
         self.holds(relay, &[shard], &planned).await?;
-        Ok(shard)
+        Ok(Source::There(shard))
     }
 
     pub(super) async fn known(&self, relay: &mut Relay) -> Result<Arc<Known>, Fault> {
@@ -636,7 +688,7 @@ impl Dtx {
         shards: &[u16],
         forms: Vec<Form>,
         writes: bool,
-        shows: bool,
+        mut sink: Passed,
         planned: Option<&Planned>,
     ) -> Result<Done, Fault> {
         self.open(relay, shards).await?;
@@ -646,11 +698,8 @@ impl Dtx {
         if let Some(planned) = planned {
             self.holds(relay, shards, planned).await?;
         }
-        let mut sink = Passed {
-            shows,
-            ..Passed::default()
-        };
         let done = self.send(relay, shards, &forms, &mut sink).await?;
+        sink.rows.end_copy(relay);
         Ok(added(done))
     }
 
@@ -687,10 +736,7 @@ impl Dtx {
         let all = self.shards_of(&Way::All);
         self.open(relay, &all).await?;
         self.writes(relay, &all).await?;
-        let mut sink = Passed {
-            shows,
-            ..Passed::default()
-        };
+        let mut sink = Passed::showing(shows);
         let (first, others) = all.split_at(1.min(all.len()));
         if alone {
             self.alone(relay, first).await?;
@@ -913,11 +959,6 @@ pub(super) fn unfit(relay: &Relay, text: &[u8], told: &Told) -> Option<ErrorRepo
     // It says why itself.
     if let Plan::Refused(_) = plan {
         return None;
-    }
-    let word = word::word(text, relay.lexing).unwrap_or_default();
-    if word.eq_ignore_ascii_case(b"copy") && !matches!(plan, Plan::CopyIn(_)) {
-        let text = "COPY … TO is not supported in a transaction over several shards";
-        return Some(unsupported(text));
     }
     let judgement = relay.judge(text);
     if judgement.listens != Listens::Nothing {

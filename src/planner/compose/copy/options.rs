@@ -1,9 +1,9 @@
-//! The options of a `COPY … FROM`, as far as rows are told apart by them. Servers look at all of them, too.
+//! The options of a `COPY`, as far as rows are told apart or written by them. Servers look at all of them, too.
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CopyStmt, DefElem};
 
-use crate::plan::copy::{Form, Quotes, Shape};
+use crate::plan::copy::{CopyOut, Form, Format, Quoted, Quotes, Shape};
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{inner, strings};
 
@@ -111,6 +111,65 @@ pub(super) fn read(copy: &CopyStmt, key: &[&str]) -> Result<Options> {
         _ => return Err(unclear("format")),
     };
     Ok(Options { form, encoding })
+}
+
+/// How the rows of a `COPY … TO` are written.
+pub(super) fn written(copy: &CopyStmt) -> Result<CopyOut> {
+    let mut format = "text".to_owned();
+    let (mut delimiter, mut null) = (None, None);
+    let (mut quote, mut escape, mut encoding) = (None, None, None);
+    let mut header = false;
+    let mut quoted = About::None;
+    for option in &copy.options {
+        let NodeEnum::DefElem(option) = inner(option)? else {
+            return Err(unclear("an option"));
+        };
+        match option.defname.as_str() {
+            "format" => format = text(option)?,
+            "delimiter" => delimiter = Some(byte(option)?),
+            "null" => null = Some(text(option)?),
+            "quote" => quote = Some(byte(option)?),
+            "escape" => escape = Some(byte(option)?),
+            "encoding" => encoding = Some(text(option)?),
+            "header" => header = is_header(option)?,
+            "force_quote" => quoted = About::of(option)?,
+            other => {
+                let part = format!("COPY … {}", other.to_uppercase());
+                return Err(Refusal::new(part, "it is not supported over shards"));
+            }
+        }
+    }
+    let null = |default: &str| {
+        let null = null.clone().unwrap_or_else(|| default.to_owned());
+        null.into_bytes().into_boxed_slice()
+    };
+    let format = match format.as_str() {
+        "binary" => Format::Binary,
+        "text" => Format::Text {
+            delimiter: delimiter.unwrap_or(b'\t'),
+            null: null("\\N"),
+        },
+        "csv" => {
+            let quote = quote.unwrap_or(b'"');
+            Format::Csv {
+                delimiter: delimiter.unwrap_or(b','),
+                null: null(""),
+                quote,
+                escape: escape.unwrap_or(quote),
+                quoted: match quoted {
+                    About::None => Quoted::These(Vec::new()),
+                    About::These(names) => Quoted::These(names),
+                    About::All => Quoted::All,
+                },
+            }
+        }
+        _ => return Err(unclear("format")),
+    };
+    Ok(CopyOut {
+        header,
+        encoding,
+        format,
+    })
 }
 
 fn unclear(option: &str) -> Refusal {
