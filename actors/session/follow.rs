@@ -210,6 +210,7 @@ impl<'a> Given<'a> {
                 (Some(None), Span::Session | Span::Parameter(_)) => return None,
             }
             if change.span == Span::Local
+                && !change.name.is_empty()
                 && (changes_naming(&change.name) || changes_reading(&change.name))
                 && let Value::Parameter(number) = change.value
                 && let Some(Some(text)) = self.text(number)

@@ -722,7 +722,7 @@ mod tests {
             function("calls", "sql", "select enter('a')", ""),
             function("wait", "sql", "set local statement_timeout = 0", ""),
             function(
-                "any",
+                "whatever",
                 "plpgsql",
                 "begin perform set_config(a, b, true); end",
                 "",
@@ -743,11 +743,12 @@ mod tests {
             ("enter", Some(Sways::Names)),
             ("calls", Some(Sways::Names)),
             ("wait", None),
-            ("any", Some(Sways::Texts)),
+            ("whatever", Some(Sways::Texts)),
             ("fills", Some(Sways::Names)),
             ("other", Some(Sways::Texts)),
-            ("native", None),
             ("restyle", Some(Sways::Texts)),
+            // They may write, and wake that.
+            ("native", Some(Sways::Texts)),
             ("log", Some(Sways::Texts)),
         ] {
             assert_eq!(found.swayers.get(name.as_bytes()).copied(), how, "{name}");

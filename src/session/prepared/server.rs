@@ -220,6 +220,13 @@ impl ServerStatements {
         {
             self.lent.push(placed);
         }
+        if self.lent.len() > 2 * self.known.len() {
+            // In a long transaction, others may have come in their places.
+            let known = &self.known;
+            let is_there =
+                |lent: &Placed| known.get(&lent.id).is_some_and(|it| it.name == lent.name);
+            self.lent.retain(is_there);
+        }
     }
 
     /// A transaction begins. Whether its client is `bound` to the server by what others would read texts otherwise for:
@@ -437,6 +444,13 @@ mod tests {
         server.lend(again);
         server.lend(again);
         assert_eq!(server.lent.len(), 1);
+        // Nor does it matter how often others come in its place.
+        for _ in 0..100 {
+            server.take(2);
+            let again = server.insert(2, 1);
+            server.lend(again);
+            assert!(server.lent.len() <= 2 * server.len());
+        }
         let gone = server.take(2).expect("it is there");
         server.settle();
         server.restore(gone);

@@ -150,13 +150,17 @@ async fn each_place_is_told_what_became_of_it_in_each_form() {
             assert_eq!(client.ask(&Raw::query(WRITE)).await, "C ZT");
             lose(&node, form.last(passes), passes, Vec::new());
             let told = client.ask(&form.send("commit /* needle */")).await;
-            let right = match (passes, form) {
+            match (passes, form) {
                 // The rows before it are lost, and no success can do without them.
-                (_, Form::Pipelined) => "E08007 ZI".to_owned(),
-                (true, _) => form.answer(0, "ZI"),
-                (false, _) => "E40001 ZI".to_owned(),
-            };
-            assert_eq!((told, node.left()), (right, 0), "{passes}");
+                (true, Form::Pipelined) => assert_eq!(told, "E08007 ZI"),
+                (true, _) => assert_eq!(told, form.answer(0, "ZI")),
+                // It hangs on which answers to what stands before it have come.
+                (false, Form::Pipelined) => {
+                    assert!(["E08007 ZI", "E40001 ZI"].contains(&&*told), "{told}");
+                }
+                (false, _) => assert_eq!(told, "E40001 ZI"),
+            }
+            assert_eq!(node.left(), 0, "{passes}");
             let count = if passes { "1" } else { "0" };
             assert_eq!(rows(&database).await, count);
             database.sql("delete from goods").await;
