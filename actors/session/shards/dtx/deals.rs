@@ -180,7 +180,7 @@ impl Dtx {
             let mut built = Ok(());
             for (leg, hand) in legs.iter_mut().zip(read.hands.values()) {
                 let (text, bound) = hand.rows.before(lock, bound);
-                built = built.and(put(leg, text.as_bytes(), &bound, &[], true));
+                built = built.and_then(|()| put(leg, text.as_bytes(), &bound, &[], true));
                 leg.begin();
             }
             let end = match built {
@@ -214,7 +214,7 @@ impl Dtx {
             sent(relay, leg, how.whole.as_bytes());
             leg.acks = std::mem::take(&mut self.owes);
             let (text, bound) = hand.rows.before(&how.store, bound);
-            built = built.and(put(leg, text.as_bytes(), &bound, &bound.results, true));
+            built = built.and_then(|()| put(leg, text.as_bytes(), &bound, &bound.results, true));
             leg.begin();
         }
         let mut sink = Kept {

@@ -196,7 +196,7 @@ impl Dtx {
     /// The shard where what has to be is combined, and all that a query concerns, that one first if it does so.
     pub(super) fn around(&self, relay: &Relay, request: &Request) -> (u16, Vec<u16>) {
         let mut shards = request.shards.clone();
-        let home = self.home.or(shards.first().copied());
+        let home = self.home.or_else(|| shards.first().copied());
         let home = home.unwrap_or_else(|| self.anywhere(relay));
         let combines = matches!(request.work, Work::Combined { .. });
         if combines || shards.is_empty() {
