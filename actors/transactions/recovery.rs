@@ -141,6 +141,8 @@ struct Watch {
     mute: BTreeMap<String, String>,
     attempts: BTreeMap<String, Attempts>,
     told: Told,
+    /// The sections to which there was a connection before.
+    listened: BTreeSet<String>,
 }
 
 impl Watch {
@@ -338,7 +340,9 @@ impl Watch {
             let link = open(&round.facts.transactions, attempts, &candidates, user, name);
             // It has a deadline of its own, which may be long.
             let mut link = round.heartbeat.through(link).await?;
-            schemas::listen(&mut link.server, before.map(|link| link.server)).await;
+            let before = before.map(|link| link.server);
+            let again = !self.listened.insert(section.to_owned());
+            schemas::listen(&mut link.server, before, again).await;
             self.links.insert(section.to_owned(), link);
         }
         debug_assert!(

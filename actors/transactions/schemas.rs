@@ -63,8 +63,8 @@ impl Told {
 }
 
 /// Has a new connection hear of changes. `before` is the one in whose place it comes, if that has heard all until now:
-/// without one, something may have been missed.
-pub(super) async fn listen(server: &mut ServerConn, before: Option<Box<ServerConn>>) {
+/// without one, something may have been missed, if it is not the first.
+pub(super) async fn listen(server: &mut ServerConn, before: Option<Box<ServerConn>>, again: bool) {
     let answer = setup::run(server, LISTEN).await;
     if !answer.is_ok_and(|answer| answer.error.is_none()) {
         return;
@@ -77,7 +77,7 @@ pub(super) async fn listen(server: &mut ServerConn, before: Option<Box<ServerCon
             .is_ok(),
         None => false,
     };
-    if !rest {
+    if again && !rest {
         hidden.has_heard();
     }
 }

@@ -33,6 +33,12 @@ async fn proxies_hear_of_each_others_definitions() {
     for client in [&mut one, &mut two] {
         client.one("select count(*) from accounts").await;
     }
+    // Who looks for what was left prepared listens by then.
+    let looks = "select count(*) from pg_stat_activity where datname = current_database() \
+                 and query like '%starts_with(gid%' and pid <> pg_backend_pid()";
+    for shard in &rig.shards {
+        until("both listen", async || shard.sql(looks).await == "2").await;
+    }
     for column in ["alpha", "beta"] {
         let (definer, reader) = match column {
             "alpha" => (&mut one, &mut two),
