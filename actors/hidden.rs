@@ -152,6 +152,8 @@ pub struct Hidden {
     sways: [AtomicU8; 2],
     /// There may be functions that keep plans.
     plans: AtomicBool,
+    /// What is known was found since the last change.
+    surveyed: AtomicBool,
     /// A transaction was prepared that changes the catalogue.
     prepared: AtomicBool,
     /// When the catalogue was asked last, in nanoseconds after `born`.
@@ -180,6 +182,7 @@ impl Default for Hidden {
             stirs: AtomicU8::new(u8::MAX),
             sways: [Runs::Reads; 2].map(|runs| AtomicU8::new(runs as u8)),
             plans: AtomicBool::new(true),
+            surveyed: AtomicBool::new(false),
             prepared: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             cost: AtomicU64::new(0),
@@ -233,6 +236,11 @@ impl Hidden {
         self.found.load_full()
     }
 
+    /// Whether nothing has changed since the catalogue was asked last.
+    pub fn is_surveyed(&self) -> bool {
+        self.surveyed.load(Ordering::Acquire)
+    }
+
     /// Whether it is time to ask the catalogue.
     pub fn is_due(&self, now: Instant) -> bool {
         self.due.load(Ordering::Relaxed) <= self.since_birth(now)
@@ -281,6 +289,7 @@ impl Hidden {
                 level.store(runs.max(Runs::Reads) as u8, Ordering::Release);
             }
             self.plans.store(found.plans, Ordering::Release);
+            self.surveyed.store(true, Ordering::Release);
             self.found.store(Some(Arc::new(found)));
             self.steady.store(steady, Ordering::Release);
             self.threshold.store(threshold as u8, Ordering::Release);
@@ -414,6 +423,7 @@ impl Hidden {
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
         self.plans.store(true, Ordering::Release);
+        self.surveyed.store(false, Ordering::Release);
         self.sight.store(Runs::Reads as u8, Ordering::Release);
         for level in &self.sways {
             level.store(Runs::Reads as u8, Ordering::Release);

@@ -66,7 +66,7 @@ pub(super) fn sent(server: &mut ServerConn, judgement: &Judgement, tail: &[u8], 
         doubt_named(server, text(tail), how);
     }
     server.sways = server.sways.max(ran.sways);
-    server.misread |= ran.sways == Sways::Texts && hidden(server).found().is_some();
+    server.misread |= ran.sways == Sways::Texts && hidden(server).is_surveyed();
     note_alteration(server, judgement, ran.defines);
 }
 
@@ -117,7 +117,7 @@ pub(super) fn bound(server: &mut ServerConn, judgement: &Judgement, tail: &[u8],
         server.ran = judgement.runs;
         let unknown = judgement.runs == Runs::Unknown;
         let sways = hidden(server).sways(judgement.runs) == Sways::Texts;
-        server.misread |= unknown || sways && hidden(server).found().is_some();
+        server.misread |= unknown || sways && hidden(server).is_surveyed();
     }
     if hides(judgement) {
         server.doubt_unnamed();
