@@ -938,7 +938,13 @@ fn bring_known(
         Check::None | Check::UnderWay | Check::Ahead | Check::Quiet | Check::Goodbye => None,
     };
     let as_then = || statement.reads_as(&turn.relay.parameters);
-    if let Some(placed) = turn.server.statements.touch_as(statement.id, as_then) {
+    let statements = &mut turn.server.statements;
+    // What was put there and described a moment ago is not put there again.
+    let there = match checked.filter(|placed| statements.has(*placed)) {
+        Some(placed) => Some(placed),
+        None => statements.touch_as(statement.id, as_then),
+    };
+    if let Some(placed) = there {
         let shape = turn.server.statements.shape(statement.id);
         let fits = |told: Shape| shape.is_some_and(|shape| told.fits(shape));
         if held.shape.is_none_or(fits) || told.is_told(turn) {

@@ -492,7 +492,9 @@ impl<'a> Turn<'a> {
         self.ends = Ends::default();
         self.spot = Spot::Nowhere;
         self.attempt.settle();
-        if self.server.exchange.status() == TransactionStatus::Idle {
+        let exchange = &self.server.exchange;
+        // What a Flush has had answered is over with its Sync only.
+        if exchange.status() == TransactionStatus::Idle && !exchange.unsynced() {
             // Whatever it has changed is there: who hears of it must find it so, on whichever server.
             self.server.alters = None;
             meaning::settled(self);

@@ -167,6 +167,12 @@ impl ServerStatements {
         })
     }
 
+    /// Whether the server has it by this name, be it as it was meant or not.
+    pub fn has(&self, placed: Placed) -> bool {
+        let known = self.known.get(&placed.id);
+        known.is_some_and(|known| known.name == placed.name)
+    }
+
     /// How the server has described the statement, if it has since it was put there.
     #[inline]
     pub fn shape(&self, id: u64) -> Option<Shape> {
@@ -484,6 +490,10 @@ mod tests {
         server.take(1);
         let again = server.insert(1, 1);
         assert_eq!(server.touch_as(1, || false), Some(again));
+        // Whoever has had it put there has it.
+        server.doubt(again);
+        assert_eq!(server.touch(1), None);
+        assert!(server.has(again) && !server.has(first));
     }
 
     #[test]

@@ -182,6 +182,8 @@ async fn who_calls_a_statement_off_while_its_server_is_looked_at_does_not_run_it
     client.one("select 1").await;
     client.one("select 1").await;
     fleet.primary.freeze();
+    // Only what was idle for the time that is set is looked at.
+    sleep(Duration::from_millis(5)).await;
     client
         .send(&Raw::query("insert into acked values (1)"))
         .await;

@@ -480,3 +480,21 @@ async fn where_nothing_differs_nothing_is_prepared_anew() {
         assert_eq!(one.through.one(name).await, before, "{begin}");
     }
 }
+
+#[tokio::test]
+async fn what_was_described_is_put_there_once_where_it_is_read_as_it_was() {
+    let house = House::new("", "max_prepared_statements = 1").await;
+    let mut one = house.client().await;
+    one.query("set datestyle = 'ISO, DMY'").await;
+    let text = "select '01/02/2024'::date::text, $1::int";
+    let described = [Raw::parse("s", text), Raw::describe('S', "s"), Raw::sync()];
+    one.ask(&described.concat()).await;
+    one.query("set datestyle = 'ISO, MDY'").await;
+    house.evict().await;
+    // Its columns are looked at before it is used, by a Flush.
+    assert_eq!(one.ask(&run("s", &["7"])).await, "2 2024-02-01,7 C ZI");
+    house.evict().await;
+    let fails = [run("s", &["x"]), run("s", &["7"])].concat();
+    let told = one.ask_for(&fails, 2).await;
+    assert_eq!(told, "E22P02 ZI 2 2024-02-01,7 C ZI");
+}
