@@ -436,9 +436,6 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
     let renamed = names::renamed(turn, total);
     by_sql::settle(turn);
     heal(turn, total);
-    if !matches!(turn.check, Check::Quiet | Check::Goodbye) {
-        turn.check = Check::None;
-    }
     if let Some(block) = &mut turn.relay.block {
         block.fail();
     }
@@ -460,6 +457,12 @@ fn error(turn: &mut Turn<'_>, total: usize) -> Result<(), Loss> {
             Undo::Unnamed | Undo::Kept(_) if again => {}
             undo => take_back(statements, client.as_deref_mut(), undo),
         });
+    turn.check = match turn.check {
+        // What was asked behind the next Sync is answered all the same.
+        Check::UnderWay if server.exchange.surveys() => Check::UnderWay,
+        Check::Quiet | Check::Goodbye => turn.check,
+        _ => Check::None,
+    };
     let verdict = match (verdict, renamed) {
         (Verdict::Forward, _) if blamed => Verdict::Swallow,
         (Verdict::Forward, Some(renamed)) => Verdict::Replace(renamed),

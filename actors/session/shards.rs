@@ -27,6 +27,7 @@ pub(super) mod scatter;
 mod start;
 mod verify;
 mod wait;
+mod whole;
 mod word;
 
 use std::collections::HashMap;

@@ -905,6 +905,12 @@ impl<P> Exchange<P> {
         }
     }
 
+    /// Whether the server is to describe a statement that its client has not asked about.
+    pub fn surveys(&self) -> bool {
+        let surveys = |owed: &Owed<P>| matches!(owed, Owed::DescribeStatement { hidden: true, .. });
+        self.owed.iter().any(surveys)
+    }
+
     /// The statement whose portal the server describes, if that is to be remembered.
     pub fn describing_portal(&self) -> Option<&Described> {
         match self.owed.front()? {

@@ -23,6 +23,7 @@ use super::names;
 use super::plan::unsupported;
 use super::request::{Bound, Carrier, put, put_describe, quoted, too_long, values_of};
 use super::start::{One, Through};
+use super::whole::{ROW_MAX, Whole};
 use crate::judgement::Judgement;
 use crate::session::relay::Relay;
 
@@ -35,8 +36,6 @@ const LARGE: usize = 100;
 const KEYS_MAX: usize = 10_000;
 /// Of how many rows it is looked at which values they have.
 const LOOKED_AT: usize = 50_000;
-/// A larger row is too much for a table of partial answers.
-pub(super) const ROW_MAX: usize = 64 * 1024 * 1024;
 
 /// The client's session may be one that only reads. What is read behind the tables is of their moment.
 const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
@@ -138,9 +137,9 @@ async fn narrowed(
         let question = values_of(key, KEYS_MAX);
         put(home, question.as_bytes(), &Bound::default(), &[], true).map_err(long)?;
         home.begin();
-        let mut told = One::up_to(ROW_MAX);
+        let mut told = Whole::of(One::up_to(ROW_MAX));
         ended(gather(relay, std::slice::from_mut(home), &mut told, deadlines).await)?;
-        let values = told.value.and_then(|it| String::from_utf8(it).ok());
+        let values = told.taker.value.and_then(|it| String::from_utf8(it).ok());
         // Only such are asked for.
         let plain = |it: &String| {
             let known = |byte: u8| byte.is_ascii_hexdigit() || b"{},-".contains(&byte);

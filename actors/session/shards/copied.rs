@@ -3,8 +3,6 @@
 //!
 //! What stands before the rows, and whether the options are right ones, is said by a server that copies none of them.
 
-use std::task::{Context, Poll, ready};
-
 use bytes::{BufMut, BytesMut};
 use pgherd_planner::{CopyOut, Format, Quoted, Statement};
 use pgherd_sql::{Encoding, LexOptions, Lexer};
@@ -13,11 +11,12 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frame;
 
 use super::framing::{Framing, TRAILER};
-use super::gather::{Deadlines, End, Sink, gather};
+use super::gather::{Deadlines, End, gather};
 use super::legs::Leg;
 use super::names;
 use super::plan::unsupported;
 use super::request::{Bound, put, too_long};
+use super::whole::{Taker, Whole};
 use crate::session::relay::Relay;
 use crate::shards::Known;
 
@@ -88,11 +87,12 @@ impl Copied {
         put(home, empty, bound.unwrap_or(&none), &[], true)
             .map_err(|error| End::Stopped(too_long(error)))?;
         home.begin();
-        let mut head = Head::default();
+        let mut head = Whole::of(Head::default());
         match gather(relay, std::slice::from_mut(home), &mut head, deadlines).await {
             End::Answered => {}
             end => return Err(end),
         }
+        let mut head = head.taker;
         if head.response.first() != Some(&tag::COPY_OUT_RESPONSE) {
             return Err(home.broken());
         }
@@ -149,30 +149,18 @@ struct Head {
     data: Vec<u8>,
 }
 
-impl Sink for Head {
-    fn columns(&mut self, _: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
+impl Taker for Head {
+    fn columns(&mut self, columns: Option<&[u8]>) {
         self.response = columns.unwrap_or_default().into();
-        Ok(())
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Relay,
-        legs: &mut [Leg],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), End>> {
-        for leg in legs {
-            while let Some(total) = ready!(leg.poll_row(HEAD_MAX, cx))? {
-                if total > HEAD_MAX {
-                    return Poll::Ready(Err(leg.broken()));
-                }
-                leg.count();
-                let data = &leg.lease.flow.unjudged()[frame::HEADER_LEN..total];
-                self.data.extend_from_slice(data);
-                leg.lease.flow.hide(total);
-            }
-        }
-        Poll::Ready(Ok(()))
+    fn expects(&mut self, total: usize) -> Result<bool, End> {
+        Ok(total <= HEAD_MAX)
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<bool, End> {
+        self.data.extend_from_slice(data);
+        Ok(true)
     }
 }
 

@@ -18,10 +18,9 @@ use super::legs::Leg;
 use super::order::{self, Value};
 use super::records;
 use super::verify::Digest;
+use super::whole::ROW_MAX;
 use crate::session::relay::Relay;
 
-/// A larger row is not merged.
-const ROW_MAX: usize = 64 * 1024 * 1024;
 /// So much waits for the client before nothing is read any more.
 const BACKLOG: usize = 64 * 1024;
 

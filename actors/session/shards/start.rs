@@ -1,6 +1,6 @@
 //! From a request to rows that come.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pgherd_planner::SortKey;
 use pgherd_session::Owed;
@@ -14,6 +14,7 @@ use super::gather::{self, Deadlines, End, Sink, gather};
 use super::legs::Leg;
 use super::merged::Merged;
 use super::request::{Bound, Request, Work, put, put_describe, too_long};
+use super::whole::{Taker, Whole};
 use crate::session::relay::Relay;
 
 /// What a shard says of the time: a form that is read alike under all settings.
@@ -172,9 +173,9 @@ async fn now(relay: &mut Relay, home: &mut Leg, deadlines: &Deadlines) -> Result
     built.map_err(|error| End::Stopped(too_long(error)))?;
     home.lease.exchange.sent(Owed::Query);
     home.begin();
-    let mut told = One::up_to(VALUE_MAX);
+    let mut told = Whole::of(One::up_to(VALUE_MAX));
     match gather(relay, std::slice::from_mut(home), &mut told, deadlines).await {
-        End::Answered => told.value.ok_or_else(|| {
+        End::Answered => told.taker.value.ok_or_else(|| {
             let text = "a shard did not tell the time";
             let report = ErrorReport::error(sqlstate::INTERNAL_ERROR, text);
             End::Stopped(Box::new(report))
@@ -197,30 +198,16 @@ impl One {
     }
 }
 
-impl Sink for One {
-    fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
-        Ok(())
+impl Taker for One {
+    fn expects(&mut self, total: usize) -> Result<bool, End> {
+        Ok(total <= self.most)
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Relay,
-        legs: &mut [Leg],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), End>> {
-        for leg in legs {
-            while let Some(total) = ready!(leg.poll_row(self.most, cx))? {
-                if total > self.most {
-                    return Poll::Ready(Err(leg.broken()));
-                }
-                leg.count();
-                let row = DataRow::parse(&leg.lease.flow.unjudged()[frame::HEADER_LEN..total]);
-                let value = row.ok().and_then(|row| row.values().next().flatten());
-                self.value = value.map(<[u8]>::to_vec);
-                leg.lease.flow.hide(total);
-            }
-        }
-        Poll::Ready(Ok(()))
+    fn take(&mut self, row: &[u8]) -> Result<bool, End> {
+        let row = DataRow::parse(row);
+        let value = row.ok().and_then(|row| row.values().next().flatten());
+        self.value = value.map(<[u8]>::to_vec);
+        Ok(true)
     }
 }
 

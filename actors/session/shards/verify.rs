@@ -6,7 +6,6 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::task::{Context, Poll, ready};
 
 use pgherd_planner::{Names, Params, Route, SortKey, Statement};
 use pgherd_sql::Lexer;
@@ -15,17 +14,15 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::{frame, sqlstate};
 
-use super::gather::{End, Sink};
+use super::gather::End;
 use super::hint;
-use super::legs::Leg;
 use super::names;
 use super::plan::{Told, is_read, parts, read, unsupported, values, worded};
 use super::request::{Bound, CARRIED_MAX, Request, Work};
+use super::whole::Taker;
 use crate::session::relay::Relay;
 use crate::shards::{FIRST_OWN, Known};
 
-/// A larger row is not brought to a server.
-const ROW_MAX: usize = 64 * 1024 * 1024;
 /// The OID of `numeric`, whose equal values are written in several ways.
 const NUMERIC: u32 = 1700;
 
@@ -244,30 +241,14 @@ pub(super) struct Digested<'k> {
     pub(super) keys: &'k [usize],
 }
 
-impl Sink for Digested<'_> {
-    fn columns(&mut self, _: &mut Relay, columns: Option<&[u8]>) -> Result<(), End> {
+impl Taker for Digested<'_> {
+    fn columns(&mut self, columns: Option<&[u8]>) {
         self.digest.columns(columns.unwrap_or_default());
-        Ok(())
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Relay,
-        legs: &mut [Leg],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), End>> {
-        for leg in legs {
-            while let Some(total) = ready!(leg.poll_row(ROW_MAX, cx))? {
-                if total > ROW_MAX {
-                    return Poll::Ready(Err(leg.broken()));
-                }
-                leg.count();
-                let row = &leg.lease.flow.unjudged()[frame::HEADER_LEN..total];
-                self.digest.row(row, self.keys);
-                leg.lease.flow.hide(total);
-            }
-        }
-        Poll::Ready(Ok(()))
+    fn take(&mut self, row: &[u8]) -> Result<bool, End> {
+        self.digest.row(row, self.keys);
+        Ok(true)
     }
 }
 

@@ -5,8 +5,6 @@
 //! of them. Its own part is in that query, and what another shard gives is of one query there: all that is read of
 //! one shard is of one moment, also where each statement has one of its own.
 
-use std::task::{Context, Poll};
-
 use bytes::{BufMut, BytesMut};
 use pgherd_planner::Param;
 use pgherd_session::Flow;
@@ -18,12 +16,13 @@ use pgherd_wire::sqlstate;
 
 use super::rows::Kept;
 use crate::session::relay::Relay;
-use crate::session::shards::combine::{self, Limits, ROW_MAX};
-use crate::session::shards::gather::{Deadlines, End, Sink, gather};
+use crate::session::shards::combine::{self, Limits};
+use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::unsupported;
 use crate::session::shards::request::{Bound, Carrier, put, too_long};
 use crate::session::shards::start::describe;
+use crate::session::shards::whole::{Taker, Whole};
 
 /// The OID of `text`, and that of arrays of it.
 const TEXT: (u32, u32) = (25, 1009);
@@ -70,6 +69,13 @@ struct Column {
     /// Each behind its length.
     values: BytesMut,
     has_null: bool,
+}
+
+impl Column {
+    fn add(&mut self, value: Option<&[u8]>) {
+        self.has_null |= value.is_none();
+        frame::put_value(&mut self.values, value);
+    }
 }
 
 /// A carrier, as far as it is filled by others.
@@ -128,11 +134,10 @@ pub(super) async fn brought(
         leg.begin();
     }
     if !others.is_empty() {
-        let mut brought = Brought {
+        let mut brought = Whole::of(Brought {
             limits: Limits::up_to(relay, most),
-            over: vec![false; others.len()],
             filled: &mut filled,
-        };
+        });
         ended(gather(relay, others, &mut brought, deadlines).await)?;
     }
     for leg in others.iter_mut() {
@@ -377,8 +382,7 @@ impl Filled {
             let Some(value) = values.next() else {
                 return false;
             };
-            column.has_null |= value.is_none();
-            frame::put_value(&mut column.values, value);
+            column.add(value);
         }
         self.rows += 1;
         values.next().is_none()
@@ -454,71 +458,37 @@ fn array(column: &Column, rows: usize) -> Box<[u8]> {
 /// The other legs' rows, on their way into the columns.
 struct Brought<'a> {
     filled: &'a mut [Filled],
-    over: Vec<bool>,
     limits: Limits,
 }
 
+impl Taker for Brought<'_> {
+    fn expects(&mut self, total: usize) -> Result<bool, End> {
+        self.limits.count(total).map(|()| true)
+    }
+
+    fn take(&mut self, row: &[u8]) -> Result<bool, End> {
+        Ok(self.add(row).is_some())
+    }
+}
+
 impl Brought<'_> {
-    /// Takes a row; false if it is none of those that were asked for.
-    fn take(&mut self, row: &[u8]) -> bool {
-        let Ok(row) = DataRow::parse(row) else {
-            return false;
-        };
+    /// Adds a row; nothing if it is none of those that were asked for.
+    fn add(&mut self, row: &[u8]) -> Option<()> {
+        let row = DataRow::parse(row).ok()?;
         let mut values = row.values();
-        let number = values.next().flatten();
-        let number = number.and_then(|it| std::str::from_utf8(it).ok()?.parse::<usize>().ok());
-        let Some(number) = number.filter(|at| *at < self.filled.len()) else {
-            return false;
-        };
+        let number = values.next().flatten()?;
+        let number: usize = std::str::from_utf8(number).ok()?.parse().ok()?;
+        self.filled.get(number)?;
         for (at, filled) in self.filled.iter_mut().enumerate() {
             for column in &mut filled.columns {
-                let Some(value) = values.next() else {
-                    return false;
-                };
+                let value = values.next()?;
                 if at == number {
-                    column.has_null |= value.is_none();
-                    frame::put_value(&mut column.values, value);
+                    column.add(value);
                 }
             }
         }
         self.filled[number].rows += 1;
-        true
-    }
-}
-
-impl Sink for Brought<'_> {
-    fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
-        Ok(())
-    }
-
-    fn poll(
-        &mut self,
-        _: &mut Relay,
-        legs: &mut [Leg],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), End>> {
-        for (at, leg) in legs.iter_mut().enumerate() {
-            while !self.over[at] {
-                match leg.poll_row(ROW_MAX, cx) {
-                    Poll::Ready(Ok(Some(total))) => {
-                        self.limits.count(total)?;
-                        let row = &leg.lease.flow.unjudged()[frame::HEADER_LEN..total];
-                        if !self.take(row) {
-                            return Poll::Ready(Err(leg.broken()));
-                        }
-                        leg.count();
-                        leg.lease.flow.hide(total);
-                    }
-                    Poll::Ready(Ok(None)) => self.over[at] = true,
-                    Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
-                    Poll::Pending => break,
-                }
-            }
-        }
-        match self.over.iter().all(|over| *over) {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
+        Some(())
     }
 }
 

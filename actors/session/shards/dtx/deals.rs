@@ -3,7 +3,6 @@
 //! that are to be changed, and found by rows of other shards: these are locked first, and found again.
 
 use std::collections::{BTreeMap, HashSet};
-use std::task::{Context, Poll};
 
 use pgherd_planner::{Deal, Params, Route, Statement};
 use pgherd_session::Flow;
@@ -18,13 +17,14 @@ use super::statement::{Done, Planned, added};
 use super::way::{Dealing, Timed, Way};
 use super::{Dtx, Fault, reads};
 use crate::session::relay::Relay;
-use crate::session::shards::combine::{self, Limits, ROW_MAX};
-use crate::session::shards::gather::{Deadlines, End, Sink, gather};
+use crate::session::shards::combine::{self, Limits};
+use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::names;
 use crate::session::shards::plan::{parts, unsupported, worded};
 use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work, put, too_long};
 use crate::session::shards::start::{Through, start};
+use crate::session::shards::whole::{Taker, Whole};
 use crate::shards::Known;
 
 /// How often rows are found anew that others change meanwhile.
@@ -321,20 +321,19 @@ impl Reading<'_> {
         let mut moment = None;
         let (_, count) = start(relay, legs, request, &mut moment, deadlines).await?;
         let legs = legs.get_mut(..count).unwrap_or_default();
-        let mut rows = Rows {
+        let mut rows = Whole::of(Rows {
             reading: self,
             like: &like,
             hands: BTreeMap::new(),
             count: 0,
             foreign: combine::is_foreign(relay),
             limits: Limits::up_to(relay, CARRIED_MAX),
-            over: vec![false; legs.len()],
-        };
+        });
         match gather(relay, legs, &mut rows, deadlines).await {
             End::Answered => {}
             end => return Err(end),
         }
-        let hands = rows.hands;
+        let hands = rows.taker.hands;
         for leg in legs {
             leg.lease.flow.hand_over(&mut Flow::default());
         }
@@ -350,15 +349,17 @@ struct Rows<'a> {
     count: usize,
     foreign: bool,
     limits: Limits,
-    over: Vec<bool>,
 }
 
-impl Rows<'_> {
-    /// Takes a row; nothing if it is none of those that were asked for.
-    fn take(&mut self, row: &[u8]) -> Result<Option<()>, End> {
+impl Taker for Rows<'_> {
+    fn expects(&mut self, total: usize) -> Result<bool, End> {
+        self.limits.count(total).map(|()| true)
+    }
+
+    fn take(&mut self, row: &[u8]) -> Result<bool, End> {
         let Reading { statement, how, .. } = self.reading;
         let Some(values) = self.like.values(row, &how.places) else {
-            return Ok(None);
+            return Ok(false);
         };
         let key = Params {
             values: &values,
@@ -374,42 +375,6 @@ impl Rows<'_> {
         if how.lock.is_some() {
             hand.keys.push(row.into());
         }
-        Ok(hand.rows.add(row).then_some(()))
-    }
-}
-
-impl Sink for Rows<'_> {
-    fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
-        Ok(())
-    }
-
-    fn poll(
-        &mut self,
-        _: &mut Relay,
-        legs: &mut [Leg],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), End>> {
-        for (at, leg) in legs.iter_mut().enumerate() {
-            while !self.over[at] {
-                match leg.poll_row(ROW_MAX, cx) {
-                    Poll::Ready(Ok(Some(total))) => {
-                        self.limits.count(total)?;
-                        let row = &leg.lease.flow.unjudged()[frame::HEADER_LEN..total];
-                        if self.take(row)?.is_none() {
-                            return Poll::Ready(Err(leg.broken()));
-                        }
-                        leg.count();
-                        leg.lease.flow.hide(total);
-                    }
-                    Poll::Ready(Ok(None)) => self.over[at] = true,
-                    Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
-                    Poll::Pending => break,
-                }
-            }
-        }
-        match self.over.iter().all(|over| *over) {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
+        Ok(hand.rows.add(row))
     }
 }

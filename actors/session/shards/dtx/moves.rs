@@ -1,8 +1,6 @@
 //! UPDATE of a key whose new value belongs to another shard: the rows are taken from theirs, and stored there. What is
 //! stored was computed where they were; it is kept here meanwhile, within a bound.
 
-use std::task::{Context, Poll};
-
 use pgherd_planner::Moved;
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frontend::Bind;
@@ -15,12 +13,13 @@ use super::statement::{Done, Planned};
 use super::way::Moving;
 use super::{Dtx, Fault};
 use crate::session::relay::Relay;
-use crate::session::shards::combine::{self, Limits, ROW_MAX};
-use crate::session::shards::gather::{Deadlines, End, Sink, gather};
+use crate::session::shards::combine::{self, Limits};
+use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::plan::{parts, unsupported};
 use crate::session::shards::request::{Bound, CARRIED_MAX, put, too_long};
 use crate::session::shards::start::One;
+use crate::session::shards::whole::{Taker, Whole};
 
 /// An objection is no longer.
 const SAID_MAX: usize = 4096;
@@ -132,10 +131,10 @@ impl Taking<'_> {
         sent(relay, home, how.whole.as_bytes());
         put(home, how.delete.as_bytes(), &fitting, &formats, true).map_err(long)?;
         home.begin();
-        let mut rows = Rows {
+        let mut rows = Whole::of(Rows {
             limits: Limits::up_to(relay, CARRIED_MAX),
             taken: &mut taken,
-        };
+        });
         let legs = std::slice::from_mut(home);
         ended(gather(relay, legs, &mut rows, self.deadlines).await).map_err(reworded)?;
         home.lease.flow.hand_over(&mut relay.down);
@@ -147,10 +146,10 @@ impl Taking<'_> {
         let text = self.how.objection.as_bytes();
         put(home, text, &Bound::default(), &[], true).map_err(long)?;
         home.begin();
-        let mut why = One::up_to(SAID_MAX);
+        let mut why = Whole::of(One::up_to(SAID_MAX));
         let home = std::slice::from_mut(home);
         ended(gather(relay, home, &mut why, self.deadlines).await)?;
-        match why.value {
+        match why.taker.value {
             None => Ok(()),
             Some(why) => {
                 let why = String::from_utf8_lossy(&why);
@@ -210,35 +209,12 @@ struct Rows<'a> {
     limits: Limits,
 }
 
-impl Sink for Rows<'_> {
-    fn columns(&mut self, _: &mut Relay, _: Option<&[u8]>) -> Result<(), End> {
-        Ok(())
+impl Taker for Rows<'_> {
+    fn expects(&mut self, total: usize) -> Result<bool, End> {
+        self.limits.count(total).map(|()| true)
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Relay,
-        legs: &mut [Leg],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), End>> {
-        for leg in legs {
-            loop {
-                match leg.poll_row(ROW_MAX, cx) {
-                    Poll::Ready(Ok(Some(total))) => {
-                        self.limits.count(total)?;
-                        let row = &leg.lease.flow.unjudged()[frame::HEADER_LEN..total];
-                        if !self.taken.add(row) {
-                            return Poll::Ready(Err(leg.broken()));
-                        }
-                        leg.count();
-                        leg.lease.flow.hide(total);
-                    }
-                    Poll::Ready(Ok(None)) => break,
-                    Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
+    fn take(&mut self, row: &[u8]) -> Result<bool, End> {
+        Ok(self.taken.add(row))
     }
 }

@@ -21,6 +21,7 @@ use crate::session::shards::plan::{is_read, parts, several, with_params};
 use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work};
 use crate::session::shards::start::{Through, start};
 use crate::session::shards::verify::{self, Check, Digest, Digested};
+use crate::session::shards::whole::Whole;
 use crate::shards::Known;
 
 /// What becomes of the rows that a text asks for.
@@ -262,10 +263,10 @@ impl Dtx {
         self.open(relay, &shards).await?;
         let deadlines = Deadlines::new(relay, self.began);
         let mut legs = self.pick(&shards);
-        let mut sink = Digested {
+        let mut sink = Whole::of(Digested {
             digest: Digest::default(),
             keys: &check.keys,
-        };
+        });
         let end = match start(relay, &mut legs, &mut request, moment, &deadlines).await {
             Ok((_, count)) => gather(relay, &mut legs[..count], &mut sink, &deadlines).await,
             Err(end) => end,
@@ -279,7 +280,7 @@ impl Dtx {
             end => end,
         };
         self.ended(relay, legs, end).await?;
-        Ok(sink.digest)
+        Ok(sink.taker.digest)
     }
 
     /// Compares an answer with the plain one. Where each statement has a snapshot of its own, others may have written
