@@ -201,6 +201,14 @@ fn simple(
         turn.check = Check::Quiet;
         return Taken::Later;
     }
+    let ours = [&*judgement].into_iter();
+    let ours = ours.chain(given.as_ref().map(|given| &given.judgement));
+    let mut all = ours.chain(plan.uses.iter().map(|used| &used.judgement));
+    if let Some(report) = all.find_map(|judgement| sequence::objection(turn, judgement)) {
+        turn.check = Check::None;
+        refuse_query(turn, total, &report);
+        return Taken::Answered;
+    }
     turn.check = Check::None;
     let inspects = judgement.inspects || plan.inspects();
     if inspects {

@@ -17,8 +17,8 @@ use pgherd_wire::backend::TransactionStatus;
 use crate::hidden::{Alteration, Sways};
 use crate::judgement::Judgement;
 use crate::session::attempt::Left;
-use crate::session::follow;
 use crate::session::turn::Turn;
+use crate::session::{follow, planned};
 
 /// Settings may be others than those that are known.
 const UNCLEAR: PinSet = PinSet::of(&[
@@ -38,6 +38,13 @@ pub(super) const APART: PinSet = PinSet::of(&[
     Pin::Unknown,
     Pin::TempTable,
 ]);
+
+/// Settings that have a say in what the characters of a text are.
+const LEXED: [&str; 3] = [
+    "backslash_quote",
+    "client_encoding",
+    "standard_conforming_strings",
+];
 
 /// What the transaction under way has made of the settings by which texts are read, as far as its session's settings do
 /// not show that.
@@ -340,6 +347,12 @@ pub(super) fn unlike<'a>(turn: &'a Turn<'_>, then: &'a Arc<Parameters>) -> BTree
             }
             Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
         }
+    }
+    if turn.passing.any || sways(turn) == Sways::Texts || !turn.relay.pins.both(UNCLEAR).is_empty()
+    {
+        // Nobody has told which.
+        names.extend(planned::PLANNED);
+        names.extend(LEXED);
     }
     names.retain(|name| !name.is_empty() && changes_reading(name));
     names

@@ -728,7 +728,7 @@ pub(super) fn server_gone(turn: &Turn<'_>, why: &str) -> Loss {
 
 /// A limit has run out: what of it may have been done all the same is told as when the server is lost.
 pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
-    let doubtful = turn.server.exchange.owes_client() && may_have_committed(turn);
+    let doubtful = is_awaited(turn) && may_have_committed(turn);
     match over {
         // A commit is left alone: to cancel it could only hide what becomes of it.
         Over::Expired(Expired::Transaction) if turn.committing && doubtful => {
@@ -757,9 +757,8 @@ pub(super) fn timed_out(turn: &Turn<'_>, over: Over) -> Loss {
 
 /// The client is sent away in the middle of something: what of it may have been done all the same is told.
 pub(super) fn sent_away(turn: &Turn<'_>) -> Loss {
-    let doubtful = turn.server.exchange.owes_client()
-        && may_have_committed(turn)
-        && mark::standing(turn) != Standing::Before;
+    let doubtful =
+        is_awaited(turn) && may_have_committed(turn) && mark::standing(turn) != Standing::Before;
     match doubtful.then(|| turn.relay.control.farewell()).flatten() {
         Some(farewell) => Loss::Fatal(Box::new(in_doubt(*farewell))),
         None => Loss::Client,
@@ -768,7 +767,7 @@ pub(super) fn sent_away(turn: &Turn<'_>) -> Loss {
 
 /// The session ends in the middle of something: says so of what may have been done all the same.
 pub(super) fn hint(turn: &Turn<'_>, report: &mut ErrorReport) {
-    if turn.server.exchange.owes_client() && may_have_committed(turn) {
+    if is_awaited(turn) && may_have_committed(turn) {
         report.hint = Some(UNKNOWN.to_owned());
     }
 }
@@ -799,7 +798,7 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
     let turned = said
         .as_ref()
         .is_some_and(|report| is_turned_away(report.code));
-    let doubtful = turn.server.exchange.owes_client() && !turned && may_have_committed(turn);
+    let doubtful = is_awaited(turn) && !turned && may_have_committed(turn);
     let standing = match doubtful {
         true => mark::standing(turn),
         false => Standing::Unclear,
@@ -837,6 +836,14 @@ fn loss(turn: &Turn<'_>, why: &str, said: Option<ErrorReport>) -> Loss {
         }));
     }
     Loss::Server(Box::new(report))
+}
+
+/// Whether the client waits for the end of something. What a Flush has had answered is over with its Sync only; but a
+/// COMMIT in it is done, and so is what a procedure has committed.
+fn is_awaited(turn: &Turn<'_>) -> bool {
+    let (attempt, exchange) = (&turn.attempt, &turn.server.exchange);
+    let commits = turn.committing || attempt.left == Left::Passed || !attempt.sent.known;
+    exchange.owes_client() || exchange.unsynced() && commits
 }
 
 /// Whether what is under way may have taken effect although its answer never came.

@@ -321,6 +321,10 @@ fn query(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bool, Loss> {
             turn.check = Check::Quiet;
             return Ok(false);
         }
+        if !by_name && let Some(report) = sequence::objection(turn, &judgement) {
+            refuse_query(turn, total, &report);
+            return Ok(true);
+        }
         if mark::keeps_back(turn, &judgement, true) {
             return Ok(false);
         }

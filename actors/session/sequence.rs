@@ -32,7 +32,7 @@ const ALONE: PinSet = PinSet::of(&[Pin::Sequence]);
 /// How a text comes to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By a simple query, before which another may go at any time.
+    /// By a simple query, before which another may go, unless it ends a pipeline.
     Simple,
     /// By a pipeline, which no other query may cut.
     Extended,
@@ -60,17 +60,31 @@ pub(super) fn sent(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) -> bool
         && judgement.sequence.asks()
         && memory(turn.relay, turn.server).is_mixed_for(client)
     {
-        let report = ErrorReport::error(
-            sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "what this session remembers of sequences is not on the server that it runs on",
-        )
-        .hint("Ask by RETURNING, or within the transaction that uses the sequence.");
-        requests::refuse(turn, report);
+        requests::refuse(turn, elsewhere());
         return false;
     }
     leave(turn.relay, turn.server, judgement);
     turn.server.used_sequence |= uses || judgement.runs == Runs::Unknown;
     true
+}
+
+/// What is said to who asks for what the server may remember of others.
+fn elsewhere() -> ErrorReport {
+    let text = "what this session remembers of sequences is not on the server that it runs on";
+    let report = ErrorReport::error(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, text);
+    report.hint("Ask by RETURNING, or within the transaction that uses the sequence.")
+}
+
+/// Why a simple query is refused, if it asks behind a pipeline that it is to end: what the server remembers of others
+/// cannot be forgotten before it.
+pub(super) fn objection(turn: &Turn<'_>, judgement: &Judgement) -> Option<ErrorReport> {
+    let exchange = &turn.server.exchange;
+    let asks = judgement.sequence.asks() && turn.relay.mode != PoolMode::Session;
+    let client = turn.relay.control.id;
+    let refuses = asks
+        && (exchange.unsynced() || exchange.skipping())
+        && memory(turn.relay, turn.server).is_mixed_for(client);
+    refuses.then(elsewhere)
 }
 
 /// Takes note of whose values a server remembers behind a text of this client.
@@ -101,8 +115,10 @@ pub(super) fn clear_way(turn: &mut Turn<'_>, judgement: &Judgement, way: Way) {
         return;
     }
     let exchange = &turn.server.exchange;
-    let between = exchange.replies_owed() == 0 && !exchange.unsynced() && !exchange.skipping();
-    let free = (between || way == Way::Simple) && exchange.status() != TransactionStatus::Failed;
+    // A query of ours would commit what a pipeline has done so far.
+    let is_cut = exchange.unsynced() || exchange.skipping();
+    let between = exchange.replies_owed() == 0 || way == Way::Simple;
+    let free = between && !is_cut && exchange.status() != TransactionStatus::Failed;
     if free && forget(turn).is_ok() {
         turn.server.sequences = Sequences::Nobody;
     }

@@ -73,7 +73,7 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
         return Ok(false);
     }
     let is_unnamed = turn.relay.up.unjudged().get(frame::HEADER_LEN) == Some(&0);
-    if !session_mode && is_unnamed && waits_for_unnamed(turn) {
+    if !session_mode && is_unnamed && (waits_for_unnamed(turn) || meaning::hangs_on_answers(turn)) {
         turn.check = Check::Quiet;
         return Ok(false);
     }
@@ -937,12 +937,10 @@ fn bring_known(
         }
         Check::None | Check::UnderWay | Check::Ahead | Check::Quiet | Check::Goodbye => None,
     };
-    let as_then = || statement.reads_as(&turn.relay.parameters);
-    let statements = &mut turn.server.statements;
     // What was put there and described a moment ago is not put there again.
-    let there = match checked.filter(|placed| statements.has(*placed)) {
+    let there = match checked.filter(|placed| turn.server.statements.has(*placed)) {
         Some(placed) => Some(placed),
-        None => statements.touch_as(statement.id, as_then),
+        None => touch(turn, statement),
     };
     if let Some(placed) = there {
         let shape = turn.server.statements.shape(statement.id);
@@ -969,6 +967,17 @@ fn bring_known(
     turn.relay.up.insert(&frontend::FLUSH);
     turn.check = Check::UnderWay;
     Brought::Later
+}
+
+/// What the server has of a statement, if that can be used. Where it reads the text anew by that, it is used only under
+/// the settings under which that was read first.
+pub(super) fn touch(turn: &mut Turn<'_>, statement: &Statement<Judgement>) -> Option<Placed> {
+    let there = turn.server.statements.touch_as(statement.id, || false);
+    if there.is_some() || !turn.server.statements.is_unread(statement.id) {
+        return there;
+    }
+    let alike = meaning::unlike(turn, &statement.read_under).is_empty();
+    turn.server.statements.touch_as(statement.id, || alike)
 }
 
 /// Takes note that what the server has of a statement is bound now, or described.

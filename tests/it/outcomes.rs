@@ -651,3 +651,43 @@ async fn what_a_trigger_raises_is_told_at_once() {
         assert_eq!(tries, "2", "it ran once each time");
     }
 }
+
+/// What has ended a transaction has done so once a Flush had it answered, whatever the Sync still ends.
+#[tokio::test]
+async fn what_a_flush_has_told_of_is_not_told_to_be_lost() {
+    const INSERT: &str = "insert into goods values (1)";
+    const LOSE: &str = "select pg_terminate_backend(pid) from pg_stat_activity where \
+        datname = current_database() and usename = 'app' and backend_type = 'client backend'";
+    let (database, _node, _proxy, mut client) = shop("").await;
+    for (before, texts, rows, code) in [
+        (
+            "begin; insert into goods values (1)",
+            &["commit"][..],
+            "1",
+            "08007",
+        ),
+        ("", &["begin", INSERT, "commit"], "1", "08007"),
+        ("", &["call fill()"], "1", "08007"),
+        // Without its Sync, it is not committed.
+        ("", &[INSERT], "0", "57P01"),
+    ] {
+        client.ask(&Raw::query(before)).await;
+        let mut sent: Vec<u8> = texts.iter().flat_map(|text| pipelined(text)).collect();
+        sent.extend(Raw::flush());
+        client.send(&sent).await;
+        let mut told = 0;
+        while told < texts.len() {
+            told += usize::from(client.message().await.tag == 'C');
+        }
+        database.sql(LOSE).await;
+        let said = client.message().await;
+        assert_eq!(said.field('C').as_deref(), Some(code), "{texts:?}");
+        assert_eq!(client.ask(&Raw::sync()).await, "ZI");
+        assert_eq!(
+            database.sql("select count(*) from goods").await,
+            rows,
+            "{texts:?}"
+        );
+        database.sql("delete from goods").await;
+    }
+}

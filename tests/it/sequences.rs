@@ -227,3 +227,50 @@ async fn a_block_that_begins_in_a_pipeline_finds_its_own() {
     assert_eq!(two.ask(&ask.concat()).await, "1 2 D C ZT");
     assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
 }
+
+/// To forget what others have used, a query of ours would have to end the pipeline.
+#[tokio::test]
+async fn a_question_that_ends_a_pipeline_commits_nothing_of_it() {
+    let database = Database::new().await;
+    database.sql(TABLE).await;
+    database.sql("create table u (a int)").await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1").await;
+    let one = proxy.client("app", &database).await;
+    let mut two = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    two.ask(&[Raw::parse("q", "select lastval()"), Raw::sync()].concat())
+        .await;
+    two.ask(&Raw::query("prepare p as select lastval()")).await;
+    for (done, undone) in [
+        ("insert into u values (1)", "select count(*) from u"),
+        (
+            "set timezone to 'Asia/Tokyo'",
+            "select current_setting('timezone') = 'Asia/Tokyo'",
+        ),
+        (
+            "set standard_conforming_strings to off",
+            "select current_setting('standard_conforming_strings') = 'off'",
+        ),
+    ] {
+        let before = one.one(undone).await;
+        for ask in ["select lastval()", "execute p"] {
+            one.one("select nextval('s')").await;
+            let sent = [
+                Raw::parse("", done),
+                Raw::bind("", "", &[]),
+                Raw::execute("", 0),
+                Raw::query(ask),
+            ];
+            two.send(&sent.concat()).await;
+            let told = two.ready().await;
+            let codes: Vec<_> = told
+                .iter()
+                .filter_map(|message| message.field('C'))
+                .collect();
+            assert_eq!(codes, ["55000"], "{done}; {ask}");
+            for client in [&one, &proxy.client("app", &database).await] {
+                assert_eq!(client.one(undone).await, before, "{done}; {ask}");
+            }
+            assert_eq!(two.one(undone).await, before, "{done}; {ask}");
+        }
+    }
+}

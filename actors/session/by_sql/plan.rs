@@ -15,7 +15,7 @@ use crate::session::by_sql::{Rewritten, crowded};
 use crate::session::meaning;
 use crate::session::reasons;
 use crate::session::replies;
-use crate::session::statements::{note_use, place, put, remark, stand_in, too_many};
+use crate::session::statements::{note_use, place, put, remark, stand_in, too_many, touch};
 use crate::session::turn::Turn;
 
 /// A name that no server has.
@@ -268,8 +268,7 @@ impl Plan {
         sets: bool,
     ) -> Option<Rewritten> {
         for used in &self.uses {
-            let as_then = || used.reads_as(&turn.relay.parameters);
-            let placed = match turn.server.statements.touch_as(used.id, as_then) {
+            let placed = match touch(turn, used) {
                 Some(placed) => {
                     note_use(turn, used, placed);
                     placed
@@ -349,9 +348,7 @@ impl Plan {
 
 /// Whether the server has a statement as its client has prepared it.
 fn is_there(turn: &mut Turn<'_>, used: &Statement<Judgement>) -> bool {
-    let as_then = || used.reads_as(&turn.relay.parameters);
-    let there = turn.server.statements.touch_as(used.id, as_then);
-    there.is_some()
+    touch(turn, used).is_some()
 }
 
 /// Has a place made for a statement that the text prepares.

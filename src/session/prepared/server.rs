@@ -167,6 +167,11 @@ impl ServerStatements {
         })
     }
 
+    /// Whether the server has a statement that it reads anew when it is used.
+    pub fn is_unread(&self, id: u64) -> bool {
+        self.known.get(&id).is_some_and(|known| known.unread)
+    }
+
     /// Whether the server has it by this name, be it as it was meant or not.
     pub fn has(&self, placed: Placed) -> bool {
         let known = self.known.get(&placed.id);

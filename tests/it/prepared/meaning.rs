@@ -498,3 +498,111 @@ async fn what_was_described_is_put_there_once_where_it_is_read_as_it_was() {
     let told = one.ask_for(&fails, 2).await;
     assert_eq!(told, "E22P02 ZI 2 2024-02-01,7 C ZI");
 }
+
+/// A statement whose Parse takes a server some time.
+fn long(name: &str) -> Vec<u8> {
+    let joined: Vec<String> = (0..300).map(|number| format!("t t{number}")).collect();
+    let text = format!("select $1::int from {} where false", joined.join(", "));
+    [
+        Raw::parse(name, &text),
+        Raw::describe('S', name),
+        Raw::sync(),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn what_is_looked_at_behind_a_request_that_fails_is_put_there_once() {
+    let house = House::new(TABLE, "max_prepared_statements = 2").await;
+    let mut one = house.client().await;
+    let fails = [
+        Raw::parse("f", "select 1/$1::int"),
+        Raw::describe('S', "f"),
+        Raw::sync(),
+    ];
+    one.ask(&fails.concat()).await;
+    one.ask(&long("l")).await;
+    house.evict().await;
+    house.sql(ON_SERVER).await;
+    let both = [run("f", &["0"]), run("l", &["7"])].concat();
+    assert_eq!(one.ask_for(&both, 2).await, "E22012 ZI 2 C ZI");
+    // How often it was put there, the names tell, which are given in turn.
+    let named = "select max(substr(name, 8)::int) from on_server";
+    let before: u32 = one.through.one(named).await.parse().unwrap();
+    assert!(before < 10, "{before}");
+}
+
+/// Whether arrays have NULLs is a matter of a setting.
+const ITEMS: &str = "select '{1,NULL}'::text[] = array['1', null]::text[]";
+
+#[tokio::test]
+async fn what_is_read_anew_for_lost_plans_is_read_as_it_was() {
+    let setup = "create function pf(a int) returns text language plpgsql as $$ begin return a::text; end $$";
+    let house = House::new(setup, "").await;
+    let [mut one, mut other] = house.clients().await;
+    for client in [&mut one, &mut other] {
+        // The catalogue is looked at behind the first.
+        client.query("select 1").await;
+        client.query("select 1").await;
+    }
+    other.query("set timezone = 'Asia/Tokyo'").await;
+    let nulls = "select (a = null) from (values (null::int)) v(a)";
+    for (name, text, set) in [
+        ("n", nulls, "set local transform_null_equals = on"),
+        ("i", ITEMS, "set local array_nulls = off"),
+        (
+            "d",
+            "select '01/02/2024'::date::text",
+            "set local datestyle = 'ISO, DMY'",
+        ),
+    ] {
+        one.ask(&prepare(name, text)).await;
+        one.ask(&run(name, &[])).await;
+        // Before it calls a function, plans are discarded that others may have made.
+        other.query("select pf(1)").await;
+        one.query("begin").await;
+        one.query(set).await;
+        one.ask(&run(name, &[])).await;
+        one.query("commit").await;
+        other.query("select pf(1)").await;
+        let block = [
+            unnamed("begin"),
+            unnamed(set),
+            Raw::bind("", name, &[]),
+            Raw::execute("", 0),
+            unnamed("commit"),
+            Raw::sync(),
+        ];
+        one.ask(&block.concat()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_code_has_set_is_not_what_a_text_is_read_by_that_was_read_before() {
+    let setup = "create function ff() returns text language plpgsql as \
+        $$ begin perform set_config('array_nulls', 'off', true); return 'x'; end $$";
+    let house = House::new(setup, "max_prepared_statements = 1").await;
+    let mut one = house.client().await;
+    let described = [Raw::parse("i", ITEMS), Raw::describe('S', "i"), Raw::sync()];
+    one.ask(&described.concat()).await;
+    house.evict().await;
+    one.query("begin").await;
+    one.query("select ff()").await;
+    assert_eq!(one.ask(&run("i", &[])).await, "2 t C ZT");
+    one.query("commit").await;
+    house.evict().await;
+    one.query("do $$ begin perform set_config('array_nulls', 'off', false); end $$")
+        .await;
+    let pipeline = [unnamed("set work_mem = '5MB'"), run("i", &[])].concat();
+    assert_eq!(one.ask(&pipeline).await, "1 2 C 2 t C ZI");
+}
+
+#[tokio::test]
+async fn the_unnamed_statement_is_not_read_by_what_a_failed_text_has_set() {
+    let house = House::new("", "").await;
+    let mut one = house.client().await;
+    let fails = Raw::query("set array_nulls = off; select 1/0");
+    let sent = [fails, unnamed(ITEMS), Raw::sync()].concat();
+    one.ask_for(&sent, 2).await;
+    assert_eq!(one.ask(&run("", &[])).await, "2 t C ZI");
+}
