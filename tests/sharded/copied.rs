@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pgherd_tests::{Database, Message, Proxy, Raw};
+use pgherd_tests::{Database, Message, Raw};
 
-use crate::answer::ask;
-use crate::collection::{COLLECTIONS, Order, config, line, with};
+use crate::line::{COLLECTIONS, Mode, line, with};
 use crate::pull::{JOIN, filled, nothing_is_left};
 use crate::rig::{Rig, key, keys};
-use crate::server::server;
-use crate::world::{Buckets, World};
+use crate::spread::Spread;
+use crate::world::Buckets;
 
 /// What stands before the rows in the binary format, without extensions.
 const HEAD: usize = 19;
@@ -87,7 +86,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, text: &str, form: Form, order: Order, expected: Outcome, given: Outcome) {
+    fn take(&mut self, text: &str, form: Form, mode: Mode, expected: Outcome, given: Outcome) {
         let (one, two) = match (expected, given) {
             (Err(_), Err(_)) => {
                 self.failed += 1;
@@ -107,13 +106,13 @@ impl Tally {
             }
         };
         let (mut one, mut two) = (one, two);
-        if order != Order::Said {
+        if mode != Mode::Sequence {
             one.2.sort();
             two.2.sort();
         }
-        let same = match order {
-            Order::CountOnly => one.2.len() == two.2.len(),
-            Order::Any | Order::Said => one == two,
+        let same = match mode {
+            Mode::Count => one.2.len() == two.2.len(),
+            Mode::Bag | Mode::Sequence => one == two,
         };
         match same {
             true => self.right += 1,
@@ -148,19 +147,12 @@ async fn is_answered(raw: &mut Raw, query: &str, form: Form) -> bool {
 
 #[tokio::test]
 async fn no_copy_of_a_query_gives_another_byte_than_one_server() {
-    let world = World::with(3, Buckets::Even).await;
-    let proxy = Proxy::start(&config(&world, Buckets::Even).await).await;
-    let mut raw = Raw::login(proxy.port(), "postgres", "all", &[]).await;
-    let name = ask(&world.whole, "select current_database()")
-        .await
-        .unwrap();
-    let name = name.rows[0][0].clone().unwrap();
-    let mut whole = Raw::login(server().await.port(), "postgres", &name, &[]).await;
+    let mut both = Spread::new(3, Buckets::Even, &[]).await;
     let mut tally = Tally::default();
     let mut unexpected = Vec::new();
     let lines = COLLECTIONS.iter().flat_map(|text| text.lines());
     for (at, line) in lines.filter_map(line).enumerate() {
-        let query = with(&line);
+        let query = with(line.query, &line.values);
         for (options, forms) in [
             (OPTIONS[at % 3], &[Form::Simple][..]),
             (OPTIONS[(at + 1) % 3], &[Form::Block]),
@@ -169,17 +161,17 @@ async fn no_copy_of_a_query_gives_another_byte_than_one_server() {
         ] {
             let text = format!("copy ({query}\n) to stdout{options}");
             for form in forms.iter().copied() {
-                let expected = copied(&mut whole, &text, form).await;
-                let given = copied(&mut raw, &text, form).await;
+                let expected = copied(&mut both.whole, &text, form).await;
+                let given = copied(&mut both.raw, &text, form).await;
                 let refused = matches!(&given, Err((code, _)) if code == "0A000");
                 // In the binary format, a query may give what one server alone can read; by the extended protocol, it runs as in
                 // a block.
                 let keyless = matches!(&given, Err((_, text)) if text.starts_with(KEYLESS));
                 let differs = options == OPTIONS[3] || form == Form::Extended && keyless;
-                if refused && !differs && is_answered(&mut raw, &query, form).await {
+                if refused && !differs && is_answered(&mut both.raw, &query, form).await {
                     unexpected.push(format!("{form:?} {text}\n  {given:?}"));
                 }
-                tally.take(&text, form, line.order, expected, given);
+                tally.take(&text, form, line.mode, expected, given);
             }
         }
     }

@@ -4,14 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pgherd_tests::{Database, Message, Proxy, Raw, run};
+use pgherd_tests::{Database, Message, Raw, run};
 
-use crate::answer::ask;
-use crate::collection::{COLLECTIONS, Order, config, line, with};
+use crate::line::{COLLECTIONS, Mode, line, with};
 use crate::pull::{JOIN, filled, nothing_is_left, rows};
 use crate::rig::{Rig, SCHEMA, key, keys};
-use crate::server::server;
-use crate::world::{Buckets, World};
+use crate::spread::Spread;
+use crate::world::Buckets;
 
 /// The columns' names, the rows and the tags, or the SQLSTATE.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +68,8 @@ enum Form {
 }
 
 impl Form {
-    fn messages(self, query: &str, order: Order) -> Vec<Vec<u8>> {
-        let said = order == Order::Said;
+    fn messages(self, query: &str, mode: Mode) -> Vec<Vec<u8>> {
+        let said = mode == Mode::Sequence;
         match self {
             Self::Scroll => {
                 let mut texts = vec![format!("declare c scroll cursor for {query}")];
@@ -118,10 +117,10 @@ impl Form {
     }
 }
 
-async fn through(raw: &mut Raw, query: &str, form: Form, order: Order) -> Outcome {
+async fn through(raw: &mut Raw, query: &str, form: Form, mode: Mode) -> Outcome {
     assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
     let mut all = Vec::new();
-    for bytes in form.messages(query, order) {
+    for bytes in form.messages(query, mode) {
         raw.send(&bytes).await;
         all.extend(raw.ready().await);
         if all.iter().any(|message| message.tag == 'E') {
@@ -134,20 +133,13 @@ async fn through(raw: &mut Raw, query: &str, form: Form, order: Order) -> Outcom
 
 #[tokio::test]
 async fn no_cursor_gives_another_answer_than_that_of_one_server() {
-    let world = World::with(3, Buckets::Even).await;
-    let proxy = Proxy::start(&config(&world, Buckets::Even).await).await;
-    let mut raw = Raw::login(proxy.port(), "postgres", "all", &[]).await;
-    let name = ask(&world.whole, "select current_database()")
-        .await
-        .unwrap();
-    let name = name.rows[0][0].clone().unwrap();
-    let mut whole = Raw::login(server().await.port(), "postgres", &name, &[]).await;
+    let mut both = Spread::new(3, Buckets::Even, &[]).await;
     let (mut right, mut failed, mut wrong) = (0, 0, Vec::new());
     let mut numbered = std::collections::BTreeSet::new();
     let mut refused = std::collections::BTreeMap::<String, Vec<String>>::new();
     let lines = COLLECTIONS.iter().flat_map(|text| text.lines());
     for (at, line) in lines.filter_map(line).enumerate() {
-        let query = with(&line);
+        let query = with(line.query, &line.values);
         let other = if at % 2 == 0 {
             Form::Extended
         } else {
@@ -158,8 +150,8 @@ async fn no_cursor_gives_another_answer_than_that_of_one_server() {
             if form == Form::Texts && !numbered.remove(&at) {
                 continue;
             }
-            let mut expected = through(&mut whole, &query, form, line.order).await;
-            let mut given = through(&mut raw, &query, form, line.order).await;
+            let mut expected = through(&mut both.whole, &query, form, line.mode).await;
+            let mut given = through(&mut both.raw, &query, form, line.mode).await;
             match (&expected.error, &given.error) {
                 (Some(_), Some(_)) => {
                     failed += 1;
@@ -175,11 +167,11 @@ async fn no_cursor_gives_another_answer_than_that_of_one_server() {
                 }
                 _ => {}
             }
-            if line.order != Order::Said {
+            if line.mode != Mode::Sequence {
                 expected.rows.sort();
                 given.rows.sort();
             }
-            if line.order == Order::CountOnly {
+            if line.mode == Mode::Count {
                 expected.rows.iter_mut().for_each(Vec::clear);
                 given.rows.iter_mut().for_each(Vec::clear);
             }

@@ -8,6 +8,10 @@
 #[path = "../sharding/answer.rs"]
 #[allow(dead_code, reason = "the planner's tests use all of it")]
 mod answer;
+#[path = "../sharding/line.rs"]
+mod line;
+#[path = "../sharding/made.rs"]
+mod made;
 #[path = "../sharding/server.rs"]
 mod server;
 #[path = "../sharding/world.rs"]
@@ -15,9 +19,11 @@ mod server;
 mod world;
 
 mod actions;
+mod chance;
 mod check;
 mod collection;
 mod commits;
+mod contents;
 mod copied;
 mod copy;
 mod counted;
@@ -27,6 +33,7 @@ mod durable;
 mod elsewhere;
 mod explain;
 mod faults;
+mod form;
 mod groups;
 mod hints;
 mod keys;
@@ -45,9 +52,11 @@ mod regress;
 mod replicas;
 mod replicated;
 mod rig;
+mod rivals;
 mod scatter;
 mod schema;
 mod script;
+mod spread;
 mod tap;
 mod tpch;
 mod traces;
@@ -56,3 +65,4 @@ mod unique;
 mod values;
 mod verify;
 mod views;
+mod writes;

@@ -14,6 +14,7 @@ use pgherd_tests::{Database, Message, Raw};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::line::asked;
 use crate::rig::{Rig, SCHEMA};
 use made::{Batch, Phase, STARTUPS, Session, keys_of};
 
@@ -225,11 +226,6 @@ fn complaint(seed: u64, session: &Both, why: &str) -> String {
     format!("seed {seed}, session {number}\n{last}\n{why}\n")
 }
 
-/// A number that the environment may say.
-fn asked(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |said| said.parse().unwrap())
-}
-
 #[tokio::test]
 async fn sessions_by_chance_are_those_of_one_postgres() {
     let rig = Rig::new("[pool]\nsize = 2").await;
@@ -242,8 +238,8 @@ async fn sessions_by_chance_are_those_of_one_postgres() {
     }
     let one = Database::new().await;
     one.sql(SCHEMA).await;
-    let first = asked("PGHERD_SHARDED_SEED", 1);
-    let pairs = PAIRS * asked("PGHERD_SHARDED_ROUNDS", 1);
+    let first: u64 = asked("PGHERD_SHARDED_SEED", 1);
+    let pairs = PAIRS * asked::<u64>("PGHERD_SHARDED_ROUNDS", 1);
     let (mut told, mut refused, mut done) = (Vec::new(), 0, 0);
     for seed in first..first + pairs {
         for shard in rig.shards.iter().chain([&one]) {

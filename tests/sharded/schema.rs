@@ -6,9 +6,9 @@ use pgherd_tests::{Database, Output, Proxy, Raw, connect, executable, run, until
 use rustix::process::Signal;
 
 use crate::faults::tapped;
-use crate::rig::{Rig, key, keys};
+use crate::rig::{Rig, SCHEMA, key, keys};
 use crate::tap::{Fault, Rule, When};
-use crate::transactions::{filled, sum};
+use crate::transactions::{filled, part, sum};
 
 async fn check(proxy: &Proxy) -> Output {
     let file = proxy.path("pgherd.toml");
@@ -370,4 +370,73 @@ async fn what_was_told_by_one_shard_runs_on_another_in_a_block_of_both() {
         assert_eq!(raw.ask(&run.concat()).await, "2 D C ZT");
     }
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+}
+
+#[tokio::test]
+async fn what_runs_in_no_block_runs_where_there_is_one_shard() {
+    for (shards, expected) in [(1, "C ZI"), (2, "E0A000 ZI")] {
+        let rig = Rig::of(shards, "").await;
+        let mut raw = rig.raw().await;
+        for text in [
+            "create index concurrently by_owner on accounts (owner)",
+            "create unique index concurrently by_name on countries (name)",
+            // It is known at once.
+            "insert into countries values ('xx', 'Austria') on conflict (name) do nothing",
+            "drop index concurrently by_owner",
+        ] {
+            let is_row = text.starts_with("insert");
+            let expected = if is_row && shards == 2 {
+                "E42P10 ZI"
+            } else {
+                expected
+            };
+            assert_eq!(raw.ask(&Raw::query(text)).await, expected, "{text}");
+        }
+        let text = "create index concurrently on entries (n)";
+        let bound = [part(text), Raw::sync()].concat();
+        let told = raw.ask(&bound).await;
+        assert!(told.ends_with(expected), "{told}");
+        let indexes = "select count(*) from pg_indexes where schemaname = 'public'";
+        let made = if shards == 1 { "5" } else { "3" };
+        assert_eq!(rig.shards[0].sql(indexes).await, made);
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        let told = raw.ask(&Raw::query(text)).await;
+        let expected = ["E25001 ZE", "E0A000 ZE"][shards - 1];
+        assert_eq!(told, expected);
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_for_a_block() {
+    let whole = Database::new().await;
+    whole.sql(SCHEMA).await;
+    for shards in [1, 2] {
+        let rig = Rig::of(shards, "").await;
+        let mut raw = rig.raw().await;
+        let mut one = Raw::login(whole.port, "app", &whole.name, &[]).await;
+        let lock = "lock table accounts in exclusive mode";
+        for bytes in [
+            Raw::query(lock),
+            Raw::query("/* both */ LOCK accounts, countries"),
+            [part(lock), Raw::sync()].concat(),
+            [
+                Raw::parse("", lock),
+                Raw::bind("", "", &[]),
+                Raw::describe('P', ""),
+                Raw::execute("", 0),
+                Raw::sync(),
+            ]
+            .concat(),
+            Raw::query(&format!("select 1; {lock}")),
+            Raw::query("begin"),
+            Raw::query(lock),
+            Raw::query("commit"),
+        ] {
+            let expected = one.ask(&bytes).await;
+            let text = String::from_utf8_lossy(&bytes);
+            assert_eq!(raw.ask(&bytes).await, expected, "{shards}: {text}");
+        }
+        assert_eq!(one.ask(&Raw::query(lock)).await, "E25P01 ZI");
+    }
 }

@@ -10,33 +10,13 @@ use pgherd_planner::{
 use tokio_postgres::Client;
 
 use crate::answer::{Answer, Row, ask};
+use crate::line::{Value, with};
 use crate::world::World;
-
-/// A parameter: its type's name and OID, and its text.
-#[derive(Debug, Clone)]
-pub(crate) struct Value {
-    pub(crate) oid: u32,
-    pub(crate) kind: &'static str,
-    pub(crate) text: Option<String>,
-}
 
 /// What came of it, and by which kind of route.
 pub(crate) enum Outcome {
     Refused(Refusal),
     Done(&'static str, Result<Answer, String>),
-}
-
-/// A text with its parameters written into it.
-pub(crate) fn with(text: &str, values: &[Value]) -> String {
-    let mut text = text.to_owned();
-    for (at, value) in values.iter().enumerate().rev() {
-        let literal = match &value.text {
-            Some(text) => format!("('{}'::{})", text.replace('\'', "''"), value.kind),
-            None => format!("(NULL::{})", value.kind),
-        };
-        text = text.replace(&format!("${}", at + 1), &literal);
-    }
-    text
 }
 
 /// The short ways to a shard lead nowhere but where the long one does: that of a keyed statement, and that of a text

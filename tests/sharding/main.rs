@@ -7,6 +7,8 @@
 
 mod answer;
 mod execute;
+mod line;
+mod made;
 mod mutated;
 mod placed;
 mod queries;

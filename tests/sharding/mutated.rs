@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::queries::{Line, Mode, Tally, asked};
+use crate::line::{COLLECTIONS, Line, Mode, asked};
+use crate::queries::Tally;
 use crate::world::World;
 
 /// What may come out differently on one server, too.
@@ -66,7 +67,7 @@ fn words(text: &str) -> Vec<String> {
 async fn queries_with_other_words_in_them_give_no_other_answer() {
     let mut random = StdRng::seed_from_u64(asked("PGHERD_SHARDING_SEED", 1));
     let count: usize = asked("PGHERD_SHARDING_MUTATED", 1_500);
-    let queries: Vec<Vec<String>> = [include_str!("queries.txt"), include_str!("pulled.txt")]
+    let queries: Vec<Vec<String>> = COLLECTIONS
         .into_iter()
         .flat_map(str::lines)
         .filter_map(|line| Some(line.split_once(' ')?.1))

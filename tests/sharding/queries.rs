@@ -4,75 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::answer::{Answer, ask};
-use crate::execute::{Outcome, Value, run, with};
+use crate::execute::{Outcome, run};
+use crate::line::{COLLECTIONS, Line, Mode, line, with};
 use crate::world::{Buckets, World};
-
-/// A line of the collection: what kind of route is expected, how answers are compared, and the query.
-pub(crate) struct Line<'a> {
-    pub(crate) kind: &'a str,
-    pub(crate) mode: Mode,
-    pub(crate) query: &'a str,
-    pub(crate) values: Vec<Value>,
-}
-
-pub(crate) enum Mode {
-    /// The rows in any order.
-    Bag,
-    /// The rows in this order.
-    Sequence,
-    /// As many rows.
-    Count,
-}
-
-/// `kind[=~] query`, and behind ` -- ` the parameters as `type:text`.
-pub(crate) fn line(text: &str) -> Option<Line<'_>> {
-    if text.trim().is_empty() || text.starts_with("--") {
-        return None;
-    }
-    let (kind, query) = text.split_once(' ').unwrap();
-    let (kind, mode) = match kind.strip_suffix('=') {
-        Some(kind) => (kind, Mode::Sequence),
-        None => match kind.strip_suffix('~') {
-            Some(kind) => (kind, Mode::Count),
-            None => (kind, Mode::Bag),
-        },
-    };
-    let (query, params) = query.split_once(" -- ").unwrap_or((query, ""));
-    let values = params
-        .split(" | ")
-        .filter(|text| !text.is_empty())
-        .map(value);
-    Some(Line {
-        kind,
-        mode,
-        query: query.trim(),
-        values: values.collect(),
-    })
-}
-
-fn value(text: &str) -> Value {
-    let (kind, text) = text.split_once(':').unwrap();
-    let known: &[(&str, u32)] = &[
-        ("int8", 20),
-        ("int4", 23),
-        ("int2", 21),
-        ("numeric", 1700),
-        ("text", 25),
-        ("uuid", 2950),
-        ("int8[]", 1016),
-        ("numeric[]", 1231),
-        ("int4[]", 1007),
-        ("text[]", 1009),
-        ("bpchar", 1042),
-        ("date", 1082),
-    ];
-    let (kind, oid) = known.iter().find(|(name, _)| *name == kind).expect(kind);
-    Value {
-        oid: *oid,
-        kind,
-        text: (text != "NULL").then(|| text.to_owned()),
-    }
-}
 
 fn same(mode: &Mode, one: Answer, two: Answer) -> bool {
     match mode {
@@ -179,17 +113,6 @@ impl Tally {
         text
     }
 }
-
-/// A number of the environment.
-pub(crate) fn asked<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(otherwise)
-}
-
-/// What can be had without the rows of several shards at one place, and what cannot.
-const COLLECTIONS: [&str; 2] = [include_str!("queries.txt"), include_str!("pulled.txt")];
 
 async fn all(world: World, collections: &[&str], check_kinds: bool) {
     let shards = world.shards.len();

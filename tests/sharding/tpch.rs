@@ -10,7 +10,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::queries::{Line, Mode, Tally, asked};
+use crate::line::{Line, Mode, asked};
+use crate::queries::Tally;
 use crate::server::database;
 use crate::world::{World, load};
 

@@ -54,19 +54,25 @@ struct Groups {
     pairs: Group,
 }
 
+/// The shards of the buckets of users and of pairs, and those of the buckets of all other groups.
+pub(crate) fn spread(shards: u16, buckets: Buckets) -> [Vec<Shard>; 2] {
+    let plain: Vec<Shard> = (0..shards).map(Shard).collect();
+    // More buckets than shards, of which one shard may have none.
+    let many = |shard: &dyn Fn(u16) -> u16| (0..16).map(|n| Shard(shard(n))).collect();
+    match buckets {
+        Buckets::Uneven => [many(&|n| n * 7 % 11 % shards), plain],
+        Buckets::One => [many(&|_| 1), many(&|_| 1)],
+        Buckets::Gap => {
+            let spread: Vec<Shard> = many(&|n| 1 + n % (shards - 1));
+            [spread.clone(), spread]
+        }
+        Buckets::Even | Buckets::Mixed => [plain.clone(), plain],
+    }
+}
+
 fn placement(shards: u16, buckets: Buckets) -> (Placement, Groups) {
     let mut placement = Placement::new(shards);
-    // More buckets than shards, of which one shard may have none.
-    let spread: Vec<Shard> = match buckets {
-        Buckets::Uneven => (0..16_u16).map(|n| Shard(n * 7 % 11 % shards)).collect(),
-        Buckets::One => vec![Shard(1); 16],
-        Buckets::Gap => (0..16_u16).map(|n| Shard(1 + n % (shards - 1))).collect(),
-        Buckets::Even | Buckets::Mixed => (0..shards).map(Shard).collect(),
-    };
-    let plain: Vec<Shard> = match buckets {
-        Buckets::One | Buckets::Gap => spread.clone(),
-        Buckets::Uneven | Buckets::Even | Buckets::Mixed => (0..shards).map(Shard).collect(),
-    };
+    let [spread, plain] = spread(shards, buckets);
     let mut group = |buckets: &[Shard]| {
         let buckets = buckets.to_vec();
         placement.group(Method::Hash { buckets }).unwrap()

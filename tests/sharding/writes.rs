@@ -1,8 +1,8 @@
 //! Writes by their plans: they leave and answer what one server does.
 
 use crate::answer::{Answer, ask};
-use crate::execute::{Outcome, run, with};
-use crate::queries::{Line, Mode, line};
+use crate::execute::{Outcome, run};
+use crate::line::{Line, Mode, WRITES, line, with};
 use crate::world::{Buckets, World};
 
 const SHARDED: [&str; 13] = [
@@ -106,7 +106,7 @@ async fn step(world: &World, line: &Line<'_>) -> Option<String> {
 async fn all(world: World, check_kinds: bool) {
     let mut wrong = Vec::new();
     let mut right = 0;
-    for line in include_str!("writes.txt").lines().filter_map(line) {
+    for line in WRITES.lines().filter_map(line) {
         let otherwise = |what: &str| what.starts_with("refused: ") || what.starts_with("came as ");
         match step(&world, &line).await {
             Some(what) if !check_kinds && otherwise(&what) => {}

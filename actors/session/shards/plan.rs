@@ -316,7 +316,7 @@ fn read_as(relay: &Relay, known: &Known, text: &[u8], together: bool) -> Result<
     {
         return Err(report);
     }
-    if judgement.alters && !matches!(statement.plan(), Plan::All | Plan::Refused(_)) {
+    if judgement.alters && !may_alter(spread.group.pools.len(), statement.plan()) {
         let text = "this definition cannot be changed over a sharded database";
         return Err(unsupported(text).hint("Do it on each of the shards by its own name."));
     }
@@ -329,6 +329,15 @@ fn read_as(relay: &Relay, known: &Known, text: &[u8], together: bool) -> Result<
         (Plan::Refused(_), _) | (_, Word::Other) => Ok(Told::Planned(statement)),
         // By its first word it were of the session, which the planner does not say.
         (_, Word::OfSession | Word::Nothing) => Err(unsupported("this statement cannot be read")),
+    }
+}
+
+/// Whether a definition by this plan is the same on all shards, of which there are so many.
+pub(super) fn may_alter(shards: usize, plan: &Plan) -> bool {
+    match plan {
+        Plan::All | Plan::Refused(_) => true,
+        Plan::OneShard { .. } => shards == 1,
+        _ => false,
     }
 }
 

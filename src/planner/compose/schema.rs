@@ -7,9 +7,9 @@ use pg_query::protobuf::{
     DropStmt, IndexElem, ObjectType, RangeVar, VacuumStmt,
 };
 
-use super::Builder;
 use super::definition::{Home, unsupported};
-use crate::placement::Distribution;
+use super::{Builder, fixed_to};
+use crate::placement::{Distribution, Shard};
 use crate::plan::Plan;
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Names, inner, strings};
@@ -24,11 +24,10 @@ impl Builder<'_> {
                 if index.unique {
                     self.unique(&index.relation, &index.index_params, names)?;
                 }
-                let home = self.home(&index.relation, names)?;
-                if index.concurrent && matches!(home, Home::All) {
-                    self.alone("CREATE INDEX CONCURRENTLY")?;
+                match self.home(&index.relation, names)? {
+                    Home::All if index.concurrent => self.alone("CREATE INDEX CONCURRENTLY"),
+                    home => Ok(home.plan()),
                 }
-                Ok(home.plan())
             }
             NodeEnum::ViewStmt(view) => match self.home_of_new(&view.view, names)? {
                 Home::All => Ok(Plan::All),
@@ -144,14 +143,15 @@ impl Builder<'_> {
         Ok(self.constrained(create, names)?.plan())
     }
 
-    /// Refuses what servers do outside of transactions only, where it is to be done on several as one.
-    fn alone(&self, part: &str) -> Result<()> {
+    /// What servers do outside of transactions only: where there is but one, it does so; on several it cannot be done as
+    /// one.
+    fn alone(&self, part: &str) -> Result<Plan> {
         match self.placement.shard_count() > 1 {
             true => Err(
                 Refusal::new(part, "it cannot run in the transaction of several shards")
                     .hint("Do it on each shard by its own name."),
             ),
-            false => Ok(()),
+            false => Ok(fixed_to(Shard(0))),
         }
     }
 
@@ -168,7 +168,7 @@ impl Builder<'_> {
 
     fn drop(&self, drop: &DropStmt, names: &Names) -> Result<Plan> {
         if drop.concurrent {
-            self.alone("DROP INDEX CONCURRENTLY")?;
+            return self.alone("DROP INDEX CONCURRENTLY");
         }
         let mut homes = Vec::new();
         match drop.remove_type() {

@@ -63,8 +63,9 @@ fn unclear() -> ErrorReport {
     unsupported(text).hint("Give it a plain name.")
 }
 
-fn outside() -> ErrorReport {
-    let text = "DECLARE CURSOR can only be used in transaction blocks";
+/// What is said of what means something in a block only.
+pub(super) fn outside(what: &str) -> ErrorReport {
+    let text = format!("{what} can only be used in transaction blocks");
     ErrorReport::error(sqlstate::NO_ACTIVE_SQL_TRANSACTION, text)
 }
 
@@ -181,7 +182,7 @@ impl Dtx {
     /// Takes note that a text declares a cursor on this shard: no other may have one of its name.
     pub(super) async fn names(&mut self, relay: &Relay, text: &[u8], at: u16) -> Result<(), Fault> {
         if self.kind == Kind::Implicit && !self.scripted {
-            return Err(outside().into());
+            return Err(outside("DECLARE CURSOR").into());
         }
         let name = cursor(text, relay.lexing).and_then(|it| it.name);
         let Some(name) = name else {

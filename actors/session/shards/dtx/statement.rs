@@ -14,7 +14,7 @@ use pgherd_wire::frame;
 use pgherd_wire::frontend::{self, Bind, Describe, Parse, Target, tag};
 use pgherd_wire::sqlstate;
 
-use super::cursors::{Gathered, held, some_of};
+use super::cursors::{Gathered, held, outside, some_of};
 use super::deals;
 use super::explain;
 use super::extended::{Bound, Parsed};
@@ -43,7 +43,7 @@ use crate::session::shards::note_notice;
 use crate::session::shards::objection::resharded;
 use crate::session::shards::pipeline::told::{self, Prepared};
 use crate::session::shards::plan::{
-    Place, Told, parts, read, tail_of, unsupported, with_params, worded,
+    Place, Told, may_alter, parts, read, tail_of, unsupported, with_params, worded,
 };
 use crate::session::shards::remark;
 use crate::session::shards::scatter::{hand_over, is_planned_for};
@@ -336,6 +336,10 @@ impl Dtx {
             return Err(failed().into());
         }
         let word = word::word(text, relay.lexing).unwrap_or_default();
+        let by_itself = self.kind == Kind::Implicit && !self.scripted;
+        if by_itself && word.eq_ignore_ascii_case(b"lock") {
+            return Err(outside("LOCK TABLE").into());
+        }
         let known = self.known(relay).await?;
         let told = read(relay, &known, text)?;
         let judgement = admit(relay, text, &told)?;
@@ -380,8 +384,7 @@ impl Dtx {
         if let Some(Ok((request, check))) = checked {
             relay.pool.stats.queries(1);
             count(relay, request.tier());
-            let alone = self.kind == Kind::Implicit && self.legs.is_empty();
-            if alone && bound.is_none() && !self.scripted {
+            if by_itself && self.legs.is_empty() && bound.is_none() {
                 // Both answers are then of one moment; nothing comes behind it.
                 self.opening = b"BEGIN ISOLATION LEVEL REPEATABLE READ"[..].into();
                 self.still = true;
@@ -969,7 +972,9 @@ pub(super) fn unfit(relay: &Relay, text: &[u8], told: &Told) -> Option<ErrorRepo
         let hint = "Use SET, or call it before the second shard is used.";
         return Some(unsupported(text).hint(hint));
     }
-    if judgement.alters && !matches!(plan, Plan::All) {
+    let shards = relay.spread.as_deref();
+    let shards = shards.map_or(0, |spread| spread.group.pools.len());
+    if judgement.alters && !may_alter(shards, plan) {
         let text = "definitions of what is on one shard cannot be changed over a sharded database";
         return Some(unsupported(text).hint("Do it on that shard by its own name."));
     }
