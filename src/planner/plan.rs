@@ -23,7 +23,7 @@ pub use dealt::{Deal, Dealt};
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
-pub use moved::Moved;
+pub use moved::{CHANGED, Moved};
 pub use narrow::Hint;
 pub(crate) use narrow::narrowed;
 pub use pull::{Key, Pull, Pulled, Rule};

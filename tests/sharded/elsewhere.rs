@@ -1,6 +1,8 @@
 //! Rows that go to other shards: an UPDATE of their keys, and `INSERT … SELECT`. Each statement does, and says, what it does
 //! on one Postgres with all rows.
 
+mod met;
+
 use pgherd_tests::{Database, Message, Raw, connect};
 
 use crate::pull::{forms, nothing_is_left};

@@ -65,6 +65,7 @@ impl Builder<'_> {
                 places: key.places,
                 whole: self.text.to_owned(),
                 select: text,
+                width: query.columns.len(),
                 lock: None,
                 store: store(insert, targets(select, query.columns.len())?)?,
             },

@@ -74,6 +74,7 @@ impl Builder<'_> {
                 places: key.places,
                 whole: self.text.to_owned(),
                 select,
+                width: columns.len(),
                 lock: Some(lock(relation, &among, &name, change.set.is_empty())?),
                 store: store(change, &among)?,
             },

@@ -28,6 +28,8 @@ pub struct Deal {
     pub whole: String,
     /// The query that gives the rows.
     pub select: String,
+    /// How many columns it had when the statement was planned, all of which are stored.
+    pub width: usize,
     /// Locks those that the rows of a relation `pgherd_rows` stand for, if they are to be changed. It has the query's
     /// columns, called `w0`, `w1`, … If the query gives others then than were locked, these are to be locked, too, and it is
     /// asked again.

@@ -5,6 +5,9 @@ use super::{Pin, Row};
 use crate::placement::Shard;
 use crate::refusal::{Refusal, Result};
 
+/// What [`Moved::objection`] gives where the table is not what it was when the statement was planned.
+pub const CHANGED: &str = "its definition has changed";
+
 /// An UPDATE of keys, as what takes the rows from their shard and stores what becomes of them on another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
@@ -15,7 +18,8 @@ pub struct Moved {
     /// The UPDATE as it was written. It is not run, and to be explained on the shard of its rows: whatever one Postgres
     /// would say of it before it ran, it says then.
     pub whole: String,
-    /// A query for the shard of the rows, which gives one text: why they may not move, or NULL.
+    /// A query for the shard of the rows, which gives one text: why they may not move, [`CHANGED`], or NULL. What it says
+    /// of the table's definition stays so for who has locked it as an UPDATE does.
     pub objection: String,
     /// Deletes the rows, and gives what is stored for each.
     pub delete: String,

@@ -13,7 +13,7 @@ use pgherd_wire::{frame, sqlstate};
 use super::carry::Filled;
 use super::legs::sent;
 use super::rows::Kept;
-use super::statement::{Done, Planned, added};
+use super::statement::{Done, Planned, added, outdated};
 use super::way::{Dealing, Timed, Way};
 use super::{Dtx, Fault, reads};
 use crate::session::relay::Relay;
@@ -315,6 +315,10 @@ impl Reading<'_> {
             return Err(End::Answered);
         };
         let like = Filled::of(relay, home, &how.select, bound, deadlines).await?;
+        if like.width() != how.width {
+            // A star stands for more now, and what it gives would be left out.
+            return Err(End::Stopped(Box::new(outdated(relay))));
+        }
         let mut fitting = bound.fitting(how.select.as_bytes());
         fitting.results = like.formats();
         request.bound = Some(fitting);
