@@ -2,7 +2,7 @@
 
 use pgherd_tests::Raw;
 
-use super::{Sides, keyed};
+use super::{Sides, keyed, told};
 
 /// What a column holds that others have added, of which nobody here has heard yet, is not lost where its row goes. Once
 /// it was met, it is known.
@@ -37,4 +37,50 @@ async fn a_column_that_is_not_known_yet_is_not_left_out() {
     }
     let (whole, all) = sides.rows("copies").await;
     assert_eq!(all, whole);
+}
+
+/// A row in whose place another is by the time that it is locked is not locked by that: whoever changes that one is waited
+/// for.
+#[tokio::test]
+async fn what_was_not_there_to_be_locked_is_not_taken_for_locked() {
+    let sides = Sides::new("").await;
+    let (mut one, _) = sides.ends().await;
+    let (mut two, _) = sides.ends().await;
+    let (mut three, _) = sides.ends().await;
+    let (mut finds, _) = sides.ends().await;
+    let waits = async |shard: usize, count: &str| {
+        let text = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        pgherd_tests::until("it waits", async || {
+            sides.rig.shards[shard].sql(text).await == count
+        })
+        .await;
+    };
+    let delete = "delete from accounts where amount in (select n from parts where country = 'at')";
+    let anew = [
+        "delete from accounts where id = {a1}",
+        "insert into accounts values ({a1}, 'new', 1)",
+    ]
+    .map(keyed);
+    let changed = keyed("update accounts set amount = 50 where id = {a1}");
+    let held = keyed("update accounts set owner = 'held' where id = {b1}");
+    for raw in [&mut one, &mut two, &mut three] {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    }
+    for text in &anew {
+        assert_eq!(one.ask(&Raw::query(text)).await, "C ZT");
+    }
+    assert_eq!(three.ask(&Raw::query(&held)).await, "C ZT");
+    finds.send(&Raw::query(delete)).await;
+    waits(0, "1").await;
+    waits(1, "1").await;
+    assert_eq!(one.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(two.ask(&Raw::query(&changed)).await, "C ZT");
+    assert_eq!(three.ask(&Raw::query("rollback")).await, "C ZI");
+    waits(0, "1").await;
+    assert_eq!(two.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(told(&finds.ready().await), ["DELETE 1\0", "I"]);
+    for text in anew.iter().map(String::as_str).chain([&*changed, delete]) {
+        sides.whole.sql(text).await;
+    }
+    sides.same(delete).await;
 }

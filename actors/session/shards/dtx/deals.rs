@@ -23,7 +23,7 @@ use crate::session::shards::legs::Leg;
 use crate::session::shards::names;
 use crate::session::shards::plan::{parts, unsupported, worded};
 use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work, put, too_long};
-use crate::session::shards::start::{Through, start};
+use crate::session::shards::start::start;
 use crate::session::shards::whole::{Taker, Whole};
 use crate::shards::Known;
 
@@ -180,15 +180,16 @@ impl Dtx {
             let mut built = Ok(());
             for (leg, hand) in legs.iter_mut().zip(read.hands.values()) {
                 let (text, bound) = hand.rows.before(lock, bound);
-                built = built.and_then(|()| put(leg, text.as_bytes(), &bound, &[], true));
+                let formats = read.like.formats();
+                built = built.and_then(|()| put(leg, text.as_bytes(), &bound, &formats, true));
                 leg.begin();
             }
+            let mut locked = Whole::of(Locked { held: &mut held });
             let end = match built {
-                Ok(()) => gather(relay, &mut legs, &mut Through, reading.deadlines).await,
+                Ok(()) => gather(relay, &mut legs, &mut locked, reading.deadlines).await,
                 Err(error) => End::Stopped(too_long(error)),
             };
             self.ended(relay, legs, rights(end)).await?;
-            held.extend(read.hands.into_values().flat_map(|hand| hand.keys));
             read = self
                 .read_rows(relay, reading, shards, request, bound)
                 .await?;
@@ -342,6 +343,19 @@ impl Reading<'_> {
             leg.lease.flow.hand_over(&mut Flow::default());
         }
         Ok(Read { hands, like })
+    }
+}
+
+/// Keys of rows as they are locked. Those that are not given are not: somebody has deleted them before, and there may be
+/// others by then.
+struct Locked<'a> {
+    held: &'a mut HashSet<Box<[u8]>>,
+}
+
+impl Taker for Locked<'_> {
+    fn take(&mut self, row: &[u8]) -> Result<bool, End> {
+        self.held.insert(row.into());
+        Ok(true)
     }
 }
 
