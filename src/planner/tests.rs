@@ -363,6 +363,8 @@ fn rows_go_to_other_shards_in_steps() {
     assert!(matches!(*source, Route::Concat { writes: false, .. }));
     let stored = "SELECT pgherd_rows.w0, 'x' FROM pgherd_rows";
     assert!(deal.store.contains(stored), "{}", deal.store);
+    // What it is read as would be a text.
+    assert!(deal.select.contains("n, NULL FROM"), "{}", deal.select);
     assert_eq!(deal.width, 2);
     let key = |param| {
         let values = [param];

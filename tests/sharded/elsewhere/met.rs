@@ -84,3 +84,31 @@ async fn what_was_not_there_to_be_locked_is_not_taken_for_locked() {
     }
     sides.same(delete).await;
 }
+
+/// A statement with one parameter, which is bound in binary, and its type left to where it stands.
+fn bound(text: &str, value: i32) -> Vec<u8> {
+    const BIND: &[u8] = b"\0\0\0\x01\0\x01\0\x01\0\0\0\x04";
+    let bind = [BIND, &value.to_be_bytes(), &[0, 0]].concat();
+    let messages = [
+        Raw::parse("", text),
+        Raw::framed(b'B', &bind),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ];
+    messages.concat()
+}
+
+/// What is bound in binary to a place without a type of its own has that of its column, also where that is one of the
+/// users' own.
+#[tokio::test]
+async fn values_of_the_users_types_are_bound_in_binary() {
+    let sides = Sides::new("").await;
+    let (mut here, mut there) = sides.ends().await;
+    let text = "insert into things (tenant, n, size, word) overriding system value \
+                select tenant + 8000, n, $1, 'x' from things";
+    for raw in [&mut here, &mut there] {
+        raw.send(&bound(text, 7)).await;
+        assert_eq!(told(&raw.ready().await), ["INSERT 0 10\0", "I"]);
+    }
+    sides.same(text).await;
+}
