@@ -3,6 +3,7 @@
 use pgherd_tests::Raw;
 
 use super::{Sides, keyed, told};
+use crate::pull::forms;
 
 /// What a column holds that others have added, of which nobody here has heard yet, is not lost where its row goes. Once
 /// it was met, it is known.
@@ -111,4 +112,41 @@ async fn values_of_the_users_types_are_bound_in_binary() {
         assert_eq!(told(&raw.ready().await), ["INSERT 0 10\0", "I"]);
     }
     sides.same(text).await;
+}
+
+/// When constraints are checked is said to the server of the block, and another one is not told: it is not come to, then.
+#[tokio::test]
+async fn what_is_said_of_constraints_stays_on_one_shard() {
+    let sides = Sides::new("").await;
+    let later = "create table loans (tenant bigint primary key references owners deferrable)";
+    for database in sides.rig.shards.iter().chain([&sides.whole]) {
+        database.sql(later).await;
+    }
+    let (mut raw, _) = sides.ends().await;
+    let set = "set constraints all deferred";
+    let here = [
+        "insert into loans values ({a9})",
+        "insert into owners values ({a9})",
+    ]
+    .map(keyed);
+    let there = keyed("insert into loans values ({b9})");
+    for bytes in forms(set) {
+        assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+        let told = raw.ask(&bytes).await;
+        assert!(told.ends_with("C ZT"), "{told}");
+        assert_eq!(raw.ask(&Raw::query(&here[0])).await, "C ZT");
+        assert_eq!(raw.ask(&Raw::query(&there)).await, "E0A000 ZE");
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+    for text in ["begin", set, &here[0], &here[1]] {
+        assert_eq!(raw.ask(&Raw::query(text)).await, "C ZT", "{text}");
+    }
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    // The next block has said nothing of them, and comes to both.
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    for id in ["{a8}", "{b8}"] {
+        let text = keyed(&format!("insert into owners values ({id})"));
+        assert_eq!(raw.ask(&Raw::query(&text)).await, "C ZT");
+    }
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
 }
