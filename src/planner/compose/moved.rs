@@ -194,8 +194,9 @@ fn store(change: &Change<'_>, stored: &[&str], targets: Vec<Node>) -> Result<Str
 }
 
 /// What asks whether anything of the table would heed that its rows are deleted and stored, and not changed: keys of other
-/// tables that refer to what stays the same, keys of its own that its rows need not have kept, and rights. Before all that, it
-/// asks whether the table is still what it is taken for: a column that is not known would be lost with the row.
+/// tables that refer to what stays the same, or do not take both alike, keys of its own that its rows need not have kept,
+/// and rights. Before all that, it asks whether the table is still what it is taken for: a column that is not known would
+/// be lost with the row.
 fn objection(changed: &Changed<'_>, given: &BTreeMap<usize, Candidate>) -> Result<String> {
     let table = &changed.target.table;
     let name = literal(&format!(
@@ -224,9 +225,9 @@ fn objection(changed: &Changed<'_>, given: &BTreeMap<usize, Candidate>) -> Resul
          OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal) \
          THEN '{CHANGED}' \
          WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \
-         AND (k.conrelid = t.oid AND NOT k.convalidated OR k.confrelid = t.oid AND (SELECT pg_catalog.count(*) \
-         FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid AND a.attname IN ({}) \
-         AND a.attnum = ANY (k.confkey)) < {})) \
+         AND (k.conrelid = t.oid AND NOT k.convalidated OR k.confrelid = t.oid AND (k.confupdtype <> k.confdeltype \
+         OR (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid AND a.attname IN ({}) \
+         AND a.attnum = ANY (k.confkey)) < {}))) \
          THEN 'a foreign key would not hold for it as for a row that is changed' \
          WHEN NOT pg_catalog.has_table_privilege(t.oid, 'DELETE') OR EXISTS (SELECT FROM pg_catalog.pg_attribute a \
          WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \

@@ -150,3 +150,22 @@ async fn what_is_said_of_constraints_stays_on_one_shard() {
     }
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
 }
+
+/// What is deleted is not what is changed to a foreign key that says so.
+#[tokio::test]
+async fn a_foreign_key_that_tells_them_apart_is_heeded() {
+    let sides = Sides::new("").await;
+    let (mut raw, _) = sides.ends().await;
+    let tables = "create table firms (tenant bigint primary key);
+        create table staff (tenant bigint references firms on delete restrict deferrable initially deferred)";
+    for database in sides.rig.shards.iter().chain([&sides.whole]) {
+        database.sql(tables).await;
+    }
+    let insert = keyed("insert into firms values ({a9})");
+    let update = keyed("update firms set tenant = {b9} where tenant = {a9}");
+    pgherd_tests::until("the table is known", async || {
+        raw.ask(&Raw::query(&insert)).await == "C ZI"
+    })
+    .await;
+    assert_eq!(raw.ask(&Raw::query(&update)).await, "E0A000 ZI");
+}
