@@ -191,6 +191,8 @@ pub(crate) struct Row {
     /// The modifiers of the key's types: what is stored may be cut or rounded.
     pub(crate) modifiers: Vec<i32>,
     pub(crate) key: Vec<Candidate>,
+    /// A row gets it that is there already, if it is found.
+    pub(crate) changed: bool,
 }
 
 /// Which shards may have rows.

@@ -1,9 +1,10 @@
 //! What others do meanwhile where rows go to other shards, and what is bound, set or declared besides.
 
-use pgherd_tests::Raw;
+use pgherd_tests::{Raw, connect};
 
 use super::{Sides, keyed, told};
 use crate::pull::forms;
+use crate::rig::keys;
 
 /// What a column holds that others have added, of which nobody here has heard yet, is not lost where its row goes. Once
 /// it was met, it is known.
@@ -168,4 +169,29 @@ async fn a_foreign_key_that_tells_them_apart_is_heeded() {
     })
     .await;
     assert_eq!(raw.ask(&Raw::query(&update)).await, "E0A000 ZI");
+}
+
+/// A key that is NULL is no fault of a row that is not there.
+#[tokio::test]
+async fn a_key_that_is_null_is_refused_only_of_rows_that_are_there() {
+    let sides = Sides::new("").await;
+    let here = sides.rig.client().await;
+    let there = connect(&sides.whole.url("app")).await;
+    let (a1, none) = (keys(0).nth(1).unwrap(), keys(1).nth(9).unwrap());
+    for client in [&here, &there] {
+        let change = async |text: &str, to: Option<i64>, by: Option<i64>| {
+            let changed = client.execute(text, &[&to, &by]).await;
+            changed.map_err(|error| error.code().map(|code| code.code().to_owned()))
+        };
+        let id = "update accounts set id = $1 where id = $2";
+        let several = "update parts set tenant = $1 where tenant = $2 and n = 3";
+        for text in [id, several] {
+            assert_eq!(change(text, None, Some(none)).await, Ok(0), "{text}");
+            assert_eq!(change(text, Some(none), None).await, Ok(0), "{text}");
+            assert_eq!(change(text, None, None).await, Ok(0), "{text}");
+            let refused = Err(Some("23502".to_owned()));
+            assert_eq!(change(text, None, Some(a1)).await, refused, "{text}");
+        }
+    }
+    sides.same("keys that are NULL").await;
 }
