@@ -311,6 +311,12 @@ async fn rows_are_changed_that_rows_of_other_shards_find() {
         "delete from accounts where amount in (select country from parts)",
         "update accounts set amount = 'x' where amount in (select n from parts)",
         "update accounts set amount = null where amount in (select n from things where n = 3) and id = {a3}",
+        "begin read only",
+        "delete from accounts where amount in (select n from things)",
+        "rollback",
+        "start transaction read only",
+        "update accounts set amount = 5 where amount in (select n from things)",
+        "rollback",
     ])
     .await;
 }

@@ -245,12 +245,22 @@ fn rights(end: End) -> End {
     let End::Failed(message) = end else {
         return end;
     };
-    let report = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
-    if report.code != sqlstate::INSUFFICIENT_PRIVILEGE {
-        return End::Failed(reads::unplaced(&message));
+    let mut report = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
+    match report.code {
+        sqlstate::INSUFFICIENT_PRIVILEGE => {
+            let text = "rows that are found by rows of other shards are changed by who may SELECT and UPDATE them, too";
+            End::Stopped(Box::new(unsupported(text).detail(report.message)))
+        }
+        sqlstate::READ_ONLY_SQL_TRANSACTION => {
+            // What locks them is not what the client has said.
+            let text = report.message.replace("SELECT FOR NO KEY UPDATE", "UPDATE");
+            report.message = text.replace("SELECT FOR UPDATE", "DELETE");
+            let mut said = bytes::BytesMut::new();
+            report.encode_error(&mut said);
+            End::Failed(reads::unplaced(&said))
+        }
+        _ => End::Failed(reads::unplaced(&message)),
     }
-    let text = "rows that are found by rows of other shards are changed by who may SELECT and UPDATE them, too";
-    End::Stopped(Box::new(unsupported(text).detail(report.message)))
 }
 
 /// What was read.
