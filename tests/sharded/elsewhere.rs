@@ -408,6 +408,8 @@ async fn what_would_come_out_otherwise_is_refused() {
         // Rows follow it, or are bound to what stays the same.
         "update owners set tenant = {b9} where tenant = {a1}",
         "update labels set tenant = {b9} where tenant = {a1}",
+        // It refers to what is not where it comes to.
+        "update stuck set tenant = {b9} where tenant = {a1}",
         "insert into accounts (id, owner) select tenant + 100, random()::text from things",
         "insert into accounts (id) select tenant + 100 from things on conflict do nothing returning id",
         "insert into accounts (id) select tenant + 100 from things returning (select count(*) from countries)",
