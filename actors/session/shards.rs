@@ -86,6 +86,8 @@ pub struct Spread {
     notified: bool,
     /// Its transaction may have changed what it listens to.
     listened: bool,
+    /// Its transaction may have said when constraints are checked, which its other servers would not know.
+    defers: bool,
     /// It holds servers of a transaction over several shards.
     holds: bool,
     /// As which that waits for others.
@@ -125,7 +127,8 @@ pub(super) fn listens(relay: &Relay) {
     }
 }
 
-/// Takes note of what is sent, if it may notify others or changes what the session listens to.
+/// Takes note of what is sent, if it may notify others, changes what the session listens to, or says when constraints are
+/// checked.
 pub(super) fn note_notice(
     spread: &mut Spread,
     text: &[u8],
@@ -133,44 +136,69 @@ pub(super) fn note_notice(
     lexing: LexOptions,
 ) {
     spread.listened |= judgement.listens != Listens::Nothing;
-    spread.notified |= spread.listened || notifies(text, lexing);
+    let noted = Noted::of(text, lexing);
+    spread.notified |= spread.listened || noted.notifies;
+    spread.defers |= noted.defers;
 }
 
 /// The same of what is bound to the statement of this name.
 pub(super) fn note_bound(relay: &mut Relay, name: &[u8]) {
-    let found = tail_of(relay, name).is_some_and(|tail| notifies(text_of(tail), relay.lexing));
-    if let Some(spread) = relay.spread.as_deref_mut() {
-        spread.notified |= found;
+    let tail = tail_of(relay, name);
+    let noted = tail.map(|tail| Noted::of(text_of(tail), relay.lexing));
+    if let (Some(spread), Some(noted)) = (relay.spread.as_deref_mut(), noted) {
+        spread.notified |= noted.notifies;
+        spread.defers |= noted.defers;
     }
 }
 
 /// Whether a text may notify others.
 fn notifies(text: &[u8], lexing: LexOptions) -> bool {
-    const WORD: &[u8] = b"notify";
-    let mut lexer = Lexer::new(text, lexing);
-    let mut begins = true;
-    loop {
-        let token = match lexer.token() {
-            Ok(Some(token)) => token,
-            Ok(None) => return false,
-            // It may be of an encoding that is not read here.
-            Err(_) => {
-                let mut parts = text.windows(WORD.len());
-                return parts.any(|part| part.eq_ignore_ascii_case(WORD));
-            }
-        };
-        let found = match token.kind {
-            // The other is the name of a column, too.
-            TokenKind::Word => token.is_word(b"pg_notify") || begins && token.is_word(WORD),
-            TokenKind::QuotedWord => token.text == b"\"pg_notify\"",
-            // It may be any name.
-            TokenKind::UnicodeWord => true,
-            _ => false,
-        };
-        if found {
-            return true;
+    Noted::of(text, lexing).notifies
+}
+
+/// What a text may do that concerns the rest of its transaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Noted {
+    /// It notifies others.
+    notifies: bool,
+    /// It says when constraints are checked.
+    defers: bool,
+}
+
+impl Noted {
+    fn of(text: &[u8], lexing: LexOptions) -> Self {
+        const WORD: &[u8] = b"notify";
+        const CONSTRAINTS: &[u8] = b"constraints";
+        let mut noted = Self::default();
+        let mut lexer = Lexer::new(text, lexing);
+        let (mut begins, mut sets) = (true, false);
+        loop {
+            let token = match lexer.token() {
+                Ok(Some(token)) => token,
+                Ok(None) => return noted,
+                // It may be of an encoding that is not read here.
+                Err(_) => {
+                    let has = |word: &[u8]| {
+                        let mut parts = text.windows(word.len());
+                        parts.any(|part| part.eq_ignore_ascii_case(word))
+                    };
+                    return Self {
+                        notifies: noted.notifies || has(WORD),
+                        defers: noted.defers || has(CONSTRAINTS),
+                    };
+                }
+            };
+            noted.notifies |= match token.kind {
+                // The other is the name of a column, too.
+                TokenKind::Word => token.is_word(b"pg_notify") || begins && token.is_word(WORD),
+                TokenKind::QuotedWord => token.text == b"\"pg_notify\"",
+                // It may be any name.
+                TokenKind::UnicodeWord => true,
+                _ => false,
+            };
+            noted.defers |= sets && token.is_word(CONSTRAINTS);
+            (begins, sets) = (token.is(b';'), begins && token.is_word(b"set"));
         }
-        begins = token.is(b';');
     }
 }
 
@@ -190,6 +218,7 @@ impl Spread {
             prepares: false,
             notified: false,
             listened: false,
+            defers: false,
             holds: false,
             waiter: None,
         }
@@ -338,7 +367,7 @@ pub(super) fn transaction_begins(relay: &mut Relay) {
         }
         spread.journal.clear();
         spread.ended = false;
-        (spread.notified, spread.listened) = (false, false);
+        (spread.notified, spread.listened, spread.defers) = (false, false, false);
     }
 }
 
@@ -355,7 +384,7 @@ pub(super) fn stands(relay: &mut Relay, status: TransactionStatus, more: bool) {
     let Some(spread) = relay.spread.as_deref() else {
         return;
     };
-    let noted = (spread.notified, spread.listened);
+    let noted = (spread.notified, spread.listened, spread.defers);
     let kept = match status {
         TransactionStatus::Idle => more,
         // Another one has begun in the same breath. If it has set nothing yet, this is what it began with.
@@ -365,7 +394,7 @@ pub(super) fn stands(relay: &mut Relay, status: TransactionStatus, more: bool) {
     transaction_begins(relay);
     // What was noted when it was sent may be of the one that has begun.
     if kept && let Some(spread) = relay.spread.as_deref_mut() {
-        (spread.notified, spread.listened) = noted;
+        (spread.notified, spread.listened, spread.defers) = noted;
     }
 }
 
@@ -534,7 +563,7 @@ fn wanted(relay: &Relay, known: &Known) -> Result<Place, ErrorReport> {
 mod tests {
     use pgherd_sql::{Encoding, LexOptions};
 
-    use super::notifies;
+    use super::{Noted, notifies};
 
     #[test]
     fn what_may_notify_others_is_told_by_its_words() {
@@ -567,5 +596,20 @@ mod tests {
             unread
         ));
         assert!(!notifies("select 'ä'".as_bytes(), unread));
+    }
+
+    #[test]
+    fn what_defers_constraints_is_told_by_how_a_statement_begins() {
+        for (text, expected) in [
+            ("SET CONSTRAINTS ALL DEFERRED", true),
+            ("begin; set /* x */ constraints a immediate", true),
+            ("set constraints.x to 1", true),
+            ("update t set constraints = 1", false),
+            ("set session constraints = 1", false),
+            ("select 'set constraints all deferred'", false),
+        ] {
+            let noted = Noted::of(text.as_bytes(), LexOptions::default());
+            assert_eq!(noted.defers, expected, "{text}");
+        }
     }
 }

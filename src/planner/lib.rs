@@ -65,8 +65,9 @@ mod tree;
 
 pub use compose::plan;
 pub use plan::{
-    CopyIn, CopyOut, CopyTarget, Count, Deal, Dealt, Format, Hint, Key, Merge, Moved, Param,
-    Params, Piece, Pins, Plan, Prune, Pull, Pulled, Quoted, Route, Rule, SortKey, Split, Statement,
+    CHANGED, CopyIn, CopyOut, CopyTarget, Count, Deal, Dealt, Format, Hint, Key, Merge, Moved,
+    Param, Params, Piece, Pins, Plan, Prune, Pull, Pulled, Quoted, Route, Rule, SortKey, Split,
+    Statement,
 };
 pub use refusal::Refusal;
 pub use resolve::Names;

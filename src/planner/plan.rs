@@ -23,7 +23,7 @@ pub use dealt::{Deal, Dealt};
 pub use evaluate::{Param, Params};
 pub(crate) use insert::Span;
 pub use insert::{Piece, Split};
-pub use moved::Moved;
+pub use moved::{CHANGED, Moved};
 pub use narrow::Hint;
 pub(crate) use narrow::narrowed;
 pub use pull::{Key, Pull, Pulled, Rule};
@@ -191,6 +191,8 @@ pub(crate) struct Row {
     /// The modifiers of the key's types: what is stored may be cut or rounded.
     pub(crate) modifiers: Vec<i32>,
     pub(crate) key: Vec<Candidate>,
+    /// A row gets it that is there already, if it is found.
+    pub(crate) changed: bool,
 }
 
 /// Which shards may have rows.

@@ -356,6 +356,15 @@ fn rows_go_to_other_shards_in_steps() {
     );
     let stored = "OVERRIDING SYSTEM VALUE SELECT $1, pgherd_rows.w0 FROM pgherd_rows RETURNING x.n";
     assert!(moved.store.contains(stored), "{}", moved.store);
+    let null = Param {
+        value: None,
+        ..text(20, "")
+    };
+    let none = routed(&moves, &[null, text(20, "3")]);
+    assert!(
+        matches!(none, Route::One(shard) if shard == of(3)),
+        "its server refuses it"
+    );
     let deals = planned("insert into t (k, n) select n, 'x' from t");
     let Route::Deal { source, deal } = routed(&deals, &[]) else {
         panic!("it is dealt out");
@@ -363,6 +372,9 @@ fn rows_go_to_other_shards_in_steps() {
     assert!(matches!(*source, Route::Concat { writes: false, .. }));
     let stored = "SELECT pgherd_rows.w0, 'x' FROM pgherd_rows";
     assert!(deal.store.contains(stored), "{}", deal.store);
+    // What it is read as would be a text.
+    assert!(deal.select.contains("n, NULL FROM"), "{}", deal.select);
+    assert_eq!(deal.width, 2);
     let key = |param| {
         let values = [param];
         let key = Params {

@@ -1,6 +1,8 @@
 //! Rows that go to other shards: an UPDATE of their keys, and `INSERT … SELECT`. Each statement does, and says, what it does
 //! on one Postgres with all rows.
 
+mod met;
+
 use pgherd_tests::{Database, Message, Raw, connect};
 
 use crate::pull::{forms, nothing_is_left};
@@ -309,6 +311,12 @@ async fn rows_are_changed_that_rows_of_other_shards_find() {
         "delete from accounts where amount in (select country from parts)",
         "update accounts set amount = 'x' where amount in (select n from parts)",
         "update accounts set amount = null where amount in (select n from things where n = 3) and id = {a3}",
+        "begin read only",
+        "delete from accounts where amount in (select n from things)",
+        "rollback",
+        "start transaction read only",
+        "update accounts set amount = 5 where amount in (select n from things)",
+        "rollback",
     ])
     .await;
 }
@@ -400,6 +408,8 @@ async fn what_would_come_out_otherwise_is_refused() {
         // Rows follow it, or are bound to what stays the same.
         "update owners set tenant = {b9} where tenant = {a1}",
         "update labels set tenant = {b9} where tenant = {a1}",
+        // It refers to what is not where it comes to.
+        "update stuck set tenant = {b9} where tenant = {a1}",
         "insert into accounts (id, owner) select tenant + 100, random()::text from things",
         "insert into accounts (id) select tenant + 100 from things on conflict do nothing returning id",
         "insert into accounts (id) select tenant + 100 from things returning (select count(*) from countries)",

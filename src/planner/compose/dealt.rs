@@ -44,7 +44,9 @@ impl Builder<'_> {
         apart.drawn = None;
         self.several(&apart)?;
         ordered(insert)?;
-        let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(select.clone())))?;
+        let targets = targets(select, query.columns.len())?;
+        let bare = bare(select, &key.places)?;
+        let text = deparse::text_of(NodeEnum::SelectStmt(Box::new(bare)))?;
         let own = deparse::select(&text)?;
         let mut source = self.fresh(&text);
         source.unsorted = true;
@@ -65,8 +67,9 @@ impl Builder<'_> {
                 places: key.places,
                 whole: self.text.to_owned(),
                 select: text,
+                width: query.columns.len(),
                 lock: None,
-                store: store(insert, targets(select, query.columns.len())?)?,
+                store: store(insert, targets)?,
             },
         })))
     }
@@ -88,9 +91,8 @@ fn store(insert: &InsertStmt, targets: Vec<Node>) -> Result<String> {
 /// query by itself.
 fn targets(select: &SelectStmt, width: usize) -> Result<Vec<Node>> {
     let carried = |at: usize| deparse::snippet(&format!("pgherd_rows.w{at}"));
-    let is_plain = select.op() == SetOperation::SetopNone && select.values_lists.is_empty();
     let untyped: Vec<Option<&Node>> = select.target_list.iter().map(untyped).collect();
-    if !is_plain || untyped.iter().all(Option::is_none) {
+    if !is_plain(select) || untyped.iter().all(Option::is_none) {
         return (0..width).map(carried).collect();
     }
     // Where it is sorted or told apart by, it is a text.
@@ -122,6 +124,27 @@ fn targets(select: &SelectStmt, width: usize) -> Result<Vec<Node>> {
         None => carried(at),
     };
     targets.map(target).collect()
+}
+
+/// The query as it is read: without what is stored as it stands. There it would be a text, which what is bound to it need not
+/// be.
+fn bare(select: &SelectStmt, key: &[usize]) -> Result<SelectStmt> {
+    let mut bare = select.clone();
+    if !is_plain(select) {
+        return Ok(bare);
+    }
+    for (at, node) in bare.target_list.iter_mut().enumerate() {
+        let is_stored = !key.contains(&at) && untyped(node).is_some();
+        if let Some(NodeEnum::ResTarget(target)) = node.node.as_mut().filter(|_| is_stored) {
+            target.val = Some(Box::new(deparse::snippet("NULL")?));
+        }
+    }
+    Ok(bare)
+}
+
+/// Whether its columns are its targets.
+fn is_plain(select: &SelectStmt) -> bool {
+    select.op() == SetOperation::SetopNone && select.values_lists.is_empty()
 }
 
 /// What a target is if it has no type of its own.

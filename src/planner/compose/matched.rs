@@ -177,6 +177,7 @@ fn pin(group: Group, kinds: &[KeyType], row: &[Stored]) -> Result<Pin> {
         kinds: kinds.to_vec(),
         modifiers: row.iter().map(|stored| stored.modifier).collect(),
         key: key.collect::<Result<_>>()?,
+        changed: false,
     }))
 }
 

@@ -1,6 +1,8 @@
 //! UPDATE of a key whose new value belongs to another shard: what becomes of the rows is computed where they are, and
 //! stored where they belong then.
 
+mod objection;
+
 use std::collections::BTreeMap;
 
 use pg_query::NodeEnum;
@@ -71,7 +73,7 @@ impl Builder<'_> {
             found,
             key,
             whole: self.text.to_owned(),
-            objection: objection(changed, given)?,
+            objection: self.objection(changed, given)?,
             delete: delete(change, carried.clone())?,
             columns: columns(change, carried)?,
             store: store(change, &stored, targets)?,
@@ -191,42 +193,6 @@ fn store(change: &Change<'_>, stored: &[&str], targets: Vec<Node>) -> Result<Str
     let targets = targets.into_iter();
     select.target_list = targets.map(|part| deparse::target(part, "")).collect();
     deparse::text_of(NodeEnum::InsertStmt(insert))
-}
-
-/// What asks whether anything of the table would heed that its rows are deleted and stored, and not changed: keys of other
-/// tables that refer to what stays the same, keys of its own that its rows need not have kept, and rights.
-fn objection(changed: &Changed<'_>, given: &BTreeMap<usize, Candidate>) -> Result<String> {
-    let table = &changed.target.table;
-    let name = literal(&format!(
-        "{}.{}",
-        quoted(&table.schema),
-        quoted(&table.name)
-    ))?;
-    let keys = given.keys().map(|at| {
-        let column = changed
-            .target
-            .relation
-            .columns
-            .get(*at)
-            .ok_or_else(failed)?;
-        literal(&column.name)
-    });
-    let keys: Vec<String> = keys.collect::<Result<_>>()?;
-    Ok(format!(
-        "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \
-         AND (k.conrelid = t.oid AND NOT k.convalidated OR k.confrelid = t.oid AND (SELECT pg_catalog.count(*) \
-         FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid AND a.attname IN ({}) \
-         AND a.attnum = ANY (k.confkey)) < {})) \
-         THEN 'a foreign key would not hold for it as for a row that is changed' \
-         WHEN NOT pg_catalog.has_table_privilege(t.oid, 'DELETE') OR EXISTS (SELECT FROM pg_catalog.pg_attribute a \
-         WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-         AND NOT (pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT') \
-         AND pg_catalog.has_column_privilege(t.oid, a.attnum, 'INSERT'))) \
-         THEN 'it takes the rights to SELECT, INSERT and DELETE' END \
-         FROM (SELECT {name}::pg_catalog.regclass::pg_catalog.oid) AS t (oid)",
-        keys.join(", "),
-        keys.len()
-    ))
 }
 
 fn quoted(name: &str) -> String {

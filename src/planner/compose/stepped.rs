@@ -74,7 +74,13 @@ impl Builder<'_> {
                 places: key.places,
                 whole: self.text.to_owned(),
                 select,
-                lock: Some(lock(relation, &among, &name, change.set.is_empty())?),
+                width: columns.len(),
+                lock: Some(lock(
+                    relation,
+                    &columns,
+                    (&among, &name),
+                    change.set.is_empty(),
+                )?),
                 store: store(change, &among)?,
             },
         })))
@@ -125,10 +131,17 @@ fn find(relation: &RangeVar, filter: &Option<Box<Node>>, columns: &[String]) -> 
     deparse::text_of(NodeEnum::SelectStmt(Box::new(select)))
 }
 
-/// What locks those of them that are here.
-fn lock(relation: &RangeVar, among: &str, name: &str, deletes: bool) -> Result<String> {
+/// What locks those of them that are here, and gives them: one that is gone meanwhile, or no longer what it was looked for
+/// as, is passed over.
+fn lock(
+    relation: &RangeVar,
+    columns: &[String],
+    (among, name): (&str, &str),
+    deletes: bool,
+) -> Result<String> {
     let how = if deletes { "UPDATE" } else { "NO KEY UPDATE" };
-    let text = format!("SELECT 1 FROM pgherd_rows WHERE {among} FOR {how} OF {name}");
+    let columns = columns.join(", ");
+    let text = format!("SELECT {columns} FROM pgherd_rows WHERE {among} FOR {how} OF {name}");
     let mut select = deparse::select(&text)?;
     select.from_clause = vec![Node {
         node: Some(NodeEnum::RangeVar(relation.clone())),

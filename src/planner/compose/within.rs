@@ -55,6 +55,7 @@ fn pins(plan: Plan) -> Result<Vec<Pin>> {
                     kinds: split.kinds.clone(),
                     modifiers: split.modifiers.clone(),
                     key,
+                    changed: false,
                 })
             };
             Ok(split.keys.iter().cloned().map(row).collect())

@@ -204,5 +204,6 @@ fn moved(
         kinds: kinds.clone(),
         modifiers: modifiers.collect(),
         key: key.collect::<Result<_>>()?,
+        changed: true,
     })
 }

@@ -28,9 +28,11 @@ pub struct Deal {
     pub whole: String,
     /// The query that gives the rows.
     pub select: String,
-    /// Locks those that the rows of a relation `pgherd_rows` stand for, if they are to be changed. It has the query's
-    /// columns, called `w0`, `w1`, … If the query gives others then than were locked, these are to be locked, too, and it is
-    /// asked again.
+    /// How many columns it had when the statement was planned, all of which are stored.
+    pub width: usize,
+    /// Locks those that the rows of a relation `pgherd_rows` stand for, if they are to be changed, and gives those that it
+    /// has locked. Either has the query's columns; in the relation they are called `w0`, `w1`, … If the query gives others
+    /// then than were locked, these are to be locked, too, and it is asked again.
     pub lock: Option<String>,
     /// Stores, or changes, the rows of such a relation.
     pub store: String,

@@ -85,7 +85,7 @@ impl<'a> Evaluation<'a> {
         value.ok()?.as_type(column).ok()
     }
 
-    fn is_null(&self, number: u32) -> bool {
+    pub(super) fn is_null(&self, number: u32) -> bool {
         let at = usize::try_from(number)
             .ok()
             .and_then(|it| it.checked_sub(1));
@@ -177,11 +177,7 @@ impl<'a> Evaluation<'a> {
     pub(super) fn pin(&self, pin: &Pin) -> Result<Option<Shards>> {
         let (group, kinds, values) = match pin {
             Pin::Shard(shard) => return Ok(Some([*shard].into())),
-            Pin::Row(row) => {
-                let (kinds, modifiers) = (&row.kinds, &row.modifiers);
-                let shard = super::insert::place(row.group, kinds, modifiers, &row.key, self)?;
-                return Ok(Some([shard].into()));
-            }
+            Pin::Row(row) => return row.shards(self).map(Some),
             Pin::Key {
                 group,
                 kinds,

@@ -352,6 +352,11 @@ impl Filled {
         Ok(filled)
     }
 
+    /// How many columns there are.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
     /// The formats in which its rows are wanted.
     pub(super) fn formats(&self) -> Vec<i16> {
         let columns = self.columns.iter();

@@ -13,7 +13,7 @@ use pgherd_wire::{frame, sqlstate};
 use super::carry::Filled;
 use super::legs::sent;
 use super::rows::Kept;
-use super::statement::{Done, Planned, added};
+use super::statement::{Done, Planned, added, outdated};
 use super::way::{Dealing, Timed, Way};
 use super::{Dtx, Fault, reads};
 use crate::session::relay::Relay;
@@ -23,7 +23,7 @@ use crate::session::shards::legs::Leg;
 use crate::session::shards::names;
 use crate::session::shards::plan::{parts, unsupported, worded};
 use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work, put, too_long};
-use crate::session::shards::start::{Through, start};
+use crate::session::shards::start::start;
 use crate::session::shards::whole::{Taker, Whole};
 use crate::shards::Known;
 
@@ -180,15 +180,16 @@ impl Dtx {
             let mut built = Ok(());
             for (leg, hand) in legs.iter_mut().zip(read.hands.values()) {
                 let (text, bound) = hand.rows.before(lock, bound);
-                built = built.and_then(|()| put(leg, text.as_bytes(), &bound, &[], true));
+                let formats = read.like.formats();
+                built = built.and_then(|()| put(leg, text.as_bytes(), &bound, &formats, true));
                 leg.begin();
             }
+            let mut locked = Whole::of(Locked { held: &mut held });
             let end = match built {
-                Ok(()) => gather(relay, &mut legs, &mut Through, reading.deadlines).await,
+                Ok(()) => gather(relay, &mut legs, &mut locked, reading.deadlines).await,
                 Err(error) => End::Stopped(too_long(error)),
             };
             self.ended(relay, legs, rights(end)).await?;
-            held.extend(read.hands.into_values().flat_map(|hand| hand.keys));
             read = self
                 .read_rows(relay, reading, shards, request, bound)
                 .await?;
@@ -244,12 +245,22 @@ fn rights(end: End) -> End {
     let End::Failed(message) = end else {
         return end;
     };
-    let report = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
-    if report.code != sqlstate::INSUFFICIENT_PRIVILEGE {
-        return End::Failed(reads::unplaced(&message));
+    let mut report = ErrorReport::parse(message.get(frame::HEADER_LEN..).unwrap_or_default());
+    match report.code {
+        sqlstate::INSUFFICIENT_PRIVILEGE => {
+            let text = "rows that are found by rows of other shards are changed by who may SELECT and UPDATE them, too";
+            End::Stopped(Box::new(unsupported(text).detail(report.message)))
+        }
+        sqlstate::READ_ONLY_SQL_TRANSACTION => {
+            // What locks them is not what the client has said.
+            let text = report.message.replace("SELECT FOR NO KEY UPDATE", "UPDATE");
+            report.message = text.replace("SELECT FOR UPDATE", "DELETE");
+            let mut said = bytes::BytesMut::new();
+            report.encode_error(&mut said);
+            End::Failed(reads::unplaced(&said))
+        }
+        _ => End::Failed(reads::unplaced(&message)),
     }
-    let text = "rows that are found by rows of other shards are changed by who may SELECT and UPDATE them, too";
-    End::Stopped(Box::new(unsupported(text).detail(report.message)))
 }
 
 /// What was read.
@@ -315,6 +326,10 @@ impl Reading<'_> {
             return Err(End::Answered);
         };
         let like = Filled::of(relay, home, &how.select, bound, deadlines).await?;
+        if like.width() != how.width {
+            // A star stands for more now, and what it gives would be left out.
+            return Err(End::Stopped(Box::new(outdated(relay))));
+        }
         let mut fitting = bound.fitting(how.select.as_bytes());
         fitting.results = like.formats();
         request.bound = Some(fitting);
@@ -338,6 +353,19 @@ impl Reading<'_> {
             leg.lease.flow.hand_over(&mut Flow::default());
         }
         Ok(Read { hands, like })
+    }
+}
+
+/// Keys of rows as they are locked. Those that are not given are not: somebody has deleted them before, and there may be
+/// others by then.
+struct Locked<'a> {
+    held: &'a mut HashSet<Box<[u8]>>,
+}
+
+impl Taker for Locked<'_> {
+    fn take(&mut self, row: &[u8]) -> Result<bool, End> {
+        self.held.insert(row.into());
+        Ok(true)
     }
 }
 

@@ -319,7 +319,7 @@ impl Dtx {
         self.before = Arc::clone(&relay.parameters);
         if let Some(spread) = relay.spread.as_deref_mut() {
             spread.journal.clear();
-            (spread.notified, spread.listened) = (false, false);
+            (spread.notified, spread.listened, spread.defers) = (false, false, false);
             spread.holds = false;
             spread.waiter = None;
             spread.before = Arc::clone(&self.before);

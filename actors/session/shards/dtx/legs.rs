@@ -139,6 +139,7 @@ impl Dtx {
 
     async fn open_one(&mut self, relay: &mut Relay, shard: u16) -> Result<(), Fault> {
         let spread = relay.spread.as_deref();
+        let spread = spread.filter(|spread| !spread.defers);
         let steps = spread.and_then(|spread| spread.journal.statements(&relay.startup));
         let Some(steps) = steps else {
             let text = "what this transaction has set cannot be set on another shard";

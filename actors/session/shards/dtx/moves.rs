@@ -1,7 +1,7 @@
 //! UPDATE of a key whose new value belongs to another shard: the rows are taken from theirs, and stored there. What is
 //! stored was computed where they were; it is kept here meanwhile, within a bound.
 
-use pgherd_planner::Moved;
+use pgherd_planner::{CHANGED, Moved};
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::frontend::Bind;
 use pgherd_wire::{frame, sqlstate};
@@ -9,7 +9,7 @@ use pgherd_wire::{frame, sqlstate};
 use super::carry::Filled;
 use super::legs::sent;
 use super::rows::Passed;
-use super::statement::{Done, Planned};
+use super::statement::{Done, Planned, outdated};
 use super::way::Moving;
 use super::{Dtx, Fault};
 use crate::session::relay::Relay;
@@ -51,6 +51,8 @@ impl Dtx {
         let deadlines = Deadlines::new(relay, self.began);
         let asked = (*from, how.whole.as_str(), now);
         self.foretell(relay, asked, &mut bound, &deadlines).await?;
+        // That may have waited for somebody who changes the table.
+        self.still_planned(relay, planned.schemas)?;
         let taking = Taking {
             how,
             deadlines: &deadlines,
@@ -141,7 +143,8 @@ impl Taking<'_> {
         Ok(taken)
     }
 
-    /// Asks whether anything of the table would heed that a row is not changed, but taken and stored.
+    /// Asks whether anything of the table would heed that a row is not changed, but taken and stored. The table is locked
+    /// by what was foretold of the UPDATE, and stays as it is.
     async fn objected(&self, relay: &mut Relay, home: &mut Leg) -> Result<(), End> {
         let text = self.how.objection.as_bytes();
         put(home, text, &Bound::default(), &[], true).map_err(long)?;
@@ -151,6 +154,7 @@ impl Taking<'_> {
         ended(gather(relay, home, &mut why, self.deadlines).await)?;
         match why.taker.value {
             None => Ok(()),
+            Some(why) if why == CHANGED.as_bytes() => Err(End::Stopped(Box::new(outdated(relay)))),
             Some(why) => {
                 let why = String::from_utf8_lossy(&why);
                 Err(End::Stopped(Box::new(unmoved(&why))))

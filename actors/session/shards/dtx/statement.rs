@@ -89,7 +89,7 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Planned {
     /// The number of the schemas.
-    schemas: u64,
+    pub(super) schemas: u64,
     /// How the client has prepared it, if by a name.
     prepared: Option<Parsed>,
 }
@@ -642,9 +642,7 @@ impl Dtx {
         if is_planned_for(relay, schemas) {
             return Ok(());
         }
-        let text = "the schema of the shards has changed under this statement";
-        let report = ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text);
-        Err(report.hint("Try it again.").into())
+        Err(replanned().into())
     }
 
     fn shards_of(&self, way: &Way) -> Vec<u16> {
@@ -993,6 +991,21 @@ fn locks_rows(text: &[u8], lexing: LexOptions) -> bool {
         behind_for = token.is_word(b"for");
     }
     false
+}
+
+/// A shard was found to be another than that by which a statement was planned. All are asked before the next one is: what
+/// was changed on one was on the others.
+pub(super) fn outdated(relay: &Relay) -> ErrorReport {
+    let spread = relay.spread.as_deref().into_iter();
+    for pool in spread.flat_map(|spread| spread.group.pools.iter()) {
+        pool.upstream.load().hidden.0.has_heard();
+    }
+    replanned()
+}
+
+fn replanned() -> ErrorReport {
+    let text = "the schema of the shards has changed under this statement";
+    ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
 }
 
 /// What is said of LISTEN where there are other shards.
