@@ -12,6 +12,7 @@ use pgherd_wire::sqlstate;
 
 use super::carry::brought;
 use super::extended::SAID;
+use super::portals::is_ours;
 use super::reads::{Use, request, told};
 use super::rows::Passed;
 use super::statement::{Done, Form, added};
@@ -61,6 +62,19 @@ pub(super) fn in_pieces() -> ErrorReport {
 fn unclear() -> ErrorReport {
     let text = "the name of this cursor cannot be told, and there are cursors on several shards";
     unsupported(text).hint("Give it a plain name.")
+}
+
+fn ours() -> ErrorReport {
+    let text = "names of cursors that begin with \"pgherd_\" are not supported over several shards";
+    unsupported(text).hint("Give it another one.")
+}
+
+fn missing(name: &[u8]) -> ErrorReport {
+    let text = format!(
+        "cursor \"{}\" does not exist",
+        String::from_utf8_lossy(name)
+    );
+    ErrorReport::error(sqlstate::INVALID_CURSOR_NAME, text)
 }
 
 fn outside() -> ErrorReport {
@@ -191,6 +205,9 @@ impl Dtx {
                 false => Ok(()),
             };
         };
+        if is_ours(&name) {
+            return Err(ours().into());
+        }
         let others = self
             .home
             .into_iter()
@@ -235,6 +252,10 @@ impl Dtx {
                 ..
             }) => std::iter::once(home).chain(elsewhere).collect(),
             Some(Cursor {
+                deed: CursorDeed::Use,
+                name: Some(name),
+            }) if is_ours(&name) => return Err(missing(&name)),
+            Some(Cursor {
                 name: Some(name), ..
             }) => vec![self.holder(relay, &name)],
             Some(_) if !elsewhere.is_empty() => return Err(unclear()),
@@ -271,7 +292,7 @@ impl Dtx {
     }
 
     /// The shard of a cursor.
-    fn holder(&self, relay: &Relay, name: &[u8]) -> u16 {
+    pub(super) fn holder(&self, relay: &Relay, name: &[u8]) -> u16 {
         let known = self.cursors.get(name).copied();
         known.unwrap_or_else(|| self.anywhere(relay))
     }

@@ -212,7 +212,7 @@ impl Dtx {
         if let Step::RollbackTo(_) = step {
             self.failed = false;
             // Those from behind the savepoint are gone, and which they are is not known.
-            self.portals.clear();
+            self.forget_all(relay).await?;
         }
         let rereads = follow::rereads(relay, &step);
         follow::step(relay, step);
