@@ -184,3 +184,36 @@ async fn a_cursor_is_closed_as_a_portal_is() {
     }
     nothing_is_left(&rig).await;
 }
+
+#[tokio::test]
+async fn cursors_that_are_closed_are_not_kept() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    raw.ask(&Raw::query("begin")).await;
+    raw.ask(&Raw::query(UP)).await;
+    let mut told = 0;
+    let mut all = |each: &dyn Fn(usize) -> String, count: usize| {
+        let texts = (told..told + count).map(each).collect::<Vec<_>>().join(";");
+        told += count;
+        Raw::query(&texts)
+    };
+    // However they are closed, more than may be open at once have been.
+    let closed = |at: usize| format!("declare c{at} cursor for select 1; close c{at}");
+    let left = |at: usize| format!("declare c{at} cursor for select 1");
+    for _ in 0..2 {
+        let answer = raw.ask(&all(&closed, 400)).await;
+        assert!(answer.ends_with("C ZT"), "{answer}");
+    }
+    let answer = raw.ask(&all(&left, 400)).await;
+    assert!(answer.ends_with("C ZT"), "{answer}");
+    assert_eq!(raw.ask(&Raw::query("close all")).await, "C ZT");
+    raw.ask(&Raw::query("savepoint s")).await;
+    let answer = raw.ask(&all(&left, 1000)).await;
+    assert!(answer.ends_with("C ZT"), "{answer}");
+    raw.ask(&Raw::query("rollback to s")).await;
+    let answer = raw.ask(&all(&left, 1024)).await;
+    assert!(answer.ends_with("C ZT"), "{answer}");
+    assert_eq!(raw.ask(&all(&left, 1)).await, "E53400 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    nothing_is_left(&rig).await;
+}

@@ -12,17 +12,22 @@ use pgherd_wire::sqlstate;
 
 use super::carry::brought;
 use super::extended::SAID;
-use super::portals::is_ours;
+use super::portals::{PORTALS_MAX, is_ours};
 use super::reads::{Use, request, told};
 use super::rows::Passed;
 use super::statement::{Done, Form, added};
 use super::{Dtx, Fault, Kind};
 use crate::session::relay::Relay;
+use crate::session::setup::Answer;
 use crate::session::shards::gather::{Deadlines, End};
 use crate::session::shards::plan::{Told, together, unsupported, with_params, worded};
 use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work};
 use crate::session::shards::start::prepare;
+use crate::session::shards::word;
 use crate::shards::Known;
+
+/// So many names of cursors are heard of a shard at once.
+const TOLD_MAX: usize = 4 * PORTALS_MAX;
 
 /// A query, and one shard that has all it reads.
 pub(super) struct Gathered {
@@ -75,6 +80,14 @@ fn missing(name: &[u8]) -> ErrorReport {
         String::from_utf8_lossy(name)
     );
     ErrorReport::error(sqlstate::INVALID_CURSOR_NAME, text)
+}
+
+fn duplicate(name: &[u8]) -> ErrorReport {
+    let text = format!(
+        "cursor \"{}\" already exists",
+        String::from_utf8_lossy(name)
+    );
+    ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text)
 }
 
 fn outside() -> ErrorReport {
@@ -213,32 +226,78 @@ impl Dtx {
             .into_iter()
             .chain(self.cursors.get(&*name).copied());
         let others: BTreeSet<u16> = others.filter(|shard| *shard != at).collect();
-        let told = String::from_utf8_lossy(&name);
-        let asks = format!(
-            "SELECT 1 FROM pg_catalog.pg_cursors WHERE name = {}",
-            literal(&told)
-        );
         for shard in others {
-            let Some(leg) = self.legs.get_mut(&shard) else {
-                continue;
-            };
-            let answer = match leg.run(asks.as_bytes()).await {
-                Ok(answer) => answer,
-                Err(report) => {
-                    leg.lost = true;
-                    return Err(self.lost(&report.message));
-                }
-            };
-            if let Some(error) = answer.error {
-                return Err(error.into());
+            if self.has_cursor(shard, &name).await? {
+                return Err(duplicate(&name).into());
             }
-            if !answer.rows.is_empty() {
-                let text = format!("cursor \"{told}\" already exists");
-                return Err(ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text).into());
-            }
+        }
+        if self.cursors.len() >= PORTALS_MAX {
+            self.forget_gone().await?;
+        }
+        if self.cursors.len() >= PORTALS_MAX {
+            let text = "too many cursors";
+            return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
         }
         self.cursors.insert(name.into(), at);
         Ok(())
+    }
+
+    /// Whether a shard has a cursor of this name.
+    async fn has_cursor(&mut self, shard: u16, name: &[u8]) -> Result<bool, Fault> {
+        let name = literal(&String::from_utf8_lossy(name));
+        let asks = format!("SELECT name FROM pg_catalog.pg_cursors WHERE name = {name}");
+        Ok(!self.told_by(shard, &asks).await?.is_empty())
+    }
+
+    /// Takes note that a text has closed cursors, if it has: no ROLLBACK TO brings them back.
+    pub(super) fn has_closed(&mut self, relay: &Relay, text: &[u8]) {
+        let closes =
+            word::word(text, relay.lexing).is_some_and(|word| word.eq_ignore_ascii_case(b"close"));
+        match cursor(text, relay.lexing).filter(|_| closes) {
+            Some(Cursor {
+                name: Some(name), ..
+            }) => drop(self.cursors.remove(&*name)),
+            Some(Cursor {
+                deed: CursorDeed::CloseAll,
+                ..
+            }) => self.cursors.clear(),
+            _ => {}
+        }
+    }
+
+    /// Forgets the cursors that are there no more, as a ROLLBACK TO has undone what declared them.
+    async fn forget_gone(&mut self) -> Result<(), Fault> {
+        let shards: BTreeSet<u16> = self.cursors.values().copied().collect();
+        for shard in shards {
+            let asks = format!("SELECT name FROM pg_catalog.pg_cursors LIMIT {TOLD_MAX}");
+            let left = self.told_by(shard, &asks).await?;
+            if left.len() < TOLD_MAX {
+                self.cursors
+                    .retain(|name, at| *at != shard || left.contains(&**name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that a shard answers a question with.
+    async fn told_by(&mut self, shard: u16, asks: &str) -> Result<BTreeSet<Vec<u8>>, Fault> {
+        let Some(leg) = self.legs.get_mut(&shard) else {
+            return Ok(BTreeSet::new());
+        };
+        let answer = match leg
+            .run_into(asks.as_bytes(), Answer::of_rows(TOLD_MAX))
+            .await
+        {
+            Ok(answer) => answer,
+            Err(report) => {
+                leg.lost = true;
+                return Err(self.lost(&report.message));
+            }
+        };
+        match answer.error {
+            Some(error) => Err(error.into()),
+            None => Ok(answer.rows.into_iter().flatten().flatten().collect()),
+        }
     }
 
     /// The shards that are asked by a text that asks the session something: where the cursor is that it is about.

@@ -441,6 +441,7 @@ impl Dtx {
             let forms = vec![form; shards.len()];
             let mut sink = Passed::default();
             let done = self.send(relay, &shards, &forms, &mut sink).await?;
+            self.has_closed(relay, text);
             Ok(complete(done))
         } else {
             let bound = Bound {

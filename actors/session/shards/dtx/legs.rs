@@ -367,7 +367,16 @@ impl Dtx {
 impl Leg {
     /// Runs a simple query of ours, and keeps what its server reports meanwhile.
     pub(super) async fn run(&mut self, sql: &[u8]) -> Result<Answer, ErrorReport> {
-        let answer = setup::run(&mut self.lease, sql).await?;
+        self.run_into(sql, Answer::default()).await
+    }
+
+    /// As [`Leg::run`], into an answer that says what is kept.
+    pub(super) async fn run_into(
+        &mut self,
+        sql: &[u8],
+        answer: Answer,
+    ) -> Result<Answer, ErrorReport> {
+        let answer = setup::run_into(&mut self.lease, sql, answer).await?;
         for (name, value) in &answer.reported {
             self.report(name, value);
         }

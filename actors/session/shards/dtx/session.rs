@@ -139,7 +139,11 @@ impl Dtx {
                 self.step(relay, text, step).await?;
                 Ok(Done::Complete(said.into()))
             }
-            Deed::Ask => self.ask(relay, text).await,
+            Deed::Ask => {
+                let done = self.ask(relay, text).await?;
+                self.has_closed(relay, text);
+                Ok(done)
+            }
             Deed::Named(named) => self.named(relay, text, named, true, &[]).await,
             Deed::Other => Err(other().into()),
         }
