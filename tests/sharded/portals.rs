@@ -79,6 +79,15 @@ async fn names_of_ours_are_nobody_elses() {
         assert_eq!(raw.ask(&Raw::query(text)).await, "E0A000 ZE");
         assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     }
+    // One that was there before the block came to another shard.
+    raw.ask(&Raw::query("begin")).await;
+    let text = format!(
+        "declare pgherd_1 cursor for select amount from accounts where id = {}",
+        key(1)
+    );
+    assert_eq!(raw.ask(&Raw::query(&text)).await, "C ZT");
+    assert_eq!(raw.ask(&Raw::query(UP)).await, "E0A000 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     nothing_is_left(&rig).await;
 }
 
@@ -215,5 +224,31 @@ async fn cursors_that_are_closed_are_not_kept() {
     assert!(answer.ends_with("C ZT"), "{answer}");
     assert_eq!(raw.ask(&all(&left, 1)).await, "E53400 ZE");
     assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn an_open_portal_is_seen_whatever_its_query_says() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let of = |more: &str| {
+        let id = key(1);
+        format!("select amount from accounts where id = {id} and owner <> '{more}'")
+    };
+    for (name, more) in [("p", "declare"), ("pgherd_p", "x")] {
+        raw.ask(&Raw::query("begin")).await;
+        raw.ask(&some(name, &of(more), 1)).await;
+        assert_eq!(raw.ask(&Raw::query(UP)).await, "E0A000 ZE", "{name}");
+        raw.ask(&Raw::query("rollback")).await;
+    }
+    // A cursor stays where it is, and is found there.
+    for before in ["", " ;\n", "-- it's\r\n", "/* a * b */ ;\n/**/-- c\n"] {
+        raw.ask(&Raw::query("begin")).await;
+        let text = format!("{before}Declare c cursor for {}", of("x"));
+        assert_eq!(raw.ask(&Raw::query(&text)).await, "C ZT", "{text}");
+        assert_eq!(raw.one("select count(*) from accounts").await, "12");
+        assert_eq!(told(&mut raw, &Raw::query("fetch c")).await, "1");
+        assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    }
     nothing_is_left(&rig).await;
 }

@@ -56,8 +56,8 @@ pub(super) struct There {
 }
 
 impl There {
-    fn name(self) -> Vec<u8> {
-        format!("{OURS}{}", self.number).into_bytes()
+    fn name(self) -> String {
+        format!("{OURS}{}", self.number)
     }
 }
 
@@ -97,7 +97,7 @@ impl Dtx {
         let portal = self.portals.remove(name);
         match portal.and_then(|portal| portal.there) {
             Some(there) => {
-                let name = there.name();
+                let name = there.name().into_bytes();
                 self.close_there(relay, there.shard, &[name]).await
             }
             None => Ok(()),
@@ -108,7 +108,9 @@ impl Dtx {
     pub(super) async fn forget_all(&mut self, relay: &mut Relay) -> Result<(), Fault> {
         let mut open: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
         for there in self.portals.drain().filter_map(|(_, it)| it.there) {
-            open.entry(there.shard).or_default().push(there.name());
+            open.entry(there.shard)
+                .or_default()
+                .push(there.name().into_bytes());
         }
         for (shard, names) in open {
             self.close_there(relay, shard, &names).await?;
@@ -134,6 +136,15 @@ impl Dtx {
         let deadlines = Deadlines::new(relay, self.began);
         let (_, end) = leg.hear(relay, &[], &deadlines).await;
         self.ended(relay, legs, end).await
+    }
+
+    /// The names of the portals that are open on a shard.
+    pub(super) fn open_on(&self, shard: u16) -> Vec<String> {
+        let there = self.portals.values().filter_map(|portal| portal.there);
+        there
+            .filter(|there| there.shard == shard)
+            .map(There::name)
+            .collect()
     }
 
     /// Whether a portal has rows left on its server.
@@ -202,7 +213,7 @@ impl Dtx {
         }
         let mut legs = self.pick(&[there.shard]);
         for leg in &mut legs {
-            put_bound(relay, leg, &there.name(), bound, most);
+            put_bound(relay, leg, there.name().as_bytes(), bound, most);
             leg.acks = std::mem::take(&mut self.owes);
         }
         let mut sink = Passed::default();
