@@ -252,3 +252,58 @@ async fn an_open_portal_is_seen_whatever_its_query_says() {
     }
     nothing_is_left(&rig).await;
 }
+
+#[tokio::test]
+async fn portals_and_cursors_have_one_space_of_names() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    let at_one = format!("select amount from accounts where id = {}", key(1));
+    let declare = Raw::query(&format!("declare c cursor for {UP}"));
+    let bind = [Raw::parse("", UP), Raw::bind("c", "", &[]), Raw::sync()].concat();
+    raw.ask(&Raw::query("begin")).await;
+    raw.ask(&Raw::query(UP)).await;
+    raw.ask(&Raw::query("savepoint s")).await;
+    assert_eq!(raw.ask(&declare).await, "C ZT");
+    assert_eq!(raw.ask(&bind).await, "1 E42P03 ZE");
+    raw.ask(&Raw::query("rollback to s")).await;
+    // It is gone with what was done behind the savepoint.
+    assert_eq!(raw.ask(&bind).await, "1 2 ZT");
+    assert_eq!(raw.ask(&declare).await, "E42P03 ZE");
+    raw.ask(&Raw::query("rollback to s")).await;
+    assert_eq!(raw.ask(&bind).await, "1 2 ZT");
+    assert_eq!(told(&mut raw, &more("c", 2)).await, "0 1");
+    assert_eq!(raw.ask(&Raw::query("fetch c")).await, "E0A000 ZE");
+    raw.ask(&Raw::query("rollback to s")).await;
+    // All of them are closed at once, and so are those on other shards.
+    assert_eq!(raw.ask(&bind).await, "1 2 ZT");
+    assert_eq!(told(&mut raw, &some("d", &at_one, 1)).await, "1");
+    assert_eq!(raw.ask(&Raw::query("close all")).await, "C ZT");
+    assert_eq!(raw.ask(&Raw::query("truncate accounts")).await, "C ZT");
+    assert_eq!(raw.ask(&more("c", 1)).await, "E34000 ZE");
+    raw.ask(&Raw::query("rollback")).await;
+    // What is beyond the length of a name is none of it.
+    raw.ask(&Raw::query("begin")).await;
+    let long = "l".repeat(63);
+    let declare = format!("declare {long} cursor for {at_one}");
+    assert_eq!(raw.ask(&Raw::query(&declare)).await, "C ZT");
+    raw.ask(&Raw::query(UP)).await;
+    let close = [Raw::close('P', &format!("{long}1")), Raw::sync()].concat();
+    assert_eq!(raw.ask(&close).await, "3 ZT");
+    assert_eq!(raw.ask(&Raw::query(&declare)).await, "C ZT");
+    raw.ask(&close).await;
+    assert_eq!(
+        told(&mut raw, &some(&format!("{long}2"), UP, 2)).await,
+        "0 1"
+    );
+    assert_eq!(told(&mut raw, &more(&format!("{long}3"), 1)).await, "2");
+    assert_eq!(raw.ask(&Raw::query(&declare)).await, "E42P03 ZE");
+    raw.ask(&Raw::query("rollback")).await;
+    // One that was declared before the block came to another shard.
+    raw.ask(&Raw::query("begin")).await;
+    let text = format!("declare c cursor for {at_one}");
+    assert_eq!(raw.ask(&Raw::query(&text)).await, "C ZT");
+    raw.ask(&Raw::query(UP)).await;
+    assert_eq!(raw.ask(&bind).await, "1 E42P03 ZE");
+    assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    nothing_is_left(&rig).await;
+}

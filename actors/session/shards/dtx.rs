@@ -125,6 +125,8 @@ struct Dtx {
     made: u64,
     /// On which shards cursors were declared; any other is on the first.
     cursors: HashMap<Box<[u8]>, u16>,
+    /// There may be others there, which were declared before the block came to a second shard.
+    had_cursors: bool,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
     /// What was prepared since a server has looked at all that was.
@@ -229,6 +231,7 @@ impl Dtx {
             portals: HashMap::new(),
             made: 0,
             cursors: HashMap::new(),
+            had_cursors: false,
             unchecked: Vec::new(),
             fresh: Vec::new(),
             unbound: None,

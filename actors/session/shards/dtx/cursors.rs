@@ -12,7 +12,7 @@ use pgherd_wire::sqlstate;
 
 use super::carry::brought;
 use super::extended::SAID;
-use super::portals::{PORTALS_MAX, is_ours};
+use super::portals::{PORTALS_MAX, Portal, is_ours};
 use super::reads::{Use, request, told};
 use super::rows::Passed;
 use super::statement::{Done, Form, added};
@@ -82,12 +82,17 @@ fn missing(name: &[u8]) -> ErrorReport {
     ErrorReport::error(sqlstate::INVALID_CURSOR_NAME, text)
 }
 
-fn duplicate(name: &[u8]) -> ErrorReport {
+pub(super) fn duplicate(name: &[u8]) -> ErrorReport {
     let text = format!(
         "cursor \"{}\" already exists",
         String::from_utf8_lossy(name)
     );
     ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text)
+}
+
+fn by_sql() -> ErrorReport {
+    let text = "a portal of the extended protocol is not read or closed by SQL over several shards";
+    unsupported(text).hint("Execute it, or close it, by messages.")
 }
 
 fn outside() -> ErrorReport {
@@ -221,6 +226,9 @@ impl Dtx {
         if is_ours(&name) {
             return Err(ours().into());
         }
+        if self.portals.contains_key(&*name) {
+            return Err(duplicate(&name).into());
+        }
         let others = self
             .home
             .into_iter()
@@ -242,6 +250,16 @@ impl Dtx {
         Ok(())
     }
 
+    /// Whether a cursor was declared by this name, and is there.
+    pub(super) async fn is_cursor(&mut self, relay: &Relay, name: &[u8]) -> Result<bool, Fault> {
+        // What was declared before the block came to other shards has stayed where it was at home.
+        let is_known = self.had_cursors || self.cursors.contains_key(name);
+        match is_known && !name.is_empty() {
+            true => self.has_cursor(self.holder(relay, name), name).await,
+            false => Ok(false),
+        }
+    }
+
     /// Whether a shard has a cursor of this name.
     async fn has_cursor(&mut self, shard: u16, name: &[u8]) -> Result<bool, Fault> {
         let name = literal(&String::from_utf8_lossy(name));
@@ -249,8 +267,9 @@ impl Dtx {
         Ok(!self.told_by(shard, &asks).await?.is_empty())
     }
 
-    /// Takes note that a text has closed cursors, if it has: no ROLLBACK TO brings them back.
-    pub(super) fn has_closed(&mut self, relay: &Relay, text: &[u8]) {
+    /// Takes note that a text has closed cursors, if it has: no ROLLBACK TO brings them back. With all of them go the
+    /// portals, but for that in which it was `run`, if it was in one.
+    pub(super) fn has_closed(&mut self, relay: &Relay, text: &[u8], run: Option<&[u8]>) {
         let closes =
             word::word(text, relay.lexing).is_some_and(|word| word.eq_ignore_ascii_case(b"close"));
         match cursor(text, relay.lexing).filter(|_| closes) {
@@ -260,7 +279,10 @@ impl Dtx {
             Some(Cursor {
                 deed: CursorDeed::CloseAll,
                 ..
-            }) => self.cursors.clear(),
+            }) => {
+                self.cursors.clear();
+                self.portals.retain(|name, _| Some(&**name) == run);
+            }
             _ => {}
         }
     }
@@ -309,7 +331,16 @@ impl Dtx {
             Some(Cursor {
                 deed: CursorDeed::CloseAll,
                 ..
-            }) => std::iter::once(home).chain(elsewhere).collect(),
+            }) => {
+                let portals = self.portals.values().filter_map(Portal::shard);
+                let mut shards: BTreeSet<u16> = portals.chain(elsewhere).collect();
+                shards.remove(&home);
+                std::iter::once(home).chain(shards).collect()
+            }
+            Some(Cursor {
+                deed: CursorDeed::Use,
+                name: Some(name),
+            }) if self.portals.contains_key(&*name) => return Err(by_sql()),
             Some(Cursor {
                 deed: CursorDeed::Use,
                 name: Some(name),

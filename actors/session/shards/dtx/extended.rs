@@ -9,8 +9,9 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, Bind, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
+use super::cursors::duplicate;
 use super::named::{Named, keep};
-use super::portals::{PORTALS_MAX, Portal, Ran, is_ours};
+use super::portals::{PORTALS_MAX, Portal, Ran, is_ours, kept};
 use super::rows::Passed;
 use super::session::{Deed, deed, failed};
 use super::statement::{Done, Form, tell};
@@ -75,7 +76,7 @@ impl Dtx {
         body: &[u8],
     ) -> Result<(), Fault> {
         // Where what was bound last is run next, it comes to light there how that was taken.
-        if self.unbound.as_ref().map(|it| &*it.name) != run_by(tag, body) {
+        if self.unbound.as_ref().map(|it| &*it.name) != run_by(tag, body).map(kept) {
             self.settle(relay).await?;
         }
         let answer = self.extended_message(relay, tag, body).await;
@@ -117,7 +118,7 @@ impl Dtx {
             _ => {
                 let close = sound(Describe::parse(body))?;
                 if close.kind == Target::Portal {
-                    self.close(relay, close.name).await?;
+                    self.close(relay, kept(close.name)).await?;
                 } else if let Some(statements) = relay.statements.as_deref_mut() {
                     match close.name.is_empty() {
                         true => statements.unnamed = Unnamed::None,
@@ -229,12 +230,12 @@ impl Dtx {
         if self.failed && !word::ends(text_of(&tail), relay.lexing) {
             return Err(failed().into());
         }
-        if !bind.portal.is_empty() && self.portals.contains_key(bind.portal) {
-            let name = String::from_utf8_lossy(bind.portal);
-            let text = format!("cursor \"{name}\" already exists");
-            return Err(ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text).into());
+        let name = kept(bind.portal);
+        let is_portal = !name.is_empty() && self.portals.contains_key(name);
+        if is_portal || !self.failed && self.is_cursor(relay, name).await? {
+            return Err(duplicate(bind.portal).into());
         }
-        self.forget(relay, bind.portal).await?;
+        self.forget(relay, name).await?;
         if self.portals.len() >= PORTALS_MAX {
             let text = "too many portals";
             return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
@@ -245,25 +246,25 @@ impl Dtx {
         match is_seen(relay, text_of(&portal.tail)) {
             true => {
                 self.unbound = Some(Unbound {
-                    name: bind.portal.into(),
+                    name: name.into(),
                     tail: portal.tail.clone(),
                     values: values.into(),
                 });
             }
             false => relay.down.insert(&backend::BIND_COMPLETE),
         }
-        self.portals.insert(bind.portal.into(), portal);
+        self.portals.insert(name.into(), portal);
         Ok(())
     }
 
     async fn describe(&mut self, relay: &mut Relay, describe: &Describe<'_>) -> Result<(), Fault> {
         let (tail, body) = match describe.kind {
-            Target::Portal => match self.portals.get(describe.name) {
+            Target::Portal => match self.portals.get(kept(describe.name)) {
                 Some(portal) => (portal.tail.clone(), Some(portal.body.clone())),
                 None if self.failed || describe.name.is_empty() || is_ours(describe.name) => {
                     return Err(no_portal(describe.name).into());
                 }
-                None => return self.describe_cursor(relay, describe.name).await,
+                None => return self.describe_cursor(relay, kept(describe.name)).await,
             },
             Target::Statement => {
                 let tail = tail_of(relay, describe.name).ok_or_else(|| {
@@ -363,7 +364,7 @@ impl Dtx {
     }
 
     async fn execute(&mut self, relay: &mut Relay, execute: &Execute<'_>) -> Result<(), Fault> {
-        let name: Box<[u8]> = execute.portal.into();
+        let name: Box<[u8]> = kept(execute.portal).into();
         self.owes = self.unbound.take().is_some();
         let portal = self.portals.get(&name);
         let portal = portal.ok_or_else(|| no_portal(&name))?;
@@ -411,7 +412,7 @@ impl Dtx {
         tail: &[u8],
         body: &[u8],
     ) -> Result<Done, Fault> {
-        let (name, text) = (execute.portal, text_of(tail));
+        let (name, text) = (kept(execute.portal), text_of(tail));
         let suspended = self.portals.get(name).and_then(Portal::suspended);
         let Ok(bind) = Bind::parse(body) else {
             return Err(Fault::Over(violation("invalid Bind message".to_owned())));
@@ -441,7 +442,7 @@ impl Dtx {
             let forms = vec![form; shards.len()];
             let mut sink = Passed::default();
             let done = self.send(relay, &shards, &forms, &mut sink).await?;
-            self.has_closed(relay, text);
+            self.has_closed(relay, text, Some(name));
             Ok(complete(done))
         } else {
             let bound = Bound {

@@ -37,9 +37,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A larger description is none of a server's.
 const ANSWER_MAX: usize = 1024 * 1024;
 
-/// What a server says of its block, and whether a portal of the client's is open there, which one that comes behind
-/// would not find (a cursor stays where it is, unless its name may be one of ours); and the badge of the transaction
-/// there, by which its waits are known. The portals of these names are ours.
+/// What a server says of its block, whether a portal of the client's is open there, which one that comes behind
+/// would not find (a cursor stays where it is, unless its name may be one of ours), and whether there are any; and the
+/// badge of the transaction there, by which its waits are known. The portals of these names are ours.
 fn facts(badge: Badge, ours: &[String]) -> String {
     const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
         pg_catalog.current_setting('max_prepared_transactions') <> '0', \
@@ -51,7 +51,8 @@ fn facts(badge: Badge, ours: &[String]) -> String {
     let ours = literal(&format!("{{{}}}", ours.join(",")));
     let declares = literal(DECLARES);
     let taken = badge.taken();
-    format!("{FACTS}{declares}) AND name <> ALL ({ours})), {taken}")
+    let cursors = "EXISTS (SELECT FROM pg_catalog.pg_cursors)";
+    format!("{FACTS}{declares}) AND name <> ALL ({ours})), {cursors}, {taken}")
 }
 
 /// With what a text begins that declares a cursor, where its comments have no others in them: one that begins otherwise is
@@ -243,6 +244,7 @@ impl Dtx {
                 read_only,
                 writes,
                 portals,
+                cursors,
                 _badge,
             ],
         ) = row
@@ -261,6 +263,7 @@ impl Dtx {
             writes: is(writes, b"t") || notified,
         };
         self.abilities.insert(shard, abilities);
+        self.had_cursors |= is(cursors, b"t");
         if isolation != b"read committed" && !self.still {
             let text =
                 "a transaction over several shards must be of isolation level READ COMMITTED";

@@ -21,6 +21,14 @@ pub(super) const PORTALS_MAX: usize = 1024;
 /// What the names begin with that portals have on shards.
 const OURS: &str = "pgherd_";
 
+/// A longer name of a portal is cut, in bytes (`NAMEDATALEN`).
+const NAME_MAX: usize = 63;
+
+/// The name of a portal as Postgres keeps it.
+pub(super) fn kept(name: &[u8]) -> &[u8] {
+    name.get(..NAME_MAX).unwrap_or(name)
+}
+
 /// Whether a portal on a shard that has this name is one that the client does not know by it.
 pub(super) fn is_ours(name: &[u8]) -> bool {
     name.starts_with(OURS.as_bytes())
@@ -69,6 +77,11 @@ impl Portal {
             there: None,
             ran: Ran::No,
         }
+    }
+
+    /// The shard where it is open, if it is.
+    pub(super) fn shard(&self) -> Option<u16> {
+        self.there.map(|there| there.shard)
     }
 
     /// Where it has given some of its rows, and may have more.

@@ -141,7 +141,7 @@ impl Dtx {
             }
             Deed::Ask => {
                 let done = self.ask(relay, text).await?;
-                self.has_closed(relay, text);
+                self.has_closed(relay, text, None);
                 Ok(done)
             }
             Deed::Named(named) => self.named(relay, text, named, true, &[]).await,
