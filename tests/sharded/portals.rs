@@ -307,3 +307,47 @@ async fn portals_and_cursors_have_one_space_of_names() {
     assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
     nothing_is_left(&rig).await;
 }
+
+/// What has given all its rows gives none when it is asked once more.
+#[tokio::test]
+async fn what_has_given_all_its_rows_has_no_more() {
+    let rig = filled("").await;
+    let mut raw = rig.raw().await;
+    for (text, tag) in [
+        (UP, "SELECT 0"),
+        ("fetch 2 from c", "FETCH 0"),
+        ("show timezone", "SHOW"),
+        ("explain select amount from accounts", "EXPLAIN"),
+        (
+            "update accounts set amount = amount returning id",
+            "UPDATE 0",
+        ),
+        (
+            "insert into countries values ('x') returning code",
+            "INSERT 0 0",
+        ),
+    ] {
+        raw.ask(&Raw::query("begin")).await;
+        raw.ask(&Raw::query(&format!("declare c cursor for {DOWN}")))
+            .await;
+        raw.ask(&some("p", text, 0)).await;
+        raw.send(&more("p", 0)).await;
+        for message in raw.ready().await {
+            assert!(!"DE".contains(message.tag), "{text}: {message:?}");
+            if message.tag == 'C' {
+                let said = String::from_utf8_lossy(&message.body);
+                assert_eq!(said.trim_end_matches('\0'), tag, "{text}");
+            }
+        }
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+    for text in ["update accounts set amount = amount", "move c", "close c"] {
+        raw.ask(&Raw::query("begin")).await;
+        raw.ask(&Raw::query(&format!("declare c cursor for {DOWN}")))
+            .await;
+        raw.ask(&some("p", text, 0)).await;
+        assert_eq!(raw.ask(&more("p", 0)).await, "E55000 ZE", "{text}");
+        assert_eq!(raw.ask(&Raw::query("rollback")).await, "C ZI");
+    }
+    nothing_is_left(&rig).await;
+}

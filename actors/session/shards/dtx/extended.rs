@@ -369,11 +369,11 @@ impl Dtx {
         let portal = self.portals.get(&name);
         let portal = portal.ok_or_else(|| no_portal(&name))?;
         let (tail, body) = (portal.tail.clone(), portal.body.clone());
-        match portal.ran {
+        match &portal.ran {
             Ran::No => {}
-            Ran::Read if self.failed => return Err(failed().into()),
-            Ran::Read => {
-                tell(relay, &Done::Complete(b"SELECT 0"[..].into()));
+            Ran::Read(_) if self.failed => return Err(failed().into()),
+            Ran::Read(none) => {
+                tell(relay, &Done::Complete(none.clone()));
                 return Ok(());
             }
             Ran::Yes => {
@@ -392,12 +392,7 @@ impl Dtx {
         }
         let done = ran?;
         if let Some(portal) = self.portals.get_mut(&name) {
-            let reads = word::gives_rows(text_of(&tail), relay.lexing);
-            portal.ran = match &done {
-                Done::Suspended => Ran::No,
-                Done::Complete(tag) if reads && tag.starts_with(b"SELECT ") => Ran::Read,
-                Done::Complete(_) | Done::Empty => Ran::Yes,
-            };
+            portal.ran = Ran::of(relay, text_of(&tail), &done);
         }
         self.acknowledge(relay);
         tell(relay, &done);

@@ -14,6 +14,7 @@ use super::{Dtx, Fault, violation};
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, gather};
 use crate::session::shards::legs::Leg;
+use crate::session::shards::word;
 
 /// More portals are not kept, nor more cursors.
 pub(super) const PORTALS_MAX: usize = 1024;
@@ -47,13 +48,45 @@ pub(super) struct Portal {
 }
 
 /// Whether a portal has run to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ran {
     No,
-    /// It is a query, which has no more rows to give.
-    Read,
+    /// It has given its rows: run once more, it gives none, and completes with this.
+    Read(Box<[u8]>),
     /// It cannot be run again.
     Yes,
+}
+
+impl Ran {
+    /// How one of this text is behind what it has ended with. Postgres keeps what gives rows, and counts them anew.
+    pub(super) fn of(relay: &Relay, text: &[u8], done: &Done) -> Self {
+        let tag = match done {
+            Done::Suspended => return Self::No,
+            Done::Complete(tag) if word::gives_rows(text, relay.lexing) => tag,
+            Done::Complete(_) | Done::Empty => return Self::Yes,
+        };
+        let first = word::word(text, relay.lexing).unwrap_or_default();
+        let command = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
+        match command {
+            b"SELECT" | b"FETCH" | b"SHOW" | b"EXPLAIN" => Self::Read(uncounted(tag)),
+            // Of a WITH it is not known whether its last part gives rows.
+            b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE"
+                if !first.eq_ignore_ascii_case(b"with") =>
+            {
+                Self::Read(uncounted(tag))
+            }
+            _ => Self::Yes,
+        }
+    }
+}
+
+/// A tag that counts nothing.
+fn uncounted(tag: &[u8]) -> Box<[u8]> {
+    let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    match digits.count() {
+        0 => tag.into(),
+        count => [&tag[..tag.len() - count], b"0"].concat().into(),
+    }
 }
 
 /// A portal of a shard's. It has a name of ours: the client's may be as long as names can be.
@@ -249,4 +282,20 @@ fn put_close(leg: &mut Leg, portal: &[u8]) {
         hidden: true,
         undo: Undo::Nothing,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uncounted;
+
+    #[test]
+    fn no_rows_are_counted_the_second_time() {
+        for (tag, expected) in [
+            ("SELECT 12", "SELECT 0"),
+            ("INSERT 0 3", "INSERT 0 0"),
+            ("SHOW", "SHOW"),
+        ] {
+            assert_eq!(*uncounted(tag.as_bytes()), *expected.as_bytes());
+        }
+    }
 }
