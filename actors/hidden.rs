@@ -170,6 +170,8 @@ pub struct Hidden {
     changes: Mutex<u64>,
     /// How often by what has passed through here.
     own_changes: AtomicU64,
+    /// How often somebody has said that it may have changed.
+    heard: AtomicU64,
 }
 
 impl Default for Hidden {
@@ -192,6 +194,7 @@ impl Default for Hidden {
             found: ArcSwapOption::empty(),
             changes: Mutex::new(0),
             own_changes: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
         }
     }
 }
@@ -206,7 +209,7 @@ impl Hidden {
         Runs::ALL.get(level).copied().unwrap_or(Runs::Reads)
     }
 
-    /// How often the catalogue has been changed, by what has passed through here or as others have told.
+    /// How often the catalogue has been changed by what has passed through here.
     pub fn changes(&self) -> u64 {
         *self.changes.lock()
     }
@@ -216,9 +219,18 @@ impl Hidden {
         self.own_changes.load(Ordering::Acquire)
     }
 
-    /// Somebody else has changed it, or may have.
+    /// Somebody else has changed it, or says so, as anybody may: what is known is asked for again, and code that no text
+    /// names is not trusted until then; but no more than that, or whoever notifies would fail what others do.
     pub fn has_heard(&self) {
-        self.changed();
+        let _changes = self.changes.lock();
+        self.heard.fetch_add(1, Ordering::AcqRel);
+        self.distrust();
+        self.due.fetch_min(self.soon(SHARES[0]), Ordering::AcqRel);
+    }
+
+    /// How often somebody has said that it may have changed.
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Acquire)
     }
 
     /// Whether a query runs no volatile function but those that its text names. While that is not known, not.
@@ -260,8 +272,10 @@ impl Hidden {
             .compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed);
         claimed.ok()?;
         self.asked.store(here, Ordering::Relaxed);
+        let changes = self.changes.lock();
         Some(Claim {
-            changes: *self.changes.lock(),
+            changes: *changes,
+            heard: self.heard(),
             at: here,
         })
     }
@@ -270,7 +284,7 @@ impl Hidden {
     pub fn learn(&self, claim: &Claim, found: Found) {
         self.has_taken(claim);
         let changes = self.changes.lock();
-        if *changes == claim.changes {
+        if *changes == claim.changes && self.heard() == claim.heard {
             let threshold = found.threshold.max(Runs::Reads);
             // By what is found reads are told from what each server answers for itself: it comes before.
             let steady = !found.volatile;
@@ -420,6 +434,15 @@ impl Hidden {
     fn changed(&self) {
         let mut changes = self.changes.lock();
         *changes += 1;
+        self.distrust();
+        let soon = self.soon(SHARES[0]);
+        // What was asked for lately may be asked for again at once only the first time.
+        let due = if *changes == 1 { 0 } else { soon };
+        self.due.fetch_min(due, Ordering::AcqRel);
+    }
+
+    /// Nothing that was found is relied on; `changes` is held meanwhile.
+    fn distrust(&self) {
         self.threshold.store(Runs::Reads as u8, Ordering::Release);
         self.steady.store(false, Ordering::Release);
         self.plans.store(true, Ordering::Release);
@@ -428,10 +451,6 @@ impl Hidden {
         for level in &self.sways {
             level.store(Runs::Reads as u8, Ordering::Release);
         }
-        let soon = self.soon(SHARES[0]);
-        // What was asked for lately may be asked for again at once only the first time.
-        let due = if *changes == 1 { 0 } else { soon };
-        self.due.fetch_min(due, Ordering::AcqRel);
     }
 
     /// It may have changed.
@@ -457,6 +476,7 @@ fn nanos(time: Duration) -> u64 {
 #[derive(Debug)]
 pub struct Claim {
     changes: u64,
+    heard: u64,
     at: u64,
 }
 
@@ -579,6 +599,22 @@ mod tests {
         drop(alteration);
         assert_eq!(hidden.changes(), 1);
         assert_eq!(hidden.altering.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_others_say_is_no_change_but_looked_after() {
+        let hidden = Hidden::default();
+        let claim = hidden.claim(Instant::now()).expect("it is time");
+        hidden.has_heard();
+        hidden.learn(&claim, found(Runs::Unknown));
+        assert_eq!(hidden.threshold(), Runs::Reads, "it may be of before");
+        let later = Instant::now() + FRESH;
+        let claim = hidden.claim(later).expect("it is asked soon");
+        hidden.learn(&claim, found(Runs::Unknown));
+        assert!(hidden.is_steady());
+        hidden.has_heard();
+        assert!(!hidden.is_steady() && !hidden.is_surveyed());
+        assert_eq!((hidden.changes(), hidden.heard()), (0, 2));
     }
 
     #[test]

@@ -247,11 +247,17 @@ impl Group {
         let read = self.read.load(Ordering::Acquire);
         let is_old = here.saturating_sub(read) > nanos(OLD);
         let is_due = self.due.load(Ordering::Relaxed) <= here;
-        if is_old || is_due {
+        if is_old || is_due || self.is_doubted() {
             None
         } else {
             self.settled()
         }
+    }
+
+    /// Whether others have said that the schemas may have changed since they were read.
+    fn is_doubted(&self) -> bool {
+        let known = self.known.load();
+        known.as_deref().is_some_and(|known| !known.is_undoubted())
     }
 
     /// What is known of a text of one key, by all that its meaning hangs on besides the schemas of this number.
@@ -286,7 +292,7 @@ impl Group {
     /// # Errors
     /// If they cannot be asked, or differ.
     pub async fn known(self: &Arc<Self>) -> Result<Arc<Known>, ErrorReport> {
-        if self.age() > OLD && self.is_usable() {
+        if (self.age() > OLD || self.is_doubted()) && self.is_usable() {
             self.renew().await;
         }
         if let Some(known) = self.current().filter(|_| self.is_usable()) {
@@ -317,7 +323,11 @@ impl Group {
     /// Asks the shards in passing. Where one cannot be asked, what was known before stays in force.
     async fn refresh(&self) {
         let _asks = self.asking.lock().await;
-        if let Err(report) = self.ask(known::Age::Any).await {
+        self.look(known::Age::Any).await;
+    }
+
+    async fn look(&self, age: known::Age) {
+        if let Err(report) = self.ask(age).await {
             self.put_off(AGAIN);
             *self.failed.lock() = Some((clock::now(), report.clone()));
             let (database, error) = (&self.config.name, &report.message);
@@ -325,8 +335,8 @@ impl Group {
         }
     }
 
-    /// Has the shards asked since what is known is old, and waits for it, but only for a moment: one that cannot
-    /// be asked must not hold up the others.
+    /// Has the shards asked since what is known is old, or others say that it is, and waits for it, but only for a moment:
+    /// one that cannot be asked must not hold up the others.
     async fn renew(self: &Arc<Self>) {
         let slow = Duration::from_nanos(self.slow.load(Ordering::Acquire));
         if self.failed_since(None).is_some() || clock::since(self.born) < slow {
@@ -334,10 +344,11 @@ impl Group {
         }
         let group = Arc::clone(self);
         let asks = tokio::spawn(async move {
-            let asks = group.asking.lock().await;
+            let _asks = group.asking.lock().await;
             if group.age() > OLD {
-                drop(asks);
-                group.refresh().await;
+                group.look(known::Age::Any).await;
+            } else if group.is_doubted() {
+                group.look(known::Age::Current).await;
             }
         });
         if tokio::time::timeout(AGAIN, asks).await.is_err() {

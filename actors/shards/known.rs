@@ -63,6 +63,8 @@ pub struct Known {
 struct Seen {
     hidden: Arc<Hidden>,
     changes: u64,
+    /// How often others had said until then that it may have changed.
+    heard: u64,
     own: Arc<Own>,
 }
 
@@ -78,11 +80,12 @@ struct Own {
 impl Seen {
     fn now(pool: &Pool) -> Self {
         let hidden = Arc::clone(&pool.upstream.load().hidden.0);
-        let changes = hidden.changes();
+        let (changes, heard) = (hidden.changes(), hidden.heard());
         let own = Arc::default();
         Self {
             hidden,
             changes,
+            heard,
             own,
         }
     }
@@ -90,6 +93,11 @@ impl Seen {
     fn is_current(&self, pool: &Pool) -> bool {
         let hidden = &pool.upstream.load().hidden.0;
         Arc::ptr_eq(hidden, &self.hidden) && hidden.changes() == self.changes
+    }
+
+    /// Whether nobody has said since that it may have changed.
+    fn is_undoubted(&self) -> bool {
+        self.hidden.heard() == self.heard
     }
 }
 
@@ -130,7 +138,7 @@ struct Settings {
 /// How old what is known of a shard may be, to be taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
-    /// As old as the last change that has passed through here.
+    /// As old as the last change that has passed through here, or that others have told of.
     Current,
     /// It is read anew in any case.
     Any,
@@ -240,6 +248,11 @@ impl Known {
         shards.all(|((_, seen), pool)| seen.is_current(pool))
     }
 
+    /// Whether nobody has said since that a schema may have changed.
+    pub(super) fn is_undoubted(&self) -> bool {
+        self.shards.iter().all(|(_, seen)| seen.is_undoubted())
+    }
+
     pub(super) fn is_agreed(&self) -> bool {
         self.fault.is_none()
     }
@@ -269,11 +282,12 @@ pub(super) async fn ask(
     let mut whole = true;
     for (at, pool) in pools.iter().enumerate() {
         let known = before.map(|before| &before.shards[at]);
+        let known = known.filter(|(_, seen)| seen.is_current(pool));
+        let told = known.filter(|(_, seen)| age == Age::Current && seen.is_undoubted());
         // One without a primary runs nothing that changes rows or tables: it is asked once it has one.
-        let passed = age == Age::Any && pool.core.held().is_some();
-        let known =
-            known.filter(|(_, seen)| (age == Age::Current || passed) && seen.is_current(pool));
-        whole &= !(passed && known.is_some());
+        let passed = known.filter(|_| told.is_none() && pool.core.held().is_some());
+        whole &= passed.is_none();
+        let known = told.or(passed);
         if let Some((facts, seen)) = known {
             shards.push((Arc::clone(facts), seen.clone()));
             continue;

@@ -94,3 +94,20 @@ async fn what_is_too_old_is_waited_for_as_a_server_is() {
     let waited = clock::since(began);
     assert!(waited >= PATIENCE, "{waited:?}");
 }
+
+/// Anybody may say that a schema has changed.
+#[tokio::test]
+async fn what_others_say_hastens_a_look_and_no_more() {
+    let group = group(Duration::ZERO);
+    group.put_off(OLD);
+    let before = group.settled_at(clock::now());
+    assert!(before.is_some());
+    group.pools[0].upstream.load().hidden.0.has_heard();
+    assert_eq!(group.settled_at(clock::now()), None, "it is looked first");
+    assert_eq!(group.settled(), before);
+    let began = clock::now();
+    assert!(group.known().await.is_ok());
+    let waited = clock::since(began);
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    assert_eq!(group.settled(), before);
+}

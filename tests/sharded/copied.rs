@@ -384,3 +384,45 @@ async fn what_is_wrong_with_a_copy_is_told_as_by_one_server() {
     assert_eq!(raw.ask(&bound.concat()).await, "1 E08P01 ZI");
     assert_eq!(raw.one("select count(*) from countries").await, "2");
 }
+
+/// The first row comes with what the binary format begins with, and does not stay here for that.
+#[tokio::test]
+async fn large_rows_are_copied_in_binary_through_little_memory() {
+    const ROOM: u64 = 24 << 20;
+    let rig = Rig::new("").await;
+    let mut raw = rig.raw().await;
+    raw.one("select count(*) from accounts").await;
+    let before = rig.proxy.most_memory();
+    let mut rows = 0;
+    // The first shard has none at first.
+    for shard in [1, 0] {
+        let add = format!("insert into accounts values ({})", key(shard));
+        rig.shards[usize::from(shard)].sql(&add).await;
+        rows += 1;
+        for size in [300_usize << 10, 64 << 20] {
+            for shard in &rig.shards {
+                let fill = format!("update accounts set owner = repeat('x', {size})");
+                shard.sql(&fill).await;
+            }
+            let text = "copy accounts (owner) to stdout (format binary)";
+            raw.send(&Raw::query(text)).await;
+            let messages = raw.ready().await;
+            let data = messages.iter().filter(|message| message.tag == 'd');
+            let data: Vec<u8> = data.flat_map(|message| message.body.clone()).collect();
+            let (head, mut rest) = data.split_at(HEAD);
+            assert!(head.starts_with(b"PGCOPY"), "{head:?}");
+            for _ in 0..rows {
+                let (columns, behind) = rest.split_at(2);
+                let (length, behind) = behind.split_at(4);
+                let (value, behind) = behind.split_at(size);
+                assert_eq!(columns, [0, 1]);
+                assert_eq!(length, u32::try_from(size).unwrap().to_be_bytes());
+                assert!(value.iter().all(|byte| *byte == b'x'));
+                rest = behind;
+            }
+            assert_eq!(rest, [255, 255], "{size}");
+        }
+    }
+    let most = rig.proxy.most_memory();
+    assert!(most < before + ROOM, "{before} {most}");
+}

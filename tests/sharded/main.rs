@@ -43,6 +43,7 @@ mod listen;
 mod merge;
 mod moved;
 mod named;
+mod portals;
 mod proxies;
 mod pull;
 mod random;

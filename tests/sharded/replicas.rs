@@ -214,6 +214,16 @@ async fn what_must_not_go_to_a_replica_goes_to_the_primaries() {
     for bytes in forms("select count(*) from entries") {
         assert_eq!(told(&mut raw, &bytes).await, "2");
     }
+    // So is what it copies, nothing of which has been told by then.
+    raw.ask(&Raw::query("set pgherd.role = replica")).await;
+    for (text, expected) in [
+        ("select n from entries", "H d d c C ZI"),
+        ("select n from entries order by n", "H d d c C ZI"),
+        ("select count(*) from entries", "H d c C ZI"),
+    ] {
+        let copy = Raw::query(&format!("copy ({text}) to stdout"));
+        assert_eq!(raw.ask(&copy).await, expected, "{text}");
+    }
 }
 
 /// What it has not written it may see later.

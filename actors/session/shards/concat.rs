@@ -110,12 +110,11 @@ impl Sink for Concat {
 
 impl Concat {
     fn may_go_on(&self, total: usize, leg: &Leg) -> bool {
-        let most = match self.copies && !self.begun && self.framing != Framing::Plain {
-            // It is looked into.
-            true => usize::MAX,
-            false => PIECES,
-        };
-        total > most || leg.lease.flow.unjudged().len() >= total
+        let here = leg.lease.flow.unjudged().len();
+        // Where the first row stands behind what the format begins with, that is looked into.
+        let looks = self.copies && !self.begun && self.framing == Framing::Binary;
+        let least = if looks { framing::LEAST } else { 0 };
+        here >= total || total > PIECES && here >= least
     }
 
     fn pass(&mut self, leg: &mut Leg, total: usize) -> Result<(), End> {
@@ -129,7 +128,8 @@ impl Concat {
             framing::go_on(leg, self.framing, total);
             return Ok(());
         }
-        framing::begin(leg, self.framing, total, self.at == 0, &mut self.head)
+        let first = self.at == 0;
+        framing::begin(leg, self.framing, total, first, &mut self.head)
     }
 
     fn poll_leg(

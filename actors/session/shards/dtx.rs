@@ -4,7 +4,7 @@
 //! itself: one after the other, each to its end. A shard is come to with its first statement; it gets the same
 //! `BEGIN`, and all that was set and marked by savepoints since then. Whatever fails on one of them fails the
 //! transaction as a whole, and a connection that breaks ends it. The end is in `end`, the statements
-//! are in `statement`, the extended protocol is in `extended`.
+//! are in `statement`, the extended protocol is in `extended`, and what it has bound in `portals`.
 
 mod carry;
 mod copy;
@@ -18,6 +18,7 @@ mod journal;
 mod legs;
 mod moves;
 mod named;
+mod portals;
 mod reads;
 mod rows;
 mod script;
@@ -56,9 +57,10 @@ use crate::shards::Group;
 use crate::transactions::deadlocks::Waiter;
 pub(super) use carry::combine;
 pub(super) use explain::find as explained;
-use extended::{Parsed, Portal, Unbound, Unchecked};
+use extended::{Parsed, Unbound, Unchecked};
 pub(crate) use journal::Journal;
 use legs::Abilities;
+use portals::Portal;
 use session::uncommitted;
 pub(super) use statement::needs;
 pub(in crate::session) use statement::{
@@ -119,8 +121,12 @@ struct Dtx {
     began: Instant,
     thinking: Thinking,
     portals: HashMap<Box<[u8]>, Portal>,
+    /// How many portals were opened on shards.
+    made: u64,
     /// On which shards cursors were declared; any other is on the first.
     cursors: HashMap<Box<[u8]>, u16>,
+    /// There may be others there, which were declared before the block came to a second shard.
+    had_cursors: bool,
     /// What no server has seen yet.
     unchecked: Vec<Unchecked>,
     /// What was prepared since a server has looked at all that was.
@@ -223,7 +229,9 @@ impl Dtx {
             began: asked,
             thinking: Thinking::default(),
             portals: HashMap::new(),
+            made: 0,
             cursors: HashMap::new(),
+            had_cursors: false,
             unchecked: Vec::new(),
             fresh: Vec::new(),
             unbound: None,
@@ -304,13 +312,13 @@ impl Dtx {
             // Behind an error, a simple query is discarded as everything else is.
             _ if self.skipping && tag != tag::SYNC => None,
             tag::QUERY => {
-                self.portals.remove(&b""[..]);
                 if let Some(statements) = relay.statements.as_deref_mut() {
                     statements.unnamed = Unnamed::None;
                 }
-                let answer = match frontend::Query::parse(body) {
-                    Ok(query) => self.query(relay, query.text).await,
-                    Err(error) => Err(Fault::Over(violation(error.to_string()))),
+                let answer = match (self.forget(relay, b"").await, frontend::Query::parse(body)) {
+                    (Err(fault), _) => Err(fault),
+                    (_, Ok(query)) => self.query(relay, query.text).await,
+                    (_, Err(error)) => Err(Fault::Over(violation(error.to_string()))),
                 };
                 self.told(relay, answer, true).await
             }

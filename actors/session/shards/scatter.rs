@@ -114,8 +114,6 @@ async fn answer(
         return Ok(());
     }
     request.is_made_by(legs.first());
-    // What a COPY begins with goes there before any row.
-    *told = request.copied.is_some();
     let (mut merged, count) = start(relay, legs, request, &mut None, deadlines).await?;
     merged.announces = true;
     let end = gather(relay, &mut legs[..count], &mut merged, deadlines).await;

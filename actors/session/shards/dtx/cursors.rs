@@ -12,16 +12,22 @@ use pgherd_wire::sqlstate;
 
 use super::carry::brought;
 use super::extended::SAID;
+use super::portals::{PORTALS_MAX, Portal, is_ours};
 use super::reads::{Use, request, told};
 use super::rows::Passed;
 use super::statement::{Done, Form, added};
 use super::{Dtx, Fault, Kind};
 use crate::session::relay::Relay;
+use crate::session::setup::Answer;
 use crate::session::shards::gather::{Deadlines, End};
 use crate::session::shards::plan::{Told, together, unsupported, with_params, worded};
 use crate::session::shards::request::{Bound, CARRIED_MAX, Request, Work};
 use crate::session::shards::start::prepare;
+use crate::session::shards::word;
 use crate::shards::Known;
+
+/// So many names of cursors are heard of a shard at once.
+const TOLD_MAX: usize = 4 * PORTALS_MAX;
 
 /// A query, and one shard that has all it reads.
 pub(super) struct Gathered {
@@ -61,6 +67,32 @@ pub(super) fn in_pieces() -> ErrorReport {
 fn unclear() -> ErrorReport {
     let text = "the name of this cursor cannot be told, and there are cursors on several shards";
     unsupported(text).hint("Give it a plain name.")
+}
+
+fn ours() -> ErrorReport {
+    let text = "names of cursors that begin with \"pgherd_\" are not supported over several shards";
+    unsupported(text).hint("Give it another one.")
+}
+
+fn missing(name: &[u8]) -> ErrorReport {
+    let text = format!(
+        "cursor \"{}\" does not exist",
+        String::from_utf8_lossy(name)
+    );
+    ErrorReport::error(sqlstate::INVALID_CURSOR_NAME, text)
+}
+
+pub(super) fn duplicate(name: &[u8]) -> ErrorReport {
+    let text = format!(
+        "cursor \"{}\" already exists",
+        String::from_utf8_lossy(name)
+    );
+    ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text)
+}
+
+fn by_sql() -> ErrorReport {
+    let text = "a portal of the extended protocol is not read or closed by SQL over several shards";
+    unsupported(text).hint("Execute it, or close it, by messages.")
 }
 
 /// What is said of what means something in a block only.
@@ -192,37 +224,103 @@ impl Dtx {
                 false => Ok(()),
             };
         };
+        if is_ours(&name) {
+            return Err(ours().into());
+        }
+        if self.portals.contains_key(&*name) {
+            return Err(duplicate(&name).into());
+        }
         let others = self
             .home
             .into_iter()
             .chain(self.cursors.get(&*name).copied());
         let others: BTreeSet<u16> = others.filter(|shard| *shard != at).collect();
-        let told = String::from_utf8_lossy(&name);
-        let asks = format!(
-            "SELECT 1 FROM pg_catalog.pg_cursors WHERE name = {}",
-            literal(&told)
-        );
         for shard in others {
-            let Some(leg) = self.legs.get_mut(&shard) else {
-                continue;
-            };
-            let answer = match leg.run(asks.as_bytes()).await {
-                Ok(answer) => answer,
-                Err(report) => {
-                    leg.lost = true;
-                    return Err(self.lost(&report.message));
-                }
-            };
-            if let Some(error) = answer.error {
-                return Err(error.into());
+            if self.has_cursor(shard, &name).await? {
+                return Err(duplicate(&name).into());
             }
-            if !answer.rows.is_empty() {
-                let text = format!("cursor \"{told}\" already exists");
-                return Err(ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text).into());
-            }
+        }
+        if self.cursors.len() >= PORTALS_MAX {
+            self.forget_gone().await?;
+        }
+        if self.cursors.len() >= PORTALS_MAX {
+            let text = "too many cursors";
+            return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
         }
         self.cursors.insert(name.into(), at);
         Ok(())
+    }
+
+    /// Whether a cursor was declared by this name, and is there.
+    pub(super) async fn is_cursor(&mut self, relay: &Relay, name: &[u8]) -> Result<bool, Fault> {
+        // What was declared before the block came to other shards has stayed where it was at home.
+        let is_known = self.had_cursors || self.cursors.contains_key(name);
+        match is_known && !name.is_empty() {
+            true => self.has_cursor(self.holder(relay, name), name).await,
+            false => Ok(false),
+        }
+    }
+
+    /// Whether a shard has a cursor of this name.
+    async fn has_cursor(&mut self, shard: u16, name: &[u8]) -> Result<bool, Fault> {
+        let name = literal(&String::from_utf8_lossy(name));
+        let asks = format!("SELECT name FROM pg_catalog.pg_cursors WHERE name = {name}");
+        Ok(!self.told_by(shard, &asks).await?.is_empty())
+    }
+
+    /// Takes note that a text has closed cursors, if it has: no ROLLBACK TO brings them back. With all of them go the
+    /// portals, but for that in which it was `run`, if it was in one.
+    pub(super) fn has_closed(&mut self, relay: &Relay, text: &[u8], run: Option<&[u8]>) {
+        let closes =
+            word::word(text, relay.lexing).is_some_and(|word| word.eq_ignore_ascii_case(b"close"));
+        match cursor(text, relay.lexing).filter(|_| closes) {
+            Some(Cursor {
+                name: Some(name), ..
+            }) => drop(self.cursors.remove(&*name)),
+            Some(Cursor {
+                deed: CursorDeed::CloseAll,
+                ..
+            }) => {
+                self.cursors.clear();
+                self.portals.retain(|name, _| Some(&**name) == run);
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets the cursors that are there no more, as a ROLLBACK TO has undone what declared them.
+    async fn forget_gone(&mut self) -> Result<(), Fault> {
+        let shards: BTreeSet<u16> = self.cursors.values().copied().collect();
+        for shard in shards {
+            let asks = format!("SELECT name FROM pg_catalog.pg_cursors LIMIT {TOLD_MAX}");
+            let left = self.told_by(shard, &asks).await?;
+            if left.len() < TOLD_MAX {
+                self.cursors
+                    .retain(|name, at| *at != shard || left.contains(&**name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that a shard answers a question with.
+    async fn told_by(&mut self, shard: u16, asks: &str) -> Result<BTreeSet<Vec<u8>>, Fault> {
+        let Some(leg) = self.legs.get_mut(&shard) else {
+            return Ok(BTreeSet::new());
+        };
+        let answer = match leg
+            .run_into(asks.as_bytes(), Answer::of_rows(TOLD_MAX))
+            .await
+        {
+            Ok(answer) => answer,
+            Err(report) => {
+                leg.lost = true;
+                return Err(self.lost(&report.message));
+            }
+        };
+        match answer.error {
+            Some(error) => Err(error.into()),
+            None => Ok(answer.rows.into_iter().flatten().flatten().collect()),
+        }
     }
 
     /// The shards that are asked by a text that asks the session something: where the cursor is that it is about.
@@ -234,7 +332,20 @@ impl Dtx {
             Some(Cursor {
                 deed: CursorDeed::CloseAll,
                 ..
-            }) => std::iter::once(home).chain(elsewhere).collect(),
+            }) => {
+                let portals = self.portals.values().filter_map(Portal::shard);
+                let mut shards: BTreeSet<u16> = portals.chain(elsewhere).collect();
+                shards.remove(&home);
+                std::iter::once(home).chain(shards).collect()
+            }
+            Some(Cursor {
+                deed: CursorDeed::Use,
+                name: Some(name),
+            }) if self.portals.contains_key(&*name) => return Err(by_sql()),
+            Some(Cursor {
+                deed: CursorDeed::Use,
+                name: Some(name),
+            }) if is_ours(&name) => return Err(missing(&name)),
             Some(Cursor {
                 name: Some(name), ..
             }) => vec![self.holder(relay, &name)],
@@ -272,7 +383,7 @@ impl Dtx {
     }
 
     /// The shard of a cursor.
-    fn holder(&self, relay: &Relay, name: &[u8]) -> u16 {
+    pub(super) fn holder(&self, relay: &Relay, name: &[u8]) -> u16 {
         let known = self.cursors.get(name).copied();
         known.unwrap_or_else(|| self.anywhere(relay))
     }

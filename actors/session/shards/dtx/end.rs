@@ -329,6 +329,7 @@ impl Dtx {
         self.abilities.clear();
         self.portals.clear();
         self.cursors.clear();
+        self.had_cursors = false;
         self.unchecked.clear();
         self.fresh.clear();
         self.unbound = None;

@@ -9,13 +9,15 @@ use pgherd_wire::error::ErrorReport;
 use pgherd_wire::frontend::{self, Bind, Describe, Execute, Parse, Target, tag};
 use pgherd_wire::{frame, sqlstate};
 
+use super::cursors::duplicate;
 use super::named::{Named, keep};
+use super::portals::{PORTALS_MAX, Portal, Ran, is_ours, kept};
 use super::rows::Passed;
 use super::session::{Deed, deed, failed};
-use super::statement::{Done, Form, Source, put_bound, tell};
+use super::statement::{Done, Form, tell};
 use super::{Dtx, Fault, violation};
 use crate::session::relay::Relay;
-use crate::session::shards::gather::{Deadlines, End, gather};
+use crate::session::shards::gather::{Deadlines, End};
 use crate::session::shards::legs::Leg;
 use crate::session::shards::pipeline::told::learn;
 use crate::session::shards::plan::{prepared, tail_now, tail_of, text_of, unsupported};
@@ -30,30 +32,6 @@ pub(super) const SAID: [u8; 4] = [
     reply::ROW_DESCRIPTION,
     reply::NO_DATA,
 ];
-/// More portals are not kept.
-const PORTALS_MAX: usize = 1024;
-
-/// What was bound.
-#[derive(Debug)]
-pub(super) struct Portal {
-    /// The Parse behind its name.
-    tail: Box<[u8]>,
-    /// The whole body of the Bind.
-    body: Box<[u8]>,
-    /// It has given some of its rows, there.
-    suspended: Option<u16>,
-    ran: Ran,
-}
-
-/// Whether a portal has run to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ran {
-    No,
-    /// It is a query, which has no more rows to give.
-    Read,
-    /// It cannot be run again.
-    Yes,
-}
 
 /// What the client has prepared by a name.
 #[derive(Debug)]
@@ -98,7 +76,7 @@ impl Dtx {
         body: &[u8],
     ) -> Result<(), Fault> {
         // Where what was bound last is run next, it comes to light there how that was taken.
-        if self.unbound.as_ref().map(|it| &*it.name) != run_by(tag, body) {
+        if self.unbound.as_ref().map(|it| &*it.name) != run_by(tag, body).map(kept) {
             self.settle(relay).await?;
         }
         let answer = self.extended_message(relay, tag, body).await;
@@ -134,18 +112,18 @@ impl Dtx {
     ) -> Result<(), Fault> {
         match tag {
             tag::PARSE => self.parse(relay, &sound(Parse::parse(body))?, body).await,
-            tag::BIND => self.bind(relay, &sound(Bind::parse(body))?, body),
+            tag::BIND => self.bind(relay, &sound(Bind::parse(body))?, body).await,
             tag::DESCRIBE => self.describe(relay, &sound(Describe::parse(body))?).await,
             tag::EXECUTE => self.execute(relay, &sound(Execute::parse(body))?).await,
             _ => {
                 let close = sound(Describe::parse(body))?;
-                match (close.kind, relay.statements.as_deref_mut()) {
-                    (Target::Portal, _) => drop(self.portals.remove(close.name)),
-                    (Target::Statement, Some(statements)) if close.name.is_empty() => {
-                        statements.unnamed = Unnamed::None;
+                if close.kind == Target::Portal {
+                    self.close(relay, kept(close.name)).await?;
+                } else if let Some(statements) = relay.statements.as_deref_mut() {
+                    match close.name.is_empty() {
+                        true => statements.unnamed = Unnamed::None,
+                        false => drop(statements.remove(close.name)),
                     }
-                    (Target::Statement, Some(statements)) => drop(statements.remove(close.name)),
-                    (Target::Statement, None) => {}
                 }
                 relay.down.insert(&backend::CLOSE_COMPLETE);
                 Ok(())
@@ -242,54 +220,51 @@ impl Dtx {
         Ok(())
     }
 
-    fn bind(&mut self, relay: &mut Relay, bind: &Bind<'_>, body: &[u8]) -> Result<(), Fault> {
+    async fn bind(&mut self, relay: &mut Relay, bind: &Bind<'_>, body: &[u8]) -> Result<(), Fault> {
         let Some(tail) = tail_now(relay, bind.statement)? else {
             let name = String::from_utf8_lossy(bind.statement);
             let text = format!("prepared statement \"{name}\" does not exist");
             return Err(ErrorReport::error(sqlstate::INVALID_SQL_STATEMENT_NAME, text).into());
         };
-        if self.failed && !word::ends(text_of(tail), relay.lexing) {
+        let tail: Box<[u8]> = tail.into();
+        if self.failed && !word::ends(text_of(&tail), relay.lexing) {
             return Err(failed().into());
         }
-        if !bind.portal.is_empty() && self.portals.contains_key(bind.portal) {
-            let name = String::from_utf8_lossy(bind.portal);
-            let text = format!("cursor \"{name}\" already exists");
-            return Err(ErrorReport::error(sqlstate::DUPLICATE_CURSOR, text).into());
+        let name = kept(bind.portal);
+        let is_portal = !name.is_empty() && self.portals.contains_key(name);
+        if is_portal || !self.failed && self.is_cursor(relay, name).await? {
+            return Err(duplicate(bind.portal).into());
         }
+        self.forget(relay, name).await?;
         if self.portals.len() >= PORTALS_MAX {
             let text = "too many portals";
             return Err(ErrorReport::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).into());
         }
-        let portal = Portal {
-            tail: tail.into(),
-            body: body.into(),
-            suspended: None,
-            ran: Ran::No,
-        };
+        let portal = Portal::new(tail, body);
         let values = behind_names(body, bind);
         self.leave_unchecked(relay, &portal.tail, Some(values))?;
         match is_seen(relay, text_of(&portal.tail)) {
             true => {
                 self.unbound = Some(Unbound {
-                    name: bind.portal.into(),
+                    name: name.into(),
                     tail: portal.tail.clone(),
                     values: values.into(),
                 });
             }
             false => relay.down.insert(&backend::BIND_COMPLETE),
         }
-        self.portals.insert(bind.portal.into(), portal);
+        self.portals.insert(name.into(), portal);
         Ok(())
     }
 
     async fn describe(&mut self, relay: &mut Relay, describe: &Describe<'_>) -> Result<(), Fault> {
         let (tail, body) = match describe.kind {
-            Target::Portal => match self.portals.get(describe.name) {
+            Target::Portal => match self.portals.get(kept(describe.name)) {
                 Some(portal) => (portal.tail.clone(), Some(portal.body.clone())),
-                None if self.failed || describe.name.is_empty() => {
+                None if self.failed || describe.name.is_empty() || is_ours(describe.name) => {
                     return Err(no_portal(describe.name).into());
                 }
-                None => return self.describe_cursor(relay, describe.name).await,
+                None => return self.describe_cursor(relay, kept(describe.name)).await,
             },
             Target::Statement => {
                 let tail = tail_of(relay, describe.name).ok_or_else(|| {
@@ -389,16 +364,16 @@ impl Dtx {
     }
 
     async fn execute(&mut self, relay: &mut Relay, execute: &Execute<'_>) -> Result<(), Fault> {
-        let name: Box<[u8]> = execute.portal.into();
+        let name: Box<[u8]> = kept(execute.portal).into();
         self.owes = self.unbound.take().is_some();
         let portal = self.portals.get(&name);
         let portal = portal.ok_or_else(|| no_portal(&name))?;
         let (tail, body) = (portal.tail.clone(), portal.body.clone());
-        match portal.ran {
+        match &portal.ran {
             Ran::No => {}
-            Ran::Read if self.failed => return Err(failed().into()),
-            Ran::Read => {
-                tell(relay, &Done::Complete(b"SELECT 0"[..].into()));
+            Ran::Read(_) if self.failed => return Err(failed().into()),
+            Ran::Read(none) => {
+                tell(relay, &Done::Complete(none.clone()));
                 return Ok(());
             }
             Ran::Yes => {
@@ -417,12 +392,7 @@ impl Dtx {
         }
         let done = ran?;
         if let Some(portal) = self.portals.get_mut(&name) {
-            let reads = word::gives_rows(text_of(&tail), relay.lexing);
-            portal.ran = match &done {
-                Done::Suspended => Ran::No,
-                Done::Complete(tag) if reads && tag.starts_with(b"SELECT ") => Ran::Read,
-                Done::Complete(_) | Done::Empty => Ran::Yes,
-            };
+            portal.ran = Ran::of(relay, text_of(&tail), &done);
         }
         self.acknowledge(relay);
         tell(relay, &done);
@@ -437,8 +407,8 @@ impl Dtx {
         tail: &[u8],
         body: &[u8],
     ) -> Result<Done, Fault> {
-        let (name, text) = (execute.portal, text_of(tail));
-        let suspended = self.portals.get(name).and_then(|portal| portal.suspended);
+        let (name, text) = (kept(execute.portal), text_of(tail));
+        let suspended = self.portals.get(name).and_then(Portal::suspended);
         let Ok(bind) = Bind::parse(body) else {
             return Err(Fault::Over(violation("invalid Bind message".to_owned())));
         };
@@ -454,10 +424,9 @@ impl Dtx {
         } else if let Some(deed) = deed(relay, text).filter(|deed| *deed != Deed::Ask) {
             self.act(relay, text, deed).await
         } else if execute.max_rows > 0 && word::gives_rows(text, relay.lexing) {
-            self.some_rows(relay, name, suspended, execute.max_rows)
-                .await
-        } else if let Some(shard) = suspended {
-            self.piece(relay, name, shard, None, 0).await
+            self.some_rows(relay, name, execute.max_rows).await
+        } else if let Some(there) = suspended {
+            self.piece(relay, there, None, 0).await
         } else if deed(relay, text).is_some() {
             let shards = self.asked(relay, text)?;
             self.open(relay, &shards).await?;
@@ -468,6 +437,7 @@ impl Dtx {
             let forms = vec![form; shards.len()];
             let mut sink = Passed::default();
             let done = self.send(relay, &shards, &forms, &mut sink).await?;
+            self.has_closed(relay, text, Some(name));
             Ok(complete(done))
         } else {
             let bound = Bound {
@@ -478,82 +448,6 @@ impl Dtx {
             };
             self.rows(relay, text, Some(&bound), false).await
         }
-    }
-
-    /// Whether a portal has rows left on its server.
-    pub(super) fn has_suspended(&self) -> bool {
-        self.portals
-            .values()
-            .any(|portal| portal.suspended.is_some())
-    }
-
-    /// Gives some rows of a portal, which has a name of ours on its one shard.
-    async fn some_rows(
-        &mut self,
-        relay: &mut Relay,
-        name: &[u8],
-        suspended: Option<u16>,
-        most: i32,
-    ) -> Result<Done, Fault> {
-        if let Some(shard) = suspended {
-            return self.piece(relay, name, shard, None, most).await;
-        }
-        let Some(portal) = self.portals.get(name) else {
-            return Err(no_portal(name).into());
-        };
-        let (tail, body) = (portal.tail.clone(), portal.body.clone());
-        let Ok(bind) = Bind::parse(&body) else {
-            return Err(Fault::Over(violation("invalid Bind message".to_owned())));
-        };
-        let (shard, done) = match self.source(relay, &tail, &bind).await? {
-            Source::There(shard) => {
-                let bound = Some((&*tail, behind_names(&body, &bind)));
-                (shard, self.piece(relay, name, shard, bound, most).await?)
-            }
-            Source::Brought(gathered) => {
-                let shard = gathered.home;
-                let (tail, values) = gathered.form(b"");
-                let bound = Some((&tail[..], &values[..]));
-                let piece = self.piece(relay, name, shard, bound, most).await;
-                (shard, piece.map_err(|fault| gathered.reworded(fault))?)
-            }
-        };
-        if let Some(portal) = self.portals.get_mut(name) {
-            portal.suspended = (done == Done::Suspended).then_some(shard);
-        }
-        Ok(done)
-    }
-
-    async fn piece(
-        &mut self,
-        relay: &mut Relay,
-        name: &[u8],
-        shard: u16,
-        bound: Option<(&[u8], &[u8])>,
-        most: i32,
-    ) -> Result<Done, Fault> {
-        if self.failed {
-            return Err(failed().into());
-        }
-        let mut legs = self.pick(&[shard]);
-        let portal = [&b"pgherd_"[..], name].concat();
-        for leg in &mut legs {
-            if bound.is_some() {
-                // Under our name, what was bound before does not give way by itself.
-                put_close(leg, &portal);
-            }
-            put_bound(relay, leg, &portal, bound, most);
-            leg.acks = std::mem::take(&mut self.owes);
-        }
-        let mut sink = Passed::default();
-        let deadlines = Deadlines::new(relay, self.began);
-        let end = gather(relay, &mut legs, &mut sink, &deadlines).await;
-        let done: Vec<_> = legs.iter_mut().map(|leg| leg.done.take()).collect();
-        self.ended(relay, legs, end).await?;
-        Ok(match done.into_iter().next().flatten() {
-            Some(tag) => Done::Complete(tag),
-            None => Done::Suspended,
-        })
     }
 }
 
@@ -574,7 +468,7 @@ fn complete(done: Vec<Option<Box<[u8]>>>) -> Done {
     }
 }
 
-fn no_portal(name: &[u8]) -> ErrorReport {
+pub(super) fn no_portal(name: &[u8]) -> ErrorReport {
     let text = format!(
         "portal \"{}\" does not exist",
         String::from_utf8_lossy(name)
@@ -583,19 +477,9 @@ fn no_portal(name: &[u8]) -> ErrorReport {
 }
 
 /// A Bind's body behind its two names.
-fn behind_names<'b>(body: &'b [u8], bind: &Bind<'_>) -> &'b [u8] {
+pub(super) fn behind_names<'b>(body: &'b [u8], bind: &Bind<'_>) -> &'b [u8] {
     body.get(bind.portal.len() + bind.statement.len() + 2..)
         .unwrap_or_default()
-}
-
-/// Has a server close a portal, if it has it.
-fn put_close(leg: &mut Leg, portal: &[u8]) {
-    let built = frontend::close(leg.out.made(), Target::Portal, portal);
-    debug_assert!(built.is_ok(), "it came in a message");
-    leg.lease.exchange.sent(Owed::Close {
-        hidden: true,
-        undo: Undo::Nothing,
-    });
 }
 
 /// Has a server asked what a statement, or what was bound of it, gives.

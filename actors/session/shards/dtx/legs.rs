@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pgherd_net::poll_write_from;
-use pgherd_session::{Again, Verdict};
+use pgherd_session::{Again, Verdict, literal};
 use pgherd_sql::Step;
 use pgherd_wire::backend::{ReadyForQuery, TransactionStatus, tag};
 use pgherd_wire::error::ErrorReport;
@@ -37,18 +37,28 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A larger description is none of a server's.
 const ANSWER_MAX: usize = 1024 * 1024;
 
-/// What a server says of its block, and whether a portal of the client's is open there, which one that comes behind
-/// would not find (a cursor stays where it is); and the badge of the transaction there, by which its waits are known.
-fn facts(badge: Badge) -> String {
+/// What a server says of its block, whether a portal of the client's is open there, which one that comes behind
+/// would not find (a cursor stays where it is, unless its name may be one of ours), and whether there are any; and the
+/// badge of the transaction there, by which its waits are known. The portals of these names are ours.
+fn facts(badge: Badge, ours: &[String]) -> String {
     const FACTS: &str = "SELECT pg_catalog.current_setting('transaction_isolation'), \
         pg_catalog.current_setting('max_prepared_transactions') <> '0', \
         pg_catalog.to_regclass('pgherd.decisions') IS NOT NULL, \
         pg_catalog.current_setting('transaction_read_only'), \
         pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, \
         EXISTS (SELECT FROM pg_catalog.pg_cursors \
-        WHERE statement !~* 'declare' AND NOT pg_catalog.starts_with(name, 'pgherd_'))";
-    format!("{FACTS}, {}", badge.taken())
+        WHERE (pg_catalog.starts_with(name, 'pgherd_') OR statement !~* ";
+    let ours = literal(&format!("{{{}}}", ours.join(",")));
+    let declares = literal(DECLARES);
+    let taken = badge.taken();
+    let cursors = "EXISTS (SELECT FROM pg_catalog.pg_cursors)";
+    format!("{FACTS}{declares}) AND name <> ALL ({ours})), {cursors}, {taken}")
 }
+
+/// With what a text begins that declares a cursor, where its comments have no others in them: one that begins otherwise is
+/// taken for that of a portal.
+const DECLARES: &str =
+    r"^([[:space:];]|--[^\n\r]*[\n\r]|/\*([^*/]|\*+[^*/]|/+[^*/])*\*+/)*declare\M";
 
 /// Which of these shards are read on their replicas.
 fn readable(relay: &Relay, shards: &[u16]) -> Readable {
@@ -97,7 +107,7 @@ impl Dtx {
         let Some(shard) = self.unproven else {
             return Ok(());
         };
-        let facts = facts(self.badge(relay));
+        let facts = facts(self.badge(relay), &self.open_on(shard));
         let Some(leg) = self.legs.get_mut(&shard) else {
             return Err(self.lost("it is gone"));
         };
@@ -146,7 +156,7 @@ impl Dtx {
             return Err(unsupported(text).into());
         };
         let mut text = self.opening.to_vec();
-        let facts = facts(self.badge(relay));
+        let facts = facts(self.badge(relay), &[]);
         // A comment may be behind it.
         text.extend_from_slice(format!("\n; {facts}; {steps}").as_bytes());
         let asked = clock::now();
@@ -235,6 +245,7 @@ impl Dtx {
                 read_only,
                 writes,
                 portals,
+                cursors,
                 _badge,
             ],
         ) = row
@@ -253,6 +264,7 @@ impl Dtx {
             writes: is(writes, b"t") || notified,
         };
         self.abilities.insert(shard, abilities);
+        self.had_cursors |= is(cursors, b"t");
         if isolation != b"read committed" && !self.still {
             let text =
                 "a transaction over several shards must be of isolation level READ COMMITTED";
@@ -368,7 +380,16 @@ impl Dtx {
 impl Leg {
     /// Runs a simple query of ours, and keeps what its server reports meanwhile.
     pub(super) async fn run(&mut self, sql: &[u8]) -> Result<Answer, ErrorReport> {
-        let answer = setup::run(&mut self.lease, sql).await?;
+        self.run_into(sql, Answer::default()).await
+    }
+
+    /// As [`Leg::run`], into an answer that says what is kept.
+    pub(super) async fn run_into(
+        &mut self,
+        sql: &[u8],
+        answer: Answer,
+    ) -> Result<Answer, ErrorReport> {
+        let answer = setup::run_into(&mut self.lease, sql, answer).await?;
         for (name, value) in &answer.reported {
             self.report(name, value);
         }

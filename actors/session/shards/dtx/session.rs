@@ -139,7 +139,11 @@ impl Dtx {
                 self.step(relay, text, step).await?;
                 Ok(Done::Complete(said.into()))
             }
-            Deed::Ask => self.ask(relay, text).await,
+            Deed::Ask => {
+                let done = self.ask(relay, text).await?;
+                self.has_closed(relay, text, None);
+                Ok(done)
+            }
             Deed::Named(named) => self.named(relay, text, named, true, &[]).await,
             Deed::Other => Err(other().into()),
         }
@@ -212,7 +216,7 @@ impl Dtx {
         if let Step::RollbackTo(_) = step {
             self.failed = false;
             // Those from behind the savepoint are gone, and which they are is not known.
-            self.portals.clear();
+            self.forget_all(relay).await?;
         }
         let rereads = follow::rereads(relay, &step);
         follow::step(relay, step);
