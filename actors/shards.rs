@@ -7,6 +7,8 @@
 pub mod check;
 mod counts;
 mod known;
+mod lookup;
+mod lookups;
 mod placed;
 mod plans;
 mod sequences;
@@ -38,7 +40,10 @@ use crate::transactions::Transactions;
 
 pub use counts::{AllCounts, Counts, Reason, Tier};
 pub use known::Known;
+use lookup::Lookup;
+use lookups::Lookups;
 pub use placed::{Misplaced, placement};
+use placed::{Placed, placed};
 pub use plans::{Kind, Reading};
 use plans::{Plans, Readings};
 pub use types::FIRST_OWN;
@@ -64,6 +69,8 @@ pub struct Group {
     /// How its statements ran.
     pub counts: Arc<Counts>,
     placement: Arc<Placement>,
+    /// What its keys are looked up by.
+    lookups: Lookups,
     known: ArcSwapOption<Known>,
     plans: Plans,
     readings: Readings,
@@ -107,8 +114,9 @@ impl Groups {
     pub fn reconfigure(&self, config: &Config) {
         self.groups.lock().retain(|(database, _), group| {
             let stays = config.sharded.get(database) == Some(&group.config);
-            if !stays {
-                group.retire();
+            match stays {
+                true => group.expire(),
+                false => group.retire(),
             }
             stays
         });
@@ -149,7 +157,7 @@ pub async fn group(
         }
         pools.push(pool);
     }
-    let placement = placement(config)
+    let Placed { placement, lookups } = placed(config)
         .map_err(|error| ErrorReport::fatal(sqlstate::CONFIG_FILE_ERROR, error.to_string()))?;
     let made = Group {
         config: Arc::clone(config),
@@ -157,6 +165,7 @@ pub async fn group(
         transactions: Arc::clone(&facts.transactions),
         counts: facts.groups.counts.of(&config.name),
         placement: Arc::new(placement),
+        lookups: Lookups::new(lookups),
         known: ArcSwapOption::empty(),
         plans: Plans::default(),
         readings: Readings::default(),
@@ -178,6 +187,12 @@ pub async fn group(
 pub fn elsewhere() -> ErrorReport {
     let text = "the sharding of this database was changed by a reload";
     ErrorReport::fatal(sqlstate::ADMIN_SHUTDOWN, text)
+}
+
+/// What is said in a transaction when rows live elsewhere by now.
+pub fn resharded() -> ErrorReport {
+    let text = "the sharding of this database was changed by a reload";
+    ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
 }
 
 impl Group {
@@ -219,7 +234,7 @@ impl Group {
     /// What is known of the shards, if nothing has changed it that passed through here.
     pub fn current(&self) -> Option<Arc<Known>> {
         let known = self.known.load_full();
-        known.filter(|known| known.is_current(&self.pools))
+        known.filter(|known| known.is_current(&self.pools) && self.lookups.hold())
     }
 
     /// Whether something is planned by what is known.
@@ -237,7 +252,8 @@ impl Group {
     pub fn settled(&self) -> Option<u64> {
         let known = self.known.load();
         let known = known.as_deref()?;
-        let settled = known.is_agreed() && known.is_current(&self.pools) && !self.is_retired();
+        let is_current = known.is_current(&self.pools) && self.lookups.hold();
+        let settled = known.is_agreed() && is_current && !self.is_retired();
         settled.then(|| known.number())
     }
 
@@ -364,6 +380,7 @@ impl Group {
     }
 
     async fn ask(&self, age: known::Age) -> Result<Arc<Known>, ErrorReport> {
+        self.renew_lookups(age).await?;
         let before = self.known.load_full();
         let began = nanos(clock::since(self.born));
         let disjoint = are_disjoint(&self.config);
@@ -419,11 +436,12 @@ pub struct Comparison {
 /// Why they cannot be asked.
 pub async fn compare(config: &Config, sharded: &Sharded) -> Result<Comparison, String> {
     let mut found = Comparison::default();
-    let placement = placement(sharded).map_err(|error| error.to_string())?;
+    let Placed { placement, lookups } = placed(sharded).map_err(|error| error.to_string())?;
     let mut first: Option<known::Facts> = None;
     let mut sequences = Vec::new();
     for name in &sharded.shards {
-        let (facts, own) = facts_of(config, name).await?;
+        let lookups = lookups.iter().filter(|lookup| lookup.on() == name);
+        let (facts, own) = facts_of(config, name, lookups).await?;
         sequences.push((name.as_str(), own));
         match &first {
             None => {
@@ -454,6 +472,7 @@ fn are_disjoint(sharded: &Sharded) -> bool {
 async fn facts_of(
     config: &Config,
     section: &str,
+    lookups: impl Iterator<Item = &Lookup>,
 ) -> Result<(known::Facts, sequences::Sequences), String> {
     let database = config.databases.get(section);
     let database = database.ok_or_else(|| format!("{section} is no database"))?;
@@ -461,8 +480,12 @@ async fn facts_of(
     for host in &database.hosts {
         match router::open(config, database, host).await {
             Ok(Some(mut server)) => {
-                let facts = known::read(&mut server).await;
-                return facts.map_err(|report| format!("{section}: {report}"));
+                let failed = |report| format!("{section}: {report}");
+                let facts = known::read(&mut server).await.map_err(failed)?;
+                for lookup in lookups {
+                    lookup.ask(&mut server).await.map_err(failed)?;
+                }
+                return Ok(facts);
             }
             Ok(None) => return Err("no user is configured".to_owned()),
             Err(error) => why = format!("{section}: {error}"),

@@ -84,8 +84,8 @@ pub use reads::{ReadFrom, ReadOverrides, ReadStrategy, Reads};
 pub use row::Effect;
 pub use secret::{Password, Secret};
 pub use sharding::{
-    BucketPlace, KeyMethod, KeyPlace, SchemaPlace, ShardGroup, ShardMethod, ShardSequences,
-    Sharded, ShardedColumn, ShardedTable, Sharding, UnlistedTables,
+    BucketPlace, KeyLookup, KeyMethod, KeyPlace, SchemaPlace, ShardGroup, ShardMethod,
+    ShardSequences, Sharded, ShardedColumn, ShardedTable, Sharding, UnlistedTables,
 };
 pub use show::Line;
 pub use timeouts::{TimeoutOverrides, Timeouts};

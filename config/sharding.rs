@@ -1,6 +1,7 @@
 //! Databases whose rows are spread over others.
 
 mod keys;
+mod lookup;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use crate::row::{Effect, Row};
 use crate::setting::Setting;
 
 pub use keys::{BucketPlace, KeyMethod, KeyPlace, ShardMethod};
+pub use lookup::KeyLookup;
 
 /// A database whose rows are spread over others.
 #[derive(Clone, Debug, PartialEq, Eq)]

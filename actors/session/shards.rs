@@ -291,7 +291,11 @@ pub(super) async fn lead(relay: &mut Relay, asked: Instant) -> Result<Way, Denie
         group.look_again();
         return Ok(Way::Usual);
     }
-    let known = wait::known(relay, &group, asked).await?;
+    let known = match wait::known(relay, &group, asked).await {
+        // It was found out that rows live elsewhere.
+        Err(_) if group.is_retired() => return Err(Denied::Fatal(Box::new(elsewhere()))),
+        known => known?,
+    };
     if let Some(several) = scattered(relay, &known) {
         return Ok(several);
     }

@@ -1,7 +1,7 @@
 //! CHECK SHARDING: whether all rows lie where the placement says.
 //!
 //! The keys of spread tables come here, a batch at a time, and each is placed by what places statements, so that the count
-//! is exact for every method. Replicated tables are compared by the number of their rows and a sum of hashes, which is
+//! is exact for every method; what is looked up is read anew for it. Replicated tables are compared by the number of their rows and a sum of hashes, which is
 //! the same in whatever order the rows lie. A look at a table locks it no longer than the `SELECT` that it is.
 
 mod keys;
@@ -20,7 +20,9 @@ use pgherd_planner::placement::{Distribution, Placement};
 use self::keys::Counted;
 use self::link::{Link, Trouble};
 use super::known::{self, Facts as Schema};
-use super::{are_disjoint, placement, sequences};
+use super::lookup::Lookup;
+use super::placed::{Placed, placed};
+use super::{are_disjoint, sequences};
 use crate::facts::Facts;
 
 /// What a look has found.
@@ -113,8 +115,8 @@ pub async fn check(
     user: &str,
     until: Instant,
 ) -> Vec<Finding> {
-    let placement = match placement(sharded) {
-        Ok(placement) => placement,
+    let Placed { placement, lookups } = match placed(sharded) {
+        Ok(placed) => placed,
         Err(error) => return vec![Finding::new(State::Unchecked, error.to_string())],
     };
     let shards = sharded.shards.iter();
@@ -152,6 +154,14 @@ pub async fn check(
         }
         looks.push(Look { link, schema });
     }
+    for lookup in &lookups {
+        if let Err(trouble) = learn(&mut looks, lookup).await {
+            // No row is misplaced by what is not known.
+            let why = format!("where keys belong is not known: {trouble}");
+            found.push(Finding::new(State::Unchecked, why).on(lookup.on()));
+            return found;
+        }
+    }
     for (name, distribution) in tables(&looks, &placement) {
         found.extend(table(&mut looks, sharded, &placement, &name, &distribution).await);
     }
@@ -168,6 +178,15 @@ impl Look {
     fn relation(&self, (schema, table): &Name) -> Option<&Relation> {
         self.schema.catalog().relation(schema, table)
     }
+}
+
+/// Reads what a lookup gives now.
+async fn learn(looks: &mut [Look], lookup: &Lookup) -> Result<(), Trouble> {
+    let mut links = looks.iter_mut().map(|look| &mut look.link);
+    let link = links.find(|link| link.shard == lookup.on());
+    let given = link.ok_or_else(not_there)?.look_up(lookup).await?;
+    lookup.mapping().take(given);
+    Ok(())
 }
 
 /// What of the schema does not agree with the placement.

@@ -44,7 +44,7 @@ daticulocale,datlocale,datcollversion}')
  ORDER BY 1, 2";
 
 /// What is known of the shards.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Known {
     /// Another one for another schema.
     number: u64,
@@ -122,7 +122,7 @@ impl Facts {
 }
 
 /// What a session of this user begins with.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Settings {
     search_path: String,
     server_encoding: String,
@@ -251,6 +251,20 @@ impl Known {
     /// Whether nobody has said since that a schema may have changed.
     pub(super) fn is_undoubted(&self) -> bool {
         self.shards.iter().all(|(_, seen)| seen.is_undoubted())
+    }
+
+    /// Whether none of this shard's has.
+    pub(super) fn is_current_on(&self, shard: usize, pool: &Pool) -> bool {
+        let shard = self.shards.get(shard);
+        shard.is_some_and(|(_, seen)| seen.is_current(pool))
+    }
+
+    /// The same by another number: keys are not where they were, and nothing that was planned before holds.
+    pub(super) fn renumbered(&self) -> Self {
+        Self {
+            number: self.number + 1,
+            ..self.clone()
+        }
     }
 
     pub(super) fn is_agreed(&self) -> bool {

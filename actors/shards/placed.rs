@@ -1,12 +1,15 @@
 //! From what an operator says of placement to the planner's own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pgherd_config::{KeyMethod, ShardMethod, ShardSequences, Sharded, UnlistedTables};
 use pgherd_planner::placement::{
     Distribution, Group, KeyType, KeyValue, Method, Placement, Range, Sequences, Shard, Sharding,
     Unlisted,
 };
+
+use super::lookup::Lookup;
 
 /// Why nothing can be placed so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,11 +20,22 @@ pub struct Misplaced {
     why: String,
 }
 
-/// Where rows live by this configuration.
+/// Where rows live, and the lookups by which it is known.
+pub(super) struct Placed {
+    pub(super) placement: Placement,
+    pub(super) lookups: Vec<Lookup>,
+}
+
+/// Where rows live by this configuration. What is looked up is not known yet.
 ///
 /// # Errors
 /// What of it makes no sense.
 pub fn placement(config: &Sharded) -> Result<Placement, Misplaced> {
+    placed(config).map(|placed| placed.placement)
+}
+
+/// As [`placement`], with what is to be looked up.
+pub(super) fn placed(config: &Sharded) -> Result<Placed, Misplaced> {
     let shards = u16::try_from(config.shards.len()).unwrap_or(u16::MAX);
     let wrong = |key, why: String| Misplaced {
         database: config.name.clone(),
@@ -30,12 +44,14 @@ pub fn placement(config: &Sharded) -> Result<Placement, Misplaced> {
     };
     let said = &config.sharding;
     let mut placement = Placement::new(shards);
+    let mut lookups = Vec::new();
     let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
     for name in names(said) {
         if groups.contains_key(name) {
             continue;
         }
-        let method = method(config, name, shards).map_err(|why| match is_own(said, name) {
+        let method = method(config, name, &mut lookups);
+        let method = method.map_err(|why| match is_own(said, name) {
             true => wrong("groups", format!("{name}: {why}")),
             false => wrong("places", why),
         })?;
@@ -78,7 +94,7 @@ pub fn placement(config: &Sharded) -> Result<Placement, Misplaced> {
         ShardSequences::Overlapping => Sequences::Overlapping,
         ShardSequences::Disjoint => Sequences::Disjoint,
     });
-    Ok(placement)
+    Ok(Placed { placement, lookups })
 }
 
 /// All groups that tables are of, or that have a method of their own; the one without a name is always there.
@@ -95,7 +111,7 @@ fn is_own(said: &pgherd_config::Sharding, group: &str) -> bool {
 }
 
 /// How the keys of a group lead to shards.
-fn method(config: &Sharded, group: &str, shards: u16) -> Result<Method, String> {
+fn method(config: &Sharded, group: &str, lookups: &mut Vec<Lookup>) -> Result<Method, String> {
     let said = config.sharding.keys_of(group);
     let kind = match said.key_type.as_deref() {
         None => KeyType::Int8,
@@ -107,7 +123,7 @@ fn method(config: &Sharded, group: &str, shards: u16) -> Result<Method, String> 
     };
     Ok(match said.method {
         ShardMethod::Hash => Method::Hash {
-            buckets: buckets(config, said, shards)?,
+            buckets: buckets(config, said)?,
         },
         ShardMethod::List => {
             let mut values = BTreeMap::new();
@@ -135,11 +151,23 @@ fn method(config: &Sharded, group: &str, shards: u16) -> Result<Method, String> 
             });
             Method::Range(ranges.collect::<Result<_, String>>()?)
         }
+        ShardMethod::Lookup => {
+            // Groups of which the same is said are placed alike, and asked for once.
+            let known = lookups.iter().find(|it| it.is_for(&said.lookup, kind));
+            let known = known.map(|known| Arc::clone(known.mapping()));
+            Method::Lookup(known.unwrap_or_else(|| {
+                let lookup = Lookup::new(config, group, &said.lookup, kind);
+                let mapping = Arc::clone(lookup.mapping());
+                lookups.push(lookup);
+                mapping
+            }))
+        }
     })
 }
 
 /// The shard of each bucket.
-fn buckets(config: &Sharded, said: &KeyMethod, shards: u16) -> Result<Vec<Shard>, String> {
+fn buckets(config: &Sharded, said: &KeyMethod) -> Result<Vec<Shard>, String> {
+    let shards = u16::try_from(config.shards.len()).unwrap_or(u16::MAX);
     let count = said.buckets.unwrap_or(shards);
     if said.bucket_map.is_empty() {
         let shard = |bucket| Shard(bucket % shards.max(1));
@@ -189,8 +217,8 @@ fn qualified(name: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use pgherd_config::{
-        BucketPlace, KeyMethod, KeyPlace, ShardGroup, ShardMethod, Sharded, ShardedColumn,
-        ShardedTable, Sharding,
+        BucketPlace, KeyLookup, KeyMethod, KeyPlace, ShardGroup, ShardMethod, Sharded,
+        ShardedColumn, ShardedTable, Sharding,
     };
     use pgherd_planner::placement::{Distribution, Group, KeyValue, Method, Placement, Shard};
 
@@ -319,6 +347,44 @@ mod tests {
         let error = mapped(gap).expect_err("one is nowhere").to_string();
         assert!(error.contains("bucket 3 is on no shard"), "{error}");
         mapped(vec![on("b", vec![0..=8])]).expect_err("there is none of that number");
+    }
+
+    #[test]
+    fn groups_of_one_lookup_are_placed_alike() {
+        let by = |query: &str, key_type: &str| KeyMethod {
+            method: ShardMethod::Lookup,
+            key_type: Some(key_type.into()),
+            lookup: KeyLookup {
+                query: Some(query.into()),
+                ..KeyLookup::default()
+            },
+            ..KeyMethod::default()
+        };
+        let group = |name: &str, keys| ShardGroup {
+            name: name.into(),
+            keys,
+        };
+        let placed = super::placed(&sharded(Sharding {
+            keys: by("select 1, 2", "text"),
+            groups: vec![
+                group("same", by("select 1, 2", "text")),
+                group("typed", by("select 1, 2", "uuid")),
+                group("other", by("select 3, 4", "text")),
+            ],
+            ..Sharding::default()
+        }));
+        let placed = placed.expect("a placement");
+        assert_eq!(placed.lookups.len(), 3);
+        // The first is that of the group that stands first, the last that of all others.
+        let method = |at| placed.placement.method(Group(at));
+        assert_eq!(method(0), method(3));
+        assert!(method(0) != method(1) && method(0) != method(2) && method(1) != method(2));
+        let wrong = placement(&sharded(Sharding {
+            keys: by("select 1, 2", "json"),
+            ..Sharding::default()
+        }));
+        let error = wrong.expect_err("no key").to_string();
+        assert!(error.contains("there are no keys of type json"), "{error}");
     }
 
     #[test]

@@ -99,6 +99,10 @@ impl Plans {
             return known;
         }
         let made = Arc::new(make());
+        // A key that it hangs on may come to be known.
+        if made.names_unknown() {
+            return made;
+        }
         let weight = key.len() * 8 + PLAN;
         let mut kept = self.0.lock();
         kept.put(key, Arc::clone(&made), number, (weight, BYTES_MAX));

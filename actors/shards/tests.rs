@@ -10,6 +10,7 @@ use pgherd_planner::placement::Placement;
 use pgherd_pool::PoolCore;
 use pgherd_supervise::Slot;
 
+use super::lookups::Lookups;
 use super::plans::{Plans, Readings};
 use super::{AGE_MAX, Group, Known, OLD};
 use crate::clock;
@@ -56,6 +57,7 @@ fn group(age: Duration) -> Arc<Group> {
         transactions: Arc::clone(&facts.transactions),
         counts: Arc::default(),
         placement: Arc::new(Placement::new(1)),
+        lookups: Lookups::new(Vec::new()),
         known: ArcSwapOption::new(Some(known)),
         plans: Plans::default(),
         readings: Readings::default(),

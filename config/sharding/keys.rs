@@ -1,7 +1,8 @@
-//! How keys lead to shards: by buckets, by lists or by ranges.
+//! How keys lead to shards: by buckets, by lists, by ranges or by a lookup.
 
 use std::ops::RangeInclusive;
 
+use super::lookup::KeyLookup;
 use super::table;
 use crate::draft::{Node, Table, Value, dotted};
 use crate::fault::{Findings, Origin, Problem};
@@ -19,9 +20,11 @@ pub enum ShardMethod {
     List,
     /// By ranges of values.
     Range,
+    /// Each value by itself, as a query gives it.
+    Lookup,
 }
 
-words! { ShardMethod { Hash = "hash", List = "list", Range = "range", } }
+words! { ShardMethod { Hash = "hash", List = "list", Range = "range", Lookup = "lookup", } }
 
 /// The method of the tables of a group, with all that it takes.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -32,10 +35,12 @@ pub struct KeyMethod {
     pub buckets: Option<u16>,
     /// The buckets of each shard, all of them and each once; by their numbers modulo that of the shards if it is empty.
     pub bucket_map: Vec<BucketPlace>,
-    /// The type of the values in `places`.
+    /// The type of the values in `places`, and of those that are looked up.
     pub key_type: Option<String>,
     /// The values of each shard, by list or by range.
     pub places: Vec<KeyPlace>,
+    /// What gives them.
+    pub lookup: KeyLookup,
 }
 
 /// The buckets that are on one shard.
@@ -74,6 +79,7 @@ impl KeyMethod {
         let map = Map::read(reader);
         let key_type: Option<String> = reader.optional("key_type");
         let places: Option<Vec<KeyPlace>> = reader.optional("places");
+        let lookup = KeyLookup::read(reader);
         let nothing = Self::default();
         let otherwise = match method {
             Some(method) if method != otherwise.method => &nothing,
@@ -102,8 +108,10 @@ impl KeyMethod {
             bucket_map,
             key_type: key_type.or_else(|| otherwise.key_type.clone()),
             places: places.unwrap_or_else(|| otherwise.places.clone()),
+            lookup: lookup.or(&otherwise.lookup),
         };
         found.check(reader);
+        found.lookup.check(method, shards, reader);
         found
     }
 
@@ -125,6 +133,10 @@ impl KeyMethod {
                 let allowed = "with `method` list or range only";
                 reader.contradiction("places", "keys are hashed", allowed);
             }
+            (ShardMethod::Lookup, false) => {
+                let allowed = "with `method` list or range only";
+                reader.contradiction("places", "keys are looked up", allowed);
+            }
             (ShardMethod::List | ShardMethod::Range, true) => {
                 let allowed = "a list of { values = [1, 2], shard = \"shop0\" } or { from = 0, to = 10, shard = \"shop0\" }";
                 reader.fault("places", Problem::Missing, allowed);
@@ -132,7 +144,7 @@ impl KeyMethod {
             _ => {}
         }
         let fits = |place: &KeyPlace| match self.method {
-            ShardMethod::Hash => true,
+            ShardMethod::Hash | ShardMethod::Lookup => true,
             ShardMethod::List => place.values.is_empty() == place.others && !place.is_range(),
             ShardMethod::Range => place.values.is_empty() && !place.others,
         };
@@ -158,12 +170,13 @@ impl KeyMethod {
             rows.push(plain("bucket_map", places));
         }
         rows.extend(self.key_type.clone().map(|it| plain("key_type", it)));
+        rows.extend(self.lookup.rows(path));
         rows
     }
 }
 
 /// Tells of a shard that is named at a key and that there is not.
-fn among(key: &str, shard: &str, shards: Option<&[String]>, reader: &mut Reader<'_>) {
+pub(super) fn among(key: &str, shard: &str, shards: Option<&[String]>, reader: &mut Reader<'_>) {
     let is_there = |shards: &[String]| shards.iter().any(|it| it == shard);
     if let Some(shards) = shards.filter(|shards| !is_there(shards)) {
         let problem = format!("{shard:?} is not among the shards");

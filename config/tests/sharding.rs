@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use super::Place;
-use crate::{KeyMethod, ShardMethod, Sharding};
+use crate::{KeyLookup, KeyMethod, ShardMethod, Sharding};
 
 const SHARDS: &str = "[databases.a]\nhosts = [\"h:1\"]\n[databases.b]\nhosts = [\"h:2\"]\n";
 
@@ -213,6 +215,84 @@ fn faults_of_groups_are_told_where_they_stand() {
     // Where none has a method of its own, they need no more than a name.
     let found = sharding("tables = [{ name = \"u\", key = \"k\", group = \"h\" }]\n");
     assert_eq!(found.tables[0].group, "h");
+}
+
+#[test]
+fn a_lookup_is_a_query_that_one_shard_is_asked() {
+    let query = "lookup = \"select k, s from t\"\n";
+    let found = sharding(&format!(
+        "method = \"lookup\"\nkey_type = \"text\"\n{query}lookup_on = \"b\"\nlookup_max_rows = 7\nlookup_timeout = \"2s\"\n\
+         groups = [{{ name = \"more\", lookup_on = \"a\" }}, {{ name = \"hashed\", method = \"hash\" }}]\n"
+    ));
+    let said = &found.keys.lookup;
+    assert_eq!(said.query.as_deref(), Some("select k, s from t"));
+    assert_eq!(said.on.as_deref(), Some("b"));
+    assert_eq!(
+        (said.max_rows(), said.timeout()),
+        (7, Duration::from_secs(2))
+    );
+    let more = found.keys_of("more");
+    assert_eq!(
+        (more.method, &more.lookup.query),
+        (ShardMethod::Lookup, &said.query)
+    );
+    assert_eq!(
+        (more.lookup.on.as_deref(), more.lookup.max_rows()),
+        (Some("a"), 7)
+    );
+    assert_eq!(found.keys_of("hashed"), &KeyMethod::default());
+    let plain = KeyLookup::default();
+    assert_eq!(
+        (plain.max_rows(), plain.timeout()),
+        (100_000, Duration::from_secs(5))
+    );
+    let method = "method = \"lookup\"\n";
+    for (text, expected) in [
+        (
+            method.to_owned(),
+            "sharding.lookup: is missing (allowed: a query of two columns",
+        ),
+        (
+            format!("{method}lookup = \"\"\n"),
+            "sharding.lookup: \"\" is not allowed",
+        ),
+        (
+            format!("{method}{query}lookup_on = \"c\"\n"),
+            "sharding.lookup_on: \"c\" is not among the shards (allowed: a, b)",
+        ),
+        (
+            format!("{method}{query}lookup_max_rows = 0\n"),
+            "sharding.lookup_max_rows: 0 is not allowed",
+        ),
+        (
+            format!("{method}{query}lookup_timeout = 0\n"),
+            "sharding.lookup_timeout: there is no time (allowed: at least 1ms)",
+        ),
+        (
+            format!("{method}{query}lookup_timeout = \"soon\"\n"),
+            "sharding.lookup_timeout: \"soon\" is not allowed",
+        ),
+        (
+            query.to_owned(),
+            "sharding.lookup: nothing is looked up (allowed: with `method` lookup only)",
+        ),
+        (
+            "lookup_max_rows = 1\n".to_owned(),
+            "sharding.lookup_max_rows: nothing is looked up",
+        ),
+        (
+            format!("{method}{query}buckets = 2\n"),
+            "sharding.buckets: nothing is hashed",
+        ),
+        (
+            format!("{method}{query}places = [{{ others = true, shard = \"a\" }}]\n"),
+            "sharding.places: keys are looked up (allowed: with `method` list or range only)",
+        ),
+    ] {
+        let told = sharding_faults(&text);
+        assert!(told.contains(expected), "{text}: {told}");
+        assert_eq!(told.lines().count(), 1, "{text}: {told}");
+    }
 }
 
 #[test]

@@ -280,10 +280,10 @@ impl Splitter {
         };
         let mut keys = Vec::with_capacity(self.keys.len());
         keys.extend(self.keys.iter_mut().filter_map(Option::take));
-        let shard = self.placement.shard(group, &keys).map_err(|error| {
-            let refusal = Refusal::new("COPY", error.to_string()).with("23514");
-            Stop::Refused(refusal)
-        })?;
+        let shard = self
+            .placement
+            .shard(group, &keys)
+            .map_err(|error| Stop::Refused(Refusal::unplaced("COPY", error, "23514")))?;
         self.whither = Whither::There(To::One(shard));
         Ok(())
     }

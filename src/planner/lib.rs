@@ -67,7 +67,7 @@ pub use compose::plan;
 pub use plan::{
     CHANGED, CopyIn, CopyOut, CopyTarget, Count, Deal, Dealt, Format, Hint, Key, Merge, Moved,
     Param, Params, Piece, Pins, Plan, Prune, Pull, Pulled, Quoted, Route, Rule, SortKey, Split,
-    Statement,
+    Statement, Wanted,
 };
 pub use refusal::Refusal;
 pub use resolve::Names;

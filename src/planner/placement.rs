@@ -6,6 +6,7 @@ mod actions;
 mod check;
 mod hash;
 mod key;
+mod mapping;
 mod method;
 mod moment;
 mod numeric;
@@ -16,6 +17,7 @@ mod text;
 pub(crate) use actions::Write;
 pub use check::Finding;
 pub use key::{KeyError, KeyType, KeyValue};
+pub use mapping::Mapping;
 pub use method::{Method, MethodError, Range};
 pub use numeric::Numeric;
 
@@ -70,7 +72,7 @@ pub enum Sequences {
     Disjoint,
 }
 
-/// Where rows live. Immutable once it is used.
+/// Where rows live. Immutable once it is used, but that keys may come to be known that are [looked up](Mapping).
 #[derive(Debug, Clone)]
 pub struct Placement {
     shards: u16,
@@ -198,6 +200,11 @@ impl Placement {
             .get(usize::from(group.0))
             .ok_or(MethodError::Groups)?
             .shard(key)
+    }
+
+    /// Whether the keys of a group are looked up.
+    pub(crate) fn is_looked_up(&self, group: Group) -> bool {
+        matches!(self.method(group), Some(Method::Lookup(_)))
     }
 
     /// The method of a group.

@@ -61,6 +61,15 @@ pub(crate) struct Fixed {
     pub(crate) plan: Plan,
 }
 
+/// Keys that are to be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The statement names them, and nothing is known of them.
+    Named,
+    /// It comes upon them while it runs.
+    Met,
+}
+
 /// The kinds of plans.
 #[derive(Debug, Clone)]
 pub enum Plan {
@@ -396,9 +405,34 @@ impl Statement {
                         route: Box::new(route),
                     },
                 )),
+                // The other one is not the reason, if it is only that a key is not known.
+                Err(other) if other.unknown => Err(other),
                 Err(_) => Err(refusal),
             },
             (route, _) => route.map(|route| (&self.plan, route)),
+        }
+    }
+
+    /// Whether it is refused, with any parameters, for no other reason than that nothing is known of a key.
+    pub fn names_unknown(&self) -> bool {
+        matches!(&self.plan, Plan::Refused(refusal) if refusal.unknown)
+    }
+
+    /// Which keys are to be looked up before it runs, so that all are known that can be.
+    pub fn wanted(&self, params: &Params<'_>) -> Option<Wanted> {
+        let met = |group| self.placement.is_looked_up(group).then_some(Wanted::Met);
+        match self.route(params) {
+            Err(refusal) => refusal.unknown.then_some(Wanted::Named),
+            Ok(Route::Deal { deal, .. }) => met(deal.group),
+            Ok(Route::CopyIn(copy)) => match copy.target {
+                CopyTarget::ByKey { group, .. } => met(group),
+                CopyTarget::One(_) | CopyTarget::All => None,
+            },
+            Ok(Route::At { route, .. }) => match *route {
+                Route::Deal { deal, .. } => met(deal.group),
+                _ => None,
+            },
+            Ok(_) => None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Why a statement is not run.
 
+use crate::placement::MethodError;
+
 /// A statement is refused before anything of it ran.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{part}: {reason}")]
@@ -12,6 +14,8 @@ pub struct Refusal {
     pub reason: String,
     /// What might be done.
     pub hint: Option<&'static str>,
+    /// It names keys whose shards are not known: once they are looked up, it may run.
+    pub unknown: bool,
 }
 
 impl Refusal {
@@ -22,6 +26,28 @@ impl Refusal {
             part: part.into(),
             reason: reason.into(),
             hint: None,
+            unknown: false,
+        }
+    }
+
+    /// A key has no shard, which is told with this code unless it is for another reason than that it has none.
+    pub(crate) fn unplaced(part: &'static str, error: MethodError, code: &'static str) -> Self {
+        let refusal = Self::new(part, error.to_string());
+        match error {
+            MethodError::Unknown => Self {
+                unknown: true,
+                ..refusal
+                    .with(code)
+                    .hint("What gives it one must be committed before.")
+            },
+            MethodError::Moved => refusal
+                .with("55000")
+                .hint("RELOAD on the console takes up where the rows are now."),
+            MethodError::Nowhere => Self {
+                unknown: true,
+                ..refusal.with("55000")
+            },
+            _ => refusal.with(code),
         }
     }
 

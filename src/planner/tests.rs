@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Loader, Part};
-use crate::placement::{Distribution, KeyValue, Method, Placement, Shard, Sharding, Unlisted};
-use crate::{Hint, Names, Param, Params, Plan, Route, Slots, Statement, plan};
+use crate::placement::{
+    Distribution, KeyType, KeyValue, Mapping, Method, Placement, Shard, Sharding, Unlisted,
+};
+use crate::{Hint, Names, Param, Params, Plan, Route, Slots, Statement, Wanted, plan};
 
 mod deep;
 mod values;
@@ -799,6 +801,71 @@ fn a_sequence_is_used_only_if_no_other_gives_the_same() {
         overlapping.unlisted(Unlisted::Replicated);
         assert!(of(&overlapping), "{text}");
     }
+}
+
+#[test]
+fn a_key_that_is_looked_up_leads_on_once_it_is_known() {
+    let mapping = Arc::new(Mapping::new(KeyType::Int8));
+    let mut placement = Placement::new(2);
+    let group = placement.group(Method::Lookup(Arc::clone(&mapping)));
+    placement.column("k", group.unwrap());
+    placement.table("public", "same", Distribution::Replicated);
+    let placement = Arc::new(placement);
+    let by = |text: &str| plan(text, &Names::default(), &catalog(), &placement);
+    let none = Params::default();
+    let texts = [
+        ("select n from t where k = 7", "22023"),
+        ("select n from t where k in (7, 8)", "22023"),
+        (
+            "select n from t where k = 7 and exists (select from keyed where k = 8)",
+            "22023",
+        ),
+        ("update t set n = 1 where k = 7", "22023"),
+        ("insert into t values (7, 1)", "23514"),
+        ("insert into t values (7, 1), (8, 1)", "23514"),
+    ];
+    // What is planned once is right ever after.
+    let planned = texts.map(|(text, code)| (text, code, by(text)));
+    for (text, code, statement) in &planned {
+        let refusal = statement.route(&none).unwrap_err();
+        assert_eq!((refusal.code, refusal.unknown), (*code, true), "{text}");
+        assert_eq!(statement.wanted(&none), Some(Wanted::Named), "{text}");
+        assert_eq!(statement.only(&none), None, "{text}");
+    }
+    let given = |shards: [Option<u16>; 2]| {
+        let keys = [7, 8].map(KeyValue::Int).into_iter();
+        let pairs = keys.zip(shards.map(|shard| shard.map(Shard)));
+        pairs.collect()
+    };
+    assert!(!mapping.take(given([Some(1), Some(1)])));
+    for (text, _, statement) in &planned {
+        assert_eq!(statement.route(&none), Ok(Route::One(Shard(1))), "{text}");
+        assert_eq!(statement.wanted(&none), None, "{text}");
+    }
+    let dealt = "insert into t select id, kind from same";
+    assert_eq!(by(dealt).wanted(&none), Some(Wanted::Met));
+    assert_eq!(by("copy t from stdin").wanted(&none), Some(Wanted::Met));
+    assert_eq!(by("copy same from stdin").wanted(&none), None);
+    assert_eq!(by("select count(*) from t").wanted(&none), None);
+    assert!(mapping.take(given([Some(0), Some(1)])));
+    for (text, _, statement) in &planned {
+        let refusal = statement.route(&none).unwrap_err();
+        assert_eq!((refusal.code, refusal.unknown), ("55000", false), "{text}");
+        assert_eq!(statement.wanted(&none), None, "{text}");
+    }
+    let eight = by("select n from t where k = 8");
+    assert_eq!(eight.route(&none), Ok(Route::One(Shard(1))));
+    // With another type of key it is none of its own.
+    let mut other = Placement::new(2);
+    let group = other.group(Method::Lookup(mapping)).unwrap();
+    other.column("name", group);
+    let statement = plan(
+        "select 1 from names where name = 'x'",
+        &Names::default(),
+        &catalog(),
+        &Arc::new(other),
+    );
+    assert!(matches!(statement.plan(), Plan::Refused(_)));
 }
 
 #[test]

@@ -51,7 +51,7 @@ async fn rig(buckets: [&str; 2]) -> Rig {
 }
 
 /// The rows of an answer in the order of their texts, its tags, or its error, and where the session stands.
-fn told(messages: &[Message]) -> Vec<String> {
+pub(crate) fn told(messages: &[Message]) -> Vec<String> {
     let (mut rows, mut rest) = (Vec::new(), Vec::new());
     for message in messages {
         let text = || String::from_utf8_lossy(&message.body).into_owned();
@@ -181,7 +181,7 @@ impl Pair {
 }
 
 /// What CHECK SHARDING finds wrong.
-async fn misplaced(rig: &Rig) -> Vec<String> {
+pub(crate) async fn misplaced(rig: &Rig) -> Vec<String> {
     let console = connect(&rig.proxy.url("app", "pgherd")).await;
     let columns = ["table", "shard", "state", "detail"];
     let rows = console.rows("CHECK SHARDING shop", columns).await;

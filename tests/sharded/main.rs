@@ -40,6 +40,7 @@ mod keys;
 mod leaving;
 mod limits;
 mod listen;
+mod lookup;
 mod merge;
 mod moved;
 mod named;

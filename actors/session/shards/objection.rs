@@ -13,6 +13,7 @@ use super::word::{self, Word};
 use crate::session::relay::Relay;
 use crate::session::turn::Turn;
 use crate::shards::Known;
+pub(super) use crate::shards::resharded;
 
 /// Why a text must not be sent to the server at hand, if it must not.
 pub(in crate::session) fn objection(turn: &Turn<'_>, text: &[u8]) -> Option<ErrorReport> {
@@ -124,12 +125,6 @@ fn object(
         ));
     }
     Some(report)
-}
-
-/// What is said in a transaction when rows live elsewhere by now.
-pub(super) fn resharded() -> ErrorReport {
-    let text = "the sharding of this database was changed by a reload";
-    ErrorReport::error(sqlstate::SERIALIZATION_FAILURE, text).hint("Try it again.")
 }
 
 fn elsewhere(spread: &Spread, shard: u16) -> ErrorReport {

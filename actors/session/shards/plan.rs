@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pgherd_planner::{Count, Merge, Names, Param, Params, Plan, Refusal, Route, Statement};
+use pgherd_planner::{Count, Merge, Names, Param, Params, Plan, Refusal, Route, Statement, Wanted};
 use pgherd_session::{Reach, Unnamed};
 use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::error::ErrorReport;
@@ -150,6 +150,21 @@ pub(super) fn with_params<T>(
     ask(&Params {
         values: &values,
         foreign_encoding: names::is_foreign(relay, known),
+    })
+}
+
+/// Whether what is bound names keys that are to be looked up first.
+pub(super) fn wants_keys(relay: &Relay, known: &Known, tail: &[u8], bind: &Bind<'_>) -> bool {
+    let looks_up = relay.spread.as_deref().map(|it| it.group.looks_up());
+    if looks_up != Some(true) {
+        return false;
+    }
+    let Ok(Told::Planned(statement)) = read(relay, known, text_of(tail)) else {
+        return false;
+    };
+    let plan = Some(statement.plan());
+    with_params(relay, known, plan, Some((tail, bind)), |params| {
+        statement.wanted(params) == Some(Wanted::Named)
     })
 }
 

@@ -13,6 +13,7 @@ use crate::facts::Facts;
 use crate::server::{Cancels, ServerAbout, ServerConn};
 use crate::session::setup::{self, Answer};
 use crate::shards::known;
+use crate::shards::lookup::{Given, Lookup};
 use crate::shards::sequences::Sequences;
 use crate::upstream::{self, Upstream};
 
@@ -128,6 +129,31 @@ impl Link {
                 return Err(denied.unwrap_or(trouble));
             }
             match question.ask(self).await {
+                Err(Trouble::Denied(why)) => {
+                    denied.get_or_insert(Trouble::Denied(why));
+                    self.server = None;
+                    self.at += 1;
+                }
+                other => return other,
+            }
+        }
+        Err(denied.unwrap_or_else(|| self.away()))
+    }
+
+    /// Asks what a lookup gives, in the same way.
+    pub(super) async fn look_up(&mut self, lookup: &Lookup) -> Result<Given, Trouble> {
+        let mut denied = None;
+        for _ in 0..self.candidates.len().max(1) {
+            if let Err(trouble) = self.ready().await {
+                return Err(denied.unwrap_or(trouble));
+            }
+            let left = self.left()?;
+            let server = self.server.as_mut().ok_or(Trouble::Late)?;
+            let Ok(given) = tokio::time::timeout(left, lookup.ask(server)).await else {
+                self.server = None;
+                return Err(Trouble::Late);
+            };
+            match given.map_err(Trouble::from) {
                 Err(Trouble::Denied(why)) => {
                     denied.get_or_insert(Trouble::Denied(why));
                     self.server = None;

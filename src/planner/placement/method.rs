@@ -1,8 +1,10 @@
 //! How a key is mapped to a shard.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::key::KeyValue;
+use super::mapping::Mapping;
 use super::{Shard, hash};
 
 /// What is wrong with a method, or with a key by it.
@@ -11,6 +13,15 @@ pub enum MethodError {
     /// The key is in no list or range.
     #[error("the key is mapped to no shard")]
     Unmapped,
+    /// Nothing is known of the key: the lookup gives none, or gave none when it was asked last.
+    #[error("the lookup gives no shard for the key")]
+    Unknown,
+    /// The lookup gives a shard that there is not.
+    #[error("the lookup gives no shard of this database for the key")]
+    Nowhere,
+    /// Rows with the key may be on another shard by now than they were.
+    #[error("the lookup gives another shard for the key than before, or none any more")]
+    Moved,
     /// There is no such shard.
     #[error("shard {0} does not exist")]
     NoShard(u16),
@@ -45,6 +56,8 @@ pub enum Method {
     },
     /// Ranges of values; keys of one column that is no text.
     Range(Vec<Range>),
+    /// Each value by itself, as it is looked up; keys of one column.
+    Lookup(Arc<Mapping>),
 }
 
 /// Values from one up to another, which is not part of it.
@@ -106,6 +119,10 @@ impl Method {
             }
             .map(|range| range.shard)
             .ok_or(MethodError::Unmapped),
+            Self::Lookup(mapping) => match key {
+                [value] => mapping.shard(value),
+                _ => Err(MethodError::Unmapped),
+            },
         }
     }
 
@@ -133,6 +150,8 @@ impl Method {
                 }
                 Ok(())
             }
+            // What is looked up is read as a shard that there is.
+            Self::Lookup(_) => Ok(()),
         }
     }
 
@@ -148,6 +167,7 @@ impl Method {
                 let bounds = ranges.iter().flat_map(|range| [&range.from, &range.to]);
                 all(Box::new(bounds.flatten())) && kinds.len() == 1
             }
+            Self::Lookup(mapping) => matches!(kinds, [kind] if mapping.takes(*kind)),
         }
     }
 }

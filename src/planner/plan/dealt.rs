@@ -78,6 +78,6 @@ impl Statement {
             values.push(value);
         }
         let shard = self.placement.shard(deal.group, &values);
-        shard.map_err(|error| Refusal::new("INSERT", error.to_string()).with("23514"))
+        shard.map_err(|error| Refusal::unplaced("INSERT", error, "23514"))
     }
 }

@@ -210,7 +210,11 @@ impl<'a> Evaluation<'a> {
                 Ok(shard) => drop(shards.insert(shard)),
                 // No row can have it.
                 Err(MethodError::Unmapped) => {}
-                Err(error) => return Err(Refusal::new("key", error.to_string())),
+                // Of what is looked up that is not certain: what gives it a shard may have been taken away by hand.
+                Err(error @ MethodError::Unknown) => {
+                    return Err(Refusal::unplaced("key", error, "22023"));
+                }
+                Err(error) => return Err(Refusal::unplaced("key", error, "0A000")),
             }
         }
         Ok(Some(shards))

@@ -96,7 +96,7 @@ pub(super) fn place(
         })
         .collect::<Result<_>>()?;
     let shard = evaluation.statement.placement.shard(group, &key);
-    shard.map_err(|error| Refusal::new("INSERT", error.to_string()).with("23514"))
+    shard.map_err(|error| Refusal::unplaced("INSERT", error, "23514"))
 }
 
 /// Whether a value is stored as it is, by its type's modifier (`atttypmod`).

@@ -16,6 +16,10 @@ pub enum Hint {
     Key(String),
 }
 
+/// The setting that names a key.
+const SETTING: &str = "pgherd.sharding_key";
+/// What else says where a statement runs.
+const INSTEAD: &str = "Name the shard by pgherd.shard.";
 /// What is done about a hint.
 const WITHOUT: &str = "Run it without the hint.";
 
@@ -42,9 +46,7 @@ impl Hint {
             Self::Shard(shard) => return Ok(*shard),
             Self::Key(text) => text,
         };
-        let no = |reason: &str| {
-            Refusal::new("pgherd.sharding_key", reason).hint("Name the shard by pgherd.shard.")
-        };
+        let no = |reason: &str| Refusal::new(SETTING, reason).hint(INSTEAD);
         let (group, kind) = keys(catalog, placement)
             .map_err(|()| {
                 no("tables are placed by keys of several types or columns, or by several methods")
@@ -53,7 +55,7 @@ impl Hint {
         let value = KeyValue::from_text(kind, text.as_bytes());
         let value = value.map_err(|error| no(&error.to_string()).with("22023"))?;
         let shard = placement.shard(group, &[value]);
-        shard.map_err(|error| no(&error.to_string()).with("22023"))
+        shard.map_err(|error| Refusal::unplaced(SETTING, error, "22023").hint(INSTEAD))
     }
 }
 

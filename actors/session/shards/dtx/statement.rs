@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use pgherd_config::PoolMode;
-use pgherd_planner::{Piece, Plan, Route, Statement};
+use pgherd_planner::{Params, Piece, Plan, Route, Statement};
 use pgherd_session::{Owed, Reach, Undo};
 use pgherd_sql::{LexOptions, Lexer};
 use pgherd_wire::backend;
@@ -216,15 +216,18 @@ pub(in crate::session::shards) fn needs(relay: &Relay, known: &Known) -> bool {
         let bound = bound.as_ref().map(|(tail, bind)| (*tail, bind));
         let plan = Some(statement.plan());
         let found = with_params(relay, known, plan, bound, |params| {
-            statement.route(params).ok().map(|route| match route {
-                Route::One(shard) => (
+            Some(match statement.route(params) {
+                Ok(route @ Route::One(shard)) => (
                     due || is_spread(&statement, &route, in_block),
                     Some(shard.0),
                 ),
-                route => (
+                Ok(route) => (
                     due || is_spread(&statement, &route, in_block || is_piped || declares),
                     None,
                 ),
+                // Its keys are looked up there.
+                Err(refusal) if refusal.unknown => (true, None),
+                Err(_) => return None,
             })
         });
         match found {
@@ -300,6 +303,8 @@ fn is_for(turn: &Turn<'_>, text: &[u8], bind: Option<(&[u8], &Bind<'_>)>) -> boo
             Ok(_) if due => true,
             Ok(Route::One(shard)) if shard.0 != spread.at => true,
             Ok(route) => is_spread(&statement, &route, true),
+            // Its keys are looked up there.
+            Err(refusal) if refusal.unknown => true,
             Err(_) => explain::find(relay, &known, text, bind).is_some(),
         }
     })
@@ -340,7 +345,8 @@ impl Dtx {
         if by_itself && word.eq_ignore_ascii_case(b"lock") {
             return Err(outside("LOCK TABLE").into());
         }
-        let known = self.known(relay).await?;
+        let given = bound.map(|bound| (bound.tail, &bound.bind));
+        let known = self.known_for(relay, text, given).await?;
         let told = read(relay, &known, text)?;
         let judgement = admit(relay, text, &told)?;
         let Told::Planned(statement) = told else {
@@ -353,7 +359,6 @@ impl Dtx {
             return self.copy_in(relay, text, &statement, &known).await;
         }
         let bind = bound.map(|bound| &bound.bind);
-        let given = bound.map(|bound| (bound.tail, &bound.bind));
         if word.eq_ignore_ascii_case(b"explain")
             && let Some(explain) = explain::find(relay, &known, text, given)
         {
@@ -518,8 +523,8 @@ impl Dtx {
         tail: &[u8],
         bind: &Bind<'_>,
     ) -> Result<Source, Fault> {
-        let known = self.known(relay).await?;
         let text = parts(tail).0;
+        let known = self.known_for(relay, text, Some((tail, bind))).await?;
         let mut locks = false;
         let planned = Planned::of(relay, &known, Some((tail, bind)));
         let told = read(relay, &known, text)?;
@@ -572,6 +577,32 @@ impl Dtx {
         }
         self.holds(relay, &[shard], &planned).await?;
         Ok(Source::There(shard))
+    }
+
+    /// As [`Self::known`], behind a look for the keys that a statement names and that are not known, or that it may come
+    /// upon.
+    async fn known_for(
+        &self,
+        relay: &mut Relay,
+        text: &[u8],
+        given: Option<(&[u8], &Bind<'_>)>,
+    ) -> Result<Arc<Known>, Fault> {
+        let known = self.known(relay).await?;
+        if !self.group.looks_up() {
+            return Ok(known);
+        }
+        let Ok(Told::Planned(statement)) = read(relay, &known, text) else {
+            return Ok(known);
+        };
+        let plan = Some(statement.plan());
+        let wanted = |params: &Params<'_>| statement.wanted(params);
+        let Some(keys) = with_params(relay, &known, plan, given, wanted) else {
+            return Ok(known);
+        };
+        let group = Arc::clone(&self.group);
+        wait::looked_up(relay, &group, keys).await?;
+        relay.control.stand(Standing::Active);
+        self.known(relay).await
     }
 
     pub(super) async fn known(&self, relay: &mut Relay) -> Result<Arc<Known>, Fault> {

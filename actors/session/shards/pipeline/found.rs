@@ -8,7 +8,7 @@ use pgherd_wire::frontend::{Bind, Parse, tag};
 use super::{Pipeline, known};
 use crate::session::relay::Relay;
 use crate::session::shards::is_whole;
-use crate::session::shards::plan::{routed, tail_of};
+use crate::session::shards::plan::{routed, tail_of, wants_keys};
 use crate::session::turn::Turn;
 use crate::shards::Known;
 
@@ -76,10 +76,18 @@ pub(in crate::session) fn begins(turn: &Turn<'_>, body: &[u8]) -> Bound {
     let Ok(bind) = Bind::parse(body) else {
         return Bound::Here;
     };
-    let tail = tail_of(relay, bind.statement);
-    match tail.map(|tail| routed(relay, &known, tail, &bind)) {
-        Some(Ok(Some(_))) if !is_whole(relay) => Bound::Later,
-        Some(Ok(Some(_))) if find(relay, &known).is_some() => Bound::Elsewhere,
+    let Some(tail) = tail_of(relay, bind.statement) else {
+        return Bound::Here;
+    };
+    if wants_keys(relay, &known, tail, &bind) {
+        return match is_whole(relay) {
+            true => Bound::Elsewhere,
+            false => Bound::Later,
+        };
+    }
+    match routed(relay, &known, tail, &bind) {
+        Ok(Some(_)) if !is_whole(relay) => Bound::Later,
+        Ok(Some(_)) if find(relay, &known).is_some() => Bound::Elsewhere,
         _ => Bound::Here,
     }
 }
