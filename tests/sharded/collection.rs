@@ -1,8 +1,8 @@
 //! The planner's collection of queries, through the executable in each form of the protocol: no answer is another
 //! than that of one server, and what has one shard is answered.
 //!
-//! Over some numbers of shards, each query is asked in one form, which `PGHERD_SHARDED_SEED` chooses. All of them in all
-//! forms, over all numbers:
+//! Over other numbers of shards, and where rows lie unevenly, a third of the queries are asked, each in one form;
+//! `PGHERD_SHARDED_SEED` chooses them. All of them in all forms, wherever rows are:
 //!
 //! ```sh
 //! cargo test --test sharded collection -- --ignored --nocapture
@@ -10,9 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 
 use crate::form::{Answer, FORMS, Form, Outcome, Remarks, through};
 use crate::line::{COLLECTIONS, Line, Mode, asked, line, with};
@@ -168,32 +168,32 @@ async fn nor_where_each_group_has_a_method_of_its_own() {
 
 #[tokio::test]
 async fn nor_over_one_shard() {
-    in_one_form(1, Buckets::Even).await;
+    by_chance(1, Buckets::Even).await;
 }
 
 #[tokio::test]
 async fn nor_over_two_shards() {
-    in_one_form(2, Buckets::Even).await;
+    by_chance(2, Buckets::Even).await;
 }
 
 #[tokio::test]
 async fn nor_over_four_shards_with_many_buckets() {
-    in_one_form(4, Buckets::Uneven).await;
+    by_chance(4, Buckets::Uneven).await;
 }
 
 #[tokio::test]
 async fn nor_over_seven_shards() {
-    in_one_form(7, Buckets::Even).await;
+    by_chance(7, Buckets::Even).await;
 }
 
 #[tokio::test]
 async fn nor_where_one_shard_has_all_rows() {
-    in_one_form(3, Buckets::One).await;
+    by_chance(3, Buckets::One).await;
 }
 
 #[tokio::test]
 async fn nor_where_one_shard_has_no_rows() {
-    in_one_form(3, Buckets::Gap).await;
+    by_chance(3, Buckets::Gap).await;
 }
 
 #[tokio::test]
@@ -221,18 +221,19 @@ async fn each_answer_is_verified_by_that_of_all_rows_on_one_server() {
     );
 }
 
-/// Each query in one form, by chance.
-async fn in_one_form(shards: u16, buckets: Buckets) {
+/// A third of the queries, each in one form.
+async fn by_chance(shards: u16, buckets: Buckets) {
     let seed: u64 = asked("PGHERD_SHARDED_SEED", 1);
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed + u64::from(shards));
     let form = move |line: &Line<'_>| match FORMS.choose(&mut random) {
-        Some(Form::Binary) if line.values.is_empty() => vec![Form::Texts],
+        _ if !random.random_ratio(1, 3) => Vec::new(),
+        Some(form) if form.is_of_values() && line.values.is_empty() => vec![Form::Texts],
         form => form.copied().into_iter().collect(),
     };
     let (right, _) = compared(shards, buckets, form, &[]).await;
     // Else it would be a comparison of nothing.
-    assert!(right > 800, "{right}");
+    assert!(right > 250, "{right}");
 }
 
 /// Compares the answers to the collection, each line in some forms; tells how many were right, and what was remarked on.
@@ -252,7 +253,7 @@ async fn compared(
     for line in lines.filter_map(line) {
         for form in forms(&line) {
             // Without parameters it is the same as in texts.
-            if form == Form::Binary && line.values.is_empty() {
+            if form.is_of_values() && line.values.is_empty() {
                 continue;
             }
             let expected = through(&mut both.whole, &line, form, &mut others).await;

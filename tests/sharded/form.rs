@@ -11,6 +11,8 @@ pub(crate) enum Form {
     Simple,
     Texts,
     Binary,
+    /// Of what types the parameters are is for the server to find out.
+    Untyped,
     Prepared,
     /// What comes back is in binary.
     Results,
@@ -36,8 +38,18 @@ impl Form {
         match self {
             Self::Block | Self::BlockResults => Some("rollback"),
             Self::Committed => Some("commit"),
-            Self::Simple | Self::Texts | Self::Binary | Self::Prepared | Self::Results => None,
+            Self::Simple
+            | Self::Texts
+            | Self::Binary
+            | Self::Untyped
+            | Self::Prepared
+            | Self::Results => None,
         }
+    }
+
+    /// Whether it is the form of what has parameters only.
+    pub(crate) fn is_of_values(self) -> bool {
+        [Self::Binary, Self::Untyped].contains(&self)
     }
 
     pub(crate) fn gives_binary(self) -> bool {
@@ -46,10 +58,11 @@ impl Form {
 }
 
 /// All forms in which a query is asked.
-pub(crate) const FORMS: [Form; 7] = [
+pub(crate) const FORMS: [Form; 8] = [
     Form::Simple,
     Form::Texts,
     Form::Binary,
+    Form::Untyped,
     Form::Prepared,
     Form::Results,
     Form::Block,
@@ -78,7 +91,7 @@ fn bind(line: &Line<'_>, form: Form, name: &str) -> Vec<u8> {
     let mut formats = Vec::new();
     let mut values = Vec::new();
     for value in &line.values {
-        let texts = form == Form::Texts || form.gives_binary();
+        let texts = [Form::Texts, Form::Untyped].contains(&form) || form.gives_binary();
         let binary = binary(value).filter(|_| !texts);
         formats.extend([0, u8::from(binary.is_some())]);
         let bytes = binary.or_else(|| value.text.clone().map(Into::into));
@@ -110,8 +123,12 @@ fn request(line: &Line<'_>, form: Form) -> Vec<u8> {
     }
     let name = if form == Form::Prepared { "p" } else { "" };
     let mut parse = format!("{name}\0{}\0", line.query).into_bytes();
-    parse.extend(u16::try_from(line.values.len()).unwrap().to_be_bytes());
-    for value in &line.values {
+    let typed = match form {
+        Form::Untyped => &[][..],
+        _ => &line.values[..],
+    };
+    parse.extend(u16::try_from(typed.len()).unwrap().to_be_bytes());
+    for value in typed {
         parse.extend(value.oid.to_be_bytes());
     }
     let apart = match form {

@@ -19,10 +19,11 @@ use crate::world::Buckets;
 const TRIED: [Form; 2] = [Form::Block, Form::BlockResults];
 
 /// What stays.
-const DONE: [Form; 6] = [
+const DONE: [Form; 7] = [
     Form::Simple,
     Form::Texts,
     Form::Binary,
+    Form::Untyped,
     Form::Prepared,
     Form::Results,
     Form::Committed,
@@ -128,7 +129,10 @@ async fn all(shards: u16, buckets: Buckets, check_kinds: bool) {
             done = Form::Binary;
         }
         tally.step(&mut both, &line, done).await;
-        tally.compare(&both, &line).await;
+        // What a refused one leaves is seen behind the next that runs.
+        if line.kind != "no" {
+            tally.compare(&both, &line).await;
+        }
         if tally.wrong.len() >= TOLD_MAX {
             break;
         }
@@ -152,13 +156,9 @@ async fn writes_through_the_proxy_leave_what_they_leave_on_one_server() {
 }
 
 #[tokio::test]
-async fn so_they_do_where_each_group_has_a_method_of_its_own() {
-    all(3, Buckets::Mixed, false).await;
-}
-
-#[tokio::test]
 #[ignore = "minutes"]
 async fn so_they_do_wherever_rows_are() {
+    all(3, Buckets::Mixed, false).await;
     for (shards, buckets) in SHAPES {
         all(shards, buckets, false).await;
     }
