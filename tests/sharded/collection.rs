@@ -162,8 +162,7 @@ async fn no_query_gives_another_answer_through_the_proxy() {
 
 #[tokio::test]
 async fn nor_where_each_group_has_a_method_of_its_own() {
-    let forms = [Form::Simple, Form::Binary, Form::Block];
-    compared(3, Buckets::Mixed, |_| forms.to_vec(), &[]).await;
+    by_chance(3, Buckets::Mixed).await;
 }
 
 #[tokio::test]

@@ -27,6 +27,10 @@ use crate::session::shards::whole::{Taker, Whole};
 /// The OID of `text`, and that of arrays of it.
 const TEXT: (u32, u32) = (25, 1009);
 
+/// The OID of `name`. Its values go as texts: what is a `name` by itself has a collation of its own, which counts for more
+/// than that of the column if this is the default one.
+const NAME: u32 = 19;
+
 /// Types whose binary form is the same on every server, and those of arrays of them, by the OIDs of `pg_type.dat`.
 const ARRAYS: [(u32, u32); 23] = [
     (16, 1000),
@@ -202,7 +206,10 @@ async fn described(
             let text = "values of a type that texts are cast to by a function of the users' own are not combined in a transaction over several shards";
             return Err(End::Stopped(Box::new(unsupported(text))));
         }
-        let (element, array) = native.copied().unwrap_or(TEXT);
+        let (element, array) = match native {
+            Some((NAME, _)) | None => TEXT,
+            Some(native) => *native,
+        };
         columns.push(Column {
             oid: *oid,
             kind: String::from_utf8_lossy(told[0]).into_owned(),
