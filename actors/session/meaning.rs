@@ -348,12 +348,20 @@ pub(super) fn unlike<'a>(turn: &'a Turn<'_>, then: &'a Arc<Parameters>) -> BTree
             Step::Savepoint(_) | Step::Release(_) | Step::Other => {}
         }
     }
+    names.retain(|name| !name.is_empty() && changes_reading(name));
+    names
+}
+
+/// The same, and those that may be others without a word.
+pub(super) fn perhaps_unlike<'a>(
+    turn: &'a Turn<'_>,
+    then: &'a Arc<Parameters>,
+) -> BTreeSet<&'a str> {
+    let mut names = unlike(turn, then);
     if turn.passing.any || sways(turn) == Sways::Texts || !turn.relay.pins.both(UNCLEAR).is_empty()
     {
-        // Nobody has told which.
         names.extend(planned::PLANNED);
         names.extend(LEXED);
     }
-    names.retain(|name| !name.is_empty() && changes_reading(name));
     names
 }

@@ -19,7 +19,7 @@ pub(super) const NAME: &[u8] = b"pgherd_visit";
 /// How to get for a moment to the settings under which a text was read `then`, if those under which its constants are
 /// read may be others by now. It begins with the text, and a zero byte may stand behind that.
 pub(super) fn to(turn: &Turn<'_>, text: &[u8], then: &Arc<Parameters>) -> Option<String> {
-    let names = meaning::unlike(turn, then);
+    let names = meaning::perhaps_unlike(turn, then);
     let text = text.split(|byte| *byte == 0).next()?;
     if names.is_empty() || !judgement::is_analysed(text, turn.relay.lexing) {
         return None;
