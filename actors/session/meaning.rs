@@ -318,6 +318,9 @@ pub(super) fn hangs_on_answers(turn: &Turn<'_>) -> bool {
         && (exchange.replies_owed() > 0 || exchange.steps().any(goes_back))
 }
 
+/// What tells which settings are others now than then.
+pub(super) type Unlike = for<'a> fn(&'a Turn<'_>, &'a Arc<Parameters>) -> BTreeSet<&'a str>;
+
 /// The settings that may be others now than `then`, of those under which constants are read.
 pub(super) fn unlike<'a>(turn: &'a Turn<'_>, then: &'a Arc<Parameters>) -> BTreeSet<&'a str> {
     let now = &turn.relay.parameters;

@@ -940,7 +940,7 @@ fn bring_known(
     // What was put there and described a moment ago is not put there again.
     let there = match checked.filter(|placed| turn.server.statements.has(*placed)) {
         Some(placed) => Some(placed),
-        None => touch(turn, statement),
+        None => touch(turn, statement, meaning::perhaps_unlike),
     };
     if let Some(placed) = there {
         let shape = turn.server.statements.shape(statement.id);
@@ -970,13 +970,17 @@ fn bring_known(
 }
 
 /// What the server has of a statement, if that can be used. Where it reads the text anew by that, it is used only under
-/// the settings under which that was read first.
-pub(super) fn touch(turn: &mut Turn<'_>, statement: &Statement<Judgement>) -> Option<Placed> {
+/// the settings under which that was read first, as far as `unlike` tells.
+pub(super) fn touch(
+    turn: &mut Turn<'_>,
+    statement: &Statement<Judgement>,
+    unlike: meaning::Unlike,
+) -> Option<Placed> {
     let there = turn.server.statements.touch_as(statement.id, || false);
     if there.is_some() || !turn.server.statements.is_unread(statement.id) {
         return there;
     }
-    let alike = meaning::unlike(turn, &statement.read_under).is_empty();
+    let alike = unlike(turn, &statement.read_under).is_empty();
     turn.server.statements.touch_as(statement.id, || alike)
 }
 

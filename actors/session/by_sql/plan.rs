@@ -12,7 +12,7 @@ use crate::judgement::{self, Judgement};
 use crate::session::behind;
 use crate::session::by_sql::names::{Change, settle};
 use crate::session::by_sql::{Rewritten, crowded};
-use crate::session::meaning;
+use crate::session::meaning::{self, Unlike};
 use crate::session::reasons;
 use crate::session::replies;
 use crate::session::statements::{note_use, place, put, remark, stand_in, too_many, touch};
@@ -223,10 +223,20 @@ impl Plan {
         !self.changes.is_empty() || self.stand_ins > 0 || self.lacks(turn)
     }
 
+    /// What tells whether a statement that the server reads anew would be read otherwise. Behind others of its text it is
+    /// not put there for what nobody has told of: should it fail, it must fail behind them.
+    fn unlike(&self) -> Unlike {
+        match self.many {
+            true => meaning::unlike,
+            false => meaning::perhaps_unlike,
+        }
+    }
+
     /// Whether one of them is to be read, which is refused in a failed block.
     pub(super) fn lacks(&self, turn: &mut Turn<'_>) -> bool {
         let mut uses = self.uses.iter();
-        self.places.iter().any(|place| place.cut) || uses.any(|used| !is_there(turn, used))
+        self.places.iter().any(|place| place.cut)
+            || uses.any(|used| touch(turn, used, self.unlike()).is_none())
     }
 
     /// Whether one of the statements that it prepares cannot be read again.
@@ -268,7 +278,7 @@ impl Plan {
         sets: bool,
     ) -> Option<Rewritten> {
         for used in &self.uses {
-            let placed = match touch(turn, used) {
+            let placed = match touch(turn, used, self.unlike()) {
                 Some(placed) => {
                     note_use(turn, used, placed);
                     placed
@@ -344,11 +354,6 @@ impl Plan {
         let edits = edits.into_vec();
         Some(Rewritten { text: out, edits })
     }
-}
-
-/// Whether the server has a statement as its client has prepared it.
-fn is_there(turn: &mut Turn<'_>, used: &Statement<Judgement>) -> bool {
-    touch(turn, used).is_some()
 }
 
 /// Has a place made for a statement that the text prepares.

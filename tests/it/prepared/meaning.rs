@@ -578,6 +578,35 @@ async fn what_is_read_anew_for_lost_plans_is_read_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_is_read_anew_is_not_read_by_what_code_has_set() {
+    let setup = "create function pf(a int) returns text language plpgsql as $$ begin return a::text; end $$; \
+        create function ff() returns text language plpgsql as \
+        $$ begin perform set_config('array_nulls', 'off', true); return 'x'; end $$";
+    let house = House::new(setup, "").await;
+    let [mut one, mut other] = house.clients().await;
+    for client in [&mut one, &mut other] {
+        // The catalogue is looked at behind the first.
+        client.query("select 1").await;
+        client.query("select 1").await;
+    }
+    other.query("set timezone = 'Asia/Tokyo'").await;
+    one.ask(&prepare("i", ITEMS)).await;
+    one.query(&format!("prepare e as {ITEMS}")).await;
+    for by_sql in [false, true] {
+        let used = match by_sql {
+            true => Raw::query("execute e"),
+            false => run("i", &[]),
+        };
+        one.ask(&used).await;
+        other.query("select pf(1)").await;
+        one.query("begin").await;
+        one.query("select ff()").await;
+        assert!(one.ask(&used).await.contains(" t C "), "{by_sql}");
+        one.query("commit").await;
+    }
+}
+
+#[tokio::test]
 async fn what_code_has_set_is_not_what_a_text_is_read_by_that_was_read_before() {
     let setup = "create function ff() returns text language plpgsql as \
         $$ begin perform set_config('array_nulls', 'off', true); return 'x'; end $$";

@@ -184,7 +184,11 @@ impl Dtx {
                 built = built.and_then(|()| put(leg, text.as_bytes(), &bound, &formats, true));
                 leg.begin();
             }
-            let mut locked = Whole::of(Locked { held: &mut held });
+            let asked = read.hands.values().flat_map(|hand| &hand.keys);
+            let mut locked = Whole::of(Locked {
+                asked: asked.map(|key| &**key).collect(),
+                held: &mut held,
+            });
             let end = match built {
                 Ok(()) => gather(relay, &mut legs, &mut locked, reading.deadlines).await,
                 Err(error) => End::Stopped(too_long(error)),
@@ -359,12 +363,16 @@ impl Reading<'_> {
 /// Keys of rows as they are locked. Those that are not given are not: somebody has deleted them before, and there may be
 /// others by then.
 struct Locked<'a> {
+    asked: HashSet<&'a [u8]>,
     held: &'a mut HashSet<Box<[u8]>>,
 }
 
 impl Taker for Locked<'_> {
     fn take(&mut self, row: &[u8]) -> Result<bool, End> {
-        self.held.insert(row.into());
+        // It may be written otherwise by now, and is locked as that in the next round.
+        if self.asked.contains(row) {
+            self.held.insert(row.into());
+        }
         Ok(true)
     }
 }
