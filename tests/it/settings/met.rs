@@ -181,13 +181,14 @@ async fn those_who_set_nothing_keep_servers_of_their_own() {
     finds_nothing(&second).await;
     let pid = "select pg_backend_pid()";
     let mut all = HashSet::new();
-    for _ in 0..10 {
+    for _ in 0..40 {
         let servers = [first.one(pid).await, second.one(pid).await];
         assert_ne!(servers[0], servers[1]);
         all.extend(servers);
     }
-    // One may be away for a moment, and who has set something then takes that of the other, for good.
-    assert!(all.len() <= 4, "{all:?}");
+    // A connection may be lost or away for a moment, and who has set something then takes that of the other, for good:
+    // a few more, but nothing like one for each turn.
+    assert!(all.len() <= 10, "{all:?}");
 }
 
 #[tokio::test]
