@@ -346,6 +346,8 @@ impl Relay {
         // What it has waited for a primary does not count: that one may have to turn it away for a moment.
         let mut tries = Tries::until(patience.map(|limit| started + limit));
         let mut thought = Duration::ZERO;
+        // Since when a server is waited for.
+        let mut since = asked;
         let outcome = loop {
             if self.listening.is_some()
                 && let Err(_gone) = Box::pin(listen::hold(self, &mut lease)).await
@@ -366,7 +368,11 @@ impl Relay {
             drop(turn);
             match outcome {
                 Err(Loss::Again(again)) => {
-                    let next = Box::pin(self.again(again, lease, &mut tries, asked));
+                    if again.was_run() {
+                        since = clock::now();
+                        tries.extend(patience.map(|limit| since + limit));
+                    }
+                    let next = Box::pin(self.again(again, lease, &mut tries, since));
                     match next.await {
                         Ok(next) => (lease, started) = next,
                         Err(denied) => return self.denied(denied),

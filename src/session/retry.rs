@@ -119,6 +119,15 @@ impl Again {
         }
     }
 
+    /// Whether the request was being run until then, for however long that was: what it is to be waited for from there is
+    /// waited for anew.
+    pub fn was_run(self) -> bool {
+        match self {
+            Self::Statement | Self::Read => true,
+            Self::Unsent | Self::Recovering | Self::Turned => false,
+        }
+    }
+
     /// How often one request is sent again for this at most; what was never run is limited by time alone.
     pub fn limit(self) -> u32 {
         match self {

@@ -4,7 +4,8 @@ mod by_sql;
 pub(crate) mod node;
 
 use pgherd_sandbox::{Binaries, Server, free_port};
-use pgherd_tests::{Config, Database, Proxy, Raw, until};
+use pgherd_tests::{Config, Database, Proxy, Raw, connect, until};
+use std::time::Duration;
 
 use crate::failures::metrics;
 use crate::prepared::{pair, prepare};
@@ -320,6 +321,25 @@ async fn a_read_that_is_cut_off_is_read_again() {
     // The first has been answered by then, or both are read again.
     let code = codes[1].as_ref().and_then(|error| error.field('C'));
     assert!(code.is_none_or(|code| code == "08006"), "{codes:?}");
+}
+
+#[tokio::test]
+async fn a_read_that_ran_for_longer_than_servers_are_waited_for_is_read_again() {
+    let more = "[pool]\nsize = 2\n[timeouts]\ncheckout = \"1s\"\nhold = \"1s\"";
+    let (database, node, proxy, mut client) = shop(more).await;
+    let blocker = connect(&database.url("app")).await;
+    let lock = "begin; lock table goods";
+    blocker.batch_execute(lock).await.unwrap();
+    client.send(&Raw::query("select count(*) from goods")).await;
+    let waits =
+        "select count(*) > 0 from pg_locks where not granted and relation = 'goods'::regclass";
+    until("it waits", async || database.sql(waits).await == "t").await;
+    // It is the time that this is about.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    node.lead_to(database.port).await;
+    until("it is read again", async || retries(&proxy) == 1).await;
+    blocker.batch_execute("commit").await.unwrap();
+    assert_eq!(client.ask(&[]).await, "T D C ZI");
 }
 
 #[tokio::test]

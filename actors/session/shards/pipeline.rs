@@ -103,8 +103,6 @@ enum Last {
 }
 
 struct Line {
-    /// When the client asked.
-    asked: Instant,
     /// When its connections were there.
     began: Instant,
     /// The connections that no portal has.
@@ -149,7 +147,6 @@ pub(in crate::session) async fn run(
     let started = clock::now();
     relay.control.stand(Standing::Active);
     let mut line = Line {
-        asked,
         began: started,
         legs,
         portals: Vec::new(),
@@ -477,7 +474,7 @@ impl Line {
             let shards: Vec<u16> = self.legs.iter().map(|leg| leg.shard).collect();
             let readable = self.readable.behind(&failed.end);
             part(relay, std::mem::take(&mut self.legs));
-            let taken = take_anew(relay, &shards, &readable, request.schemas, self.asked).await;
+            let taken = take_anew(relay, &shards, &readable, request.schemas).await;
             done = match taken {
                 Ok(legs) => {
                     self.legs = legs;

@@ -69,7 +69,7 @@ pub(in crate::session) async fn run(
     {
         let readable = readable.behind(failure);
         part(relay, std::mem::take(&mut legs));
-        end = match take_anew(relay, &request.shards, &readable, request.schemas, asked).await {
+        end = match take_anew(relay, &request.shards, &readable, request.schemas).await {
             Ok(taken) => {
                 legs = taken;
                 let mut again = request.clone();
@@ -230,10 +230,10 @@ pub(super) async fn take_anew(
     shards: &[u16],
     readable: &Readable,
     schemas: u64,
-    asked: Instant,
 ) -> Result<Vec<Leg>, End> {
     relay.pool.retries.count(Again::Read);
-    let taken = take_all(relay, shards, readable, asked).await;
+    // However long it had been read by then.
+    let taken = take_all(relay, shards, readable, clock::now()).await;
     let legs = taken.map_err(|denied| match denied {
         Denied::Gone | Denied::Ordered => End::Gone,
         Denied::Refused(report) | Denied::Fatal(report) | Denied::Lost(report) => {
