@@ -71,11 +71,15 @@ pub(super) enum Brought {
 /// what is run.
 pub(super) fn take(turn: &mut Turn<'_>, total: usize, judgement: &mut Judgement) -> Taken {
     let concerned = judgement.names || judgement.inspects;
-    if !concerned || turn.relay.mode == PoolMode::Session {
+    if !concerned {
         return Taken::No;
     }
     let body = &turn.relay.up.unjudged()[frame::HEADER_LEN..total];
     let text = body.strip_suffix(&[0]).unwrap_or(body).to_vec();
+    if turn.relay.mode == PoolMode::Session {
+        reasons::prepared(turn, &text);
+        return Taken::No;
+    }
     let Ok(named) = mentions(&text, turn.relay.lexing) else {
         return Taken::No;
     };

@@ -5,7 +5,7 @@
 //! it is over, but says that something may be, the server is looked at behind the turn ([`crate::session::behind`]).
 
 use pgherd_session::{Owed, Undo};
-use pgherd_sql::{Pin, PinSet};
+use pgherd_sql::{Deed, Pin, PinSet, mentions};
 use pgherd_wire::error::{ErrorReport, Field};
 use pgherd_wire::sqlstate;
 
@@ -119,6 +119,25 @@ pub(super) fn add_behind(turn: &mut Turn<'_>, judgement: &Judgement) {
         });
     }
     add(turn, judgement);
+}
+
+/// In session mode a text is prepared, and nobody takes note of when it runs: from here on the session is bound by what it
+/// may leave on the server that no `DISCARD ALL` takes back, and nobody has the server behind it.
+pub(super) fn prepared(turn: &mut Turn<'_>, text: &[u8]) {
+    let judgement = turn.relay.judge(text);
+    let mut pins = judgement.pins;
+    if judgement.names
+        && let Ok(named) = mentions(text, turn.relay.lexing)
+    {
+        for mention in &named.found {
+            if let Deed::Prepare { query } = mention.deed
+                && let Some(inner) = text.get(query..)
+            {
+                pins = pins.union(turn.relay.judge(inner).pins);
+            }
+        }
+    }
+    bind(turn, pins.without(PinSet::DISCARD_ALL));
 }
 
 /// A simple query is sent that nobody has read.

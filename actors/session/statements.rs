@@ -105,6 +105,8 @@ pub(super) fn parse(turn: &mut Turn<'_>, total: usize, whole: bool) -> Result<bo
     }
     turn.server.touched = true;
     if session_mode {
+        let text: Box<[u8]> = parse.query.into();
+        reasons::prepared(turn, &text);
         endings::parsed(turn, total)?;
         turn.server.exchange.sent(Owed::Parse {
             hidden: false,

@@ -1,7 +1,7 @@
 //! What belongs to a session, in each mode of pooling: its client finds it again, and another client
 //! of the same server connections never does.
 
-use pgherd_tests::{Client, Database, Proxy, connect};
+use pgherd_tests::{Client, Database, Proxy, Raw, connect};
 
 /// A feature: statements by which a session gets something, a question about it with the answer that
 /// its own client gets, what another client must hear instead, and what ends it.
@@ -209,5 +209,48 @@ async fn a_parameter_of_its_own_outweighs_the_options_of_a_start_up_packet() {
             assert_eq!(raw.one("show datestyle").await, "SQL, DMY");
             assert_eq!(raw.one("show work_mem").await, "5MB");
         }
+    }
+}
+
+/// The server of a client in session mode that has sent these requests and left, and that of the next client.
+async fn servers_around(requests: &[Vec<u8>]) -> [String; 2] {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nsize = 1\nmode = \"session\"").await;
+    let pid = "select pg_backend_pid()";
+    let mut first = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let mine = first.one(pid).await;
+    for request in requests {
+        let told = first.ask(request).await;
+        assert!(told.ends_with("ZI") && !told.contains('E'), "{told}");
+    }
+    first.send(&Raw::framed(b'X', b"")).await;
+    drop(first);
+    let mut next = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    [mine, next.one(pid).await]
+}
+
+#[tokio::test]
+async fn what_no_discard_all_takes_back_meets_nobody_however_it_was_sent() {
+    let ways = |text: &str| {
+        let unnamed = [Raw::parse("", text), Raw::bind("", "", &[])];
+        let named = [Raw::parse("s", text), Raw::bind("", "s", &[])];
+        let end = [Raw::execute("", 0), Raw::sync()].concat();
+        [
+            vec![[unnamed.concat(), end.clone()].concat()],
+            vec![[named.concat(), end].concat()],
+            vec![
+                Raw::query(&format!("prepare p as {text}")),
+                Raw::query("execute p"),
+            ],
+            vec![Raw::query(text)],
+        ]
+    };
+    for requests in ways("select setseed(0.5)") {
+        let [mine, next] = servers_around(&requests).await;
+        assert_ne!(mine, next, "{requests:?}");
+    }
+    for requests in ways("select 1") {
+        let [mine, next] = servers_around(&requests).await;
+        assert_eq!(mine, next, "{requests:?}");
     }
 }
