@@ -86,6 +86,8 @@ pub(crate) struct Analysis<'a> {
     /// The occurrences of tables that are sharded or on one shard, in the order in which they were met.
     pub(crate) seen: Vec<Rel>,
     pub(crate) reach: HashMap<Rel, Reach>,
+    /// What may come out differently on each shard, of all that was met.
+    loose: Option<Why>,
 }
 
 impl<'a> Analysis<'a> {
@@ -94,6 +96,7 @@ impl<'a> Analysis<'a> {
             facts: Facts::new(relations),
             seen: Vec::new(),
             reach: HashMap::new(),
+            loose: None,
         }
     }
 
@@ -165,6 +168,11 @@ impl<'a> Analysis<'a> {
             Dist::Parts(_) => Dist::Merge(cut),
             other => other,
         };
+        for dist in [&rows, &result] {
+            if let Dist::Loose(why) = dist {
+                self.loose = Some(*why);
+            }
+        }
         Found { rows, core, result }
     }
 
@@ -200,6 +208,7 @@ impl<'a> Analysis<'a> {
 
     fn sub(&mut self, sub: &'a Sub, known: &Known<'_>, rows: Dist, condition: bool) -> Dist {
         let start = self.seen.len();
+        let before = self.loose.take();
         // Where only TRUE counts, rows that are not equal do not.
         let links: Vec<Option<Col>> = match (condition, sub.test) {
             (true, Test::In) => sub.left.iter().map(column).collect(),
@@ -207,14 +216,21 @@ impl<'a> Analysis<'a> {
         };
         let found = self.nested(&sub.query, known, &links);
         let inner = match is_one_number(sub, &found) {
-            true => Dist::Same,
+            true => {
+                self.loose = None;
+                Dist::Same
+            }
             false => found.result,
         };
+        let loose = self.loose;
+        self.loose = before.or(loose);
         let inside = self.seen[start..].to_vec();
+        let anchors = |parts| !inside.is_empty() && self.anchored(&inside, parts);
         match (inner, &rows) {
             (_, Dist::Merge(_)) => rows,
             (Dist::Same, _) => rows,
-            (_, Dist::Parts(parts)) if !inside.is_empty() && self.anchored(&inside, parts) => rows,
+            // Rows of several shards would each be held against another choice.
+            (_, Dist::Parts(parts)) if anchors(parts) => loose.map_or(rows, Dist::Merge),
             (Dist::Parts(inner), Dist::Parts(parts)) if self.by_key(sub, &inner, parts) => rows,
             (Dist::Loose(why), Dist::Parts(_)) => Dist::Merge(why),
             (Dist::Loose(why), _) => Dist::Loose(why),

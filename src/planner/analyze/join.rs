@@ -179,6 +179,7 @@ impl<'a> Analysis<'a> {
         before: &Dist,
     ) -> Dist {
         let start = self.seen.len();
+        let outside = self.loose.take();
         let pushes = pushable(query);
         let links: Vec<Option<Col>> = match pushes {
             true => (0..query.columns.len())
@@ -193,10 +194,14 @@ impl<'a> Analysis<'a> {
         };
         let dist = self.nested(query, &known, &links).result;
         let inside = self.seen[start..].to_vec();
+        let loose = self.loose;
+        self.loose = outside.or(loose);
         if lateral && !inside.is_empty() {
             return match before {
                 // A function of the row before it.
-                Dist::Parts(parts) if self.anchored(&inside, parts) => Dist::Same,
+                Dist::Parts(parts) if self.anchored(&inside, parts) => {
+                    loose.map_or(Dist::Same, Dist::Merge)
+                }
                 _ => Dist::Merge(why(
                     "LATERAL",
                     "it reads rows of other shards than those of the row before it",

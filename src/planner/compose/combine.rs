@@ -9,7 +9,7 @@ use crate::analyze::{Dist, Found, Parts};
 use crate::plan::Merge;
 use crate::refusal::{Refusal, Result};
 use crate::resolve::{Resolver, bare_name, output_name, position};
-use crate::tree::{Body, Query};
+use crate::tree::{Body, Distinct, Query};
 
 /// The name under which the combining server has what the shards gave.
 pub(super) const PARTIALS: &str = "pgherd_partials";
@@ -74,13 +74,12 @@ fn combine(
         group: 0,
     };
     let targets = targets(&mut grouping.units, select)?;
-    if has_windows(query) {
-        // They are computed before such a function gives its rows.
-        for (_, value) in &targets {
-            if grouping.units.expands(value)? {
-                return Err(upper::several_rows());
-            }
-        }
+    let mut expanding = 0;
+    for (_, value) in &targets {
+        expanding += usize::from(grouping.units.expands(value)?);
+    }
+    if expanding > most_expanding(query) {
+        return Err(upper::several_rows());
     }
     let mut after = deparse::select(&format!("SELECT FROM {PARTIALS}"))?;
     after.limit_option = select.limit_option;
@@ -149,8 +148,18 @@ pub(super) fn keeps_names(select: &SelectStmt, behind: &SelectStmt) -> Result<()
     }
 }
 
-fn has_windows(query: &Query) -> bool {
-    matches!(&query.body, Body::Select(level) if !level.windows.is_empty())
+/// How many targets may give several rows. Windows are computed before they do, and DISTINCT ON may be; several of them give
+/// theirs in step, which is lost where one is computed on the shards and another behind them.
+fn most_expanding(query: &Query) -> usize {
+    match &query.body {
+        Body::Select(level) if !level.windows.is_empty() => 0,
+        Body::Select(level) => match level.distinct {
+            Distinct::No => usize::MAX,
+            Distinct::All => 1,
+            Distinct::On(_) => 0,
+        },
+        Body::Values(_) | Body::Set { .. } => 0,
+    }
 }
 
 /// Whether there are GROUPING SETS, or what is short for them.
