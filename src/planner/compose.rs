@@ -21,6 +21,7 @@ mod created;
 mod dealt;
 mod definition;
 mod deparse;
+mod drawn;
 mod matched;
 mod merge;
 mod moment;
@@ -42,33 +43,46 @@ const LONGEST: usize = 1 << 20;
 
 /// Plans one statement. Its strings are read with `standard_conforming_strings` on.
 pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placement>) -> Statement {
-    let mut builder = Builder {
-        text,
-        catalog,
-        placement,
-        uses: Uses::new(),
-        moments: BTreeMap::new(),
-        given: Vec::new(),
-        arrays: BTreeSet::new(),
-        late: false,
-        locks: false,
-        reads: false,
-        open: false,
-        copied: None,
-        hinted: names.hint.is_some(),
-        within: false,
-        unsorted: false,
+    let builder = |text| {
+        let mut builder = Builder::of(text, catalog, placement);
+        builder.hinted = names.hint.is_some();
+        builder
     };
+    let statement = planned(builder(text), names);
+    if !matches!(statement.plan, Plan::Refused(_)) {
+        return statement;
+    }
+    let parsed = parse(text).ok();
+    let node = parsed.as_ref().and_then(|node| node.node.as_ref());
+    let drawn = node.and_then(|node| drawn::drawn(&builder(text), node, names));
+    let Some(drawn) = drawn else {
+        return statement;
+    };
+    let mut other = planned(builder(&drawn), names);
+    match &mut other.plan {
+        Plan::Refused(_) => statement,
+        Plan::Dealt(dealt) => {
+            // What is wrong with it is to be said of what the client has written.
+            text.clone_into(&mut dealt.deal.whole);
+            other
+        }
+        _ => other,
+    }
+}
+
+/// Plans what a builder has.
+fn planned(mut builder: Builder<'_>, names: &Names) -> Statement {
+    let (text, catalog, placement) = (builder.text, builder.catalog, builder.placement);
     let parsed = parse(text);
-    let planned = |builder: &mut Builder<'_>| {
+    let attempt = |builder: &mut Builder<'_>| {
         builder.statement(parsed.as_ref().map_err(Clone::clone)?, names)
     };
-    let mut plan = planned(&mut builder);
+    let mut plan = attempt(&mut builder);
     let mut moment = moment::moment(&builder, names);
     if moment.is_none() && !builder.moments.is_empty() {
         // Then it is asked for on one server only, behind the rows.
         builder.late = true;
-        plan = planned(&mut builder);
+        plan = attempt(&mut builder);
     }
     let narrow = names.hint.as_ref();
     let narrow = narrow.map(|hint| hint.shard(catalog, placement));
@@ -185,15 +199,12 @@ pub(crate) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// What plans another text in its place, or a part of it.
-    fn fresh<'t>(&self, text: &'t str) -> Builder<'t>
-    where
-        'a: 't,
-    {
-        Builder {
+    /// What plans a text.
+    fn of(text: &'a str, catalog: &'a Catalog, placement: &'a Arc<Placement>) -> Self {
+        Self {
             text,
-            catalog: self.catalog,
-            placement: self.placement,
+            catalog,
+            placement,
             uses: Uses::new(),
             moments: BTreeMap::new(),
             given: Vec::new(),
@@ -203,9 +214,20 @@ impl<'a> Builder<'a> {
             reads: false,
             open: false,
             copied: None,
-            hinted: self.hinted,
+            hinted: false,
             within: false,
             unsorted: false,
+        }
+    }
+
+    /// What plans another text in its place, or a part of it.
+    fn fresh<'t>(&self, text: &'t str) -> Builder<'t>
+    where
+        'a: 't,
+    {
+        Builder {
+            hinted: self.hinted,
+            ..Builder::of(text, self.catalog, self.placement)
         }
     }
 }

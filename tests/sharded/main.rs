@@ -29,6 +29,7 @@ mod copy;
 mod counted;
 mod cursors;
 mod defaults;
+mod drawn;
 mod durable;
 mod elsewhere;
 mod explain;

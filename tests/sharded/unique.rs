@@ -152,8 +152,6 @@ async fn what_one_postgres_would_not_give_is_refused() {
     let rig = rig().await;
     let mut raw = rig.raw().await;
     for text in [
-        // Where the row belongs is not known before.
-        "insert into accounts values (pgherd.unique_id(), 'x', 1)",
         // It would be another on each shard.
         "insert into countries values ('x', pgherd.unique_id()::text)",
         "update countries set name = pgherd.unique_id()::text",
@@ -167,6 +165,13 @@ async fn what_one_postgres_would_not_give_is_refused() {
             Raw::sync(),
         ];
         assert!(raw.ask(&parse.concat()).await.contains("E0A000"), "{text}");
+    }
+    // As a key it is drawn before the row is placed.
+    for _ in 0..9 {
+        let insert = "insert into accounts values (pgherd.unique_id(), 'x', 1) returning id";
+        let id = raw.one(insert).await;
+        let found = format!("select owner from accounts where id = {id}");
+        assert_eq!(raw.one(&found).await, "x");
     }
     // Where all is on one shard, it is as on any.
     let (one, two) = (keys(0).next().unwrap(), keys(0).nth(1).unwrap());

@@ -92,6 +92,11 @@ pub(super) fn select(text: &str) -> Result<SelectStmt> {
     }
 }
 
+/// A name in quotes.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// An expression of our own, as a tree.
 pub(super) fn snippet(text: &str) -> Result<Node> {
     let select = select(&format!("SELECT {text}"))?;

@@ -5,6 +5,7 @@ use pg_query::protobuf::{Node, ResTarget};
 use pgherd_sql::{LexOptions, Lexer, TokenKind};
 
 use super::{Builder, deparse, parse};
+use crate::catalog::Column;
 use crate::plan::{Fixed, Plan};
 use crate::resolve::{Moment, Names};
 
@@ -82,14 +83,8 @@ fn spelled(builder: &Builder<'_>, names: &Names) -> Option<String> {
         return None;
     }
     let now = deparse::snippet("pg_catalog.now()").ok()?;
-    let timed = relation.columns.iter().filter(|column| {
-        const NOW: [&str; 3] = ["now()", "CURRENT_TIMESTAMP", "transaction_timestamp()"];
-        column
-            .default
-            .as_deref()
-            .is_some_and(|text| NOW.contains(&text))
-    });
-    for column in timed {
+    let timed = relation.columns.iter();
+    for column in timed.filter(|column| spells_now(column)) {
         let is_it = |node: &Node| match &node.node {
             Some(NodeEnum::ResTarget(it)) => it.name == column.name,
             _ => false,
@@ -110,8 +105,15 @@ fn spelled(builder: &Builder<'_>, names: &Names) -> Option<String> {
     deparse::text_of(NodeEnum::InsertStmt(insert)).ok()
 }
 
+/// Whether a column has the time by its default.
+pub(super) fn spells_now(column: &Column) -> bool {
+    const NOW: [&str; 3] = ["now()", "CURRENT_TIMESTAMP", "transaction_timestamp()"];
+    let default = column.default.as_deref();
+    default.is_some_and(|text| NOW.contains(&text))
+}
+
 /// A column of an INSERT.
-fn named(name: &str) -> Node {
+pub(super) fn named(name: &str) -> Node {
     let target = ResTarget {
         name: name.to_owned(),
         ..ResTarget::default()

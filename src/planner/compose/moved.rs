@@ -51,7 +51,7 @@ impl Builder<'_> {
                     targets.push(node.clone());
                     continue;
                 }
-                Value::Old => deparse::snippet(&quoted(&column.name))?,
+                Value::Old => deparse::snippet(&deparse::quoted(&column.name))?,
                 Value::Computed(node) => node.clone(),
             };
             stored.push(&column.name);
@@ -172,7 +172,7 @@ fn columns(change: &Change<'_>, carried: Vec<Node>) -> Result<String> {
 
 /// What stores the rows by these columns.
 fn store(change: &Change<'_>, stored: &[&str], targets: Vec<Node>) -> Result<String> {
-    let names: Vec<String> = stored.iter().map(|name| quoted(name)).collect();
+    let names: Vec<String> = stored.iter().map(|name| deparse::quoted(name)).collect();
     let text = format!(
         "INSERT INTO pgherd_rows ({}) OVERRIDING SYSTEM VALUE SELECT 1 FROM pgherd_rows",
         names.join(", ")
@@ -193,10 +193,6 @@ fn store(change: &Change<'_>, stored: &[&str], targets: Vec<Node>) -> Result<Str
     let targets = targets.into_iter();
     select.target_list = targets.map(|part| deparse::target(part, "")).collect();
     deparse::text_of(NodeEnum::InsertStmt(insert))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn literal(text: &str) -> Result<String> {

@@ -44,10 +44,10 @@ impl Builder<'_> {
             .alias
             .as_ref()
             .map(|alias| alias.aliasname.as_str());
-        let name = quoted(alias.unwrap_or(&target.table.name));
+        let name = deparse::quoted(alias.unwrap_or(&target.table.name));
         let columns: Vec<String> = columns
             .iter()
-            .map(|column| format!("{name}.{}", quoted(column)))
+            .map(|column| format!("{name}.{}", deparse::quoted(column)))
             .collect();
         let select = find(relation, change.filter, &columns)?;
         let own = deparse::select(&select)?;
@@ -171,8 +171,4 @@ fn store(change: &Change<'_>, among: &str) -> Result<String> {
     update.where_clause = among;
     update.returning_clause = change.returning.clone();
     deparse::text_of(NodeEnum::UpdateStmt(update))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

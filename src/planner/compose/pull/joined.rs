@@ -223,7 +223,7 @@ impl<'b> Puller<'b> {
             for column in self.used(leaf.described, false) {
                 picked.push(format!(
                     "{carrier}.pgherd_c{at} AS {}",
-                    quoted(&column.name)
+                    deparse::quoted(&column.name)
                 ));
                 names.insert(column.name.clone(), format!("pgherd_c{at}"));
                 at += 1;
@@ -233,7 +233,7 @@ impl<'b> Puller<'b> {
             let lateral = format!(
                 "LATERAL (SELECT {}) AS {}",
                 picked.join(", "),
-                quoted(&leaf.alias)
+                deparse::quoted(&leaf.alias)
             );
             let text = match place {
                 0 => format!("SELECT FROM {carrier} CROSS JOIN {lateral}"),
@@ -278,10 +278,6 @@ impl<'b> Puller<'b> {
             self.leaves(side, found, filters);
         }
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Whether a column is named without its table: in ON it is one of fewer than elsewhere.
