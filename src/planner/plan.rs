@@ -304,6 +304,13 @@ impl Statement {
         self.reads
     }
 
+    /// Its text with the time as a parameter, and the parameter's number, if it asks for the time, and only in its text or by
+    /// defaults.
+    pub fn timed(&self) -> Option<(&str, u32)> {
+        let moment = self.moment.as_deref()?;
+        Some((&moment.text, moment.parameter))
+    }
+
     /// Whether SQL leaves it open which of several answers a query gives, as one that heeds how rows lie.
     pub fn is_open(&self) -> bool {
         self.open

@@ -58,6 +58,26 @@ async fn rows_of_several_shards_are_made_at_one_moment() {
     }
     assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
     assert_eq!(counts(&mut raw).await, ["10", "4", "10"]);
+    // Also on a shard to which it came later.
+    let (one, two) = pair();
+    assert_eq!(raw.ask(&Raw::query("begin")).await, "C ZT");
+    for (key, made) in [(one, "default"), (two, "default"), (two, "now()")] {
+        let insert = format!("insert into stamped values ({key}, {made})");
+        assert_eq!(raw.ask(&Raw::query(&insert)).await, "C ZT");
+        raw.one("select pg_sleep(0.01)").await;
+    }
+    let bound = [
+        Raw::parse(
+            "",
+            "insert into stamped (tenant) values ($1) returning made = now()",
+        ),
+        Raw::bind("", "", &[&two.to_string()]),
+        Raw::execute("", 0),
+        Raw::sync(),
+    ];
+    assert_eq!(raw.ask(&bound.concat()).await, "1 2 D C ZT");
+    assert_eq!(raw.ask(&Raw::query("commit")).await, "C ZI");
+    assert_eq!(counts(&mut raw).await, ["14", "5", "14"]);
 }
 
 #[tokio::test]

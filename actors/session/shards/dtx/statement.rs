@@ -413,6 +413,13 @@ impl Dtx {
             }
         });
         let (way, moment) = found?;
+        let moment = match (&way, self.home, what) {
+            // Another shard than the first has begun later.
+            (Way::One(shard), Some(home), Use::Given) if *shard != home => statement
+                .timed()
+                .map(|(text, number)| (text.to_owned(), number)),
+            _ => moment,
+        };
         // A COPY has no parameters; where its rows are not merged, its time is that of one shard.
         let moment = moment.filter(|_| copied.is_none());
         relay.pool.stats.queries(1);
