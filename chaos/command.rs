@@ -14,7 +14,7 @@ pub(crate) mod simulate;
 use std::env;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use pgherd_chaos::report::Report;
 use pgherd_sandbox::Error;
@@ -25,6 +25,18 @@ use tokio::signal::unix::{SignalKind, signal};
 fn beside() -> PathBuf {
     let here = env::current_exe().unwrap_or_default();
     here.with_file_name("pgherd")
+}
+
+/// Cargo, without what it says to a program that it runs: dependencies that ask for that would be built anew.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let word = name.to_string_lossy();
+        if word.starts_with("CARGO_PKG_") || word.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
 
 /// Says why nothing comes of it.

@@ -81,7 +81,7 @@ pub(crate) const CLIENTS: [(&str, usize); 8] = [
 /// How many there are of the others.
 const TELLERS: usize = 6;
 const APPENDERS: usize = 6;
-const COUNTERS: usize = 4;
+pub(crate) const COUNTERS: usize = 4;
 const SESSIONS: usize = 8;
 const HASTY: usize = 4;
 const EARS: usize = 2;
@@ -225,6 +225,7 @@ impl Crowd {
         if own.right == 0 {
             report.faults.push(Check::Work.caught("nobody has counted"));
         }
+        report.elsewhere = own.elsewhere;
         report.faults.extend(all(Check::Doubled, own.doubled));
         let stale = own.stale.into_iter();
         report.lossy(stale.map(|(at, what)| (Some(at), Check::OwnWrites.caught(what))));

@@ -120,6 +120,7 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
         drop(lanes);
         let mut report = std::mem::take(&mut *work.report.lock());
         report.faults.extend(leaked);
+        report.close();
         report.took = began.elapsed();
         return Ok(report);
     }
@@ -201,7 +202,7 @@ impl Work {
             eprintln!("{case}: {fault}");
         }
         let outcome = seen.outcomes.last().map_or("none", String::as_str);
-        self.report.lock().add(case, outcome, &seen.faults);
+        self.report.lock().add(case, outcome, seen);
     }
 }
 

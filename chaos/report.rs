@@ -37,6 +37,8 @@ pub struct Report {
     pub(crate) appends: (usize, usize),
     /// How many answers about identity and session were right.
     pub(crate) answers: u64,
+    /// How many clients have looked later at what they had written, and were answered by another server.
+    pub(crate) elsewhere: usize,
     /// How many idle clients there were, and how many were cut.
     pub(crate) idle: (usize, usize),
     /// What else there is to say in the first sentence.
@@ -134,6 +136,7 @@ impl Report {
             errors: Vec::new(),
             appends: (0, 0),
             answers: 0,
+            elsewhere: 0,
             idle: (0, 0),
             remark: String::new(),
             title,
@@ -281,6 +284,10 @@ impl Report {
                 "99 of a hundred failovers that direct clients did not wait for longer",
             ),
         ];
+        if self.own.len() * 2 < self.failovers {
+            let what = "direct clients mostly waited for longer than what is promised here";
+            self.faults.push(Check::Work.caught(what.to_owned()));
+        }
         for (pauses, percent, limit, which) in limits {
             let found = pauses.percentile(percent).unwrap_or_default();
             if found > limit {

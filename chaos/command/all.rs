@@ -14,7 +14,7 @@ use clap::Args;
 use parking_lot::Mutex;
 use pgherd_chaos::report::COLUMNS;
 
-use super::{beside, fail};
+use super::{beside, cargo, fail, selfcheck};
 use run::{Outcome, wait};
 use scenarios::{Built, Part, SCENARIOS, Scenario};
 
@@ -95,7 +95,11 @@ impl All {
         let chaos = match self.short || self.as_built {
             true => checking.clone(),
             // What is measured with debug assertions is not what users run.
-            false => build()?,
+            false => {
+                // The time of those who need it is not for that.
+                selfcheck::build()?;
+                build()?
+            }
         };
         let pgherd = self.pgherd.clone();
         Ok(Tools {
@@ -221,8 +225,7 @@ impl All {
 
 /// Has cargo build what measures and what is measured, with all that crashes can be asked of; gives the first.
 fn build() -> io::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.args(["build", "--release", "--package", "pgherd"]);
     command.args(["--package", "pgherd-chaos", "--bin", "pgherd"]);
     let status = command.args(["--bin", "pgherd-chaos"]).status()?;

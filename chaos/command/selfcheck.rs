@@ -12,7 +12,7 @@ use clap::Args;
 use pgherd_chaos::checks::{Check, named};
 use pgherd_planted as planted;
 
-use super::{beside, fail};
+use super::{beside, cargo, fail};
 use plants::{PLANTS, Plant};
 
 /// What may be said of the bugs.
@@ -162,9 +162,8 @@ impl Selfcheck {
 }
 
 /// Has cargo build the executable with all that bugs can be planted in.
-fn build() -> std::io::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+pub(super) fn build() -> std::io::Result<PathBuf> {
+    let mut command = cargo();
     command.args(["build", "--package", "pgherd", "--package", "pgherd-chaos"]);
     let status = command.args(["--bin", "pgherd"]).status()?;
     match status.success() {

@@ -18,6 +18,8 @@ pub(super) struct Seen {
     pub(super) replies: Vec<Reply>,
     /// What passed the relay of the side that is cut.
     pub(super) passed: Vec<Passed>,
+    /// It was cut.
+    pub(super) struck: bool,
     /// What is not as it must be.
     pub(super) faults: Vec<Wrong>,
 }
@@ -49,6 +51,7 @@ impl Act<'_> {
             }
         };
         let talk = self.lead(talk, &script, &mut seen).await;
+        seen.struck = *self.relay().struck().borrow();
         if let Err(fault) = self.clear(talk).await {
             seen.faults.push(Check::Leak.caught(fault));
         }

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::act::Seen;
 use super::case::{Case, Side, Way};
-use crate::checks::{Wrong, summary};
+use crate::checks::{Check, Wrong, summary};
+
+/// Of so many cases one may end before it comes to its place, as where pgherd has something to say to the server that it did
+/// not have to say in the conversation that was counted.
+const MISSED: usize = 50;
 
 /// How often clients heard what in the end.
 type Outcomes = BTreeMap<String, usize>;
@@ -19,6 +24,8 @@ pub struct Report {
     pub took: Duration,
     counts: BTreeMap<(Side, &'static str), BTreeMap<Way, Outcomes>>,
     cases: usize,
+    /// Cases that were over before they came to their place.
+    missed: usize,
 }
 
 impl Report {
@@ -34,14 +41,26 @@ impl Report {
     }
 
     /// Takes note of a case and of the last that its client heard.
-    pub(super) fn add(&mut self, case: &Case, outcome: &str, faults: &[Wrong]) {
+    pub(super) fn add(&mut self, case: &Case, outcome: &str, seen: &Seen) {
         self.cases += 1;
+        self.missed += usize::from(!seen.struck);
         let ways = self.counts.entry((case.side, case.flow)).or_default();
         let counts = ways.entry(case.way).or_default();
         *counts.entry(outcome.to_owned()).or_default() += 1;
-        for fault in faults {
+        for fault in &seen.faults {
             let what = format!("cargo chaos cuts --case {case}\n    {}", fault.what);
             self.faults.push(fault.check.caught(what));
+        }
+    }
+
+    /// What shows nothing is not well.
+    pub(super) fn close(&mut self) {
+        if self.missed * MISSED > self.cases || self.cases == 0 {
+            let what = format!(
+                "{} of {} cases were over before they were cut",
+                self.missed, self.cases
+            );
+            self.faults.push(Check::Work.caught(what));
         }
     }
 }
@@ -66,8 +85,9 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "{} cases, {} wrong, {:.0} s",
+            "{} cases, {} never cut, {} wrong, {:.0} s",
             self.cases,
+            self.missed,
             self.faults.len(),
             self.took.as_secs_f64()
         )

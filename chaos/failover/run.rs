@@ -11,7 +11,7 @@ use super::stage::Middle;
 use super::{Plan, Way};
 use crate::checks::Check;
 use crate::checks::errors::Resolution;
-use crate::crowd::{self, COMPARED, Crowd, INSERTERS, Witness, calm};
+use crate::crowd::{self, COMPARED, COUNTERS, Crowd, INSERTERS, Witness, calm};
 use crate::door::Door;
 use crate::report::{Pause, Report, Title};
 use crate::schedule::in_turn;
@@ -101,6 +101,15 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     report.remark = format!(", {copied} former primaries copied anew, the others rewound");
     report.operations = life.operations();
     crowd.finish(&promoter, &door, &mut report).await?;
+    if plan.reads {
+        let by_replicas = report.elsewhere;
+        report.remark += &format!(", {by_replicas} late looks at own writes answered elsewhere");
+        // A failover between a write and its look leads elsewhere, too.
+        if by_replicas <= COUNTERS * report.failovers() {
+            let what = "hardly anybody has found its own writes on a replica".to_owned();
+            report.faults.push(Check::Work.caught(what));
+        }
+    }
     let right = matches!(plan.way, Way::Pgherd(_)).then_some(match plan.resolve {
         true => Resolution::On,
         false => Resolution::Off,

@@ -20,10 +20,14 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long Patroni may take for an answer.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Says of a primary how many replicas stream, and how many of them it waits for.
+/// Says of a primary how many replicas stream, and how many of them it waits for; and of each the timeline: one that has
+/// gone further than its new primary streams, too, again and again for a moment, the end of the timeline before.
 const FOLLOWERS: &str = "select pg_is_in_recovery(), \
      count(*) filter (where state = 'streaming' and application_name like 'n_'), \
-     count(*) filter (where sync_state in ('sync', 'quorum')) from pg_stat_replication";
+     count(*) filter (where sync_state in ('sync', 'quorum')), \
+     case when pg_is_in_recovery() then (select received_tli from pg_stat_wal_receiver) \
+     else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int end \
+     from pg_stat_replication";
 
 /// All nodes, and the store by which they agree.
 #[derive(Debug)]
@@ -187,12 +191,13 @@ fn settled(said: &[String], replication: Replication) -> Option<usize> {
         let follows = cells.next()? == "t";
         let streaming: usize = cells.next()?.parse().ok()?;
         let awaited: usize = cells.next()?.parse().ok()?;
-        Some((follows, streaming, awaited))
+        let timeline: u32 = cells.next()?.parse().ok()?;
+        Some((follows, streaming, awaited, timeline))
     };
     let all: Vec<_> = said.iter().map(standing).collect::<Option<_>>()?;
     let mut leaders = all.iter().enumerate().filter(|(_, row)| !row.0);
-    let (leader, (_, streaming, awaited)) = leaders.next()?;
-    let alone = leaders.next().is_none();
+    let (leader, (_, streaming, awaited, timeline)) = leaders.next()?;
+    let alone = leaders.next().is_none() && all.iter().all(|row| row.3 == *timeline);
     let enough = replication == Replication::Asynchronous || *awaited > 0;
     (alone && enough && *streaming == said.len() - 1).then_some(leader)
 }
@@ -206,16 +211,17 @@ mod tests {
     #[test]
     fn one_leads_and_all_others_follow() {
         let said = |rows: [&str; 3]| rows.map(str::to_owned);
-        let fine = said(["t|0|0", "f|2|1", "t|0|0"]);
+        let fine = said(["t|0|0|4", "f|2|1|4", "t|0|0|4"]);
         assert_eq!(settled(&fine, Synchronous), Some(1));
-        let lonely = said(["t|0|0", "f|2|0", "t|0|0"]);
+        let lonely = said(["t|0|0|4", "f|2|0|4", "t|0|0|4"]);
         assert_eq!(settled(&lonely, Synchronous), None);
         assert_eq!(settled(&lonely, Asynchronous), Some(1));
         for odd in [
-            ["t|0|0", "f|1|1", "t|0|0"],
-            ["f|0|0", "f|2|1", "t|0|0"],
-            ["it is down", "f|2|1", "t|0|0"],
-            ["t|0|0", "t|0|0", "t|0|0"],
+            ["t|0|0|4", "f|1|1|4", "t|0|0|4"],
+            ["f|0|0|4", "f|2|1|4", "t|0|0|4"],
+            ["it is down", "f|2|1|4", "t|0|0|4"],
+            ["t|0|0|4", "t|0|0|4", "t|0|0|4"],
+            ["t|0|0|4", "f|2|1|4", "t|0|0|3"],
         ] {
             assert_eq!(settled(&said(odd), Synchronous), None, "{odd:?}");
         }

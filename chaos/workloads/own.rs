@@ -1,13 +1,18 @@
 //! Each client counts in a row of its own, and must find there what it was told.
+//!
+//! It looks at once, while hardly any replica can have what it has written, and now and then once more when they have it, so
+//! that who reads from replicas has to tell the one from the other.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_postgres::SimpleQueryMessage;
 
 use crate::checks::errors::Doing;
-use crate::door::{Caller, Door, Failure, Fate, Stage, first};
+use crate::door::{Caller, Door, Failure, Fate, Stage};
 use crate::workloads::life::Life;
 
 /// The name in the table of errors.
@@ -16,11 +21,19 @@ pub const KIND: &str = "own";
 /// The rows; each client makes its own.
 pub const TABLE: &str = "create table own (who text primary key, n bigint not null)";
 
+/// Of so many increments one is looked at once more.
+const LATE_EVERY: usize = 32;
+
+/// How long after it.
+const LATE: Duration = Duration::from_millis(500);
+
 /// What the clients found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// How many looks were right.
     pub right: u64,
+    /// How many of the late ones another server has answered than the one that was written to.
+    pub elsewhere: usize,
     /// Values below what had been acknowledged or seen before, and when that was.
     pub stale: Vec<(Instant, String)>,
     /// Values above what had been asked for.
@@ -135,12 +148,15 @@ impl Counter {
         let life = &self.life;
         let increment = format!(
             "insert into own values ('{0}', 1) \
-             on conflict (who) do update set n = own.n + 1 returning n",
+             on conflict (who) do update set n = own.n + 1 returning n, {SERVER}",
             self.name
         );
-        let look = format!("select n from own where who = '{}'", self.name);
-        while let Some(caller) = life.caller(present, &self.door, KIND, &self.name).await {
-            let outcome = value(&caller, &increment).await;
+        let look = format!("select n, {SERVER} from own where who = '{}'", self.name);
+        for turn in 1.. {
+            let Some(caller) = life.caller(present, &self.door, KIND, &self.name).await else {
+                break;
+            };
+            let (outcome, written) = value(&caller, &increment).await;
             let fate = self.door.fate(&outcome, Stage::Commit);
             let told = outcome.as_ref().ok().copied().flatten();
             let before = bounds;
@@ -149,8 +165,18 @@ impl Counter {
             if told.is_some() {
                 known = Instant::now();
             }
-            if caller.is_usable() {
-                let outcome = value(&caller, &look).await;
+            let late = turn % LATE_EVERY == 0;
+            for is_late in [false, true] {
+                if !caller.is_usable() || is_late && !late {
+                    break;
+                }
+                if is_late {
+                    sleep(LATE).await;
+                }
+                let (outcome, server) = value(&caller, &look).await;
+                if is_late && server.is_some() && written.is_some() && server != written {
+                    self.findings.lock().elsewhere += 1;
+                }
                 if let Ok(found) = &outcome {
                     let before = bounds;
                     let shown = bounds.seen(found.unwrap_or_default());
@@ -190,10 +216,22 @@ impl Counter {
     }
 }
 
-/// The value of the only row.
-async fn value(caller: &Caller, text: &str) -> Result<Option<i64>, Failure> {
-    let messages = caller.ask(caller.client.simple_query(text)).await?;
-    Ok(first(&messages).and_then(|value| value.parse().ok()))
+/// Which server answers.
+const SERVER: &str = "host(inet_server_addr()) || ' ' || inet_server_port()";
+
+/// The value of the only row, and who has answered.
+async fn value(caller: &Caller, text: &str) -> (Result<Option<i64>, Failure>, Option<String>) {
+    let messages = match caller.ask(caller.client.simple_query(text)).await {
+        Ok(messages) => messages,
+        Err(failure) => return (Err(failure), None),
+    };
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let value = |at: usize| row.and_then(|row| row.get(at));
+    let number = value(0).and_then(|value| value.parse().ok());
+    (Ok(number), value(1).map(ToOwned::to_owned))
 }
 
 #[cfg(test)]
