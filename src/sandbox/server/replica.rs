@@ -100,11 +100,23 @@ impl Server {
         self.sql("alter system set primary_conninfo = ''; select from pg_reload_conf();")
             .await?;
         // One question that goes on for as long would stand in the way of what is applied, and be cancelled.
-        let question = "select exists (select from pg_stat_wal_receiver) \
-                        or coalesce(pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn(), false)";
-        let deadline = Instant::now() + PATIENCE;
-        while self.sql(question).await? != "f" {
-            if Instant::now() > deadline {
+        let question = "select case when exists (select from pg_stat_wal_receiver) then 'receives' \
+                        when pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() \
+                        then pg_last_wal_replay_lsn()::text else 'done' end";
+        let begin = Instant::now();
+        let (mut last, mut since) = (String::new(), begin);
+        loop {
+            let state = self.sql(question).await?;
+            if state == "done" {
+                break;
+            }
+            if state != last {
+                (last, since) = (state, Instant::now());
+            }
+            if last != "receives" && since.elapsed() > STUCK {
+                break;
+            }
+            if begin.elapsed() > PATIENCE {
                 return Err(Error::Behind(PATIENCE));
             }
             sleep(TICK).await;
