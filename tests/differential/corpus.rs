@@ -46,7 +46,11 @@ const TOGETHER: usize = 4;
 pub(crate) struct Totals {
     pub(crate) found: Found,
     pub(crate) statements: usize,
+    /// How many more there were where a run went no further.
+    pub(crate) left: usize,
     pub(crate) moves: usize,
+    /// Which runs those were.
+    pub(crate) cut: Vec<String>,
     /// Runs that could have been moved and never were.
     pub(crate) unmoved: Vec<String>,
 }
@@ -55,6 +59,12 @@ impl Totals {
     pub(crate) fn add(&mut self, name: &str, mode: Mode, outcome: Outcome) {
         self.statements += outcome.statements;
         self.moves += outcome.moves;
+        self.left += outcome.left;
+        if outcome.left > 0 {
+            let (left, all) = (outcome.left, outcome.statements + outcome.left);
+            self.cut
+                .push(format!("{name} {}: {left} of {all}", mode.name()));
+        }
         // The first move only takes the other server away.
         if outcome.moves > 2 && outcome.processes < 2 {
             self.unmoved.push(format!("{name} {}", mode.name()));
@@ -62,6 +72,22 @@ impl Totals {
         for difference in outcome.differences {
             self.found.entry(difference).or_default().push(mode);
         }
+    }
+}
+
+impl Totals {
+    /// Says how much there was, and that it shows something: most statements have run, and not all of them on one server.
+    pub(crate) fn show(&self) {
+        println!(
+            "{} statements, {} left out {:?}, {} moves to another server, {} differences",
+            self.statements,
+            self.left,
+            self.cut,
+            self.moves,
+            self.found.len()
+        );
+        assert!(self.left * 20 <= self.statements, "they go no further");
+        assert!(self.moves * 20 >= self.statements, "hardly anything moves");
     }
 }
 
@@ -135,12 +161,8 @@ async fn pgherd_says_what_postgres_says() {
     let known = known::list(KNOWN);
     let new = known::unknown(&known, &totals.found);
     let gone = known::gone(&known, &totals.found, &names);
-    println!(
-        "{} statements, {} moves to another server, {} differences",
-        totals.statements,
-        totals.moves,
-        totals.found.len()
-    );
+    totals.show();
+    assert_eq!(totals.cut, Vec::<String>::new(), "went no further");
     assert_eq!(totals.unmoved, Vec::<String>::new(), "never moved");
     assert!(new.is_empty(), "new differences:\n{}", Listing(&new));
     assert!(gone.is_empty(), "no longer different:\n{}", gone.join("\n"));

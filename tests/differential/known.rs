@@ -11,7 +11,7 @@
 //!
 //! A name with a question mark behind it, `[name?]`, is of differences that hang on what others did
 //! on the same server before; of those, one must show. A line `like …` stands for all places where
-//! that text is only heard through pgherd.
+//! all that is only heard through pgherd has that text in it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,11 +64,11 @@ pub(crate) struct Reason {
 }
 
 impl Reason {
-    /// Whether it has the kind of this difference.
+    /// Whether all that is only heard through pgherd is of its kind.
     fn is_like(&self, difference: &Difference) -> bool {
         let through = &difference.through;
-        let hears = |text: &String| through.iter().any(|line| line.contains(text));
-        self.like.iter().any(hears)
+        let is_known = |line: &String| self.like.iter().any(|text| line.contains(text));
+        !through.is_empty() && through.iter().all(is_known)
     }
 }
 

@@ -109,7 +109,8 @@ async fn random_turns_show_nothing_new() {
             answers: Answers::Exact,
         };
         let totals = run_all(&stage, scripts(), "base", plan, BTreeMap::new()).await;
-        println!("{SEED}={seed}: {} statements", totals.statements);
+        println!("{SEED}={seed}");
+        totals.show();
         let new = known::unknown(&known, &totals.found);
         assert!(new.is_empty(), "{SEED}={seed}:\n{}", Listing(&new));
     }
@@ -138,12 +139,7 @@ async fn regression_scripts_give_the_same() {
         answers: Answers::Masked,
     };
     let totals = run_all(&stage, scripts, "regress", plan, variables).await;
-    println!(
-        "{} statements, {} moves to another server, {} differences",
-        totals.statements,
-        totals.moves,
-        totals.found.len()
-    );
+    totals.show();
     assert_eq!(totals.unmoved, Vec::<String>::new(), "never moved");
     let known = known::list(KNOWN_REGRESS);
     let new = known::unknown(&known, &totals.found);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The long form of the comparison: our own scripts with random turns, and Postgres' regression
-# scripts, whose source is fetched by apt, or taken from PGHERD_REGRESS (a src/test/regress).
+# scripts, whose source is fetched by apt, or taken from PGHERD_REGRESS (a src/test/regress). Where there is none to
+# be had, those of .ci/prepare are taken, of a version near by and without the data that some of them load.
 #
 #   PGHERD_DIFFERENTIAL_SEED=…    repeats a run
 #   PGHERD_DIFFERENTIAL_ROUNDS=…  random turns of our own scripts, 5 unless said otherwise
@@ -40,7 +41,11 @@ fetch() {
 }
 
 if [ -z "${PGHERD_REGRESS:-}" ]; then
-  [ -d "$into/sql" ] || fetch
+  [ -d "$into/sql" ] || (fetch) || {
+    echo "no source of Postgres: the scripts of .ci/prepare are taken" >&2
+    mkdir -p "$into/sql" "$into/data"
+    cp target/scripts/*.sql "$into/sql"
+  }
   # The server reads the data, and must be let in.
   readable=/tmp/pgherd-regress-$(id -u)
   rm -rf "$readable"

@@ -59,6 +59,8 @@ pub(crate) enum Answers {
 pub(crate) struct Outcome {
     pub(crate) differences: Vec<Difference>,
     pub(crate) statements: usize,
+    /// How many were left when Postgres itself no longer answered, or the sides were in different states.
+    pub(crate) left: usize,
     /// How often the script was moved to another server.
     pub(crate) moves: usize,
     /// Where it has run.
@@ -147,7 +149,7 @@ impl Run<'_> {
                 let (one, other) = self.perform(&request).await;
                 idle = other.status == Some('I');
                 if one.status.is_none() {
-                    return self.over();
+                    return self.cut();
                 }
                 goes_on = one.status == other.status;
                 direct.extend(one.lines);
@@ -160,8 +162,16 @@ impl Run<'_> {
             self.compare(&statement, direct, through);
             if !goes_on {
                 // From here on nothing can be compared.
-                break;
+                return self.cut();
             }
+        }
+        self.over()
+    }
+
+    /// The script goes no further.
+    fn cut(mut self) -> Outcome {
+        while self.statement().is_some() {
+            self.outcome.left += 1;
         }
         self.over()
     }
