@@ -98,10 +98,14 @@ pub(crate) struct Tally {
     unexpected: Vec<String>,
 }
 
+/// Errors that Postgres tells apart and the planner does not, or finds before those that Postgres comes to first.
+const ALIKE: [(&str, &str); 1] = [("42702", "42703")];
+
 impl Tally {
     pub(crate) fn take(&mut self, line: &Line<'_>, form: Form, expected: &Outcome, given: Outcome) {
         match (expected, &given) {
-            (Err(_), Err(_)) => self.failed += 1,
+            (Err((one, _)), Err((two, _))) if one == two || two == "0A000" => self.failed += 1,
+            (Err((one, _)), Err((two, _))) if ALIKE.contains(&(&**one, &**two)) => self.failed += 1,
             (Ok(_), Err((code, text))) if code == "0A000" => self.refuse(line, form, text),
             (Ok(one), Ok(two)) if same(line.mode, one, two) => {
                 *self.right.entry((line.kind.to_owned(), form)).or_default() += 1;
@@ -137,8 +141,9 @@ impl Tally {
     /// Says what there was, and fails if something was wrong or refused that should be answered.
     pub(crate) fn close(&self, what: &str) {
         let (right, refused) = self.counts();
+        let share = 100 * right / (right + refused).max(1);
         println!(
-            "{what}: right {right} {:?}, failing on both {}, WRONG {}, refused {refused} {:#?}",
+            "{what}: right {right} ({share} %) {:?}, failing on both {}, WRONG {}, refused {refused} {:#?}",
             self.right,
             self.failed,
             self.wrong.len(),
