@@ -1,4 +1,5 @@
 use std::fs;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
@@ -9,6 +10,10 @@ use crate::port::free_port;
 use crate::server::builder::ATTEMPTS;
 use crate::server::{PATIENCE, Server, TICK};
 use crate::tool;
+
+/// How long nothing may be applied by a replica that receives nothing any more, before it has all it will get: it looks again
+/// every five seconds, and the last it was sent may be half a record.
+const STUCK: Duration = Duration::from_secs(12);
 
 impl Server {
     /// Makes a streaming replica of this server and waits until it answers.

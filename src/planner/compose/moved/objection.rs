@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Builder, failed, literal, quoted};
+use super::super::deparse::quoted;
+use super::{Builder, failed, literal};
 use crate::analyze::fact::Candidate;
 use crate::catalog::{RelationKind, is_system};
 use crate::placement::Distribution;
