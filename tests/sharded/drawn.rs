@@ -80,16 +80,16 @@ async fn parameters_blocks_and_conflicts_are_as_elsewhere() {
         ];
         assert_eq!(raw.ask(&executed.concat()).await, "2 D C ZI");
     }
-    let mut both = rig.client().await;
-    let transaction = both.transaction().await.unwrap();
+    let client = rig.client().await;
+    client.batch_execute("begin").await.unwrap();
     for _ in 0..4 {
-        let made = transaction.query_one(insert, &[&"t", &9]).await.unwrap();
+        let made = client.query_one(insert, &[&"t", &9]).await.unwrap();
         assert_eq!(made.get::<_, i32>(0), 9);
     }
     let seen = "select count(*) from notes where body = 't'";
-    let seen = transaction.query_one(seen, &[]).await.unwrap();
+    let seen = client.query_one(seen, &[]).await.unwrap();
     assert_eq!(seen.get::<_, i64>(0), 4);
-    transaction.rollback().await.unwrap();
+    client.batch_execute("rollback").await.unwrap();
     let kept = counts(&rig, &mut raw).await;
     assert_eq!(kept.iter().sum::<usize>(), 3);
     let again = "insert into notes (body) values ('q') on conflict (note) do nothing";
