@@ -48,8 +48,15 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         builder.hinted = names.hint.is_some();
         builder
     };
+    let is_refused = |statement: &Statement| {
+        let timed = statement.moment.as_deref().map(|moment| &moment.plan);
+        [Some(&statement.plan), timed]
+            .into_iter()
+            .flatten()
+            .all(|plan| matches!(plan, Plan::Refused(_)))
+    };
     let statement = planned(builder(text), names);
-    if !matches!(statement.plan, Plan::Refused(_)) {
+    if !is_refused(&statement) {
         return statement;
     }
     let parsed = parse(text).ok();
@@ -59,15 +66,17 @@ pub fn plan(text: &str, names: &Names, catalog: &Catalog, placement: &Arc<Placem
         return statement;
     };
     let mut other = planned(builder(&drawn), names);
-    match &mut other.plan {
-        Plan::Refused(_) => statement,
-        Plan::Dealt(dealt) => {
-            // What is wrong with it is to be said of what the client has written.
-            text.clone_into(&mut dealt.deal.whole);
-            other
-        }
-        _ => other,
+    if is_refused(&other) {
+        return statement;
     }
+    // What is wrong with it is to be said of what the client has written.
+    let timed = other.moment.as_deref_mut().map(|moment| &mut moment.plan);
+    for plan in [Some(&mut other.plan), timed].into_iter().flatten() {
+        if let Plan::Dealt(dealt) = plan {
+            text.clone_into(&mut dealt.deal.whole);
+        }
+    }
+    other
 }
 
 /// Plans what a builder has.

@@ -317,6 +317,8 @@ pub(crate) struct Traits {
     pub(crate) volatile: Option<String>,
     /// The same, of chance alone: neither of a clock nor of what the session has set.
     pub(crate) drawn: Option<String>,
+    /// It takes numbers that nobody gets again, which a server may write down.
+    pub(crate) numbers: bool,
     /// What is this server's own.
     pub(crate) server: Option<String>,
     /// A new value of a sequence.

@@ -99,7 +99,7 @@ pub(crate) struct Tally {
 }
 
 /// Errors that Postgres tells apart and the planner does not, or finds before those that Postgres comes to first.
-const ALIKE: [(&str, &str); 1] = [("42702", "42703")];
+const ALIKE: [(&str, &str); 2] = [("42702", "42703"), ("42712", "42P09")];
 
 impl Tally {
     pub(crate) fn take(&mut self, line: &Line<'_>, form: Form, expected: &Outcome, given: Outcome) {

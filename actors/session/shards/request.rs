@@ -292,7 +292,7 @@ impl Bound {
 }
 
 /// Whether a parameter may be in a text; what only looks like one counts, too.
-fn mentions(text: &[u8], number: usize) -> bool {
+pub(super) fn mentions(text: &[u8], number: usize) -> bool {
     let name = format!("${number}");
     let found = text.windows(name.len()).enumerate();
     let mut found = found.filter(|(_, part)| *part == name.as_bytes());

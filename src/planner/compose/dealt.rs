@@ -68,6 +68,7 @@ impl Builder<'_> {
                 whole: self.text.to_owned(),
                 select: text,
                 width: query.columns.len(),
+                draws: resolver.traits.numbers || resolver.traits.sequence.is_some(),
                 lock: None,
                 store: store(insert, targets)?,
             },

@@ -75,6 +75,7 @@ impl Builder<'_> {
                 whole: self.text.to_owned(),
                 select,
                 width: columns.len(),
+                draws: false,
                 lock: Some(lock(
                     relation,
                     &columns,

@@ -30,6 +30,8 @@ pub struct Deal {
     pub select: String,
     /// How many columns it had when the statement was planned, all of which are stored.
     pub width: usize,
+    /// Whether to read them writes, too: numbers are drawn there.
+    pub draws: bool,
     /// Locks those that the rows of a relation `pgherd_rows` stand for, if they are to be changed, and gives those that it
     /// has locked. Either has the query's columns; in the relation they are called `w0`, `w1`, … If the query gives others
     /// then than were locked, these are to be locked, too, and it is asked again.

@@ -295,6 +295,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn call(&mut self, call: &'a FuncCall) -> Result<Expr> {
         if is_unique_id(call)? {
             // Every shard has one that gives what no other's does.
+            self.traits.numbers = true;
             let drawn = &mut self.traits.drawn;
             drawn.get_or_insert_with(|| "pgherd.unique_id()".into());
             return Ok(Expr::Of(Vec::new(), Kind::plain(20)));

@@ -109,6 +109,9 @@ impl Dtx {
             self.unmoved(relay, &shards).await?;
         }
         self.holds(relay, &shards, planned).await?;
+        if how.draws {
+            self.writes(relay, &shards).await?;
+        }
         let deadlines = Deadlines::new(relay, self.began);
         let mut bound = request.bound.take().unwrap_or_default();
         let results = std::mem::take(&mut bound.results);

@@ -9,7 +9,7 @@ use super::{Dtx, Fault};
 use crate::session::relay::Relay;
 use crate::session::shards::gather::{Deadlines, End, gather};
 use crate::session::shards::legs::Leg;
-use crate::session::shards::request::{Bound, put, too_long};
+use crate::session::shards::request::{Bound, mentions, put, too_long};
 use crate::session::shards::start::{Through, describe};
 
 /// What stands before a statement that is not to be run.
@@ -53,10 +53,18 @@ async fn foretold(
             bound.typed(&described[frame::HEADER_LEN..]);
         }
     }
-    if let Some((number, time)) = now {
-        let given = bound.at(number, time);
-        given.map_err(|report| End::Stopped(Box::new(report)))?;
-    }
+    // Where the time was put in for a default, the client's own text has it not.
+    let (said, unsaid) = match now {
+        Some((number, _)) if !mentions(whole.as_bytes(), number as usize) => (None, now),
+        now => (now, None),
+    };
+    let take = |bound: &mut Bound, now: Option<(u32, &[u8])>| match now {
+        Some((number, time)) => bound
+            .at(number, time)
+            .map_err(|report| End::Stopped(Box::new(report))),
+        None => Ok(()),
+    };
+    take(bound, said)?;
     let text = format!("{EXPLAIN}{whole}");
     let built = put(home, text.as_bytes(), bound, &[], true);
     built.map_err(|error| End::Stopped(too_long(error)))?;
@@ -66,8 +74,8 @@ async fn foretold(
     // What it remarks on, it does again.
     home.lease.flow.hand_over(&mut Flow::default());
     match end {
-        End::Answered => Ok(()),
-        End::Failed(message) => Err(End::Failed(of_the_text(&message, now.is_none()))),
+        End::Answered => take(bound, unsaid),
+        End::Failed(message) => Err(End::Failed(of_the_text(&message, said.is_none()))),
         end => Err(end),
     }
 }
