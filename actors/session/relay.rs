@@ -458,6 +458,8 @@ impl Relay {
                 self.pool.stats.pinned();
                 self.note_pins(&lease.about);
             }
+            // Between two turns, only what is here is written.
+            lease.flow.hand_over(&mut self.down);
             self.kept = Some(Box::new(lease));
         } else {
             self.is_free();

@@ -1,6 +1,8 @@
 //! What belongs to a session, in each mode of pooling: its client finds it again, and another client
 //! of the same server connections never does.
 
+use std::time::Duration;
+
 use pgherd_tests::{Client, Database, Proxy, Raw, connect};
 
 /// A feature: statements by which a session gets something, a question about it with the answer that
@@ -252,5 +254,52 @@ async fn what_no_discard_all_takes_back_meets_nobody_however_it_was_sent() {
     for requests in ways("select 1") {
         let [mine, next] = servers_around(&requests).await;
         assert_eq!(mine, next, "{requests:?}");
+    }
+}
+
+/// Whether an answer of so many rows is all on its way, with nobody who reads it, and how many messages come of it then.
+async fn unread(proxy: &Proxy, database: &Database, rows: usize) -> (bool, usize) {
+    let mut raw = Raw::login(proxy.port(), "app", &database.name, &[]).await;
+    let pid = raw.one("select pg_backend_pid()").await;
+    let text = format!("select repeat('x', 1000) from generate_series(1, {rows})");
+    raw.send(&Raw::query(&text)).await;
+    let ended = format!(
+        "select count(*) from pg_stat_activity where pid = {pid} and state = 'idle' and query like '%repeat%'"
+    );
+    let mut is_sent = false;
+    for _ in 0..20 {
+        is_sent |= database.sql(&ended).await == "1";
+        if !is_sent {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let read = async {
+        let mut count = 0;
+        while raw.message().await.tag != 'Z' {
+            count += 1;
+        }
+        count
+    };
+    let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+    (
+        is_sent,
+        read.expect("the rest comes without being asked for"),
+    )
+}
+
+#[tokio::test]
+async fn who_reads_late_and_keeps_a_server_gets_the_end_of_its_answer() {
+    let database = Database::new().await;
+    let proxy = Proxy::before(&database, "[pool]\nmode = \"session\"").await;
+    // As many as have room on their way: of one more, or some, the end is kept here.
+    let (mut fits, mut most) = (100_usize, 30_000);
+    while most - fits > 4 {
+        let rows = fits.midpoint(most);
+        let (is_sent, read) = unread(&proxy, &database, rows).await;
+        assert_eq!(read, rows + 2, "of {rows}");
+        match is_sent {
+            true => fits = rows,
+            false => most = rows,
+        }
     }
 }
