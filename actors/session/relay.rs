@@ -453,17 +453,16 @@ impl Relay {
             lease.flow.hand_over(&mut self.down);
             return Some(Bye::Sent(Box::new(report)));
         }
+        // Between two turns, only what is here is written.
+        lease.flow.hand_over(&mut self.down);
         if self.pool.pins(self.pins, self.mode) {
             if !self.pins.is_empty() {
                 self.pool.stats.pinned();
                 self.note_pins(&lease.about);
             }
-            // Between two turns, only what is here is written.
-            lease.flow.hand_over(&mut self.down);
             self.kept = Some(Box::new(lease));
         } else {
             self.is_free();
-            lease.flow.hand_over(&mut self.down);
             lease.ran = Runs::Nothing;
             let now = listen::settle(self).unwrap_or(now);
             checkout::checkin(&self.control, lease, now);
@@ -471,9 +470,6 @@ impl Relay {
         match self.control.ordered() {
             Order::Serve => None,
             Order::Drain | Order::Terminate => {
-                if let Some(kept) = &mut self.kept {
-                    kept.flow.hand_over(&mut self.down);
-                }
                 Some(self.control.farewell().map_or(Bye::Left, Bye::Sent))
             }
         }
